@@ -1,0 +1,39 @@
+"""How a task ends: one word, with its exit code, its ClearML status and what to do about it."""
+
+from agentpipe import errors
+
+
+class End:
+    """One row of the table: `status` is the ClearML status; `exit` None where the script or the failed stage says it."""
+
+    __slots__ = ("exit", "name", "remedy", "status", "when")
+
+    def __init__(self, name: str, status: str, exit: int | None, when: str, remedy: str) -> None:
+        self.name, self.status, self.exit, self.when, self.remedy = name, status, exit, when, remedy
+
+
+ENDS = {
+    end.name: end
+    for end in (
+        End("completed", "completed", 0, "the script ended with 0", ""),
+        End("script_failed", "failed", None, "the script ended with another status, or by a signal of its own",
+            "agent-task log {id}"),
+        End("out_of_memory", "failed", 137, "the kernel or the container's limit killed it",
+            "run it where more memory is free, or with less data at a time"),
+        End("time_limit", "failed", 124, "it ran longer than allowed",
+            "raise --time-limit of agent-run, or let the script save and continue"),
+        End("stalled", "failed", 124, "it printed nothing for longer than allowed",
+            "raise --stall-limit of agent-run, or print progress"),
+        End("setup_failed", "failed", None, "a stage before run failed", "agent-task why {id}"),
+        End("aborted", "stopped", 130, "a user stopped it", "agent-task enqueue {id}"),
+        End("drained", "queued", errors.TRY_AGAIN, "the operator stopped this worker", ""),
+        End("preempted", "queued", errors.TRY_AGAIN, "the scheduler took the machine back", ""),
+        End("lost", "failed", 125, "the process is gone and left no status: power, reboot, or killed from outside",
+            "agent-task enqueue {id}"),
+    )
+}
+
+
+def of_exit(status: int) -> str:
+    """The end's class of a script that ended by itself with this exit status (128 + N after signal N)."""
+    return "completed" if status == 0 else "script_failed"

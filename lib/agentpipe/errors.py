@@ -1,0 +1,56 @@
+"""What can go wrong: one exception that carries an exit code, evidence and a remedy, and the API's own error."""
+
+USAGE = 64
+BAD_DATA = 65
+NOT_FOUND = 66
+UNAVAILABLE = 69
+BUG = 70
+CANNOT_CREATE = 73
+TRY_AGAIN = 75
+NO_PERMISSION = 77
+BAD_CONFIG = 78
+SEVERAL_FAILED = 123
+
+
+class Failure(Exception):
+    """The reason why a command or a stage ends without its work done.
+
+    `reason` is one line for people; `exit` one of the codes above (sysexits(3) where it has one); `evidence` the
+    lines that show the cause (may be long, may be empty); `remedy` what to do next, a command where there is one.
+    """
+
+    def __init__(self, reason: str, exit: int = BUG, evidence: str = "", remedy: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.exit = exit
+        self.evidence = evidence
+        self.remedy = remedy
+
+
+class ApiError(Exception):
+    """An answer of the ClearML API that is not a success: `code` and `subcode` as in its `meta`, `msg` its text.
+
+    `code` 400 with subcode 121 means that somebody else changed the task meanwhile; 404 an unknown endpoint.
+    """
+
+    def __init__(self, code: int, subcode: int, msg: str) -> None:
+        super().__init__(f"{msg} ({code}/{subcode})")
+        self.code = code
+        self.subcode = subcode
+        self.msg = msg
+
+
+class Interrupted(BaseException):
+    """A signal asked this process to stop: raised in the main thread by the handlers that command.py installs."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+class Aborted(BaseException):
+    """The server asked for this task to stop (tasks.stop, a reset, a delete); `reason` in the server's words."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,73 @@
+"""One task at work in one stage: its manifest, its directory, its log, and how programs are run for it."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from agentpipe import errors
+
+
+class Job:
+    """What a stage's work() gets.
+
+    `manifest` is the whole line; work() returns the value of its own key and changes nothing else. `directory` is
+    the task's own (state/tasks/ID.N). `options` are the command's, by their long names with underscores.
+    """
+
+    def __init__(self, manifest: dict[str, Any], directory: str, options: Mapping[str, Any] | None = None,
+                 echo: Callable[[str], None] | None = None) -> None:
+        self.manifest = manifest
+        self.directory = directory
+        self.options = dict(options or {})
+        self._echo = echo
+        self._log = os.open(self.path("setup.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """The task as the ClearML API spells it."""
+        return self.manifest["task"]
+
+    @property
+    def prefix(self) -> list[str]:
+        """What stands before every command that runs where the task runs; [] on the host."""
+        return list((self.manifest.get("place") or {}).get("prefix") or [])
+
+    def path(self, *parts: str) -> str:
+        """A path in the task's directory."""
+        return os.path.join(self.directory, *parts)
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """An option of this command, or `default` when it was not given (or another command composes this stage)."""
+        value = self.options.get(name)
+        return default if value is None else value
+
+    def say(self, line: str) -> None:
+        """One line to the task's set-up log, where its owner reads it, and to stderr when a person watches."""
+        self.write(line.rstrip("\n") + "\n")
+
+    def write(self, text: str) -> None:
+        """Text as a program printed it (maybe part of a line, maybe a progress bar) to the task's set-up log."""
+        data = text.encode("utf-8", "surrogateescape")
+        while data:
+            data = data[os.write(self._log, data):]
+        if self._echo:
+            self._echo(text)
+
+    def run(self, argv: list[str], *, cwd: str | None = None, env: Mapping[str, str] | None = None,
+            timeout: float | None = None, loud: bool = False, check: bool = True, stdin: bytes = b"") -> str:
+        """Run a program of ours (git, uv …) to its end; give its stdout.
+
+        With `loud` all that it prints goes to the set-up log as it comes (progress bars too) and is given back. With `check` a
+        non-zero status raises ToolFailed, which has the status and what it printed. Whatever ends us ends it.
+        """
+        from agentpipe import tools
+        return tools.run(argv, self.write if loud else None, cwd=cwd, env=env, timeout=timeout, check=check,
+                         stdin=stdin)
+
+    def refuse(self, reason: str, exit: int = errors.BAD_DATA, evidence: str = "", remedy: str = "") -> NoReturn:
+        """End this stage: the task is `setup_failed` for this reason."""
+        raise errors.Failure(reason, exit, evidence, remedy)
+
+    def close(self) -> None:
+        """Close the log."""
+        os.close(self._log)

@@ -1,0 +1,81 @@
+"""Where things stand on this node's disk (the environment variables that move them are in agentpipe(7))."""
+
+import os
+
+from agentpipe import errors
+
+# WAL and flock do not hold over these: https://www.sqlite.org/wal.html, flock(2)
+NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs",
+                        "glusterfs", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs", "pvfs2", "orangefs", "panfs"}
+
+
+def state(*parts: str) -> str:
+    """A path under the state directory: the embedded store, claims and tasks. Made (0700) when it is missing."""
+    return os.path.join(_made(_state_home()), *parts)
+
+
+def cache(*parts: str) -> str:
+    """A path under the cache directory: mirrors, environments, downloads. It may be deleted at any time."""
+    home = os.environ.get("AGENT_HOME")
+    base = os.path.join(home, "cache") if home else os.path.join(_xdg("XDG_CACHE_HOME", ".cache"), "agentpipe")
+    return os.path.join(_made(base), *parts)
+
+
+def hook_directories() -> list[str]:
+    """Where hooks are looked for, in the order in which they run."""
+    own = os.path.join(_xdg("XDG_CONFIG_HOME", ".config"), "agentpipe", "hooks")
+    more = [path for path in os.environ.get("AGENT_HOOKS", "").split(":") if path]
+    return ["/etc/agentpipe/hooks", own, *more]
+
+
+def file_system(path: str) -> str:
+    """The type of the file system that holds `path` ("ext4", "nfs4"), by the longest mount point above it."""
+    path = os.path.realpath(path)
+    best, kind = "", ""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            left, _, right = line.partition(" - ")
+            point = left.split(" ")[4].encode().decode("unicode_escape")
+            inside = path == point or path.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best):
+                best, kind = point, right.split(" ", 1)[0]
+    return kind
+
+
+def _xdg(variable: str, default: str) -> str:
+    value = os.environ.get(variable, "")
+    return value if value.startswith("/") else os.path.join(os.path.expanduser("~"), default)
+
+
+def _state_home() -> str:
+    home = os.environ.get("AGENT_HOME")
+    if home:
+        if file_system(home) in NETWORK_FILE_SYSTEMS:
+            raise errors.Failure(f"AGENT_HOME={home} is on a network file system, where locks do not hold",
+                                 errors.BAD_CONFIG, remedy=f"AGENT_HOME=/var/tmp/agentpipe-{os.getuid()}")
+        return os.path.join(home, "state")
+    base = os.path.join(_xdg("XDG_STATE_HOME", os.path.join(".local", "state")), "agentpipe")
+    if file_system(base) not in NETWORK_FILE_SYSTEMS:
+        return base
+    return _owned(f"/var/tmp/agentpipe-{os.getuid()}")
+
+
+def _owned(path: str) -> str:
+    """A directory of a world-writable place that is ours: another user's, or a link, is refused."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        found = os.lstat(path)
+        if found.st_uid != os.getuid() or os.path.islink(path):
+            raise errors.Failure(f"{path} belongs to somebody else", errors.NO_PERMISSION,
+                                 remedy="set AGENT_HOME to a directory of yours on a local disk") from None
+    return path
+
+
+def _made(path: str) -> str:
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+    except OSError as error:
+        raise errors.Failure(f"cannot create {path}: {error.strerror}", errors.CANNOT_CREATE,
+                             remedy="set AGENT_HOME to a directory that you can write") from None
+    return path
