@@ -16,13 +16,17 @@ from agentpipe import attempt, processes
 
 # Arguments: the attempt's directory, the script's working directory, the command. The script's own process writes
 # `pid` just before it becomes the script: where that name is taken, nothing may start any more (exit 125).
-# Arguments, not text: nothing of a task is ever parsed by a shell.
+# Arguments: the attempt's directory, "direct" or "piped", the script's working directory, the command. Arguments, not
+# text: nothing of a task is ever parsed by a shell. Piped is for shell scripts, whose `>/dev/stderr` would truncate a
+# log that is their stdout; then the status is published before the reader has seen the end of what descendants hold.
 SHIM = r"""
 cd "$1" || exit 125
-shift
+how=$2
+shift 2
 [ ! -r spec ] || . ./spec || exit 125
 trap '' TERM INT HUP QUIT
-( trap - TERM INT HUP QUIT
+script() (
+  trap - TERM INT HUP QUIT
   exec setsid sh -c '
     started() { shift 19; start=$1; }
     read -r stat </proc/$$/stat && read -r boot </proc/sys/kernel/random/boot_id || exit 125
@@ -31,8 +35,16 @@ trap '' TERM INT HUP QUIT
     cd "$1" || exit 126
     shift
     exec "$@" </dev/null' sh "$@"
-) >>log 2>&1
-command -p mv running "exit.$?"
+)
+if [ "$how" = piped ] && command -p mkfifo pipe; then
+  command -p cat <pipe >>log &
+  script "$@" >pipe 2>&1
+  command -p mv running "exit.$?"
+  wait
+else
+  script "$@" >>log 2>&1
+  command -p mv running "exit.$?"
+fi
 """
 
 KILL_WAIT = 5.0
@@ -92,16 +104,19 @@ class Script:
         left = self.signal_all(signal.SIGKILL)
         if left:
             self.kill()
+        if self._shim:
+            self._shim.wait()
         return left
 
     def _over(self) -> bool:
-        if self._shim and self._shim.poll() is None:
-            return False
         self.status = attempt.exit_status(self.directory)
         if self.status is not None:
             return True
         if self._shim:
-            return self._orphan_over()
+            if self._shim.poll() is None:
+                return False
+            self.status = attempt.exit_status(self.directory)
+            return self.status is not None or self._orphan_over()
         if attempt.shim_lives(self.directory) or self._script_lives():
             return False
         # the shim renames and then lets go of its lock: look once more, in this order
@@ -210,14 +225,18 @@ started ${stat##*) }
 """
 
 
-def start(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, str],
-          prefix: Sequence[str] = ()) -> Script:
-    """Start `argv` in `cwd` under a shim; on the host `env` is its whole environment, in a place it stands in `spec`."""
+def start(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, str], prefix: Sequence[str] = (),
+          piped: bool = False) -> Script:
+    """Start `argv` in `cwd` under a shim; on the host `env` is its whole environment, in a place it stands in `spec`.
+
+    `piped` puts a pipe between script and log, which shell scripts need.
+    """
     running = os.open(os.path.join(directory, "running"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(running, fcntl.LOCK_EX)
         processes.become_subreaper()
-        shim = subprocess.Popen([*prefix, "sh", "-c", SHIM, "sh", directory, cwd, *argv], env=dict(env),
+        shim = subprocess.Popen([*prefix, "sh", "-c", SHIM, "sh", directory, "piped" if piped else "direct", cwd,
+                                 *argv], env=dict(env),
                                 stdin=running, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                 start_new_session=True)
     finally:
