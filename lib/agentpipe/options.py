@@ -116,12 +116,14 @@ def read(name: str, declared: Declared, argv: Sequence[str], help: str, examples
     values = parse(declared, argv)
     if values is not None:
         return values
-    import click
     found: list[dict[str, Any]] = []
     app = typer_app(name, declared, found.append, help, examples)
     try:
         app(list(argv), prog_name=name, standalone_mode=False)
-    except click.UsageError as error:
+    except Exception as error:
+        # typer's usage errors are click's, or since 0.26 its own copy of them: known by what they can do
+        if not hasattr(error, "format_message"):
+            raise
         import sys
 
         from agentpipe import errors
