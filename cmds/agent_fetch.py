@@ -2,22 +2,18 @@
 
 import os
 import time
-from typing import Any
-
-from agentpipe import checkout, command, errors, git, mirror, trees
-from agentpipe.crash import crash_point
-from agentpipe.job import Job
 
 EXAMPLES = """
   agent-pull gpu | agent-fetch | agent-patch | agent-env | agent-run
   echo '{"task":{"script":{"repository":"https://example.com/r.git","branch":"main"}}}' | agent-fetch
   agent-fetch --dry-run task.json
 """
-OPTIONS: list[Any] = []
 
 
-def work(job: Job) -> dict[str, Any]:
+def work(job):
     """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
+    from agentpipe import checkout, git
+    from agentpipe.crash import crash_point
     started = time.monotonic()
     source = git.source_of(job.task.get("script") or {})
     code, commit, cached = job.path("code"), None, True
@@ -37,8 +33,9 @@ def work(job: Job) -> dict[str, Any]:
             "seconds": round(time.monotonic() - started, 3)}
 
 
-def forced_code(job: Job, folder: str) -> str:
+def forced_code(job, folder):
     """The folder that an operator put in the place of the task's repository."""
+    from agentpipe import errors
     if not os.path.isdir(folder):
         raise errors.Failure(f"CLEARML_AGENT_FORCE_CODE_DIR is not a folder: {folder}", errors.NOT_FOUND,
                              remedy="unset CLEARML_AGENT_FORCE_CODE_DIR, or create it")
@@ -46,8 +43,9 @@ def forced_code(job: Job, folder: str) -> str:
     return os.path.realpath(folder)
 
 
-def foretell(job: Job, source: git.Source | None) -> str | None:
+def foretell(job, source):
     """Say what would be done; the commit, when that is known without asking the remote."""
+    from agentpipe import mirror
     if source is None:
         job.say("no repository: would make an empty folder")
         return None
@@ -58,16 +56,18 @@ def foretell(job: Job, source: git.Source | None) -> str | None:
     return source.commit or None
 
 
-def empty(code: str) -> None:
+def empty(code):
     """An empty folder for a task without a repository."""
+    from agentpipe import trees
     new = trees.beside(code)
     os.mkdir(new)
     trees.replace(new, code)
 
 
-def main() -> None:
-    """The command."""
-    command.stage("fetch", work, OPTIONS, __doc__, EXAMPLES)
+def main():
+    """The entry point."""
+    from agentpipe import stages
+    stages.stage("fetch", work, [], __doc__, EXAMPLES)
 
 
 if __name__ == "__main__":
