@@ -38,6 +38,7 @@ class Intent:
     def __init__(self) -> None:
         self.token = new_token()
         self.path = active(self.token)
+        self.used = False  # whether it has become an attempt
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
@@ -50,6 +51,7 @@ class Intent:
         link = f"{self.path}.{os.getpid()}"
         os.symlink(directory, link)
         os.rename(link, self.path)
+        self.used = True
         os.close(self._fd)
 
     def drop(self) -> None:

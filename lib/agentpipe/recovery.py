@@ -107,7 +107,7 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, say: Any) -> Non
             crash_point("recover:enqueued")
             claim.end()
             return
-    _decide(directory, record)
+    _decide(api, claim, task, record)
     crash_point("recover:decided")
     say and say(f"task {task}: reporting that it ended: {attempt.outcome(directory)}")
     from agentpipe import shipping
@@ -121,16 +121,19 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, say: Any) -> Non
                 say and say(failure.reason)
 
 
-def _decide(directory: str, record: str | None) -> None:
+def _decide(api: Any, claim: claims.Claim, task: str, record: str | None) -> None:
     """Make sure that outcome and manifest say how it ended."""
+    directory = claim.directory
     status = attempt.exit_status(directory)
     if record == attempt.GIVEN_BACK:
         reason = f"set-up was begun {MAX_ATTEMPTS} times on this machine, and each time its agent died"
     else:
         reason = "" if status is not None else "its process is gone and left no status"
     attempt.decide(directory, "lost" if status is None else ends.of_exit(status))
-    line = attempt.read_manifest(directory)
-    if line and "run" not in line and "failed" not in line:
+    line = attempt.read_manifest(directory) or {
+        "manifest": manifest.VERSION, "task": {"id": task},
+        "pull": {"server": api.server_id, "claim": claim.token, "worker": claim.worker}}
+    if "run" not in line and "failed" not in line:
         end = attempt.outcome(directory) or "lost"
         line = manifest.with_key(line, "run", ending.run_key(directory, end, status, reason, ""))
         attempt.store_manifest(directory, manifest.write(line))
