@@ -20,11 +20,12 @@ class NotOurs(Exception):
 
 
 def finish(api: Any, directory: str, deadline_s: float = 60, secrets: tuple[str, ...] = ()) -> bool:
-    """Ship the rest of an attempt that has an `outcome` and give its task the final status; True when that is done.
+    """Ship the rest of an attempt that has an `outcome` and give its task the final status; True when that is
+    done.
 
-    True also for a task that is no longer ours (deleted, reset, claimed by another agent). It may be called again
-    after a crash at any point. While the server is away it is tried again until `deadline_s` seconds are over; then
-    False: what is left is for recovery, the link in `active/` stays.
+    True also for a task that is no longer ours (deleted, reset, claimed by another agent). It may be called
+    again after a crash at any point. While the server is away it is tried again until `deadline_s` seconds
+    are over; then False: what is left is for recovery, the link in `active/` stays.
     """
     manifest = known(directory)
     end = attempt.outcome(directory)
@@ -35,7 +36,8 @@ def finish(api: Any, directory: str, deadline_s: float = 60, secrets: tuple[str,
         raise errors.Failure(f"{directory} has not ended", errors.TRY_AGAIN, remedy="wait for agent-run")
     if read_reported(directory).get("status"):
         return True
-    shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "", secrets)
+    shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
+                      secrets)
     until, pause = time.monotonic() + deadline_s, 0.25
     try:
         while True:
@@ -82,7 +84,7 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
                  "reason": reason or _reason(end, status) or kind.when}
     evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
-            "exit": found.get("exit", kind.exit), "reason": found["reason"], 
+            "exit": found.get("exit", kind.exit), "reason": found["reason"],
             "evidence": redact.Redactor(redact.own_secrets()).text(evidence)[-EVIDENCE:],
             "remedy": found.get("remedy") or kind.remedy.format(id=manifest["task"]["id"])}
 
@@ -131,7 +133,8 @@ def _record(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: d
     task, claim = manifest["task"]["id"], record["claim"]
     try:
         try:
-            api.call("tasks.edit_runtime", {"task": task, "claim": claim, "add_or_update": {RECORD_KEY: record}})
+            api.call("tasks.edit_runtime", {"task": task, "claim": claim,
+                                            "add_or_update": {RECORD_KEY: record}})
         except errors.ApiError as error:
             if error.code != 404:
                 raise
@@ -149,8 +152,9 @@ def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], now: str
     if now not in ("in_progress", "queued") or now == wanted:
         return
     task, pull = manifest["task"]["id"], manifest["pull"]
-    body = {"task": task, "claim": pull["claim"], "status_reason": _reason(record["class"], record["exit"])
-            or record["reason"], "status_message": f"Changed by agentpipe {pull.get('worker') or ''}".rstrip()}
+    body = {"task": task, "claim": pull["claim"],
+            "status_reason": _reason(record["class"], record["exit"]) or record["reason"],
+            "status_message": f"Changed by agentpipe {pull.get('worker') or ''}".rstrip()}
     if wanted != "queued":
         # a task that never got as far as `started` cannot fail by the table
         api.call(f"tasks.{wanted}", body | {"force": now == "queued"})

@@ -1,12 +1,12 @@
-"""A file that somebody else still writes, read as text in pieces that may be sent: whole lines while it grows."""
+"""A file that somebody else still writes, read in pieces that may be sent: whole lines while it grows."""
 
 import os
 
 from agentpipe import redact, terminal
 
 CHUNK = 256 << 10  # raw bytes a piece at most
-# a last line without an end is due after a second without growth; one that keeps growing, and what a progress bar
-# shows meanwhile, each 3 s
+# a last line without an end is due after a second without growth; one that keeps growing, and what a progress
+# bar shows meanwhile, each 3 s
 QUIET_S = 1.0
 LIVE_S = 3.0
 
@@ -14,8 +14,8 @@ LIVE_S = 3.0
 class Stream:
     """One growing file. Positions count all bytes ever written: the file's first byte stands at `base`.
 
-    `start` is the position after the last piece taken, `read` that up to which the fold has seen the file (between
-    them: a progress bar that is not out yet).
+    `start` is the position after the last piece taken, `read` that up to which the fold has seen the file
+    (between them: a progress bar that is not out yet).
     """
 
     def __init__(self, name: str, path: str, redactor: redact.Redactor) -> None:
@@ -36,9 +36,9 @@ class Stream:
         self.start = self.read = max(position, self.base)
 
     def take(self, now: float, final: bool = False) -> tuple[str, int, int] | None:
-        """The next (text, offset, end) that is due at `now` (monotonic seconds), of at most CHUNK raw bytes, or None.
+        """The next (text, offset, end) that is due at `now` (monotonic seconds), or None.
 
-        With `final` the file is over: all of it is due.
+        It stands for at most CHUNK raw bytes more than what a progress bar has held back. With `final` the file is over: all of it is due.
         """
         size = self._look(now)
         if size is None or self.shrank:

@@ -1,6 +1,7 @@
 """What this machine and its GPUs are doing, under the names and in the units that ClearML uses.
 
-Read straight from /proc: psutil would be a third of an idle agent's memory. GPUs through pynvml, only where a driver is.
+Read straight from /proc: psutil would be a third of an idle agent's memory. GPUs through pynvml, only where a
+driver is.
 """
 
 import os
@@ -26,7 +27,7 @@ class Sampler:
         self._ticks_at = 0.0
 
     def sample(self) -> dict[str, Any]:
-        """`machine_stats` of workers.status_report: %, MB, MB/s; disk_free_home is % free. At most one a second."""
+        """`machine_stats` of workers.status_report: %, MB, MB/s; disk_free_home is % free. One a second."""
         if self._stats and time.monotonic() - self._last.at < 1:
             return self._stats
         before, now = self._last, _Counters()
@@ -59,7 +60,7 @@ class Sampler:
         return stats
 
     def gpus(self) -> list[dict[str, Any]]:
-        """Per GPU: index, utilization %, temperature °C, used, free, total bytes; none where no driver is loaded."""
+        """Per GPU: index, utilization %, temperature °C, used, free, total bytes; [] without a driver."""
         if self._gpus is None:
             self._gpus = _gpu_handles()
         found = []
@@ -70,7 +71,7 @@ class Sampler:
         return found
 
     def processes(self, pids: Iterable[int]) -> list[tuple[str, str, float]]:
-        """(metric, variant, value) of a script's processes together: CPU in % of one core, resident memory in GB."""
+        """(metric, variant, value) of a script's processes together: CPU in % of one core, memory in GB."""
         resident, ticks = 0, {}
         for pid in pids:
             fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
@@ -115,7 +116,8 @@ def scalars(stats: dict[str, Any], gpus: list[dict[str, Any]]) -> list[tuple[str
         values = {"utilization": gpu["utilization"], "temperature": gpu["temperature"],
                   "mem_usage": 100 * gpu["used"] / gpu["total"], "mem_used_gb": gpu["used"] / GB,
                   "mem_free_gb": gpu["free"] / GB}
-        found += [(":monitor:gpu", f"gpu_{gpu['index']}_{name}", float(value)) for name, value in values.items()]
+        found += [(":monitor:gpu", f"gpu_{gpu['index']}_{name}", float(value))
+                  for name, value in values.items()]
     return found
 
 
@@ -167,13 +169,14 @@ class _Counters:
 
 
 def _gpu_handles() -> list[Any]:
-    """(index, handle) of the GPUs that this process may use, by NVIDIA_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES."""
+    """(index, handle) of the GPUs that are ours by NVIDIA_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES."""
     if not os.path.exists("/dev/nvidiactl"):
         return []
     try:
         import pynvml
         pynvml.nvmlInit()
-        handles = [(index, pynvml.nvmlDeviceGetHandleByIndex(index)) for index in range(pynvml.nvmlDeviceGetCount())]
+        handles = [(index, pynvml.nvmlDeviceGetHandleByIndex(index))
+                   for index in range(pynvml.nvmlDeviceGetCount())]
     except Exception:  # NVMLError, or no libnvidia-ml: no GPU is to be seen, and nothing else may suffer
         return []
     wanted = os.environ.get("NVIDIA_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES") or "all"
@@ -189,7 +192,8 @@ def _gpu(handle: Any) -> dict[str, Any] | None:
     try:
         held = pynvml.nvmlDeviceGetMemoryInfo(handle)
         return {"utilization": _nvml(pynvml.nvmlDeviceGetUtilizationRates, handle, "gpu", 100.0),
-                "temperature": _nvml(pynvml.nvmlDeviceGetTemperature, handle, None, 0.0, pynvml.NVML_TEMPERATURE_GPU),
+                "temperature": _nvml(pynvml.nvmlDeviceGetTemperature, handle, None, 0.0,
+                                     pynvml.NVML_TEMPERATURE_GPU),
                 "used": int(held.used), "free": int(held.free), "total": int(held.total)}
     except pynvml.NVMLError:
         return None

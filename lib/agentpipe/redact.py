@@ -8,15 +8,16 @@ MASK = b"[REDACTED]"
 # shorter values are words that occur by themselves ("true", "root"): masking them would spoil the log
 SHORTEST = 6
 # as Buildkite's agent names them, and what tools of this field use
-_NAMES = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|PRIVATE_KEY|ACCESS_KEY|SECRET_KEY|API_KEY|GIT_PASS|CONNECTION_STRING)"
-                    r"(_\d+)?$", re.IGNORECASE)
+_NAMES = re.compile(r"(PASSWORD|PASSWD|GIT_PASS|SECRET|TOKEN|PRIVATE_KEY|ACCESS_KEY|SECRET_KEY|API_KEY"
+                    r"|CONNECTION_STRING)(_\d+)?$", re.IGNORECASE)
 
 
 class Redactor:
-    """Replaces each of `secrets` (text or bytes; the longest where several fit) by MASK in a stream of bytes."""
+    """Replaces each of `secrets` (text or bytes; the longest where several fit) by MASK in a stream."""
 
     def __init__(self, secrets: Iterable[str | bytes] = ()) -> None:
-        known = {value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value for value in secrets}
+        known = {value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+                 for value in secrets}
         self.secrets = sorted((value for value in known if value), key=lambda value: (-len(value), value))
         self._longest = len(self.secrets[0]) if self.secrets else 0
         self._any = re.compile(b"|".join(re.escape(value) for value in self.secrets))
@@ -25,15 +26,16 @@ class Redactor:
     def replace(self, data: bytes, final: bool) -> tuple[bytes, int]:
         """`data` without secrets, and how many of its bytes that is.
 
-        The rest may be the begin of a secret: the caller gives it again with what follows. With `final` nothing
-        follows and nothing is left.
+        The rest may be the begin of a secret: the caller gives it again with what follows. With `final`
+        nothing follows and nothing is left.
         """
         if not self.secrets:
             return data, len(data)
         stop = len(data) if final else self._held_from(data, 0)
         if stop == len(data) and not any(secret in data for secret in self.secrets):
             return data, len(data)
-        parts, done = [], 0
+        parts: list[bytes] = []
+        done = 0
         while True:
             found = self._any.search(data, done)
             if not found or found.start() >= stop:
@@ -63,7 +65,7 @@ class Redactor:
         return self.replace(value.encode("utf-8", "surrogateescape"), True)[0].decode("utf-8", "replace")
 
     def _held_from(self, data: bytes, begin: int) -> int:
-        """The first place from which on `data` could be the begin of a secret that is still to come in whole."""
+        """From where on `data` could be the begin of a secret whose rest is still to come."""
         for at in range(max(begin, len(data) - self._longest + 1), len(data)):
             tail = data[at:]
             if any(len(secret) > len(tail) and secret.startswith(tail) for secret in self.secrets):
@@ -72,7 +74,7 @@ class Redactor:
 
 
 def secrets_in(environment: Mapping[str, str]) -> set[str]:
-    """The values of variables whose names say that they are secret, and passwords inside URLs; with URL quoting too."""
+    """The values of variables that are secret by their names, and passwords in URLs; URL-quoted too."""
     found = set()
     for name, value in environment.items():
         if _NAMES.search(name) and len(value) >= SHORTEST and not value.startswith("/"):

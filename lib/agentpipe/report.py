@@ -1,4 +1,4 @@
-"""The reporting thread of whichever process works on a task: worker status, ping, log, metrics, and abort seen in time.
+"""The reporting thread of the process that works on a task: worker status, ping, log, metrics, abort.
 
     reporter = Reporter(api, worker, queues)
     reporter.start()                                    # the worker is registered, idle
@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from agentpipe import claims, config, errors
+from agentpipe import config, errors
+from agentpipe.abort import Abort, Judge
 from agentpipe.shipping import Shipper, is_outage, say
 
 FIRST_REPORT_S = 3.0
@@ -24,28 +25,6 @@ SHIP_SOON_S, SHIP_LATE_S = 0.1, 0.4
 SHIP_AT_ONCE = 8 << 20  # bytes, before the other duties get their turn
 BACK_OFF_S = (1.0, 30.0)
 REFUSED_S = 30.0
-# not `completed`: a script that closes its own task early is left to its end, as the peer does
-ENDED = ("stopped", "failed", "closed", "publishing", "published")
-RESETS = 5
-
-
-class Abort:
-    """Why a task has to end now.
-
-    `kind` is "stopping" (a user asked: end it, then report it aborted); or "taken" (another claim), "changed" (another
-    status) or "deleted": end it and leave its status alone. `callback_timeout_s` is how long the SDK's abort callback
-    wants (None: there is none).
-    """
-
-    __slots__ = ("callback_timeout_s", "kind", "reason")
-
-    def __init__(self, kind: str, reason: str, callback_timeout_s: float | None = None) -> None:
-        self.kind, self.reason, self.callback_timeout_s = kind, reason, callback_timeout_s
-
-    @property
-    def leaves_status(self) -> bool:
-        """Whether the task's status is somebody else's now."""
-        return self.kind != "stopping"
 
 
 class Duty:
@@ -64,13 +43,11 @@ class Duty:
 class Watched:
     """The task that is being reported, and how far that is."""
 
-    def __init__(self, task: str, directory: str, claim: str, on_abort: Callable[[Abort], None], queue: str | None,
-                 pids: Callable[[], Iterable[int]] | None, shipper: Shipper) -> None:
-        self.task, self.directory, self.claim, self.on_abort = task, directory, claim, on_abort
+    def __init__(self, task: str, directory: str, judge: Judge, on_abort: Callable[[Abort], None],
+                 queue: str | None, pids: Callable[[], Iterable[int]] | None, shipper: Shipper) -> None:
+        self.task, self.directory, self.judge, self.on_abort = task, directory, judge, on_abort
         self.queue, self.pids, self.shipper = queue, pids, shipper
         self.duties: list[Duty] = []
-        self.running = False  # it has been seen in progress
-        self.resets = 0
         self.mark: Any = None
         self.told: set[str] = set()
         self.since = _begin(directory)
@@ -82,7 +59,8 @@ class Reporter:
     Nothing that the server does or does not do ends it or is raised here: what fails is done again later.
     """
 
-    def __init__(self, api: Any, worker: str, queues: Sequence[str], secrets: Iterable[str | bytes] = ()) -> None:
+    def __init__(self, api: Any, worker: str, queues: Sequence[str],
+                 secrets: Iterable[str | bytes] = ()) -> None:
         self.worker, self.queues = worker, list(queues)
         self._api, self._secrets = api, tuple(secrets)
         self._embedded = bool(getattr(api, "embedded", False))
@@ -109,15 +87,15 @@ class Reporter:
               pids: Callable[[], Iterable[int]] | None = None, queue: str | None = None) -> None:
         """From now on report this task: its log files, its metrics; on_abort(Abort) is called in the thread.
 
-        `pids` gives the processes of the script, for its share of memory and CPU; `queue` is where it came from
-        (default: the worker's only queue).
+        `pids` gives the processes of the script, for its share of memory and CPU; `queue` is where it came
+        from (default: the worker's only queue).
         """
         shipper = Shipper(self._api, task, claim, directory, self.worker, self._secrets)
         queue = queue or (self.queues[0] if len(self.queues) == 1 else None)
-        watched = Watched(task, directory, claim, on_abort, queue, pids, shipper)
+        watched = Watched(task, directory, Judge(claim), on_abort, queue, pids, shipper)
         ship = Duty(lambda: self._ship(watched, ship), SHIP_SOON_S)
-        watched.duties = [ship,
-                          Duty(lambda: self._poll(watched), STORE_POLL_S if self._embedded else STATUS_POLL_S),
+        poll_s = STORE_POLL_S if self._embedded else STATUS_POLL_S
+        watched.duties = [ship, Duty(lambda: self._poll(watched), poll_s),
                           Duty(lambda: self._metrics(watched), METRICS_S, FIRST_REPORT_S)]
         ping = _seconds("agent.task_ping_interval_sec", 60)
         if ping > 0:
@@ -126,9 +104,10 @@ class Reporter:
         self._task_changed()
 
     def unwatch(self) -> None:
-        """The task is no longer ours to report (a call under way is waited for, up to 10 s); the worker is idle.
+        """The task is no longer ours to report, the worker is idle. Waits up to 10 s for a call under way.
 
-        What was not acknowledged is for finish() or the next stage. Until this returns on_abort may still be called.
+        What was not acknowledged is for finish() or the next stage. Until this returns on_abort may still be
+        called.
         """
         watched, self._watched = self._watched, None
         self._settle(watched)
@@ -149,7 +128,7 @@ class Reporter:
         return True
 
     def stop(self, unregister: bool = False) -> None:
-        """End the thread (a call under way is waited for, up to 10 s); `unregister` when no successor follows."""
+        """End the thread (waits up to 10 s for a call under way); `unregister`: no successor follows."""
         with self._wakened:
             self._stopping = True
             self._wakened.notify_all()
@@ -256,8 +235,8 @@ class Reporter:
 
     def _report(self, stats: bool = True) -> None:
         watched = self._watched
-        body: dict[str, Any] = {"worker": self.worker, "timestamp": time.time_ns() // 1_000_000, "is_daemon": True,
-                                "queues": self.queues, "tags": None,
+        body: dict[str, Any] = {"worker": self.worker, "timestamp": time.time_ns() // 1_000_000,
+                                "is_daemon": True, "queues": self.queues, "tags": None,
                                 "machine_stats": self._sample()[0] if stats else None}
         if watched:
             tags = os.environ.get("CLEARML_WORKER_TAGS", "").replace(",", " ").split()
@@ -309,48 +288,20 @@ class Reporter:
         mark = None
         if self._embedded:
             mark = self._api.changed(watched.mark)
-            if mark == watched.mark and not watched.resets:
+            if mark == watched.mark and not watched.judge.resets:
                 return
-        tasks = self._api.call("tasks.get_all", {"id": [watched.task], "search_hidden": True,
-                                                 "only_fields": ["status", "status_message", "runtime"]})["tasks"]
+        tasks = self._api.call("tasks.get_all", {
+            "id": [watched.task], "search_hidden": True,
+            "only_fields": ["status", "status_message", "runtime"]})["tasks"]
         watched.mark = mark
-        abort = verdict(watched, tasks[0] if tasks else None)
+        abort = watched.judge.verdict(tasks[0] if tasks else None)
         if abort and abort.kind not in watched.told and watched is self._watched:
             watched.told.add(abort.kind)
             watched.on_abort(abort)
 
 
-def verdict(watched: Watched, task: dict[str, Any] | None) -> Abort | None:
-    """What the server's word about a watched task means for it (the peer's rules, and the claim)."""
-    if task is None:
-        return Abort("deleted", "the task was deleted")
-    runtime = task.get("runtime") or {}
-    status = task.get("status", "")
-    watched.resets = watched.resets + 1 if status == "created" else 0
-    # no token at all: the SDK writes the whole runtime back, and a reset empties it
-    if runtime.get(claims.RUNTIME_KEY, watched.claim) != watched.claim:
-        return Abort("taken", "another agent has claimed the task")
-    if status == "in_progress":
-        watched.running = True
-        if task.get("status_message") == "stopping":
-            return Abort("stopping", "task was stopped by tasks.stop", _callback_timeout(runtime))
-    elif status in ENDED or (status == "queued" and watched.running):
-        return Abort("changed", f"the task's status was changed to {status}")
-    elif watched.resets >= RESETS:
-        return Abort("changed", "the task was reset")
-    return None
-
-
-def _callback_timeout(runtime: dict[str, Any]) -> float | None:
-    try:
-        seconds = float(runtime["_abort_callback_timeout"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return seconds if seconds > 0 else None
-
-
 def _begin(directory: str) -> float:
-    """When the attempt began (its lock is made first and never written): also a successor counts on from there."""
+    """When the attempt began: its lock is made first and never written."""
     try:
         return os.stat(os.path.join(directory, "lock")).st_mtime
     except OSError:

@@ -19,15 +19,16 @@ READ_BACK_S = 6.0
 class Shipper:
     """Ships `setup.log` and `log` of `directory` as log events of `task`; one at a time per directory.
 
-    Each event names the claim, its stream and the raw bytes [offset, end) that it stands for. A server that knows
-    claims keeps the position itself and takes no range twice. For any other the file `reported` keeps it, and after an
-    unanswered batch the last lines are read back.
+    Each event names the claim, its stream and the raw bytes [offset, end) that it stands for. A server that
+    knows claims keeps the position itself and takes no range twice. For any other the file `reported` keeps
+    it, and after an unanswered batch the last lines are read back.
     """
 
     def __init__(self, api: Any, task: str, claim: str, directory: str, worker: str,
                  secrets: Iterable[str | bytes] = ()) -> None:
         self.server_knows = True  # until it says that it has no events.get_log_position
-        self._api, self._task, self._claim, self._directory, self._worker = api, task, claim, directory, worker
+        self._api, self._task, self._claim = api, task, claim
+        self._directory, self._worker = directory, worker
         redactor = redact.Redactor({*redact.own_secrets(), *secrets})
         self._streams = [Stream(name, os.path.join(directory, file), redactor) for name, file, _ in STREAMS]
         self._levels = {name: level for name, _, level in STREAMS}
@@ -39,8 +40,8 @@ class Shipper:
     def ship(self, limit_bytes: int | None = None, final: bool = False) -> int:
         """Send what is new, in order, setup.log first; how many raw bytes were acknowledged.
 
-        Whole lines only, while the files may grow; with `final` all that is there. ApiError and Failure pass: what
-        was not acknowledged is sent again by the next call.
+        Whole lines only, while the files may grow; with `final` all that is there. ApiError and Failure pass:
+        what was not acknowledged is sent again by the next call.
         """
         self._start()
         acknowledged = 0
@@ -82,8 +83,8 @@ class Shipper:
         # always later than the one before: real servers do not keep the order of equal timestamps
         self._stamp = max(self._stamp + 1, time.time_ns() // 1_000_000)
         return {"type": "log", "level": self._levels[stream], "task": self._task, "worker": self._worker,
-                "msg": text, "timestamp": self._stamp, "claim": self._claim, "stream": stream, "offset": offset,
-                "end": end}
+                "msg": text, "timestamp": self._stamp, "claim": self._claim, "stream": stream,
+                "offset": offset, "end": end}
 
     def _send(self) -> int:
         if self._unanswered is not None:
@@ -111,7 +112,8 @@ class Shipper:
         positions = self._positions({})
         self._pending = [event for event in self._pending if event["end"] > positions.get(event["stream"], 0)]
         if self._pending and not self.server_knows and time.monotonic() - since < READ_BACK_S:
-            raise errors.Failure("the server does not show yet whether it got the last lines", errors.TRY_AGAIN)
+            raise errors.Failure("the server does not show yet whether it got the last lines",
+                                 errors.TRY_AGAIN)
         self._unanswered = None
 
     def _positions(self, noted: dict[str, Any]) -> dict[str, int]:
@@ -125,8 +127,9 @@ class Shipper:
                 self.server_knows = False
         positions = dict(noted.get("positions", {}))
         if noted.get("sending") or self._unanswered is not None:
-            for event in self._api.call("events.get_task_log", {"task": self._task, "batch_size": 100,
-                                                                "navigate_earlier": True, "order": "asc"})["events"]:
+            last = self._api.call("events.get_task_log", {"task": self._task, "batch_size": 100,
+                                                          "navigate_earlier": True, "order": "asc"})
+            for event in last["events"]:
                 stream = event.get("stream")
                 if event.get("claim") == self._claim and stream in self._levels:
                     positions[stream] = max(positions.get(stream, 0), event.get("end", 0))
@@ -153,9 +156,10 @@ def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
 
 
 def say(directory: str, line: str) -> None:
-    """One line of ours to the task's set-up log, where its owner reads it; a full disk only loses the line."""
+    """One line of ours to the task's set-up log, where its owner reads it; a full disk loses the line."""
     try:
-        fd = os.open(os.path.join(directory, "setup.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = os.open(os.path.join(directory, "setup.log"),
+                     os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, line.encode("utf-8", "replace") + b"\n")
         finally:
@@ -165,7 +169,7 @@ def say(directory: str, line: str) -> None:
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether it is the server (or the way to it) that fails, not the request: worth trying again as it is."""
+    """Whether the server (or the way to it) fails, not the request: worth trying again as it is."""
     return isinstance(error, errors.Failure) or (isinstance(error, errors.ApiError)
                                                  and (error.code >= 500 or error.code in (401, 429)))
 
@@ -182,4 +186,5 @@ def read_reported(directory: str) -> dict[str, Any]:
 
 def note_reported(directory: str, values: dict[str, Any]) -> None:
     """Change keys of the file `reported`."""
-    attempt.publish(os.path.join(directory, "reported"), json.dumps(read_reported(directory) | values).encode() + b"\n")
+    noted = read_reported(directory) | values
+    attempt.publish(os.path.join(directory, "reported"), json.dumps(noted).encode() + b"\n")

@@ -12,8 +12,8 @@ WIDEST = 1 << 16
 class Fold:
     """Turns bytes into lines of text, one row of the screen at a time.
 
-    Text without carriage returns and backspaces passes as it is, byte for byte. A row that was written over comes
-    out once, as it looks when its line ends, or when snapshot() asks how it looks meanwhile.
+    Text without carriage returns and backspaces passes as it is, byte for byte. A row that was written over
+    comes out once, as it looks when its line ends, or when snapshot() asks how it looks meanwhile.
     """
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class _Row:
 
 
 def whole_characters(data: bytes) -> int:
-    """How many bytes of `data` end with a whole UTF-8 character (up to three at the end may be the begin of one)."""
+    """How many bytes of `data` end with a whole UTF-8 character (the last three may be the begin of one)."""
     for back in range(1, min(4, len(data) + 1)):
         byte = data[-back]
         if byte < 0x80:
@@ -171,7 +171,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _uncovered(pieces: list[str]) -> list[str]:
-    """Leave out what a later, longer piece writes over anyway; the first (at the cursor) and the last stay."""
+    """Leave out what a later, longer piece writes over; the first (at the cursor) and the last stay."""
     kept, longest = [pieces[-1]], len(pieces[-1])
     for piece in reversed(pieces[1:-1]):
         if len(piece) > longest:
