@@ -5,10 +5,13 @@ The shim is a shell in a session of its own, whose stdin is the locked file `run
 """
 
 import fcntl
+import json
 import os
+import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -47,6 +50,14 @@ else
 fi
 """
 
+# dash drops variables whose names it could not write itself (`my.var`): they go around it, by a 0600 file
+ODD_NAMES = """
+import json, os, sys
+with open(sys.argv[1]) as file: os.environ.update(json.load(file))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 KILL_WAIT = 5.0
 
 
@@ -235,6 +246,8 @@ def start(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, str],
     try:
         fcntl.flock(running, fcntl.LOCK_EX)
         processes.become_subreaper()
+        if not prefix:
+            argv = _around_the_shell(directory, argv, env)
         shim = subprocess.Popen([*prefix, "sh", "-c", SHIM, "sh", directory, "piped" if piped else "direct", cwd,
                                  *argv], env=dict(env),
                                 stdin=running, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -272,6 +285,15 @@ def running_for(directory: str) -> float | None:
         return None
     started = int(record.split(" ")[1]) / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+def _around_the_shell(directory: str, argv: Sequence[str], env: Mapping[str, str]) -> Sequence[str]:
+    odd = {name: value for name, value in env.items() if not NAME.fullmatch(name)}
+    if not odd:
+        return argv
+    path = os.path.join(directory, "environment.json")
+    attempt.publish(path, json.dumps(odd).encode())
+    return [sys.executable, "-I", "-S", "-c", ODD_NAMES, path, *argv]
 
 
 def _shims_of(directory: str) -> set[int]:
