@@ -154,14 +154,18 @@ class Script:
         return True
 
     def _doze(self, seconds: float) -> None:
-        # a pidfd wakes us at the very end; where there is none to watch (a takeover, a place) we look often
-        pid = self._shim.pid if self._shim and self._shim.returncode is None else self._script_pid()
+        # the script's pidfd wakes us at its very end; its shim's for the moment between that and the status; where
+        # neither can be seen (a place, a takeover whose script is over) we look often
+        pid, shim = self._script_pid(), self._shim
+        if not pid:
+            pid = shim.pid if shim and shim.returncode is None else None
+            seconds = min(seconds, 0.2 if self.prefix else 0.02)
         try:
             fd = os.pidfd_open(pid) if pid else None
         except OSError:
             fd = None
         if fd is None:
-            time.sleep(min(seconds, 0.05))
+            time.sleep(seconds)
             return
         try:
             poll = select.poll()
