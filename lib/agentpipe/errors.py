@@ -25,6 +25,7 @@ class Failure(Exception):
         self.exit = exit
         self.evidence = evidence
         self.remedy = remedy
+        self.stage = ""  # where it happened, when one command composes several stages
 
 
 class ApiError(Exception):

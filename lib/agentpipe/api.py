@@ -1,0 +1,38 @@
+"""The ClearML API: one call(), whatever is behind it (design: one API, two transports)."""
+
+import os
+from typing import Any
+
+from agentpipe import errors
+
+
+class StoreApi:
+    """The embedded store of this node, called in process: no server, no socket."""
+
+    embedded = True
+
+    def __init__(self, path: str, worker: str = "") -> None:
+        from agentpipe.server.store import Store
+        self.store = Store(path)
+        self.server_id: str = self.store.server_id
+        self.worker = worker
+
+    def call(self, endpoint: str, body: Any = None) -> dict[str, Any]:
+        """The `data` of an endpoint's answer ("queues.get_all"); ApiError when it refuses, Failure when it is away."""
+        from agentpipe.server.endpoints import call
+        caller = {"user": os.environ.get("USER") or str(os.getuid()), "worker": self.worker}
+        return call(self.store, caller, endpoint, body or {})
+
+    def changed(self, since: Any) -> Any:
+        """A mark that differs from `since` once something may have changed; cheap enough for each 50 ms."""
+        return self.store.data_version()
+
+
+def connect(worker: str = "") -> StoreApi:
+    """The server that this configuration means: the embedded store unless a ClearML server is configured."""
+    from agentpipe import config, paths
+    host = config.get("api.api_server", None, "CLEARML_API_HOST")
+    if host:
+        raise errors.Failure(f"{host}: this version serves the embedded store only", errors.BAD_CONFIG,
+                             remedy="unset CLEARML_API_HOST")
+    return StoreApi(paths.state("agent.db"), worker)

@@ -1,0 +1,165 @@
+"""One attempt at a task on this node: its directory state/tasks/ID.N and the facts that stand there as names.
+
+`running` (locked by the shim) → `exit.N`, `pid` → "PID START BOOT" and `outcome` → CLASS are names, not contents,
+so that a full disk cannot lose them.
+"""
+
+import os
+from typing import Any
+
+from agentpipe import errors, paths, processes
+
+GIVEN_BACK = "given-back"  # by recovery: counts as a failed attempt
+HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not
+
+
+def create(task: str) -> str:
+    """A new directory for an attempt at `task`: the next N, by exclusive mkdir; its path."""
+    home = paths.state("tasks")
+    os.makedirs(home, 0o700, exist_ok=True)
+    number = max(numbers(task), default=0) + 1
+    while True:
+        path = os.path.join(home, f"{task}.{number}")
+        try:
+            os.mkdir(path, 0o700)
+            return path
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise errors.Failure(f"cannot create {path}: {error.strerror}", errors.CANNOT_CREATE,
+                                 remedy="free some space, or set AGENT_HOME") from None
+
+
+def numbers(task: str) -> list[int]:
+    """The attempts at `task` that stand on this node."""
+    found = []
+    try:
+        names = os.listdir(paths.state("tasks"))
+    except FileNotFoundError:
+        return []
+    for name in names:
+        stem, _, number = name.rpartition(".")
+        if stem == task and number.isdigit():
+            found.append(int(number))
+    return found
+
+
+def latest(task: str) -> str | None:
+    """The directory of the highest attempt, which is the one that tools show."""
+    known = numbers(task)
+    return paths.state("tasks", f"{task}.{max(known)}") if known else None
+
+
+def outcome(directory: str) -> str | None:
+    """The end's class, once somebody has decided it."""
+    return _link(directory, "outcome")
+
+
+def decide(directory: str, end: str) -> bool:
+    """Make `end` the attempt's outcome; False when another process already decided (exactly one ever does)."""
+    return _make_link(directory, "outcome", end)
+
+
+def pid_record(directory: str) -> str | None:
+    """ "PID START BOOT" of the script, or GIVEN_BACK, HANDED_BACK; None before the script starts."""
+    return _link(directory, "pid")
+
+
+def forbid_start(directory: str, why: str) -> bool:
+    """Take the name `pid`, so that no script can start here any more; False when one has started (look again)."""
+    return _make_link(directory, "pid", why)
+
+
+def was_returned(directory: str) -> bool:
+    """Whether this attempt was given back to its queue."""
+    return pid_record(directory) in (GIVEN_BACK, HANDED_BACK)
+
+
+def exit_status(directory: str) -> int | None:
+    """The script's status as its shim recorded it (exit.N); None while it runs, or when nobody could."""
+    for name in os.listdir(directory):
+        stem, _, number = name.partition(".")
+        if stem == "exit" and number.isdigit():
+            return int(number)
+    return None
+
+
+def shim_lives(directory: str) -> bool:
+    """Whether `running` is locked: somebody can still start the script or write its status."""
+    try:
+        fd = os.open(os.path.join(directory, "running"), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    import fcntl
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+
+
+def script_lives(directory: str) -> bool:
+    """Whether the script itself still runs on this host."""
+    record = pid_record(directory)
+    return record is not None and processes.alive(record)
+
+
+def failed_attempts(task: str) -> int:
+    """How many attempts in a row recovery gave back; an attempt that came to an end starts the count anew."""
+    count = 0
+    for number in sorted(numbers(task), reverse=True):
+        directory = paths.state("tasks", f"{task}.{number}")
+        found = pid_record(directory)
+        if found == GIVEN_BACK:
+            count += 1
+        elif found is not None or outcome(directory):
+            break
+    return count
+
+
+def read_manifest(directory: str) -> dict[str, Any] | None:
+    """The manifest as the last stage stored it."""
+    from agentpipe import manifest
+    try:
+        with open(os.path.join(directory, "manifest.json"), "rb") as file:
+            return manifest.read(file.read())
+    except (FileNotFoundError, errors.Failure):
+        return None
+
+
+def store_manifest(directory: str, line: bytes) -> None:
+    """Publish the manifest for recovery: whole or not at all."""
+    publish(os.path.join(directory, "manifest.json"), line)
+
+
+def publish(path: str, data: bytes) -> None:
+    """Write a 0600 file by temporary and rename: readers see the old or the new, never a part."""
+    temporary = f"{path}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        while data:
+            data = data[os.write(fd, data):]
+    except OSError as error:
+        os.close(fd)
+        os.unlink(temporary)
+        raise errors.Failure(f"cannot write {path}: {error.strerror}", errors.CANNOT_CREATE,
+                             remedy="free some space, or set AGENT_HOME") from None
+    os.close(fd)
+    os.rename(temporary, path)
+
+
+def _link(directory: str, name: str) -> str | None:
+    try:
+        return os.readlink(os.path.join(directory, name))
+    except OSError:
+        return None
+
+
+def _make_link(directory: str, name: str, target: str) -> bool:
+    try:
+        os.symlink(target, os.path.join(directory, name))
+        return True
+    except FileExistsError:
+        return False

@@ -1,0 +1,270 @@
+"""Who owns a task on this node: intents, claims, the task's lock, and giving back (design: what stands on disk).
+
+A pull makes one token. It names the intent `active/TOKEN` (a locked file, later a link to the attempt's directory),
+stands in the file `claim` there and in the task's runtime on the server. Whoever holds the directory's `lock` works
+on the task; between two stages the claim is handed to whoever will read the line.
+"""
+
+import fcntl
+import json
+import os
+import stat
+import time
+from typing import Any
+
+from agentpipe import attempt, errors, paths, processes
+from agentpipe.crash import crash_point
+
+RUNTIME_KEY = "_agentpipe_claim"
+LOCK_TIMEOUT = 10.0
+GRACE = 10.0
+
+
+def new_token() -> str:
+    """A claim's only identity: 32 hex digits."""
+    return os.urandom(16).hex()
+
+
+def active(token: str = "") -> str:
+    """The directory of intents and claims, or one of them."""
+    home = paths.state("active")
+    os.makedirs(home, 0o700, exist_ok=True)
+    return os.path.join(home, token) if token else home
+
+
+class Intent:
+    """`active/TOKEN` as a locked file: this process may be about to own a task, and says so before it asks."""
+
+    def __init__(self) -> None:
+        self.token = new_token()
+        self.path = active(self.token)
+        self.used = False  # whether it has become an attempt
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def note(self, queue: str) -> None:
+        """Which queue is asked, for a server that cannot write the token itself."""
+        os.pwrite(self._fd, queue.encode(), 0)
+
+    def becomes(self, directory: str) -> None:
+        """Publish the attempt: the link takes the intent's name, so there is never neither."""
+        link = f"{self.path}.{os.getpid()}"
+        os.symlink(directory, link)
+        os.rename(link, self.path)
+        self.used = True
+        os.close(self._fd)
+
+    def drop(self) -> None:
+        """Nothing was got."""
+        os.unlink(self.path)
+        os.close(self._fd)
+
+
+class Claim:
+    """The hold of one process on one attempt: its lock, and (for a pulled task) its claim.
+
+    `token` is None for a task by hand: nothing is reported and nobody else looks.
+    """
+
+    def __init__(self, directory: str, token: str | None, lock: int, worker: str = "") -> None:
+        self.directory = directory
+        self.token = token
+        self.worker = worker
+        self._lock: int | None = lock
+
+    def held_by(self, stage: str) -> None:
+        """Write that `stage` works on it now: dead at once when the lock is free."""
+        if self.token:
+            self._write("held", stage, None)
+
+    def hand(self, stage: str, holder: dict[str, Any] | None) -> None:
+        """Write that whoever `holder` names has it next."""
+        if self.token:
+            self._write("handed", stage, holder)
+
+    def touch(self) -> None:
+        """Start the grace period anew: the line is out now."""
+        if self.token:
+            os.utime(os.path.join(self.directory, "claim"))
+
+    def release(self) -> None:
+        """Let the lock go."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def end(self) -> None:
+        """The end is acknowledged: nothing is left to recover."""
+        if self.token:
+            try:
+                os.unlink(active(self.token))
+            except FileNotFoundError:
+                pass
+
+    def _write(self, state: str, stage: str, holder: dict[str, Any] | None) -> None:
+        # no fsync: after a power loss the boot has changed, and a claim that cannot be read counts as dead
+        attempt.publish(os.path.join(self.directory, "claim"), json.dumps(
+            {"token": self.token, "worker": self.worker, "state": state, "stage": stage, "holder": holder},
+        ).encode() + b"\n")
+
+
+def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:
+    """The attempt's lock as a descriptor; None when another process has it for longer than `timeout` seconds."""
+    fd = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                os.close(fd)
+                return None
+            time.sleep(0.01)
+
+
+def begin(intent: Intent, task: str, worker: str) -> Claim:
+    """A new attempt at a task that this process has just got from its queue: directory, lock, claim, link."""
+    directory = attempt.create(task)
+    crash_point("pull:directory")
+    fd = lock(directory, 0)
+    if fd is None:
+        raise errors.Failure(f"{directory} is locked by another process", errors.BUG)
+    claim = Claim(directory, intent.token, fd, worker)
+    claim.held_by("pull")
+    crash_point("pull:claimed")
+    intent.becomes(directory)
+    crash_point("pull:linked")
+    return claim
+
+
+def take(manifest: dict[str, Any], stage: str, look_only: bool = False) -> Claim:
+    """Take the lock of a task whose line this stage has read, and check on this node that it is still ours.
+
+    With `look_only` the claim stays as it is. Failure 75 when it is not. The server's word is checked_with_server()'s.
+    """
+    pull = manifest.get("pull")
+    if not pull:
+        return _take_local(manifest, stage)
+    token = pull["claim"]
+    try:
+        directory = os.readlink(active(token))
+    except OSError:
+        raise _late(manifest, "it is no longer claimed on this node") from None
+    fd = lock(directory)
+    if fd is None:
+        raise _late(manifest, "another stage works on it")
+    found = read(directory) or {}
+    claim = Claim(directory, token, fd, found.get("worker", ""))
+    if found.get("token") != token or attempt.was_returned(directory) \
+            or attempt.outcome(directory) or not os.path.islink(active(token)):
+        claim.release()
+        raise _late(manifest, "it has been given back or has ended meanwhile")
+    if not look_only:
+        claim.held_by(stage)
+    return claim
+
+
+def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
+    """Under the lock: the task's status when the server still shows it ours (queued or in progress, our token).
+
+    Otherwise Failure 75: nothing may run. An earlier agent of the same token is impossible, tokens are random.
+    """
+    task = manifest["task"]["id"]
+    found = api.call("tasks.get_all", {"id": [task], "only_fields": ["id", "status", "runtime"],
+                                       "search_hidden": True})["tasks"]
+    if not found:
+        raise _late(manifest, "the server no longer knows it")
+    status = found[0].get("status", "")
+    if (found[0].get("runtime") or {}).get(RUNTIME_KEY) != manifest["pull"]["claim"]:
+        raise _late(manifest, "another agent has claimed it")
+    if status not in ("queued", "in_progress", "created"):
+        raise _late(manifest, f"it is {status}")
+    return status
+
+
+def read(directory: str) -> dict[str, Any] | None:
+    """What the file `claim` says: {token, worker, state: held|handed, stage, holder}; None when it cannot be read."""
+    try:
+        with open(os.path.join(directory, "claim"), encoding="utf-8") as file:
+            return json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def stdout_holder(owner: int | None = None) -> dict[str, Any]:
+    """Who has the line that is about to be printed: a pipe lives by itself, anything else by a process.
+
+    The process is `owner`, or else our parent (the shell or the supervisor that wrote it to a file or screen).
+    """
+    found = os.fstat(1)
+    if stat.S_ISFIFO(found.st_mode) and owner is None:
+        return {"pipe": found.st_ino, "boot": processes.boot_id()}
+    return {"process": processes.identity(owner or os.getppid()), "owner": owner is not None}
+
+
+def is_held(directory: str, owner: int | None = None) -> bool:
+    """Whether a claim whose lock is free still belongs to somebody: a living holder, or the grace of a handed line.
+
+    What process `owner` (given explicitly) held before is free: it asks for the next task itself.
+    """
+    found = read(directory)
+    if found is None or found["state"] != "handed":
+        return False
+    holder = found["holder"] or {}
+    if "engine" in holder:
+        return True
+    if owner and holder.get("owner") and holder.get("process") == processes.identity(owner):
+        return False
+    try:
+        age = time.time() - os.stat(os.path.join(directory, "claim")).st_mtime
+    except FileNotFoundError:
+        return False
+    if 0 <= age < float(os.environ.get("AGENT_CLAIM_GRACE", GRACE)):
+        return True
+    if "pipe" in holder:
+        return holder.get("boot") == processes.boot_id() and processes.pipe_is_held(holder["pipe"])
+    return bool(holder.get("process")) and processes.alive(holder["process"])
+
+
+def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str) -> None:
+    """Return a task that nobody started to the front of its queue, while the lock is held.
+
+    An attempt whose script has started is left alone: recovery takes it over. Errors of the server leave the claim
+    for recovery too.
+    """
+    if not claim.token:
+        claim.release()
+        return
+    if attempt.forbid_start(claim.directory, attempt.HANDED_BACK):
+        crash_point("give-back:forbidden")
+        try:
+            enqueue_again(api, manifest["task"]["id"], manifest["pull"].get("queue"), claim.token, why)
+            crash_point("give-back:enqueued")
+            claim.end()
+        except (errors.ApiError, errors.Failure):
+            pass
+    claim.release()
+
+
+def enqueue_again(api: Any, task: str, queue: str | None, token: str, why: str) -> None:
+    """Put a task of ours back to the front of its queue; somebody else's (another token, ended) is left alone."""
+    body = {"task": task, "queue": queue, "force": True, "claim": token, "front": True, "status_reason": why}
+    try:
+        api.call("tasks.enqueue", {key: value for key, value in body.items() if value is not None})
+    except errors.ApiError as error:
+        if error.subcode not in (121, 101, 706):  # no longer ours, deleted, or already there
+            raise
+
+
+def _take_local(manifest: dict[str, Any], stage: str) -> Claim:
+    directory = attempt.latest(manifest["task"]["id"]) or attempt.create(manifest["task"]["id"])
+    fd = lock(directory)
+    if fd is None:
+        raise _late(manifest, "another stage works on it")
+    return Claim(directory, None, fd)
+
+
+def _late(manifest: dict[str, Any], why: str) -> errors.Failure:
+    return errors.Failure(f"task {manifest['task'].get('id')} is not ours to run: {why}", errors.TRY_AGAIN,
+                          remedy="agent-pull")

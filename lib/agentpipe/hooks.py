@@ -1,0 +1,75 @@
+"""Hooks: the operator's executables before and after each stage, and when a task has ended (agent-hooks(5))."""
+
+import os
+from typing import Any
+
+from agentpipe import errors, paths
+
+# what a hook cannot change: who the task is and who reports it
+FIXED = ("manifest", "pull", "origin")
+
+
+def find(name: str) -> list[str]:
+    """The executables for `name` ("pre-fetch", "on-end"): NAME and NAME.d/*, directory by directory, in order."""
+    found = []
+    for directory in paths.hook_directories():
+        path = os.path.join(directory, name)
+        if os.path.isfile(path):
+            found.append(path)
+        folder = path + ".d"
+        if os.path.isdir(folder):
+            found += [entry for entry in (os.path.join(folder, each) for each in sorted(os.listdir(folder)))
+                      if os.path.isfile(entry)]
+    return [path for path in found if os.access(path, os.X_OK)]
+
+
+def run(name: str, manifest: dict[str, Any], job: Any = None) -> dict[str, Any]:
+    """Run every hook of `name` on the manifest; the manifest as they leave it.
+
+    A JSON object on a hook's stdout replaces the manifest, nothing leaves it, anything else or a non-zero status is
+    a veto: Failure 77 with the hook's name. What was changed is listed under the key `hooks`.
+    """
+    for path in find(name):
+        manifest = _run_one(path, name, manifest, job)
+    return manifest
+
+
+def _run_one(path: str, name: str, manifest: dict[str, Any], job: Any) -> dict[str, Any]:
+    import subprocess
+
+    from agentpipe import manifest as manifests
+    environment = {**os.environ, "AGENT_HOOK": name}
+    try:
+        done = subprocess.run([path], input=manifests.write(manifest), capture_output=True, env=environment)
+    except OSError as error:
+        raise _veto(path, name, f"cannot be run: {error.strerror}") from None
+    told = done.stderr.decode("utf-8", "replace").strip()
+    if told and job:
+        job.say(f"{name} {path}: {told}")
+    if done.returncode:
+        raise _veto(path, name, f"ended with {done.returncode}" + (f": {told.splitlines()[-1]}" if told else ""),
+                    told)
+    if not done.stdout.strip():
+        return manifest
+    try:
+        answer = manifests.read(done.stdout)
+    except errors.Failure as failure:
+        raise _veto(path, name, f"its answer is {failure.reason}", told) from None
+    return _merged(manifest, answer, path, name)
+
+
+def _merged(manifest: dict[str, Any], answer: dict[str, Any], path: str, name: str) -> dict[str, Any]:
+    for key in FIXED:
+        if answer.get(key) != manifest.get(key):
+            raise _veto(path, name, f"it changed {key}")
+    if (answer.get("task") or {}).get("id") != manifest["task"].get("id"):
+        raise _veto(path, name, "it changed task.id")
+    changed = sorted(key for key in {*answer, *manifest} - {"hooks"} if answer.get(key) != manifest.get(key))
+    if changed:
+        answer["hooks"] = {**(manifest.get("hooks") or {}), f"{name} {path}": changed}
+    return answer
+
+
+def _veto(path: str, name: str, why: str, evidence: str = "") -> errors.Failure:
+    return errors.Failure(f"hook {name} ({path}) refused the task: {why}", errors.NO_PERMISSION, evidence,
+                          remedy=f"ask the operator of this machine, or see what {path} wants")

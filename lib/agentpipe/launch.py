@@ -1,0 +1,112 @@
+"""What is started for a task: its command line, its working directory and its environment."""
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from agentpipe import attempt, errors
+from agentpipe.script import NAME
+
+SHELLS = ("sh", "bash", "dash", "zsh", "ksh")
+# ours, not the script's: what our own Python and this pipeline were told
+NOT_PASSED_ON = re.compile(r"PYTHON(HOME|PATH|UNBUFFERED|DONTWRITEBYTECODE|STARTUP|USERBASE|PYCACHEPREFIX|SAFEPATH|NOUSERSITE)$"
+                           r"|AGENT_(CRASH_AT|STAGE_\w+|HOOK|DEBUG)$|VIRTUAL_ENV(_PROMPT)?$|__PYVENV_LAUNCHER__$")
+
+
+class Launch:
+    """A command to start: `argv` in `cwd` with the environment `env`; `piped` as script.start() wants it."""
+
+    def __init__(self, argv: list[str], cwd: str, env: dict[str, str], piped: bool) -> None:
+        self.argv, self.cwd, self.env, self.piped = argv, cwd, env, piped
+
+
+def of(manifest: Mapping[str, Any], directory: str) -> Launch:
+    """The launch of a prepared manifest; a Failure (65) says which stage is missing, or what the task lacks."""
+    for key, stage in (("fetch", "agent-fetch"), ("patch", "agent-patch"), ("env", "agent-env")):
+        if key not in manifest:
+            raise errors.Failure(f"the manifest has no `{key}`: {stage} has not run", errors.BAD_DATA,
+                                 remedy="agent-prepare | agent-run")
+    patch, env = manifest["patch"], manifest["env"]
+    script = manifest["task"].get("script") or {}
+    working_dir = patch.get("working_dir") or script.get("working_dir") or "."
+    cwd = os.path.normpath(os.path.join(manifest["fetch"]["code"], working_dir))
+    words = _split(patch.get("entry_point") or script.get("entry_point") or "")
+    if not words:
+        raise errors.Failure("the task has no entry_point: nothing to run", errors.BAD_DATA,
+                             remedy="agent-task enqueue SCRIPT")
+    program, shell = _program(script.get("binary") or "", words, env)
+    return Launch([*program, *words], cwd, _environment(manifest, directory, cwd, words), shell)
+
+
+def own() -> dict[str, str]:
+    """Our own environment: what a place's prefix (nsenter, docker exec) itself needs."""
+    return dict(os.environ)
+
+
+def write_spec(directory: str, env: Mapping[str, str]) -> list[str]:
+    """For a place: `spec`, a 0600 file of exports that the shim reads there; the names that sh cannot export.
+
+    Only what differs from our own environment goes in: the rest is the place's own.
+    """
+    base = os.environ
+    lines, dropped = [], []
+    for name, value in env.items():
+        if base.get(name) == value:
+            continue
+        if not NAME.fullmatch(name):
+            dropped.append(name)
+        elif name == "PATH":
+            ours = os.pathsep.join(part for part in value.split(os.pathsep)
+                                   if part not in base.get("PATH", "").split(os.pathsep))
+            if ours:
+                lines.append(f"PATH={shlex.quote(ours)}:$PATH; export PATH")
+        else:
+            lines.append(f"export {name}={shlex.quote(value)}")
+    attempt.publish(os.path.join(directory, "spec"), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    return dropped
+
+
+def _split(entry_point: str) -> list[str]:
+    try:
+        return shlex.split(entry_point)
+    except ValueError as error:
+        raise errors.Failure(f"entry_point cannot be split into words: {error}: {entry_point}",
+                             errors.BAD_DATA) from None
+
+
+def _program(binary: str, words: list[str], env: Mapping[str, Any]) -> tuple[list[str], bool]:
+    asked = shlex.split(binary) or ["python3"]
+    name = os.path.basename(asked[0])
+    if name in SHELLS or (words[0].endswith((".sh", ".bash")) and not binary):
+        return ([asked[0] if name in SHELLS else "bash", *asked[1:]], True)
+    if not env.get("python"):
+        raise errors.Failure(f"the task wants {name}, but its environment has no Python", errors.BAD_DATA,
+                             remedy="agent-env")
+    return [env["python"], *(asked[1:] if name.startswith(("python", "pypy")) else [])], False
+
+
+def _environment(manifest: Mapping[str, Any], directory: str, cwd: str, words: list[str]) -> dict[str, str]:
+    env = manifest["env"]
+    found = {name: value for name, value in os.environ.items() if not NOT_PASSED_ON.match(name)}
+    found["PATH"] = os.pathsep.join([*(env.get("path") or []), found.get("PATH") or os.defpath])
+    found["AGENT_TASK_DIR"] = directory
+    if env.get("overlay"):
+        found["VIRTUAL_ENV"] = env["overlay"]
+        found["AGENT_LINE_BUFFERED"] = "1"
+    else:
+        found["PYTHONUNBUFFERED"] = "1"
+    script_folder = os.path.dirname(os.path.join(cwd, words[0])) if not words[0].startswith("-") else cwd
+    folders = [cwd, script_folder, *os.environ.get("CLEARML_AGENT_EXTRA_PYTHON_PATH", "").split(os.pathsep)]
+    found["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, folders)))
+    if "pull" in manifest:
+        found |= _for_the_sdk(manifest)
+    return found
+
+
+def _for_the_sdk(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What the `clearml` package expects of an agent (clearml-agent's worker.py; also under the older names)."""
+    task, worker = manifest["task"]["id"], manifest["pull"].get("worker") or ""
+    named = {"TASK_ID": task, "LOG_TASK_TO_BACKEND": "0", "WORKER_ID": worker}
+    return {f"{prefix}_{name}": value for name, value in named.items() for prefix in ("CLEARML", "TRAINS")}

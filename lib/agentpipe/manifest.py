@@ -1,0 +1,112 @@
+"""The manifest: read, validate and write it; the only place that knows its JSON (agent-manifest(5))."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from agentpipe import errors
+
+VERSION = 1
+# the order in which stages add their keys: a stage that runs again drops those of later ones
+KEYS = ("pull", "place", "fetch", "patch", "env", "run")
+SCHEMA = os.path.join(os.path.dirname(__file__), "manifest.schema.json")
+# stdlib json is at hand already; orjson's import pays for itself on diffs of a megabyte
+BIG = 1 << 20
+
+_validate: Callable[[Any], Any] | None = None
+
+
+def schema() -> str:
+    """The JSON Schema (draft 7) as text."""
+    with open(SCHEMA, encoding="utf-8") as file:
+        return file.read()
+
+
+def validator() -> Callable[[Any], Any]:
+    """The schema as a function that raises JsonSchemaException; compiled once a process (12 ms)."""
+    global _validate
+    if _validate is None:
+        import fastjsonschema
+        _validate = fastjsonschema.compile(json.loads(schema()))
+    return _validate
+
+
+def read(line: bytes) -> dict[str, Any]:
+    """One line as a valid manifest; a Failure (65) names the field, or the byte where JSON or UTF-8 ends."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        _refuse(f"byte {error.start + 1} is not UTF-8")
+    try:
+        if len(line) > BIG:
+            import orjson
+            value = orjson.loads(line)
+        else:
+            value = json.loads(text, parse_constant=_no_constant)
+        value = _without_lone_surrogates(value, text)
+    except RecursionError:
+        _refuse("it is nested too deeply")
+    except ValueError as error:  # both libraries' errors are ValueErrors
+        _refuse(f"not JSON: {error}")
+    check(value)
+    return value
+
+
+def check(value: Any) -> None:
+    """Raise a Failure (65) that names the field when `value` is not a manifest."""
+    import fastjsonschema
+    try:
+        validator()(value)
+    except fastjsonschema.JsonSchemaValueException as error:
+        name = error.name.removeprefix("data").removeprefix(".")
+        if error.rule == "anyOf":
+            _refuse("task is missing")
+        what = error.message.removeprefix(error.name).strip()
+        _refuse(f"{name or 'it'} {what}")
+    if (value.get("task") or {}).get("id", "").endswith("."):
+        _refuse("task.id must not end with a dot")
+
+
+def write(manifest: dict[str, Any]) -> bytes:
+    """The manifest as one line, newline included."""
+    diff = ((manifest.get("task") or {}).get("script") or {}).get("diff") or ""
+    if len(diff) > BIG:
+        import orjson
+        return orjson.dumps(manifest) + b"\n"
+    return json.dumps(manifest, separators=(",", ":")).encode() + b"\n"
+
+
+def with_key(manifest: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy with this stage's key rewritten and the keys of later stages dropped."""
+    later = KEYS[KEYS.index(key) + 1:] if key in KEYS else ()
+    kept = {name: old for name, old in manifest.items() if name not in later and name != "failed"}
+    kept.setdefault("manifest", VERSION)
+    kept[key] = value
+    return kept
+
+
+def failure(failure: errors.Failure, stage: str, manifest: dict[str, Any] | None = None,
+            end: str = "setup_failed") -> dict[str, Any]:
+    """What a failed stage prints: the manifest (none when it was told to stop, or it was no manifest) with `failed`."""
+    failed = {"stage": stage, "class": end, "exit": failure.exit, "reason": failure.reason,
+              "evidence": failure.evidence, "remedy": failure.remedy}
+    return {"manifest": VERSION, **(manifest or {}), "failed": failed}
+
+
+def _without_lone_surrogates(value: Any, text: str) -> Any:
+    # "\ud800" is legal JSON and no text: it could be written neither to a file nor to a server
+    if "\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a lone surrogate (\\ud800 to \\udfff) is no character") from None
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _refuse(why: str) -> NoReturn:
+    raise errors.Failure(f"not a manifest: {why}", errors.BAD_DATA, remedy="agent-fetch --schema")

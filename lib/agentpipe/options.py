@@ -1,0 +1,154 @@
+"""A command's options: declared once as light data, read without a parser where that is easy, by typer otherwise.
+
+Importing typer costs six times what Python itself costs to start, so the frequent spellings (`agent-pull gpu`,
+`--wait`, `--owner 12`) are read here. Whatever is not plain (help, a mistake, an abbreviation) goes to typer, which
+also writes the help from the same declarations; so do man pages and completion, which a test compares with it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class Argument:
+    """Words without a dash; `many` takes all of them as a list."""
+
+    __slots__ = ("dest", "help", "many", "metavar", "required")
+
+    def __init__(self, metavar: str, help: str, many: bool = False, required: bool = False) -> None:
+        self.metavar, self.help, self.many, self.required = metavar, help, many, required
+        self.dest = metavar.lower()
+
+
+class Option:
+    """`--name VALUE`; `kind` is the value's type, `many` lets it stand several times (a list)."""
+
+    __slots__ = ("default", "dest", "help", "kind", "many", "metavar", "name", "short")
+
+    def __init__(self, name: str, metavar: str, help: str, kind: type = str, default: Any = None,
+                 many: bool = False, short: str = "") -> None:
+        self.name, self.metavar, self.help, self.kind = name, metavar, help, kind
+        self.default, self.many, self.short = default, many, short
+        self.dest = name.lstrip("-").replace("-", "_")
+
+
+class Flag:
+    """`--name`, true when it stands there."""
+
+    __slots__ = ("dest", "help", "name", "short")
+
+    def __init__(self, name: str, help: str, short: str = "") -> None:
+        self.name, self.help, self.short = name, help, short
+        self.dest = name.lstrip("-").replace("-", "_")
+
+
+Declared = Sequence[Argument | Option | Flag]
+
+
+def parse(declared: Declared, argv: Sequence[str]) -> dict[str, Any] | None:
+    """The values by `dest`, or None when only typer can tell what is meant."""
+    named = {item.name: item for item in declared if not isinstance(item, Argument)}
+    values: dict[str, Any] = {item.dest: _nothing(item) for item in declared}
+    words: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        if word == "-" or not word.startswith("-"):
+            words.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        item = named.get(name)
+        if isinstance(item, Flag) and not equals:
+            values[item.dest] = True
+        elif isinstance(item, Option):
+            try:
+                converted = item.kind(value if equals else next(rest))
+            except (ValueError, StopIteration):
+                return None
+            if item.many:
+                values[item.dest].append(converted)
+            else:
+                values[item.dest] = converted
+        else:
+            return None
+    return _with_words(declared, words, values)
+
+
+def typer_app(name: str, declared: Declared, run: Callable[[dict[str, Any]], Any], help: str, examples: str) -> Any:
+    """A typer application that parses the same declarations, calls run(values) and writes the help."""
+    import inspect
+    from typing import Annotated
+
+    import typer
+
+    def command(**values: Any) -> Any:
+        return run({key: list(value) if isinstance(value, tuple) else value for key, value in values.items()})
+
+    parameters = []
+    for item in declared:
+        kind: Any
+        if isinstance(item, Argument):
+            kind = list[str] if item.many else str
+            extra: Any = typer.Argument(help=item.help, metavar=item.metavar + ("…" if item.many else ""),
+                                        show_default=False)
+            default: Any = inspect.Parameter.empty if item.required else _nothing(item)
+        elif isinstance(item, Flag):
+            kind, default = bool, False
+            extra = typer.Option(item.name, *filter(None, [item.short]), help=item.help)
+        else:
+            kind = list[item.kind] if item.many else item.kind  # type: ignore[name-defined]
+            default = _nothing(item)
+            extra = typer.Option(item.name, *filter(None, [item.short]), help=item.help, metavar=item.metavar,
+                                 show_default=item.default is not None)
+        if default is None:
+            kind = kind | None
+        parameters.append(inspect.Parameter(item.dest, inspect.Parameter.KEYWORD_ONLY, default=default,
+                                            annotation=Annotated[kind, extra]))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = help
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    epilog = "\b\nExamples:\n" + examples.strip("\n") if examples.strip() else None
+    app.command(name, help=help, epilog=epilog, context_settings={"help_option_names": ["-h", "--help"]})(command)
+    return app
+
+
+def read(name: str, declared: Declared, argv: Sequence[str], help: str, examples: str) -> dict[str, Any]:
+    """The values of a command line; help and mistakes end the process (0, or 64 with one line)."""
+    values = parse(declared, argv)
+    if values is not None:
+        return values
+    found: list[dict[str, Any]] = []
+    app = typer_app(name, declared, found.append, help, examples)
+    try:
+        app(list(argv), prog_name=name, standalone_mode=False)
+    except Exception as error:
+        # typer's usage errors are click's, or since 0.26 its own copy of them: known by what they can do
+        if not hasattr(error, "format_message"):
+            raise
+        import sys
+
+        from agentpipe import errors
+        print(f"{name}: {error.format_message()} ({name} --help)", file=sys.stderr)
+        raise SystemExit(errors.USAGE) from None
+    if not found:
+        raise SystemExit(0)
+    return found[0]
+
+
+def _nothing(item: Argument | Option | Flag) -> Any:
+    if isinstance(item, Flag):
+        return False
+    if item.many:
+        return []
+    return item.default if isinstance(item, Option) else None
+
+
+def _with_words(declared: Declared, words: list[str], values: dict[str, Any]) -> dict[str, Any] | None:
+    for item in declared:
+        if isinstance(item, Argument):
+            if item.many:
+                values[item.dest], words = words, []
+            elif words:
+                values[item.dest], words = words[0], words[1:]
+            if item.required and not values[item.dest]:
+                return None
+    return None if words else values

@@ -1,0 +1,300 @@
+"""The script under its shim: started, watched, taken over, stopped; its status is kept whatever happens to us.
+
+The shim is a shell in a session of its own, whose stdin is the locked file `running`. It renames that file to
+`exit.N` when the script is over, so the status needs neither us nor a byte of disk space.
+"""
+
+import fcntl
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from agentpipe import attempt, processes
+
+# Arguments: the attempt's directory, the script's working directory, the command. The script's own process writes
+# `pid` just before it becomes the script: where that name is taken, nothing may start any more (exit 125).
+# Arguments: the attempt's directory, "direct" or "piped", the script's working directory, the command. Arguments, not
+# text: nothing of a task is ever parsed by a shell. Piped is for shell scripts, whose `>/dev/stderr` would truncate a
+# log that is their stdout; then the status is published before the reader has seen the end of what descendants hold.
+SHIM = r"""
+cd "$1" || exit 125
+how=$2
+shift 2
+[ ! -r spec ] || . ./spec || exit 125
+trap '' TERM INT HUP QUIT
+script() (
+  trap - TERM INT HUP QUIT
+  exec setsid sh -c '
+    started() { shift 19; start=$1; }
+    read -r stat </proc/$$/stat && read -r boot </proc/sys/kernel/random/boot_id || exit 125
+    started ${stat##*) }
+    ln -s "$$ $start $boot" pid || exit 125
+    cd "$1" || exit 126
+    shift
+    exec "$@" </dev/null' sh "$@"
+)
+if [ "$how" = piped ] && command -p mkfifo pipe; then
+  command -p cat <pipe >>log &
+  script "$@" >pipe 2>&1
+  command -p mv running "exit.$?"
+  wait
+else
+  script "$@" >>log 2>&1
+  command -p mv running "exit.$?"
+fi
+"""
+
+# dash drops variables whose names it could not write itself (`my.var`): they go around it, by a 0600 file
+ODD_NAMES = """
+import json, os, sys
+with open(sys.argv[1]) as file: os.environ.update(json.load(file))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+KILL_WAIT = 5.0
+
+
+class Script:
+    """A script of one attempt; `status` is its exit status once wait() said it is over, None when it was lost."""
+
+    def __init__(self, directory: str, prefix: Sequence[str] = (), shim: "subprocess.Popen[bytes] | None" = None) -> None:
+        self.directory = directory
+        self.prefix = list(prefix)
+        self.status: int | None = None
+        self._shim = shim
+
+    @property
+    def record(self) -> str | None:
+        """ "PID START BOOT" as the script wrote it; in a place the pid is the place's."""
+        return attempt.pid_record(self.directory)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait up to `seconds` for the end; True when it is over (then `status` is set)."""
+        until = time.monotonic() + seconds
+        while True:
+            if self._over():
+                return True
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            self._doze(left)
+
+    def signal_all(self, signum: int) -> int:
+        """Signal the script and every process below it (never the shim); how many there were."""
+        if self.prefix:
+            return self._signal_in_place(signum)
+        sent = 0
+        for pid in self._processes():
+            record = processes.identity(pid)
+            sent += bool(record and processes.send(record, signum))
+        return sent
+
+    def stop(self, grace: float) -> None:
+        """TERM to all, up to `grace` seconds for the script's end, then KILL until none is left."""
+        self.signal_all(signal.SIGTERM)
+        if not self.wait(grace):
+            self.kill()
+
+    def kill(self) -> None:
+        """KILL, again and again (new ones may be born meanwhile), until the script is over and nothing is left."""
+        until = time.monotonic() + KILL_WAIT
+        while self.signal_all(signal.SIGKILL) and time.monotonic() < until:
+            if self.wait(0.02):
+                self._reap()
+        self.wait(KILL_WAIT)
+
+    def sweep(self) -> int:
+        """After the end: kill what the script left behind; how many processes there were."""
+        left = self.signal_all(signal.SIGKILL)
+        if left:
+            self.kill()
+        if self._shim:
+            self._shim.wait()
+        return left
+
+    def _over(self) -> bool:
+        self.status = attempt.exit_status(self.directory)
+        if self.status is not None:
+            return True
+        if self._shim:
+            if self._shim.poll() is None:
+                return False
+            self.status = attempt.exit_status(self.directory)
+            return self.status is not None or self._orphan_over()
+        if attempt.shim_lives(self.directory) or self._script_lives():
+            return False
+        # the shim renames and then lets go of its lock: look once more, in this order
+        self.status = attempt.exit_status(self.directory)
+        return True
+
+    def _orphan_over(self) -> bool:
+        """The shim was killed and the script is our child now: we write its status ourselves."""
+        record = self.record
+        if record is None and attempt.forbid_start(self.directory, attempt.HANDED_BACK):
+            return True
+        if self.prefix:
+            return not self._script_lives()
+        pid = int((self.record or "0").split(" ")[0])
+        try:
+            done, raw = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return not self._script_lives()
+        if not done:
+            return False
+        code = os.waitstatus_to_exitcode(raw)
+        self.status = code if code >= 0 else 128 - code
+        os.rename(os.path.join(self.directory, "running"), os.path.join(self.directory, f"exit.{self.status}"))
+        return True
+
+    def _doze(self, seconds: float) -> None:
+        # a pidfd wakes us at the very end; where there is none to watch (a takeover, a place) we look often
+        pid = self._shim.pid if self._shim and self._shim.returncode is None else self._orphan_pid()
+        try:
+            fd = os.pidfd_open(pid) if pid else None
+        except OSError:
+            fd = None
+        if fd is None:
+            time.sleep(min(seconds, 0.05))
+            return
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(max(1, int(seconds * 1000)))
+        finally:
+            os.close(fd)
+
+    def _orphan_pid(self) -> int | None:
+        record = self.record
+        if self.prefix or not record or not processes.alive(record):
+            return None
+        return int(record.split(" ")[0])
+
+    def _script_lives(self) -> bool:
+        return lives(self.directory, self.prefix)
+
+    def _processes(self) -> list[int]:
+        mine = {os.getpid(), self._shim.pid if self._shim else 0}
+        if self._shim:
+            found = processes.descendants(os.getpid())
+        else:
+            pid = self._orphan_pid()
+            found = [pid, *processes.descendants(pid)] if pid else []
+            found += processes.having(f"AGENT_TASK_DIR={self.directory}".encode())
+            found += processes.holding_open(os.path.join(self.directory, "log"))
+            mine |= _shims_of(self.directory)
+        return [pid for pid in dict.fromkeys(found) if pid not in mine]
+
+    def _signal_in_place(self, signum: int) -> int:
+        record = self.record or ""
+        name = signal.Signals(signum).name.removeprefix("SIG")
+        done = subprocess.run([*self.prefix, "sh", "-c", SIGNAL_SESSION, "sh", record.split(" ")[0] or "0", name],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        return int(done.stdout.strip() or 0)
+
+    def _reap(self) -> None:
+        """Collect the children that we adopted, so that they do not stay as zombies."""
+        while True:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    return
+            except ChildProcessError:
+                return
+
+
+# $1 the script's pid, which is its session's id; $2 a signal. Those of its session, and their children of any session.
+SIGNAL_SESSION = r"""
+known=" $1 "; count=0; more=1
+while [ "$more" ]; do
+  more=
+  for path in /proc/[0-9]*; do
+    pid=${path#/proc/}
+    case "$known" in *" $pid "*) continue ;; esac
+    read -r stat 2>/dev/null <"$path/stat" || continue
+    set -- "$1" "$2" ${stat##*) }
+    if [ "$6" = "$1" ]; then known="$known$pid "; more=1; continue; fi
+    case "$known" in *" $4 "*) known="$known$pid "; more=1 ;; esac
+  done
+done
+for pid in $known; do [ "$pid" -gt 1 ] && kill -s "$2" "$pid" 2>/dev/null && count=$((count + 1)); done
+echo "$count"
+"""
+
+ALIVE_IN_PLACE = r"""
+started() { shift 19; start=$1; }
+read -r stat 2>/dev/null <"/proc/$1/stat" || exit 1
+set -- "$1" "$2" ${stat##*) }
+[ "$3" != Z ] || exit 1
+started ${stat##*) }
+[ "$start" = "$2" ]
+"""
+
+
+def start(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, str], prefix: Sequence[str] = (),
+          piped: bool = False) -> Script:
+    """Start `argv` in `cwd` under a shim; on the host `env` is its whole environment, in a place it stands in `spec`.
+
+    `piped` puts a pipe between script and log, which shell scripts need.
+    """
+    running = os.open(os.path.join(directory, "running"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(running, fcntl.LOCK_EX)
+        processes.become_subreaper()
+        if not prefix:
+            argv = _around_the_shell(directory, argv, env)
+        shim = subprocess.Popen([*prefix, "sh", "-c", SHIM, "sh", directory, "piped" if piped else "direct", cwd,
+                                 *argv], env=dict(env),
+                                stdin=running, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                start_new_session=True)
+    finally:
+        os.close(running)
+    return Script(directory, prefix, shim)
+
+
+def taken_over(directory: str, prefix: Sequence[str] = ()) -> Script:
+    """A script that another agent-run started."""
+    processes.become_subreaper()
+    return Script(directory, prefix)
+
+
+def lives(directory: str, prefix: Sequence[str] = ()) -> bool:
+    """Whether the script of this attempt still runs: asked here, or in its place."""
+    record = attempt.pid_record(directory)
+    if record is None or record in (attempt.GIVEN_BACK, attempt.HANDED_BACK):
+        return False
+    if not prefix:
+        return processes.alive(record)
+    pid, start, boot = record.split(" ")
+    if boot != processes.boot_id():
+        return False
+    asked = subprocess.run([*prefix, "sh", "-c", ALIVE_IN_PLACE, "sh", pid, start], stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return asked.returncode == 0
+
+
+def running_for(directory: str) -> float | None:
+    """Seconds since the script's process started, by a clock that neither jumps nor stops in suspend."""
+    record = attempt.pid_record(directory)
+    if not record or record in (attempt.GIVEN_BACK, attempt.HANDED_BACK):
+        return None
+    started = int(record.split(" ")[1]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+def _around_the_shell(directory: str, argv: Sequence[str], env: Mapping[str, str]) -> Sequence[str]:
+    odd = {name: value for name, value in env.items() if not NAME.fullmatch(name)}
+    if not odd:
+        return argv
+    path = os.path.join(directory, "environment.json")
+    attempt.publish(path, json.dumps(odd).encode())
+    return [sys.executable, "-I", "-S", "-c", ODD_NAMES, path, *argv]
+
+
+def _shims_of(directory: str) -> set[int]:
+    return set(processes.holding_open(os.path.join(directory, "running")))

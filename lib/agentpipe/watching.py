@@ -1,0 +1,112 @@
+"""agent-run's vigil: until the script is over, look at limits, signals and what the server wants."""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from agentpipe import errors
+from agentpipe.crash import crash_point
+from agentpipe.script import Script, running_for
+
+
+class Verdict:
+    """Why a script ended: `end` None when by itself; `left` when it was left running (HUP); `ours` false when the
+    server's status must be left alone."""
+
+    def __init__(self, end: str | None = None, reason: str = "", left: bool = False, ours: bool = True) -> None:
+        self.end, self.reason, self.left, self.ours = end, reason, left, ours
+
+
+class Follower:
+    """Copies the script's log to stderr as it grows, for a person at a terminal."""
+
+    def __init__(self, directory: str, wanted: bool) -> None:
+        self._path = os.path.join(directory, "log") if wanted else None
+        self._fd: int | None = None
+
+    @property
+    def interval(self) -> float:
+        """How often to look, in seconds."""
+        return 0.1 if self._path else 1.0
+
+    def copy(self) -> None:
+        """All that is new."""
+        if self._path and self._fd is None:
+            try:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return
+        while self._fd is not None and (data := os.read(self._fd, 1 << 16)):
+            try:
+                os.write(2, data)
+            except OSError:
+                self._path = self._fd = None
+
+
+def watch(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
+    """Wait for the script's end, or bring it about; its verdict. A second signal kills at once."""
+    follower = Follower(script.directory, held.job.watched)
+    grace = values.get("grace") or 10.0
+    try:
+        verdict = _until_over(script, values, follower)
+    except errors.Interrupted as told:
+        verdict = _of_signal(told.signum, values)
+    except errors.Aborted as aborted:
+        verdict = _of_abort(aborted.reason)
+    if verdict.left:
+        return verdict
+    if verdict.end:
+        held.job.say(f"agent-run: {verdict.reason}; ending the script")
+        try:
+            script.stop(grace)
+        except (errors.Interrupted, errors.Aborted):
+            script.kill()
+    crash_point("run:over")
+    left = script.sweep()
+    if left:
+        held.job.say(f"agent-run: ended {left} processes that the script left behind")
+    follower.copy()
+    return verdict
+
+
+def _until_over(script: Script, values: Mapping[str, Any], follower: Follower) -> Verdict:
+    limit, stall = values.get("time_limit"), values.get("stall_limit")
+    grown, size = time.clock_gettime(time.CLOCK_BOOTTIME), -1
+    while not script.wait(follower.interval):
+        follower.copy()
+        ran = running_for(script.directory)
+        if limit and ran is not None and ran > limit:
+            return Verdict("time_limit", f"it ran longer than {limit:g} s")
+        if stall:
+            now, found = time.clock_gettime(time.CLOCK_BOOTTIME), _size(script.directory)
+            if found != size:
+                grown, size = now, found
+            elif now - grown > stall:
+                return Verdict("stalled", f"it printed nothing for {stall:g} s")
+    return Verdict()
+
+
+def _of_signal(signum: int, values: Mapping[str, Any]) -> Verdict:
+    import signal
+    if signum == signal.SIGHUP:
+        return Verdict(left=True)
+    if signum == signal.SIGINT:
+        return Verdict("aborted", "stopped by hand")
+    if values.get("on_drain") == "stop":
+        return Verdict("aborted", "this worker was stopped (--on-drain stop)")
+    return Verdict("drained", "this worker was stopped")
+
+
+def _of_abort(abort: Any) -> Verdict:
+    kind, reason = getattr(abort, "kind", "stopping"), getattr(abort, "reason", str(abort))
+    if kind == "stopping":
+        return Verdict("aborted", "stopped by a user")
+    return Verdict("aborted", reason, ours=False)
+
+
+def _size(directory: str) -> int:
+    try:
+        return os.stat(os.path.join(directory, "log")).st_size
+    except FileNotFoundError:
+        return 0
