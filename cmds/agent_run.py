@@ -1,7 +1,5 @@
 """agent-run: start a task's script, or take over one that runs unwatched, and record how it ends."""
 
-import os
-
 from agentpipe import command
 
 EXAMPLES = """
@@ -36,12 +34,12 @@ def each(raw, values):
     if "failed" in line:
         return ending.of_failed(held, values)
     try:
+        if values.get("dry_run"):
+            return dry_run(held)
         if not held.started:
             held.begin()
         elif held.api:
             held.watch()
-        if values.get("dry_run"):
-            return dry_run(held)
         script = running(held) or started(held)
     except errors.Interrupted:
         with command.SIGNALS:
@@ -52,7 +50,8 @@ def each(raw, values):
         held.manifest, _ = stages.aborted_line(held, aborted)
         return ending.of_failed(held, values)
     except errors.Failure as failure:
-        if failure.exit == errors.TRY_AGAIN:
+        if failure.exit == errors.TRY_AGAIN or values.get("dry_run"):
+            held.release()
             return command.tell("agent-run", failure)
         held.manifest = stages.explained(held, failure)
         command.say(f"agent-run: {failure.reason}" + (f" ({failure.remedy})" if failure.remedy else ""))
@@ -74,16 +73,17 @@ def running(held):
 
 def started(held):
     """Start the script; from here on its shim keeps the status, whatever happens to us."""
-    from agentpipe import attempt, hooks, launch, manifest, script
+    from agentpipe import attempt, hooks, launch, manifest, memory, script
     from agentpipe.crash import crash_point
     held.manifest = held.job.manifest = hooks.run("pre-run", held.manifest, held.job)
     begin = launch.of(held.manifest, held.claim.directory)
     attempt.store_manifest(held.claim.directory, manifest.write(held.manifest))
     crash_point("run:stored")
     if held.job.prefix:
-        for name in launch.write_spec(held.claim.directory, begin.env, os.environ):
+        for name in launch.write_spec(held.claim.directory, begin.env):
             held.job.say(f"agent-run: the variable {name} cannot be passed into this place")
-    env = dict(os.environ) if held.job.prefix else begin.env
+    env = launch.own() if held.job.prefix else begin.env
+    held.memory_mark = memory.mark()
     found = script.start(held.claim.directory, begin.argv, begin.cwd, env, held.job.prefix, begin.piped)
     crash_point("run:started")
     return found
@@ -96,7 +96,7 @@ def dry_run(held):
     from agentpipe import launch
     begin = launch.of(held.manifest, held.claim.directory)
     command.say(f"agent-run: would run in {begin.cwd}: {shlex.join([*held.job.prefix, *begin.argv])}")
-    held.give_back("dry run")
+    held.release()
     return 0
 
 

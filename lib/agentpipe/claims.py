@@ -38,6 +38,7 @@ class Intent:
     def __init__(self) -> None:
         self.token = new_token()
         self.path = active(self.token)
+        self.used = False  # whether it has become an attempt
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
@@ -50,6 +51,7 @@ class Intent:
         link = f"{self.path}.{os.getpid()}"
         os.symlink(directory, link)
         os.rename(link, self.path)
+        self.used = True
         os.close(self._fd)
 
     def drop(self) -> None:
@@ -64,9 +66,10 @@ class Claim:
     `token` is None for a task by hand: nothing is reported and nobody else looks.
     """
 
-    def __init__(self, directory: str, token: str | None, lock: int) -> None:
+    def __init__(self, directory: str, token: str | None, lock: int, worker: str = "") -> None:
         self.directory = directory
         self.token = token
+        self.worker = worker
         self._lock: int | None = lock
 
     def held_by(self, stage: str) -> None:
@@ -101,7 +104,8 @@ class Claim:
     def _write(self, state: str, stage: str, holder: dict[str, Any] | None) -> None:
         # no fsync: after a power loss the boot has changed, and a claim that cannot be read counts as dead
         attempt.publish(os.path.join(self.directory, "claim"), json.dumps(
-            {"token": self.token, "state": state, "stage": stage, "holder": holder}).encode() + b"\n")
+            {"token": self.token, "worker": self.worker, "state": state, "stage": stage, "holder": holder},
+        ).encode() + b"\n")
 
 
 def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:
@@ -119,14 +123,14 @@ def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:
             time.sleep(0.01)
 
 
-def begin(intent: Intent, task: str) -> Claim:
+def begin(intent: Intent, task: str, worker: str) -> Claim:
     """A new attempt at a task that this process has just got from its queue: directory, lock, claim, link."""
     directory = attempt.create(task)
     crash_point("pull:directory")
     fd = lock(directory, 0)
     if fd is None:
         raise errors.Failure(f"{directory} is locked by another process", errors.BUG)
-    claim = Claim(directory, intent.token, fd)
+    claim = Claim(directory, intent.token, fd, worker)
     claim.held_by("pull")
     crash_point("pull:claimed")
     intent.becomes(directory)
@@ -134,10 +138,10 @@ def begin(intent: Intent, task: str) -> Claim:
     return claim
 
 
-def take(manifest: dict[str, Any], stage: str) -> Claim:
+def take(manifest: dict[str, Any], stage: str, look_only: bool = False) -> Claim:
     """Take the lock of a task whose line this stage has read, and check on this node that it is still ours.
 
-    Failure 75 when it is not. The server's word is checked_with_server()'s.
+    With `look_only` the claim stays as it is. Failure 75 when it is not. The server's word is checked_with_server()'s.
     """
     pull = manifest.get("pull")
     if not pull:
@@ -150,13 +154,14 @@ def take(manifest: dict[str, Any], stage: str) -> Claim:
     fd = lock(directory)
     if fd is None:
         raise _late(manifest, "another stage works on it")
-    claim = Claim(directory, token, fd)
-    found = read(directory)
-    if found is None or found["token"] != token or attempt.was_returned(directory) \
+    found = read(directory) or {}
+    claim = Claim(directory, token, fd, found.get("worker", ""))
+    if found.get("token") != token or attempt.was_returned(directory) \
             or attempt.outcome(directory) or not os.path.islink(active(token)):
         claim.release()
         raise _late(manifest, "it has been given back or has ended meanwhile")
-    claim.held_by(stage)
+    if not look_only:
+        claim.held_by(stage)
     return claim
 
 
@@ -179,7 +184,7 @@ def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
 
 
 def read(directory: str) -> dict[str, Any] | None:
-    """What the file `claim` says: {token, state: held|handed, stage, holder}; None when it cannot be read."""
+    """What the file `claim` says: {token, worker, state: held|handed, stage, holder}; None when it cannot be read."""
     try:
         with open(os.path.join(directory, "claim"), encoding="utf-8") as file:
             return json.load(file)
@@ -198,14 +203,19 @@ def stdout_holder(owner: int | None = None) -> dict[str, Any]:
     return {"process": processes.identity(owner or os.getppid()), "owner": owner is not None}
 
 
-def is_held(directory: str) -> bool:
-    """Whether a claim whose lock is free still belongs to somebody: a living holder, or the grace of a handed line."""
+def is_held(directory: str, owner: int | None = None) -> bool:
+    """Whether a claim whose lock is free still belongs to somebody: a living holder, or the grace of a handed line.
+
+    What process `owner` (given explicitly) held before is free: it asks for the next task itself.
+    """
     found = read(directory)
     if found is None or found["state"] != "handed":
         return False
     holder = found["holder"] or {}
     if "engine" in holder:
         return True
+    if owner and holder.get("owner") and holder.get("process") == processes.identity(owner):
+        return False
     try:
         age = time.time() - os.stat(os.path.join(directory, "claim")).st_mtime
     except FileNotFoundError:

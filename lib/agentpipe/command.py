@@ -23,7 +23,7 @@ class Signals:
     def __init__(self) -> None:
         self._deferred = 0
         self._waiting: list[int] = []
-        self.abort = None  # what the reporting thread saw, before it raises USR1
+        self.abort: object = None  # what the reporting thread saw, before it raises USR1
 
     def install(self) -> None:
         """Handle them from now on."""
@@ -68,7 +68,7 @@ SIGNALS = Signals()
 def entry(name, declared, doc, examples, each, common=True):
     """A filter's main(): read the options, then call each(line, values) -> exit code for every line; exit.
 
-    `declared` are the command's own options (options.py); with `common` the file argument and --dry-run, --schema,
+    `declared()` gives the command's own options (options.py); with `common` the file argument and --dry-run, --schema,
     --verbose and --quiet are added. Without arguments and input nothing but this file is imported.
     """
     argv = sys.argv[1:]
@@ -130,10 +130,8 @@ def combined(codes):
 
 
 def _filter(name, declared, doc, examples, each, argv, first, common):
-    values = {item: None for item in ("file", "dry_run")}
-    if argv or common:
-        from agentpipe import options
-        values = options.read(name, [*declared, *(common_options() if common else [])], argv, doc, examples)
+    from agentpipe import options
+    values = options.read(name, [*declared(), *(common_options() if common else [])], argv, doc, examples)
     if values.get("schema"):
         from agentpipe import manifest
         put(manifest.schema().encode())

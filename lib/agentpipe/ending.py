@@ -92,7 +92,6 @@ def _classified(held: Any, status: int | None, verdict: Verdict) -> tuple[str, s
 
 
 def _report(held: Any, values: Mapping[str, Any]) -> int:
-    from agentpipe import shipping
     line = held.manifest
     code = line["failed"]["exit"] if "failed" in line else line["run"]["exit"]
     try:
@@ -101,7 +100,7 @@ def _report(held: Any, values: Mapping[str, Any]) -> int:
         command.say(f"agent-run: {failure.reason}")
     crash_point("run:recorded")
     if held.api:
-        done = held.finish(lambda: shipping.finish(held.api, held.claim.directory, REPORT_TIMEOUT))
+        done = held.finish(REPORT_TIMEOUT)
         crash_point("run:reported")
         if done:
             held.claim.end()

@@ -36,6 +36,11 @@ class Job:
         """A path in the task's directory."""
         return os.path.join(self.directory, *parts)
 
+    @property
+    def watched(self) -> bool:
+        """Whether a person watches on stderr."""
+        return self._echo is not None
+
     def option(self, name: str, default: Any = None) -> Any:
         """An option of this command, or `default` when it was not given (or another command composes this stage)."""
         value = self.options.get(name)

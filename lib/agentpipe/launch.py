@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentpipe import attempt, errors
+from agentpipe.script import NAME
 
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh")
 # ours, not the script's: what our own Python and this pipeline were told
@@ -39,16 +40,22 @@ def of(manifest: Mapping[str, Any], directory: str) -> Launch:
     return Launch([*program, *words], cwd, _environment(manifest, directory, cwd, words), shell)
 
 
-def write_spec(directory: str, env: Mapping[str, str], base: Mapping[str, str]) -> list[str]:
+def own() -> dict[str, str]:
+    """Our own environment: what a place's prefix (nsenter, docker exec) itself needs."""
+    return dict(os.environ)
+
+
+def write_spec(directory: str, env: Mapping[str, str]) -> list[str]:
     """For a place: `spec`, a 0600 file of exports that the shim reads there; the names that sh cannot export.
 
-    Only what differs from `base` (our own environment) goes in: the rest is the place's own.
+    Only what differs from our own environment goes in: the rest is the place's own.
     """
+    base = os.environ
     lines, dropped = [], []
     for name, value in env.items():
         if base.get(name) == value:
             continue
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        if not NAME.fullmatch(name):
             dropped.append(name)
         elif name == "PATH":
             ours = os.pathsep.join(part for part in value.split(os.pathsep)

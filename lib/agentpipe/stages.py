@@ -26,15 +26,15 @@ class StageFailed(errors.Failure):
 class Held:
     """One task in the hands of this process: `manifest` as it grows, its claim, and who reports it."""
 
-    def __init__(self, line: dict[str, Any], stage: str, options: dict[str, Any] | None = None) -> None:
+    def __init__(self, line: dict[str, Any], stage: str, options: dict[str, Any] | None = None,
+                 api: Any = None, claim: claims.Claim | None = None) -> None:
         self.stage = stage
         self.options = options or {}
         self.manifest = line
-        self.api = None
         self.reporter: Any = None
-        if "pull" in line:
-            self.api = connect(line["pull"])
-        self.claim = claims.take(line, stage)
+        self.memory_mark = 0  # how many processes the kernel had killed when the script started
+        self.api = api or ("pull" in line and connect(line["pull"])) or None
+        self.claim = claim or claims.take(line, stage, look_only=bool(self.options.get("dry_run")))
         self.job = Job(line, self.claim.directory, self.options, _echo(self.options))
         crash_point(f"{stage}:held")
 
@@ -78,13 +78,25 @@ class Held:
     def step(self, stage: str, key: str, work: Work) -> None:
         """One stage on this task, hooks included: in this process, or the command that stands for it."""
         swapped = os.environ.get("AGENT_STAGE_" + stage.upper())
-        self._use(hooks.run(f"pre-{stage}", self.manifest, self.job))
+        self.hook(f"pre-{stage}")
         if swapped and stage != self.stage:
             self._swapped(stage, swapped)
         else:
-            self._use(manifest.with_key(self.manifest, key, work(self.job)))
-        self._use(hooks.run(f"post-{stage}", self.manifest, self.job))
+            try:
+                self.add(key, work(self.job))
+            except errors.Failure as failure:
+                failure.stage = stage
+                raise
+        self.hook(f"post-{stage}")
         crash_point(f"{stage}:done")
+
+    def add(self, key: str, value: dict[str, Any]) -> None:
+        """A stage's key; those of later stages are dropped."""
+        self._use(manifest.with_key(self.manifest, key, value))
+
+    def hook(self, name: str) -> None:
+        """Run the operator's hooks of this name on the manifest."""
+        self._use(hooks.run(name, self.manifest, self.job))
 
     def hand_on(self, owner: int | None = None) -> None:
         """Store the line, hand the claim to whoever reads it, print it, let go."""
@@ -109,6 +121,18 @@ class Held:
         """Return the task to the front of its queue; nothing runs here any more."""
         self.quiet()
         claims.give_back(self.api, self.claim, self.manifest, why)
+
+    def finish(self, deadline: float) -> bool:
+        """Send the rest and the end's status, for up to `deadline` seconds; True when both are acknowledged."""
+        from agentpipe import shipping
+        self.quiet()
+        return shipping.finish(self.api, self.claim.directory, deadline)
+
+    def release(self) -> None:
+        """Let the task go as it is."""
+        self.quiet()
+        self.claim.release()
+        self.job.close()
 
     def quiet(self) -> None:
         """Stop reporting: another process is about to."""
@@ -202,8 +226,7 @@ def explained(held: Held, error: BaseException) -> dict[str, Any]:
     if isinstance(error, StageFailed):
         return {**held.manifest, "failed": error.failed}
     if isinstance(error, errors.Failure):
-        stage = getattr(error, "stage", held.stage)
-        return manifest.failure(error, stage, held.manifest)
+        return manifest.failure(error, error.stage or held.stage, held.manifest)
     raise error
 
 
@@ -215,11 +238,18 @@ def _one(name: str, steps: Callable[[Held], None], raw: bytes, values: dict[str,
     if "failed" in line:
         command.put(raw + b"\n")
         return line["failed"]["exit"]
-    held = Held(identified(line), name, values)
+    try:
+        held = Held(identified(line), name, values)
+    except errors.Failure as failure:
+        return command.tell(f"agent-{name}", failure)
     code = 0
     try:
         if held.started:
             held.job.say(f"agent-{name}: the script runs already; passed on")
+        elif values.get("dry_run"):
+            steps(held)
+            held.release()
+            return 0
         else:
             held.begin()
             steps(held)
@@ -231,8 +261,9 @@ def _one(name: str, steps: Callable[[Held], None], raw: bytes, values: dict[str,
     except errors.Aborted as aborted:
         held.manifest, code = aborted_line(held, aborted)
     except errors.Failure as failure:
-        if held.claim.token and failure.exit == errors.TRY_AGAIN:
-            raise
+        if values.get("dry_run") or (held.claim.token and failure.exit == errors.TRY_AGAIN):
+            held.release()
+            return command.tell(f"agent-{name}", failure)
         held.manifest, code = explained(held, failure), failure.exit
         command.say(f"agent-{name}: {failure.reason}" + (f" ({failure.remedy})" if failure.remedy else ""))
         held.job.say(f"agent-{name}: {failure.reason}")
@@ -242,8 +273,8 @@ def _one(name: str, steps: Callable[[Held], None], raw: bytes, values: dict[str,
 
 def aborted_line(held: Held, aborted: errors.Aborted) -> tuple[dict[str, Any], int]:
     """Stopped by the server during set-up: the line that says so; a task that is not ours any more is let go (75)."""
-    abort: Any = aborted.reason
-    if getattr(abort, "kind", "stopping") != "stopping":
+    abort = aborted.abort
+    if abort.kind != "stopping":
         held.quiet()
         held.claim.end()
         held.claim.release()

@@ -1,0 +1,43 @@
+"""agent-prepare: decide where a task runs, then fetch its code, apply its changes and build its environment there."""
+
+
+EXAMPLES = """
+  agent-pull gpu | agent-prepare | agent-run
+  agent-prepare --dry-run task.json
+  AGENT_STAGE_ENV='my-env' agent-prepare < task.json > prepared.json
+"""
+
+
+def options():
+    return []
+
+
+def steps(held):
+    """The place, then what happens in it."""
+    from agentpipe.cmds import agent_env, agent_fetch, agent_patch
+    held.hook("pre-prepare")
+    held.add("place", place(held.job))
+    held.step("fetch", "fetch", agent_fetch.work)
+    held.step("patch", "patch", agent_patch.work)
+    held.step("env", "env", agent_env.work)
+    held.hook("post-prepare")
+
+
+def place(job):
+    """Where the task runs: this version knows the host."""
+    container = job.task.get("container") or {}
+    reason = "no container was asked for"
+    if container.get("image"):
+        reason = f"image {container['image']} was asked for, but this version runs on the host"
+        job.say(f"agent-prepare: {reason}")
+    return {"kind": "host", "reason": reason, "prefix": []}
+
+
+def main():
+    """The entry point."""
+    from agentpipe import stages
+    stages.composed("prepare", steps, options, __doc__, EXAMPLES)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""agent-pull: recover what this node left behind, then take the next task of a queue and print its manifest."""
+
+import os
+
+from agentpipe import command
+
+EXAMPLES = """
+  agent-pull gpu | agent-prepare | agent-run
+  agent-pull --wait urgent default > task.json
+  agent-pull --id 1f3c9a > task.json
+"""
+
+
+def options():
+    from agentpipe.options import Argument, Flag, Option
+    return [
+        Argument("QUEUE", "Queues by name or id, in falling priority. Default: the server's default queue.", many=True),
+        Flag("--wait", "Stay until there is a task; the worker is registered meanwhile."),
+        Option("--id", "TASK", "Take this task, queued or not; no other is touched."),
+        Flag("--require-queue", "With --id: fail (75) unless the task is still in its queue."),
+        Flag("--fair", "Take turns between the queues instead of always asking the first one first."),
+        Flag("--create-queue", "Create queues that are missing."),
+        Flag("--no-recover", "Do not look at what this node left behind."),
+        Option("--worker", "NAME", "The worker's name. Default: HOST:N, the first N that is free."),
+        Option("--owner", "PID", "The process that has the task until a stage reads it. Default: whoever has the "
+                                 "pipe open, or the parent.", int),
+        Flag("--verbose", "Say what is recovered and asked, also when standard error is no terminal.", "-v"),
+        Flag("--quiet", "Show nothing but errors.", "-q"),
+    ]
+
+
+def pull(values):
+    """Print one manifest, or nothing when there is no work; the exit code."""
+    from agentpipe import api, hooks, queues, recovery, workers
+    loud = not values["quiet"] and (values["verbose"] or os.isatty(2))
+    say = (lambda text: command.say(f"agent-pull: {text}")) if loud else None
+    server = api.connect()
+    if not values["no_recover"]:
+        with command.SIGNALS:
+            running = recovery.recover(server, values["owner"], values["id"], say)
+            if running:
+                return hand_running(server, running, values)
+    worker = workers.Worker(values["worker"])
+    server.worker = worker.name
+    hooks.run("pre-pull", {"manifest": 1, "task": {}})
+    if values["id"]:
+        got = queues.take(server, worker.name, values["id"], values["require_queue"])
+    else:
+        wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"])
+        got = queues.next_task(server, worker.name, wanted, values["wait"])
+    if not got:
+        return 0
+    return hand(server, *got, values)
+
+
+def hand(server, claim, line, values):
+    """Hooks, then the line goes out and the claim with it."""
+    from agentpipe import errors, hooks, manifest, stages
+    held = stages.Held(line, "pull", values, server, claim)
+    code = 0
+    try:
+        held.job.say(f"task {held.id} pulled from {line['pull'].get('queue') or 'no queue'} by worker {claim.worker}")
+        held.manifest = hooks.run("post-pull", line, held.job)
+    except errors.Interrupted:
+        with command.SIGNALS:
+            held.give_back("told to stop")
+        raise
+    except errors.Failure as failure:
+        held.manifest, code = manifest.failure(failure, "pull", line), failure.exit
+    held.hand_on(values["owner"])
+    return code
+
+
+def hand_running(server, claim, values):
+    """A script of ours runs unwatched: print its stored manifest, so that agent-run watches it again."""
+    from agentpipe import attempt, errors, stages
+    line = attempt.read_manifest(claim.directory)
+    if line is None:
+        raise errors.Failure(f"{claim.directory}/manifest.json cannot be read, but its script runs", errors.BAD_DATA)
+    claim.held_by("pull")
+    stages.Held(line, "pull", values, server, claim).hand_on(values["owner"])
+    return 0
+
+
+def main():
+    """The entry point."""
+    import sys
+
+    from agentpipe import options as parser
+    values = parser.read("agent-pull", options(), sys.argv[1:], __doc__, EXAMPLES)
+    command.plain("agent-pull", lambda: pull(values))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Asking queues for work: the token is on disk before the server is asked, and on the server with the answer."""
+
+import time
+from typing import Any
+
+from agentpipe import claims, command, errors, manifest
+from agentpipe.crash import crash_point
+
+Got = tuple[claims.Claim, dict[str, Any]]
+# how often a waiting pull looks, in seconds: at the embedded store's change counter, or at a server
+LOOK = 0.05
+LOOK_HTTP = 5.0
+
+
+class Queues:
+    """The ids of the queues to ask, in the order of their priority, or in turns (`fair`)."""
+
+    def __init__(self, api: Any, names: list[str], create: bool = False, fair: bool = False) -> None:
+        self.ids = [_id_of(api, name, create) for name in names] or [_default(api)]
+        self._fair = fair
+
+    def in_order(self) -> list[str]:
+        """The ids as they are to be asked now."""
+        return list(self.ids)
+
+    def served(self, queue: str) -> None:
+        """A task came out of `queue`: with `fair` the next round starts behind it."""
+        if self._fair:
+            at = self.ids.index(queue) + 1
+            self.ids = self.ids[at:] + self.ids[:at]
+
+
+def next_task(api: Any, worker: str, queues: Queues, wait: bool) -> Got | None:
+    """The next task of these queues as (claim, manifest); None when there is none and nobody waits."""
+    intent = claims.Intent()
+    reporter = None
+    mark = None
+    try:
+        while True:
+            mark = api.changed(mark)
+            with command.SIGNALS:
+                got = _ask(api, worker, queues, intent)
+            if got:
+                return got
+            if intent.used:
+                intent = claims.Intent()
+                continue
+            if not wait:
+                return None
+            reporter = reporter or _registered(api, worker, queues)
+            while api.changed(mark) == mark:
+                time.sleep(LOOK if api.embedded else LOOK_HTTP)
+    finally:
+        if reporter:
+            reporter.stop()
+        if not intent.used:
+            intent.drop()
+
+
+def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
+    """One named task, whether it is queued or not, as (claim, manifest).
+
+    Taking it out of its queue is one step that only one agent can make, so two can never both start it; with
+    `require_queue` a task that stands in none is refused (75), as by clearml-agent execute --require-queue.
+    """
+    found = _by_id(api, task)
+    if found is None:
+        raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")
+    status, queue = found["status"], (found.get("execution") or {}).get("queue")
+    if status == "in_progress":
+        raise errors.Failure(f"task {task} runs already", errors.TRY_AGAIN, remedy=f"agent-task stop {task}")
+    if status != "queued" and require_queue:
+        raise errors.Failure(f"task {task} is {status}, not queued", errors.TRY_AGAIN,
+                             remedy=f"agent-task enqueue {task}")
+    intent = claims.Intent()
+    try:
+        with command.SIGNALS:
+            if status == "queued":
+                _remove(api, task, queue, intent.token)
+            else:
+                _mark(api, found, intent.token)
+            crash_point("pull:popped")
+            got = _begun(api, worker, intent, found["id"], queue)
+    finally:
+        if not intent.used:
+            intent.drop()
+    if got is None:
+        raise errors.Failure(f"task {task} was deleted meanwhile", errors.NOT_FOUND)
+    return got
+
+
+def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | None:
+    for queue in queues.in_order():
+        intent.note(queue)
+        answer = api.call("queues.get_next_task", {"queue": queue, "claim": intent.token})
+        if not answer.get("entry"):
+            continue
+        task = answer["entry"]["task"]
+        if not answer.get("claimed"):
+            _mark(api, _by_id(api, task) or {"id": task}, intent.token)
+        crash_point("pull:popped")
+        queues.served(queue)
+        return _begun(api, worker, intent, task, queue)
+    return None
+
+
+def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str | None) -> Got | None:
+    claim = claims.begin(intent, task, worker)
+    found = _by_id(api, task)
+    if found is None:  # a queue's entry may name a task that was deleted
+        claim.end()
+        claim.release()
+        return None
+    pull = {"server": api.server_id, "queue": queue, "worker": worker, "claim": claim.token}
+    return claim, {"manifest": manifest.VERSION, "task": found, "pull": pull}
+
+
+def _by_id(api: Any, task: str) -> dict[str, Any] | None:
+    try:
+        return api.call("tasks.get_by_id", {"task": task})["task"]
+    except errors.ApiError as error:
+        if error.subcode in (10, 101):
+            return None
+        raise
+
+
+def _remove(api: Any, task: str, queue: str | None, token: str) -> None:
+    try:
+        answer = api.call("queues.remove_task", {"queue": queue, "task": task, "claim": token})
+    except errors.ApiError as error:
+        if error.subcode in (701, 703):
+            raise errors.Failure(f"task {task} was taken by another agent", errors.TRY_AGAIN) from None
+        raise
+    if not answer.get("claimed"):
+        _mark(api, _by_id(api, task) or {"id": task}, token)
+
+
+def _mark(api: Any, task: dict[str, Any], token: str) -> None:
+    """Write the token with calls that every ClearML server has; an ended task starts anew with it."""
+    runtime = {**(task.get("runtime") or {}), claims.RUNTIME_KEY: token}
+    api.call("tasks.edit", {"task": task["id"], "runtime": runtime, "force": True})
+    if task.get("status") not in ("queued", "in_progress"):
+        api.call("tasks.started", {"task": task["id"], "force": True, "status_message": "pulled by agent"})
+
+
+def _registered(api: Any, worker: str, queues: Queues) -> Any:
+    from agentpipe.report import Reporter
+    reporter = Reporter(api, worker, queues.ids)
+    reporter.start()
+    return reporter
+
+
+def _id_of(api: Any, name: str, create: bool) -> str:
+    import re
+    for queue in api.call("queues.get_all", {"name": f"^{re.escape(name)}$", "only_fields": ["id"], "search_hidden": True})["queues"]:
+        return queue["id"]
+    try:
+        return api.call("queues.get_by_id", {"queue": name})["queue"]["id"]
+    except errors.ApiError:
+        pass
+    if create:
+        return api.call("queues.create", {"name": name})["id"]
+    known = ", ".join(queue["name"] for queue in api.call("queues.get_all", {"only_fields": ["name"]})["queues"])
+    raise errors.Failure(f"no queue `{name}`; there are: {known}", errors.NOT_FOUND,
+                         remedy=f"agent-pull --create-queue {name}")
+
+
+def _default(api: Any) -> str:
+    try:
+        return api.call("queues.get_default")["id"]
+    except errors.ApiError:
+        return _id_of(api, "default", False)

@@ -1,0 +1,167 @@
+"""What this node left behind: every claim in `active/` that nobody holds is finished, given back or taken over."""
+
+import fcntl
+import os
+import time
+from typing import Any
+
+from agentpipe import attempt, claims, ending, ends, errors, hooks, manifest, script
+from agentpipe.crash import crash_point
+
+MAX_ATTEMPTS = 3
+REPORT_TIMEOUT = 10.0
+
+
+def recover(api: Any, owner: int | None = None, only: str | None = None, say: Any = None) -> claims.Claim | None:
+    """Go through `active/`; the claim (locked) of one script that still runs unwatched, if there is one.
+
+    `only` names a task: no other is touched. A server that is away leaves everything for the next time.
+    """
+    for token in sorted(os.listdir(claims.active())):
+        path = claims.active(token)
+        try:
+            if len(token) != 32:
+                _remove_if_old(path)
+            elif not os.path.islink(path):
+                if not only:
+                    _recover_intent(api, token)
+            elif only is None or os.path.basename(os.readlink(path)).rpartition(".")[0] == only:
+                found = _recover_attempt(api, token, os.readlink(path), owner, say)
+                if found:
+                    return found
+        except FileNotFoundError:
+            continue  # somebody else was quicker
+        except errors.ApiError as error:
+            say and say(f"task of claim {token}: {error.msg}")
+    return None
+
+
+def _recover_intent(api: Any, token: str) -> None:
+    """A pull died between saying that it might own a task and owning it: ask the server by the token."""
+    path = claims.active(token)
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # that pull lives
+        if os.path.islink(path) or os.stat(path).st_ino != os.fstat(fd).st_ino:
+            return
+        for task in api.call("tasks.get_all", {f"runtime.{claims.RUNTIME_KEY}": token, "search_hidden": True,
+                                               "only_fields": ["id", "status", "execution.queue"]})["tasks"]:
+            if task["status"] in ("queued", "in_progress"):
+                queue = (task.get("execution") or {}).get("queue")
+                claims.enqueue_again(api, task["id"], queue, token, "its pull died")
+        crash_point("recover:intent")
+        os.unlink(path)
+    finally:
+        os.close(fd)
+
+
+def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, say: Any) -> claims.Claim | None:
+    try:
+        fd = claims.lock(directory, 0)
+    except FileNotFoundError:  # the directory was deleted by hand: nothing is known of a script
+        _recover_deleted(api, token)
+        return None
+    if fd is None:
+        return None
+    found = claims.read(directory) or {}
+    claim = claims.Claim(directory, token, fd, found.get("worker", ""))
+    kept = False
+    task = os.path.basename(directory).rpartition(".")[0]
+    try:
+        if not os.path.islink(claims.active(token)) or claims.is_held(directory, owner):
+            return None
+        if not _is_ours(api, task, token):
+            claim.end()
+            return None
+        prefix = ((attempt.read_manifest(directory) or {}).get("place") or {}).get("prefix") or []
+        if attempt.outcome(directory) is None and attempt.exit_status(directory) is None \
+                and (attempt.shim_lives(directory) or script.lives(directory, prefix)):
+            say and say(f"task {task}: its script still runs; taking it over")
+            kept = True
+            return claim
+        _finish_or_return(api, claim, task, say)
+        return None
+    finally:
+        if not kept:
+            claim.release()
+
+
+def _finish_or_return(api: Any, claim: claims.Claim, task: str, say: Any) -> None:
+    """Nothing runs any more: report the end that it came to, or give it back if it never started."""
+    directory = claim.directory
+    record = attempt.pid_record(directory)
+    if attempt.outcome(directory) is None and attempt.exit_status(directory) is None:
+        if record is None and attempt.forbid_start(directory, attempt.GIVEN_BACK):
+            record = attempt.GIVEN_BACK
+            crash_point("recover:forbidden")
+        if record is None:
+            return  # a script started this very moment: look again next time
+        if record == attempt.HANDED_BACK or (record == attempt.GIVEN_BACK
+                                             and attempt.failed_attempts(task) < MAX_ATTEMPTS):
+            say and say(f"task {task}: given back to its queue, its agent died before the script started")
+            line = attempt.read_manifest(directory) or {}
+            claims.enqueue_again(api, task, (line.get("pull") or {}).get("queue") or _queue(api, task), claim.token or "",
+                                 "its agent died before the script started")
+            crash_point("recover:enqueued")
+            claim.end()
+            return
+    _decide(api, claim, task, record)
+    crash_point("recover:decided")
+    say and say(f"task {task}: reporting that it ended: {attempt.outcome(directory)}")
+    from agentpipe import shipping
+    if shipping.finish(api, directory, REPORT_TIMEOUT):
+        claim.end()
+        last = attempt.read_manifest(directory)
+        if last:
+            try:
+                hooks.run("on-end", last)
+            except errors.Failure as failure:
+                say and say(failure.reason)
+
+
+def _decide(api: Any, claim: claims.Claim, task: str, record: str | None) -> None:
+    """Make sure that outcome and manifest say how it ended."""
+    directory = claim.directory
+    status = attempt.exit_status(directory)
+    if record == attempt.GIVEN_BACK:
+        reason = f"set-up was begun {MAX_ATTEMPTS} times on this machine, and each time its agent died"
+    else:
+        reason = "" if status is not None else "its process is gone and left no status"
+    attempt.decide(directory, "lost" if status is None else ends.of_exit(status))
+    line = attempt.read_manifest(directory) or {
+        "manifest": manifest.VERSION, "task": {"id": task},
+        "pull": {"server": api.server_id, "claim": claim.token, "worker": claim.worker}}
+    if "run" not in line and "failed" not in line:
+        end = attempt.outcome(directory) or "lost"
+        line = manifest.with_key(line, "run", ending.run_key(directory, end, status, reason, ""))
+        attempt.store_manifest(directory, manifest.write(line))
+
+
+def _recover_deleted(api: Any, token: str) -> None:
+    for task in api.call("tasks.get_all", {f"runtime.{claims.RUNTIME_KEY}": token, "search_hidden": True,
+                                           "only_fields": ["id", "status"]})["tasks"]:
+        if task["status"] in ("queued", "in_progress"):
+            api.call("tasks.failed", {"task": task["id"], "claim": token, "force": True,
+                                      "status_reason": "lost: its directory on this machine was deleted"})
+    os.unlink(claims.active(token))
+
+
+def _is_ours(api: Any, task: str, token: str) -> bool:
+    found = api.call("tasks.get_all", {"id": [task], "only_fields": ["status", "runtime"],
+                                       "search_hidden": True})["tasks"]
+    return bool(found) and found[0].get("status") in ("queued", "in_progress", "created") \
+        and (found[0].get("runtime") or {}).get(claims.RUNTIME_KEY) == token
+
+
+def _queue(api: Any, task: str) -> str | None:
+    found = api.call("tasks.get_all", {"id": [task], "only_fields": ["execution.queue"], "search_hidden": True})["tasks"]
+    return (found[0].get("execution") or {}).get("queue") if found else None
+
+
+def _remove_if_old(path: str) -> None:
+    """The temporary name of a link whose maker died."""
+    if time.time() - os.lstat(path).st_mtime > 60:
+        os.unlink(path)

@@ -1,0 +1,51 @@
+"""Names of workers: a given one, or HOST:N with the first N that no lock and no active task holds."""
+
+import fcntl
+import os
+
+from agentpipe import claims, config, paths
+
+
+class Worker:
+    """A worker's name, held by a lock of this process unless it was given (then its giver holds it)."""
+
+    def __init__(self, given: str | None = None) -> None:
+        self._lock: int | None = None
+        self.name = given or config.get("agent.worker_id", None, "CLEARML_WORKER_ID") or self._first_free()
+
+    def release(self) -> None:
+        """Let the name go: the task that was pulled holds it from now on."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _first_free(self) -> str:
+        base = config.get("agent.worker_name", None, "CLEARML_WORKER_NAME") or os.uname().nodename
+        home = paths.state("workers")
+        os.makedirs(home, 0o700, exist_ok=True)
+        taken = _of_active_tasks()
+        number = 0
+        while True:
+            name = f"{base}:{number}"
+            if name not in taken and self._locked(os.path.join(home, name.replace("/", "_") + ".lock")):
+                return name
+            number += 1
+
+    def _locked(self, path: str) -> bool:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._lock = fd
+        return True
+
+
+def _of_active_tasks() -> set[str]:
+    names = set()
+    for token in os.listdir(claims.active()):
+        found = claims.read(claims.active(token))
+        if found:
+            names.add(found.get("worker", ""))
+    return names
