@@ -1,6 +1,5 @@
 """agent-prepare: decide where a task runs, then fetch its code, apply its changes and build its environment there."""
 
-from agentpipe import command
 
 EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run
@@ -16,11 +15,12 @@ def options():
 def steps(held):
     """The place, then what happens in it."""
     from agentpipe.cmds import agent_env, agent_fetch, agent_patch
-    if "place" not in held.manifest:
-        held.step("prepare", "place", place)
+    held.hook("pre-prepare")
+    held.add("place", place(held.job))
     held.step("fetch", "fetch", agent_fetch.work)
     held.step("patch", "patch", agent_patch.work)
     held.step("env", "env", agent_env.work)
+    held.hook("post-prepare")
 
 
 def place(job):

@@ -78,13 +78,25 @@ class Held:
     def step(self, stage: str, key: str, work: Work) -> None:
         """One stage on this task, hooks included: in this process, or the command that stands for it."""
         swapped = os.environ.get("AGENT_STAGE_" + stage.upper())
-        self._use(hooks.run(f"pre-{stage}", self.manifest, self.job))
+        self.hook(f"pre-{stage}")
         if swapped and stage != self.stage:
             self._swapped(stage, swapped)
         else:
-            self._use(manifest.with_key(self.manifest, key, work(self.job)))
-        self._use(hooks.run(f"post-{stage}", self.manifest, self.job))
+            try:
+                self.add(key, work(self.job))
+            except errors.Failure as failure:
+                failure.stage = stage
+                raise
+        self.hook(f"post-{stage}")
         crash_point(f"{stage}:done")
+
+    def add(self, key: str, value: dict[str, Any]) -> None:
+        """A stage's key; those of later stages are dropped."""
+        self._use(manifest.with_key(self.manifest, key, value))
+
+    def hook(self, name: str) -> None:
+        """Run the operator's hooks of this name on the manifest."""
+        self._use(hooks.run(name, self.manifest, self.job))
 
     def hand_on(self, owner: int | None = None) -> None:
         """Store the line, hand the claim to whoever reads it, print it, let go."""
@@ -214,8 +226,7 @@ def explained(held: Held, error: BaseException) -> dict[str, Any]:
     if isinstance(error, StageFailed):
         return {**held.manifest, "failed": error.failed}
     if isinstance(error, errors.Failure):
-        stage = getattr(error, "stage", held.stage)
-        return manifest.failure(error, stage, held.manifest)
+        return manifest.failure(error, error.stage or held.stage, held.manifest)
     raise error
 
 
@@ -262,8 +273,8 @@ def _one(name: str, steps: Callable[[Held], None], raw: bytes, values: dict[str,
 
 def aborted_line(held: Held, aborted: errors.Aborted) -> tuple[dict[str, Any], int]:
     """Stopped by the server during set-up: the line that says so; a task that is not ours any more is let go (75)."""
-    abort: Any = aborted.reason
-    if getattr(abort, "kind", "stopping") != "stopping":
+    abort = aborted.abort
+    if abort.kind != "stopping":
         held.quiet()
         held.claim.end()
         held.claim.release()
