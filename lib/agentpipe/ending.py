@@ -100,7 +100,10 @@ def _report(held: Any, values: Mapping[str, Any]) -> int:
         command.say(f"agent-run: {failure.reason}")
     crash_point("run:recorded")
     if held.api:
-        done = held.finish(REPORT_TIMEOUT)
+        try:
+            done = held.finish(REPORT_TIMEOUT)
+        except (errors.Interrupted, errors.Aborted):  # told to leave: what is missing stays for recovery
+            done = False
         crash_point("run:reported")
         if done:
             held.claim.end()
@@ -119,7 +122,10 @@ def _print(held: Any, line: dict[str, Any]) -> None:
     except errors.Failure as failure:
         held.job.say(failure.reason)
     if not os.isatty(1):
-        command.put(manifest.write(receipt))
+        try:
+            command.put(manifest.write(receipt))
+        except OSError as error:  # nobody reads it: the end is recorded, and the exit code is the task's
+            command.say(f"agent-run: the receipt could not be written: {error.strerror}")
     elif "run" in line:
         command.say(f"agent-run: task {held.id}: {line['run']['end']}, exit {line['run']['exit']}")
     held.job.close()

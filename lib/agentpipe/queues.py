@@ -111,6 +111,8 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
         claim.end()
         claim.release()
         return None
+    from agentpipe import secrets
+    found = secrets.put_away(found, claim.directory)
     pull = {"server": api.server_id, "queue": queue, "worker": worker, "claim": claim.token}
     return claim, {"manifest": manifest.VERSION, "task": found, "pull": pull}
 
