@@ -5,15 +5,20 @@ stands in the file `claim` there and in the task's runtime on the server. Whoeve
 on the task; between two stages the claim is handed to whoever will read the line.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
 import stat
 import time
-from typing import Any
 
 from agentpipe import attempt, errors, paths, processes
 from agentpipe.crash import crash_point
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 RUNTIME_KEY = "_agentpipe_claim"
 LOCK_TIMEOUT = 10.0

@@ -1,14 +1,19 @@
 """The end of a task: decide it once, record it, report it, and print the receipt."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from agentpipe import attempt, command, ends, errors, hooks, manifest
 from agentpipe.crash import crash_point
 from agentpipe.script import Script
 from agentpipe.watching import Verdict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 REPORT_TIMEOUT = 60.0
 

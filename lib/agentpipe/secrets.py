@@ -24,7 +24,7 @@ def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
     Only what stages need is moved; what its owner wrote elsewhere into the task stays as it is.
     """
     script = task.get("script") or {}
-    hidden, shown = {}, {}
+    moved, shown = {}, {}
     for field in FIELDS:
         text = json.dumps(script.get(field))
         if "@" not in text or "://" not in text:  # the usual case, and it must cost nothing
@@ -32,10 +32,11 @@ def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
         from agentpipe.git import without_credentials
         clean = without_credentials(text)
         if clean != text:
-            hidden[field], shown[field] = script[field], json.loads(clean)
-    if not hidden:
+            shown[field] = json.loads(clean)
+            moved[field] = {"shown": shown[field], "whole": script[field]}
+    if not moved:
         return task
-    attempt.publish(os.path.join(directory, FILE), json.dumps(hidden).encode())
+    attempt.publish(os.path.join(directory, FILE), json.dumps(moved).encode())
     return {**task, "script": {**script, **shown}}
 
 
@@ -44,6 +45,8 @@ def script(job: Job) -> dict[str, Any]:
     found = job.task.get("script") or {}
     try:
         with open(job.path(FILE), "rb") as file:
-            return {**found, **json.load(file)}
+            moved = json.load(file)
     except FileNotFoundError:
         return found
+    # a hook may have put something else in the place of what was moved
+    return {**found, **{field: each["whole"] for field, each in moved.items() if found.get(field) == each["shown"]}}

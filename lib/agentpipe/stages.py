@@ -4,16 +4,21 @@ A stage that is not swapped runs in the caller's process; $AGENT_STAGE_FETCH and
 its place and gets the line on stdin.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 from collections.abc import Callable
-from typing import Any
 
 from agentpipe import attempt, claims, command, errors, hooks, manifest
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 
-Work = Callable[[Job], dict[str, Any]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Work = Callable[[Job], dict[str, Any]]
 
 
 class StageFailed(errors.Failure):

@@ -1,13 +1,18 @@
 """agent-run's vigil: until the script is over, look at limits, signals and what the server wants."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from agentpipe import command, errors
 from agentpipe.crash import crash_point
 from agentpipe.script import Script, running_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Verdict:
