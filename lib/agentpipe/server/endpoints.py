@@ -1,0 +1,140 @@
+"""The door to the embedded server: find an endpoint, check its body, run it in its transaction.
+
+A service's module registers its endpoints with the decorator `endpoint`; modules are imported by the service's name
+when one of its endpoints is called. HTTP (agent-server) stands in front of this same `call`.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from agentpipe.errors import ApiError
+from agentpipe.server.common import error, now
+from agentpipe.server.store import Store
+
+# where a service's endpoints stand: the modules are tried in this order, the first that has the endpoint is the last imported
+MODULES = {
+    "queues": ("queues",),
+    "tasks": ("tasks", "tasks_edit"),
+    "events": ("events", "scalars"),
+    "workers": ("workers",),
+    "projects": ("projects",),
+}
+# how an endpoint is run: READ from one state of the store, WRITE as one durable change, LAZY as a change that may be lost when
+# the power fails, OWN opens its transaction itself
+READ, WRITE, LAZY, OWN = "read", "write", "lazy", "own"
+
+ENDPOINTS: dict[str, "Endpoint"] = {}
+
+
+class Endpoint:
+    """One endpoint: its handler, the fields that its body must have, and the types of those that it may have."""
+
+    __slots__ = ("function", "mode", "name", "optional", "required")
+
+    def __init__(self, name: str, function: Callable[["Request"], dict[str, Any]], mode: str,
+                 required: Mapping[str, type], optional: Mapping[str, type]) -> None:
+        self.name, self.function, self.mode = name, function, mode
+        self.required, self.optional = required, optional
+
+
+class Request:
+    """One call while it is answered: what was asked, by whom, when, and the connection of its transaction."""
+
+    __slots__ = ("body", "db", "now", "store", "user", "wakes", "worker")
+
+    def __init__(self, store: Store, caller: Mapping[str, str], body: Any) -> None:
+        self.store = store
+        self.user = caller.get("user") or ""
+        self.worker = caller.get("worker") or ""
+        self.body = body
+        self.now = now()
+        self.wakes = False
+        self.db: sqlite3.Connection = store.connection()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A field of the body; null counts as not given."""
+        value = self.body.get(key)
+        return default if value is None else value
+
+    def change(self, function: Callable[["Request"], dict[str, Any]], durable: bool = True) -> dict[str, Any]:
+        """Run `function` as one change of the store."""
+        def work(db: sqlite3.Connection) -> dict[str, Any]:
+            self.db = db
+            return function(self)
+        return self.store.transaction(work, durable)
+
+
+def endpoint(name: str, mode: str = READ, required: Mapping[str, type] | None = None, /,
+             **optional: type) -> Callable[[Callable[[Request], dict[str, Any]]], Callable[[Request], dict[str, Any]]]:
+    """Register the handler of the endpoint `name` ("queues.create"); `required` and `optional` give its fields' types."""
+    def register(function: Callable[[Request], dict[str, Any]]) -> Callable[[Request], dict[str, Any]]:
+        ENDPOINTS[name] = Endpoint(name, function, mode, required or {}, optional)
+        return function
+    return register
+
+
+def find(name: str, version: str = "2.34") -> Endpoint:
+    """The endpoint of that name; an unknown one is 404/0."""
+    found = ENDPOINTS.get(name)
+    if found is None:
+        for module in MODULES.get(name.partition(".")[0], ()):
+            import_module("agentpipe.server." + module)
+            found = ENDPOINTS.get(name)
+            if found is not None:
+                break
+    if found is None:
+        raise ApiError(404, 0, f"Unable to find endpoint for name {name} and version {version}")
+    return found
+
+
+def call(store: Store, caller: Mapping[str, str], name: str, body: Any = None) -> dict[str, Any]:
+    """Answer one API call: its `data`. Raises ApiError as ClearML would answer, Failure when the store is broken."""
+    found = find(name)
+    body = {} if body is None else body
+    check(found, body)
+    request = Request(store, caller, body)
+    try:
+        answer = _run(found, request)
+    except sqlite3.Error as problem:
+        raise store.failure(problem) from problem
+    except (UnicodeEncodeError, OverflowError) as problem:
+        raise error(12, str(problem)) from problem
+    if request.wakes:
+        store.wake()
+    return answer
+
+
+def check(found: Endpoint, body: Any) -> None:
+    """Required fields and types; 400/12 names the field or the value."""
+    if not isinstance(body, dict):
+        if found.name == "events.add_batch":
+            return
+        raise error(12, f'value is wrong, expected type "object" {body!r}'[:200])
+    for field, kind in found.required.items():
+        if body.get(field) is None:
+            raise error(12, f"error for field '{field}'. field is required!")
+        _check_type(field, body[field], kind)
+    for field, kind in found.optional.items():
+        if body.get(field) is not None:
+            _check_type(field, body[field], kind)
+
+
+def _check_type(field: str, value: Any, kind: type) -> None:
+    fits = isinstance(value, kind) and (kind is bool or kind is int or not isinstance(value, bool))
+    if kind is float:
+        fits = isinstance(value, int | float)
+    if not fits:
+        raise error(12, f"error for field '{field}'. value is wrong, expected type \"{kind.__name__}\" {value!r}"[:200])
+
+
+def _run(found: Endpoint, request: Request) -> dict[str, Any]:
+    if found.mode == OWN:
+        return found.function(request)
+    if found.mode == READ:
+        def work(db: sqlite3.Connection) -> dict[str, Any]:
+            request.db = db
+            return found.function(request)
+        return request.store.read(work)
+    return request.change(found.function, found.mode == WRITE)

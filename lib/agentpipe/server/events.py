@@ -1,0 +1,190 @@
+"""events.*: a task's log, and the door for everything that a task reports (server.md §8)."""
+
+import time
+from typing import Any
+
+from agentpipe.server import documents, status
+from agentpipe.server.common import dumps, error, loads
+from agentpipe.server.documents import Task
+from agentpipe.server.endpoints import LAZY, READ, Request, endpoint
+
+TYPES = {"log", "training_stats_scalar", "training_stats_vector", "training_debug_image", "plot"}
+# a log event's own columns (`offset` and `end` are bytes of what was read, `stream` its name: ours)
+LOG_COLUMNS = ("task", "timestamp", "claim", "stream", "offset", "end", "msg")
+# metrics that do not count for a task's last_iteration
+MONITORS = (":monitor:machine", ":monitor:gpu")
+WHOLE = 1 << 63
+
+
+@endpoint("events.add_batch", LAZY)
+def add_batch(request: Request) -> dict[str, Any]:
+    """Store events: {added, errors, errors_info}. Part may fail; nothing added is 400/131, no events 400/17.
+
+    A log event with `claim`, `stream` and `offset` (ours) is stored once: repeated, it counts as added. The stored
+    events are written in order with what is committed later, so a status that is on the disk has its log before it.
+    """
+    batch = request.body if isinstance(request.body, list) else [request.body] if request.body else []
+    if not batch:
+        raise error(17)
+    tasks: dict[str, Task | None] = {}
+    problems: dict[str, int] = {}
+    good: dict[str, list[dict[str, Any]]] = {}
+    for event in batch:
+        problem = _problem(request, event, tasks)
+        if problem:
+            problems[problem] = problems.get(problem, 0) + 1
+        else:
+            good.setdefault(event["task"], []).append(_completed(request, event))
+    for id, events in good.items():
+        _store(request, tasks[id], events)
+    added = sum(map(len, good.values()))
+    if not added:
+        raise error(131, ", ".join(problems))
+    return {"added": added, "errors": sum(problems.values()), "errors_info": problems}
+
+
+def _problem(request: Request, event: Any, tasks: dict[str, Task | None]) -> str:
+    """Why an event is not accepted, in ClearML's words; "" when it is."""
+    if not isinstance(event, dict) or not event.get("type"):
+        return "Event must have a 'type' field"
+    kind = str(event["type"]).replace(" ", "_")
+    if kind not in TYPES:
+        return f"Invalid event type {event['type']}"
+    id = event.get("task")
+    if not id or not isinstance(id, str):
+        return "Event must have a 'task' field"
+    if id not in tasks:
+        tasks[id] = documents.find(request.db, id)
+    task = tasks[id]
+    locked = task is not None and task.get("status") in ("publishing", "published")
+    if task is None or (locked and not event.get("allow_locked")):
+        return f"Invalid task id {id}"
+    for field in ("timestamp", "ts", "iter", "offset", "end"):
+        if event.get(field) is not None and _number(event[field]) is None:
+            return f"Invalid {field} {event[field]!r}"
+    return ""
+
+
+def _number(value: Any) -> int | None:
+    try:
+        found = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if -WHOLE <= found < WHOLE else None
+
+
+def _completed(request: Request, event: dict[str, Any]) -> dict[str, Any]:
+    """An event with its defaults."""
+    found = {key: value for key, value in event.items() if value is not None}
+    found["type"] = str(found["type"]).replace(" ", "_")
+    at = found.pop("ts", None)
+    found["timestamp"] = int(found.get("timestamp", time.time_ns() // 1_000_000 if at is None else at))
+    if "iter" in found:
+        found["iter"] = int(found["iter"])
+    if "values" in found:
+        found["value"] = found.pop("values")
+    for field in ("metric", "variant"):
+        found[field] = str(found.get(field, ""))
+    found.setdefault("worker", request.worker)
+    return found
+
+
+def _store(request: Request, task: Task | None, events: list[dict[str, Any]]) -> None:
+    """Write one task's events and what they change in the task."""
+    assert task is not None
+    logs = [event for event in events if event["type"] == "log"]
+    others = [event for event in events if event["type"] != "log"]
+    request.db.executemany(
+        "INSERT OR IGNORE INTO logs (task, timestamp, claim, stream, offset, end, msg, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        map(_log_row, logs))
+    if others:
+        from agentpipe.server import scalars
+        scalars.store(request, task, others)
+    counted = [event["iter"] for event in events if "iter" in event and event["metric"] not in MONITORS]
+    if counted:
+        task.set("last_iteration", max(task.get("last_iteration") or 0, *counted))
+    task.set("metric_stats", _metric_stats(events))
+    status.note_activity(request, task)
+    task.save()
+
+
+def _log_row(event: dict[str, Any]) -> tuple[Any, ...]:
+    rest = {key: value for key, value in event.items() if key not in LOG_COLUMNS}
+    message = event.get("msg", "")
+    message = message if isinstance(message, str) else dumps(message)
+    position = [event.get(key) for key in ("claim", "stream", "offset", "end")]
+    # lone surrogates of a JSON text are kept
+    return (event["task"], event["timestamp"], *position, message.encode("utf-8", "surrogatepass"), dumps(rest))
+
+
+def _metric_stats(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """What metrics this batch had, by md5 of their names (of the last batch only, as ClearML does)."""
+    from hashlib import md5
+    found: dict[str, Any] = {}
+    for event in events:
+        metric = event["metric"]
+        key = md5(metric.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+        stats = found.setdefault(key, {"metric": metric, "event_stats_by_type": {}})["event_stats_by_type"]
+        last = stats.get(event["type"], {}).get("last_update", 0)
+        stats[event["type"]] = {"last_update": max(last, event["timestamp"])}
+    return found
+
+
+@endpoint("events.get_task_log", READ, {"task": str}, batch_size=int, navigate_earlier=bool, order=str, from_timestamp=int,
+          after=int)
+def get_task_log(request: Request) -> dict[str, Any]:
+    """Log events: {events, returned, total}, from the newest backwards, or from the oldest on (navigate_earlier false).
+
+    from_timestamp is exclusive; events of one time are never split between two answers. With `after` (ours): in order
+    of arrival behind that position, and the answer's `last` is where to go on: what a follower needs to miss nothing.
+    """
+    task, size = request.body["task"], max(1, request.get("batch_size", 5000))
+    documents.load(request.db, task)
+    total = request.db.execute("SELECT count(*) FROM logs WHERE task=?", (task,)).fetchone()[0]
+    after = request.get("after")
+    if after is not None:
+        rows = request.db.execute(f"SELECT {_SELECTED} FROM logs WHERE task=? AND seq>? ORDER BY seq LIMIT ?",
+                                  (task, after, size)).fetchall()
+        return {"events": list(map(_log_event, rows)), "returned": len(rows), "total": total,
+                "last": rows[-1][0] if rows else after}
+    earlier = request.get("navigate_earlier", True)
+    rows = _page(request, task, size, earlier)
+    if (request.get("order") or ("desc" if earlier else "asc")) == "asc":
+        rows.sort(key=lambda row: (row[1], row[0]))
+    else:
+        rows.sort(key=lambda row: (-row[1], -row[0]))
+    return {"events": list(map(_log_event, rows)), "returned": len(rows), "total": total}
+
+
+_SELECTED = "seq, timestamp, task, claim, stream, offset, end, msg, doc"
+
+
+def _page(request: Request, task: str, size: int, earlier: bool) -> list[Any]:
+    """A batch of rows, and all others of the last one's time."""
+    side, order = ("<", "DESC") if earlier else (">", "ASC")
+    start = request.get("from_timestamp")
+    bound, values = (f" AND timestamp{side}?", [start]) if start else ("", [])
+    rows = request.db.execute(f"SELECT {_SELECTED} FROM logs WHERE task=?{bound} ORDER BY timestamp {order}, seq {order} "
+                              "LIMIT ?", (task, *values, size)).fetchall()
+    if len(rows) == size:
+        rows += request.db.execute(
+            f"SELECT {_SELECTED} FROM logs WHERE task=? AND timestamp=? AND seq{side}? ORDER BY seq {order}",
+            (task, rows[-1][1], rows[-1][0])).fetchall()
+    return rows
+
+
+def _log_event(row: tuple[Any, ...]) -> dict[str, Any]:
+    _, timestamp, task, claim, stream, offset, end, message, doc = row
+    found = {"timestamp": timestamp, "task": task, "msg": message.decode("utf-8", "surrogatepass"), **loads(doc)}
+    for key, value in (("claim", claim), ("stream", stream), ("offset", offset), ("end", end)):
+        if value is not None:
+            found[key] = value
+    return found
+
+
+@endpoint("events.get_log_position", READ, {"task": str, "claim": str})
+def get_log_position(request: Request) -> dict[str, Any]:
+    """How far the log of a claim is stored (ours): {positions: {stream: end in bytes}}."""
+    rows = request.db.execute("SELECT stream, max(end) FROM logs WHERE task=? AND claim=? AND stream IS NOT NULL "
+                              "GROUP BY stream", (request.body["task"], request.body["claim"]))
+    return {"positions": {stream: end for stream, end in rows if end is not None}}

@@ -1,0 +1,33 @@
+"""order_by: several fields, missing values last on the first of them, ids at the end so that pages are stable."""
+
+from typing import Any
+
+from agentpipe.server.fieldpaths import values
+
+# text in these that looks like a number sorts as one
+NUMBERS_IN_TEXT = ("hyperparams.", "last_metrics.", "metadata.")
+
+
+def sort(documents: list[dict[str, Any]], order: list[tuple[str, bool]]) -> None:
+    """Sort in place by (path, descending) pairs."""
+    documents.sort(key=lambda document: document.get("id") or "")
+    for path, descending in reversed(order):
+        documents.sort(key=lambda document, path=path: _key(document, path), reverse=descending)  # type: ignore[misc]
+    if order:
+        first = order[0][0]
+        documents.sort(key=lambda document: _key(document, first)[0] < 0)
+
+
+def _key(document: dict[str, Any], path: str) -> tuple[int, Any]:
+    found = values(document, path)
+    value = found[0] if found else None
+    if value is None or value == "" or value == {}:
+        return -1, 0
+    if isinstance(value, str) and path.startswith(NUMBERS_IN_TEXT):
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    if isinstance(value, int | float):
+        return 0, value
+    return 1, str(value)

@@ -1,0 +1,168 @@
+"""events.*: scalars, what a task remembers of them, and the other metrics, each overwritten by its like."""
+
+from typing import Any
+
+from agentpipe.server import documents
+from agentpipe.server.common import dumps, error
+from agentpipe.server.documents import Task
+from agentpipe.server.endpoints import READ, Request, endpoint
+
+SCALAR = "training_stats_scalar"
+# Logger.report_single_value: no point of a curve
+SINGLE_VALUE = -(1 << 31)
+MOST_METRICS = 2000
+OWN = ("task", "type", "metric", "variant", "iter", "timestamp", "value", "key")
+
+
+def store(request: Request, task: Task, events: list[dict[str, Any]]) -> None:
+    """Write one task's metrics; task, metric, variant and iteration together are an event's identity."""
+    scalars = [event for event in events if event["type"] == SCALAR]
+    request.db.executemany(
+        "INSERT INTO scalars (task, metric, variant, iter, timestamp, value, doc) VALUES (?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (task, metric, variant, iter) DO UPDATE SET timestamp=excluded.timestamp, value=excluded.value, "
+        "doc=excluded.doc", map(_scalar_row, scalars))
+    request.db.executemany(
+        "INSERT OR REPLACE INTO shapes (task, type, metric, variant, iter, key, timestamp, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (_shape_row(event) for event in events if event["type"] != SCALAR))
+    if scalars:
+        _remember(task, scalars)
+
+
+def _scalar_row(event: dict[str, Any]) -> tuple[Any, ...]:
+    rest = {key: value for key, value in event.items() if key not in OWN}
+    return (event["task"], event["metric"], event["variant"], event.get("iter", 0), event["timestamp"],
+            _value(event), dumps(rest))
+
+
+def _shape_row(event: dict[str, Any]) -> tuple[Any, ...]:
+    return (event["task"], event["type"], event["metric"], event["variant"], event.get("iter", 0),
+            str(event.get("key", "")), event["timestamp"], dumps(event))
+
+
+def _value(event: dict[str, Any]) -> float | None:
+    """The number of a scalar; None when there is none (also NaN)."""
+    try:
+        found = float(event["value"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if found == found else None
+
+
+def hashed(name: str) -> str:
+    """The key under which a metric's or variant's name stands in last_metrics."""
+    from hashlib import md5
+    return md5(name.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
+def _remember(task: Task, events: list[dict[str, Any]]) -> None:
+    """Bring the task's last_metrics and unique_metrics up to date with a batch."""
+    series: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for event in events:
+        if _value(event) is not None:
+            series.setdefault((event["metric"], event["variant"]), []).append(event)
+    if not series:
+        return
+    last: dict[str, Any] = {metric: dict(variants) for metric, variants in (task.get("last_metrics") or {}).items()}
+    known = sum(map(len, last.values()))
+    names = set(task.get("unique_metrics") or [])
+    for (metric, variant), points in series.items():
+        variants = last.get(hashed(metric), {})
+        if hashed(variant) not in variants:
+            if known >= MOST_METRICS:
+                continue
+            known += 1
+        last.setdefault(hashed(metric), {})[hashed(variant)] = _summary(
+            variants.get(hashed(variant)) or {}, metric, variant, points)
+        names.add(f"{metric}/{variant}")
+    task.set("last_metrics", last)
+    task.set("unique_metrics", sorted(names))
+
+
+def _summary(old: dict[str, Any], metric: str, variant: str, points: list[dict[str, Any]]) -> dict[str, Any]:
+    """last_metrics of one series after a batch: extremes are compared with the stored ones, the value is the batch's newest."""
+    numbers = [(_value(event) or 0.0, event.get("iter", 0)) for event in points]
+    newest = max(points, key=lambda event: (event.get("iter", 0), event["timestamp"]))
+    first = min(points, key=lambda event: (event.get("iter", 0), event["timestamp"]))
+    low = min(numbers, key=lambda pair: pair[0])
+    high = max(numbers, key=lambda pair: pair[0])
+    found = {**old, "metric": metric, "variant": variant, "value": _value(newest)}
+    if "min_value" not in old or low[0] < old["min_value"]:
+        found["min_value"], found["min_value_iteration"] = low
+    if "max_value" not in old or high[0] > old["max_value"]:
+        found["max_value"], found["max_value_iteration"] = high
+    if "first_value" not in old:
+        found["first_value"], found["first_value_iteration"] = _value(first), first.get("iter", 0)
+    count = old.get("count", 0)
+    total = old.get("mean_value", 0.0) * count + sum(number for number, _ in numbers)
+    found["count"] = count + len(numbers)
+    found["mean_value"] = round(total / found["count"], 2)
+    if newest.get("x_axis_label") is not None:
+        found["x_axis_label"] = newest["x_axis_label"]
+    return found
+
+
+@endpoint("events.get_scalar_metrics_and_variants", READ, {"task": str})
+def get_scalar_metrics_and_variants(request: Request) -> dict[str, Any]:
+    """The names of a task's curves: {metrics: {metric: [variants]}}."""
+    documents.load(request.db, request.body["task"])
+    found: dict[str, list[str]] = {}
+    for metric, variant in request.db.execute(
+            "SELECT DISTINCT metric, variant FROM scalars WHERE task=? ORDER BY metric, variant", (request.body["task"],)):
+        found.setdefault(metric, []).append(variant)
+    return {"metrics": found}
+
+
+@endpoint("events.scalar_metrics_iter_histogram", READ, {"task": str}, key=str, samples=int, metrics=list)
+def scalar_metrics_iter_histogram(request: Request) -> dict[str, Any]:
+    """A task's curves, averaged over buckets when they have more points than `samples`: {metric: {variant: {name, x, y}}}."""
+    task, samples, key = request.body["task"], request.get("samples", 2000), request.get("key", "iter")
+    documents.load(request.db, task)
+    if not 1 <= samples <= 6000 or key not in ("iter", "timestamp", "iso_time"):
+        raise error(12, "samples are 1 to 6000, key is iter, timestamp or iso_time", samples=samples, key=key)
+    column = "iter" if key == "iter" else "timestamp"
+    rows = request.db.execute(
+        f"SELECT metric, variant, {column}, value, doc FROM scalars WHERE task=? AND iter<>? AND value IS NOT NULL "
+        f"ORDER BY metric, variant, {column}", (task, SINGLE_VALUE))
+    wanted = _wanted(request.get("metrics"))
+    series: dict[tuple[str, str], tuple[list[int], list[float], str]] = {}
+    for metric, variant, x, y, doc in rows:
+        if wanted is None or (metric in wanted and (not wanted[metric] or variant in wanted[metric])):
+            xs, ys, _ = series.setdefault((metric, variant), ([], [], doc))
+            xs.append(x)
+            ys.append(y)
+    found: dict[str, dict[str, Any]] = {}
+    for (metric, variant), (xs, ys, doc) in series.items():
+        found.setdefault(metric, {})[variant] = _curve(variant, *_buckets(xs, ys, samples), key, doc)
+    return found
+
+
+def _wanted(metrics: list[dict[str, Any]] | None) -> dict[str, list[str]] | None:
+    if not metrics:
+        return None
+    return {item["metric"]: item.get("variants") or [] for item in metrics if item.get("metric")}
+
+
+def _curve(variant: str, xs: list[int], ys: list[float], key: str, doc: str) -> dict[str, Any]:
+    from agentpipe.server.common import loads, stamp
+    found: dict[str, Any] = {"name": variant, "x": [stamp(x) for x in xs] if key == "iso_time" else xs, "y": ys}
+    label = loads(doc).get("x_axis_label")
+    return found if label is None else {**found, "x_axis_label": label}
+
+
+def _buckets(xs: list[int], ys: list[float], samples: int) -> tuple[list[int], list[float]]:
+    """All points, or the means over buckets of equal width, whose x is the bucket's start."""
+    if len(xs) < samples:
+        return xs, ys
+    width = max(1, -(-(xs[-1] - xs[0]) // samples))
+    starts: list[int] = []
+    sums: list[float] = []
+    counts: list[int] = []
+    for x, y in zip(xs, ys, strict=True):
+        start = x // width * width
+        if not starts or starts[-1] != start:
+            starts.append(start)
+            sums.append(0.0)
+            counts.append(0)
+        sums[-1] += y
+        counts[-1] += 1
+    return starts, [total / count for total, count in zip(sums, counts, strict=True)]

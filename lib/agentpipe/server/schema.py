@@ -1,0 +1,64 @@
+"""The tables of the embedded store, and what a new one holds. Read only when a store is created."""
+
+import sqlite3
+
+# raised with each change of the tables; a newer one than ours is refused (store.py)
+VERSION = 1
+
+TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE projects (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, parent TEXT,
+    last_update TEXT, doc TEXT NOT NULL);
+CREATE INDEX projects_parent ON projects (parent);
+
+CREATE TABLE queues (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, last_update TEXT, doc TEXT NOT NULL);
+-- the head of a queue is the first row of its range: a pull costs the same from any length
+CREATE TABLE entries (
+    queue TEXT NOT NULL, position INTEGER NOT NULL, task TEXT NOT NULL, added TEXT NOT NULL,
+    PRIMARY KEY (queue, position)) WITHOUT ROWID;
+CREATE UNIQUE INDEX entries_task ON entries (task, queue);
+
+-- doc holds what is small and changes often; parts what may be huge (a 50 MB diff) and seldom does
+CREATE TABLE tasks (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, status TEXT NOT NULL, name TEXT NOT NULL, project TEXT,
+    parent TEXT, claim TEXT, created TEXT NOT NULL, last_update TEXT NOT NULL, doc TEXT NOT NULL);
+CREATE INDEX tasks_status ON tasks (status);
+CREATE INDEX tasks_project ON tasks (project);
+CREATE INDEX tasks_parent ON tasks (parent) WHERE parent IS NOT NULL;
+CREATE INDEX tasks_claim ON tasks (claim) WHERE claim IS NOT NULL;
+CREATE TABLE parts (seq INTEGER PRIMARY KEY, task TEXT NOT NULL, part TEXT NOT NULL, doc TEXT NOT NULL,
+    UNIQUE (task, part));
+
+-- one row per event, which is a batch of lines; seq is the order of arrival
+CREATE TABLE logs (
+    seq INTEGER PRIMARY KEY, task TEXT NOT NULL, timestamp INTEGER NOT NULL, claim TEXT, stream TEXT,
+    offset INTEGER, end INTEGER, doc TEXT NOT NULL, msg BLOB NOT NULL);
+CREATE INDEX logs_task ON logs (task, timestamp, seq);
+CREATE UNIQUE INDEX logs_position ON logs (task, claim, stream, offset) WHERE claim IS NOT NULL;
+CREATE TABLE scalars (
+    task TEXT NOT NULL, metric TEXT NOT NULL, variant TEXT NOT NULL, iter INTEGER NOT NULL,
+    timestamp INTEGER NOT NULL, value REAL, doc TEXT,
+    PRIMARY KEY (task, metric, variant, iter)) WITHOUT ROWID;
+-- plots, images, vectors
+CREATE TABLE shapes (
+    seq INTEGER PRIMARY KEY, task TEXT NOT NULL, type TEXT NOT NULL, metric TEXT NOT NULL, variant TEXT NOT NULL,
+    iter INTEGER NOT NULL, key TEXT NOT NULL, timestamp INTEGER NOT NULL, doc TEXT NOT NULL,
+    UNIQUE (task, type, metric, variant, iter, key));
+
+CREATE TABLE workers (user TEXT NOT NULL, id TEXT NOT NULL, expires REAL NOT NULL, doc TEXT NOT NULL,
+    PRIMARY KEY (user, id)) WITHOUT ROWID;
+"""
+
+
+def create(db: sqlite3.Connection) -> None:
+    """Make the tables and what every server starts with, inside the caller's transaction."""
+    from agentpipe.server import common, queues
+    for statement in TABLES.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+    db.execute("INSERT INTO meta VALUES ('server_id', ?)", (common.new_id(),))
+    queues.insert(db, "default", common.now(), system_tags=["default"])
+    db.execute(f"PRAGMA user_version={VERSION}")

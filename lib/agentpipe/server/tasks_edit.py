@@ -1,0 +1,273 @@
+"""tasks.*: what a task is: create, edit, requirements, runtime, clone, reset, delete (server.md §5, §6)."""
+
+from typing import Any
+
+from agentpipe.server import documents, entries, status
+from agentpipe.server.common import error, name_of, strings
+from agentpipe.server.documents import Task
+from agentpipe.server.endpoints import WRITE, Request, endpoint
+from agentpipe.server.tasks import CHANGE, TASK, new_document
+
+TYPES = {"training", "testing", "inference", "data_processing", "application", "monitor", "controller", "report",
+         "optimizer", "service", "qc", "custom"}
+# what create and edit take, and how edit treats it
+MERGED = ("script", "execution", "output", "models")
+REPLACED = ("hyperparams", "configuration", "container", "runtime")
+LABELS = ("name", "comment", "project", "tags", "system_tags")
+FIELDS: dict[str, type] = {
+    "name": str, "type": str, "comment": str, "project": str, "parent": str, "output_dest": str,
+    **dict.fromkeys((*MERGED, *REPLACED), dict)}
+# a parent of that name is none
+DELETED = "__DELETED__"
+RUNNABLE = ("created", "queued", "in_progress")
+
+
+@endpoint("tasks.create", WRITE, {"name": str, "type": str}, **{k: v for k, v in FIELDS.items() if k not in ("name", "type")})
+def create(request: Request) -> dict[str, Any]:
+    """A new draft: {id}. Project and parent must exist (400/16)."""
+    kind = request.body["type"]
+    document = new_document(request, name_of(request.body), _type(kind))
+    for field, value in _given(request).items():
+        if field in MERGED:
+            document[field] = {**document[field], **value}
+        else:
+            document[field] = value
+    if not document["script"].get("binary"):
+        document["script"]["binary"] = "python"
+    task = documents.insert(request.db, document)
+    status.touch_project(request, task)
+    return {"id": task.id}
+
+
+@endpoint("tasks.edit", WRITE, TASK, force=bool, claim=str, status=str, **FIELDS)
+def edit(request: Request) -> dict[str, Any]:
+    """Change fields of a draft, with `force` of any task: maps of MERGED one level deep, all others as a whole."""
+    task = documents.load(request.db, request.body["task"])
+    documents.check_claim(task, request.get("claim"))
+    if not request.get("force") and task.get("status") != "created":
+        raise error(110, expected="created", status=task.get("status"))
+    given = _given(request)
+    if request.get("name") is not None:
+        given["name"] = name_of(request.body)
+    if request.get("type") is not None:
+        given["type"] = _type(request.body["type"])
+    if request.get("status") is not None:
+        if request.body["status"] not in status.ALLOWED:
+            raise error(12, "unknown status", status=request.body["status"])
+        given["status"] = request.body["status"]
+    fields: dict[str, Any] = {}
+    for field, value in given.items():
+        if field in MERGED:
+            fields.update({f"{field}.{key}": item for key, item in value.items()})
+            value = {**(task.get(field) or {}), **value}
+        else:
+            fields[field] = value
+        task.set(field, value)
+    if not given:
+        return {"updated": 0, "fields": {}}
+    fields.update(status.touch(request, task, update=any(field not in LABELS for field in given)))
+    task.save()
+    status.touch_project(request, task)
+    return {"updated": 1, "fields": fields}
+
+
+def _type(kind: str) -> str:
+    if kind not in TYPES:
+        raise error(12, "value is wrong, expected a task type", type=kind)
+    return kind
+
+
+def _given(request: Request) -> dict[str, Any]:
+    """The fields of a create or edit that were given, checked and as they are stored; name, type and status apart."""
+    body, found = request.body, {}
+    for field in (*MERGED, *REPLACED, "comment"):
+        if body.get(field) is not None:
+            found[field] = body[field]
+    for field in ("tags", "system_tags"):
+        if body.get(field) is not None:
+            found[field] = strings(body, field)
+    if "script" in found:
+        found["script"] = {key: value.strip() if isinstance(value, str) and key != "diff" else value
+                           for key, value in found["script"].items() if value is not None}
+    for field in ("hyperparams", "configuration", "container", "runtime"):
+        if field in found:
+            found[field] = _clean_keys(field, found[field])
+    if body.get("output_dest") is not None:
+        found["output"] = {**found.get("output", {}), "destination": body["output_dest"]}
+    if "execution" in found and isinstance(found["execution"].get("artifacts"), list):
+        found["execution"] = {**found["execution"], "artifacts": sorted(
+            found["execution"]["artifacts"], key=lambda artifact: str(artifact.get("key")))}
+    _check_references(request, found)
+    return found
+
+
+def _check_references(request: Request, found: dict[str, Any]) -> None:
+    for field, table in (("project", "projects"), ("parent", "tasks")):
+        value = request.body.get(field)
+        if value:
+            if request.db.execute(f"SELECT 1 FROM {table} WHERE id=?", (value,)).fetchone() is None:
+                raise error(16, f"{field} does not exist", **{field: value})
+            found[field] = value
+
+
+def _clean_keys(field: str, mapping: dict[str, Any]) -> dict[str, Any]:
+    """Keys are kept as they are but for outer blanks; an empty one is 400/12."""
+    found = {}
+    for key, value in mapping.items():
+        if not key.strip():
+            raise error(12, "empty key", field=field)
+        if field == "hyperparams" and isinstance(value, dict):
+            value = {name.strip(): item for name, item in value.items()}
+        found[key.strip()] = value
+    return found
+
+
+@endpoint("tasks.set_requirements", WRITE, {"task": str, "requirements": dict}, claim=str)
+def set_requirements(request: Request) -> dict[str, Any]:
+    """Replace script.requirements, in any status; a task without a script is 400/122."""
+    task = documents.load(request.db, request.body["task"])
+    documents.check_claim(task, request.get("claim"))
+    if not task.get("script"):
+        raise error(122, "task has no script field", task=task.id)
+    task.set("script", {**task.get("script"), "requirements": request.body["requirements"]})
+    status.touch(request, task)
+    task.save()
+    return {"updated": 1, "fields": {}}
+
+
+@endpoint("tasks.edit_runtime", WRITE, TASK, add_or_update=dict, remove=list, force=bool, claim=str)
+def edit_runtime(request: Request) -> dict[str, Any]:
+    """Set and remove single keys of runtime, in status created, queued or in_progress."""
+    task = documents.load(request.db, request.body["task"])
+    documents.check_claim(task, request.get("claim"))
+    if task.get("status") not in RUNNABLE:
+        raise error(110, expected=RUNNABLE, status=task.get("status"))
+    runtime = dict(task.get("runtime") or {})
+    for key in request.get("remove", []):
+        runtime.pop(key, None)
+    runtime.update(_clean_keys("runtime", request.get("add_or_update", {})))
+    task.set("runtime", runtime)
+    status.touch(request, task)
+    task.save()
+    return {"updated": 1}
+
+
+@endpoint("tasks.clone", WRITE, TASK, new_task_name=str, new_task_comment=str, new_task_project=str, new_task_parent=str,
+          new_task_tags=list, new_task_system_tags=list, new_task_hyperparams=dict, new_task_configuration=dict,
+          new_task_container=dict, execution_overrides=dict, new_project_name=str)
+def clone(request: Request) -> dict[str, Any]:
+    """A new draft like another task: its code and settings, nothing of its run."""
+    body, old = request.body, documents.load(request.db, request.body["task"]).whole()
+    name = name_of({"name": request.get("new_task_name") or old["name"]})
+    document = new_document(request, name, old["type"])
+    for field in ("comment", "project", "tags", "script", "container", "hyperparams", "configuration"):
+        if old.get(field) is not None:
+            document[field] = old[field]
+    document["models"]["input"] = (old.get("models") or {}).get("input", [])
+    if (old.get("output") or {}).get("destination"):
+        document["output"]["destination"] = old["output"]["destination"]
+    document["execution"] = _cloned_execution(old.get("execution") or {})
+    document["execution"].update(request.get("execution_overrides", {}))
+    document["system_tags"] = [tag for tag in old["system_tags"] if tag not in ("development", "archived")]
+    own = old.get("parent") or ""
+    document["parent"] = request.get("new_task_parent") or (own if own and not own.startswith(DELETED) else old["id"])
+    for field in ("hyperparams", "configuration", "container"):
+        if body.get("new_task_" + field):
+            document[field] = _clean_keys(field, body["new_task_" + field])
+    if body.get("new_task_comment") is not None:
+        document["comment"] = body["new_task_comment"]
+    for field in ("tags", "system_tags"):
+        if body.get("new_task_" + field) is not None:
+            document[field] = strings(body, "new_task_" + field)
+    return _insert_clone(request, document)
+
+
+def _cloned_execution(execution: dict[str, Any]) -> dict[str, Any]:
+    found = {key: value for key, value in execution.items() if key != "queue"}
+    found["artifacts"] = [artifact for artifact in found.get("artifacts", []) if artifact.get("mode") == "input"]
+    return found
+
+
+def _insert_clone(request: Request, document: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {}
+    if request.get("new_task_project"):
+        document["project"] = request.body["new_task_project"]
+    elif request.get("new_project_name"):
+        from agentpipe.server import projects
+        name = request.body["new_project_name"]
+        document["project"] = projects.by_name(request, name)
+        answer["new_project"] = {"id": document["project"], "name": name}
+    for field, table in (("project", "projects"), ("parent", "tasks")):
+        given = request.get("new_task_" + field)
+        if given and request.db.execute(f"SELECT 1 FROM {table} WHERE id=?", (given,)).fetchone() is None:
+            raise error(16, f"{field} does not exist", **{field: given})
+    task = documents.insert(request.db, document)
+    status.touch_project(request, task)
+    return {"id": task.id, **answer}
+
+
+@endpoint("tasks.reset", WRITE, TASK, clear_all=bool, **{**CHANGE, "claim": str})
+def reset(request: Request) -> dict[str, Any]:
+    """Back to a draft: nothing stays of its run but the recorded requirements."""
+    task = documents.load(request.db, request.body["task"])
+    documents.check_claim(task, request.get("claim"))
+    force = request.get("force", False)
+    status.check(task.get("status"), "created", force)
+    if not force and _published_children(request, task.id):
+        raise error(123, "has published children", task=task.id)
+    removed = entries.remove_everywhere(request.db, task.id, request.now)
+    _forget_run(request, task)
+    if request.get("clear_all"):
+        task.set("execution", {})
+        task.set("script", {})
+    fields = status.change(request, task, "created", reason="reset", message="reset", force=True, drops=(
+        "started", "completed", "published", "active_duration", "last_worker", "last_worker_report", "enqueue_status",
+        "unique_metrics"))
+    request.wakes = True
+    return {"updated": 1, "fields": fields, "dequeued": {"removed": removed} if removed else {}, "deleted_models": 0}
+
+
+def _forget_run(request: Request, task: Task) -> None:
+    execution = {key: value for key, value in (task.get("execution") or {}).items() if key != "queue"}
+    execution["artifacts"] = [item for item in execution.get("artifacts", []) if item.get("mode") == "input"]
+    task.set("execution", execution)
+    task.set("output", {key: value for key, value in (task.get("output") or {}).items()
+                        if key not in ("result", "error")})
+    task.set("models", {**(task.get("models") or {}), "output": []})
+    task.set("last_iteration", 0)
+    for field in ("last_metrics", "metric_stats", "runtime"):
+        task.set(field, {})
+    _delete_events(request, task.id)
+
+
+def _delete_events(request: Request, task: str) -> None:
+    for table in ("logs", "scalars", "shapes"):
+        request.db.execute(f"DELETE FROM {table} WHERE task=?", (task,))
+
+
+def _published_children(request: Request, task: str) -> bool:
+    return request.db.execute("SELECT 1 FROM tasks WHERE parent=? AND status IN ('published', 'publishing')",
+                              (task,)).fetchone() is not None
+
+
+@endpoint("tasks.delete", WRITE, TASK, force=bool)
+def delete(request: Request) -> dict[str, Any]:
+    """Remove a draft or an archived task, with `force` any; its children's parent becomes "__DELETED__ID"."""
+    task = documents.load(request.db, request.body["task"])
+    if not request.get("force"):
+        if task.get("status") != "created" and "archived" not in task.get("system_tags", []):
+            raise error(123, "not a draft and not archived", task=task.id, status=task.get("status"))
+        if _published_children(request, task.id):
+            raise error(123, "has published children", task=task.id)
+    entries.remove_everywhere(request.db, task.id, request.now)
+    children = [row[0] for row in request.db.execute("SELECT id FROM tasks WHERE parent=?", (task.id,))]
+    for child in children:
+        orphan = documents.load(request.db, child)
+        orphan.set("parent", DELETED + task.id)
+        orphan.save()
+    _delete_events(request, task.id)
+    request.db.execute("DELETE FROM parts WHERE task=?", (task.id,))
+    request.db.execute("DELETE FROM tasks WHERE id=?", (task.id,))
+    request.wakes = True
+    return {"deleted": True, "updated_children": len(children), "updated_models": 0, "deleted_models": 0,
+            "urls": {"model_urls": [], "event_urls": [], "artifact_urls": []}}

@@ -1,0 +1,136 @@
+"""workers.*: who pulls from which queues, and what it does (server.md §7). Entries vanish when their reports stop."""
+
+import sqlite3
+import time
+from typing import Any
+
+from agentpipe.server import documents, entries, status
+from agentpipe.server.common import COMPANY, dumps, loads, strings
+from agentpipe.server.documents import Task
+from agentpipe.server.endpoints import LAZY, READ, Request, endpoint
+
+# a worker without a report for so long is gone (s)
+TIMEOUT = 600
+
+
+@endpoint("workers.register", LAZY, {"worker": str}, queues=list, timeout=int, tags=list, system_tags=list)
+def register(request: Request) -> dict[str, Any]:
+    """Note a worker and its queues (unknown 400/701); registered again it is written over."""
+    queues = request.get("queues", [])
+    for queue in queues:
+        entries.queue(request.db, queue)
+    _save(request, {**_new(request), "queues": queues, "register_timeout": request.get("timeout", TIMEOUT),
+                    "tags": strings(request.body, "tags"), "system_tags": strings(request.body, "system_tags")})
+    return {}
+
+
+@endpoint("workers.unregister", LAZY, {"worker": str})
+def unregister(request: Request) -> dict[str, Any]:
+    """Forget a worker; an unknown one is no error."""
+    request.db.execute("DELETE FROM workers WHERE user=? AND id=?", (request.user, request.body["worker"]))
+    return {}
+
+
+@endpoint("workers.status_report", LAZY, {"worker": str, "timestamp": int}, task=str, queue=str, queues=list, tags=list,
+          machine_stats=dict)
+def status_report(request: Request) -> dict[str, Any]:
+    """A worker's sign of life, and of the task that it runs (whose last_worker is set only here); unknown task 400/101."""
+    body = request.body
+    row = request.db.execute("SELECT doc FROM workers WHERE user=? AND id=?", (request.user, body["worker"])).fetchone()
+    worker = loads(row[0]) if row else _new(request)
+    for field in ("task", "queue"):
+        worker.pop(field, None)
+        if request.get(field):
+            worker[field] = body[field]
+    if request.get("queues"):
+        worker["queues"] = body["queues"]
+    if request.get("tags") is not None:
+        worker["tags"] = strings(body, "tags")
+    if request.get("machine_stats"):
+        worker["machine_stats"] = body["machine_stats"]
+    worker["last_activity_time"] = worker["last_report_time"] = request.now
+    _save(request, worker)
+    if request.get("task"):
+        task = documents.load(request.db, body["task"])
+        task.set("last_worker", body["worker"])
+        task.set("last_worker_report", request.now)
+        status.touch(request, task)
+        task.save()
+    return {}
+
+
+def _new(request: Request) -> dict[str, Any]:
+    return {"id": request.body["worker"], "ip": "127.0.0.1", "register_time": request.now, "register_timeout": TIMEOUT,
+            "last_activity_time": request.now, "last_report_time": request.now, "queues": [], "tags": [],
+            "system_tags": []}
+
+
+def _save(request: Request, worker: dict[str, Any]) -> None:
+    at = time.time()
+    request.db.execute("DELETE FROM workers WHERE expires<?", (at,))
+    request.db.execute("INSERT OR REPLACE INTO workers (user, id, expires, doc) VALUES (?, ?, ?, ?)",
+                       (request.user, worker["id"], at + worker["register_timeout"], dumps(worker)))
+
+
+@endpoint("workers.get_all", READ, {}, last_seen=int, worker_pattern=str)
+def get_all(request: Request) -> dict[str, Any]:
+    """The workers that reported within `last_seen` seconds (3600), with their task and queues."""
+    from fnmatch import fnmatchcase
+
+    from agentpipe.server import listquery
+    tests = [listquery.condition(field, request.body[field]) for field in ("tags", "system_tags")
+             if request.body.get(field)]
+    pattern, now = request.get("worker_pattern"), time.time()
+    found = []
+    for user, doc in request.db.execute("SELECT user, doc FROM workers WHERE expires>=? ORDER BY id, user", (now,)):
+        worker = loads(doc)
+        if pattern and not fnmatchcase(worker["id"], pattern):
+            continue
+        if _age(worker, now) <= request.get("last_seen", 3600) and all(test(worker) for test in tests):
+            found.append(_whole(request.db, user, worker))
+    return {"workers": found}
+
+
+def _age(worker: dict[str, Any], now: float) -> float:
+    from agentpipe.server.common import seconds
+    return now - seconds(worker["last_report_time"])
+
+
+def _whole(db: sqlite3.Connection, user: str, worker: dict[str, Any]) -> dict[str, Any]:
+    """A worker as it is answered: ids with their names."""
+    found = {**worker, "key": f"worker_{COMPANY}__{user}__{worker['id']}", "company": COMPANY,
+             "user": {"id": user, "name": user}}
+    found.pop("machine_stats", None)
+    found["queues"] = [_queue(db, id) for id in worker["queues"]]
+    if worker.get("queue"):
+        found["queue"] = _queue(db, worker["queue"])
+    task = documents.find(db, worker["task"]) if worker.get("task") else None
+    if task is not None:
+        found["task"] = _running(task)
+        row = db.execute("SELECT name FROM projects WHERE id=?", (task.get("project"),)).fetchone()
+        if row:
+            found["project"] = {"id": task.get("project"), "name": row[0]}
+    return found
+
+
+def _running(task: Task) -> dict[str, Any]:
+    return {"id": task.id, "name": task.get("name"), "running_time": (task.get("active_duration") or 0) * 1000,
+            "last_iteration": task.get("last_iteration") or 0}
+
+
+def _queue(db: sqlite3.Connection, id: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"id": id}
+    row = db.execute("SELECT name FROM queues WHERE id=?", (id,)).fetchone()
+    if row:
+        found.update(name=row[0], num_tasks=entries.count(db, id))
+    head = entries.head(db, id)
+    if head:
+        task = documents.find(db, head[1])
+        found["next_task"] = {"id": head[1], **({"name": task.get("name")} if task else {})}
+    return found
+
+
+def watched(db: sqlite3.Connection, queue: str) -> bool:
+    """Whether a registered worker pulls from that queue."""
+    return any(queue in loads(doc)["queues"]
+               for (doc,) in db.execute("SELECT doc FROM workers WHERE expires>=?", (time.time(),)))
