@@ -1,0 +1,74 @@
+"""agent-fetch: check out a task's code."""
+
+import os
+import time
+
+EXAMPLES = """
+  agent-pull gpu | agent-fetch | agent-patch | agent-env | agent-run
+  echo '{"task":{"script":{"repository":"https://example.com/r.git","branch":"main"}}}' | agent-fetch
+  agent-fetch --dry-run task.json
+"""
+
+
+def work(job):
+    """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
+    from agentpipe import checkout, git
+    from agentpipe.crash import crash_point
+    started = time.monotonic()
+    source = git.source_of(job.task.get("script") or {})
+    code, commit, cached = job.path("code"), None, True
+    forced = os.environ.get("CLEARML_AGENT_FORCE_CODE_DIR")
+    if forced:
+        code = forced_code(job, forced)
+    elif job.option("dry_run"):
+        commit = foretell(job, source)
+    elif source is None:
+        empty(code)
+    else:
+        commit, cached = checkout.make(job, source, code)
+        job.say(f"checked out {commit} of {source.url}" + (" (cached)" if cached else ""))
+    crash_point("fetch:cloned")
+    return {"code": code, "repository": source and source.url, "commit": commit,
+            "branch": (source and source.branch) or None, "cached": cached,
+            "seconds": round(time.monotonic() - started, 3)}
+
+
+def forced_code(job, folder):
+    """The folder that an operator put in the place of the task's repository."""
+    from agentpipe import errors
+    if not os.path.isdir(folder):
+        raise errors.Failure(f"CLEARML_AGENT_FORCE_CODE_DIR is not a folder: {folder}", errors.NOT_FOUND,
+                             remedy="unset CLEARML_AGENT_FORCE_CODE_DIR, or create it")
+    job.say(f"using the code in {folder} (CLEARML_AGENT_FORCE_CODE_DIR)")
+    return os.path.realpath(folder)
+
+
+def foretell(job, source):
+    """Say what would be done; the commit, when that is known without asking the remote."""
+    from agentpipe import mirror
+    if source is None:
+        job.say("no repository: would make an empty folder")
+        return None
+    known = source.commit and mirror.has(source, source.commit)
+    job.say(f"would check out {source} from the cache" if known else
+            f"would fetch {source}, which {mirror.path_of(source)} does not have" if source.commit else
+            f"would ask {source.url} for its {source.tag or source.branch or 'default branch'}")
+    return source.commit or None
+
+
+def empty(code):
+    """An empty folder for a task without a repository."""
+    from agentpipe import trees
+    new = trees.beside(code)
+    os.mkdir(new)
+    trees.replace(new, code)
+
+
+def main():
+    """The entry point."""
+    from agentpipe import stages
+    stages.stage("fetch", work, [], __doc__, EXAMPLES)
+
+
+if __name__ == "__main__":
+    main()

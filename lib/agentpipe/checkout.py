@@ -1,0 +1,282 @@
+"""Checkouts: a working tree at one commit, made from a mirror by hard links and a single git process.
+
+The `.git` directory is laid out here as gitrepository-layout(5) describes it: objects are linked, never borrowed, so the
+checkout stays whole when the mirror is pruned or deleted. Submodules are checked out the same way, each from a mirror of
+its own, with their git directories where git keeps them (.git/modules/NAME).
+"""
+
+import os
+
+from agentpipe import errors, git, mirror, tools, trees
+from agentpipe.crash import crash_point
+from agentpipe.job import Job
+
+DEEPEST = 20
+
+
+class _Missing(Exception):
+    """The mirror is not there, or does not have the commit."""
+
+
+class _Broken(Exception):
+    """The mirror has the commit, but not all that belongs to it."""
+
+
+def make(job: Job, source: git.Source, path: str) -> tuple[str, bool]:
+    """The tree of `source` at `path`, in place of what is there; (the commit's whole hash, no network was used)."""
+    new = trees.beside(path)
+    commit, cached = _populate(job, source, new, os.path.join(new, ".git"), 0)
+    crash_point("fetch:built")
+    trees.replace(new, path)
+    return commit, cached
+
+
+def _populate(job: Job, source: git.Source, tree: str, git_dir: str, depth: int) -> tuple[str, bool]:
+    commit, cached = _one(job, source, tree, git_dir)
+    modules = os.path.join(tree, ".gitmodules")
+    if os.path.lexists(modules):
+        for name, path, submodule in _submodules(job, source, tree):
+            if depth == DEEPEST:
+                raise errors.Failure(f"submodules of {source.url} are nested more than {DEEPEST} deep", errors.BAD_DATA)
+            inner = os.path.join(git_dir, "modules", name)
+            cached &= _populate(job, submodule, os.path.join(tree, path), inner, depth + 1)[1]
+    return commit, cached
+
+
+def _one(job: Job, source: git.Source, tree: str, git_dir: str) -> tuple[str, bool]:
+    """One repository without its submodules: straight from the mirror when that has the commit."""
+    if source.commit:
+        try:
+            return _check_out(job, source, tree, git_dir, source.commit), True
+        except _Missing:
+            distrust = False
+        except _Broken as broken:
+            job.say(f"the cached copy of {source.url} is damaged ({broken})")
+            distrust = True
+        commit = mirror.update(job, source, distrust=distrust)
+    else:
+        commit = mirror.update(job, source)
+    crash_point("fetch:mirrored")
+    cached = not source.commit and not source.local and mirror.offline()
+    try:
+        return _check_out(job, source, tree, git_dir, commit), cached
+    except (_Missing, _Broken) as broken:
+        job.say(f"the cached copy of {source.url} is damaged ({broken})")
+    commit = mirror.update(job, source, distrust=True)
+    try:
+        return _check_out(job, source, tree, git_dir, commit), False
+    except (_Missing, _Broken) as broken:
+        raise errors.Failure(f"{source.url} itself is damaged: {broken}", errors.BAD_DATA,
+                             remedy="git fsck, where the repository is kept") from None
+
+
+def _check_out(job: Job, source: git.Source, tree: str, git_dir: str, commit: str) -> str:
+    _lay_out(git_dir, mirror.path_of(source), source.url, tree)
+    try:
+        tools.run(["git", f"--git-dir={git_dir}", f"--work-tree={tree}", "checkout", "--quiet", "--detach", "--force",
+                   commit, "--"], cwd=tree, env=source.environment())
+    except tools.ToolFailed as failed:
+        raise _why(failed, source, commit) from None
+    with open(os.path.join(git_dir, "HEAD"), encoding="ascii") as head:
+        return head.read().strip()
+
+
+def _why(failed: tools.ToolFailed, source: git.Source, commit: str) -> Exception:
+    output = failed.output.strip()
+    last = output.rpartition("\n")[2]
+    if "No space left" in output or "quota" in output:
+        return errors.Failure(f"cannot check out {source}: the disk is full", errors.CANNOT_CREATE, output, "df -h")
+    if "is ambiguous" in output:
+        return errors.Failure(f"{commit} is the beginning of several commits' hashes", errors.BAD_DATA, output,
+                              "give the whole hash")
+    if "invalid path" in output or "filter" in output or "unable to create file" in output:
+        return errors.Failure(f"cannot check out {source}: {last}", errors.BAD_DATA, output[-4000:])
+    if "non-commit" in output:
+        return errors.Failure(f"{commit} is not a commit", errors.BAD_DATA, output)
+    if "error:" not in output and (f"not a tree: {commit}" in output or f"invalid reference: {commit}" in output
+                                   or "unable to read tree" in output):
+        return _Missing(last)
+    return _Broken(last)
+
+
+def _lay_out(git_dir: str, source: str, url: str, tree: str) -> None:
+    """A git directory without an index: the mirror's refs and objects, `url` as its origin, `tree` as its work tree."""
+    for _ in range(3):
+        trees.remove(git_dir)
+        try:
+            _link(source, git_dir)
+            break
+        except FileNotFoundError:
+            # the mirror was repacked or cloned anew meanwhile, or is not there
+            if not os.path.isdir(source):
+                raise _Missing("there is none") from None
+    else:
+        raise _Missing("it keeps changing")
+    _write(os.path.join(git_dir, "HEAD"), "ref: refs/heads/none\n")
+    with open(os.path.join(source, "config"), encoding="utf-8", errors="surrogateescape") as config:
+        sha256 = "sha256" in config.read()
+    core = {"repositoryformatversion": "1" if sha256 else "0", "filemode": "true", "bare": "false",
+            "logallrefupdates": "true"}
+    os.makedirs(tree, exist_ok=True)
+    if os.path.dirname(git_dir) != tree:
+        core["worktree"] = os.path.relpath(tree, git_dir)
+        _write(os.path.join(tree, ".git"), f"gitdir: {os.path.relpath(git_dir, tree)}\n")
+    sections = [("core", core), ('remote "origin"', {"url": url, "fetch": "+refs/heads/*:refs/remotes/origin/*"})]
+    if sha256:
+        sections.append(("extensions", {"objectFormat": "sha256"}))
+    _write(os.path.join(git_dir, "config"), git.config_text(sections))
+
+
+def _link(source: str, git_dir: str) -> None:
+    # refs first: whatever they name, the objects read later have
+    os.makedirs(os.path.join(git_dir, "objects", "pack"))
+    os.makedirs(os.path.join(git_dir, "refs"))
+    _copy_refs(source, git_dir)
+    objects = os.path.join(source, "objects")
+    for name in os.listdir(objects):
+        if name == "pack" or len(name) == 2:
+            target = os.path.join(git_dir, "objects", name)
+            os.makedirs(target, exist_ok=True)
+            for entry in os.scandir(os.path.join(objects, name)):
+                # not multi-pack-index (it names packs that may go), nor what a fetch is just writing
+                if entry.name.startswith("pack-") if name == "pack" else not entry.name.startswith("tmp"):
+                    _link_file(entry.path, os.path.join(target, entry.name))
+    try:
+        with open(os.path.join(source, "shallow"), encoding="ascii") as shallow:
+            _write(os.path.join(git_dir, "shallow"), shallow.read())
+    except FileNotFoundError:
+        pass
+
+
+def _link_file(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, too many links, or a file of somebody else
+        import shutil
+        shutil.copyfile(source, target)
+
+
+def _copy_refs(source: str, git_dir: str) -> None:
+    try:
+        with open(os.path.join(source, "packed-refs"), "rb") as file:
+            packed = file.read()
+    except FileNotFoundError:
+        packed = b""
+    tip = b" " + mirror.TIP.encode() + b"\n"
+    at = packed.find(tip)
+    if at >= 0:
+        packed = packed[:packed.rfind(b"\n", 0, at) + 1] + packed[at + len(tip):]
+    if packed:
+        with open(os.path.join(git_dir, "packed-refs"), "wb") as file:
+            file.write(packed)
+    for kind in ("remotes", "tags"):
+        for directory, _, names in os.walk(os.path.join(source, "refs", kind)):
+            for name in names:
+                if not name.endswith(".lock"):
+                    target = os.path.join(git_dir, os.path.relpath(directory, source))
+                    os.makedirs(target, exist_ok=True)
+                    with open(os.path.join(directory, name), encoding="ascii") as ref:
+                        _write(os.path.join(target, name), ref.read())
+
+
+def _submodules(job: Job, source: git.Source, tree: str) -> list[tuple[str, str, git.Source]]:
+    """(name, path, source) of each submodule that .gitmodules names and the commit has."""
+    modules = os.path.join(tree, ".gitmodules")
+    if os.path.islink(modules) or not os.path.isfile(modules):
+        raise errors.Failure(f".gitmodules of {source.url} is not a file", errors.BAD_DATA)
+    env = source.environment()
+    named: dict[str, dict[str, str]] = {}
+    listed = tools.run(["git", "config", "--file", modules, "--null", "--list"], cwd="/", env=env)
+    for entry in listed.split("\0"):
+        key, _, value = entry.partition("\n")
+        section, _, rest = key.partition(".")
+        name, _, field = rest.rpartition(".")
+        if section == "submodule" and name:
+            named.setdefault(name, {})[field] = value
+    by_path = {fields["path"]: name for name, fields in named.items() if fields.get("path")}
+    links = tools.run(["git", "ls-files", "--stage", "-z", "--", *by_path], cwd=tree, env=env) if by_path else ""
+    found: list[tuple[str, str, git.Source]] = []
+    settings = []
+    for line in filter(None, links.split("\0")):
+        about, _, path = line.partition("\t")
+        mode, commit, _ = about.split(" ")
+        name = by_path.get(path, "")
+        if mode != "160000" or named.get(name, {}).get("update") == "none":
+            continue
+        if not named[name].get("url"):
+            job.say(f"submodule {name} has no url in .gitmodules: left out")
+            continue
+        _check_place(source, tree, name, path, [other for other, _, _ in found])
+        submodule = _submodule_source(source, named[name]["url"], name, commit)
+        found.append((name, path, submodule))
+        settings.append((f'submodule "{_escaped(name)}"', {"active": "true", "url": submodule.url}))
+    with open(_own_config(tree), "a", encoding="utf-8", errors="surrogateescape") as config:
+        config.write(git.config_text(settings))
+    return found
+
+
+def _submodule_source(parent: git.Source, url: str, name: str, commit: str) -> git.Source:
+    where = f"the address of submodule {name}"
+    if url.startswith(("./", "../")):
+        url = _relative(parent.url, url)
+    git.check_url(url, where)
+    source = git.Source(url, commit=commit)
+    if source.local and not parent.local:
+        raise errors.Failure(f"{where} is a path on this machine: {source.url}", errors.BAD_DATA,
+                             remedy="only a repository that is itself on this machine may have such submodules")
+    if source.password is None and parent.password is not None and _host(source.url) == _host(parent.url):
+        source.user, source.password = parent.user, parent.password
+    return source
+
+
+def _relative(base: str, url: str) -> str:
+    """The rule of git-submodule(1): against the superproject's origin, as if that were a directory."""
+    base = base.rstrip("/")
+    while True:
+        if url.startswith("./"):
+            url = url[2:]
+        elif url.startswith("../"):
+            url = url[3:]
+            cut = max(base.rfind("/"), base.rfind(":"))
+            if cut < 0:
+                break
+            if base[cut] == ":":
+                return base[:cut + 1] + url
+            base = base[:cut]
+        else:
+            break
+    return f"{base}/{url}".rstrip("/")
+
+
+def _host(url: str) -> str:
+    return "/".join(url.split("/", 3)[:3])
+
+
+def _check_place(source: git.Source, tree: str, name: str, path: str, others: list[str]) -> None:
+    parts = name.split("/")
+    nested = any(name == other or f"{name}/".startswith(f"{other}/") or f"{other}/".startswith(f"{name}/")
+                 for other in others)
+    if any(part in ("", ".", "..") for part in parts) or name.startswith("-") or "\n" in name or nested:
+        raise errors.Failure(f"{source.url} has a submodule with a name that is not safe: {name!r}", errors.BAD_DATA)
+    real = os.path.realpath(os.path.join(tree, path))
+    if real != os.path.join(os.path.realpath(tree), path) or ".git" in path.lower().split("/"):
+        raise errors.Failure(f"{source.url} has a submodule outside its tree: {path!r}", errors.BAD_DATA)
+
+
+def _own_config(tree: str) -> str:
+    own = os.path.join(tree, ".git")
+    if os.path.isdir(own):
+        return os.path.join(own, "config")
+    with open(own, encoding="utf-8", errors="surrogateescape") as link:
+        return os.path.join(tree, link.read().removeprefix("gitdir: ").rstrip("\n"), "config")
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)

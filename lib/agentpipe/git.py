@@ -1,0 +1,225 @@
+"""git as this program calls it: which repository a task means, with what environment, and what its errors mean.
+
+Nothing of a repository is executed: no hooks, no fsmonitor, no `ext::` transport; filters come from this user's own
+configuration alone. Nothing is asked at a terminal, and this user's configuration is read but never written.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from agentpipe import errors, tools
+
+# what `git rev-parse --local-env-vars` names: they would point git at another repository (we may run in a hook)
+LOCAL_VARIABLES = ("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_OBJECT_DIRECTORY",
+                   "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_INDEX_FILE",
+                   "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE", "GIT_PREFIX", "GIT_SHALLOW_FILE",
+                   "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_TEMPLATE_DIR", "GIT_INTERNAL_SUPER_PREFIX")
+
+SETTINGS = {
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.untrackedCache": "false",
+    "protocol.ext.allow": "never",
+    "safe.directory": "*",
+    "submodule.recurse": "false",
+    "fetch.recurseSubmodules": "false",
+    "fetch.writeCommitGraph": "false",
+    # one pack per fetch: a checkout links a few packs instead of thousands of loose objects
+    "fetch.unpackLimit": "1",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "advice.detachedHead": "false",
+    # parallel checkout of many files (git only does so above a hundred)
+    "checkout.workers": "0",
+}
+
+REMOTE = ("https", "http", "ssh", "git")
+
+
+class Source:
+    """Which state of which repository: `url` without credentials; `user` and `password` are those that stood in it."""
+
+    __slots__ = ("branch", "commit", "local", "password", "tag", "url", "user")
+
+    def __init__(self, url: str, commit: str = "", tag: str = "", branch: str = "") -> None:
+        self.url, self.user, self.password = split_url(url)
+        self.commit, self.tag, self.branch = commit, tag, branch
+        self.local = self.url.startswith(("/", "file://"))
+
+    def __str__(self) -> str:
+        wanted = (self.commit and f"commit {self.commit}" or self.tag and f"tag {self.tag}"
+                  or self.branch and f"branch {self.branch}" or "default branch")
+        return f"{wanted} of {self.url}"
+
+    def environment(self) -> dict[str, str]:
+        """git's environment for this source: the one place where credentials and rewritten URLs come in."""
+        more: dict[str, str] = {}
+        if self.local or self.password is None:
+            return environment(more, local=self.local)
+        more["AGENT_GIT_USER"], more["AGENT_GIT_PASSWORD"] = self.user or "", self.password
+        host = "/".join(self.url.split("/", 3)[:3])
+        helper = ('!f() { test "$1" = get || return 0; '
+                  'printf "username=%s\\npassword=%s\\n" "$AGENT_GIT_USER" "$AGENT_GIT_PASSWORD"; }; f')
+        # the empty one first: this user's own helpers must neither answer nor store what stood in the URL
+        return environment(more, [(f"credential.{host}.helper", ""), (f"credential.{host}.helper", helper)])
+
+
+def source_of(script: dict[str, Any]) -> Source | None:
+    """The source that a task's `script` names, or None without a repository. Fields that git could misread: 65."""
+    url = _field(script, "repository")
+    if not url:
+        return None
+    commit, tag, branch = (_field(script, name) for name in ("version_num", "tag", "branch"))
+    tag, branch = tag.removeprefix("refs/tags/"), branch.removeprefix("refs/heads/")
+    if commit and not is_hash(commit):
+        # the peer hands whatever stands here to `git checkout`: a tag, or a branch
+        commit, tag, branch = "", tag if commit == branch else commit, branch
+    for name, value in (("tag", tag), ("branch", branch)):
+        if any(character in " ~^:?*[\\" or character < " " for character in value) or ".." in value:
+            raise errors.Failure(f"script.{name} is not a name that git allows: {value!r}", errors.BAD_DATA)
+    return Source(check_url(url), commit, tag, branch)
+
+
+def is_hash(text: str) -> bool:
+    """Whether it can be a commit's hash, abbreviated or whole."""
+    return 4 <= len(text) <= 64 and all(character in "0123456789abcdefABCDEF" for character in text)
+
+
+def is_whole_hash(text: str) -> bool:
+    """A full SHA-1 or SHA-256: what a server can be asked for."""
+    return len(text) in (40, 64) and is_hash(text)
+
+
+def check_url(url: str, where: str = "script.repository") -> str:
+    """The URL itself, when its transport is one we use; else Failure 65 (never naming what may be a password)."""
+    shown = without_credentials(url)
+    scheme, separator, rest = url.partition("://")
+    if url.startswith("-") or any(character < " " for character in url):
+        raise errors.Failure(f"{where} is not an address that git could clone: {shown!r}", errors.BAD_DATA)
+    if separator and (scheme.lower() in REMOTE or (scheme == "file" and rest.startswith("/"))) and rest:
+        return url
+    host, colon, path = url.partition(":")
+    if separator or path.startswith(":"):
+        raise errors.Failure(f"{where} has a transport that is not allowed: {shown}", errors.BAD_DATA,
+                             remedy="use https://, ssh://, git@host:path, or an absolute path")
+    if url.startswith("/") or (colon and path and "/" not in host and not host.rpartition("@")[2].startswith("-")):
+        return url
+    raise errors.Failure(f"{where} is a relative path: {shown}", errors.BAD_DATA,
+                         remedy="give the absolute path (realpath), or a URL")
+
+
+def split_url(url: str) -> tuple[str, str | None, str | None]:
+    """(URL without credentials, user, password); only http(s) has them, an ssh URL keeps its user."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    userinfo, at, host = authority.rpartition("@")
+    if not separator or not at:
+        return url, None, None
+    user, _, password = userinfo.partition(":")
+    if scheme.lower() in ("http", "https"):
+        from urllib.parse import unquote
+        return f"{scheme}://{host}{slash}{path}", unquote(user), unquote(password)
+    return f"{scheme}://{user}@{host}{slash}{path}", None, None
+
+
+def without_credentials(text: str) -> str:
+    """The text with user:password@ (and the token@ of an http URL) taken out of every URL in it."""
+    if "@" not in text or "://" not in text:
+        return text
+    import re
+    text = re.sub(r"(?i)\b(https?://)[^/@\s'\"]*(?:@[^/@\s'\"]*)*@", r"\1", text)
+    return re.sub(r"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s]+):[^/@\s]*@", r"\1@", text)
+
+
+def environment(more: dict[str, str] | None = None, settings: Iterable[tuple[str, str]] = (),
+                local: bool = False) -> dict[str, str]:
+    """The whole environment of a git process; `settings` come on top of ours, `local` allows the file transport."""
+    env = {name: value for name, value in os.environ.items() if name not in LOCAL_VARIABLES}
+    count = int(env.get("GIT_CONFIG_COUNT") or 0)
+    for key, value in (*SETTINGS.items(), *settings):
+        env[f"GIT_CONFIG_KEY_{count}"], env[f"GIT_CONFIG_VALUE_{count}"] = key, value
+        count += 1
+    env["GIT_CONFIG_COUNT"] = str(count)
+    # messages are parsed, so they must be English
+    env.update(LC_ALL="C", GIT_TERMINAL_PROMPT="0", GIT_ALLOW_PROTOCOL=":".join((*REMOTE, *(["file"] * local))),
+               GIT_LITERAL_PATHSPECS="1", SSH_ASKPASS_REQUIRE="never")
+    # an empty GIT_ASKPASS keeps git from opening a window through SSH_ASKPASS
+    for name, value in (("GIT_ASKPASS", ""), ("GIT_HTTP_LOW_SPEED_LIMIT", "1000"), ("GIT_HTTP_LOW_SPEED_TIME", "60")):
+        env.setdefault(name, value)
+    env.update(more or {})
+    return env
+
+
+def with_ssh(env: dict[str, str]) -> dict[str, str]:
+    """The same, with an ssh that never asks and gives up on a dead connection, unless the user has chosen one."""
+    if "GIT_SSH_COMMAND" in env or "GIT_SSH" in env:
+        return env
+    if tools.run(["git", "config", "--get", "core.sshCommand"], env=env, cwd="/", check=False).strip():
+        return env
+    return {**env, "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=30 -oServerAliveInterval=15"}
+
+
+# what git, curl and ssh say (LC_ALL=C) → exit, what it means, remedy; looked up from the top
+MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
+    (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full", "free some space: {disk}"),
+    (("host key verification failed",), errors.NO_PERMISSION, "the host's ssh key is not known here",
+     "compare it, then: ssh-keyscan {host} >> ~/.ssh/known_hosts"),
+    (("permission denied (", "authentication failed", "could not read username", "could not read password",
+      "error: 401", "error: 403", "invalid username or password", "access denied", "could not be read from remote"),
+     errors.NO_PERMISSION, "no access, or no such repository",
+     "check the URL, and that this user may read it: git ls-remote {url}"),
+    (("detected dubious ownership",), errors.NO_PERMISSION, "it belongs to another user",
+     "git config --global --add safe.directory {url}"),
+    (("couldn't find remote ref",), errors.NOT_FOUND, "it is not there", "push it: git push origin {name}"),
+    (("not our ref", "unadvertised object", "no such remote ref"), errors.NOT_FOUND, "it is not there",
+     "push it: git push"),
+    (("could not resolve host", "could not connect", "couldn't connect", "failed to connect", "timed out", "connection refused",
+      "unreachable", "connection reset", "connection closed by", "operation too slow", "early eof", "error: 5", "error: 429",
+      "rpc failed", "unexpected disconnect", "ssl certificate", "certificate verif", "gnutls", "empty reply",
+      "temporary failure in name", "unable to look up", "cannot run ssh", "unable to find remote helper"),
+     errors.UNAVAILABLE, "the server cannot be reached", "git ls-remote {url}"),
+    (("repository not found", "' not found", "does not appear to be a git repository", "does not exist",
+      "no such file or directory", "not a git repository", "could not read from remote repository"),
+     errors.NOT_FOUND, "no such repository", "check the URL: git ls-remote {url}"),
+)
+
+
+def explained(failed: tools.ToolFailed, source: Source) -> errors.Failure | None:
+    """What a failed git meant, in words with exit and remedy; None when it is none of the known causes."""
+    output = without_credentials(failed.output)
+    low = output.lower()
+    for signs, exit, words, remedy in MEANINGS:
+        if any(sign in low for sign in signs):
+            said = next((line for line in output.splitlines() if any(sign in line.lower() for sign in signs)), "")
+            host = source.url.partition("://")[2].partition("/")[0] or source.url.partition(":")[0]
+            return errors.Failure(f"cannot fetch {source}: {words} ({said.strip()})", exit, output[-4000:],
+                                  remedy.format(url=source.url, host=host.rpartition("@")[2],
+                                                name=source.branch or source.tag or "HEAD", disk="df -h"))
+    return None
+
+
+def unknown(failed: tools.ToolFailed, source: Source) -> errors.Failure:
+    """A git failure without a known cause, its output as the evidence."""
+    reason = without_credentials(failed.reason)
+    return errors.Failure(f"cannot fetch {source}: {reason}", errors.UNAVAILABLE,
+                          without_credentials(failed.evidence), f"git ls-remote {source.url}")
+
+
+def config_text(sections: Iterable[tuple[str, dict[str, str]]]) -> str:
+    """A git configuration file; values are quoted as git-config(1) wants them."""
+    lines = []
+    for section, values in sections:
+        lines.append(f"[{section}]")
+        for key, value in values.items():
+            quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+            lines.append(f'\t{key} = "{quoted}"')
+    return "\n".join(lines) + "\n"
+
+
+def _field(script: dict[str, Any], name: str) -> str:
+    value = str(script.get(name) or "").strip()
+    if value.startswith("-"):
+        raise errors.Failure(f"script.{name} begins with a dash: {without_credentials(value)!r}", errors.BAD_DATA,
+                             remedy=f"correct script.{name} of the task")
+    return value
