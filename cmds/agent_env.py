@@ -1,0 +1,82 @@
+"""agent-env: give a task its own Python environment, from a shared cache."""
+
+from typing import TYPE_CHECKING, Any
+
+from agentpipe import command
+
+if TYPE_CHECKING:
+    from agentpipe.job import Job
+
+EXAMPLES = """
+  agent-pull gpu | agent-fetch | agent-patch | agent-env | agent-run
+  agent-env --dry-run after-patch.json > /dev/null    # which Python, from which cache, what would be installed
+  agent-env < after-patch.json | jq .env.packages
+"""
+
+
+def work(job: "Job") -> dict[str, Any]:
+    """The value of `env`: the task's interpreter in an environment of its own, and what is installed there."""
+    import os
+    import time
+
+    from agentpipe import installers, interpreters, overlay, python_env, requirements
+    from agentpipe.crash import crash_point
+    began = time.monotonic()
+    asked = requirements.of_task(job)
+    if asked.empty() and requirements.is_shell(str((job.task.get("script") or {}).get("binary") or "")):
+        return nothing("a shell task without requirements needs none", began)
+    for note in asked.notes:
+        job.say(note)
+    interpreter = interpreters.find(job)
+    installer = installers.choose(job)
+    key = python_env.key(job, interpreter, asked, installer)
+    if job.option("dry_run"):
+        return told(job, interpreter, key, asked)
+    base = python_env.use(job, key)
+    cached = base is not None
+    if base is None:
+        job.say(f"building an environment: Python {interpreter['version']} ({interpreter['executable']}), "
+                f"{asked.origin or 'no requirements'}")
+        base = python_env.build(job, key, interpreter, asked, installer)
+    directory = overlay.create(job, base)
+    if asked.projects:
+        installer.projects(job, directory, asked.projects, asked)
+    crash_point("env:overlaid")
+    seconds = time.monotonic() - began
+    count = len(base["packages"])
+    reason = (f"Python {interpreter['version']}, {count} package{'' if count == 1 else 's'} "
+              + ("from the cache" if cached else f"installed in {seconds:.1f} s")
+              + (f", asked for by {asked.origin}" if asked.origin else ", no requirements"))
+    job.say(f"environment ready: {reason}")
+    bin_directory = os.path.join(directory, "bin")
+    return {"python": os.path.join(bin_directory, "python"), "version": interpreter["version"], "base": key,
+            "overlay": directory, "cached": cached, "installer": installer.NAME, "reason": reason,
+            "packages": base["packages"] + asked.local_lines(), "path": [bin_directory],
+            "seconds": round(seconds, 3)}
+
+
+def nothing(reason: str, began: float) -> dict[str, Any]:
+    """The value of `env` for a task that runs without an environment."""
+    import time
+    return {"python": None, "version": None, "base": None, "overlay": None, "cached": True, "installer": "none",
+            "reason": reason, "packages": [], "path": [], "seconds": round(time.monotonic() - began, 3)}
+
+
+def told(job: "Job", interpreter: dict[str, Any], key: str, asked: Any) -> dict[str, Any]:
+    """--dry-run: say what would be done, do nothing."""
+    from agentpipe import python_env
+    base = python_env.cached(key)
+    job.say(f"Python {interpreter['version']} ({interpreter['executable']})")
+    job.say(f"base environment {key}: " + ("in the cache" if base else "would be built"))
+    verb = "has" if base else "would install"
+    for line in asked.canonical() or ["nothing but pip"]:
+        job.say(f"{verb} {line}")
+    return {}
+
+
+OPTIONS: list[Any] = []
+
+
+def main() -> None:
+    """The command."""
+    command.stage("env", work, OPTIONS, __doc__, EXAMPLES)

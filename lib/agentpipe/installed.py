@@ -1,0 +1,80 @@
+"""What stands in an environment: its packages, by their own records (`*.dist-info`)."""
+
+import glob
+import os
+import re
+
+from agentpipe.requirements import normalised
+
+SEEDS = {"pip", "setuptools", "wheel"}
+
+
+def site_packages(folder: str) -> str:
+    """The environment's own folder of packages."""
+    return glob.glob(os.path.join(folder, "lib", "*", "site-packages"))[0]
+
+
+def packages(folder: str, asked: set[str]) -> list[str]:
+    """What `pip freeze` would say: "name==version", or "name @ url" with a repository's commit; sorted.
+
+    What came from a file of this machine is not among them: the task's own line says that better.
+
+    pip, setuptools and wheel only where somebody needs them (`asked`, or another package): as seeds they are no part
+    of what the task asked for.
+    """
+    needed, found = set(asked), {}
+    for record in _records(folder):
+        name, version, requires = _metadata(record)
+        if not name:
+            continue
+        found[normalised(name)] = _origin(name, record) or f"{name}=={version}"
+        needed |= requires
+    return [found[name] for name in sorted(found)
+            if " @ file:" not in found[name] and (name not in SEEDS or name in needed)]
+
+
+def projects(folder: str) -> list[str]:
+    """The names of packages that were installed from a folder of this machine."""
+    return [_metadata(record)[0] for record in _records(folder) if "dir_info" in _direct_url(record)]
+
+
+def _records(folder: str) -> list[str]:
+    return glob.glob(os.path.join(glob.escape(site_packages(folder)), "*.dist-info"))
+
+
+def _metadata(record: str) -> tuple[str, str, set[str]]:
+    """(name, version, names of what it needs whatever its extras)."""
+    try:
+        with open(os.path.join(record, "METADATA"), encoding="utf-8", errors="replace") as file:
+            head = file.read().split("\n\n", 1)[0]
+    except OSError:
+        return "", "", set()
+    name = re.search(r"^Name:\s*(\S+)", head, re.M)
+    version = re.search(r"^Version:\s*(\S+)", head, re.M)
+    needs = [line for line in re.findall(r"^Requires-Dist:\s*(.+)$", head, re.M) if "extra ==" not in line]
+    names = (re.match(r"[A-Za-z0-9._-]+", line) for line in needs)
+    return (name[1] if name else "", version[1] if version else "",
+            {normalised(match[0]) for match in names if match})
+
+
+def _direct_url(record: str) -> dict:
+    import json
+    try:
+        with open(os.path.join(record, "direct_url.json"), encoding="utf-8") as file:
+            found: dict = json.load(file)
+        return found
+    except (OSError, ValueError):
+        return {}
+
+
+def _origin(name: str, record: str) -> str:
+    """"name @ url" for what came from no index (PEP 610), without a password that the URL may hold."""
+    direct = _direct_url(record)
+    url = re.sub(r"//[^/@]*@", "//", str(direct.get("url") or ""))
+    if not url:
+        return ""
+    subdirectory = f"#subdirectory={direct['subdirectory']}" if direct.get("subdirectory") else ""
+    repository = direct.get("vcs_info") or {}
+    if repository:
+        return f"{name} @ {repository.get('vcs', 'git')}+{url}@{repository.get('commit_id', '')}{subdirectory}"
+    return f"{name} @ {url}{subdirectory}"

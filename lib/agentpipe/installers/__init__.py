@@ -1,0 +1,65 @@
+"""What fills environments: one module per package manager, all of the same shape.
+
+    NAME       as `env.installer` in the manifest
+    POLICY     what of the way it resolves decides the outcome: part of the cache's key
+    create     an empty environment with pip at its final path
+    install    a requirement list into it
+    projects   the task's own folders into its overlay, without their dependencies
+
+What they share is here. A second manager is a second module and a line in `choose`.
+"""
+
+import os
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentpipe.job import Job
+
+# `realpath` of the script, so a copy of it in another environment's bin/ starts that environment's Python
+HEADER = """#!/bin/sh
+'''exec' "$(dirname -- "$(realpath -- "$0")")"/'python' "$0" "$@"
+' '''
+"""
+PIP = HEADER + "import sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"
+
+
+def choose(job: "Job") -> ModuleType:
+    """The package manager for this task."""
+    from agentpipe.installers import uv
+    return uv
+
+
+def create_on_host(interpreter: dict[str, Any], folder: str) -> bool:
+    """An environment with pip, made by virtualenv in `folder`; false when pip could not be seeded (Python < 3.9).
+
+    Its scripts find the Python beside them, so that overlays can copy them, and so are those that uv adds.
+    """
+    import virtualenv
+
+    from agentpipe import paths
+    arguments = [folder, "--python", interpreter["executable"], "--app-data", paths.cache("virtualenv"),
+                 "--no-periodic-update", "--activators", "", "--no-vcs-ignore"]
+    seeded = True
+    try:
+        virtualenv.cli_run(arguments, setup_logging=False)
+    except RuntimeError:  # virtualenv no longer ships a pip for this version
+        virtualenv.cli_run([*arguments, "--no-seed"], setup_logging=False)
+        seeded = False
+    make_relocatable(folder)
+    return seeded
+
+
+def make_relocatable(folder: str) -> None:
+    """Let the environment's scripts, also those to come, find the Python that stands beside them."""
+    configuration = os.path.join(folder, "pyvenv.cfg")
+    with open(configuration, encoding="utf-8") as file:
+        text = file.read()
+    if "relocatable" not in text:
+        with open(configuration, "a", encoding="utf-8") as file:
+            file.write("relocatable = true\n")  # read by uv when it writes scripts
+    scripts = os.path.join(folder, "bin")
+    for name in os.listdir(scripts):
+        if name.startswith("pip"):
+            with open(os.path.join(scripts, name), "w", encoding="utf-8") as file:
+                file.write(PIP)

@@ -1,0 +1,241 @@
+"""Which Python a task gets: found by virtualenv's discovery, and remembered so that a warm run does not search.
+
+An interpreter is a dict: `executable` (the system's own, never a virtual environment's), `version` ("3.11.7"),
+`implementation` ("CPython"), `platform` ("linux-x86_64").
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from agentpipe import errors, paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agentpipe.job import Job
+
+Interpreter = dict[str, Any]
+
+# where installers put Pythons that are on nobody's PATH
+PLACES = ("/usr/local/bin", "/usr/bin", "/opt/*/bin", "/opt/conda/envs/*/bin", "~/.pyenv/versions/*/bin",
+          "~/.asdf/installs/python/*/bin", "~/.local/share/mise/installs/python/*/bin", "~/miniconda3/bin",
+          "~/miniforge3/bin", "~/mambaforge/bin", "~/anaconda3/bin", "~/.local/bin")
+OLDEST = (3, 6)  # what uv and virtualenv can still fill
+ASK = ("import json, os, platform, sys, sysconfig; print(json.dumps({"
+       "'executable': os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable),"
+       " 'version': platform.python_version(), 'implementation': platform.python_implementation(),"
+       " 'platform': sysconfig.get_platform()}))")
+
+
+def find(job: "Job") -> Interpreter:
+    """The interpreter for this task, in the place where it runs.
+
+    What the task asks for (its `script.binary`, the version it recorded), else `agent.python_binary`,
+    `agent.default_python`, else the agent's own. Another version of the same major one is taken with a warning when
+    the asked one is not there; Failure 66 lists what is there when none fits.
+    """
+    wish = wanted(job)
+    if job.prefix:
+        return _in_place(job, wish)
+    memory = paths.cache("interpreters", _memory_name(wish) + ".json")
+    known = _remembered(memory)
+    if known is None:
+        known = _search(job, wish)
+        if not job.option("dry_run"):
+            _remember(memory, known)
+    if known["warning"]:
+        job.say(known["warning"])
+    return {name: known[name] for name in ("executable", "version", "implementation", "platform")}
+
+
+def wanted(job: "Job") -> str:
+    """What is asked for: an absolute path, a version ("3.11", "3"), or "" for the agent's own interpreter."""
+    import re
+
+    from agentpipe import config, requirements
+    script = job.task.get("script") or {}
+    binary = str(script.get("binary") or "").split(" ", 1)[0]
+    if not config.flag("agent.ignore_requested_python_version"):
+        pinned = (job.manifest.get("pins") or {}).get("python")
+        if isinstance(pinned, str) and re.fullmatch(r"\d+(\.\d+){0,2}", pinned):
+            return pinned
+        if os.path.isabs(binary) and not requirements.is_shell(binary) and (job.prefix or os.access(binary, os.X_OK)):
+            return binary
+        version = re.fullmatch(r"python(\d+\.\d+(?:\.\d+)?|2)", os.path.basename(binary))
+        recorded = version or _recorded_version(script)
+        if recorded:
+            return recorded[1]
+    return (config.get("agent.python_binary") or config.get("agent.default_python") or "").removeprefix("python")
+
+
+def _recorded_version(script: dict[str, Any]) -> Any:
+    """ClearML's SDK writes `# Python 3.8.10 (default, …)` over the packages that it found."""
+    import re
+    record = (script.get("requirements") or {}).get("pip") or ""
+    text = record if isinstance(record, str) else "\n".join(map(str, record))
+    return re.match(r"\s*# Python (\d+\.\d+)", text)
+
+
+# ---- the memory: one small file per wish
+
+def _memory_name(wish: str) -> str:
+    import hashlib
+    import sys
+    about = "\0".join((wish, sys.executable, os.environ.get("PATH", ""), os.environ.get("HOME", ""),
+                       os.environ.get("PYENV_ROOT", "")))
+    return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:20]
+
+
+def _remembered(path: str) -> Interpreter | None:
+    """What was found before, if the executable is still the same file and, after a near miss, nothing was installed."""
+    import json
+    try:
+        with open(path, encoding="utf-8") as file:
+            known: Interpreter = json.load(file)
+        if known["file"] != _identity(known["executable"]):
+            return None
+        return known if all(_mtime(folder) == when for folder, when in known["folders"].items()) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(path: str, known: Interpreter) -> None:
+    import json
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(known, file)
+    os.rename(temporary, path)
+
+
+def _identity(path: str) -> list[int]:
+    found = os.stat(path)
+    return [found.st_dev, found.st_ino, found.st_mtime_ns]
+
+
+def _mtime(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+# ---- the search
+
+def _search(job: "Job", wish: str) -> Interpreter:
+    """Find it; the answer also has `warning`, and `file` and `folders` by which the memory is checked later."""
+    folders = _search_folders()
+    environment = {**os.environ, "PATH": os.pathsep.join(folders)}
+    cache = None
+    if not job.option("dry_run"):
+        from pathlib import Path
+
+        from python_discovery import DiskCache
+        cache = DiskCache(Path(paths.cache("interpreters")))
+    exact = _exact(wish, cache, environment)
+    if exact is not None:
+        return {**_described(exact), "warning": "", "folders": {}}
+    every = [info for info in _all(cache, environment) if info.implementation == "CPython"]
+    near = _nearest(wish, every)
+    if near is None:
+        there = sorted({f"{info.version_str} ({info.system_executable})" for info in every})
+        raise errors.Failure(f"no Python {wish} on this machine", errors.NOT_FOUND,
+                             evidence="there are: " + ", ".join(there),
+                             remedy=f"install Python {wish}, or use a queue whose machines have it")
+    warning = f"Python {wish} is not on this machine, {near.version_str} ({near.system_executable}) is taken instead"
+    return {**_described(near), "warning": warning, "folders": {folder: _mtime(folder) for folder in folders}}
+
+
+def _exact(wish: str, cache: Any, environment: dict[str, str]) -> Any:
+    from python_discovery import PythonInfo, get_interpreter
+    try:
+        if not wish:
+            return PythonInfo.current_system(cache)
+        return get_interpreter(wish, cache=cache, env=environment)
+    except RuntimeError as error:  # a path that is no working Python
+        raise errors.Failure(f"{wish} is not a Python that can be used", errors.NOT_FOUND, evidence=str(error),
+                             remedy=f"name another interpreter than {wish} in the task's binary") from None
+
+
+def _all(cache: Any, environment: dict[str, str]) -> "Iterator[Any]":
+    from python_discovery import iter_interpreters
+    return iter_interpreters(cache=cache, env=environment)
+
+
+def _nearest(wish: str, every: list[Any]) -> Any:
+    """The same minor version, else the next newer one, else the next older one; never another major one."""
+    try:
+        major, minor = (*(int(part) for part in wish.split(".")), 0)[:2]
+    except ValueError:  # a path
+        return None
+    fitting = [info for info in every if info.version_info[0] == major and tuple(info.version_info[:2]) >= OLDEST]
+
+    def distance(info: Any) -> tuple[bool, int, int]:
+        away = info.version_info[1] - minor
+        return away < 0, abs(away), -info.version_info[2]
+
+    return min(fitting, key=distance, default=None)
+
+
+def _described(info: Any) -> Interpreter:
+    executable = info.system_executable or info.executable
+    return {"executable": executable, "version": info.version_str.split("+")[0], "file": _identity(executable),
+            "implementation": info.implementation, "platform": info.sysconfig_platform or info.platform}
+
+
+def _search_folders() -> list[str]:
+    """PATH, then where Pythons are otherwise kept; each once, only those that exist."""
+    import glob
+    patterns = list(PLACES)
+    if os.environ.get("PYENV_ROOT"):
+        patterns.insert(0, os.path.join(os.environ["PYENV_ROOT"], "versions", "*", "bin"))
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for pattern in patterns:
+        folders += sorted(glob.glob(os.path.expanduser(pattern)), reverse=True)
+    return [folder for folder in dict.fromkeys(folders) if os.path.isabs(folder) and os.path.isdir(folder)]
+
+
+# ---- another place than the host
+
+def _in_place(job: "Job", wish: str) -> Interpreter:
+    """Ask inside the place; an image that is named by its digest does not change and is asked once."""
+    place = job.manifest.get("place") or {}
+    memory = ""
+    if place.get("digest"):
+        memory = paths.cache("interpreters", _memory_name(f"{place['digest']} {wish}") + ".json")
+        known = _remembered_in_place(memory)
+        if known:
+            return known
+    names = [wish] if os.path.isabs(wish) else [f"python{wish}"] if wish else []
+    found = _first_answer(job, names)
+    if found is None:
+        found = _first_answer(job, ["python3", "python"])
+        if found is None:
+            raise errors.Failure("there is no Python in this task's place", errors.NOT_FOUND,
+                                 remedy="use an image that has python3")
+        if wish and not found["version"].startswith(wish):
+            job.say(f"Python {wish} is not in this place, {found['version']} ({found['executable']}) is taken instead")
+    if memory and not job.option("dry_run"):
+        _remember(memory, found)
+    return found
+
+
+def _remembered_in_place(path: str) -> Interpreter | None:
+    import json
+    try:
+        with open(path, encoding="utf-8") as file:
+            known: Interpreter = json.load(file)
+        return known
+    except (OSError, ValueError):
+        return None
+
+
+def _first_answer(job: "Job", names: list[str]) -> Interpreter | None:
+    import json
+    for name in names:
+        answer = job.run([*job.prefix, "sh", "-c", 'exec "$0" -I -c "$1" 2>/dev/null', name, ASK], check=False,
+                         timeout=60)
+        if answer.strip().startswith("{"):
+            known: Interpreter = json.loads(answer)
+            return known
+    return None

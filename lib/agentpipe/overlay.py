@@ -1,0 +1,119 @@
+"""A task's own environment: a few links, copied scripts and a .pth over a shared base, made in milliseconds.
+
+What the task installs, upgrades or removes while it runs happens here and is gone with it: the base stays behind
+in sys.path, so what is here hides what is there.
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from agentpipe import errors
+
+if TYPE_CHECKING:
+    from agentpipe.job import Job
+    from agentpipe.python_env import Base
+
+# an environment with more data files than this gets its top folders as links: copies of the tree would cost too much
+MANY = 2000
+ENVIRONMENT_VARIABLE = "AGENT_LINE_BUFFERED"
+
+# Each line of a .pth that begins with `import` is executed by site before the script starts. The first one puts the
+# base behind the overlay and obeys its .pth files. The second makes stdout line-buffered when agent-run asks for it:
+# AGENT_LINE_BUFFERED is 1, or DEVICE:INODE of the only file that is meant (so a pipe to another program stays fast).
+PTH = """import site; site.addsitedir({site})
+import os, sys; w = os.environ.get("{variable}"); s = w and sys.stdout and os.fstat(1); s and w in ("1", "%d:%d" % (s.st_dev, s.st_ino)) and sys.stdout.reconfigure(line_buffering=True)
+"""  # noqa: E501
+
+
+def create(job: "Job", base: "Base") -> str:
+    """Make the task's overlay over this base and give its directory; one that was there is replaced."""
+    directory = job.path("env")
+    try:
+        if os.path.lexists(directory):
+            import shutil
+            shutil.rmtree(directory)
+        _write(directory, base)
+    except OSError as error:
+        raise errors.Failure(f"cannot write {error.filename or directory}: {error.strerror}", errors.CANNOT_CREATE,
+                             remedy=f"make room on the disk of {job.directory}") from None
+    return directory
+
+
+def parts(base: str, site: str) -> dict[str, Any]:
+    """What an overlay takes over from a base, for its record: found once, when the base is built.
+
+    `scripts` are text and copied (they start the Python beside them); `folders` are made, `links` link into the base:
+    binaries, and data files of packages (share, etc, include, lib).
+    """
+    scripts, links = [], []
+    for name in sorted(os.listdir(os.path.join(base, "bin"))):
+        path = os.path.join(base, "bin", name)
+        if name.startswith("python") and os.path.islink(path):
+            continue
+        with open(path, "rb") as file:
+            text = file.read(2) == b"#!"
+        (scripts if text else links).append(f"bin/{name}")
+    folders, data, tops = _data(base, site)
+    if len(data) > MANY:
+        folders, data = [], tops
+    return {"scripts": scripts, "folders": folders, "links": links + data}
+
+
+def _data(base: str, site: str) -> tuple[list[str], list[str], list[str]]:
+    """(folders, files, top-level folders) of a base besides its scripts, modules and records, relative to it."""
+    folders, files = [], []
+    for here, names, leaves in os.walk(base):
+        inside = os.path.relpath(here, base)
+        if here == base:
+            names[:] = [name for name in names if name not in ("bin", "users", "lib64")]
+            leaves = []
+        elif here == os.path.dirname(site):
+            names[:] = [name for name in names if name != os.path.basename(site)]
+        links = [name for name in names if os.path.islink(os.path.join(here, name))]
+        folders += [os.path.normpath(os.path.join(inside, name)) for name in names if name not in links]
+        files += [os.path.normpath(os.path.join(inside, name)) for name in leaves + links]
+    tops = sorted({path.split(os.sep)[0] for path in files if not path.startswith("lib" + os.sep)})
+    return folders, files, tops
+
+
+def _write(directory: str, base: "Base") -> None:
+    """All of it: about 15 system calls, and one or two more for each script and data file."""
+    behind, site = base["directory"], base["site"]
+    interpreter = base["interpreter"]
+    os.makedirs(os.path.join(directory, "bin"), 0o700)
+    os.makedirs(os.path.join(directory, site))
+    os.symlink("lib", os.path.join(directory, "lib64"))
+    _file(directory, "pyvenv.cfg", f"home = {os.path.dirname(interpreter['executable'])}\n"
+                                   "include-system-site-packages = false\n"
+                                   f"version = {interpreter['version']}\n")
+    os.symlink(interpreter["executable"], os.path.join(directory, "bin", "python"))
+    major, minor = interpreter["version"].split(".")[:2]
+    for name in ("python3", f"python{major}.{minor}"):
+        os.symlink("python", os.path.join(directory, "bin", name))
+    pth = PTH.format(site=ascii(os.path.join(behind, site)), variable=ENVIRONMENT_VARIABLE)
+    _file(directory, os.path.join(site, "_agentpipe.pth"), pth)
+    for folder in base["folders"]:
+        os.makedirs(os.path.join(directory, folder), exist_ok=True)
+    for link in base["links"]:
+        os.symlink(os.path.join(behind, link), os.path.join(directory, link))
+    for script in base["scripts"]:
+        _copy(os.path.join(behind, script), os.path.join(directory, script))
+
+
+def _file(directory: str, name: str, text: str) -> None:
+    with open(os.path.join(directory, name), "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+
+
+def _copy(source: str, target: str) -> None:
+    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size)
+    finally:
+        os.close(descriptor)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,205 @@
+"""The cache of base environments: one per key, built once, shared by all tasks that ask for the same.
+
+    cache/envs/KEY        a link to the published build, made by rename; what it does not point to is not there
+    cache/envs/KEY.N/     one build, at its final path (environments carry their path); N is new for each attempt,
+                          since installers of a killed stage may still write into theirs
+    cache/envs/KEY.lock   held while somebody builds
+
+In a build, `agentpipe.json` says what stands in it, so that a warm run reads one file, and `users/NAME` links to each
+task's directory that uses it. A build is in use while such a directory is there without an `outcome`; the newest
+link's age is when it was last used. Whoever evicts a build takes its lock and removes KEY before it looks at `users`;
+whoever uses one writes its link before it looks at KEY again: so one of the two sees the other.
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from agentpipe import errors, paths
+from agentpipe.crash import crash_point
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from agentpipe.interpreters import Interpreter
+    from agentpipe.job import Job
+    from agentpipe.requirements import Requirements
+
+Base = dict[str, Any]
+FORMAT = "1"
+RECORD = "agentpipe.json"
+# an unpublished build that is older than this is nobody's any more
+LEFT_BEHIND = 3600
+
+
+def key(job: "Job", interpreter: "Interpreter", requirements: "Requirements", installer: "ModuleType") -> str:
+    """The name of the base environment for these requirements: whatever decides what would be installed is in it."""
+    import hashlib
+
+    from agentpipe import indexes
+    place = job.manifest.get("place") or {}
+    where = str(place.get("digest") or place.get("kind") or job.prefix[0]) if job.prefix else ""
+    parts = [FORMAT, where, installer.POLICY, *(interpreter[name] for name in sorted(interpreter)),
+             *indexes.fingerprint(), *requirements.canonical()]
+    digest = hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{interpreter['version']}-{digest[:24]}"
+
+
+def cached(name: str) -> Base | None:
+    """The published build of this key, or None. It has `directory`, `key`, `packages`, `site` and what to copy."""
+    import json
+    link = paths.cache("envs", name)
+    try:
+        directory = os.path.join(os.path.dirname(link), os.readlink(link))
+        with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
+            base: Base = json.load(file)
+    except (OSError, ValueError):
+        return None
+    base["directory"] = directory
+    return base
+
+
+def use(job: "Job", name: str) -> Base | None:
+    """The published build, kept from eviction while this task has no outcome; None when it must be built."""
+    while (base := cached(name)) is not None:
+        link = os.path.join(base["directory"], "users", os.path.basename(job.directory))
+        try:
+            os.symlink(job.directory, link)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _cannot_write(link, error) from None
+        again = cached(name)
+        if again and again["directory"] == base["directory"]:
+            return base
+    return None
+
+
+def build(job: "Job", name: str, interpreter: "Interpreter", requirements: "Requirements",
+          installer: "ModuleType") -> Base:
+    """The build of this key: by us, or by another task that we wait for. It is in use by this task."""
+    envs = paths.cache("envs")
+    try:
+        os.makedirs(envs, 0o700, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(envs, error) from None
+    with _locked(job, os.path.join(envs, name + ".lock")):
+        crash_point("env:locked")
+        base = use(job, name)
+        if base is None:
+            try:
+                _make(job, _new_directory(envs, name), name, interpreter, requirements, installer)
+            except OSError as error:
+                raise _cannot_write(envs, error) from None
+            base = use(job, name)
+        assert base is not None
+    sweep(envs)
+    return base
+
+
+def sweep(envs: str) -> None:
+    """Remove builds of killed stages: never published, untouched for an hour, nobody's lock on them."""
+    import shutil
+    import time
+
+    import filelock
+    for entry in os.listdir(envs):
+        directory = os.path.join(envs, entry)
+        name, _, number = entry.rpartition(".")
+        if not number.isdigit() or _published(envs, name) == entry:
+            continue
+        if time.time() - os.stat(directory).st_mtime < LEFT_BEHIND or in_use(directory):
+            continue
+        try:
+            with filelock.FileLock(os.path.join(envs, name + ".lock"), timeout=0, fallback_to_soft=False):
+                if _published(envs, name) != entry:
+                    shutil.rmtree(directory, ignore_errors=True)
+        except filelock.Timeout:
+            pass
+
+
+def in_use(directory: str) -> bool:
+    """Whether a task that has not ended uses this build."""
+    users = os.path.join(directory, "users")
+    try:
+        names = os.listdir(users)
+    except FileNotFoundError:
+        return False
+    tasks = (os.path.join(users, name) for name in names)
+    return any(os.path.isdir(task) and not os.path.lexists(os.path.join(task, "outcome")) for task in tasks)
+
+
+def _make(job: "Job", directory: str, name: str, interpreter: "Interpreter", requirements: "Requirements",
+          installer: "ModuleType") -> None:
+    """Build in `directory` and publish it; what failed is removed at once."""
+    import shutil
+    try:
+        seeded = installer.create(job, interpreter, directory)
+        crash_point("env:created")
+        installer.install(job, directory, requirements, pip=not seeded)
+        crash_point("env:installed")
+        _record(directory, name, interpreter, requirements)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    link = os.path.join(os.path.dirname(directory), name)
+    temporary = f"{directory}.link"
+    os.symlink(os.path.basename(directory), temporary)
+    os.rename(temporary, link)
+    crash_point("env:published")
+
+
+def _record(directory: str, name: str, interpreter: "Interpreter", requirements: "Requirements") -> None:
+    """Write down what a warm run needs to know, so that it need not look at the packages."""
+    import json
+    import time
+
+    from agentpipe import installed, installers, overlay
+    installers.make_relocatable(directory)
+    site = installed.site_packages(directory)
+    base = {"key": name, "interpreter": interpreter, "created": time.time(),
+            "packages": installed.packages(directory, requirements.names()),
+            "site": os.path.relpath(site, directory), **overlay.parts(directory, site)}
+    os.mkdir(os.path.join(directory, "users"), 0o700)
+    with open(os.path.join(directory, RECORD), "w", encoding="utf-8") as file:
+        json.dump(base, file)
+
+
+def _new_directory(envs: str, name: str) -> str:
+    """KEY.N with the lowest N above all that are there, made by us alone."""
+    numbers = [int(entry.rpartition(".")[2]) for entry in os.listdir(envs)
+               if entry.startswith(name + ".") and entry.rpartition(".")[2].isdigit()]
+    number = max(numbers, default=0) + 1
+    while True:
+        directory = os.path.join(envs, f"{name}.{number}")
+        try:
+            os.mkdir(directory, 0o700)
+            return directory
+        except FileExistsError:
+            number += 1
+
+
+def _locked(job: "Job", path: str) -> Any:
+    """The lock, taken; says so when another task has it, since that may take minutes."""
+    import filelock
+    lock = filelock.FileLock(path, fallback_to_soft=False)
+    try:
+        return lock.acquire(timeout=0)
+    except filelock.Timeout:
+        job.say("another task builds the same environment, waiting for it")
+        return lock.acquire(poll_interval=0.1)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def _published(envs: str, name: str) -> str:
+    try:
+        return os.readlink(os.path.join(envs, name))
+    except OSError:
+        return ""
+
+
+def _cannot_write(path: str, error: OSError) -> errors.Failure:
+    return errors.Failure(f"cannot write {error.filename or path}: {error.strerror}", errors.CANNOT_CREATE,
+                          remedy=f"make room in {paths.cache()}, or set AGENT_HOME to a larger disk")

@@ -1,0 +1,190 @@
+"""What a task asks to be installed: its recorded list, or the repository's files.
+
+The lines are sorted into what the base environment holds (index packages, URLs, wheels) and what is the task's own
+(folders, `-e .`), and are spelled in one way for the cache's key: order, comments, blanks and case do not matter there.
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentpipe.job import Job
+
+SHELLS = ("bash", "sh", "zsh", "dash", "ksh", "fish")
+# what may decide the dependencies of a folder's package, which are in the base
+PROJECT_FILES = (".py", ".toml", ".cfg", ".txt", ".in")
+NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*"
+
+
+class Project:
+    """A folder with a package of its own; `line` as the task wrote it, `digest` of what decides its dependencies."""
+
+    __slots__ = ("digest", "editable", "extras", "line", "path")
+
+    def __init__(self, path: str, extras: str, editable: bool, line: str) -> None:
+        self.path, self.extras, self.editable, self.line = path, extras, editable, line
+        self.digest = project_digest(path)
+
+
+class Requirements:
+    """A list that was read.
+
+    `origin` says for people where it comes from ("" when there is none). `packages` and `archives` (path, extras,
+    SHA-256, line) go into the base, `projects` into the overlay; `options` are (name, value) in pip's long spelling,
+    `constraints` limit versions; `notes` are what its owner should hear.
+    """
+
+    def __init__(self, code: str, origin: str = "") -> None:
+        self.code = code
+        self.origin = origin
+        self.packages: list[str] = []
+        self.archives: list[tuple[str, str, str, str]] = []
+        self.projects: list[Project] = []
+        self.options: list[tuple[str, str]] = []
+        self.constraints: list[str] = []
+        self.notes: list[str] = []
+
+    def empty(self) -> bool:
+        """Whether nothing is asked for."""
+        return not (self.packages or self.archives or self.projects)
+
+    def canonical(self) -> list[str]:
+        """One spelling of everything that decides what is installed: equal lists give equal environments."""
+        lines = sorted({spelled(line) for line in self.packages})
+        lines += sorted({"-c " + spelled(line) for line in self.constraints})
+        lines += [f"{name} {value.removeprefix(self.code + '/')}".strip() for name, value in self.options]
+        lines += sorted(f"archive {os.path.basename(path)}[{extras}] {digest}" for path, extras, digest, _ in self.archives)
+        return lines + sorted(f"project [{project.extras}] {project.digest}" for project in self.projects)
+
+    def file_text(self) -> str:
+        """The list of the base as a requirements file; the projects' dependencies are in it through their folders."""
+        lines = [f"{name} {value}".strip() for name, value in self.options]
+        lines += self.packages
+        lines += [path + (f"[{extras}]" if extras else "") for path, extras, *_ in self.archives]
+        lines += [("-e " if project.editable else "") + project.path
+                  + (f"[{project.extras}]" if project.extras else "") for project in self.projects]
+        return "".join(line + "\n" for line in lines)
+
+    def local_lines(self) -> list[str]:
+        """The lines about the task's own files, as it wrote them."""
+        return [line for *_, line in self.archives] + [project.line for project in self.projects]
+
+    def names(self) -> set[str]:
+        """The normalised names of the packages that are asked for."""
+        import re
+        found = (re.match(NAME, line) for line in self.packages)
+        return {normalised(match[1]) for match in found if match}
+
+
+def of_task(job: "Job") -> Requirements:
+    """What this task asks for.
+
+    Its record (`pins` of a receipt, `script.requirements.pip` or `org_pip`), else every requirements.txt from the
+    repository's root down to the script's folder (as ClearML Agent does). Failure 65 for a line that nobody
+    understands, 66 for a file or folder that is not there.
+    """
+    from agentpipe.requirement_lines import Reader
+    code, folder = _folders(job)
+    origin, lines = _record(job)
+    found = Requirements(code, origin)
+    if origin:
+        Reader(found, [folder, code]).read(lines, origin)
+        return found
+    for path in _files(code, _script_folder(job.task.get("script") or {}, folder)):
+        found.origin = "the repository's requirements.txt"
+        Reader(found, [folder, os.path.dirname(path), code]).file(path)
+    return found
+
+
+def is_shell(binary: str) -> bool:
+    """Whether `script.binary` asks for a shell, which needs no Python environment of its own."""
+    return os.path.basename(binary.split(" ", 1)[0]) in SHELLS
+
+
+def normalised(name: str) -> str:
+    """A package's name as indexes compare it (PEP 503)."""
+    import re
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def sorted_extras(extras: str | None) -> str:
+    """Extras in one spelling."""
+    return ",".join(sorted(normalised(extra.strip()) for extra in (extras or "").split(",") if extra.strip()))
+
+
+def spelled(line: str) -> str:
+    """A requirement in one spelling: name and extras normalised, versions sorted, no needless blanks."""
+    import re
+    body, *flags = re.split(r"\s+(?=--)", line)
+    match = re.match(NAME + r"([^;]*)(;.*)?$", body, re.DOTALL)
+    if not match or "://" in body.split("@")[0]:
+        return line
+    name, extras, rest, marker = match.groups()
+    if rest.startswith("@"):
+        rest = " @ " + rest[1:].strip()
+    else:
+        rest = ",".join(sorted(re.sub(r"[\s()]", "", rest).strip(",").split(",")))
+    marker = re.sub(r"\s+", " ", (marker or "").replace("'", '"').strip("; ")).strip()
+    known = normalised(name) + (f"[{sorted_extras(extras)}]" if extras else "") + rest
+    return " ".join([known + (f"; {marker}" if marker else ""), *sorted(flags)])
+
+
+def file_digest(path: str) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    import hashlib
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def project_digest(folder: str) -> str:
+    """A hash over the files in a package's own folder that may decide what it depends on (not over its modules)."""
+    import hashlib
+    digest = hashlib.sha256()
+    for place in (folder, os.path.join(folder, "requirements")):
+        names = sorted(os.listdir(place)) if os.path.isdir(place) else []
+        for name in names:
+            path = os.path.join(place, name)
+            if name.endswith(PROJECT_FILES) and os.path.isfile(path):
+                digest.update(f"{name}\0{file_digest(path)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _record(job: "Job") -> tuple[str, list[str]]:
+    """(where it stands, its lines) of what the task itself records; ("", []) when it records nothing."""
+    from agentpipe import config
+    pinned = (job.manifest.get("pins") or {}).get("packages")
+    if isinstance(pinned, list) and all(isinstance(line, str) for line in pinned):
+        return "the receipt's pins", pinned
+    if config.flag("agent.package_manager.force_repo_requirements_txt"):
+        return "", []
+    recorded = (job.task.get("script") or {}).get("requirements") or {}
+    original = config.flag("agent.package_manager.force_original_requirements") and recorded.get("org_pip")
+    text = original or recorded.get("pip")
+    lines = text.splitlines() if isinstance(text, str) else [str(line) for line in text or ()]
+    return ("the task's requirements", lines) if any(line.strip() for line in lines) else ("", [])
+
+
+def _folders(job: "Job") -> tuple[str, str]:
+    """The checkout and the working directory inside it; a task without code has its own directory for both."""
+    code = os.path.normpath((job.manifest.get("fetch") or {}).get("code") or job.directory)
+    script: dict[str, Any] = job.task.get("script") or {}
+    inside = (job.manifest.get("patch") or {}).get("working_dir") or script.get("working_dir") or "."
+    folder = os.path.normpath(os.path.join(code, inside))
+    return code, folder if folder.startswith(code.rstrip("/") + "/") else code
+
+
+def _script_folder(script: dict[str, Any], folder: str) -> str:
+    entry = str(script.get("entry_point") or "")
+    return folder if entry.startswith("-") else os.path.normpath(os.path.join(folder, os.path.dirname(entry)))
+
+
+def _files(code: str, folder: str) -> list[str]:
+    steps = os.path.relpath(folder, code).split(os.sep)
+    if os.pardir in steps:
+        steps = []
+    folders = [code] + [os.path.join(code, *steps[:n + 1]) for n in range(len(steps)) if steps != [os.curdir]]
+    paths = (os.path.join(each, "requirements.txt") for each in folders)
+    return [path for path in paths if os.path.isfile(path)]
