@@ -1,0 +1,192 @@
+"""The end of an attempt, told to the server: the rest of the log, why it ended, and the final status."""
+
+import os
+import time
+from typing import Any
+
+from agentpipe import attempt, claims, ends, errors, redact, terminal
+from agentpipe.crash import crash_point
+from agentpipe.shipping import Shipper, is_outage, note_reported, read_reported
+
+RECORD_KEY = "_agentpipe_end"
+EVIDENCE = 8 << 10
+_SUBCODE_GONE = (101, 10)
+_SUBCODE_CHANGED = 121
+_SUBCODE_STATUS = 110
+
+
+class NotOurs(Exception):
+    """The server shows the task gone, or with another's claim: nothing of it is ours to write."""
+
+
+def finish(api: Any, directory: str, deadline_s: float = 60, secrets: tuple[str, ...] = ()) -> bool:
+    """Ship the rest of an attempt that has an `outcome` and give its task the final status; True when that is
+    done.
+
+    True also for a task that is no longer ours (deleted, reset, claimed by another agent). It may be called
+    again after a crash at any point. While the server is away it is tried again until `deadline_s` seconds
+    are over; then False: what is left is for recovery, the link in `active/` stays.
+    """
+    manifest = known(directory)
+    end = attempt.outcome(directory)
+    if manifest is None:
+        return True
+    pull = manifest["pull"]
+    if end is None:
+        raise errors.Failure(f"{directory} has not ended", errors.TRY_AGAIN, remedy="wait for agent-run")
+    if read_reported(directory).get("status"):
+        return True
+    shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
+                      secrets)
+    until, pause = time.monotonic() + deadline_s, 0.25
+    try:
+        while True:
+            try:
+                _finish(api, shipper, directory, manifest, end)
+                return True
+            except NotOurs:
+                return True
+            except (errors.Failure, errors.ApiError) as error:
+                if not is_outage(error):
+                    raise
+                if time.monotonic() + pause > until:
+                    return False
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+    finally:
+        shipper.close()
+
+
+def known(directory: str) -> dict[str, Any] | None:
+    """The attempt's manifest with `pull`, as far as it can be known; None when the task is one by hand."""
+    manifest = attempt.read_manifest(directory)
+    if manifest is not None:
+        pull = manifest.get("pull") or manifest.get("origin")
+        return {**manifest, "pull": pull} if pull else None
+    claim = claims.read(directory)
+    if claim is None:
+        return None
+    # its file is gone or damaged: what the directory's name and the claim say is enough for an end
+    task = os.path.basename(os.path.normpath(directory)).rpartition(".")[0]
+    return {"task": {"id": task}, "pull": {"claim": claim["token"], "queue": None}}
+
+
+def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, Any]:
+    """{claim, class, exit, stage, reason, evidence, remedy} of an attempt: what `agent-task why` tells."""
+    kind = ends.ENDS[end]
+    failed, run = manifest.get("failed") or {}, manifest.get("run") or {}
+    status = run.get("exit", attempt.exit_status(directory))
+    if failed.get("class") == end:
+        found = failed
+    else:
+        reason = run.get("reason") if run.get("end") == end else None
+        found = {"stage": "run", "exit": status if kind.exit is None else kind.exit,
+                 "reason": reason or _reason(end, status) or kind.when}
+    evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
+    return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
+            "exit": found.get("exit", kind.exit), "reason": found["reason"],
+            "evidence": redact.Redactor(redact.own_secrets()).text(evidence)[-EVIDENCE:],
+            "remedy": found.get("remedy") or kind.remedy.format(id=manifest["task"]["id"])}
+
+
+def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:
+    found = _ours(api, manifest)
+    try:
+        shipper.ship(final=True)
+    except errors.ApiError as error:
+        if is_outage(error):
+            raise
+        # refused for good (published or reset meanwhile): the status can be right all the same
+    crash_point("report:shipped")
+    record = end_record(directory, manifest, end)
+    try:
+        _record(api, manifest, record, found)
+        crash_point("report:recorded")
+        _status(api, manifest, record, found["status"], shipper.server_knows)
+    except errors.ApiError as error:
+        if error.subcode in _SUBCODE_GONE or error.subcode == _SUBCODE_CHANGED:
+            raise NotOurs from None
+        # changed by somebody else, who knows why; anything else is for the caller
+        if error.subcode != _SUBCODE_STATUS:
+            raise
+    crash_point("report:status")
+    note_reported(directory, {"status": ends.ENDS[end].status})
+
+
+def _ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The task's status and runtime, when it still carries our claim."""
+    tasks = api.call("tasks.get_all", {"id": [manifest["task"]["id"]], "search_hidden": True,
+                                       "only_fields": ["status", "runtime"]})["tasks"]
+    if not tasks:
+        raise NotOurs
+    runtime = tasks[0].get("runtime") or {}
+    token = runtime.get(claims.RUNTIME_KEY)
+    # the SDK writes the whole runtime back: without any token a running task is still ours
+    if token != manifest["pull"]["claim"] and (token or tasks[0].get("status") != "in_progress"):
+        raise NotOurs
+    return {"status": tasks[0].get("status"), "runtime": runtime}
+
+
+def _record(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any]) -> None:
+    if (found["runtime"].get(RECORD_KEY) or {}).get("claim") == record["claim"]:
+        return
+    task, claim = manifest["task"]["id"], record["claim"]
+    try:
+        try:
+            api.call("tasks.edit_runtime", {"task": task, "claim": claim,
+                                            "add_or_update": {RECORD_KEY: record}})
+        except errors.ApiError as error:
+            if error.code != 404:
+                raise
+            runtime = api.call("tasks.get_by_id", {"task": task})["task"].get("runtime") or {}
+            api.call("tasks.edit", {"task": task, "claim": claim, "force": True,
+                                    "runtime": {**runtime, RECORD_KEY: record}})
+    except errors.ApiError as error:
+        # a task that somebody stopped takes no more keys; its log says what happened
+        if error.subcode != _SUBCODE_STATUS:
+            raise
+
+
+def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], now: str, server_knows: bool) -> None:
+    wanted = ends.ENDS[record["class"]].status
+    if now not in ("in_progress", "queued") or now == wanted:
+        return
+    task, pull = manifest["task"]["id"], manifest["pull"]
+    body = {"task": task, "claim": pull["claim"],
+            "status_reason": _reason(record["class"], record["exit"]) or record["reason"],
+            "status_message": f"Changed by agentpipe {pull.get('worker') or ''}".rstrip()}
+    if wanted != "queued":
+        # a task that never got as far as `started` cannot fail by the table
+        api.call(f"tasks.{wanted}", body | {"force": now == "queued"})
+        return
+    queue = {"queue": pull["queue"]} if pull.get("queue") else {}
+    api.call("tasks.enqueue", body | queue | {"force": True, "front": True})
+    if queue and not server_knows:
+        try:
+            api.call("queues.move_task_to_front", {"task": task, **queue})
+        except errors.ApiError:
+            pass  # it waits at the end then
+
+
+def _reason(end: str, status: int | None) -> str | None:
+    """The words that ClearML's agent has for this end."""
+    if end == "completed":
+        return "worker execution done"
+    if end == "script_failed":
+        return f"worker execution exit code {status}"
+    return None
+
+
+def _last_lines(directory: str) -> str:
+    """The end of what was printed, as a terminal shows it."""
+    for name in ("log", "setup.log"):
+        try:
+            with open(os.path.join(directory, name), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - EVIDENCE // 2))
+                data = file.read()
+        except OSError:
+            continue
+        if data.strip():
+            fold = terminal.Fold()
+            return (fold.feed(data) + fold.snapshot()).strip("\n")
+    return ""

@@ -1,0 +1,221 @@
+"""What this machine and its GPUs are doing, under the names and in the units that ClearML uses.
+
+Read straight from /proc: psutil would be a third of an idle agent's memory. GPUs through pynvml, only where a
+driver is.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+MB = 1 << 20
+GB = 1 << 30
+SECTOR = 512  # of /proc/diskstats, whatever the disk's own are (Documentation/admin-guide/iostats.rst)
+_NO_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd")
+
+
+class Sampler:
+    """Samples of this machine; rates are means since the sample before (the first: since now, so 0)."""
+
+    def __init__(self, disk: str | None = None) -> None:
+        self._disk = disk or os.path.expanduser("~")
+        self._gpus: list[Any] | None = None
+        self._last = _Counters()
+        self._stats: dict[str, Any] = {}
+        self._ticks: dict[int, int] = {}
+        self._ticks_at = 0.0
+
+    def sample(self) -> dict[str, Any]:
+        """`machine_stats` of workers.status_report: %, MB, MB/s; disk_free_home is % free. One a second."""
+        if self._stats and time.monotonic() - self._last.at < 1:
+            return self._stats
+        before, now = self._last, _Counters()
+        self._last = now
+        self._stats = self._between(before, now)
+        return self._stats
+
+    def _between(self, before: "_Counters", now: "_Counters") -> dict[str, Any]:
+        seconds = max(now.at - before.at, 1e-3)
+        free, total = memory()
+        stats: dict[str, Any] = {
+            "cpu_usage": [_share(now.busy - before.busy, now.total - before.total)],
+            "memory_free": round(free / MB, 3),
+            "memory_used": round((total - free) / MB, 3),
+            "disk_free_home": self._disk_free(),
+            "disk_read": round((now.read - before.read) / MB / seconds, 3),
+            "disk_write": round((now.written - before.written) / MB / seconds, 3),
+            "network_rx": round((now.received - before.received) / MB / seconds, 3),
+            "network_tx": round((now.sent - before.sent) / MB / seconds, 3),
+        }
+        temperature = cpu_temperature()
+        if temperature is not None:
+            stats["cpu_temperature"] = [temperature]
+        gpus = self.gpus()
+        if gpus:
+            stats |= {"gpu_usage": [gpu["utilization"] for gpu in gpus],
+                      "gpu_temperature": [gpu["temperature"] for gpu in gpus],
+                      "gpu_memory_free": [round(gpu["free"] / MB, 3) for gpu in gpus],
+                      "gpu_memory_used": [round(gpu["used"] / MB, 3) for gpu in gpus]}
+        return stats
+
+    def gpus(self) -> list[dict[str, Any]]:
+        """Per GPU: index, utilization %, temperature °C, used, free, total bytes; [] without a driver."""
+        if self._gpus is None:
+            self._gpus = _gpu_handles()
+        found = []
+        for index, handle in self._gpus:
+            sample = _gpu(handle)
+            if sample:
+                found.append({"index": index, **sample})
+        return found
+
+    def processes(self, pids: Iterable[int]) -> list[tuple[str, str, float]]:
+        """(metric, variant, value) of a script's processes together: CPU in % of one core, memory in GB."""
+        resident, ticks = 0, {}
+        for pid in pids:
+            fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+            if len(fields) > 21:
+                ticks[pid] = int(fields[11]) + int(fields[12])
+                resident += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+        now = time.monotonic()
+        used = sum(count - self._ticks.get(pid, 0) for pid, count in ticks.items())
+        seconds = now - self._ticks_at
+        found = [(":monitor:machine", "task_memory_gb", resident / GB)]
+        if self._ticks_at:
+            percent = 100 * used / os.sysconf("SC_CLK_TCK") / max(seconds, 1e-3)
+            found.append((":monitor:machine", "task_cpu_usage", max(0.0, percent)))
+        self._ticks, self._ticks_at = ticks, now
+        return found
+
+    def _disk_free(self) -> float:
+        try:
+            found = os.statvfs(self._disk)
+        except OSError:
+            return 0.0
+        usable = found.f_blocks - found.f_bfree + found.f_bavail
+        return round(100 * found.f_bavail / usable, 3) if usable else 0.0
+
+
+def scalars(stats: dict[str, Any], gpus: list[dict[str, Any]]) -> list[tuple[str, str, float]]:
+    """(metric, variant, value) of a sample, as the SDK's resource monitor names them."""
+    machine = {
+        "cpu_usage": stats["cpu_usage"][0],
+        "memory_used_gb": stats["memory_used"] / 1024,
+        "memory_free_gb": stats["memory_free"] / 1024,
+        "disk_free_percent": stats["disk_free_home"],
+        "io_read_mbs": stats["disk_read"],
+        "io_write_mbs": stats["disk_write"],
+        "network_rx_mbs": stats["network_rx"],
+        "network_tx_mbs": stats["network_tx"],
+    }
+    if "cpu_temperature" in stats:
+        machine["cpu_temperature"] = stats["cpu_temperature"][0]
+    found = [(":monitor:machine", name, float(value)) for name, value in machine.items()]
+    for gpu in gpus:
+        values = {"utilization": gpu["utilization"], "temperature": gpu["temperature"],
+                  "mem_usage": 100 * gpu["used"] / gpu["total"], "mem_used_gb": gpu["used"] / GB,
+                  "mem_free_gb": gpu["free"] / GB}
+        found += [(":monitor:gpu", f"gpu_{gpu['index']}_{name}", float(value))
+                  for name, value in values.items()]
+    return found
+
+
+def memory() -> tuple[int, int]:
+    """(available, total) bytes of this machine."""
+    values = {}
+    for line in _read("/proc/meminfo").splitlines()[:8]:
+        name, _, rest = line.partition(":")
+        values[name] = int(rest.split()[0]) * 1024
+    return values.get("MemAvailable", values.get("MemFree", 0)), values.get("MemTotal", 0)
+
+
+def cpu_temperature() -> float | None:
+    """The CPU package's temperature in °C, where the kernel tells it."""
+    base = "/sys/class/hwmon"
+    try:
+        chips = sorted(os.listdir(base))
+    except OSError:
+        return None
+    for chip in chips:
+        if _read(f"{base}/{chip}/name").strip() in ("coretemp", "k10temp", "zenpower", "cpu_thermal"):
+            value = _read(f"{base}/{chip}/temp1_input").strip()
+            if value.lstrip("-").isdigit():
+                return int(value) / 1000
+    return None
+
+
+class _Counters:
+    """The kernel's running totals at one moment: CPU in ticks, the rest in bytes."""
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+        ticks = [int(value) for value in _read("/proc/stat").partition("\n")[0].split()[1:9]]
+        self.total = sum(ticks)
+        self.busy = self.total - sum(ticks[3:5])  # without idle and iowait
+        self.read = self.written = self.received = self.sent = 0
+        for line in _read("/proc/diskstats").splitlines():
+            fields = line.split()
+            # whole disks only: a partition's numbers are in its disk's already
+            if not fields[2].startswith(_NO_DISKS) and os.path.isdir(f"/sys/block/{fields[2]}"):
+                self.read += int(fields[5]) * SECTOR
+                self.written += int(fields[9]) * SECTOR
+        for line in _read("/proc/net/dev").splitlines()[2:]:
+            name, _, rest = line.partition(":")
+            numbers = rest.split()
+            if name.strip() != "lo":
+                self.received += int(numbers[0])
+                self.sent += int(numbers[8])
+
+
+def _gpu_handles() -> list[Any]:
+    """(index, handle) of the GPUs that are ours by NVIDIA_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES."""
+    if not os.path.exists("/dev/nvidiactl"):
+        return []
+    try:
+        import pynvml
+        pynvml.nvmlInit()
+        handles = [(index, pynvml.nvmlDeviceGetHandleByIndex(index))
+                   for index in range(pynvml.nvmlDeviceGetCount())]
+    except Exception:  # NVMLError, or no libnvidia-ml: no GPU is to be seen, and nothing else may suffer
+        return []
+    wanted = os.environ.get("NVIDIA_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES") or "all"
+    if wanted == "all":
+        return handles
+    names = wanted.split(",")
+    return [(index, handle) for index, handle in handles
+            if str(index) in names or str(pynvml.nvmlDeviceGetUUID(handle)) in names]
+
+
+def _gpu(handle: Any) -> dict[str, Any] | None:
+    import pynvml
+    try:
+        held = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        return {"utilization": _nvml(pynvml.nvmlDeviceGetUtilizationRates, handle, "gpu", 100.0),
+                "temperature": _nvml(pynvml.nvmlDeviceGetTemperature, handle, None, 0.0,
+                                     pynvml.NVML_TEMPERATURE_GPU),
+                "used": int(held.used), "free": int(held.free), "total": int(held.total)}
+    except pynvml.NVMLError:
+        return None
+
+
+def _nvml(ask: Any, handle: Any, field: str | None, default: float, *more: Any) -> float:
+    """One value, or ClearML's default where the card does not give it (a MIG slice has no utilization)."""
+    import pynvml
+    try:
+        value = ask(handle, *more)
+    except pynvml.NVMLError:
+        return default
+    return float(getattr(value, field) if field else value)
+
+
+def _share(part: int, whole: int) -> float:
+    return round(min(max(100 * part / whole, 0.0), 100.0), 3) if whole > 0 else 0.0
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

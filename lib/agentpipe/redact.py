@@ -1,0 +1,97 @@
+"""Known secrets in what a task prints: replaced while it streams, wherever a read happens to cut it."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+
+MASK = b"[REDACTED]"
+# shorter values are words that occur by themselves ("true", "root"): masking them would spoil the log
+SHORTEST = 6
+# as Buildkite's agent names them, and what tools of this field use
+_NAMES = re.compile(r"(PASSWORD|PASSWD|GIT_PASS|SECRET|TOKEN|PRIVATE_KEY|ACCESS_KEY|SECRET_KEY|API_KEY"
+                    r"|CONNECTION_STRING)(_\d+)?$", re.IGNORECASE)
+
+
+class Redactor:
+    """Replaces each of `secrets` (text or bytes; the longest where several fit) by MASK in a stream."""
+
+    def __init__(self, secrets: Iterable[str | bytes] = ()) -> None:
+        known = {value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+                 for value in secrets}
+        self.secrets = sorted((value for value in known if value), key=lambda value: (-len(value), value))
+        self._longest = len(self.secrets[0]) if self.secrets else 0
+        self._any = re.compile(b"|".join(re.escape(value) for value in self.secrets))
+        self._held = b""
+
+    def replace(self, data: bytes, final: bool) -> tuple[bytes, int]:
+        """`data` without secrets, and how many of its bytes that is.
+
+        The rest may be the begin of a secret: the caller gives it again with what follows. With `final`
+        nothing follows and nothing is left.
+        """
+        if not self.secrets:
+            return data, len(data)
+        stop = len(data) if final else self._held_from(data, 0)
+        if stop == len(data) and not any(secret in data for secret in self.secrets):
+            return data, len(data)
+        parts: list[bytes] = []
+        done = 0
+        while True:
+            found = self._any.search(data, done)
+            if not found or found.start() >= stop:
+                break
+            parts += data[done:found.start()], MASK
+            done = found.end()
+            if not final and done > stop:
+                stop = self._held_from(data, done)
+        parts.append(data[done:stop])
+        return b"".join(parts), stop
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What of the stream is certain after this chunk."""
+        data = self._held + chunk
+        out, used = self.replace(data, False)
+        self._held = data[used:]
+        return out
+
+    def flush(self) -> bytes:
+        """What was held back; the stream is over."""
+        out, _ = self.replace(self._held, True)
+        self._held = b""
+        return out
+
+    def text(self, value: str) -> str:
+        """A whole text without secrets."""
+        return self.replace(value.encode("utf-8", "surrogateescape"), True)[0].decode("utf-8", "replace")
+
+    def _held_from(self, data: bytes, begin: int) -> int:
+        """From where on `data` could be the begin of a secret whose rest is still to come."""
+        for at in range(max(begin, len(data) - self._longest + 1), len(data)):
+            tail = data[at:]
+            if any(len(secret) > len(tail) and secret.startswith(tail) for secret in self.secrets):
+                return at
+        return len(data)
+
+
+def secrets_in(environment: Mapping[str, str]) -> set[str]:
+    """The values of variables that are secret by their names, and passwords in URLs; URL-quoted too."""
+    found = set()
+    for name, value in environment.items():
+        if _NAMES.search(name) and len(value) >= SHORTEST and not value.startswith("/"):
+            found.add(value)
+        if "://" in value and "@" in value:
+            found |= {password for password in re.findall(r"://[^/@\s:]*:([^/@\s]+)@", value)
+                      if len(password) >= SHORTEST}
+    return found | {_quoted(value) for value in found}
+
+
+def own_secrets() -> set[str]:
+    """The secrets that this process knows from its environment."""
+    return secrets_in(os.environ)
+
+
+def _quoted(value: str) -> str:
+    if value.isalnum():
+        return value
+    from urllib.parse import quote
+    return quote(value, safe="", errors="surrogateescape")
