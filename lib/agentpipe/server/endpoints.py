@@ -1,7 +1,7 @@
 """The door to the embedded server: find an endpoint, check its body, run it in its transaction.
 
-A service's module registers its endpoints with the decorator `endpoint`; modules are imported by the service's
-name when one of its endpoints is called. HTTP (agent-server) stands in front of this same `call`.
+A service's module registers its endpoints with the decorator `endpoint`; modules are imported by the
+service's name when one of its endpoints is called. HTTP (agent-server) stands in front of this same `call`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Request:
 
 def endpoint(name: str, mode: str = READ, required: Mapping[str, type] | None = None, /,
              **optional: type) -> Callable[[Handler], Handler]:
-    """Register the handler of the endpoint `name` ("queues.create"), with the types of the fields of its body."""
+    """Register the handler of the endpoint `name` ("queues.create"), with the types of its body's fields."""
     def register(function: Handler) -> Handler:
         ENDPOINTS[name] = Endpoint(name, function, mode, required or {}, optional)
         return function

@@ -26,7 +26,7 @@ def add_batch(request: Request) -> dict[str, Any]:
     """Store events: {added, errors, errors_info}. Part may fail; nothing added is 400/131, no events 400/17.
 
     A log event with `claim`, `stream` and `offset` (ours) is stored once: repeated, it counts as added. Events are
-    written in order with what is committed later, so a status that is on the disk has its log before it.
+    written in order with what is committed later: a status that is on the disk has its log before it.
     """
     batch = request.body if isinstance(request.body, list) else [request.body] if request.body else []
     if not batch:
@@ -139,10 +139,10 @@ def _metric_stats(events: list[dict[str, Any]]) -> dict[str, Any]:
 @endpoint("events.get_task_log", READ, {"task": str}, batch_size=int, navigate_earlier=bool, order=str,
           from_timestamp=int, after=int)
 def get_task_log(request: Request) -> dict[str, Any]:
-    """Log events: {events, returned, total}, from the newest backwards; navigate_earlier false: from the oldest on.
+    """Log events: {events, returned, total}, from the newest backwards, or the oldest on (navigate_earlier).
 
     from_timestamp is exclusive; events of one time are never split between two answers. With `after` (ours): in
-    order of arrival behind that position; the answer's `last` is where to go on, so that a follower misses nothing.
+    order of arrival behind that position; the answer's `last` is where to go on. So a follower misses nothing.
     """
     task, size = request.body["task"], max(1, request.get("batch_size", 5000))
     documents.load(request.db, task)

@@ -44,19 +44,20 @@ class Kind:
 
 
 TASKS = Kind(
-    "id name type user company status status_reason status_message status_changed comment report report_assets "
-    "created started completed published active_duration parent project output execution container models script "
-    "tags system_tags last_worker last_worker_report last_update last_change last_changed_by last_iteration "
-    "last_metrics metric_stats hyperparams configuration runtime",
+    "id name type user company status status_reason status_message status_changed comment report "
+    "report_assets created started completed published active_duration parent project output execution container models "
+    "script tags system_tags last_worker last_worker_report last_update last_change last_changed_by "
+    "last_iteration last_metrics metric_stats hyperparams configuration runtime",
     unasked="unique_metrics company_origin enqueue_status",
     pattern="name comment report",
-    list="id user tags system_tags type status project parent hyperparams.* execution.queue models.input.model",
+    list="id user tags system_tags type status project parent hyperparams.* execution.queue "
+         "models.input.model",
     range="created started active_duration last_iteration last_metrics.*",
     date="status_changed last_update last_change",
     equal="runtime.*")
 PROJECTS = Kind(
-    "id name basename description user company created last_update tags system_tags default_output_destination "
-    "parent featured",
+    "id name basename description user company created last_update tags system_tags "
+    "default_output_destination parent featured",
     unasked="path logo_blob",
     pattern="name basename description", list="id tags system_tags parent", range="last_update")
 QUEUES = Kind(

@@ -154,11 +154,12 @@ def add_task(request: Request) -> dict[str, Any]:
     return {"added": 1}
 
 
-@endpoint("queues.remove_task", WRITE, QUEUE_TASK, update_task_status=bool)
+@endpoint("queues.remove_task", WRITE, QUEUE_TASK, update_task_status=bool, claim=str)
 def remove_task(request: Request) -> dict[str, Any]:
-    """Take a task out of a queue.
+    """Take a task out of a queue; not there 400/703.
 
-    Not there 400/703. `update_task_status` puts the status back that it had before.
+    `update_task_status` puts the status back that it had before. `claim` (ours) makes it a pull of that very
+    task: the token is written with it, {claimed: true}.
     """
     body = request.body
     entries.queue(request.db, body["queue"])
@@ -172,7 +173,10 @@ def remove_task(request: Request) -> dict[str, Any]:
         task.set("execution", execution)
         before = task.get("enqueue_status") or "created"
         status.change(request, task, before, force=True, drops=("enqueue_status",))
-    return {"removed": 1}
+    answer = {"removed": 1}
+    if task is not None:
+        _take(request, task, answer)
+    return answer
 
 
 @endpoint("queues.move_task_to_front", WRITE, QUEUE_TASK)

@@ -116,8 +116,9 @@ def get_scalar_metrics_and_variants(request: Request) -> dict[str, Any]:
     """The names of a task's curves: {metrics: {metric: [variants]}}."""
     documents.load(request.db, request.body["task"])
     found: dict[str, list[str]] = {}
-    rows = request.db.execute("SELECT DISTINCT metric, variant FROM scalars WHERE task=? ORDER BY metric, variant",
-                              (request.body["task"],))
+    rows = request.db.execute(
+        "SELECT DISTINCT metric, variant FROM scalars WHERE task=? ORDER BY metric, variant",
+        (request.body["task"],))
     for metric, variant in rows:
         found.setdefault(metric, []).append(variant)
     return {"metrics": found}
@@ -136,7 +137,8 @@ def scalar_metrics_iter_histogram(request: Request) -> dict[str, Any]:
     column = "iter" if key == "iter" else "timestamp"
     rows = request.db.execute(
         f"SELECT metric, variant, {column}, value, doc FROM scalars "
-        f"WHERE task=? AND iter<>? AND value IS NOT NULL ORDER BY metric, variant, {column}", (task, SINGLE_VALUE))
+        f"WHERE task=? AND iter<>? AND value IS NOT NULL ORDER BY metric, variant, {column}",
+        (task, SINGLE_VALUE))
     wanted = _wanted(request.get("metrics"))
     series: dict[tuple[str, str], tuple[list[int], list[float], str]] = {}
     for metric, variant, x, y, doc in rows:

@@ -46,8 +46,8 @@ CREATE TABLE scalars (
 -- plots, images, vectors
 CREATE TABLE shapes (
     seq INTEGER PRIMARY KEY, task TEXT NOT NULL, type TEXT NOT NULL, metric TEXT NOT NULL,
-    variant TEXT NOT NULL, iter INTEGER NOT NULL, key TEXT NOT NULL, timestamp INTEGER NOT NULL, doc TEXT NOT NULL,
-    UNIQUE (task, type, metric, variant, iter, key));
+    variant TEXT NOT NULL, iter INTEGER NOT NULL, key TEXT NOT NULL, timestamp INTEGER NOT NULL,
+    doc TEXT NOT NULL, UNIQUE (task, type, metric, variant, iter, key));
 
 CREATE TABLE workers (user TEXT NOT NULL, id TEXT NOT NULL, expires REAL NOT NULL, doc TEXT NOT NULL,
     PRIMARY KEY (user, id)) WITHOUT ROWID;

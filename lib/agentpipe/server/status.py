@@ -36,10 +36,11 @@ def check(old: str, new: str, force: bool = False) -> None:
 
 
 def change(request: Request, task: Task, new: str, *, reason: str = "", message: str = "",
-           force: bool = False, sets: dict[str, Any] | None = None, drops: tuple[str, ...] = ()) -> dict[str, Any]:
+           force: bool = False, sets: dict[str, Any] | None = None,
+           drops: tuple[str, ...] = ()) -> dict[str, Any]:
     """Give the task its new status and save it; the answer's `fields`.
 
-    Reason and message that were not given become "". `sets` are more fields to write, `drops` those to remove.
+    Reason and message that were not given become "". `sets` are more fields to write, `drops` some to remove.
     """
     check(task.get("status"), new, force)
     at = request.now

@@ -1,7 +1,7 @@
 """The embedded store: one SQLite file, who opens it, in which transaction, and what its errors mean.
 
-Any number of processes and threads use one file: each thread of each process has a connection of its own, writers
-wait for each other in BEGIN IMMEDIATE. `transaction` is the only place that writes.
+Any number of processes and threads use one file: each thread of each process has a connection of its own, and
+writers wait for each other in BEGIN IMMEDIATE. `transaction` is the only place that writes.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Store:
         found = _version(db)
         if found > VERSION:
             raise errors.Failure(
-                f"the store {self.path} was written by a newer agentpipe (version {found}, this one knows {VERSION})",
+                f"the store {self.path} is of a newer agentpipe (version {found}, known is {VERSION})",
                 errors.BAD_CONFIG, remedy="upgrade agentpipe, or set AGENT_HOME to another directory")
         if found == 0:
             schema.create(db)

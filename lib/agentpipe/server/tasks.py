@@ -275,9 +275,11 @@ def new_document(request: Request, name: str, kind: str) -> dict[str, Any]:
     at = request.now
     return {
         "id": new_id(), "company": COMPANY, "user": request.user, "name": name, "type": kind,
-        "status": "created", "status_reason": "", "status_message": "", "status_changed": at, "created": at, "last_update": at,
-        "last_change": at, "last_changed_by": request.user, "comment": "", "report_assets": [], "tags": [],
+        "status": "created", "status_reason": "", "status_message": "", "status_changed": at, "created": at,
+        "last_update": at, "last_change": at, "last_changed_by": request.user, "comment": "",
+        "report_assets": [], "tags": [],
         "system_tags": [], "output": {}, "models": {"input": [], "output": []}, "last_iteration": 0,
         "last_metrics": {}, "metric_stats": {}, "hyperparams": {}, "configuration": {}, "container": {},
         "runtime": {}, "script": {"binary": "python", "repository": "", "entry_point": ""},
-        "execution": {"test_split": 0, "parameters": {}, "model_desc": {}, "model_labels": {}, "artifacts": []}}
+        "execution": {"test_split": 0, "parameters": {}, "model_desc": {}, "model_labels": {},
+                      "artifacts": []}}

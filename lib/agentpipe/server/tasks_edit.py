@@ -164,7 +164,8 @@ def edit_runtime(request: Request) -> dict[str, Any]:
 
 @endpoint("tasks.clone", WRITE, TASK, new_task_name=str, new_task_comment=str, new_task_project=str,
           new_task_parent=str, new_task_tags=list, new_task_system_tags=list, new_task_hyperparams=dict,
-          new_task_configuration=dict, new_task_container=dict, execution_overrides=dict, new_project_name=str)
+          new_task_configuration=dict, new_task_container=dict, execution_overrides=dict,
+          new_project_name=str)
 def clone(request: Request) -> dict[str, Any]:
     """A new draft like another task: its code and settings, nothing of its run."""
     body, old = request.body, documents.load(request.db, request.body["task"]).whole()
