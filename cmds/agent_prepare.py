@@ -1,6 +1,5 @@
 """agent-prepare: decide where a task runs, then fetch its code, apply its changes and build its environment there."""
 
-from agentpipe import command
 
 EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run

@@ -34,13 +34,14 @@ def pull(values):
     from agentpipe import api, hooks, queues, recovery, workers
     loud = not values["quiet"] and (values["verbose"] or os.isatty(2))
     say = (lambda text: command.say(f"agent-pull: {text}")) if loud else None
-    worker = workers.Worker(values["worker"])
-    server = api.connect(worker.name)
+    server = api.connect()
     if not values["no_recover"]:
         with command.SIGNALS:
             running = recovery.recover(server, values["owner"], values["id"], say)
             if running:
                 return hand_running(server, running, values)
+    worker = workers.Worker(values["worker"])
+    server.worker = worker.name
     hooks.run("pre-pull", {"manifest": 1, "task": {}})
     if values["id"]:
         got = queues.take(server, worker.name, values["id"], values["require_queue"])

@@ -23,7 +23,7 @@ class Signals:
     def __init__(self) -> None:
         self._deferred = 0
         self._waiting: list[int] = []
-        self.abort = None  # what the reporting thread saw, before it raises USR1
+        self.abort: object = None  # what the reporting thread saw, before it raises USR1
 
     def install(self) -> None:
         """Handle them from now on."""

@@ -20,8 +20,7 @@ class NotOurs(Exception):
 
 
 def finish(api: Any, directory: str, deadline_s: float = 60, secrets: tuple[str, ...] = ()) -> bool:
-    """Ship the rest of an attempt that has an `outcome` and give its task the final status; True when that is
-    done.
+    """Ship the rest of an attempt that has an `outcome`, give its task the final status; True when done.
 
     True also for a task that is no longer ours (deleted, reset, claimed by another agent). It may be called
     again after a crash at any point. While the server is away it is tried again until `deadline_s` seconds
@@ -102,7 +101,7 @@ def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any]
     try:
         _record(api, manifest, record, found)
         crash_point("report:recorded")
-        _status(api, manifest, record, found["status"], shipper.server_knows)
+        _status(api, manifest, record, found, shipper.server_knows)
     except errors.ApiError as error:
         if error.subcode in _SUBCODE_GONE or error.subcode == _SUBCODE_CHANGED:
             raise NotOurs from None
@@ -116,7 +115,7 @@ def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any]
 def _ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
     """The task's status and runtime, when it still carries our claim."""
     tasks = api.call("tasks.get_all", {"id": [manifest["task"]["id"]], "search_hidden": True,
-                                       "only_fields": ["status", "runtime"]})["tasks"]
+                                       "only_fields": ["status", "runtime", "enqueue_status"]})["tasks"]
     if not tasks:
         raise NotOurs
     runtime = tasks[0].get("runtime") or {}
@@ -124,11 +123,11 @@ def _ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
     # the SDK writes the whole runtime back: without any token a running task is still ours
     if token != manifest["pull"]["claim"] and (token or tasks[0].get("status") != "in_progress"):
         raise NotOurs
-    return {"status": tasks[0].get("status"), "runtime": runtime}
+    return {**tasks[0], "runtime": runtime}
 
 
 def _record(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any]) -> None:
-    if (found["runtime"].get(RECORD_KEY) or {}).get("claim") == record["claim"]:
+    if _is_recorded(found, record):
         return
     task, claim = manifest["task"]["id"], record["claim"]
     try:
@@ -147,10 +146,17 @@ def _record(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: d
             raise
 
 
-def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], now: str, server_knows: bool) -> None:
-    wanted = ends.ENDS[record["class"]].status
+def _is_recorded(found: dict[str, Any], record: dict[str, Any]) -> bool:
+    return (found["runtime"].get(RECORD_KEY) or {}).get("claim") == record["claim"]
+
+
+def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any],
+            server_knows: bool) -> None:
+    wanted, now = ends.ENDS[record["class"]].status, found.get("status")
     if now not in ("in_progress", "queued") or now == wanted:
         return
+    if now == "queued" and found.get("enqueue_status") == wanted and _is_recorded(found, record):
+        return  # it ended before a crash of ours, and somebody has enqueued it again since
     task, pull = manifest["task"]["id"], manifest["pull"]
     body = {"task": task, "claim": pull["claim"],
             "status_reason": _reason(record["class"], record["exit"]) or record["reason"],

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentpipe import attempt, errors
+from agentpipe.script import NAME
 
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh")
 # ours, not the script's: what our own Python and this pipeline were told
@@ -54,7 +55,7 @@ def write_spec(directory: str, env: Mapping[str, str]) -> list[str]:
     for name, value in env.items():
         if base.get(name) == value:
             continue
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        if not NAME.fullmatch(name):
             dropped.append(name)
         elif name == "PATH":
             ours = os.pathsep.join(part for part in value.split(os.pathsep)

@@ -38,7 +38,8 @@ class Stream:
     def take(self, now: float, final: bool = False) -> tuple[str, int, int] | None:
         """The next (text, offset, end) that is due at `now` (monotonic seconds), or None.
 
-        It stands for at most CHUNK raw bytes more than what a progress bar has held back. With `final` the file is over: all of it is due.
+        It stands for at most CHUNK raw bytes more than what a progress bar has held back. With `final` the
+        file is over: all of it is due.
         """
         size = self._look(now)
         if size is None or self.shrank:
@@ -58,7 +59,7 @@ class Stream:
         if text or due or not waits:
             self._since = None
         if waits:
-            self._since = self._since or now
+            self._since = now if self._since is None else self._since
             self._over = self._fold.live or b"\r" in data[used:] or b"\b" in data[used:]
         self._drained = not text
         if not text:

@@ -80,10 +80,13 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
             else:
                 _mark(api, found, intent.token)
             crash_point("pull:popped")
-            return _begun(api, worker, intent, found["id"], queue)
+            got = _begun(api, worker, intent, found["id"], queue)
     finally:
         if not intent.used:
             intent.drop()
+    if got is None:
+        raise errors.Failure(f"task {task} was deleted meanwhile", errors.NOT_FOUND)
+    return got
 
 
 def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | None:

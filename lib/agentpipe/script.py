@@ -5,10 +5,13 @@ The shim is a shell in a session of its own, whose stdin is the locked file `run
 """
 
 import fcntl
+import json
 import os
+import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -47,6 +50,14 @@ else
 fi
 """
 
+# dash drops variables whose names it could not write itself (`my.var`): they go around it, by a 0600 file
+ODD_NAMES = """
+import json, os, sys
+with open(sys.argv[1]) as file: os.environ.update(json.load(file))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 KILL_WAIT = 5.0
 
 
@@ -143,14 +154,18 @@ class Script:
         return True
 
     def _doze(self, seconds: float) -> None:
-        # a pidfd wakes us at the very end; where there is none to watch (a takeover, a place) we look often
-        pid = self._shim.pid if self._shim and self._shim.returncode is None else self._orphan_pid()
+        # the script's pidfd wakes us at its very end; its shim's for the moment between that and the status; where
+        # neither can be seen (a place, a takeover whose script is over) we look often
+        pid, shim = self._script_pid(), self._shim
+        if not pid:
+            pid = shim.pid if shim and shim.returncode is None else None
+            seconds = min(seconds, 0.2 if self.prefix else 0.02)
         try:
             fd = os.pidfd_open(pid) if pid else None
         except OSError:
             fd = None
         if fd is None:
-            time.sleep(min(seconds, 0.05))
+            time.sleep(seconds)
             return
         try:
             poll = select.poll()
@@ -159,7 +174,7 @@ class Script:
         finally:
             os.close(fd)
 
-    def _orphan_pid(self) -> int | None:
+    def _script_pid(self) -> int | None:
         record = self.record
         if self.prefix or not record or not processes.alive(record):
             return None
@@ -169,16 +184,18 @@ class Script:
         return lives(self.directory, self.prefix)
 
     def _processes(self) -> list[int]:
-        mine = {os.getpid(), self._shim.pid if self._shim else 0}
+        script = self._script_pid()
         if self._shim:
+            shims = {self._shim.pid}
             found = processes.descendants(os.getpid())
         else:
-            pid = self._orphan_pid()
-            found = [pid, *processes.descendants(pid)] if pid else []
+            shims = set(processes.holding_open(os.path.join(self.directory, "running")))
+            found = [script, *processes.descendants(script)] if script else []
             found += processes.having(f"AGENT_TASK_DIR={self.directory}".encode())
             found += processes.holding_open(os.path.join(self.directory, "log"))
-            mine |= _shims_of(self.directory)
-        return [pid for pid in dict.fromkeys(found) if pid not in mine]
+        # the shim's own children but the script: the reader of a piped script's output
+        return [pid for pid in dict.fromkeys(found) if pid != os.getpid() and pid not in shims
+                and (pid == script or processes.parent(pid) not in shims)]
 
     def _signal_in_place(self, signum: int) -> int:
         record = self.record or ""
@@ -235,6 +252,8 @@ def start(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, str],
     try:
         fcntl.flock(running, fcntl.LOCK_EX)
         processes.become_subreaper()
+        if not prefix:
+            argv = _around_the_shell(directory, argv, env)
         shim = subprocess.Popen([*prefix, "sh", "-c", SHIM, "sh", directory, "piped" if piped else "direct", cwd,
                                  *argv], env=dict(env),
                                 stdin=running, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -274,5 +293,11 @@ def running_for(directory: str) -> float | None:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
-def _shims_of(directory: str) -> set[int]:
-    return set(processes.holding_open(os.path.join(directory, "running")))
+def _around_the_shell(directory: str, argv: Sequence[str], env: Mapping[str, str]) -> Sequence[str]:
+    odd = {name: value for name, value in env.items() if not NAME.fullmatch(name)}
+    if not odd:
+        return argv
+    path = os.path.join(directory, "environment.json")
+    attempt.publish(path, json.dumps(odd).encode())
+    return [sys.executable, "-I", "-S", "-c", ODD_NAMES, path, *argv]
+

@@ -273,8 +273,8 @@ def _one(name: str, steps: Callable[[Held], None], raw: bytes, values: dict[str,
 
 def aborted_line(held: Held, aborted: errors.Aborted) -> tuple[dict[str, Any], int]:
     """Stopped by the server during set-up: the line that says so; a task that is not ours any more is let go (75)."""
-    abort: Any = aborted.reason
-    if getattr(abort, "kind", "stopping") != "stopping":
+    abort = aborted.abort
+    if abort.kind != "stopping":
         held.quiet()
         held.claim.end()
         held.claim.release()

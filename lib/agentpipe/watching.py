@@ -53,7 +53,7 @@ def watch(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
     except errors.Interrupted as told:
         verdict = _of_signal(told.signum, values)
     except errors.Aborted as aborted:
-        verdict = _of_abort(aborted.reason)
+        verdict = _of_abort(aborted.abort)
     if verdict.left:
         return verdict
     if verdict.end:
@@ -99,10 +99,9 @@ def _of_signal(signum: int, values: Mapping[str, Any]) -> Verdict:
 
 
 def _of_abort(abort: Any) -> Verdict:
-    kind, reason = getattr(abort, "kind", "stopping"), getattr(abort, "reason", str(abort))
-    if kind == "stopping":
+    if abort.kind == "stopping":
         return Verdict("aborted", "stopped by a user")
-    return Verdict("aborted", reason, ours=False)
+    return Verdict("aborted", abort.reason, ours=False)
 
 
 def _size(directory: str) -> int:

@@ -1,0 +1,199 @@
+"""However a task ends, the server knows why, with the right status and the whole log."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentpipe import errors
+from agentpipe.shipping import finish
+from reporting import WORKER, Foreign, Running, Unreliable
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    return Running(tmp_path)
+
+
+@pytest.mark.parametrize(("end", "exit", "status", "reason"), [
+    ("completed", 0, "completed", "worker execution done"),
+    ("script_failed", 3, "failed", "worker execution exit code 3"),
+    ("out_of_memory", 137, "failed", "the kernel or the container's limit killed it"),
+    ("time_limit", 124, "failed", "it ran longer than allowed"),
+    ("lost", 125, "failed", "the process is gone and left no status: power, reboot, or killed from outside"),
+    ("aborted", 130, "stopped", "a user stopped it"),
+])
+def test_each_end_has_its_status(task: Running, end: str, exit: int, status: str, reason: str) -> None:
+    task.prints(b"last words")
+    task.ends(end, exit)
+    assert finish(task.api, str(task.directory))
+    found = task.task
+    assert (found["status"], found["status_reason"]) == (status, reason)
+    assert found["status_message"] == f"Changed by agentpipe {WORKER}"
+    assert task.log() == "last words"
+
+
+@pytest.mark.parametrize("end", ["drained", "preempted"])
+def test_what_the_operator_stopped_waits_at_the_front_again(task: Running, end: str) -> None:
+    other = task.call("tasks.create", name="other", type="training")["id"]
+    task.call("tasks.enqueue", task=other, queue=task.queue)
+    task.ends(end, 75)
+    assert finish(task.api, str(task.directory))
+    assert task.task["status"] == "queued"
+    assert task.call("queues.get_next_task", queue=task.queue)["entry"]["task"] == task.id
+
+
+def test_the_record_says_why(task: Running) -> None:
+    failed = {"stage": "env", "class": "setup_failed", "exit": 66, "reason": "no such package: nope==1",
+              "evidence": "x" * 20_000, "remedy": "fix the requirement"}
+    task.ends("setup_failed", failed=failed)
+    assert finish(task.api, str(task.directory))
+    record = task.task["runtime"]["_agentpipe_end"]
+    assert len(record.pop("evidence")) == 8192
+    assert record == {"claim": task.claim, "class": "setup_failed", "exit": 66, "stage": "env",
+                      "reason": "no such package: nope==1", "remedy": "fix the requirement"}
+    assert task.task["status_reason"] == "no such package: nope==1"
+
+
+def test_a_failed_script_is_explained_by_its_last_lines(task: Running) -> None:
+    task.prints(b"\r 10%\r 20%\nTraceback\nValueError: 7\n")
+    task.ends("script_failed", 1)
+    finish(task.api, str(task.directory))
+    record = task.task["runtime"]["_agentpipe_end"]
+    assert record["evidence"] == " 20%\nTraceback\nValueError: 7"
+    assert record["remedy"] == f"agent-task log {task.id}"
+
+
+def test_secrets_are_not_in_the_evidence(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_very_secret")
+    task.prints(b"401 for hf_very_secret\n")
+    task.ends("script_failed", 1)
+    finish(task.api, str(task.directory))
+    assert task.task["runtime"]["_agentpipe_end"]["evidence"] == "401 for [REDACTED]"
+
+
+def test_other_keys_of_runtime_stay(task: Running) -> None:
+    task.call("tasks.edit_runtime", task=task.id, add_or_update={"gpu_type": "H100"})
+    task.ends("completed")
+    finish(task.api, str(task.directory))
+    assert task.task["runtime"]["gpu_type"] == "H100"
+
+
+def test_a_server_without_claims_is_told_as_well(task: Running) -> None:
+    api = Foreign(task.api)
+    task.call("tasks.edit_runtime", task=task.id, add_or_update={"gpu_type": "H100"})
+    task.prints(b"one\n")
+    task.ends("script_failed", 2)
+    assert finish(api, str(task.directory))
+    assert task.task["status"] == "failed"
+    assert task.task["runtime"]["_agentpipe_end"]["exit"] == 2
+    assert task.task["runtime"]["gpu_type"] == "H100"
+    assert task.log() == "one\n"
+
+
+def claimed_by_another(task: Running) -> None:
+    task.call("tasks.edit_runtime", task=task.id, add_or_update={"_agentpipe_claim": "another"})
+
+
+def deleted(task: Running) -> None:
+    with task.api.store.connection() as db:
+        db.execute("DELETE FROM tasks WHERE id=?", (task.id,))
+
+
+def reset(task: Running) -> None:
+    task.call("tasks.reset", task=task.id, force=True)
+
+
+@pytest.mark.parametrize("change", [claimed_by_another, deleted, reset])
+def test_what_is_not_ours_any_more_is_left_alone(task: Running, change: Any) -> None:
+    change(task)
+    before = task.call("tasks.get_all", id=[task.id])["tasks"]
+    task.prints(b"zombie\n")
+    task.ends("completed")
+    assert finish(task.api, str(task.directory))
+    assert task.call("tasks.get_all", id=[task.id])["tasks"] == before
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed", "completed"])
+def test_a_status_that_somebody_else_gave_stays_and_the_log_is_whole(task: Running, status: str) -> None:
+    task.call(f"tasks.{status}", task=task.id, status_reason="by hand")
+    task.prints(b"last words\n")
+    task.ends("script_failed", 1)
+    assert finish(task.api, str(task.directory))
+    assert (task.task["status"], task.task["status_reason"]) == (status, "by hand")
+    assert task.log() == "last words\n"
+
+
+def test_one_that_was_enqueued_again_after_our_crash_is_not_failed_a_second_time(task: Running) -> None:
+    task.ends("script_failed", 1)
+    finish(task.api, str(task.directory))
+    (task.directory / "reported").unlink()
+    task.call("tasks.enqueue", task=task.id, queue=task.queue)
+    assert finish(task.api, str(task.directory))
+    assert task.task["status"] == "queued"
+
+
+def test_a_task_that_never_started_can_be_lost(task: Running) -> None:
+    task.call("tasks.enqueue", task=task.id, queue=task.queue, force=True, claim=task.claim)
+    task.call("queues.get_next_task", queue=task.queue, claim=task.claim)
+    task.ends("lost", 125)
+    assert finish(task.api, str(task.directory))
+    assert task.task["status"] == "failed"
+
+
+def test_an_outage_is_waited_out(task: Running) -> None:
+    api = Unreliable(task.api)
+    api.away = 3
+    task.prints(b"line\n")
+    task.ends("completed")
+    assert finish(api, str(task.directory))
+    assert task.task["status"] == "completed"
+
+
+def test_an_outage_beyond_the_deadline_leaves_the_rest_for_recovery(task: Running) -> None:
+    api = Unreliable(task.api)
+    api.away = 1_000_000
+    task.ends("completed")
+    assert not finish(api, str(task.directory), deadline_s=0.5)
+    assert task.task["status"] == "in_progress"
+    assert finish(task.api, str(task.directory))
+    assert task.task["status"] == "completed"
+
+
+def test_a_task_that_runs_cannot_be_finished(task: Running) -> None:
+    with pytest.raises(errors.Failure, match="has not ended"):
+        finish(task.api, str(task.directory))
+
+
+def test_a_task_by_hand_has_nobody_to_be_told(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"manifest": 1, "task": {"id": "local-1"}}\n')
+    os.symlink("completed", tmp_path / "outcome")
+    assert finish(None, str(tmp_path))
+
+
+def test_a_lost_manifest_does_not_leave_the_task_running_for_ever(task: Running) -> None:
+    task.ends("lost", 125)
+    (task.directory / "manifest.json").unlink()
+    (task.directory / "claim").write_text(f'{{"token": "{task.claim}", "state": "held"}}')
+    assert finish(task.api, str(task.directory))
+    assert task.task["status"] == "failed"
+
+
+@pytest.mark.parametrize("point", ["report:shipped", "report:recorded", "report:status"])
+def test_a_kill_at_any_point_and_once_more_is_right(task: Running, point: str, tmp_path: Path) -> None:
+    task.prints(b"cloning\n", "setup.log")
+    task.prints(b"epoch 1\nepoch 2\nno end")
+    task.ends("script_failed", 4)
+    code = ("import sys; from agentpipe import api, shipping; "
+            "shipping.finish(api.connect('host:0'), sys.argv[1])")
+    killed = subprocess.run([sys.executable, "-c", code, str(task.directory)],
+                            env={**os.environ, "AGENT_CRASH_AT": point})
+    assert killed.returncode == -signal.SIGKILL
+    assert finish(task.api, str(task.directory))
+    assert task.log().encode() == (task.directory / "log").read_bytes()
+    assert task.log("setup") == "cloning\n"
+    assert (task.task["status"], task.task["runtime"]["_agentpipe_end"]["exit"]) == ("failed", 4)

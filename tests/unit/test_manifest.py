@@ -1,0 +1,95 @@
+"""The manifest is read, validated and written in one place."""
+
+import json
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentpipe import errors, manifest
+
+TASK = {"task": {"script": {"repository": "https://example.org/r.git", "entry_point": "train.py"}}}
+
+
+def refusal(line):
+    with pytest.raises(errors.Failure) as caught:
+        manifest.read(line)
+    assert caught.value.exit == errors.BAD_DATA
+    assert "\n" not in caught.value.reason
+    return caught.value.reason
+
+
+def test_a_hand_written_task_is_a_manifest():
+    assert manifest.read(json.dumps(TASK).encode()) == TASK
+
+
+@pytest.mark.parametrize(("value", "field"), [
+    ({"task": {"script": {"repository": 3}}}, "task.script.repository"),
+    ({"task": []}, "task must be"),
+    ({"task": {"id": "../../etc"}}, "task.id"),
+    ({"task": {"id": "a\n"}}, "task.id"),
+    ({"task": {}, "pull": {"server": "s"}}, "pull"),
+    ({"task": {}, "pull": {"server": "s", "claim": "../x"}}, "pull.claim"),
+    ({"task": {}, "place": {"kind": "host", "prefix": "docker"}}, "place.prefix"),
+    ({"task": {}, "fetch": {"code": "relative"}}, "fetch.code"),
+    ({"manifest": 2, "task": {}}, "manifest"),
+    ({"task": {}, "failed": {"exit": 0, "reason": "x"}}, "failed.exit"),
+    ({}, "task is missing"),
+])
+def test_what_is_wrong_is_named(value, field):
+    assert field in refusal(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("line", [
+    b"\xff\xfe", b'{"task":', b'{"task": {}} trailing', b'{"task": {"x": NaN}}', b'{"task": {"x": "\\ud800"}}',
+    b"[" * 100_000, b"[]", b"null", b'"task"', b"\x00",
+])
+def test_what_is_no_json_object_in_utf8_is_refused_in_one_line(line):
+    refusal(line)
+
+
+def test_a_lone_surrogate_is_refused_in_a_big_line_too():
+    refusal(b'{"task": {"x": "\\ud800", "y": "' + b"a" * (manifest.BIG + 1) + b'"}}')
+
+
+def test_unknown_keys_pass_through():
+    line = {**TASK, "site": {"rack": 7}, "task": {**TASK["task"], "new_field": [1, None]}}
+    assert manifest.read(manifest.write(line)) == line
+
+
+def test_a_diff_of_50_megabytes_passes():
+    diff = "diff --git a/x b/x\n" + "+é line\n" * (50_000_000 // 9)
+    line = {"task": {"script": {"diff": diff}}}
+    assert manifest.read(manifest.write(line))["task"]["script"]["diff"] == diff
+
+
+def test_a_stage_that_runs_again_drops_the_keys_of_later_stages():
+    line = {**TASK, "place": {"kind": "host"}, "fetch": {"code": "/a"}, "patch": {}, "env": {}, "run": {}, "pins": {"a": 1}}
+    again = manifest.with_key(line, "fetch", {"code": "/b"})
+    assert set(again) == {"manifest", "task", "place", "fetch", "pins"}
+    assert again["fetch"] == {"code": "/b"}
+    assert line["fetch"] == {"code": "/a"}
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(),
+                    lambda inner: st.lists(inner, max_size=3)
+                    | st.dictionaries(st.sampled_from(["task", "id", "script", "pull", "claim", "fetch", "code", "failed",
+                                                       "exit", "reason", "manifest", "place", "kind", "prefix"]), inner,
+                                      max_size=4), max_leaves=12))
+def test_our_verdict_is_that_of_the_reference_validator(value):
+    valid = jsonschema.Draft7Validator(json.loads(manifest.schema())).is_valid(value)
+    try:
+        manifest.check(value)
+        accepted = True
+    except errors.Failure:
+        accepted = False
+    assert accepted == valid
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_it_fail_in_another_way(line):
+    try:
+        manifest.read(line)
+    except errors.Failure as failure:
+        assert failure.exit == errors.BAD_DATA

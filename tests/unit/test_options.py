@@ -1,0 +1,63 @@
+"""Options are declared once; the quick reading and typer's agree."""
+
+import pytest
+
+from agentpipe import options
+from agentpipe.options import Argument, Flag, Option
+
+DECLARED = [
+    Argument("QUEUE", "Queues.", many=True),
+    Flag("--wait", "Stay."),
+    Option("--owner", "PID", "Who.", int),
+    Option("--grace", "SECONDS", "How long.", float, 10.0),
+    Option("--tag", "TAG", "Tags.", many=True),
+]
+
+
+def by_typer(argv):
+    found = []
+    options.typer_app("agent-x", DECLARED, found.append, "agent-x: try.", "")(argv, standalone_mode=False)
+    return found[0]
+
+
+@pytest.mark.parametrize("argv", [
+    [], ["gpu"], ["a", "b"], ["--wait"], ["--owner", "12", "gpu"], ["--owner=12", "--tag", "a", "--tag=b"],
+    ["gpu", "--grace", "1.5", "--wait"], ["-"],
+])
+def test_the_quick_reading_is_typers(argv):
+    quick = options.parse(DECLARED, argv)
+    assert quick is not None
+    assert quick == by_typer(argv)
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--nosuch"], ["--owner"], ["--owner", "x"], ["-h"], ["--wait=1"]])
+def test_what_is_not_plain_is_left_to_typer(argv):
+    assert options.parse(DECLARED, argv) is None
+
+
+@pytest.mark.parametrize("argv", [["--nosuch"], ["--owner", "x"], ["--wait=1"]])
+def test_a_mistake_is_one_line_and_64(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        options.read("agent-x", DECLARED, argv, "agent-x: try.", "")
+    assert caught.value.code == 64
+    said = capsys.readouterr().err
+    assert said.startswith("agent-x: ")
+    assert said.count("\n") == 1
+    assert "agent-x --help" in said
+
+
+def test_help_has_every_option_and_the_examples(capsys):
+    with pytest.raises(SystemExit) as caught:
+        options.read("agent-x", DECLARED, ["--help"], "agent-x: try.", "\n  agent-x gpu\n  agent-x --wait\n")
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    for item in DECLARED[1:]:
+        assert item.name in said
+    assert "  agent-x gpu\n" in said
+    assert "  agent-x --wait\n" in said
+
+
+def test_a_required_argument_that_is_missing_is_a_mistake():
+    with pytest.raises(SystemExit) as caught:
+        options.read("agent-x", [Argument("ID", "Which.", required=True)], [], "agent-x: try.", "")
+    assert caught.value.code == 64

@@ -1,0 +1,59 @@
+"""Secrets do not reach the log, however the output is cut into reads."""
+
+import re
+
+import pytest
+from agentpipe.redact import MASK, Redactor, secrets_in
+from hypothesis import given
+from hypothesis import strategies as st
+
+letters = st.text("ab\n", min_size=1, max_size=5).map(str.encode)
+
+
+@given(st.lists(letters, min_size=1, max_size=4), st.text("ab\nc", max_size=40).map(str.encode),
+       st.lists(st.integers(0, 40), max_size=6))
+def test_any_cut_gives_what_replacing_in_the_whole_gives(secrets: list[bytes], text: bytes,
+                                                         cuts: list[int]) -> None:
+    longest_first = sorted(set(secrets), key=lambda secret: -len(secret))
+    whole = re.sub(b"|".join(map(re.escape, longest_first)), MASK, text)
+    redactor = Redactor(secrets)
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    pieces = [redactor.feed(text[begin:end]) for begin, end in zip(edges, edges[1:], strict=False)]
+    assert b"".join(pieces) + redactor.flush() == whole
+
+
+def test_the_begin_of_a_secret_waits_for_its_rest() -> None:
+    redactor = Redactor(["hunter2!"])
+    assert redactor.feed(b"password: hun") == b"password: "
+    assert redactor.feed(b"ter2!\n") == MASK + b"\n"
+
+
+def test_a_begin_that_leads_nowhere_comes_out_in_the_end() -> None:
+    redactor = Redactor(["hunter2!"])
+    assert redactor.feed(b"hun") + redactor.flush() == b"hun"
+
+
+def test_without_secrets_nothing_is_touched() -> None:
+    assert Redactor().replace(b"any\xff\n", False) == (b"any\xff\n", 5)
+
+
+@pytest.mark.parametrize(("name", "value", "secret"), [
+    ("CLEARML_API_SECRET_KEY", "k3y-of-the-server", "k3y-of-the-server"),
+    ("CLEARML_AGENT_GIT_PASS", "tokentoken", "tokentoken"),
+    ("HF_TOKEN", "hf_abcdef", "hf_abcdef"),
+    ("PIP_INDEX_URL", "https://me:s3cr3t-pw@pypi.example/simple", "s3cr3t-pw"),
+])
+def test_secrets_are_known_by_their_variable(name: str, value: str, secret: str) -> None:
+    assert secret in secrets_in({name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("HF_TOKEN", "none"), ("TOKENIZERS_PARALLELISM", "parallel"), ("GIT_TOKEN_FILE", "secret-file"),
+    ("SSH_PRIVATE_KEY", "/run/keys/id_ed25519"), ("URL", "https://host.example/path@version"),
+])
+def test_ordinary_values_are_not_masked(name: str, value: str) -> None:
+    assert secrets_in({name: value}) == set()
+
+
+def test_a_password_is_masked_as_it_stands_in_a_url_too() -> None:
+    assert "p%40ss%2Fword" in secrets_in({"DB_PASSWORD": "p@ss/word"})

@@ -1,0 +1,171 @@
+"""The script under its shim: its status is kept whatever happens to us."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from agentpipe import attempt, processes, script
+
+
+@pytest.fixture
+def directory():
+    return attempt.create("t1")
+
+
+def start(directory, text, **more):
+    return script.start(directory, ["sh", "-c", text], "/", os.environ, **more)
+
+
+def wait_for(condition, seconds=10):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.01)
+
+
+def log(directory):
+    with open(os.path.join(directory, "log"), "rb") as file:
+        return file.read()
+
+
+def test_status_and_output_are_on_disk(directory):
+    found = start(directory, "echo out; echo err >&2; exit 7")
+    assert found.wait(10)
+    assert found.status == 7
+    assert log(directory) == b"out\nerr\n"
+    assert sorted(os.listdir(directory)) == ["exit.7", "log", "pid"]
+
+
+def test_the_script_leads_a_session_of_its_own_and_reads_nothing(directory):
+    found = start(directory, "cat; ps -o sid= -p $$ | tr -d ' '; echo $$")
+    assert found.wait(10)
+    session, pid = log(directory).split()
+    assert session == pid
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_to_its_whole_group_is_its_status(directory, signum):
+    found = start(directory, "echo on; sleep 60")
+    wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
+    os.killpg(int(found.record.split()[0]), signum)
+    assert found.wait(10)
+    assert found.status == 128 + signum
+
+
+def test_a_program_that_is_missing_is_127(directory):
+    found = script.start(directory, ["no-such-program"], "/", os.environ)
+    assert found.wait(10)
+    assert found.status == 127
+
+
+def test_a_name_that_sh_cannot_write_reaches_the_script(directory):
+    found = script.start(directory, [sys.executable, "-c", "import os; print(os.environ['my.var'])"], "/",
+                         {**os.environ, "my.var": "x y"})
+    assert found.wait(10)
+    assert log(directory) == b"x y\n"
+
+
+def test_the_status_survives_the_shim(directory):
+    found = start(directory, "while [ ! -e go ]; do sleep 0.02; done; exit 5" .replace("go", f"{directory}/go"))
+    wait_for(lambda: found.record)
+    os.kill(found._shim.pid, signal.SIGKILL)
+    open(f"{directory}/go", "w").close()
+    assert found.wait(10)
+    assert found.status == 5
+    assert attempt.exit_status(directory) == 5
+
+
+def test_where_the_name_pid_is_taken_nothing_starts(directory):
+    assert attempt.forbid_start(directory, attempt.GIVEN_BACK)
+    found = start(directory, f"touch {directory}/ran")
+    assert found.wait(10)
+    assert found.status == 125
+    assert not os.path.exists(f"{directory}/ran")
+
+
+def test_stopping_ends_what_left_the_session_too(directory):
+    found = start(directory, "setsid sh -c 'trap \"\" TERM; echo on; while :; do sleep 1; done' & trap '' TERM; wait; sleep 60")
+    wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
+    found.stop(0.2)
+    found.sweep()
+    assert found.status == 137
+    assert processes.holding_open(f"{directory}/log") == []
+
+
+def test_a_script_that_heeds_term_is_not_killed(directory):
+    found = start(directory, "trap 'echo saved; exit 3' TERM; echo on; while :; do sleep 0.05; done")
+    wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
+    found.stop(10)
+    assert found.status == 3
+    assert log(directory).endswith(b"saved\n")
+
+
+def test_a_shell_script_cannot_truncate_its_log(directory):
+    found = start(directory, "echo one; echo two >/dev/stderr; echo three", piped=True)
+    assert found.wait(10)
+    found.sweep()
+    assert log(directory) == b"one\ntwo\nthree\n"
+    assert found.status == 0
+
+
+def test_a_piped_scripts_status_does_not_wait_for_what_it_left_behind(directory):
+    found = start(directory, "sleep 60 & exit 4", piped=True)
+    assert found.wait(10)
+    assert found.status == 4
+    assert found.sweep() == 1
+
+
+LEAVER = """
+import os, sys
+from agentpipe import script
+script.start(sys.argv[1], ["sh", "-c", sys.argv[2]], "/", os.environ)
+"""
+
+
+def test_another_process_takes_over(directory):
+    subprocess.run([sys.executable, "-c", LEAVER, directory, f"while [ ! -e {directory}/go ]; do sleep 0.02; done; exit 6"],
+                   check=True)
+    wait_for(lambda: attempt.pid_record(directory))
+    assert attempt.shim_lives(directory)
+    assert script.lives(directory)
+    found = script.taken_over(directory)
+    assert not found.wait(0.2)
+    open(f"{directory}/go", "w").close()
+    assert found.wait(10)
+    assert found.status == 6
+
+
+def test_after_a_takeover_stopping_finds_every_process(directory):
+    subprocess.run([sys.executable, "-c", LEAVER, directory, "setsid sleep 60 & sleep 60"],
+                   check=True, env={**os.environ, "AGENT_TASK_DIR": directory})
+    wait_for(lambda: script.lives(directory) and len(processes.holding_open(f"{directory}/log")) >= 3)
+    found = script.taken_over(directory)
+    found.stop(5)
+    found.sweep()
+    assert processes.holding_open(f"{directory}/log") == []
+    assert found.status == 143
+
+
+def test_a_script_killed_together_with_its_shim_is_lost(directory):
+    subprocess.run([sys.executable, "-c", LEAVER, directory, "sleep 60"], check=True)
+    wait_for(lambda: script.lives(directory) and len(processes.holding_open(f"{directory}/running")) == 1)
+    shim, = processes.holding_open(f"{directory}/running")
+    os.kill(shim, signal.SIGKILL)
+    processes.send(attempt.pid_record(directory), signal.SIGKILL)
+    found = script.taken_over(directory)
+    assert found.wait(10)
+    assert found.status is None
+
+
+def test_how_long_it_runs_is_counted_from_its_start(directory):
+    found = start(directory, "sleep 60")
+    wait_for(lambda: found.record)
+    ran = script.running_for(directory)
+    assert ran is not None
+    assert 0 <= ran < 30
+    found.kill()
+    assert found.status == 137

@@ -1,0 +1,204 @@
+"""What a task prints is in the store: all of it, once, in order, whatever dies in between."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentpipe import errors, logs, shipping
+from agentpipe.redact import Redactor
+from agentpipe.shipping import Shipper
+from reporting import WORKER, Foreign, Running, Unreliable
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    return Running(tmp_path)
+
+
+def shipper(task: Running, api: Any = None) -> Shipper:
+    return Shipper(api or task.api, task.id, task.claim, str(task.directory), WORKER)
+
+
+def test_lines_arrive_as_they_were_printed(task: Running) -> None:
+    task.prints("übung ✓\n\n  tabs\tand spaces  \n".encode())
+    assert shipper(task).ship() == os.path.getsize(task.directory / "log")
+    assert task.log() == "übung ✓\n\n  tabs\tand spaces  \n"
+
+
+def test_set_up_comes_before_the_script_and_each_has_its_level(task: Running) -> None:
+    task.prints(b"epoch 1\n")
+    task.prints(b"cloning\n", "setup.log")
+    shipper(task).ship()
+    events = task.call("events.get_task_log", task=task.id, order="asc")["events"]
+    assert [(event["msg"], event["level"], event["worker"]) for event in events] == [
+        ("cloning\n", "INFO", WORKER), ("epoch 1\n", "DEBUG", WORKER)]
+
+
+def test_a_line_waits_for_its_end_while_it_is_written(task: Running) -> None:
+    task.prints(b"done\nhalf a li")
+    sender = shipper(task)
+    sender.ship()
+    assert task.log() == "done\n"
+    task.prints(b"ne\n")
+    sender.ship()
+    assert task.log() == "done\nhalf a line\n"
+
+
+def test_a_prompt_without_an_end_is_sent_when_it_stays(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"name? ")
+    stream = logs.Stream("log", str(tmp_path / "log"), Redactor())
+    assert stream.take(100.0) is None
+    assert stream.take(100.9) is None
+    assert stream.take(101.1) == ("name? ", 0, 6)
+    (tmp_path / "log").write_bytes(b"name? Bob\n")
+    assert stream.take(101.2) == ("Bob\n", 6, 10)
+
+
+def test_a_live_bar_is_seen_every_few_seconds(tmp_path: Path) -> None:
+    stream, seen = logs.Stream("log", str(tmp_path / "log"), Redactor()), ""
+    with open(tmp_path / "log", "wb", buffering=0) as log:
+        for step in range(101):
+            log.write(b"\r%3d%%" % step)
+            taken = stream.take(step / 10)
+            seen += taken[0] if taken else ""
+        log.write(b"\n")
+        taken = stream.take(10.1)
+        assert taken and taken[2] == os.path.getsize(tmp_path / "log")
+        seen += taken[0]
+    assert seen.splitlines() == [" 30%", " 60%", " 90%", "100%"]
+
+
+def test_what_is_not_utf_8_is_marked_and_characters_are_not_cut(task: Running) -> None:
+    task.prints("é".encode()[:1])
+    sender = shipper(task)
+    sender.ship()
+    task.prints("é".encode()[1:] + b" \xff\n")
+    sender.ship()
+    assert task.log() == "é \ufffd\n"
+
+
+def test_a_line_of_any_length_goes_in_pieces(task: Running) -> None:
+    line = "ünendlich " * 100_000
+    task.prints(line.encode())
+    sender = shipper(task)
+    sender.ship()
+    task.prints(b"\n")
+    sender.ship(final=True)
+    assert task.log() == line + "\n"
+
+
+def test_secrets_are_not_sent_also_when_two_writes_make_one(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    sender = shipper(task)
+    task.prints(b"key 01234567")
+    sender.ship()
+    task.prints(b"89abcdef in use\n")
+    sender.ship()
+    assert task.log() == "key [REDACTED] in use\n"
+
+
+def test_a_log_that_its_script_truncates_goes_on_and_says_so(task: Running) -> None:
+    task.prints(b"first life\n")
+    sender = shipper(task)
+    sender.ship()
+    (task.directory / "log").write_bytes(b"second\n")
+    sender.ship(final=True)
+    assert task.log() == "first life\nsecond\n"
+    assert "log shrank from 11 to 7 bytes" in task.log("setup")
+    task.prints(b"third\n")
+    shipper(task).ship()
+    assert task.log() == "first life\nsecond\nthird\n", "the next process knows of it"
+
+
+def test_another_process_goes_on_where_the_first_was_killed(task: Running) -> None:
+    task.prints(b"one\n")
+    shipper(task).ship()
+    task.prints(b"two\n")
+    shipper(task).ship()
+    assert task.log() == "one\ntwo\n"
+
+
+def test_nothing_is_lost_or_doubled_when_answers_get_lost(task: Running) -> None:
+    api = Unreliable(task.api)
+    sender = shipper(task, api)
+    for number in range(20):
+        task.prints(b"line %d\n" % number)
+        api.lost = number % 3
+        until_acknowledged(sender)
+    assert task.log() == "".join(f"line {number}\n" for number in range(20))
+
+
+def until_acknowledged(sender: Shipper) -> None:
+    while True:
+        try:
+            if not sender.ship():
+                return
+        except errors.Failure:
+            pass
+
+
+def test_a_server_without_claims_gets_no_line_twice(task: Running) -> None:
+    api = Foreign(task.api)
+    sender = shipper(task, api)
+    task.prints(b"one\n")
+    assert sender.ship() == 4
+    task.prints(b"two\n")
+    api.lost = 1
+    with pytest.raises(errors.Failure):
+        sender.ship()
+    sender.ship()
+    assert task.log() == "one\ntwo\n"
+    task.prints(b"three\n")
+    shipper(task, api).ship()
+    assert task.log() == "one\ntwo\nthree\n", "the next process reads the position from the disk"
+
+
+def test_a_server_without_claims_is_asked_after_a_death_in_mid_request(task: Running) -> None:
+    api = Foreign(task.api)
+    task.prints(b"one\n")
+    api.lost = 1
+    with pytest.raises(errors.Failure):
+        shipper(task, api).ship()
+    task.prints(b"two\n")
+    shipper(task, api).ship()
+    assert task.log() == "one\ntwo\n"
+
+
+def test_what_the_server_refuses_is_told(task: Running) -> None:
+    task.prints(b"line\n")
+    with pytest.raises(errors.ApiError, match="Invalid task id"):
+        Shipper(task.api, "f" * 32, task.claim, str(task.directory), WORKER).ship()
+
+
+def test_a_million_lines_are_acknowledged_a_second_after_their_end(task: Running) -> None:
+    script = "for n in range(1_000_000): print('a line of output', n)"
+    with open(task.directory / "log", "ab") as log:
+        printing = subprocess.Popen([sys.executable, "-c", script], stdout=log)
+    sender, ended = shipper(task), 0.0
+
+    def wait() -> None:
+        nonlocal ended
+        printing.wait()
+        ended = time.monotonic()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    while waiter.is_alive():
+        sender.ship()
+        waiter.join(0.05)
+    sender.ship(final=True)
+    took = time.monotonic() - ended
+    assert task.log().encode() == (task.directory / "log").read_bytes()
+    assert took <= 1.0
+
+
+def test_notes_survive_in_one_file(tmp_path: Path) -> None:
+    shipping.note_reported(str(tmp_path), {"positions": {"log": 4}})
+    shipping.note_reported(str(tmp_path), {"status": "completed"})
+    assert shipping.read_reported(str(tmp_path)) == {"positions": {"log": 4}, "status": "completed"}
