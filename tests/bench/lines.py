@@ -47,5 +47,5 @@ def check(task, directory):
     """What the store has must be what the script printed, in order."""
     with open(os.path.join(directory, "log"), encoding="utf-8") as file:
         wanted = file.read()
-    found = "".join(text + "\n" for text in tasks.printed(task))
+    found = "".join(tasks.printed(task))
     assert found == wanted, f"the store's log differs from the script's: {len(found)} and {len(wanted)} characters"

@@ -92,3 +92,14 @@ class Repository:
         """A bare clone and run with the ready environment: the shell's words, and where the first line goes."""
         return f"git clone -q {self.path} {into}/c && git -C {into}/c checkout -q {self.commit} && cd {into}/c && " \
                f"{self.python} train.py >{into}/log"
+
+
+def printed(task):
+    """What the store has of the script's output, piece by piece, in order."""
+    after = 0
+    while True:
+        answer = api().call("events.get_task_log", {"task": task, "after": after, "batch_size": 200})
+        if not answer["events"]:
+            return
+        after = answer["last"]
+        yield from (event["msg"] for event in answer["events"] if event.get("stream") == "log")
