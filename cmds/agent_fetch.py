@@ -3,6 +3,8 @@
 import os
 import time
 
+from agentpipe import command
+
 EXAMPLES = """
   agent-pull gpu | agent-fetch | agent-patch | agent-env | agent-run
   echo '{"task":{"script":{"repository":"https://example.com/r.git","branch":"main"}}}' | agent-fetch
@@ -66,8 +68,7 @@ def empty(code):
 
 def main():
     """The entry point."""
-    from agentpipe import stages
-    stages.stage("fetch", work, [], __doc__, EXAMPLES)
+    command.stage("fetch", work, list, __doc__, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -179,20 +179,6 @@ class Held:
         self._use(found)
 
 
-def stage(name: str, work: Work, declared: Any, doc: str, examples: str, key: str = "") -> None:
-    """The main() of a stage that is a filter: see Held for what happens to each line."""
-
-    def steps(held: Held) -> None:
-        held.step(name, key or name, work)
-
-    composed(name, steps, declared, doc, examples)
-
-
-def composed(name: str, steps: Callable[[Held], None], declared: Any, doc: str, examples: str) -> None:
-    """The same for a stage that consists of several: steps(held) calls held.step() for each."""
-    command.entry(f"agent-{name}", declared, doc, examples, lambda line, values: _one(name, steps, line, values))
-
-
 def identified(line: dict[str, Any]) -> dict[str, Any]:
     """A task by hand gets a `local-…` id of its own (a new one when its receipt is run again)."""
     if "pull" in line:
@@ -239,7 +225,8 @@ def explained(held: Held, error: BaseException) -> dict[str, Any]:
     raise error
 
 
-def _one(name: str, steps: Callable[[Held], None], raw: bytes, values: dict[str, Any]) -> int:
+def each(name: str, steps: Callable[[Held], None], raw: bytes, values: dict[str, Any]) -> int:
+    """One line through the stage `name`, whose work is steps(held); the exit code."""
     try:
         line = manifest.read(raw)
     except errors.Failure as failure:
