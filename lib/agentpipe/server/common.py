@@ -1,12 +1,17 @@
 """What all endpoints share: ids, time stamps, and ClearML's way to say what is wrong."""
 
+from __future__ import annotations
+
 import json
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from agentpipe.errors import ApiError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # the only company of an embedded server (ClearML's own default id)
 COMPANY = "d1bd92a3b039400cbafc60a7a5b1e52b"
@@ -31,7 +36,10 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def now() -> str:
-    """The present as all stored dates are: ISO 8601, UTC, to the millisecond, so that text order is time order."""
+    """The present as all stored dates are.
+
+    ISO 8601, UTC, to the millisecond, so that text order is time order.
+    """
     return stamp(time.time_ns() // 1_000_000)
 
 

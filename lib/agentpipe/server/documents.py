@@ -1,9 +1,17 @@
-"""A task's document: read piece by piece, so that a poll of its status never parses a 50 MB diff; written back likewise."""
+"""A task's document.
+
+Read piece by piece, so that a poll of its status never parses a 50 MB diff; written back likewise.
+"""
+
+from __future__ import annotations
 
 import sqlite3
-from typing import Any
 
 from agentpipe.server.common import dumps, error, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # the pieces that may be large, each in a row of its own; everything else is in the task's own row
 PARTS = ("script", "execution", "hyperparams", "configuration", "last_metrics", "unique_metrics")
@@ -31,8 +39,7 @@ class Task:
         if field not in PARTS:
             return self._head.get(field, default)
         if field not in self._parts:
-            row = self._db.execute("SELECT doc FROM parts WHERE task=? AND part=?", (self.id, field)).fetchone()
-            self._parts[field] = loads(row[0]) if row else None
+            self._parts[field] = parts(self._db, self.id, (field,)).get(field)
         value = self._parts[field]
         return default if value is None else value
 
@@ -50,6 +57,11 @@ class Task:
         """Remove top-level fields."""
         for field in fields:
             self.set(field, None)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """The document without its large pieces."""
+        return self._head
 
     @property
     def claim(self) -> str | None:
@@ -93,8 +105,9 @@ class Task:
         if value is None:
             self._db.execute("DELETE FROM parts WHERE task=? AND part=?", (self.id, part))
             return
-        self._db.execute("INSERT INTO parts (task, part, doc) VALUES (?, ?, ?) "
-                         "ON CONFLICT (task, part) DO UPDATE SET doc=excluded.doc", (self.id, part, dumps(value)))
+        self._db.execute(
+            "INSERT INTO parts (task, part, doc) VALUES (?, ?, ?) "
+            "ON CONFLICT (task, part) DO UPDATE SET doc=excluded.doc", (self.id, part, dumps(value)))
 
 
 def parts(db: sqlite3.Connection, task: str, wanted: tuple[str, ...] = PARTS) -> dict[str, Any]:
@@ -125,8 +138,8 @@ def insert(db: sqlite3.Connection, document: dict[str, Any]) -> Task:
     task = Task(db, head["id"], head)
     db.execute("INSERT INTO tasks (id, status, name, project, parent, claim, created, last_update, doc) "
                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-               (task.id, head["status"], head["name"], head.get("project"), head.get("parent"), _text(task.claim),
-                head["created"], head["last_update"], dumps(head)))
+               (task.id, head["status"], head["name"], head.get("project"), head.get("parent"),
+                _text(task.claim), head["created"], head["last_update"], dumps(head)))
     for part in PARTS:
         if document.get(part) is not None:
             task.set(part, document[part])

@@ -1,19 +1,27 @@
 """The door to the embedded server: find an endpoint, check its body, run it in its transaction.
 
-A service's module registers its endpoints with the decorator `endpoint`; modules are imported by the service's name
-when one of its endpoints is called. HTTP (agent-server) stands in front of this same `call`.
+A service's module registers its endpoints with the decorator `endpoint`; modules are imported by the
+service's name when one of its endpoints is called. HTTP (agent-server) stands in front of this same `call`.
 """
+
+from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
 
 from agentpipe.errors import ApiError
 from agentpipe.server.common import error, now
 from agentpipe.server.store import Store
 
-# where a service's endpoints stand: the modules are tried in this order, the first that has the endpoint is the last imported
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Handler = Callable[["Request"], dict[str, Any]]
+
+# where a service's endpoints stand: the modules are tried in this order, the first that has the endpoint is
+# the last imported
 MODULES = {
     "queues": ("queues",),
     "tasks": ("tasks", "tasks_edit"),
@@ -21,19 +29,22 @@ MODULES = {
     "workers": ("workers",),
     "projects": ("projects",),
 }
-# how an endpoint is run: READ from one state of the store, WRITE as one durable change, LAZY as a change that may be lost when
-# the power fails, OWN opens its transaction itself
+# how an endpoint is run: READ from one state of the store, WRITE as one durable change, LAZY as a change that
+# may be lost when the power fails, OWN opens its transaction itself
 READ, WRITE, LAZY, OWN = "read", "write", "lazy", "own"
 
-ENDPOINTS: dict[str, "Endpoint"] = {}
+ENDPOINTS: dict[str, Endpoint] = {}
 
 
 class Endpoint:
-    """One endpoint: its handler, the fields that its body must have, and the types of those that it may have."""
+    """One endpoint.
+
+    Its handler, the fields that its body must have, and the types of those that it may have.
+    """
 
     __slots__ = ("function", "mode", "name", "optional", "required")
 
-    def __init__(self, name: str, function: Callable[["Request"], dict[str, Any]], mode: str,
+    def __init__(self, name: str, function: Handler, mode: str,
                  required: Mapping[str, type], optional: Mapping[str, type]) -> None:
         self.name, self.function, self.mode = name, function, mode
         self.required, self.optional = required, optional
@@ -58,7 +69,7 @@ class Request:
         value = self.body.get(key)
         return default if value is None else value
 
-    def change(self, function: Callable[["Request"], dict[str, Any]], durable: bool = True) -> dict[str, Any]:
+    def change(self, function: Handler, durable: bool = True) -> dict[str, Any]:
         """Run `function` as one change of the store."""
         def work(db: sqlite3.Connection) -> dict[str, Any]:
             self.db = db
@@ -67,9 +78,9 @@ class Request:
 
 
 def endpoint(name: str, mode: str = READ, required: Mapping[str, type] | None = None, /,
-             **optional: type) -> Callable[[Callable[[Request], dict[str, Any]]], Callable[[Request], dict[str, Any]]]:
-    """Register the handler of the endpoint `name` ("queues.create"); `required` and `optional` give its fields' types."""
-    def register(function: Callable[[Request], dict[str, Any]]) -> Callable[[Request], dict[str, Any]]:
+             **optional: type) -> Callable[[Handler], Handler]:
+    """Register the handler of the endpoint `name` ("queues.create"), with the types of its body's fields."""
+    def register(function: Handler) -> Handler:
         ENDPOINTS[name] = Endpoint(name, function, mode, required or {}, optional)
         return function
     return register
@@ -90,7 +101,10 @@ def find(name: str, version: str = "2.34") -> Endpoint:
 
 
 def call(store: Store, caller: Mapping[str, str], name: str, body: Any = None) -> dict[str, Any]:
-    """Answer one API call: its `data`. Raises ApiError as ClearML would answer, Failure when the store is broken."""
+    """Answer one API call.
+
+    Its `data`. Raises ApiError as ClearML would answer, Failure when the store is broken.
+    """
     found = find(name)
     body = {} if body is None else body
     check(found, body)
@@ -126,7 +140,8 @@ def _check_type(field: str, value: Any, kind: type) -> None:
     if kind is float:
         fits = isinstance(value, int | float)
     if not fits:
-        raise error(12, f"error for field '{field}'. value is wrong, expected type \"{kind.__name__}\" {value!r}"[:200])
+        wrong = f"error for field '{field}'. value is wrong, expected type \"{kind.__name__}\" {value!r}"
+        raise error(12, wrong[:200])
 
 
 def _run(found: Endpoint, request: Request) -> dict[str, Any]:

@@ -1,9 +1,14 @@
 """The entries of queues: in order, each task at most once in a queue, taken from the head."""
 
+from __future__ import annotations
+
 import sqlite3
-from typing import Any
 
 from agentpipe.server.common import COMPANY, error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def queue(db: sqlite3.Connection, id: str) -> None:
@@ -41,12 +46,15 @@ def remove(db: sqlite3.Connection, queue: str, task: str, at: str) -> int:
 
 def remove_everywhere(db: sqlite3.Connection, task: str, at: str, but: str = "") -> int:
     """Take a task out of all queues except `but`; how many that were."""
-    queues = [row[0] for row in db.execute("SELECT queue FROM entries WHERE task=? AND queue<>?", (task, but))]
-    return sum(remove(db, queue, task, at) for queue in queues)
+    rows = db.execute("SELECT queue FROM entries WHERE task=? AND queue<>?", (task, but)).fetchall()
+    return sum(remove(db, queue, task, at) for (queue,) in rows)
 
 
 def move(db: sqlite3.Connection, queue: str, task: str, at: str, front: bool) -> int:
-    """Move an entry to the head or the end of its queue; its new position, counted from 0. Not there: 400/703."""
+    """Move an entry to the head or the end of its queue.
+
+    Its new position, counted from 0. Not there: 400/703.
+    """
     if not has(db, queue, task):
         raise error(703, queue=queue, task=task)
     db.execute("UPDATE entries SET position=? WHERE task=? AND queue=?",

@@ -1,12 +1,17 @@
 """events.*: a task's log, and the door for everything that a task reports (server.md §8)."""
 
+from __future__ import annotations
+
 import time
-from typing import Any
 
 from agentpipe.server import documents, status
 from agentpipe.server.common import dumps, error, loads
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import LAZY, READ, Request, endpoint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TYPES = {"log", "training_stats_scalar", "training_stats_vector", "training_debug_image", "plot"}
 # a log event's own columns (`offset` and `end` are bytes of what was read, `stream` its name: ours)
@@ -20,8 +25,8 @@ WHOLE = 1 << 63
 def add_batch(request: Request) -> dict[str, Any]:
     """Store events: {added, errors, errors_info}. Part may fail; nothing added is 400/131, no events 400/17.
 
-    A log event with `claim`, `stream` and `offset` (ours) is stored once: repeated, it counts as added. The stored
-    events are written in order with what is committed later, so a status that is on the disk has its log before it.
+    A log event with `claim`, `stream` and `offset` (ours) is stored once; repeated, it counts as added. What is
+        written in order with later changes: a status that is on the disk has its log before it.
     """
     batch = request.body if isinstance(request.body, list) else [request.body] if request.body else []
     if not batch:
@@ -95,8 +100,8 @@ def _store(request: Request, task: Task | None, events: list[dict[str, Any]]) ->
     logs = [event for event in events if event["type"] == "log"]
     others = [event for event in events if event["type"] != "log"]
     request.db.executemany(
-        "INSERT OR IGNORE INTO logs (task, timestamp, claim, stream, offset, end, msg, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        map(_log_row, logs))
+        "INSERT OR IGNORE INTO logs (task, timestamp, claim, stream, offset, end, msg, doc) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_log_row, logs))
     if others:
         from agentpipe.server import scalars
         scalars.store(request, task, others)
@@ -114,7 +119,8 @@ def _log_row(event: dict[str, Any]) -> tuple[Any, ...]:
     message = message if isinstance(message, str) else dumps(message)
     position = [event.get(key) for key in ("claim", "stream", "offset", "end")]
     # lone surrogates of a JSON text are kept
-    return (event["task"], event["timestamp"], *position, message.encode("utf-8", "surrogatepass"), dumps(rest))
+    text = message.encode("utf-8", "surrogatepass")
+    return event["task"], event["timestamp"], *position, text, dumps(rest)
 
 
 def _metric_stats(events: list[dict[str, Any]]) -> dict[str, Any]:
@@ -130,13 +136,13 @@ def _metric_stats(events: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-@endpoint("events.get_task_log", READ, {"task": str}, batch_size=int, navigate_earlier=bool, order=str, from_timestamp=int,
-          after=int)
+@endpoint("events.get_task_log", READ, {"task": str}, batch_size=int, navigate_earlier=bool, order=str,
+          from_timestamp=int, after=int)
 def get_task_log(request: Request) -> dict[str, Any]:
-    """Log events: {events, returned, total}, from the newest backwards, or from the oldest on (navigate_earlier false).
+    """Log events: {events, returned, total}, from the newest backwards, or the oldest on (navigate_earlier).
 
-    from_timestamp is exclusive; events of one time are never split between two answers. With `after` (ours): in order
-    of arrival behind that position, and the answer's `last` is where to go on: what a follower needs to miss nothing.
+    from_timestamp is exclusive; events of one time are never split between two answers. With `after` (ours):
+    in order of arrival behind that position; `last` is where to go on, so that a follower misses nothing.
     """
     task, size = request.body["task"], max(1, request.get("batch_size", 5000))
     documents.load(request.db, task)
@@ -164,8 +170,9 @@ def _page(request: Request, task: str, size: int, earlier: bool) -> list[Any]:
     side, order = ("<", "DESC") if earlier else (">", "ASC")
     start = request.get("from_timestamp")
     bound, values = (f" AND timestamp{side}?", [start]) if start else ("", [])
-    rows = request.db.execute(f"SELECT {_SELECTED} FROM logs WHERE task=?{bound} ORDER BY timestamp {order}, seq {order} "
-                              "LIMIT ?", (task, *values, size)).fetchall()
+    rows = request.db.execute(
+        f"SELECT {_SELECTED} FROM logs WHERE task=?{bound} ORDER BY timestamp {order}, seq {order} LIMIT ?",
+        (task, *values, size)).fetchall()
     if len(rows) == size:
         rows += request.db.execute(
             f"SELECT {_SELECTED} FROM logs WHERE task=? AND timestamp=? AND seq{side}? ORDER BY seq {order}",
@@ -175,7 +182,8 @@ def _page(request: Request, task: str, size: int, earlier: bool) -> list[Any]:
 
 def _log_event(row: tuple[Any, ...]) -> dict[str, Any]:
     _, timestamp, task, claim, stream, offset, end, message, doc = row
-    found = {"timestamp": timestamp, "task": task, "msg": message.decode("utf-8", "surrogatepass"), **loads(doc)}
+    text = message.decode("utf-8", "surrogatepass")
+    found = {"timestamp": timestamp, "task": task, "msg": text, **loads(doc)}
     for key, value in (("claim", claim), ("stream", stream), ("offset", offset), ("end", end)):
         if value is not None:
             found[key] = value
@@ -185,6 +193,7 @@ def _log_event(row: tuple[Any, ...]) -> dict[str, Any]:
 @endpoint("events.get_log_position", READ, {"task": str, "claim": str})
 def get_log_position(request: Request) -> dict[str, Any]:
     """How far the log of a claim is stored (ours): {positions: {stream: end in bytes}}."""
-    rows = request.db.execute("SELECT stream, max(end) FROM logs WHERE task=? AND claim=? AND stream IS NOT NULL "
-                              "GROUP BY stream", (request.body["task"], request.body["claim"]))
+    rows = request.db.execute(
+        "SELECT stream, max(end) FROM logs WHERE task=? AND claim=? AND stream IS NOT NULL GROUP BY stream",
+        (request.body["task"], request.body["claim"]))
     return {"positions": {stream: end for stream, end in rows if end is not None}}

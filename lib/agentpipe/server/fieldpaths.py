@@ -1,12 +1,20 @@
 """Dotted paths into documents, with ClearML's escapes, through maps and lists."""
 
-from typing import Any
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 _ESCAPES = (("%%", "%"), ("%2E", "."), ("%24", "$"), ("%_", "_"))
 
 
 def split(path: str) -> list[str]:
-    """The keys of a path; keys that hold a dot, a dollar or a double underscore are escaped in it (server.md §6)."""
+    """The keys of a path.
+
+    Keys that hold a dot, a dollar or a double underscore are escaped in it (server.md §6).
+    """
     parts = path.split(".")
     return [_unescape(part) for part in parts] if "%" in path else parts
 
@@ -46,7 +54,7 @@ def values(document: Any, path: str) -> list[Any]:
 
 
 def add_path(tree: dict[str, Any], path: str) -> None:
-    """Note a path in a tree of wanted keys, in which None stands for "all below"; a parent swallows its children."""
+    """Note a path in a tree of wanted keys, where None is "all below"; a parent swallows its children."""
     keys = split(path)
     for key in keys[:-1]:
         if key in tree and tree[key] is None:

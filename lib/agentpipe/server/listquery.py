@@ -1,10 +1,15 @@
 """Conditions on fields of the kind "list": alternatives, operators, and the newer `filters`."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
 
 from agentpipe.server.common import error
 from agentpipe.server.fieldpaths import values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PREFIX = "__$"
 # operator -> the group that the values after it go to, and whether that holds for more than one value

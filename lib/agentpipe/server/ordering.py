@@ -1,8 +1,15 @@
-"""order_by: several fields, missing values last on the first of them, ids at the end so that pages are stable."""
+"""order_by.
 
-from typing import Any
+Several fields, missing values last on the first of them, ids at the end so that pages are stable.
+"""
+
+from __future__ import annotations
 
 from agentpipe.server.fieldpaths import values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # text in these that looks like a number sorts as one
 NUMBERS_IN_TEXT = ("hyperparams.", "last_metrics.", "metadata.")

@@ -1,10 +1,17 @@
 """projects.*: a tree of names (server.md §9)."""
 
+from __future__ import annotations
+
 import sqlite3
-from typing import Any
 
 from agentpipe.server.common import COMPANY, dumps, error, loads, new_id, strings
 from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.server.query import Query
 
 DEPTH = 10
 
@@ -16,13 +23,13 @@ def create(request: Request) -> dict[str, Any]:
     name = cleaned(body["name"])
     if find(request.db, name):
         raise error(801, name=name, company=COMPANY)
-    return {"id": _insert(request, name, description=request.get("description", ""), tags=strings(body, "tags"),
-                          system_tags=strings(body, "system_tags"),
+    return {"id": _insert(request, name, description=request.get("description", ""),
+                          tags=strings(body, "tags"), system_tags=strings(body, "system_tags"),
                           default_output_destination=request.get("default_output_destination"))}
 
 
 def cleaned(name: str) -> str:
-    """A whole name "a/b/c" without empty parts and outer blanks; too short 400/800 or 12, too deep 400/409."""
+    """A whole name "a/b/c" without empty parts and blanks; too short 400/800 or 12, too deep 400/409."""
     parts = [part.strip() for part in name.split("/") if part.strip()]
     whole = "/".join(parts)
     if len(whole) < 3:
@@ -54,7 +61,8 @@ def _insert(request: Request, name: str, **fields: Any) -> str:
         row = request.db.execute("SELECT doc FROM projects WHERE id=?", (parent,)).fetchone()
         path = [*loads(row[0])["path"], parent]
     project = {"id": new_id(), "company": COMPANY, "user": request.user, "name": name, "basename": basename,
-               "description": "", "created": request.now, "tags": [], "system_tags": [], "featured": 9999, "path": path,
+               "description": "", "created": request.now, "tags": [], "system_tags": [], "featured": 9999,
+               "path": path,
                **({"parent": parent} if parent else {}),
                **{key: value for key, value in fields.items() if value is not None}}
     request.db.execute("INSERT INTO projects (id, name, parent, last_update, doc) VALUES (?, ?, ?, ?, ?)",
@@ -70,15 +78,19 @@ def whole(doc: str, last_update: str) -> dict[str, Any]:
 @endpoint("projects.get_by_id", READ, {"project": str})
 def get_by_id(request: Request) -> dict[str, Any]:
     """One project; unknown 400/401."""
-    row = request.db.execute("SELECT doc, last_update FROM projects WHERE id=?", (request.body["project"],)).fetchone()
+    id = request.body["project"]
+    row = request.db.execute("SELECT doc, last_update FROM projects WHERE id=?", (id,)).fetchone()
     if row is None:
-        raise error(401, id=request.body["project"], company=COMPANY)
+        raise error(401, id=id, company=COMPANY)
     return {"project": whole(*row)}
 
 
 @endpoint("projects.get_all", READ, {}, shallow_search=bool)
 def get_all(request: Request) -> dict[str, Any]:
-    """Projects by the query language; `parent` is any ancestor, with shallow_search the direct one (default: none)."""
+    """Projects by the query language.
+
+    `parent` is any ancestor, with shallow_search the direct one (default: none).
+    """
     from agentpipe.server import query
     body = dict(request.body)
     shallow = request.get("shallow_search", False)
@@ -95,7 +107,7 @@ def get_all(request: Request) -> dict[str, Any]:
     return {"projects": wanted.answer(whole(doc, at) for doc, at in rows)}
 
 
-def _leave_out_hidden(request: Request, wanted: Any) -> None:
+def _leave_out_hidden(request: Request, wanted: Query) -> None:
     hidden = hidden_ids(request.db)
     wanted.add(lambda project: project["id"] not in hidden and hidden.isdisjoint(project["path"]))
 

@@ -1,17 +1,23 @@
 """The query language of get_all: which objects, in which order, which page, which fields (server.md §4).
 
-Everything here works on plain documents; what SQLite can narrow down first is a matter of the service's own module.
+Everything here works on plain documents; what SQLite can narrow down first is up to the service's own module.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from agentpipe.server.common import error
 from agentpipe.server.fieldpaths import values
 
-Document = dict[str, Any]
-Condition = Callable[[Document], bool]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Document = dict[str, Any]
+    Condition = Callable[[Document], bool]
+
 # default and maximum of page_size
 PAGE = 500
 
@@ -38,18 +44,20 @@ class Kind:
 
 
 TASKS = Kind(
-    "id name type user company status status_reason status_message status_changed comment report report_assets created "
-    "started completed published active_duration parent project output execution container models script tags system_tags "
-    "last_worker last_worker_report last_update last_change last_changed_by last_iteration last_metrics metric_stats "
-    "hyperparams configuration runtime",
+    "id name type user company status status_reason status_message status_changed comment report "
+    "report_assets created started completed published active_duration parent project output execution "
+    "container models script tags system_tags last_worker last_worker_report last_update last_change "
+    "last_changed_by last_iteration last_metrics metric_stats hyperparams configuration runtime",
     unasked="unique_metrics company_origin enqueue_status",
     pattern="name comment report",
-    list="id user tags system_tags type status project parent hyperparams.* execution.queue models.input.model",
+    list="id user tags system_tags type status project parent hyperparams.* execution.queue "
+         "models.input.model",
     range="created started active_duration last_iteration last_metrics.*",
     date="status_changed last_update last_change",
     equal="runtime.*")
 PROJECTS = Kind(
-    "id name basename description user company created last_update tags system_tags default_output_destination parent featured",
+    "id name basename description user company created last_update tags system_tags "
+    "default_output_destination parent featured",
     unasked="path logo_blob",
     pattern="name basename description", list="id tags system_tags parent", range="last_update")
 QUEUES = Kind(
@@ -89,19 +97,27 @@ class Query:
         """Whether all conditions hold."""
         return all(condition(document) for condition in self.conditions)
 
-    def select(self, documents: Iterable[Document], ordered: bool = False) -> list[Document]:
-        """The page of those that match; `ordered` says that they come in the order that was asked for."""
+    def select(self, documents: Iterable[Document]) -> list[Document]:
+        """The page of those that match, out of documents that come in the order that was asked for."""
         first = self.page * self.size
         found = []
-        ordered = ordered or not self.order
         for document in documents:
             if self.matches(document):
                 found.append(document)
-                if ordered and len(found) >= first + self.size:
+                if len(found) >= first + self.size:
                     break
-        if not ordered:
-            from agentpipe.server.ordering import sort
-            sort(found, self.order)
+        return found[first:]
+
+    def arrange(self, documents: Iterable[Document]) -> list[Document]:
+        """The page of those that match, put into order: of each only its id and what it is ordered by."""
+        from agentpipe.server.fieldpaths import add_path, pick
+        from agentpipe.server.ordering import sort
+        kept: dict[str, Any] = {"id": None}
+        for path, _ in self.order:
+            add_path(kept, path)
+        found = [pick(document, kept) for document in documents if self.matches(document)]
+        sort(found, self.order)
+        first = self.page * self.size
         return found[first:first + self.size]
 
     def show(self, document: Document) -> Document:
@@ -117,6 +133,9 @@ class Query:
 
     def answer(self, documents: Iterable[Document]) -> list[Document]:
         """The page, as it is answered."""
+        if self.order:
+            documents = {document["id"]: document for document in documents}
+            return [self.show(documents[slim["id"]]) for slim in self.arrange(documents.values())]
         return [self.show(document) for document in self.select(documents)]
 
 
@@ -191,7 +210,8 @@ def _several(found: Query, asked: Any, join: Callable[[Iterable[bool]], bool]) -
     else:
         from agentpipe.server import ranges
         parts = [ranges.dates(field, moment) for field in fields]
-    found.add(lambda document: join(part(document) for part in parts), *(field.partition(".")[0] for field in fields))
+    found.add(lambda document: join(part(document) for part in parts),
+              *(field.partition(".")[0] for field in fields))
 
 
 def _search(field: str, pattern: re.Pattern[str]) -> Condition:

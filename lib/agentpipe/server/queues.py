@@ -1,11 +1,16 @@
 """queues.*: what waits, and the atomic pull."""
 
+from __future__ import annotations
+
 import sqlite3
-from typing import Any
 
 from agentpipe.server import documents, entries
 from agentpipe.server.common import COMPANY, dumps, error, loads, name_of, new_id, strings
 from agentpipe.server.endpoints import OWN, READ, WRITE, Request, endpoint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 QUEUE_TASK = {"queue": str, "task": str}
 
@@ -14,7 +19,7 @@ QUEUE_TASK = {"queue": str, "task": str}
 def get_next_task(request: Request) -> dict[str, Any]:
     """Take the head of a queue. The task stays `queued` until somebody calls tasks.started.
 
-    With `claim` (ours) the token is written to the task's runtime in the same transaction, and the answer says so.
+    With `claim` (ours) the token is written to the task's runtime in the same transaction: {claimed: true}.
     """
     queue = request.body["queue"]
     # an idle poll takes no lock
@@ -108,9 +113,10 @@ def whole(db: sqlite3.Connection, doc: str, last_update: str, with_entries: bool
 @endpoint("queues.get_by_id", READ, {"queue": str}, max_task_entries=int)
 def get_by_id(request: Request) -> dict[str, Any]:
     """One queue with its entries; unknown (a name, say) 400/701."""
-    row = request.db.execute("SELECT doc, last_update FROM queues WHERE id=?", (request.body["queue"],)).fetchone()
+    id = request.body["queue"]
+    row = request.db.execute("SELECT doc, last_update FROM queues WHERE id=?", (id,)).fetchone()
     if row is None:
-        raise error(701, id=request.body["queue"], company=COMPANY)
+        raise error(701, id=id, company=COMPANY)
     found = whole(request.db, *row)
     limit = request.get("max_task_entries")
     if limit is not None:
@@ -148,9 +154,13 @@ def add_task(request: Request) -> dict[str, Any]:
     return {"added": 1}
 
 
-@endpoint("queues.remove_task", WRITE, QUEUE_TASK, update_task_status=bool)
+@endpoint("queues.remove_task", WRITE, QUEUE_TASK, update_task_status=bool, claim=str)
 def remove_task(request: Request) -> dict[str, Any]:
-    """Take a task out of a queue; not there 400/703. `update_task_status` puts the status back that it had before."""
+    """Take a task out of a queue; not there 400/703.
+
+    `update_task_status` puts the status back that it had before. `claim` (ours) makes it a pull of that very
+    task: the token is written with it, {claimed: true}.
+    """
     body = request.body
     entries.queue(request.db, body["queue"])
     if not entries.remove(request.db, body["queue"], body["task"], request.now):
@@ -161,8 +171,12 @@ def remove_task(request: Request) -> dict[str, Any]:
         execution = dict(task.get("execution") or {})
         execution.pop("queue", None)
         task.set("execution", execution)
-        status.change(request, task, task.get("enqueue_status") or "created", force=True, drops=("enqueue_status",))
-    return {"removed": 1}
+        before = task.get("enqueue_status") or "created"
+        status.change(request, task, before, force=True, drops=("enqueue_status",))
+    answer: dict[str, Any] = {"removed": 1}
+    if request.get("claim") and task is not None:
+        _take(request, task, answer)
+    return answer
 
 
 @endpoint("queues.move_task_to_front", WRITE, QUEUE_TASK)

@@ -1,10 +1,15 @@
 """Conditions on numbers and dates."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
 
 from agentpipe.server.common import error
 from agentpipe.server.fieldpaths import values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _OPERATORS: tuple[tuple[str, Callable[[str, str], bool]], ...] = (
     (">=", lambda value, limit: value >= limit), ("<=", lambda value, limit: value <= limit),
@@ -12,7 +17,10 @@ _OPERATORS: tuple[tuple[str, Callable[[str, str], bool]], ...] = (
 
 
 def moment(text: Any) -> str | None:
-    """A date of a request as stored dates are written; None when it cannot be read. Without a zone it is UTC."""
+    """A date of a request as stored dates are written.
+
+    None when it cannot be read. Without a zone it is UTC.
+    """
     from datetime import datetime, timezone
     if isinstance(text, int | float) and not isinstance(text, bool):
         found = datetime.fromtimestamp(text, timezone.utc)
@@ -65,7 +73,8 @@ def dates(field: str, asked: Any) -> Callable[[dict[str, Any]], bool]:
         found = values(document, field)
         if not limits:
             return True
-        return any(all(fits(value, limit) for fits, limit in limits) for value in found if isinstance(value, str))
+        return any(all(fits(value, limit) for fits, limit in limits)
+                   for value in found if isinstance(value, str))
     return holds
 
 

@@ -1,11 +1,15 @@
 """events.*: scalars, what a task remembers of them, and the other metrics, each overwritten by its like."""
 
-from typing import Any
+from __future__ import annotations
 
 from agentpipe.server import documents
 from agentpipe.server.common import dumps, error
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import READ, Request, endpoint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SCALAR = "training_stats_scalar"
 # Logger.report_single_value: no point of a curve
@@ -18,11 +22,13 @@ def store(request: Request, task: Task, events: list[dict[str, Any]]) -> None:
     """Write one task's metrics; task, metric, variant and iteration together are an event's identity."""
     scalars = [event for event in events if event["type"] == SCALAR]
     request.db.executemany(
-        "INSERT INTO scalars (task, metric, variant, iter, timestamp, value, doc) VALUES (?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (task, metric, variant, iter) DO UPDATE SET timestamp=excluded.timestamp, value=excluded.value, "
-        "doc=excluded.doc", map(_scalar_row, scalars))
+        "INSERT INTO scalars (task, metric, variant, iter, timestamp, value, doc) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (task, metric, variant, iter) DO UPDATE "
+        "SET timestamp=excluded.timestamp, value=excluded.value, doc=excluded.doc", map(_scalar_row, scalars))
     request.db.executemany(
-        "INSERT OR REPLACE INTO shapes (task, type, metric, variant, iter, key, timestamp, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO shapes (task, type, metric, variant, iter, key, timestamp, doc) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (_shape_row(event) for event in events if event["type"] != SCALAR))
     if scalars:
         _remember(task, scalars)
@@ -62,7 +68,8 @@ def _remember(task: Task, events: list[dict[str, Any]]) -> None:
             series.setdefault((event["metric"], event["variant"]), []).append(event)
     if not series:
         return
-    last: dict[str, Any] = {metric: dict(variants) for metric, variants in (task.get("last_metrics") or {}).items()}
+    stored: dict[str, Any] = task.get("last_metrics") or {}
+    last = {metric: dict(variants) for metric, variants in stored.items()}
     known = sum(map(len, last.values()))
     names = set(task.get("unique_metrics") or [])
     for (metric, variant), points in series.items():
@@ -79,7 +86,10 @@ def _remember(task: Task, events: list[dict[str, Any]]) -> None:
 
 
 def _summary(old: dict[str, Any], metric: str, variant: str, points: list[dict[str, Any]]) -> dict[str, Any]:
-    """last_metrics of one series after a batch: extremes are compared with the stored ones, the value is the batch's newest."""
+    """last_metrics of one series after a batch.
+
+    Extremes are compared with the stored ones, the value is the batch's newest.
+    """
     numbers = [(_value(event) or 0.0, event.get("iter", 0)) for event in points]
     newest = max(points, key=lambda event: (event.get("iter", 0), event["timestamp"]))
     first = min(points, key=lambda event: (event.get("iter", 0), event["timestamp"]))
@@ -106,23 +116,29 @@ def get_scalar_metrics_and_variants(request: Request) -> dict[str, Any]:
     """The names of a task's curves: {metrics: {metric: [variants]}}."""
     documents.load(request.db, request.body["task"])
     found: dict[str, list[str]] = {}
-    for metric, variant in request.db.execute(
-            "SELECT DISTINCT metric, variant FROM scalars WHERE task=? ORDER BY metric, variant", (request.body["task"],)):
+    rows = request.db.execute(
+        "SELECT DISTINCT metric, variant FROM scalars WHERE task=? ORDER BY metric, variant",
+        (request.body["task"],))
+    for metric, variant in rows:
         found.setdefault(metric, []).append(variant)
     return {"metrics": found}
 
 
 @endpoint("events.scalar_metrics_iter_histogram", READ, {"task": str}, key=str, samples=int, metrics=list)
 def scalar_metrics_iter_histogram(request: Request) -> dict[str, Any]:
-    """A task's curves, averaged over buckets when they have more points than `samples`: {metric: {variant: {name, x, y}}}."""
+    """A task's curves, averaged over buckets when they have more points than `samples`.
+
+    {metric: {variant: {name, x, y}}}.
+    """
     task, samples, key = request.body["task"], request.get("samples", 2000), request.get("key", "iter")
     documents.load(request.db, task)
     if not 1 <= samples <= 6000 or key not in ("iter", "timestamp", "iso_time"):
         raise error(12, "samples are 1 to 6000, key is iter, timestamp or iso_time", samples=samples, key=key)
     column = "iter" if key == "iter" else "timestamp"
     rows = request.db.execute(
-        f"SELECT metric, variant, {column}, value, doc FROM scalars WHERE task=? AND iter<>? AND value IS NOT NULL "
-        f"ORDER BY metric, variant, {column}", (task, SINGLE_VALUE))
+        f"SELECT metric, variant, {column}, value, doc FROM scalars "
+        f"WHERE task=? AND iter<>? AND value IS NOT NULL ORDER BY metric, variant, {column}",
+        (task, SINGLE_VALUE))
     wanted = _wanted(request.get("metrics"))
     series: dict[tuple[str, str], tuple[list[int], list[float], str]] = {}
     for metric, variant, x, y, doc in rows:
@@ -144,7 +160,8 @@ def _wanted(metrics: list[dict[str, Any]] | None) -> dict[str, list[str]] | None
 
 def _curve(variant: str, xs: list[int], ys: list[float], key: str, doc: str) -> dict[str, Any]:
     from agentpipe.server.common import loads, stamp
-    found: dict[str, Any] = {"name": variant, "x": [stamp(x) for x in xs] if key == "iso_time" else xs, "y": ys}
+    times = [stamp(x) for x in xs] if key == "iso_time" else xs
+    found: dict[str, Any] = {"name": variant, "x": times, "y": ys}
     label = loads(doc).get("x_axis_label")
     return found if label is None else {**found, "x_axis_label": label}
 

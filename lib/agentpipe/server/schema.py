@@ -14,7 +14,8 @@ CREATE TABLE projects (
 CREATE INDEX projects_parent ON projects (parent);
 
 CREATE TABLE queues (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, last_update TEXT, doc TEXT NOT NULL);
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, last_update TEXT,
+    doc TEXT NOT NULL);
 -- the head of a queue is the first row of its range: a pull costs the same from any length
 CREATE TABLE entries (
     queue TEXT NOT NULL, position INTEGER NOT NULL, task TEXT NOT NULL, added TEXT NOT NULL,
@@ -44,9 +45,9 @@ CREATE TABLE scalars (
     PRIMARY KEY (task, metric, variant, iter)) WITHOUT ROWID;
 -- plots, images, vectors
 CREATE TABLE shapes (
-    seq INTEGER PRIMARY KEY, task TEXT NOT NULL, type TEXT NOT NULL, metric TEXT NOT NULL, variant TEXT NOT NULL,
-    iter INTEGER NOT NULL, key TEXT NOT NULL, timestamp INTEGER NOT NULL, doc TEXT NOT NULL,
-    UNIQUE (task, type, metric, variant, iter, key));
+    seq INTEGER PRIMARY KEY, task TEXT NOT NULL, type TEXT NOT NULL, metric TEXT NOT NULL,
+    variant TEXT NOT NULL, iter INTEGER NOT NULL, key TEXT NOT NULL, timestamp INTEGER NOT NULL,
+    doc TEXT NOT NULL, UNIQUE (task, type, metric, variant, iter, key));
 
 CREATE TABLE workers (user TEXT NOT NULL, id TEXT NOT NULL, expires REAL NOT NULL, doc TEXT NOT NULL,
     PRIMARY KEY (user, id)) WITHOUT ROWID;

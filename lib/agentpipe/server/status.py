@@ -1,18 +1,23 @@
 """How a task's status may change, and what every change writes (server.md §5)."""
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 from agentpipe.server.common import error
 from agentpipe.server.documents import Task
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agentpipe.server.endpoints import Request
+
 
 ALLOWED = {
     "created": {"queued", "in_progress"},
     "queued": {"created", "in_progress", "stopped"},
     "in_progress": {"created", "stopped", "failed", "completed"},
-    "stopped": {"created", "queued", "in_progress", "completed", "failed", "closed", "publishing", "published"},
+    "stopped": {"created", "queued", "in_progress", "completed", "failed", "closed", "publishing",
+                "published"},
     "completed": {"created", "in_progress", "published"},
     "failed": {"created", "queued", "stopped", "published"},
     "closed": {"created", "stopped", "failed", "publishing", "published"},
@@ -22,16 +27,20 @@ ALLOWED = {
 
 
 def check(old: str, new: str, force: bool = False) -> None:
-    """Refuse (400/110) a change that the table does not have; no change is always allowed, with force every one is."""
+    """Refuse (400/110) a change that the table does not have.
+
+    No change is always allowed, with force every one is.
+    """
     if not force and old != new and new not in ALLOWED.get(old, ()):
         raise error(110, "Invalid status change", current_status=old, new_status=new)
 
 
-def change(request: "Request", task: Task, new: str, *, reason: str = "", message: str = "", force: bool = False,
-           sets: dict[str, Any] | None = None, drops: tuple[str, ...] = ()) -> dict[str, Any]:
+def change(request: Request, task: Task, new: str, *, reason: str = "", message: str = "",
+           force: bool = False, sets: dict[str, Any] | None = None,
+           drops: tuple[str, ...] = ()) -> dict[str, Any]:
     """Give the task its new status and save it; the answer's `fields`.
 
-    Reason and message that were not given become "". `sets` are more fields to write with it, `drops` to remove.
+    Reason and message that were not given become "". `sets` are more fields to write, `drops` some to remove.
     """
     check(task.get("status"), new, force)
     at = request.now
@@ -46,7 +55,7 @@ def change(request: "Request", task: Task, new: str, *, reason: str = "", messag
     return fields
 
 
-def touch(request: "Request", task: Task, update: bool = True) -> dict[str, Any]:
+def touch(request: Request, task: Task, update: bool = True) -> dict[str, Any]:
     """Note a change that is not one of status; the answer's `fields`. `update` is false for mere labels."""
     fields = {"last_change": request.now, "last_changed_by": request.user}
     if update:
@@ -56,14 +65,17 @@ def touch(request: "Request", task: Task, update: bool = True) -> dict[str, Any]
     return fields
 
 
-def touch_project(request: "Request", task: Task) -> None:
+def touch_project(request: Request, task: Task) -> None:
     """The project of a task that changed has changed as well."""
     if task.get("project"):
         request.db.execute("UPDATE projects SET last_update=? WHERE id=?", (request.now, task.get("project")))
 
 
-def note_activity(request: "Request", task: Task) -> None:
-    """A sign of life of a task: the time of its last update, and how long a running one has been at work (s)."""
+def note_activity(request: Request, task: Task) -> None:
+    """A sign of life of a task.
+
+    The time of its last update, and how long a running one has been at work (s).
+    """
     from agentpipe.server.common import seconds
     touch(request, task)
     if task.get("status") == "in_progress" and task.get("started"):

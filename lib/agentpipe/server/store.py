@@ -1,17 +1,22 @@
 """The embedded store: one SQLite file, who opens it, in which transaction, and what its errors mean.
 
-Any number of processes and threads use one file: each thread of each process has a connection of its own, writers wait
-for each other in BEGIN IMMEDIATE. `transaction` is the only place that writes.
+Any number of processes and threads use one file: each thread of each process has a connection of its own, and
+writers wait for each other in BEGIN IMMEDIATE. `transaction` is the only place that writes.
 """
+
+from __future__ import annotations
 
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 VERSION = 1
 # how long a writer waits for the others before it gives up (s)
@@ -21,14 +26,12 @@ CACHE_KIB = 512
 # connections that a fork copied: closing one here would undo the parent's locks, so they are kept to the end
 _inherited: list[sqlite3.Connection] = []
 
-T = TypeVar("T")
-
 
 class Store:
     """The store in the file `path`, which is made (0600) when it is missing.
 
-    `wake_path` is a file beside it whose time changes when a waiting pull should look again. Failures of the file
-    (full disk, no permission, damage, a lock that does not go away) are raised as errors.Failure.
+    `wake_path` is a file beside it whose time changes when a waiting pull should look again. Failures of the
+    file (full disk, no permission, damage, a lock that does not go away) are raised as errors.Failure.
     """
 
     def __init__(self, path: str) -> None:
@@ -47,7 +50,7 @@ class Store:
         return self._server_id
 
     def connection(self) -> sqlite3.Connection:
-        """This thread's connection, opened when it has none or when the one that it has came through a fork."""
+        """This thread's connection, opened when it has none, or has one that came through a fork."""
         pid = os.getpid()
         db = getattr(self._local, "db", None)
         if db is not None and self._local.pid == pid:
@@ -61,19 +64,19 @@ class Store:
         self._local.db, self._local.pid, self._local.synchronous = db, pid, "FULL"
         return db
 
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def read(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         """What `work` reads, from one state of the store."""
         return self._run("BEGIN", work)
 
-    def transaction(self, work: Callable[[sqlite3.Connection], T], durable: bool = True) -> T:
+    def transaction(self, work: Callable[[sqlite3.Connection], Any], durable: bool = True) -> Any:
         """Do `work` as one atomic change; it is undone when `work` raises.
 
-        A `durable` one is on the disk when this returns. The others are written in order, before any later durable
-        one, but may be lost together when the power fails.
+        A `durable` one is on the disk when this returns. The others are written in order, before any later
+        durable one, but may be lost together when the power fails.
         """
         wanted = "FULL" if durable else "NORMAL"
         db = self.connection()
-        if self._local.synchronous != wanted:
+        if self._local.synchronous != wanted and not db.in_transaction:
             db.execute(f"PRAGMA synchronous={wanted}")
             self._local.synchronous = wanted
         return self._run("BEGIN IMMEDIATE", work)
@@ -106,8 +109,11 @@ class Store:
         """What is wrong with the file, with its exit code and what to do."""
         return _failure(self.path, error)
 
-    def _run(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _run(self, begin: str, work: Callable[[sqlite3.Connection], Any]) -> Any:
         db = self.connection()
+        if db.in_transaction:
+            # an exception hit us while we undid the last one
+            self._undo(db)
         try:
             # everything in one try: a signal's exception may come between any two of these
             db.execute(begin)
@@ -135,8 +141,9 @@ class Store:
         except FileExistsError:
             pass
         except OSError as error:
-            raise errors.Failure(f"cannot create the store {self.path}: {error.strerror}", errors.CANNOT_CREATE,
-                                 remedy="set AGENT_HOME to a directory that you can write") from error
+            raise errors.Failure(
+                f"cannot create the store {self.path}: {error.strerror}", errors.CANNOT_CREATE,
+                remedy="set AGENT_HOME to a directory that you can write") from error
         db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
@@ -155,9 +162,9 @@ class Store:
         db.execute("BEGIN IMMEDIATE")
         found = _version(db)
         if found > VERSION:
-            raise errors.Failure(f"the store {self.path} was written by a newer agentpipe (version {found}; this one "
-                                 f"knows {VERSION})", errors.BAD_CONFIG,
-                                 remedy="upgrade agentpipe, or set AGENT_HOME to another directory")
+            raise errors.Failure(
+                f"the store {self.path} is of a newer agentpipe (version {found}, known is {VERSION})",
+                errors.BAD_CONFIG, remedy="upgrade agentpipe, or set AGENT_HOME to another directory")
         if found == 0:
             schema.create(db)
         db.execute("COMMIT")

@@ -1,15 +1,23 @@
 """tasks.*: reading tasks, and the life of one: queued, started, at work, ended (server.md §5, §7)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any
 
 from agentpipe.server import documents, entries, status
 from agentpipe.server.common import COMPANY, error, loads, new_id, seconds
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.server.query import Query
+
 TASK = {"task": str}
-# what every status call takes beside the task; `claim` is ours: refused (400/121) when the task carries another
+# what every status call takes beside the task; `claim` is ours: refused (400/121) when the task carries
+# another
 CHANGE: dict[str, type] = {"force": bool, "status_reason": str, "status_message": str, "claim": str}
 # a task without a sign of life for so long is run by nobody (s)
 SILENT_SECONDS = 600
@@ -40,12 +48,22 @@ def get_all(request: Request) -> dict[str, Any]:
     order = _sql_order(wanted)
     rows = request.db.execute(*_narrowed(body, order))
     read = tuple(part for part in documents.PARTS if part in wanted.used)
-    found = wanted.select(_read(request, rows, read), ordered=bool(order))
-    later = tuple(part for part in documents.PARTS if part not in read and wanted.shows(part))
-    for document in found:
-        if later:
-            document.update(documents.parts(request.db, document["id"], later))
-    return {"tasks": [wanted.show(document) for document in found]}
+    if wanted.order and not order:
+        ids = [slim["id"] for slim in wanted.arrange(_read(request, rows, read))]
+        found = [documents.load(request.db, id).head for id in ids]
+        read = ()
+    else:
+        found = wanted.select(_read(request, rows, read))
+    return {"tasks": [wanted.show(_with_parts(request, wanted, document, read)) for document in found]}
+
+
+def _with_parts(request: Request, wanted: Query, document: dict[str, Any],
+                read: tuple[str, ...]) -> dict[str, Any]:
+    """A document with the large pieces that its answer shows, as far as they are not read yet."""
+    more = tuple(part for part in documents.PARTS if part not in read and wanted.shows(part))
+    if more:
+        document.update(documents.parts(request.db, document["id"], more))
+    return document
 
 
 def _read(request: Request, rows: Any, read: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -56,7 +74,7 @@ def _read(request: Request, rows: Any, read: tuple[str, ...]) -> Iterator[dict[s
         yield document
 
 
-def _leave_out_hidden(request: Request, wanted: Any) -> None:
+def _leave_out_hidden(request: Request, wanted: Query) -> None:
     from agentpipe.server import projects
     hidden = projects.hidden_ids(request.db)
     if hidden:
@@ -65,11 +83,15 @@ def _leave_out_hidden(request: Request, wanted: Any) -> None:
 
 
 def _narrowed(body: dict[str, Any], order: str) -> tuple[str, list[str]]:
-    """A statement for the candidates: what columns can decide; the conditions themselves are applied to each."""
+    """A statement for the candidates.
+
+    What columns can decide; the conditions themselves are applied to each.
+    """
     from agentpipe.server import listquery
     where, values = [], []
+    filters = body.get("filters") or {}
     for field in ("id", "status", "project", "parent"):
-        items = listquery.plain(body[field]) if body.get(field) and field not in (body.get("filters") or {}) else None
+        items = listquery.plain(body[field]) if body.get(field) and field not in filters else None
         # beyond this SQLite may refuse so many parameters
         if items and len(items) <= 500:
             where.append(f"{field} IN ({','.join('?' * len(items))})")
@@ -82,7 +104,7 @@ def _narrowed(body: dict[str, Any], order: str) -> tuple[str, list[str]]:
     return f"SELECT id, doc FROM tasks{condition} ORDER BY {order or 'seq'}", values
 
 
-def _sql_order(wanted: Any) -> str:
+def _sql_order(wanted: Query) -> str:
     """ORDER BY of a request, when columns have all of it."""
     columns = {"status", "name", "created", "last_update", "id"}
     if not wanted.order or not all(path in columns for path, _ in wanted.order):
@@ -98,14 +120,17 @@ def _task(request: Request, code: int = 101) -> Task:
 
 
 def _change(request: Request, task: Task, new: str, **more: Any) -> dict[str, Any]:
-    return status.change(request, task, new, reason=request.get("status_reason", ""),
-                         message=request.get("status_message", ""), force=more.pop("force", request.get("force", False)),
-                         **more)
+    given = {"reason": request.get("status_reason", ""), "message": request.get("status_message", ""),
+             "force": request.get("force", False)}
+    return status.change(request, task, new, **{**given, **more})
 
 
 @endpoint("tasks.started", WRITE, TASK, **CHANGE)
 def started(request: Request) -> dict[str, Any]:
-    """→ in_progress. Accepted again and again; the time of the first start stays. Unknown: 400/10 (as ClearML)."""
+    """→ in_progress.
+
+    Accepted again and again; the time of the first start stays. Unknown: 400/10 (as ClearML).
+    """
     task = _task(request, 10)
     again = task.get("status") == "in_progress" and task.get("started")
     fields = _change(request, task, "in_progress", sets={} if again else {"started": request.now},
@@ -142,7 +167,8 @@ def completed(request: Request) -> dict[str, Any]:
     answer = {**_ended(request, "completed"), "published": 0}
     if request.get("publish"):
         task = documents.load(request.db, request.body["task"])
-        answer["fields"].update(_change(request, task, "published", force=True, sets={"published": request.now}))
+        fields = _change(request, task, "published", force=True, sets={"published": request.now})
+        answer["fields"].update(fields)
         answer["published"] = 1
     return answer
 
@@ -248,10 +274,12 @@ def new_document(request: Request, name: str, kind: str) -> dict[str, Any]:
     """A draft as tasks.create makes it, all maps and lists there."""
     at = request.now
     return {
-        "id": new_id(), "company": COMPANY, "user": request.user, "name": name, "type": kind, "status": "created",
-        "status_reason": "", "status_message": "", "status_changed": at, "created": at, "last_update": at,
-        "last_change": at, "last_changed_by": request.user, "comment": "", "report_assets": [], "tags": [],
+        "id": new_id(), "company": COMPANY, "user": request.user, "name": name, "type": kind,
+        "status": "created", "status_reason": "", "status_message": "", "status_changed": at, "created": at,
+        "last_update": at, "last_change": at, "last_changed_by": request.user, "comment": "",
+        "report_assets": [], "tags": [],
         "system_tags": [], "output": {}, "models": {"input": [], "output": []}, "last_iteration": 0,
-        "last_metrics": {}, "metric_stats": {}, "hyperparams": {}, "configuration": {}, "container": {}, "runtime": {},
-        "execution": {"test_split": 0, "parameters": {}, "model_desc": {}, "model_labels": {}, "artifacts": []},
-        "script": {"binary": "python", "repository": "", "entry_point": ""}}
+        "last_metrics": {}, "metric_stats": {}, "hyperparams": {}, "configuration": {}, "container": {},
+        "runtime": {}, "script": {"binary": "python", "repository": "", "entry_point": ""},
+        "execution": {"test_split": 0, "parameters": {}, "model_desc": {}, "model_labels": {},
+                      "artifacts": []}}

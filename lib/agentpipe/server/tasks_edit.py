@@ -1,6 +1,6 @@
 """tasks.*: what a task is: create, edit, requirements, runtime, clone, reset, delete (server.md §5, §6)."""
 
-from typing import Any
+from __future__ import annotations
 
 from agentpipe.server import documents, entries, status
 from agentpipe.server.common import error, name_of, strings
@@ -8,21 +8,25 @@ from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import WRITE, Request, endpoint
 from agentpipe.server.tasks import CHANGE, TASK, new_document
 
-TYPES = {"training", "testing", "inference", "data_processing", "application", "monitor", "controller", "report",
-         "optimizer", "service", "qc", "custom"}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TYPES = {"training", "testing", "inference", "data_processing", "application", "monitor", "controller",
+         "report", "optimizer", "service", "qc", "custom"}
 # what create and edit take, and how edit treats it
 MERGED = ("script", "execution", "output", "models")
 REPLACED = ("hyperparams", "configuration", "container", "runtime")
 LABELS = ("name", "comment", "project", "tags", "system_tags")
 FIELDS: dict[str, type] = {
-    "name": str, "type": str, "comment": str, "project": str, "parent": str, "output_dest": str,
+    "comment": str, "project": str, "parent": str, "output_dest": str,
     **dict.fromkeys((*MERGED, *REPLACED), dict)}
 # a parent of that name is none
 DELETED = "__DELETED__"
 RUNNABLE = ("created", "queued", "in_progress")
 
 
-@endpoint("tasks.create", WRITE, {"name": str, "type": str}, **{k: v for k, v in FIELDS.items() if k not in ("name", "type")})
+@endpoint("tasks.create", WRITE, {"name": str, "type": str}, **FIELDS)
 def create(request: Request) -> dict[str, Any]:
     """A new draft: {id}. Project and parent must exist (400/16)."""
     kind = request.body["type"]
@@ -39,9 +43,12 @@ def create(request: Request) -> dict[str, Any]:
     return {"id": task.id}
 
 
-@endpoint("tasks.edit", WRITE, TASK, force=bool, claim=str, status=str, **FIELDS)
+@endpoint("tasks.edit", WRITE, TASK, force=bool, claim=str, name=str, type=str, status=str, **FIELDS)
 def edit(request: Request) -> dict[str, Any]:
-    """Change fields of a draft, with `force` of any task: maps of MERGED one level deep, all others as a whole."""
+    """Change fields of a draft, with `force` of any task.
+
+    Maps of MERGED one level deep, all others as a whole.
+    """
     task = documents.load(request.db, request.body["task"])
     documents.check_claim(task, request.get("claim"))
     if not request.get("force") and task.get("status") != "created":
@@ -78,7 +85,10 @@ def _type(kind: str) -> str:
 
 
 def _given(request: Request) -> dict[str, Any]:
-    """The fields of a create or edit that were given, checked and as they are stored; name, type and status apart."""
+    """The fields of a create or edit that were given, checked and as they are stored.
+
+    Name, type and status apart.
+    """
     body, found = request.body, {}
     for field in (*MERGED, *REPLACED, "comment"):
         if body.get(field) is not None:
@@ -152,9 +162,10 @@ def edit_runtime(request: Request) -> dict[str, Any]:
     return {"updated": 1}
 
 
-@endpoint("tasks.clone", WRITE, TASK, new_task_name=str, new_task_comment=str, new_task_project=str, new_task_parent=str,
-          new_task_tags=list, new_task_system_tags=list, new_task_hyperparams=dict, new_task_configuration=dict,
-          new_task_container=dict, execution_overrides=dict, new_project_name=str)
+@endpoint("tasks.clone", WRITE, TASK, new_task_name=str, new_task_comment=str, new_task_project=str,
+          new_task_parent=str, new_task_tags=list, new_task_system_tags=list, new_task_hyperparams=dict,
+          new_task_configuration=dict, new_task_container=dict, execution_overrides=dict,
+          new_project_name=str)
 def clone(request: Request) -> dict[str, Any]:
     """A new draft like another task: its code and settings, nothing of its run."""
     body, old = request.body, documents.load(request.db, request.body["task"]).whole()
@@ -166,11 +177,12 @@ def clone(request: Request) -> dict[str, Any]:
     document["models"]["input"] = (old.get("models") or {}).get("input", [])
     if (old.get("output") or {}).get("destination"):
         document["output"]["destination"] = old["output"]["destination"]
-    document["execution"] = _cloned_execution(old.get("execution") or {})
+    document["execution"] = _fresh_execution(old.get("execution") or {})
     document["execution"].update(request.get("execution_overrides", {}))
     document["system_tags"] = [tag for tag in old["system_tags"] if tag not in ("development", "archived")]
     own = old.get("parent") or ""
-    document["parent"] = request.get("new_task_parent") or (own if own and not own.startswith(DELETED) else old["id"])
+    inherited = own if own and not own.startswith(DELETED) else old["id"]
+    document["parent"] = request.get("new_task_parent") or inherited
     for field in ("hyperparams", "configuration", "container"):
         if body.get("new_task_" + field):
             document[field] = _clean_keys(field, body["new_task_" + field])
@@ -182,9 +194,10 @@ def clone(request: Request) -> dict[str, Any]:
     return _insert_clone(request, document)
 
 
-def _cloned_execution(execution: dict[str, Any]) -> dict[str, Any]:
+def _fresh_execution(execution: dict[str, Any]) -> dict[str, Any]:
+    """An execution without what a run left in it."""
     found = {key: value for key, value in execution.items() if key != "queue"}
-    found["artifacts"] = [artifact for artifact in found.get("artifacts", []) if artifact.get("mode") == "input"]
+    found["artifacts"] = [item for item in found.get("artifacts", []) if item.get("mode") == "input"]
     return found
 
 
@@ -221,16 +234,15 @@ def reset(request: Request) -> dict[str, Any]:
         task.set("execution", {})
         task.set("script", {})
     fields = status.change(request, task, "created", reason="reset", message="reset", force=True, drops=(
-        "started", "completed", "published", "active_duration", "last_worker", "last_worker_report", "enqueue_status",
-        "unique_metrics"))
+        "started", "completed", "published", "active_duration", "last_worker", "last_worker_report",
+        "enqueue_status", "unique_metrics"))
     request.wakes = True
-    return {"updated": 1, "fields": fields, "dequeued": {"removed": removed} if removed else {}, "deleted_models": 0}
+    return {"updated": 1, "fields": fields, "dequeued": {"removed": removed} if removed else {},
+            "deleted_models": 0}
 
 
 def _forget_run(request: Request, task: Task) -> None:
-    execution = {key: value for key, value in (task.get("execution") or {}).items() if key != "queue"}
-    execution["artifacts"] = [item for item in execution.get("artifacts", []) if item.get("mode") == "input"]
-    task.set("execution", execution)
+    task.set("execution", _fresh_execution(task.get("execution") or {}))
     task.set("output", {key: value for key, value in (task.get("output") or {}).items()
                         if key not in ("result", "error")})
     task.set("models", {**(task.get("models") or {}), "output": []})

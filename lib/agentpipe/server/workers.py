@@ -1,13 +1,21 @@
-"""workers.*: who pulls from which queues, and what it does (server.md §7). Entries vanish when their reports stop."""
+"""workers.*.
+
+Who pulls from which queues, and what it does (server.md §7). Entries vanish when their reports stop.
+"""
+
+from __future__ import annotations
 
 import sqlite3
 import time
-from typing import Any
 
 from agentpipe.server import documents, entries, status
 from agentpipe.server.common import COMPANY, dumps, loads, strings
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import LAZY, READ, Request, endpoint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # a worker without a report for so long is gone (s)
 TIMEOUT = 600
@@ -20,7 +28,7 @@ def register(request: Request) -> dict[str, Any]:
     for queue in queues:
         entries.queue(request.db, queue)
     _save(request, {**_new(request), "queues": queues, "register_timeout": request.get("timeout", TIMEOUT),
-                    "tags": strings(request.body, "tags"), "system_tags": strings(request.body, "system_tags")})
+                    **{field: strings(request.body, field) for field in ("tags", "system_tags")}})
     return {}
 
 
@@ -31,12 +39,16 @@ def unregister(request: Request) -> dict[str, Any]:
     return {}
 
 
-@endpoint("workers.status_report", LAZY, {"worker": str, "timestamp": int}, task=str, queue=str, queues=list, tags=list,
-          machine_stats=dict)
+@endpoint("workers.status_report", LAZY, {"worker": str, "timestamp": int}, task=str, queue=str, queues=list,
+          tags=list, machine_stats=dict)
 def status_report(request: Request) -> dict[str, Any]:
-    """A worker's sign of life, and of the task that it runs (whose last_worker is set only here); unknown task 400/101."""
+    """A worker's sign of life, and of the task that it runs (whose last_worker is set only here).
+
+    Unknown task 400/101.
+    """
     body = request.body
-    row = request.db.execute("SELECT doc FROM workers WHERE user=? AND id=?", (request.user, body["worker"])).fetchone()
+    row = request.db.execute("SELECT doc FROM workers WHERE user=? AND id=?",
+                             (request.user, body["worker"])).fetchone()
     worker = loads(row[0]) if row else _new(request)
     for field in ("task", "queue"):
         worker.pop(field, None)
@@ -60,9 +72,9 @@ def status_report(request: Request) -> dict[str, Any]:
 
 
 def _new(request: Request) -> dict[str, Any]:
-    return {"id": request.body["worker"], "ip": "127.0.0.1", "register_time": request.now, "register_timeout": TIMEOUT,
-            "last_activity_time": request.now, "last_report_time": request.now, "queues": [], "tags": [],
-            "system_tags": []}
+    at = request.now
+    return {"id": request.body["worker"], "ip": "127.0.0.1", "register_time": at, "register_timeout": TIMEOUT,
+            "last_activity_time": at, "last_report_time": at, "queues": [], "tags": [], "system_tags": []}
 
 
 def _save(request: Request, worker: dict[str, Any]) -> None:
@@ -82,7 +94,8 @@ def get_all(request: Request) -> dict[str, Any]:
              if request.body.get(field)]
     pattern, now = request.get("worker_pattern"), time.time()
     found = []
-    for user, doc in request.db.execute("SELECT user, doc FROM workers WHERE expires>=? ORDER BY id, user", (now,)):
+    rows = request.db.execute("SELECT user, doc FROM workers WHERE expires>=? ORDER BY id, user", (now,))
+    for user, doc in rows.fetchall():
         worker = loads(doc)
         if pattern and not fnmatchcase(worker["id"], pattern):
             continue
@@ -114,7 +127,8 @@ def _whole(db: sqlite3.Connection, user: str, worker: dict[str, Any]) -> dict[st
 
 
 def _running(task: Task) -> dict[str, Any]:
-    return {"id": task.id, "name": task.get("name"), "running_time": (task.get("active_duration") or 0) * 1000,
+    return {"id": task.id, "name": task.get("name"),
+            "running_time": (task.get("active_duration") or 0) * 1000,
             "last_iteration": task.get("last_iteration") or 0}
 
 
