@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from agentpipe import claims, command, errors, manifest
 from agentpipe.crash import crash_point
@@ -36,16 +37,21 @@ class Queues:
             self.ids = self.ids[at:] + self.ids[:at]
 
 
-def next_task(api: Any, worker: str, queues: Queues, wait: bool) -> Got | None:
-    """The next task of these queues as (claim, manifest); None when there is none and nobody waits."""
+def next_task(api: Any, worker: str, queues: Queues, wait: bool,
+              may_work: Callable[[], bool] = lambda: True) -> Got | None:
+    """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
+
+    While may_work() is false no queue is asked; a waiting pull looks again after some seconds.
+    """
     intent = claims.Intent()
     reporter = None
     mark = None
     try:
         while True:
             mark = api.changed(mark)
+            allowed = may_work()
             with command.SIGNALS:
-                got = _ask(api, worker, queues, intent)
+                got = _ask(api, worker, queues, intent) if allowed else None
             if got:
                 return got
             if intent.used:
@@ -54,6 +60,9 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool) -> Got | None:
             if not wait:
                 return None
             reporter = reporter or _registered(api, worker, queues)
+            if not allowed:
+                time.sleep(LOOK_HTTP)
+                continue
             while api.changed(mark) == mark:
                 time.sleep(LOOK if api.embedded else LOOK_HTTP)
     finally:
