@@ -36,8 +36,7 @@ def place(job):
 
 def main():
     """The entry point."""
-    from agentpipe import stages
-    stages.composed("prepare", steps, options, __doc__, EXAMPLES)
+    command.composed("prepare", steps, options, __doc__, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,11 @@
 """What can go wrong: one exception that carries an exit code, evidence and a remedy, and the API's own error."""
 
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 USAGE = 64
 BAD_DATA = 65
 NOT_FOUND = 66
@@ -50,8 +56,8 @@ class Interrupted(BaseException):
 
 
 class Aborted(BaseException):
-    """The server asked for this task to stop (tasks.stop, a reset, a delete); `reason` in the server's words."""
+    """The server wants this task to end here: `abort` (abort.py) says how and why."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, abort: Any) -> None:
+        super().__init__(abort)
+        self.abort = abort

@@ -48,8 +48,8 @@ class Source:
         self.local = self.url.startswith(("/", "file://"))
 
     def __str__(self) -> str:
-        wanted = (self.commit and f"commit {self.commit}" or self.tag and f"tag {self.tag}"
-                  or self.branch and f"branch {self.branch}" or "default branch")
+        wanted = ((self.commit and f"commit {self.commit}") or (self.tag and f"tag {self.tag}")
+                  or (self.branch and f"branch {self.branch}") or "default branch")
         return f"{wanted} of {self.url}"
 
     def environment(self) -> dict[str, str]:

@@ -5,8 +5,13 @@ Importing typer costs six times what Python itself costs to start, so the freque
 also writes the help from the same declarations; so do man pages and completion, which a test compares with it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing costs 6 ms at run time
+    from typing import Any
 
 
 class Argument:

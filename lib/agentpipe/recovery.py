@@ -1,12 +1,17 @@
 """What this node left behind: every claim in `active/` that nobody holds is finished, given back or taken over."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import time
-from typing import Any
 
 from agentpipe import attempt, claims, ending, ends, errors, hooks, manifest, script
 from agentpipe.crash import crash_point
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_ATTEMPTS = 3
 REPORT_TIMEOUT = 10.0
@@ -68,6 +73,7 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
         return None
     found = claims.read(directory) or {}
     claim = claims.Claim(directory, token, fd, found.get("worker", ""))
+    kept = False
     task = os.path.basename(directory).rpartition(".")[0]
     try:
         if not os.path.islink(claims.active(token)) or claims.is_held(directory, owner):
@@ -79,12 +85,12 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
         if attempt.outcome(directory) is None and attempt.exit_status(directory) is None \
                 and (attempt.shim_lives(directory) or script.lives(directory, prefix)):
             say and say(f"task {task}: its script still runs; taking it over")
-            kept, claim = claim, None
-            return kept
+            kept = True
+            return claim
         _finish_or_return(api, claim, task, say)
         return None
     finally:
-        if claim:
+        if not kept:
             claim.release()
 
 
@@ -113,10 +119,10 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, say: Any) -> Non
     from agentpipe import shipping
     if shipping.finish(api, directory, REPORT_TIMEOUT):
         claim.end()
-        line = attempt.read_manifest(directory)
-        if line:
+        last = attempt.read_manifest(directory)
+        if last:
             try:
-                hooks.run("on-end", line)
+                hooks.run("on-end", last)
             except errors.Failure as failure:
                 say and say(failure.reason)
 

@@ -29,6 +29,7 @@ shift 2
 [ ! -r spec ] || . ./spec || exit 125
 trap '' TERM INT HUP QUIT
 script() (
+  exec 2>&1
   trap - TERM INT HUP QUIT
   exec setsid sh -c '
     started() { shift 19; start=$1; }
@@ -41,11 +42,11 @@ script() (
 )
 if [ "$how" = piped ] && command -p mkfifo pipe; then
   command -p cat <pipe >>log &
-  script "$@" >pipe 2>&1
+  script "$@" >pipe
   command -p mv running "exit.$?"
   wait
 else
-  script "$@" >>log 2>&1
+  script "$@" >>log
   command -p mv running "exit.$?"
 fi
 """
@@ -154,14 +155,18 @@ class Script:
         return True
 
     def _doze(self, seconds: float) -> None:
-        # a pidfd wakes us at the very end; where there is none to watch (a takeover, a place) we look often
-        pid = self._shim.pid if self._shim and self._shim.returncode is None else self._orphan_pid()
+        # the script's pidfd wakes us at its very end; its shim's for the moment between that and the status; where
+        # neither can be seen (a place, a takeover whose script is over) we look often
+        pid, shim = self._script_pid(), self._shim
+        if not pid:
+            pid = shim.pid if shim and shim.returncode is None else None
+            seconds = min(seconds, 0.2 if self.prefix else 0.02)
         try:
             fd = os.pidfd_open(pid) if pid else None
         except OSError:
             fd = None
         if fd is None:
-            time.sleep(min(seconds, 0.05))
+            time.sleep(seconds)
             return
         try:
             poll = select.poll()
@@ -170,7 +175,7 @@ class Script:
         finally:
             os.close(fd)
 
-    def _orphan_pid(self) -> int | None:
+    def _script_pid(self) -> int | None:
         record = self.record
         if self.prefix or not record or not processes.alive(record):
             return None
@@ -180,16 +185,18 @@ class Script:
         return lives(self.directory, self.prefix)
 
     def _processes(self) -> list[int]:
-        mine = {os.getpid(), self._shim.pid if self._shim else 0}
+        script = self._script_pid()
         if self._shim:
+            shims = {self._shim.pid}
             found = processes.descendants(os.getpid())
         else:
-            pid = self._orphan_pid()
-            found = [pid, *processes.descendants(pid)] if pid else []
+            shims = set(processes.holding_open(os.path.join(self.directory, "running")))
+            found = [script, *processes.descendants(script)] if script else []
             found += processes.having(f"AGENT_TASK_DIR={self.directory}".encode())
             found += processes.holding_open(os.path.join(self.directory, "log"))
-            mine |= _shims_of(self.directory)
-        return [pid for pid in dict.fromkeys(found) if pid not in mine]
+        # the shim's own children but the script: the reader of a piped script's output
+        return [pid for pid in dict.fromkeys(found) if pid != os.getpid() and pid not in shims
+                and (pid == script or processes.parent(pid) not in shims)]
 
     def _signal_in_place(self, signum: int) -> int:
         record = self.record or ""
@@ -295,6 +302,3 @@ def _around_the_shell(directory: str, argv: Sequence[str], env: Mapping[str, str
     attempt.publish(path, json.dumps(odd).encode())
     return [sys.executable, "-I", "-S", "-c", ODD_NAMES, path, *argv]
 
-
-def _shims_of(directory: str) -> set[int]:
-    return set(processes.holding_open(os.path.join(directory, "running")))
