@@ -67,7 +67,7 @@ def empty(code):
 def main():
     """The entry point."""
     from agentpipe import stages
-    stages.stage("fetch", work, [], __doc__, EXAMPLES)
+    stages.stage("fetch", work, list, __doc__, EXAMPLES)
 
 
 if __name__ == "__main__":

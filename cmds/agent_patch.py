@@ -178,7 +178,7 @@ def foretell(job, kind, text):
 def main():
     """The entry point."""
     from agentpipe import stages
-    stages.stage("patch", work, [], __doc__, EXAMPLES)
+    stages.stage("patch", work, list, __doc__, EXAMPLES)
 
 
 if __name__ == "__main__":
