@@ -1,10 +1,11 @@
 """agent-env: give a task its own Python environment, from a shared cache."""
 
-from typing import TYPE_CHECKING, Any
+from agentpipe import command  # noqa: F401  (before all else: its handler keeps Ctrl-C without a traceback)
 
-from agentpipe import command
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agentpipe.job import Job
 
 EXAMPLES = """
@@ -14,12 +15,16 @@ EXAMPLES = """
 """
 
 
-def work(job: "Job") -> dict[str, Any]:
+def options():
+    return []
+
+
+def work(job: "Job") -> "dict[str, Any]":
     """The value of `env`: the task's interpreter in an environment of its own, and what is installed there."""
     import os
     import time
 
-    from agentpipe import installers, interpreters, overlay, python_env, requirements
+    from agentpipe import git_pins, installers, interpreters, overlay, python_env, requirements
     from agentpipe.crash import crash_point
     began = time.monotonic()
     asked = requirements.of_task(job)
@@ -27,6 +32,7 @@ def work(job: "Job") -> dict[str, Any]:
         return nothing("a shell task without requirements needs none", began)
     for note in asked.notes:
         job.say(note)
+    asked.packages = [git_pins.pinned(job, line) if "git+" in line else line for line in asked.packages]
     interpreter = interpreters.find(job)
     installer = installers.choose(job)
     key = python_env.key(job, interpreter, asked, installer)
@@ -51,18 +57,19 @@ def work(job: "Job") -> dict[str, Any]:
     bin_directory = os.path.join(directory, "bin")
     return {"python": os.path.join(bin_directory, "python"), "version": interpreter["version"], "base": key,
             "overlay": directory, "cached": cached, "installer": installer.NAME, "reason": reason,
-            "packages": base["packages"] + asked.local_lines(), "path": [bin_directory],
+            "packages": base["packages"] + asked.local_lines(),
+            "options": [f"{name} {value}".strip() for name, value in asked.options], "path": [bin_directory],
             "seconds": round(seconds, 3)}
 
 
-def nothing(reason: str, began: float) -> dict[str, Any]:
+def nothing(reason: str, began: float) -> "dict[str, Any]":
     """The value of `env` for a task that runs without an environment."""
     import time
     return {"python": None, "version": None, "base": None, "overlay": None, "cached": True, "installer": "none",
             "reason": reason, "packages": [], "path": [], "seconds": round(time.monotonic() - began, 3)}
 
 
-def told(job: "Job", interpreter: dict[str, Any], key: str, asked: Any) -> dict[str, Any]:
+def told(job: "Job", interpreter: "dict[str, Any]", key: str, asked: "Any") -> "dict[str, Any]":
     """--dry-run: say what would be done, do nothing."""
     from agentpipe import python_env
     base = python_env.cached(key)
@@ -74,9 +81,11 @@ def told(job: "Job", interpreter: dict[str, Any], key: str, asked: Any) -> dict[
     return {}
 
 
-OPTIONS: list[Any] = []
-
-
 def main() -> None:
-    """The command."""
-    command.stage("env", work, OPTIONS, __doc__, EXAMPLES)
+    """The entry point."""
+    from agentpipe import stages
+    stages.stage("env", work, options, __doc__ or "", EXAMPLES)
+
+
+if __name__ == "__main__":
+    main()

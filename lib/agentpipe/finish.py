@@ -67,7 +67,7 @@ def known(directory: str) -> dict[str, Any] | None:
         return None
     # its file is gone or damaged: what the directory's name and the claim say is enough for an end
     task = os.path.basename(os.path.normpath(directory)).rpartition(".")[0]
-    return {"task": {"id": task}, "pull": {"claim": claim["token"], "queue": None}}
+    return {"task": {"id": task}, "pull": {"claim": claim["token"], "queue": None, "worker": claim.get("worker")}}
 
 
 def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
 
 
 def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:
-    found = _ours(api, manifest)
+    found = ours(api, manifest)
     try:
         shipper.ship(final=True)
     except errors.ApiError as error:
@@ -112,8 +112,8 @@ def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any]
     note_reported(directory, {"status": ends.ENDS[end].status})
 
 
-def _ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The task's status and runtime, when it still carries our claim."""
+def ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The task's status and runtime, when it still carries our claim; else NotOurs."""
     tasks = api.call("tasks.get_all", {"id": [manifest["task"]["id"]], "search_hidden": True,
                                        "only_fields": ["status", "runtime", "enqueue_status"]})["tasks"]
     if not tasks:

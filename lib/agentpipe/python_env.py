@@ -134,10 +134,13 @@ def _make(job: "Job", directory: str, name: str, interpreter: "Interpreter", req
           installer: "ModuleType") -> None:
     """Build in `directory` and publish it; what failed is removed at once."""
     import shutil
+
+    from agentpipe import installers
     try:
         seeded = installer.create(job, interpreter, directory)
         crash_point("env:created")
-        installer.install(job, directory, requirements, pip=not seeded)
+        pip = "" if seeded else installers.pip_requirement(interpreter["version"])
+        installer.install(job, directory, requirements, pip)
         crash_point("env:installed")
         _record(directory, name, interpreter, requirements)
     except BaseException:

@@ -23,7 +23,7 @@ OPTIONS_PASSED_OVER = {"--prefer-binary", "--use-feature", "--process-dependency
 
 
 class Reader:
-    """Reads lists into one Requirements; relative paths are looked for in `folders`, in that order."""
+    """Reads lists into one Requirements; relative paths are looked for in `folders`, in that order, then beside the file."""
 
     def __init__(self, into: "Requirements", folders: list[str]) -> None:
         self.into, self.folders = into, folders
@@ -110,13 +110,15 @@ class Reader:
     def _elsewhere(self, name: str, extras: str | None, path: str, marker: str, where: str) -> None:
         """A path of the machine that recorded the list: its name is kept, and its version where the path has one."""
         spelling = re.sub(r"[-_.]+", "[-_.]+", name)
-        found = re.match(rf"{spelling}[-_](\d[^-_/]*)(?:[-_]|\.tar\.gz$|\.zip$|$)", os.path.basename(path), re.I)
+        stem = re.sub(r"\.(whl|zip|tgz|tar\.\w+)$", "", os.path.basename(path))
+        found = re.match(rf"{spelling}-(\d[^-]*)(?:-|$)", stem, re.I)
         kept = name + (f"[{extras}]" if extras else "") + (f"=={found[1]}" if found else "")
         self.into.notes.append(f"{where}: {path} is not on this machine, {kept} is taken instead")
         self.into.packages.append(kept + marker)
 
     def _there(self, value: str, where: str) -> str:
-        for folder in self.folders:
+        beside = [os.path.dirname(path) for path in self.reading[-1:]]
+        for folder in [*self.folders, *beside]:
             path = os.path.normpath(os.path.join(folder, os.path.expanduser(value)))
             if os.path.exists(path):
                 return path

@@ -57,9 +57,8 @@ class Requirements:
         return lines + sorted(f"project [{project.extras}] {project.digest}" for project in self.projects)
 
     def file_text(self) -> str:
-        """The list of the base as a requirements file; the projects' dependencies are in it through their folders."""
-        lines = [f"{name} {value}".strip() for name, value in self.options]
-        lines += self.packages
+        """What goes into the base, as a requirements file; projects stand for what they depend on."""
+        lines = list(self.packages)
         lines += [path + (f"[{extras}]" if extras else "") for path, extras, *_ in self.archives]
         lines += [("-e " if project.editable else "") + project.path
                   + (f"[{project.extras}]" if project.extras else "") for project in self.projects]
@@ -90,9 +89,11 @@ def of_task(job: "Job") -> Requirements:
     if origin:
         Reader(found, [folder, code]).read(lines, origin)
         return found
+    if not os.path.isdir(code):
+        found.notes.append(f"{code} is not there yet, so a requirements.txt in it is not looked at")
     for path in _files(code, _script_folder(job.task.get("script") or {}, folder)):
         found.origin = "the repository's requirements.txt"
-        Reader(found, [folder, os.path.dirname(path), code]).file(path)
+        Reader(found, [folder, code]).file(path)
     return found
 
 
@@ -157,14 +158,29 @@ def _record(job: "Job") -> tuple[str, list[str]]:
     from agentpipe import config
     pinned = (job.manifest.get("pins") or {}).get("packages")
     if isinstance(pinned, list) and all(isinstance(line, str) for line in pinned):
-        return "the receipt's pins", pinned
+        return "the receipt's pins", [*_option_lines(job), *pinned]
     if config.flag("agent.package_manager.force_repo_requirements_txt"):
         return "", []
-    recorded = (job.task.get("script") or {}).get("requirements") or {}
+    recorded = _recorded(job)
     original = config.flag("agent.package_manager.force_original_requirements") and recorded.get("org_pip")
-    text = original or recorded.get("pip")
-    lines = text.splitlines() if isinstance(text, str) else [str(line) for line in text or ()]
+    lines = _lines(original or recorded.get("pip"))
     return ("the task's requirements", lines) if any(line.strip() for line in lines) else ("", [])
+
+
+def _option_lines(job: "Job") -> list[str]:
+    """Indexes that the task names: pinned packages come from there too."""
+    lines = _lines(_recorded(job).get("org_pip")) + _lines(_recorded(job).get("pip"))
+    names = ("--extra-index-url", "--index-url", "--find-links", "-i ", "-f ", "--trusted-host", "--pre")
+    return [line for line in lines if line.strip().startswith(names)]
+
+
+def _recorded(job: "Job") -> dict[str, Any]:
+    from agentpipe import secrets
+    return secrets.script(job).get("requirements") or {}
+
+
+def _lines(text: Any) -> list[str]:
+    return text.splitlines() if isinstance(text, str) else [str(line) for line in text or ()]
 
 
 def _folders(job: "Job") -> tuple[str, str]:

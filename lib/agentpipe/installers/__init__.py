@@ -10,6 +10,7 @@ What they share is here. A second manager is a second module and a line in `choo
 """
 
 import os
+import re
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,26 @@ def create_on_host(interpreter: dict[str, Any], folder: str) -> bool:
     return seeded
 
 
+def pip_requirement(version: str) -> str:
+    """What to install for a pip of this Python: virtualenv's own wheel (no network), else pip's name."""
+    import shutil
+
+    from virtualenv.seed.wheels.embed import get_embed_wheel
+
+    from agentpipe import paths
+    wheel = get_embed_wheel("pip", ".".join(version.split(".")[:2]))
+    if wheel is None:
+        return "pip"
+    # our caches are visible in every place, our packages need not be
+    path = paths.cache("virtualenv", wheel.path.name)
+    if not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        temporary = f"{path}.{os.getpid()}"
+        shutil.copyfile(wheel.path, temporary)
+        os.rename(temporary, path)
+    return path
+
+
 def make_relocatable(folder: str) -> None:
     """Let the environment's scripts, also those to come, find the Python that stands beside them."""
     configuration = os.path.join(folder, "pyvenv.cfg")
@@ -60,6 +81,6 @@ def make_relocatable(folder: str) -> None:
             file.write("relocatable = true\n")  # read by uv when it writes scripts
     scripts = os.path.join(folder, "bin")
     for name in os.listdir(scripts):
-        if name.startswith("pip"):
+        if re.fullmatch(r"pip(-?\d+(\.\d+)?)?", name):
             with open(os.path.join(scripts, name), "w", encoding="utf-8") as file:
                 file.write(PIP)

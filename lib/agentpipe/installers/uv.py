@@ -26,12 +26,12 @@ def create(job: "Job", interpreter: dict[str, Any], folder: str) -> bool:
     return False
 
 
-def install(job: "Job", folder: str, requirements: "Requirements", pip: bool = False) -> None:
+def install(job: "Job", folder: str, requirements: "Requirements", pip: str = "") -> None:
     """Fill the environment in `folder`: the list, and what the task's own projects need, but not they themselves.
 
-    Failure 65, 66, 69, 73 or 77 that names the package and what to change.
+    `pip` is the requirement for a pip that is still missing. Failure 65, 66, 69, 73 or 77 that names the package and what to change.
     """
-    text = requirements.file_text() + ("pip\n" if pip else "")
+    text = requirements.file_text() + (pip + "\n" if pip else "")
     if not text:
         return
     pip_install(job, folder, text, requirements)
@@ -52,7 +52,7 @@ def pip_install(job: "Job", folder: str, text: str, requirements: "Requirements"
     listed = job.path("requirements.txt")
     write_list(listed, text, requirements, job.path("constraints.txt"))
     try:
-        _run(job, ["pip", "install", *_target(folder), *_indexes(), *flags, "-r", listed])
+        _run(job, ["pip", "install", *_target(folder), *_indexes(requirements), *flags, "-r", listed])
     except ToolFailed as error:
         from agentpipe.installers import uv_failures
         raise uv_failures.explained(job, error, folder, requirements) from None
@@ -65,7 +65,7 @@ def newest(job: "Job", folder: str, wish: str, requirements: "Requirements") -> 
     try:
         answer = _run(job, ["pip", "compile", "--quiet", "--no-deps", "--no-header", "--no-annotate",
                             "--no-emit-index-url", "--no-emit-find-links", "--python",
-                            os.path.join(folder, "bin", "python"), *_indexes(), listed], loud=False, timeout=30)
+                            os.path.join(folder, "bin", "python"), *_indexes(requirements), listed], loud=False, timeout=30)
     except errors.Failure:
         return ""
     finally:
@@ -75,8 +75,10 @@ def newest(job: "Job", folder: str, wish: str, requirements: "Requirements") -> 
 
 def write_list(path: str, text: str, requirements: "Requirements", constraints: str) -> None:
     """A requirements file (0600) with the user's indexes, the task's own options and `text`."""
-    head = indexes.lines() + [f"{name} {value}".strip() for name, value in requirements.options
-                              if name != "--trusted-host"]
+    own = [f"{name} {value}".strip() for name, value in requirements.options if name != "--trusted-host"]
+    own_index = [line for line in own if line.startswith("--index-url ")][-1:]
+    head = [line for line in indexes.lines() if not (own_index and line.startswith("--index-url "))]
+    head += [line for line in own if line in own_index or not line.startswith("--index-url ")]
     if constraints and requirements.constraints:
         _write(constraints, "".join(line + "\n" for line in requirements.constraints))
         head.append(f"-c {constraints}")
@@ -123,10 +125,10 @@ def _target(folder: str) -> list[str]:
     return ["--python", os.path.join(folder, "bin", "python"), "--link-mode", "copy"]
 
 
-def _indexes() -> list[str]:
+def _indexes(requirements: "Requirements") -> list[str]:
     strategy = os.environ.get("UV_INDEX_STRATEGY") or "unsafe-best-match"
-    hosts = [word for host in indexes.insecure_hosts() for word in ("--allow-insecure-host", host)]
-    return ["--index-strategy", strategy, *hosts]
+    hosts = indexes.insecure_hosts() + [host for name, host in requirements.options if name == "--trusted-host"]
+    return ["--index-strategy", strategy, *(word for host in hosts for word in ("--allow-insecure-host", host))]
 
 
 def _write(path: str, text: str) -> None:

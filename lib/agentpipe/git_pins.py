@@ -1,0 +1,70 @@
+"""`git+URL@branch` in a requirement list: the commit it means today, so that the cache's key can hold it."""
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentpipe.job import Job
+
+# git+https://host/repository.git@ref#egg=…; the user part of ssh://git@host is no ref
+LINE = re.compile(r"(?P<head>.*?\bgit\+)(?P<url>\w+://[^/\s]*[^@#\s]*)(?:@(?P<ref>[^#\s]+))?(?P<tail>.*)$", re.DOTALL)
+
+
+def pinned(job: "Job", line: str) -> str:
+    """The line with a commit in place of a branch, a tag or nothing.
+
+    When the server cannot be asked, the commit of last time is taken and said so; without one the line stays as it
+    is and the installer will say what is wrong.
+    """
+    match = LINE.match(line)
+    if not match or re.fullmatch(r"[0-9a-f]{40}", match["ref"] or ""):
+        return line
+    memory = _memory(match["url"], match["ref"] or "HEAD")
+    commit = _asked(job, match["url"], match["ref"] or "HEAD")
+    if commit:
+        if not job.option("dry_run"):
+            _remember(memory, commit)
+    else:
+        commit = _remembered(memory)
+        if not commit:
+            return line
+        job.say(f"cannot ask {re.sub(r'//[^/@]*@', '//', match['url'])}, its commit of last time is taken: {commit}")
+    return f"{match['head']}{match['url']}@{commit}{match['tail']}"
+
+
+def _asked(job: "Job", url: str, ref: str) -> str:
+    from agentpipe.errors import Failure
+    if os.environ.get("AGENT_OFFLINE") == "1":
+        return ""
+    environment = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes", **os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        answer = job.run(["git", "ls-remote", "--", url, ref, f"refs/tags/{ref}^{{}}"], env=environment, timeout=60)
+    except Failure:
+        return ""
+    found = [line.split("\t") for line in answer.splitlines() if "\t" in line]
+    best = [commit for commit, name in found if name.endswith("^{}")] or [commit for commit, _ in found]
+    return best[0] if best else ""
+
+
+def _memory(url: str, ref: str) -> str:
+    import hashlib
+
+    from agentpipe import paths
+    name = hashlib.sha256(f"{url}\0{ref}".encode("utf-8", "surrogateescape")).hexdigest()[:20]
+    return paths.cache("git-pins", name)
+
+
+def _remember(path: str, commit: str) -> None:
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    with open(f"{path}.{os.getpid()}", "w", encoding="ascii") as file:
+        file.write(commit)
+    os.rename(f"{path}.{os.getpid()}", path)
+
+
+def _remembered(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,218 @@
+"""What uv said, as a cause with an exit code and something to do: the package is named, the remedy is a change."""
+
+import re
+from typing import TYPE_CHECKING
+
+from agentpipe import errors
+from agentpipe.requirements import NAME, normalised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentpipe.job import Job
+    from agentpipe.requirements import Requirements
+    from agentpipe.tools import ToolFailed
+
+PACKAGE = r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?"
+WISH = PACKAGE + r"((?:[<>=!~]=?=?[^\s,]+(?:,\s?)?)*)"
+NETWORK = ("tcp connect error", "dns error", "error sending request", "operation timed out", "connection reset",
+           "Could not connect", "Could not resolve host", "Failed to connect to", "Connection refused",
+           "Network is unreachable", "(502", "(503", "(504", "(500", "error decoding response body")
+NO_WHEEL = ("no wheels with a matching", "no wheels are available", "has no wheels", "no wheels usable")
+
+
+def explained(job: "Job", error: "ToolFailed", folder: str, requirements: "Requirements") -> errors.Failure:
+    """The Failure for what uv printed: 65, 66, 69, 73 or 77, its words as evidence."""
+    said = _plain(error.output)
+    evidence = _without_passwords(error.output[-4000:])
+    looks: tuple[Callable[[], errors.Failure | None], ...] = (
+        lambda: _disk(said),
+        lambda: _offline(said, evidence),
+        lambda: _network(said, evidence),
+        lambda: _malformed(said),
+        lambda: _no_package(said, requirements),
+        lambda: _wrong_python(said, requirements),
+        lambda: _no_version(job, said, folder, requirements),
+        lambda: _hash(said),
+        lambda: _repository(said, requirements),
+        lambda: _not_built(said, requirements),
+        lambda: _conflict(said, requirements),
+    )
+    found = next((failure for look in looks if (failure := look())), None)
+    if found is None:
+        found = errors.Failure(f"uv could not install the requirements: {_last(said)}", errors.BAD_DATA,
+                               remedy="see the task's set-up log for uv's words")
+    found.evidence = evidence
+    return found
+
+
+def _disk(said: str) -> errors.Failure | None:
+    found = re.search(r"No space left on device|Disk quota exceeded", said)
+    if found:
+        return errors.Failure("the disk of the environment cache is full", errors.CANNOT_CREATE,
+                              remedy="make room there, or set AGENT_HOME to a larger disk")
+    if "Permission denied (os error 13)" in said:
+        return errors.Failure("a file of the environment cannot be written: permission denied", errors.CANNOT_CREATE,
+                              remedy="let the agent's user own its cache directory")
+    return None
+
+
+def _offline(said: str, evidence: str) -> errors.Failure | None:
+    found = re.search(rf"Because {PACKAGE} was not found in the cache", said)
+    if not (found or "network was disabled" in said or "the network is disabled" in said.lower()):
+        return None
+    name = found[1] if found else _first_name(said) or "a package"
+    return errors.Failure(f"{name} is not in the download cache, and AGENT_OFFLINE forbids the network",
+                          errors.UNAVAILABLE, remedy="run it once without AGENT_OFFLINE=1")
+
+
+def _network(said: str, evidence: str) -> errors.Failure | None:
+    url = _url(said)
+    denied = re.search(r"\((401|403)[^)]*\)|HTTP 40[13]|Authentication failed|could not read Username", said)
+    if denied:
+        return errors.Failure(f"{url or 'the index'} refuses access", errors.NO_PERMISSION,
+                              remedy="give its user and password in PIP_EXTRA_INDEX_URL, pip.conf or ~/.netrc")
+    if re.search(r"\(404[^)]*\)", said) and url:
+        return errors.Failure(f"{_first_name(said) or 'a package'}: nothing at {url}", errors.NOT_FOUND,
+                              remedy=f"correct the address {url} in the requirements")
+    if not any(sign in said for sign in NETWORK):
+        return None
+    return errors.Failure(f"cannot reach {url or 'the package index'}", errors.UNAVAILABLE,
+                          remedy="check the network, the proxy and the index (PIP_INDEX_URL, pip.conf), "
+                                 "then run the task again")
+
+
+def _malformed(said: str) -> errors.Failure | None:
+    found = re.search(r"Couldn't parse requirement in `[^`]*` at position \d+ (?:cause: )?(.*)", said)
+    if not found:
+        return None
+    return errors.Failure(f"a requirement is not understood: {found[1][:200]}", errors.BAD_DATA,
+                          remedy="write it as NAME, NAME==VERSION or NAME @ URL in the requirements")
+
+
+def _no_package(said: str, requirements: "Requirements") -> errors.Failure | None:
+    found = re.search(rf"Because {PACKAGE} was not found in the (?:package registry|provided package locations)", said)
+    if not found:
+        return None
+    line = _line(found[1], requirements)
+    hint = re.search(r"Did you mean to install `([^`]+)`", said)
+    remedy = (f"replace '{line}' by '{hint[1]}' in the requirements" if hint else
+              f"take '{line}' out of the requirements, or name the index that has it in PIP_EXTRA_INDEX_URL")
+    return errors.Failure(f"no package {found[1]} in the indexes", errors.NOT_FOUND, remedy=remedy)
+
+
+def _no_version(job: "Job", said: str, folder: str, requirements: "Requirements") -> errors.Failure | None:
+    found = (re.search(rf"there (?:is|are) no versions? of {WISH}", said)
+             or re.search(rf"only (?:the following versions of )?{WISH} (?:is|are) available", said)
+             or (re.search(rf"{WISH} has no (?:wheels|publish time|usable)", said)))
+    if not found:
+        return None
+    from agentpipe.installers import uv
+    name = found[1]
+    line = _line(name, requirements)
+    exact = re.search(r"==\s*([^\s,;*]+)", line)
+    better = (uv.newest(job, folder, f"{name}<{exact[1]}", requirements) if exact else "") \
+        or uv.newest(job, folder, name, requirements)
+    wish = line if line != name else f"{name}{found[2] or ''}"
+    if better:
+        return errors.Failure(f"no such version: {wish}; the nearest one there is {better}", errors.NOT_FOUND,
+                              remedy=f"replace '{line}' by '{better}' in the requirements")
+    return errors.Failure(f"no such version: {wish}", errors.NOT_FOUND,
+                          remedy=f"ask for another version than '{line}' in the requirements")
+
+
+def _wrong_python(said: str, requirements: "Requirements") -> errors.Failure | None:
+    found = re.search(r"(?:current|requested) Python version \(([^)]+)\) does not satisfy Python([<>=!~][^\s,]+)", said)
+    owner = re.search(rf"and {WISH} depends on Python", said)
+    if found and owner:
+        line = _line(owner[1], requirements)
+        return errors.Failure(f"{owner[1]}{owner[2]} needs Python{found[2]}, this is {found[1]}", errors.NOT_FOUND,
+                              remedy=f"ask for another version than '{line}', or set the task's binary to a "
+                                     f"Python{found[2]}")
+    if any(sign in said for sign in NO_WHEEL):
+        named = re.search(rf"Because {WISH} has no wheels", said) or re.search(rf"{WISH} has no wheels", said)
+        if named:
+            line = _line(named[1], requirements)
+            return errors.Failure(f"{named[1]}{named[2]} has no build for this Python and platform", errors.NOT_FOUND,
+                                  remedy=f"ask for another version than '{line}', or for another Python in the "
+                                         "task's binary")
+    return None
+
+
+def _hash(said: str) -> errors.Failure | None:
+    found = re.search(rf"Hash mismatch for `?{PACKAGE}", said)
+    if not found:
+        return None
+    return errors.Failure(f"{found[1]}: the file in the index is not the one whose hash was recorded",
+                          errors.BAD_DATA, remedy=f"find out who replaced {found[1]}, or record its new hash")
+
+
+def _repository(said: str, requirements: "Requirements") -> errors.Failure | None:
+    if "Git operation failed" not in said:
+        return None
+    name = _first_name(said) or "a package"
+    return errors.Failure(f"{name}: its repository or commit cannot be fetched", errors.NOT_FOUND,
+                          remedy=f"correct the address or the commit in '{_line(name, requirements)}'")
+
+
+def _not_built(said: str, requirements: "Requirements") -> errors.Failure | None:
+    found = re.search(r"Failed to (?:download and )?build `([^`@\s]+)", said)
+    if not found:
+        return None
+    name = re.split(r"[<>=!~]", found[1])[0]
+    line = _line(name, requirements)
+    hint = re.search(r"Did you mean to install `([^`]+)`", said)
+    module = re.search(r"ModuleNotFoundError: No module named '([^']+)'", said)
+    remedy = (f"replace '{line}' by '{hint[1]}' in the requirements" if hint else
+              f"ask for a version of {name} that has wheels for this Python, "
+              + (f"or one whose build declares {module[1]}" if module else "or install what its build needs here"))
+    return errors.Failure(f"{found[1]} cannot be built here: {_cause(said)}", errors.BAD_DATA, remedy=remedy)
+
+
+def _conflict(said: str, requirements: "Requirements") -> errors.Failure | None:
+    if "unsatisfiable" not in said and "No solution found" not in said:
+        return None
+    names = dict.fromkeys(match[1] for match in re.finditer(rf"(?:require|depends on|and|Because) {WISH}", said)
+                          if match[1] not in ("your", "you", "the", "because"))
+    lines = [_line(name, requirements) for name in names if normalised(name) in requirements.names()]
+    which = " and ".join(dict.fromkeys(lines)) or "the requirements"
+    return errors.Failure(f"{which} cannot be installed together: {_cause(said)}", errors.BAD_DATA,
+                          remedy=f"relax '{lines[-1] if lines else which}' in the requirements")
+
+
+def _plain(output: str) -> str:
+    """uv's words on one line, without the drawing that it puts around causes."""
+    return re.sub(r"\s+", " ", re.sub(r"[│├╰─▶×]|\x1b\[[0-9;]*m", " ", output))
+
+
+def _cause(said: str) -> str:
+    causes = re.findall(r"(?:cause:|Because) (.*?)(?= cause:| hint:| And because|$)", said)
+    text = causes[-1] if causes and "cause:" not in said else (causes[0] if causes else _last(said))
+    return text.strip().removeprefix("Because ").rstrip(".,")[:300]
+
+
+def _last(said: str) -> str:
+    return said.strip().rpartition("error: ")[2][:300]
+
+
+def _url(said: str) -> str:
+    found = re.search(r"(?:Failed to (?:fetch|download)[^`]*|for url \(|access ')`?((?:https?|file)://[^\s`)']+)", said)
+    return _without_passwords(found[1]) if found else ""
+
+
+def _first_name(said: str) -> str:
+    found = re.search(rf"Failed to (?:download|build|fetch)[^`]*`{PACKAGE}", said)
+    return found[1] if found else ""
+
+
+def _line(name: str, requirements: "Requirements") -> str:
+    """The task's own line about this package; its name when another package brought it."""
+    for line in requirements.packages:
+        match = re.match(NAME, line)
+        if match and normalised(match[1]) == normalised(name):
+            return line
+    return name
+
+
+def _without_passwords(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//***@", text)

@@ -1,0 +1,162 @@
+"""What a task asks to be installed, as its owner wrote it."""
+
+import os
+
+import pytest
+
+from agentpipe import errors, requirements
+from agentpipe.job import Job
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """asked(pip=…, files={path: text}, **script) reads the requirements of such a task."""
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    code = tmp_path / "code"
+    code.mkdir()
+
+    def read(pip=None, files=(), pins=None, **script):
+        for name, text in dict(files).items():
+            (code / name).parent.mkdir(parents=True, exist_ok=True)
+            (code / name).write_text(text)
+        task = tmp_path / os.urandom(4).hex()
+        task.mkdir()
+        line = {"task": {"script": {"requirements": {} if pip is None else {"pip": pip}, **script}},
+                "fetch": {"code": str(code)}}
+        if pins is not None:
+            line["pins"] = pins
+        return requirements.of_task(Job(line, str(task)))
+
+    return read
+
+
+def test_order_comments_blanks_and_case_make_no_difference(asked):
+    tidy = asked("numpy==1.26\nscikit-learn>=1,<2\nrequests[security,socks]\n")
+    untidy = asked("# Python 3.11\n\nrequests [socks, security]  # http\nScikit_Learn <2, >= 1\n\nNumPy == 1.26\nnumpy==1.26")
+    assert untidy.canonical() == tidy.canonical()
+
+
+@pytest.mark.parametrize("other", [
+    "numpy==1.27", "numpy", "numpy==1.26; python_version < '3.9'", "numpy[extra]==1.26",
+    "numpy @ https://example.org/numpy.whl", "numpy==1.26\n--extra-index-url https://example.org/simple",
+    "numpy==1.26\n--pre", "numpy==1.26 --hash=sha256:00",
+])
+def test_what_changes_the_outcome_makes_a_difference(asked, other):
+    assert asked(other).canonical() != asked("numpy==1.26").canonical()
+
+
+def test_a_list_and_a_text_are_the_same(asked):
+    assert asked(["six", "numpy"]).packages == asked("six\nnumpy").packages == ["six", "numpy"]
+
+
+def test_lines_that_end_in_a_backslash_go_on(asked):
+    assert asked("six==1.16 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\nnumpy").packages == [
+        "six==1.16 --hash=sha256:aa --hash=sha256:bb", "numpy"]
+
+
+def test_without_a_record_every_requirements_file_down_to_the_script_counts(asked):
+    found = asked(files={"requirements.txt": "one", "models/requirements.txt": "two",
+                         "models/big/requirements.txt": "three", "other/requirements.txt": "four"},
+                  working_dir="models", entry_point="big/train.py")
+    assert found.packages == ["one", "two", "three"]
+
+
+def test_an_empty_record_means_the_repository(asked):
+    assert asked("\n  \n", files={"requirements.txt": "six"}).packages == ["six"]
+
+
+def test_a_record_beats_the_repository(asked):
+    assert asked("six", files={"requirements.txt": "numpy"}).packages == ["six"]
+
+
+def test_the_repository_can_be_made_to_beat_the_record(asked, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__FORCE_REPO_REQUIREMENTS_TXT", "true")
+    assert asked("six", files={"requirements.txt": "numpy"}).packages == ["numpy"]
+
+
+def test_the_list_before_the_first_run_can_be_asked_for(asked, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__FORCE_ORIGINAL_REQUIREMENTS", "true")
+    assert asked(requirements={"pip": "six==1.16.0", "org_pip": "six"}).packages == ["six"]
+
+
+def test_a_receipt_beats_everything_but_comes_from_the_same_indexes(asked):
+    found = asked("six\n--extra-index-url https://example.org/simple", pins={"packages": ["six==1.16.0"]})
+    assert (found.packages, found.options) == (["six==1.16.0"], [("--extra-index-url", "https://example.org/simple")])
+
+
+def test_a_file_in_a_file_is_read_beside_the_working_directory_or_itself(asked):
+    found = asked("-r deps/all.txt", files={"deps/all.txt": "six\n-r more.txt\n-c limits.txt", "deps/more.txt": "numpy",
+                                            "deps/limits.txt": "numpy<2"})
+    assert (found.packages, found.constraints) == (["six", "numpy"], ["numpy<2"])
+
+
+def test_files_that_name_each_other_end(asked):
+    assert asked("-r a.txt", files={"a.txt": "six\n-r b.txt", "b.txt": "numpy\n-r a.txt"}).packages == ["six", "numpy"]
+
+
+def test_a_folder_of_the_task_is_its_own_affair(asked):
+    found = asked("-e .[fast]\n./lib\nsix", files={"pyproject.toml": "", "lib/setup.py": ""})
+    assert found.packages == ["six"]
+    assert [(os.path.basename(each.path), each.extras, each.editable) for each in found.projects] == [
+        ("code", "fast", True), ("lib", "", False)]
+    assert found.local_lines() == ["-e .[fast]", "./lib"]
+
+
+def test_what_a_folder_depends_on_is_part_of_the_key_and_its_modules_are_not(asked):
+    first = asked("-e .", files={"pyproject.toml": "a", "src/module.py": "1"}).canonical()
+    assert asked("-e .", files={"src/module.py": "2"}).canonical() == first
+    assert asked("-e .", files={"pyproject.toml": "b"}).canonical() != first
+
+
+def test_a_wheel_in_the_repository_counts_by_its_content(asked):
+    first = asked("./six.whl", files={"six.whl": "1"}).canonical()
+    assert asked("./six.whl", files={"six.whl": "2"}).canonical() != first
+
+
+@pytest.mark.parametrize(("line", "kept"), [
+    ("numpy @ file:///home/conda/feedstock_root/build_artifacts/numpy_1649281/work", "numpy"),
+    ("scikit-learn @ file:///tmp/scikit_learn-1.0.2-cp39-cp39-linux_x86_64.whl", "scikit-learn==1.0.2"),
+    ("foo[bar] @ file:///tmp/foo-2.0.tar.gz ; python_version > '3'", "foo[bar]==2.0 ; python_version > '3'"),
+])
+def test_a_path_of_another_machine_keeps_its_name_and_version(asked, line, kept):
+    found = asked(line)
+    assert found.packages == [kept]
+    assert "is not on this machine" in found.notes[0]
+
+
+def test_an_editable_repository_is_installed_as_it_is(asked):
+    assert asked("-e git+https://example.org/x.git@abc#egg=x").packages == [
+        "x @ git+https://example.org/x.git@abc#egg=x"]
+
+
+def test_the_tasks_own_indexes_are_kept(asked):
+    found = asked("-i https://a/simple\n--extra-index-url=https://b/simple\n-f https://c\n--no-index\nsix")
+    assert found.options == [("--index-url", "https://a/simple"), ("--extra-index-url", "https://b/simple"),
+                             ("--find-links", "https://c"), ("--no-index", "")]
+
+
+@pytest.mark.parametrize(("line", "word"), [
+    ("numpy=1.22=py39", "write numpy==1.22"), ("two words", "NAME==VERSION"), ("six==", "NAME==VERSION"),
+    ("--frobnicate", "take '--frobnicate' out"),
+])
+def test_a_line_that_nobody_understands_is_refused_by_its_number(asked, line, word):
+    with pytest.raises(errors.Failure) as caught:
+        asked("six\n# comment\n" + line)
+    assert caught.value.exit == errors.BAD_DATA
+    assert "line 3 of the task's requirements" in caught.value.reason
+    assert word in caught.value.remedy
+
+
+@pytest.mark.parametrize("line", ["-r nosuch.txt", "-e ./nosuch", "./nosuch.whl"])
+def test_a_file_that_is_not_there_is_refused_by_its_name(asked, line):
+    with pytest.raises(errors.Failure) as caught:
+        asked(line)
+    assert caught.value.exit == errors.NOT_FOUND
+    assert "nosuch" in caught.value.reason
+    assert "nosuch" in caught.value.remedy
+
+
+def test_a_working_directory_outside_the_checkout_reads_nothing_there(asked, tmp_path):
+    (tmp_path / "requirements.txt").write_text("evil")
+    assert asked(working_dir="..", entry_point="train.py").packages == []
+    assert asked(entry_point="../train.py").packages == []
