@@ -169,7 +169,8 @@ def _registered(api: Any, worker: str, queues: Queues) -> Any:
 
 def _id_of(api: Any, name: str, create: bool) -> str:
     import re
-    for queue in api.call("queues.get_all", {"name": f"^{re.escape(name)}$", "only_fields": ["id"], "search_hidden": True})["queues"]:
+    named = {"name": f"^{re.escape(name)}$", "only_fields": ["id"], "search_hidden": True}
+    for queue in api.call("queues.get_all", named)["queues"]:
         return queue["id"]
     try:
         return api.call("queues.get_by_id", {"queue": name})["queue"]["id"]
