@@ -70,12 +70,7 @@ def empty(code):
 
 def main():
     """The entry point."""
-<<<<<<< HEAD
     command.stage("fetch", work, list, __doc__, EXAMPLES)
-=======
-    from agentpipe import stages
-    stages.stage("fetch", work, list, __doc__, EXAMPLES)
->>>>>>> code
 
 
 if __name__ == "__main__":

@@ -179,12 +179,7 @@ def foretell(job, kind, text):
 
 def main():
     """The entry point."""
-<<<<<<< HEAD
     command.stage("patch", work, list, __doc__, EXAMPLES)
-=======
-    from agentpipe import stages
-    stages.stage("patch", work, list, __doc__, EXAMPLES)
->>>>>>> code
 
 
 if __name__ == "__main__":
