@@ -14,10 +14,10 @@ EXAMPLES = """
 
 def work(job):
     """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
-    from agentpipe import checkout, git
+    from agentpipe import checkout, git, secrets
     from agentpipe.crash import crash_point
     started = time.monotonic()
-    source = git.source_of(job.task.get("script") or {})
+    source = git.source_of(secrets.script(job))
     code, commit, cached = job.path("code"), None, True
     forced = os.environ.get("CLEARML_AGENT_FORCE_CODE_DIR")
     if forced:
