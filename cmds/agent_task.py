@@ -60,7 +60,7 @@ def edit(
     package: Annotated[list[str] | None, text("--package", metavar="REQUIREMENT", help="Ask for this (numpy<2) in the "
                                               "place of what was asked for that package, or as well.")] = None,
     drop_package: Annotated[list[str] | None, text("--drop-package", metavar="NAME",
-                                                   help="Do not ask for this package.")] = None,
+                                                   help="Take this package (or this whole line) out.")] = None,
     requirements: Annotated[str, text("--requirements", metavar="FILE", help="The whole list; `none` for none.")] = "",
     repo: Annotated[str | None, text("--repo", metavar="URL", help="The repository.")] = None,
     branch: Annotated[str | None, text("--branch", metavar="NAME", help="The branch.")] = None,

@@ -48,7 +48,8 @@ def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
                              errors.NOT_FOUND,
                              remedy=f"agent-task edit {task['id']} --requirements FILE")
     for name in dropped:
-        kept = [line for line in lines if package_of(line) != package_of(name)]
+        package = package_of(name)
+        kept = [line for line in lines if line.strip() != name.strip() and (not package or package_of(line) != package)]
         if len(kept) == len(lines):
             raise errors.Failure(f"the requirements have no {name}", errors.NOT_FOUND,
                                  remedy=f"agent-task show {task['id']}")
