@@ -3,6 +3,8 @@
 import os
 import time
 
+from agentpipe import command
+
 EXAMPLES = """
   agent-pull gpu | agent-fetch | agent-patch | tee patched.json | agent-env | agent-run
   agent-patch fetched.json > patched.json
@@ -177,8 +179,7 @@ def foretell(job, kind, text):
 
 def main():
     """The entry point."""
-    from agentpipe import stages
-    stages.stage("patch", work, [], __doc__, EXAMPLES)
+    command.stage("patch", work, list, __doc__, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,19 @@ def entry(name, declared, doc, examples, each, common=True):
     sys.exit(_guarded(name, lambda: _filter(name, declared, doc, examples, each, argv, first, common)))
 
 
+def stage(name, work, declared, doc, examples, key=""):
+    """The main() of a stage that is a filter: work(job) gives the value of its key (stages.Held: what happens to a line)."""
+    composed(name, lambda held: held.step(name, key or name, work), declared, doc, examples)
+
+
+def composed(name, steps, declared, doc, examples):
+    """The same for a stage that consists of several: steps(held) calls held.step() for each."""
+    def each(line, values):
+        from agentpipe import stages  # an empty pipeline has no use for it
+        return stages.each(name, steps, line, values)
+    entry(f"agent-{name}", declared, doc, examples, each)
+
+
 def plain(name, work):
     """A main() for commands that are no filters: work() -> exit code, under the same signals and errors."""
     SIGNALS.install()

@@ -1,10 +1,15 @@
 """One task at work in one stage: its manifest, its directory, its log, and how programs are run for it."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
 
 from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 
 class Job:

@@ -1,12 +1,18 @@
 """Asking queues for work: the token is on disk before the server is asked, and on the server with the answer."""
 
+from __future__ import annotations
+
 import time
-from typing import Any
 
 from agentpipe import claims, command, errors, manifest
 from agentpipe.crash import crash_point
 
-Got = tuple[claims.Claim, dict[str, Any]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Got = tuple[claims.Claim, dict[str, Any]]
+
 # how often a waiting pull looks, in seconds: at the embedded store's change counter, or at a server
 LOOK = 0.05
 LOOK_HTTP = 5.0
@@ -111,6 +117,8 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
         claim.end()
         claim.release()
         return None
+    from agentpipe import secrets
+    found = secrets.put_away(found, claim.directory)
     pull = {"server": api.server_id, "queue": queue, "worker": worker, "claim": claim.token}
     return claim, {"manifest": manifest.VERSION, "task": found, "pull": pull}
 

@@ -1,12 +1,17 @@
 """What this node left behind: every claim in `active/` that nobody holds is finished, given back or taken over."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import time
-from typing import Any
 
 from agentpipe import attempt, claims, ending, ends, errors, hooks, manifest, script
 from agentpipe.crash import crash_point
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_ATTEMPTS = 3
 REPORT_TIMEOUT = 10.0

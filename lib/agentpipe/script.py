@@ -29,6 +29,7 @@ shift 2
 [ ! -r spec ] || . ./spec || exit 125
 trap '' TERM INT HUP QUIT
 script() (
+  exec 2>&1
   trap - TERM INT HUP QUIT
   exec setsid sh -c '
     started() { shift 19; start=$1; }
@@ -41,11 +42,11 @@ script() (
 )
 if [ "$how" = piped ] && command -p mkfifo pipe; then
   command -p cat <pipe >>log &
-  script "$@" >pipe 2>&1
+  script "$@" >pipe
   command -p mv running "exit.$?"
   wait
 else
-  script "$@" >>log 2>&1
+  script "$@" >>log
   command -p mv running "exit.$?"
 fi
 """

@@ -54,6 +54,7 @@ def test_a_signal_to_its_whole_group_is_its_status(directory, signum):
     os.killpg(int(found.record.split()[0]), signum)
     assert found.wait(10)
     assert found.status == 128 + signum
+    assert log(directory) == b"on\n"  # and nothing that a shell says of it
 
 
 def test_a_program_that_is_missing_is_127(directory):
