@@ -47,7 +47,7 @@ def pull(values):
         got = queues.take(server, worker.name, values["id"], values["require_queue"])
     else:
         wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"])
-        got = queues.next_task(server, worker.name, wanted, values["wait"])
+        got = queues.next_task(server, worker.name, wanted, values["wait"], values["owner"])
     if not got:
         return 0
     return hand(server, *got, values)

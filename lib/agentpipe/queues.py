@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from agentpipe import claims, command, errors, manifest
+from agentpipe import claims, command, errors, manifest, processes
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -36,9 +36,13 @@ class Queues:
             self.ids = self.ids[at:] + self.ids[:at]
 
 
-def next_task(api: Any, worker: str, queues: Queues, wait: bool) -> Got | None:
-    """The next task of these queues as (claim, manifest); None when there is none and nobody waits."""
+def next_task(api: Any, worker: str, queues: Queues, wait: bool, owner: int | None = None) -> Got | None:
+    """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
+
+    A pull that waits for process `owner` ends with it: what it then got, nobody would run.
+    """
     intent = claims.Intent()
+    keeper = processes.identity(owner) if owner else None
     reporter = None
     mark = None
     try:
@@ -55,6 +59,8 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool) -> Got | None:
                 return None
             reporter = reporter or _registered(api, worker, queues)
             while api.changed(mark) == mark:
+                if keeper and not processes.alive(keeper):
+                    return None
                 time.sleep(LOOK if api.embedded else LOOK_HTTP)
     finally:
         if reporter:
