@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from agentpipe import claims, command, errors, manifest, processes
 from agentpipe.crash import crash_point
@@ -36,10 +37,12 @@ class Queues:
             self.ids = self.ids[at:] + self.ids[:at]
 
 
-def next_task(api: Any, worker: str, queues: Queues, wait: bool, owner: int | None = None) -> Got | None:
+def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Callable[[], bool] = lambda: True,
+              owner: int | None = None) -> Got | None:
     """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
 
-    A pull that waits for process `owner` ends with it: what it then got, nobody would run.
+    While may_work() is false no queue is asked; a waiting pull looks again after some seconds. One that waits for
+    process `owner` ends with it: what it then got, nobody would run.
     """
     intent = claims.Intent()
     keeper = processes.identity(owner) if owner else None
@@ -48,8 +51,9 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, owner: int | No
     try:
         while True:
             mark = api.changed(mark)
+            allowed = may_work()
             with command.SIGNALS:
-                got = _ask(api, worker, queues, intent)
+                got = _ask(api, worker, queues, intent) if allowed else None
             if got:
                 return got
             if intent.used:
@@ -58,6 +62,9 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, owner: int | No
             if not wait:
                 return None
             reporter = reporter or _registered(api, worker, queues)
+            if not allowed:
+                time.sleep(LOOK_HTTP)
+                continue
             while api.changed(mark) == mark:
                 if keeper and not processes.alive(keeper):
                     return None

@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from agentpipe.redact import MASK, Redactor, secrets_in
 from hypothesis import given
 from hypothesis import strategies as st
+
+from agentpipe.redact import MASK, Redactor, secrets_in
 
 letters = st.text("ab\n", min_size=1, max_size=5).map(str.encode)
 

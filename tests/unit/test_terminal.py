@@ -1,9 +1,10 @@
 """Output reads in the log as it read on a screen."""
 
 import pytest
-from agentpipe.terminal import Fold, whole_characters
 from hypothesis import given
 from hypothesis import strategies as st
+
+from agentpipe.terminal import Fold, whole_characters
 
 
 def folded(*chunks: bytes) -> str:
