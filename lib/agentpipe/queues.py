@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from agentpipe import claims, command, errors, manifest
+from agentpipe import claims, command, errors, manifest, processes
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -37,13 +37,15 @@ class Queues:
             self.ids = self.ids[at:] + self.ids[:at]
 
 
-def next_task(api: Any, worker: str, queues: Queues, wait: bool,
-              may_work: Callable[[], bool] = lambda: True) -> Got | None:
+def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Callable[[], bool] = lambda: True,
+              owner: int | None = None) -> Got | None:
     """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
 
-    While may_work() is false no queue is asked; a waiting pull looks again after some seconds.
+    While may_work() is false no queue is asked; a waiting pull looks again after some seconds. One that waits for
+    process `owner` ends with it: what it then got, nobody would run.
     """
     intent = claims.Intent()
+    keeper = processes.identity(owner) if owner else None
     reporter = None
     mark = None
     try:
@@ -64,6 +66,8 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool,
                 time.sleep(LOOK_HTTP)
                 continue
             while api.changed(mark) == mark:
+                if keeper and not processes.alive(keeper):
+                    return None
                 time.sleep(LOOK if api.embedded else LOOK_HTTP)
     finally:
         if reporter:
