@@ -1,6 +1,6 @@
 """agent-env: give a task its own Python environment, from a shared cache."""
 
-from agentpipe import command  # noqa: F401  (before all else: its handler keeps Ctrl-C without a traceback)
+from agentpipe import command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def told(job: "Job", interpreter: "dict[str, Any]", key: str, asked: "Any") -> "
 
 def main() -> None:
     """The entry point."""
-    from agentpipe import stages
-    stages.stage("env", work, options, __doc__ or "", EXAMPLES)
+    command.stage("env", work, options, __doc__ or "", EXAMPLES)
 
 
 if __name__ == "__main__":

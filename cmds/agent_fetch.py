@@ -3,6 +3,8 @@
 import os
 import time
 
+from agentpipe import command
+
 EXAMPLES = """
   agent-pull gpu | agent-fetch | agent-patch | agent-env | agent-run
   echo '{"task":{"script":{"repository":"https://example.com/r.git","branch":"main"}}}' | agent-fetch
@@ -12,10 +14,12 @@ EXAMPLES = """
 
 def work(job):
     """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
-    from agentpipe import checkout, git
+    from agentpipe import checkout, git, secrets
     from agentpipe.crash import crash_point
     started = time.monotonic()
-    source = git.source_of(job.task.get("script") or {})
+    pinned = (job.manifest.get("pins") or {}).get("commit")
+    script = secrets.script(job)
+    source = git.source_of({**script, "version_num": pinned} if pinned else script)
     code, commit, cached = job.path("code"), None, True
     forced = os.environ.get("CLEARML_AGENT_FORCE_CODE_DIR")
     if forced:
@@ -66,8 +70,7 @@ def empty(code):
 
 def main():
     """The entry point."""
-    from agentpipe import stages
-    stages.stage("fetch", work, [], __doc__, EXAMPLES)
+    command.stage("fetch", work, list, __doc__, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """agent-prepare: decide where a task runs, then fetch its code, apply its changes and build its environment there."""
 
+from agentpipe import command
 
 EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run
@@ -35,8 +36,7 @@ def place(job):
 
 def main():
     """The entry point."""
-    from agentpipe import stages
-    stages.composed("prepare", steps, options, __doc__, EXAMPLES)
+    command.composed("prepare", steps, options, __doc__, EXAMPLES)
 
 
 if __name__ == "__main__":

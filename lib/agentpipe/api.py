@@ -1,9 +1,14 @@
 """The ClearML API: one call(), whatever is behind it (design: one API, two transports)."""
 
+from __future__ import annotations
+
 import os
-from typing import Any
 
 from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class StoreApi:

@@ -4,10 +4,15 @@
 so that a full disk cannot lose them.
 """
 
+from __future__ import annotations
+
 import os
-from typing import Any
 
 from agentpipe import errors, paths, processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 GIVEN_BACK = "given-back"  # by recovery: counts as a failed attempt
 HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not

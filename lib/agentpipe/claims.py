@@ -5,15 +5,20 @@ stands in the file `claim` there and in the task's runtime on the server. Whoeve
 on the task; between two stages the claim is handed to whoever will read the line.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
 import stat
 import time
-from typing import Any
 
 from agentpipe import attempt, errors, paths, processes
 from agentpipe.crash import crash_point
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 RUNTIME_KEY = "_agentpipe_claim"
 LOCK_TIMEOUT = 10.0
@@ -197,8 +202,11 @@ def stdout_holder(owner: int | None = None) -> dict[str, Any]:
 
     The process is `owner`, or else our parent (the shell or the supervisor that wrote it to a file or screen).
     """
-    found = os.fstat(1)
-    if stat.S_ISFIFO(found.st_mode) and owner is None:
+    try:
+        found = os.fstat(1)
+    except OSError:  # closed
+        found = None
+    if found and stat.S_ISFIFO(found.st_mode) and owner is None:
         return {"pipe": found.st_ino, "boot": processes.boot_id()}
     return {"process": processes.identity(owner or os.getppid()), "owner": owner is not None}
 
@@ -258,7 +266,11 @@ def enqueue_again(api: Any, task: str, queue: str | None, token: str, why: str) 
 
 
 def _take_local(manifest: dict[str, Any], stage: str) -> Claim:
-    directory = attempt.latest(manifest["task"]["id"]) or attempt.create(manifest["task"]["id"])
+    task = manifest["task"]["id"]
+    directory = attempt.latest(task)
+    if directory is None or (stage == "run" and attempt.outcome(directory)):
+        # a script that has ended is run again beside it: code and environment stay where the manifest says
+        directory = attempt.create(task)
     fd = lock(directory)
     if fd is None:
         raise _late(manifest, "another stage works on it")

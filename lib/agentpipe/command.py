@@ -1,4 +1,4 @@
-"""What every command shares: a start without imports, signals in one place, lines in, one line of words and an exit code out.
+"""What every command shares: a start without imports, signals in one place, lines in, an exit code and a word out.
 
 Nothing may be imported above what an empty pipeline needs: most runs of a stage find no work.
 """
@@ -78,6 +78,19 @@ def entry(name, declared, doc, examples, each, common=True):
         if first == b"":
             sys.exit(0)
     sys.exit(_guarded(name, lambda: _filter(name, declared, doc, examples, each, argv, first, common)))
+
+
+def stage(name, work, declared, doc, examples, key=""):
+    """The main() of a stage that is a filter: work(job) gives the value of its key."""
+    composed(name, lambda held: held.step(name, key or name, work), declared, doc, examples)
+
+
+def composed(name, steps, declared, doc, examples):
+    """The same for a stage that consists of several: steps(held) calls held.step() for each."""
+    def each(line, values):
+        from agentpipe import stages  # an empty pipeline has no use for it
+        return stages.each(name, steps, line, values)
+    entry(f"agent-{name}", declared, doc, examples, each)
 
 
 def plain(name, work):

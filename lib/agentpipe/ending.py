@@ -1,14 +1,19 @@
 """The end of a task: decide it once, record it, report it, and print the receipt."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from agentpipe import attempt, command, ends, errors, hooks, manifest
 from agentpipe.crash import crash_point
 from agentpipe.script import Script
 from agentpipe.watching import Verdict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 REPORT_TIMEOUT = 60.0
 
@@ -100,7 +105,10 @@ def _report(held: Any, values: Mapping[str, Any]) -> int:
         command.say(f"agent-run: {failure.reason}")
     crash_point("run:recorded")
     if held.api:
-        done = held.finish(REPORT_TIMEOUT)
+        try:
+            done = held.finish(REPORT_TIMEOUT)
+        except (errors.Interrupted, errors.Aborted):  # told to leave: what is missing stays for recovery
+            done = False
         crash_point("run:reported")
         if done:
             held.claim.end()
@@ -119,7 +127,10 @@ def _print(held: Any, line: dict[str, Any]) -> None:
     except errors.Failure as failure:
         held.job.say(failure.reason)
     if not os.isatty(1):
-        command.put(manifest.write(receipt))
+        try:
+            command.put(manifest.write(receipt))
+        except OSError as error:  # nobody reads it: the end is recorded, and the exit code is the task's
+            command.say(f"agent-run: the receipt could not be written: {error.strerror}")
     elif "run" in line:
         command.say(f"agent-run: task {held.id}: {line['run']['end']}, exit {line['run']['exit']}")
     held.job.close()

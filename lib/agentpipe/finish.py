@@ -19,7 +19,7 @@ class NotOurs(Exception):
     """The server shows the task gone, or with another's claim: nothing of it is ours to write."""
 
 
-def finish(api: Any, directory: str, deadline_s: float = 60, secrets: tuple[str, ...] = ()) -> bool:
+def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
     """Ship the rest of an attempt that has an `outcome`, give its task the final status; True when done.
 
     True also for a task that is no longer ours (deleted, reset, claimed by another agent). It may be called
@@ -36,7 +36,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60, secrets: tuple[str,
     if read_reported(directory).get("status"):
         return True
     shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
-                      secrets)
+                      redact.task_secrets(manifest["task"]))
     until, pause = time.monotonic() + deadline_s, 0.25
     try:
         while True:
@@ -67,7 +67,7 @@ def known(directory: str) -> dict[str, Any] | None:
         return None
     # its file is gone or damaged: what the directory's name and the claim say is enough for an end
     task = os.path.basename(os.path.normpath(directory)).rpartition(".")[0]
-    return {"task": {"id": task}, "pull": {"claim": claim["token"], "queue": None}}
+    return {"task": {"id": task}, "pull": {"claim": claim["token"], "queue": None, "worker": claim.get("worker")}}
 
 
 def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, Any]:
@@ -84,12 +84,12 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
     evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
             "exit": found.get("exit", kind.exit), "reason": found["reason"],
-            "evidence": redact.Redactor(redact.own_secrets()).text(evidence)[-EVIDENCE:],
+            "evidence": _without_secrets(manifest, evidence)[-EVIDENCE:],
             "remedy": found.get("remedy") or kind.remedy.format(id=manifest["task"]["id"])}
 
 
 def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:
-    found = _ours(api, manifest)
+    found = ours(api, manifest)
     try:
         shipper.ship(final=True)
     except errors.ApiError as error:
@@ -112,8 +112,8 @@ def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any]
     note_reported(directory, {"status": ends.ENDS[end].status})
 
 
-def _ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The task's status and runtime, when it still carries our claim."""
+def ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The task's status and runtime, when it still carries our claim; else NotOurs."""
     tasks = api.call("tasks.get_all", {"id": [manifest["task"]["id"]], "search_hidden": True,
                                        "only_fields": ["status", "runtime", "enqueue_status"]})["tasks"]
     if not tasks:
@@ -181,6 +181,10 @@ def _reason(end: str, status: int | None) -> str | None:
     if end == "script_failed":
         return f"worker execution exit code {status}"
     return None
+
+
+def _without_secrets(manifest: dict[str, Any], text: str) -> str:
+    return redact.Redactor(redact.own_secrets() | redact.task_secrets(manifest["task"])).text(text)
 
 
 def _last_lines(directory: str) -> str:

@@ -1,9 +1,14 @@
 """Hooks: the operator's executables before and after each stage, and when a task has ended (agent-hooks(5))."""
 
+from __future__ import annotations
+
 import os
-from typing import Any
 
 from agentpipe import errors, paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # what a hook cannot change: who the task is and who reports it
 FIXED = ("manifest", "pull", "origin")

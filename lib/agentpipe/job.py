@@ -1,10 +1,15 @@
 """One task at work in one stage: its manifest, its directory, its log, and how programs are run for it."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
 
 from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 
 class Job:
@@ -62,8 +67,9 @@ class Job:
             timeout: float | None = None, loud: bool = False, check: bool = True, stdin: bytes = b"") -> str:
         """Run a program of ours (git, uv …) to its end; give its stdout.
 
-        With `loud` all that it prints goes to the set-up log as it comes (progress bars too) and is given back. With `check` a
-        non-zero status raises ToolFailed, which has the status and what it printed. Whatever ends us ends it.
+        With `loud` all that it prints goes to the set-up log as it comes (progress bars too) and is given back. With
+        `check` a non-zero status raises ToolFailed, which has the status and what it printed. Whatever ends us ends
+        it.
         """
         from agentpipe import tools
         return tools.run(argv, self.write if loud else None, cwd=cwd, env=env, timeout=timeout, check=check,

@@ -1,17 +1,23 @@
 """What is started for a task: its command line, its working directory and its environment."""
 
+from __future__ import annotations
+
 import os
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 from agentpipe import attempt, errors
 from agentpipe.script import NAME
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh")
 # ours, not the script's: what our own Python and this pipeline were told
-NOT_PASSED_ON = re.compile(r"PYTHON(HOME|PATH|UNBUFFERED|DONTWRITEBYTECODE|STARTUP|USERBASE|PYCACHEPREFIX|SAFEPATH|NOUSERSITE)$"
+NOT_PASSED_ON = re.compile(r"PYTHON(HOME|PATH|UNBUFFERED|DONTWRITEBYTECODE|STARTUP|USERBASE|PYCACHEPREFIX|SAFEPATH"
+                           r"|NOUSERSITE)$"
                            r"|AGENT_(CRASH_AT|STAGE_\w+|HOOK|DEBUG)$|VIRTUAL_ENV(_PROMPT)?$|__PYVENV_LAUNCHER__$")
 
 

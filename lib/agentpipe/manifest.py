@@ -53,6 +53,8 @@ def read(line: bytes) -> dict[str, Any]:
     except RecursionError:
         _refuse("it is nested too deeply")
     except ValueError as error:  # both libraries' errors are ValueErrors
+        if text.strip() in ("{", "["):
+            _refuse("JSON over several lines; a manifest is one line", "jq -c .")
         _refuse(f"not JSON: {error}")
     check(value)
     return value
@@ -114,5 +116,5 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _refuse(why: str) -> NoReturn:
-    raise errors.Failure(f"not a manifest: {why}", errors.BAD_DATA, remedy="agent-fetch --schema")
+def _refuse(why: str, remedy: str = "agent-fetch --schema") -> NoReturn:
+    raise errors.Failure(f"not a manifest: {why}", errors.BAD_DATA, remedy=remedy)

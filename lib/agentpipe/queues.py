@@ -1,12 +1,19 @@
 """Asking queues for work: the token is on disk before the server is asked, and on the server with the answer."""
 
+from __future__ import annotations
+
 import time
-from typing import Any
+from collections.abc import Callable
 
 from agentpipe import claims, command, errors, manifest
 from agentpipe.crash import crash_point
 
-Got = tuple[claims.Claim, dict[str, Any]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Got = tuple[claims.Claim, dict[str, Any]]
+
 # how often a waiting pull looks, in seconds: at the embedded store's change counter, or at a server
 LOOK = 0.05
 LOOK_HTTP = 5.0
@@ -30,16 +37,21 @@ class Queues:
             self.ids = self.ids[at:] + self.ids[:at]
 
 
-def next_task(api: Any, worker: str, queues: Queues, wait: bool) -> Got | None:
-    """The next task of these queues as (claim, manifest); None when there is none and nobody waits."""
+def next_task(api: Any, worker: str, queues: Queues, wait: bool,
+              may_work: Callable[[], bool] = lambda: True) -> Got | None:
+    """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
+
+    While may_work() is false no queue is asked; a waiting pull looks again after some seconds.
+    """
     intent = claims.Intent()
     reporter = None
     mark = None
     try:
         while True:
             mark = api.changed(mark)
+            allowed = may_work()
             with command.SIGNALS:
-                got = _ask(api, worker, queues, intent)
+                got = _ask(api, worker, queues, intent) if allowed else None
             if got:
                 return got
             if intent.used:
@@ -48,6 +60,9 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool) -> Got | None:
             if not wait:
                 return None
             reporter = reporter or _registered(api, worker, queues)
+            if not allowed:
+                time.sleep(LOOK_HTTP)
+                continue
             while api.changed(mark) == mark:
                 time.sleep(LOOK if api.embedded else LOOK_HTTP)
     finally:
@@ -111,6 +126,8 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
         claim.end()
         claim.release()
         return None
+    from agentpipe import secrets
+    found = secrets.put_away(found, claim.directory)
     pull = {"server": api.server_id, "queue": queue, "worker": worker, "claim": claim.token}
     return claim, {"manifest": manifest.VERSION, "task": found, "pull": pull}
 
@@ -152,7 +169,8 @@ def _registered(api: Any, worker: str, queues: Queues) -> Any:
 
 def _id_of(api: Any, name: str, create: bool) -> str:
     import re
-    for queue in api.call("queues.get_all", {"name": f"^{re.escape(name)}$", "only_fields": ["id"], "search_hidden": True})["queues"]:
+    named = {"name": f"^{re.escape(name)}$", "only_fields": ["id"], "search_hidden": True}
+    for queue in api.call("queues.get_all", named)["queues"]:
         return queue["id"]
     try:
         return api.call("queues.get_by_id", {"queue": name})["queue"]["id"]

@@ -21,7 +21,7 @@ FIRST_REPORT_S = 3.0
 STATUS_POLL_S = 5.0
 STORE_POLL_S = 0.5  # of the embedded store's change mark, which costs nothing
 METRICS_S = 30.0
-SHIP_SOON_S, SHIP_LATE_S = 0.1, 0.4
+SHIP_SOON_S, SHIP_LATE_S = 0.2, 0.4
 SHIP_AT_ONCE = 8 << 20  # bytes, before the other duties get their turn
 BACK_OFF_S = (1.0, 30.0)
 REFUSED_S = 30.0
@@ -49,6 +49,7 @@ class Watched:
         self.queue, self.pids, self.shipper = queue, pids, shipper
         self.duties: list[Duty] = []
         self.mark: Any = None
+        self.told_away = False
         self.told: set[str] = set()
         self.since = _begin(directory)
 
@@ -206,22 +207,22 @@ class Reporter:
 
     def _is_away(self, error: Exception) -> None:
         now = time.monotonic()
-        if self._away is None and not (isinstance(error, errors.Failure) and error.exit == errors.TRY_AGAIN):
-            self._away = now
-            self._say(f"the server is away ({error}): what is printed meanwhile waits here")
+        watched = self._watched
+        if self._away is None:
+            self._away = now  # one call that fails is no outage yet
+        elif watched and not watched.told_away:
+            watched.told_away = True
+            say(watched.directory, f"the server is away ({error}): what is printed meanwhile waits here")
         self._retry_at = now + self._pause * (0.5 + now * 1e3 % 1.0)  # jitter, without the cost of `random`
         self._pause = min(2 * self._pause, BACK_OFF_S[1])
 
     def _is_back(self) -> None:
         self._pause, self._retry_at = BACK_OFF_S[0], 0.0
-        if self._away is not None:
-            self._say(f"the server is back after {time.monotonic() - self._away:.0f} s")
-            self._away = None
-
-    def _say(self, line: str) -> None:
         watched = self._watched
-        if watched:
-            say(watched.directory, line)
+        if self._away is not None and watched and watched.told_away:
+            watched.told_away = False
+            say(watched.directory, f"the server is back after {time.monotonic() - self._away:.0f} s")
+        self._away = None
 
     def _task_changed(self) -> None:
         with self._wakened:

@@ -175,7 +175,8 @@ def _option_lines(job: "Job") -> list[str]:
 
 
 def _recorded(job: "Job") -> dict[str, Any]:
-    return (job.task.get("script") or {}).get("requirements") or {}
+    from agentpipe import secrets
+    return secrets.script(job).get("requirements") or {}
 
 
 def _lines(text: Any) -> list[str]:

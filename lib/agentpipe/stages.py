@@ -4,15 +4,21 @@ A stage that is not swapped runs in the caller's process; $AGENT_STAGE_FETCH and
 its place and gets the line on stdin.
 """
 
+from __future__ import annotations
+
+import errno
 import os
 from collections.abc import Callable
-from typing import Any
 
 from agentpipe import attempt, claims, command, errors, hooks, manifest
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 
-Work = Callable[[Job], dict[str, Any]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Work = Callable[[Job], dict[str, Any]]
 
 
 class StageFailed(errors.Failure):
@@ -109,9 +115,12 @@ class Held:
             crash_point(f"{self.stage}:handed")
             try:
                 command.put(line)
-            except BrokenPipeError:
-                self.give_back("the next stage is gone")
-                raise
+            except OSError as error:  # the next stage is gone, or the disk that the line goes to is full
+                self.give_back("its line could not be handed on")
+                if error.errno == errno.EPIPE:
+                    raise
+                raise errors.Failure(f"cannot write the manifest to stdout: {error.strerror}", errors.CANNOT_CREATE,
+                                     remedy="free some space, then agent-pull again") from None
             crash_point(f"{self.stage}:printed")
             self.claim.touch()
             self.claim.release()
@@ -170,20 +179,6 @@ class Held:
         self._use(found)
 
 
-def stage(name: str, work: Work, declared: Any, doc: str, examples: str, key: str = "") -> None:
-    """The main() of a stage that is a filter: see Held for what happens to each line."""
-
-    def steps(held: Held) -> None:
-        held.step(name, key or name, work)
-
-    composed(name, steps, declared, doc, examples)
-
-
-def composed(name: str, steps: Callable[[Held], None], declared: Any, doc: str, examples: str) -> None:
-    """The same for a stage that consists of several: steps(held) calls held.step() for each."""
-    command.entry(f"agent-{name}", declared, doc, examples, lambda line, values: _one(name, steps, line, values))
-
-
 def identified(line: dict[str, Any]) -> dict[str, Any]:
     """A task by hand gets a `local-…` id of its own (a new one when its receipt is run again)."""
     if "pull" in line:
@@ -230,7 +225,8 @@ def explained(held: Held, error: BaseException) -> dict[str, Any]:
     raise error
 
 
-def _one(name: str, steps: Callable[[Held], None], raw: bytes, values: dict[str, Any]) -> int:
+def each(name: str, steps: Callable[[Held], None], raw: bytes, values: dict[str, Any]) -> int:
+    """One line through the stage `name`, whose work is steps(held); the exit code."""
     try:
         line = manifest.read(raw)
     except errors.Failure as failure:
@@ -267,7 +263,10 @@ def _one(name: str, steps: Callable[[Held], None], raw: bytes, values: dict[str,
         held.manifest, code = explained(held, failure), failure.exit
         command.say(f"agent-{name}: {failure.reason}" + (f" ({failure.remedy})" if failure.remedy else ""))
         held.job.say(f"agent-{name}: {failure.reason}")
-    held.hand_on()
+    try:
+        held.hand_on()
+    except errors.Failure as failure:
+        return command.tell(f"agent-{name}", failure)
     return code
 
 

@@ -1,13 +1,18 @@
 """agent-run's vigil: until the script is over, look at limits, signals and what the server wants."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
-from agentpipe import errors
+from agentpipe import command, errors
 from agentpipe.crash import crash_point
 from agentpipe.script import Script, running_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Verdict:
@@ -63,10 +68,12 @@ def watch(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
         except (errors.Interrupted, errors.Aborted):
             script.kill()
     crash_point("run:over")
-    left = script.sweep()
-    if left:
-        held.job.say(f"agent-run: ended {left} processes that the script left behind")
-    follower.copy()
+    with command.SIGNALS:
+        left = script.sweep()
+        if left:
+            held.job.say(f"agent-run: ended {left} processes that the script left behind")
+        follower.copy()
+        command.SIGNALS.forget()
     return verdict
 
 

@@ -25,8 +25,8 @@ WHOLE = 1 << 63
 def add_batch(request: Request) -> dict[str, Any]:
     """Store events: {added, errors, errors_info}. Part may fail; nothing added is 400/131, no events 400/17.
 
-    A log event with `claim`, `stream` and `offset` (ours) is stored once: repeated, it counts as added. Events are
-    written in order with what is committed later: a status that is on the disk has its log before it.
+    A log event with `claim`, `stream` and `offset` (ours) is stored once; repeated, it counts as added.
+    Events are written in order with later changes: a status that is on the disk has its log before it.
     """
     batch = request.body if isinstance(request.body, list) else [request.body] if request.body else []
     if not batch:
@@ -141,8 +141,8 @@ def _metric_stats(events: list[dict[str, Any]]) -> dict[str, Any]:
 def get_task_log(request: Request) -> dict[str, Any]:
     """Log events: {events, returned, total}, from the newest backwards, or the oldest on (navigate_earlier).
 
-    from_timestamp is exclusive; events of one time are never split between two answers. With `after` (ours): in
-    order of arrival behind that position; the answer's `last` is where to go on. So a follower misses nothing.
+    from_timestamp is exclusive; events of one time are never split between two answers. With `after` (ours):
+    in order of arrival behind that position; `last` is where to go on, so that a follower misses nothing.
     """
     task, size = request.body["task"], max(1, request.get("batch_size", 5000))
     documents.load(request.db, task)

@@ -45,9 +45,9 @@ class Kind:
 
 TASKS = Kind(
     "id name type user company status status_reason status_message status_changed comment report "
-    "report_assets created started completed published active_duration parent project output execution container models "
-    "script tags system_tags last_worker last_worker_report last_update last_change last_changed_by "
-    "last_iteration last_metrics metric_stats hyperparams configuration runtime",
+    "report_assets created started completed published active_duration parent project output execution "
+    "container models script tags system_tags last_worker last_worker_report last_update last_change "
+    "last_changed_by last_iteration last_metrics metric_stats hyperparams configuration runtime",
     unasked="unique_metrics company_origin enqueue_status",
     pattern="name comment report",
     list="id user tags system_tags type status project parent hyperparams.* execution.queue "

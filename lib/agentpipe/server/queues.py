@@ -173,8 +173,8 @@ def remove_task(request: Request) -> dict[str, Any]:
         task.set("execution", execution)
         before = task.get("enqueue_status") or "created"
         status.change(request, task, before, force=True, drops=("enqueue_status",))
-    answer = {"removed": 1}
-    if task is not None:
+    answer: dict[str, Any] = {"removed": 1}
+    if request.get("claim") and task is not None:
         _take(request, task, answer)
     return answer
 

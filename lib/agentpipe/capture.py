@@ -1,0 +1,196 @@
+"""What a task needs to run elsewhere, out of a script on this machine: `task.script` as the ClearML API spells it."""
+
+import os
+import shlex
+from typing import Any
+
+from agentpipe import errors
+
+SHELL_SCRIPTS = (".sh", ".bash")
+NOTHING = "# nothing is to be installed\n"
+
+
+class Captured:
+    """`script` is the task's; `warnings` are (what is wrong, what to do about it or ""), `notes` are good to know."""
+
+    def __init__(self, script: dict[str, Any], name: str, project: str = "") -> None:
+        self.script, self.name, self.project = script, name, project
+        self.warnings: list[tuple[str, str]] = []
+        self.notes: list[str] = []
+
+
+class Wish:
+    """What its owner says about a script; "" where the machine is to find out."""
+
+    def __init__(self, script: str, args: list[str], module: bool = False, repo: str = "", working_dir: str = "",
+                 branch: str = "", commit: str = "", binary: str = "", requirements: str = "") -> None:
+        self.script, self.args, self.module = script, args, module
+        self.repo, self.working_dir, self.branch, self.commit = repo, working_dir, branch, commit
+        self.binary, self.requirements = binary, requirements
+
+
+def capture(wish: Wish) -> Captured:
+    """The script in its git checkout, at a repository's address, or alone; a Failure says what is missing."""
+    from agentpipe import capture_git
+    if wish.repo and not os.path.isdir(wish.repo):
+        found = _remote(wish)
+    else:
+        root = capture_git.root(wish.repo or ("." if wish.module else os.path.dirname(wish.script)) or ".")
+        found = _checkout(wish, root) if root else _alone(wish)
+    found.script["binary"] = wish.binary or _binary(wish)
+    return found
+
+
+def _remote(wish: Wish) -> Captured:
+    """A repository by its address: nothing of it is here to look at."""
+    from agentpipe import capture_git
+    if "://" not in wish.repo and ":" not in wish.repo:
+        raise errors.Failure(f"{wish.repo} is neither a directory nor a repository's address", errors.NOT_FOUND)
+    script = {"repository": capture_git.without_credentials(wish.repo), "working_dir": wish.working_dir or ".",
+              "entry_point": _entry_point(wish, wish.script), "branch": wish.branch, "version_num": wish.commit}
+    found = Captured(_given(script), os.path.basename(wish.script), capture_git.name_of(wish.repo))
+    _add_requirements(found, wish, [])
+    return found
+
+
+def _checkout(wish: Wish, root: str) -> Captured:
+    """A git checkout: remote, commit, what is not committed, and where the script stands in it."""
+    from agentpipe import capture_git
+    folder, entry = _placed(wish, root)
+    source = capture_git.source(root, wish.branch, wish.commit)
+    script = {"repository": source.repository, "branch": source.branch, "version_num": source.commit,
+              "working_dir": folder, "entry_point": _entry_point(wish, entry)}
+    found = Captured(script, os.path.basename(wish.script), os.path.basename(root))
+    found.warnings, found.notes = source.warnings, source.notes
+    if not (wish.commit or wish.branch):
+        script["diff"] = capture_git.diff(root)
+        tracked = None if wish.module else os.path.normpath(os.path.join(folder, entry))
+        found.warnings += capture_git.untracked(root, tracked)
+    _add_requirements(found, wish, _requirement_files(root, folder, "" if wish.module else entry))
+    return found
+
+
+def _alone(wish: Wish) -> Captured:
+    """A script outside any repository: its text is the task's diff (as ClearML has it)."""
+    if wish.module:
+        raise errors.Failure(f"-m {wish.script} needs a git repository", errors.NOT_FOUND,
+                             remedy="run it in a checkout, or give --repo")
+    path = wish.script
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise errors.Failure(f"{path} is not UTF-8: byte {error.start + 1}", errors.BAD_DATA) from None
+    if not text.strip():
+        raise errors.Failure(f"{path} is empty", errors.BAD_DATA)
+    # what begins like a diff would be taken for one
+    text = "\n" + text if text.startswith(("diff ", "Submodule ")) else text
+    name = os.path.basename(path)
+    script = {"repository": "", "working_dir": ".", "entry_point": _entry_point(wish, name), "diff": text}
+    found = Captured(script, name)
+    found.notes.append(f"{name} is in no git repository: its text alone goes with the task")
+    _add_requirements(found, wish, _requirement_files(os.path.dirname(os.path.abspath(path)), ".", name))
+    return found
+
+
+def _placed(wish: Wish, root: str) -> tuple[str, str]:
+    """(working_dir, entry point) relative to the root and to each other.
+
+    As the SDK records it: the directory where its owner stands, when script and directory are both in the checkout.
+    """
+    here = os.path.realpath(wish.repo or ".")
+    if wish.working_dir:
+        chosen = os.path.realpath(os.path.join(root if wish.repo else ".", wish.working_dir))
+        if not _inside(chosen, root):
+            raise errors.Failure(f"{wish.working_dir} is not a directory of {root}", errors.NOT_FOUND)
+        here = chosen
+    here = here if _inside(here, root) else root
+    if wish.module:
+        return os.path.relpath(here, root), wish.script
+    script = _script_path(wish)
+    if not _inside(script, here):
+        here = root
+    return os.path.relpath(here, root), os.path.relpath(script, here)
+
+
+def _script_path(wish: Wish) -> str:
+    """The script's absolute path: from where its owner stands, or in --repo, or in --working-dir."""
+    places = [".", wish.repo or ".", os.path.join(wish.repo or ".", wish.working_dir or ".")]
+    for place in places:
+        path = os.path.join(place, wish.script)
+        if os.path.isfile(path):
+            return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    raise errors.Failure(f"no file {wish.script}", errors.NOT_FOUND)
+
+
+def _inside(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def _entry_point(wish: Wish, entry: str) -> str:
+    """The entry point with its arguments: words, quoted as a shell would want them (ClearML's agent splits so too)."""
+    words = ["-m", wish.script] if wish.module else ["./" + entry if entry.startswith("-") else entry]
+    return shlex.join([*words, *wish.args])
+
+
+def _binary(wish: Wish) -> str:
+    """The interpreter: bash for a shell script, else the Python that its owner would start now."""
+    import shutil
+    import sys
+    if not wish.module and wish.script.endswith(SHELL_SCRIPTS):
+        return "bash"
+    active = os.path.join(os.environ.get("VIRTUAL_ENV", "/nonexistent"), "bin", "python")
+    python = active if os.access(active, os.X_OK) else shutil.which("python3")
+    if python and os.path.realpath(python) != os.path.realpath(sys.executable):
+        from agentpipe import tools
+        try:
+            return "python" + tools.run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+                                        timeout=10).strip()
+        except errors.Failure:
+            pass
+    return "python{}.{}".format(*sys.version_info[:2])
+
+
+def _requirement_files(root: str, folder: str, entry: str) -> list[str]:
+    """Every requirements.txt from the root down to the script's folder, as the agent would read them."""
+    steps = [part for part in os.path.join(folder, os.path.dirname(entry)).split("/") if part not in ("", ".")]
+    folders = [os.path.join(root, *steps[:count]) for count in range(len(steps) + 1)]
+    paths = [os.path.join(each, "requirements.txt") for each in folders]
+    return [path for path in paths if os.path.isfile(path)]
+
+
+def _add_requirements(found: Captured, wish: Wish, files: list[str]) -> None:
+    """Record the list that --requirements names, else the repository's own files as they stand here."""
+    if wish.requirements:
+        found.script["requirements"] = {"pip": requirements_text(wish.requirements)}
+        return
+    texts = [requirements_text(path) for path in files]
+    if any(_looks_elsewhere(line) for text in texts for line in text.splitlines()):
+        found.notes.append("the requirements name other files: the worker reads them in the repository")
+    elif texts:
+        found.script["requirements"] = {"pip": "\n".join(text.rstrip("\n") for text in texts) + "\n"}
+    elif found.script.get("binary") not in ("bash", "sh"):
+        found.notes.append("no requirements.txt: the task gets an empty Python environment (--requirements FILE)")
+
+
+def requirements_text(path: str) -> str:
+    """A requirements file's text; "none" asks for nothing, also where the repository has such files."""
+    if path == "none":
+        return NOTHING
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read() or NOTHING
+    except OSError as error:
+        raise errors.Failure(f"{path}: {error.strerror}", errors.NOT_FOUND) from None
+    except UnicodeDecodeError as error:
+        raise errors.Failure(f"{path} is not UTF-8: byte {error.start + 1}", errors.BAD_DATA) from None
+
+
+def _looks_elsewhere(line: str) -> bool:
+    """Whether a requirement is relative to the file in which it stands."""
+    line = line.strip()
+    return line.startswith(("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "-f", "--find-links"))
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value}

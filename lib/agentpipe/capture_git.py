@@ -1,0 +1,141 @@
+"""What git knows about a checkout: where it comes from, its commit, and what is not committed."""
+
+import os
+import re
+
+from agentpipe import errors, tools
+
+# a user's settings must not change what a diff looks like, and nothing may ask for a password
+ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+DIFF = ["diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/",
+        "--unified=3", "--inter-hunk-context=0", "--submodule=diff"]
+NETWORK_TIMEOUT = 10.0
+SHOWN = 3
+
+Warned = tuple[str, str]  # what is wrong, and the command that mends it
+
+
+class Source:
+    """Where a worker gets the code: repository without credentials, branch ("" when detached) and commit."""
+
+    def __init__(self, repository: str, branch: str, commit: str) -> None:
+        self.repository, self.branch, self.commit = repository, branch, commit
+        self.warnings: list[Warned] = []
+        self.notes: list[str] = []
+
+
+def root(path: str) -> str | None:
+    """The top directory of the checkout that holds `path`; None outside of any."""
+    try:
+        top = _git(path or ".", "rev-parse", "--show-toplevel").strip()
+    except tools.ToolFailed as failure:
+        if "dubious ownership" in failure.output:
+            raise errors.Failure(f"git does not trust {os.path.abspath(path or '.')}: it belongs to another user",
+                                 errors.NO_PERMISSION, failure.output,
+                                 f"git config --global --add safe.directory {os.path.abspath(path or '.')}") from None
+        return None
+    return os.path.realpath(top) if top else None
+
+
+def source(top: str, branch: str = "", commit: str = "") -> Source:
+    """Repository, branch and commit of a checkout; what a worker cannot get becomes a warning with its remedy."""
+    head = _text(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    if not head:
+        raise errors.Failure(f"{top} has no commit yet", errors.NOT_FOUND, remedy="git add . && git commit")
+    asked = commit or branch
+    if asked:
+        head = _text(top, "rev-parse", "--verify", "--quiet", f"{asked}^{{commit}}") or commit
+    current = _text(top, "symbolic-ref", "--short", "--quiet", "HEAD")
+    remote = _remote(top, branch or current)
+    if not remote:
+        found = Source(top, branch or current, head)
+        found.notes.append(f"the checkout has no remote: workers on this machine take it from {top}")
+        return found
+    found = Source(_address(top, remote), branch or ("" if commit else current), head)
+    if head and not _is_there(top, remote, head):
+        push = f"git push {remote} {branch or current or 'HEAD'}"
+        found.warnings.append((f"commit {head[:10]} is not on {remote}: a worker cannot fetch it", push))
+    return found
+
+
+def diff(top: str) -> str:
+    """What is not committed, staged or not, submodules included; files that are not text go in git's binary form."""
+    from agentpipe.capture_text import as_text
+    return as_text(top, lambda *more: _bytes(top, *more), DIFF)
+
+
+def untracked(top: str, script: str | None) -> list[Warned]:
+    """Files that git does not know, which therefore stay here; Failure 66 when the script is one of them."""
+    if script and not _text(top, "ls-files", "--", script):
+        raise errors.Failure(f"git does not know {script}: it would not come along", errors.NOT_FOUND,
+                             remedy=f"git add -N -- {script}")
+    names = [name for name in _git(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
+    if not names:
+        return []
+    import shlex
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    few = names if len(names) <= SHOWN else ["."]
+    return [(f"{', '.join(names[:SHOWN])}{more}: not known to git, stays here", f"git add -N -- {shlex.join(few)}")]
+
+
+def without_credentials(address: str) -> str:
+    """A repository's address without what its owner only wrote for himself."""
+    match = re.match(r"([a-z+]+)://([^/@]*@)?(.*)$", address, re.IGNORECASE | re.DOTALL)
+    if not match or not match[2]:
+        return address
+    scheme, user, rest = match.groups()
+    # over ssh the user is part of the address; over https even the user may be a token
+    keep = user.split(":")[0].rstrip("@") + "@" if "ssh" in scheme.lower() else ""
+    return f"{scheme}://{keep}{rest}"
+
+
+def name_of(address: str) -> str:
+    """The last part of a repository's address, without .git."""
+    return re.split(r"[/:]", address.rstrip("/"))[-1].removesuffix(".git")
+
+
+def _remote(top: str, branch: str) -> str:
+    own = _text(top, "config", "--get", f"branch.{branch}.remote") if branch else ""
+    names = _text(top, "remote").split()
+    if own and own in names:
+        return own
+    return "origin" if "origin" in names else names[0] if names else ""
+
+
+def _address(top: str, remote: str) -> str:
+    address = _text(top, "remote", "get-url", "--", remote)
+    if "://" not in address and not re.match(r"[^/]+:", address):
+        return os.path.normpath(os.path.join(top, os.path.expanduser(address)))
+    return without_credentials(address)
+
+
+def _is_there(top: str, remote: str, commit: str) -> bool:
+    """Whether the remote has the commit: a local one is asked, of others what was last fetched, then their tips."""
+    address = _address(top, remote)
+    path = address.removeprefix("file://") if address.startswith(("/", "file://")) else ""
+    if path:
+        return bool(_text(path, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
+    if _text(top, "branch", "--remotes", "--list", f"{remote}/*", "--contains", commit):
+        return True
+    try:
+        tips = _git(top, "ls-remote", "--", remote, timeout=NETWORK_TIMEOUT)
+    except errors.Failure:
+        return False
+    return commit in tips
+
+
+def _text(path: str, *arguments: str) -> str:
+    try:
+        return _git(path, *arguments).strip()
+    except tools.ToolFailed:
+        return ""
+
+
+def _git(path: str, *arguments: str, timeout: float | None = None) -> str:
+    own = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    env = {name: value for name, value in os.environ.items() if name not in own}
+    return tools.run(["git", "-C", path, *arguments], env={**env, **ENVIRONMENT}, timeout=timeout)
+
+
+def _bytes(path: str, *arguments: str) -> bytes:
+    return _git(path, *arguments).encode("utf-8", "surrogateescape")

@@ -1,0 +1,52 @@
+"""Passwords that a task carries in its URLs: out of the manifest, into a file that only its owner reads."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from agentpipe import attempt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.job import Job
+
+FILE = "secrets.json"
+# the fields of `script` whose URLs are used by stages
+FIELDS = ("repository", "requirements")
+
+
+def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
+    """The task without the passwords in the URLs of its script, which then stand in DIRECTORY/secrets.json (0600).
+
+    Only what stages need is moved; what its owner wrote elsewhere into the task stays as it is.
+    """
+    script = task.get("script") or {}
+    moved, shown = {}, {}
+    for field in FIELDS:
+        text = json.dumps(script.get(field))
+        if "@" not in text or "://" not in text:  # the usual case, and it must cost nothing
+            continue
+        from agentpipe.git import without_credentials
+        clean = without_credentials(text)
+        if clean != text:
+            shown[field] = json.loads(clean)
+            moved[field] = {"shown": shown[field], "whole": script[field]}
+    if not moved:
+        return task
+    attempt.publish(os.path.join(directory, FILE), json.dumps(moved).encode())
+    return {**task, "script": {**script, **shown}}
+
+
+def script(job: Job) -> dict[str, Any]:
+    """The task's script as its owner wrote it, passwords included: for git and installers only, never to be shown."""
+    found = job.task.get("script") or {}
+    try:
+        with open(job.path(FILE), "rb") as file:
+            moved = json.load(file)
+    except FileNotFoundError:
+        return found
+    # a hook may have put something else in the place of what was moved
+    return {**found, **{field: each["whole"] for field, each in moved.items() if found.get(field) == each["shown"]}}

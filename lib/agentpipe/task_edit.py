@@ -1,0 +1,90 @@
+"""Changing what a task says: the fields of its script, and single packages of its requirements."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from agentpipe import capture, errors, task_enqueue, task_find
+from agentpipe.requirements import normalised
+
+# options of `agent-task edit` that are a field of the script
+FIELDS = {"repo": "repository", "branch": "branch", "commit": "version_num", "entry_point": "entry_point",
+          "working_dir": "working_dir", "binary": "binary"}
+NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
+
+
+def edit(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: task_enqueue.Say) -> list[str]:
+    """Apply the options that were given; the names of the fields that changed. An ended task becomes a draft."""
+    if task["status"] in ("queued", "in_progress"):
+        remedy = f"agent-task stop {task['id']}"
+        raise errors.Failure(f"task {task['id']} is {task['status']}: stop it first", errors.TRY_AGAIN, remedy=remedy)
+    script = {field: wanted[option] for option, field in FIELDS.items() if wanted.get(option) is not None}
+    requirements = changed_requirements(task, wanted)
+    if requirements is not None:
+        # what its last run had installed is no longer what it asks for
+        script["requirements"] = {"pip": requirements}
+    body: dict[str, Any] = {"script": script} if script else {}
+    if wanted.get("name"):
+        body["name"] = wanted["name"]
+    if not body:
+        raise errors.Failure("nothing to change", errors.USAGE, remedy="agent-task edit --help")
+    if task["status"] in task_find.ENDED:
+        task_enqueue.reset(api, task, say)
+    api.call("tasks.edit", {"task": task["id"], **body})
+    return [*script, *(["name"] if "name" in body else [])]
+
+
+def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The requirements as they are to be; None when nothing was said about them."""
+    text = None
+    if wanted.get("requirements"):
+        text = capture.requirements_text(wanted["requirements"])
+    dropped, put = wanted.get("drop_package") or [], wanted.get("package") or []
+    if not dropped and not put:
+        return text
+    lines = (recorded(task) if text is None else text).splitlines()
+    if text is None and dropped and not lines:
+        raise errors.Failure(f"task {task['id']} records no requirements, its repository has them",
+                             errors.NOT_FOUND,
+                             remedy=f"agent-task edit {task['id']} --requirements FILE")
+    for name in dropped:
+        kept = [line for line in lines if package_of(line) != package_of(name)]
+        if len(kept) == len(lines):
+            raise errors.Failure(f"the requirements have no {name}", errors.NOT_FOUND,
+                                 remedy=f"agent-task show {task['id']}")
+        lines = kept
+    for line in put:
+        if package_of(line) is None:
+            raise errors.Failure(f"`{line}` is no requirement", errors.USAGE, remedy="--package 'NAME==VERSION'")
+        lines = _put(lines, line)
+    # an empty record would mean: read the repository's files
+    return "\n".join(lines) + "\n" if any(line.strip() for line in lines) else capture.NOTHING
+
+
+def recorded(task: Mapping[str, Any]) -> str:
+    """The requirements that a task asked for: before its first run what was recorded, later what that was then."""
+    found = (task.get("script") or {}).get("requirements") or {}
+    text = found.get("org_pip") or found.get("pip") or ""
+    return text if isinstance(text, str) else "\n".join(map(str, text))
+
+
+def package_of(line: str) -> str | None:
+    """The normalised name of the package that a line of requirements asks for; None for an option or a path."""
+    line = line.split(" #")[0]
+    if line.lstrip().startswith(("-", "#", ".", "/")) or ("://" in line and "@" not in line.split("://")[0]):
+        egg = re.search(r"#egg=([A-Za-z0-9._-]+)", line)
+        return normalised(egg[1]) if egg else None
+    match = NAME.match(line)
+    return normalised(match[1]) if match else None
+
+
+def _put(lines: list[str], line: str) -> list[str]:
+    """The list with this requirement in the place of the one for the same package, or at its end."""
+    name, found, result = package_of(line), False, []
+    for old in lines:
+        if package_of(old) != name:
+            result.append(old)
+        elif not found:
+            found = True
+            result.append(line)
+    return result if found else [*result, line]

@@ -1,0 +1,117 @@
+"""Tasks as a person looks at them: one whole, or many in a table."""
+
+import time
+from datetime import datetime
+from typing import Any
+
+from agentpipe import task_find
+
+END_KEY = "_agentpipe_end"
+LISTED = ("id", "name", "status", "type", "created", "started", "completed", "status_changed", "execution.queue",
+          "last_worker", "runtime", "project", "script.entry_point")
+
+
+def table(api: Any, statuses: list[str], queue: str, name: str, limit: int) -> list[dict[str, Any]]:
+    """The newest tasks that fit: {id, name, status, end, queue, worker, created, started, completed}."""
+    body: dict[str, Any] = {"only_fields": list(LISTED), "order_by": ["-created"], "page": 0, "page_size": limit}
+    if statuses:
+        body["status"] = statuses
+    if name:
+        body["name"] = name
+    if queue:
+        body["execution.queue"] = [task_find.queue(api, queue)["id"]]
+    tasks = api.call("tasks.get_all", body)["tasks"]
+    names = {each["id"]: each["name"] for each in api.call("queues.get_all", {
+        "only_fields": ["id", "name"], "search_hidden": True})["queues"]}
+    return [_row(task, names) for task in tasks]
+
+
+def _row(task: dict[str, Any], queues: dict[str, str]) -> dict[str, Any]:
+    queue = (task.get("execution") or {}).get("queue")
+    return {"id": task["id"], "name": task.get("name"), "status": task["status"], "end": end_of(task).get("class"),
+            "queue": queues.get(queue or "", queue), "worker": task.get("last_worker"), "created": task.get("created"),
+            "started": task.get("started"), "completed": task.get("completed")}
+
+
+def end_of(task: dict[str, Any]) -> dict[str, Any]:
+    """How a task ended, as the agent recorded it: {class, exit, stage, reason, evidence, remedy}; {} otherwise."""
+    return (task.get("runtime") or {}).get(END_KEY) or {}
+
+
+def table_text(rows: list[dict[str, Any]]) -> str:
+    """The table for a screen."""
+    if not rows:
+        return ""
+    cells = [("ID", "STATUS", "NAME", "QUEUE", "WORKER", "CREATED")]
+    for row in rows:
+        status = row["end"] if row["status"] in task_find.ENDED and row["end"] else row["status"]
+        worker = row["worker"] if row["status"] != "queued" else ""
+        cells.append((row["id"][:8], status, row["name"] or "", row["queue"] or "", worker or "", ago(row["created"])))
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+                     for line in cells) + "\n"
+
+
+def page(api: Any, task: dict[str, Any]) -> str:
+    """All that matters of one task, a fact a line."""
+    from agentpipe import attempt
+    script, end = task.get("script") or {}, end_of(task)
+    where = script.get("repository") or "none: the script goes with the task"
+    status = [task["status"], task.get("status_message"), ago(task.get("status_changed"))]
+    facts = [
+        ("task", task["id"]), ("name", task.get("name")), ("project", _project(api, task.get("project"))),
+        ("status", ", ".join(filter(None, status))),
+        ("end", f"{end['class']}, exit {end.get('exit')}: {end.get('reason')}" if end else None),
+        ("queue", task_find.queue_name(api, (task.get("execution") or {}).get("queue"))),
+        ("worker", task.get("last_worker")), ("created", task.get("created")), ("started", task.get("started")),
+        ("ended", task.get("completed")), ("repository", where), ("branch", script.get("branch")),
+        ("commit", script.get("version_num")), ("directory", script.get("working_dir")),
+        ("entry point", script.get("entry_point")), ("binary", script.get("binary")),
+        ("changes", _size(script.get("diff"))), ("requirements", _packages(task)),
+        ("files", attempt.latest(task["id"])),
+        ("next", f"agent-task why {task['id'][:8]}" if task["status"] == "failed" else None),
+    ]
+    return "".join(f"{name:<13} {value}\n" for name, value in facts if value)
+
+
+def _project(api: Any, id: Any) -> str | None:
+    if not isinstance(id, str):
+        return (id or {}).get("name")
+    found = api.call("projects.get_all", {"id": [id], "only_fields": ["name"], "search_hidden": True})["projects"]
+    return found[0]["name"] if found else id
+
+
+def _size(diff: str | None) -> str | None:
+    if not diff:
+        return None
+    return f"{len(diff.splitlines())} lines not committed" if diff.startswith(("diff ", "Submodule ")) else None
+
+
+def _packages(task: dict[str, Any]) -> str | None:
+    from agentpipe import task_edit
+    lines = [line for line in task_edit.recorded(task).splitlines() if line.strip() and not line.startswith("#")]
+    return ", ".join(lines[:8]) + (f" and {len(lines) - 8} more" if len(lines) > 8 else "")
+
+
+def seconds_since(moment: str | None) -> float | None:
+    """Seconds since an ISO 8601 time of the API; None when there is none."""
+    if not moment:
+        return None
+    try:
+        return time.time() - datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None
+
+
+def ago(moment: str | None) -> str:
+    """ "3 min ago"; "" when there is no such time."""
+    seconds = seconds_since(moment)
+    return "" if seconds is None else duration(max(0.0, seconds)) + " ago"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that fits: "4 s", "12 min", "3 h", "2 days"."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,98 @@
+"""Why a task is as it is: the cause of its end and what to do, where it runs, or what it waits for."""
+
+from typing import Any
+
+from agentpipe import ends, task_find, task_log, task_view
+
+EVIDENCE_LINES = 12
+
+
+def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
+    """{task, status, class, stage, exit, reason, evidence, remedy}; what is not known is left out."""
+    status = task["status"]
+    found: dict[str, Any]
+    if status == "queued":
+        found = _waiting(api, task)
+    elif status == "in_progress":
+        found = _running(task)
+    elif status == "created":
+        found = {"reason": "a draft: it stands in no queue", "remedy": f"agent-task enqueue {task['id']}"}
+    else:
+        found = _ended(api, task)
+    return {"task": task["id"], "status": status,
+            **{key: value for key, value in found.items() if value not in (None, "")}}
+
+
+def text(found: dict[str, Any]) -> str:
+    """The answer for a screen: reason, the last lines of the evidence, and the remedy as it can be typed."""
+    head = found.get("class") or found["status"]
+    if found.get("exit"):
+        head += f", exit {found['exit']}"
+    if found.get("stage"):
+        head += f", in agent-{found['stage']}"
+    lines = [f"{found['task']}: {head}", f"  {found['reason']}"]
+    evidence = found.get("evidence", "").splitlines()
+    if evidence:
+        lines += ["", *(f"  | {line}" for line in evidence[-EVIDENCE_LINES:])]
+    if found.get("remedy"):
+        lines += ["", f"  try: {found['remedy']}"]
+    return "\n".join(lines) + "\n"
+
+
+def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
+    end = task_view.end_of(task)
+    if end:
+        found = {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy")}
+        if not found["remedy"] and found["class"] == "setup_failed":
+            # the table sends its owner here
+            found["remedy"] = f"agent-task log {task['id']}"
+        return found
+    kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
+        task["status"], "script_failed")
+    reason = " ".join(filter(None, [task.get("status_reason"), task.get("status_message")]))
+    evidence = "" if kind == "completed" else "\n".join(task_log.tail(api, task["id"], EVIDENCE_LINES))
+    return {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
+            "remedy": ends.ENDS[kind].remedy.format(id=task["id"])}
+
+
+def _running(task: dict[str, Any]) -> dict[str, Any]:
+    worker = task.get("last_worker") or "a worker"
+    silent = task_view.seconds_since(task.get("last_update"))
+    reason, remedy = f"on {worker} since {task.get('started')} ({task_view.ago(task.get('started'))})", ""
+    if task.get("status_message") == "stopping":
+        reason += "; asked to stop"
+    if silent and silent > 300:
+        reason += f"; nothing was heard of it for {task_view.duration(silent)}"
+        remedy = "agent-pull (on that machine: it recovers what was left behind)"
+    return {"class": "running", "stage": _stage(task), "reason": reason, "remedy": remedy}
+
+
+def _stage(task: dict[str, Any]) -> str | None:
+    """Which stage works on it, when it is on this machine."""
+    from agentpipe import attempt, claims
+    directory = attempt.latest(task["id"])
+    claim = claims.read(directory) if directory else None
+    runtime = task.get("runtime") or {}
+    return claim["stage"] if claim and claim.get("token") == runtime.get(claims.RUNTIME_KEY) else None
+
+
+def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
+    queue = (task.get("execution") or {}).get("queue")
+    name = task_find.queue_name(api, queue)
+    since = task_view.ago(task.get("status_changed"))
+    place = task_find.place_in_queue(api, queue, task["id"]) if queue else None
+    if place is None:
+        worker = task.get("last_worker")
+        return {"class": "queued", "reason": f"it was pulled from {name} and is about to start"
+                                             + (f" on {worker}" if worker else "")}
+    workers = task_find.workers_of(api, queue or "")
+    ahead = "it is next" if place == 1 else f"{place - 1} before it"
+    found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; "}
+    if not workers:
+        found["reason"] += "no worker serves this queue"
+        found["remedy"] = f"agent-pull {name} | agent-prepare | agent-run"
+        return found
+    busy = [worker for worker in workers if worker.get("task")]
+    found["reason"] += f"served by {', '.join(worker['id'] for worker in workers[:3])}"
+    found["reason"] += f", {'all' if len(busy) == len(workers) else len(busy)} busy" if busy else ""
+    return found

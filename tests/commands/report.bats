@@ -1,0 +1,113 @@
+# agent-report as a user types it: after an outage, with a receipt, for events of one's own, for a worker by hand.
+
+bats_require_minimum_version 1.5.0
+# shellcheck disable=SC2030,SC2031  # $id is set and read in the same test
+
+setup() { load ../helpers; fresh; }
+
+# a task that has run, but whose agent died before it could tell the server; sets $id and $dir
+left_behind() {
+  id=$(enqueue_shell "${1:-echo one; echo two}")
+  agent-pull | agent-prepare | AGENT_CRASH_AT=${2:-report:shipped} agent-run || true
+  dir=$(attempt "$id")
+  [ -L "$dir/outcome" ]
+}
+
+log() { call events.get_task_log "{\"task\": \"$1\", \"after\": 0}" | python3 -c '
+import json, sys
+print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.get("stream") == "log"), end="")'; }
+
+@test "without words it says what it needs, and prints nothing" {
+  run -64 --separate-stderr agent-report
+  [ -z "$output" ]
+  [[ $stderr == *"agent-report --all"* ]]
+}
+
+@test "with nothing left behind --all is silent" {
+  run -0 agent-report --all
+  [ -z "$output" ]
+}
+
+@test "the end of a task whose agent was killed is sent, and then nothing is left" {
+  for point in run:decided report:shipped report:recorded report:status; do
+    left_behind 'echo one; echo two' "$point"
+    [ -n "$(ls "$AGENT_HOME/state/active")" ]
+    agent-report "$dir"
+    [ "$(status "$id")" = completed ]
+    log "$id" | cmp - "$dir/log"
+    [ -z "$(ls "$AGENT_HOME/state/active")" ]
+  done
+}
+
+@test "--all finishes what nobody works on, and says what it did as JSON" {
+  left_behind 'echo late; exit 3'
+  run -0 --separate-stderr agent-report --all --json
+  [ "$(field .task <<<"$output")" = "$id" ]
+  [ "$(field .end <<<"$output")" = script_failed ]
+  [ "$(field .acknowledged <<<"$output")" = true ]
+  [ "$(status "$id")" = failed ]
+  run -0 agent-report --all --json
+  [ -z "$output" ]
+}
+
+@test "a receipt names its task's directory" {
+  id=$(enqueue_shell 'echo hello')
+  agent-pull | agent-prepare | agent-run >receipt.json
+  run -0 --separate-stderr agent-report --json receipt.json
+  [ "$(field .end <<<"$output")" = completed ]
+  agent-report - <receipt.json
+}
+
+@test "what another process works on is left to it (75)" {
+  left_behind
+  run -75 --separate-stderr flock "$dir/lock" agent-report "$dir"
+  [[ $stderr == *"is being worked on"* ]]
+  [ "$(status "$id")" = in_progress ]
+}
+
+@test "a directory that is not there is 66, and the others are done all the same" {
+  left_behind
+  run -123 --separate-stderr agent-report missing "$dir" also-missing
+  [[ $stderr == *"no directory missing"* ]]
+  [ "$(status "$id")" = completed ]
+}
+
+@test "a manifest of another server is refused (78)" {
+  left_behind
+  sed -i 's/"server":"[0-9a-f]*"/"server":"another"/' "$dir/manifest.json"
+  run -78 agent-report "$dir"
+}
+
+@test "events of one's own are stored" {
+  id=$(enqueue_shell 'echo hello')
+  for step in 1 2 3; do
+    echo "{\"type\": \"training_stats_scalar\", \"metric\": \"loss\", \"variant\": \"val\", \"iter\": $step, \"value\": 0.$step}"
+  done | agent-report events --task "$id" --json >sent.json
+  [ "$(field .events sent.json)" = 3 ]
+  call events.scalar_metrics_iter_histogram "{\"task\": \"$id\"}" >curve.json
+  [ "$(field .loss.val.y curve.json)" = "[0.1, 0.2, 0.3]" ]
+}
+
+@test "an event that is none is refused with its line (65), those before it are stored" {
+  id=$(enqueue_shell 'echo hello')
+  printf '%s\n' "{\"type\": \"log\", \"task\": \"$id\", \"msg\": \"good\"}" '{"type": "log"}' >lines.ndjson
+  run -65 --separate-stderr agent-report events <lines.ndjson
+  [[ $stderr == *"line 2: task is missing"* ]]
+  [ "$(call events.get_task_log "{\"task\": \"$id\"}" | field .events.0.msg)" = good ]
+  run -65 --separate-stderr agent-report events <<<'{"type": "log", "task": "nobody", "msg": "x"}'
+  [[ $stderr == *"Invalid task id nobody"* ]]
+}
+
+@test "a worker is registered until it is told to stop" {
+  agent-report worker bench:9 --queue default 3>&- &
+  worker=$!
+  registered() { [ "$(call workers.get_all | field .workers.0.id)" = bench:9 ]; }
+  wait_for 10 registered
+  kill "$worker"
+  wait "$worker"
+  [ "$(call workers.get_all | field .workers)" = "[]" ]
+}
+
+@test "a worker of a queue that is not there is refused (66)" {
+  run -66 agent-report worker bench:9 --queue nowhere
+}

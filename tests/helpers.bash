@@ -1,0 +1,100 @@
+# What every bats file loads: a fresh AGENT_HOME and HOME for each test, our commands on PATH, nothing of the user's.
+#   setup() { load ../helpers; fresh; }
+
+fresh() {
+  local root name
+  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+  export ROOT=$root
+  case :$PATH: in *":$root/.venv/bin:"*) ;; *) export PATH=$root/.venv/bin:$PATH ;; esac
+  # uv's downloads are shared by all tests; nothing else is
+  export UV_CACHE_DIR=${UV_CACHE_DIR:-$root/.cache/tests/uv}
+  for name in $(compgen -e); do
+    case $name in
+      PYTHONWARNINGS) ;;
+      PYTHON*|CLEARML*|TRAINS*|AGENT_TESTS*) unset "$name" ;;
+      AGENT_*|VIRTUAL_ENV|XDG_*|GIT_DIR|GIT_WORK_TREE|GIT_INDEX_FILE) unset "$name" ;;
+    esac
+  done
+  # pip's own settings may stand in the user's HOME: the tests' HOME is empty, and says where they are
+  if [ -z "${PIP_CONFIG_FILE:-}" ] && [ -f "${HOME:-}/.config/pip/pip.conf" ]; then
+    export PIP_CONFIG_FILE=$HOME/.config/pip/pip.conf
+  fi
+  export HOME=$BATS_TEST_TMPDIR/home AGENT_HOME=$BATS_TEST_TMPDIR/agent
+  mkdir -p "$HOME"
+  export GIT_CONFIG_NOSYSTEM=1 GIT_TERMINAL_PROMPT=0 LC_ALL=C.UTF-8
+  export GIT_AUTHOR_NAME=tester GIT_AUTHOR_EMAIL=tester@example.org
+  export GIT_COMMITTER_NAME=tester GIT_COMMITTER_EMAIL=tester@example.org
+  cd "$BATS_TEST_TMPDIR" || return
+}
+
+# make_repo DIR [FILE CONTENT]… : a git repository with these files (default: a train.py that prints) and one commit
+make_repo() {
+  local dir=$1; shift
+  if [ $# -eq 0 ]; then set -- train.py 'print("hello from train.py", flush=True)'; fi
+  git init -q -b main "$dir"
+  while [ $# -gt 0 ]; do
+    mkdir -p "$(dirname "$dir/$1")"
+    printf '%s\n' "$2" >"$dir/$1"
+    shift 2
+  done
+  git -C "$dir" add -A
+  git -C "$dir" commit -q -m 'first'
+}
+
+# field PATH [FILE]: one field of a JSON line, as jq's -r would print it: `field .run.exit receipt.json`, `… | field .task.id`
+field() {
+  python3 -c '
+import json, re, sys
+value = json.loads(open(sys.argv[2]).readline() if len(sys.argv) > 2 else sys.stdin.readline())
+for name in re.findall(r"[^.\[\]]+", sys.argv[1]):
+    if value is None:
+        break
+    value = value[int(name)] if isinstance(value, list) else value.get(name)
+print(value if isinstance(value, str) else json.dumps(value))' "$@"
+}
+
+# wait_for SECONDS COMMAND…: until the command succeeds; fails, showing it, when the bound is over
+wait_for() {
+  local bound=$1 end; shift
+  end=$(($(date +%s) + bound))
+  until "$@" >/dev/null 2>&1; do
+    if [ "$(date +%s)" -ge "$end" ]; then echo "not within $bound s: $*" >&2; return 1; fi
+    sleep 0.05
+  done
+}
+
+# call ENDPOINT [BODY]: the API of the store of this AGENT_HOME, as JSON
+call() {
+  python3 -c '
+import json, sys
+from agentpipe import api
+print(json.dumps(api.connect().call(sys.argv[1], json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}"))))' "$@"
+}
+
+# enqueue_shell SCRIPT [QUEUE]: a task that is a bash script (no git, no Python environment); prints its id
+enqueue_shell() {
+  python3 - "$1" "${2:-default}" <<'PY'
+import sys
+
+from agentpipe import api, queues
+
+store = api.connect()
+queue = queues.Queues(store, [sys.argv[2]], create=True).ids[0]
+task = store.call("tasks.create", {"name": "a shell script", "type": "training", "script": {
+    "binary": "bash", "entry_point": "main.sh", "working_dir": ".", "diff": sys.argv[1] + "\n"}})["id"]
+store.call("tasks.enqueue", {"task": task, "queue": queue})
+print(task)
+PY
+}
+
+# ended PID: wait for a child of ours; $status is its exit status, as after `run`
+ended() { status=0; wait "$1" || status=$?; }
+
+# status TASK: its ClearML status
+status() { call tasks.get_by_id "{\"task\": \"$1\"}" | field .task.status; }
+
+# attempt TASK: the directory of its last attempt
+attempt() { find "$AGENT_HOME/state/tasks" -maxdepth 1 -name "$1.*" | sort -t. -k2n | tail -n 1; }
+
+# gone PID: whether that process is gone (a zombie counts as gone)
+gone() { ! grep -qs '^State:.[^ZX]' "/proc/$1/status"; }

@@ -1,0 +1,62 @@
+"""The numbers of this machine are what the kernel says, in ClearML's units."""
+
+import os
+import time
+
+import psutil
+import pytest
+
+from agentpipe import metrics
+
+
+def test_a_sample_has_the_peers_fields() -> None:
+    stats = metrics.Sampler().sample()
+    assert {"cpu_usage", "memory_used", "memory_free", "disk_free_home", "disk_read", "disk_write", "network_rx",
+            "network_tx"} <= set(stats)
+    assert 0 <= stats["cpu_usage"][0] <= 100
+
+
+def test_memory_and_disk_agree_with_psutil(tmp_path: object) -> None:
+    stats = metrics.Sampler(str(tmp_path)).sample()
+    memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(tmp_path))
+    assert stats["memory_free"] == pytest.approx(memory.available / metrics.MB, rel=0.1)
+    assert stats["memory_used"] + stats["memory_free"] == pytest.approx(memory.total / metrics.MB, rel=0.01)
+    assert stats["disk_free_home"] == pytest.approx(100 - disk.percent, abs=1)
+
+
+def test_a_busy_core_is_seen() -> None:
+    sampler = metrics.Sampler()
+    until = time.monotonic() + 1.1
+    while time.monotonic() < until:
+        pass
+    assert sampler.sample()["cpu_usage"][0] >= 100 / (os.cpu_count() or 1) * 0.5
+
+
+def test_what_is_written_is_seen_where_the_disk_is_a_disk(tmp_path: object) -> None:
+    before = psutil.disk_io_counters()
+    sampler = metrics.Sampler()
+    with open(os.path.join(str(tmp_path), "data"), "wb") as file:
+        file.write(os.urandom(8 << 20))
+        os.fsync(file.fileno())
+    after = psutil.disk_io_counters()
+    written = (after.write_bytes - before.write_bytes) if before and after else 0
+    assert (sampler.sample()["disk_write"] > 0) == (written > 0)
+
+
+def test_a_script_is_measured_with_all_its_processes() -> None:
+    sampler = metrics.Sampler()
+    sampler.processes([os.getpid()])
+    found = {variant: value for _, variant, value in sampler.processes([os.getpid(), 2 ** 22])}
+    assert found["task_memory_gb"] * metrics.GB == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
+    assert found["task_cpu_usage"] >= 0
+
+
+def test_scalars_have_the_names_of_the_sdk() -> None:
+    gpu = {"index": 1, "utilization": 50.0, "temperature": 60.0, "used": metrics.GB, "free": 3 * metrics.GB,
+           "total": 4 * metrics.GB}
+    found = {(metric, variant): value
+             for metric, variant, value in metrics.scalars(metrics.Sampler().sample(), [gpu])}
+    assert found[":monitor:gpu", "gpu_1_utilization"] == 50
+    assert found[":monitor:gpu", "gpu_1_mem_usage"] == 25
+    assert found[":monitor:gpu", "gpu_1_mem_used_gb"] == 1
+    assert (":monitor:machine", "memory_used_gb") in found

@@ -1,0 +1,224 @@
+"""The thread: a worker is seen, a printed line arrives at once, a stop is noticed, and no outage ends it."""
+
+import os
+import queue
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reporting import WORKER, Running, Unreliable
+
+from agentpipe import errors
+from agentpipe.abort import RESETS, Abort, Judge
+from agentpipe.report import Reporter
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    return Running(tmp_path)
+
+
+class Watching:
+    """A reporter at work, and the aborts that it has told."""
+
+    def __init__(self, task: Running, api: Any = None) -> None:
+        self.task = task
+        self.aborts: queue.Queue[Abort] = queue.Queue()
+        self.reporter = Reporter(api or task.api, WORKER, [task.queue])
+        self.reporter.start()
+        self.reporter.watch(task.id, str(task.directory), task.claim, self.aborts.put)
+
+    def abort(self) -> Abort:
+        return self.aborts.get(timeout=10)
+
+
+@pytest.fixture
+def watching(task: Running) -> Iterator[Watching]:
+    watching = Watching(task)
+    yield watching
+    watching.reporter.stop()
+
+
+def wait_for(seen: Callable[[], Any], seconds: float = 10) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := seen()):
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.01)
+    return found
+
+
+def worker_of(task: Running) -> dict[str, Any] | None:
+    return next(iter(task.call("workers.get_all")["workers"]), None)
+
+
+def test_an_idle_worker_is_registered_with_its_queues(task: Running) -> None:
+    reporter = Reporter(task.api, WORKER, [task.queue])
+    reporter.start()
+    worker = wait_for(lambda: worker_of(task))
+    assert (worker["id"], [found["id"] for found in worker["queues"]]) == (WORKER, [task.queue])
+    assert "task" not in worker
+    reporter.stop(unregister=True)
+    assert worker_of(task) is None
+
+
+def test_a_worker_shows_its_task_at_once_and_is_idle_again_afterwards(task: Running, watching: Watching) -> None:
+    worker = wait_for(lambda: (worker_of(task) or {}).get("task") and worker_of(task))
+    assert (worker["task"]["id"], worker["queue"]["id"]) == (task.id, task.queue)
+    assert task.task["last_worker"] == WORKER
+    watching.reporter.unwatch()
+    wait_for(lambda: "task" not in (worker_of(task) or {}))
+
+
+def test_a_printed_line_arrives_within_half_a_second(task: Running, watching: Watching) -> None:
+    wait_for(lambda: worker_of(task))
+    for number in range(5):
+        printed = time.monotonic()
+        task.prints(b"line %d\n" % number)
+        wait_for(lambda number=number: f"line {number}\n" in task.log())  # type: ignore[misc]
+        assert time.monotonic() - printed <= 0.5
+
+
+def test_flush_waits_for_all_whole_lines(task: Running, watching: Watching) -> None:
+    lines = b"".join(b"line %d\n" % number for number in range(100_000))
+    task.prints(lines)
+    assert watching.reporter.flush(10)
+    assert task.log().encode() == lines
+
+
+def test_a_users_stop_is_told(task: Running, watching: Watching) -> None:
+    wait_for(lambda: task.task.get("last_worker"))
+    task.call("tasks.stop", task=task.id)
+    abort = watching.abort()
+    assert (abort.kind, abort.leaves_status, abort.callback_timeout_s) == ("stopping", False, None)
+
+
+def test_the_callback_of_the_sdk_has_its_time(task: Running, watching: Watching) -> None:
+    wait_for(lambda: task.task.get("last_worker"))
+    task.call("tasks.edit_runtime", task=task.id, add_or_update={"_abort_callback_timeout": 42})
+    task.call("tasks.stop", task=task.id)
+    assert watching.abort().callback_timeout_s == 42
+
+
+@pytest.mark.parametrize(("endpoint", "kind"), [
+    ("tasks.stopped", "changed"), ("tasks.failed", "changed"), ("tasks.reset", "changed"),
+])
+def test_another_status_is_told(task: Running, watching: Watching, endpoint: str, kind: str) -> None:
+    wait_for(lambda: task.task.get("last_worker"))
+    task.call(endpoint, task=task.id, force=True)
+    abort = watching.abort()
+    assert (abort.kind, abort.leaves_status) == (kind, True)
+
+
+def test_another_claim_is_told(task: Running, watching: Watching) -> None:
+    task.call("tasks.edit_runtime", task=task.id, add_or_update={"_agentpipe_claim": "another"})
+    assert watching.abort().kind == "taken"
+
+
+def test_metrics_of_machine_and_script_are_scalars(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentpipe.report.FIRST_REPORT_S", 0.0)
+    reporter = Reporter(task.api, WORKER, [task.queue])
+    reporter.start()
+    reporter.watch(task.id, str(task.directory), task.claim, print, pids=lambda: [os.getpid()])
+    found = wait_for(lambda: task.call("events.scalar_metrics_iter_histogram", task=task.id))
+    reporter.stop()
+    variants = found[":monitor:machine"]
+    assert {"cpu_usage", "memory_used_gb", "disk_free_percent", "network_rx_mbs", "task_memory_gb"} <= set(variants)
+    assert 0 < variants["task_memory_gb"]["y"][0] < 10
+    assert task.task["last_iteration"] == 0
+
+
+def test_no_line_is_lost_in_an_outage_and_the_log_tells_of_it(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentpipe.report.BACK_OFF_S", (0.05, 0.1))
+    api = Unreliable(task.api)
+    api.away = 5
+    watching = Watching(task, api)
+    lines = ""
+    for number in range(50):
+        task.prints(b"line %d\n" % number)
+        lines += f"line {number}\n"
+        api.lost = number % 2
+    wait_for(lambda: not api.away and watching.reporter.flush(1))
+    watching.reporter.stop()
+    assert task.log() == lines
+    outage = task.log("setup").splitlines()
+    assert outage[0].startswith("the server is away (connection refused)")
+    assert outage[1].startswith("the server is back after")
+
+
+def test_a_bug_in_a_duty_does_not_end_the_reporting(task: Running, monkeypatch: pytest.MonkeyPatch,
+                                                   capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(Reporter, "_poll", lambda *_: 1 / 0)
+    watching = Watching(task)
+    task.prints(b"line\n")
+    wait_for(lambda: task.log())
+    watching.reporter.stop()
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_flush_gives_up_in_time_when_the_server_is_away(task: Running) -> None:
+    api = Unreliable(task.api)
+    api.away = 1_000_000
+    watching = Watching(task, api)
+    task.prints(b"line\n")
+    begun = time.monotonic()
+    assert not watching.reporter.flush(0.3)
+    assert time.monotonic() - begun < 1
+    watching.reporter.stop()
+
+
+def test_the_next_process_goes_on_where_this_one_stopped(task: Running) -> None:
+    task.prints(b"one\n")
+    for line in (b"two\n", b"three\n"):
+        watching = Watching(task)
+        assert watching.reporter.flush(10)
+        watching.reporter.stop()
+        task.prints(line)
+    watching = Watching(task)
+    assert watching.reporter.flush(10)
+    watching.reporter.stop()
+    assert task.log() == "one\ntwo\nthree\n"
+
+
+def test_a_refused_registration_does_not_end_the_reporting(task: Running) -> None:
+    reporter = Reporter(task.api, WORKER, ["no-such-queue"])
+    reporter.start()
+    reporter.watch(task.id, str(task.directory), task.claim, print)
+    wait_for(lambda: task.task.get("last_worker"))
+    reporter.stop()
+
+
+def said(status: str, **more: Any) -> dict[str, Any]:
+    return {"status": status, "runtime": {"_agentpipe_claim": "ours"}, **more}
+
+
+@pytest.mark.parametrize("answer", [
+    said("in_progress"), said("queued"), said("completed"), said("unknown"),
+    {"status": "in_progress", "runtime": {}}, said("stopped_soon"),
+])
+def test_what_leaves_a_task_running(answer: dict[str, Any]) -> None:
+    assert Judge("ours").verdict(answer) is None
+
+
+def test_a_running_task_that_is_queued_again_has_to_end() -> None:
+    judge = Judge("ours")
+    judge.verdict(said("in_progress"))
+    assert judge.verdict(said("queued")).kind == "changed"  # type: ignore[union-attr]
+
+
+def test_a_reset_counts_when_it_stays() -> None:
+    judge = Judge("ours")
+    answers = [judge.verdict({"status": "created", "runtime": {}}) for _ in range(RESETS)]
+    assert [answer is not None for answer in answers] == [False] * (RESETS - 1) + [True]
+
+
+def test_a_deleted_task_has_to_end() -> None:
+    assert Judge("ours").verdict(None).kind == "deleted"  # type: ignore[union-attr]
+
+
+def test_an_outage_of_another_kind_is_one_too() -> None:
+    from agentpipe.shipping import is_outage
+    assert is_outage(errors.ApiError(503, 0, "maintenance"))
+    assert not is_outage(errors.ApiError(400, 131, "events not added"))
