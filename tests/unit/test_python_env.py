@@ -240,7 +240,7 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):  # noqa: 
     ("tea==1.5", 66, ["no such version: tea==1.5", "tea==1.0"], "replace 'tea==1.5' by 'tea==1.0' in the requirements"),
     ("tea>=9", 66, ["no such version: tea>=9", "tea==2.0"], "replace 'tea>=9' by 'tea==2.0' in the requirements"),
     ("milk\ntea==2.0", 65, ["milk", "tea==2.0", "cannot be installed together"], "relax 'tea==2.0'"),
-    ("old", 66, ["old", "needs Python>=3.99"], "ask for another version than 'old'"),
+    ("old", 66, ["old", "needs Python>=3.99"], "set the task's binary to python3.99, or ask for another version than 'old'"),
     ("broken", 65, ["broken==1.0 cannot be built here"], "ask for a version of broken that has wheels"),
     ("tea @ http://127.0.0.1:9/tea-1.0-py3-none-any.whl", 69, ["cannot reach http://127.0.0.1:9/"], "check the network"),
     ("tea=1.0", 65, ["line 1", "tea=1.0"], "write tea==1.0"),
@@ -255,6 +255,37 @@ def test_what_cannot_be_installed_is_named_with_a_remedy(machine, monkeypatch, p
     assert all(word in caught.value.reason for word in words), caught.value.reason
     assert remedy in caught.value.remedy
     assert caught.value.evidence
+
+
+@pytest.mark.parametrize(("words", "reason", "remedy"), [
+    ("""Using CPython 3.9.18 interpreter at: /usr/bin/python3.9
+error: No solution found when resolving dependencies
+  cause: Because the current Python version (3.9.18) does not satisfy Python>=3.11 and numpy==2.3.0 depends on Python>=3.11, we can conclude that numpy==2.3.0 cannot be used.
+         And because you require numpy==2.3.0, we can conclude that your requirements are unsatisfiable.
+""", "numpy==2.3.0 needs Python>=3.11, this is 3.9.18", "set the task's binary to python3.11"),
+    ("""Using CPython 3.13.0 interpreter at: /usr/bin/python3.13
+  × No solution found when resolving dependencies:
+  ╰─▶ Because torch==1.13.0 has no wheels with a matching Python ABI tag (e.g.,
+      `cp313`) and you require torch==1.13.0, we can conclude that your
+      requirements are unsatisfiable.
+
+      hint: You require CPython 3.13 (`cp313`), but we only found wheels for `torch` (v1.13.0) with the following
+      Python ABI tags: `cp37m`, `cp310`, `cp311`
+""", "torch==1.13.0 has no build for this Python (3.13.0) and platform", "set the task's binary to python3.11"),
+    ("""error: Failed to fetch: `https://user:****@example.org/simple/six/`
+  Caused by: HTTP status client error (401 Unauthorized) for url (https://example.org/simple/six/)
+""", "https://***@example.org/simple/six/ refuses access", "~/.netrc"),
+    ("""error: Failed to install: big-1.0-py3-none-any.whl (big==1.0)
+  Caused by: failed to copy file: No space left on device (os error 28)
+""", "the disk of the environment cache is full", "AGENT_HOME"),
+])
+def test_uvs_words_old_and_new_are_understood(machine, words, reason, remedy):  # noqa: F811
+    from agentpipe.installers import uv_failures
+    from agentpipe.tools import ToolFailed
+    asked = requirements.Requirements("/nowhere")
+    failure = uv_failures.explained(machine.job(), ToolFailed(["uv"], 1, words), "/nowhere", asked)
+    assert failure.reason == reason
+    assert remedy in failure.remedy
 
 
 def test_the_printed_remedy_works(machine):  # noqa: F811
