@@ -17,7 +17,9 @@ def work(job):
     from agentpipe import checkout, git, secrets
     from agentpipe.crash import crash_point
     started = time.monotonic()
-    source = git.source_of(secrets.script(job))
+    pinned = (job.manifest.get("pins") or {}).get("commit")
+    script = secrets.script(job)
+    source = git.source_of({**script, "version_num": pinned} if pinned else script)
     code, commit, cached = job.path("code"), None, True
     forced = os.environ.get("CLEARML_AGENT_FORCE_CODE_DIR")
     if forced:

@@ -31,7 +31,7 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe import api, hooks, queues, recovery, workers
+    from agentpipe import api, queues, recovery, workers
     loud = not values["quiet"] and (values["verbose"] or os.isatty(2))
     say = (lambda text: command.say(f"agent-pull: {text}")) if loud else None
     server = api.connect()
@@ -42,15 +42,23 @@ def pull(values):
                 return hand_running(server, running, values)
     worker = workers.Worker(values["worker"])
     server.worker = worker.name
-    hooks.run("pre-pull", {"manifest": 1, "task": {}})
     if values["id"]:
-        got = queues.take(server, worker.name, values["id"], values["require_queue"])
+        got = may_work() and queues.take(server, worker.name, values["id"], values["require_queue"])
     else:
         wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"])
-        got = queues.next_task(server, worker.name, wanted, values["wait"])
-    if not got:
-        return 0
-    return hand(server, *got, values)
+        got = queues.next_task(server, worker.name, wanted, values["wait"], may_work, values["owner"])
+    return hand(server, *got, values) if got else 0
+
+
+def may_work():
+    """Whether the operator's pre-pull hooks let this node take work now; one that fails is said."""
+    from agentpipe import errors, hooks
+    try:
+        hooks.run("pre-pull", {"manifest": 1, "task": {}})
+        return True
+    except errors.Failure as failure:
+        command.say(f"agent-pull: {failure.reason}")
+        return False
 
 
 def hand(server, claim, line, values):

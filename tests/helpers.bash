@@ -87,6 +87,9 @@ print(task)
 PY
 }
 
+# ended PID: wait for a child of ours; $status is its exit status, as after `run`
+ended() { status=0; wait "$1" || status=$?; }
+
 # status TASK: its ClearML status
 status() { call tasks.get_by_id "{\"task\": \"$1\"}" | field .task.status; }
 

@@ -19,7 +19,7 @@ class NotOurs(Exception):
     """The server shows the task gone, or with another's claim: nothing of it is ours to write."""
 
 
-def finish(api: Any, directory: str, deadline_s: float = 60, secrets: tuple[str, ...] = ()) -> bool:
+def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
     """Ship the rest of an attempt that has an `outcome`, give its task the final status; True when done.
 
     True also for a task that is no longer ours (deleted, reset, claimed by another agent). It may be called
@@ -36,7 +36,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60, secrets: tuple[str,
     if read_reported(directory).get("status"):
         return True
     shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
-                      secrets)
+                      redact.task_secrets(manifest["task"]))
     until, pause = time.monotonic() + deadline_s, 0.25
     try:
         while True:
@@ -84,8 +84,8 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
     evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
             "exit": found.get("exit", kind.exit), "reason": found["reason"],
-            "evidence": redact.Redactor(redact.own_secrets()).text(evidence)[-EVIDENCE:],
-            "remedy": found.get("remedy") or kind.remedy.format(id=manifest["task"]["id"])}
+            "evidence": _without_secrets(manifest, evidence)[-EVIDENCE:],
+            "remedy": _remedy(manifest["task"]["id"], found, kind)}
 
 
 def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:
@@ -174,6 +174,14 @@ def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: d
             pass  # it waits at the end then
 
 
+def _remedy(task: str, found: dict[str, Any], kind: ends.End) -> str:
+    """What can be typed: the change of the task that mends it, else what the stage or the table of ends says."""
+    if found.get("change"):
+        import shlex
+        return f"agent-task edit {task} {shlex.join(found['change'])} && agent-task enqueue {task}"
+    return found.get("remedy") or kind.remedy.format(id=task)
+
+
 def _reason(end: str, status: int | None) -> str | None:
     """The words that ClearML's agent has for this end."""
     if end == "completed":
@@ -181,6 +189,10 @@ def _reason(end: str, status: int | None) -> str | None:
     if end == "script_failed":
         return f"worker execution exit code {status}"
     return None
+
+
+def _without_secrets(manifest: dict[str, Any], text: str) -> str:
+    return redact.Redactor(redact.own_secrets() | redact.task_secrets(manifest["task"])).text(text)
 
 
 def _last_lines(directory: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from agentpipe import claims, command, errors, manifest
+from agentpipe import claims, command, errors, manifest, processes
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -36,16 +37,23 @@ class Queues:
             self.ids = self.ids[at:] + self.ids[:at]
 
 
-def next_task(api: Any, worker: str, queues: Queues, wait: bool) -> Got | None:
-    """The next task of these queues as (claim, manifest); None when there is none and nobody waits."""
+def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Callable[[], bool] = lambda: True,
+              owner: int | None = None) -> Got | None:
+    """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
+
+    While may_work() is false no queue is asked; a waiting pull looks again after some seconds. One that waits for
+    process `owner` ends with it: what it then got, nobody would run.
+    """
     intent = claims.Intent()
+    keeper = processes.identity(owner) if owner else None
     reporter = None
     mark = None
     try:
         while True:
             mark = api.changed(mark)
+            allowed = may_work()
             with command.SIGNALS:
-                got = _ask(api, worker, queues, intent)
+                got = _ask(api, worker, queues, intent) if allowed else None
             if got:
                 return got
             if intent.used:
@@ -54,7 +62,12 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool) -> Got | None:
             if not wait:
                 return None
             reporter = reporter or _registered(api, worker, queues)
+            if not allowed:
+                time.sleep(LOOK_HTTP)
+                continue
             while api.changed(mark) == mark:
+                if keeper and not processes.alive(keeper):
+                    return None
                 time.sleep(LOOK if api.embedded else LOOK_HTTP)
     finally:
         if reporter:

@@ -4,6 +4,8 @@ The shim is a shell in a session of its own, whose stdin is the locked file `run
 `exit.N` when the script is over, so the status needs neither us nor a byte of disk space.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
@@ -65,7 +67,7 @@ KILL_WAIT = 5.0
 class Script:
     """A script of one attempt; `status` is its exit status once wait() said it is over, None when it was lost."""
 
-    def __init__(self, directory: str, prefix: Sequence[str] = (), shim: "subprocess.Popen[bytes] | None" = None) -> None:
+    def __init__(self, directory: str, prefix: Sequence[str] = (), shim: subprocess.Popen[bytes] | None = None) -> None:
         self.directory = directory
         self.prefix = list(prefix)
         self.status: int | None = None

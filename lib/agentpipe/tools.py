@@ -27,8 +27,9 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
     """Run `argv` to its end and give its stdout; `env` is the whole environment (default: ours).
 
     `sink` gets stdout and stderr together as they come, a line or a step of a progress bar at a time, and both are
-    what is given back (sh does the streaming). Without it nothing is shown. A missing program raises Failure 69, a non-zero status ToolFailed (unless `check` is false).
-    The program runs in a session of its own (no terminal to ask at), which is killed when an exception (a signal to us) passes.
+    what is given back (sh does the streaming). Without it nothing is shown. A missing program raises
+    Failure 69, a non-zero status ToolFailed (unless `check` is false). The program runs in a session of its own (no
+    terminal to ask at), which is killed when an exception (a signal to us) passes.
     """
     if sink:
         return _stream(argv, sink, cwd=cwd, env=env, timeout=timeout, check=check, stdin=stdin)

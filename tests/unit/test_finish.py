@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reporting import WORKER, Foreign, Running, Unreliable
+
 from agentpipe import errors
 from agentpipe.shipping import finish
-from reporting import WORKER, Foreign, Running, Unreliable
 
 
 @pytest.fixture

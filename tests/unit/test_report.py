@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reporting import WORKER, Running, Unreliable
+
 from agentpipe import errors
 from agentpipe.abort import RESETS, Abort, Judge
 from agentpipe.report import Reporter
-from reporting import WORKER, Running, Unreliable
 
 
 @pytest.fixture

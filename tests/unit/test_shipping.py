@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reporting import WORKER, Foreign, Running, Unreliable
+
 from agentpipe import errors, logs, shipping
 from agentpipe.redact import Redactor
 from agentpipe.shipping import Shipper
-from reporting import WORKER, Foreign, Running, Unreliable
 
 
 @pytest.fixture

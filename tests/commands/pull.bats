@@ -1,0 +1,115 @@
+#!/usr/bin/env bats
+# agent-pull, as a user types it.
+
+setup() { load ../helpers; fresh; }
+
+@test "pull from an empty queue prints nothing and exits 0" {
+  run agent-pull default
+  [ "$status" -eq 0 ]
+  [ -z "$output" ]
+}
+
+@test "an empty pipeline of three and of five is silent and exits 0" {
+  run sh -c 'agent-pull default | agent-prepare | agent-run'
+  [ "$status" -eq 0 ]
+  [ -z "$output" ]
+  run sh -c 'agent-pull default | agent-fetch | agent-patch | agent-env | agent-run'
+  [ "$status" -eq 0 ]
+  [ -z "$output" ]
+}
+
+@test "a task comes out with who pulled it, and is gone from its queue" {
+  id=$(enqueue_shell 'echo hi')
+  agent-pull default >task.json
+  [ "$(field .task.id task.json)" = "$id" ]
+  [ "$(field .pull.claim task.json | wc -c)" -eq 33 ]
+  [ "$(call queues.get_all | field .queues.0.entries)" = "[]" ]
+  [ "$(status "$id")" = queued ]
+}
+
+@test "an unknown queue is named, with what there is and what to do" {
+  run agent-pull gpu </dev/null
+  [ "$status" -eq 66 ]
+  [[ $output == *'no queue `gpu`'*default*--create-queue* ]]
+}
+
+@test "a mistyped option is one line and 64, under dash too" {
+  run dash -c 'agent-pull --qeueu default'
+  [ "$status" -eq 64 ]
+  [[ $output == *"agent-pull --help"* ]]
+}
+
+@test "--help has examples" {
+  run agent-pull --help
+  [ "$status" -eq 0 ]
+  [[ $output == *"agent-pull gpu | agent-prepare | agent-run"* ]]
+}
+
+@test "queues are asked in order of priority" {
+  low=$(enqueue_shell 'echo low' low)
+  high=$(enqueue_shell 'echo high' high)
+  [ "$(agent-pull high low | field .task.id)" = "$high" ]
+  [ "$(agent-pull --no-recover high low | field .task.id)" = "$low" ]
+}
+
+@test "--id takes that task out of the middle of its queue, once" {
+  enqueue_shell 'echo 1'
+  id=$(enqueue_shell 'echo 2')
+  agent-pull --id "$id" >task.json
+  [ "$(field .task.id task.json)" = "$id" ]
+  run agent-pull --no-recover --require-queue --id "$id"
+  [ "$status" -eq 75 ]
+}
+
+@test "--id with no such task says so" {
+  run agent-pull --id 0123456789abcdef
+  [ "$status" -eq 66 ]
+  [[ $output == *"no task 0123456789abcdef"* ]]
+}
+
+@test "a password in the repository's URL stands in no manifest, and in a file of ours only" {
+  call tasks.create '{"name":"secret","type":"training","script":{"repository":"https://me:s3cr3tpw@example.org/r.git","entry_point":"t.py"}}' >created
+  call tasks.enqueue "{\"task\": \"$(field .id created)\"}" >enqueued
+  agent-pull default >task.json
+  [ "$(field .task.script.repository task.json)" = "https://example.org/r.git" ]
+  directory=$(attempt "$(field .id created)")
+  [ "$(grep -rl s3cr3tpw "$directory")" = "$directory/secrets.json" ]
+  [ "$(stat -c %a "$directory/secrets.json")" = 600 ]
+}
+
+@test "a waiting pull wakes up for a task" {
+  agent-pull --wait default >task.json &
+  wait_for 10 sh -c 'ls "$AGENT_HOME"/state/active/* && ls "$AGENT_HOME"/state/workers'
+  id=$(enqueue_shell 'echo hi')
+  wait $!
+  [ "$(field .task.id task.json)" = "$id" ]
+}
+
+@test "TERM to a waiting pull ends it with 75 and leaves nothing claimed" {
+  agent-pull --wait default >told &
+  wait_for 10 sh -c 'ls "$AGENT_HOME"/state/active/*'
+  kill -TERM $!
+  ended $!
+  [ "$status" -eq 75 ]
+  [ "$(field .failed.exit told)" = 75 ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
+@test "a reader that is gone gets no task: it is queued again" {
+  id=$(enqueue_shell 'echo hi')
+  run bash -c 'set -o pipefail; { sleep 0.1; agent-pull default; } | true'
+  [ "$status" -ne 0 ]
+  [ "$(status "$id")" = queued ]
+  [ "$(call queues.get_all | field .queues.0.entries.0.task)" = "$id" ]
+}
+
+@test "a pre-pull hook that fails means no work" {
+  enqueue_shell 'echo hi'
+  mkdir -p "$HOME/.config/agentpipe/hooks"
+  printf '#!/bin/sh\necho closed today >&2\nexit 1\n' >"$HOME/.config/agentpipe/hooks/pre-pull"
+  chmod +x "$HOME/.config/agentpipe/hooks/pre-pull"
+  run agent-pull default
+  [ "$status" -eq 0 ]
+  [[ $output == *"closed today"* ]]
+  [[ $output != *'"task"'* ]]
+}

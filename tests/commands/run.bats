@@ -1,0 +1,260 @@
+#!/usr/bin/env bats
+# agent-run, and the pipeline as a whole.
+
+setup() { load ../helpers; fresh; }
+
+pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
+
+@test "a shell task runs and is completed; the receipt says how it ended" {
+  id=$(enqueue_shell 'echo hello; exit 0')
+  pipeline >receipt.json
+  [ "$(status "$id")" = completed ]
+  [ "$(field .run.end receipt.json)" = completed ]
+  [ "$(field .pull receipt.json)" = null ]
+  [ "$(field .origin.queue receipt.json)" != null ]
+  [ "$(cat "$(attempt "$id")/log")" = hello ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
+@test "the pipeline exits as the script did, under dash too" {
+  id=$(enqueue_shell 'exit 3')
+  run dash -c 'agent-pull default | agent-prepare | agent-run'
+  [ "$status" -eq 3 ]
+  [ "$(status "$id")" = failed ]
+}
+
+@test "--supervised exits 0 once the end is recorded" {
+  enqueue_shell 'exit 3'
+  run sh -c 'agent-pull default | agent-prepare | agent-run --supervised'
+  [ "$status" -eq 0 ]
+  [ "$(field .run.exit <<<"$output")" = 3 ]
+}
+
+@test "a script killed by a signal of its own ends with 128+N" {
+  id=$(enqueue_shell 'kill -SEGV $$')
+  run pipeline
+  [ "$status" -eq 139 ]
+  [ "$(status "$id")" = failed ]
+  [[ $(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end.reason) == *SIGSEGV* ]]
+}
+
+@test "INT to agent-run aborts: the task is stopped, and 130" {
+  id=$(enqueue_shell 'trap "exit 0" TERM; echo on; while :; do sleep 0.05; done')
+  sh -c 'agent-pull default | agent-prepare' >prepared.json
+  agent-run prepared.json >receipt.json &
+  pid=$!
+  wait_for 10 grep -q on "$(attempt "$id")/log"
+  kill -INT $pid
+  ended $pid
+  [ "$status" -eq 130 ]
+  [ "$(status "$id")" = stopped ]
+  [ "$(field .run.end receipt.json)" = aborted ]
+}
+
+@test "TERM to agent-run drains: the task is first in its queue again, and 75" {
+  id=$(enqueue_shell 'echo on; sleep 60')
+  enqueue_shell 'echo other'
+  sh -c 'agent-pull default | agent-prepare' >prepared.json
+  agent-run prepared.json >receipt.json &
+  pid=$!
+  wait_for 10 grep -q on "$(attempt "$id")/log"
+  kill -TERM $pid
+  ended $pid
+  [ "$status" -eq 75 ]
+  [ "$(status "$id")" = queued ]
+  [ "$(call queues.get_all | field .queues.0.entries.0.task)" = "$id" ]
+}
+
+@test "HUP leaves the script running, and the next pull takes it over" {
+  id=$(enqueue_shell "echo on; while [ ! -e $BATS_TEST_TMPDIR/go ]; do sleep 0.05; done; echo off; exit 4")
+  sh -c 'agent-pull default | agent-prepare' >prepared.json
+  agent-run prepared.json >receipt.json &
+  pid=$!
+  wait_for 10 grep -q on "$(attempt "$id")/log"
+  kill -HUP $pid
+  ended $pid
+  [ "$status" -eq 129 ]
+  pipeline >receipt.json &
+  wait_for 10 grep -q 'taking over' "$(attempt "$id")/setup.log"
+  touch go
+  ended $!
+  [ "$status" -eq 4 ]
+  [ "$(cat "$(attempt "$id")/log")" = $'on\noff' ]
+  [ "$(status "$id")" = failed ]
+}
+
+@test "tasks.stop ends the script and the task is stopped" {
+  id=$(enqueue_shell 'echo on; sleep 60')
+  pipeline >receipt.json &
+  pid=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.*/log"
+  call tasks.stop "{\"task\": \"$id\"}"
+  ended $pid
+  [ "$status" -eq 130 ]
+  [ "$(status "$id")" = stopped ]
+}
+
+@test "a time limit ends the script, and the end says which" {
+  id=$(enqueue_shell 'echo on; sleep 60')
+  run sh -c 'agent-pull default | agent-prepare | agent-run --time-limit 0.5'
+  [ "$status" -eq 124 ]
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end.class)" = time_limit ]
+}
+
+@test "a script that prints nothing for too long is stalled" {
+  id=$(enqueue_shell 'echo on; sleep 60')
+  run sh -c 'agent-pull default | agent-prepare | agent-run --stall-limit 1'
+  [ "$status" -eq 124 ]
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end.class)" = stalled ]
+}
+
+@test "a task by hand needs no store and no queue" {
+  make_repo repo
+  echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}}" |
+    agent-fetch | agent-patch | agent-env | agent-run >receipt.json
+  [ "$(field .run.end receipt.json)" = completed ]
+  [[ $(field .task.id receipt.json) == local-* ]]
+  [ ! -e "$AGENT_HOME/state/agent.db" ]
+  [ "$(cat "$(attempt "$(field .task.id receipt.json)")/log")" = "hello from train.py" ]
+}
+
+@test "a prepared task by hand can be run again and again" {
+  make_repo repo
+  echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}}" | agent-prepare >prepared.json
+  [ "$(agent-run <prepared.json | field .run.end)" = completed ]
+  [ "$(agent-run prepared.json | field .run.end)" = completed ]
+}
+
+@test "the receipt reproduces the task" {
+  make_repo repo
+  echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}}" | agent-prepare | agent-run >one.json
+  git -C repo commit -q --allow-empty -m second
+  agent-prepare <one.json | agent-run >two.json
+  [ "$(field .pins.commit one.json)" = "$(field .pins.commit two.json)" ]
+  [ "$(field .task.id one.json)" != "$(field .task.id two.json)" ]
+}
+
+@test "several tasks: each is done, later ones also when one fails, and 123" {
+  make_repo repo train.py 'import sys; sys.exit(int(sys.argv[1]))'
+  for code in 0 5 0; do
+    echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py $code\"}}}"
+  done | agent-prepare >prepared.json
+  run agent-run prepared.json
+  [ "$status" -eq 123 ]
+  [ "${#lines[@]}" -eq 3 ]
+  [ "$(field .run.exit <<<"${lines[1]}")" = 5 ]
+}
+
+@test "a broken manifest is 65 at every stage, and what it prints makes the pipeline fail under dash" {
+  for stage in agent-prepare agent-fetch agent-patch agent-env agent-run; do
+    run dash -c "echo '{\"task\":{\"script\":{\"repository\":3}}}' | $stage 2>/dev/null | agent-run"
+    [ "$status" -eq 65 ]
+    [ "$(field .failed.exit <<<"$output")" = 65 ]
+    [ "$(field .task <<<"$output")" = null ]
+  done
+}
+
+@test "what failed before run is reported, with the stage, and exits as it failed" {
+  call tasks.create '{"name":"nothing","type":"training","script":{"repository":"/nonexistent/repo","entry_point":"t.py"}}' >created
+  call tasks.enqueue "{\"task\": \"$(field .id created)\"}" >enqueued
+  run dash -c 'agent-pull default | agent-prepare | agent-run >receipt.json'
+  [ "$status" -eq 66 ]
+  [ "$(status "$(field .id created)")" = failed ]
+  [ "$(field .failed.stage receipt.json)" = fetch ]
+  [ "$(field .failed.class receipt.json)" = setup_failed ]
+}
+
+@test "a pulled task that has no script is setup_failed" {
+  call tasks.create '{"name":"empty","type":"training"}' >created
+  call tasks.enqueue "{\"task\": \"$(field .id created)\"}" >enqueued
+  run pipeline
+  [ "$status" -eq 65 ]
+  [ "$(status "$(field .id created)")" = failed ]
+}
+
+@test "a line that was used already runs nothing: 75" {
+  id=$(enqueue_shell "echo run >>$BATS_TEST_TMPDIR/runs")
+  agent-pull default | tee task.json | agent-prepare | agent-run >receipt.json
+  run sh -c 'agent-prepare <task.json | agent-run'
+  [ "$status" -eq 75 ]
+  [ "$(cat runs)" = run ]
+  [ "$(status "$id")" = completed ]
+}
+
+@test "a task of another server is refused: 78" {
+  enqueue_shell 'echo hi'
+  agent-pull default >task.json
+  AGENT_HOME=$BATS_TEST_TMPDIR/other run agent-prepare task.json
+  [ "$status" -eq 78 ]
+}
+
+@test "--dry-run says what would be started, and the task can still be run" {
+  id=$(enqueue_shell 'echo hi')
+  sh -c 'agent-pull default | agent-prepare' >prepared.json
+  run agent-run --dry-run prepared.json
+  [ "$status" -eq 0 ]
+  [[ $output == *"would run in"*main.sh* ]]
+  agent-run prepared.json >receipt.json
+  [ "$(status "$id")" = completed ]
+}
+
+@test "a stage is replaced by a small shell script through AGENT_STAGE_ENV" {
+  cat >my-env <<'EOF'
+#!/bin/sh
+exec python3 -c 'import json, sys
+line = json.loads(sys.stdin.readline())
+line["env"] = {"python": "/usr/bin/env", "path": [], "packages": []}
+print(json.dumps(line))'
+EOF
+  chmod +x my-env
+  id=$(enqueue_shell 'echo swapped')
+  AGENT_STAGE_ENV=$PWD/my-env pipeline >receipt.json
+  [ "$(field .env.python receipt.json)" = /usr/bin/env ]
+  [ "$(status "$id")" = completed ]
+}
+
+@test "a swapped stage that fails, or answers nonsense, fails the task" {
+  for answer in 'exit 7' 'echo nonsense' 'cat >/dev/null'; do
+    id=$(enqueue_shell 'echo never')
+    AGENT_STAGE_ENV=$answer run pipeline
+    [ "$status" -ne 0 ]
+    [ "$(status "$id")" = failed ]
+  done
+}
+
+@test "a pre-fetch hook rewrites the branch" {
+  make_repo repo
+  git -C repo checkout -q -b other
+  echo 'print("the other branch")' >repo/train.py
+  git -C repo commit -q -a -m other
+  git -C repo checkout -q main
+  mkdir -p "$HOME/.config/agentpipe/hooks"
+  cat >"$HOME/.config/agentpipe/hooks/pre-fetch" <<'EOF'
+#!/usr/bin/env python3
+import json, sys
+line = json.loads(sys.stdin.readline())
+line["task"]["script"]["branch"] = "other"
+print(json.dumps(line))
+EOF
+  chmod +x "$HOME/.config/agentpipe/hooks/pre-fetch"
+  echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"branch\":\"main\",\"entry_point\":\"train.py\"}}}" |
+    agent-prepare | agent-run >receipt.json
+  [ "$(cat "$(attempt "$(field .task.id receipt.json)")/log")" = "the other branch" ]
+  [[ $(field .hooks receipt.json) == *pre-fetch*task* ]]
+}
+
+@test "a hook's veto fails the task with the hook's name" {
+  id=$(enqueue_shell 'echo never')
+  mkdir -p hooks
+  printf '#!/bin/sh\necho too big >&2\nexit 3\n' >hooks/pre-env
+  chmod +x hooks/pre-env
+  AGENT_HOOKS=$PWD/hooks run pipeline
+  [ "$status" -eq 77 ]
+  [[ $(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end) == *pre-env*"too big"* ]]
+}
+
+@test "the script's shell cannot truncate the log" {
+  id=$(enqueue_shell 'echo one; echo two >/dev/stderr; echo three')
+  pipeline >receipt.json
+  [ "$(cat "$(attempt "$id")/log")" = $'one\ntwo\nthree' ]
+}

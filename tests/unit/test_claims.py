@@ -1,0 +1,283 @@
+"""Who owns a task: tokens, locks, holders, and what recovery does with what nobody holds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from agentpipe import api, attempt, claims, errors, processes, queues, recovery, script
+
+SLEEPER = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+
+
+@pytest.fixture
+def store():
+    return api.connect("tester")
+
+
+@pytest.fixture
+def task(store):
+    queue = store.call("queues.get_default")["id"]
+    id = store.call("tasks.create", {"name": "a task", "type": "training",
+                                     "script": {"binary": "bash", "diff": "echo", "entry_point": "a.sh"}})["id"]
+    store.call("tasks.enqueue", {"task": id, "queue": queue})
+    return id
+
+
+def pulled(store):
+    got = queues.next_task(store, "tester:0", queues.Queues(store, []), wait=False)
+    assert got
+    return got
+
+
+def status(store, task):
+    return store.call("tasks.get_by_id", {"task": task})["task"]["status"]
+
+
+def waiting(store):
+    return [entry["task"] for entry in store.call("queues.get_all")["queues"][0]["entries"]]
+
+
+def abandoned(claim):
+    """As if the process that holds it had died."""
+    claim.release()
+
+
+def test_a_pull_leaves_its_token_on_disk_and_on_the_server(store, task):
+    claim, line = pulled(store)
+    runtime = store.call("tasks.get_by_id", {"task": task})["task"]["runtime"]
+    assert runtime[claims.RUNTIME_KEY] == claim.token == line["pull"]["claim"]
+    assert os.readlink(claims.active(claim.token)) == claim.directory
+    assert claims.read(claim.directory)["state"] == "held"
+
+
+def test_only_one_process_holds_the_lock(store, task):
+    claim, _ = pulled(store)
+    assert claims.lock(claim.directory, 0) is None
+    claim.release()
+    assert claims.lock(claim.directory, 0) is not None
+
+
+def test_a_stage_takes_what_was_handed_to_it(store, task):
+    claim, line = pulled(store)
+    claim.hand("pull", None)
+    claim.release()
+    taken = claims.take(line, "fetch")
+    assert claims.read(claim.directory)["stage"] == "fetch"
+    assert claims.checked_with_server(store, line, "fetch") == "queued"
+    assert taken.worker == "tester:0"
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda store, claim, line: claim.end(),
+    lambda store, claim, line: attempt.decide(claim.directory, "lost"),
+    lambda store, claim, line: attempt.forbid_start(claim.directory, attempt.GIVEN_BACK),
+])
+def test_a_stage_that_comes_too_late_gets_75(store, task, spoil):
+    claim, line = pulled(store)
+    claim.hand("pull", None)
+    spoil(store, claim, line)
+    claim.release()
+    with pytest.raises(errors.Failure) as caught:
+        claims.take(line, "fetch")
+    assert caught.value.exit == errors.TRY_AGAIN
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda store, task: store.call("tasks.stopped", {"task": task, "force": True}),
+    lambda store, task: store.call("tasks.edit_runtime",
+                                   {"task": task, "add_or_update": {claims.RUNTIME_KEY: "0" * 32}}),
+    lambda store, task: store.call("tasks.delete", {"task": task, "force": True}),
+])
+def test_the_servers_word_is_asked(store, task, spoil):
+    _, line = pulled(store)
+    spoil(store, task)
+    with pytest.raises(errors.Failure) as caught:
+        claims.checked_with_server(store, line, "fetch")
+    assert caught.value.exit == errors.TRY_AGAIN
+
+
+def test_given_back_it_is_the_first_in_its_queue_and_carries_no_claim(store, task):
+    claim, line = pulled(store)
+    other = store.call("tasks.clone", {"task": task})["id"]
+    store.call("tasks.enqueue", {"task": other})
+    claims.give_back(store, claim, line, "told to stop")
+    assert waiting(store) == [task, other]
+    assert claims.RUNTIME_KEY not in store.call("tasks.get_by_id", {"task": task})["task"]["runtime"]
+    assert os.listdir(claims.active()) == []
+
+
+def test_a_pipe_is_held_as_long_as_somebody_has_it_open(store, task, monkeypatch):
+    monkeypatch.setenv("AGENT_CLAIM_GRACE", "0")
+    claim, _ = pulled(store)
+    reader = subprocess.Popen(SLEEPER, stdin=subprocess.PIPE)
+    inode = os.fstat(reader.stdin.fileno()).st_ino
+    claim.hand("pull", {"pipe": inode, "boot": processes.boot_id()})
+    claim.release()
+    assert claims.is_held(claim.directory)
+    reader.kill()
+    reader.wait()
+    reader.stdin.close()
+    assert not claims.is_held(claim.directory)
+
+
+def test_a_file_is_held_by_a_process_and_only_its_explicit_owner_frees_it(store, task, monkeypatch):
+    monkeypatch.setenv("AGENT_CLAIM_GRACE", "0")
+    claim, _ = pulled(store)
+    owner = subprocess.Popen(SLEEPER, stdin=subprocess.PIPE)
+    claim.hand("pull", {"process": processes.identity(owner.pid), "owner": True})
+    claim.release()
+    assert claims.is_held(claim.directory)
+    assert claims.is_held(claim.directory, os.getpid())
+    assert not claims.is_held(claim.directory, owner.pid)
+    owner.kill()
+    owner.wait()
+    assert not claims.is_held(claim.directory)
+
+
+def test_a_handed_claim_lives_for_the_grace_period(store, task):
+    claim, _ = pulled(store)
+    claim.hand("pull", {"process": "1 1 another-boot"})
+    claim.release()
+    assert claims.is_held(claim.directory)
+    os.utime(os.path.join(claim.directory, "claim"), (1, 1))
+    assert not claims.is_held(claim.directory)
+
+
+def test_a_pid_of_another_boot_means_nothing(store):
+    pid, start, _ = processes.identity(os.getpid()).split()
+    assert processes.alive(f"{pid} {start} {processes.boot_id()}")
+    assert not processes.alive(f"{pid} {start} another-boot")
+    assert not processes.alive(f"{pid} {int(start) + 1} {processes.boot_id()}")
+
+
+# --- recovery ---------------------------------------------------------------------------------------------------------
+
+def test_a_dead_stage_gives_its_task_back_and_the_third_time_it_is_lost(store, task):
+    for attempts in (1, 2):
+        claim, _ = pulled(store)
+        abandoned(claim)
+        assert recovery.recover(store) is None
+        assert waiting(store) == [task]
+        assert attempt.failed_attempts(task) == attempts
+    claim, _ = pulled(store)
+    abandoned(claim)
+    recovery.recover(store)
+    assert waiting(store) == []
+    found = store.call("tasks.get_by_id", {"task": task})["task"]
+    assert found["status"] == "failed"
+    assert found["runtime"]["_agentpipe_end"]["class"] == "lost"
+    assert os.listdir(claims.active()) == []
+
+
+def test_what_somebody_holds_is_left_alone(store, task):
+    claim, _ = pulled(store)
+    recovery.recover(store)
+    assert waiting(store) == []
+    assert os.path.islink(claims.active(claim.token))
+
+
+def test_an_intent_without_a_directory_is_asked_of_the_server(store, task):
+    intent = claims.Intent()
+    store.call("queues.get_next_task", {"queue": store.call("queues.get_default")["id"], "claim": intent.token})
+    os.close(intent._fd)
+    recovery.recover(store)
+    assert waiting(store) == [task]
+    assert os.listdir(claims.active()) == []
+
+
+def test_an_intent_that_got_nothing_is_dropped(store):
+    os.close(claims.Intent()._fd)
+    recovery.recover(store)
+    assert os.listdir(claims.active()) == []
+
+
+def test_the_intent_of_a_living_pull_is_left_alone(store):
+    intent = claims.Intent()
+    recovery.recover(store)
+    assert os.listdir(claims.active()) == [intent.token]
+
+
+def ended_unseen(store, command):
+    """A task whose script was started and whose agent-run died; returns (claim, line)."""
+    claim, line = pulled(store)
+    attempt.store_manifest(claim.directory, (json.dumps(line) + "\n").encode())
+    store.call("tasks.started", {"task": line["task"]["id"]})
+    subprocess.run([sys.executable, "-c", "import os, sys; from agentpipe import script\n"
+                    "script.start(sys.argv[1], ['sh', '-c', sys.argv[2]], '/', os.environ)",
+                    claim.directory, command], check=True)
+    return claim, line
+
+
+def wait_for(condition):
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("code", "expected", "end"), [(0, "completed", "completed"), (3, "failed", "script_failed")])
+def test_a_script_that_ended_unseen_is_reported_with_its_log(store, task, code, expected, end):
+    claim, _ = ended_unseen(store, f"echo out; exit {code}")
+    wait_for(lambda: attempt.exit_status(claim.directory) == code)
+    abandoned(claim)
+    recovery.recover(store)
+    assert status(store, task) == expected
+    assert attempt.outcome(claim.directory) == end
+    logged = "".join(event["msg"] for event in store.call("events.get_task_log", {"task": task})["events"]
+                     if event.get("stream") == "log")
+    assert logged == "out\n"
+
+
+def test_a_script_that_runs_unwatched_is_handed_out_to_be_watched(store, task):
+    claim, line = ended_unseen(store, "sleep 60")
+    wait_for(lambda: script.lives(claim.directory))
+    abandoned(claim)
+    found = recovery.recover(store)
+    assert found is not None
+    assert found.token == line["pull"]["claim"]
+    script.taken_over(claim.directory).kill()
+
+
+def test_a_script_killed_with_its_shim_is_lost(store, task):
+    claim, _ = ended_unseen(store, "sleep 60")
+    wait_for(lambda: script.lives(claim.directory) and len(processes.holding_open(f"{claim.directory}/running")) == 1)
+    shim, = processes.holding_open(f"{claim.directory}/running")
+    os.kill(shim, signal.SIGKILL)
+    processes.send(attempt.pid_record(claim.directory), signal.SIGKILL)
+    wait_for(lambda: not script.lives(claim.directory))
+    abandoned(claim)
+    recovery.recover(store)
+    assert store.call("tasks.get_by_id", {"task": task})["task"]["runtime"]["_agentpipe_end"]["class"] == "lost"
+
+
+def test_a_task_that_somebody_reset_meanwhile_is_let_go(store, task):
+    claim, _ = pulled(store)
+    abandoned(claim)
+    store.call("tasks.reset", {"task": task, "force": True})
+    recovery.recover(store)
+    assert status(store, task) == "created"
+    assert os.listdir(claims.active()) == []
+
+
+def test_only_the_named_task_is_recovered(store, task):
+    claim, _ = pulled(store)
+    abandoned(claim)
+    recovery.recover(store, only="another")
+    assert waiting(store) == []
+    recovery.recover(store, only=task)
+    assert waiting(store) == [task]
+
+
+def test_a_directory_deleted_by_hand_ends_the_task_as_lost(store, task):
+    import shutil
+    claim, _ = pulled(store)
+    abandoned(claim)
+    shutil.rmtree(claim.directory)
+    recovery.recover(store)
+    assert status(store, task) == "failed"
+    assert os.listdir(claims.active()) == []

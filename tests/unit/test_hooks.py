@@ -1,0 +1,86 @@
+"""Hooks: found in order, their answers merged, their vetoes named."""
+
+import os
+
+import pytest
+
+from agentpipe import errors, hooks
+
+LINE = {"manifest": 1, "task": {"id": "t1", "name": "before"}, "pull": {"server": "s", "claim": "0" * 32}}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    directory = tmp_path / "hooks"
+    directory.mkdir()
+    monkeypatch.setenv("AGENT_HOOKS", str(directory))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return directory
+
+
+def hook(path, text, mode=0o755):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("#!/usr/bin/env python3\nimport json, sys\nline = json.loads(sys.stdin.readline())\n" + text)
+    path.chmod(mode)
+
+
+def test_without_hooks_nothing_changes(folder):
+    assert hooks.run("pre-fetch", LINE) == LINE
+
+
+def test_an_empty_answer_leaves_the_manifest(folder):
+    hook(folder / "pre-fetch", "pass")
+    assert hooks.run("pre-fetch", LINE) == LINE
+
+
+def test_an_answer_replaces_it_and_says_what_was_changed(folder):
+    hook(folder / "pre-fetch", "line['task']['name'] = 'after'; line['site'] = 1; print(json.dumps(line))")
+    found = hooks.run("pre-fetch", LINE)
+    assert found["task"]["name"] == "after"
+    assert found["hooks"] == {f"pre-fetch {folder}/pre-fetch": ["site", "task"]}
+
+
+def test_a_folder_of_hooks_runs_in_order(folder):
+    hook(folder / "pre-fetch", "line['task']['name'] += ' 1'; print(json.dumps(line))")
+    hook(folder / "pre-fetch.d" / "20-b", "line['task']['name'] += ' 3'; print(json.dumps(line))")
+    hook(folder / "pre-fetch.d" / "10-a", "line['task']['name'] += ' 2'; print(json.dumps(line))")
+    assert hooks.run("pre-fetch", LINE)["task"]["name"] == "before 1 2 3"
+
+
+def test_what_is_not_executable_is_no_hook(folder):
+    hook(folder / "pre-fetch", "sys.exit(1)", mode=0o644)
+    assert hooks.run("pre-fetch", LINE) == LINE
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    ("print('too big', file=sys.stderr); sys.exit(3)", "ended with 3: too big"),
+    ("print('nonsense')", "its answer is not a manifest"),
+    ("line['task']['id'] = 'other'; print(json.dumps(line))", "it changed task.id"),
+    ("line['pull']['claim'] = '1' * 32; print(json.dumps(line))", "it changed pull"),
+    ("del line['pull']; print(json.dumps(line))", "it changed pull"),
+    ("del line['task']; print(json.dumps(line))", "task is missing"),
+])
+def test_a_veto_names_the_hook_and_the_reason(folder, text, why):
+    hook(folder / "pre-env", text)
+    with pytest.raises(errors.Failure) as caught:
+        hooks.run("pre-env", LINE)
+    assert caught.value.exit == errors.NO_PERMISSION
+    assert str(folder / "pre-env") in caught.value.reason
+    assert why in caught.value.reason
+
+
+def test_what_a_hook_says_goes_to_the_tasks_log(folder, tmp_path):
+    from agentpipe.job import Job
+    hook(folder / "pre-env", "print('checked', file=sys.stderr)")
+    job = Job(LINE, str(tmp_path))
+    hooks.run("pre-env", LINE, job)
+    assert "checked" in (tmp_path / "setup.log").read_text()
+
+
+def test_a_file_that_cannot_be_run_is_a_veto(folder):
+    path = folder / "pre-env"
+    path.write_text("#!/no/such/interpreter\n")
+    os.chmod(path, 0o755)
+    with pytest.raises(errors.Failure) as caught:
+        hooks.run("pre-env", LINE)
+    assert "cannot be run" in caught.value.reason
