@@ -129,13 +129,14 @@ class Node:
         return [int(line) for line in self.side.read_text().split()] if self.side.exists() else []
 
     def left(self):
-        """The claims that are still open."""
-        return os.listdir(self.home / "agent" / "state" / "active")
+        """The claims, and the intents of waiting pulls, that are open."""
+        home = self.home / "agent" / "state" / "active"
+        return os.listdir(home) if home.exists() else []
 
     def left_claims(self):
-        """The same, without the intents of waiting pulls."""
+        """The claims alone."""
         home = self.home / "agent" / "state" / "active"
-        return [name for name in os.listdir(home) if (home / name).is_symlink()]
+        return [name for name in self.left() if (home / name).is_symlink()]
 
     def files(self):
         """What stands on the disk, for a failing test's message."""
