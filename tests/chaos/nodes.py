@@ -1,7 +1,9 @@
-"""A node to break: an AGENT_HOME with a store, tasks whose scripts count their runs, and pipelines as a user types them."""
+"""A node to break: an AGENT_HOME with a store, tasks whose scripts count their runs, and pipelines as typed."""
 
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import time
@@ -16,7 +18,7 @@ ENDED = ("completed", "failed", "stopped")
 # what the crash points with a stage's name in them stand for: who calls them
 BY_STAGE = {"held": ("pull", "prepare", "fetch", "patch", "env", "run"), "started": ("prepare", "fetch"),
             "done": ("fetch", "patch", "env"),
-            **{step: ("pull", "prepare", "fetch", "patch", "env") for step in ("stored", "handed", "printed")}}
+            **dict.fromkeys(("stored", "handed", "printed"), ("pull", "prepare", "fetch", "patch", "env"))}
 
 
 def crash_points():
@@ -30,6 +32,13 @@ def crash_points():
             else:
                 found.add(name)
     return sorted(found)
+
+
+def pipeline_of(point):
+    """The pipeline whose processes pass this point."""
+    stage, _, step = point.partition(":")
+    apart = stage in ("fetch", "patch", "env") and step in BY_STAGE and step != "done"
+    return FIVE if apart else THREE
 
 
 class Node:
@@ -93,6 +102,24 @@ class Node:
             out, err = process.communicate()
             raise AssertionError(f"{words} did not end within {timeout} s: {out}{err}") from None
         return process.returncode, out, err
+
+    def run_at_a_terminal(self, words=THREE, timeout=60, **env):
+        """The same at a terminal of its own: (exit status, what it showed)."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(["dash", "-c", words], env={**self.env, **env}, stdin=theirs, stdout=theirs,
+                                   stderr=theirs, start_new_session=True)
+        os.close(theirs)
+        shown, until = b"", time.monotonic() + timeout
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            while process.poll() is None or select.select([terminal], [], [], 0)[0]:
+                assert time.monotonic() < until, f"{words} did not end within {timeout} s: {shown!r}"
+                if select.select([terminal], [], [], 0.05)[0]:
+                    try:
+                        shown += terminal.read(4096)
+                    except OSError:  # nobody has the other side open any more
+                        process.wait(5)
+                        break
+        return process.returncode, shown.decode("utf-8", "replace")
 
     def run_until_ended(self, task, words=THREE, times=3):
         """The pipeline again, as cron would start it, until this task has ended; how often that took."""

@@ -106,7 +106,7 @@ def test_every_process_of_the_pipeline_killed_while_the_script_runs(running):
 
 
 def test_killed_while_the_script_ends_meanwhile(running):
-    node, task, pipeline, script = running
+    node, task, pipeline, _ = running
     os.kill(stage(pipeline, "agent-run"), signal.SIGKILL)
     go(node)
     nodes.wait_for(lambda: attempt.exit_status(str(node.directory(task))) is not None)
@@ -178,7 +178,8 @@ def make_wheel(folder):
         archive.writestr("chaosmodule.py", "")
         info = "chaosmodule-1.0.dist-info"
         archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: chaosmodule\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\n"
+                                          "Root-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", f"chaosmodule.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
     return str(path)
 
