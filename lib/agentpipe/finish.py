@@ -109,7 +109,10 @@ def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any]
         if error.subcode != _SUBCODE_STATUS:
             raise
     crash_point("report:status")
-    note_reported(directory, {"status": ends.ENDS[end].status})
+    try:
+        note_reported(directory, {"status": ends.ENDS[end].status})
+    except errors.Failure:
+        pass  # a full disk: the server has it all the same
 
 
 def ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
