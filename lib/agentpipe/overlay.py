@@ -45,7 +45,8 @@ def parts(base: str, site: str) -> dict[str, Any]:
     `scripts` are text and copied (they start the Python beside them); `folders` are made, `links` link into the base:
     binaries, and data files of packages (share, etc, include, lib).
     """
-    scripts, links = [], []
+    scripts: list[str] = []
+    links: list[str] = []
     for name in sorted(os.listdir(os.path.join(base, "bin"))):
         path = os.path.join(base, "bin", name)
         if name.startswith("python") and os.path.islink(path):
