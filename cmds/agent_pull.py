@@ -46,7 +46,7 @@ def pull(values):
         got = may_work() and queues.take(server, worker.name, values["id"], values["require_queue"])
     else:
         wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"])
-        got = queues.next_task(server, worker.name, wanted, values["wait"], may_work)
+        got = queues.next_task(server, worker.name, wanted, values["wait"], may_work, values["owner"])
     return hand(server, *got, values) if got else 0
 
 

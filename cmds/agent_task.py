@@ -8,7 +8,7 @@ import typer
 from agentpipe import command, errors
 
 app = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-                  no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+                  context_settings={"help_option_names": ["-h", "--help"]})
 Task = Annotated[str, typer.Argument(metavar="TASK", show_default=False, help="An id, its beginning, or a name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 EPILOG = "\b\nExamples:\n"
@@ -43,7 +43,7 @@ def enqueue(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the task as JSON; change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a script, or an existing task for a new run, into a queue; print the task's id.
+    """Queue a script, or a task for a new run; print the task's id.
 
     Out of a git checkout go remote, commit, what is not committed, and the requirements.
     """
@@ -60,7 +60,7 @@ def edit(
     package: Annotated[list[str] | None, text("--package", metavar="REQUIREMENT", help="Ask for this (numpy<2) in the "
                                               "place of what was asked for that package, or as well.")] = None,
     drop_package: Annotated[list[str] | None, text("--drop-package", metavar="NAME",
-                                                   help="Do not ask for this package.")] = None,
+                                                   help="Take this package (or this whole line) out.")] = None,
     requirements: Annotated[str, text("--requirements", metavar="FILE", help="The whole list; `none` for none.")] = "",
     repo: Annotated[str | None, text("--repo", metavar="URL", help="The repository.")] = None,
     branch: Annotated[str | None, text("--branch", metavar="NAME", help="The branch.")] = None,
@@ -71,7 +71,10 @@ def edit(
     binary: Annotated[str | None, text("--binary", metavar="PROGRAM", help="What runs the script.")] = None,
     name: Annotated[str, text("--name", help="The name.")] = "",
 ) -> None:
-    """Change what a task says. One that has ended becomes a draft again: then agent-task enqueue TASK."""
+    """Change what a task says.
+
+    One that has ended becomes a draft again: then agent-task enqueue TASK.
+    """
     from agentpipe import api, task_commands
     task_commands.edit(api.connect(), task, {
         "package": package, "drop_package": drop_package, "requirements": requirements, "repo": repo, "branch": branch,
@@ -110,21 +113,21 @@ def log(
 
 @app.command()
 def show(task: Task, as_json: Json = False) -> None:
-    """Show all that matters of one task; with --json the task as the ClearML API gives it."""
+    """Show one task; with --json as the ClearML API has it."""
     from agentpipe import api, task_commands
     task_commands.show(api.connect(), task, as_json)
 
 
 @app.command()
 def stop(tasks: Annotated[list[str], typer.Argument(metavar="TASK…", show_default=False, help="Ids, names.")]) -> None:
-    """Stop tasks: a running one is ended by its worker, a waiting one leaves its queue."""
+    """Stop tasks, running or waiting."""
     from agentpipe import api, task_commands
     task_commands.stop(api.connect(), tasks)
 
 
 @app.command(epilog=EPILOG + "  agent-task why 1f3c")
 def why(task: Task, as_json: Json = False) -> None:
-    """Say why a task failed and what to do about it, where it runs, or what it waits for."""
+    """Say why a task failed or waits, and what to do."""
     from agentpipe import api, task_commands
     task_commands.why(api.connect(), task, as_json)
 
@@ -137,7 +140,8 @@ def main() -> None:
 def run(argv: list[str]) -> int:
     """The exit code; every error is one line."""
     try:
-        return app(argv, prog_name="agent-task", standalone_mode=False) or 0
+        done = app(argv or ["--help"], prog_name="agent-task", standalone_mode=False)
+        return done or (0 if argv else errors.USAGE)
     except errors.Failure as failure:
         return command.tell("agent-task", failure, line=False)
     except errors.ApiError as error:

@@ -66,7 +66,7 @@ def _checkout(wish: Wish, root: str) -> Captured:
         script["diff"] = capture_git.diff(root)
         tracked = None if wish.module else os.path.normpath(os.path.join(folder, entry))
         found.warnings += capture_git.untracked(root, tracked)
-    _add_requirements(found, wish, _requirement_files(root, folder, "" if wish.module else entry))
+    _add_requirements(found, wish, requirement_files(root, folder, "" if wish.module else entry))
     return found
 
 
@@ -89,7 +89,7 @@ def _alone(wish: Wish) -> Captured:
     script = {"repository": "", "working_dir": ".", "entry_point": _entry_point(wish, name), "diff": text}
     found = Captured(script, name)
     found.notes.append(f"{name} is in no git repository: its text alone goes with the task")
-    _add_requirements(found, wish, _requirement_files(os.path.dirname(os.path.abspath(path)), ".", name))
+    _add_requirements(found, wish, requirement_files(os.path.dirname(os.path.abspath(path)), ".", name))
     return found
 
 
@@ -151,7 +151,7 @@ def _binary(wish: Wish) -> str:
     return "python{}.{}".format(*sys.version_info[:2])
 
 
-def _requirement_files(root: str, folder: str, entry: str) -> list[str]:
+def requirement_files(root: str, folder: str, entry: str) -> list[str]:
     """Every requirements.txt from the root down to the script's folder, as the agent would read them."""
     steps = [part for part in os.path.join(folder, os.path.dirname(entry)).split("/") if part not in ("", ".")]
     folders = [os.path.join(root, *steps[:count]) for count in range(len(steps) + 1)]
@@ -170,7 +170,7 @@ def _add_requirements(found: Captured, wish: Wish, files: list[str]) -> None:
     elif texts:
         found.script["requirements"] = {"pip": "\n".join(text.rstrip("\n") for text in texts) + "\n"}
     elif found.script.get("binary") not in ("bash", "sh"):
-        found.notes.append("no requirements.txt: the task gets an empty Python environment (--requirements FILE)")
+        found.notes.append("no requirements.txt: nothing is installed for it (--requirements FILE)")
 
 
 def requirements_text(path: str) -> str:

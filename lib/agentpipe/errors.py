@@ -22,15 +22,18 @@ class Failure(Exception):
     """The reason why a command or a stage ends without its work done.
 
     `reason` is one line for people; `exit` one of the codes above (sysexits(3) where it has one); `evidence` the
-    lines that show the cause (may be long, may be empty); `remedy` what to do next, a command where there is one.
+    lines that show the cause (may be long, may be empty); `remedy` what to do next, a command where there is one;
+    `change` the options of `agent-task edit` that mend the task, when that is what it takes.
     """
 
-    def __init__(self, reason: str, exit: int = BUG, evidence: str = "", remedy: str = "") -> None:
+    def __init__(self, reason: str, exit: int = BUG, evidence: str = "", remedy: str = "",
+                 change: tuple[str, ...] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.exit = exit
         self.evidence = evidence
         self.remedy = remedy
+        self.change = change
         self.stage = ""  # where it happened, when one command composes several stages
 
 

@@ -85,7 +85,7 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
             "exit": found.get("exit", kind.exit), "reason": found["reason"],
             "evidence": _without_secrets(manifest, evidence)[-EVIDENCE:],
-            "remedy": found.get("remedy") or kind.remedy.format(id=manifest["task"]["id"])}
+            "remedy": _remedy(manifest["task"]["id"], found, kind)}
 
 
 def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:
@@ -172,6 +172,14 @@ def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: d
             api.call("queues.move_task_to_front", {"task": task, **queue})
         except errors.ApiError:
             pass  # it waits at the end then
+
+
+def _remedy(task: str, found: dict[str, Any], kind: ends.End) -> str:
+    """What can be typed: the change of the task that mends it, else what the stage or the table of ends says."""
+    if found.get("change"):
+        import shlex
+        return f"agent-task edit {task} {shlex.join(found['change'])} && agent-task enqueue {task}"
+    return found.get("remedy") or kind.remedy.format(id=task)
 
 
 def _reason(end: str, status: int | None) -> str | None:

@@ -98,7 +98,8 @@ def failure(failure: errors.Failure, stage: str, manifest: dict[str, Any] | None
             end: str = "setup_failed") -> dict[str, Any]:
     """What a failed stage prints: the manifest (none when it was told to stop, or it was no manifest) with `failed`."""
     failed = {"stage": stage, "class": end, "exit": failure.exit, "reason": failure.reason,
-              "evidence": failure.evidence, "remedy": failure.remedy}
+              "evidence": failure.evidence, "remedy": failure.remedy,
+              **({"change": list(failure.change)} if failure.change else {})}
     return {"manifest": VERSION, **(manifest or {}), "failed": failed}
 
 

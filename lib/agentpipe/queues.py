@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from agentpipe import claims, command, errors, manifest
+from agentpipe import claims, command, errors, manifest, processes
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -37,13 +37,15 @@ class Queues:
             self.ids = self.ids[at:] + self.ids[:at]
 
 
-def next_task(api: Any, worker: str, queues: Queues, wait: bool,
-              may_work: Callable[[], bool] = lambda: True) -> Got | None:
+def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Callable[[], bool] = lambda: True,
+              owner: int | None = None) -> Got | None:
     """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
 
-    While may_work() is false no queue is asked; a waiting pull looks again after some seconds.
+    While may_work() is false no queue is asked; a waiting pull looks again after some seconds. One that waits for
+    process `owner` ends with it: what it then got, nobody would run.
     """
     intent = claims.Intent()
+    keeper = processes.identity(owner) if owner else None
     reporter = None
     mark = None
     try:
@@ -64,6 +66,8 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool,
                 time.sleep(LOOK_HTTP)
                 continue
             while api.changed(mark) == mark:
+                if keeper and not processes.alive(keeper):
+                    return None
                 time.sleep(LOOK if api.embedded else LOOK_HTTP)
     finally:
         if reporter:
@@ -169,13 +173,10 @@ def _registered(api: Any, worker: str, queues: Queues) -> Any:
 
 def _id_of(api: Any, name: str, create: bool) -> str:
     import re
-    named = {"name": f"^{re.escape(name)}$", "only_fields": ["id"], "search_hidden": True}
-    for queue in api.call("queues.get_all", named)["queues"]:
-        return queue["id"]
-    try:
-        return api.call("queues.get_by_id", {"queue": name})["queue"]["id"]
-    except errors.ApiError:
-        pass
+    # never queues.get_by_id: its answer has every entry of the queue
+    for asked in ({"name": f"^{re.escape(name)}$"}, {"id": [name]}):
+        for queue in api.call("queues.get_all", {**asked, "only_fields": ["id"], "search_hidden": True})["queues"]:
+            return queue["id"]
     if create:
         return api.call("queues.create", {"name": name})["id"]
     known = ", ".join(queue["name"] for queue in api.call("queues.get_all", {"only_fields": ["name"]})["queues"])

@@ -71,7 +71,7 @@ class Reader:
             self.into.notes.append(f"{where}: {name} is passed over")
         else:
             raise errors.Failure(f"{where}: option {name} is not known", errors.BAD_DATA,
-                                 evidence=without_credentials(line),
+                                 evidence=without_credentials(line), change=("--drop-package", line),
                                  remedy=f"take '{without_credentials(line)}' out of the requirements")
 
     def _editable(self, value: str, line: str, where: str) -> None:
@@ -104,7 +104,8 @@ class Reader:
         if os.path.isdir(there):
             if not any(os.path.isfile(os.path.join(there, name)) for name in ("pyproject.toml", "setup.py")):
                 raise errors.Failure(f"{where}: {path} has neither pyproject.toml nor setup.py", errors.NOT_FOUND,
-                                     evidence=line, remedy=f"take '{line}' out of the requirements")
+                                     evidence=line, remedy=f"take '{line}' out of the requirements",
+                                     change=("--drop-package", line))
             self.into.projects.append(Project(there, sorted_extras(extras), editable, line))
         else:
             self.into.archives.append((there, sorted_extras(extras), file_digest(there), line))
@@ -160,7 +161,8 @@ def _understood(line: str, where: str) -> str:
     conda = re.match(r"([A-Za-z0-9._-]+)\s*=\s*([0-9][^=\s]*)(=\S*)?$", body)
     better = f"write {conda[1]}=={conda[2]}" if conda else "write NAME, NAME==VERSION or NAME @ URL"
     raise errors.Failure(f"{where} is not a requirement: {line}", errors.BAD_DATA, evidence=line,
-                         remedy=f"{better} instead of '{line}' in the requirements")
+                         remedy=f"{better} instead of '{line}' in the requirements",
+                         change=("--drop-package", line, *(("--package", better.split(" ")[1]) if conda else ())))
 
 
 def _url_path(url: str) -> str:

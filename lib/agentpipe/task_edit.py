@@ -42,13 +42,14 @@ def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
     dropped, put = wanted.get("drop_package") or [], wanted.get("package") or []
     if not dropped and not put:
         return text
-    lines = (recorded(task) if text is None else text).splitlines()
+    lines = (recorded(task) or _in_checkout(task) if text is None else text).splitlines()
     if text is None and dropped and not lines:
         raise errors.Failure(f"task {task['id']} records no requirements, its repository has them",
                              errors.NOT_FOUND,
                              remedy=f"agent-task edit {task['id']} --requirements FILE")
     for name in dropped:
-        kept = [line for line in lines if package_of(line) != package_of(name)]
+        package = package_of(name)
+        kept = [line for line in lines if line.strip() != name.strip() and (not package or package_of(line) != package)]
         if len(kept) == len(lines):
             raise errors.Failure(f"the requirements have no {name}", errors.NOT_FOUND,
                                  remedy=f"agent-task show {task['id']}")
@@ -66,6 +67,21 @@ def recorded(task: Mapping[str, Any]) -> str:
     found = (task.get("script") or {}).get("requirements") or {}
     text = found.get("org_pip") or found.get("pip") or ""
     return text if isinstance(text, str) else "\n".join(map(str, text))
+
+
+def _in_checkout(task: Mapping[str, Any]) -> str:
+    """The repository's lists, as they stand in the checkout of the task's last run on this machine; "" without one."""
+    import os
+
+    from agentpipe import attempt
+    directory = attempt.latest(task["id"])
+    script = task.get("script") or {}
+    if not directory:
+        return ""
+    entry = (script.get("entry_point") or "").split(" ")[0]
+    files = capture.requirement_files(os.path.join(directory, "code"), script.get("working_dir") or ".",
+                                      "" if entry.startswith("-") else entry)
+    return "".join(capture.requirements_text(path) for path in files)
 
 
 def package_of(line: str) -> str | None:

@@ -84,7 +84,11 @@ def _project(api: Any, id: Any) -> str | None:
 def _size(diff: str | None) -> str | None:
     if not diff:
         return None
-    return f"{len(diff.splitlines())} lines not committed" if diff.startswith(("diff ", "Submodule ")) else None
+    if not diff.startswith(("diff ", "Submodule ")):
+        return None
+    lines = [line for line in diff.splitlines() if not line.startswith(("+++", "---"))]
+    more, less = (sum(line.startswith(sign) for line in lines) for sign in "+-")
+    return f"+{more} -{less} lines not committed"
 
 
 def _packages(task: dict[str, Any]) -> str | None:

@@ -98,7 +98,8 @@ def _no_package(said: str, requirements: "Requirements") -> errors.Failure | Non
     hint = re.search(r"Did you mean to install `([^`]+)`", said)
     remedy = (f"replace '{line}' by '{hint[1]}' in the requirements" if hint else
               f"take '{line}' out of the requirements, or name the index that has it in PIP_EXTRA_INDEX_URL")
-    return errors.Failure(f"no package {found[1]} in the indexes", errors.NOT_FOUND, remedy=remedy)
+    return errors.Failure(f"no package {found[1]} in the indexes", errors.NOT_FOUND, remedy=remedy,
+                          change=_replaced(line, hint[1] if hint else ""))
 
 
 def _no_version(job: "Job", said: str, folder: str, requirements: "Requirements") -> errors.Failure | None:
@@ -115,8 +116,9 @@ def _no_version(job: "Job", said: str, folder: str, requirements: "Requirements"
     wish = line if line != name else f"{name}{found[2] or ''}"
     if better:
         return errors.Failure(f"no such version: {wish}; the nearest one there is {better}", errors.NOT_FOUND,
-                              remedy=f"replace '{line}' by '{better}' in the requirements")
-    return errors.Failure(f"no such version: {wish}", errors.NOT_FOUND,
+                              remedy=f"replace '{line}' by '{better}' in the requirements",
+                              change=_replaced(line, better))
+    return errors.Failure(f"no such version: {wish}", errors.NOT_FOUND, change=_replaced(line, name),
                           remedy=f"ask for another version than '{line}' in the requirements")
 
 
@@ -130,15 +132,18 @@ def _wrong_python(said: str, requirements: "Requirements") -> errors.Failure | N
         line, lowest = _line(name, requirements), re.match(r">=\s*(\d+\.\d+)", found["needs"])
         python = f"set the task's binary to python{lowest[1]}" if lowest else f"use a Python{found['needs']}"
         return errors.Failure(f"{found['owner']} needs Python{found['needs']}, this is {here}", errors.NOT_FOUND,
-                              remedy=f"{python}, or ask for another version than '{line}' in the requirements")
+                              remedy=f"{python}, or ask for another version than '{line}' in the requirements",
+                              change=_replaced(line, name))
     found = re.search(rf"{_named('owner')} has no (?:usable )?wheels", said)
     if not found:
         return None
-    line = _line(re.split(r"[<>=!~]", found["owner"])[0], requirements)
+    name = re.split(r"[<>=!~]", found["owner"])[0]
+    line = _line(name, requirements)
     built_for = [int(minor) for minor in re.findall(r"`cp3(\d+)\w?`", said.partition("we only found")[2])]
     python = f"set the task's binary to python3.{max(built_for)}" if built_for else "use another Python"
     return errors.Failure(f"{found['owner']} has no build for this Python ({here}) and platform", errors.NOT_FOUND,
-                          remedy=f"{python}, or ask for another version than '{line}' in the requirements")
+                          remedy=f"{python}, or ask for another version than '{line}' in the requirements",
+                          change=_replaced(line, name))
 
 
 def _named(group: str) -> str:
@@ -172,7 +177,8 @@ def _not_built(said: str, requirements: "Requirements") -> errors.Failure | None
     remedy = (f"replace '{line}' by '{hint[1]}' in the requirements" if hint else
               f"ask for a version of {name} that has wheels for this Python, "
               + (f"or one whose build declares {module[1]}" if module else "or install what its build needs here"))
-    return errors.Failure(f"{found[1]} cannot be built here: {_cause(said)}", errors.BAD_DATA, remedy=remedy)
+    return errors.Failure(f"{found[1]} cannot be built here: {_cause(said)}", errors.BAD_DATA, remedy=remedy,
+                          change=_replaced(line, hint[1]) if hint else ())
 
 
 def _conflict(said: str, requirements: "Requirements") -> errors.Failure | None:
@@ -182,8 +188,17 @@ def _conflict(said: str, requirements: "Requirements") -> errors.Failure | None:
                           if match[1] not in ("your", "you", "the", "because"))
     lines = [_line(name, requirements) for name in names if normalised(name) in requirements.names()]
     which = " and ".join(dict.fromkeys(lines)) or "the requirements"
+    pinned = next((name for name in reversed(names) if _line(name, requirements) != name), "")
     return errors.Failure(f"{which} cannot be installed together: {_cause(said)}", errors.BAD_DATA,
-                          remedy=f"relax '{lines[-1] if lines else which}' in the requirements")
+                          remedy=f"relax '{lines[-1] if lines else which}' in the requirements",
+                          change=_replaced(_line(pinned, requirements), pinned) if pinned else ())
+
+
+def _replaced(line: str, better: str) -> tuple[str, ...]:
+    """The options of agent-task edit that put `better` in the place of a requirement, or take it out ("")."""
+    same = better and normalised(re.split(r"[^A-Za-z0-9._-]", better)[0]) == normalised(
+        re.split(r"[^A-Za-z0-9._-]", line)[0])
+    return (*(() if same else ("--drop-package", line)), *(("--package", better) if better else ()))
 
 
 def _plain(output: str) -> str:
