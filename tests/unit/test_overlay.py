@@ -167,8 +167,8 @@ def test_a_closed_stdout_is_no_error(env):
 
 
 def test_an_environment_with_odd_characters_in_its_path(machine, monkeypatch, tmp_path):
-    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "a 'b\" c"))
-    machine.folder = str(tmp_path / "a 'b\" c")
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "a 'b\" é"))
+    machine.folder = str(tmp_path / "a 'b\" é")
     env = machine.task("milk")
     assert run(env, "tea") == "tea 1.0"
 

@@ -11,7 +11,7 @@ import pytest
 import wheelhouse
 from env_machine import machine, python, run, tree  # noqa: F401  (machine is a fixture)
 
-from agentpipe import errors, installers, interpreters, python_env, requirements
+from agentpipe import errors, installed, installers, interpreters, python_env, requirements
 
 STAGE = """
 import sys
@@ -255,6 +255,22 @@ def test_an_evicted_environment_is_built_again(machine):
     env = machine.task("milk")
     shutil.rmtree(machine.base(env))
     assert python(machine.task("milk"), "import milk; print(milk.version)") == "1.0"
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_after_a_power_cut_an_environment_is_looked_over_once(machine, monkeypatch, damaged):
+    from agentpipe import processes
+    base = machine.base(machine.task("milk"))
+    module = python_env.cached(machine.task("milk")["base"])["site"] + "/milk/__init__.py"
+    if damaged:
+        with open(os.path.join(base, module), "w"):
+            pass
+    monkeypatch.setattr(processes, "boot_id", lambda: "another")
+    env = machine.task("milk")
+    assert env["cached"] == (not damaged)
+    assert python(env, "import milk; print(milk.version)") == "1.0"
+    monkeypatch.setattr(installed, "whole", None)
+    assert machine.task("milk")["cached"]
 
 
 def test_a_receipt_brings_the_same_packages_though_newer_ones_are_there(machine):
