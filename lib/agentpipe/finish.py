@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from agentpipe import attempt, claims, ends, errors, redact, terminal
+from agentpipe import attempt, claims, ends, errors, redact, secrets, terminal
 from agentpipe.crash import crash_point
 from agentpipe.shipping import Shipper, is_outage, note_reported, read_reported
 
@@ -84,7 +84,7 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
     evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
             "exit": found.get("exit", kind.exit), "reason": found["reason"],
-            "evidence": _without_secrets(manifest, evidence)[-EVIDENCE:],
+            "evidence": _without_secrets(directory, manifest, evidence)[-EVIDENCE:],
             "remedy": _remedy(manifest["task"]["id"], found, kind)}
 
 
@@ -191,8 +191,9 @@ def _reason(end: str, status: int | None) -> str | None:
     return None
 
 
-def _without_secrets(manifest: dict[str, Any], text: str) -> str:
-    return redact.Redactor(redact.own_secrets() | redact.task_secrets(manifest["task"])).text(text)
+def _without_secrets(directory: str, manifest: dict[str, Any], text: str) -> str:
+    known = redact.own_secrets() | redact.task_secrets(secrets.whole(manifest["task"], directory))
+    return redact.Redactor(known).text(text)
 
 
 def _last_lines(directory: str) -> str:
