@@ -36,7 +36,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
     if read_reported(directory).get("status"):
         return True
     shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
-                      redact.task_secrets(manifest["task"]))
+                      redact.task_secrets(secrets.whole(manifest["task"], directory)))
     until, pause = time.monotonic() + deadline_s, 0.25
     try:
         while True:
