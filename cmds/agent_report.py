@@ -1,4 +1,4 @@
-"""agent-report: send what the server does not have yet of a task's log and end; or events; or keep a worker registered."""
+"""agent-report: send what a server lacks of a task's log and end, or events, or keep a worker registered."""
 
 import os
 import sys
@@ -19,11 +19,12 @@ BATCH = 1000  # events a request
 def options():
     from agentpipe.options import Argument, Flag, Option
     return [
-        Argument("WHAT", "Directories of tasks, receipts (- is standard input); or the word events; or the words "
-                         "worker NAME.", many=True),
+        Argument("WHAT", "Directories of tasks, or receipts (- is standard input); or the word events; or the "
+                         "words worker NAME.", many=True),
         Flag("--all", "Every task that this node has claimed and that nobody works on."),
         Option("--task", "TASK", "With events: the task of those that name none."),
-        Option("--queue", "QUEUE", "With worker: a queue that it serves. May stand several times.", many=True),
+        Option("--queue", "QUEUE", "With worker: a queue that it serves. May stand several times.",
+               many=True),
         Option("--timeout", "SECONDS", "How long to wait for a server that is away.", float, 60.0),
         Flag("--json", "Print what was done, one JSON object a task."),
     ]
@@ -77,8 +78,8 @@ def each(directories, values, quiet=False):
             import json
             command.put(json.dumps(done).encode() + b"\n")
         elif os.isatty(2) and done["acknowledged"]:
-            command.say(f"agent-report: task {done['task']}: "
-                        + (f"its end ({done['end']}) is recorded" if done["end"] else "its log is sent as far as it goes"))
+            state = f"its end ({done['end']}) is recorded" if done["end"] else "its log is sent as far as it goes"
+            command.say(f"agent-report: task {done['task']}: {state}")
     return command.combined(codes)
 
 
@@ -93,7 +94,8 @@ def one(directory, timeout):
     task, pull = found["task"]["id"], found["pull"]
     lock = claims.lock(directory, 0)
     if lock is None:
-        raise errors.Failure(f"task {task} is being worked on, and reported by whoever does", errors.TRY_AGAIN)
+        raise errors.Failure(f"task {task} is being worked on, and reported by whoever does",
+                             errors.TRY_AGAIN)
     claim = claims.Claim(directory, pull["claim"], lock)
     try:
         api = stages.connect(pull)
@@ -141,20 +143,29 @@ def named(word):
     if word != "-" and not os.path.isfile(word):
         return [word]
     found = []
-    for line in sys.stdin.buffer if word == "-" else open(word, "rb"):
+    for line in text_of(word).split(b"\n"):
         if not line.strip():
             continue
         receipt = manifest.read(line)
         pull = receipt.get("origin") or receipt.get("pull")
-        if not pull:
-            continue  # by hand: nobody is to be told
+        if not pull or "id" not in receipt.get("task", {}):
+            continue  # by hand, or no task at all: nobody is to be told
         task = receipt["task"]["id"]
         directories = [paths.state("tasks", f"{task}.{number}") for number in sorted(attempt.numbers(task))]
         ours = [path for path in directories if (claims.read(path) or {}).get("token") == pull["claim"]]
         if not ours:
-            raise errors.Failure(f"this node has no directory of task {task} for that receipt", errors.NOT_FOUND)
+            raise errors.Failure(f"this node has no directory of task {task} for that receipt",
+                                 errors.NOT_FOUND)
         found += ours[-1:]
     return found
+
+
+def text_of(word):
+    """The bytes of a file; - is standard input."""
+    if word == "-":
+        return sys.stdin.buffer.read()
+    with open(word, "rb") as file:
+        return file.read()
 
 
 def send_events(values):

@@ -40,7 +40,7 @@ def each(raw, values):
             held.begin()
         elif held.api:
             held.watch()
-        script = running(held) or started(held)
+        held.script = running(held) or started(held)
     except errors.Interrupted:
         with command.SIGNALS:
             held.give_back("told to stop")
@@ -58,7 +58,7 @@ def each(raw, values):
         held.job.say(f"agent-run: {failure.reason}")
         return ending.of_failed(held, values)
     from agentpipe import watching
-    return ending.of_script(held, script, watching.watch(held, script, values), values)
+    return ending.of_script(held, held.script, watching.watch(held, held.script, values), values)
 
 
 def running(held):

@@ -1,8 +1,8 @@
 """Checkouts: a working tree at one commit, made from a mirror by hard links and a single git process.
 
-The `.git` directory is laid out here as gitrepository-layout(5) describes it: objects are linked, never borrowed, so the
-checkout stays whole when the mirror is pruned or deleted. Submodules are checked out the same way, each from a mirror of
-its own, with their git directories where git keeps them (.git/modules/NAME).
+The `.git` directory is laid out here as gitrepository-layout(5) describes it: objects are linked, never borrowed, so
+the checkout stays whole when the mirror is pruned or deleted. Submodules are checked out the same way, each from a
+mirror of its own, with their git directories where git keeps them (.git/modules/NAME).
 """
 
 import os

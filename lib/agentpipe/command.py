@@ -1,4 +1,4 @@
-"""What every command shares: a start without imports, signals in one place, lines in, one line of words and an exit code out.
+"""What every command shares: a start without imports, signals in one place, lines in, an exit code and a word out.
 
 Nothing may be imported above what an empty pipeline needs: most runs of a stage find no work.
 """
@@ -81,7 +81,7 @@ def entry(name, declared, doc, examples, each, common=True):
 
 
 def stage(name, work, declared, doc, examples, key=""):
-    """The main() of a stage that is a filter: work(job) gives the value of its key (stages.Held: what happens to a line)."""
+    """The main() of a stage that is a filter: work(job) gives the value of its key."""
     composed(name, lambda held: held.step(name, key or name, work), declared, doc, examples)
 
 

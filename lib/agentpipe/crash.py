@@ -4,6 +4,20 @@ import os
 
 
 def crash_point(name: str) -> None:
-    """Die here, as by SIGKILL, when AGENT_CRASH_AT is `name` (STAGE:STEP); otherwise nothing."""
-    if os.environ.get("AGENT_CRASH_AT") == name:
-        os.kill(os.getpid(), 9)
+    """Die here, as by SIGKILL, when AGENT_CRASH_AT is `name` (STAGE:STEP); otherwise nothing.
+
+    AGENT_CRASH_AT=NAME=FILE dies only once: it makes FILE, and lives on where that is there already.
+    """
+    wanted = os.environ.get("AGENT_CRASH_AT")
+    if wanted:
+        point, _, mark = wanted.partition("=")
+        if point == name and (not mark or _made(mark)):
+            os.kill(os.getpid(), 9)
+
+
+def _made(mark: str) -> bool:
+    try:
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        return True
+    except FileExistsError:
+        return False

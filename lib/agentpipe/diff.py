@@ -7,8 +7,8 @@ from agentpipe import errors, git, tools
 # what git apply says of a path that it must not write
 UNSAFE = ("invalid path", "beyond a symbolic link", "outside repository")
 # what it says when the writing itself went wrong (before that it has checked everything)
-WRITING = ("unable to write", "unable to create", "unable to remove", "unable to unlink", "unable to set", "closing file",
-           "no space left", "disk quota", "permission denied", "read-only file system", "cannot mkdir")
+WRITING = ("unable to write", "unable to create", "unable to remove", "unable to unlink", "unable to set",
+           "closing file", "no space left", "disk quota", "permission denied", "read-only file system", "cannot mkdir")
 
 
 class Applied:
@@ -51,6 +51,7 @@ def apply(code: str, patch: bytes) -> Applied:
 
     git refuses whatever lies outside the tree, in .git, or behind a symbolic link; nothing of ours goes round that.
     """
+    _refuse_absolute(patch)
     ended = _ended(patch)
     try:
         return Applied(_git_apply(code, ended), "")
@@ -103,12 +104,16 @@ def _without_prefixes(patch: bytes) -> bool:
 
 
 def _ended(patch: bytes) -> bytes:
-    """A diff whose end was stripped (older SDKs) gets it back: its newline, and the empty lines that were context."""
-    if patch.endswith(b"\n"):
+    """A diff whose end was stripped gets it back: its newline, the empty line after binary data, empty context lines.
+
+    What follows a complete hunk is ignored by git, so the empty lines do no harm where nothing was missing.
+    """
+    if patch.endswith(b"\n\n"):
         return patch
-    before = patch.rpartition(b"\n")[0]
-    last = patch[len(before):].lstrip(b"\n")
-    crlf = b"\r" if before.endswith(b"\r") and last[:1] in b"+- " and not patch.endswith(b"\r") else b""
+    crlf = b""
+    if not patch.endswith(b"\n"):
+        before, _, last = patch.rpartition(b"\n")
+        crlf = b"\r" if before.endswith(b"\r") and last[:1] in (b"+", b"-", b" ") else b""
     return patch + crlf + b"\n\n\n\n"
 
 
@@ -163,6 +168,15 @@ def _remove(created: list[str]) -> None:
             pass
 
 
+def _refuse_absolute(patch: bytes) -> None:
+    # of a diff that is not git's, git apply would strip the first slash and write below the tree
+    if b"\n+++ /" not in patch or patch.lstrip()[:11].lower() == b"diff --git ":
+        return
+    for name in (line[4:].split(b"\t")[0] for line in patch.split(b"\n") if line.startswith((b"+++ /", b"--- /"))):
+        if name.strip() != b"/dev/null":
+            raise errors.Failure(f"the diff would write outside the checkout: {os.fsdecode(name)}", errors.BAD_DATA)
+
+
 def _refuse_unsafe(failed: tools.ToolFailed) -> None:
     for line in failed.output.splitlines():
         if any(sign in line for sign in UNSAFE):
@@ -195,8 +209,8 @@ def _explained(failed: tools.ToolFailed, patch: bytes) -> errors.Failure:
                                   "create it again: git diff --binary HEAD")
         if "without full index line" in line:
             name = line.partition("'")[2].rpartition("'")[0]
-            return errors.Failure(f"the diff has no content for the binary file {name}", errors.BAD_DATA, output[-2000:],
-                                  f"git add {name} && git commit, then enqueue again")
+            return errors.Failure(f"the diff has no content for the binary file {name}", errors.BAD_DATA,
+                                  output[-2000:], f"git add {name} && git commit, then enqueue again")
     first = lines[0] if lines else output or f"git apply ended with {failed.status}"
     return errors.Failure(f"the diff does not apply: {first}", errors.BAD_DATA, output[-4000:], remedy)
 

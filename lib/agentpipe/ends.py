@@ -4,7 +4,7 @@ from agentpipe import errors
 
 
 class End:
-    """One row of the table: `status` is the ClearML status; `exit` None where the script or the failed stage says it."""
+    """One row: `status` is the ClearML status; `exit` is None where the script or the failed stage says it."""
 
     __slots__ = ("exit", "name", "remedy", "status", "when")
 

@@ -29,7 +29,7 @@ class Entry:
 
 
 def of(script: dict[str, Any], code: str) -> Entry:
-    """The entry of a task (clearml-agent's rules, and CLEARML_AGENT_FORCE_EXEC_SCRIPT); its target as a stand-alone one."""
+    """The entry of a task, by clearml-agent's rules and CLEARML_AGENT_FORCE_EXEC_SCRIPT."""
     text = str(script.get("entry_point") or "").strip()
     folder = str(script.get("working_dir") or "").strip()
     forced = os.environ.get("CLEARML_AGENT_FORCE_EXEC_SCRIPT")
@@ -62,13 +62,14 @@ def directory(code: str, folder: str, create: bool = False) -> str:
     if create:
         os.makedirs(path, exist_ok=True)
     if not os.path.isdir(path):
-        raise errors.Failure(f"there is no folder {folder} in the checkout (script.working_dir)" + near(code, relative, True),
-                             errors.NOT_FOUND, remedy="correct script.working_dir, or push the commit that has it")
+        raise errors.Failure(f"there is no folder {folder} in the checkout (script.working_dir)"
+                             + near(code, relative, True), errors.NOT_FOUND,
+                             remedy="correct script.working_dir, or push the commit that has it")
     return relative
 
 
 def check_there(code: str, entry: Entry) -> str | None:
-    """The path of the entry point's file when it is in the checkout; None for -m, -c and absolute ones; else Failure."""
+    """The path of the entry point's file in the checkout (66 without); None for -m, -c and absolute ones."""
     if not entry.words or entry.module or os.path.isabs(entry.words[0]):
         return None
     name = os.path.normpath(os.path.join(entry.working_dir, entry.words[0]))

@@ -33,7 +33,7 @@ def checked(line: bytes, number: int, task: str | None = None) -> dict[str, Any]
 
 
 def send(api: Any, batch: Sequence[dict[str, Any]], last: int) -> int:
-    """Send events, the last of which stands in line `last`; how many. What the server refuses is a Failure (65)."""
+    """Send events, the last of which stands in line `last`; how many. Refused by the server: Failure (65)."""
     if not batch:
         return 0
     try:

@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from agentpipe import attempt, claims, ends, errors, redact, terminal
+from agentpipe import attempt, claims, ends, errors, redact, secrets, terminal
 from agentpipe.crash import crash_point
 from agentpipe.shipping import Shipper, is_outage, note_reported, read_reported
 
@@ -19,7 +19,7 @@ class NotOurs(Exception):
     """The server shows the task gone, or with another's claim: nothing of it is ours to write."""
 
 
-def finish(api: Any, directory: str, deadline_s: float = 60, secrets: tuple[str, ...] = ()) -> bool:
+def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
     """Ship the rest of an attempt that has an `outcome`, give its task the final status; True when done.
 
     True also for a task that is no longer ours (deleted, reset, claimed by another agent). It may be called
@@ -36,7 +36,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60, secrets: tuple[str,
     if read_reported(directory).get("status"):
         return True
     shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
-                      secrets)
+                      redact.task_secrets(manifest["task"]))
     until, pause = time.monotonic() + deadline_s, 0.25
     try:
         while True:
@@ -84,7 +84,7 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
     evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
             "exit": found.get("exit", kind.exit), "reason": found["reason"],
-            "evidence": redact.Redactor(redact.own_secrets()).text(evidence)[-EVIDENCE:],
+            "evidence": _without_secrets(directory, manifest, evidence)[-EVIDENCE:],
             "remedy": _remedy(manifest["task"]["id"], found, kind)}
 
 
@@ -189,6 +189,11 @@ def _reason(end: str, status: int | None) -> str | None:
     if end == "script_failed":
         return f"worker execution exit code {status}"
     return None
+
+
+def _without_secrets(directory: str, manifest: dict[str, Any], text: str) -> str:
+    known = redact.own_secrets() | redact.task_secrets(secrets.whole(manifest["task"], directory))
+    return redact.Redactor(known).text(text)
 
 
 def _last_lines(directory: str) -> str:

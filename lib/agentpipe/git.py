@@ -162,7 +162,7 @@ def with_ssh(env: dict[str, str]) -> dict[str, str]:
 
 # what git, curl and ssh say (LC_ALL=C) → exit, what it means, remedy; looked up from the top
 MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
-    (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full", "free some space: {disk}"),
+    (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full", "df -h"),
     (("host key verification failed",), errors.NO_PERMISSION, "the host's ssh key is not known here",
      "compare it, then: ssh-keyscan {host} >> ~/.ssh/known_hosts"),
     (("permission denied (", "authentication failed", "could not read username", "could not read password",
@@ -174,10 +174,10 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
     (("couldn't find remote ref",), errors.NOT_FOUND, "it is not there", "push it: git push origin {name}"),
     (("not our ref", "unadvertised object", "no such remote ref"), errors.NOT_FOUND, "it is not there",
      "push it: git push"),
-    (("could not resolve host", "could not connect", "couldn't connect", "failed to connect", "timed out", "connection refused",
-      "unreachable", "connection reset", "connection closed by", "operation too slow", "early eof", "error: 5", "error: 429",
-      "rpc failed", "unexpected disconnect", "ssl certificate", "certificate verif", "gnutls", "empty reply",
-      "temporary failure in name", "unable to look up", "cannot run ssh", "unable to find remote helper"),
+    (("could not resolve host", "could not connect", "couldn't connect", "failed to connect", "timed out",
+      "connection refused", "unreachable", "connection reset", "connection closed by", "operation too slow",
+      "early eof", "error: 5", "error: 429", "rpc failed", "unexpected disconnect", "ssl certificate",
+      "certificate verif", "gnutls", "empty reply", "temporary failure in name", "unable to look up", "cannot run ssh", "unable to find remote helper"),
      errors.UNAVAILABLE, "the server cannot be reached", "git ls-remote {url}"),
     (("repository not found", "' not found", "does not appear to be a git repository", "does not exist",
       "no such file or directory", "not a git repository", "could not read from remote repository"),
@@ -195,7 +195,7 @@ def explained(failed: tools.ToolFailed, source: Source) -> errors.Failure | None
             host = source.url.partition("://")[2].partition("/")[0] or source.url.partition(":")[0]
             return errors.Failure(f"cannot fetch {source}: {words} ({said.strip()})", exit, output[-4000:],
                                   remedy.format(url=source.url, host=host.rpartition("@")[2],
-                                                name=source.branch or source.tag or "HEAD", disk="df -h"))
+                                                name=source.branch or source.tag or "HEAD"))
     return None
 
 

@@ -67,8 +67,9 @@ class Job:
             timeout: float | None = None, loud: bool = False, check: bool = True, stdin: bytes = b"") -> str:
         """Run a program of ours (git, uv …) to its end; give its stdout.
 
-        With `loud` all that it prints goes to the set-up log as it comes (progress bars too) and is given back. With `check` a
-        non-zero status raises ToolFailed, which has the status and what it printed. Whatever ends us ends it.
+        With `loud` all that it prints goes to the set-up log as it comes (progress bars too) and is given back. With
+        `check` a non-zero status raises ToolFailed, which has the status and what it printed. Whatever ends us ends
+        it.
         """
         from agentpipe import tools
         return tools.run(argv, self.write if loud else None, cwd=cwd, env=env, timeout=timeout, check=check,

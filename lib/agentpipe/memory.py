@@ -1,4 +1,4 @@
-"""Whether the kernel killed something for lack of memory, and what it says about it (cgroup v2 and v1, /proc/vmstat)."""
+"""Whether the kernel killed something for lack of memory, and what it says about it (cgroups, /proc/vmstat)."""
 
 
 

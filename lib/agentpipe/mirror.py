@@ -96,7 +96,8 @@ def _clone(job: Job, source: git.Source, mirror: str, again: bool) -> str:
     new = trees.beside(mirror)
     job.say(f"cloning {source.url}" + (" anew" if again else ""))
     for hashes in ("sha1", "sha256"):
-        tools.run(["git", "init", "--quiet", "--bare", "--template=", f"--object-format={hashes}", new], env=env, cwd="/")
+        tools.run(["git", "init", "--quiet", "--bare", "--template=", f"--object-format={hashes}", new], env=env,
+                  cwd="/")
         try:
             _transfer(job, source, new, *EVERYTHING)
             break
@@ -230,7 +231,8 @@ def _resolve(mirror: str, source: git.Source, name: str) -> str | None:
 
 
 def _transfer(job: Job, source: git.Source, mirror: str, *refspecs: str) -> None:
-    options = ["--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow", "--force"]
+    options = ["--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow",
+               "--force"]
     if source.local:
         # upload-pack does not get our configuration through the environment; it runs nothing of the repository
         options.append("--upload-pack=git -c safe.directory='*' upload-pack")

@@ -173,12 +173,10 @@ def _registered(api: Any, worker: str, queues: Queues) -> Any:
 
 def _id_of(api: Any, name: str, create: bool) -> str:
     import re
-    for queue in api.call("queues.get_all", {"name": f"^{re.escape(name)}$", "only_fields": ["id"], "search_hidden": True})["queues"]:
-        return queue["id"]
-    try:
-        return api.call("queues.get_by_id", {"queue": name})["queue"]["id"]
-    except errors.ApiError:
-        pass
+    # never queues.get_by_id: its answer has every entry of the queue
+    for asked in ({"name": f"^{re.escape(name)}$"}, {"id": [name]}):
+        for queue in api.call("queues.get_all", {**asked, "only_fields": ["id"], "search_hidden": True})["queues"]:
+            return queue["id"]
     if create:
         return api.call("queues.create", {"name": name})["id"]
     known = ", ".join(queue["name"] for queue in api.call("queues.get_all", {"only_fields": ["name"]})["queues"])

@@ -108,8 +108,8 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, say: Any) -> Non
                                              and attempt.failed_attempts(task) < MAX_ATTEMPTS):
             say and say(f"task {task}: given back to its queue, its agent died before the script started")
             line = attempt.read_manifest(directory) or {}
-            claims.enqueue_again(api, task, (line.get("pull") or {}).get("queue") or _queue(api, task), claim.token or "",
-                                 "its agent died before the script started")
+            queue = (line.get("pull") or {}).get("queue") or _queue(api, task)
+            claims.enqueue_again(api, task, queue, claim.token or "", "its agent died before the script started")
             crash_point("recover:enqueued")
             claim.end()
             return
@@ -162,7 +162,8 @@ def _is_ours(api: Any, task: str, token: str) -> bool:
 
 
 def _queue(api: Any, task: str) -> str | None:
-    found = api.call("tasks.get_all", {"id": [task], "only_fields": ["execution.queue"], "search_hidden": True})["tasks"]
+    asked = {"id": [task], "only_fields": ["execution.queue"], "search_hidden": True}
+    found = api.call("tasks.get_all", asked)["tasks"]
     return (found[0].get("execution") or {}).get("queue") if found else None
 
 

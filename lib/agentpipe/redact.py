@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 MASK = b"[REDACTED]"
 # shorter values are words that occur by themselves ("true", "root"): masking them would spoil the log
@@ -79,15 +80,33 @@ def secrets_in(environment: Mapping[str, str]) -> set[str]:
     for name, value in environment.items():
         if _NAMES.search(name) and len(value) >= SHORTEST and not value.startswith("/"):
             found.add(value)
-        if "://" in value and "@" in value:
-            found |= {password for password in re.findall(r"://[^/@\s:]*:([^/@\s]+)@", value)
-                      if len(password) >= SHORTEST}
+        found |= _in_urls(value)
     return found | {_quoted(value) for value in found}
+
+
+def task_secrets(task: Mapping[str, Any]) -> set[str]:
+    """The secrets that a task carries: in its URLs, its `Environment` section and its container's arguments."""
+    script, container = task.get("script") or {}, task.get("container") or {}
+    texts = [script.get("repository"), container.get("arguments"), *(script.get("requirements") or {}).values()]
+    whole = "\n".join("\n".join(map(str, text)) if isinstance(text, list) else str(text or "") for text in texts)
+    named = dict(re.findall(r"\b(\w+)=(\S+)", container.get("arguments") or ""))
+    section = (task.get("hyperparams") or {}).get("Environment") or {}
+    for name, item in section.items():
+        named[name] = str((item.get("value") if isinstance(item, dict) else item) or "")
+    return secrets_in({**named, "": whole})
 
 
 def own_secrets() -> set[str]:
     """The secrets that this process knows from its environment."""
     return secrets_in(os.environ)
+
+
+def _in_urls(text: str) -> set[str]:
+    if "://" not in text or "@" not in text:
+        return set()
+    passwords = re.findall(r"://[^/@\s:]*:([^/@\s]+)@", text)
+    tokens = re.findall(r"https?://([^/@\s:]{16,})@", text)  # a token in the user's place
+    return {value for value in [*passwords, *tokens] if len(value) >= SHORTEST}
 
 
 def _quoted(value: str) -> str:

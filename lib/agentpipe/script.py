@@ -4,6 +4,8 @@ The shim is a shell in a session of its own, whose stdin is the locked file `run
 `exit.N` when the script is over, so the status needs neither us nor a byte of disk space.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
@@ -65,7 +67,7 @@ KILL_WAIT = 5.0
 class Script:
     """A script of one attempt; `status` is its exit status once wait() said it is over, None when it was lost."""
 
-    def __init__(self, directory: str, prefix: Sequence[str] = (), shim: "subprocess.Popen[bytes] | None" = None) -> None:
+    def __init__(self, directory: str, prefix: Sequence[str] = (), shim: subprocess.Popen[bytes] | None = None) -> None:
         self.directory = directory
         self.prefix = list(prefix)
         self.status: int | None = None
@@ -92,7 +94,7 @@ class Script:
         if self.prefix:
             return self._signal_in_place(signum)
         sent = 0
-        for pid in self._processes():
+        for pid in self.processes():
             record = processes.identity(pid)
             sent += bool(record and processes.send(record, signum))
         return sent
@@ -119,6 +121,23 @@ class Script:
         if self._shim:
             self._shim.wait()
         return left
+
+    def processes(self) -> list[int]:
+        """The script and every process below it, on the host; without the shim and its helpers."""
+        if self.prefix:
+            return []
+        script = self._script_pid()
+        if self._shim:
+            shims = {self._shim.pid}
+            found = processes.descendants(os.getpid())
+        else:
+            shims = set(processes.holding_open(os.path.join(self.directory, "running")))
+            found = [script, *processes.descendants(script)] if script else []
+            found += processes.having(f"AGENT_TASK_DIR={self.directory}".encode())
+            found += processes.holding_open(os.path.join(self.directory, "log"))
+        # the shim's own children but the script: the reader of a piped script's output
+        return [pid for pid in dict.fromkeys(found) if pid != os.getpid() and pid not in shims
+                and (pid == script or processes.parent(pid) not in shims)]
 
     def _over(self) -> bool:
         self.status = attempt.exit_status(self.directory)
@@ -183,20 +202,6 @@ class Script:
 
     def _script_lives(self) -> bool:
         return lives(self.directory, self.prefix)
-
-    def _processes(self) -> list[int]:
-        script = self._script_pid()
-        if self._shim:
-            shims = {self._shim.pid}
-            found = processes.descendants(os.getpid())
-        else:
-            shims = set(processes.holding_open(os.path.join(self.directory, "running")))
-            found = [script, *processes.descendants(script)] if script else []
-            found += processes.having(f"AGENT_TASK_DIR={self.directory}".encode())
-            found += processes.holding_open(os.path.join(self.directory, "log"))
-        # the shim's own children but the script: the reader of a piped script's output
-        return [pid for pid in dict.fromkeys(found) if pid != os.getpid() and pid not in shims
-                and (pid == script or processes.parent(pid) not in shims)]
 
     def _signal_in_place(self, signum: int) -> int:
         record = self.record or ""

@@ -42,9 +42,17 @@ def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
 
 def script(job: Job) -> dict[str, Any]:
     """The task's script as its owner wrote it, passwords included: for git and installers only, never to be shown."""
-    found = job.task.get("script") or {}
+    return whole(job.task, job.directory)["script"]
+
+
+def whole(task: dict[str, Any], directory: str) -> dict[str, Any]:
+    """The task with the script that put_away() had found, except for fields that have changed since."""
+    return {**task, "script": _whole_script(task.get("script") or {}, directory)}
+
+
+def _whole_script(found: dict[str, Any], directory: str) -> dict[str, Any]:
     try:
-        with open(job.path(FILE), "rb") as file:
+        with open(os.path.join(directory, FILE), "rb") as file:
             moved = json.load(file)
     except FileNotFoundError:
         return found

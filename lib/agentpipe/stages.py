@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.script import Script
+
     Work = Callable[[Job], dict[str, Any]]
 
 
@@ -38,6 +40,7 @@ class Held:
         self.options = options or {}
         self.manifest = line
         self.reporter: Any = None
+        self.script: Script | None = None  # once it is started, or taken over
         self.memory_mark = 0  # how many processes the kernel had killed when the script started
         self.api = api or ("pull" in line and connect(line["pull"])) or None
         self.claim = claim or claims.take(line, stage, look_only=bool(self.options.get("dry_run")))
@@ -63,12 +66,14 @@ class Held:
 
     def watch(self) -> None:
         """Report log, metrics and status of this task until hand(), release() or the end."""
+        from agentpipe import redact, secrets
         from agentpipe.report import Reporter
         pull = self.manifest["pull"]
         if self.reporter is None:
-            self.reporter = Reporter(self.api, pull.get("worker") or "", [pull["queue"]] if pull.get("queue") else [])
+            self.reporter = Reporter(self.api, pull.get("worker") or "", [pull["queue"]] if pull.get("queue") else [],
+                                     redact.task_secrets(secrets.whole(self.manifest["task"], self.claim.directory)))
             self.reporter.start()
-        self.reporter.watch(self.id, self.claim.directory, self.claim.token, command.SIGNALS.aborted)
+        self.reporter.watch(self.id, self.claim.directory, self.claim.token, command.SIGNALS.aborted, self._pids)
 
     @property
     def id(self) -> str:
@@ -148,6 +153,9 @@ class Held:
         if self.reporter:
             self.reporter.stop()
             self.reporter = None
+
+    def _pids(self) -> list[int]:
+        return self.script.processes() if self.script else []
 
     def _use(self, line: dict[str, Any]) -> None:
         self.manifest = self.job.manifest = line

@@ -1,8 +1,10 @@
 """Other people's programs: run to their end, streamed where a person waits, and never left behind."""
 
 import os
+import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 
 from agentpipe import errors
@@ -26,9 +28,10 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
         stdin: bytes = b"") -> str:
     """Run `argv` to its end and give its stdout; `env` is the whole environment (default: ours).
 
-    `sink` gets stdout and stderr together as they come, a line or a step of a progress bar at a time, and both are
-    what is given back (sh does the streaming). Without it nothing is shown. A missing program raises Failure 69, a non-zero status ToolFailed (unless `check` is false).
-    The program runs in a session of its own (no terminal to ask at), which is killed when an exception (a signal to us) passes.
+    `sink` gets stdout and stderr together as they come, in pieces that may end within a line, and both are what is
+    given back. Without it nothing is shown. A missing program raises Failure 69, a non-zero status ToolFailed
+    (unless `check` is false). The program runs in a session of its own (no terminal to ask at), which is killed when
+    an exception (a signal to us) passes.
     """
     if sink:
         return _stream(argv, sink, cwd=cwd, env=env, timeout=timeout, check=check, stdin=stdin)
@@ -57,46 +60,54 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
     import codecs
 
     import sh
-    lines: list[str] = []
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    pending: list[str] = []
-
-    def receive(chunk: str) -> None:
-        # sh hands over single bytes when it does not buffer; latin-1 gives them back, whole characters follow
-        pending.append(decoder.decode(chunk.encode("latin-1")))
-        if chunk in "\r\n":
-            flush()
-
-    def flush() -> None:
-        text = "".join(pending)
-        pending.clear()
-        if text:
-            lines.append(text)
-            sink(text)
-
     try:
         command = sh.Command(argv[0])
     except sh.CommandNotFound as error:
         raise _missing(argv, error) from None
-    process = command(*argv[1:], _out=receive, _err_to_out=True, _out_bufsize=0, _no_out=True, _tty_out=False,
-                      _encoding="latin-1", _in=stdin or None, _cwd=cwd, _timeout=timeout, _new_session=True,
-                      _env=dict(os.environ if env is None else env), _bg=True, _bg_exc=False, _return_cmd=True)
-    status: int | None
+    # a pipe of our own: sh's readers come a tenth of a second late to a program's end
+    reader, writer = os.pipe()
     try:
-        process.wait()
-        status = 0
-    except sh.TimeoutException:
-        _kill_group(process.pid)
-        status = None
+        process = command(*argv[1:], _out=writer, _err_to_out=True, _in=stdin or None, _cwd=cwd, _new_session=True,
+                          _env=dict(os.environ if env is None else env), _bg=True, _bg_exc=False,
+                          _return_cmd=True)
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    said: list[str] = []
+    until = None if timeout is None else time.monotonic() + timeout
+    status: int | None = None
+    try:
+        while (chunk := _read(reader, until)) is not None and chunk:
+            said.append(decoder.decode(chunk))
+            sink(said[-1])
+        if chunk is None:
+            _kill_group(process.pid)
+        else:
+            process.wait()
+            status = 0
     except sh.ErrorReturnCode as error:
         status = error.exit_code
     except BaseException:
         _kill_group(process.pid)
         raise
-    flush()
+    finally:
+        os.close(reader)
     if check and status != 0:
-        raise ToolFailed(argv, status, "".join(lines[-200:]))
-    return "".join(lines)
+        raise ToolFailed(argv, status, "".join(said))
+    return "".join(said)
+
+
+def _read(fd: int, until: float | None) -> bytes | None:
+    """What is there to read, b"" at the end; None when the time is over."""
+    if until is not None:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(max(0, int((until - time.monotonic()) * 1000))):
+            return None
+    return os.read(fd, 1 << 16)
 
 
 def _missing(argv: list[str], error: Exception) -> errors.Failure:

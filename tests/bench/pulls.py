@@ -29,6 +29,7 @@ def fill(count):
     store.store.connection().execute("PRAGMA synchronous=OFF")
     for _ in range(count):
         tasks.add({"script": {"entry_point": "train.py", "binary": "python3"}})
+    os.sync()
 
 
 def rate_of(work, pullers, count):
@@ -53,7 +54,8 @@ def rate_of(work, pullers, count):
 def puller(work, count, ready, go, answers):
     """One puller's process."""
     store = tasks.api()
-    queue = tasks.queue()
+    from agentpipe import queues
+    queue = queues.Queues(store, ["default"])
     ready.release()
     go.wait()
     got = [work(store, queue) for _ in range(count)]
@@ -62,13 +64,13 @@ def puller(work, count, ready, go, answers):
 
 def raw(store, queue):
     """The endpoint alone, with a claim."""
-    return store.call("queues.get_next_task", {"queue": queue, "claim": os.urandom(16).hex()})["entry"]["task"]
+    return store.call("queues.get_next_task", {"queue": queue.ids[0], "claim": os.urandom(16).hex()})["entry"]["task"]
 
 
 def whole(store, queue):
     """As agent-pull does it; the task is let go at once."""
     from agentpipe import queues
-    claim, line = queues.next_task(store, "bench", queues.Queues(store, [queue]), False)
+    claim, line = queues.next_task(store, "bench", queue, False)
     claim.end()
     claim.release()
     return line["task"]["id"]

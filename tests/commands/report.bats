@@ -1,6 +1,7 @@
 # agent-report as a user types it: after an outage, with a receipt, for events of one's own, for a worker by hand.
 
 bats_require_minimum_version 1.5.0
+# shellcheck disable=SC2030,SC2031  # $id is set and read in the same test
 
 setup() { load ../helpers; fresh; }
 
@@ -89,8 +90,8 @@ print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.
 
 @test "an event that is none is refused with its line (65), those before it are stored" {
   id=$(enqueue_shell 'echo hello')
-  printf '%s\n' "{\"type\": \"log\", \"task\": \"$id\", \"msg\": \"good\"}" '{"type": "log"}' >events
-  run -65 --separate-stderr agent-report events <events
+  printf '%s\n' "{\"type\": \"log\", \"task\": \"$id\", \"msg\": \"good\"}" '{"type": "log"}' >lines.ndjson
+  run -65 --separate-stderr agent-report events <lines.ndjson
   [[ $stderr == *"line 2: task is missing"* ]]
   [ "$(call events.get_task_log "{\"task\": \"$id\"}" | field .events.0.msg)" = good ]
   run -65 --separate-stderr agent-report events <<<'{"type": "log", "task": "nobody", "msg": "x"}'

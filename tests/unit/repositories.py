@@ -57,7 +57,7 @@ def tree(where: Path) -> dict[str, tuple[str, bytes]]:
 
 
 class Server:
-    """git over dumb http: serves a folder; `requests` is what was asked, `gate` holds every answer while it is clear."""
+    """git over dumb http: `requests` is what was asked; while `gate` is clear every answer waits."""
 
     def __init__(self, folder: Path, user: str = "", password: str = "") -> None:
         self.requests: list[str] = []

@@ -89,7 +89,8 @@ def test_a_stage_that_comes_too_late_gets_75(store, task, spoil):
 
 @pytest.mark.parametrize("spoil", [
     lambda store, task: store.call("tasks.stopped", {"task": task, "force": True}),
-    lambda store, task: store.call("tasks.edit_runtime", {"task": task, "add_or_update": {claims.RUNTIME_KEY: "0" * 32}}),
+    lambda store, task: store.call("tasks.edit_runtime",
+                                   {"task": task, "add_or_update": {claims.RUNTIME_KEY: "0" * 32}}),
     lambda store, task: store.call("tasks.delete", {"task": task, "force": True}),
 ])
 def test_the_servers_word_is_asked(store, task, spoil):

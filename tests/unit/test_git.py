@@ -328,7 +328,7 @@ def test_a_password_in_the_url_is_used_and_never_kept(tmp_path, source):
         anonymous = refused(tmp_path / "none", {"repository": f"http://{server.host}/r.git", "branch": "x"})
     assert wrong.exit == anonymous.exit == errors.NO_PERMISSION
     assert "s3cr3t" not in wrong.reason + wrong.evidence + wrong.remedy
-    kept = subprocess.run(["grep", "-rl", "s3cr3t", tmp_path / "job", tmp_path / "wrong", tmp_path / "home", tmp_path / "user"],
+    kept = subprocess.run(["grep", "-rl", "s3cr3t", *(tmp_path / name for name in ("job", "wrong", "home", "user"))],
                           capture_output=True)
     assert kept.stdout == b""
 

@@ -12,6 +12,10 @@ from agentpipe import errors, manifest
 TASK = {"task": {"script": {"repository": "https://example.org/r.git", "entry_point": "train.py"}}}
 
 
+NAMES = ["task", "id", "script", "pull", "claim", "fetch", "code", "failed", "exit", "reason", "manifest", "place", "kind",
+         "prefix"]
+
+
 def refusal(line):
     with pytest.raises(errors.Failure) as caught:
         manifest.read(line)
@@ -65,7 +69,8 @@ def test_a_diff_of_50_megabytes_passes():
 
 
 def test_a_stage_that_runs_again_drops_the_keys_of_later_stages():
-    line = {**TASK, "place": {"kind": "host"}, "fetch": {"code": "/a"}, "patch": {}, "env": {}, "run": {}, "pins": {"a": 1}}
+    line = {**TASK, "place": {"kind": "host"}, "fetch": {"code": "/a"}, "patch": {}, "env": {}, "run": {},
+            "pins": {"a": 1}}
     again = manifest.with_key(line, "fetch", {"code": "/b"})
     assert set(again) == {"manifest", "task", "place", "fetch", "pins"}
     assert again["fetch"] == {"code": "/b"}
@@ -74,9 +79,7 @@ def test_a_stage_that_runs_again_drops_the_keys_of_later_stages():
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(),
                     lambda inner: st.lists(inner, max_size=3)
-                    | st.dictionaries(st.sampled_from(["task", "id", "script", "pull", "claim", "fetch", "code", "failed",
-                                                       "exit", "reason", "manifest", "place", "kind", "prefix"]), inner,
-                                      max_size=4), max_leaves=12))
+                    | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4), max_leaves=12))
 def test_our_verdict_is_that_of_the_reference_validator(value):
     valid = jsonschema.Draft7Validator(json.loads(manifest.schema())).is_valid(value)
     try:

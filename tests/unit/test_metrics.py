@@ -46,7 +46,7 @@ def test_what_is_written_is_seen_where_the_disk_is_a_disk(tmp_path: object) -> N
 def test_a_script_is_measured_with_all_its_processes() -> None:
     sampler = metrics.Sampler()
     sampler.processes([os.getpid()])
-    found = dict((variant, value) for _, variant, value in sampler.processes([os.getpid(), 2 ** 22]))
+    found = {variant: value for _, variant, value in sampler.processes([os.getpid(), 2 ** 22])}
     assert found["task_memory_gb"] * metrics.GB == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
     assert found["task_cpu_usage"] >= 0
 

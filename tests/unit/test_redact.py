@@ -1,12 +1,13 @@
 """Secrets do not reach the log, however the output is cut into reads."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpipe.redact import MASK, Redactor, secrets_in
+from agentpipe.redact import MASK, Redactor, secrets_in, task_secrets
 
 letters = st.text("ab\n", min_size=1, max_size=5).map(str.encode)
 
@@ -19,7 +20,7 @@ def test_any_cut_gives_what_replacing_in_the_whole_gives(secrets: list[bytes], t
     whole = re.sub(b"|".join(map(re.escape, longest_first)), MASK, text)
     redactor = Redactor(secrets)
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [redactor.feed(text[begin:end]) for begin, end in zip(edges, edges[1:], strict=False)]
+    pieces = [redactor.feed(text[begin:end]) for begin, end in pairwise(edges)]
     assert b"".join(pieces) + redactor.flush() == whole
 
 
@@ -58,3 +59,12 @@ def test_ordinary_values_are_not_masked(name: str, value: str) -> None:
 
 def test_a_password_is_masked_as_it_stands_in_a_url_too() -> None:
     assert "p%40ss%2Fword" in secrets_in({"DB_PASSWORD": "p@ss/word"})
+
+
+def test_the_secrets_that_a_task_carries_are_known() -> None:
+    task = {"script": {"repository": "https://ci:gl-pass-1@git.example/a.git",
+                       "requirements": {"pip": ["a @ https://ghp_0123456789abcdef@git.example/b.zip", "numpy"]}},
+            "container": {"image": "python", "arguments": "-e NGC_API_KEY=ngc-key-1 --shm-size=8g"},
+            "hyperparams": {"Environment": {"WANDB_API_KEY": {"value": "wandb-key-1"}, "MODE": {"value": "online"}}}}
+    assert task_secrets(task) == {"gl-pass-1", "ghp_0123456789abcdef", "ngc-key-1", "wandb-key-1"}
+    assert task_secrets({"script": None}) == set()

@@ -89,7 +89,8 @@ def test_where_the_name_pid_is_taken_nothing_starts(directory):
 
 
 def test_stopping_ends_what_left_the_session_too(directory):
-    found = start(directory, "setsid sh -c 'trap \"\" TERM; echo on; while :; do sleep 1; done' & trap '' TERM; wait; sleep 60")
+    found = start(directory, "setsid sh -c 'trap \"\" TERM; echo on; while :; do sleep 1; done' & "
+                             "trap '' TERM; wait; sleep 60")
     wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
     found.stop(0.2)
     found.sweep()
@@ -128,8 +129,8 @@ script.start(sys.argv[1], ["sh", "-c", sys.argv[2]], "/", os.environ)
 
 
 def test_another_process_takes_over(directory):
-    subprocess.run([sys.executable, "-c", LEAVER, directory, f"while [ ! -e {directory}/go ]; do sleep 0.02; done; exit 6"],
-                   check=True)
+    waits = f"while [ ! -e {directory}/go ]; do sleep 0.02; done; exit 6"
+    subprocess.run([sys.executable, "-c", LEAVER, directory, waits], check=True)
     wait_for(lambda: attempt.pid_record(directory))
     assert attempt.shim_lives(directory)
     assert script.lives(directory)

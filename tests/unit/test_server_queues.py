@@ -208,13 +208,15 @@ def test_four_pullers_of_which_some_are_killed_neither_lose_nor_double_a_task(se
 
     def start():
         logs.append(tmp_path / f"puller.{len(logs)}")
-        running.append(subprocess.Popen([sys.executable, "-c", PULLER, server.path, server.queue, str(logs[-1])]))
+        logs[-1].touch()
+        argv = [sys.executable, "-c", PULLER, server.path, server.queue, str(logs[-1])]
+        running.append(subprocess.Popen(argv))
 
     for _ in range(4):
         start()
     for victim in range(4):
         # kill each in the middle of its work and replace it
-        while running[victim].poll() is None and not (logs[victim].exists() and "got" in logs[victim].read_text()):
+        while running[victim].poll() is None and "got" not in logs[victim].read_text():
             os.sched_yield()
         running[victim].send_signal(signal.SIGKILL)
         start()
@@ -226,8 +228,8 @@ def test_four_pullers_of_which_some_are_killed_neither_lose_nor_double_a_task(se
     words = [line.split() for log in logs for line in log.read_text().splitlines()]
     asked = {word[1] for word in words if word[0] == "ask"}
     got = [(word[1], word[2]) for word in words if word[0] == "got" and len(word) == 3]
-    page = [server("tasks.get_all", page=number, only_fields=["id", "runtime"])["tasks"] for number in range(2)]
-    claims = {task["id"]: task["runtime"]["_agentpipe_claim"] for task in page[0] + page[1]}
+    found = server("tasks.get_all", only_fields=["id", "runtime"])["tasks"]
+    claims = {task["id"]: task["runtime"]["_agentpipe_claim"] for task in found}
     assert set(claims) == tasks, "each task was pulled"
     assert len(set(claims.values())) == len(tasks), "no two tasks share a token"
     assert set(claims.values()) <= asked, "what a killed puller took is found by the token of its intent"

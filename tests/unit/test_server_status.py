@@ -19,6 +19,12 @@ TABLE = {
 }
 CALLS = {"queued": "tasks.enqueue", "in_progress": "tasks.started", "stopped": "tasks.stopped",
          "completed": "tasks.completed", "failed": "tasks.failed", "created": "tasks.reset"}
+# what is refused when it names another claim than the task's
+CONDITIONAL = [
+    ("tasks.started", {}), ("tasks.stopped", {}), ("tasks.completed", {}), ("tasks.failed", {}),
+    ("tasks.ping", {}), ("tasks.dequeue", {}), ("tasks.enqueue", {}), ("tasks.stop", {}), ("tasks.reset", {}),
+    ("tasks.edit_runtime", {"add_or_update": {"a": "b"}}), ("tasks.edit", {"comment": "x"}),
+    ("tasks.set_requirements", {"requirements": {"pip": "six"}})]
 
 
 @pytest.fixture(scope="module")
@@ -137,18 +143,12 @@ class TestStop:
 
 
 class TestClaims:
-    CALLS = [("tasks.started", {}), ("tasks.stopped", {}), ("tasks.completed", {}), ("tasks.failed", {}),
-             ("tasks.ping", {}), ("tasks.dequeue", {}), ("tasks.enqueue", {}), ("tasks.stop", {}),
-             ("tasks.edit_runtime", {"add_or_update": {"a": "b"}}),
-             ("tasks.set_requirements", {"requirements": {"pip": "six"}}), ("tasks.edit", {"comment": "x"}),
-             ("tasks.reset", {})]
-
     @pytest.fixture
     def server(self, tmp_path):
         return Server(tmp_path / "agent.db")
 
     @pytest.mark.parametrize("force", [False, True])
-    @pytest.mark.parametrize("endpoint, body", CALLS)
+    @pytest.mark.parametrize("endpoint, body", CONDITIONAL)
     def test_with_another_claim_nothing_changes(self, server, endpoint, body, force):
         task = server.pulled("mine")
         before = server.get(task)
@@ -157,12 +157,12 @@ class TestClaims:
         assert server.get(task) == before
         assert task not in server.entries()
 
-    @pytest.mark.parametrize("endpoint, body", CALLS)
+    @pytest.mark.parametrize("endpoint, body", CONDITIONAL)
     def test_a_task_without_a_claim_is_nobodys(self, server, endpoint, body):
         task = server.task()
         server.refused(121, endpoint, {**body, "task": task, "claim": "mine"})
 
-    @pytest.mark.parametrize("endpoint, body", CALLS)
+    @pytest.mark.parametrize("endpoint, body", CONDITIONAL)
     def test_the_owner_may(self, server, endpoint, body):
         task = server.pulled("mine")
         if endpoint in ("tasks.completed", "tasks.failed"):
@@ -180,9 +180,11 @@ class TestClaims:
 
     def test_a_task_is_found_by_its_claim(self, server):
         task = server.pulled("needle")
-        found = server("tasks.get_all", {"runtime._agentpipe_claim": "needle", "only_fields": ["id", "status"]})
+        found = server("tasks.get_all", {"runtime._agentpipe_claim": "needle",
+                                         "only_fields": ["id", "status"]})
         assert found == {"tasks": [{"id": task, "status": "queued"}]}
-        plan = server.store.connection().execute("EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE claim=?", ("x",))
-        assert "tasks_claim" in plan.fetchall()[0][3]
+        db = server.store.connection()
+        plan = db.execute("EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE claim=?", ("x",)).fetchall()
+        assert "tasks_claim" in plan[0][3]
         server("tasks.edit_runtime", task=task, remove=["_agentpipe_claim"])
         assert server("tasks.get_all", {"runtime._agentpipe_claim": "needle"}) == {"tasks": []}

@@ -1,4 +1,4 @@
-"""The file under the embedded server: opened by many, safe against kills, clear about what is wrong with it."""
+"""The file under the embedded server: opened by many, safe against kills, clear about what is wrong."""
 
 import os
 import sqlite3
@@ -164,7 +164,7 @@ def test_a_directory_that_is_not_there_is_one_failure(tmp_path):
     assert caught.value.exit == errors.CANNOT_CREATE
 
 
-@pytest.mark.parametrize("damage", [b"this is not a database at all" * 400, b"SQLite format 3\0" + b"\xff" * 8176])
+@pytest.mark.parametrize("damage", [b"this is not a database" * 400, b"SQLite format 3\0" + b"\xff" * 8176])
 def test_a_damaged_store_is_one_failure_that_says_how_to_recover(tmp_path, damage):
     path = tmp_path / "agent.db"
     path.write_bytes(damage)
@@ -203,7 +203,7 @@ from agentpipe.server.store import Store
 from agentpipe.server.endpoints import call
 store = Store(sys.argv[1])
 call(store, {"user": "ann"}, "queues.get_next_task", {"queue": sys.argv[2]})
-print(*sorted(name for name in sys.modules if name.startswith("agentpipe.server.") or name in ("typing", "uuid")))
+print(*sorted(name for name in sys.modules if name.startswith(("agentpipe.server.", "typing", "uuid"))))
 """
     done = subprocess.run([sys.executable, "-S", "-c", code, server.path, server.queue], capture_output=True,
                           text=True, check=True, env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(errors.__file__))})

@@ -1,5 +1,7 @@
 """Output reads in the log as it read on a screen."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,7 +90,7 @@ def test_a_bar_may_be_read_in_any_pieces(bars: list[list[str]], cuts: list[int])
     text = "".join("\r" + "\r".join(states) + "\n" for states in bars).encode()
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     fold, rest, seen = Fold(), b"", ""
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         rest += text[begin:end]
         whole = whole_characters(rest)
         seen += fold.feed(rest[:whole])

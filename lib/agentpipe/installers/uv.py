@@ -52,7 +52,7 @@ def pip_install(job: "Job", folder: str, text: str, requirements: "Requirements"
     listed = job.path("requirements.txt")
     write_list(listed, text, requirements, job.path("constraints.txt"))
     try:
-        _run(job, ["pip", "install", *_target(folder), *_indexes(requirements), *flags, "-r", listed])
+        _run(job, ["pip", "install", "--link-mode", "copy", *_target(folder), *_indexes(requirements), *flags, "-r", listed])
     except ToolFailed as error:
         from agentpipe.installers import uv_failures
         raise uv_failures.explained(job, error, folder, requirements) from None
@@ -64,8 +64,7 @@ def newest(job: "Job", folder: str, wish: str, requirements: "Requirements") -> 
     write_list(listed, wish + "\n", requirements, "")
     try:
         answer = _run(job, ["pip", "compile", "--quiet", "--no-deps", "--no-header", "--no-annotate",
-                            "--no-emit-index-url", "--no-emit-find-links", "--python",
-                            os.path.join(folder, "bin", "python"), *_indexes(requirements), listed], loud=False, timeout=30)
+                            "--no-emit-index-url", "--no-emit-find-links", *_target(folder), *_indexes(requirements), listed], loud=False, timeout=30)
     except errors.Failure:
         return ""
     finally:
@@ -122,7 +121,7 @@ def environment() -> dict[str, str]:
 
 
 def _target(folder: str) -> list[str]:
-    return ["--python", os.path.join(folder, "bin", "python"), "--link-mode", "copy"]
+    return ["--python", os.path.join(folder, "bin", "python")]
 
 
 def _indexes(requirements: "Requirements") -> list[str]:

@@ -18,7 +18,6 @@ WISH = PACKAGE + r"((?:[<>=!~]=?=?[^\s,]+(?:,\s?)?)*)"
 NETWORK = ("tcp connect error", "dns error", "error sending request", "operation timed out", "connection reset",
            "Could not connect", "Could not resolve host", "Failed to connect to", "Connection refused",
            "Network is unreachable", "(502", "(503", "(504", "(500", "error decoding response body")
-NO_WHEEL = ("no wheels with a matching", "no wheels are available", "has no wheels", "no wheels usable")
 
 
 def explained(job: "Job", error: "ToolFailed", folder: str, requirements: "Requirements") -> errors.Failure:
@@ -104,8 +103,7 @@ def _no_package(said: str, requirements: "Requirements") -> errors.Failure | Non
 
 def _no_version(job: "Job", said: str, folder: str, requirements: "Requirements") -> errors.Failure | None:
     found = (re.search(rf"there (?:is|are) no versions? of {WISH}", said)
-             or re.search(rf"only (?:the following versions of )?{WISH} (?:is|are) available", said)
-             or (re.search(rf"{WISH} has no (?:wheels|publish time|usable)", said)))
+             or re.search(rf"only (?:the following versions of )?{WISH} (?:is|are) available", said))
     if not found:
         return None
     from agentpipe.installers import uv
@@ -124,21 +122,31 @@ def _no_version(job: "Job", said: str, folder: str, requirements: "Requirements"
 
 
 def _wrong_python(said: str, requirements: "Requirements") -> errors.Failure | None:
-    found = re.search(r"(?:current|requested) Python version \(([^)]+)\) does not satisfy Python([<>=!~][^\s,]+)", said)
-    owner = re.search(rf"and {WISH} depends on Python", said)
-    if found and owner:
-        line = _line(owner[1], requirements)
-        return errors.Failure(f"{owner[1]}{owner[2]} needs Python{found[2]}, this is {found[1]}", errors.NOT_FOUND,
-                              remedy=f"ask for another version than '{line}', or set the task's binary to a "
-                                     f"Python{found[2]}", change=_replaced(line, owner[1]))
-    if any(sign in said for sign in NO_WHEEL):
-        named = re.search(rf"Because {WISH} has no wheels", said) or re.search(rf"{WISH} has no wheels", said)
-        if named:
-            line = _line(named[1], requirements)
-            return errors.Failure(f"{named[1]}{named[2]} has no build for this Python and platform", errors.NOT_FOUND,
-                                  remedy=f"ask for another version than '{line}', or for another Python in the "
-                                         "task's binary", change=_replaced(line, named[1]))
-    return None
+    this = re.search(r"Using (?:CPython |Python )?([\d.]+)", said)
+    here = this[1] if this else "another one"
+    found = (re.search(rf"does not satisfy Python(?P<needs>[<>=!~][^\s]+[^\s,]) and {_named('owner')} depends on", said)
+             or re.search(rf"Because {_named('owner')} requires Python (?P<needs>[<>=!~][^\s]+)", said))
+    if found:
+        name = re.split(r"[<>=!~]", found["owner"])[0]
+        line, lowest = _line(name, requirements), re.match(r">=\s*(\d+\.\d+)", found["needs"])
+        python = f"set the task's binary to python{lowest[1]}" if lowest else f"use a Python{found['needs']}"
+        return errors.Failure(f"{found['owner']} needs Python{found['needs']}, this is {here}", errors.NOT_FOUND,
+                              remedy=f"{python}, or ask for another version than '{line}' in the requirements",
+                              change=_replaced(line, name))
+    found = re.search(rf"{_named('owner')} has no (?:usable )?wheels", said)
+    if not found:
+        return None
+    name = re.split(r"[<>=!~]", found["owner"])[0]
+    line = _line(name, requirements)
+    built_for = [int(minor) for minor in re.findall(r"`cp3(\d+)\w?`", said.partition("we only found")[2])]
+    python = f"set the task's binary to python3.{max(built_for)}" if built_for else "use another Python"
+    return errors.Failure(f"{found['owner']} has no build for this Python ({here}) and platform", errors.NOT_FOUND,
+                          remedy=f"{python}, or ask for another version than '{line}' in the requirements",
+                          change=_replaced(line, name))
+
+
+def _named(group: str) -> str:
+    return rf"(?P<{group}>[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^\]]*\])?(?:[<>=!~]=?=?[^\s,]+)?)"
 
 
 def _hash(said: str) -> errors.Failure | None:

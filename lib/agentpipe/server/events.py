@@ -25,8 +25,8 @@ WHOLE = 1 << 63
 def add_batch(request: Request) -> dict[str, Any]:
     """Store events: {added, errors, errors_info}. Part may fail; nothing added is 400/131, no events 400/17.
 
-    A log event with `claim`, `stream` and `offset` (ours) is stored once; repeated, it counts as added. What is
-        written in order with later changes: a status that is on the disk has its log before it.
+    A log event with `claim`, `stream` and `offset` (ours) is stored once; repeated, it counts as added.
+    Events are written in order with later changes: a status that is on the disk has its log before it.
     """
     batch = request.body if isinstance(request.body, list) else [request.body] if request.body else []
     if not batch:

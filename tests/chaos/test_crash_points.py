@@ -1,0 +1,70 @@
+"""A kill at every crash point: the next pipeline runs the task, or takes over its script; it ran once."""
+
+import nodes
+import pytest
+
+POINTS = nodes.crash_points()
+# points that only a pull after a death passes: where the first death was
+BEFORE = {"recover:intent": "pull:popped", "recover:forbidden": "fetch:done", "recover:enqueued": "fetch:done",
+          "recover:decided": "run:over"}
+GIVING_BACK = [point for point in POINTS if point.startswith("give-back:")]
+
+
+def pipeline_of(point):
+    """The pipeline whose processes pass this point."""
+    stage, _, step = point.partition(":")
+    apart = stage in ("fetch", "patch", "env") and step in nodes.BY_STAGE and step != "done"
+    return nodes.FIVE if apart else nodes.THREE
+
+
+def broken(node, point):
+    """A node whose first pipeline died at `point`; the task, and the pipeline's words."""
+    task = standalone(node) if point == "patch:written" else node.python()
+    words, mark = pipeline_of(point), node.home / "died"
+    if point in BEFORE:
+        node.run(words, AGENT_CRASH_AT=BEFORE[point])
+    if point in GIVING_BACK:
+        node.run(words, AGENT_CRASH_AT=f"{point}={mark}", AGENT_HOOKS=str(terminating_hook(node)))
+    else:
+        node.run(words, AGENT_CRASH_AT=f"{point}={mark}")
+    assert mark.exists(), f"no process came to {point}"
+    return task, words
+
+
+def standalone(node):
+    """A task that is a script without a repository."""
+    return node.shell("for number in 1 2 3; do echo line $number; done")
+
+
+def terminating_hook(node):
+    """A hook that tells the stage to stop, while it has the task."""
+    folder = node.home / "hooks"
+    folder.mkdir()
+    hook = folder / "pre-fetch"
+    hook.write_text('#!/bin/sh\nkill -TERM "$PPID"\n')
+    hook.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_after_a_kill_the_next_pipeline_brings_the_task_to_its_end(node, point):
+    task, words = broken(node, point)
+    node.run_until_ended(task, words)
+    node.run(words)
+    node.assert_ran_once(task)
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if point not in BEFORE and point not in GIVING_BACK
+                                   and pipeline_of(point) == nodes.THREE])
+def test_under_the_supervisor(node, point):
+    task = standalone(node) if point == "patch:written" else node.python()
+    mark = node.home / "died"
+    supervisor = node.start("exec agent-supervisor default", AGENT_CRASH_AT=f"{point}={mark}")
+    try:
+        nodes.wait_for(lambda: mark.exists(), 60)
+        nodes.wait_for(lambda: node.status(task) in nodes.ENDED and node.left_claims() == [], 60, 0.1)
+    finally:
+        supervisor.terminate()
+        out, err = supervisor.communicate(timeout=60)
+    node.run()
+    node.assert_ran_once(task)

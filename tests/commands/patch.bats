@@ -1,0 +1,103 @@
+# agent-patch as a user types it.
+
+bats_require_minimum_version 1.5.0
+
+setup() { load ../helpers; fresh; make_repo repo; }
+
+# manifest NAME=VALUE…: a task by hand with these fields of `script`; diff=@FILE reads it
+manifest() {
+  python3 -c '
+import json, sys
+script = dict(word.split("=", 1) for word in sys.argv[1:])
+if script.get("diff", "").startswith("@"):
+    script["diff"] = open(script["diff"][1:], newline="").read()
+print(json.dumps({"task": {"script": script}}))' "$@"
+}
+
+@test "nothing on standard input is no work: silent, exit 0" {
+  run -0 --separate-stderr agent-patch </dev/null
+  [ -z "$output$stderr" ]
+}
+
+@test "uncommitted changes arrive in the checkout" {
+  echo 'print("changed")' >repo/train.py
+  git -C repo diff >change.diff
+  manifest repository="$PWD/repo" entry_point=train.py diff=@change.diff | agent-fetch | agent-patch >patched.json
+  code=$(field .fetch.code patched.json)
+  [ "$(python3 "$code/train.py")" = changed ]
+  [ "$(field '.patch.files[0]' patched.json)" = train.py ]
+  [ "$(field .patch.diff patched.json)" = "$(sha256sum <change.diff | cut -d' ' -f1)" ]
+}
+
+@test "running it twice is the same as once" {
+  echo 'print("changed")' >repo/train.py
+  git -C repo diff >change.diff
+  manifest repository="$PWD/repo" entry_point=train.py diff=@change.diff | agent-fetch >fetched.json
+  agent-patch fetched.json >once.json
+  agent-patch once.json >twice.json
+  [ "$(field .patch.files once.json)" = "$(field .patch.files twice.json)" ]
+  cmp repo/train.py "$(field .fetch.code twice.json)/train.py"
+}
+
+@test "a diff that does not apply names file and hunk, exit 65, and the checkout is as it was" {
+  echo 'print("changed")' >repo/train.py
+  git -C repo diff >change.diff
+  git -C repo commit -qam second
+  manifest repository="$PWD/repo" entry_point=train.py diff=@change.diff | agent-fetch >fetched.json
+  run -65 --separate-stderr agent-patch fetched.json
+  [[ $stderr == *"train.py: hunk 1 (@@ -1 +1 @@)"* ]]
+  [ "$(field .failed.class <<<"$output")" = setup_failed ]
+  [ -z "$(git -C "$(field .fetch.code fetched.json)" status --porcelain)" ]
+}
+
+@test "a diff that leaves the checkout is refused and writes nothing" {
+  printf 'diff --git a/../out b/../out\nnew file mode 100644\n--- /dev/null\n+++ b/../out\n@@ -0,0 +1 @@\n+x\n' >evil.diff
+  manifest repository="$PWD/repo" entry_point=train.py diff=@evil.diff | agent-fetch >fetched.json
+  run -65 --separate-stderr agent-patch fetched.json
+  [[ $stderr == *../out* ]]
+  [ ! -e "$(dirname "$(field .fetch.code fetched.json)")/out" ]
+}
+
+@test "a stand-alone script is written under its name" {
+  manifest diff='print("alone")' entry_point='job.py --epochs 3' | agent-fetch | agent-patch >patched.json
+  [ "$(python3 "$(field .fetch.code patched.json)/job.py")" = alone ]
+  [ "$(field .patch.entry_point patched.json)" = "job.py --epochs 3" ]
+}
+
+@test "an entry point that is not in the checkout is named with what is like it, exit 66" {
+  manifest repository="$PWD/repo" entry_point=trian.py | agent-fetch >fetched.json
+  run -66 --separate-stderr agent-patch fetched.json
+  [[ $stderr == *"no trian.py"*"did you mean train.py?"* ]]
+}
+
+@test "a manifest that agent-fetch has not seen: exit 65 and the remedy" {
+  run -65 --separate-stderr agent-patch <<<"$(manifest entry_point=train.py)"
+  [[ $stderr == *"agent-fetch | agent-patch"* ]]
+}
+
+@test "a dry run says what would be applied and changes nothing" {
+  echo 'print("changed")' >repo/train.py
+  git -C repo diff >change.diff
+  manifest repository="$PWD/repo" entry_point=train.py diff=@change.diff | agent-fetch >fetched.json
+  run -0 --separate-stderr agent-patch --dry-run --verbose fetched.json
+  [[ $stderr == *"would apply a diff"* ]]
+  [ -z "$(git -C "$(field .fetch.code fetched.json)" status --porcelain)" ]
+}
+
+@test "a diff of 50 MB passes through the pipeline" {
+  seq 1 6500000 >repo/big.txt
+  git -C repo add big.txt
+  git -C repo diff --cached >big.diff
+  [ "$(stat -c %s big.diff)" -gt 50000000 ]
+  manifest repository="$PWD/repo" entry_point=train.py diff=@big.diff | agent-fetch | agent-patch >patched.json
+  cmp repo/big.txt "$(field .fetch.code patched.json)/big.txt"
+}
+
+@test "killed in the middle, the next run leaves the right tree" {
+  echo 'print("changed")' >repo/train.py
+  git -C repo diff >change.diff
+  manifest repository="$PWD/repo" entry_point=train.py diff=@change.diff | agent-fetch >fetched.json
+  AGENT_CRASH_AT=patch:applied run -137 agent-patch fetched.json
+  agent-patch fetched.json >patched.json
+  cmp repo/train.py "$(field .fetch.code patched.json)/train.py"
+}

@@ -1,0 +1,566 @@
+"""What agent-patch does to a checkout: exactly the user's changes, nothing outside, and nothing at all on failure."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from repositories import commit, repository, run, tree
+
+from agentpipe import diff, errors
+from agentpipe.cmds import agent_fetch, agent_patch
+from agentpipe.job import Job
+
+SCRIPT = "from agentpipe.job import Job; import sys, json; from agentpipe.cmds.agent_patch import work; " \
+         "work(Job(json.load(sys.stdin), sys.argv[1]))"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("CLEARML_AGENT_FORCE_CODE_DIR", "CLEARML_AGENT_FORCE_EXEC_SCRIPT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def source(tmp_path):
+    lines = "".join(f"line {n}\n" for n in range(1, 31))
+    return repository(tmp_path / "source", {"train.py": lines, "lib/util.py": "x = 1\n"})
+
+
+class Stage:
+    """agent-fetch has run for a task; patch() is agent-patch on it."""
+
+    def __init__(self, directory: Path, script: dict) -> None:
+        directory.mkdir(exist_ok=True)
+        self.manifest: dict = {"task": {"script": script}}
+        self.job = Job(self.manifest, str(directory))
+        self.manifest["fetch"] = agent_fetch.work(self.job)
+        self.code = Path(self.manifest["fetch"]["code"])
+        self.log = directory / "setup.log"
+
+    def patch(self, **changes) -> dict:
+        self.manifest["task"]["script"].update(changes)
+        return agent_patch.work(self.job)
+
+    def refused(self, **changes) -> errors.Failure:
+        with pytest.raises(errors.Failure) as failure:
+            self.patch(**changes)
+        assert type(failure.value) is errors.Failure
+        return failure.value
+
+
+@pytest.fixture
+def stage(tmp_path, source):
+    return Stage(tmp_path / "job", {"repository": str(source), "entry_point": "train.py"})
+
+
+def everything(where: Path) -> dict:
+    """The tree with .git and the index, byte for byte."""
+    return {str(path): path.read_bytes() for path in where.rglob("*") if path.is_file()} | {"dirs": sorted(
+        str(path) for path in where.rglob("*") if path.is_dir())}
+
+
+def uncommitted(where: Path, *options: str) -> str:
+    run(where, "add", "-AN")
+    return run(where, "diff", "--binary", "HEAD", *options) + "\n"
+
+
+@pytest.mark.parametrize("text, kind", [
+    ("", "none"), ("  \n\t", "none"),
+    ("diff --git a/x b/x\n", "patch"), ("\n  DIFF --git a/x b/x\n", "patch"),
+    ("Submodule lib 1..2:\ndiff --git a/lib/x b/lib/x\n", "patch"),
+    ("Submodule a contains modified content\nSubmodule a 1..2:\ndiff --git a/a/x b/a/x\n", "patch"),
+    ("import diff\n", "script"), ("# diff \n", "script"), ("submodule is a word\nprint(1)\n", "script"),
+    ("diff", "script"),
+])
+def test_a_diff_is_told_from_a_script(text, kind):
+    assert diff.kind(text) == kind
+
+
+def test_an_empty_diff_changes_nothing_and_starts_no_program(stage, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", None)
+    before = everything(stage.code)
+    found = stage.patch(diff="")
+    assert (found["diff"], found["files"], found["entry_point"], found["working_dir"]) == (None, [], None, ".")
+    assert everything(stage.code) == before
+
+
+def test_a_change_is_applied_and_its_files_are_named(stage, source):
+    (source / "train.py").write_text("print('new')\n")
+    (source / "fresh").mkdir()
+    (source / "fresh" / "new.py").write_text("1\n")
+    found = stage.patch(diff=uncommitted(source))
+    assert tree(stage.code) == tree(source)
+    assert sorted(found["files"]) == ["fresh/new.py", "train.py"]
+    assert found["diff"] == subprocess.run(["sha256sum"], input=uncommitted(source).encode(), capture_output=True,
+                                           check=True).stdout.decode().split()[0]
+
+
+def edit_text(where):
+    (where / "train.py").write_text("changed\n")
+
+
+def edit_binary(where):
+    (where / "data.bin").write_bytes(bytes(range(256)) * 40)
+
+
+def edit_rename(where):
+    (where / "train.py").rename(where / "renamed.py")
+
+
+def edit_mode(where):
+    (where / "train.py").chmod(0o755)
+
+
+def edit_delete(where):
+    shutil.rmtree(where / "lib")
+
+
+def edit_no_newline(where):
+    (where / "train.py").write_text((where / "train.py").read_text() + "no newline")
+
+
+def edit_crlf(where):
+    (where / "dos.txt").write_bytes(b"one\r\ntwo\r\nthree\n")
+
+
+def edit_names(where):
+    for name in ("sp ace.py", "ümläut.py", "quo\"te.py", "tab\there.py", "back\\slash.py", "-dash.py", "b/"):
+        path = where / (name + "c" if name.endswith("/") else name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x\n")
+
+
+def edit_link(where):
+    os.symlink("train.py", where / "link.py")
+
+
+def edit_empty(where):
+    (where / "empty.py").write_text("")
+
+
+@pytest.mark.parametrize("edit", [edit_text, edit_binary, edit_rename, edit_mode, edit_delete, edit_no_newline,
+                                  edit_crlf, edit_names, edit_link, edit_empty])
+@pytest.mark.parametrize("staged", [True, False, "half"])
+def test_every_kind_of_change_arrives_exactly(stage, source, edit, staged):
+    edit(source)
+    if staged:
+        run(source, "add", "-A")
+    if staged == "half":
+        (source / "lib").mkdir(exist_ok=True)
+        (source / "lib" / "util.py").write_text("x = 2\n")
+    stage.patch(diff=uncommitted(source, "-M", "-C", "--find-copies-harder"), entry_point="-m x")
+    assert tree(stage.code) == tree(source)
+
+
+def test_changes_to_dos_files_keep_their_line_ends(tmp_path):
+    source = repository(tmp_path / "dos", {"a.py": ""})
+    (source / "a.py").write_bytes(b"1\r\n2\r\n3\r\n")
+    commit(source, {})
+    stage = Stage(tmp_path / "job2", {"repository": str(source)})
+    (source / "a.py").write_bytes(b"1\r\n2 changed\r\n3\r\n")
+    stage.patch(diff=uncommitted(source))
+    assert (stage.code / "a.py").read_bytes() == b"1\r\n2 changed\r\n3\r\n"
+    again = Stage(tmp_path / "job3", {"repository": str(source)})
+    again.patch(diff=uncommitted(source).strip())
+    assert (again.code / "a.py").read_bytes() == b"1\r\n2 changed\r\n3\r\n"
+
+
+@pytest.mark.parametrize("edit", [edit_text, edit_binary, edit_no_newline])
+def test_a_diff_whose_end_was_stripped_still_applies(stage, source, edit):
+    edit(source)
+    stage.patch(diff=uncommitted(source).strip())
+    assert tree(stage.code) == tree(source)
+
+
+def test_a_diff_that_ends_in_empty_context_lines_still_applies_when_stripped(tmp_path):
+    source = repository(tmp_path / "s", {"a": "1\n2\n3\n\n\n\n4\n"})
+    stage = Stage(tmp_path / "job2", {"repository": str(source)})
+    (source / "a").write_text("1\n2\nthree\n\n\n\n4\n")
+    stage.patch(diff=uncommitted(source).strip())
+    assert tree(stage.code) == tree(source)
+
+
+def test_changes_inside_submodules_arrive(tmp_path):
+    repository(tmp_path / "inner", {"inner.py": "1\n"})
+    outer = repository(tmp_path / "outer")
+    run(outer, "submodule", "--quiet", "add", "../inner", "lib")
+    commit(outer, {})
+    stage = Stage(tmp_path / "job", {"repository": str(outer)})
+    (outer / "lib" / "inner.py").write_text("2\n")
+    text = run(outer, "diff", "--submodule=diff", "HEAD") + "\n"
+    assert text.startswith("Submodule lib contains modified content\ndiff --git")
+    for _ in range(2):
+        stage.patch(diff=text)
+        assert (stage.code / "lib" / "inner.py").read_text() == "2\n"
+    stage.patch(diff="")
+    assert (stage.code / "lib" / "inner.py").read_text() == "1\n"
+
+
+def test_a_diff_without_prefixes_is_tolerated_and_said(stage, source):
+    (source / "train.py").write_text("print('new')\n")
+    stage.patch(diff=uncommitted(source, "--no-prefix"))
+    assert tree(stage.code) == tree(source)
+    assert "a/ and b/" in stage.log.read_text()
+
+
+def test_hunks_without_context_are_tolerated_and_said(stage, source):
+    (source / "train.py").write_text((source / "train.py").read_text().replace("line 7\n", "line seven\n"))
+    stage.patch(diff=uncommitted(source, "-U0"))
+    assert tree(stage.code) == tree(source)
+    assert "without context" in stage.log.read_text()
+
+
+def test_a_missing_file_is_taken_for_empty_as_the_peer_does(stage):
+    stage.patch(diff="diff --git a/made/new.py b/made/new.py\n--- a/made/new.py\n+++ b/made/new.py\n"
+                     "@@ -0,0 +1 @@\n+1\n")
+    assert (stage.code / "made" / "new.py").read_text() == "1\n"
+
+
+def made(name: str, old: str = "/dev/null", mode: str = "100644", text: str = "hi\n") -> str:
+    """A diff that makes (or, with `old`, changes) one file."""
+    header = f"new file mode {mode}\n" if old == "/dev/null" else ""
+    end = "" if text.endswith("\n") else "\n\\ No newline at end of file\n"
+    return f"diff --git a/{name} b/{name}\n{header}--- {old}\n+++ b/{name}\n@@ -0,0 +1 @@\n+{text}{end}"
+
+
+RENAME = "diff --git a/train.py b/../x\nsimilarity index 100%\nrename from train.py\nrename to ../x\n"
+ESCAPES = {
+    "..": made("../x"),
+    "absolute": "diff -u /dev/null OUT/x\n--- /dev/null\n+++ OUT/x\n@@ -0,0 +1 @@\n+hi\n",
+    "absolute without prefixes": "diff --git OUT/x OUT/x\n--- OUT/x\n+++ OUT/x\n@@ -0,0 +1 @@\n+hi\n",
+    "link in the repository": made("link/x"),
+    "missing file behind a link": made("link/x", old="a/link/x"),
+    "missing file above": made("../x", old="a/../x"),
+    "link of the diff": made("l", mode="120000", text="OUT") + made("l/x"),
+    ".git": made(".git/hooks/x", mode="100755"),
+    ".GIT": made(".GIT/x"),
+    "missing file in .git": made(".git/y", old="a/.git/y"),
+    "rename": RENAME,
+    "copy": RENAME.replace("rename", "copy"),
+    "write through a link": "diff --git a/file b/file\n--- a/file\n+++ b/file\n@@ -1 +1 @@\n-secret\n+hi\n",
+}
+
+
+@pytest.mark.parametrize("text", ESCAPES.values(), ids=ESCAPES.keys())
+def test_nothing_outside_the_checkout_is_written(tmp_path, source, text):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret\n")
+    os.symlink(outside, source / "link")
+    os.symlink(outside / "secret", source / "file")
+    commit(source, {})
+    stage = Stage(tmp_path / "job", {"repository": str(source)})
+    before, around = everything(stage.code), sorted(os.listdir(tmp_path / "job"))
+    failure = stage.refused(diff=text.replace("OUT", str(outside)))
+    assert failure.exit == errors.BAD_DATA
+    assert everything(stage.code) == before
+    assert sorted(os.listdir(tmp_path / "job")) == around
+    assert os.listdir(outside) == ["secret"] and (outside / "secret").read_text() == "secret\n"
+
+
+def test_a_path_outside_is_named(stage):
+    assert "../x" in stage.refused(diff=ESCAPES[".."]).reason
+
+
+def test_a_diff_that_does_not_apply_names_file_and_hunk_and_changes_nothing(stage, source):
+    text = (source / "train.py").read_text()
+    (source / "lib" / "util.py").write_text("x = 2\n")
+    (source / "train.py").write_text(text.replace("line 3\n", "line three\n").replace("line 25\n", "line 25b\n"))
+    text_of_diff = uncommitted(source)
+    (stage.code / "train.py").write_text(text.replace("line 24\n", "another\n"))
+    before = everything(stage.code)
+    failure = stage.refused(diff=text_of_diff)
+    assert failure.exit == errors.BAD_DATA
+    assert "train.py: hunk 2 (@@ -22,7 +22,7 @@)" in failure.reason
+    assert "+line 25b" in failure.evidence
+    assert everything(stage.code) == before
+
+
+@pytest.mark.parametrize("text, words", [
+    ("diff --git a/train.py b/train.py\n--- a/train.py\n+++ b/train.py\n@@ -1,9 +1,9 @@\n line 1\n-x\n", "line"),
+    ("diff --git a/none.py b/none.py\n--- a/none.py\n+++ b/none.py\n@@ -1,3 +1,3 @@\n a\n-b\n+c\n d\n", "none.py"),
+    ("diff --git a/train.py b/train.py\nnew file mode 100644\n--- /dev/null\n+++ b/train.py\n@@ -0,0 +1 @@\n+1\n",
+     "train.py"),
+    ("diff --git a/w.bin b/w.bin\nindex 111..222 100644\nBinary files a/w.bin and b/w.bin differ\n", "w.bin"),
+    ("diff nothing\n", "No valid patches"),
+    ("diff --cc train.py\nindex 1,2..3\n--- a/train.py\n+++ b/train.py\n@@@ -1 -1 +1 @@@\n++x\n", "No valid patches"),
+])
+def test_a_damaged_diff_is_refused_in_clear_words(tmp_path, source, text, words):
+    (source / "w.bin").write_bytes(b"\0\1\2")
+    commit(source, {})
+    stage = Stage(tmp_path / "job", {"repository": str(source)})
+    before = everything(stage.code)
+    failure = stage.refused(diff=text)
+    assert failure.exit == errors.BAD_DATA and words in failure.reason
+    assert everything(stage.code) == before
+
+
+def test_patching_again_gives_the_same_tree(stage, source):
+    (source / "train.py").write_text("print('new')\n")
+    (source / "new.py").write_text("1\n")
+    text = uncommitted(source)
+    assert stage.patch(diff=text)["files"] == stage.patch(diff=text)["files"]
+    assert tree(stage.code) == tree(source)
+
+
+def test_another_diff_replaces_the_first(stage, source):
+    (source / "new.py").write_text("1\n")
+    stage.patch(diff=uncommitted(source))
+    (source / "new.py").unlink()
+    (source / "train.py").write_text("print('other')\n")
+    run(source, "reset", "-q")
+    stage.patch(diff=uncommitted(source))
+    assert tree(stage.code) == tree(source)
+    stage.patch(diff="")
+    run(source, "checkout", "-q", ".")
+    assert tree(stage.code) == tree(source)
+
+
+@pytest.mark.parametrize("point", ["begun", "applied"])
+def test_killed_at_any_step_the_next_patch_is_right(tmp_path, stage, source, point):
+    (source / "train.py").write_text("print('new')\n")
+    (source / "new.py").write_text("1\n")
+    text = uncommitted(source)
+    stage.manifest["task"]["script"]["diff"] = text
+    killed = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "job")],
+                            input=json.dumps(stage.manifest).encode(),
+                            env={**os.environ, "AGENT_CRASH_AT": f"patch:{point}"})
+    assert killed.returncode == -9
+    stage.patch(diff=text)
+    assert tree(stage.code) == tree(source)
+
+
+def test_a_checkout_that_is_no_repository_is_patched_too(tmp_path, stage, source):
+    (source / "train.py").write_text("print('new')\n")
+    shutil.rmtree(stage.code / ".git")
+    run(tmp_path, "init", "-q")
+    stage.patch(diff=uncommitted(source))
+    assert (stage.code / "train.py").read_text() == "print('new')\n"
+    stage.patch(diff=uncommitted(source))
+    assert stage.refused(diff=uncommitted(source) + "\n").remedy == "run agent-fetch again"
+
+
+def test_this_users_whitespace_settings_do_not_change_the_diff(tmp_path, stage, source):
+    (source / "train.py").write_text("trailing   \n\ttabs\n")
+    text = uncommitted(source)
+    (tmp_path / ".gitconfig").write_text("[apply]\n\twhitespace = fix\n\tignoreWhitespace = change\n")
+    stage.patch(diff=text)
+    assert (stage.code / "train.py").read_text() == "trailing   \n\ttabs\n"
+
+
+def test_a_large_diff_applies(stage, source):
+    (source / "big.txt").write_text("".join(f"{n} {'x' * 60}\n" for n in range(300_000)))
+    stage.patch(diff=uncommitted(source))
+    assert tree(stage.code) == tree(source)
+
+
+names = st.sampled_from(["a.py", "b.py", "d/c.py", "d/e/f", "g h", "ü"])
+contents = st.one_of(st.binary(max_size=60), st.text("ab\n\r\t ", max_size=80).map(str.encode))
+trees_of_files = st.dictionaries(names, st.tuples(contents, st.booleans()), min_size=1, max_size=6)
+
+
+def lay(where: Path, files: dict) -> None:
+    for entry in where.iterdir():
+        if entry.name != ".git":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for name, (content, executable) in files.items():
+        path = where / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o755 if executable else 0o644)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(trees_of_files, trees_of_files)
+def test_any_edit_makes_the_round_trip(before, after):
+    with tempfile.TemporaryDirectory() as folder:
+        one, two = Path(folder) / "one", Path(folder) / "two"
+        one.mkdir()
+        run(one, "init", "-q")
+        lay(one, before)
+        commit(one, {})
+        shutil.copytree(one, two, symlinks=True)
+        lay(one, after)
+        run(one, "add", "-A")
+        text = subprocess.run(["git", "diff", "--binary", "--cached", "HEAD"], cwd=one, capture_output=True,
+                              check=True).stdout
+        if text:
+            # as through JSON: a manifest holds text
+            diff.apply(str(two), diff.encoded(json.loads(json.dumps(text.decode("utf-8", "surrogateescape")))))
+        assert tree(two) == tree(one)
+
+
+# --- stand-alone scripts -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("script, name, entry", [
+    ({"entry_point": "train.py"}, "train.py", "train.py"),
+    ({"entry_point": "scripts/train.py --epochs 3"}, "train.py", "train.py --epochs 3"),
+    ({"entry_point": ""}, "untitled.py", "untitled.py"),
+    ({"entry_point": "notebook"}, "untitled.py", "untitled.py"),
+    ({"entry_point": "go.sh", "binary": "/bin/bash"}, "go.sh", "go.sh"),
+    ({"entry_point": "go.bash", "binary": "bash"}, "go.bash", "go.bash"),
+    ({"entry_point": "go.py", "binary": "bash"}, "untitled.sh", "untitled.sh"),
+    ({"entry_point": "-m torch.distributed.run untitled.py"}, "untitled.py", None),
+    ({"entry_point": "-c 'bash run.sh'", "binary": "bash", "working_dir": ".:run.sh"}, "run.sh", "-c 'bash run.sh'"),
+    ({"entry_point": "-m pdb mine.py", "working_dir": ".:mine.py"}, "mine.py", "-m pdb mine.py"),
+])
+def test_a_script_in_the_diff_gets_its_name(tmp_path, script, name, entry):
+    stage = Stage(tmp_path / "job", {"diff": "print('alone')\n", **script})
+    for _ in range(2):
+        found = stage.patch()
+        assert (stage.code / name).read_text() == "print('alone')\n"
+        assert os.listdir(stage.code) == [name]
+        assert (found["files"], found["entry_point"], found["working_dir"]) == ([name], entry, ".")
+
+
+def test_without_a_repository_the_working_directory_is_ignored_and_said(tmp_path):
+    stage = Stage(tmp_path / "job", {"diff": "print(1)\n", "entry_point": "a.py", "working_dir": "some/where"})
+    assert stage.patch()["working_dir"] == "."
+    assert "ignored" in stage.log.read_text()
+
+
+def test_with_a_repository_the_script_goes_into_its_working_directory(stage):
+    for _ in range(2):
+        found = stage.patch(diff="print('alone')\n", working_dir="lib/deeper", entry_point="new.py")
+        assert (stage.code / "lib/deeper/new.py").read_text() == "print('alone')\n"
+        assert found["files"] == ["lib/deeper/new.py"]
+
+
+def test_a_script_does_not_replace_a_file_of_the_repository(stage):
+    before = (stage.code / "train.py").read_text()
+    assert stage.patch(diff="print('alone')\n")["files"] == []
+    assert (stage.code / "train.py").read_text() == before
+    assert "kept" in stage.log.read_text()
+
+
+@pytest.mark.parametrize("folder", ["..", "/tmp", "lib/../..", "out", "-x"])
+@pytest.mark.parametrize("text", ["", "print(1)\n"])
+def test_a_working_directory_outside_the_checkout_is_refused(tmp_path, source, folder, text):
+    os.symlink(tmp_path, source / "out")
+    commit(source, {})
+    stage = Stage(tmp_path / "job", {"repository": str(source), "entry_point": "new.py"})
+    assert stage.refused(working_dir=folder, diff=text).exit == errors.BAD_DATA
+    assert not (tmp_path / "new.py").exists()
+
+
+def test_a_working_directory_that_is_not_there_is_named_with_its_neighbours(stage):
+    failure = stage.refused(working_dir="libs")
+    assert failure.exit == errors.NOT_FOUND and "did you mean lib?" in failure.reason
+
+
+def test_an_entry_point_that_is_not_there_is_named_with_its_neighbours(stage):
+    failure = stage.refused(entry_point="trian.py --x 1")
+    assert failure.exit == errors.NOT_FOUND and "did you mean train.py?" in failure.reason
+    assert "lib/util.py" in stage.refused(entry_point="util.py").reason
+
+
+@pytest.mark.parametrize("entry", ["-m package.module", "-c 'import os'", "", "/opt/app/train.py",
+                                   "train.py --a 'b c'"])
+def test_entry_points_that_need_no_file_in_the_checkout_pass(stage, entry):
+    assert stage.patch(entry_point=entry)["entry_point"] is None
+
+
+def test_an_entry_point_with_a_space_in_its_name_stays_one_word(tmp_path, source):
+    commit(source, {"my train.py": "1\n"})
+    stage = Stage(tmp_path / "job", {"repository": str(source), "entry_point": "my train.py"})
+    assert stage.patch()["entry_point"] == "'my train.py'"
+
+
+@pytest.mark.parametrize("entry", ["-x", "../x.py", "a 'b"])
+def test_bad_entry_points_are_refused(stage, entry):
+    assert stage.refused(entry_point=entry).exit == errors.BAD_DATA
+
+
+def test_file_and_folder_may_stand_in_the_entry_point(stage):
+    found = stage.patch(entry_point="util.py:lib")
+    assert (found["entry_point"], found["working_dir"]) == ("util.py", "lib")
+
+
+def test_a_forced_script_replaces_the_entry_point(stage, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_EXEC_SCRIPT", "lib:util.py")
+    found = stage.patch(entry_point="none.py", working_dir="nowhere")
+    assert (found["entry_point"], found["working_dir"]) == ("util.py", "lib")
+
+
+def test_a_forced_folder_is_not_patched(tmp_path, source, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_CODE_DIR", str(source))
+    stage = Stage(tmp_path / "job", {"entry_point": "train.py", "diff": "print('alone')\n"})
+    before = everything(source)
+    assert stage.patch()["diff"] is None
+    assert everything(source) == before
+
+
+def test_the_sdks_lines_move_below_future_imports(tmp_path, source):
+    text = '"""doc"""\nfrom __future__ import (annotations,\n    division)\nimport os\n'
+    ours = "from clearml import Task\n(__name__ != '__main__') or Task.init()\n"
+    commit(source, {"train.py": ours + text, "plain.py": ours + "import os\n"})
+    stage = Stage(tmp_path / "job", {"repository": str(source), "entry_point": "train.py"})
+    stage.patch()
+    moved = (stage.code / "train.py").read_text()
+    assert moved == text.replace("import os\n", ours + "import os\n")
+    compile(moved, "train.py", "exec")
+    stage.patch(entry_point="plain.py")
+    assert (stage.code / "plain.py").read_text().startswith(ours)
+
+
+def notebook(*sources):
+    return json.dumps({"nbformat": 4, "metadata": {}, "cells": [{"cell_type": "markdown", "source": ["# title"]}] + [
+        {"cell_type": "code", "source": source.splitlines(keepends=True), "outputs": []} for source in sources]})
+
+
+def test_a_notebook_runs_as_a_script(tmp_path, source):
+    cells = notebook("%matplotlib inline\nx = 20\nif x:\n    !echo $((1 + 1))", "print(x + 1)")
+    commit(source, {"nb/study.ipynb": cells})
+    stage = Stage(tmp_path / "job", {"repository": str(source), "entry_point": "nb/study.ipynb --flag"})
+    for _ in range(2):
+        assert stage.patch()["entry_point"] == "nb/study.py --flag"
+    ran = subprocess.run([sys.executable, "nb/study.py"], cwd=stage.code, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["2", "21"]
+
+
+def test_a_notebook_that_needs_ipython_says_so(tmp_path, source):
+    commit(source, {"study.ipynb": notebook("%%cython\nx = 1")})
+    stage = Stage(tmp_path / "job", {"repository": str(source), "entry_point": "study.ipynb"})
+    failure = stage.refused()
+    assert failure.exit == errors.BAD_DATA and "cell 2" in failure.reason and "nbconvert" in failure.remedy
+
+
+def test_patch_without_fetch_says_what_to_run(tmp_path):
+    (tmp_path / "job").mkdir()
+    with pytest.raises(errors.Failure) as failure:
+        agent_patch.work(Job({"task": {"script": {}}}, str(tmp_path / "job")))
+    assert failure.value.remedy == "agent-fetch | agent-patch"
+
+
+def test_a_dry_run_changes_nothing(tmp_path, stage, source):
+    (source / "train.py").write_text("print('new')\n")
+    stage.job.options["dry_run"] = True
+    before = everything(stage.code)
+    stage.patch(diff=uncommitted(source))
+    assert everything(stage.code) == before and "1 file(s)" in stage.log.read_text()
+
+
+def test_when_writing_fails_half_way_the_checkout_is_as_it_was(stage, source):
+    import resource
+    (source / "a.py").write_text("small\n")
+    (source / "z.bin").write_text("x" * 300_000)
+    before = tree(stage.code)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        failure = stage.refused(diff=uncommitted(source))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert failure.exit == errors.CANNOT_CREATE
+    assert tree(stage.code) == before
+    stage.patch(diff=uncommitted(source))
+    assert tree(stage.code) == tree(source)

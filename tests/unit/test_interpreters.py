@@ -1,0 +1,173 @@
+"""Which Python a task gets."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from agentpipe import errors, interpreters
+from agentpipe.job import Job
+
+OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """job(binary, …) makes the task; `job.said` is what it was told."""
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+
+    def make(binary="python3", prefix=(), place=None, **line):
+        directory = tmp_path / os.urandom(4).hex()
+        directory.mkdir()
+        line.setdefault("task", {"script": {"binary": binary}})
+        if prefix:
+            line["place"] = {"kind": "test", "prefix": list(prefix), **(place or {})}
+        made = Job(line, str(directory), {}, echo=lambda text: make.said.append(text))
+        return made
+
+    make.said = []
+    return make
+
+
+@pytest.fixture
+def only(tmp_path, monkeypatch):
+    """A machine that has just these Pythons: only("3.9.1", "3.12.0")."""
+    def make(*versions):
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        every = []
+        for version in versions:
+            numbers = tuple(int(part) for part in version.split("."))
+            path = folder / f"python{version}"
+            path.write_text("")
+            every.append(type("Info", (), {
+                "system_executable": str(path), "version_str": version, "version_info": numbers,
+                "implementation": "CPython", "sysconfig_platform": "linux-x86_64"}))
+        monkeypatch.setattr(interpreters, "_all", lambda *_: iter(every))
+        monkeypatch.setattr(interpreters, "_exact", lambda *_: None)
+    return make
+
+
+def test_a_task_that_names_no_version_gets_the_agents_own_system_python(job):
+    found = interpreters.find(job("python3"))
+    assert found["version"].startswith(OWN + ".")
+    assert not os.path.exists(os.path.join(os.path.dirname(found["executable"]), "..", "pyvenv.cfg"))
+
+
+def test_the_version_in_the_binarys_name_is_found(job):
+    found = interpreters.find(job(f"python{OWN}"))
+    says = subprocess.check_output([found["executable"], "-c", "import platform; print(platform.python_version())"])
+    assert says.decode().strip() == found["version"]
+
+
+def test_a_virtual_environments_python_stands_for_the_systems(job):
+    assert sys.prefix != sys.base_prefix
+    found = interpreters.find(job(sys.executable))
+    assert os.path.realpath(found["executable"]) == os.path.realpath(sys.executable)
+    assert not found["executable"].startswith(sys.prefix + "/")
+
+
+def test_a_warm_run_starts_no_program_and_searches_nothing(job, monkeypatch):
+    first = interpreters.find(job(f"python{OWN}"))
+    monkeypatch.setattr(interpreters, "_search", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert interpreters.find(job(f"python{OWN}")) == first
+
+
+def test_an_interpreter_that_was_replaced_is_looked_at_again(job, tmp_path, monkeypatch):
+    python = tmp_path / "python3.9"
+    python.write_text("")
+    found = {"executable": str(python), "version": "3.9.1", "implementation": "CPython", "platform": "linux-x86_64",
+             "warning": "", "folders": {}, "file": interpreters._identity(str(python))}
+    monkeypatch.setattr(interpreters, "_search", lambda *_: dict(found))
+    assert interpreters.find(job("python3.9"))["version"] == "3.9.1"
+    (tmp_path / "new").write_text("")
+    os.rename(tmp_path / "new", python)
+    found |= {"version": "3.9.2", "file": interpreters._identity(str(python))}
+    assert interpreters.find(job("python3.9"))["version"] == "3.9.2"
+
+
+@pytest.mark.parametrize(("wish", "there", "taken"), [
+    ("3.10", ("3.9.9", "3.11.0", "3.12.0"), "3.11.0"),
+    ("3.10.4", ("3.9.9", "3.10.1", "3.10.9", "3.11.0"), "3.10.9"),
+    ("3.14", ("3.9.9", "3.12.0", "3.13.0"), "3.13.0"),
+])
+def test_the_nearest_version_is_taken_with_a_warning(job, only, wish, there, taken):
+    only(*there)
+    assert interpreters.find(job(f"python{wish}"))["version"] == taken
+    assert f"Python {wish} is not on this machine, {taken}" in "".join(job.said)
+
+
+def test_a_near_miss_is_remembered_until_something_is_installed(job, only, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    only("3.11.0")
+    assert interpreters.find(job("python3.10"))["version"] == "3.11.0"
+    only("3.11.0", "3.10.0")  # touches the folder
+    assert interpreters.find(job("python3.10"))["version"] == "3.10.0"
+
+
+def test_another_major_version_is_refused_with_what_is_there(job, only):
+    only("3.9.9", "3.12.0")
+    with pytest.raises(errors.Failure) as caught:
+        interpreters.find(job("python2"))
+    assert caught.value.exit == errors.NOT_FOUND
+    assert "Python 2" in caught.value.reason
+    assert "3.9.9" in caught.value.evidence and "3.12.0" in caught.value.evidence
+
+
+def test_something_else_under_pythons_name_is_refused(job, tmp_path):
+    fake = tmp_path / "python"
+    fake.write_text("#!/bin/sh\nexit 3\n")
+    fake.chmod(0o755)
+    with pytest.raises(errors.Failure) as caught:
+        interpreters.find(job(str(fake)))
+    assert (caught.value.exit, str(fake) in caught.value.reason) == (errors.NOT_FOUND, True)
+
+
+@pytest.mark.parametrize(("script", "settings", "wish"), [
+    ({"binary": "python3.8"}, {}, "3.8"),
+    ({"binary": "/nowhere/bin/python3.8"}, {}, "3.8"),
+    ({"binary": "python3", "requirements": {"pip": "# Python 3.7.4 (default, Aug 13 2019) [GCC]\n\nsix"}}, {}, "3.7"),
+    ({"binary": "python3"}, {"DEFAULT_PYTHON": "3.9"}, "3.9"),
+    ({"binary": "python3"}, {"DEFAULT_PYTHON": "3.9", "PYTHON_BINARY": "/usr/bin/python3"}, "/usr/bin/python3"),
+    ({"binary": "python3.8"}, {"DEFAULT_PYTHON": "3.9"}, "3.8"),
+    ({"binary": "python3.8"}, {"DEFAULT_PYTHON": "3.9", "IGNORE_REQUESTED_PYTHON_VERSION": "1"}, "3.9"),
+    ({"binary": "bash"}, {}, ""),
+    ({}, {}, ""),
+])
+def test_who_decides(job, monkeypatch, script, settings, wish):
+    for name, value in settings.items():
+        monkeypatch.setenv("CLEARML_AGENT__AGENT__" + name, value)
+    assert interpreters.wanted(job(task={"script": script})) == wish
+
+
+def test_a_receipt_brings_its_version(job):
+    assert interpreters.wanted(job("python3.8", pins={"python": "3.11.7"})) == "3.11.7"
+
+
+def test_inside_a_place_the_place_is_asked(job):
+    prefix = ["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--"]
+    found = interpreters.find(job(sys.executable, prefix))
+    assert found["version"].startswith(OWN)
+    assert not found["executable"].startswith(sys.prefix + "/")
+
+
+def test_a_place_without_that_version_gives_what_it_has(job):
+    found = interpreters.find(job("python9.9", ["env", "--"]))
+    assert found["version"].startswith("3.")
+    assert "Python 9.9 is not in this place" in "".join(job.said)
+
+
+def test_a_place_without_python_is_refused(job, tmp_path):
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    with pytest.raises(errors.Failure) as caught:
+        interpreters.find(job("python3", ["env", f"PATH={tmp_path}"]))
+    assert caught.value.exit == errors.NOT_FOUND
+
+
+def test_an_image_known_by_its_digest_is_asked_once(job, monkeypatch):
+    place = {"digest": "sha256:1"}
+    first = interpreters.find(job("python3", ["env", "--"], place))
+    monkeypatch.setattr(interpreters, "_first_answer", None)
+    assert interpreters.find(job("python3", ["env", "--"], place)) == first

@@ -1,0 +1,344 @@
+"""Base environments: built once, by one of many, and never seen half done."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import wheelhouse
+from env_machine import machine, python, run, tree  # noqa: F401
+
+from agentpipe import errors, installers, interpreters, python_env, requirements
+
+STAGE = """
+import sys
+sys.path[:0] = [{here!r}]
+import env_machine
+made = env_machine.Machine({folder!r})
+env = made.task({pip!r})
+print(env["base"], env["cached"])
+"""
+
+
+def another_process(machine, pip, **environment):  # noqa: F811
+    """A stage in a process of its own."""
+    code = STAGE.format(here=os.path.dirname(__file__), folder=machine.folder, pip=pip)
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **environment}, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+def key_of(machine, *lists, **rest):  # noqa: F811
+    job = machine.job("\n".join(lists), **rest)
+    found = interpreters.find(job)
+    return python_env.key(job, found, requirements.of_task(job), installers.choose(job))
+
+
+def test_a_task_gets_what_it_asks_for(machine):  # noqa: F811
+    env = machine.task("milk")
+    assert python(env, "import milk, tea; print(milk.version, tea.version)") == "1.0 1.0"
+    assert (env["packages"], env["installer"], env["cached"]) == (["milk==1.0", "tea==1.0"], "uv", False)
+    assert env["version"] == python(env, "import platform; print(platform.python_version())")
+
+
+def test_the_second_task_finds_it_in_the_cache_and_starts_no_program(machine, monkeypatch):  # noqa: F811
+    first = machine.task("milk\n\n# sugar\n")
+    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(os, "posix_spawn", None)
+    monkeypatch.setattr(os, "fork", None)
+    second = machine.task("Milk")
+    assert (second["base"], second["cached"], len(machine.builds())) == (first["base"], True, 1)
+    assert second["packages"] == first["packages"]
+
+
+def test_a_warm_run_imports_no_installer(machine):  # noqa: F811
+    machine.task("milk")
+    code = STAGE.format(here=os.path.dirname(__file__), folder=machine.folder, pip="milk").replace(
+        "import env_machine", "import env_machine; before = set(sys.modules)")
+    code += "print(*sorted(set(sys.modules) - before & {'virtualenv', 'filelock', 'sh', 'packaging', 'uv'}))\n"
+    code += "print('|', *(name for name in ('virtualenv', 'filelock', 'sh', 'packaging') if name in sys.modules))\n"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "|"
+
+
+def test_a_warm_run_takes_milliseconds(machine):  # noqa: F811
+    machine.task("milk")
+    assert min(machine.task("milk")["seconds"] for _ in range(5)) < 0.03
+
+
+def test_no_requirements_still_give_an_environment_of_its_own(machine):  # noqa: F811
+    env = machine.task()
+    assert env["packages"] == []
+    assert python(env, "import sys; print(sys.prefix)") == env["overlay"]
+    assert "pip" in run(env, env["python"], "-m", "pip", "--version")
+
+
+@pytest.mark.parametrize("binary", ["bash", "/bin/sh", "/bin/bash -e"])
+def test_a_shell_task_without_requirements_gets_nothing(machine, binary):  # noqa: F811
+    env = machine.task(binary=binary)
+    assert (env["python"], env["installer"], env["path"], machine.envs()) == (None, "none", [], [])
+
+
+def test_a_shell_task_with_requirements_gets_them_on_path(machine):  # noqa: F811
+    env = machine.task("tea==1.0", binary="bash")
+    assert run(env, "bash", "-c", "tea") == "tea 1.0"
+
+
+def test_the_interpreter_is_part_of_the_key(machine, monkeypatch):  # noqa: F811
+    before = key_of(machine, "tea")
+    found = interpreters.find(machine.job("tea"))
+    monkeypatch.setattr(interpreters, "find", lambda job: {**found, "version": "3.99.0"})
+    assert key_of(machine, "tea") != before
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("PIP_INDEX_URL", "https://user:secret@example.org/simple"), ("PIP_EXTRA_INDEX_URL", "https://example.org/simple"),
+    ("UV_INDEX", "https://example.org/simple"), ("UV_EXCLUDE_NEWER", "2024-01-01"),
+    ("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__EXTRA_INDEX_URL", "https://example.org/simple"),
+])
+def test_the_index_is_part_of_the_key_and_its_password_stands_nowhere(machine, monkeypatch, name, value):  # noqa: F811
+    before = key_of(machine, "tea")
+    monkeypatch.setenv(name, value)
+    after = key_of(machine, "tea")
+    assert after != before
+    assert "secret" not in after
+
+
+def test_a_constraint_file_counts_by_its_content(machine, monkeypatch, tmp_path):  # noqa: F811
+    limits = tmp_path / "limits.txt"
+    limits.write_text("tea<2")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(limits))
+    assert machine.task("tea")["packages"] == ["tea==1.0"]
+    limits.write_text("tea>=2")
+    assert machine.task("tea")["packages"] == ["tea==2.0"]
+
+
+def test_pip_conf_names_the_mirror(machine, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.delenv("PIP_NO_INDEX")
+    configuration = tmp_path / "pip.conf"
+    configuration.write_text(f"[global]\nno-index = true\nfind-links =\n    {machine.index}\n    /nowhere\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
+    assert machine.task("tea")["packages"] == ["tea==2.0"]
+
+
+def test_no_password_of_an_index_is_in_an_argv_or_the_log(machine, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://user:secret@127.0.0.1:9/simple")
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("UV_INDEX_URL", "http://127.0.0.1:9/simple")
+    job = machine.job("nosuchtea")
+    argvs = []
+    monkeypatch.setattr(job, "run", lambda argv, _run=job.run, **rest: (argvs.append(argv), _run(argv, **rest))[1])
+    from agentpipe.cmds import agent_env
+    with pytest.raises(errors.Failure) as caught:
+        agent_env.work(job)
+    with open(job.path("setup.log")) as log:
+        everything = json.dumps(argvs) + log.read() + caught.value.reason + caught.value.evidence
+    assert argvs and "secret" not in everything
+    assert os.stat(job.path("requirements.txt")).st_mode & 0o077 == 0
+
+
+def test_two_tasks_at_once_build_it_once(machine):  # noqa: F811
+    wheelhouse.source(machine.index, "slow", "1.0", hook=_announce_and_wait(machine))
+    first = another_process(machine, "slow")
+    _announced(machine)
+    second = another_process(machine, "slow")
+    while not any(_waits_for_lock(machine, second)):
+        assert second.poll() is None
+        time.sleep(0.02)
+    _let_go(machine)
+    answers = [process.communicate()[0].split() for process in (first, second)]
+    assert answers[0][0] == answers[1][0]
+    assert [answer[1] for answer in answers] == ["False", "False"]
+    assert len(machine.builds()) == 1
+
+
+def test_a_killed_build_is_not_seen_though_its_installer_lives_on(machine):  # noqa: F811
+    wheelhouse.source(machine.index, "slow", "1.0", hook=_announce_and_wait(machine))
+    killed = another_process(machine, "slow")
+    _announced(machine)
+    killed.kill()
+    killed.communicate()
+    next_one = another_process(machine, "slow")
+    while len(machine.builds()) < 2:
+        assert next_one.poll() is None
+        time.sleep(0.02)
+    _let_go(machine)  # the killed stage's uv goes on, and fills what nobody will look at
+    assert next_one.communicate()[0].split()[1] == "False"
+    env = machine.task("slow")
+    assert env["cached"]
+    assert python(env, "import slow; print(slow.version)") == "1.0"
+    assert machine.base(env).endswith(".2")
+
+
+@pytest.mark.parametrize("point", ["env:locked", "env:created", "env:installed", "env:published", "env:overlaid"])
+def test_killed_at_any_step_the_next_task_has_a_whole_environment(machine, point):  # noqa: F811
+    killed = another_process(machine, "milk", AGENT_CRASH_AT=point)
+    killed.communicate()
+    assert killed.returncode == -9
+    env = machine.task("milk")
+    assert env["cached"] == (point in ("env:published", "env:overlaid"))
+    assert python(env, "import milk, tea; print(tea.version)") == "1.0"
+
+
+def test_a_failed_build_leaves_nothing(machine):  # noqa: F811
+    with pytest.raises(errors.Failure):
+        machine.task("nosuchtea")
+    assert machine.builds() == []
+
+
+def test_what_a_killed_stage_left_is_removed_later_and_what_is_used_stays(machine):  # noqa: F811
+    env = machine.task("milk")
+    envs = os.path.join(machine.folder, "home", "cache", "envs")
+    left, young = os.path.join(envs, "3.11.0-dead.1"), os.path.join(envs, "3.11.0-dead.2")
+    for folder in (left, young):
+        os.makedirs(folder)
+    for folder in (left, machine.base(env)):
+        os.utime(folder, (1, 1))
+    machine.task("tea")
+    assert not os.path.exists(left)
+    assert os.path.isdir(young) and os.path.isdir(machine.base(env))
+
+
+def test_a_build_is_in_use_until_its_tasks_have_ended(machine):  # noqa: F811
+    job = machine.job("milk")
+    from agentpipe.cmds import agent_env
+    base = machine.base(agent_env.work(job))
+    assert python_env.in_use(base)
+    os.symlink("completed", job.path("outcome"))
+    assert not python_env.in_use(base)
+
+
+def test_an_evicted_environment_is_built_again(machine):  # noqa: F811
+    import shutil
+    env = machine.task("milk")
+    shutil.rmtree(machine.base(env))
+    assert python(machine.task("milk"), "import milk; print(milk.version)") == "1.0"
+
+
+def test_a_receipt_brings_the_same_packages_though_newer_ones_are_there(machine):  # noqa: F811
+    env = machine.task("tea<2")
+    again = machine.task("tea", pins={"packages": env["packages"], "python": env["version"]})
+    assert again["packages"] == env["packages"] == ["tea==1.0"]
+
+
+def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):  # noqa: F811
+    assert machine.task("milk", options={"dry_run": True}) == {}
+    said = "".join(machine.said)
+    assert "would be built" in said and "would install milk" in said
+    assert not os.path.exists(os.path.join(machine.folder, "home", "cache", "envs"))
+    machine.task("milk")
+    machine.said.clear()
+    machine.task("milk", options={"dry_run": True})
+    assert "in the cache" in "".join(machine.said)
+
+
+@pytest.mark.parametrize(("pip", "code", "words", "remedy"), [
+    ("nosuchtea==1", 66, ["no package nosuchtea"], "take 'nosuchtea==1' out of the requirements"),
+    ("tea==1.5", 66, ["no such version: tea==1.5", "tea==1.0"], "replace 'tea==1.5' by 'tea==1.0' in the requirements"),
+    ("tea>=9", 66, ["no such version: tea>=9", "tea==2.0"], "replace 'tea>=9' by 'tea==2.0' in the requirements"),
+    ("milk\ntea==2.0", 65, ["milk", "tea==2.0", "cannot be installed together"], "relax 'tea==2.0'"),
+    ("old", 66, ["old", "needs Python>=3.99"], "set the task's binary to python3.99, or ask for another version than 'old'"),
+    ("broken", 65, ["broken==1.0 cannot be built here"], "ask for a version of broken that has wheels"),
+    ("tea @ http://127.0.0.1:9/tea-1.0-py3-none-any.whl", 69, ["cannot reach http://127.0.0.1:9/"], "check the network"),
+    ("tea=1.0", 65, ["line 1", "tea=1.0"], "write tea==1.0"),
+])
+def test_what_cannot_be_installed_is_named_with_a_remedy(machine, monkeypatch, pip, code, words, remedy):  # noqa: F811
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    wheelhouse.wheel(machine.index, "old", "1.0", requires_python=">=3.99")
+    wheelhouse.source(machine.index, "broken", "1.0", hook="raise RuntimeError('no compiler')")
+    with pytest.raises(errors.Failure) as caught:
+        machine.task(pip)
+    assert caught.value.exit == code, caught.value.evidence
+    assert all(word in caught.value.reason for word in words), caught.value.reason
+    assert remedy in caught.value.remedy
+    assert caught.value.evidence
+
+
+@pytest.mark.parametrize(("words", "reason", "remedy"), [
+    ("""Using CPython 3.9.18 interpreter at: /usr/bin/python3.9
+error: No solution found when resolving dependencies
+  cause: Because the current Python version (3.9.18) does not satisfy Python>=3.11 and numpy==2.3.0 depends on Python>=3.11, we can conclude that numpy==2.3.0 cannot be used.
+         And because you require numpy==2.3.0, we can conclude that your requirements are unsatisfiable.
+""", "numpy==2.3.0 needs Python>=3.11, this is 3.9.18", "set the task's binary to python3.11"),
+    ("""Using CPython 3.13.0 interpreter at: /usr/bin/python3.13
+  × No solution found when resolving dependencies:
+  ╰─▶ Because torch==1.13.0 has no wheels with a matching Python ABI tag (e.g.,
+      `cp313`) and you require torch==1.13.0, we can conclude that your
+      requirements are unsatisfiable.
+
+      hint: You require CPython 3.13 (`cp313`), but we only found wheels for `torch` (v1.13.0) with the following
+      Python ABI tags: `cp37m`, `cp310`, `cp311`
+""", "torch==1.13.0 has no build for this Python (3.13.0) and platform", "set the task's binary to python3.11"),
+    ("""error: Failed to fetch: `https://user:****@example.org/simple/six/`
+  Caused by: HTTP status client error (401 Unauthorized) for url (https://example.org/simple/six/)
+""", "https://***@example.org/simple/six/ refuses access", "~/.netrc"),
+    ("""error: Failed to install: big-1.0-py3-none-any.whl (big==1.0)
+  Caused by: failed to copy file: No space left on device (os error 28)
+""", "the disk of the environment cache is full", "AGENT_HOME"),
+])
+def test_uvs_words_old_and_new_are_understood(machine, words, reason, remedy):  # noqa: F811
+    from agentpipe.installers import uv_failures
+    from agentpipe.tools import ToolFailed
+    asked = requirements.Requirements("/nowhere")
+    failure = uv_failures.explained(machine.job(), ToolFailed(["uv"], 1, words), "/nowhere", asked)
+    assert failure.reason == reason
+    assert remedy in failure.remedy
+
+
+def test_the_printed_remedy_works(machine):  # noqa: F811
+    with pytest.raises(errors.Failure) as caught:
+        machine.task("milk\ntea==1.5")
+    _, wrong, _, right, _ = caught.value.remedy.split("'")
+    assert machine.task(f"milk\ntea==1.5".replace(wrong, right))["packages"] == ["milk==1.0", "tea==1.0"]
+
+
+def test_without_the_network_an_environment_of_the_cache_is_used(machine, monkeypatch):  # noqa: F811
+    machine.task("milk")
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    assert machine.task("milk")["cached"]
+    monkeypatch.delenv("PIP_NO_INDEX")
+    with pytest.raises(errors.Failure) as caught:
+        machine.task("nosuchtea")
+    assert (caught.value.exit, "nosuchtea" in caught.value.reason) == (errors.UNAVAILABLE, True)
+    assert "AGENT_OFFLINE" in caught.value.remedy
+
+
+def test_a_full_disk_is_called_that(machine):  # noqa: F811
+    cache = os.path.join(machine.folder, "home", "cache")
+    wheelhouse.wheel(machine.index, "heavy", "1.0", files={"heavy/data.txt": "x" * 6_000_000})
+    os.makedirs(cache)
+    script = f"mount -t tmpfs -o size=12m none {cache} && exec \"$0\" \"$@\""
+    code = STAGE.format(here=os.path.dirname(__file__), folder=machine.folder, pip="heavy")
+    code = code.replace("env = made", "import agentpipe.errors\ntry:\n  env = made").replace(
+        "print(env", "except agentpipe.errors.Failure as failure: print(failure.exit, failure.reason)\nelse: print(env")
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script, sys.executable, "-c", code], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    assert done.stdout.startswith("73 "), done.stdout + done.stderr
+
+
+def _announce_and_wait(machine):  # noqa: F811
+    """A build that tells us it runs, and ends when we say so."""
+    for name in ("runs", "go"):
+        os.mkfifo(os.path.join(machine.folder, name))
+    runs, go = (os.path.join(machine.folder, name) for name in ("runs", "go"))
+    return f"open({runs!r}, 'w').close(); open({go!r}).read()"
+
+
+def _announced(machine):  # noqa: F811
+    with open(os.path.join(machine.folder, "runs")) as file:
+        file.read()
+
+
+def _let_go(machine):  # noqa: F811
+    with open(os.path.join(machine.folder, "go"), "w") as file:
+        file.write("go")
+
+
+def _waits_for_lock(machine, process):  # noqa: F811
+    tasks = os.path.join(machine.folder, "home", "state", "tasks")
+    for task in os.listdir(tasks):
+        with open(os.path.join(tasks, task, "setup.log")) as log:
+            yield "another task builds the same environment" in log.read()

@@ -1,0 +1,95 @@
+"""Other people's programs: run to their end, streamed, and never left behind."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from agentpipe import errors, tools
+
+
+def streamed(argv, **more):
+    said = []
+    return tools.run(argv, said.append, **more), said
+
+
+def test_stdout_is_given_back_and_stderr_is_not():
+    assert tools.run(["sh", "-c", "echo out; echo err >&2"]) == "out\n"
+
+
+def test_both_streams_come_in_their_order():
+    whole, said = streamed(["sh", "-c", "echo 1; echo 2 >&2; printf '10%%\\r20%%\\n'; printf end"])
+    assert whole == "".join(said) == "1\n2\n10%\r20%\nend"
+
+
+def test_it_is_streamed_while_the_program_runs(tmp_path):
+    go = tmp_path / "go"
+
+    def sink(text):
+        assert text == "first\n"
+        go.touch()
+
+    with pytest.raises(AssertionError):  # the second piece: so the first one came before the program's end
+        tools.run(["sh", "-c", f"echo first; while [ ! -e {go} ]; do sleep 0.01; done; echo second"], sink, timeout=20)
+    assert go.exists()
+
+
+def test_a_character_cut_in_two_is_whole_again():
+    whole, _ = streamed(["sh", "-c", r"printf '\303'; sleep 0.05; printf '\251\n'"])
+    assert whole == "é\n"
+
+
+@pytest.mark.parametrize("run", [tools.run, lambda argv, **more: streamed(argv, **more)[0]])
+class TestFailures:
+    def test_a_status_is_an_error_with_the_last_line(self, run):
+        with pytest.raises(tools.ToolFailed) as caught:
+            run(["sh", "-c", "echo why >&2; exit 3"])
+        assert caught.value.status == 3
+        assert caught.value.reason == "sh ended with 3: why"
+
+    def test_unless_nobody_checks(self, run):
+        assert run(["sh", "-c", "echo out; exit 3"], check=False) == "out\n"
+
+    def test_a_missing_program_is_69(self, run):
+        with pytest.raises(errors.Failure) as caught:
+            run(["no-such-program"])
+        assert caught.value.exit == errors.UNAVAILABLE
+
+    def test_what_takes_too_long_is_ended_with_its_children(self, run, tmp_path):
+        with pytest.raises(tools.ToolFailed) as caught:
+            run(["sh", "-c", f"echo $$ >{tmp_path}/pid; sleep 60 & sleep 60"], timeout=0.3)
+        assert caught.value.status is None
+        with pytest.raises(ProcessLookupError):
+            while True:  # the kernel takes a moment to bury them
+                os.killpg(int((tmp_path / "pid").read_text()), 0)
+
+    def test_an_interruption_leaves_nothing_behind(self, run, tmp_path):
+        def arrive(*_):
+            raise errors.Interrupted(signal.SIGUSR2)
+
+        before = signal.signal(signal.SIGUSR2, arrive)
+        pid = tmp_path / "pid"
+
+        def interrupt():
+            while not (pid.exists() and pid.read_text().endswith("\n")):
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+        threading.Thread(target=interrupt).start()
+        try:
+            with pytest.raises(errors.Interrupted):
+                run(["sh", "-c", f"echo $$ >{pid}; sleep 60"])
+        finally:
+            signal.signal(signal.SIGUSR2, before)
+        with pytest.raises(ProcessLookupError):
+            while True:
+                os.killpg(int(pid.read_text()), 0)
+
+    def test_input_arrives(self, run):
+        assert run(["cat"], stdin=b"x" * 200_000) == "x" * 200_000
+
+    def test_environment_and_folder_are_as_given(self, run, tmp_path):
+        assert run(["sh", "-c", "pwd; echo $NAME"], cwd=str(tmp_path),
+                   env={"NAME": "v", "PATH": os.environ["PATH"]}) == f"{tmp_path}\nv\n"
