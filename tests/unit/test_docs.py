@@ -27,7 +27,7 @@ def page(name: str) -> str:
 def described(text: str) -> set[str]:
     """The long options that a page describes: those of its .It lines."""
     lines = [line for line in text.splitlines() if line.startswith(".It")]
-    return {"--" + name for line in lines for name in re.findall(r"Fl -([a-z][a-z-]*)", line)}
+    return {"--" + name for line in lines for name in re.findall(r"(?:Fl|,) -([a-z][a-z-]*)", line)}
 
 
 def declared(name: str) -> set[str]:
