@@ -58,7 +58,7 @@ def work(job: "Job") -> "dict[str, Any]":
     return {"python": os.path.join(bin_directory, "python"), "version": interpreter["version"], "base": key,
             "overlay": directory, "cached": cached, "installer": installer.NAME, "reason": reason,
             "packages": base["packages"] + asked.local_lines(),
-            "options": [f"{name} {value}".strip() for name, value in asked.options], "path": [bin_directory],
+            "options": asked.option_lines(), "path": [bin_directory],
             "seconds": round(seconds, 3)}
 
 
@@ -72,12 +72,13 @@ def nothing(reason: str, began: float) -> "dict[str, Any]":
 def told(job: "Job", interpreter: "dict[str, Any]", key: str, asked: "Any") -> "dict[str, Any]":
     """--dry-run: say what would be done, do nothing."""
     from agentpipe import python_env
+    from agentpipe.git import without_credentials
     base = python_env.cached(key)
     job.say(f"Python {interpreter['version']} ({interpreter['executable']})")
     job.say(f"base environment {key}: " + ("in the cache" if base else "would be built"))
     verb = "has" if base else "would install"
     for line in asked.canonical() or ["nothing but pip"]:
-        job.say(f"{verb} {line}")
+        job.say(f"{verb} {without_credentials(line)}")
     return {}
 
 

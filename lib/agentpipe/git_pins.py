@@ -29,18 +29,22 @@ def pinned(job: "Job", line: str) -> str:
         commit = _remembered(memory)
         if not commit:
             return line
-        job.say(f"cannot ask {re.sub(r'//[^/@]*@', '//', match['url'])}, its commit of last time is taken: {commit}")
+        from agentpipe.git import without_credentials
+        job.say(f"cannot ask {without_credentials(match['url'])}, its commit of last time is taken: {commit}")
     return f"{match['head']}{match['url']}@{commit}{match['tail']}"
 
 
 def _asked(job: "Job", url: str, ref: str) -> str:
-    from agentpipe.errors import Failure
+    """The commit, from the server; "" when it does not answer (the installer's own words say why)."""
+    from agentpipe import errors, git
     if os.environ.get("AGENT_OFFLINE") == "1":
         return ""
-    environment = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes", **os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    source = git.Source(url)
+    environment = git.with_ssh(source.environment())
     try:
-        answer = job.run(["git", "ls-remote", "--", url, ref, f"refs/tags/{ref}^{{}}"], env=environment, timeout=60)
-    except Failure:
+        answer = job.run(["git", "ls-remote", "--", source.url, ref, f"refs/tags/{ref}^{{}}"], env=environment,
+                         timeout=60)
+    except errors.Failure:
         return ""
     found = [line.split("\t") for line in answer.splitlines() if "\t" in line]
     best = [commit for commit, name in found if name.endswith("^{}")] or [commit for commit, _ in found]

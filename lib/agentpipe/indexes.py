@@ -1,4 +1,4 @@
-"""Where packages come from: pip's configuration (which users have) in the words of a requirements file (which uv reads).
+"""Where packages come from: pip's configuration, which users have, as lines of a requirements file, which uv reads.
 
 pip's settings are taken from PIP_* variables and pip.conf as pip itself does; uv's own (UV_*, uv.toml) are left to uv.
 They go into the file that the installer gets, readable by its owner only: an index address may hold a password.

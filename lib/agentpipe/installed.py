@@ -38,6 +38,21 @@ def projects(folder: str) -> list[str]:
     return [_metadata(record)[0] for record in _records(folder) if "dir_info" in _direct_url(record)]
 
 
+def whole(folder: str) -> bool:
+    """Whether every file of every package is there in its recorded size: what a power cut leaves often is not."""
+    import csv
+    site = site_packages(folder)
+    try:
+        for record in _records(folder):
+            with open(os.path.join(record, "RECORD"), encoding="utf-8", newline="") as file:
+                for path, _, size, *_ in csv.reader(file):
+                    if size and os.stat(os.path.join(site, path)).st_size != int(size):
+                        return False
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _records(folder: str) -> list[str]:
     return glob.glob(os.path.join(glob.escape(site_packages(folder)), "*.dist-info"))
 

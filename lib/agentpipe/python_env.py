@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agentpipe.requirements import Requirements
 
 Base = dict[str, Any]
-FORMAT = "1"
+FORMAT = "2"  # of a build and its record; another one is another key
 RECORD = "agentpipe.json"
 # an unpublished build that is older than this is nobody's any more
 LEFT_BEHIND = 3600
@@ -61,6 +61,8 @@ def cached(name: str) -> Base | None:
 def use(job: "Job", name: str) -> Base | None:
     """The published build, kept from eviction while this task has no outcome; None when it must be built."""
     while (base := cached(name)) is not None:
+        if not _outlived(job, base):
+            return None
         link = os.path.join(base["directory"], "users", os.path.basename(job.directory))
         try:
             os.symlink(job.directory, link)
@@ -74,6 +76,21 @@ def use(job: "Job", name: str) -> Base | None:
         if again and again["directory"] == base["directory"]:
             return base
     return None
+
+
+def _outlived(job: "Job", base: Base) -> bool:
+    """Whether it is whole although the machine went down after it was built, perhaps before all was on disk."""
+    from agentpipe import processes
+    mark = os.path.join(base["directory"], "outlived")
+    if base["boot"] == processes.boot_id() or os.path.exists(mark):
+        return True
+    from agentpipe import installed
+    if not installed.whole(base["directory"]):
+        job.say("the environment in the cache was damaged when the machine went down, it is built again")
+        return False
+    if not job.option("dry_run"):
+        open(mark, "w", encoding="ascii").close()
+    return True
 
 
 def build(job: "Job", name: str, interpreter: "Interpreter", requirements: "Requirements",
@@ -158,10 +175,10 @@ def _record(directory: str, name: str, interpreter: "Interpreter", requirements:
     import json
     import time
 
-    from agentpipe import installed, installers, overlay
+    from agentpipe import installed, installers, overlay, processes
     installers.make_relocatable(directory)
     site = installed.site_packages(directory)
-    base = {"key": name, "interpreter": interpreter, "created": time.time(),
+    base = {"key": name, "interpreter": interpreter, "created": time.time(), "boot": processes.boot_id(),
             "packages": installed.packages(directory, requirements.names()),
             "site": os.path.relpath(site, directory), **overlay.parts(directory, site)}
     os.mkdir(os.path.join(directory, "users"), 0o700)

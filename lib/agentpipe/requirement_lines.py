@@ -5,6 +5,7 @@ import re
 from typing import TYPE_CHECKING
 
 from agentpipe import errors
+from agentpipe.git import without_credentials
 from agentpipe.requirements import NAME, Project, file_digest, sorted_extras
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ OPTIONS_PASSED_OVER = {"--prefer-binary", "--use-feature", "--process-dependency
 
 
 class Reader:
-    """Reads lists into one Requirements; relative paths are looked for in `folders`, in that order, then beside the file."""
+    """Reads lists into one Requirements; relative paths are looked for in `folders`, then beside the file."""
 
     def __init__(self, into: "Requirements", folders: list[str]) -> None:
         self.into, self.folders = into, folders
@@ -69,8 +70,9 @@ class Reader:
         elif name in OPTIONS_PASSED_OVER:
             self.into.notes.append(f"{where}: {name} is passed over")
         else:
-            raise errors.Failure(f"{where}: option {name} is not known", errors.BAD_DATA, evidence=line,
-                                 remedy=f"take '{line}' out of the requirements", change=("--drop-package", line))
+            raise errors.Failure(f"{where}: option {name} is not known", errors.BAD_DATA,
+                                 evidence=without_credentials(line), change=("--drop-package", line),
+                                 remedy=f"take '{without_credentials(line)}' out of the requirements")
 
     def _editable(self, value: str, line: str, where: str) -> None:
         """`-e`: a folder of the task, or a repository, which is installed as it is since nobody edits it there."""
@@ -155,6 +157,7 @@ def _understood(line: str, where: str) -> str:
     body = re.split(r"\s+--", line, maxsplit=1)[0].split(";", 1)[0].strip()
     if re.fullmatch(REQUIREMENT, body):
         return line
+    line = without_credentials(line)
     conda = re.match(r"([A-Za-z0-9._-]+)\s*=\s*([0-9][^=\s]*)(=\S*)?$", body)
     better = f"write {conda[1]}=={conda[2]}" if conda else "write NAME, NAME==VERSION or NAME @ URL"
     raise errors.Failure(f"{where} is not a requirement: {line}", errors.BAD_DATA, evidence=line,

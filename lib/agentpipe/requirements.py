@@ -53,7 +53,8 @@ class Requirements:
         lines = sorted({spelled(line) for line in self.packages})
         lines += sorted({"-c " + spelled(line) for line in self.constraints})
         lines += [f"{name} {value.removeprefix(self.code + '/')}".strip() for name, value in self.options]
-        lines += sorted(f"archive {os.path.basename(path)}[{extras}] {digest}" for path, extras, digest, _ in self.archives)
+        lines += sorted(f"archive {os.path.basename(path)}[{extras}] {digest}"
+                        for path, extras, digest, _ in self.archives)
         return lines + sorted(f"project [{project.extras}] {project.digest}" for project in self.projects)
 
     def file_text(self) -> str:
@@ -65,8 +66,13 @@ class Requirements:
         return "".join(line + "\n" for line in lines)
 
     def local_lines(self) -> list[str]:
-        """The lines about the task's own files, as it wrote them."""
+        """The lines about the task's own files, as it wrote them (for the manifest)."""
         return [line for *_, line in self.archives] + [project.line for project in self.projects]
+
+    def option_lines(self) -> list[str]:
+        """The task's own options (indexes), without passwords."""
+        from agentpipe.git import without_credentials
+        return [without_credentials(f"{name} {value}".strip()) for name, value in self.options]
 
     def names(self) -> set[str]:
         """The normalised names of the packages that are asked for."""
@@ -175,6 +181,7 @@ def _option_lines(job: "Job") -> list[str]:
 
 
 def _recorded(job: "Job") -> dict[str, Any]:
+    """`script.requirements`, passwords included: they go to the installer only."""
     from agentpipe import secrets
     return secrets.script(job).get("requirements") or {}
 

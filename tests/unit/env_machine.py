@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 import wheelhouse
@@ -88,6 +87,3 @@ def tree(folder):
                 with open(path, "rb") as file:
                     found[os.path.relpath(path, folder)] = file.read()
     return found
-
-
-__all__ = ["Machine", "machine", "python", "run", "sys", "tree"]

@@ -23,8 +23,7 @@ def job(tmp_path, monkeypatch):
         line.setdefault("task", {"script": {"binary": binary}})
         if prefix:
             line["place"] = {"kind": "test", "prefix": list(prefix), **(place or {})}
-        made = Job(line, str(directory), {}, echo=lambda text: make.said.append(text))
-        return made
+        return Job(line, str(directory), {}, echo=lambda text: make.said.append(text))
 
     make.said = []
     return make

@@ -1,4 +1,5 @@
 """A task's own environment over a shared base: what it does there is seen by nobody else."""
+# ruff: noqa: F811
 
 import os
 import subprocess
@@ -6,7 +7,7 @@ import sys
 
 import pytest
 import wheelhouse
-from env_machine import machine, python, run, tree  # noqa: F401
+from env_machine import machine, python, run, tree  # noqa: F401  (machine is a fixture)
 
 
 def pip(env, *words):
@@ -14,7 +15,7 @@ def pip(env, *words):
 
 
 @pytest.fixture
-def env(machine):  # noqa: F811
+def env(machine):
     wheelhouse.wheel(machine.index, "rich", "1.0", scripts=["rich"], files={
         "rich-1.0.data/data/share/man/man1/rich.1": "manual", "rich-1.0.data/data/etc/rich/settings": "a=1",
         "rich-1.0.data/data/lib/rich/native.so": "ELF", "rich-1.0.data/headers/rich.h": "int x;",
@@ -34,7 +35,7 @@ def test_packages_of_the_system_are_not_seen(env):
     assert seen[0].startswith(env["overlay"]) and "/cache/envs/" in seen[1]
 
 
-def test_a_run_time_install_is_not_seen_by_the_next_task(env, machine):  # noqa: F811
+def test_a_run_time_install_is_not_seen_by_the_next_task(env, machine):
     wheelhouse.wheel(machine.index, "guest", "1.0")
     before = tree(machine.base(env))
     pip(env, "install", "guest")
@@ -46,7 +47,7 @@ def test_a_run_time_install_is_not_seen_by_the_next_task(env, machine):  # noqa:
 
 
 @pytest.mark.parametrize("installer", [["-m", "pip"], ["bin/pip"], ["uv", "pip"]])
-def test_an_upgrade_hides_the_bases_version_and_leaves_it_alone(env, machine, installer):  # noqa: F811
+def test_an_upgrade_hides_the_bases_version_and_leaves_it_alone(env, machine, installer):
     before = tree(machine.base(env))
     if installer[0] == "uv":
         run(env, os.path.join(os.path.dirname(sys.executable), "uv"), "pip", "install", "tea==2.0", "--no-index",
@@ -61,13 +62,13 @@ def test_an_upgrade_hides_the_bases_version_and_leaves_it_alone(env, machine, in
     assert run(machine.task("milk\nrich"), "tea") == "tea 1.0"
 
 
-def test_removing_a_package_of_the_base_does_not_remove_it_for_others(env, machine):  # noqa: F811
+def test_removing_a_package_of_the_base_does_not_remove_it_for_others(env, machine):
     before = tree(machine.base(env))
     subprocess.run([env["python"], "-m", "pip", "uninstall", "-y", "tea", "rich"], check=False)
     assert tree(machine.base(env)) == before
 
 
-def test_reinstalling_data_files_writes_here(env, machine):  # noqa: F811
+def test_reinstalling_data_files_writes_here(env, machine):
     before = tree(machine.base(env))
     pip(env, "install", "--force-reinstall", "--no-deps", "rich")
     manual = os.path.join(env["overlay"], "share/man/man1/rich.1")
@@ -81,7 +82,7 @@ def test_console_scripts_start_the_tasks_own_python(env):
     assert run(env, "pip", "--version").split()[3].startswith("/")
 
 
-def test_a_script_of_the_base_sees_what_the_task_installed(env, machine):  # noqa: F811
+def test_a_script_of_the_base_sees_what_the_task_installed(env, machine):
     run(env, env["python"], "-m", "pip", "install", "tea==2.0")
     code = "import importlib.metadata; print(importlib.metadata.version('tea'))"
     assert python(env, code) == "2.0"
@@ -93,7 +94,7 @@ def test_data_files_are_found_under_the_prefix(env, path):
     assert python(env, f"import sys; print(len(open(sys.prefix + '/{path}').read()) > 0)") == "True"
 
 
-def test_the_tasks_own_folder_is_in_its_overlay_and_what_it_needs_in_the_base(machine):  # noqa: F811
+def test_the_tasks_own_folder_is_in_its_overlay_and_what_it_needs_in_the_base(machine):
     files = {}
     made = wheelhouse.project(os.path.join(machine.folder, "mine"), "mine", "0.1", requires=["milk"])
     for name in os.listdir(made):
@@ -111,24 +112,24 @@ def test_the_tasks_own_folder_is_in_its_overlay_and_what_it_needs_in_the_base(ma
     assert python(again, code) == "True"
 
 
-def test_pth_files_of_the_base_are_obeyed(machine):  # noqa: F811
+def test_pth_files_of_the_base_are_obeyed(machine):
     wheelhouse.wheel(machine.index, "hook", "1.0", files={"hook.pth": "import sys; sys.hooked = True\n"})
     assert python(machine.task("hook"), "import sys; print(sys.hooked)") == "True"
 
 
-def test_the_first_import_leaves_its_byte_code_for_the_next_task(env, machine):  # noqa: F811
+def test_the_first_import_leaves_its_byte_code_for_the_next_task(env, machine):
     python(env, "import milk")
     assert os.listdir(os.path.join(machine.base(env), "lib", f"python{env['version'].rpartition('.')[0]}",
                                    "site-packages", "milk", "__pycache__"))
 
 
-def test_nothing_of_the_base_is_shared_with_uvs_cache(machine):  # noqa: F811
+def test_nothing_of_the_base_is_shared_with_uvs_cache(machine):
     base = machine.base(machine.task("milk"))
     shared = [name for name in tree(base) if os.lstat(os.path.join(base, name)).st_nlink > 1]
     assert shared == []
 
 
-def test_prepared_again_it_is_new(env, machine):  # noqa: F811
+def test_prepared_again_it_is_new(env, machine):
     from agentpipe import overlay, python_env
     job = machine.job()
     base = python_env.cached(env["base"])
@@ -165,14 +166,14 @@ def test_a_closed_stdout_is_no_error(env):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_an_environment_with_odd_characters_in_its_path(machine, monkeypatch, tmp_path):  # noqa: F811
-    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "a 'b\" c"))
-    machine.folder = str(tmp_path / "a 'b\" c")
+def test_an_environment_with_odd_characters_in_its_path(machine, monkeypatch, tmp_path):
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "a 'b\" é"))
+    machine.folder = str(tmp_path / "a 'b\" é")
     env = machine.task("milk")
     assert run(env, "tea") == "tea 1.0"
 
 
-def test_in_a_place_the_environment_is_made_inside_it(machine):  # noqa: F811
+def test_in_a_place_the_environment_is_made_inside_it(machine):
     prefix = ["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent", "--"]
     line = {"place": {"kind": "bwrap", "prefix": prefix}}
     env = machine.task("milk", **line)

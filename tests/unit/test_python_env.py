@@ -1,4 +1,5 @@
 """Base environments: built once, by one of many, and never seen half done."""
+# ruff: noqa: F811
 
 import json
 import os
@@ -8,9 +9,9 @@ import time
 
 import pytest
 import wheelhouse
-from env_machine import machine, python, run, tree  # noqa: F401
+from env_machine import machine, python, run, tree  # noqa: F401  (machine is a fixture)
 
-from agentpipe import errors, installers, interpreters, python_env, requirements
+from agentpipe import errors, installed, installers, interpreters, python_env, requirements
 
 STAGE = """
 import sys
@@ -22,27 +23,27 @@ print(env["base"], env["cached"])
 """
 
 
-def another_process(machine, pip, **environment):  # noqa: F811
+def another_process(machine, pip, **environment):
     """A stage in a process of its own."""
     code = STAGE.format(here=os.path.dirname(__file__), folder=machine.folder, pip=pip)
     return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **environment}, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)
 
 
-def key_of(machine, *lists, **rest):  # noqa: F811
+def key_of(machine, *lists, **rest):
     job = machine.job("\n".join(lists), **rest)
     found = interpreters.find(job)
     return python_env.key(job, found, requirements.of_task(job), installers.choose(job))
 
 
-def test_a_task_gets_what_it_asks_for(machine):  # noqa: F811
+def test_a_task_gets_what_it_asks_for(machine):
     env = machine.task("milk")
     assert python(env, "import milk, tea; print(milk.version, tea.version)") == "1.0 1.0"
     assert (env["packages"], env["installer"], env["cached"]) == (["milk==1.0", "tea==1.0"], "uv", False)
     assert env["version"] == python(env, "import platform; print(platform.python_version())")
 
 
-def test_the_second_task_finds_it_in_the_cache_and_starts_no_program(machine, monkeypatch):  # noqa: F811
+def test_the_second_task_finds_it_in_the_cache_and_starts_no_program(machine, monkeypatch):
     first = machine.task("milk\n\n# sugar\n")
     monkeypatch.setattr(subprocess, "Popen", None)
     monkeypatch.setattr(os, "posix_spawn", None)
@@ -52,7 +53,7 @@ def test_the_second_task_finds_it_in_the_cache_and_starts_no_program(machine, mo
     assert second["packages"] == first["packages"]
 
 
-def test_a_warm_run_imports_no_installer(machine):  # noqa: F811
+def test_a_warm_run_imports_no_installer(machine):
     machine.task("milk")
     code = STAGE.format(here=os.path.dirname(__file__), folder=machine.folder, pip="milk").replace(
         "import env_machine", "import env_machine; before = set(sys.modules)")
@@ -62,12 +63,12 @@ def test_a_warm_run_imports_no_installer(machine):  # noqa: F811
     assert done.stdout.splitlines()[-1] == "|"
 
 
-def test_a_warm_run_takes_milliseconds(machine):  # noqa: F811
+def test_a_warm_run_takes_milliseconds(machine):
     machine.task("milk")
     assert min(machine.task("milk")["seconds"] for _ in range(5)) < 0.03
 
 
-def test_no_requirements_still_give_an_environment_of_its_own(machine):  # noqa: F811
+def test_no_requirements_still_give_an_environment_of_its_own(machine):
     env = machine.task()
     assert env["packages"] == []
     assert python(env, "import sys; print(sys.prefix)") == env["overlay"]
@@ -75,17 +76,17 @@ def test_no_requirements_still_give_an_environment_of_its_own(machine):  # noqa:
 
 
 @pytest.mark.parametrize("binary", ["bash", "/bin/sh", "/bin/bash -e"])
-def test_a_shell_task_without_requirements_gets_nothing(machine, binary):  # noqa: F811
+def test_a_shell_task_without_requirements_gets_nothing(machine, binary):
     env = machine.task(binary=binary)
     assert (env["python"], env["installer"], env["path"], machine.envs()) == (None, "none", [], [])
 
 
-def test_a_shell_task_with_requirements_gets_them_on_path(machine):  # noqa: F811
+def test_a_shell_task_with_requirements_gets_them_on_path(machine):
     env = machine.task("tea==1.0", binary="bash")
     assert run(env, "bash", "-c", "tea") == "tea 1.0"
 
 
-def test_the_interpreter_is_part_of_the_key(machine, monkeypatch):  # noqa: F811
+def test_the_interpreter_is_part_of_the_key(machine, monkeypatch):
     before = key_of(machine, "tea")
     found = interpreters.find(machine.job("tea"))
     monkeypatch.setattr(interpreters, "find", lambda job: {**found, "version": "3.99.0"})
@@ -97,7 +98,7 @@ def test_the_interpreter_is_part_of_the_key(machine, monkeypatch):  # noqa: F811
     ("UV_INDEX", "https://example.org/simple"), ("UV_EXCLUDE_NEWER", "2024-01-01"),
     ("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__EXTRA_INDEX_URL", "https://example.org/simple"),
 ])
-def test_the_index_is_part_of_the_key_and_its_password_stands_nowhere(machine, monkeypatch, name, value):  # noqa: F811
+def test_the_index_is_part_of_the_key_and_its_password_stands_nowhere(machine, monkeypatch, name, value):
     before = key_of(machine, "tea")
     monkeypatch.setenv(name, value)
     after = key_of(machine, "tea")
@@ -105,7 +106,7 @@ def test_the_index_is_part_of_the_key_and_its_password_stands_nowhere(machine, m
     assert "secret" not in after
 
 
-def test_a_constraint_file_counts_by_its_content(machine, monkeypatch, tmp_path):  # noqa: F811
+def test_a_constraint_file_counts_by_its_content(machine, monkeypatch, tmp_path):
     limits = tmp_path / "limits.txt"
     limits.write_text("tea<2")
     monkeypatch.setenv("PIP_CONSTRAINT", str(limits))
@@ -114,7 +115,7 @@ def test_a_constraint_file_counts_by_its_content(machine, monkeypatch, tmp_path)
     assert machine.task("tea")["packages"] == ["tea==2.0"]
 
 
-def test_pip_conf_names_the_mirror(machine, monkeypatch, tmp_path):  # noqa: F811
+def test_pip_conf_names_the_mirror(machine, monkeypatch, tmp_path):
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.delenv("PIP_NO_INDEX")
     configuration = tmp_path / "pip.conf"
@@ -123,7 +124,7 @@ def test_pip_conf_names_the_mirror(machine, monkeypatch, tmp_path):  # noqa: F81
     assert machine.task("tea")["packages"] == ["tea==2.0"]
 
 
-def test_no_password_of_an_index_is_in_an_argv_or_the_log(machine, monkeypatch):  # noqa: F811
+def test_no_password_of_an_index_is_in_an_argv_or_the_log(machine, monkeypatch):
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://user:secret@127.0.0.1:9/simple")
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
@@ -140,7 +141,45 @@ def test_no_password_of_an_index_is_in_an_argv_or_the_log(machine, monkeypatch):
     assert os.stat(job.path("requirements.txt")).st_mode & 0o077 == 0
 
 
-def test_two_tasks_at_once_build_it_once(machine):  # noqa: F811
+def test_a_branch_of_a_repository_is_built_anew_when_it_moves(machine):
+    repository = wheelhouse.project(os.path.join(machine.folder, "drift"), "drift", "1.0")
+
+    def commit():
+        for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "a state"]):
+            subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words], cwd=repository,
+                           check=True)
+        return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=repository, text=True).strip()
+
+    line = f"drift @ git+file://{repository}@main"
+    first = commit()
+    assert machine.task(line)["packages"] == [f"drift @ git+file://{repository}@{first}"]
+    assert machine.task(line)["cached"]
+    wheelhouse.project(repository, "drift", "2.0")
+    second = commit()
+    env = machine.task(line)
+    assert env["packages"] == [f"drift @ git+file://{repository}@{second}"]
+    os.rename(repository, repository + ".away")
+    again = machine.task(line)  # its server does not answer: what was last seen
+    assert (again["cached"], again["base"]) == (True, env["base"])
+    assert "cannot ask" in "".join(machine.said)
+
+
+def test_a_password_that_agent_pull_put_away_reaches_the_installer_alone(machine, monkeypatch):
+    from agentpipe import secrets
+    from agentpipe.cmds import agent_env
+    monkeypatch.delenv("PIP_NO_INDEX")
+    job = machine.job()
+    task = {"script": {"requirements": {"pip": "--extra-index-url http://u:secret@127.0.0.1:9/simple\n"
+                                               f"--no-index\n--find-links {machine.index}\ntea"}}}
+    job.manifest["task"] = secrets.put_away(task, job.directory)
+    env = agent_env.work(job)
+    assert "secret" not in json.dumps([job.manifest, env])
+    assert env["options"][0] == "--extra-index-url http://127.0.0.1:9/simple"
+    with open(job.path("requirements.txt")) as listed:
+        assert "u:secret@" in listed.read()
+
+
+def test_two_tasks_at_once_build_it_once(machine):
     wheelhouse.source(machine.index, "slow", "1.0", hook=_announce_and_wait(machine))
     first = another_process(machine, "slow")
     _announced(machine)
@@ -155,7 +194,7 @@ def test_two_tasks_at_once_build_it_once(machine):  # noqa: F811
     assert len(machine.builds()) == 1
 
 
-def test_a_killed_build_is_not_seen_though_its_installer_lives_on(machine):  # noqa: F811
+def test_a_killed_build_is_not_seen_though_its_installer_lives_on(machine):
     wheelhouse.source(machine.index, "slow", "1.0", hook=_announce_and_wait(machine))
     killed = another_process(machine, "slow")
     _announced(machine)
@@ -174,7 +213,7 @@ def test_a_killed_build_is_not_seen_though_its_installer_lives_on(machine):  # n
 
 
 @pytest.mark.parametrize("point", ["env:locked", "env:created", "env:installed", "env:published", "env:overlaid"])
-def test_killed_at_any_step_the_next_task_has_a_whole_environment(machine, point):  # noqa: F811
+def test_killed_at_any_step_the_next_task_has_a_whole_environment(machine, point):
     killed = another_process(machine, "milk", AGENT_CRASH_AT=point)
     killed.communicate()
     assert killed.returncode == -9
@@ -183,13 +222,13 @@ def test_killed_at_any_step_the_next_task_has_a_whole_environment(machine, point
     assert python(env, "import milk, tea; print(tea.version)") == "1.0"
 
 
-def test_a_failed_build_leaves_nothing(machine):  # noqa: F811
+def test_a_failed_build_leaves_nothing(machine):
     with pytest.raises(errors.Failure):
         machine.task("nosuchtea")
     assert machine.builds() == []
 
 
-def test_what_a_killed_stage_left_is_removed_later_and_what_is_used_stays(machine):  # noqa: F811
+def test_what_a_killed_stage_left_is_removed_later_and_what_is_used_stays(machine):
     env = machine.task("milk")
     envs = os.path.join(machine.folder, "home", "cache", "envs")
     left, young = os.path.join(envs, "3.11.0-dead.1"), os.path.join(envs, "3.11.0-dead.2")
@@ -202,7 +241,7 @@ def test_what_a_killed_stage_left_is_removed_later_and_what_is_used_stays(machin
     assert os.path.isdir(young) and os.path.isdir(machine.base(env))
 
 
-def test_a_build_is_in_use_until_its_tasks_have_ended(machine):  # noqa: F811
+def test_a_build_is_in_use_until_its_tasks_have_ended(machine):
     job = machine.job("milk")
     from agentpipe.cmds import agent_env
     base = machine.base(agent_env.work(job))
@@ -211,20 +250,36 @@ def test_a_build_is_in_use_until_its_tasks_have_ended(machine):  # noqa: F811
     assert not python_env.in_use(base)
 
 
-def test_an_evicted_environment_is_built_again(machine):  # noqa: F811
+def test_an_evicted_environment_is_built_again(machine):
     import shutil
     env = machine.task("milk")
     shutil.rmtree(machine.base(env))
     assert python(machine.task("milk"), "import milk; print(milk.version)") == "1.0"
 
 
-def test_a_receipt_brings_the_same_packages_though_newer_ones_are_there(machine):  # noqa: F811
+@pytest.mark.parametrize("damaged", [False, True])
+def test_after_a_power_cut_an_environment_is_looked_over_once(machine, monkeypatch, damaged):
+    from agentpipe import processes
+    base = machine.base(machine.task("milk"))
+    module = python_env.cached(machine.task("milk")["base"])["site"] + "/milk/__init__.py"
+    if damaged:
+        with open(os.path.join(base, module), "w"):
+            pass
+    monkeypatch.setattr(processes, "boot_id", lambda: "another")
+    env = machine.task("milk")
+    assert env["cached"] == (not damaged)
+    assert python(env, "import milk; print(milk.version)") == "1.0"
+    monkeypatch.setattr(installed, "whole", None)
+    assert machine.task("milk")["cached"]
+
+
+def test_a_receipt_brings_the_same_packages_though_newer_ones_are_there(machine):
     env = machine.task("tea<2")
     again = machine.task("tea", pins={"packages": env["packages"], "python": env["version"]})
     assert again["packages"] == env["packages"] == ["tea==1.0"]
 
 
-def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):  # noqa: F811
+def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):
     assert machine.task("milk", options={"dry_run": True}) == {}
     said = "".join(machine.said)
     assert "would be built" in said and "would install milk" in said
@@ -240,12 +295,13 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):  # noqa: 
     ("tea==1.5", 66, ["no such version: tea==1.5", "tea==1.0"], "replace 'tea==1.5' by 'tea==1.0' in the requirements"),
     ("tea>=9", 66, ["no such version: tea>=9", "tea==2.0"], "replace 'tea>=9' by 'tea==2.0' in the requirements"),
     ("milk\ntea==2.0", 65, ["milk", "tea==2.0", "cannot be installed together"], "relax 'tea==2.0'"),
-    ("old", 66, ["old", "needs Python>=3.99"], "set the task's binary to python3.99, or ask for another version than 'old'"),
+    ("old", 66, ["old", "needs Python>=3.99"], "set the task's binary to python3.99, or ask"),
     ("broken", 65, ["broken==1.0 cannot be built here"], "ask for a version of broken that has wheels"),
-    ("tea @ http://127.0.0.1:9/tea-1.0-py3-none-any.whl", 69, ["cannot reach http://127.0.0.1:9/"], "check the network"),
+    ("tea @ http://127.0.0.1:9/tea-1.0-py3-none-any.whl", 69, ["cannot reach http://127.0.0.1:9/"],
+     "check the network"),
     ("tea=1.0", 65, ["line 1", "tea=1.0"], "write tea==1.0"),
 ])
-def test_what_cannot_be_installed_is_named_with_a_remedy(machine, monkeypatch, pip, code, words, remedy):  # noqa: F811
+def test_what_cannot_be_installed_is_named_with_a_remedy(machine, monkeypatch, pip, code, words, remedy):
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     wheelhouse.wheel(machine.index, "old", "1.0", requires_python=">=3.99")
     wheelhouse.source(machine.index, "broken", "1.0", hook="raise RuntimeError('no compiler')")
@@ -260,7 +316,8 @@ def test_what_cannot_be_installed_is_named_with_a_remedy(machine, monkeypatch, p
 @pytest.mark.parametrize(("words", "reason", "remedy"), [
     ("""Using CPython 3.9.18 interpreter at: /usr/bin/python3.9
 error: No solution found when resolving dependencies
-  cause: Because the current Python version (3.9.18) does not satisfy Python>=3.11 and numpy==2.3.0 depends on Python>=3.11, we can conclude that numpy==2.3.0 cannot be used.
+  cause: Because the current Python version (3.9.18) does not satisfy Python>=3.11
+         and numpy==2.3.0 depends on Python>=3.11, we can conclude that numpy==2.3.0 cannot be used.
          And because you require numpy==2.3.0, we can conclude that your requirements are unsatisfiable.
 """, "numpy==2.3.0 needs Python>=3.11, this is 3.9.18", "set the task's binary to python3.11"),
     ("""Using CPython 3.13.0 interpreter at: /usr/bin/python3.13
@@ -274,12 +331,12 @@ error: No solution found when resolving dependencies
 """, "torch==1.13.0 has no build for this Python (3.13.0) and platform", "set the task's binary to python3.11"),
     ("""error: Failed to fetch: `https://user:****@example.org/simple/six/`
   Caused by: HTTP status client error (401 Unauthorized) for url (https://example.org/simple/six/)
-""", "https://***@example.org/simple/six/ refuses access", "~/.netrc"),
+""", "https://example.org/simple/six/ refuses access", "~/.netrc"),
     ("""error: Failed to install: big-1.0-py3-none-any.whl (big==1.0)
   Caused by: failed to copy file: No space left on device (os error 28)
 """, "the disk of the environment cache is full", "AGENT_HOME"),
 ])
-def test_uvs_words_old_and_new_are_understood(machine, words, reason, remedy):  # noqa: F811
+def test_uvs_words_old_and_new_are_understood(machine, words, reason, remedy):
     from agentpipe.installers import uv_failures
     from agentpipe.tools import ToolFailed
     asked = requirements.Requirements("/nowhere")
@@ -288,14 +345,14 @@ def test_uvs_words_old_and_new_are_understood(machine, words, reason, remedy):  
     assert remedy in failure.remedy
 
 
-def test_the_printed_remedy_works(machine):  # noqa: F811
+def test_the_printed_remedy_works(machine):
     with pytest.raises(errors.Failure) as caught:
         machine.task("milk\ntea==1.5")
     _, wrong, _, right, _ = caught.value.remedy.split("'")
-    assert machine.task(f"milk\ntea==1.5".replace(wrong, right))["packages"] == ["milk==1.0", "tea==1.0"]
+    assert machine.task("milk\ntea==1.5".replace(wrong, right))["packages"] == ["milk==1.0", "tea==1.0"]
 
 
-def test_without_the_network_an_environment_of_the_cache_is_used(machine, monkeypatch):  # noqa: F811
+def test_without_the_network_an_environment_of_the_cache_is_used(machine, monkeypatch):
     machine.task("milk")
     monkeypatch.setenv("AGENT_OFFLINE", "1")
     assert machine.task("milk")["cached"]
@@ -306,7 +363,7 @@ def test_without_the_network_an_environment_of_the_cache_is_used(machine, monkey
     assert "AGENT_OFFLINE" in caught.value.remedy
 
 
-def test_a_full_disk_is_called_that(machine):  # noqa: F811
+def test_a_full_disk_is_called_that(machine):
     cache = os.path.join(machine.folder, "home", "cache")
     wheelhouse.wheel(machine.index, "heavy", "1.0", files={"heavy/data.txt": "x" * 6_000_000})
     os.makedirs(cache)
@@ -315,11 +372,11 @@ def test_a_full_disk_is_called_that(machine):  # noqa: F811
     code = code.replace("env = made", "import agentpipe.errors\ntry:\n  env = made").replace(
         "print(env", "except agentpipe.errors.Failure as failure: print(failure.exit, failure.reason)\nelse: print(env")
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script, sys.executable, "-c", code], text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+                          capture_output=True, check=False)
     assert done.stdout.startswith("73 "), done.stdout + done.stderr
 
 
-def _announce_and_wait(machine):  # noqa: F811
+def _announce_and_wait(machine):
     """A build that tells us it runs, and ends when we say so."""
     for name in ("runs", "go"):
         os.mkfifo(os.path.join(machine.folder, name))
@@ -327,17 +384,17 @@ def _announce_and_wait(machine):  # noqa: F811
     return f"open({runs!r}, 'w').close(); open({go!r}).read()"
 
 
-def _announced(machine):  # noqa: F811
+def _announced(machine):
     with open(os.path.join(machine.folder, "runs")) as file:
         file.read()
 
 
-def _let_go(machine):  # noqa: F811
+def _let_go(machine):
     with open(os.path.join(machine.folder, "go"), "w") as file:
         file.write("go")
 
 
-def _waits_for_lock(machine, process):  # noqa: F811
+def _waits_for_lock(machine, process):
     tasks = os.path.join(machine.folder, "home", "state", "tasks")
     for task in os.listdir(tasks):
         with open(os.path.join(tasks, task, "setup.log")) as log:

@@ -32,7 +32,8 @@ def asked(tmp_path, monkeypatch):
 
 def test_order_comments_blanks_and_case_make_no_difference(asked):
     tidy = asked("numpy==1.26\nscikit-learn>=1,<2\nrequests[security,socks]\n")
-    untidy = asked("# Python 3.11\n\nrequests [socks, security]  # http\nScikit_Learn <2, >= 1\n\nNumPy == 1.26\nnumpy==1.26")
+    untidy = asked("# Python 3.11\n\nrequests [socks, security]  # http\nScikit_Learn <2, >= 1\n\n"
+                   "NumPy == 1.26\nnumpy==1.26")
     assert untidy.canonical() == tidy.canonical()
 
 

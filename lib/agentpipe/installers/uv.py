@@ -29,7 +29,8 @@ def create(job: "Job", interpreter: dict[str, Any], folder: str) -> bool:
 def install(job: "Job", folder: str, requirements: "Requirements", pip: str = "") -> None:
     """Fill the environment in `folder`: the list, and what the task's own projects need, but not they themselves.
 
-    `pip` is the requirement for a pip that is still missing. Failure 65, 66, 69, 73 or 77 that names the package and what to change.
+    `pip` is the requirement for a pip that is still missing. Failure 65, 66, 69, 73 or 77 names the package and what
+    to change.
     """
     text = requirements.file_text() + (pip + "\n" if pip else "")
     if not text:
@@ -52,7 +53,8 @@ def pip_install(job: "Job", folder: str, text: str, requirements: "Requirements"
     listed = job.path("requirements.txt")
     write_list(listed, text, requirements, job.path("constraints.txt"))
     try:
-        _run(job, ["pip", "install", "--link-mode", "copy", *_target(folder), *_indexes(requirements), *flags, "-r", listed])
+        _run(job, ["pip", "install", "--link-mode", "copy", *_target(folder), *_indexes(requirements), *flags,
+                   "-r", listed])
     except ToolFailed as error:
         from agentpipe.installers import uv_failures
         raise uv_failures.explained(job, error, folder, requirements) from None
@@ -64,7 +66,8 @@ def newest(job: "Job", folder: str, wish: str, requirements: "Requirements") -> 
     write_list(listed, wish + "\n", requirements, "")
     try:
         answer = _run(job, ["pip", "compile", "--quiet", "--no-deps", "--no-header", "--no-annotate",
-                            "--no-emit-index-url", "--no-emit-find-links", *_target(folder), *_indexes(requirements), listed], loud=False, timeout=30)
+                            "--no-emit-index-url", "--no-emit-find-links", *_target(folder), *_indexes(requirements),
+                            listed], loud=False, timeout=30)
     except errors.Failure:
         return ""
     finally:

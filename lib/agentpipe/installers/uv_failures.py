@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from agentpipe import errors
+from agentpipe.git import without_credentials
 from agentpipe.requirements import NAME, normalised
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ NETWORK = ("tcp connect error", "dns error", "error sending request", "operation
 def explained(job: "Job", error: "ToolFailed", folder: str, requirements: "Requirements") -> errors.Failure:
     """The Failure for what uv printed: 65, 66, 69, 73 or 77, its words as evidence."""
     said = _plain(error.output)
-    evidence = _without_passwords(error.output[-4000:])
+    evidence = without_credentials(error.output[-4000:])
     looks: tuple[Callable[[], errors.Failure | None], ...] = (
         lambda: _disk(said),
         lambda: _offline(said, evidence),
@@ -217,7 +218,7 @@ def _last(said: str) -> str:
 
 def _url(said: str) -> str:
     found = re.search(r"(?:Failed to (?:fetch|download)[^`]*|for url \(|access ')`?((?:https?|file)://[^\s`)']+)", said)
-    return _without_passwords(found[1]) if found else ""
+    return without_credentials(found[1]) if found else ""
 
 
 def _first_name(said: str) -> str:
@@ -230,9 +231,6 @@ def _line(name: str, requirements: "Requirements") -> str:
     for line in requirements.packages:
         match = re.match(NAME, line)
         if match and normalised(match[1]) == normalised(name):
-            return line
+            return without_credentials(line)
     return name
 
-
-def _without_passwords(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//***@", text)

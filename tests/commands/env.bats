@@ -1,0 +1,133 @@
+# agent-env as a user types it.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+  load ../helpers; fresh
+  # packages of our own, found without a network
+  unset PIP_EXTRA_INDEX_URL PIP_INDEX_URL PIP_CONSTRAINT
+  export PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1 PIP_FIND_LINKS=$BATS_FILE_TMPDIR/index
+  [ -d "$PIP_FIND_LINKS" ] || PYTHONPATH=$ROOT/tests/unit python3 -c '
+import sys, wheelhouse
+for version in "1.0", "2.0":
+    wheelhouse.wheel(sys.argv[1], "tea", version, scripts=["tea"])
+wheelhouse.wheel(sys.argv[1], "milk", "1.0", requires=["tea<2"])' "$PIP_FIND_LINKS"
+}
+
+# manifest REQUIREMENTS [NAME=VALUE…]: a task by hand with these lines, and fields of `script`
+manifest() {
+  python3 -c '
+import json, sys
+script = dict(word.split("=", 1) for word in sys.argv[2:])
+print(json.dumps({"task": {"script": {"requirements": {"pip": sys.argv[1]}, **script}}}))' "$@"
+}
+
+@test "nothing on standard input is no work: silent, exit 0" {
+  run -0 --separate-stderr agent-env </dev/null
+  [ -z "$output$stderr" ]
+}
+
+@test "a task by hand gets its packages, and its manifest tells which Python has them" {
+  manifest milk | agent-env >ready.json
+  [ "$("$(field .env.python ready.json)" -c 'import tea; print(tea.version)')" = 1.0 ]
+  [ "$(field .env.packages ready.json)" = '["milk==1.0", "tea==1.0"]' ]
+  [ "$(field .env.cached ready.json)" = false ]
+}
+
+@test "the second task with the same list takes it from the cache" {
+  manifest milk | agent-env >one.json
+  manifest $'# the same\n\nMILK' | agent-env >two.json
+  [ "$(field .env.cached two.json)" = true ]
+  [ "$(field .env.base one.json)" = "$(field .env.base two.json)" ]
+  [ "$(field .env.python one.json)" != "$(field .env.python two.json)" ]
+}
+
+@test "what a task installs while it runs is not seen by the next one" {
+  manifest milk | agent-env >one.json
+  "$(field .env.python one.json)" -m pip install -q tea==2.0
+  [ "$("$(field .env.path[0] one.json)/tea")" = "tea 2.0" ]
+  manifest milk | agent-env >two.json
+  [ "$("$(field .env.path[0] two.json)/tea")" = "tea 1.0" ]
+}
+
+@test "without a list, the repository's requirements.txt counts" {
+  make_repo repo train.py 'import milk' requirements.txt milk
+  manifest '' repository="$PWD/repo" entry_point=train.py | agent-fetch | agent-patch | agent-env >ready.json
+  [ "$(field .env.packages ready.json)" = '["milk==1.0", "tea==1.0"]' ]
+}
+
+@test "a bash task starts at once, without Python" {
+  manifest '' binary=bash | agent-env >ready.json
+  [ "$(field .env.python ready.json)" = null ]
+  [ "$(field .env.installer ready.json)" = none ]
+  [ ! -e "$AGENT_HOME/cache/envs" ]
+}
+
+@test "a package that does not exist: one line that names it and a remedy, exit 66; the remedy works" {
+  run -66 --separate-stderr agent-env <<<"$(manifest $'milk\ntea==1.5')"
+  [ "${#stderr_lines[@]}" -eq 1 ]
+  [[ $stderr == *"tea==1.5"* ]]
+  [ "$(field .failed.remedy <<<"$output")" = "replace 'tea==1.5' by 'tea==1.0' in the requirements" ]
+  [[ $(field .failed.evidence <<<"$output") == *"no version of tea==1.5"* ]]
+  manifest $'milk\ntea==1.0' | agent-env >ready.json
+  [ "$(field .env.packages ready.json)" = '["milk==1.0", "tea==1.0"]' ]
+}
+
+@test "requirements that contradict each other: exit 65, both are named" {
+  run -65 --separate-stderr agent-env <<<"$(manifest $'milk\ntea==2.0')"
+  [[ $stderr == *"tea==2.0"* && $stderr == *milk* ]]
+}
+
+@test "an index that is not there: exit 69" {
+  unset PIP_NO_INDEX
+  export PIP_INDEX_URL=http://127.0.0.1:9/simple UV_HTTP_RETRIES=0
+  run -69 --separate-stderr agent-env <<<"$(manifest six)"
+  [[ $stderr == *"cannot reach http://127.0.0.1:9/simple"* ]]
+}
+
+@test "a Python that is not there is replaced by the nearest, with a warning in the log" {
+  manifest tea binary=python3.99 | agent-env --verbose >ready.json 2>log
+  grep -q 'Python 3.99 is not on this machine' log
+  [ "$("$(field .env.python ready.json)" -c 'import platform; print(platform.python_version())')" = "$(field .env.version ready.json)" ]
+}
+
+@test "no Python of that kind at all: exit 66, with a list of what is there" {
+  run -66 --separate-stderr agent-env <<<"$(manifest tea binary=python2.0)"
+  [[ $stderr == *"no Python 2.0"* ]]
+  [[ $(field .failed.evidence <<<"$output") == *"there are: "*3.* ]]
+}
+
+@test "--dry-run says which Python, which cache and which packages, and builds nothing" {
+  manifest milk >task.json
+  run -0 --separate-stderr agent-env --dry-run --verbose task.json
+  [[ $stderr == *"Python 3."* && $stderr == *"would be built"* && $stderr == *"would install milk"* ]]
+  [ ! -e "$AGENT_HOME/cache/envs" ]
+}
+
+@test "killed while it installs, the next run builds it whole" {
+  manifest milk >task.json
+  run env AGENT_CRASH_AT=env:installed agent-env task.json
+  [ "$status" -ne 0 ]
+  agent-env task.json >ready.json
+  [ "$(field .env.cached ready.json)" = false ]
+  "$(field .env.python ready.json)" -c 'import milk, tea'
+}
+
+@test "progress of the installer is seen as it comes" {
+  run -0 --separate-stderr agent-env --verbose <<<"$(manifest milk)"
+  [[ $stderr == *"+ milk==1.0"* ]]
+  manifest milk | agent-env --quiet >ready.json 2>quiet
+  [ ! -s quiet ]
+}
+
+@test "a real package of the index" {
+  unset PIP_NO_INDEX PIP_FIND_LINKS
+  export PIP_CONFIG_FILE=
+  manifest six==1.16.0 | agent-env >ready.json
+  [ "$("$(field .env.python ready.json)" -c 'import six; print(six.__version__)')" = 1.16.0 ]
+}
+
+@test "--help shows examples, and the man page is right" {
+  agent-env --help | grep -q 'agent-env --dry-run'
+  mandoc -T lint -W warning "$ROOT/man/agent-env.1"
+}
