@@ -66,7 +66,7 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
                 time.sleep(LOOK_HTTP)
                 continue
             while api.changed(mark) == mark:
-                if keeper and not processes.alive(keeper):
+                if owner and not (keeper and processes.alive(keeper)):
                     return None
                 time.sleep(LOOK if api.embedded else LOOK_HTTP)
     finally:

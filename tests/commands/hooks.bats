@@ -1,0 +1,92 @@
+# The examples in hooks/, installed as an operator would.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+  load ../helpers
+  fresh
+  hooks=$HOME/.config/agentpipe/hooks
+  mkdir -p "$hooks"
+}
+
+teardown() { [ -z "${server:-}" ] || kill "$server"; }
+
+pipeline() { agent-pull default | agent-prepare | agent-run "$@"; }
+
+# a web service that takes one POST into the file posted and answers $1
+webhook() {
+  python3 - "$1" posted port <<'PY' 3>&- &
+import http.server, os, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with open(sys.argv[2], "wb") as file:
+            file.write(body)
+        self.send_response(int(sys.argv[1]))
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+with open("port.new", "w") as file:
+    file.write(str(server.server_port))
+os.rename("port.new", sys.argv[3])
+server.serve_forever()
+PY
+  server=$!
+  wait_for 10 test -s port
+  export AGENT_WEBHOOK_URL=http://127.0.0.1:$(cat port)/hook
+}
+
+@test "refuse-large-task after pull: a task with a large diff fails, and its owner reads why" {
+  cp "$ROOT/hooks/refuse-large-task" "$hooks/post-pull"
+  id=$(enqueue_shell "# $(head -c 30000 /dev/zero | tr '\0' x)
+echo never")
+  AGENT_MAX_TASK_MB=0.01 run -77 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *setup_failed*"the task (its diff included) is 0.03 MB, this machine takes 0.01 MB"* ]]
+}
+
+@test "refuse-large-task lets a small task through" {
+  cp "$ROOT/hooks/refuse-large-task" "$hooks/post-pull"
+  cp "$ROOT/hooks/refuse-large-task" "$hooks/post-fetch"
+  id=$(enqueue_shell 'echo hello')
+  run -0 pipeline
+  [ "$(status "$id")" = completed ]
+}
+
+@test "refuse-large-task after fetch: a large repository is not run" {
+  cp "$ROOT/hooks/refuse-large-task" "$hooks/post-fetch"
+  make_repo repo train.sh 'echo never' data.txt "$(head -c 100000 /dev/zero | tr '\0' x)"
+  id=$(agent-task enqueue --repo repo train.sh)
+  AGENT_MAX_CHECKOUT_MB=0.05 run -77 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *"the checkout is 0.10 MB, this machine takes 0.05 MB"* ]]
+}
+
+@test "on-end-webhook posts how a task ended" {
+  cp "$ROOT/hooks/on-end-webhook" "$hooks/on-end"
+  webhook 200
+  id=$(enqueue_shell 'exit 3')
+  run -3 pipeline
+  [ "$(field .task posted)" = "$id" ]
+  [ "$(field .end posted)" = script_failed ]
+  [ "$(field .exit posted)" = 3 ]
+}
+
+@test "on-end-webhook: an unreachable service changes nothing of the task's end" {
+  mkdir "$hooks/on-end.d"
+  cp "$ROOT/hooks/on-end-webhook" "$hooks/on-end.d/50-webhook"
+  webhook 500
+  id=$(enqueue_shell 'echo fine')
+  run -0 pipeline
+  [ "$(status "$id")" = completed ]
+  grep -q 'webhook: Internal Server Error' "$(attempt "$id")/setup.log"
+  kill "$server"; server=''
+  id=$(enqueue_shell 'echo fine')
+  run -0 pipeline
+  [ "$(status "$id")" = completed ]
+  grep -q 'webhook: .*refused' "$(attempt "$id")/setup.log"
+}

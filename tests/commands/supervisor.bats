@@ -1,0 +1,155 @@
+# agent-supervisor: the loop, its signals, its names.
+
+bats_require_minimum_version 1.5.0
+
+setup() { load ../helpers; fresh; export PATH=$ROOT/cmds:$PATH; }
+
+teardown() {
+  local pid
+  touch "$HOME/go" "$HOME/mended"
+  for pid in $(jobs -p); do kill -TERM "$pid" 2>/dev/null && kill -TERM "$pid" 2>/dev/null || true; done
+}
+
+supervise() { agent-supervisor "$@" 2>"${said:-said}" 3>&- & supervisor=$!; }
+waits() { wait_for 10 sh -c "call() { :; }; python3 -c '
+from agentpipe import api
+import sys
+sys.exit(not any(worker[\"id\"].startswith(sys.argv[1]) and not worker.get(\"task\")
+                 for worker in api.connect().call(\"workers.get_all\")[\"workers\"]))' '${1:-}'"; }
+is() { [ "$(status "$1")" = "$2" ]; }
+has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}/log"; }
+
+@test "--help, and mistakes: one line and 64" {
+  run -0 agent-supervisor --help
+  [[ $output == usage:*--jobs* ]]
+  run -64 agent-supervisor
+  [ "$output" = "agent-supervisor: which queue? (agent-supervisor --help)" ]
+  run -64 agent-supervisor --jobs many default
+  run -64 agent-supervisor --qeueu default
+}
+
+@test "tasks run one after the other, each as it comes, until TERM" {
+  one=$(enqueue_shell 'echo one')
+  supervise default
+  wait_for 20 is "$one" completed
+  two=$(enqueue_shell 'exit 3')
+  wait_for 20 is "$two" failed
+  three=$(enqueue_shell 'echo three')
+  wait_for 20 is "$three" completed
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
+@test "while it waits, exactly one Python process of it runs" {
+  supervise default
+  waits
+  session=$(pgrep -P "$supervisor")
+  [ "$(wc -w <<<"$session")" -eq 1 ]
+  [ -z "$(pgrep -P "$session")" ]
+  [[ $(readlink "/proc/$session/exe") == *python* ]]
+  [[ $(readlink "/proc/$supervisor/exe") != *python* ]]
+}
+
+@test "the first TERM lets the running task end, the second stops it: it is queued again" {
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  supervise default
+  has_started "$id"
+  kill -TERM "$supervisor"
+  sleep 0.5 # that nothing ends it is what is to be seen
+  is "$id" in_progress
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  is "$id" queued
+  [[ $(agent-task why "$id") == *"it is next"* ]]
+}
+
+@test "after one TERM the task completes and no other is taken" {
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  next=$(enqueue_shell 'echo never')
+  supervise default
+  has_started "$id"
+  kill -TERM "$supervisor"
+  touch "$HOME/go"
+  ended "$supervisor"
+  is "$id" completed
+  is "$next" queued
+}
+
+@test "HUP leaves the script running; the next supervisor takes it over, and it runs once" {
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done; echo over')
+  supervise default
+  has_started "$id"
+  kill -HUP "$supervisor"
+  ended "$supervisor"
+  is "$id" in_progress
+  supervise default
+  touch "$HOME/go"
+  wait_for 30 is "$id" completed
+  [ "$(agent-task log --stream log "$id")" = "started
+over" ]
+  [ ! -e "$AGENT_HOME/state/tasks/$id.2" ]
+}
+
+@test "a killed supervisor: its task goes on, a second one starts under another name beside it" {
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  said=first supervise default
+  has_started "$id"
+  kill -KILL "$supervisor"
+  said=second supervise default
+  wait_for 10 grep -q serves second
+  first=$(sed -n 's/^agent-supervisor: \(.*\) serves.*/\1/p' first)
+  second=$(sed -n 's/^agent-supervisor: \(.*\) serves.*/\1/p' second)
+  [ -n "$first" ] && [ -n "$second" ] && [ "$first" != "$second" ]
+  touch "$HOME/go"
+  wait_for 30 is "$id" completed
+}
+
+@test "a waiting pull ends with a supervisor that was killed" {
+  supervise default
+  waits
+  pull=$(pgrep -P "$supervisor")
+  kill -KILL "$supervisor"
+  wait_for 5 gone "$pull"
+}
+
+@test "one worker name, one supervisor" {
+  said=first supervise --worker box default
+  wait_for 10 grep -q 'box serves' first
+  run -75 agent-supervisor --worker box default
+  [[ $output == *"another process serves as box"* ]]
+}
+
+@test "--jobs 2 runs two tasks at the same time, each under its own name" {
+  one=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  two=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  supervise --jobs 2 --worker box default
+  has_started "$one"
+  has_started "$two"
+  kill -TERM "$supervisor"
+  touch "$HOME/go"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  is "$one" completed
+  is "$two" completed
+  [ "$(cat "$AGENT_HOME"/state/tasks/*/claim | grep -o 'box:[01]' | sort -u | wc -l)" -eq 2 ]
+}
+
+@test "it backs off while something fails, and goes on when that is over" {
+  id=$(enqueue_shell 'echo ran')
+  export AGENT_STAGE_PULL='test -e "$HOME/mended" && exec agent-pull "$@"'
+  supervise default
+  wait_for 10 grep -q 'trying again in 2 s' said
+  touch "$HOME/mended"
+  wait_for 20 is "$id" completed
+}
+
+@test "a stage that stands in for ours runs in the loop" {
+  id=$(enqueue_shell 'echo ran')
+  export AGENT_STAGE_RUN='tee -a "$HOME/seen" | agent-run "$@"'
+  supervise default
+  wait_for 20 is "$id" completed
+  [ "$(field .task.id "$HOME/seen")" = "$id" ]
+}

@@ -1,0 +1,275 @@
+# agent-task, as its users type it: capture, queue, look, follow, stop, ask why, and do what it says.
+
+bats_require_minimum_version 1.5.0
+
+setup() { load ../helpers; fresh; }
+
+teardown() {
+  local pid
+  touch "$HOME/go" "$HOME/stop"
+  for pid in $(jobs -p); do kill "$pid" 2>/dev/null || true; done
+}
+
+pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >receipt.json; }
+script_of() { agent-task show --json "$1" | field ".script.$2"; }
+
+# the age in seconds of a time that log -f prints, when it prints it
+follow() { agent-task log -f "$1" | python3 -uc '
+import sys, time
+for line in sys.stdin:
+    if line[:10].isdigit():
+        print(time.time() - float(line))'; }
+
+# a checkout `work` of a bare repository `remote.git`, one commit ahead of nothing
+checkout() {
+  make_repo work "$@"
+  git clone -q --bare work remote.git
+  git -C work remote add origin "$BATS_TEST_TMPDIR/remote.git"
+  git -C work fetch -q
+}
+
+@test "without words it shows its commands, and that this was a mistake" {
+  run -64 agent-task
+  [[ $output == *enqueue*why* ]]
+  run -0 agent-task --help
+}
+
+@test "a mistyped option is one line and 64" {
+  run -64 agent-task enqueue --qeueu gpu train.py
+  [ "${#lines[@]}" -eq 1 ]
+  [[ $output == agent-task:*--qeueu* ]]
+}
+
+@test "from a checkout come remote, branch, commit, what is not committed, and arguments as words" {
+  checkout
+  cd work
+  echo 'print("changed")' >>train.py
+  run -0 --separate-stderr agent-task enqueue train.py -- --name "two words"
+  [ -z "$stderr" ] || [[ $stderr != *warning* ]]
+  id=$output
+  [ "$(script_of "$id" repository)" = "$BATS_TEST_TMPDIR/remote.git" ]
+  [ "$(script_of "$id" branch)" = main ]
+  [ "$(script_of "$id" version_num)" = "$(git rev-parse HEAD)" ]
+  [ "$(script_of "$id" entry_point)" = "train.py --name 'two words'" ]
+  [[ $(script_of "$id" diff) == *'+print("changed")'* ]]
+}
+
+@test "the task runs what was captured, far from the checkout" {
+  checkout train.py 'import sys; print("got", sys.argv[1:])'
+  echo 'print("not committed")' >>work/train.py
+  id=$(agent-task enqueue --repo work train.py -- --epochs 3)
+  rm -rf work
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = "got ['--epochs', '3']
+not committed" ]
+}
+
+@test "a subdirectory is where the script runs, as its user stands there" {
+  checkout deep/er/train.py 'import os; print(os.path.basename(os.getcwd()))'
+  cd work/deep
+  id=$(agent-task enqueue er/train.py)
+  [ "$(script_of "$id" working_dir)" = deep ]
+  [ "$(script_of "$id" entry_point)" = er/train.py ]
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = deep ]
+}
+
+@test "a module runs as python -m would run it" {
+  checkout pack/__init__.py '' pack/train.py 'import sys; print(__package__, sys.argv[1:])'
+  cd work
+  id=$(agent-task enqueue -m pack.train -- 7)
+  [ "$(script_of "$id" entry_point)" = "-m pack.train 7" ]
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = "pack ['7']" ]
+}
+
+@test "a commit that is not pushed is said with the command that pushes it" {
+  checkout
+  cd work
+  git commit -q --allow-empty -m second
+  run -0 --separate-stderr agent-task enqueue train.py
+  [[ $stderr == *"not on origin"*"(git push origin main)"* ]]
+  sh -c "$(sed -n 's/.*not on origin.*(\(git push .*\))$/\1/p' <<<"$stderr")" 2>/dev/null
+  run -0 --separate-stderr agent-task enqueue train.py
+  [[ $stderr != *"not on origin"* ]]
+}
+
+@test "files that git does not know are said with the command that takes them along" {
+  checkout
+  cd work
+  echo 'x = 1' >helper.py
+  run -0 --separate-stderr agent-task enqueue train.py
+  [[ $stderr == *helper.py*"(git add -N -- helper.py)"* ]]
+  git add -N -- helper.py
+  run -0 --separate-stderr agent-task enqueue train.py
+  [[ $stderr != *helper.py* ]]
+  [[ $(script_of "$output" diff) == *'+x = 1'* ]]
+}
+
+@test "a script that git does not know is refused: it would not come along" {
+  checkout
+  echo 'print(1)' >work/new.py
+  run -66 agent-task enqueue --repo work new.py
+  [[ $output == *"(git add -N -- new.py)" ]]
+}
+
+@test "a password in a remote's address is neither stored nor printed" {
+  make_repo work
+  git -C work remote add origin https://me:s3cret@127.0.0.1:1/team/repo.git
+  run -0 --separate-stderr agent-task enqueue --repo work train.py
+  [[ $stderr != *s3cret* ]]
+  [ "$(script_of "$output" repository)" = https://127.0.0.1:1/team/repo.git ]
+  run ! grep -r s3cret "$AGENT_HOME"
+}
+
+@test "a change that is not UTF-8, or binary, arrives byte for byte" {
+  checkout train.py 'import hashlib
+for name in ("latin.txt", "picture.bin"): print(hashlib.md5(open(name, "rb").read()).hexdigest())' \
+    latin.txt 'plain' picture.bin 'plain'
+  printf 'na\xefve\r\ncaf\xe9\n' >work/latin.txt
+  head -c 3000 /dev/urandom >work/picture.bin
+  sums=$(cd work && md5sum latin.txt picture.bin | cut -d' ' -f1)
+  id=$(agent-task enqueue --repo work train.py)
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = "$sums" ]
+}
+
+@test "a script outside any repository goes as text, a shell script runs under bash" {
+  printf 'echo "$0 got $*"; echo ${BASH_VERSION:+bash}\n' >job.sh
+  id=$(agent-task enqueue job.sh -- a b)
+  run -0 pipeline
+  [[ $(agent-task log --stream log "$id") == *"job.sh got a b
+bash" ]]
+}
+
+@test "--dry-run prints the task and changes nothing" {
+  checkout
+  run -0 --separate-stderr agent-task enqueue --dry-run --name mine --repo work train.py
+  [ "$(printf %s "$output" | tr -d '\n' | field .name)" = mine ]
+  [ -z "$(agent-task list)" ]
+}
+
+@test "an unknown queue names those that there are; --create-queue makes it" {
+  checkout
+  run -66 agent-task enqueue --queue gpu --repo work train.py
+  [[ $output == *'no queue `gpu`; there are: default'* ]]
+  id=$(agent-task enqueue --queue gpu --create-queue --repo work train.py)
+  [[ $(agent-task list --queue gpu) == *"${id:0:8}"*gpu* ]]
+}
+
+@test "what is neither a file nor a task is said, and nothing is made" {
+  run -66 agent-task enqueue trian.py
+  [[ $output == "agent-task: trian.py is neither a file nor a task (agent-task list)" ]]
+}
+
+@test "list, show, log, why and stop take the beginning of an id, and a name" {
+  id=$(enqueue_shell 'echo hi')
+  run -0 agent-task show "${id:0:6}"
+  [[ $output == *"$id"* ]]
+  run -0 agent-task why 'a shell script'
+  [[ $output == *"it is next; no worker serves this queue"*"try: agent-pull default | agent-prepare | agent-run"* ]]
+  run -0 agent-task stop "${id:0:6}"
+  [ "$(status "$id")" = stopped ]
+  run -66 agent-task show ffffff
+}
+
+@test "a name that two tasks have is refused, not guessed" {
+  enqueue_shell 'echo one'
+  enqueue_shell 'echo two'
+  run -65 agent-task why 'a shell script'
+  [[ $output == *"fits 2 tasks"* ]]
+}
+
+@test "list --json is one object a line" {
+  enqueue_shell 'echo one'
+  enqueue_shell 'echo two'
+  run -0 agent-task list --json --status queued
+  [ "${#lines[@]}" -eq 2 ]
+  [ "$(field .status <<<"${lines[0]}")" = queued ]
+}
+
+@test "a printed line is in log -f within a second, and log -f ends with the task" {
+  id=$(enqueue_shell 'until [ -e "$HOME/go" ]; do sleep 0.05; done; date +%s.%N; until [ -e "$HOME/stop" ]; do sleep 0.05; done')
+  pipeline 3>&- & runner=$!
+  follow "$id" >ages 2>said 3>&- & follower=$!
+  wait_for 20 test -L "$AGENT_HOME/state/tasks/$id.1/pid"
+  touch "$HOME/go"
+  wait_for 10 test -s ages
+  python3 -c 'import sys; sys.exit(float(open("ages").read()) > 1.0)'
+  touch "$HOME/stop"
+  wait "$runner"
+  wait "$follower"
+  grep -q "$id: completed" said
+}
+
+@test "log --stream log is what the script printed, byte for byte" {
+  id=$(enqueue_shell 'seq 20000; printf "\\tumlaut: \\303\\244\\n\\nlast line without its end"')
+  run -0 pipeline
+  agent-task log --stream log "$id" | cmp - "$(attempt "$id")/log"
+}
+
+@test "stop ends a running task: aborted, 130" {
+  id=$(enqueue_shell 'echo started; sleep 100')
+  pipeline 3>&- & runner=$!
+  wait_for 20 test -s "$AGENT_HOME/state/tasks/$id.1/log"
+  wait_for 10 sh -c "agent-task show --json $id | grep -q last_worker"
+  run -0 agent-task why "$id"
+  [[ $output == *running*"in agent-run"* ]]
+  agent-task stop "$id"
+  ended "$runner"
+  [ "$status" -eq 130 ]
+  [ "$(status "$id")" = stopped ]
+  [[ $(agent-task why "$id") == *"aborted, exit 130"*"try: agent-task enqueue $id"* ]]
+}
+
+@test "an ended task runs again by its id" {
+  id=$(enqueue_shell 'echo again')
+  pipeline
+  run -0 --separate-stderr agent-task enqueue "${id:0:8}"
+  [ "$output" = "$id" ]
+  pipeline
+  [ "$(status "$id")" = completed ]
+  [ "$(agent-task log --stream log "$id")" = again ]
+}
+
+@test "a package that does not exist: why names it, and its remedy, run as printed, completes the task" {
+  make_repo work train.py 'print("ran")' requirements.txt 'nosuchpkg-of-agentpipe==1.0'
+  id=$(agent-task enqueue --repo work train.py)
+  run -66 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *"setup_failed, exit 66, in agent-env"*nosuchpkg-of-agentpipe* ]]
+  remedy=$(agent-task why --json "$id" | field .remedy)
+  [[ $output == *"try: $remedy"* ]]
+  sh -c "$remedy"
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = ran ]
+}
+
+@test "the same when the list stands only in the repository" {
+  make_repo work train.py 'print("ran")' requirements.txt '-r more.txt' more.txt 'nosuchpkg-of-agentpipe==1.0'
+  id=$(agent-task enqueue --repo work train.py)
+  run -66 pipeline
+  run -66 agent-task edit "$id" --drop-package nosuchpkg-of-agentpipe
+  [[ $output == *"--requirements"* ]] || [[ $output == *"have no nosuchpkg"* ]]
+  agent-task edit "$id" --requirements none
+  agent-task enqueue "$id"
+  run -0 pipeline
+}
+
+@test "edit puts one requirement in the place of another, and leaves a running task alone" {
+  make_repo work
+  printf 'six==1.16.0\nattrs\n' >list
+  id=$(agent-task enqueue --requirements list --repo work train.py)
+  run -75 agent-task edit "$id" --package six==1.17.0
+  [[ $output == *"(agent-task stop $id)" ]]
+  agent-task stop "$id"
+  agent-task edit "$id" --package six==1.17.0 --drop-package attrs
+  [ "$(script_of "$id" requirements.pip)" = "six==1.17.0" ]
+}
+
+@test "a failed script: why shows its last lines and where to read on" {
+  id=$(enqueue_shell 'echo before; echo "boom: no such thing" >&2; exit 4')
+  run -4 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *"script_failed, exit 4"*"| boom: no such thing"*"try: agent-task log $id"* ]]
+}

@@ -1,0 +1,130 @@
+"""What the man pages say, and what the code does, are the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from agentpipe import command, manifest
+from agentpipe.ends import ENDS
+from agentpipe.options import Argument
+
+ROOT = Path(__file__).resolve().parents[2]
+MAN = ROOT / "man"
+STAGES = ("fetch", "patch", "env", "prepare", "run")
+PLAIN = ("pull", "report")
+
+
+def page(name: str) -> str:
+    return (MAN / name).read_text()
+
+
+def described(text: str) -> set[str]:
+    """The long options that a page describes: those of its .It lines."""
+    lines = [line for line in text.splitlines() if line.startswith(".It")]
+    return {"--" + name for line in lines for name in re.findall(r"(?:Fl|,) -([a-z][a-z-]*)", line)}
+
+
+def declared(name: str) -> set[str]:
+    """The long options that a command takes."""
+    module = import_module(f"agentpipe.cmds.agent_{name}")
+    found = list(module.options()) if hasattr(module, "options") else []
+    if name in STAGES:
+        found += command.common_options()
+    return {item.name for item in found if not isinstance(item, Argument)} | {"--help"}
+
+
+@pytest.mark.parametrize("name", [*STAGES, *PLAIN])
+def test_a_page_describes_every_option_of_its_command_and_no_other(name: str) -> None:
+    text = page(f"agent-{name}.1")
+    assert described(text) | {"--help"} == declared(name)
+
+
+def test_agent_tasks_page_describes_every_option_of_its_commands_and_no_other() -> None:
+    import typer
+
+    from agentpipe.cmds.agent_task import app
+    group = typer.main.get_command(app)
+    sections = dict(re.findall(r"^\.Ss (\S+)\n(.*?)(?=^\.S[sh] )", page("agent-task.1"), re.MULTILINE | re.DOTALL))
+    assert set(sections) == set(group.commands)  # type: ignore[attr-defined]
+    for name, each in group.commands.items():  # type: ignore[attr-defined]
+        options = {word for parameter in each.params for word in parameter.opts if word.startswith("--")} - {"--help"}
+        said = {"--" + word for word in re.findall(r"Fl -([a-z][a-z-]*)", sections[name])}
+        assert said == options, name
+
+
+def test_the_supervisors_page_help_and_options_are_the_same() -> None:
+    script = (ROOT / "cmds" / "agent-supervisor").read_text()
+    help = subprocess.run(["sh", ROOT / "cmds" / "agent-supervisor", "--help"], capture_output=True, text=True).stdout
+    taken = set(re.findall(r"^    (--[a-z]+)\) ", script, re.MULTILINE))
+    assert taken and taken == set(re.findall(r"^  (--[a-z]+)", help, re.MULTILINE))
+    assert described(page("agent-supervisor.1")) == taken | {"--help"}
+
+
+def test_the_table_of_ends_is_the_code() -> None:
+    rows = re.findall(r"^\.It (\w+) Ta (\w+) Ta (.+?) Ta (.+)$", page("agent-ends.7"), re.MULTILINE)
+    assert [(name, status, when) for name, status, _, when in rows] == [
+        (end.name, end.status, end.when) for end in ENDS.values()]
+    for name, _, code, _ in rows:
+        known = ENDS[name].exit
+        assert code == str(known) if known is not None else not code.isdigit()
+
+
+def test_agent_manifest_names_every_key_of_the_schema() -> None:
+    schema = json.loads(manifest.schema())
+    text = page("agent-manifest.5")
+    items = set(re.findall(r"^\.It Ql (\w+)$", text, re.MULTILINE))
+    assert items == set(schema["properties"])
+
+    def keys(node: dict) -> set[str]:
+        inner = node.get("properties", {})
+        return set(inner).union(*(keys(each) for each in inner.values())) if inner else set()
+
+    words = set(re.findall(r"\w+", text))
+    assert keys(schema) | keys(schema["definitions"]["pull"]) <= words
+
+
+def test_every_command_has_a_page_and_agentpipe_leads_to_all_pages() -> None:
+    scripts = (ROOT / "pyproject.toml").read_text().split("[project.scripts]\n")[1].split("\n[")[0]
+    commands = re.findall(r"^(agent-\w+) =", scripts, re.MULTILINE)
+    pages = {path.name for path in MAN.iterdir()}
+    assert {f"{name}.1" for name in (*commands, "agent-supervisor")} <= pages
+    see_also = page("agentpipe.7").split(".Sh SEE ALSO")[1]
+    linked = {f"{name}.{section}" for name, section in re.findall(r"^\.Xr (\S+) (\d)", see_also, re.MULTILINE)}
+    assert linked == pages - {"agentpipe.7"}
+
+
+def test_agentpipe_names_every_variable_that_the_code_reads() -> None:
+    text = page("agentpipe.7")
+    read = re.compile(r"""(?:environ(?:\.get\(|\[)|environ,\s*|\$\{)["']?((?:AGENT|CLEARML)_[A-Z_]*[A-Z])""")
+    sources = [*ROOT.glob("lib/**/*.py"), *ROOT.glob("cmds/*.py"), ROOT / "cmds" / "agent-supervisor"]
+    found = {name for path in sources for name in read.findall(path.read_text())}
+    # set by ourselves for our own processes
+    missing = {name for name in found if name not in text} - {"AGENT_LINE_BUFFERED"}
+    assert found
+    assert not missing
+
+
+@pytest.mark.parametrize("path", sorted(MAN.iterdir()), ids=lambda path: path.name)
+def test_a_page_is_clean_mdoc_with_the_commands_own_sentence(path: Path) -> None:
+    name, _, section = path.name.rpartition(".")
+    text = path.read_text()
+    assert f".Dt {name.upper()} {section}\n" in text
+    assert f"\n.Nm {name}\n.Nd " in text
+    if section == "1" and name not in ("agent-supervisor",):
+        doc = import_module("agentpipe.cmds." + name.replace("-", "_")).__doc__ or ""
+        sentence = text.split("\n.Nd ", 1)[1].split("\n", 1)[0]
+        assert doc.startswith(f"{name}: ")
+        assert sentence.split(",")[0].split(":")[0].rstrip(".") in doc.splitlines()[0]
+
+
+def test_the_exit_codes_are_those_of_the_code() -> None:
+    from agentpipe import errors
+    codes = {value for key, value in vars(errors).items() if key.isupper() and isinstance(value, int)}
+    section = page("agentpipe.7").split(".Sh EXIT STATUS")[1].split(".El")[0]
+    assert {int(code) for code in re.findall(r"^\.It (\d+)$", section, re.MULTILINE)} == codes | {0}
