@@ -35,6 +35,15 @@ def create(task: str) -> str:
                                  remedy="free some space, or set AGENT_HOME") from None
 
 
+def discard(directory: str) -> None:
+    """Remove an attempt in which nothing was written yet but its lock."""
+    try:
+        os.unlink(os.path.join(directory, "lock"))
+        os.rmdir(directory)
+    except OSError:
+        pass
+
+
 def numbers(task: str) -> list[int]:
     """The attempts at `task` that stand on this node."""
     found = []

@@ -44,12 +44,18 @@ class Intent:
         self.token = new_token()
         self.path = active(self.token)
         self.used = False  # whether it has become an attempt
+        self.asked = False  # whether the server may have given us a task that we do not know of, or could not keep
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def note(self, queue: str) -> None:
         """Which queue is asked, for a server that cannot write the token itself."""
-        os.pwrite(self._fd, queue.encode(), 0)
+        try:
+            os.pwrite(self._fd, queue.encode(), 0)
+        except OSError as error:
+            raise errors.Failure(f"cannot write {self.path}: {error.strerror}", errors.CANNOT_CREATE,
+                                 remedy="free some space, or set AGENT_HOME") from None
+        self.asked = True
 
     def becomes(self, directory: str) -> None:
         """Publish the attempt: the link takes the intent's name, so there is never neither."""
@@ -60,8 +66,9 @@ class Intent:
         os.close(self._fd)
 
     def drop(self) -> None:
-        """Nothing was got."""
-        os.unlink(self.path)
+        """Nothing was got; where that is not certain, the next recovery asks the server by the token."""
+        if not self.asked:
+            os.unlink(self.path)
         os.close(self._fd)
 
 
@@ -136,7 +143,11 @@ def begin(intent: Intent, task: str, worker: str) -> Claim:
     if fd is None:
         raise errors.Failure(f"{directory} is locked by another process", errors.BUG)
     claim = Claim(directory, intent.token, fd, worker)
-    claim.held_by("pull")
+    try:
+        claim.held_by("pull")
+    except errors.Failure:
+        attempt.discard(directory)
+        raise
     crash_point("pull:claimed")
     intent.becomes(directory)
     crash_point("pull:linked")

@@ -36,7 +36,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
     if read_reported(directory).get("status"):
         return True
     shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
-                      redact.task_secrets(manifest["task"]))
+                      redact.task_secrets(secrets.whole(manifest["task"], directory)))
     until, pause = time.monotonic() + deadline_s, 0.25
     try:
         while True:
@@ -109,7 +109,10 @@ def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any]
         if error.subcode != _SUBCODE_STATUS:
             raise
     crash_point("report:status")
-    note_reported(directory, {"status": ends.ENDS[end].status})
+    try:
+        note_reported(directory, {"status": ends.ENDS[end].status})
+    except errors.Failure:
+        pass  # a full disk: the server has it all the same
 
 
 def ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,10 @@ class Job:
         """Text as a program printed it (maybe part of a line, maybe a progress bar) to the task's set-up log."""
         data = text.encode("utf-8", "surrogateescape")
         while data:
-            data = data[os.write(self._log, data):]
+            try:
+                data = data[os.write(self._log, data):]
+            except OSError:  # a full disk: what is said is lost, the task is not
+                break
         if self._echo:
             self._echo(text)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 
 from agentpipe import errors
 
@@ -19,22 +18,11 @@ SCHEMA = os.path.join(os.path.dirname(__file__), "manifest.schema.json")
 # stdlib json is at hand already; orjson's import pays for itself on diffs of a megabyte
 BIG = 1 << 20
 
-_validate: Callable[[Any], Any] | None = None
-
 
 def schema() -> str:
     """The JSON Schema (draft 7) as text."""
     with open(SCHEMA, encoding="utf-8") as file:
         return file.read()
-
-
-def validator() -> Callable[[Any], Any]:
-    """The schema as a function that raises JsonSchemaException; compiled once a process (12 ms)."""
-    global _validate
-    if _validate is None:
-        import fastjsonschema
-        _validate = fastjsonschema.compile(json.loads(schema()))
-    return _validate
 
 
 def read(line: bytes) -> dict[str, Any]:
@@ -62,16 +50,11 @@ def read(line: bytes) -> dict[str, Any]:
 
 def check(value: Any) -> None:
     """Raise a Failure (65) that names the field when `value` is not a manifest."""
-    import fastjsonschema
-    try:
-        validator()(value)
-    except fastjsonschema.JsonSchemaValueException as error:
-        field = error.name or ""
-        name = field.removeprefix("data").removeprefix(".")
-        if error.rule == "anyOf":
-            _refuse("task is missing")
-        what = error.message.removeprefix(field).strip()
-        _refuse(f"{name or 'it'} {what}")
+    from agentpipe.schema import problem
+    whole = json.loads(schema())
+    found = problem(whole, value, whole)
+    if found:
+        _refuse(found)
     if (value.get("task") or {}).get("id", "").endswith("."):
         _refuse("task.id must not end with a dot")
 

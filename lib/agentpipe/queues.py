@@ -94,8 +94,9 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
     intent = claims.Intent()
     try:
         with command.SIGNALS:
+            intent.asked = True
             if status == "queued":
-                _remove(api, task, queue, intent.token)
+                _remove(api, task, queue, intent)
             else:
                 _mark(api, found, intent.token)
             crash_point("pull:popped")
@@ -113,6 +114,7 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
         intent.note(queue)
         answer = api.call("queues.get_next_task", {"queue": queue, "claim": intent.token})
         if not answer.get("entry"):
+            intent.asked = False
             continue
         task = answer["entry"]["task"]
         if not answer.get("claimed"):
@@ -124,7 +126,12 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
 
 
 def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str | None) -> Got | None:
-    claim = claims.begin(intent, task, worker)
+    try:
+        claim = claims.begin(intent, task, worker)
+    except errors.Failure as failure:
+        claims.enqueue_again(api, task, queue, intent.token, failure.reason)
+        intent.asked = False
+        raise
     found = _by_id(api, task)
     if found is None:  # a queue's entry may name a task that was deleted
         claim.end()
@@ -145,15 +152,16 @@ def _by_id(api: Any, task: str) -> dict[str, Any] | None:
         raise
 
 
-def _remove(api: Any, task: str, queue: str | None, token: str) -> None:
+def _remove(api: Any, task: str, queue: str | None, intent: claims.Intent) -> None:
     try:
-        answer = api.call("queues.remove_task", {"queue": queue, "task": task, "claim": token})
+        answer = api.call("queues.remove_task", {"queue": queue, "task": task, "claim": intent.token})
     except errors.ApiError as error:
         if error.subcode in (701, 703):
+            intent.asked = False
             raise errors.Failure(f"task {task} was taken by another agent", errors.TRY_AGAIN) from None
         raise
     if not answer.get("claimed"):
-        _mark(api, _by_id(api, task) or {"id": task}, token)
+        _mark(api, _by_id(api, task) or {"id": task}, intent.token)
 
 
 def _mark(api: Any, task: dict[str, Any], token: str) -> None:

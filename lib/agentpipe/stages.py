@@ -114,7 +114,11 @@ class Held:
         line = manifest.write(self.manifest)
         self.quiet()
         with command.SIGNALS:
-            attempt.store_manifest(self.claim.directory, line)
+            try:
+                attempt.store_manifest(self.claim.directory, line)
+            except errors.Failure as failure:
+                self.give_back(failure.reason)
+                raise
             crash_point(f"{self.stage}:stored")
             self.claim.hand(self.stage, claims.stdout_holder(owner))
             crash_point(f"{self.stage}:handed")

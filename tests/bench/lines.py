@@ -35,7 +35,7 @@ def rows(bench):
 
 
 def times(task):
-    """(directory, when the script's process became the script, when its status was written): the file system's clock."""
+    """(directory, when the script began, when its status was written), by the file system's clock."""
     home = os.path.join(os.environ["AGENT_HOME"], "state", "tasks")
     directory = next(os.path.join(home, name) for name in os.listdir(home) if name.startswith(task + "."))
     ended = next(os.stat(os.path.join(directory, name)).st_ctime

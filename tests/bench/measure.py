@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import statistics
 import subprocess
@@ -28,7 +29,7 @@ class Bench:
         if not self.as_json:
             with open("/proc/loadavg", encoding="ascii") as file:
                 load = file.read().split()[0]
-            print(f"{os.cpu_count()} cores, load {load}, Python {'.'.join(map(str, __import__('sys').version_info[:3]))}")
+            print(f"{os.cpu_count()} cores, load {load}, Python {platform.python_version()}")
             print(f"{'':62}{'median':>11}  {'baseline':>9}  {'ratio':>10}  target")
         return self
 

@@ -1,7 +1,9 @@
-"""A node to break: an AGENT_HOME with a store, tasks whose scripts count their runs, and pipelines as a user types them."""
+"""A node to break: an AGENT_HOME with a store, tasks whose scripts count their runs, and pipelines as typed."""
 
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import time
@@ -16,7 +18,7 @@ ENDED = ("completed", "failed", "stopped")
 # what the crash points with a stage's name in them stand for: who calls them
 BY_STAGE = {"held": ("pull", "prepare", "fetch", "patch", "env", "run"), "started": ("prepare", "fetch"),
             "done": ("fetch", "patch", "env"),
-            **{step: ("pull", "prepare", "fetch", "patch", "env") for step in ("stored", "handed", "printed")}}
+            **dict.fromkeys(("stored", "handed", "printed"), ("pull", "prepare", "fetch", "patch", "env"))}
 
 
 def crash_points():
@@ -30,6 +32,13 @@ def crash_points():
             else:
                 found.add(name)
     return sorted(found)
+
+
+def pipeline_of(point):
+    """The pipeline whose processes pass this point."""
+    stage, _, step = point.partition(":")
+    apart = stage in ("fetch", "patch", "env") and step in BY_STAGE and step != "done"
+    return FIVE if apart else THREE
 
 
 class Node:
@@ -94,6 +103,24 @@ class Node:
             raise AssertionError(f"{words} did not end within {timeout} s: {out}{err}") from None
         return process.returncode, out, err
 
+    def run_at_a_terminal(self, words=THREE, timeout=60, **env):
+        """The same at a terminal of its own: (exit status, what it showed)."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(["dash", "-c", words], env={**self.env, **env}, stdin=theirs, stdout=theirs,
+                                   stderr=theirs, start_new_session=True)
+        os.close(theirs)
+        shown, until = b"", time.monotonic() + timeout
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            while process.poll() is None or select.select([terminal], [], [], 0)[0]:
+                assert time.monotonic() < until, f"{words} did not end within {timeout} s: {shown!r}"
+                if select.select([terminal], [], [], 0.05)[0]:
+                    try:
+                        shown += terminal.read(4096)
+                    except OSError:  # nobody has the other side open any more
+                        process.wait(5)
+                        break
+        return process.returncode, shown.decode("utf-8", "replace")
+
     def run_until_ended(self, task, words=THREE, times=3):
         """The pipeline again, as cron would start it, until this task has ended; how often that took."""
         told = []
@@ -129,13 +156,14 @@ class Node:
         return [int(line) for line in self.side.read_text().split()] if self.side.exists() else []
 
     def left(self):
-        """The claims that are still open."""
-        return os.listdir(self.home / "agent" / "state" / "active")
+        """The claims, and the intents of waiting pulls, that are open."""
+        home = self.home / "agent" / "state" / "active"
+        return os.listdir(home) if home.exists() else []
 
     def left_claims(self):
-        """The same, without the intents of waiting pulls."""
+        """The claims alone."""
         home = self.home / "agent" / "state" / "active"
-        return [name for name in os.listdir(home) if (home / name).is_symlink()]
+        return [name for name in self.left() if (home / name).is_symlink()]
 
     def files(self):
         """What stands on the disk, for a failing test's message."""

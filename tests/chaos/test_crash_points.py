@@ -10,23 +10,16 @@ BEFORE = {"recover:intent": "pull:popped", "recover:forbidden": "fetch:done", "r
 GIVING_BACK = [point for point in POINTS if point.startswith("give-back:")]
 
 
-def pipeline_of(point):
-    """The pipeline whose processes pass this point."""
-    stage, _, step = point.partition(":")
-    apart = stage in ("fetch", "patch", "env") and step in nodes.BY_STAGE and step != "done"
-    return nodes.FIVE if apart else nodes.THREE
-
-
-def broken(node, point):
+def broken(node, point, run):
     """A node whose first pipeline died at `point`; the task, and the pipeline's words."""
     task = standalone(node) if point == "patch:written" else node.python()
-    words, mark = pipeline_of(point), node.home / "died"
+    words, mark = nodes.pipeline_of(point), node.home / "died"
     if point in BEFORE:
-        node.run(words, AGENT_CRASH_AT=BEFORE[point])
+        run(words, AGENT_CRASH_AT=BEFORE[point])
     if point in GIVING_BACK:
-        node.run(words, AGENT_CRASH_AT=f"{point}={mark}", AGENT_HOOKS=str(terminating_hook(node)))
+        run(words, AGENT_CRASH_AT=f"{point}={mark}", AGENT_HOOKS=str(terminating_hook(node)))
     else:
-        node.run(words, AGENT_CRASH_AT=f"{point}={mark}")
+        run(words, AGENT_CRASH_AT=f"{point}={mark}")
     assert mark.exists(), f"no process came to {point}"
     return task, words
 
@@ -48,14 +41,22 @@ def terminating_hook(node):
 
 @pytest.mark.parametrize("point", POINTS)
 def test_after_a_kill_the_next_pipeline_brings_the_task_to_its_end(node, point):
-    task, words = broken(node, point)
+    task, words = broken(node, point, node.run)
     node.run_until_ended(task, words)
     node.run(words)
     node.assert_ran_once(task)
 
 
+@pytest.mark.parametrize("point", POINTS)
+def test_at_a_terminal(node, point):
+    task, words = broken(node, point, node.run_at_a_terminal)
+    for _ in range(3):
+        node.run_at_a_terminal(words)
+    node.assert_ran_once(task)
+
+
 @pytest.mark.parametrize("point", [point for point in POINTS if point not in BEFORE and point not in GIVING_BACK
-                                   and pipeline_of(point) == nodes.THREE])
+                                   and nodes.pipeline_of(point) == nodes.THREE])
 def test_under_the_supervisor(node, point):
     task = standalone(node) if point == "patch:written" else node.python()
     mark = node.home / "died"
@@ -65,6 +66,6 @@ def test_under_the_supervisor(node, point):
         nodes.wait_for(lambda: node.status(task) in nodes.ENDED and node.left_claims() == [], 60, 0.1)
     finally:
         supervisor.terminate()
-        out, err = supervisor.communicate(timeout=60)
+        supervisor.communicate(timeout=60)
     node.run()
     node.assert_ran_once(task)

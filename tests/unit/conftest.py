@@ -1,6 +1,11 @@
 """Every test has a home of its own."""
 
 import pytest
+from hypothesis import settings
+
+# its database of failures would be written to a shared disk at every example
+settings.register_profile("agentpipe", database=None, deadline=None)
+settings.load_profile("agentpipe")
 
 
 @pytest.fixture(autouse=True)
