@@ -1,5 +1,6 @@
 # The examples in hooks/, installed as an operator would.
 
+# shellcheck disable=SC2016 # what stands in single quotes is for the scripts of tasks
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -37,7 +38,8 @@ server.serve_forever()
 PY
   server=$!
   wait_for 10 test -s port
-  export AGENT_WEBHOOK_URL=http://127.0.0.1:$(cat port)/hook
+  AGENT_WEBHOOK_URL=http://127.0.0.1:$(cat port)/hook
+  export AGENT_WEBHOOK_URL
 }
 
 @test "refuse-large-task after pull: a task with a large diff fails, and its owner reads why" {
