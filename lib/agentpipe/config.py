@@ -9,7 +9,7 @@ def get(key: str, default: str | None = None, *variables: str) -> str | None:
     `variables` are the named environment variables that stand for it (CLEARML_AGENT_GIT_USER …), looked at first;
     then CLEARML_AGENT__AGENT__DEFAULT_PYTHON, the spelling that sets any key (as in ClearML Agent).
     """
-    for name in (*variables, "CLEARML_AGENT__" + key.upper().replace(".", "__")):
+    for name in (*variables, *(["CLEARML_AGENT__" + key.upper().replace(".", "__")] if key else [])):
         value = os.environ.get(name)
         if value:
             return value
