@@ -75,7 +75,8 @@ def chosen(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         key = ".".join(names)
         if value in ("", [], {}, None):
             continue
-        if any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in defaults.get(key, ())):
+        # True == 1
+        if any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in defaults.get(key, ())):
             dropped.append(key)
             continue
         if key == "agent.default_docker.match_rules" and isinstance(value, list):

@@ -35,6 +35,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
         raise errors.Failure(f"{directory} has not ended", errors.TRY_AGAIN, remedy="wait for agent-run")
     if read_reported(directory).get("status"):
         return True
+    api = api.once()  # the loop below has the patience
     shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
                       redact.task_secrets(secrets.whole(manifest["task"], directory)))
     until, pause = time.monotonic() + deadline_s, 0.25

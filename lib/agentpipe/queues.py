@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
     Got = tuple[claims.Claim, dict[str, Any]]
 
-# how often a waiting pull looks, in seconds: at the embedded store's change counter, or at a server
+# how often a waiting pull looks, in seconds: at the embedded store's change counter, or whether it is time to ask
 LOOK = 0.05
-LOOK_HTTP = 5.0
+LOOK_HTTP = 0.5
+NOT_NOW = 5.0  # how long it pauses when this node may not work
+OUTAGE = (1.0, 30.0)  # the pauses while the server is away
+LEFT = 60.0  # how often it looks after what an outage left open
 
 
 class Queues:
@@ -44,36 +47,95 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
     While may_work() is false no queue is asked; a waiting pull looks again after some seconds. One that waits for
     process `owner` ends with it: what it then got, nobody would run.
     """
+    waiting = _Waiting(api, worker, queues, owner)
     intent = claims.Intent()
-    keeper = processes.identity(owner) if owner else None
-    reporter = None
-    mark = None
     try:
         while True:
-            mark = api.changed(mark)
+            mark = api.changed(None)
             allowed = may_work()
-            with command.SIGNALS:
-                got = _ask(api, worker, queues, intent) if allowed else None
+            try:
+                with command.SIGNALS:
+                    got = _ask(api, worker, queues, intent) if allowed else None
+            except (errors.ApiError, errors.Failure) as error:
+                if not wait or api.embedded or not is_away(error):
+                    raise
+                if intent.asked:  # it may have got a task all the same: recovery asks for that by the token
+                    intent.drop()
+                    intent = claims.Intent()
+                    waiting.left_open()
+                if not waiting.outage():
+                    return None
+                continue
             if got:
                 return got
             if intent.used:
                 intent = claims.Intent()
                 continue
-            if not wait:
+            if not wait or not waiting.look(mark if allowed else None):
                 return None
-            reporter = reporter or _registered(api, worker, queues)
-            if not allowed:
-                time.sleep(LOOK_HTTP)
-                continue
-            while api.changed(mark) == mark:
-                if owner and not (keeper and processes.alive(keeper)):
-                    return None
-                time.sleep(LOOK if api.embedded else LOOK_HTTP)
     finally:
-        if reporter:
-            reporter.stop()
+        waiting.stop()
         if not intent.used:
             intent.drop()
+
+
+class _Waiting:
+    """A pull that stays: it keeps the worker registered, and ends with process `owner`."""
+
+    def __init__(self, api: Any, worker: str, queues: Queues, owner: int | None) -> None:
+        self._api, self._worker, self._queues = api, worker, queues
+        self._owned = owner is not None
+        self._keeper = processes.identity(owner) if owner else None
+        self._reporter: Any = None
+        self._pause = OUTAGE[0]
+        self._look_after: float | None = None  # when to look after what was left open
+
+    def look(self, mark: Any) -> bool:
+        """Wait until something may have changed (without a mark: a while); False when nobody needs it any more."""
+        self._pause = OUTAGE[0]
+        self._reporter = self._reporter or _registered(self._api, self._worker, self._queues)
+        if self._look_after is not None and time.monotonic() >= self._look_after:
+            from agentpipe import intents
+            with command.SIGNALS:
+                self._look_after = time.monotonic() + LEFT if intents.recover_all(self._api) else None
+        if mark is None:
+            return self._sleep(NOT_NOW)
+        while self._api.changed(mark) == mark:
+            if not self._sleep(LOOK if self._api.embedded else LOOK_HTTP):
+                return False
+        return True
+
+    def outage(self) -> bool:
+        """Let a while pass, longer each time."""
+        import random
+        pause, self._pause = self._pause * random.uniform(0.5, 1.5), min(2 * self._pause, OUTAGE[1])
+        return self._sleep(pause)
+
+    def left_open(self) -> None:
+        """A request may have been carried out though nobody answered: look after it as soon as the server is back."""
+        self._look_after = time.monotonic()
+
+    def stop(self) -> None:
+        """No longer registered by us."""
+        if self._reporter:
+            self._reporter.stop()
+
+    def _sleep(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while True:
+            if self._owned and not (self._keeper and processes.alive(self._keeper)):
+                return False
+            left = until - time.monotonic()
+            if left <= 0:
+                return True
+            time.sleep(min(left, 1.0))
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the server is away for now, rather than our request or this node at fault."""
+    if isinstance(error, errors.ApiError):
+        return error.code >= 500 or error.code == 429
+    return isinstance(error, errors.Failure) and error.exit == errors.UNAVAILABLE
 
 
 def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
@@ -94,7 +156,7 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
     intent = claims.Intent()
     try:
         with command.SIGNALS:
-            intent.asked = True
+            intent.note(queue or "")
             if status == "queued":
                 _remove(api, task, queue, intent)
             else:
@@ -166,7 +228,8 @@ def _remove(api: Any, task: str, queue: str | None, intent: claims.Intent) -> No
 
 def _mark(api: Any, task: dict[str, Any], token: str) -> None:
     """Write the token with calls that every ClearML server has; an ended task starts anew with it."""
-    runtime = {**(task.get("runtime") or {}), claims.RUNTIME_KEY: token}
+    import os
+    runtime = {**(task.get("runtime") or {}), claims.RUNTIME_KEY: token, "_exec_agent_hostname": os.uname().nodename}
     api.call("tasks.edit", {"task": task["id"], "runtime": runtime, "force": True})
     if task.get("status") not in ("queued", "in_progress"):
         api.call("tasks.started", {"task": task["id"], "force": True, "status_message": "pulled by agent"})

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
-from agentpipe import attempt, claims, ending, ends, errors, hooks, manifest, script
+from agentpipe import attempt, claims, ending, ends, errors, hooks, intents, manifest, script
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -29,7 +28,7 @@ def recover(api: Any, owner: int | None = None, only: str | None = None, say: An
                 _remove_if_old(path)
             elif not os.path.islink(path):
                 if not only:
-                    _recover_intent(api, token)
+                    intents.recover(api, token)
             elif only is None or os.path.basename(os.readlink(path)).rpartition(".")[0] == only:
                 found = _recover_attempt(api, token, os.readlink(path), owner, say)
                 if found:
@@ -39,28 +38,6 @@ def recover(api: Any, owner: int | None = None, only: str | None = None, say: An
         except errors.ApiError as error:
             say and say(f"task of claim {token}: {error.msg}")
     return None
-
-
-def _recover_intent(api: Any, token: str) -> None:
-    """A pull died between saying that it might own a task and owning it: ask the server by the token."""
-    path = claims.active(token)
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return  # that pull lives
-        if os.path.islink(path) or os.stat(path).st_ino != os.fstat(fd).st_ino:
-            return
-        for task in api.call("tasks.get_all", {f"runtime.{claims.RUNTIME_KEY}": token, "search_hidden": True,
-                                               "only_fields": ["id", "status", "execution.queue"]})["tasks"]:
-            if task["status"] in ("queued", "in_progress"):
-                queue = (task.get("execution") or {}).get("queue")
-                claims.enqueue_again(api, task["id"], queue, token, "its pull died")
-        crash_point("recover:intent")
-        os.unlink(path)
-    finally:
-        os.close(fd)
 
 
 def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, say: Any) -> claims.Claim | None:
@@ -78,7 +55,7 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
     try:
         if not os.path.islink(claims.active(token)) or claims.is_held(directory, owner):
             return None
-        if not _is_ours(api, task, token):
+        if not claims.is_ours(api, task, token, claim.worker):
             claim.end()
             return None
         prefix = ((attempt.read_manifest(directory) or {}).get("place") or {}).get("prefix") or []
@@ -146,19 +123,11 @@ def _decide(api: Any, claim: claims.Claim, task: str, record: str | None) -> Non
 
 
 def _recover_deleted(api: Any, token: str) -> None:
-    for task in api.call("tasks.get_all", {f"runtime.{claims.RUNTIME_KEY}": token, "search_hidden": True,
-                                           "only_fields": ["id", "status"]})["tasks"]:
+    for task in claims.by_token(api, token, ["id", "status"]):
         if task["status"] in ("queued", "in_progress"):
             api.call("tasks.failed", {"task": task["id"], "claim": token, "force": True,
                                       "status_reason": "lost: its directory on this machine was deleted"})
     os.unlink(claims.active(token))
-
-
-def _is_ours(api: Any, task: str, token: str) -> bool:
-    found = api.call("tasks.get_all", {"id": [task], "only_fields": ["status", "runtime"],
-                                       "search_hidden": True})["tasks"]
-    return bool(found) and found[0].get("status") in ("queued", "in_progress", "created") \
-        and (found[0].get("runtime") or {}).get(claims.RUNTIME_KEY) == token
 
 
 def _queue(api: Any, task: str) -> str | None:

@@ -210,7 +210,7 @@ def identified(line: dict[str, Any]) -> dict[str, Any]:
 def connect(pull: dict[str, Any]) -> Any:
     """The server of this configuration, which must be the one that the task comes from (else Failure 78)."""
     from agentpipe import api
-    found = api.connect(pull.get("worker") or "")
+    found = api.connect(pull.get("worker") or "", 300)  # seconds of patience: what is set up is worth waiting for
     if found.server_id != pull["server"]:
         raise errors.Failure(f"this task comes from server {pull['server']}, but this configuration reaches "
                              f"{found.server_id}", errors.BAD_CONFIG,

@@ -24,7 +24,7 @@ class Reader:
     def events(self) -> Iterator[dict[str, Any]]:
         """All events that are there now and were not given yet."""
         while True:
-            page = self._page_after() if self.api.embedded else self._page_since()
+            page = self._page_after() if self.api.ours else self._page_since()
             yield from page
             if len(page) < PAGE:
                 return
@@ -69,10 +69,11 @@ def follow(api: Any, task: str, put: Callable[[dict[str, Any]], None], say: Call
                 say(f"a draft, in no queue yet: agent-task enqueue {task}")
             elif status == "queued" and queue:
                 say(f"waits in {task_find.queue_name(api, queue)}")
-        while api.changed(mark) == mark:
-            time.sleep(LOOK_S)
         if not api.embedded:
             time.sleep(LOOK_HTTP_S)
+            continue
+        while api.changed(mark) == mark:
+            time.sleep(LOOK_S)
 
 
 def state(api: Any, task: str) -> tuple[str, str | None]:

@@ -18,9 +18,9 @@ from agentpipe.server.endpoints import call
 from agentpipe.server.store import Store
 
 KEY, SECRET = "TESTKEY", "a-secret-of-tests"
-EXTENSION_ENDPOINTS = ("events.get_log_position", "tasks.edit_runtime")
+EXTENSION_ENDPOINTS = ("events.get_log_position",)
 # what a server that is not ours does not read
-EXTENSION_FIELDS = ("claim", "front", "after", "stream", "offset", "end")
+EXTENSION_FIELDS = ("claim", "front", "after")
 
 
 def jwt(payload: dict[str, Any]) -> str:
@@ -77,7 +77,7 @@ class ApiServer:
                 raise ApiError(404, 0, f"Unable to find endpoint for name {endpoint}")
             body = _stripped(endpoint, body)
         found = call(self.store, {"user": "ann", "worker": headers.get("X-Clearml-Worker", "")}, endpoint, body)
-        return found
+        return found if self.ours else _unmarked(found)
 
     def login(self, said: str, body: Any) -> str:
         good = "Basic " + base64.b64encode(f"{KEY}:{SECRET}".encode()).decode()
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         if plan == "drop":
             self.close_connection = True
             self.connection.close()
-            return
+            return None
         if callable(plan):
             plan = plan(self) or 200
         if isinstance(plan, int) and plan != 200:
@@ -143,7 +143,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _stripped(endpoint: str, body: Any) -> Any:
     if isinstance(body, list):
-        # other keys of events are kept by every server, but give ours no meaning
-        return [{("x_" + key if key in EXTENSION_FIELDS else key): value for key, value in event.items()}
+        # every server keeps unknown keys of events, but only ours knows a repeated one by them
+        return [{**event, "claim": f"{event['claim']}/{os.urandom(4).hex()}"} if "claim" in event else event
                 for event in body]
     return {key: value for key, value in body.items() if key not in EXTENSION_FIELDS}
+
+
+def _unmarked(answer: dict[str, Any]) -> dict[str, Any]:
+    for event in answer.get("events", []):
+        if "claim" in event:
+            event["claim"] = event["claim"].partition("/")[0]
+    return answer

@@ -18,3 +18,16 @@ def agent_home(tmp_path, monkeypatch):
     home = tmp_path / "home"
     monkeypatch.setenv("AGENT_HOME", str(home))
     return home
+
+
+@pytest.fixture(params=["store", "agent-server", "clearml"])
+def transport(request, tmp_path, monkeypatch):
+    """The embedded store; the same behind HTTP; and behind a server that knows nothing of our claims."""
+    from api_server import ApiServer
+    if request.param == "store":
+        yield None
+        return
+    with ApiServer(str(tmp_path / "server.db"), ours=request.param == "agent-server") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
