@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 
-from agentpipe import claims
+from agentpipe import claims, errors
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -24,8 +24,8 @@ def recover_all(api: Any) -> int:
     for token in tokens:
         try:
             recover(api, token)
-        except FileNotFoundError:
-            continue
+        except (OSError, errors.ApiError, errors.Failure):
+            continue  # somebody else was quicker, or the server is away again
     return sum(os.path.lexists(claims.active(token)) for token in tokens)
 
 
