@@ -10,7 +10,9 @@ from starlette.requests import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from typing import Any
+
+    from python_multipart.multipart import MultipartParser
 
     from agentpipe.server.files import Files
 
@@ -27,8 +29,8 @@ class Upload:
         self.names: list[str] = []
         self._headers: dict[bytes, bytes] = {}
         self._field = self._value = b""
-        self._file: BinaryIO | None = None
-        self._target = ""
+        self._file: Any = None
+        self._target = self._growing = ""
         self._complete = False
 
     async def receive(self, request: Request) -> list[str]:
@@ -49,10 +51,10 @@ class Upload:
         finally:
             if self._file is not None:
                 self._file.close()
-                os.unlink(self._file.name)
+                os.unlink(self._growing)
         return self.names
 
-    def _parser(self, kind: str):  # type: ignore[no-untyped-def]
+    def _parser(self, kind: str) -> MultipartParser:
         from python_multipart.multipart import MultipartParser, parse_options_header
         name, options = parse_options_header(kind)
         if name != b"multipart/form-data" or not options.get(b"boundary"):
@@ -63,7 +65,7 @@ class Upload:
             "on_headers_finished": self._headers_end, "on_part_data": self._part_data,
             "on_part_end": self._part_ends, "on_end": self._ends})
 
-    def _write(self, parser, data: bytes) -> None:  # type: ignore[no-untyped-def]
+    def _write(self, parser: MultipartParser, data: bytes) -> None:
         from python_multipart.exceptions import FormParserError
         try:
             parser.write(data)
@@ -102,7 +104,8 @@ class Upload:
         name = os.fsdecode(options.get(b"name", b"")).replace("%22", '"').lstrip("/")
         self._target = self.files.located(name)
         self.names.append(name)
-        self._file = tempfile.NamedTemporaryFile(dir=self.files.growing, delete=False)  # type: ignore[assignment]
+        number, self._growing = tempfile.mkstemp(dir=self.files.growing)
+        self._file = os.fdopen(number, "wb", 1 << 18)
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:
@@ -115,7 +118,7 @@ class Upload:
         os.fsync(self._file.fileno())
         self._file.close()
         os.makedirs(os.path.dirname(self._target), 0o700, exist_ok=True)
-        os.replace(self._file.name, self._target)
+        os.replace(self._growing, self._target)
         self._file = None
 
     def _ends(self) -> None:

@@ -16,7 +16,7 @@ SECTIONS = ("TF_DEFINE",)
 
 
 def number(version: str) -> tuple[int, int]:
-    """ "2.5" as a pair; nothing is the newest. """
+    """The version "2.5" as a pair; nothing is the newest."""
     major, _, minor = version.partition(".")
     return (int(major), int(minor or 0)) if version else NEWEST
 
@@ -35,7 +35,8 @@ def incoming(name: str, version: tuple[int, int], body: Any) -> Any:
     body = dict(body)
     if isinstance(execution, dict):
         execution = body[field] = dict(execution)
-        _command_in(body, execution.pop("docker_cmd", None), "new_task_container" if name == "tasks.clone" else "container")
+        container = "new_task_container" if name == "tasks.clone" else "container"
+        _command_in(body, execution.pop("docker_cmd", None), container)
         if name != "tasks.clone":
             _model_in(body, "input", execution.pop("model", None))
         if version < (2, 9):
