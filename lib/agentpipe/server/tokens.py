@@ -32,7 +32,7 @@ class Tokens:
         self._trusted: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def issue(self, user: str, key: str = "", seconds: Any = None, session: str = "") -> str:
-        """A token of a user, made by that access key; `seconds` until it ends (30 days; a year at most, else 400/12)."""
+        """A token of a user, made by that access key; `seconds` until it ends: 30 days, at most a year (400/12)."""
         import jwt
         if seconds is not None and (not isinstance(seconds, int) or not 0 < seconds <= YEAR):
             raise error(12, f"expiration_sec is 1 to {YEAR}", expiration_sec=seconds)
