@@ -184,7 +184,7 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
 @test "a task of another server is refused: 78" {
   enqueue_shell 'echo hi'
   agent-pull default >task.json
-  AGENT_HOME=$BATS_TEST_TMPDIR/other run agent-prepare task.json
+  run env -u CLEARML_API_HOST AGENT_HOME="$BATS_TEST_TMPDIR/other" agent-prepare task.json
   [ "$status" -eq 78 ]
 }
 

@@ -154,3 +154,17 @@ def _unmarked(answer: dict[str, Any]) -> dict[str, Any]:
         if "claim" in event:
             event["claim"] = event["claim"].partition("/")[0]
     return answer
+
+
+def main() -> None:
+    """api_server.py STORE ours|clearml PARENT: serve until process PARENT is gone; the first line is the address."""
+    import sys
+    path, kind, parent = sys.argv[1:4]
+    with ApiServer(path, ours=kind == "ours") as server:
+        print(server.url, flush=True)
+        while os.path.exists(f"/proc/{parent}"):
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()
