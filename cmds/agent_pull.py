@@ -31,7 +31,8 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe import api, queues, recovery, workers
+    from agentpipe import api, config, queues, recovery, workers
+    config.apply()
     loud = not values["quiet"] and (values["verbose"] or os.isatty(2))
     say = (lambda text: command.say(f"agent-pull: {text}")) if loud else None
     server = api.connect()

@@ -145,7 +145,7 @@ def run(argv: list[str]) -> int:
     except errors.Failure as failure:
         return command.tell("agent-task", failure, line=False)
     except errors.ApiError as error:
-        return command.tell("agent-task", errors.Failure(f"the server refused: {error.msg}", errors.BUG), line=False)
+        return command.tell("agent-task", errors.refused(error), line=False)
     except BrokenPipeError:
         return 141
     except Exception as error:

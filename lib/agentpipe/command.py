@@ -257,7 +257,7 @@ def _guarded(name, work):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more to say, also not at exit
         return 141
     except errors.ApiError as error:
-        return tell(name, errors.Failure(f"the server refused: {error.msg}", errors.BUG))
+        return tell(name, errors.refused(error))
     except errors.Failure as failure:
         return tell(name, failure)
     except Exception as error:

@@ -105,13 +105,12 @@ def section(key: str, whole: bool = False) -> dict[str, Any]:
     tree, _ = trees()
     if whole:
         tree = config_file.load(files(), trees_of=2)[0] if files() else {}
-    found = config_file.copied(at(tree, key.split(".")) if key else tree)
-    base = found if isinstance(found, dict) else {}
-    prefix = PREFIX + (key.upper().replace(".", "__") + "__" if key else "")
+    found = config_file.copied(tree)
     for name in sorted(os.environ):
-        if name.startswith(prefix):
-            config_file.put(base, name[len(prefix):].lower().split("__"), parsed(os.environ[name]))
-    return base
+        if name.startswith(PREFIX):
+            config_file.put(found, name[len(PREFIX):].lower().split("__"), parsed(os.environ[name]))
+    part = at(found, key.split(".")) if key else found
+    return part if isinstance(part, dict) else {}
 
 
 def files() -> list[str]:
@@ -147,6 +146,14 @@ def reload() -> None:
     """Look at the files again the next time."""
     global _read
     _read = None
+
+
+def apply() -> None:
+    """Give this process, and so its tasks, the variables and files that the sections of those names ask for."""
+    tree, _ = trees()
+    if tree.get("environment") or tree.get("files"):
+        from agentpipe import config_apply
+        config_apply.apply(tree)
 
 
 def at(tree: Any, names: list[str]) -> Any:

@@ -45,8 +45,11 @@ def parse_text(text: str) -> Any:
 
 def parse_file(path: str) -> dict[str, Any]:
     """One file, includes and substitutions resolved."""
+    import logging
+
     import pyhocon
     from pyparsing import ParseBaseException
+    logging.getLogger("pyhocon").setLevel(logging.ERROR)  # an include that is not there is allowed: check says it
     try:
         found = pyhocon.ConfigFactory.parse_file(path)
     except OSError as error:
@@ -64,6 +67,11 @@ def parse_file(path: str) -> dict[str, Any]:
     if not hasattr(found, "as_plain_ordered_dict"):
         raise errors.Failure(f"{path}:1: it is a list, not keys with values", errors.BAD_CONFIG)
     return _plain(found)
+
+
+def missing(files: list[str]) -> list[str]:
+    """The files that these would include if they were there."""
+    return [path for path, mark in _sources(files)["files"].items() if mark is None]
 
 
 def chosen(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

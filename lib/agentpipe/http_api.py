@@ -70,6 +70,11 @@ class HttpApi:
         """Whether it is agent-server, which knows claims."""
         return bool(self._login.payload().get("agentpipe_server"))
 
+    @property
+    def token_payload(self) -> dict[str, Any]:
+        """What our token says of the server: {api_version, server_version, identity, iat, exp, …}."""
+        return self._login.payload()
+
     def changed(self, since: Any) -> Any:
         """A mark that differs from `since` once something may have changed: every CLEARML_AGENT_QUEUE_POLL_FREQ_SEC."""
         now = time.monotonic()

@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from agentpipe import attempt, claims, command, errors, hooks, manifest
+from agentpipe import attempt, claims, command, config, errors, hooks, manifest
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 
@@ -41,6 +41,7 @@ class Held:
         self.manifest = line
         self.reporter: Any = None
         self.script: Script | None = None  # once it is started, or taken over
+        config.apply()
         self.memory_mark = 0  # how many processes the kernel had killed when the script started
         self.api: Any = api or ("pull" in line and connect(line["pull"])) or None
         self.claim = claim or claims.take(line, stage, look_only=bool(self.options.get("dry_run")))
