@@ -31,3 +31,14 @@ def transport(request, tmp_path, monkeypatch):
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         yield server
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory):
+    """An agent-server for all tests of a file; it must end well, and say nothing that is secret."""
+    from http_server import HttpServer
+    found = HttpServer(tmp_path_factory.mktemp("http") / "home")
+    yield found
+    assert found.stop() == 0
+    assert "bug of ours" not in found.said()
+    assert found.keys[1] not in found.said()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentpipe.errors import ApiError
 from agentpipe.server import keys
 from agentpipe.server.common import COMPANY, COMPANY_NAME, error
-from agentpipe.server.endpoints import LAZY, READ, WRITE, Request, endpoint
+from agentpipe.server.endpoints import OWN, READ, WRITE, Request, endpoint
 from agentpipe.server.tokens import API_VERSION, SERVER_VERSION, Tokens, revoke
 
 TYPE_CHECKING = False
@@ -13,16 +13,21 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-@endpoint("auth.login", LAZY)
+@endpoint("auth.login", OWN)
 def login(request: Request) -> dict[str, Any]:
     """A token for whoever calls: {token}. `expiration_sec` is when it ends."""
     caller = request.caller
     if caller.get("key") and not caller.get("session"):
-        keys.used(request.db, caller["key"], caller.get("address", ""))
+        request.change(_used, durable=False)
     return {"token": _tokens(request).issue(request.user, caller.get("key", ""), request.get("expiration_sec"))}
 
 
-@endpoint("auth.validate_token", READ, {"token": str})
+def _used(request: Request) -> dict[str, Any]:
+    keys.used(request.db, request.caller["key"], request.caller.get("address", ""))
+    return {}
+
+
+@endpoint("auth.validate_token", OWN, {"token": str})
 def validate_token(request: Request) -> dict[str, Any]:
     """Whether a token is good: {valid, user, company}, or {valid: false, msg}."""
     try:
@@ -37,7 +42,7 @@ def logout(request: Request) -> dict[str, Any]:
     """End the session of the token that calls."""
     if request.caller.get("session"):
         revoke(request.db, {"session_id": request.caller["session"]})
-        _tokens(request).forget()
+        _forget(request)
     return {}
 
 
@@ -62,7 +67,7 @@ def revoke_credentials(request: Request) -> dict[str, Any]:
     gone = keys.revoke(request.db, request.user, request.body["access_key"])
     if not gone:
         raise error(300, access_key=request.body["access_key"])
-    _tokens(request).forget()
+    _forget(request)
     return {"revoked": gone}
 
 
@@ -121,7 +126,14 @@ def get_current_user(request: Request) -> dict[str, Any]:
             "getting_started": {}, "settings": {"max_download_items": 1000}}
 
 
+def _forget(request: Request) -> None:
+    """No token is trusted unseen: one was revoked."""
+    if "tokens" in request.store.kept:
+        request.store.kept["tokens"].forget()
+
+
 def _tokens(request: Request) -> Tokens:
+    """The store's tokens; outside of a transaction, since theirs is one of its own."""
     if "tokens" not in request.store.kept:
         request.store.kept["tokens"] = Tokens(request.store)
     return request.store.kept["tokens"]

@@ -22,7 +22,8 @@ def parse(data: bytes, kind: str, query: str = "") -> Any:
         found: Any = [_json(line) for line in data.split(b"\n") if line.strip()] if kind == LINES else \
             _json(data) if data.strip() else {}
     except (ValueError, RecursionError) as problem:
-        raise ApiError(400, 12, f"validation error (the body is not JSON: {str(problem)[:100]})") from None
+        text = f"the body is not JSON: {str(problem)[:100]}: {data[:60]!r}"
+        raise ApiError(400, 12, f"validation error ({text})") from None
     if query and isinstance(found, dict):
         _merge(found, query)
     return found

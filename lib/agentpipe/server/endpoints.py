@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 # where a service's endpoints stand: the modules are tried in this order, the first that has the endpoint is
 # the last imported
 MODULES = {
-    "queues": ("queues",),
-    "tasks": ("tasks", "tasks_edit", "parameters", "artifacts", "tasks_many"),
+    "queues": ("queues", "queues_edit", "lists_ex"),
+    "tasks": ("tasks", "tasks_edit", "parameters", "artifacts", "tasks_many", "lists_ex"),
     "events": ("events", "scalars", "shapes", "series"),
     "workers": ("workers",),
-    "projects": ("projects", "projects_edit"),
-    "models": ("models", "models_edit"),
-    "auth": ("auth",), "login": ("auth",), "users": ("auth",), "server": ("auth",), "debug": ("auth",),
+    "projects": ("projects", "projects_edit", "lists_ex"),
+    "models": ("models", "models_edit", "lists_ex"),
+    "auth": ("auth",), "login": ("auth",), "users": ("auth", "lists_ex"), "server": ("auth",), "debug": ("auth",),
 }
 # how an endpoint is run: READ from one state of the store, WRITE as one durable change, LAZY as a change that
 # may be lost when the power fails, OWN opens its transaction itself

@@ -71,6 +71,8 @@ class Files:
         except OSError as problem:
             response = _failed(problem)
         response.headers.update(OPEN_TO_ALL)
+        # the clearml package uses connections on after a fork (http.py)
+        response.headers["Connection"] = "close"
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:

@@ -33,6 +33,9 @@ MOST = 128 << 20
 # what those may send who are nobody yet
 MOST_OPEN = 64 << 10
 COMPRESSED = 2048
+# ClearML's server closes each connection, and the clearml package lives on that: it forks a process to report, which
+# goes on with the parent's open connection; then each reads answers to the other. Only clients of ours keep theirs
+OURS = "agentpipe"
 READERS = 4
 COOKIE_SECONDS = 30 * 86400
 
@@ -87,6 +90,8 @@ class Api:
         find(call, request.url.path)
         if call.name not in callers.OPEN or "authorization" in call.headers:
             call.caller = await self._in(self._readers, callers.identify, self.tokens, call.headers)
+        if not versions.has(call.name, versions.number(call.version)):
+            raise ApiError(301, 1, f"moved: {call.name} is not in version {call.version}")
         if call.header("impersonate-as") or call.header("act-as"):
             raise ApiError(400, 6, "impersonation is not allowed")
         if call.headers.get("content-encoding", "identity") != "identity":
@@ -135,6 +140,8 @@ class Api:
 
     def _packed(self, call: Call, content: bytes, code: int) -> Response:
         headers = self._common
+        if call.header("client") and not call.header("client").startswith(OURS):
+            headers = {**headers, "Connection": "close"}
         if len(content) > COMPRESSED and "gzip" in call.headers.get("accept-encoding", ""):
             import gzip
             content = gzip.compress(content, 3)
@@ -159,8 +166,6 @@ def find(call: Call, path: str) -> None:
         raise ApiError(400, 0, f"Invalid request path {path[:200]}")
     call.name, call.version = found["name"], found["version"] or API_VERSION
     call.endpoint = endpoints.find(call.name, call.version)
-    if not versions.has(call.name, versions.number(call.version)):
-        raise ApiError(301, 1, f"{call.name} is not in version {call.version}")
 
 
 async def _read(request: Request, most: int) -> bytes:

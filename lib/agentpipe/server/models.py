@@ -92,8 +92,15 @@ def get_by_id(request: Request) -> dict[str, Any]:
 @endpoint("models.get_all", READ)
 def get_all(request: Request) -> dict[str, Any]:
     """Models by the query language; what columns can decide is decided by SQLite."""
-    from agentpipe.server import listquery, query, scrolls
-    body = scrolls.opened(request)
+    if "scroll_id" in request.body:
+        from agentpipe.server import scrolls
+        return scrolls.paged(request, _all, "models")
+    return _all(request)
+
+
+def _all(request: Request) -> dict[str, Any]:
+    from agentpipe.server import listquery, query
+    body = request.body
     if body.get("include_subprojects") and body.get("project"):
         from agentpipe.server import projects
         roots = listquery.plain(body["project"])
@@ -108,7 +115,7 @@ def get_all(request: Request) -> dict[str, Any]:
             values += items
     condition = " WHERE " + " AND ".join(where) if where else ""
     rows = request.db.execute(f"SELECT doc FROM models{condition} ORDER BY seq", values)
-    return scrolls.closed(request, body, {"models": wanted.answer(loads(doc) for (doc,) in rows)}, "models")
+    return {"models": wanted.answer(loads(doc) for (doc,) in rows)}
 
 
 @endpoint("models.edit", WRITE, MODEL, iteration=int, **FIELDS)

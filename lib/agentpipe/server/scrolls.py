@@ -10,30 +10,27 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agentpipe.server.endpoints import Request
+    from agentpipe.server.endpoints import Handler, Request
 
 LIVES_SECONDS = 600
 MOST = 10_000
 
 
-def opened(request: Request) -> dict[str, Any]:
-    """The body with the page that its scroll is at; also `start` with `size` is one. Others as they are."""
-    body = request.body
-    if "scroll_id" not in body or body.get("size") is None:
-        return body
-    if not isinstance(body["size"], int) or body["size"] < 1:
-        raise error(12, "size must be at least 1", size=body["size"])
-    id = body.get("scroll_id")
-    at = recall(request, id) if id else 0
-    return {**body, "page": at, "page_size": body["size"]}
-
-
-def closed(request: Request, body: dict[str, Any], answer: dict[str, Any], field: str) -> dict[str, Any]:
-    """The answer with the id of the scroll where it goes on."""
-    if body is not request.body and "scroll_id" in request.body:
-        more = bool(answer[field])
-        answer["scroll_id"] = keep(request, body["page"] + (1 if more else 0), request.body.get("scroll_id"))
-    return answer
+def paged(request: Request, get_all: Handler, field: str) -> dict[str, Any]:
+    """A page of get_all's answer where the scroll is at, with the scroll_id that goes on from there."""
+    body, id = request.body, request.get("scroll_id")
+    size = body.get("size")
+    if not isinstance(size, int) or size < 1:
+        raise error(12, "size must be at least 1", size=size)
+    page = recall(request, id) if id else 0
+    if request.get("refresh_scroll"):
+        page = 0
+    request.body = {**body, "page": page, "page_size": size}
+    try:
+        answer = get_all(request)
+    finally:
+        request.body = body
+    return {**answer, "scroll_id": keep(request, page + (1 if answer[field] else 0), id)}
 
 
 def keep(request: Request, position: Any, id: str | None = None) -> str:

@@ -15,7 +15,8 @@ import requests
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 VENV = ROOT / ".cache" / "tests" / "sdk"
-# reports are sent at once, not each 5 seconds; nothing looks for GPUs
+# a thread reports, not a fork of the process: the package forks while another thread of it starts git, whose pipes
+# the fork then keeps open for ever
 CONF = """
 api {{
     api_server: "{api_server}"
@@ -23,7 +24,7 @@ api {{
     files_server: "{files_server}"
     credentials {{ "access_key" = "{access_key}", "secret_key" = "{secret_key}" }}
 }}
-sdk {{ development {{ worker {{ report_period_sec: 0.3, ping_period_sec: 1 }} }} }}
+sdk {{ development {{ report_use_subprocess: false, worker {{ report_period_sec: 0.5, ping_period_sec: 1 }} }} }}
 agent {{
     venvs_dir: "{home}/venvs"
     git_clone {{ }}

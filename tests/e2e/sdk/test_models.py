@@ -24,7 +24,10 @@ say(user=user.id, weights=pathlib.Path(taken.get_local_copy()).read_bytes().deco
 taken.publish()
 say(published=Model(model.id).published)
 say(outputs=[m.id for m in Task.get_task(task_id=task.id).models["output"]],
-    scalars=Model(model.id).get_reported_scalars(), single=Model(model.id).get_reported_single_values())
+    scalars=Task._get_default_session().send_request("events", "scalar_metrics_iter_histogram", json={
+        "task": model.id, "model_events": True}).json()["data"],
+    single=Task._get_default_session().send_request("events", "get_task_single_value_metrics", json={
+        "tasks": [model.id], "model_events": True}).json()["data"]["tasks"])
 user.close()
 """)
     assert done.found == [done.model]
@@ -35,7 +38,7 @@ user.close()
     assert done.published is True
     assert done.outputs == [done.model]
     assert done.scalars["quality"]["f1"]["y"] == [0.8]
-    assert done.single == {"size": 3}
+    assert [(value["variant"], value["value"]) for value in done.single[0]["values"]] == [("size", 3)]
     inputs = server.task(done.user)["models"]["input"]
     assert [item["model"] for item in inputs] == [done.model]
 

@@ -82,7 +82,7 @@ other = Task.get_task(task_id=task.id)
 Task._get_default_session().send_request("tasks", "stop", json={"task": task.id})
 time.sleep(60)
 say(reached=True)
-""", code=1)
+""", code=-9)
     assert "callback ran" in done.output
     assert "reached" not in done.said
     assert server.task(done.id)["status"] == "stopped"
@@ -103,7 +103,8 @@ two = Task.create("demo", "published", script="a.py", repo="https://example.org/
 two.mark_started(force=True); two.mark_completed(); two.publish()
 say(published=two.get_status())
 two.set_archived(True)
-say(archived=two.get_archived(), gone=task.delete(), left=[t.id for t in Task.get_tasks(task_ids=[task.id])])
+say(archived=two.get_archived(), gone=bool(task.delete()),
+    left=[t.id for t in Task.get_tasks(project_name="demo", task_name="^life$")])
 """)
     assert done.reset == "created"
     assert done.scalars == {}
