@@ -37,7 +37,8 @@ server.serve_forever()
 PY
   server=$!
   wait_for 10 test -s port
-  export AGENT_WEBHOOK_URL=http://127.0.0.1:$(cat port)/hook
+  AGENT_WEBHOOK_URL=http://127.0.0.1:$(cat port)/hook
+  export AGENT_WEBHOOK_URL
 }
 
 @test "refuse-large-task after pull: a task with a large diff fails, and its owner reads why" {
