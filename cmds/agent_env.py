@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.job import Job
+    from agentpipe.requirements import Requirements
 
 EXAMPLES = """
   agent-pull gpu | agent-fetch | agent-patch | agent-env | agent-run
@@ -44,6 +45,10 @@ def work(job: "Job") -> "dict[str, Any]":
         job.say(f"building an environment: Python {interpreter['version']} ({interpreter['executable']}), "
                 f"{asked.origin or 'no requirements'}")
         base = python_env.build(job, key, interpreter, asked, installer)
+        if not asked.local_lines():
+            # a clone asks for what is recorded of this run
+            recorded = requirements.frozen(asked, base["packages"])
+            python_env.also(python_env.key(job, interpreter, recorded, installer), base)
     directory = overlay.create(job, base)
     if asked.projects:
         installer.projects(job, directory, asked.projects, asked)
@@ -54,12 +59,31 @@ def work(job: "Job") -> "dict[str, Any]":
               + ("from the cache" if cached else f"installed in {seconds:.1f} s")
               + (f", asked for by {asked.origin}" if asked.origin else ", no requirements"))
     job.say(f"environment ready: {reason}")
+    record(job, asked, base["packages"])
     bin_directory = os.path.join(directory, "bin")
     return {"python": os.path.join(bin_directory, "python"), "version": interpreter["version"], "base": key,
             "overlay": directory, "cached": cached, "installer": installer.NAME, "reason": reason,
             "packages": base["packages"] + asked.local_lines(),
             "options": asked.option_lines(), "path": [bin_directory],
             "seconds": round(seconds, 3)}
+
+
+def record(job: "Job", asked: "Requirements", packages: "list[str]") -> None:
+    """Write back to the task what is installed, and once what was asked for (as ClearML Agent does)."""
+    from agentpipe import errors, secrets
+    before = (job.task.get("script") or {}).get("requirements") or {}
+    whole = secrets.script(job).get("requirements") or {}
+    lines = [*asked.option_lines(), *packages, *asked.local_lines()]
+    text = before.get("pip") or ""
+    known = text if isinstance(text, list) else text.splitlines()
+    # what holds a password stays as its owner wrote it: our lines are without, and could not be installed again
+    if not job.tell or not packages or known == lines or whole != before:
+        return
+    asked_for = before.get("org_pip") or text or asked.file_text()
+    try:
+        job.tell("tasks.set_requirements", {"requirements": {**before, "org_pip": asked_for, "pip": lines}})
+    except (errors.ApiError, errors.Failure) as error:
+        job.say(f"the packages could not be recorded on the task: {error}")
 
 
 def nothing(reason: str, began: float) -> "dict[str, Any]":

@@ -71,7 +71,7 @@ def as_svg(curve, width=480, height=240, margin=36):
     points = " ".join(f"{margin + index * (width - 2 * margin) / steps:.1f},"
                       f"{height - margin - (value - low) / span * (height - 2 * margin):.1f}"
                       for index, value in enumerate(curve))
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11">
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-size="11">
 <rect width="100%" height="100%" fill="white"/>
 <polyline points="{points}" fill="none" stroke="#2266bb" stroke-width="2"/>
 <text x="{margin}" y="{margin - 12}">accuracy on unseen digits, {low:.3f} to {high:.3f}</text>

@@ -126,10 +126,9 @@ def failed_attempts(task: str) -> int:
     for number in sorted(numbers(task), reverse=True):
         directory = paths.state("tasks", f"{task}.{number}")
         found = pid_record(directory)
-        if found == GIVEN_BACK:
-            count += 1
-        elif found is not None or outcome(directory):
+        if outcome(directory) or found not in (GIVEN_BACK, None):
             break
+        count += found == GIVEN_BACK
     return count
 
 

@@ -24,6 +24,8 @@ class Job:
         self.manifest = manifest
         self.directory = directory
         self.options = dict(options or {})
+        # a call about this task to its server: tell("tasks.set_requirements", {…}); None for a task by hand
+        self.tell: Callable[[str, dict[str, Any]], Any] | None = None
         self._echo = echo
         self._log = os.open(self.path("setup.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 

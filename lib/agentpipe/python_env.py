@@ -115,6 +115,15 @@ def build(job: "Job", name: str, interpreter: "Interpreter", requirements: "Requ
     return base
 
 
+def also(name: str, base: Base) -> None:
+    """Publish a build under a second key, for which the same would be installed."""
+    link = paths.cache("envs", name)
+    if not os.path.lexists(link):
+        temporary = f"{link}.{os.getpid()}.link"
+        os.symlink(os.path.basename(base["directory"]), temporary)
+        os.rename(temporary, link)
+
+
 def sweep(envs: str) -> None:
     """Remove builds of killed stages: never published, untouched for an hour, nobody's lock on them."""
     import shutil

@@ -103,6 +103,14 @@ def of_task(job: "Job") -> Requirements:
     return found
 
 
+def frozen(asked: Requirements, packages: list[str]) -> Requirements:
+    """What a task asks for whose record is that of this one: all of `packages`, at their versions."""
+    from agentpipe.requirement_lines import Reader
+    found = Requirements(asked.code, "the recorded packages")
+    Reader(found, [asked.code]).read([*asked.option_lines(), *packages], found.origin)
+    return found
+
+
 def is_shell(binary: str) -> bool:
     """Whether `script.binary` asks for a shell, which needs no Python environment of its own."""
     return os.path.basename(binary.split(" ", 1)[0]) in SHELLS

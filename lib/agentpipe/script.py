@@ -56,8 +56,14 @@ fi
 # dash drops variables whose names it could not write itself (`my.var`): they go around it, by a 0600 file
 ODD_NAMES = """
 import json, os, sys
-with open(sys.argv[1]) as file: os.environ.update(json.load(file))
-os.execvp(sys.argv[2], sys.argv[2:])
+path, *argv = sys.argv[1:]
+with open(path) as file: os.environ.update(json.load(file))
+os.unlink(path)
+try:
+    os.execvp(argv[0], argv)
+except OSError as error:
+    print(f"{argv[0]}: {error.strerror}", file=sys.stderr)
+    sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 """
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -42,9 +42,11 @@ class Held:
         self.reporter: Any = None
         self.script: Script | None = None  # once it is started, or taken over
         self.memory_mark = 0  # how many processes the kernel had killed when the script started
-        self.api = api or ("pull" in line and connect(line["pull"])) or None
+        self.api: Any = api or ("pull" in line and connect(line["pull"])) or None
         self.claim = claim or claims.take(line, stage, look_only=bool(self.options.get("dry_run")))
         self.job = Job(line, self.claim.directory, self.options, _echo(self.options))
+        if self.api and not self.options.get("dry_run"):
+            self.job.tell = self._tell
         crash_point(f"{stage}:held")
 
     def begin(self) -> None:
@@ -157,6 +159,9 @@ class Held:
         if self.reporter:
             self.reporter.stop()
             self.reporter = None
+
+    def _tell(self, endpoint: str, body: dict[str, Any]) -> None:
+        self.api.call(endpoint, {**body, "task": self.id, "claim": self.claim.token})
 
     def _pids(self) -> list[int]:
         return self.script.processes() if self.script else []

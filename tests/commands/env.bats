@@ -131,3 +131,18 @@ print(json.dumps({"task": {"script": {"requirements": {"pip": sys.argv[1]}, **sc
   agent-env --help | grep -q 'agent-env --dry-run'
   mandoc -T lint -W warning "$ROOT/man/agent-env.1"
 }
+
+@test "what was installed is recorded on the task, and a clone of it finds the environment built" {
+  make_repo repo train.py 'print("ran")' requirements.txt 'Tea<2'
+  call tasks.create "{\"name\":\"frozen\",\"type\":\"training\",\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}" >created
+  id=$(field .id created)
+  call tasks.enqueue "{\"task\": \"$id\"}" >enqueued
+  sh -c 'agent-pull default | agent-prepare | agent-run' >first.json
+  [[ $(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.script.requirements.pip) == '["tea==1.0"]' ]]
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.script.requirements.org_pip)" = 'Tea<2' ]
+  call tasks.clone "{\"task\": \"$id\"}" >cloned
+  call tasks.enqueue "{\"task\": \"$(field .id cloned)\"}" >enqueued
+  sh -c 'agent-pull default | agent-prepare | agent-run' >second.json
+  [ "$(field .env.cached first.json)" = false ]
+  [ "$(field .env.cached second.json)" = true ]
+}

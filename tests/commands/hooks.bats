@@ -1,5 +1,6 @@
 # The examples in hooks/, installed as an operator would.
 
+# shellcheck disable=SC2016 # what stands in single quotes is for the scripts of tasks
 bats_require_minimum_version 1.5.0
 
 setup() {

@@ -1,5 +1,6 @@
 # agent-supervisor: the loop, its signals, its names.
 
+# shellcheck disable=SC2016 # what stands in single quotes is for the scripts of tasks
 bats_require_minimum_version 1.5.0
 
 setup() { load ../helpers; fresh; export PATH=$ROOT/cmds:$PATH; }
@@ -7,15 +8,17 @@ setup() { load ../helpers; fresh; export PATH=$ROOT/cmds:$PATH; }
 teardown() {
   local pid
   touch "$HOME/go" "$HOME/mended"
-  for pid in $(jobs -p); do kill -TERM "$pid" 2>/dev/null && kill -TERM "$pid" 2>/dev/null || true; done
+  for pid in $(jobs -p); do
+    kill -TERM "$pid" 2>/dev/null || true
+    kill -TERM "$pid" 2>/dev/null || true
+  done
 }
 
 supervise() { agent-supervisor "$@" 2>"${said:-said}" 3>&- & supervisor=$!; }
-waits() { wait_for 10 sh -c "call() { :; }; python3 -c '
-from agentpipe import api
-import sys
-sys.exit(not any(worker[\"id\"].startswith(sys.argv[1]) and not worker.get(\"task\")
-                 for worker in api.connect().call(\"workers.get_all\")[\"workers\"]))' '${1:-}'"; }
+idle() { call workers.get_all | python3 -c '
+import json, sys
+sys.exit(not any(not worker.get("task") for worker in json.load(sys.stdin)["workers"]))'; }
+waits() { wait_for 10 idle; }
 is() { [ "$(status "$1")" = "$2" ]; }
 has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}/log"; }
 

@@ -1,5 +1,6 @@
 # agent-task, as its users type it: capture, queue, look, follow, stop, ask why, and do what it says.
 
+# shellcheck disable=SC2016 # what stands in single quotes is for the scripts of tasks
 bats_require_minimum_version 1.5.0
 
 setup() { load ../helpers; fresh; }

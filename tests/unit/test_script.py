@@ -57,8 +57,9 @@ def test_a_signal_to_its_whole_group_is_its_status(directory, signum):
     assert log(directory) == b"on\n"  # and nothing that a shell says of it
 
 
-def test_a_program_that_is_missing_is_127(directory):
-    found = script.start(directory, ["no-such-program"], "/", os.environ)
+@pytest.mark.parametrize("more", [{}, {"my.var": "x"}])
+def test_a_program_that_is_missing_is_127(directory, more):
+    found = script.start(directory, ["no-such-program"], "/", {**os.environ, **more})
     assert found.wait(10)
     assert found.status == 127
 

@@ -205,8 +205,9 @@ store = Store(sys.argv[1])
 call(store, {"user": "ann"}, "queues.get_next_task", {"queue": sys.argv[2]})
 print(*sorted(name for name in sys.modules if name.startswith(("agentpipe.server.", "typing", "uuid"))))
 """
+    lib = os.path.dirname(os.path.dirname(errors.__file__))
     done = subprocess.run([sys.executable, "-S", "-c", code, server.path, server.queue], capture_output=True,
-                          text=True, check=True, env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(errors.__file__))})
+                          text=True, check=True, env={**os.environ, "PYTHONPATH": lib})
     assert done.stdout.split() == ["agentpipe.server.common", "agentpipe.server.documents",
                                    "agentpipe.server.endpoints", "agentpipe.server.entries",
                                    "agentpipe.server.queues", "agentpipe.server.store"]

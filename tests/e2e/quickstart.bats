@@ -1,0 +1,21 @@
+# The one command of the README, from a fresh clone, with an empty HOME; then once more, warm.
+
+bats_require_minimum_version 1.5.0
+
+setup() { load ../helpers; fresh; unset AGENT_HOME; }
+
+@test "examples/quickstart: from a clone to a finished training run, and the second time from the caches" {
+  git clone -q "$ROOT" clone
+  run -0 clone/examples/quickstart
+  [[ $output == *"completed, exit 0"* ]]
+  [[ $output == *"48 hidden units, 15 epochs"* ]]
+  [ -s "$(find "$HOME/.local/state/agentpipe/tasks" -path '*/code/output/curve.svg')" ]
+  run -0 clone/examples/quickstart
+  [[ $output == *"packages from the cache"* ]]
+  [[ $output != *"installing agentpipe"* ]]
+}
+
+@test "examples/quickstart names what is missing" {
+  PYTHON=/bin/false run -1 "$ROOT/examples/quickstart"
+  [ "$output" = "quickstart: /bin/false is older than 3.10: set PYTHON=python3.X" ]
+}
