@@ -1,12 +1,17 @@
 """The end of an attempt, told to the server: the rest of the log, why it ended, and the final status."""
 
+from __future__ import annotations
+
 import os
 import time
-from typing import Any
 
 from agentpipe import attempt, claims, ends, errors, redact, secrets, terminal
 from agentpipe.crash import crash_point
 from agentpipe.shipping import Shipper, is_outage, note_reported, read_reported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 RECORD_KEY = "_agentpipe_end"
 EVIDENCE = 8 << 10
