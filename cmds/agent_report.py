@@ -98,7 +98,7 @@ def one(directory, timeout):
                              errors.TRY_AGAIN)
     claim = claims.Claim(directory, pull["claim"], lock)
     try:
-        api = stages.connect(pull)
+        api = held.connect(pull)
         end = attempt.outcome(directory)
         if end:
             if not finish.finish(api, directory, timeout):
@@ -205,6 +205,7 @@ def keep_worker(name, values):
 
     from agentpipe import api, errors, queues
     from agentpipe.report import Reporter
+    from agentpipe.signals import SIGNALS
     server = api.connect(name)
     reporter = Reporter(server, name, queues.Queues(server, values["queue"]).ids)
     reporter.start()
@@ -214,15 +215,20 @@ def keep_worker(name, values):
     except errors.Interrupted:
         return 0
     finally:
-        with command.SIGNALS:
+        with SIGNALS.closed():
             reporter.stop(unregister=True)
 
 
 def main():
     """The entry point."""
-    from agentpipe import options as parser
-    values = parser.read("agent-report", options(), sys.argv[1:], __doc__, EXAMPLES)
-    command.plain("agent-report", lambda: told(values))
+    def work():
+        from agentpipe import options as parser
+        from agentpipe.signals import SIGNALS
+        values = parser.read("agent-report", options(), sys.argv[1:], __doc__, EXAMPLES)
+        with SIGNALS.open():  # whatever it does can be broken off and done again
+            return told(values)
+
+    command.plain("agent-report", work)
 
 
 if __name__ == "__main__":

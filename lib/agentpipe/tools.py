@@ -25,19 +25,19 @@ class ToolFailed(errors.Failure):
 
 def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str | None = None,
         env: Mapping[str, str] | None = None, timeout: float | None = None, check: bool = True,
-        stdin: bytes = b"") -> str:
+        stdin: bytes = b"", stderr: int = subprocess.PIPE) -> str:
     """Run `argv` to its end and give its stdout; `env` is the whole environment (default: ours).
 
     `sink` gets stdout and stderr together as they come, in pieces that may end within a line, and both are what is
-    given back. Without it nothing is shown. A missing program raises Failure 69, a non-zero status ToolFailed
-    (unless `check` is false). The program runs in a session of its own (no terminal to ask at), which is killed when
-    an exception (a signal to us) passes.
+    given back. Without it nothing is shown; `stderr` may be a descriptor that gets that stream. A missing program
+    raises Failure 69, a non-zero status ToolFailed (unless `check` is false). The program runs in a session of its
+    own (no terminal to ask at), which is killed when an exception (a signal to us) passes.
     """
     if sink:
         return _stream(argv, sink, cwd=cwd, env=env, timeout=timeout, check=check, stdin=stdin)
     try:
         process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+                                   stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
     except FileNotFoundError as error:
         raise _missing(argv, error) from None
     try:
@@ -45,13 +45,13 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
     except subprocess.TimeoutExpired:
         _kill_group(process.pid)
         out, err = process.communicate()
-        raise ToolFailed(argv, None, (err + out).decode("utf-8", "replace")) from None
+        raise ToolFailed(argv, None, ((err or b"") + out).decode("utf-8", "replace")) from None
     except BaseException:
         _kill_group(process.pid)
         process.wait()
         raise
     if check and process.returncode:
-        raise ToolFailed(argv, process.returncode, (err + out).decode("utf-8", "replace"))
+        raise ToolFailed(argv, process.returncode, ((err or b"") + out).decode("utf-8", "replace"))
     return out.decode("utf-8", "surrogateescape")
 
 

@@ -15,24 +15,20 @@ def streamed(argv, **more):
     return tools.run(argv, said.append, **more), said
 
 
-def wait_for(condition, seconds=10):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
+def wait_until_gone(group):
+    """Until no process of the group lives; zombies count as gone, whoever is to bury them."""
+    until = time.monotonic() + 10
+    while any(lives_in(group, pid) for pid in processes.all_pids()):
+        assert time.monotonic() < until, f"processes of group {group} still live"
         time.sleep(0.01)
 
 
-def group(pid_file):
-    """The living processes of the group that this file names; a zombie is not one."""
-    leader = int(pid_file.read_text())
-    return [pid for pid in processes.all_pids() if processes.start_time(pid) and group_of(pid) == leader]
-
-
-def group_of(pid):
+def lives_in(group, pid):
+    """Whether `pid` is a living process of this group."""
     try:
-        return os.getpgid(pid)
+        return os.getpgid(pid) == group and processes.start_time(pid) is not None
     except ProcessLookupError:
-        return None
+        return False
 
 
 def test_stdout_is_given_back_and_stderr_is_not():
@@ -81,7 +77,7 @@ class TestFailures:
         with pytest.raises(tools.ToolFailed) as caught:
             run(["sh", "-c", f"echo $$ >{tmp_path}/pid; sleep 60 & sleep 60"], timeout=0.3)
         assert caught.value.status is None
-        wait_for(lambda: not group(tmp_path / "pid"))  # the kernel takes a moment
+        wait_until_gone(int((tmp_path / "pid").read_text()))
 
     def test_an_interruption_leaves_nothing_behind(self, run, tmp_path):
         def arrive(*_):
@@ -91,7 +87,8 @@ class TestFailures:
         pid = tmp_path / "pid"
 
         def interrupt():
-            wait_for(lambda: pid.exists() and pid.read_text().endswith("\n"))
+            while not (pid.exists() and pid.read_text().endswith("\n")):
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGUSR2)
 
         threading.Thread(target=interrupt).start()
@@ -100,7 +97,7 @@ class TestFailures:
                 run(["sh", "-c", f"echo $$ >{pid}; sleep 60"])
         finally:
             signal.signal(signal.SIGUSR2, before)
-        wait_for(lambda: not group(pid))
+        wait_until_gone(int(pid.read_text()))
 
     def test_input_arrives(self, run):
         assert run(["cat"], stdin=b"x" * 200_000) == "x" * 200_000
