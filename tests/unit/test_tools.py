@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from agentpipe import errors, processes, tools
+from agentpipe import command, errors, processes, tools
 
 
 def streamed(argv, **more):
@@ -80,10 +80,7 @@ class TestFailures:
         wait_until_gone(int((tmp_path / "pid").read_text()))
 
     def test_an_interruption_leaves_nothing_behind(self, run, tmp_path):
-        def arrive(*_):
-            raise errors.Interrupted(signal.SIGUSR2)
-
-        before = signal.signal(signal.SIGUSR2, arrive)
+        before = signal.signal(signal.SIGUSR2, command.SIGNALS._arrived)
         pid = tmp_path / "pid"
 
         def interrupt():
