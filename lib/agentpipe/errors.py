@@ -36,6 +36,9 @@ class Failure(Exception):
         self.change = change
         self.stage = ""  # where it happened, when one command composes several stages
 
+    def __str__(self) -> str:
+        return self.reason + (f" ({self.remedy})" if self.remedy else "")
+
 
 class ApiError(Exception):
     """An answer of the ClearML API that is not a success: `code` and `subcode` as in its `meta`, `msg` its text.
@@ -50,13 +53,13 @@ class ApiError(Exception):
         self.msg = msg
 
 
-def refused(error: ApiError) -> Failure:
-    """What a command says of an answer that nothing else was made of: 77, 69, or 70 when our request was wrong."""
+def refused(error: ApiError, otherwise: int = BUG) -> Failure:
+    """What a command says of an answer that nothing else was made of: 77, 69, or `otherwise` for a wrong request."""
     if error.code in (401, 403):
         return Failure(f"the server refused: {error.msg}", NO_PERMISSION, remedy="agent-config check")
     if error.code >= 500 or error.code == 429:
         return Failure(f"the server failed: {error.msg}", UNAVAILABLE, remedy="try again later")
-    return Failure(f"the server refused: {error.msg}", BUG)
+    return Failure(f"the server refused: {error.msg}", otherwise)
 
 
 class Interrupted(BaseException):
@@ -65,6 +68,7 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
+        self.silent = False  # a line has gone out already: no later stage waits for a word
 
 
 class Aborted(BaseException):

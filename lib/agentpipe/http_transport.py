@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from agentpipe import config, errors
+from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     import requests
@@ -127,10 +127,17 @@ def certificate() -> bool | str:
     return path
 
 
-def back_off(pause: float, away: Away, sleep: Callable[[float], None] = time.sleep) -> float:
-    """Wait about `pause` seconds (with jitter, or as long as the server asked for); the next pause."""
+def back_off(pause: float, away: Away) -> float:
+    """Wait about `pause` seconds (with jitter, or as long as the server asked for); the next pause.
+
+    Away again as soon as this process is told to stop, where signals wait.
+    """
     import random
-    sleep(max(pause * random.uniform(0.5, 1.5), min(away.wait, 60.0)))
+    until = time.monotonic() + max(pause * random.uniform(0.5, 1.5), min(away.wait, 60.0))
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 0.5))
+        if SIGNALS.waiting:
+            raise away
     return min(2 * pause, 30.0)
 
 

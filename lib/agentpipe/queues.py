@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from agentpipe import claims, command, errors, manifest, processes
+from agentpipe import claims, errors, manifest, processes
 from agentpipe.crash import crash_point
+from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,22 +41,23 @@ class Queues:
             self.ids = self.ids[at:] + self.ids[:at]
 
 
-def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Callable[[], bool] = lambda: True,
+def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Callable[[], bool] | None = None,
               owner: int | None = None) -> Got | None:
     """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
 
-    While may_work() is false no queue is asked; a waiting pull looks again after some seconds. One that waits for
-    process `owner` ends with it: what it then got, nobody would run.
+    may_work() is asked when there is a task; while it is false none is taken, and a waiting pull asks again after
+    some seconds. One that waits for process `owner` ends with it: what it then got, nobody would run. Open to signals
+    only while it waits.
     """
     waiting = _Waiting(api, worker, queues, owner)
     intent = claims.Intent()
     try:
         while True:
             mark = api.changed(None)
-            allowed = may_work()
+            allowed = True
             try:
-                with command.SIGNALS:
-                    got = _ask(api, worker, queues, intent) if allowed else None
+                allowed = may_work is None or not _any(api, queues) or may_work()
+                got = _ask(api, worker, queues, intent) if allowed else None
             except (errors.ApiError, errors.Failure) as error:
                 if not wait or api.embedded or not is_away(error):
                     raise
@@ -74,7 +76,7 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
             if not wait or not waiting.look(mark if allowed else None):
                 return None
     finally:
-        waiting.stop()
+        waiting.stop(unregister=not intent.used)
         if not intent.used:
             intent.drop()
 
@@ -96,13 +98,13 @@ class _Waiting:
         self._reporter = self._reporter or _registered(self._api, self._worker, self._queues)
         if self._look_after is not None and time.monotonic() >= self._look_after:
             from agentpipe import intents
-            with command.SIGNALS:
-                self._look_after = time.monotonic() + LEFT if intents.recover_all(self._api) else None
+            self._look_after = time.monotonic() + LEFT if intents.recover_all(self._api) else None
         if mark is None:
             return self._sleep(NOT_NOW)
-        while self._api.changed(mark) == mark:
-            if not self._sleep(LOOK if self._api.embedded else LOOK_HTTP):
-                return False
+        with SIGNALS.open():
+            while self._api.changed(mark) == mark:
+                if not self._sleep(LOOK if self._api.embedded else LOOK_HTTP):
+                    return False
         return True
 
     def outage(self) -> bool:
@@ -115,20 +117,21 @@ class _Waiting:
         """A request may have been carried out though nobody answered: look after it as soon as the server is back."""
         self._look_after = time.monotonic()
 
-    def stop(self) -> None:
+    def stop(self, unregister: bool) -> None:
         """No longer registered by us."""
         if self._reporter:
-            self._reporter.stop()
+            self._reporter.stop(unregister=unregister)
 
     def _sleep(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
-        while True:
-            if self._owned and not (self._keeper and processes.alive(self._keeper)):
-                return False
-            left = until - time.monotonic()
-            if left <= 0:
-                return True
-            time.sleep(min(left, 1.0))
+        with SIGNALS.open():
+            while True:
+                if self._owned and not (self._keeper and processes.alive(self._keeper)):
+                    return False
+                left = until - time.monotonic()
+                if left <= 0:
+                    return True
+                time.sleep(min(left, 1.0))
 
 
 def is_away(error: Exception) -> bool:
@@ -155,20 +158,23 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
                              remedy=f"agent-task enqueue {task}")
     intent = claims.Intent()
     try:
-        with command.SIGNALS:
-            intent.note(queue or "")
-            if status == "queued":
-                _remove(api, task, queue, intent)
-            else:
-                _mark(api, found, intent.token)
-            crash_point("pull:popped")
-            got = _begun(api, worker, intent, found["id"], queue)
+        intent.note(queue or "")
+        if status == "queued":
+            _remove(api, task, queue, intent)
+        else:
+            _mark(api, found, intent.token)
+        crash_point("pull:popped")
+        got = _begun(api, worker, intent, found["id"], queue)
     finally:
         if not intent.used:
             intent.drop()
     if got is None:
         raise errors.Failure(f"task {task} was deleted meanwhile", errors.NOT_FOUND)
     return got
+
+
+def _any(api: Any, queues: Queues) -> bool:
+    return any(api.call("queues.get_num_entries", {"queue": queue})["num"] for queue in queues.ids)
 
 
 def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -69,7 +70,8 @@ def test_a_variable_may_hold_a_whole_section_or_a_list(conf, monkeypatch):
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ('["a", "b c"]', ["a", "b c"]), ("[a, b]", ["a", "b"]), ("a b", ["a", "b"]), ("'a b' c", ["a b", "c"]), ("a", ["a"])])
+    ('["a", "b c"]', ["a", "b c"]), ("[a, b]", ["a", "b"]), ("a b", ["a", "b"]), ("'a b' c", ["a b", "c"]),
+    ("a", ["a"])])
 def test_a_list_in_a_variable(conf, monkeypatch, text, expected):
     monkeypatch.setenv("CLEARML_AGENT__AGENT__X", text)
     assert config.get_list("agent.x") == expected
@@ -291,12 +293,12 @@ def test_variables_and_files_of_the_file_are_there_for_tasks(conf, monkeypatch):
          '        c { path: "~/c.bin", contents: "AP8=", format: base64, target_format: bytes } }')
     config.apply()
     assert (os.environ["FROM_CONF"], os.environ.pop("NUMBER")) == ("yes", "5")
-    home = os.environ["HOME"]
-    assert open(f"{home}/.a/config").read() == "text\n"
-    assert os.stat(f"{home}/.a/config").st_mode & 0o777 == 0o640
-    assert json.load(open(f"{home}/b.json")) == {"x": [1, 2]}
-    assert os.stat(f"{home}/b.json").st_mode & 0o777 == 0o600
-    assert open(f"{home}/c.bin", "rb").read() == b"\x00\xff"
+    home = Path(os.environ["HOME"])
+    assert (home / ".a/config").read_text() == "text\n"
+    assert (home / ".a/config").stat().st_mode & 0o777 == 0o640
+    assert json.loads((home / "b.json").read_text()) == {"x": [1, 2]}
+    assert (home / "b.json").stat().st_mode & 0o777 == 0o600
+    assert (home / "c.bin").read_bytes() == b"\x00\xff"
 
 
 def test_they_can_be_switched_off(conf, monkeypatch):

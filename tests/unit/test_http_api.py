@@ -10,6 +10,7 @@ import pytest
 from api_server import KEY, SECRET, ApiServer
 
 from agentpipe import api, errors, http_api, http_login, http_transport
+from agentpipe.signals import SIGNALS
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def server(tmp_path, monkeypatch):
     with ApiServer(str(tmp_path / "server.db")) as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(http_transport.back_off, "__defaults__", (lambda seconds: None,))
+        monkeypatch.setattr(http_api, "back_off", lambda pause, away: pause)  # the pauses have a test of their own
         yield server
 
 
@@ -265,6 +266,24 @@ def test_patience_ends_with_69_and_a_remedy(server):
     failure = refused(client)
     assert failure.exit == errors.UNAVAILABLE
     assert "maintained" in failure.reason and failure.remedy
+
+
+def test_pauses_grow_vary_and_end_when_we_are_told_to_stop(monkeypatch):
+    slept = []
+    monkeypatch.setattr(http_transport.time, "monotonic", lambda: 100 + sum(slept))
+    monkeypatch.setattr(http_transport.time, "sleep", slept.append)
+    away = http_transport.Away("http://a", "gone")
+    assert http_transport.back_off(2.0, away) == 4.0
+    assert 1.0 <= sum(slept) <= 3.0
+    assert http_transport.back_off(20.0, away) == 30.0
+    slept.clear()
+    http_transport.back_off(0.1, http_transport.Away("http://a", "gone", wait=7.0))
+    assert sum(slept) == pytest.approx(7.0)
+    slept.clear()
+    monkeypatch.setattr(SIGNALS, "waiting", [15])
+    with pytest.raises(http_transport.Away):
+        http_transport.back_off(20.0, away)
+    assert len(slept) == 1
 
 
 def test_who_tries_again_by_himself_is_told_at_once(server):
