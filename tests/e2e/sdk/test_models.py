@@ -29,7 +29,7 @@ say(outputs=[m.id for m in Task.get_task(task_id=task.id).models["output"]],
     single=Task._get_default_session().send_request("events", "get_task_single_value_metrics", json={
         "tasks": [model.id], "model_events": True}).json()["data"]["tasks"])
 user.close()
-""")
+""", CLEARML_CONFIG_FILE=str(server.forking))
     assert done.found == [done.model]
     assert done.metadata == "0.9"
     assert done.weights == "wwwww"
