@@ -88,6 +88,7 @@ PY
 }
 
 # ended PID: wait for a child of ours; $status is its exit status, as after `run`
+# shellcheck disable=SC2034  # as bats' run sets it
 ended() { status=0; wait "$1" || status=$?; }
 
 # status TASK: its ClearML status

@@ -1,8 +1,12 @@
 """When a task has to end because of what the server says about it."""
 
-from typing import Any
+from __future__ import annotations
 
 from agentpipe import claims
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # not `completed`: a script that closes its own task early is left to its end, as the peer does
 ENDED = ("stopped", "failed", "closed", "publishing", "published")

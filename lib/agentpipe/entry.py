@@ -1,9 +1,14 @@
 """Where a task's script stands in its checkout: working directory, entry point, a stand-alone script."""
 
+from __future__ import annotations
+
 import os
-from typing import Any
 
 from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SHELLS = ("bash", "sh", "zsh", "dash", "ksh")
 

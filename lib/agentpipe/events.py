@@ -1,10 +1,15 @@
 """Events that a user hands over: checked line by line, sent in batches."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TYPES = ("log", "training_stats_scalar", "training_stats_vector", "training_debug_image", "plot")
 # what an event of a type is nothing without

@@ -4,11 +4,16 @@ Nothing of a repository is executed: no hooks, no fsmonitor, no `ext::` transpor
 configuration alone. Nothing is asked at a terminal, and this user's configuration is read but never written.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from agentpipe import errors, tools
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # what `git rev-parse --local-env-vars` names: they would point git at another repository (we may run in a hook)
 LOCAL_VARIABLES = ("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_OBJECT_DIRECTORY",

@@ -1,9 +1,11 @@
 """`git+URL@branch` in a requirement list: the commit it means today, so that the cache's key can hold it."""
 
+from __future__ import annotations
+
 import os
 import re
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agentpipe.job import Job
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 LINE = re.compile(r"(?P<head>.*?\bgit\+)(?P<url>\w+://[^/\s]*[^@#\s]*)(?:@(?P<ref>[^#\s]+))?(?P<tail>.*)$", re.DOTALL)
 
 
-def pinned(job: "Job", line: str) -> str:
+def pinned(job: Job, line: str) -> str:
     """The line with a commit in place of a branch, a tag or nothing.
 
     When the server cannot be asked, the commit of last time is taken and said so; without one the line stays as it
@@ -34,7 +36,7 @@ def pinned(job: "Job", line: str) -> str:
     return f"{match['head']}{match['url']}@{commit}{match['tail']}"
 
 
-def _asked(job: "Job", url: str, ref: str) -> str:
+def _asked(job: Job, url: str, ref: str) -> str:
     """The commit, from the server; "" when it does not answer (the installer's own words say why)."""
     from agentpipe import errors, git
     if os.environ.get("AGENT_OFFLINE") == "1":

@@ -4,17 +4,20 @@ An interpreter is a dict: `executable` (the system's own, never a virtual enviro
 `implementation` ("CPython"), `platform` ("linux-x86_64").
 """
 
+from __future__ import annotations
+
 import os
-from typing import TYPE_CHECKING, Any
 
 from agentpipe import errors, paths
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from agentpipe.job import Job
 
-Interpreter = dict[str, Any]
+    Interpreter = dict[str, Any]
 
 # where installers put Pythons that are on nobody's PATH
 PLACES = ("/usr/local/bin", "/usr/bin", "/opt/*/bin", "/opt/conda/envs/*/bin", "~/.pyenv/versions/*/bin",
@@ -27,7 +30,7 @@ ASK = ("import json, os, platform, sys, sysconfig; print(json.dumps({"
        " 'platform': sysconfig.get_platform()}))")
 
 
-def find(job: "Job") -> Interpreter:
+def find(job: Job) -> Interpreter:
     """The interpreter for this task, in the place where it runs.
 
     What the task asks for (its `script.binary`, the version it recorded), else `agent.python_binary`,
@@ -48,7 +51,7 @@ def find(job: "Job") -> Interpreter:
     return {name: known[name] for name in ("executable", "version", "implementation", "platform")}
 
 
-def wanted(job: "Job") -> str:
+def wanted(job: Job) -> str:
     """What is asked for: an absolute path, a version ("3.11", "3"), or "" for the agent's own interpreter."""
     import re
 
@@ -122,7 +125,7 @@ def _mtime(path: str) -> int:
 
 # ---- the search
 
-def _search(job: "Job", wish: str) -> Interpreter:
+def _search(job: Job, wish: str) -> Interpreter:
     """Find it; the answer also has `warning`, and `file` and `folders` by which the memory is checked later."""
     folders = _search_folders()
     environment = {**os.environ, "PATH": os.pathsep.join(folders)}
@@ -157,7 +160,7 @@ def _exact(wish: str, cache: Any, environment: dict[str, str]) -> Any:
                              remedy=f"name another interpreter than {wish} in the task's binary") from None
 
 
-def _all(cache: Any, environment: dict[str, str]) -> "Iterator[Any]":
+def _all(cache: Any, environment: dict[str, str]) -> Iterator[Any]:
     from python_discovery import iter_interpreters
     return iter_interpreters(cache=cache, env=environment)
 
@@ -197,7 +200,7 @@ def _search_folders() -> list[str]:
 
 # ---- another place than the host
 
-def _in_place(job: "Job", wish: str) -> Interpreter:
+def _in_place(job: Job, wish: str) -> Interpreter:
     """Ask inside the place; an image that is named by its digest does not change and is asked once."""
     place = job.manifest.get("place") or {}
     memory = ""
@@ -230,7 +233,7 @@ def _remembered_in_place(path: str) -> Interpreter | None:
         return None
 
 
-def _first_answer(job: "Job", names: list[str]) -> Interpreter | None:
+def _first_answer(job: Job, names: list[str]) -> Interpreter | None:
     import json
     for name in names:
         answer = job.run([*job.prefix, "sh", "-c", 'exec "$0" -I -c "$1" 2>/dev/null', name, ASK], check=False,

@@ -4,10 +4,15 @@ Read straight from /proc: psutil would be a third of an idle agent's memory. GPU
 driver is.
 """
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Iterable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MB = 1 << 20
 GB = 1 << 30
@@ -35,7 +40,7 @@ class Sampler:
         self._stats = self._between(before, now)
         return self._stats
 
-    def _between(self, before: "_Counters", now: "_Counters") -> dict[str, Any]:
+    def _between(self, before: _Counters, now: _Counters) -> dict[str, Any]:
         seconds = max(now.at - before.at, 1e-3)
         free, total = memory()
         stats: dict[str, Any] = {

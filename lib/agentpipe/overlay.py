@@ -4,12 +4,16 @@ What the task installs, upgrades or removes while it runs happens here and is go
 in sys.path, so what is here hides what is there.
 """
 
+from __future__ import annotations
+
 import os
-from typing import TYPE_CHECKING, Any
 
 from agentpipe import errors
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agentpipe.job import Job
     from agentpipe.python_env import Base
 
@@ -25,7 +29,7 @@ import os, sys; w = os.environ.get("{variable}"); s = w and sys.stdout and os.fs
 """  # noqa: E501
 
 
-def create(job: "Job", base: "Base") -> str:
+def create(job: Job, base: Base) -> str:
     """Make the task's overlay over this base and give its directory; one that was there is replaced."""
     directory = job.path("env")
     try:
@@ -78,7 +82,7 @@ def _data(base: str, site: str) -> tuple[list[str], list[str]]:
     return sorted({os.path.dirname(path) for path in files}), files
 
 
-def _write(directory: str, base: "Base") -> None:
+def _write(directory: str, base: Base) -> None:
     """All of it: about 20 system calls, and one or two more for each script and data file."""
     behind, site = base["directory"], base["site"]
     interpreter = base["interpreter"]

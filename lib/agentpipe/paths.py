@@ -7,6 +7,7 @@ from agentpipe import errors
 # WAL and flock do not hold over these: https://www.sqlite.org/wal.html, flock(2)
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs",
                         "glusterfs", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs", "pvfs2", "orangefs", "panfs"}
+_checked: dict[str, bool] = {}  # state directories, and whether they are on a network file system
 
 
 def state(*parts: str) -> str:
@@ -16,7 +17,7 @@ def state(*parts: str) -> str:
 
 def cache(*parts: str) -> str:
     """A path under the cache directory: mirrors, environments, downloads. It may be deleted at any time."""
-    home = os.environ.get("AGENT_HOME")
+    home = _agent_home()
     base = os.path.join(home, "cache") if home else os.path.join(_xdg("XDG_CACHE_HOME", ".cache"), "agentpipe")
     return os.path.join(_made(base), *parts)
 
@@ -35,11 +36,19 @@ def file_system(path: str) -> str:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         for line in mounts:
             left, _, right = line.partition(" - ")
-            point = left.split(" ")[4].encode().decode("unicode_escape")
+            point = left.split(" ")[4]
+            for octal, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+                point = point.replace(octal, character)
             inside = path == point or path.startswith(point.rstrip("/") + "/")
             if inside and len(point) >= len(best):
                 best, kind = point, right.split(" ", 1)[0]
     return kind
+
+
+def _agent_home() -> str | None:
+    """AGENT_HOME, absolute: what stands on disk names its own place, for processes of other directories."""
+    home = os.environ.get("AGENT_HOME")
+    return os.path.abspath(home) if home else None
 
 
 def _xdg(variable: str, default: str) -> str:
@@ -48,15 +57,16 @@ def _xdg(variable: str, default: str) -> str:
 
 
 def _state_home() -> str:
-    home = os.environ.get("AGENT_HOME")
-    if home:
-        if file_system(home) in NETWORK_FILE_SYSTEMS:
-            raise errors.Failure(f"AGENT_HOME={home} is on a network file system, where locks do not hold",
-                                 errors.BAD_CONFIG, remedy=f"AGENT_HOME=/var/tmp/agentpipe-{os.getuid()}")
-        return os.path.join(home, "state")
-    base = os.path.join(_xdg("XDG_STATE_HOME", os.path.join(".local", "state")), "agentpipe")
-    if file_system(base) not in NETWORK_FILE_SYSTEMS:
+    home = _agent_home()
+    base = os.path.join(home, "state") if home else os.path.join(
+        _xdg("XDG_STATE_HOME", os.path.join(".local", "state")), "agentpipe")
+    if base not in _checked:  # once a process: reading all mounts is not free
+        _checked[base] = file_system(base) in NETWORK_FILE_SYSTEMS
+    if not _checked[base]:
         return base
+    if home:
+        raise errors.Failure(f"AGENT_HOME={home} is on a network file system, where locks do not hold",
+                             errors.BAD_CONFIG, remedy=f"AGENT_HOME=/var/tmp/agentpipe-{os.getuid()}")
     return _owned(f"/var/tmp/agentpipe-{os.getuid()}")
 
 

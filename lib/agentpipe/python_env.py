@@ -11,27 +11,31 @@ link's age is when it was last used. Whoever evicts a build takes its lock and r
 whoever uses one writes its link before it looks at KEY again: so one of the two sees the other.
 """
 
+from __future__ import annotations
+
 import os
-from typing import TYPE_CHECKING, Any
 
 from agentpipe import errors, paths
 from agentpipe.crash import crash_point
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any
 
     from agentpipe.interpreters import Interpreter
     from agentpipe.job import Job
     from agentpipe.requirements import Requirements
 
-Base = dict[str, Any]
+    Base = dict[str, Any]
+
 FORMAT = "2"  # of a build and its record; another one is another key
 RECORD = "agentpipe.json"
 # an unpublished build that is older than this is nobody's any more
 LEFT_BEHIND = 3600
 
 
-def key(job: "Job", interpreter: "Interpreter", requirements: "Requirements", installer: "ModuleType") -> str:
+def key(job: Job, interpreter: Interpreter, requirements: Requirements, installer: ModuleType) -> str:
     """The name of the base environment for these requirements: whatever decides what would be installed is in it."""
     import hashlib
 
@@ -58,7 +62,7 @@ def cached(name: str) -> Base | None:
     return base
 
 
-def use(job: "Job", name: str) -> Base | None:
+def use(job: Job, name: str) -> Base | None:
     """The published build, kept from eviction while this task has no outcome; None when it must be built."""
     while (base := cached(name)) is not None:
         if not _outlived(job, base):
@@ -78,7 +82,7 @@ def use(job: "Job", name: str) -> Base | None:
     return None
 
 
-def _outlived(job: "Job", base: Base) -> bool:
+def _outlived(job: Job, base: Base) -> bool:
     """Whether it is whole although the machine went down after it was built, perhaps before all was on disk."""
     from agentpipe import processes
     mark = os.path.join(base["directory"], "outlived")
@@ -93,8 +97,8 @@ def _outlived(job: "Job", base: Base) -> bool:
     return True
 
 
-def build(job: "Job", name: str, interpreter: "Interpreter", requirements: "Requirements",
-          installer: "ModuleType") -> Base:
+def build(job: Job, name: str, interpreter: Interpreter, requirements: Requirements,
+          installer: ModuleType) -> Base:
     """The build of this key: by us, or by another task that we wait for. It is in use by this task."""
     envs = paths.cache("envs")
     try:
@@ -156,8 +160,8 @@ def in_use(directory: str) -> bool:
     return any(os.path.isdir(task) and not os.path.lexists(os.path.join(task, "outcome")) for task in tasks)
 
 
-def _make(job: "Job", directory: str, name: str, interpreter: "Interpreter", requirements: "Requirements",
-          installer: "ModuleType") -> None:
+def _make(job: Job, directory: str, name: str, interpreter: Interpreter, requirements: Requirements,
+          installer: ModuleType) -> None:
     """Build in `directory` and publish it; what failed is removed at once."""
     import shutil
 
@@ -179,7 +183,7 @@ def _make(job: "Job", directory: str, name: str, interpreter: "Interpreter", req
     crash_point("env:published")
 
 
-def _record(directory: str, name: str, interpreter: "Interpreter", requirements: "Requirements") -> None:
+def _record(directory: str, name: str, interpreter: Interpreter, requirements: Requirements) -> None:
     """Write down what a warm run needs to know, so that it need not look at the packages."""
     import json
     import time
@@ -209,7 +213,7 @@ def _new_directory(envs: str, name: str) -> str:
             number += 1
 
 
-def _locked(job: "Job", path: str) -> Any:
+def _locked(job: Job, path: str) -> Any:
     """The lock, taken; says so when another task has it, since that may take minutes."""
     import filelock
     lock = filelock.FileLock(path, fallback_to_soft=False)

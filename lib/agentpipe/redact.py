@@ -1,9 +1,14 @@
 """Known secrets in what a task prints: replaced while it streams, wherever a read happens to cut it."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MASK = b"[REDACTED]"
 # shorter values are words that occur by themselves ("true", "root"): masking them would spoil the log

@@ -6,16 +6,21 @@
     reporter.flush(5.0); reporter.unwatch(); reporter.stop()
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from agentpipe import config, errors
 from agentpipe.abort import Abort, Judge
 from agentpipe.shipping import Shipper, is_outage, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FIRST_REPORT_S = 3.0
 STATUS_POLL_S = 5.0

@@ -1,13 +1,15 @@
 """Reads requirement lists line by line, as pip reads its requirements files."""
 
+from __future__ import annotations
+
 import os
 import re
-from typing import TYPE_CHECKING
 
 from agentpipe import errors
 from agentpipe.git import without_credentials
 from agentpipe.requirements import NAME, Project, file_digest, sorted_extras
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agentpipe.requirements import Requirements
 
@@ -26,7 +28,7 @@ OPTIONS_PASSED_OVER = {"--prefer-binary", "--use-feature", "--process-dependency
 class Reader:
     """Reads lists into one Requirements; relative paths are looked for in `folders`, then beside the file."""
 
-    def __init__(self, into: "Requirements", folders: list[str]) -> None:
+    def __init__(self, into: Requirements, folders: list[str]) -> None:
         self.into, self.folders = into, folders
         self.reading: list[str] = []
 

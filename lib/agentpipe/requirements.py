@@ -4,10 +4,14 @@ The lines are sorted into what the base environment holds (index packages, URLs,
 (folders, `-e .`), and are spelled in one way for the cache's key: order, comments, blanks and case do not matter there.
 """
 
-import os
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+import os
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agentpipe.job import Job
 
 SHELLS = ("bash", "sh", "zsh", "dash", "ksh", "fish")
@@ -81,7 +85,7 @@ class Requirements:
         return {normalised(match[1]) for match in found if match}
 
 
-def of_task(job: "Job") -> Requirements:
+def of_task(job: Job) -> Requirements:
     """What this task asks for.
 
     Its record (`pins` of a receipt, `script.requirements.pip` or `org_pip`), else every requirements.txt from the
@@ -167,7 +171,7 @@ def project_digest(folder: str) -> str:
     return digest.hexdigest()
 
 
-def _record(job: "Job") -> tuple[str, list[str]]:
+def _record(job: Job) -> tuple[str, list[str]]:
     """(where it stands, its lines) of what the task itself records; ("", []) when it records nothing."""
     from agentpipe import config
     pinned = (job.manifest.get("pins") or {}).get("packages")
@@ -181,14 +185,14 @@ def _record(job: "Job") -> tuple[str, list[str]]:
     return ("the task's requirements", lines) if any(line.strip() for line in lines) else ("", [])
 
 
-def _option_lines(job: "Job") -> list[str]:
+def _option_lines(job: Job) -> list[str]:
     """Indexes that the task names: pinned packages come from there too."""
     lines = _lines(_recorded(job).get("org_pip")) + _lines(_recorded(job).get("pip"))
     names = ("--extra-index-url", "--index-url", "--find-links", "-i ", "-f ", "--trusted-host", "--pre")
     return [line for line in lines if line.strip().startswith(names)]
 
 
-def _recorded(job: "Job") -> dict[str, Any]:
+def _recorded(job: Job) -> dict[str, Any]:
     """`script.requirements`, passwords included: they go to the installer only."""
     from agentpipe import secrets
     return secrets.script(job).get("requirements") or {}
@@ -198,7 +202,7 @@ def _lines(text: Any) -> list[str]:
     return text.splitlines() if isinstance(text, str) else [str(line) for line in text or ()]
 
 
-def _folders(job: "Job") -> tuple[str, str]:
+def _folders(job: Job) -> tuple[str, str]:
     """The checkout and the working directory inside it; a task without code has its own directory for both."""
     code = os.path.normpath((job.manifest.get("fetch") or {}).get("code") or job.directory)
     script: dict[str, Any] = job.task.get("script") or {}

@@ -1,13 +1,18 @@
 """A task's log files → log events of the server, each byte acknowledged once, whatever dies in between."""
 
+from __future__ import annotations
+
 import json
 import os
 import time
 from collections.abc import Iterable
-from typing import Any
 
 from agentpipe import attempt, errors, redact
 from agentpipe.logs import Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 BATCH = 1 << 20  # raw bytes a request at most (the peer's limit; a server takes 15 MB)
 # stream, file, level: as the peer does, INFO for what the agent does and DEBUG for what the script prints

@@ -1,9 +1,14 @@
 """Directory trees that are replaced and removed whole."""
 
+from __future__ import annotations
+
 import os
 import stat
 from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def beside(path: str) -> str:

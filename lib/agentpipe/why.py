@@ -1,8 +1,12 @@
 """Why a task is as it is: the cause of its end and what to do, where it runs, or what it waits for."""
 
-from typing import Any
+from __future__ import annotations
 
 from agentpipe import ends, task_find, task_log, task_view
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 EVIDENCE_LINES = 12
 

@@ -46,8 +46,6 @@ printed() { log_of 2>/dev/null | grep -q "$1"; }
 in_place() { nsenter -t "$keeper" -m -p -- ps -e -o args= | grep -q "$1"; }
 absent() { ! in_place "$1"; }
 
-over() { if wait "$1"; then status=0; else status=$?; fi; }
-
 @test "the script runs in the place's own pid and mount namespace, and its exit status comes out" {
   run --separate-stderr bash -c 'agent-run >receipt' < <(prepared 'echo "pid $$ of $(readlink /proc/self/ns/pid)"; ls -d /mnt/* 2>/dev/null; exit 7')
   [ "$status" -eq 7 ]
@@ -75,7 +73,7 @@ over() { if wait "$1"; then status=0; else status=$?; fi; }
   wait_for 20 printed begun
   in_place 'sleep 4711'
   kill -TERM "$run_pid"
-  over "$run_pid"
+  ended "$run_pid"
   [ "$status" -eq 75 ]
   absent 'sleep 471[12]'
   kill -0 "$keeper"
@@ -87,7 +85,7 @@ over() { if wait "$1"; then status=0; else status=$?; fi; }
   run_pid=$!
   wait_for 20 printed begun
   call tasks.stop "{\"task\": \"$(cat task)\"}"
-  over "$run_pid"
+  ended "$run_pid"
   [ "$status" -eq 130 ]
   absent 'sleep 4713'
   kill -0 "$keeper"
@@ -106,7 +104,7 @@ over() { if wait "$1"; then status=0; else status=$?; fi; }
   second=$!
   wait_for 20 grep -q 'taking over' "$(attempt "$(cat task)")/setup.log"
   touch go
-  over "$second"
+  ended "$second"
   [ "$status" -eq 3 ]
   [ "$(log_of)" = $'begun\nover' ]
   [ "$(status "$(cat task)")" = failed ]
@@ -119,7 +117,7 @@ over() { if wait "$1"; then status=0; else status=$?; fi; }
   run_pid=$!
   wait_for 20 printed begun
   kill -KILL "$keeper"
-  over "$run_pid"
+  ended "$run_pid"
   [ "$status" -eq 137 ] || [ "$status" -eq 125 ]
   [ "$(status "$(cat task)")" = failed ]
 }

@@ -9,12 +9,16 @@
 What they share is here. A second manager is a second module and a line in `choose`.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agentpipe.job import Job
 
 # `realpath` of the script, so a copy of it in another environment's bin/ starts that environment's Python
@@ -25,7 +29,7 @@ HEADER = """#!/bin/sh
 PIP = HEADER + "import sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"
 
 
-def choose(job: "Job") -> ModuleType:
+def choose(job: Job) -> ModuleType:
     """The package manager for this task."""
     from agentpipe.installers import uv
     return uv

@@ -1,11 +1,15 @@
 """pip requirement lists, installed by uv."""
 
+from __future__ import annotations
+
 import os
-from typing import TYPE_CHECKING, Any
 
 from agentpipe import errors, indexes, installers, paths
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agentpipe.job import Job
     from agentpipe.requirements import Project, Requirements
 
@@ -17,7 +21,7 @@ NOT_PASSED_ON = ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON",
                  "UV_PROJECT_ENVIRONMENT", "UV_LINK_MODE", "UV_COMPILE_BYTECODE", "UV_REQUIRE_VIRTUALENV")
 
 
-def create(job: "Job", interpreter: dict[str, Any], folder: str) -> bool:
+def create(job: Job, interpreter: dict[str, Any], folder: str) -> bool:
     """An environment with pip in `folder`; false when pip is still to be installed."""
     if not job.prefix:
         return installers.create_on_host(interpreter, folder)
@@ -26,7 +30,7 @@ def create(job: "Job", interpreter: dict[str, Any], folder: str) -> bool:
     return False
 
 
-def install(job: "Job", folder: str, requirements: "Requirements", pip: str = "") -> None:
+def install(job: Job, folder: str, requirements: Requirements, pip: str = "") -> None:
     """Fill the environment in `folder`: the list, and what the task's own projects need, but not they themselves.
 
     `pip` is the requirement for a pip that is still missing. Failure 65, 66, 69, 73 or 77 names the package and what
@@ -41,13 +45,13 @@ def install(job: "Job", folder: str, requirements: "Requirements", pip: str = ""
         _run(job, ["pip", "uninstall", *_target(folder), "--", *installed.projects(folder)], loud=False)
 
 
-def projects(job: "Job", overlay: str, found: "list[Project]", requirements: "Requirements") -> None:
+def projects(job: Job, overlay: str, found: list[Project], requirements: Requirements) -> None:
     """Install the task's own folders into its overlay; their dependencies are in the base."""
     text = "".join(f"{'-e ' if each.editable else ''}{each.path}\n" for each in found)
     pip_install(job, overlay, text, requirements, "--no-deps")
 
 
-def pip_install(job: "Job", folder: str, text: str, requirements: "Requirements", *flags: str) -> None:
+def pip_install(job: Job, folder: str, text: str, requirements: Requirements, *flags: str) -> None:
     """`uv pip install -r` of `text` under the task's and the user's indexes."""
     from agentpipe.tools import ToolFailed
     listed = job.path("requirements.txt")
@@ -60,7 +64,7 @@ def pip_install(job: "Job", folder: str, text: str, requirements: "Requirements"
         raise uv_failures.explained(job, error, folder, requirements) from None
 
 
-def newest(job: "Job", folder: str, wish: str, requirements: "Requirements") -> str:
+def newest(job: Job, folder: str, wish: str, requirements: Requirements) -> str:
     """The newest version that the indexes have for `wish` ("six<2"), as "six==1.17.0"; "" when there is none."""
     listed = job.path("asked.txt")
     write_list(listed, wish + "\n", requirements, "")
@@ -75,7 +79,7 @@ def newest(job: "Job", folder: str, wish: str, requirements: "Requirements") -> 
     return next((line.split(";")[0].strip() for line in answer.splitlines() if "==" in line), "")
 
 
-def write_list(path: str, text: str, requirements: "Requirements", constraints: str) -> None:
+def write_list(path: str, text: str, requirements: Requirements, constraints: str) -> None:
     """A requirements file (0600) with the user's indexes, the task's own options and `text`."""
     own = [f"{name} {value}".strip() for name, value in requirements.options if name != "--trusted-host"]
     own_index = [line for line in own if line.startswith("--index-url ")][-1:]
@@ -101,7 +105,7 @@ def binary() -> str:
     return found
 
 
-def _run(job: "Job", arguments: list[str], loud: bool = True, timeout: float | None = None) -> str:
+def _run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None = None) -> str:
     from agentpipe.tools import ToolFailed
     uv = binary()
     offline = ["--offline"] if os.environ.get("AGENT_OFFLINE") == "1" else []
@@ -127,7 +131,7 @@ def _target(folder: str) -> list[str]:
     return ["--python", os.path.join(folder, "bin", "python")]
 
 
-def _indexes(requirements: "Requirements") -> list[str]:
+def _indexes(requirements: Requirements) -> list[str]:
     strategy = os.environ.get("UV_INDEX_STRATEGY") or "unsafe-best-match"
     hosts = indexes.insecure_hosts() + [host for name, host in requirements.options if name == "--trusted-host"]
     return ["--index-strategy", strategy, *(word for host in hosts for word in ("--allow-insecure-host", host))]

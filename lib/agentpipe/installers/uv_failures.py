@@ -1,12 +1,14 @@
 """What uv said, as a cause with an exit code and something to do: the package is named, the remedy is a change."""
 
+from __future__ import annotations
+
 import re
-from typing import TYPE_CHECKING
 
 from agentpipe import errors
 from agentpipe.git import without_credentials
 from agentpipe.requirements import NAME, normalised
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,7 +23,7 @@ NETWORK = ("tcp connect error", "dns error", "error sending request", "operation
            "Network is unreachable", "(502", "(503", "(504", "(500", "error decoding response body")
 
 
-def explained(job: "Job", error: "ToolFailed", folder: str, requirements: "Requirements") -> errors.Failure:
+def explained(job: Job, error: ToolFailed, folder: str, requirements: Requirements) -> errors.Failure:
     """The Failure for what uv printed: 65, 66, 69, 73 or 77, its words as evidence."""
     said = _plain(error.output)
     evidence = without_credentials(error.output[-4000:])
@@ -90,7 +92,7 @@ def _malformed(said: str) -> errors.Failure | None:
                           remedy="write it as NAME, NAME==VERSION or NAME @ URL in the requirements")
 
 
-def _no_package(said: str, requirements: "Requirements") -> errors.Failure | None:
+def _no_package(said: str, requirements: Requirements) -> errors.Failure | None:
     found = re.search(rf"Because {PACKAGE} was not found in the (?:package registry|provided package locations)", said)
     if not found:
         return None
@@ -102,7 +104,7 @@ def _no_package(said: str, requirements: "Requirements") -> errors.Failure | Non
                           change=_replaced(line, hint[1] if hint else ""))
 
 
-def _no_version(job: "Job", said: str, folder: str, requirements: "Requirements") -> errors.Failure | None:
+def _no_version(job: Job, said: str, folder: str, requirements: Requirements) -> errors.Failure | None:
     found = (re.search(rf"there (?:is|are) no versions? of {WISH}", said)
              or re.search(rf"only (?:the following versions of )?{WISH} (?:is|are) available", said))
     if not found:
@@ -122,7 +124,7 @@ def _no_version(job: "Job", said: str, folder: str, requirements: "Requirements"
                           remedy=f"ask for another version than '{line}' in the requirements")
 
 
-def _wrong_python(said: str, requirements: "Requirements") -> errors.Failure | None:
+def _wrong_python(said: str, requirements: Requirements) -> errors.Failure | None:
     this = re.search(r"Using (?:CPython |Python )?([\d.]+)", said)
     here = this[1] if this else "another one"
     found = (re.search(rf"does not satisfy Python(?P<needs>[<>=!~][^\s]+[^\s,]) and {_named('owner')} depends on", said)
@@ -158,7 +160,7 @@ def _hash(said: str) -> errors.Failure | None:
                           errors.BAD_DATA, remedy=f"find out who replaced {found[1]}, or record its new hash")
 
 
-def _repository(said: str, requirements: "Requirements") -> errors.Failure | None:
+def _repository(said: str, requirements: Requirements) -> errors.Failure | None:
     if "Git operation failed" not in said:
         return None
     name = _first_name(said) or "a package"
@@ -166,7 +168,7 @@ def _repository(said: str, requirements: "Requirements") -> errors.Failure | Non
                           remedy=f"correct the address or the commit in '{_line(name, requirements)}'")
 
 
-def _not_built(said: str, requirements: "Requirements") -> errors.Failure | None:
+def _not_built(said: str, requirements: Requirements) -> errors.Failure | None:
     found = re.search(r"Failed to (?:download and )?build `([^`@\s]+)", said)
     if not found:
         return None
@@ -181,7 +183,7 @@ def _not_built(said: str, requirements: "Requirements") -> errors.Failure | None
                           change=_replaced(line, hint[1]) if hint else ())
 
 
-def _conflict(said: str, requirements: "Requirements") -> errors.Failure | None:
+def _conflict(said: str, requirements: Requirements) -> errors.Failure | None:
     if "unsatisfiable" not in said and "No solution found" not in said:
         return None
     names = dict.fromkeys(match[1] for match in re.finditer(rf"(?:require|depends on|and|Because) {WISH}", said)
@@ -226,7 +228,7 @@ def _first_name(said: str) -> str:
     return found[1] if found else ""
 
 
-def _line(name: str, requirements: "Requirements") -> str:
+def _line(name: str, requirements: Requirements) -> str:
     """The task's own line about this package; its name when another package brought it."""
     for line in requirements.packages:
         match = re.match(NAME, line)
