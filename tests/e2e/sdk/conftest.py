@@ -24,7 +24,11 @@ api {{
     files_server: "{files_server}"
     credentials {{ "access_key" = "{access_key}", "secret_key" = "{secret_key}" }}
 }}
-sdk {{ development {{ report_use_subprocess: {fork}, vcs_repo_detect_async: {threads}, worker {{ report_period_sec: 0.5, ping_period_sec: 1 }} }} }}
+sdk {{ development {{
+    report_use_subprocess: {fork}
+    vcs_repo_detect_async: {threads}
+    worker {{ report_period_sec: 0.5, ping_period_sec: 1 }}
+}} }}
 agent {{
     venvs_dir: "{home}/venvs"
     git_clone {{ }}
