@@ -32,8 +32,8 @@ def work(values):
     """Serve, or print keys; the exit code."""
     from agentpipe import paths
     from agentpipe.server import serving
-    from agentpipe.server.store import Store
-    store = Store(paths.state("agent.db"))
+    from agentpipe.server.writer import SharedStore
+    store = SharedStore(paths.state("agent.db"))
     if values["new_keys"]:
         return print_keys(store, values)
     serving.needed()

@@ -170,9 +170,8 @@ def test_impersonation_is_refused(http):
 def test_another_users_keys_are_another_user(http):
     import subprocess
     import sys
-    done = subprocess.run([sys.executable, "-m", "agentpipe.cmds.agent_server", "--new-keys", "--user", "bob", "--json"],
-                          env={"AGENT_HOME": http.home, "PATH": ""}, capture_output=True, text=True, timeout=30)
-    made = json.loads(done.stdout)
+    command = [sys.executable, "-m", "agentpipe.cmds.agent_server", "--new-keys", "--user", "bob", "--json"]
+    made = json.loads(subprocess.check_output(command, env={"AGENT_HOME": http.home, "PATH": ""}, timeout=30))
     answer = http.post("users.get_current_user", {}, auth=(made["access_key"], made["secret_key"]))
     assert answer.json()["data"]["user"]["name"] == "bob"
     assert http.call("users.get_current_user")["user"]["name"] == "ann"

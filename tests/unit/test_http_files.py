@@ -119,7 +119,7 @@ OUTSIDE = ["../secret", "a/../../secret", "..", "/..//../secret", "a/./../..//se
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_nothing_is_written_outside(files, name):
     before = sorted(os.listdir(os.path.dirname(files.root)))
-    body = (b"--b\r\nContent-Disposition: form-data; name=\"" + name.encode() + b"\"; filename=\"f\"\r\n\r\nx\r\n--b--\r\n")
+    body = f'--b\r\nContent-Disposition: form-data; name="{name}"; filename="f"\r\n\r\nx\r\n--b--\r\n'.encode()
     answer = files("POST", "/", data=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
     assert answer.status_code == 404
     assert sorted(os.listdir(os.path.dirname(files.root))) == before

@@ -152,6 +152,11 @@ def writes(found: Endpoint) -> bool:
     return found.mode != READ
 
 
+def durable(found: Endpoint) -> bool:
+    """Whether what an endpoint changes must survive a power cut once it has answered."""
+    return found.mode in (WRITE, OWN)
+
+
 def _run(found: Endpoint, request: Request) -> dict[str, Any]:
     if found.mode == OWN:
         return found.function(request)

@@ -1,6 +1,6 @@
 """The ClearML API over HTTP: an ASGI application in front of `endpoints.call` (server.md §2).
 
-The event loop only moves bytes; everything else happens in threads, all changes in a single one of them, since a
+The event loop moves bytes and small JSON. Reads happen in threads; all changes in a single one (writer.py), since a
 store has one writer at a time anyway.
 """
 
@@ -10,7 +10,8 @@ import asyncio
 import re
 import sys
 import time
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -18,8 +19,8 @@ from starlette.responses import Response
 from agentpipe.errors import TRY_AGAIN, ApiError, Failure
 from agentpipe.server import bodies, callers, endpoints, versions
 from agentpipe.server.common import new_id
-from agentpipe.server.store import Store
 from agentpipe.server.tokens import API_VERSION, Tokens
+from agentpipe.server.writer import SharedStore, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ MOST = 128 << 20
 # what those may send who are nobody yet
 MOST_OPEN = 64 << 10
 COMPRESSED = 2048
+# bodies that the event loop may parse itself
+SMALL = 16 << 10
 # ClearML's server closes each connection, and the clearml package lives on that: it forks a process to report, which
 # goes on with the parent's open connection; then each reads answers to the other. Only clients of ours keep theirs
 OURS = "agentpipe"
@@ -61,11 +64,11 @@ class Call:
 class Api:
     """The ASGI application over one store; `verbose` writes a line a request to stderr."""
 
-    def __init__(self, store: Store, tokens: Tokens, verbose: bool = False) -> None:
+    def __init__(self, store: SharedStore, tokens: Tokens, verbose: bool = False) -> None:
         self.store, self.tokens, self.verbose = store, tokens, verbose
         store.kept["tokens"] = tokens
         self._readers = ThreadPoolExecutor(READERS, "reader")
-        self._writer = ThreadPoolExecutor(1, "writer")
+        self._writer = Writer(store)
         self._common = {"X-Agentpipe-Server": store.server_id, "Access-Control-Allow-Origin": "*",
                         "Access-Control-Allow-Headers": "*", "Access-Control-Allow-Methods": "*",
                         "Cache-Control": "no-store"}
@@ -89,7 +92,8 @@ class Api:
     async def _answer(self, request: Request, call: Call) -> Response:
         find(call, request.url.path)
         if call.name not in callers.OPEN or "authorization" in call.headers:
-            call.caller = await self._in(self._readers, callers.identify, self.tokens, call.headers)
+            call.caller = callers.known(self.tokens, call.headers) or await self._in_thread(
+                callers.identify, self.tokens, call.headers)
         if not versions.has(call.name, versions.number(call.version)):
             raise ApiError(301, 1, f"moved: {call.name} is not in version {call.version}")
         if call.header("impersonate-as") or call.header("act-as"):
@@ -100,22 +104,30 @@ class Api:
         call.caller["worker"] = call.header("worker")
         call.caller["address"] = request.client.host if request.client else ""
         assert call.endpoint is not None
-        executor = self._writer if endpoints.writes(call.endpoint) else self._readers
-        return await self._in(executor, self._work, call, data, request.url.query)
+        if not endpoints.writes(call.endpoint):
+            return await self._in_thread(self._read, call, data, request.url.query)
+        if len(data) < SMALL:
+            body = self._parsed(call, data, request.url.query)
+        else:
+            body = await self._in_thread(self._parsed, call, data, request.url.query)
+        change = partial(endpoints.call, self.store, call.caller, call.name, body)
+        answer = await asyncio.wrap_future(self._writer.submit(change, endpoints.durable(call.endpoint)))
+        return self._respond(call, 200, self._translated(call, answer))
 
-    async def _in(self, executor: Executor, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
+    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, function, *arguments)
 
-    def _work(self, call: Call, data: bytes, query: str) -> Response:
-        """In a thread: from the body's bytes to the answer's."""
-        try:
-            body = bodies.parse(data, call.headers.get("content-type", ""), query)
-            version = versions.number(call.version)
-            body = versions.incoming(call.name, version, body)
-            answer = endpoints.call(self.store, call.caller, call.name, body)
-            return self._respond(call, 200, versions.outgoing(call.name, version, answer))
-        except Exception as problem:
-            return self._respond(call, 200, None, problem)
+    def _parsed(self, call: Call, data: bytes, query: str) -> Any:
+        body = bodies.parse(data, call.headers.get("content-type", ""), query)
+        return versions.incoming(call.name, versions.number(call.version), body)
+
+    def _translated(self, call: Call, answer: dict[str, Any]) -> dict[str, Any]:
+        return versions.outgoing(call.name, versions.number(call.version), answer)
+
+    def _read(self, call: Call, data: bytes, query: str) -> Response:
+        """From the body's bytes to the answer's, in a thread."""
+        answer = endpoints.call(self.store, call.caller, call.name, self._parsed(call, data, query))
+        return self._respond(call, 200, self._translated(call, answer))
 
     def _respond(self, call: Call, code: int, data: Any, problem: Exception | None = None) -> Response:
         subcode, text = 0, "OK"
@@ -155,7 +167,7 @@ class Api:
 
     def close(self) -> None:
         """Wait for what is being written."""
-        self._writer.shutdown()
+        self._writer.close()
         self._readers.shutdown()
 
 

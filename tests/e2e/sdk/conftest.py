@@ -24,7 +24,11 @@ api {{
     files_server: "{files_server}"
     credentials {{ "access_key" = "{access_key}", "secret_key" = "{secret_key}" }}
 }}
-sdk {{ development {{ report_use_subprocess: false, worker {{ report_period_sec: 0.5, ping_period_sec: 1 }} }} }}
+sdk {{ development {{
+    report_use_subprocess: {fork}
+    vcs_repo_detect_async: {threads}
+    worker {{ report_period_sec: 0.5, ping_period_sec: 1 }}
+}} }}
 agent {{
     venvs_dir: "{home}/venvs"
     git_clone {{ }}
@@ -74,7 +78,10 @@ class Server:
         assert line, self.errors.read_text()
         self.said = json.loads(line)
         self.conf = home / "clearml.conf"
-        self.conf.write_text(CONF.format(home=home, **self.said))
+        self.conf.write_text(CONF.format(home=home, fork="false", threads="true", **self.said))
+        # as the package reports where nothing is configured, but without the race of the comment above
+        self.forking = home / "forking.conf"
+        self.forking.write_text(CONF.format(home=home, fork="true", threads="false", **self.said))
         self.session = requests.Session()
         self.session.headers["Authorization"] = "Bearer " + self.login()
 

@@ -8,7 +8,7 @@ from clearml import InputModel, Model, OutputModel, Task
 task = Task.init("demo/models", "maker", output_uri=True, auto_connect_frameworks=False)
 pathlib.Path("weights.bin").write_bytes(b"w" * 1000)
 model = OutputModel(task, name="net", framework="Custom", label_enumeration={"cat": 1}, tags=["best"])
-model.update_weights("weights.bin", auto_delete_file=False)
+model.update_weights("weights.bin", auto_delete_file=False, async_enable=False)
 model.update_design(config_dict={"layers": 3})
 model.set_metadata("accuracy", "0.9", "float")
 model.report_scalar("quality", "f1", 0.8, 0)
@@ -29,7 +29,7 @@ say(outputs=[m.id for m in Task.get_task(task_id=task.id).models["output"]],
     single=Task._get_default_session().send_request("events", "get_task_single_value_metrics", json={
         "tasks": [model.id], "model_events": True}).json()["data"]["tasks"])
 user.close()
-""")
+""", CLEARML_CONFIG_FILE=str(server.forking))
     assert done.found == [done.model]
     assert done.metadata == "0.9"
     assert done.weights == "wwwww"
@@ -50,7 +50,7 @@ from clearml import Model, OutputModel, Task
 task = Task.init("demo/models", "short", output_uri=True, auto_connect_frameworks=False)
 pathlib.Path("short.bin").write_bytes(b"w")
 model = OutputModel(task, name="short-lived")
-model.update_weights("short.bin", auto_delete_file=False)
+model.update_weights("short.bin", auto_delete_file=False, async_enable=False)
 url = model.url
 task.close()
 Model.remove(model.id, force=True, delete_weights_file=True)

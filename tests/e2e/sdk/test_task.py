@@ -126,3 +126,16 @@ raise ValueError("no luck")
 """, code=1)
     assert server.task(done.one)["status"] == "completed"
     assert server.task(done.two)["status"] == "failed"
+
+
+def test_a_process_that_was_forked_to_report_shares_nothing_with_its_parent(run, server):
+    done = run("""
+from clearml import Task
+task = Task.init("demo", "forked", auto_connect_frameworks=False)
+for i in range(50):
+    task.get_logger().report_scalar("loss", "train", i, i)
+    assert Task.get_task(task_id=task.id).name == "forked"
+task.close()
+say(scalars=len(Task.get_task(task_id=task.id).get_reported_scalars()["loss"]["train"]["y"]))
+""", CLEARML_CONFIG_FILE=str(server.forking))
+    assert done.scalars == 50
