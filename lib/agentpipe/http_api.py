@@ -18,11 +18,13 @@ PATIENCE_S = 60.0  # of a command that somebody waits for
 STAGE_PATIENCE_S = 300.0  # of a stage that has a task in hand
 FIRST_TRIES = 4  # an address at which nothing has answered yet is most often a wrong one
 POLL_S = 5.0
+LOOK_S = 0.5
+LONG_POLL_S = 5.0  # short enough to notice soon that nobody needs the answer any more
 MAX_REQUEST = 15728640  # bytes, what a ClearML server takes
 # besides all get_…: what may be done twice
 REPEATABLE = {"auth.login", "auth.validate_token", "debug.ping", "tasks.ping", "tasks.edit", "tasks.edit_runtime",
               "tasks.set_requirements", "tasks.started", "workers.register", "workers.unregister",
-              "workers.status_report"}
+              "workers.status_report", "queues.wait"}
 
 
 class HttpApi:
@@ -44,6 +46,7 @@ class HttpApi:
             parts = transport, Login(transport, self._headers())
         self._transport, self._login = parts
         self._answered = False
+        self._waits = True  # whether agent-server has queues.wait
         self._told = False
 
     def call(self, endpoint: str, body: Any = None) -> dict[str, Any]:
@@ -76,9 +79,34 @@ class HttpApi:
         return self._login.payload()
 
     def changed(self, since: Any) -> Any:
-        """A mark that differs from `since` once something may have changed: every CLEARML_AGENT_QUEUE_POLL_FREQ_SEC."""
+        """A mark that differs from `since` once something may have changed.
+
+        agent-server is asked to answer when it has, at the latest after some seconds; of any other server it is just
+        time to ask again: every CLEARML_AGENT_QUEUE_POLL_FREQ_SEC.
+        """
+        if self.ours and self._waits:
+            return self._waited(since)
         now = time.monotonic()
-        return since if since is not None and now - since < self.poll_s else now
+        return since if isinstance(since, float) and now - since < self.poll_s else now
+
+    @property
+    def look_s(self) -> float:
+        """How long to pause between two looks at changed(), in seconds."""
+        return 0.0 if self.ours and self._waits else LOOK_S
+
+    def _waited(self, since: int | None) -> Any:
+        """agent-server's mark, once it is another one or some seconds are over."""
+        begun = time.monotonic()
+        try:
+            mark = self.call("queues.wait", {} if since is None else {"mark": since, "seconds": LONG_POLL_S})["mark"]
+        except errors.ApiError as error:
+            if error.code != 404:
+                raise
+            self._waits = False
+            return self.changed(since)
+        # answered at once, and nothing new: it does not wait
+        self._waits = mark != since or time.monotonic() - begun > LONG_POLL_S / 2
+        return mark
 
     def once(self) -> HttpApi:
         """The same server without patience: for callers that try again by themselves."""

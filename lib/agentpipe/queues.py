@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-from agentpipe import claims, errors, manifest, processes
+from agentpipe import claims, errors, manifest, waiting
 from agentpipe.crash import crash_point
-from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,24 +13,25 @@ if TYPE_CHECKING:
 
     Got = tuple[claims.Claim, dict[str, Any]]
 
-# how often a waiting pull looks, in seconds: at the embedded store's change counter, or whether it is time to ask
-LOOK = 0.05
-LOOK_HTTP = 0.5
-NOT_NOW = 5.0  # how long it pauses when this node may not work
-OUTAGE = (1.0, 30.0)  # the pauses while the server is away
-LEFT = 60.0  # how often it looks after what an outage left open
+CLOSED = "force_workers:off"  # a queue with this tag gives out nothing
 
 
 class Queues:
     """The ids of the queues to ask, in the order of their priority, or in turns (`fair`)."""
 
     def __init__(self, api: Any, names: list[str], create: bool = False, fair: bool = False) -> None:
-        self.ids = [_id_of(api, name, create) for name in names] or [_default(api)]
-        self._fair = fair
+        found = [_found(api, name, create) for name in names] or [_default(api)]
+        self.ids = [queue["id"] for queue in found]
+        self._tags: dict[str, list[str]] | None = {queue["id"]: queue.get("tags") or [] for queue in found}
+        self._api, self._fair = api, fair
 
     def in_order(self) -> list[str]:
-        """The ids as they are to be asked now."""
-        return list(self.ids)
+        """The ids as they are to be asked now: without those that are closed by their tag."""
+        tags, self._tags = self._tags, None
+        if tags is None:  # later rounds: somebody may have changed them
+            tags = {queue["id"]: queue.get("tags") or [] for queue in self._api.call(
+                "queues.get_all", {"id": self.ids, "only_fields": ["id", "tags"], "search_hidden": True})["queues"]}
+        return [queue for queue in self.ids if CLOSED not in tags.get(queue, ())]
 
     def served(self, queue: str) -> None:
         """A task came out of `queue`: with `fair` the next round starts behind it."""
@@ -49,96 +48,35 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
     some seconds. One that waits for process `owner` ends with it: what it then got, nobody would run. Open to signals
     only while it waits.
     """
-    waiting = _Waiting(api, worker, queues, owner)
+    patience = waiting.Waiting(api, worker, queues.ids, owner) if wait else None
     intent = claims.Intent()
     try:
         while True:
-            mark = api.changed(None)
-            allowed = True
             try:
+                if patience:
+                    patience.note()
                 allowed = may_work is None or not _any(api, queues) or may_work()
                 got = _ask(api, worker, queues, intent) if allowed else None
+                if got:
+                    return got
+                if intent.used:  # what it named was deleted
+                    intent = claims.Intent()
+                elif patience is None or not patience.look(allowed):
+                    return None
             except (errors.ApiError, errors.Failure) as error:
-                if not wait or api.embedded or not is_away(error):
+                if patience is None or api.embedded or not waiting.is_away(error):
                     raise
                 if intent.asked:  # it may have got a task all the same: recovery asks for that by the token
                     intent.drop()
                     intent = claims.Intent()
-                    waiting.left_open()
-                if not waiting.outage():
+                    patience.left_open()
+                if not patience.outage():
                     return None
-                continue
-            if got:
-                return got
-            if intent.used:
-                intent = claims.Intent()
-                continue
-            if not wait or not waiting.look(mark if allowed else None):
-                return None
     finally:
-        waiting.stop(unregister=not intent.used)
+        if patience:
+            patience.stop(unregister=not intent.used)
         if not intent.used:
             intent.drop()
-
-
-class _Waiting:
-    """A pull that stays: it keeps the worker registered, and ends with process `owner`."""
-
-    def __init__(self, api: Any, worker: str, queues: Queues, owner: int | None) -> None:
-        self._api, self._worker, self._queues = api, worker, queues
-        self._owned = owner is not None
-        self._keeper = processes.identity(owner) if owner else None
-        self._reporter: Any = None
-        self._pause = OUTAGE[0]
-        self._look_after: float | None = None  # when to look after what was left open
-
-    def look(self, mark: Any) -> bool:
-        """Wait until something may have changed (without a mark: a while); False when nobody needs it any more."""
-        self._pause = OUTAGE[0]
-        self._reporter = self._reporter or _registered(self._api, self._worker, self._queues)
-        if self._look_after is not None and time.monotonic() >= self._look_after:
-            from agentpipe import intents
-            self._look_after = time.monotonic() + LEFT if intents.recover_all(self._api) else None
-        if mark is None:
-            return self._sleep(NOT_NOW)
-        with SIGNALS.open():
-            while self._api.changed(mark) == mark:
-                if not self._sleep(LOOK if self._api.embedded else LOOK_HTTP):
-                    return False
-        return True
-
-    def outage(self) -> bool:
-        """Let a while pass, longer each time."""
-        import random
-        pause, self._pause = self._pause * random.uniform(0.5, 1.5), min(2 * self._pause, OUTAGE[1])
-        return self._sleep(pause)
-
-    def left_open(self) -> None:
-        """A request may have been carried out though nobody answered: look after it as soon as the server is back."""
-        self._look_after = time.monotonic()
-
-    def stop(self, unregister: bool) -> None:
-        """No longer registered by us."""
-        if self._reporter:
-            self._reporter.stop(unregister=unregister)
-
-    def _sleep(self, seconds: float) -> bool:
-        until = time.monotonic() + seconds
-        with SIGNALS.open():
-            while True:
-                if self._owned and not (self._keeper and processes.alive(self._keeper)):
-                    return False
-                left = until - time.monotonic()
-                if left <= 0:
-                    return True
-                time.sleep(min(left, 1.0))
-
-
-def is_away(error: Exception) -> bool:
-    """Whether the server is away for now, rather than our request or this node at fault."""
-    if isinstance(error, errors.ApiError):
-        return error.code >= 500 or error.code == 429
-    return isinstance(error, errors.Failure) and error.exit == errors.UNAVAILABLE
 
 
 def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
@@ -241,28 +179,23 @@ def _mark(api: Any, task: dict[str, Any], token: str) -> None:
         api.call("tasks.started", {"task": task["id"], "force": True, "status_message": "pulled by agent"})
 
 
-def _registered(api: Any, worker: str, queues: Queues) -> Any:
-    from agentpipe.report import Reporter
-    reporter = Reporter(api, worker, queues.ids)
-    reporter.start()
-    return reporter
-
-
-def _id_of(api: Any, name: str, create: bool) -> str:
+def _found(api: Any, name: str, create: bool) -> dict[str, Any]:
+    """{id, tags} of a queue."""
     import re
     # never queues.get_by_id: its answer has every entry of the queue
     for asked in ({"name": f"^{re.escape(name)}$"}, {"id": [name]}):
-        for queue in api.call("queues.get_all", {**asked, "only_fields": ["id"], "search_hidden": True})["queues"]:
-            return queue["id"]
+        for queue in api.call("queues.get_all", {**asked, "only_fields": ["id", "tags"],
+                                                 "search_hidden": True})["queues"]:
+            return queue
     if create:
-        return api.call("queues.create", {"name": name})["id"]
+        return api.call("queues.create", {"name": name})
     known = ", ".join(queue["name"] for queue in api.call("queues.get_all", {"only_fields": ["name"]})["queues"])
     raise errors.Failure(f"no queue `{name}`; there are: {known}", errors.NOT_FOUND,
                          remedy=f"agent-pull --create-queue {name}")
 
 
-def _default(api: Any) -> str:
+def _default(api: Any) -> dict[str, Any]:
     try:
-        return api.call("queues.get_default")["id"]
+        return _found(api, api.call("queues.get_default")["id"], False)
     except errors.ApiError:
-        return _id_of(api, "default", False)
+        return _found(api, "default", False)

@@ -76,8 +76,18 @@ class ApiServer:
             if endpoint in EXTENSION_ENDPOINTS:
                 raise ApiError(404, 0, f"Unable to find endpoint for name {endpoint}")
             body = _stripped(endpoint, body)
+        if endpoint == "queues.wait" and not self.ours:
+            raise ApiError(404, 0, f"Unable to find endpoint for name {endpoint}")
+        if endpoint == "queues.wait":
+            self.wait(body)
         found = call(self.store, {"user": "ann", "worker": headers.get("X-Clearml-Worker", "")}, endpoint, body)
         return found if self.ours else _unmarked(found)
+
+    def wait(self, body: Any) -> None:
+        """As agent-server does, one thread each."""
+        until = time.monotonic() + body.get("seconds", 0)
+        while call(self.store, {}, "queues.wait")["mark"] == body.get("mark") and time.monotonic() < until:
+            time.sleep(0.02)
 
     def login(self, said: str, body: Any) -> str:
         good = "Basic " + base64.b64encode(f"{KEY}:{SECRET}".encode()).decode()
