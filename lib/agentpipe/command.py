@@ -18,6 +18,7 @@ class Input:
         self._name, self._fd = name, fd
         self._parts = []  # what is read and not yet a line; never joined for nothing (a diff may have 50 MB)
         self._lines = []
+        self._is_warm = False
         self.printed = False  # whether a line has gone out: then nobody waits for a word of ours
 
     def __iter__(self):
@@ -43,6 +44,10 @@ class Input:
     def fill(self):
         """Read once more; False at the end. A signal while waiting ends the process's work (errors.Interrupted)."""
         from agentpipe import errors
+        if not self._is_warm:
+            from agentpipe import warm
+            self._is_warm = True
+            warm.up_while_waiting(self._name, self._fd)
         try:
             with SIGNALS.open():
                 chunk = os.read(self._fd, CHUNK)

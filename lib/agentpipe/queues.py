@@ -111,6 +111,15 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
     return got
 
 
+def cloned(api: Any, task: str) -> str:
+    """The id of a copy of a task, named as clearml-agent execute --clone does."""
+    found = _by_id(api, task)
+    if found is None:
+        raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")
+    return api.call("tasks.clone", {"task": found["id"], "new_task_name": f"Clone of {found.get('name', task)}",
+                                    "new_task_parent": found["id"]})["id"]
+
+
 def _any(api: Any, queues: Queues) -> bool:
     return any(api.call("queues.get_num_entries", {"queue": queue})["num"] for queue in queues.ids)
 
