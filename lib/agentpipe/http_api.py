@@ -19,7 +19,7 @@ STAGE_PATIENCE_S = 300.0  # of a stage that has a task in hand
 FIRST_TRIES = 4  # an address at which nothing has answered yet is most often a wrong one
 POLL_S = 5.0
 LOOK_S = 0.5
-LONG_POLL_S = 5.0  # short enough to notice soon that nobody needs the answer any more
+LONG_POLL_S = 3.0  # short enough to notice soon that nobody needs the answer any more
 MAX_REQUEST = 15728640  # bytes, what a ClearML server takes
 # besides all get_…: what may be done twice
 REPEATABLE = {"auth.login", "auth.validate_token", "debug.ping", "tasks.ping", "tasks.edit", "tasks.edit_runtime",

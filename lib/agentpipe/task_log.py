@@ -9,7 +9,7 @@ from agentpipe import errors, task_find
 
 PAGE = 500
 LOOK_S = 0.1  # how often a follower asks the embedded store's change mark
-LOOK_HTTP_S = 0.7
+LOOK_OURS_S, LOOK_HTTP_S = 0.25, 0.7  # at agent-server, at any other
 
 
 class Reader:
@@ -70,7 +70,7 @@ def follow(api: Any, task: str, put: Callable[[dict[str, Any]], None], say: Call
             elif status == "queued" and queue:
                 say(f"waits in {task_find.queue_name(api, queue)}")
         if not api.embedded:
-            time.sleep(LOOK_HTTP_S)
+            time.sleep(LOOK_OURS_S if api.ours else LOOK_HTTP_S)
             continue
         while api.changed(mark) == mark:
             time.sleep(LOOK_S)

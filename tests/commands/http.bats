@@ -12,12 +12,12 @@ again() {
   return 1
 }
 
-@test "pull, run, report, task and hooks over HTTP, agent-server's way" {
-  again ours pull.bats run.bats report.bats task.bats hooks.bats
+@test "pull, run and task over HTTP, agent-server's way" {
+  again ours pull.bats run.bats task.bats
 }
 
-@test "pull, run, report, task and hooks over HTTP, a server that knows no claims" {
-  again clearml pull.bats run.bats report.bats task.bats hooks.bats
+@test "pull, run and report over HTTP, a server that knows no claims" {
+  again clearml pull.bats run.bats report.bats
 }
 
 @test "the supervisor over HTTP" {

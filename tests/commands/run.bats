@@ -362,8 +362,8 @@ EOF
   agent-run prepared.json >receipt.json &
   pid=$!
   wait_for 10 grep -q on "$(attempt "$id")/log"
-  python3 -c 'import sqlite3, os
-with sqlite3.connect(os.environ["AGENT_HOME"] + "/state/agent.db") as db: db.execute("DELETE FROM queues WHERE name = ?", ("doomed",))'
+  queue=$(call queues.get_all '{"name": "^doomed$"}' | field '.queues[0].id')
+  call queues.delete "{\"queue\": \"$queue\", \"force\": true}"
   kill -TERM $pid
   ended $pid
   [ "$status" -eq 75 ]
