@@ -30,7 +30,7 @@ fresh() {
 
 # serve ours|clearml: from now on every command speaks HTTP to a server of this test, which knows our claims or does not
 serve() {
-  python3 "$ROOT/tests/unit/api_server.py" "$BATS_TEST_TMPDIR/server.db" "$1" "$BASHPID" >server.url 2>server.log 3>&- &
+  python3 "$ROOT/tests/unit/api_server.py" "$BATS_TEST_TMPDIR/server.db" "$1" $$ >server.url 2>server.log 3>&- &
   wait_for 10 test -s server.url
   export CLEARML_API_HOST CLEARML_API_ACCESS_KEY=TESTKEY CLEARML_API_SECRET_KEY=a-secret-of-tests
   CLEARML_API_HOST=$(cat server.url)

@@ -34,8 +34,8 @@ class Held:
         self.script: Script | None = None  # once it is started, or taken over
         config.apply()
         self.api: Any = api or ("pull" in line and connect(line["pull"])) or None
-        self.claim = claim or claims.take(line, stage, look_only=self.dry)
-        self.job = Job(line, self.claim.directory, self.options, _echo(self.options))
+        self.claim = claim or self._taken(line)
+        self.job = Job(self.manifest, self.claim.directory, self.options, _echo(self.options))
         if self.api and not self.dry:
             self.job.tell = self._tell
         crash_point(f"{stage}:held")
@@ -143,6 +143,16 @@ class Held:
             self.reporter.stop()
             self.reporter = None
         SIGNALS.forget_abort()
+
+    def _taken(self, line: dict[str, Any]) -> claims.Claim:
+        try:
+            return claims.take(line, self.stage, look_only=self.dry)
+        except claims.NotOurs:
+            from agentpipe import adopt
+            if self.dry or not self.api or not adopt.is_from_elsewhere(self.api, line):
+                raise
+        claim, self.manifest = adopt.adopt(self.api, line, self.stage)
+        return claim
 
     def _tell(self, endpoint: str, body: dict[str, Any]) -> None:
         self.api.call(endpoint, {**body, "task": self.id, "claim": self.claim.token})
