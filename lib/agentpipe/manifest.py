@@ -19,6 +19,15 @@ SCHEMA = os.path.join(os.path.dirname(__file__), "manifest.schema.json")
 BIG = 1 << 20
 
 
+class SeveralLines(errors.Failure):
+    """JSON printed for people: no later line of it can be a manifest either."""
+
+    def __init__(self) -> None:
+        super().__init__("not a manifest: JSON over several lines; a manifest is one line", errors.BAD_DATA,
+                         remedy="jq -c .")
+        self.ends_input = True
+
+
 def schema() -> str:
     """The JSON Schema (draft 7) as text."""
     with open(SCHEMA, encoding="utf-8") as file:
@@ -42,7 +51,7 @@ def read(line: bytes) -> dict[str, Any]:
         _refuse("it is nested too deeply")
     except ValueError as error:  # both libraries' errors are ValueErrors
         if text.strip() in ("{", "["):
-            _refuse("JSON over several lines; a manifest is one line", "jq -c .")
+            raise SeveralLines from None
         _refuse(f"not JSON: {error}")
     check(value)
     return value
