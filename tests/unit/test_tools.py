@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from agentpipe import command, errors, processes, tools
+from agentpipe import errors, processes, tools
+from agentpipe.signals import SIGNALS
 
 
 def streamed(argv, **more):
@@ -80,7 +81,7 @@ class TestFailures:
         wait_until_gone(int((tmp_path / "pid").read_text()))
 
     def test_an_interruption_leaves_nothing_behind(self, run, tmp_path):
-        before = signal.signal(signal.SIGUSR2, command.SIGNALS._arrived)
+        before = signal.signal(signal.SIGUSR2, SIGNALS._arrived)
         pid = tmp_path / "pid"
 
         def interrupt():
@@ -90,7 +91,7 @@ class TestFailures:
 
         threading.Thread(target=interrupt).start()
         try:
-            with pytest.raises(errors.Interrupted):
+            with pytest.raises(errors.Interrupted), SIGNALS.open():
                 run(["sh", "-c", f"echo $$ >{pid}; sleep 60"])
         finally:
             signal.signal(signal.SIGUSR2, before)
