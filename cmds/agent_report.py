@@ -90,7 +90,7 @@ def each(directories, values, quiet=False):
 
 def one(directory, timeout):
     """Ship what is left of one attempt, and its end if it has one: {directory, task, end, acknowledged}."""
-    from agentpipe import attempt, claims, errors, finish, stages
+    from agentpipe import attempt, claims, errors, finish, held
     if not os.path.isdir(directory):
         raise errors.Failure(f"no directory {directory}", errors.NOT_FOUND, remedy="agent-report --all")
     found = finish.known(directory)
