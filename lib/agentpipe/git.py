@@ -135,8 +135,9 @@ def without_credentials(text: str) -> str:
     if "@" not in text or "://" not in text:
         return text
     import re
-    text = re.sub(r"(?i)\b(https?://)[^/@\s'\"]*(?:@[^/@\s'\"]*)*@", r"\1", text)
-    return re.sub(r"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s]+):[^/@\s]*@", r"\1@", text)
+    # up to the last @ before the path: a password may have one too
+    text = re.sub(r"(?i)\b(https?://)[^/\s'\"]*@", r"\1", text)
+    return re.sub(r"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s]+):[^/\s'\"]*@", r"\1@", text)
 
 
 def environment(more: dict[str, str] | None = None, settings: Iterable[tuple[str, str]] = (),
