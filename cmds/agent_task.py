@@ -1,5 +1,6 @@
 """agent-task: put tasks into queues, look at them, follow their log, stop them, and ask why."""
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -150,7 +151,9 @@ def run(argv: list[str]) -> int:
         return 141
     except Exception as error:
         if not hasattr(error, "format_message"):
-            raise
+            if os.environ.get("AGENT_DEBUG"):
+                raise
+            return command.tell("agent-task", errors.bug(error), line=False)
         return command.tell("agent-task", errors.Failure(error.format_message(), errors.USAGE,
                                                          remedy="agent-task --help"), line=False)
 

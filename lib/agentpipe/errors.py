@@ -40,6 +40,12 @@ class Failure(Exception):
         return self.reason + (f" ({self.remedy})" if self.remedy else "")
 
 
+def bug(error: Exception) -> Failure:
+    """What nobody foresaw, as one line (AGENT_DEBUG=1 shows where it came from)."""
+    return Failure(f"a bug of ours: {type(error).__name__}: {error}", BUG,
+                   remedy="set AGENT_DEBUG=1, and report what it prints")
+
+
 class ApiError(Exception):
     """An answer of the ClearML API that is not a success: `code` and `subcode` as in its `meta`, `msg` its text.
 
