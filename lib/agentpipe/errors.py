@@ -15,7 +15,6 @@ CANNOT_CREATE = 73
 TRY_AGAIN = 75
 NO_PERMISSION = 77
 BAD_CONFIG = 78
-SEVERAL_FAILED = 123
 
 
 class Failure(Exception):
@@ -38,12 +37,6 @@ class Failure(Exception):
 
     def __str__(self) -> str:
         return self.reason + (f" ({self.remedy})" if self.remedy else "")
-
-
-def bug(error: Exception) -> Failure:
-    """What nobody foresaw, as one line (AGENT_DEBUG=1 shows where it came from)."""
-    return Failure(f"a bug of ours: {type(error).__name__}: {error}", BUG,
-                   remedy="set AGENT_DEBUG=1, and report what it prints")
 
 
 class ApiError(Exception):
