@@ -78,6 +78,11 @@ class Job:
         return tools.run(argv, self.write if loud else None, cwd=cwd, env=env, timeout=timeout, check=check,
                          stdin=stdin)
 
+    @property
+    def log(self) -> int:
+        """The set-up log's descriptor, for programs that write to it themselves."""
+        return self._log
+
     def close(self) -> None:
         """Close the log."""
         os.close(self._log)
