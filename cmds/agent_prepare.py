@@ -10,18 +10,20 @@ EXAMPLES = """
 
 
 def options():
+    """The command's own options: those that all stages have."""
     return []
 
 
 def steps(held):
     """The place, then what happens in it."""
+    from agentpipe import stages
     from agentpipe.cmds import agent_env, agent_fetch, agent_patch
-    held.hook("pre-prepare")
-    held.add("place", place(held.job))
-    held.step("fetch", "fetch", agent_fetch.work)
-    held.step("patch", "patch", agent_patch.work)
-    held.step("env", "env", agent_env.work)
-    held.hook("post-prepare")
+    stages.hook(held, "pre-prepare")
+    stages.add(held, "place", place(held.job))
+    stages.step(held, "fetch", "fetch", agent_fetch.work)
+    stages.step(held, "patch", "patch", agent_patch.work)
+    stages.step(held, "env", "env", agent_env.work)
+    stages.hook(held, "post-prepare")
 
 
 def place(job):

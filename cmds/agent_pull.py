@@ -12,6 +12,7 @@ EXAMPLES = """
 
 
 def options():
+    """The command's own options."""
     from agentpipe.options import Argument, Flag, Option
     return [
         Argument("QUEUE", "Queues by name or id, in falling priority. Default: the server's default queue.", many=True),
@@ -31,22 +32,23 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe import api, queues, recovery, workers
+    from agentpipe import api, claims, hooks, queues, workers
     loud = not values["quiet"] and (values["verbose"] or os.isatty(2))
     say = (lambda text: command.say(f"agent-pull: {text}")) if loud else None
     server = api.connect()
-    if not values["no_recover"]:
-        with command.SIGNALS:
-            running = recovery.recover(server, values["owner"], values["id"], say)
-            if running:
-                return hand_running(server, running, values)
+    if not values["no_recover"] and claims.any_active():
+        from agentpipe import recovery
+        running = recovery.recover(server, values["owner"], values["id"], say)
+        if running:
+            return hand_running(server, running, values)
     worker = workers.Worker(values["worker"])
     server.worker = worker.name
+    gate = may_work if hooks.find("pre-pull") else None
     if values["id"]:
-        got = may_work() and queues.take(server, worker.name, values["id"], values["require_queue"])
+        got = (gate is None or gate()) and queues.take(server, worker.name, values["id"], values["require_queue"])
     else:
         wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"])
-        got = queues.next_task(server, worker.name, wanted, values["wait"], may_work, values["owner"])
+        got = queues.next_task(server, worker.name, wanted, values["wait"], gate, values["owner"])
     return hand(server, *got, values) if got else 0
 
 
@@ -63,30 +65,31 @@ def may_work():
 
 def hand(server, claim, line, values):
     """Hooks, then the line goes out and the claim with it."""
-    from agentpipe import errors, hooks, manifest, stages
-    held = stages.Held(line, "pull", values, server, claim)
-    code = 0
+    from agentpipe import errors, held, manifest, stages
+    from agentpipe.signals import SIGNALS
+    task = held.Held(line, "pull", values, server, claim)
+    task.job.say(f"task {task.id} pulled from {line['pull'].get('queue') or 'no queue'} by worker {claim.worker}")
     try:
-        held.job.say(f"task {held.id} pulled from {line['pull'].get('queue') or 'no queue'} by worker {claim.worker}")
-        held.manifest = hooks.run("post-pull", line, held.job)
+        with SIGNALS.open():
+            stages.hook(task, "post-pull")
     except errors.Interrupted:
-        with command.SIGNALS:
-            held.give_back("told to stop")
+        task.give_back("told to stop")
         raise
     except errors.Failure as failure:
-        held.manifest, code = manifest.failure(failure, "pull", line), failure.exit
-    held.hand_on(values["owner"])
-    return code
+        task.use(manifest.failure(failure, "pull", line))
+        command.say(f"agent-pull: {failure}")
+    task.hand_on(values["owner"])
+    return task.manifest["failed"]["exit"] if "failed" in task.manifest else 0
 
 
 def hand_running(server, claim, values):
     """A script of ours runs unwatched: print its stored manifest, so that agent-run watches it again."""
-    from agentpipe import attempt, errors, stages
+    from agentpipe import attempt, errors, held
     line = attempt.read_manifest(claim.directory)
     if line is None:
         raise errors.Failure(f"{claim.directory}/manifest.json cannot be read, but its script runs", errors.BAD_DATA)
     claim.held_by("pull")
-    stages.Held(line, "pull", values, server, claim).hand_on(values["owner"])
+    held.Held(line, "pull", values, server, claim).hand_on(values["owner"])
     return 0
 
 
@@ -94,9 +97,11 @@ def main():
     """The entry point."""
     import sys
 
-    from agentpipe import options as parser
-    values = parser.read("agent-pull", options(), sys.argv[1:], __doc__, EXAMPLES)
-    command.plain("agent-pull", lambda: pull(values))
+    def work():
+        from agentpipe import options as parser
+        return pull(parser.read("agent-pull", options(), sys.argv[1:], __doc__, EXAMPLES))
+
+    command.plain("agent-pull", work)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ EXAMPLES = """
 
 
 def options():
+    """The command's own options."""
     from agentpipe.options import Flag, Option
     return [
         Flag("--supervised", "Exit 0 once the end is recorded, whatever it was (for agent-supervisor)."),
@@ -22,82 +23,77 @@ def options():
 
 def each(raw, values):
     """One line: report its failure, watch the script that already runs, or start it; the exit code."""
-    from agentpipe import ending, errors, manifest, stages
-    try:
-        line = manifest.read(raw)
-        if "failed" in line and "task" not in line:
-            command.put(raw + b"\n")
-            return line["failed"]["exit"]
-        held = stages.Held(line if "failed" in line else stages.identified(line), "run", values)
-    except errors.Failure as failure:
-        return command.tell("agent-run", failure)
-    if "failed" in line:
+    from agentpipe import ending, errors, stages
+    if values["on_drain"] not in ("requeue", "stop"):
+        raise errors.Failure(f"--on-drain is requeue or stop, not {values['on_drain']}", errors.USAGE,
+                             remedy="agent-run --help")
+    verdicts = []
+
+    def steps(held):
+        from agentpipe import watching
+        from agentpipe.signals import SIGNALS
+        if held.dry:
+            dry_run(held)
+            return
+        if not is_running(held):
+            stages.hook(held, "pre-run")
+        # from the script's start to the verdict no signal may lose it: watching opens where it waits
+        with SIGNALS.closed():
+            held.script = taken_over(held) if is_running(held) else started(held)
+            verdicts.append(watching.watch(held, held.script, values))
+
+    def end(held):
+        if held.dry:
+            command.say(f"agent-run: would report that it failed: {held.manifest['failed']['reason']}")
+            held.put_down()
+            return held.manifest["failed"]["exit"]
+        if verdicts:
+            return ending.of_script(held, verdicts[0], values)
         return ending.of_failed(held, values)
-    try:
-        if values.get("dry_run"):
-            return dry_run(held)
-        if not held.started:
-            held.begin()
-        elif held.api:
-            held.watch()
-        held.script = running(held) or started(held)
-    except errors.Interrupted:
-        with command.SIGNALS:
-            held.give_back("told to stop")
-            command.SIGNALS.forget()
-        raise
-    except errors.Aborted as aborted:
-        held.manifest, _ = stages.aborted_line(held, aborted)
-        return ending.of_failed(held, values)
-    except errors.Failure as failure:
-        if failure.exit == errors.TRY_AGAIN or values.get("dry_run"):
-            held.release()
-            return command.tell("agent-run", failure)
-        held.manifest = stages.explained(held, failure)
-        command.say(f"agent-run: {failure.reason}" + (f" ({failure.remedy})" if failure.remedy else ""))
-        held.job.say(f"agent-run: {failure.reason}")
-        return ending.of_failed(held, values)
-    from agentpipe import watching
-    return ending.of_script(held, held.script, watching.watch(held, held.script, values), values)
+
+    return stages.each("run", steps, raw, values, end)
 
 
-def running(held):
-    """The script of this attempt that another agent-run has started and left, or None."""
-    from agentpipe import attempt, script
+def is_running(held):
+    """Whether another agent-run has started the script of this attempt."""
+    from agentpipe import attempt
     directory = held.claim.directory
-    if not (held.started or attempt.exit_status(directory) is not None or attempt.shim_lives(directory)):
-        return None
+    return held.started or attempt.exit_status(directory) is not None or attempt.shim_lives(directory)
+
+
+def taken_over(held):
+    """The script that another agent-run has started and left."""
+    from agentpipe import script
     held.job.say("agent-run: taking over the script that runs already")
-    return script.taken_over(directory, held.job.prefix)
+    return script.taken_over(held.claim.directory, held.job.prefix)
 
 
 def started(held):
     """Start the script; from here on its shim keeps the status, whatever happens to us."""
-    from agentpipe import attempt, hooks, launch, manifest, memory, script
+    from agentpipe import attempt, launch, manifest, memory, script
     from agentpipe.crash import crash_point
-    held.manifest = held.job.manifest = hooks.run("pre-run", held.manifest, held.job)
     begin = launch.of(held.manifest, held.claim.directory)
+    if (held.job.task.get("container") or {}).get("image") and "place" not in held.manifest:
+        held.job.say("agent-run: the task asks for an image, but no agent-prepare has run: it runs on the host")
     attempt.store_manifest(held.claim.directory, manifest.write(held.manifest))
     crash_point("run:stored")
     if held.job.prefix:
         for name in launch.write_spec(held.claim.directory, begin.env):
             held.job.say(f"agent-run: the variable {name} cannot be passed into this place")
+    memory.mark(held.claim.directory)
     env = launch.own() if held.job.prefix else begin.env
-    held.memory_mark = memory.mark()
     found = script.start(held.claim.directory, begin.argv, begin.cwd, env, held.job.prefix, begin.piped)
     crash_point("run:started")
     return found
 
 
 def dry_run(held):
-    """Say what would be started; the task goes back to its queue."""
+    """Say what would be started."""
     import shlex
 
     from agentpipe import launch
     begin = launch.of(held.manifest, held.claim.directory)
     command.say(f"agent-run: would run in {begin.cwd}: {shlex.join([*held.job.prefix, *begin.argv])}")
-    held.release()
-    return 0
 
 
 def main():

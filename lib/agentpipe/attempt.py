@@ -98,6 +98,12 @@ def exit_status(directory: str) -> int | None:
     return None
 
 
+def ended_at(directory: str) -> float | None:
+    """When the script's status was written, in seconds since the epoch: the moment of the rename."""
+    status = exit_status(directory)
+    return None if status is None else os.lstat(os.path.join(directory, f"exit.{status}")).st_ctime
+
+
 def shim_lives(directory: str) -> bool:
     """Whether `running` is locked: somebody can still start the script or write its status."""
     try:

@@ -37,6 +37,11 @@ def active(token: str = "") -> str:
     return os.path.join(home, token) if token else home
 
 
+def any_active() -> bool:
+    """Whether there is anything that recovery would have to look at."""
+    return bool(os.listdir(active()))
+
+
 class Intent:
     """`active/TOKEN` as a locked file: this process may be about to own a task, and says so before it asks."""
 
@@ -72,6 +77,10 @@ class Intent:
         os.close(self._fd)
 
 
+class NotOurs(errors.Failure):
+    """The task is somebody else's now, or it has ended (75): whoever holds it here lets it go."""
+
+
 class Claim:
     """The hold of one process on one attempt: its lock, and (for a pulled task) its claim.
 
@@ -82,6 +91,7 @@ class Claim:
         self.directory = directory
         self.token = token
         self.worker = worker
+        self.is_new = False  # whether take() made the directory
         self._lock: int | None = lock
 
     def held_by(self, stage: str) -> None:
@@ -208,6 +218,12 @@ def read(directory: str) -> dict[str, Any] | None:
         return None
 
 
+def came_by_pipe(directory: str) -> bool:
+    """Whether the line was handed to the pipe that is our stdin: with us it ends."""
+    holder = (read(directory) or {}).get("holder") or {}
+    return "pipe" in holder and holder["pipe"] == os.fstat(0).st_ino
+
+
 def stdout_holder(owner: int | None = None) -> dict[str, Any]:
     """Who has the line that is about to be printed: a pipe lives by itself, anything else by a process.
 
@@ -219,7 +235,10 @@ def stdout_holder(owner: int | None = None) -> dict[str, Any]:
         found = None
     if found and stat.S_ISFIFO(found.st_mode) and owner is None:
         return {"pipe": found.st_ino, "boot": processes.boot_id()}
-    return {"process": processes.identity(owner or os.getppid()), "owner": owner is not None}
+    parent = os.getppid()
+    # init adopts orphans and keeps nothing: a parent that is gone holds for the grace period only
+    kept = owner or (parent if parent > 1 else None)
+    return {"process": processes.identity(kept) if kept else None, "owner": owner is not None}
 
 
 def is_held(directory: str, owner: int | None = None) -> bool:
@@ -279,15 +298,18 @@ def enqueue_again(api: Any, task: str, queue: str | None, token: str, why: str) 
 def _take_local(manifest: dict[str, Any], stage: str) -> Claim:
     task = manifest["task"]["id"]
     directory = attempt.latest(task)
-    if directory is None or (stage == "run" and attempt.outcome(directory)):
-        # a script that has ended is run again beside it: code and environment stay where the manifest says
+    # a script that has ended is run again beside it: code and environment stay where the manifest says
+    is_new = directory is None or (stage == "run" and attempt.outcome(directory) is not None)
+    if is_new or directory is None:
         directory = attempt.create(task)
     fd = lock(directory)
     if fd is None:
         raise _late(manifest, "another stage works on it")
-    return Claim(directory, None, fd)
+    claim = Claim(directory, None, fd)
+    claim.is_new = is_new
+    return claim
 
 
-def _late(manifest: dict[str, Any], why: str) -> errors.Failure:
-    return errors.Failure(f"task {manifest['task'].get('id')} is not ours to run: {why}", errors.TRY_AGAIN,
+def _late(manifest: dict[str, Any], why: str) -> NotOurs:
+    return NotOurs(f"task {manifest['task'].get('id')} is not ours to run: {why}", errors.TRY_AGAIN,
                           remedy="agent-pull")

@@ -3,66 +3,82 @@
 Nothing may be imported above what an empty pipeline needs: most runs of a stage find no work.
 """
 
-import _signal
 import os
 import sys
 
-# until the handlers below stand, Ctrl-C simply ends us: no traceback out of an import
-_signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+from agentpipe.signals import EXITS, SIGNALS
 
-SIGNAL_EXITS = {_signal.SIGINT: 130, _signal.SIGTERM: 75, _signal.SIGHUP: 129}
 CHUNK = 1 << 16
 
 
-class Signals:
-    """INT, TERM and HUP as one exception in the main thread, and USR1 for what the reporting thread has seen.
+class Input:
+    """Lines from a descriptor, as they come. Told to stop, it gives back the tasks of the lines that it still has."""
 
-    While `deferred` they wait, so that no claim is half handed over.
-    """
+    def __init__(self, name, fd=0):
+        self._name, self._fd = name, fd
+        self._parts = []  # what is read and not yet a line; never joined for nothing (a diff may have 50 MB)
+        self._lines = []
+        self.printed = False  # whether a line has gone out: then nobody waits for a word of ours
 
-    def __init__(self) -> None:
-        self._deferred = 0
-        self._waiting: list[int] = []
-        self.abort: object = None  # what the reporting thread saw, before it raises USR1
-
-    def install(self) -> None:
-        """Handle them from now on."""
-        for signum in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGUSR1):
-            if _signal.getsignal(signum) != _signal.SIG_IGN or signum == _signal.SIGUSR1:  # nohup stays nohup
-                _signal.signal(signum, self._arrived)
-
-    def __enter__(self) -> "Signals":
-        self._deferred += 1
+    def __iter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._deferred -= 1
-        if self._waiting and not self._deferred:
-            self._raise(self._waiting.pop())
+    def __next__(self):
+        """The next line that is not blank, without its newline."""
+        while True:
+            signum = SIGNALS.told_to_stop()
+            if signum:
+                self._stop(signum)
+            if self._lines:
+                line = self._lines.pop(0)
+            elif not self.fill():
+                line, self._parts = b"".join(self._parts), []
+                if not line.strip():
+                    raise StopIteration
+            else:
+                continue
+            if line.strip():
+                return line
 
-    def forget(self) -> None:
-        """Drop what has waited: it has been acted upon."""
-        self._waiting.clear()
-
-    def aborted(self, abort: object) -> None:
-        """Called by the reporting thread: interrupt the main thread with errors.Aborted."""
-        self.abort = abort
-        os.kill(os.getpid(), _signal.SIGUSR1)
-
-    def _arrived(self, signum: int, _frame: object) -> None:
-        if self._deferred:
-            self._waiting.append(signum)
-        else:
-            self._raise(signum)
-
-    def _raise(self, signum: int) -> None:
+    def fill(self):
+        """Read once more; False at the end. A signal while waiting ends the process's work (errors.Interrupted)."""
         from agentpipe import errors
-        if signum == _signal.SIGUSR1:
-            raise errors.Aborted(self.abort)
-        raise errors.Interrupted(signum)
+        try:
+            with SIGNALS.open():
+                chunk = os.read(self._fd, CHUNK)
+        except errors.Interrupted as told:
+            self._stop(told.signum)
+        self._add(chunk)
+        return bool(chunk)
 
+    def _add(self, chunk):
+        head, newline, rest = chunk.rpartition(b"\n")
+        if newline:
+            self._lines += (b"".join(self._parts) + head).split(b"\n")
+            self._parts = [rest] if rest else []
+        elif chunk:
+            self._parts.append(chunk)
 
-SIGNALS = Signals()
+    def _stop(self, signum):
+        """Read on for up to a second: what was on its way here goes back to its queue."""
+        import select
+        import time
+
+        from agentpipe import errors, stages
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        until = time.monotonic() + 1
+        while not self._lines and poll.poll(max(0, int((until - time.monotonic()) * 1000))):
+            chunk = os.read(self._fd, CHUNK)
+            if not chunk:
+                break
+            self._add(chunk)
+        for line in self._lines:
+            stages.give_back_line(line)
+        SIGNALS.forget()
+        error = errors.Interrupted(signum)
+        error.silent = self.printed
+        raise error
 
 
 def entry(name, declared, doc, examples, each, common=True):
@@ -72,17 +88,23 @@ def entry(name, declared, doc, examples, each, common=True):
     --verbose and --quiet are added. Without arguments and input nothing but this file is imported.
     """
     argv = sys.argv[1:]
-    first = None
-    if not argv and not os.isatty(0):
-        first = _read_early(name)
-        if first == b"":
-            sys.exit(0)
-    sys.exit(_guarded(name, lambda: _filter(name, declared, doc, examples, each, argv, first, common)))
+    SIGNALS.install()
+    stdin = Input(name)
+
+    def work():
+        if not argv and not os.isatty(0) and not stdin.fill():
+            return 0
+        return _filter(name, declared, doc, examples, each, argv, stdin, common)
+
+    sys.exit(_guarded(name, work))
 
 
 def stage(name, work, declared, doc, examples, key=""):
     """The main() of a stage that is a filter: work(job) gives the value of its key."""
-    composed(name, lambda held: held.step(name, key or name, work), declared, doc, examples)
+    def steps(held):
+        from agentpipe import stages
+        stages.step(held, name, key or name, work)
+    composed(name, steps, declared, doc, examples)
 
 
 def composed(name, steps, declared, doc, examples):
@@ -113,7 +135,7 @@ def common_options(dry_run=True):
 
 def tell(name, failure, line=True):
     """One line on stderr; and where a later stage reads our stdout, a `failed` line without a task."""
-    say(f"{name}: {failure.reason}" + (f" ({failure.remedy})" if failure.remedy else ""))
+    say(f"{name}: {failure}")
     if line and not os.isatty(1):
         from agentpipe import manifest
         put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"))))
@@ -142,126 +164,83 @@ def combined(codes):
     return codes[0] if len(codes) == 1 else 123
 
 
-def _filter(name, declared, doc, examples, each, argv, first, common):
-    from agentpipe import options
+def _filter(name, declared, doc, examples, each, argv, stdin, common):
+    from agentpipe import errors, options
     values = options.read(name, [*declared(), *(common_options() if common else [])], argv, doc, examples)
     if values.get("schema"):
         from agentpipe import manifest
         put(manifest.schema().encode())
         return 0
-    files = values.get("file") or ["-"]
     codes = []
-    for file in files:
-        for line in _lines(name, file, first):
-            codes.append(each(line, values))
-        first = None
+    for file in values.get("file") or ["-"]:
+        try:
+            lines = stdin if file == "-" else Input(name, _opened(file))
+        except errors.Failure as failure:
+            codes.append(tell(name, failure))
+            continue
+        if file == "-" and os.isatty(0):
+            say(f"{name}: waiting for a manifest, one JSON object a line (Ctrl-D ends; {name} --help)")
+        for line in lines:
+            codes.append(guarded_line(name, each, line, values))
+            lines.printed = stdin.printed = True
     return combined(codes)
 
 
-def _lines(name, file, first):
-    if file != "-":
-        try:
-            fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            from agentpipe import errors
-            raise errors.Failure(f"{file}: {error.strerror}", errors.NOT_FOUND) from None
-    else:
-        fd = 0
-        if os.isatty(0):
-            say(f"{name}: waiting for a manifest, one JSON object a line (Ctrl-D ends; {name} --help)")
-    SIGNALS.install()
-    rest = first or b""
-    parts = [rest]
-    while True:
-        newline = parts[-1].find(b"\n")
-        if newline >= 0:
-            whole = b"".join(parts)
-            line, _, rest = whole.partition(b"\n")
-            parts = [rest]
-            if line.strip():
-                yield line
-            continue
-        chunk = _read(fd)
-        if not chunk:
-            break
-        parts.append(chunk)
-    last = b"".join(parts)
-    if last.strip():
-        yield last
-
-
-def _read(fd):
-    """More input; told to stop while waiting for it, read on for up to a second and give back what comes."""
+def guarded_line(name, each, line, values):
+    """each()'s exit code; what goes wrong with one line does not keep later ones from being done."""
     from agentpipe import errors
     try:
-        return os.read(fd, CHUNK)
-    except errors.Interrupted as told:
-        _give_back_what_comes(fd)
-        raise told
+        return each(line, values)
+    except (errors.Failure, errors.ApiError) as error:
+        return tell(name, as_failure(name, error))
 
 
-def _give_back_what_comes(fd):
-    import select
-    import time
-
-    from agentpipe import stages
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    until = time.monotonic() + 1
-    data = b""
-    with SIGNALS:
-        while not data.endswith(b"\n"):
-            left = until - time.monotonic()
-            if left <= 0 or not poll.poll(int(left * 1000)):
-                break
-            chunk = os.read(fd, CHUNK)
-            if not chunk:
-                break
-            data += chunk
-        for line in data.splitlines():
-            stages.give_back_line(line)
-        SIGNALS.forget()
-
-
-def _read_early(name):
-    """The first bytes of stdin, before any import; b"" is the end."""
-    SIGNALS.install()
+def as_failure(name, error):
+    """What a person is told, and the exit code, for any error."""
     from agentpipe import errors
+    if isinstance(error, errors.Failure):
+        return error
+    # agent-run exits as the script did, and 70 could be the script's
+    code = 125 if name == "agent-run" else errors.BUG
+    if isinstance(error, errors.ApiError):
+        return errors.Failure(f"the server refused: {error.msg}", code)
+    return errors.Failure(f"a bug of ours: {type(error).__name__}: {error}", code,
+                          remedy="set AGENT_DEBUG=1, and report what it prints")
+
+
+def _opened(file):
     try:
-        return _read(0)
-    except errors.Interrupted as told:
-        sys.exit(_stopped(name, told))
+        return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        from agentpipe import errors
+        raise errors.Failure(f"{file}: {error.strerror}", errors.NOT_FOUND) from None
 
 
 def _stopped(name, told):
     from agentpipe import errors
-    code = SIGNAL_EXITS[told.signum]
-    failure = errors.Failure("told to stop", code)
-    if not os.isatty(1):
+    code = EXITS[told.signum]
+    if not told.silent and not os.isatty(1):
         from agentpipe import manifest
+        failure = errors.Failure("told to stop", code)
         try:
             put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"))))
-        except BrokenPipeError:
+        except OSError:
             pass
     return code
 
 
 def _guarded(name, work):
     """work()'s exit code; every error as one line and a code, without a traceback (AGENT_DEBUG=1 shows it)."""
-    from agentpipe import errors
     try:
         return work()
-    except errors.Interrupted as told:
-        return _stopped(name, told)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more to say, also not at exit
-        return 141
-    except errors.ApiError as error:
-        return tell(name, errors.Failure(f"the server refused: {error.msg}", errors.BUG))
-    except errors.Failure as failure:
-        return tell(name, failure)
-    except Exception as error:
-        if os.environ.get("AGENT_DEBUG"):
+    except BaseException as error:
+        from agentpipe import errors
+        if isinstance(error, errors.Interrupted):
+            return _stopped(name, error)
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more to say, also not at exit
+            return 141
+        if not isinstance(error, Exception) or (os.environ.get("AGENT_DEBUG")
+                                                and not isinstance(error, (errors.Failure, errors.ApiError))):
             raise
-        return tell(name, errors.Failure(f"a bug of ours: {type(error).__name__}: {error}", errors.BUG,
-                                         remedy="set AGENT_DEBUG=1, and report what it prints"))
+        return tell(name, as_failure(name, error))

@@ -1,4 +1,4 @@
-"""Named points at which a test kills this process, so that crash tests need no luck."""
+"""Named points at which a test kills or signals this process, so that such tests need no luck."""
 
 import os
 
@@ -6,13 +6,14 @@ import os
 def crash_point(name: str) -> None:
     """Die here, as by SIGKILL, when AGENT_CRASH_AT is `name` (STAGE:STEP); otherwise nothing.
 
-    AGENT_CRASH_AT=NAME=FILE dies only once: it makes FILE, and lives on where that is there already.
+    AGENT_CRASH_AT=NAME=FILE dies only once: it makes FILE, and lives on where that is there already. AGENT_CRASH_WITH
+    is another signal's number.
     """
     wanted = os.environ.get("AGENT_CRASH_AT")
     if wanted:
         point, _, mark = wanted.partition("=")
         if point == name and (not mark or _made(mark)):
-            os.kill(os.getpid(), 9)
+            os.kill(os.getpid(), int(os.environ.get("AGENT_CRASH_WITH", 9)))
 
 
 def _made(mark: str) -> bool:

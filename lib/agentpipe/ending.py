@@ -4,49 +4,55 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 
 from agentpipe import attempt, command, ends, errors, hooks, manifest
 from agentpipe.crash import crash_point
-from agentpipe.script import Script
-from agentpipe.watching import Verdict
+from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
+
+    from agentpipe.held import Held
+    from agentpipe.watching import Verdict
 
 REPORT_TIMEOUT = 60.0
 
 
-def of_script(held: Any, script: Script, verdict: Verdict, values: Mapping[str, Any]) -> int:
+def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     """The end of a script that is over (or was left running); agent-run's exit code."""
+    directory, status = held.claim.directory, held.script.status if held.script else None
     if verdict.left:
-        held.quiet()
-        held.claim.release()
+        held.release()
         return 129
     if not verdict.ours:
-        _let_go(held)
-        return command.tell("agent-run", errors.Failure(f"task {held.id}: {verdict.reason}", errors.TRY_AGAIN))
-    if attempt.was_returned(held.claim.directory):
-        held.claim.release()
-        return command.tell("agent-run", errors.Failure(f"task {held.id} was given back meanwhile",
-                                                        errors.TRY_AGAIN))
-    end, reason, evidence = _classified(held, script.status, verdict)
-    if not attempt.decide(held.claim.directory, end):
-        end = attempt.outcome(held.claim.directory) or end
+        held.let_go()
+        raise errors.Failure(f"task {held.id}: {verdict.reason}", errors.TRY_AGAIN)
+    if attempt.was_returned(directory):
+        held.release()
+        raise errors.Failure(f"task {held.id} was given back meanwhile", errors.TRY_AGAIN)
+    end, reason, evidence = _classified(directory, status, verdict)
+    if not attempt.decide(directory, end):
+        end = attempt.outcome(directory) or end
     crash_point("run:decided")
-    held.manifest = manifest.with_key(held.manifest, "run", run_key(held.claim.directory, end, script.status, reason,
-                                                                    evidence))
+    run = run_key(directory, end, status, reason, evidence)
+    if not verdict.requeue:
+        run["requeue"] = False
+    held.use(manifest.with_key(held.manifest, "run", run))
+    try:
+        held.use(hooks.run("post-run", held.manifest, held.job))
+    except errors.Failure as failure:  # the script has ended: it is only said
+        held.job.say(failure.reason)
     return _report(held, values)
 
 
-def of_failed(held: Any, values: Mapping[str, Any]) -> int:
+def of_failed(held: Held, values: Mapping[str, Any]) -> int:
     """The end of a task whose set-up failed (or was stopped): as its `failed` says; agent-run's exit code."""
-    failed = held.manifest["failed"]
-    end = failed.get("class") or "setup_failed"
+    end = held.manifest["failed"].get("class") or "setup_failed"
     if not attempt.decide(held.claim.directory, end if end in ends.ENDS else "setup_failed"):
-        held.claim.release()
-        return command.tell("agent-run", errors.Failure(f"task {held.id} has ended already", errors.TRY_AGAIN))
+        held.release()
+        raise errors.Failure(f"task {held.id} has ended already", errors.TRY_AGAIN)
     crash_point("run:decided")
     return _report(held, values)
 
@@ -55,13 +61,13 @@ def run_key(directory: str, end: str, status: int | None, reason: str, evidence:
     """The value of `run`: {exit, end, reason, evidence, started, ended, seconds, pid, status}; times ISO 8601 UTC."""
     known = ends.ENDS[end].exit
     code = known if known is not None else (status if status is not None else 125)
+    ended = attempt.ended_at(directory) or time.time()
     found: dict[str, Any] = {"exit": code, "end": end, "reason": reason, "evidence": evidence, "status": status,
-                             "ended": _iso(time.time())}
+                             "ended": _iso(ended)}
     record = attempt.pid_record(directory)
     if record and record.split(" ")[0].isdigit():
         started = os.lstat(os.path.join(directory, "pid")).st_mtime
-        found |= {"pid": int(record.split(" ")[0]), "started": _iso(started),
-                  "seconds": round(time.time() - started, 3)}
+        found |= {"pid": int(record.split(" ")[0]), "started": _iso(started), "seconds": round(ended - started, 3)}
     return found
 
 
@@ -73,14 +79,14 @@ def pins(line: Mapping[str, Any]) -> dict[str, Any]:
     return {**(line.get("pins") or {}), **{key: value for key, value in found.items() if value is not None}}
 
 
-def _classified(held: Any, status: int | None, verdict: Verdict) -> tuple[str, str, str]:
+def _classified(directory: str, status: int | None, verdict: Verdict) -> tuple[str, str, str]:
     if verdict.end:
         return verdict.end, verdict.reason, ""
     if status is None:
         return "lost", "its process is gone and left no status: killed together with its shim from outside", ""
     if status == 137:
         from agentpipe import memory
-        evidence = memory.evidence_of_kill(held.memory_mark)
+        evidence = memory.evidence_of_kill(directory)
         if evidence:
             return "out_of_memory", "killed by the kernel for lack of memory", evidence
     if status == 0:
@@ -96,7 +102,7 @@ def _classified(held: Any, status: int | None, verdict: Verdict) -> tuple[str, s
     return "script_failed", f"exit {status}", ""
 
 
-def _report(held: Any, values: Mapping[str, Any]) -> int:
+def _report(held: Held, values: Mapping[str, Any]) -> int:
     line = held.manifest
     code = line["failed"]["exit"] if "failed" in line else line["run"]["exit"]
     try:
@@ -105,27 +111,37 @@ def _report(held: Any, values: Mapping[str, Any]) -> int:
         command.say(f"agent-run: {failure.reason}")
     crash_point("run:recorded")
     if held.api:
+        _tell_server(held)
+    else:
         try:
-            done = held.finish(REPORT_TIMEOUT)
-        except (errors.Interrupted, errors.Aborted):  # told to leave: what is missing stays for recovery
-            done = False
-        crash_point("run:reported")
-        if done:
-            held.claim.end()
-        else:
-            command.say("agent-run: the server is away; the next agent-pull or agent-report sends the rest")
-    held.claim.release()
+            hooks.run("on-end", line, held.job)
+        except errors.Failure as failure:
+            held.job.say(failure.reason)
+    held.release()
     _print(held, line)
-    return 0 if values.get("supervised") else code
+    return 0 if values["supervised"] else code
 
 
-def _print(held: Any, line: dict[str, Any]) -> None:
+def _tell_server(held: Held) -> None:
+    """Send the rest; what cannot be sent now stays for the next agent-pull or agent-report."""
+    try:
+        with SIGNALS.open():
+            done = held.finish(REPORT_TIMEOUT)
+        why = "the server is away"
+    except (errors.Interrupted, errors.Aborted):
+        done, why = False, "told to leave"
+    except errors.ApiError as error:
+        done, why = False, f"the server refused: {error.msg}"
+    crash_point("run:reported")
+    if done:
+        held.claim.end()
+    else:
+        command.say(f"agent-run: {why}; the next agent-pull or agent-report sends the rest")
+
+
+def _print(held: Held, line: dict[str, Any]) -> None:
     receipt = {("origin" if key == "pull" else key): value for key, value in line.items()}
     receipt["pins"] = pins(line)
-    try:
-        hooks.run("on-end", line, held.job)
-    except errors.Failure as failure:
-        held.job.say(failure.reason)
     if not os.isatty(1):
         try:
             command.put(manifest.write(receipt))
@@ -133,13 +149,6 @@ def _print(held: Any, line: dict[str, Any]) -> None:
             command.say(f"agent-run: the receipt could not be written: {error.strerror}")
     elif "run" in line:
         command.say(f"agent-run: task {held.id}: {line['run']['end']}, exit {line['run']['exit']}")
-    held.job.close()
-
-
-def _let_go(held: Any) -> None:
-    held.quiet()
-    held.claim.end()
-    held.claim.release()
 
 
 def _iso(seconds: float) -> str:

@@ -36,6 +36,9 @@ class Failure(Exception):
         self.change = change
         self.stage = ""  # where it happened, when one command composes several stages
 
+    def __str__(self) -> str:
+        return self.reason + (f" ({self.remedy})" if self.remedy else "")
+
 
 class ApiError(Exception):
     """An answer of the ClearML API that is not a success: `code` and `subcode` as in its `meta`, `msg` its text.
@@ -56,6 +59,7 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
+        self.silent = False  # a line has gone out already: no later stage waits for a word
 
 
 class Aborted(BaseException):

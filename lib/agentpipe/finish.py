@@ -18,6 +18,7 @@ EVIDENCE = 8 << 10
 _SUBCODE_GONE = (101, 10)
 _SUBCODE_CHANGED = 121
 _SUBCODE_STATUS = 110
+_SUBCODE_NO_QUEUE = (701, 707, 708)
 
 
 class NotOurs(Exception):
@@ -38,7 +39,8 @@ def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
     pull = manifest["pull"]
     if end is None:
         raise errors.Failure(f"{directory} has not ended", errors.TRY_AGAIN, remedy="wait for agent-run")
-    if read_reported(directory).get("status"):
+    reported = read_reported(directory)
+    if reported.get("status") and reported.get("hooks"):
         return True
     shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
                       redact.task_secrets(secrets.whole(manifest["task"], directory)))
@@ -46,7 +48,9 @@ def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
     try:
         while True:
             try:
-                _finish(api, shipper, directory, manifest, end)
+                if not reported.get("status"):
+                    _finish(api, shipper, directory, manifest, end)
+                _on_end(shipper, directory, manifest)
                 return True
             except NotOurs:
                 return True
@@ -59,6 +63,26 @@ def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
             pause = min(2 * pause, 5.0)
     finally:
         shipper.close()
+
+
+def _on_end(shipper: Shipper, directory: str, manifest: dict[str, Any]) -> None:
+    """The operator's hooks, once and after the status is acknowledged; what they say still goes to the log."""
+    from agentpipe import hooks
+    from agentpipe.job import Job
+    if not hooks.find("on-end"):
+        return
+    try:
+        # before they run: a webhook that is called twice is worse than one that is missed
+        note_reported(directory, {"hooks": True})
+    except errors.Failure:
+        return
+    job = Job(manifest, directory)
+    try:
+        hooks.run("on-end", manifest, job)
+    except errors.Failure as failure:
+        job.say(failure.reason)
+    job.close()
+    shipper.ship(final=True)
 
 
 def known(directory: str) -> dict[str, Any] | None:
@@ -161,6 +185,8 @@ def _is_recorded(found: dict[str, Any], record: dict[str, Any]) -> bool:
 def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any],
             server_knows: bool) -> None:
     wanted, now = ends.ENDS[record["class"]].status, found.get("status")
+    if wanted == "queued" and (manifest.get("run") or {}).get("requeue") is False:
+        wanted = "stopped"
     if now not in ("in_progress", "queued") or now == wanted:
         return
     if now == "queued" and found.get("enqueue_status") == wanted and _is_recorded(found, record):
@@ -174,7 +200,13 @@ def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: d
         api.call(f"tasks.{wanted}", body | {"force": now == "queued"})
         return
     queue = {"queue": pull["queue"]} if pull.get("queue") else {}
-    api.call("tasks.enqueue", body | queue | {"force": True, "front": True})
+    try:
+        api.call("tasks.enqueue", body | queue | {"force": True, "front": True})
+    except errors.ApiError as error:
+        if error.subcode not in _SUBCODE_NO_QUEUE:
+            raise
+        api.call("tasks.stopped", body | {"status_reason": f"{body['status_reason']}; its queue is gone"})
+        return
     if queue and not server_knows:
         try:
             api.call("queues.move_task_to_front", {"task": task, **queue})

@@ -10,6 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# seconds; AGENT_HOOK_TIMEOUT sets both
+TIMEOUT = 600.0
+END_TIMEOUT = 60.0
 # what a hook cannot change: who the task is and who reports it
 FIXED = ("manifest", "pull", "origin")
 
@@ -44,8 +47,12 @@ def _run_one(path: str, name: str, manifest: dict[str, Any], job: Any) -> dict[s
 
     from agentpipe import manifest as manifests
     environment = {**os.environ, "AGENT_HOOK": name}
+    limit = float(os.environ.get("AGENT_HOOK_TIMEOUT") or (END_TIMEOUT if name == "on-end" else TIMEOUT))
     try:
-        done = subprocess.run([path], input=manifests.write(manifest), capture_output=True, env=environment)
+        done = subprocess.run([path], input=manifests.write(manifest), capture_output=True, env=environment,
+                              timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise _veto(path, name, f"it took longer than {limit:g} s") from None
     except OSError as error:
         raise _veto(path, name, f"cannot be run: {error.strerror}") from None
     told = done.stderr.decode("utf-8", "replace").strip()

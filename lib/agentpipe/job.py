@@ -84,6 +84,11 @@ class Job:
         """End this stage: the task is `setup_failed` for this reason."""
         raise errors.Failure(reason, exit, evidence, remedy)
 
+    @property
+    def log(self) -> int:
+        """The set-up log's descriptor, for programs that write to it themselves."""
+        return self._log
+
     def close(self) -> None:
         """Close the log."""
         os.close(self._log)

@@ -18,7 +18,7 @@ SHELLS = ("sh", "bash", "dash", "zsh", "ksh")
 # ours, not the script's: what our own Python and this pipeline were told
 NOT_PASSED_ON = re.compile(r"PYTHON(HOME|PATH|UNBUFFERED|DONTWRITEBYTECODE|STARTUP|USERBASE|PYCACHEPREFIX|SAFEPATH"
                            r"|NOUSERSITE)$"
-                           r"|AGENT_(CRASH_AT|STAGE_\w+|HOOK|DEBUG)$|VIRTUAL_ENV(_PROMPT)?$|__PYVENV_LAUNCHER__$")
+                           r"|AGENT_(CRASH_AT|CRASH_WITH|STAGE_\w+|HOOK|DEBUG)$|VIRTUAL_ENV(_PROMPT)?$|__PYVENV_LAUNCHER__$")
 
 
 class Launch:

@@ -1,22 +1,37 @@
 """Whether the kernel killed something for lack of memory, and what it says about it (cgroups, /proc/vmstat)."""
 
+from __future__ import annotations
+
+import os
+
+MARK = "oom_kills"
 
 
-def mark() -> int:
-    """How many processes this kernel has killed for lack of memory so far (since Linux 4.13)."""
+def mark(directory: str) -> None:
+    """Note in the attempt's directory how many processes have been killed for lack of memory so far."""
+    from agentpipe import attempt, errors
     try:
-        with open("/proc/vmstat", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("oom_kill "):
-                    return int(line.split()[1])
-    except OSError:
-        pass
-    return 0
+        attempt.publish(os.path.join(directory, MARK), f"{kills()}\n".encode())
+    except errors.Failure:
+        pass  # a full disk: then a kill is told as a signal
 
 
-def evidence_of_kill(before: int) -> str:
-    """The limit and the peak, when the kernel has killed something since mark() gave `before`; else empty."""
-    killed = mark() - before
+def kills() -> int:
+    """How many processes the kernel has killed for lack of memory: in our cgroup, else on this machine."""
+    here = _events("memory.events", "memory.oom_control")
+    if here is not None:
+        return here
+    return _counter("/proc/vmstat", "oom_kill") or 0
+
+
+def evidence_of_kill(directory: str) -> str:
+    """The limit and the peak, when the kernel has killed something since mark(); else empty."""
+    try:
+        with open(os.path.join(directory, MARK), encoding="ascii") as file:
+            before = int(file.read())
+    except (OSError, ValueError):
+        return ""
+    killed = kills() - before
     if killed <= 0:
         return ""
     import resource
@@ -31,19 +46,44 @@ def evidence_of_kill(before: int) -> str:
 
 
 def _cgroup(v2: str, v1: str) -> int | None:
+    for path in _files(v2, v1):
+        found = _number(path)
+        if found is not None:
+            return found
+    return None
+
+
+def _events(v2: str, v1: str) -> int | None:
+    for path in _files(v2, v1):
+        found = _counter(path, "oom_kill")
+        if found is not None:
+            return found
+    return None
+
+
+def _files(v2: str, v1: str) -> list[str]:
+    """These files of the cgroup that we are in: version 2, or the memory controller of version 1."""
+    found = []
     try:
         with open("/proc/self/cgroup", encoding="utf-8") as file:
             for line in file:
                 _, controllers, path = line.rstrip("\n").split(":", 2)
                 if controllers == "":
-                    found = _number(f"/sys/fs/cgroup{path}/{v2}")
+                    found.append(f"/sys/fs/cgroup{path}/{v2}")
                 elif "memory" in controllers.split(","):
-                    found = _number(f"/sys/fs/cgroup/memory{path}/{v1}")
-                else:
-                    continue
-                if found is not None:
-                    return found
+                    found.append(f"/sys/fs/cgroup/memory{path}/{v1}")
     except OSError:
+        pass
+    return found
+
+
+def _counter(path: str, name: str) -> int | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            for line in file:
+                if line.startswith(name + " "):
+                    return int(line.split()[1])
+    except (OSError, ValueError):
         pass
     return None
 

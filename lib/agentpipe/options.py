@@ -117,7 +117,7 @@ def typer_app(name: str, declared: Declared, run: Callable[[dict[str, Any]], Any
 
 
 def read(name: str, declared: Declared, argv: Sequence[str], help: str, examples: str) -> dict[str, Any]:
-    """The values of a command line; help and mistakes end the process (0, or 64 with one line)."""
+    """The values of a command line; a mistake is a Failure (64), help ends the process (0)."""
     values = parse(declared, argv)
     if values is not None:
         return values
@@ -129,11 +129,8 @@ def read(name: str, declared: Declared, argv: Sequence[str], help: str, examples
         # typer's usage errors are click's, or since 0.26 its own copy of them: known by what they can do
         if not hasattr(error, "format_message"):
             raise
-        import sys
-
         from agentpipe import errors
-        print(f"{name}: {error.format_message()} ({name} --help)", file=sys.stderr)
-        raise SystemExit(errors.USAGE) from None
+        raise errors.Failure(error.format_message(), errors.USAGE, remedy=f"{name} --help") from None
     if not found:
         raise SystemExit(0)
     return found[0]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from agentpipe import claims, command, errors, manifest, processes
+from agentpipe import claims, errors, manifest, processes
 from agentpipe.crash import crash_point
+from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ class Queues:
             self.ids = self.ids[at:] + self.ids[:at]
 
 
-def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Callable[[], bool] = lambda: True,
+def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Callable[[], bool] | None = None,
               owner: int | None = None) -> Got | None:
     """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
 
-    While may_work() is false no queue is asked; a waiting pull looks again after some seconds. One that waits for
-    process `owner` ends with it: what it then got, nobody would run.
+    may_work() is asked when there is a task; while it is false none is taken, and a waiting pull asks again after
+    some seconds. One that waits for process `owner` ends with it: what it then got, nobody would run. Open to signals
+    only while it waits.
     """
     intent = claims.Intent()
     keeper = processes.identity(owner) if owner else None
@@ -51,9 +53,8 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
     try:
         while True:
             mark = api.changed(mark)
-            allowed = may_work()
-            with command.SIGNALS:
-                got = _ask(api, worker, queues, intent) if allowed else None
+            allowed = may_work is None or not _any(api, queues) or may_work()
+            got = _ask(api, worker, queues, intent) if allowed else None
             if got:
                 return got
             if intent.used:
@@ -62,16 +63,16 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
             if not wait:
                 return None
             reporter = reporter or _registered(api, worker, queues)
-            if not allowed:
-                time.sleep(LOOK_HTTP)
-                continue
-            while api.changed(mark) == mark:
-                if owner and not (keeper and processes.alive(keeper)):
-                    return None
-                time.sleep(LOOK if api.embedded else LOOK_HTTP)
+            with SIGNALS.open():
+                if not allowed:
+                    time.sleep(LOOK_HTTP)
+                while allowed and api.changed(mark) == mark:
+                    if owner and not (keeper and processes.alive(keeper)):
+                        return None
+                    time.sleep(LOOK if api.embedded else LOOK_HTTP)
     finally:
         if reporter:
-            reporter.stop()
+            reporter.stop(unregister=not intent.used)
         if not intent.used:
             intent.drop()
 
@@ -93,20 +94,23 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
                              remedy=f"agent-task enqueue {task}")
     intent = claims.Intent()
     try:
-        with command.SIGNALS:
-            intent.asked = True
-            if status == "queued":
-                _remove(api, task, queue, intent)
-            else:
-                _mark(api, found, intent.token)
-            crash_point("pull:popped")
-            got = _begun(api, worker, intent, found["id"], queue)
+        intent.asked = True
+        if status == "queued":
+            _remove(api, task, queue, intent)
+        else:
+            _mark(api, found, intent.token)
+        crash_point("pull:popped")
+        got = _begun(api, worker, intent, found["id"], queue)
     finally:
         if not intent.used:
             intent.drop()
     if got is None:
         raise errors.Failure(f"task {task} was deleted meanwhile", errors.NOT_FOUND)
     return got
+
+
+def _any(api: Any, queues: Queues) -> bool:
+    return any(api.call("queues.get_num_entries", {"queue": queue})["num"] for queue in queues.ids)
 
 
 def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | None:

@@ -6,38 +6,55 @@ import fcntl
 import os
 import time
 
-from agentpipe import attempt, claims, ending, ends, errors, hooks, manifest, script
+from agentpipe import attempt, claims, command, ending, ends, errors, manifest, script
 from agentpipe.crash import crash_point
+from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    Say = Callable[[str], object]
 
 MAX_ATTEMPTS = 3
 REPORT_TIMEOUT = 10.0
 
 
-def recover(api: Any, owner: int | None = None, only: str | None = None, say: Any = None) -> claims.Claim | None:
+def recover(api: Any, owner: int | None = None, only: str | None = None, say: Say | None = None) -> claims.Claim | None:
     """Go through `active/`; the claim (locked) of one script that still runs unwatched, if there is one.
 
-    `only` names a task: no other is touched. A server that is away leaves everything for the next time.
+    `only` names a task: no other is touched. `say` gets what was done; what went wrong is always told. A server that
+    is away leaves everything for the next time (Failure 69); one task's trouble keeps no other from being done.
+    Signals are heeded between two tasks.
     """
     for token in sorted(os.listdir(claims.active())):
-        path = claims.active(token)
+        with SIGNALS.open():
+            pass
         try:
-            if len(token) != 32:
-                _remove_if_old(path)
-            elif not os.path.islink(path):
-                if not only:
-                    _recover_intent(api, token)
-            elif only is None or os.path.basename(os.readlink(path)).rpartition(".")[0] == only:
-                found = _recover_attempt(api, token, os.readlink(path), owner, say)
-                if found:
-                    return found
+            found = _recover_entry(api, token, owner, only, say or (lambda _: None))
+            if found:
+                return found
         except FileNotFoundError:
             continue  # somebody else was quicker
         except errors.ApiError as error:
-            say and say(f"task of claim {token}: {error.msg}")
+            command.say(f"agent-pull: the task of claim {token} cannot be recovered: the server refused: {error.msg}")
+        except errors.Failure as failure:
+            if failure.exit == errors.UNAVAILABLE:
+                raise
+            command.say(f"agent-pull: the task of claim {token} cannot be recovered: {failure}")
+    return None
+
+
+def _recover_entry(api: Any, token: str, owner: int | None, only: str | None, say: Say) -> claims.Claim | None:
+    path = claims.active(token)
+    if len(token) != 32:
+        _remove_if_old(path)
+    elif not os.path.islink(path):
+        if not only:
+            _recover_intent(api, token)
+    elif only is None or os.path.basename(os.readlink(path)).rpartition(".")[0] == only:
+        return _recover_attempt(api, token, os.readlink(path), owner, say)
     return None
 
 
@@ -63,7 +80,7 @@ def _recover_intent(api: Any, token: str) -> None:
         os.close(fd)
 
 
-def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, say: Any) -> claims.Claim | None:
+def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, say: Say) -> claims.Claim | None:
     try:
         fd = claims.lock(directory, 0)
     except FileNotFoundError:  # the directory was deleted by hand: nothing is known of a script
@@ -78,24 +95,30 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
     try:
         if not os.path.islink(claims.active(token)) or claims.is_held(directory, owner):
             return None
-        if not _is_ours(api, task, token):
+        message = _message_if_ours(api, task, token)
+        if message is None:
             claim.end()
             return None
         prefix = ((attempt.read_manifest(directory) or {}).get("place") or {}).get("prefix") or []
         if attempt.outcome(directory) is None and attempt.exit_status(directory) is None \
                 and (attempt.shim_lives(directory) or script.lives(directory, prefix)):
-            say and say(f"task {task}: its script still runs; taking it over")
+            say(f"task {task}: its script still runs; taking it over")
             kept = True
             return claim
-        _finish_or_return(api, claim, task, say)
+        if attempt.pid_record(directory) and not attempt.was_returned(directory):
+            script.taken_over(directory, prefix).sweep()  # what the script left behind
+        _finish_or_return(api, claim, task, message == "stopping", say)
         return None
     finally:
         if not kept:
             claim.release()
 
 
-def _finish_or_return(api: Any, claim: claims.Claim, task: str, say: Any) -> None:
-    """Nothing runs any more: report the end that it came to, or give it back if it never started."""
+def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, say: Say) -> None:
+    """Nothing runs any more: report the end that it came to, or give it back if it never started.
+
+    `unwanted`: a user has asked for its end meanwhile.
+    """
     directory = claim.directory
     record = attempt.pid_record(directory)
     if attempt.outcome(directory) is None and attempt.exit_status(directory) is None:
@@ -104,43 +127,40 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, say: Any) -> Non
             crash_point("recover:forbidden")
         if record is None:
             return  # a script started this very moment: look again next time
-        if record == attempt.HANDED_BACK or (record == attempt.GIVEN_BACK
-                                             and attempt.failed_attempts(task) < MAX_ATTEMPTS):
-            say and say(f"task {task}: given back to its queue, its agent died before the script started")
+        if not unwanted and (record == attempt.HANDED_BACK or (record == attempt.GIVEN_BACK and
+                                                               attempt.failed_attempts(task) < MAX_ATTEMPTS)):
+            say(f"task {task}: given back to its queue, its agent died before the script started")
             line = attempt.read_manifest(directory) or {}
             queue = (line.get("pull") or {}).get("queue") or _queue(api, task)
             claims.enqueue_again(api, task, queue, claim.token or "", "its agent died before the script started")
             crash_point("recover:enqueued")
             claim.end()
             return
-    _decide(api, claim, task, record)
+    _decide(api, claim, task, record, unwanted)
     crash_point("recover:decided")
-    say and say(f"task {task}: reporting that it ended: {attempt.outcome(directory)}")
+    say(f"task {task}: reporting that it ended: {attempt.outcome(directory)}")
     from agentpipe import shipping
     if shipping.finish(api, directory, REPORT_TIMEOUT):
         claim.end()
-        last = attempt.read_manifest(directory)
-        if last:
-            try:
-                hooks.run("on-end", last)
-            except errors.Failure as failure:
-                say and say(failure.reason)
 
 
-def _decide(api: Any, claim: claims.Claim, task: str, record: str | None) -> None:
+def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwanted: bool) -> None:
     """Make sure that outcome and manifest say how it ended."""
     directory = claim.directory
     status = attempt.exit_status(directory)
-    if record == attempt.GIVEN_BACK:
+    lost = "aborted" if unwanted else "lost"
+    if unwanted:
+        reason = "stopped by a user"
+    elif record == attempt.GIVEN_BACK:
         reason = f"set-up was begun {MAX_ATTEMPTS} times on this machine, and each time its agent died"
     else:
         reason = "" if status is not None else "its process is gone and left no status"
-    attempt.decide(directory, "lost" if status is None else ends.of_exit(status))
+    attempt.decide(directory, lost if status is None else ends.of_exit(status))
     line = attempt.read_manifest(directory) or {
         "manifest": manifest.VERSION, "task": {"id": task},
         "pull": {"server": api.server_id, "claim": claim.token, "worker": claim.worker}}
     if "run" not in line and "failed" not in line:
-        end = attempt.outcome(directory) or "lost"
+        end = attempt.outcome(directory) or lost
         line = manifest.with_key(line, "run", ending.run_key(directory, end, status, reason, ""))
         attempt.store_manifest(directory, manifest.write(line))
 
@@ -154,11 +174,17 @@ def _recover_deleted(api: Any, token: str) -> None:
     os.unlink(claims.active(token))
 
 
-def _is_ours(api: Any, task: str, token: str) -> bool:
-    found = api.call("tasks.get_all", {"id": [task], "only_fields": ["status", "runtime"],
+def _message_if_ours(api: Any, task: str, token: str) -> str | None:
+    """The task's status_message ("stopping": a user wants it to end) while it is still ours; else None."""
+    found = api.call("tasks.get_all", {"id": [task], "only_fields": ["status", "status_message", "runtime"],
                                        "search_hidden": True})["tasks"]
-    return bool(found) and found[0].get("status") in ("queued", "in_progress", "created") \
-        and (found[0].get("runtime") or {}).get(claims.RUNTIME_KEY) == token
+    if not found or found[0].get("status") not in ("queued", "in_progress", "created"):
+        return None
+    # the SDK writes the whole runtime back: without any token a running task is still ours
+    carried = (found[0].get("runtime") or {}).get(claims.RUNTIME_KEY)
+    if carried != token and (carried or found[0]["status"] != "in_progress"):
+        return None
+    return found[0].get("status_message") or ""
 
 
 def _queue(api: Any, task: str) -> str | None:

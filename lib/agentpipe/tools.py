@@ -7,7 +7,8 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 
-from agentpipe import command, errors
+from agentpipe import errors
+from agentpipe.signals import SIGNALS
 
 
 class ToolFailed(errors.Failure):
@@ -25,21 +26,21 @@ class ToolFailed(errors.Failure):
 
 def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str | None = None,
         env: Mapping[str, str] | None = None, timeout: float | None = None, check: bool = True,
-        stdin: bytes = b"") -> str:
+        stdin: bytes = b"", stderr: int = subprocess.PIPE) -> str:
     """Run `argv` to its end and give its stdout; `env` is the whole environment (default: ours).
 
     `sink` gets stdout and stderr together as they come, in pieces that may end within a line, and both are what is
-    given back. Without it nothing is shown. A missing program raises Failure 69, a non-zero status ToolFailed
-    (unless `check` is false). The program runs in a session of its own (no terminal to ask at), which is killed when
-    an exception (a signal to us) passes.
+    given back. Without it nothing is shown; `stderr` may be a descriptor that gets that stream. A missing program
+    raises Failure 69, a non-zero status ToolFailed (unless `check` is false). The program runs in a session of its
+    own (no terminal to ask at), which is killed when an exception (a signal to us) passes.
     """
     if sink:
         return _stream(argv, sink, cwd=cwd, env=env, timeout=timeout, check=check, stdin=stdin)
     process = None
     try:
-        with command.SIGNALS:  # a signal in the midst of a start would leave a program that nobody knows
+        with SIGNALS.closed():  # a signal in the midst of a start would leave a program that nobody knows
             process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+                                       stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
         out, err = process.communicate(stdin or None, timeout=timeout)
     except FileNotFoundError as error:
         raise _missing(argv, error) from None
@@ -47,14 +48,14 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
         assert process is not None
         _kill_group(process.pid)
         out, err = process.communicate()
-        raise ToolFailed(argv, None, (err + out).decode("utf-8", "replace")) from None
+        raise ToolFailed(argv, None, ((err or b"") + out).decode("utf-8", "replace")) from None
     except BaseException:
         if process is not None:
             _kill_group(process.pid)
             process.wait()
         raise
     if check and process.returncode:
-        raise ToolFailed(argv, process.returncode, (err + out).decode("utf-8", "replace"))
+        raise ToolFailed(argv, process.returncode, ((err or b"") + out).decode("utf-8", "replace"))
     return out.decode("utf-8", "surrogateescape")
 
 
@@ -75,7 +76,7 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
     status: int | None = None
     process: sh.RunningCommand | None = None
     try:
-        with command.SIGNALS:
+        with SIGNALS.closed():
             try:
                 process = program(*argv[1:], _out=writer, _err_to_out=True, _in=stdin or None, _cwd=cwd,
                                   _new_session=True, _env=dict(os.environ if env is None else env), _bg=True,

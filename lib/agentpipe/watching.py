@@ -6,9 +6,10 @@ import os
 import time
 from collections.abc import Mapping
 
-from agentpipe import command, errors
+from agentpipe import errors
 from agentpipe.crash import crash_point
 from agentpipe.script import Script, running_for
+from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 class Verdict:
     """Why a script ended: `end` None when by itself; `left` when it was left running (HUP); `ours` false when the
-    server's status must be left alone."""
+    server's status must be left alone; `requeue` false when a drained task is to stay stopped."""
 
-    def __init__(self, end: str | None = None, reason: str = "", left: bool = False, ours: bool = True) -> None:
-        self.end, self.reason, self.left, self.ours = end, reason, left, ours
+    def __init__(self, end: str | None = None, reason: str = "", left: bool = False, ours: bool = True,
+                 requeue: bool = True) -> None:
+        self.end, self.reason, self.left, self.ours, self.requeue = end, reason, left, ours, requeue
 
 
 class Follower:
@@ -50,31 +52,40 @@ class Follower:
 
 
 def watch(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
-    """Wait for the script's end, or bring it about; its verdict. A second signal kills at once."""
+    """Wait for the script's end, or bring it about; its verdict. A second signal kills at once.
+
+    Called closed to signals; open only while it waits.
+    """
     follower = Follower(script.directory, held.job.watched)
-    grace = values.get("grace") or 10.0
-    try:
-        verdict = _until_over(script, values, follower)
-    except errors.Interrupted as told:
-        verdict = _of_signal(told.signum, values)
-    except errors.Aborted as aborted:
-        verdict = _of_abort(aborted.abort)
+    verdict = _vigil(script, values, follower)
     if verdict.left:
         return verdict
     if verdict.end:
         held.job.say(f"agent-run: {verdict.reason}; ending the script")
         try:
-            script.stop(grace)
+            with SIGNALS.open():
+                script.stop(values["grace"])
         except (errors.Interrupted, errors.Aborted):
             script.kill()
     crash_point("run:over")
-    with command.SIGNALS:
-        left = script.sweep()
-        if left:
-            held.job.say(f"agent-run: ended {left} processes that the script left behind")
-        follower.copy()
-        command.SIGNALS.forget()
+    left = script.sweep()
+    if left:
+        held.job.say(f"agent-run: ended {left} processes that the script left behind")
+    follower.copy()
+    SIGNALS.forget()
     return verdict
+
+
+def _vigil(script: Script, values: Mapping[str, Any], follower: Follower) -> Verdict:
+    try:
+        with SIGNALS.open():
+            return _until_over(script, values, follower)
+    except errors.Interrupted as told:
+        verdict = _of_signal(told.signum, values)
+    except errors.Aborted as aborted:
+        verdict = _of_abort(aborted.abort)
+    # what had ended by itself when the word came was not ended by it
+    return Verdict() if script.wait(0) else verdict
 
 
 def _until_over(script: Script, values: Mapping[str, Any], follower: Follower) -> Verdict:
@@ -101,7 +112,7 @@ def _of_signal(signum: int, values: Mapping[str, Any]) -> Verdict:
     if signum == signal.SIGINT:
         return Verdict("aborted", "stopped by hand")
     if values.get("on_drain") == "stop":
-        return Verdict("aborted", "this worker was stopped (--on-drain stop)")
+        return Verdict("drained", "this worker was stopped", requeue=False)
     return Verdict("drained", "this worker was stopped")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentpipe import options
+from agentpipe import errors, options
 from agentpipe.options import Argument, Flag, Option
 
 DECLARED = [
@@ -36,14 +36,12 @@ def test_what_is_not_plain_is_left_to_typer(argv):
 
 
 @pytest.mark.parametrize("argv", [["--nosuch"], ["--owner", "x"], ["--wait=1"]])
-def test_a_mistake_is_one_line_and_64(argv, capsys):
-    with pytest.raises(SystemExit) as caught:
+def test_a_mistake_is_one_line_and_64(argv):
+    with pytest.raises(errors.Failure) as caught:
         options.read("agent-x", DECLARED, argv, "agent-x: try.", "")
-    assert caught.value.code == 64
-    said = capsys.readouterr().err
-    assert said.startswith("agent-x: ")
-    assert said.count("\n") == 1
-    assert "agent-x --help" in said
+    assert caught.value.exit == errors.USAGE
+    assert "\n" not in caught.value.reason
+    assert caught.value.remedy == "agent-x --help"
 
 
 def test_help_has_every_option_and_the_examples(capsys):
@@ -58,6 +56,6 @@ def test_help_has_every_option_and_the_examples(capsys):
 
 
 def test_a_required_argument_that_is_missing_is_a_mistake():
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(errors.Failure) as caught:
         options.read("agent-x", [Argument("ID", "Which.", required=True)], [], "agent-x: try.", "")
-    assert caught.value.code == 64
+    assert caught.value.exit == errors.USAGE

@@ -1,0 +1,173 @@
+"""One task in the hands of this process: its claim, its log, its reporter; taken, handed on, given back or let go."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from agentpipe import attempt, claims, command, errors, manifest
+from agentpipe.crash import crash_point
+from agentpipe.job import Job
+from agentpipe.signals import SIGNALS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from agentpipe.script import Script
+
+
+class Held:
+    """`manifest` is the line as it grows, `stage` who holds it. Made and handed on while signals wait.
+
+    With the option dry_run the claim stays as it is, and nothing is reported.
+    """
+
+    def __init__(self, line: dict[str, Any], stage: str, options: dict[str, Any] | None = None,
+                 api: Any = None, claim: claims.Claim | None = None) -> None:
+        self.stage = stage
+        self.options = options or {}
+        self.manifest = line
+        self.dry = bool(self.options.get("dry_run"))
+        self.reporter: Any = None
+        self.script: Script | None = None  # once it is started, or taken over
+        self.api: Any = api or ("pull" in line and connect(line["pull"])) or None
+        self.claim = claim or claims.take(line, stage, look_only=self.dry)
+        self.job = Job(line, self.claim.directory, self.options, _echo(self.options))
+        if self.api and not self.dry:
+            self.job.tell = self._tell
+        crash_point(f"{stage}:held")
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.manifest["task"]["id"]
+
+    @property
+    def started(self) -> bool:
+        """Whether the script has been started already: then set-up is over, and only agent-run has work."""
+        record = attempt.pid_record(self.claim.directory)
+        return record is not None and not attempt.was_returned(self.claim.directory)
+
+    def use(self, line: dict[str, Any]) -> None:
+        """Go on with another state of the line."""
+        self.manifest = self.job.manifest = line
+
+    def begin(self) -> None:
+        """Ask the server whether the task is still ours, tell it that it has started, and report from now on."""
+        if self.api is None:
+            return
+        try:
+            status = claims.checked_with_server(self.api, self.manifest, self.stage)
+        except claims.NotOurs:
+            self.claim.end()
+            raise
+        if status != "in_progress":
+            self.api.call("tasks.started", {"task": self.id, "claim": self.claim.token, "force": True,
+                                            "status_message": "pulled by agent"})
+            crash_point(f"{self.stage}:started")
+        self.watch()
+
+    def watch(self) -> None:
+        """Report log, metrics and status of this task until quiet()."""
+        from agentpipe import redact, secrets
+        from agentpipe.report import Reporter
+        pull = self.manifest["pull"]
+        if self.reporter is None:
+            self.reporter = Reporter(self.api, pull.get("worker") or "", [pull["queue"]] if pull.get("queue") else [],
+                                     redact.task_secrets(secrets.whole(self.manifest["task"], self.claim.directory)))
+            self.reporter.start()
+        self.reporter.watch(self.id, self.claim.directory, self.claim.token, SIGNALS.aborted, self._pids)
+
+    def hand_on(self, owner: int | None = None) -> None:
+        """Store the line, hand the claim to its reader, print it, let go; what cannot be printed is given back."""
+        line = manifest.write(self.manifest)
+        self.quiet()
+        try:
+            attempt.store_manifest(self.claim.directory, line)
+            crash_point(f"{self.stage}:stored")
+            self.claim.hand(self.stage, claims.stdout_holder(owner))
+            crash_point(f"{self.stage}:handed")
+            command.put(line)
+        except (OSError, errors.Failure) as error:  # the next stage is gone, or a disk is full
+            self.give_back("its line could not be handed on")
+            if isinstance(error, errors.Failure) or error.errno == errno.EPIPE:
+                raise
+            raise errors.Failure(f"cannot write the manifest to stdout: {error.strerror}", errors.CANNOT_CREATE,
+                                 remedy="free some space, then agent-pull again") from None
+        crash_point(f"{self.stage}:printed")
+        self.claim.touch()
+        self.release()
+
+    def give_back(self, why: str) -> None:
+        """Return the task to the front of its queue; nothing runs here any more. What only looked lets it go."""
+        if self.dry:
+            self.put_down()
+            return
+        self.quiet()
+        claims.give_back(self.api, self.claim, self.manifest, why)
+        self.job.close()
+
+    def put_down(self) -> None:
+        """After a dry run: everything as it was, except that a line which came through a pipe is used up by it."""
+        if self.claim.token and claims.came_by_pipe(self.claim.directory):
+            claims.give_back(self.api, self.claim, self.manifest, "it was only looked at (--dry-run)")
+        self.release()
+        if self.claim.is_new:
+            import shutil
+            shutil.rmtree(self.claim.directory, ignore_errors=True)
+
+    def let_go(self) -> None:
+        """Somebody else decides about this task now: its status is left alone."""
+        self.quiet()
+        self.claim.end()
+        self.release()
+
+    def finish(self, deadline: float) -> bool:
+        """Send the rest and the end's status, for up to `deadline` seconds; True when both are acknowledged."""
+        from agentpipe import shipping
+        self.quiet()
+        return shipping.finish(self.api, self.claim.directory, deadline)
+
+    def release(self) -> None:
+        """Let the lock go; the claim stays as it is."""
+        self.quiet()
+        self.claim.release()
+        self.job.close()
+
+    def quiet(self) -> None:
+        """Stop reporting: another process is about to."""
+        if self.reporter:
+            self.reporter.stop()
+            self.reporter = None
+        SIGNALS.forget_abort()
+
+    def _tell(self, endpoint: str, body: dict[str, Any]) -> None:
+        self.api.call(endpoint, {**body, "task": self.id, "claim": self.claim.token})
+
+    def _pids(self) -> list[int]:
+        return self.script.processes() if self.script else []
+
+
+def connect(pull: dict[str, Any]) -> Any:
+    """The server of this configuration, which must be the one that the task comes from (else Failure 78)."""
+    from agentpipe import api
+    found = api.connect(pull.get("worker") or "")
+    if found.server_id != pull["server"]:
+        raise errors.Failure(f"this task comes from server {pull['server']}, but this configuration reaches "
+                             f"{found.server_id}", errors.BAD_CONFIG,
+                             remedy="use the AGENT_HOME or clearml.conf that agent-pull had")
+    return found
+
+
+def _echo(options: dict[str, Any]) -> Callable[[str], None] | None:
+    if options.get("quiet") or not (options.get("verbose") or os.isatty(2)):
+        return None
+
+    def echo(text: str) -> None:
+        try:
+            os.write(2, text.encode("utf-8", "replace"))
+        except OSError:
+            pass
+    return echo
