@@ -14,11 +14,11 @@ CHUNK = 1 << 16
 class Input:
     """Lines from a descriptor, as they come. Told to stop, it gives back the tasks of the lines that it still has."""
 
-    def __init__(self, name, fd=0):
-        self._name, self._fd = name, fd
+    def __init__(self, fd=0, source="standard input"):
+        self._fd, self._source = fd, source
         self._parts = []  # what is read and not yet a line; never joined for nothing (a diff may have 50 MB)
         self._lines = []
-        self._is_warm = False
+        self.on_wait = None  # what to do once before the first read
         self.printed = False  # whether a line has gone out: then nobody waits for a word of ours
 
     def __iter__(self):
@@ -44,15 +44,18 @@ class Input:
     def fill(self):
         """Read once more; False at the end. A signal while waiting ends the process's work (errors.Interrupted)."""
         from agentpipe import errors
-        if not self._is_warm:
-            from agentpipe import warm
-            self._is_warm = True
-            warm.up_while_waiting(self._name, self._fd)
+        if self.on_wait:
+            self.on_wait()
+            self.on_wait = None
         try:
             with SIGNALS.open():
                 chunk = os.read(self._fd, CHUNK)
         except errors.Interrupted as told:
             self._stop(told.signum)
+        except OSError as error:
+            failure = errors.Failure(f"{self._source}: {error.strerror}", errors.BAD_DATA)
+            failure.ends_input = True
+            raise failure from None
         self._add(chunk)
         return bool(chunk)
 
@@ -94,7 +97,8 @@ def entry(name, declared, doc, examples, each, common=True):
     """
     argv = sys.argv[1:]
     SIGNALS.install()
-    stdin = Input(name)
+    stdin = Input()
+    stdin.on_wait = lambda: warm_up(name)
 
     def work():
         if not argv and not os.isatty(0) and not stdin.fill():
@@ -102,6 +106,12 @@ def entry(name, declared, doc, examples, each, common=True):
         return _filter(name, declared, doc, examples, each, argv, stdin, common)
 
     sys.exit(_guarded(name, work))
+
+
+def warm_up(name):
+    """Import what `name` will need if its input keeps it waiting."""
+    from agentpipe import warm
+    warm.up_while_waiting(name, 0)
 
 
 def stage(name, work, declared, doc, examples, key=""):
@@ -143,7 +153,10 @@ def tell(name, failure, line=True):
     say(f"{name}: {failure}")
     if line and not os.isatty(1):
         from agentpipe import manifest
-        put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"))))
+        try:
+            put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"))))
+        except OSError:  # nobody reads it: the exit code has to do
+            pass
     return failure.exit
 
 
@@ -179,25 +192,31 @@ def _filter(name, declared, doc, examples, each, argv, stdin, common):
     codes = []
     for file in values.get("file") or ["-"]:
         try:
-            lines = stdin if file == "-" else Input(name, _opened(file))
+            lines = stdin if file == "-" else Input(_opened(file), file)
         except errors.Failure as failure:
             codes.append(tell(name, failure))
             continue
         if file == "-" and os.isatty(0):
             say(f"{name}: waiting for a manifest, one JSON object a line (Ctrl-D ends; {name} --help)")
-        for line in lines:
-            codes.append(guarded_line(name, each, line, values))
-            lines.printed = stdin.printed = True
+        _each_line(name, lines, each, values, codes)
+        stdin.printed = stdin.printed or bool(codes)
     return combined(codes)
 
 
-def guarded_line(name, each, line, values):
-    """each()'s exit code; what goes wrong with one line does not keep later ones from being done."""
+def _each_line(name, lines, each, values, codes):
+    """Do them one by one; what goes wrong with one line does not keep later ones from being done."""
     from agentpipe import errors
-    try:
-        return each(line, values)
-    except (errors.Failure, errors.ApiError) as error:
-        return tell(name, as_failure(name, error))
+    while True:
+        try:
+            line = next(lines, None)
+            if line is None:
+                return
+            codes.append(each(line, values))
+        except (errors.Failure, errors.ApiError) as error:
+            codes.append(tell(name, as_failure(name, error)))
+            if isinstance(error, errors.Failure) and error.ends_input:
+                return
+        lines.printed = True
 
 
 def as_failure(name, error):

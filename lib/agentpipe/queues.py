@@ -22,6 +22,7 @@ class Queues:
     def __init__(self, api: Any, names: list[str], create: bool = False, fair: bool = False) -> None:
         found = [_found(api, name, create) for name in names] or [_default(api)]
         self.ids = [queue["id"] for queue in found]
+        self.names = {queue["id"]: queue.get("name", queue["id"]) for queue in found}
         self._tags: dict[str, list[str]] | None = {queue["id"]: queue.get("tags") or [] for queue in found}
         self._api, self._fair = api, fair
 
@@ -136,11 +137,12 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
             _mark(api, _by_id(api, task) or {"id": task}, intent.token)
         crash_point("pull:popped")
         queues.served(queue)
-        return _begun(api, worker, intent, task, queue)
+        return _begun(api, worker, intent, task, queue, queues.names[queue])
     return None
 
 
-def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str | None) -> Got | None:
+def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str | None,
+           queue_name: str | None = None) -> Got | None:
     try:
         claim = claims.begin(intent, task, worker)
     except errors.Failure as failure:
@@ -154,7 +156,8 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
         return None
     from agentpipe import secrets
     found = secrets.put_away(found, claim.directory)
-    pull = {"server": api.server_id, "queue": queue, "worker": worker, "claim": claim.token}
+    pull = {"server": api.server_id, "queue": queue, "queue_name": queue_name, "worker": worker,
+            "claim": claim.token}
     return claim, {"manifest": manifest.VERSION, "task": found, "pull": pull}
 
 
@@ -189,15 +192,15 @@ def _mark(api: Any, task: dict[str, Any], token: str) -> None:
 
 
 def _found(api: Any, name: str, create: bool) -> dict[str, Any]:
-    """{id, tags} of a queue."""
+    """{id, name, tags} of a queue."""
     import re
     # never queues.get_by_id: its answer has every entry of the queue
     for asked in ({"name": f"^{re.escape(name)}$"}, {"id": [name]}):
-        for queue in api.call("queues.get_all", {**asked, "only_fields": ["id", "tags"],
+        for queue in api.call("queues.get_all", {**asked, "only_fields": ["id", "name", "tags"],
                                                  "search_hidden": True})["queues"]:
             return queue
     if create:
-        return api.call("queues.create", {"name": name})
+        return {"id": api.call("queues.create", {"name": name})["id"], "name": name}
     known = ", ".join(queue["name"] for queue in api.call("queues.get_all", {"only_fields": ["name"]})["queues"])
     raise errors.Failure(f"no queue `{name}`; there are: {known}", errors.NOT_FOUND,
                          remedy=f"agent-pull --create-queue {name}")

@@ -9,7 +9,8 @@ import pytest
 CODE = """
 import sys
 from agentpipe import command
-stdin = command.Input("agent-run")
+stdin = command.Input()
+stdin.on_wait = lambda: command.warm_up("agent-run")
 stdin.fill()
 print([name for name in ("agentpipe.report", "agentpipe.launch", "requests") if name in sys.modules])
 """
