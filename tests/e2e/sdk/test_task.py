@@ -195,7 +195,8 @@ task.close()
 """
     first = run(script)
     clone = server("tasks.clone", task=first.id)["id"]
-    item = server("tasks.get_configurations", tasks=[clone], names=["OmegaConf"])["configurations"][0]["configuration"][0]
+    found = server("tasks.get_configurations", tasks=[clone], names=["OmegaConf"])["configurations"]
+    item = found[0]["configuration"][0]
     changed = item["value"].replace("depth = 3", "depth = 5")
     assert changed != item["value"]
     server("tasks.edit_configuration", task=clone, configuration=[{**item, "value": changed}])
