@@ -130,8 +130,10 @@ def told():
     """Read the command line and do it; a failure is one line on stderr, since no stage reads our stdout."""
     from agentpipe import errors
     from agentpipe import options as parser
+    from agentpipe.signals import SIGNALS
     try:
-        return work(parser.read("agent-server", options(), sys.argv[1:], __doc__, EXAMPLES))
+        with SIGNALS.open():  # until the servers run, which stop gracefully, nothing is lost by a sudden end
+            return work(parser.read("agent-server", options(), sys.argv[1:], __doc__, EXAMPLES))
     except errors.Failure as failure:
         return command.tell("agent-server", failure, line=False)
 

@@ -65,8 +65,8 @@ ask() {
   [[ $output == *'"token"'* ]]
 }
 
-@test "TERM and Ctrl-C stop it gracefully, with exit 0" {
-  for signal in TERM INT; do
+@test "TERM, Ctrl-C and a hang-up stop it gracefully, with exit 0" {
+  for signal in TERM INT HUP; do
     # bash starts background jobs with INT ignored
     env --default-signal=INT agent-server --port 0 --files-port 0 >ready 2>said 3>&- &
     SERVER=$!
