@@ -25,11 +25,11 @@ def work(job: "Job") -> "dict[str, Any]":
     import os
     import time
 
-    from agentpipe import git_pins, installers, interpreters, overlay, python_env, requirements
+    from agentpipe import entry, git_pins, installers, interpreters, overlay, python_env, requirements
     from agentpipe.crash import crash_point
     began = time.monotonic()
     asked = requirements.of_task(job)
-    if asked.empty() and requirements.is_shell(str((job.task.get("script") or {}).get("binary") or "")):
+    if asked.empty() and entry.is_shell(job.task.get("script") or {}):
         return nothing("a shell task without requirements needs none", began)
     for note in asked.notes:
         job.say(note)

@@ -1,5 +1,6 @@
 """agent-task: put tasks into queues, look at them, follow their log, stop them, and ask why."""
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -142,15 +143,15 @@ def run(argv: list[str]) -> int:
     try:
         done = app(argv or ["--help"], prog_name="agent-task", standalone_mode=False)
         return done or (0 if argv else errors.USAGE)
-    except errors.Failure as failure:
-        return command.tell("agent-task", failure, line=False)
-    except errors.ApiError as error:
-        return command.tell("agent-task", errors.Failure(f"the server refused: {error.msg}", errors.BUG), line=False)
+    except (errors.Failure, errors.ApiError) as error:
+        return command.tell("agent-task", command.as_failure("agent-task", error), line=False)
     except BrokenPipeError:
         return 141
     except Exception as error:
         if not hasattr(error, "format_message"):
-            raise
+            if os.environ.get("AGENT_DEBUG"):
+                raise
+            return command.tell("agent-task", command.as_failure("agent-task", error), line=False)
         return command.tell("agent-task", errors.Failure(error.format_message(), errors.USAGE,
                                                          remedy="agent-task --help"), line=False)
 

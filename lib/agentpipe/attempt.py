@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths, processes
+from agentpipe import errors, files, paths
+from agentpipe.files import publish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,18 +22,12 @@ HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not
 def create(task: str) -> str:
     """A new directory for an attempt at `task`: the next N, by exclusive mkdir; its path."""
     home = paths.state("tasks")
-    os.makedirs(home, 0o700, exist_ok=True)
-    number = max(numbers(task), default=0) + 1
-    while True:
-        path = os.path.join(home, f"{task}.{number}")
-        try:
-            os.mkdir(path, 0o700)
-            return path
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise errors.Failure(f"cannot create {path}: {error.strerror}", errors.CANNOT_CREATE,
-                                 remedy="free some space, or set AGENT_HOME") from None
+    try:
+        os.makedirs(home, 0o700, exist_ok=True)
+        return files.new_directory(home, task)
+    except OSError as error:
+        raise errors.Failure(f"cannot create {error.filename or home}: {error.strerror}", errors.CANNOT_CREATE,
+                             remedy="free some space, or set AGENT_HOME") from None
 
 
 def discard(directory: str) -> None:
@@ -46,16 +41,7 @@ def discard(directory: str) -> None:
 
 def numbers(task: str) -> list[int]:
     """The attempts at `task` that stand on this node."""
-    found = []
-    try:
-        names = os.listdir(paths.state("tasks"))
-    except FileNotFoundError:
-        return []
-    for name in names:
-        stem, _, number = name.rpartition(".")
-        if stem == task and number.isdigit():
-            found.append(int(number))
-    return found
+    return files.numbers(paths.state("tasks"), task)
 
 
 def latest(task: str) -> str | None:
@@ -91,7 +77,11 @@ def was_returned(directory: str) -> bool:
 
 def exit_status(directory: str) -> int | None:
     """The script's status as its shim recorded it (exit.N); None while it runs, or when nobody could."""
-    for name in os.listdir(directory):
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:  # deleted by the script: nobody can say how it ended
+        return None
+    for name in names:
         stem, _, number = name.partition(".")
         if stem == "exit" and number.isdigit():
             return int(number)
@@ -120,12 +110,6 @@ def shim_lives(directory: str) -> bool:
         os.close(fd)
 
 
-def script_lives(directory: str) -> bool:
-    """Whether the script itself still runs on this host."""
-    record = pid_record(directory)
-    return record is not None and processes.alive(record)
-
-
 def failed_attempts(task: str) -> int:
     """How many attempts in a row recovery gave back; an attempt that came to an end starts the count anew."""
     count = 0
@@ -151,22 +135,6 @@ def read_manifest(directory: str) -> dict[str, Any] | None:
 def store_manifest(directory: str, line: bytes) -> None:
     """Publish the manifest for recovery: whole or not at all."""
     publish(os.path.join(directory, "manifest.json"), line)
-
-
-def publish(path: str, data: bytes) -> None:
-    """Write a 0600 file by temporary and rename: readers see the old or the new, never a part."""
-    temporary = f"{path}.{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        while data:
-            data = data[os.write(fd, data):]
-    except OSError as error:
-        os.close(fd)
-        os.unlink(temporary)
-        raise errors.Failure(f"cannot write {path}: {error.strerror}", errors.CANNOT_CREATE,
-                             remedy="free some space, or set AGENT_HOME") from None
-    os.close(fd)
-    os.rename(temporary, path)
 
 
 def _link(directory: str, name: str) -> str | None:

@@ -4,6 +4,7 @@ import os
 import re
 
 from agentpipe import errors, tools
+from agentpipe.git import without_credentials
 
 # a user's settings must not change what a diff looks like, and nothing may ask for a password
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
@@ -76,17 +77,6 @@ def untracked(top: str, script: str | None) -> list[Warned]:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     few = names if len(names) <= SHOWN else ["."]
     return [(f"{', '.join(names[:SHOWN])}{more}: not known to git, stays here", f"git add -N -- {shlex.join(few)}")]
-
-
-def without_credentials(address: str) -> str:
-    """A repository's address without what its owner only wrote for himself."""
-    match = re.match(r"([a-z+]+)://([^/@]*@)?(.*)$", address, re.IGNORECASE | re.DOTALL)
-    if not match or not match[2]:
-        return address
-    scheme, user, rest = match.groups()
-    # over ssh the user is part of the address; over https even the user may be a token
-    keep = user.split(":")[0].rstrip("@") + "@" if "ssh" in scheme.lower() else ""
-    return f"{scheme}://{keep}{rest}"
 
 
 def name_of(address: str) -> str:

@@ -10,6 +10,7 @@ import os
 from agentpipe import errors, git, mirror, tools, trees
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
+from agentpipe.offline import offline
 
 DEEPEST = 20
 
@@ -57,7 +58,7 @@ def _one(job: Job, source: git.Source, tree: str, git_dir: str) -> tuple[str, bo
     else:
         commit = mirror.update(job, source)
     crash_point("fetch:mirrored")
-    cached = not source.commit and not source.local and mirror.offline()
+    cached = not source.commit and not source.local and offline()
     try:
         return _check_out(job, source, tree, git_dir, commit), cached
     except (_Missing, _Broken) as broken:
@@ -223,12 +224,19 @@ def _submodule_source(parent: git.Source, url: str, name: str, commit: str) -> g
         url = _relative(parent.url, url)
     git.check_url(url, where)
     source = git.Source(url, commit=commit)
-    if source.local and not parent.local:
+    if source.local and not (parent.local and _files_allowed(parent)):
+        # as git itself since CVE-2022-39253: a repository must not bring in what else this user may read
         raise errors.Failure(f"{where} is a path on this machine: {source.url}", errors.BAD_DATA,
-                             remedy="only a repository that is itself on this machine may have such submodules")
+                             remedy="git config --global protocol.file.allow always" if parent.local
+                             else "only a repository that is itself on this machine may have such submodules")
     if source.password is None and parent.password is not None and _host(source.url) == _host(parent.url):
         source.user, source.password = parent.user, parent.password
     return source
+
+
+def _files_allowed(parent: git.Source) -> bool:
+    return tools.run(["git", "config", "--get", "protocol.file.allow"], cwd="/", env=parent.environment(),
+                     check=False).strip() == "always"
 
 
 def _relative(base: str, url: str) -> str:

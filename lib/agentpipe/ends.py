@@ -24,7 +24,7 @@ ENDS = {
             "raise --time-limit of agent-run, or let the script save and continue"),
         End("stalled", "failed", 124, "it printed nothing for longer than allowed",
             "raise --stall-limit of agent-run, or print progress"),
-        End("setup_failed", "failed", None, "a stage before run failed", "agent-task why {id}"),
+        End("setup_failed", "failed", None, "a stage before run failed", "agent-task log {id}"),
         End("aborted", "stopped", 130, "a user stopped it", "agent-task enqueue {id}"),
         End("drained", "queued", errors.TRY_AGAIN, "the operator stopped this worker", ""),
         End("preempted", "queued", errors.TRY_AGAIN, "the scheduler took the machine back", ""),

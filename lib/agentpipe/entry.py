@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors
+from agentpipe import errors, files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-SHELLS = ("bash", "sh", "zsh", "dash", "ksh")
+# programs that run a task without a Python environment
+SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")
 
 
 class Entry:
@@ -74,13 +75,18 @@ def directory(code: str, folder: str, create: bool = False) -> str:
 
 
 def check_there(code: str, entry: Entry) -> str | None:
-    """The path of the entry point's file in the checkout (66 without); None for -m, -c and absolute ones."""
+    """The path of the entry point's file in the checkout (66 without); None for -m, -c and absolute ones.
+
+    We may write beside it (a notebook's script) or change it, so its folder is in the checkout, also behind links.
+    """
     if not entry.words or entry.module or os.path.isabs(entry.words[0]):
         return None
     name = os.path.normpath(os.path.join(entry.working_dir, entry.words[0]))
-    if name.split("/")[0] == "..":
-        raise errors.Failure(f"script.entry_point is outside the checkout: {entry.words[0]}", errors.BAD_DATA)
     path = os.path.join(code, name)
+    root, folder = os.path.realpath(code), os.path.realpath(os.path.dirname(path))
+    if name.split("/")[0] == ".." or not (folder + "/").startswith(root.rstrip("/") + "/"):
+        raise errors.Failure(f"script.entry_point is outside the checkout: {entry.words[0]}", errors.BAD_DATA,
+                             remedy="it is relative to script.working_dir, and no link may lead out of the repository")
     if not os.path.isfile(path):
         raise errors.Failure(f"there is no {name} in the checkout (script.entry_point)" + near(code, name, False),
                              errors.NOT_FOUND, remedy="commit and push it, or enqueue again with `git add`ed files")
@@ -91,9 +97,9 @@ def near(code: str, name: str, folders: bool) -> str:
     """"; did you mean …?" with what the checkout has of a similar name, or ""."""
     import difflib
     found: list[str] = []
-    for here, directories, files in os.walk(code):
+    for here, directories, names in os.walk(code):
         directories[:] = [d for d in directories if d != ".git"]
-        found += [os.path.relpath(os.path.join(here, entry), code) for entry in (directories if folders else files)]
+        found += [os.path.relpath(os.path.join(here, entry), code) for entry in (directories if folders else names)]
         if len(found) > 5000:
             break
     same = [path for path in found if os.path.basename(path) == os.path.basename(name)]
@@ -112,14 +118,8 @@ def write_script(code: str, entry: Entry, text: str, keep: bool) -> str | None:
 
 
 def publish(path: str, data: bytes) -> None:
-    """A file, whole or not at all; one that is there keeps its mode."""
-    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else None
-    new = f"{path}.new-{os.getpid()}"
-    with open(new, "wb") as file:
-        file.write(data)
-    if mode is not None:
-        os.chmod(new, mode)
-    os.rename(new, path)
+    """A file of the checkout, whole or not at all; one that is there keeps its mode."""
+    files.publish(path, data, 0o666, keep_mode=True)
 
 
 def mend_future_imports(path: str) -> bool:
@@ -160,7 +160,7 @@ def _words(text: str, folder: str) -> tuple[list[str], bool]:
 
 
 def _module(words: list[str], folder: str, script: dict[str, Any], changed: bool) -> Entry:
-    target = "untitled.sh" if _is_shell(script) and words[0] == "-c" else "untitled.py"
+    target = "untitled.sh" if is_shell(script) and words[0] == "-c" else "untitled.py"
     if ":" in folder:
         folder, _, target = folder.partition(":")
         changed = True
@@ -172,12 +172,13 @@ def _module(words: list[str], folder: str, script: dict[str, Any], changed: bool
 
 def _target(words: list[str], script: dict[str, Any]) -> str:
     name = os.path.basename(words[0]) if words else ""
-    endings = (".sh", ".bash") if _is_shell(script) else (".py", ".ipynb")
+    endings = (".sh", ".bash") if is_shell(script) else (".py", ".ipynb")
     if name.endswith(endings) and not name.startswith(("-", ".")):
         return name
-    return "untitled.sh" if _is_shell(script) else "untitled.py"
+    return "untitled.sh" if is_shell(script) else "untitled.py"
 
 
-def _is_shell(script: dict[str, Any]) -> bool:
+def is_shell(script: dict[str, Any]) -> bool:
+    """Whether `script.binary` asks for a shell, which needs no Python environment of its own."""
     words = str(script.get("binary") or "").split()
     return bool(words) and os.path.basename(words[0]) in SHELLS

@@ -15,7 +15,6 @@ CANNOT_CREATE = 73
 TRY_AGAIN = 75
 NO_PERMISSION = 77
 BAD_CONFIG = 78
-SEVERAL_FAILED = 123
 
 
 class Failure(Exception):
@@ -34,6 +33,7 @@ class Failure(Exception):
         self.evidence = evidence
         self.remedy = remedy
         self.change = change
+        self.ends_input = False  # whether nothing after it can be read
         self.stage = ""  # where it happened, when one command composes several stages
 
     def __str__(self) -> str:

@@ -39,6 +39,8 @@ SETTINGS = {
     "checkout.workers": "0",
 }
 
+# no master that stays behind for the next connection: it would outlive the task that it belongs to
+SSH = "ssh -oBatchMode=yes -oConnectTimeout=30 -oServerAliveInterval=15 -oControlMaster=no -oControlPersist=no"
 REMOTE = ("https", "http", "ssh", "git")
 
 
@@ -133,8 +135,9 @@ def without_credentials(text: str) -> str:
     if "@" not in text or "://" not in text:
         return text
     import re
-    text = re.sub(r"(?i)\b(https?://)[^/@\s'\"]*(?:@[^/@\s'\"]*)*@", r"\1", text)
-    return re.sub(r"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s]+):[^/@\s]*@", r"\1@", text)
+    # up to the last @ before the path: a password may have one too
+    text = re.sub(r"(?i)\b(https?://)[^/\s'\"]*@", r"\1", text)
+    return re.sub(r"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s]+):[^/\s'\"]*@", r"\1@", text)
 
 
 def environment(more: dict[str, str] | None = None, settings: Iterable[tuple[str, str]] = (),
@@ -162,7 +165,7 @@ def with_ssh(env: dict[str, str]) -> dict[str, str]:
         return env
     if tools.run(["git", "config", "--get", "core.sshCommand"], env=env, cwd="/", check=False).strip():
         return env
-    return {**env, "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=30 -oServerAliveInterval=15"}
+    return {**env, "GIT_SSH_COMMAND": SSH}
 
 
 # what git, curl and ssh say (LC_ALL=C) → exit, what it means, remedy; looked up from the top

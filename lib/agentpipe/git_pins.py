@@ -39,18 +39,26 @@ def pinned(job: Job, line: str) -> str:
 def _asked(job: Job, url: str, ref: str) -> str:
     """The commit, from the server; "" when it does not answer (the installer's own words say why)."""
     from agentpipe import errors, git
-    if os.environ.get("AGENT_OFFLINE") == "1":
+    from agentpipe.offline import offline
+    if offline():
         return ""
     source = git.Source(url)
     environment = git.with_ssh(source.environment())
+    names = _names(ref)
     try:
-        answer = job.run(["git", "ls-remote", "--", source.url, ref, f"refs/tags/{ref}^{{}}"], env=environment,
-                         timeout=60)
+        answer = job.run(["git", "ls-remote", "--", source.url, *names], env=environment, timeout=60)
     except errors.Failure:
         return ""
-    found = [line.split("\t") for line in answer.splitlines() if "\t" in line]
-    best = [commit for commit, name in found if name.endswith("^{}")] or [commit for commit, _ in found]
-    return best[0] if best else ""
+    # git takes a name as the end of one: a/refs/heads/main is also an answer to refs/heads/main
+    found = {name: commit for commit, _, name in (line.partition("\t") for line in answer.splitlines())}
+    return next((found[name] for name in names if name in found), "")
+
+
+def _names(ref: str) -> list[str]:
+    """What `ref` may mean, as the installer tries it: a branch, then a tag (the commit that it names)."""
+    if ref == "HEAD" or ref.startswith("refs/"):
+        return [f"{ref}^{{}}", ref]
+    return [f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}"]
 
 
 def _memory(url: str, ref: str) -> str:

@@ -85,8 +85,9 @@ def _direct_url(record: str) -> dict:
 
 def _origin(name: str, record: str) -> str:
     """"name @ url" for what came from no index (PEP 610), without a password that the URL may hold."""
+    from agentpipe.git import without_credentials
     direct = _direct_url(record)
-    url = re.sub(r"//[^/@]*@", "//", str(direct.get("url") or ""))
+    url = without_credentials(str(direct.get("url") or ""))
     if not url:
         return ""
     subdirectory = f"#subdirectory={direct['subdirectory']}" if direct.get("subdirectory") else ""

@@ -55,14 +55,14 @@ def wanted(job: Job) -> str:
     """What is asked for: an absolute path, a version ("3.11", "3"), or "" for the agent's own interpreter."""
     import re
 
-    from agentpipe import config, requirements
+    from agentpipe import config, entry
     script = job.task.get("script") or {}
     binary = str(script.get("binary") or "").split(" ", 1)[0]
     if not config.flag("agent.ignore_requested_python_version"):
         pinned = (job.manifest.get("pins") or {}).get("python")
         if isinstance(pinned, str) and re.fullmatch(r"\d+(\.\d+){0,2}", pinned):
             return pinned
-        if os.path.isabs(binary) and not requirements.is_shell(binary) and (job.prefix or os.access(binary, os.X_OK)):
+        if os.path.isabs(binary) and not entry.is_shell(script) and (job.prefix or os.access(binary, os.X_OK)):
             return binary
         version = re.fullmatch(r"python(\d+\.\d+(?:\.\d+)?|2)", os.path.basename(binary))
         recorded = version or _recorded_version(script)
@@ -84,7 +84,8 @@ def _recorded_version(script: dict[str, Any]) -> Any:
 def _memory_name(wish: str) -> str:
     import hashlib
     import sys
-    about = "\0".join((wish, sys.executable, os.environ.get("PATH", ""), os.environ.get("HOME", ""),
+    # ours by the file that it is in the end: bin/python and bin/python3.11 are one
+    about = "\0".join((wish, os.path.realpath(sys.executable), os.environ.get("PATH", ""), os.environ.get("HOME", ""),
                        os.environ.get("PYENV_ROOT", "")))
     return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:20]
 

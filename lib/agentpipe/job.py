@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from agentpipe import errors
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
 
 
 class Job:
@@ -79,10 +77,6 @@ class Job:
         from agentpipe import tools
         return tools.run(argv, self.write if loud else None, cwd=cwd, env=env, timeout=timeout, check=check,
                          stdin=stdin)
-
-    def refuse(self, reason: str, exit: int = errors.BAD_DATA, evidence: str = "", remedy: str = "") -> NoReturn:
-        """End this stage: the task is `setup_failed` for this reason."""
-        raise errors.Failure(reason, exit, evidence, remedy)
 
     @property
     def log(self) -> int:

@@ -8,13 +8,13 @@ import shlex
 from collections.abc import Mapping
 
 from agentpipe import attempt, errors
+from agentpipe.entry import SHELLS
 from agentpipe.script import NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-SHELLS = ("sh", "bash", "dash", "zsh", "ksh")
 # ours, not the script's: what our own Python and this pipeline were told
 NOT_PASSED_ON = re.compile(r"PYTHON(HOME|PATH|UNBUFFERED|DONTWRITEBYTECODE|STARTUP|USERBASE|PYCACHEPREFIX|SAFEPATH"
                            r"|NOUSERSITE)$"

@@ -15,8 +15,18 @@ VERSION = 1
 # the order in which stages add their keys: a stage that runs again drops those of later ones
 KEYS = ("pull", "place", "fetch", "patch", "env", "run")
 SCHEMA = os.path.join(os.path.dirname(__file__), "manifest.schema.json")
-# stdlib json is at hand already; orjson's import pays for itself on diffs of a megabyte
+# stdlib json is at hand already, and reads as fast; orjson's import pays for itself where a megabyte is written
 BIG = 1 << 20
+_schema: dict[str, Any] | None = None  # parsed, once a process
+
+
+class SeveralLines(errors.Failure):
+    """JSON printed for people: no later line of it can be a manifest either."""
+
+    def __init__(self) -> None:
+        super().__init__("not a manifest: JSON over several lines; a manifest is one line", errors.BAD_DATA,
+                         remedy="jq -c .")
+        self.ends_input = True
 
 
 def schema() -> str:
@@ -32,17 +42,12 @@ def read(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         _refuse(f"byte {error.start + 1} is not UTF-8")
     try:
-        if len(line) > BIG:
-            import orjson
-            value = orjson.loads(line)
-        else:
-            value = json.loads(text, parse_constant=_no_constant)
-        value = _without_lone_surrogates(value, text)
+        value = _without_lone_surrogates(json.loads(text, parse_constant=_no_constant), text)
     except RecursionError:
         _refuse("it is nested too deeply")
-    except ValueError as error:  # both libraries' errors are ValueErrors
+    except ValueError as error:
         if text.strip() in ("{", "["):
-            _refuse("JSON over several lines; a manifest is one line", "jq -c .")
+            raise SeveralLines from None
         _refuse(f"not JSON: {error}")
     check(value)
     return value
@@ -51,8 +56,7 @@ def read(line: bytes) -> dict[str, Any]:
 def check(value: Any) -> None:
     """Raise a Failure (65) that names the field when `value` is not a manifest."""
     from agentpipe.schema import problem
-    whole = json.loads(schema())
-    found = problem(whole, value, whole)
+    found = problem(_parsed(), value, _parsed())
     if found:
         _refuse(found)
     if (value.get("task") or {}).get("id", "").endswith("."):
@@ -64,7 +68,10 @@ def write(manifest: dict[str, Any]) -> bytes:
     diff = ((manifest.get("task") or {}).get("script") or {}).get("diff") or ""
     if len(diff) > BIG:
         import orjson
-        return orjson.dumps(manifest) + b"\n"
+        try:
+            return orjson.dumps(manifest) + b"\n"
+        except TypeError:  # a number of more than 64 bits
+            pass
     return json.dumps(manifest, separators=(",", ":")).encode() + b"\n"
 
 
@@ -84,6 +91,13 @@ def failure(failure: errors.Failure, stage: str, manifest: dict[str, Any] | None
               "evidence": failure.evidence, "remedy": failure.remedy,
               **({"change": list(failure.change)} if failure.change else {})}
     return {"manifest": VERSION, **(manifest or {}), "failed": failed}
+
+
+def _parsed() -> dict[str, Any]:
+    global _schema
+    if _schema is None:
+        _schema = json.loads(schema())
+    return _schema
 
 
 def _without_lone_surrogates(value: Any, text: str) -> Any:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from agentpipe import config, errors, git, paths, tools, trees
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
+from agentpipe.offline import offline
 
 # what one fetch of a single ref brings, whatever it is called there
 TIP = "refs/agentpipe/tip"
@@ -199,11 +200,6 @@ def not_there(source: git.Source) -> errors.Failure:
     name = f" {source.tag or source.branch}" if source.tag or source.branch else ""
     return errors.Failure(f"{source} is not there" if source.commit or name else f"{source.url} has no commits",
                           errors.NOT_FOUND, remedy=f"push it: git push origin{name}")
-
-
-def offline() -> bool:
-    """Whether the network must not be used (AGENT_OFFLINE)."""
-    return os.environ.get("AGENT_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 def _refuse_offline(source: git.Source) -> None:

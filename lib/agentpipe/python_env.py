@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths
+from agentpipe import errors, files, paths
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -110,7 +110,7 @@ def build(job: Job, name: str, interpreter: Interpreter, requirements: Requireme
         base = use(job, name)
         if base is None:
             try:
-                _make(job, _new_directory(envs, name), name, interpreter, requirements, installer)
+                _make(job, files.new_directory(envs, name), name, interpreter, requirements, installer)
             except OSError as error:
                 raise _cannot_write(envs, error) from None
             base = use(job, name)
@@ -199,20 +199,6 @@ def _record(directory: str, name: str, interpreter: Interpreter, requirements: R
         json.dump(base, file)
 
 
-def _new_directory(envs: str, name: str) -> str:
-    """KEY.N with the lowest N above all that are there, made by us alone."""
-    numbers = [int(entry.rpartition(".")[2]) for entry in os.listdir(envs)
-               if entry.startswith(name + ".") and entry.rpartition(".")[2].isdigit()]
-    number = max(numbers, default=0) + 1
-    while True:
-        directory = os.path.join(envs, f"{name}.{number}")
-        try:
-            os.mkdir(directory, 0o700)
-            return directory
-        except FileExistsError:
-            number += 1
-
-
 def _locked(job: Job, path: str) -> Any:
     """The lock, taken; says so when another task has it, since that may take minutes."""
     import filelock
@@ -234,5 +220,5 @@ def _published(envs: str, name: str) -> str:
 
 
 def _cannot_write(path: str, error: OSError) -> errors.Failure:
-    return errors.Failure(f"cannot write {error.filename or path}: {error.strerror}", errors.CANNOT_CREATE,
+    return errors.Failure(f"cannot write in {path}: {error.strerror}", errors.CANNOT_CREATE,
                           remedy=f"make room in {paths.cache()}, or set AGENT_HOME to a larger disk")

@@ -109,7 +109,8 @@ def own_secrets() -> set[str]:
 def _in_urls(text: str) -> set[str]:
     if "://" not in text or "@" not in text:
         return set()
-    passwords = re.findall(r"://[^/@\s:]*:([^/@\s]+)@", text)
+    # up to the last @ before the path, as git.split_url; up to the first as well, where no URL was meant that far
+    passwords = re.findall(r"://[^/@\s:]*:([^/\s'\"]+)@", text) + re.findall(r"://[^/@\s:]*:([^/@\s]+)@", text)
     tokens = re.findall(r"https?://([^/@\s:]{16,})@", text)  # a token in the user's place
     return {value for value in [*passwords, *tokens] if len(value) >= SHORTEST}
 

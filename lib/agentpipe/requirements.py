@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from agentpipe.job import Job
 
-SHELLS = ("bash", "sh", "zsh", "dash", "ksh", "fish")
 # what may decide the dependencies of a folder's package, which are in the base
 PROJECT_FILES = (".py", ".toml", ".cfg", ".txt", ".in")
 NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*"
@@ -113,11 +112,6 @@ def frozen(asked: Requirements, packages: list[str]) -> Requirements:
     found = Requirements(asked.code, "the recorded packages")
     Reader(found, [asked.code]).read([*asked.option_lines(), *packages], found.origin)
     return found
-
-
-def is_shell(binary: str) -> bool:
-    """Whether `script.binary` asks for a shell, which needs no Python environment of its own."""
-    return os.path.basename(binary.split(" ", 1)[0]) in SHELLS
 
 
 def normalised(name: str) -> str:

@@ -1,5 +1,6 @@
 """Other people's programs: run to their end, streamed where a person waits, and never left behind."""
 
+import errno
 import os
 import select
 import signal
@@ -9,6 +10,9 @@ from collections.abc import Callable, Mapping
 
 from agentpipe import errors
 from agentpipe.signals import SIGNALS
+
+# how long what a program has left behind may keep its output open (s); looked at twice
+LINGER = 0.5
 
 
 class ToolFailed(errors.Failure):
@@ -31,48 +35,71 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
 
     `sink` gets stdout and stderr together as they come, in pieces that may end within a line, and both are what is
     given back. Without it nothing is shown; `stderr` may be a descriptor that gets that stream. A missing program
-    raises Failure 69, a non-zero status ToolFailed (unless `check` is false). The program runs in a session of its
-    own (no terminal to ask at), which is killed when an exception (a signal to us) passes.
+    raises Failure 69, one that may not be executed 77, a missing `cwd` 66, a non-zero status ToolFailed (unless `check`
+    is false). The program runs in a session of its own (no terminal to ask at), which is killed when an exception (a
+    signal to us) passes. Its end is the end: what it left behind with its output open (a master of ssh) is not
+    waited for.
     """
+    if cwd is not None and not os.path.isdir(cwd):
+        raise errors.Failure(f"there is no directory {cwd} to run {argv[0]} in", errors.NOT_FOUND)
+    until = None if timeout is None else time.monotonic() + timeout
     if sink:
-        return _stream(argv, sink, cwd=cwd, env=env, timeout=timeout, check=check, stdin=stdin)
+        return _stream(argv, sink, cwd=cwd, env=env, until=until, check=check, stdin=stdin)
     process = None
     try:
         with SIGNALS.closed():  # a signal in the midst of a start would leave a program that nobody knows
             process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
-        out, err = process.communicate(stdin or None, timeout=timeout)
-    except FileNotFoundError as error:
-        raise _missing(argv, error) from None
-    except subprocess.TimeoutExpired:
-        assert process is not None
-        _kill_group(process.pid)
-        out, err = process.communicate()
-        raise ToolFailed(argv, None, ((err or b"") + out).decode("utf-8", "replace")) from None
+        in_time, out, err = _communicate(process, stdin, until)
+    except OSError as error:
+        if process is None:
+            raise _cannot_start(argv, error) from None
+        raise
     except BaseException:
         if process is not None:
             _kill_group(process.pid)
             process.wait()
         raise
-    if check and process.returncode:
-        raise ToolFailed(argv, process.returncode, ((err or b"") + out).decode("utf-8", "replace"))
+    status = process.returncode if in_time else None
+    if status is None or (check and status):
+        raise ToolFailed(argv, status, (err + out).decode("utf-8", "replace"))
     return out.decode("utf-8", "surrogateescape")
 
 
+def _communicate(process: subprocess.Popen[bytes], stdin: bytes, until: float | None) -> tuple[bool, bytes, bytes]:
+    """(whether it ended before `until`, its stdout, its stderr)."""
+    given: bytes | None = stdin or None
+    in_time, ended = True, False
+    while True:
+        try:
+            out, err = process.communicate(given, timeout=_slice(until if in_time else None))
+            return in_time, out or b"", err or b""
+        except subprocess.TimeoutExpired as waiting:
+            given = None
+            if ended:  # already before this slice: all that it wrote has been read
+                for stream in (process.stdin, process.stdout, process.stderr):
+                    if stream:
+                        stream.close()
+                return in_time, waiting.output or b"", waiting.stderr or b""
+            ended = process.poll() is not None
+            if not ended and in_time and until is not None and time.monotonic() >= until:
+                _kill_group(process.pid)
+                in_time = False
+
+
 def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, env: Mapping[str, str] | None,
-            timeout: float | None, check: bool, stdin: bytes) -> str:
+            until: float | None, check: bool, stdin: bytes) -> str:
     import codecs
 
     import sh
     try:
         program = sh.Command(argv[0])
     except sh.CommandNotFound as error:
-        raise _missing(argv, error) from None
+        raise _cannot_start(argv, error) from None
     # a pipe of our own: sh's readers come a tenth of a second late to a program's end
     reader, writer = os.pipe()
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     said: list[str] = []
-    until = None if timeout is None else time.monotonic() + timeout
     status: int | None = None
     process: sh.RunningCommand | None = None
     try:
@@ -83,7 +110,7 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
                                   _bg_exc=False, _return_cmd=True)
             finally:
                 os.close(writer)
-        while (chunk := _read(reader, until)) is not None and chunk:
+        while (chunk := _read(reader, until, process.is_alive)) is not None and chunk:
             said.append(decoder.decode(chunk))
             sink(said[-1])
         if chunk is None:
@@ -93,30 +120,50 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
             status = 0
     except sh.ErrorReturnCode as error:
         status = error.exit_code
+    except sh.ForkException as error:
+        raise _cannot_start(argv, error) from None
     except BaseException:
         if process is not None:
             _kill_group(process.pid)
         raise
     finally:
         os.close(reader)
-    if check and status != 0:
+    if status is None or (check and status):
         raise ToolFailed(argv, status, "".join(said))
     return "".join(said)
 
 
-def _read(fd: int, until: float | None) -> bytes | None:
-    """What is there to read, b"" at the end; None when the time is over."""
-    if until is not None:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        if not poll.poll(max(0, int((until - time.monotonic()) * 1000))):
+def _read(fd: int, until: float | None, alive: Callable[[], bool]) -> bytes | None:
+    """What is there to read; b"" at the end, or when its writer is gone for a while; None when the time is over."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    ended = False
+    while True:
+        if poll.poll(int(_slice(until) * 1000)):
+            return os.read(fd, 1 << 16)
+        if ended:
+            return b""
+        ended = not alive()
+        if not ended and until is not None and time.monotonic() >= until:
             return None
-    return os.read(fd, 1 << 16)
 
 
-def _missing(argv: list[str], error: Exception) -> errors.Failure:
+def _slice(until: float | None) -> float:
+    return LINGER if until is None else max(0.0, min(LINGER, until - time.monotonic()))
+
+
+def _cannot_start(argv: list[str], error: Exception) -> errors.Failure:
+    name = os.path.basename(argv[0])
+    import re
+    told = re.search(r"\[Errno (\d+)\]", str(error))  # sh gives a child's exception as text
+    number = int(told[1]) if told else None
+    if number == errno.EACCES or ("/" in argv[0] and os.path.exists(argv[0]) and not os.access(argv[0], os.X_OK)):
+        return errors.Failure(f"{argv[0]} may not be executed here", errors.NO_PERMISSION, str(error),
+                              f"ls -l {argv[0]}" if "/" in argv[0] else f"type -a {name}; or put another on PATH")
+    if number not in (None, errno.ENOENT, errno.ENOTDIR):
+        return errors.Failure(f"cannot start {argv[0]}: {os.strerror(number)}", errors.UNAVAILABLE, str(error))
     return errors.Failure(f"{argv[0]} is not installed", errors.UNAVAILABLE, evidence=str(error),
-                          remedy=f"install {os.path.basename(argv[0])}, or put it on PATH")
+                          remedy=f"install {name}, or put it on PATH")
 
 
 def _kill_group(pid: int) -> None:

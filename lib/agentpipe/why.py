@@ -47,9 +47,8 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     end = task_view.end_of(task)
     if end:
         found = {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy")}
-        if not found["remedy"] and found["class"] == "setup_failed":
-            # the table sends its owner here
-            found["remedy"] = f"agent-task log {task['id']}"
+        if not found["remedy"] and found["class"] in ends.ENDS:
+            found["remedy"] = ends.ENDS[found["class"]].remedy.format(id=task["id"])
         return found
     kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
         task["status"], "script_failed")

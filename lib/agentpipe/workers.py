@@ -13,12 +13,6 @@ class Worker:
         self._lock: int | None = None
         self.name = given or config.get("agent.worker_id", None, "CLEARML_WORKER_ID") or self._first_free()
 
-    def release(self) -> None:
-        """Let the name go: the task that was pulled holds it from now on."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
     def _first_free(self) -> str:
         base = config.get("agent.worker_name", None, "CLEARML_WORKER_NAME") or os.uname().nodename
         home = paths.state("workers")

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from agentpipe import api, attempt, claims, errors, processes, queues, recovery, script
+from agentpipe.server import documents
 
 SLEEPER = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 
@@ -281,3 +282,7 @@ def test_a_directory_deleted_by_hand_ends_the_task_as_lost(store, task):
     recovery.recover(store)
     assert status(store, task) == "failed"
     assert os.listdir(claims.active()) == []
+
+
+def test_client_and_server_mean_the_same_field_by_a_claim():
+    assert claims.RUNTIME_KEY == documents.CLAIM

@@ -189,7 +189,9 @@ def test_a_diff_that_ends_in_empty_context_lines_still_applies_when_stripped(tmp
     assert tree(stage.code) == tree(source)
 
 
-def test_changes_inside_submodules_arrive(tmp_path):
+def test_changes_inside_submodules_arrive(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gitconfig").write_text("[protocol \"file\"]\n\tallow = always\n")
     repository(tmp_path / "inner", {"inner.py": "1\n"})
     outer = repository(tmp_path / "outer")
     run(outer, "submodule", "--quiet", "add", "../inner", "lib")

@@ -339,6 +339,9 @@ def test_a_password_in_the_url_is_used_and_never_kept(tmp_path, source):
     ("ssh://git:pw@host/x and ssh://git@host/x", "ssh://git@host/x and ssh://git@host/x"),
     ("mail a@b, https://host/a@b", "mail a@b, https://host/a@b"),
     ("https://u:p@q@host/x", "https://host/x"),
+    ("https://me:p@ss@word@host/x", "https://host/x"),
+    ("git+https://me:p@ss@host/x", "git+https://host/x"),
+    ("ssh://git:p@ss@word@host/x", "ssh://git@host/x"),
 ])
 def test_credentials_are_taken_out_of_text(text, expected):
     assert git.without_credentials(text) == expected
@@ -465,7 +468,16 @@ def nested(tmp_path):
     outer = repository(tmp_path / "outer")
     run(outer, "submodule", "--quiet", "add", "--name", "a name", "../middle", "libs/the middle")
     commit(outer, {})
+    (tmp_path / "user" / ".gitconfig").write_text("[protocol \"file\"]\n\tallow = always\n")
     return outer
+
+
+def test_a_submodule_of_this_machine_needs_gits_own_permission(tmp_path, nested):
+    (tmp_path / "user" / ".gitconfig").unlink()
+    failure = refused(tmp_path / "job", {"repository": str(nested)})
+    assert failure.exit == errors.BAD_DATA and "path on this machine" in failure.reason
+    subprocess.run(["sh", "-c", failure.remedy], check=True)
+    assert os.path.exists(os.path.join(fetch(tmp_path / "job", {"repository": str(nested)})["code"], "libs"))
 
 
 def test_submodules_are_checked_out_recursively_and_cached(tmp_path, nested):

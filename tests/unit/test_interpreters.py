@@ -74,6 +74,16 @@ def test_a_warm_run_starts_no_program_and_searches_nothing(job, monkeypatch):
     assert interpreters.find(job(f"python{OWN}")) == first
 
 
+def test_the_agent_has_one_memory_whatever_its_python_is_called(job, tmp_path, monkeypatch):
+    name = f"python{OWN}"
+    (tmp_path / name).symlink_to(os.path.realpath(sys.executable))
+    names = set()
+    for executable in (os.path.realpath(sys.executable), str(tmp_path / name)):
+        monkeypatch.setattr(sys, "executable", executable)
+        names.add(interpreters._memory_name("3"))
+    assert len(names) == 1
+
+
 def test_an_interpreter_that_was_replaced_is_looked_at_again(job, tmp_path, monkeypatch):
     python = tmp_path / "python3.9"
     python.write_text("")

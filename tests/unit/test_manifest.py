@@ -57,6 +57,19 @@ def test_a_lone_surrogate_is_refused_in_a_big_line_too():
     refusal(b'{"task": {"x": "\\ud800", "y": "' + b"a" * (manifest.BIG + 1) + b'"}}')
 
 
+@pytest.mark.parametrize("size", [10, manifest.BIG + 1])
+def test_large_numbers_stay_what_they_are(size):
+    line = {"task": {"script": {"diff": "a" * size}, "seed": 2 ** 70, "small": 0.1}}
+    assert manifest.read(manifest.write(line)) == line
+    assert b"1180591620717411303424" in manifest.write(line)
+
+
+def test_the_schema_is_read_once(monkeypatch):
+    manifest.read(b'{"task": {}}')
+    monkeypatch.setattr(manifest, "schema", None)
+    manifest.read(b'{"task": {}}')
+
+
 def test_unknown_keys_pass_through():
     line = {**TASK, "site": {"rack": 7}, "task": {**TASK["task"], "new_field": [1, None]}}
     assert manifest.read(manifest.write(line)) == line

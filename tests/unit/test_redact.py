@@ -44,6 +44,8 @@ def test_without_secrets_nothing_is_touched() -> None:
     ("CLEARML_AGENT_GIT_PASS", "tokentoken", "tokentoken"),
     ("HF_TOKEN", "hf_abcdef", "hf_abcdef"),
     ("PIP_INDEX_URL", "https://me:s3cr3t-pw@pypi.example/simple", "s3cr3t-pw"),
+    ("PIP_INDEX_URL", "https://me:p@ss@word@pypi.example/simple", "p@ss@word"),
+    ("SETTINGS", '{"url": "https://me:s3cr3t-pw@pypi.example", "mail": "a@b"}', "s3cr3t-pw"),
 ])
 def test_secrets_are_known_by_their_variable(name: str, value: str, secret: str) -> None:
     assert secret in secrets_in({name: value})

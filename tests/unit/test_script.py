@@ -56,7 +56,8 @@ def test_the_script_leads_a_session_of_its_own_and_reads_nothing(directory):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_to_its_whole_group_is_its_status(directory, signum):
-    found = start(directory, "echo on; sleep 60")
+    # exec: a shell that is about to start a program leaves INT to that one
+    found = start(directory, "echo on; exec sleep 60")
     wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
     os.killpg(int(found.record.split()[0]), signum)
     assert found.wait(10)

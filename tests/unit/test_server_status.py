@@ -178,6 +178,13 @@ class TestClaims:
         assert "_agentpipe_claim" not in server.get(task)["runtime"]
         server.refused(121, "tasks.started", task=task, claim="mine")
 
+    def test_enqueueing_again_takes_the_task_from_whoever_has_pulled_it(self, server):
+        task = server.pulled("mine")
+        server("tasks.enqueue", task=task, queue=server.queue)
+        assert server.entries() == [task]
+        assert "_agentpipe_claim" not in server.get(task)["runtime"]
+        server.refused(121, "tasks.started", task=task, claim="mine")
+
     def test_a_task_is_found_by_its_claim(self, server):
         task = server.pulled("needle")
         found = server("tasks.get_all", {"runtime._agentpipe_claim": "needle",

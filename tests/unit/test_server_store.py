@@ -174,14 +174,15 @@ def test_a_damaged_store_is_one_failure_that_says_how_to_recover(tmp_path, damag
     assert "recover" in caught.value.remedy
 
 
-def test_a_store_locked_for_too_long_asks_to_try_again(tmp_path, monkeypatch):
+def test_a_store_locked_for_too_long_is_away_and_says_who_has_it(tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.05)
     server = Server(tmp_path / "agent.db")
     other = sqlite3.connect(server.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(errors.Failure) as caught:
         server.task()
-    assert caught.value.exit == errors.TRY_AGAIN
+    assert caught.value.exit == errors.UNAVAILABLE
+    assert caught.value.remedy == f"fuser -v {server.path}"
     assert server("tasks.get_all") == {"tasks": []}
     other.execute("ROLLBACK")
     assert server.task()

@@ -90,7 +90,7 @@ class TestFailures:
 
         threading.Thread(target=interrupt).start()
         try:
-            with pytest.raises(errors.Interrupted):
+            with pytest.raises(errors.Interrupted), command.SIGNALS.open():
                 run(["sh", "-c", f"echo $$ >{pid}; sleep 60"])
         finally:
             signal.signal(signal.SIGUSR2, before)

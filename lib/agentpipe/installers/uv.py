@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, indexes, installers, paths
+from agentpipe.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,9 +109,9 @@ def binary() -> str:
 def _run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None = None) -> str:
     from agentpipe.tools import ToolFailed
     uv = binary()
-    offline = ["--offline"] if os.environ.get("AGENT_OFFLINE") == "1" else []
+    no_network = ["--offline"] if offline() else []
     cache = os.environ.get("UV_CACHE_DIR") or paths.cache("uv")
-    argv = [*job.prefix, uv, *offline, "--no-python-downloads", "--cache-dir", cache, *arguments]
+    argv = [*job.prefix, uv, *no_network, "--no-python-downloads", "--cache-dir", cache, *arguments]
     try:
         return job.run(argv, cwd=paths.cache(), env=environment(), loud=loud, timeout=timeout)
     except ToolFailed as error:

@@ -196,7 +196,7 @@ def _failure(path: str, error: sqlite3.Error) -> errors.Failure:
     directory = os.path.dirname(path)
     if "locked" in text or "busy" in text:
         return errors.Failure(f"the store {path} has been locked by another process for {BUSY_SECONDS} s",
-                              errors.TRY_AGAIN, text, f"fuser -v {path}")
+                              errors.UNAVAILABLE, text, f"fuser -v {path}")
     if "full" in text or (("I/O" in text or "open" in text) and _disk_is_full(directory)):
         return errors.Failure(f"the disk is full: cannot write the store {path}", errors.CANNOT_CREATE, text,
                               f"free some space: df -h {directory}")

@@ -214,7 +214,8 @@ def _is_run(request: Request, task: Task) -> bool:
 def enqueue(request: Request) -> dict[str, Any]:
     """→ queued, at the end of a queue, out of all others.
 
-    Ours: with `claim` (which must be the task's) the claim is removed with it; `front` puts it at the head.
+    Ours: `claim` must be the task's; `front` puts it at the head. Whatever claim the task had is gone: who held it
+    is refused from now on.
     """
     task = _task(request)
     queue = _queue_of(request, task)
@@ -222,8 +223,7 @@ def enqueue(request: Request) -> dict[str, Any]:
     status.check(old, "queued", request.get("force", False))
     entries.add(request.db, queue, task.id, request.now, request.get("front", False))
     entries.remove_everywhere(request.db, task.id, request.now, but=queue)
-    if request.get("claim") is not None:
-        task.set_claim(None)
+    task.set_claim(None)
     task.set("system_tags", [tag for tag in task.get("system_tags", []) if tag != "development"])
     if request.get("update_execution_queue", True):
         task.set("execution", {**(task.get("execution") or {}), "queue": queue})

@@ -1,0 +1,56 @@
+"""Files that other processes read: published whole, by a temporary beside them and a rename."""
+
+import os
+
+from agentpipe import errors
+
+
+def publish(path: str, data: bytes, mode: int = 0o600, keep_mode: bool = False) -> None:
+    """Readers see the old file or the new, never a part; Failure 73 when it cannot be written.
+
+    `mode` is cut by the umask; with `keep_mode` a file that is there keeps its own. The temporary is always a new file:
+    a link that stands in its place (a repository may hold any name) is removed, not followed.
+    """
+    temporary = f"{path}.new-{os.getpid()}"
+    try:
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            if keep_mode and os.path.exists(path):
+                os.fchmod(fd, os.stat(path).st_mode & 0o777)
+            while data:
+                data = data[os.write(fd, data):]
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise errors.Failure(f"cannot write {path}: {error.strerror}", errors.CANNOT_CREATE,
+                             remedy="free some space, or set AGENT_HOME") from None
+
+
+def numbers(folder: str, name: str) -> list[int]:
+    """The N of every NAME.N in a folder; [] when that is not there."""
+    try:
+        entries = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    parts = (entry.rpartition(".") for entry in entries)
+    return [int(number) for stem, _, number in parts if stem == name and number.isdigit()]
+
+
+def new_directory(folder: str, name: str) -> str:
+    """NAME.N, made by us alone (0700), with an N above all that are there; its path. Raises OSError."""
+    number = max(numbers(folder, name), default=0) + 1
+    while True:
+        path = os.path.join(folder, f"{name}.{number}")
+        try:
+            os.mkdir(path, 0o700)
+            return path
+        except FileExistsError:
+            number += 1

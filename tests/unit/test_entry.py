@@ -1,0 +1,68 @@
+"""What agent-patch writes stays in the checkout, whatever links the repository has."""
+
+import json
+import os
+
+import pytest
+
+from agentpipe import entry, errors, files, launch, notebook
+
+NOTEBOOK = json.dumps({"cells": [{"cell_type": "code", "source": ["print(1)"]}]})
+
+
+@pytest.fixture
+def code(tmp_path):
+    """A checkout whose `data` is a link to a folder outside."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "code" / "inside").mkdir(parents=True)
+    (tmp_path / "code" / "data").symlink_to(tmp_path / "outside")
+    (tmp_path / "code" / "within").symlink_to("inside")
+    return tmp_path / "code"
+
+
+def test_an_entry_point_behind_a_link_out_of_the_checkout_is_refused(code):
+    (code / "data" / "nb.ipynb").write_text(NOTEBOOK)
+    with pytest.raises(errors.Failure) as caught:
+        entry.check_there(str(code), entry.of({"entry_point": "data/nb.ipynb"}, str(code)))
+    assert caught.value.exit == errors.BAD_DATA
+    assert os.listdir(code / "data") == ["nb.ipynb"]
+
+
+def test_a_link_within_the_checkout_is_no_harm(code):
+    (code / "within" / "nb.ipynb").write_text(NOTEBOOK)
+    path = entry.check_there(str(code), entry.of({"entry_point": "within/nb.ipynb"}, str(code)))
+    assert notebook.convert(path) == str(code / "within" / "nb.py")
+
+
+def test_a_link_in_the_place_of_the_temporary_is_not_followed(code, tmp_path):
+    target = tmp_path / "outside" / "precious"
+    target.write_text("precious")
+    (code / f"train.py.new-{os.getpid()}").symlink_to(target)
+    entry.publish(str(code / "train.py"), b"print(1)\n")
+    assert target.read_text() == "precious"
+    assert (code / "train.py").read_text() == "print(1)\n"
+    assert not (code / "train.py").is_symlink()
+
+
+def test_a_file_that_is_published_again_keeps_its_mode_if_it_is_to(tmp_path):
+    path = tmp_path / "run.sh"
+    path.write_text("")
+    path.chmod(0o755)
+    files.publish(str(path), b"x", keep_mode=True)
+    assert path.stat().st_mode & 0o777 == 0o755
+    files.publish(str(path), b"x")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_cannot_be_written_is_73_and_leaves_nothing(tmp_path):
+    with pytest.raises(errors.Failure) as caught:
+        files.publish(str(tmp_path / "none" / "x"), b"x")
+    assert caught.value.exit == errors.CANNOT_CREATE
+
+
+@pytest.mark.parametrize("shell", entry.SHELLS)
+def test_every_shell_runs_without_a_python_environment(tmp_path, shell):
+    line = {"task": {"id": "t", "script": {"binary": f"/usr/bin/{shell}", "entry_point": "main.sh"}},
+            "fetch": {"code": str(tmp_path)}, "patch": {}, "env": {"python": None}}
+    assert entry.is_shell(line["task"]["script"])
+    assert launch.of(line, str(tmp_path)).argv[0] == f"/usr/bin/{shell}"
