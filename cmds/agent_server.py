@@ -126,20 +126,21 @@ def user():
     return os.environ.get("USER") or str(os.getuid())
 
 
-def told(values):
-    """work(), its failure as one line on stderr."""
+def told():
+    """Read the command line and do it; a failure is one line on stderr, since no stage reads our stdout."""
     from agentpipe import errors
+    from agentpipe import options as parser
+    from agentpipe.signals import SIGNALS
     try:
-        return work(values)
+        with SIGNALS.open():  # until the servers run, which stop gracefully, nothing is lost by a sudden end
+            return work(parser.read("agent-server", options(), sys.argv[1:], __doc__, EXAMPLES))
     except errors.Failure as failure:
         return command.tell("agent-server", failure, line=False)
 
 
 def main():
     """The entry point."""
-    from agentpipe import options as parser
-    values = parser.read("agent-server", options(), sys.argv[1:], __doc__, EXAMPLES)
-    command.plain("agent-server", lambda: told(values))
+    command.plain("agent-server", told)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # agent-server, as a user types it.
+# shellcheck disable=SC2030,SC2031  # each test is a subshell, with a server of its own
 
 setup() { load ../helpers; fresh; unset SERVER; }
 
@@ -49,7 +50,8 @@ ask() {
   start
   wait_for 10 grep -q -- --new-keys said
   [ ! -s ready ]
-  ! grep -q secret_key said
+  run grep -q secret_key said
+  [ "$status" -eq 1 ]
 }
 
 @test "--new-keys prints a block for clearml.conf that logs in, while the server runs" {
@@ -63,8 +65,8 @@ ask() {
   [[ $output == *'"token"'* ]]
 }
 
-@test "TERM and Ctrl-C stop it gracefully, with exit 0" {
-  for signal in TERM INT; do
+@test "TERM, Ctrl-C and a hang-up stop it gracefully, with exit 0" {
+  for signal in TERM INT HUP; do
     # bash starts background jobs with INT ignored
     env --default-signal=INT agent-server --port 0 --files-port 0 >ready 2>said 3>&- &
     SERVER=$!
@@ -72,7 +74,8 @@ ask() {
     kill -s "$signal" "$SERVER"
     ended "$SERVER"
     [ "$status" -eq 0 ]
-    ! grep -q Traceback said
+    run grep -q Traceback said
+    [ "$status" -eq 1 ]
   done
 }
 
@@ -110,7 +113,8 @@ ask() {
   ask nothing.here >/dev/null
   grep -q '200 queues.get_all' said
   grep -q '404 nothing.here' said
-  ! grep -q "$(field .secret_key ready)" said
+  run grep -q "$(field .secret_key ready)" said
+  [ "$status" -eq 1 ]
 }
 
 @test "files go up and come down" {

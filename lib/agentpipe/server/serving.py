@@ -93,7 +93,7 @@ def url(host: str, listening: socket.socket) -> str:
 
 
 def serve(apps: list[tuple[Any, socket.socket]], ready: Callable[[], None]) -> None:
-    """Serve each application on its socket until INT or TERM; what is under way is finished first."""
+    """Serve each application on its socket until INT, TERM or HUP; what is under way is finished first."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -115,8 +115,9 @@ def serve(apps: list[tuple[Any, socket.socket]], ready: Callable[[], None]) -> N
                 if hasattr(app, "stop"):
                     app.stop()
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(signum, stop)
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
+                loop.add_signal_handler(signum, stop)
         ready()
         await asyncio.gather(*(server.serve([listening]) for server, (_, listening) in zip(servers, apps, strict=True)))
 

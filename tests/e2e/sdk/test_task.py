@@ -139,3 +139,66 @@ task.close()
 say(scalars=len(Task.get_task(task_id=task.id).get_reported_scalars()["loss"]["train"]["y"]))
 """, CLEARML_CONFIG_FILE=str(server.forking))
     assert done.scalars == 50
+
+
+def test_click_takes_its_arguments_from_a_clone_as_under_an_agent(run, server):
+    script = """
+import click
+from clearml import Task
+@click.command()
+@click.option("--lr", default=0.1)
+@click.option("--name", default="net")
+def main(lr, name):
+    task = Task.init("demo", "click", auto_connect_frameworks=False)
+    say(id=task.id, lr=lr, name=name)
+    task.close()
+main()
+"""
+    first = run(script, "--lr", "0.5")
+    assert first.lr == 0.5
+    clone = server("tasks.clone", task=first.id)["id"]
+    parameters = server("tasks.get_hyper_params", tasks=[clone])["params"][0]["hyperparams"]
+    [lr] = [item for item in parameters if item["name"].endswith("lr")]
+    assert lr["value"] == "0.5"
+    server("tasks.edit_hyper_params", task=clone, hyperparams=[{**lr, "value": "0.75"}])
+    again = run(script, CLEARML_TASK_ID=clone, CLEARML_LOG_TASK_TO_BACKEND="0")
+    assert (again.id, again.lr, again.name) == (clone, 0.75, "net")
+
+
+def test_subprocesses_report_to_the_task_of_their_parent(run, server):
+    done = run("""
+import multiprocessing
+from clearml import Task
+def work(number):
+    Task.current_task().get_logger().report_scalar("loss", f"worker {number}", number, 0)
+    Task.current_task().upload_artifact(f"from {number}", {"number": number}, wait_on_upload=True)
+if __name__ == "__main__":
+    task = Task.init("demo", "subprocesses", auto_connect_frameworks=False)
+    workers = [multiprocessing.Process(target=work, args=(number,)) for number in range(2)]
+    [worker.start() for worker in workers]; [worker.join() for worker in workers]
+    task.close()
+    task = Task.get_task(task_id=task.id)
+    say(curves=sorted(task.get_reported_scalars()["loss"]), artefacts=sorted(task.artifacts))
+""")
+    assert done.curves == ["worker 0", "worker 1"]
+    assert done.artefacts == ["from 0", "from 1"]
+
+
+def test_a_dictionary_as_hydra_gives_it_is_changed_by_a_clone(run, server):
+    script = """
+from clearml import Task
+config = {"model": {"depth": 3, "kind": "cnn"}, "seeds": [1, 2]}
+task = Task.init("demo", "config", auto_connect_frameworks=False)
+config = task.connect_configuration(config, name="OmegaConf")
+say(id=task.id, config=config)
+task.close()
+"""
+    first = run(script)
+    clone = server("tasks.clone", task=first.id)["id"]
+    found = server("tasks.get_configurations", tasks=[clone], names=["OmegaConf"])["configurations"]
+    item = found[0]["configuration"][0]
+    changed = item["value"].replace("depth = 3", "depth = 5")
+    assert changed != item["value"]
+    server("tasks.edit_configuration", task=clone, configuration=[{**item, "value": changed}])
+    again = run(script, CLEARML_TASK_ID=clone, CLEARML_LOG_TASK_TO_BACKEND="0")
+    assert again.config == {"model": {"depth": 5, "kind": "cnn"}, "seeds": [1, 2]}
