@@ -207,6 +207,9 @@ def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
         raise _late(manifest, "another agent has claimed it")
     if status not in ("queued", "in_progress", "created"):
         raise _late(manifest, f"it is {status}")
+    # a server that does not look at claims leaves ours on a task that somebody has enqueued again
+    if status == "queued" and not api.ours and waits(api, [task]):
+        raise _late(manifest, "it waits in a queue again")
     return status
 
 

@@ -167,6 +167,8 @@ def _message_if_ours(api: Any, task: str, token: str, worker: str) -> str | None
     # the SDK writes the whole runtime back: without any token a running task is still ours
     elif carried != token and (carried or found["status"] != "in_progress"):
         return None
+    if found["status"] == "queued" and not api.ours and claims.waits(api, [task]):
+        return None  # somebody has enqueued it again
     return found.get("status_message") or ""
 
 

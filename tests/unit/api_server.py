@@ -80,8 +80,16 @@ class ApiServer:
             raise ApiError(404, 0, f"Unable to find endpoint for name {endpoint}")
         if endpoint == "queues.wait":
             self.wait(body)
-        found = call(self.store, {"user": "ann", "worker": headers.get("X-Clearml-Worker", "")}, endpoint, body)
+        caller = {"user": "ann", "worker": headers.get("X-Clearml-Worker", "")}
+        kept = None if self.ours or endpoint != "tasks.enqueue" else self._runtime(body.get("task"))
+        found = call(self.store, caller, endpoint, body)
+        if kept:  # ours forgets the claim with it
+            call(self.store, caller, "tasks.edit", {"task": body["task"], "runtime": kept, "force": True})
         return found if self.ours else _unmarked(found)
+
+    def _runtime(self, task: Any) -> Any:
+        found = call(self.store, {}, "tasks.get_all", {"id": [task], "only_fields": ["runtime"]})["tasks"]
+        return found[0].get("runtime") if found else None
 
     def wait(self, body: Any) -> None:
         """As agent-server does, one thread each."""

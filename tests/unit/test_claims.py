@@ -102,6 +102,17 @@ def test_the_servers_word_is_asked(store, task, spoil):
     assert caught.value.exit == errors.TRY_AGAIN
 
 
+def test_one_that_waits_in_a_queue_again_is_not_ours(store, task):
+    claim, line = pulled(store)
+    store.call("tasks.enqueue", {"task": task, "force": True})
+    with pytest.raises(claims.NotOurs):
+        claims.checked_with_server(store, line, "fetch")
+    abandoned(claim)
+    recovery.recover(store)
+    assert waiting(store) == [task]
+    assert os.listdir(claims.active()) == []
+
+
 def test_given_back_it_is_the_first_in_its_queue_and_carries_no_claim(store, task):
     claim, line = pulled(store)
     other = store.call("tasks.clone", {"task": task})["id"]
