@@ -32,7 +32,7 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe import api, claims, hooks, queues, workers
+    from agentpipe import api, claims, hooks, queues, retention, workers
     loud = not values["quiet"] and (values["verbose"] or os.isatty(2))
     say = (lambda text: command.say(f"agent-pull: {text}")) if loud else None
     server = api.connect()
@@ -41,6 +41,7 @@ def pull(values):
         running = recovery.recover(server, values["owner"], values["id"], say)
         if running:
             return hand_running(server, running, values)
+    retention.prune()
     worker = workers.Worker(values["worker"])
     server.worker = worker.name
     gate = may_work if hooks.find("pre-pull") else None
@@ -48,6 +49,8 @@ def pull(values):
         got = (gate is None or gate()) and queues.take(server, worker.name, values["id"], values["require_queue"])
     else:
         wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"])
+        if loud and values["wait"]:
+            say(f"worker {worker.name} waits for a task in {', '.join(values['queue'] or ['the default queue'])}")
         got = queues.next_task(server, worker.name, wanted, values["wait"], gate, values["owner"])
     return hand(server, *got, values) if got else 0
 
@@ -68,7 +71,8 @@ def hand(server, claim, line, values):
     from agentpipe import errors, held, manifest, stages
     from agentpipe.signals import SIGNALS
     task = held.Held(line, "pull", values, server, claim)
-    task.job.say(f"task {task.id} pulled from {line['pull'].get('queue') or 'no queue'} by worker {claim.worker}")
+    queue = line["pull"]["queue_name"] or line["pull"]["queue"] or "no queue"
+    task.job.say(f"task {task.id} pulled from {queue} by worker {claim.worker}")
     try:
         with SIGNALS.open():
             stages.hook(task, "post-pull")

@@ -23,10 +23,8 @@ def options():
 
 def each(raw, values):
     """One line: report its failure, watch the script that already runs, or start it; the exit code."""
-    from agentpipe import ending, errors, stages
-    if values["on_drain"] not in ("requeue", "stop"):
-        raise errors.Failure(f"--on-drain is requeue or stop, not {values['on_drain']}", errors.USAGE,
-                             remedy="agent-run --help")
+    from agentpipe import ending, stages
+    check_options(values)
     verdicts = []
 
     def steps(held):
@@ -52,6 +50,21 @@ def each(raw, values):
         return ending.of_failed(held, values)
 
     return stages.each("run", steps, raw, values, end)
+
+
+def check_options(values):
+    """Values that cannot be meant: Failure 64."""
+    from agentpipe import errors
+    wrong = ""
+    if values["on_drain"] not in ("requeue", "stop"):
+        wrong = f"--on-drain is requeue or stop, not {values['on_drain']}"
+    for name in ("time_limit", "stall_limit"):
+        if values[name] is not None and not values[name] > 0:
+            wrong = f"--{name.replace('_', '-')} wants seconds above 0"
+    if not values["grace"] >= 0:
+        wrong = "--grace wants 0 or more seconds"
+    if wrong:
+        raise errors.Failure(wrong, errors.USAGE, remedy="agent-run --help")
 
 
 def is_running(held):

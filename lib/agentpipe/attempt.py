@@ -77,7 +77,11 @@ def was_returned(directory: str) -> bool:
 
 def exit_status(directory: str) -> int | None:
     """The script's status as its shim recorded it (exit.N); None while it runs, or when nobody could."""
-    for name in os.listdir(directory):
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:  # deleted by the script: nobody can say how it ended
+        return None
+    for name in names:
         stem, _, number = name.partition(".")
         if stem == "exit" and number.isdigit():
             return int(number)

@@ -14,8 +14,8 @@ CHUNK = 1 << 16
 class Input:
     """Lines from a descriptor, as they come. Told to stop, it gives back the tasks of the lines that it still has."""
 
-    def __init__(self, name, fd=0):
-        self._name, self._fd = name, fd
+    def __init__(self, fd=0, source="standard input"):
+        self._fd, self._source = fd, source
         self._parts = []  # what is read and not yet a line; never joined for nothing (a diff may have 50 MB)
         self._lines = []
         self.printed = False  # whether a line has gone out: then nobody waits for a word of ours
@@ -48,6 +48,10 @@ class Input:
                 chunk = os.read(self._fd, CHUNK)
         except errors.Interrupted as told:
             self._stop(told.signum)
+        except OSError as error:
+            failure = errors.Failure(f"{self._source}: {error.strerror}", errors.BAD_DATA)
+            failure.ends_input = True
+            raise failure from None
         self._add(chunk)
         return bool(chunk)
 
@@ -89,7 +93,7 @@ def entry(name, declared, doc, examples, each, common=True):
     """
     argv = sys.argv[1:]
     SIGNALS.install()
-    stdin = Input(name)
+    stdin = Input()
 
     def work():
         if not argv and not os.isatty(0) and not stdin.fill():
@@ -138,7 +142,10 @@ def tell(name, failure, line=True):
     say(f"{name}: {failure}")
     if line and not os.isatty(1):
         from agentpipe import manifest
-        put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"))))
+        try:
+            put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"))))
+        except OSError:  # nobody reads it: the exit code has to do
+            pass
     return failure.exit
 
 
@@ -174,25 +181,31 @@ def _filter(name, declared, doc, examples, each, argv, stdin, common):
     codes = []
     for file in values.get("file") or ["-"]:
         try:
-            lines = stdin if file == "-" else Input(name, _opened(file))
+            lines = stdin if file == "-" else Input(_opened(file), file)
         except errors.Failure as failure:
             codes.append(tell(name, failure))
             continue
         if file == "-" and os.isatty(0):
             say(f"{name}: waiting for a manifest, one JSON object a line (Ctrl-D ends; {name} --help)")
-        for line in lines:
-            codes.append(guarded_line(name, each, line, values))
-            lines.printed = stdin.printed = True
+        _each_line(name, lines, each, values, codes)
+        stdin.printed = stdin.printed or bool(codes)
     return combined(codes)
 
 
-def guarded_line(name, each, line, values):
-    """each()'s exit code; what goes wrong with one line does not keep later ones from being done."""
+def _each_line(name, lines, each, values, codes):
+    """Do them one by one; what goes wrong with one line does not keep later ones from being done."""
     from agentpipe import errors
-    try:
-        return each(line, values)
-    except (errors.Failure, errors.ApiError) as error:
-        return tell(name, as_failure(name, error))
+    while True:
+        try:
+            line = next(lines, None)
+            if line is None:
+                return
+            codes.append(each(line, values))
+        except (errors.Failure, errors.ApiError) as error:
+            codes.append(tell(name, as_failure(name, error)))
+            if isinstance(error, errors.Failure) and error.ends_input:
+                return
+        lines.printed = True
 
 
 def as_failure(name, error):

@@ -32,6 +32,7 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     if attempt.was_returned(directory):
         held.release()
         raise errors.Failure(f"task {held.id} was given back meanwhile", errors.TRY_AGAIN)
+    os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
     end, reason, evidence = _classified(directory, status, verdict)
     if not attempt.decide(directory, end):
         end = attempt.outcome(directory) or end
@@ -147,7 +148,7 @@ def _print(held: Held, line: dict[str, Any]) -> None:
             command.put(manifest.write(receipt))
         except OSError as error:  # nobody reads it: the end is recorded, and the exit code is the task's
             command.say(f"agent-run: the receipt could not be written: {error.strerror}")
-    elif "run" in line:
+    if "run" in line and held.job.watched:
         command.say(f"agent-run: task {held.id}: {line['run']['end']}, exit {line['run']['exit']}")
 
 

@@ -34,6 +34,7 @@ class Failure(Exception):
         self.evidence = evidence
         self.remedy = remedy
         self.change = change
+        self.ends_input = False  # whether nothing after it can be read
         self.stage = ""  # where it happened, when one command composes several stages
 
     def __str__(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from agentpipe import attempt, claims, command, errors, manifest
+from agentpipe import attempt, claims, command, errors, manifest, secrets
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 from agentpipe.signals import SIGNALS
@@ -35,6 +35,8 @@ class Held:
         self.api: Any = api or ("pull" in line and connect(line["pull"])) or None
         self.claim = claim or claims.take(line, stage, look_only=self.dry)
         self.job = Job(line, self.claim.directory, self.options, _echo(self.options))
+        if "pull" not in line and not self.dry:
+            self.use({**line, "task": secrets.put_away(line["task"], self.claim.directory)})
         if self.api and not self.dry:
             self.job.tell = self._tell
         crash_point(f"{stage}:held")
@@ -71,7 +73,7 @@ class Held:
 
     def watch(self) -> None:
         """Report log, metrics and status of this task until quiet()."""
-        from agentpipe import redact, secrets
+        from agentpipe import redact
         from agentpipe.report import Reporter
         pull = self.manifest["pull"]
         if self.reporter is None:
@@ -162,7 +164,8 @@ def connect(pull: dict[str, Any]) -> Any:
 
 
 def _echo(options: dict[str, Any]) -> Callable[[str], None] | None:
-    if options.get("quiet") or not (options.get("verbose") or os.isatty(2)):
+    wanted = options.get("verbose") or options.get("dry_run") or os.isatty(2)
+    if options.get("quiet") or not wanted:
         return None
 
     def echo(text: str) -> None:

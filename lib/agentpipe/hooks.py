@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths
+from agentpipe import command, errors, paths
+from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ def find(name: str) -> list[str]:
         if os.path.isdir(folder):
             found += [entry for entry in (os.path.join(folder, each) for each in sorted(os.listdir(folder)))
                       if os.path.isfile(entry)]
-    return [path for path in found if os.access(path, os.X_OK)]
+    hooks = []
+    for path in found:
+        if os.access(path, os.X_OK):
+            hooks.append(path)
+        else:
+            command.say(f"{path} is not executable, so it is no hook (chmod +x {path})")
+    return hooks
 
 
 def run(name: str, manifest: dict[str, Any], job: Any = None) -> dict[str, Any]:
@@ -38,36 +45,52 @@ def run(name: str, manifest: dict[str, Any], job: Any = None) -> dict[str, Any]:
     a veto: Failure 77 with the hook's name. What was changed is listed under the key `hooks`.
     """
     for path in find(name):
+        if job:
+            job.say(f"{name}: {path}")
         manifest = _run_one(path, name, manifest, job)
     return manifest
 
 
 def _run_one(path: str, name: str, manifest: dict[str, Any], job: Any) -> dict[str, Any]:
-    import subprocess
-
     from agentpipe import manifest as manifests
-    environment = {**os.environ, "AGENT_HOOK": name}
-    limit = float(os.environ.get("AGENT_HOOK_TIMEOUT") or (END_TIMEOUT if name == "on-end" else TIMEOUT))
-    try:
-        done = subprocess.run([path], input=manifests.write(manifest), capture_output=True, env=environment,
-                              timeout=limit)
-    except subprocess.TimeoutExpired:
-        raise _veto(path, name, f"it took longer than {limit:g} s") from None
-    except OSError as error:
-        raise _veto(path, name, f"cannot be run: {error.strerror}") from None
-    told = done.stderr.decode("utf-8", "replace").strip()
+    status, answer, told = _answer(path, name, manifests.write(manifest))
     if told and job:
         job.say(f"{name} {path}: {told}")
-    if done.returncode:
-        raise _veto(path, name, f"ended with {done.returncode}" + (f": {told.splitlines()[-1]}" if told else ""),
-                    told)
-    if not done.stdout.strip():
+    if status:
+        raise _veto(path, name, f"ended with {status}" + (f": {told.splitlines()[-1]}" if told else ""), told)
+    if not answer.strip():
         return manifest
     try:
-        answer = manifests.read(done.stdout)
+        found = manifests.read(answer)
     except errors.Failure as failure:
         raise _veto(path, name, f"its answer is {failure.reason}", told) from None
-    return _merged(manifest, answer, path, name)
+    return _merged(manifest, found, path, name)
+
+
+def _answer(path: str, name: str, line: bytes) -> tuple[int, bytes, str]:
+    """(status, stdout, stderr) of a hook; one that takes too long, or whose stage is told to stop, is ended whole."""
+    import signal
+    import subprocess
+    limit = float(os.environ.get("AGENT_HOOK_TIMEOUT") or (END_TIMEOUT if name == "on-end" else TIMEOUT))
+    process = None
+    try:
+        with SIGNALS.closed():
+            process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       env={**os.environ, "AGENT_HOOK": name}, start_new_session=True)
+        out, err = process.communicate(line, limit)
+    except OSError as error:
+        raise _veto(path, name, f"cannot be run: {error.strerror}") from None
+    except BaseException as error:
+        if process:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise _veto(path, name, f"it took longer than {limit:g} s") from None
+        raise
+    return process.returncode, out, err.decode("utf-8", "replace").strip()
 
 
 def _merged(manifest: dict[str, Any], answer: dict[str, Any], path: str, name: str) -> dict[str, Any]:

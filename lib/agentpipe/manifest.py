@@ -20,6 +20,15 @@ BIG = 1 << 20
 _schema: dict[str, Any] | None = None  # parsed, once a process
 
 
+class SeveralLines(errors.Failure):
+    """JSON printed for people: no later line of it can be a manifest either."""
+
+    def __init__(self) -> None:
+        super().__init__("not a manifest: JSON over several lines; a manifest is one line", errors.BAD_DATA,
+                         remedy="jq -c .")
+        self.ends_input = True
+
+
 def schema() -> str:
     """The JSON Schema (draft 7) as text."""
     with open(SCHEMA, encoding="utf-8") as file:
@@ -38,7 +47,7 @@ def read(line: bytes) -> dict[str, Any]:
         _refuse("it is nested too deeply")
     except ValueError as error:
         if text.strip() in ("{", "["):
-            _refuse("JSON over several lines; a manifest is one line", "jq -c .")
+            raise SeveralLines from None
         _refuse(f"not JSON: {error}")
     check(value)
     return value

@@ -220,5 +220,5 @@ def _published(envs: str, name: str) -> str:
 
 
 def _cannot_write(path: str, error: OSError) -> errors.Failure:
-    return errors.Failure(f"cannot write {error.filename or path}: {error.strerror}", errors.CANNOT_CREATE,
+    return errors.Failure(f"cannot write in {path}: {error.strerror}", errors.CANNOT_CREATE,
                           remedy=f"make room in {paths.cache()}, or set AGENT_HOME to a larger disk")

@@ -24,7 +24,9 @@ class Queues:
     """The ids of the queues to ask, in the order of their priority, or in turns (`fair`)."""
 
     def __init__(self, api: Any, names: list[str], create: bool = False, fair: bool = False) -> None:
-        self.ids = [_id_of(api, name, create) for name in names] or [_default(api)]
+        found = [(_id_of(api, name, create), name) for name in names] or [_default(api)]
+        self.ids = [id for id, _ in found]
+        self.names = dict(found)
         self._fair = fair
 
     def in_order(self) -> list[str]:
@@ -125,11 +127,12 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
             _mark(api, _by_id(api, task) or {"id": task}, intent.token)
         crash_point("pull:popped")
         queues.served(queue)
-        return _begun(api, worker, intent, task, queue)
+        return _begun(api, worker, intent, task, queue, queues.names[queue])
     return None
 
 
-def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str | None) -> Got | None:
+def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str | None,
+           queue_name: str | None = None) -> Got | None:
     try:
         claim = claims.begin(intent, task, worker)
     except errors.Failure as failure:
@@ -143,7 +146,8 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
         return None
     from agentpipe import secrets
     found = secrets.put_away(found, claim.directory)
-    pull = {"server": api.server_id, "queue": queue, "worker": worker, "claim": claim.token}
+    pull = {"server": api.server_id, "queue": queue, "queue_name": queue_name, "worker": worker,
+            "claim": claim.token}
     return claim, {"manifest": manifest.VERSION, "task": found, "pull": pull}
 
 
@@ -196,8 +200,9 @@ def _id_of(api: Any, name: str, create: bool) -> str:
                          remedy=f"agent-pull --create-queue {name}")
 
 
-def _default(api: Any) -> str:
+def _default(api: Any) -> tuple[str, str]:
     try:
-        return api.call("queues.get_default")["id"]
+        found = api.call("queues.get_default")
+        return found["id"], found["name"]
     except errors.ApiError:
-        return _id_of(api, "default", False)
+        return _id_of(api, "default", False), "default"

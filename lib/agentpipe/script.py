@@ -172,6 +172,8 @@ class Script:
 
     def _orphan_over(self) -> bool:
         """The shim was killed and the script is our child now: we write its status ourselves."""
+        if not os.path.isdir(self.directory):  # the script has deleted it: nobody can say how it ended
+            return True
         record = self.record
         if record is None and attempt.forbid_start(self.directory, attempt.HANDED_BACK):
             return True

@@ -59,6 +59,8 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
                 begun = True
                 steps(held)
     except errors.Interrupted:
+        if not held.started and held.claim.token:
+            command.say(f"agent-{name}: told to stop; task {held.id} goes back to its queue")
         held.give_back("told to stop")
         SIGNALS.forget()
         raise
@@ -88,14 +90,14 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
     """One stage on this task, hooks included: in this process, or the command that stands for it."""
     swapped = os.environ.get("AGENT_STAGE_" + stage.upper())
     hook(held, f"pre-{stage}")
-    if swapped and stage != held.stage:
-        _swapped(held, stage, swapped)
-    else:
-        try:
+    try:
+        if swapped and stage != held.stage:
+            _swapped(held, stage, key, swapped)
+        else:
             add(held, key, work(held.job))
-        except errors.Failure as failure:
-            failure.stage = stage
-            raise
+    except errors.Failure as failure:
+        failure.stage = stage
+        raise
     hook(held, f"post-{stage}")
     crash_point(f"{stage}:done")
 
@@ -157,7 +159,7 @@ def _aborted(held: Held, aborted: errors.Aborted) -> dict[str, Any]:
     return manifest.failure(failure, held.stage, held.manifest, "aborted")
 
 
-def _swapped(held: Held, stage: str, shell_command: str) -> None:
+def _swapped(held: Held, stage: str, key: str, shell_command: str) -> None:
     from agentpipe import processes, tools
     line = manifest.write(held.manifest)
     with SIGNALS.closed():
@@ -166,12 +168,16 @@ def _swapped(held: Held, stage: str, shell_command: str) -> None:
         held.claim.hand(stage, {"process": processes.identity(os.getpid()), "owner": True})
         held.claim.release()
     held.job.say(f"{stage}: {shell_command}")
-    problem = None
+    variable, problem = f"AGENT_STAGE_{stage.upper()}", None
     try:
         answer = tools.run(["sh", "-c", shell_command], stdin=line, stderr=held.job.log).encode("utf-8",
                                                                                                 "surrogateescape")
-    except tools.ToolFailed as failure:
-        problem, answer = failure, failure.output.encode()
+    except tools.ToolFailed as failed:
+        answer = failed.output.encode()
+        status = failed.status or 1
+        problem = errors.Failure(f"{variable} ({shell_command}) ended with {status}",
+                                 errors.BAD_CONFIG if status in (126, 127) else status if status > 0 else 128 - status,
+                                 remedy=f"unset {variable}, or mend the command")
     finally:
         with SIGNALS.closed():
             held.claim = claims.take(held.manifest, held.stage)
@@ -179,10 +185,14 @@ def _swapped(held: Held, stage: str, shell_command: str) -> None:
     try:
         found = manifest.read(answer.strip().rpartition(b"\n")[2])
     except errors.Failure as failure:
-        raise problem or errors.Failure(f"AGENT_STAGE_{stage.upper()} answered no manifest: {failure.reason}",
-                                        errors.BAD_DATA) from None
+        raise problem or errors.Failure(f"{variable} ({shell_command}) answered {failure.reason}", errors.BAD_DATA,
+                                        remedy=f"unset {variable}, or mend the command") from None
     if "failed" in found:
         raise StageFailed(found["failed"])
     if found["task"].get("id") != held.id or found.get("pull") != held.manifest.get("pull"):
-        raise errors.Failure(f"AGENT_STAGE_{stage.upper()} answered with another task", errors.BAD_DATA)
+        raise errors.Failure(f"{variable} ({shell_command}) answered with another task", errors.BAD_DATA,
+                             remedy=f"unset {variable}, or mend the command")
+    if key not in found:
+        raise errors.Failure(f"{variable} ({shell_command}) added no `{key}`", errors.BAD_DATA,
+                             remedy=f"unset {variable}, or mend the command")
     held.use(found)

@@ -61,7 +61,7 @@ def watch(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
     if verdict.left:
         return verdict
     if verdict.end:
-        held.job.say(f"agent-run: {verdict.reason}; ending the script")
+        held.job.say(f"agent-run: {verdict.reason}; ending the script, in {values['grace']:g} s by force")
         try:
             with SIGNALS.open():
                 script.stop(values["grace"])

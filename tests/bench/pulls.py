@@ -29,6 +29,8 @@ def fill(count):
     store.store.connection().execute("PRAGMA synchronous=OFF")
     for _ in range(count):
         tasks.add({"script": {"entry_point": "train.py", "binary": "python3"}})
+    # what the filling left to be written is not the pullers' to pay
+    store.store.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
     os.sync()
 
 

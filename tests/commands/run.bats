@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # agent-run, and the pipeline as a whole.
 
+bats_require_minimum_version 1.5.0
+
 setup() { load ../helpers; fresh; }
 
 pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
@@ -368,4 +370,64 @@ with sqlite3.connect(os.environ["AGENT_HOME"] + "/state/agent.db") as db: db.exe
   ended $pid
   [ "$status" -eq 75 ]
   [ "$(status "$id")" = stopped ]
+}
+
+@test "a stdin or stdout that is closed or full is one line, and costs no task" {
+  id=$(enqueue_shell 'echo hi')
+  run -65 --separate-stderr sh -c 'agent-run <&-'
+  [ "${#stderr_lines[@]}" -eq 1 ]
+  run -65 --separate-stderr agent-prepare /tmp
+  [ "${#stderr_lines[@]}" -eq 1 ]
+  run -73 sh -c 'agent-pull default >&-'
+  [ "${#lines[@]}" -eq 1 ]
+  run -73 sh -c 'agent-pull default >/dev/full'
+  [ "${#lines[@]}" -eq 1 ]
+  [ "$(status "$id")" = queued ]
+  pipeline >receipt.json
+  [ "$(status "$id")" = completed ]
+}
+
+@test "limits that cannot be meant are a mistake" {
+  for words in '--time-limit -1' '--stall-limit 0' '--grace -5'; do
+    # shellcheck disable=SC2086
+    run agent-run $words </dev/null
+    [ "$status" -eq 0 ]
+    echo '{"task":{}}' >line.json
+    # shellcheck disable=SC2086
+    run agent-run $words line.json
+    [ "$status" -eq 64 ]
+  done
+}
+
+@test "a pretty-printed manifest is refused in one line, with what makes it a manifest" {
+  printf '{\n  "task": {\n    "script": {}\n  }\n}\n' >pretty.json
+  run -65 --separate-stderr agent-prepare pretty.json
+  [ "${#stderr_lines[@]}" -eq 1 ]
+  [[ $stderr == *"jq -c ."* ]]
+}
+
+@test "a script that deletes its task's directory is lost, and said so" {
+  # shellcheck disable=SC2016  # it expands in the script
+  id=$(enqueue_shell 'rm -rf "$AGENT_TASK_DIR"')
+  run pipeline
+  [ "$status" -eq 125 ]
+  [ "$(status "$id")" = failed ]
+}
+
+@test "a swapped stage that is not installed, or forgets its key, is told by its name" {
+  for command in nope cat; do
+    id=$(enqueue_shell 'echo never')
+    AGENT_STAGE_ENV=$command run pipeline
+    [ "$status" -ne 0 ]
+    [[ $output == *"AGENT_STAGE_ENV ($command)"* ]]
+  done
+}
+
+@test "a password in the URL of a task by hand stands in no manifest" {
+  echo '{"task":{"script":{"repository":"https://me:s3cr3tpw@localhost:1/r.git","entry_point":"t.py"}}}' >task.json
+  run --separate-stderr agent-fetch task.json
+  [ "$status" -ne 0 ]
+  [[ $output$stderr != *s3cr3tpw* ]]
+  run grep -rl s3cr3tpw "$AGENT_HOME/state"
+  [[ $output == */secrets.json ]]
 }
