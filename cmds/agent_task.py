@@ -47,9 +47,9 @@ def enqueue(
 
     Out of a git checkout go remote, commit, what is not committed, and the requirements.
     """
-    from agentpipe import api, capture, task_commands
+    from agentpipe import api, capture, task_check, task_commands
     wish = capture.Wish(script, args or [], module, repo, working_dir, branch, commit,
-                        f"python{python}" if python else binary, requirements)
+                        task_check.binary(python, binary) or "", requirements)
     task_commands.enqueue(api.connect(), wish, queue, create_queue, name, project, dry_run, as_json)
 
 
@@ -69,17 +69,18 @@ def edit(
     working_dir: Annotated[str | None, text("--working-dir", metavar="DIR", help="Where it is to run.")] = None,
     python: Annotated[str, text("--python", metavar="VERSION", help="Python's version.")] = "",
     binary: Annotated[str | None, text("--binary", metavar="PROGRAM", help="What runs the script.")] = None,
-    name: Annotated[str, text("--name", help="The name.")] = "",
+    name: Annotated[str | None, text("--name", help="The name, which may be changed at any time.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Change what a task says.
 
     One that has ended becomes a draft again: then agent-task enqueue TASK.
     """
-    from agentpipe import api, task_commands
+    from agentpipe import api, task_check, task_commands
     task_commands.edit(api.connect(), task, {
         "package": package, "drop_package": drop_package, "requirements": requirements, "repo": repo, "branch": branch,
         "commit": commit, "entry_point": entry_point, "working_dir": working_dir, "name": name,
-        "binary": f"python{python}" if python else binary})
+        "binary": task_check.binary(python, binary)}, as_json)
 
 
 @app.command("list", epilog=EPILOG + """  agent-task list --status queued --queue gpu

@@ -61,13 +61,17 @@ def _queued(api: Any, task: str, queue: dict[str, Any], as_json: bool) -> None:
         say(f"waits in {queue['name']}; {task_enqueue.next_step(api, queue)}")
 
 
-def edit(api: Any, word: str, wanted: Mapping[str, Any]) -> None:
-    """Change a task; prints its id, says what changed."""
+def edit(api: Any, word: str, wanted: Mapping[str, Any], as_json: bool) -> None:
+    """Change a task; says what changed. The id is for people and --json: `edit && enqueue` prints one id, once."""
     task = task_find.task(api, word)
     changed = task_edit.edit(api, task, wanted, say)
-    put(task["id"] + "\n")
+    if as_json:
+        put(json.dumps({"task": task["id"], "changed": changed}) + "\n")
+    elif os.isatty(1):
+        put(task["id"] + "\n")
     if os.isatty(2):
-        say(f"changed {', '.join(changed)}; agent-task enqueue {task['id']}")
+        then = f"; agent-task enqueue {task['id']}" if changed != ["name"] else ""
+        say(f"changed {', '.join(changed)}{then}")
 
 
 def listing(api: Any, statuses: list[str], queue: str, name: str, limit: int, as_json: bool) -> None:

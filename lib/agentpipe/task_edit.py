@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import capture, errors, task_enqueue, task_find
+from agentpipe import capture, errors, task_check, task_enqueue, task_find
 from agentpipe.requirements import normalised
 
 # options of `agent-task edit` that are a field of the script
@@ -14,24 +14,36 @@ NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
 
 
 def edit(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: task_enqueue.Say) -> list[str]:
-    """Apply the options that were given; the names of the fields that changed. An ended task becomes a draft."""
+    """Apply the options that were given; the names of the fields that changed.
+
+    A task that has ended becomes a draft, but only once everything is known to be right, and not for a mere name.
+    """
+    task_check.fields(wanted)
+    name = {"name": task_check.name(wanted["name"])} if wanted.get("name") is not None else {}
+    script = _script(task, wanted)
+    if not script and not name:
+        raise errors.Failure("nothing to change", errors.USAGE, remedy="agent-task edit --help")
+    if not script:
+        # a name is no part of what runs: nothing that the task has done becomes wrong by it
+        api.call("tasks.edit", {"task": task["id"], **name, "force": True})
+        return ["name"]
     if task["status"] in ("queued", "in_progress"):
         remedy = f"agent-task stop {task['id']}"
         raise errors.Failure(f"task {task['id']} is {task['status']}: stop it first", errors.TRY_AGAIN, remedy=remedy)
+    if task["status"] in task_find.ENDED:
+        task_enqueue.reset(api, task, say)
+    api.call("tasks.edit", {"task": task["id"], "script": script, **name})
+    return [*script, *name]
+
+
+def _script(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `script` as they are to be."""
     script = {field: wanted[option] for option, field in FIELDS.items() if wanted.get(option) is not None}
     requirements = changed_requirements(task, wanted)
     if requirements is not None:
         # what its last run had installed is no longer what it asks for
         script["requirements"] = {"pip": requirements}
-    body: dict[str, Any] = {"script": script} if script else {}
-    if wanted.get("name"):
-        body["name"] = wanted["name"]
-    if not body:
-        raise errors.Failure("nothing to change", errors.USAGE, remedy="agent-task edit --help")
-    if task["status"] in task_find.ENDED:
-        task_enqueue.reset(api, task, say)
-    api.call("tasks.edit", {"task": task["id"], **body})
-    return [*script, *(["name"] if "name" in body else [])]
+    return script
 
 
 def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
@@ -55,8 +67,6 @@ def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
                                  remedy=f"agent-task show {task['id']}")
         lines = kept
     for line in put:
-        if package_of(line) is None:
-            raise errors.Failure(f"`{line}` is no requirement", errors.USAGE, remedy="--package 'NAME==VERSION'")
         lines = _put(lines, line)
     # an empty record would mean: read the repository's files
     return "\n".join(lines) + "\n" if any(line.strip() for line in lines) else capture.NOTHING

@@ -274,3 +274,40 @@ bash" ]]
   run -0 agent-task why "$id"
   [[ $output == *"script_failed, exit 4"*"| boom: no such thing"*"try: agent-task log $id"* ]]
 }
+
+@test "edit looks before it wipes: a bad value changes nothing of a finished task" {
+  id=$(enqueue_shell 'echo precious')
+  pipeline
+  for bad in '--name ab' '--package numpy<' '--repo -x' '--entry-point "a' '--python abc' '--binary "a' \
+      '--working-dir ../x' '--branch -f' "--name ab --python 3.11"; do
+    # shellcheck disable=SC2086
+    run -64 agent-task edit $bad "$id"
+    [ "${#lines[@]}" -eq 1 ]
+  done
+  [ "$(status "$id")" = completed ]
+  [ "$(agent-task log --stream log "$id")" = precious ]
+}
+
+@test "edit --name keeps what a finished task has done" {
+  id=$(enqueue_shell 'echo precious')
+  pipeline
+  run -0 agent-task edit --name 'another name' "$id"
+  [ -z "$output" ]
+  [ "$(status "$id")" = completed ]
+  [ "$(agent-task log --stream log 'another name')" = precious ]
+}
+
+@test "edit && enqueue prints the id once" {
+  id=$(enqueue_shell 'echo one')
+  agent-task stop "$id"
+  run -0 --separate-stderr sh -c "agent-task edit $id --python 3.11 && agent-task enqueue $id"
+  [ "$output" = "$id" ]
+  agent-task stop "$id"
+  [ "$(agent-task edit --json "$id" --python 3.12 | field .changed)" = '["binary"]' ]
+}
+
+@test "enqueue takes no version that Python cannot have" {
+  checkout
+  run -64 agent-task enqueue --repo work --python abc train.py
+  [[ $output == *'`abc` is no version of Python'* ]]
+}
