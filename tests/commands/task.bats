@@ -178,7 +178,7 @@ bash" ]]
   enqueue_shell 'echo one'
   enqueue_shell 'echo two'
   run -65 agent-task why 'a shell script'
-  [[ $output == *"fits 2 tasks"* ]]
+  [[ $output == *"fits 2 tasks, the newest first: "*"beginning of an id, 4 digits or more"* ]]
 }
 
 @test "list --json is one object a line" {
@@ -310,4 +310,30 @@ bash" ]]
   checkout
   run -64 agent-task enqueue --repo work --python abc train.py
   [[ $output == *'`abc` is no version of Python'* ]]
+}
+
+@test "a word that no task has names none, whatever a query would make of it" {
+  id=$(enqueue_shell 'echo one')
+  for word in -foo '__$not' '.*' 'a shell scrip.' '' '^a' '[' "-$id"; do
+    run -66 agent-task stop -- "$word"
+    [[ $output == *"no task"* ]]
+    run -66 agent-task list --queue="$word"x
+  done
+  [ "$(status "$id")" = queued ]
+}
+
+@test "a task of any age is found by the beginning of its id" {
+  id=$(enqueue_shell 'echo the first')
+  python3 -c '
+from agentpipe import api
+store = api.connect()
+for number in range(600):
+    store.call("tasks.create", {"name": f"task {number}", "type": "training"})'
+  run -0 agent-task show "${id:0:12}"
+  [[ $output == *"$id"* ]]
+}
+
+@test "an unknown queue to look at is no queue to be made" {
+  run -66 agent-task list --queue bogus
+  [[ $output == *'no queue `bogus`; there are: default' ]]
 }
