@@ -1,5 +1,6 @@
 """agent-task: put tasks into queues, look at them, follow their log, stop them, and ask why."""
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -133,8 +134,24 @@ def why(task: Task, as_json: Json = False) -> None:
     task_commands.why(api.connect(), task, as_json)
 
 
+@app.callback()
+def common(version: Annotated[bool, typer.Option("--version", is_eager=True, callback=lambda asked: _version(asked),
+                                                 help="Print the version and exit.")] = False) -> None:
+    """Put tasks into queues, look at them, follow their log, stop them, and ask why."""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+        command.put(f"agent-task {version('agentpipe')}\n".encode())
+        raise typer.Exit()
+
+
 def main() -> None:
     """The entry point."""
+    import signal
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left half done: every change is one request
+    _standard_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -143,17 +160,32 @@ def run(argv: list[str]) -> int:
     try:
         done = app(argv or ["--help"], prog_name="agent-task", standalone_mode=False)
         return done or (0 if argv else errors.USAGE)
-    except errors.Failure as failure:
-        return command.tell("agent-task", failure, line=False)
-    except errors.ApiError as error:
-        return command.tell("agent-task", errors.Failure(f"the server refused: {error.msg}", errors.BUG), line=False)
-    except BrokenPipeError:
-        return 141
+    except SystemExit:
+        return 141  # how click ends where the reader of our output is gone
     except Exception as error:
-        if not hasattr(error, "format_message"):
+        if os.environ.get("AGENT_DEBUG") and not isinstance(error, (errors.Failure, errors.ApiError)):
             raise
-        return command.tell("agent-task", errors.Failure(error.format_message(), errors.USAGE,
-                                                         remedy="agent-task --help"), line=False)
+        return command.tell("agent-task", _as_failure(error), line=False)
+
+
+def _as_failure(error: Exception) -> errors.Failure:
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "agent-task"
+        return errors.Failure(error.format_message(), errors.USAGE, remedy=f"{where} --help")
+    if isinstance(error, OSError) and not error.filename:
+        return errors.Failure(f"cannot write: {error.strerror}", errors.CANNOT_CREATE)
+    return command.as_failure("agent-task", error)
+
+
+def _standard_streams() -> None:
+    """Where one of them is closed (`>&-`), a file that we open must not take its place."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # for reading only: what is written there is told as an error
+            os.open(os.devnull, os.O_RDONLY)
 
 
 if __name__ == "__main__":

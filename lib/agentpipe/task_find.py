@@ -71,7 +71,8 @@ def queue(api: Any, name: str, create: bool | None = None) -> dict[str, Any]:
             return api.call("queues.get_default")
         except errors.ApiError:
             name = "default"
-    for condition in ({"name": exactly(name)}, *([{"id": [name]}] if ID.match(name) else [])):
+    conditions: list[dict[str, Any]] = [{"name": exactly(name)}, *([{"id": [name]}] if ID.match(name) else [])]
+    for condition in conditions:
         wanted = {**condition, "only_fields": ["id", "name"], "search_hidden": True}
         found = api.call("queues.get_all", wanted)["queues"]
         if found:

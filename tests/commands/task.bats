@@ -337,3 +337,32 @@ for number in range(600):
   run -66 agent-task list --queue bogus
   [[ $output == *'no queue `bogus`; there are: default' ]]
 }
+
+@test "an output that takes nothing is one line and 73, a reader that is gone nothing and 141" {
+  id=$(enqueue_shell 'seq 1000')
+  pipeline
+  for words in list "show $id" "log $id" "log -f $id" "why $id"; do
+    run -73 --separate-stderr sh -c "agent-task $words >&-"
+    [ "${#stderr_lines[@]}" -eq 1 ]
+    [[ $stderr == "agent-task: cannot write: "* ]]
+    run -73 --separate-stderr sh -c "agent-task $words >/dev/full"
+    [[ $stderr == "agent-task: cannot write: No space left on device" ]]
+  done
+  mkfifo gone
+  exec 7<>gone 8>gone 7<&-
+  run -141 sh -c "agent-task log $id >&8"
+  [ -z "$output" ]
+  [ "$(agent-task log --stream log "$id" | tail -n 1)" = 1000 ]
+}
+
+@test "a missing word points to the help of its command" {
+  run -64 agent-task stop
+  [[ $output == *"(agent-task stop --help)" ]]
+  run -64 agent-task show
+  [[ $output == *"(agent-task show --help)" ]]
+}
+
+@test "--version says which" {
+  run -0 agent-task --version
+  [[ $output =~ ^agent-task\ [0-9.]+ ]]
+}
