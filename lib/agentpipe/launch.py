@@ -33,7 +33,8 @@ def of(manifest: Mapping[str, Any], directory: str) -> Launch:
     for key, stage in (("fetch", "agent-fetch"), ("patch", "agent-patch"), ("env", "agent-env")):
         if key not in manifest:
             raise errors.Failure(f"the manifest has no `{key}`: {stage} has not run", errors.BAD_DATA,
-                                 remedy="agent-prepare | agent-run")
+                                 remedy=f"run {stage} (or agent-prepare) before agent-run; a command in "
+                                        f"AGENT_STAGE_{key.upper()} must print the manifest with that key")
     patch, env = manifest["patch"], manifest["env"]
     script = manifest["task"].get("script") or {}
     working_dir = patch.get("working_dir") or script.get("working_dir") or "."

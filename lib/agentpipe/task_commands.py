@@ -107,7 +107,7 @@ def stop(api: Any, words: list[str]) -> None:
         if task["status"] in task_find.ENDED:
             say(f"{task['id']} is {task['status']} already")
             continue
-        fields = api.call("tasks.stop", {"task": task["id"], "status_reason": "stopped by agent-task",
+        fields = api.call("tasks.stop", {"task": task["id"], "status_reason": "stopped with agent-task",
                                          "force": task["status"] == "created"})["fields"]
         waits = fields.get("status") == "in_progress"
         say(f"{task['id']}: " + ("its worker is told to stop it" if waits else "stopped"))

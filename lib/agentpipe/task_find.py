@@ -7,7 +7,7 @@ from agentpipe import errors
 
 # ids of ClearML: 32 hex digits; fewer than four would fit too much
 DIGITS = 4
-PREFIX = re.compile(r"[0-9a-f]{%d,32}$" % DIGITS)
+PREFIX = re.compile(rf"[0-9a-f]{{{DIGITS},32}}$")
 # what may be asked for as an id: in a list of ids "-x" means "all but x", and "__$" begins an operator
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*$")
 SHOWN = 4
@@ -21,7 +21,7 @@ def task(api: Any, word: str, fields: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     found = _found(api, word)
     if not found:
-        short = re.fullmatch(r"[0-9a-f]{1,%d}" % (DIGITS - 1), word)
+        short = re.fullmatch(r"[0-9a-f]+", word) and len(word) < DIGITS
         why = f"a task is its name, or the beginning of its id ({DIGITS} digits or more); " if short else ""
         raise errors.Failure(f"no task `{word}`", errors.NOT_FOUND, remedy=f"{why}agent-task list")
     if len(found) > 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from agentpipe import ends, task_find, task_log, task_view
 
 TYPE_CHECKING = False
@@ -12,7 +14,10 @@ EVIDENCE_LINES = 12
 
 
 def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
-    """{task, status, class, stage, exit, reason, evidence, remedy}; what is not known is left out."""
+    """{task, status, class, stage, exit, reason, evidence, remedy, advice}; what is not known is left out.
+
+    `remedy` (a command that can be typed as it is) and `advice` (what to do, in words) are always there, or None.
+    """
     status = task["status"]
     found: dict[str, Any]
     if status == "queued":
@@ -20,15 +25,16 @@ def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     elif status == "in_progress":
         found = _running(task)
     elif status == "created":
-        found = {"reason": "a draft: it stands in no queue", "remedy": f"agent-task enqueue {task['id']}"}
+        found = {"reason": "a draft: it stands in no queue", "remedy": _enqueue(task)}
     else:
         found = _ended(api, task)
     return {"task": task["id"], "status": status,
-            **{key: value for key, value in found.items() if value not in (None, "")}}
+            **{key: value for key, value in found.items() if value not in (None, "")},
+            "remedy": found.get("remedy") or None, "advice": found.get("advice") or None}
 
 
 def text(found: dict[str, Any]) -> str:
-    """The answer for a screen: reason, the last lines of the evidence, and the remedy as it can be typed."""
+    """The answer for a screen: reason, the last lines of the evidence, and a command to try or words what to do."""
     head = found.get("class") or found["status"]
     if found.get("exit"):
         head += f", exit {found['exit']}"
@@ -38,37 +44,41 @@ def text(found: dict[str, Any]) -> str:
     evidence = found.get("evidence", "").splitlines()
     if evidence:
         lines += ["", *(f"  | {line}" for line in evidence[-EVIDENCE_LINES:])]
-    if found.get("remedy"):
+    if found["remedy"]:
         lines += ["", f"  try: {found['remedy']}"]
+    elif found["advice"]:
+        lines += ["", f"  to do: {found['advice']}"]
+        if found.get("class") == "setup_failed":
+            lines += [f"  then: agent-task enqueue {found['task']}"]
     return "\n".join(lines) + "\n"
 
 
 def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     end = task_view.end_of(task)
     if end:
-        found = {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy")}
-        if not found["remedy"] and found["class"] == "setup_failed":
-            # the table sends its owner here
-            found["remedy"] = f"agent-task log {task['id']}"
-        return found
+        return {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy", "advice")}
     kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
         task["status"], "script_failed")
-    reason = " ".join(filter(None, [task.get("status_reason"), task.get("status_message")]))
+    reason = task.get("status_reason") or task.get("status_message")
     evidence = "" if kind == "completed" else "\n".join(task_log.tail(api, task["id"], EVIDENCE_LINES))
     return {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
-            "remedy": ends.ENDS[kind].remedy.format(id=task["id"])}
+            "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}
+
+
+def _enqueue(task: dict[str, Any]) -> str:
+    return f"agent-task enqueue {task['id']}"
 
 
 def _running(task: dict[str, Any]) -> dict[str, Any]:
     worker = task.get("last_worker") or "a worker"
     silent = task_view.seconds_since(task.get("last_update"))
-    reason, remedy = f"on {worker} since {task.get('started')} ({task_view.ago(task.get('started'))})", ""
+    reason, advice = f"on {worker} since {task.get('started')} ({task_view.ago(task.get('started'))})", ""
     if task.get("status_message") == "stopping":
         reason += "; asked to stop"
     if silent and silent > 300:
         reason += f"; nothing was heard of it for {task_view.duration(silent)}"
-        remedy = "agent-pull (on that machine: it recovers what was left behind)"
-    return {"class": "running", "stage": _stage(task), "reason": reason, "remedy": remedy}
+        advice = "agent-pull on that machine: it recovers what was left behind"
+    return {"class": "running", "stage": _stage(task), "reason": reason, "advice": advice}
 
 
 def _stage(task: dict[str, Any]) -> str | None:
@@ -94,7 +104,7 @@ def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; "}
     if not workers:
         found["reason"] += "no worker serves this queue"
-        found["remedy"] = f"agent-pull {name} | agent-prepare | agent-run"
+        found["remedy"] = f"agent-pull {shlex.quote(name)} | agent-prepare | agent-run"
         return found
     busy = [worker for worker in workers if worker.get("task")]
     found["reason"] += f"served by {', '.join(worker['id'] for worker in workers[:3])}"

@@ -366,3 +366,65 @@ for number in range(600):
   run -0 agent-task --version
   [[ $output =~ ^agent-task\ [0-9.]+ ]]
 }
+
+# what `why` says is to be done, after its task has failed in the pipeline with this status: "try: …", or "to do: …"
+said() { run "-$1" pipeline; agent-task why "$2" | sed -n 's/^  \(try\|to do\): /\1: /p'; }
+field_of() { agent-task why --json "$1" | field ".$2"; }
+
+@test "what needs eyes or another machine stands in words, and no command is made of it" {
+  checkout
+  cd work
+  id=$(agent-task enqueue --branch nosuch train.py)
+  [[ $(said 66 "$id") == "to do: push it"* ]]
+  id=$(agent-task enqueue --commit deadbeef train.py)
+  [[ $(said 66 "$id") == "to do: push it"*"agent-task edit --commit" ]]
+  [ "$(field_of "$id" remedy)" = null ]
+  [[ $(field_of "$id" advice) == push* ]]
+  [[ $(agent-task why "$id") == *"then: agent-task enqueue $id" ]]
+  echo '-r nosuch.txt' >list
+  id=$(agent-task enqueue --requirements list train.py)
+  [[ $(said 66 "$id") == "to do: commit nosuch.txt"* ]]
+  echo 'tea' >list
+  id=$(agent-task enqueue --requirements list train.py)
+  PIP_INDEX_URL=http://127.0.0.1:9/simple UV_HTTP_RETRIES=0 AGENT_HOME=$AGENT_HOME
+  export PIP_INDEX_URL UV_HTTP_RETRIES
+  [[ $(said 69 "$id") == "to do: check the network"* ]]
+}
+
+@test "where a command mends it, that is what stands there, and JSON has it as remedy" {
+  id=$(enqueue_shell 'exit 3')
+  [ "$(said 3 "$id")" = "try: agent-task log $id" ]
+  [ "$(field_of "$id" advice)" = null ]
+  sh -c "$(field_of "$id" remedy)"
+}
+
+@test "a stage that answers without its key: words that name it, nothing to type that waits for input" {
+  id=$(enqueue_shell 'true')
+  export AGENT_STAGE_ENV=cat
+  run -65 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *"to do: "*AGENT_STAGE_ENV* ]]
+  [ "$(field_of "$id" remedy)" = null ]
+}
+
+@test "a stage that is no command: why does not send its reader to why" {
+  id=$(enqueue_shell 'true')
+  export AGENT_STAGE_ENV=nosuchcommand-of-agentpipe
+  pipeline || true
+  run -0 agent-task why "$id"
+  [[ $output != *"try: agent-task why"* ]]
+}
+
+@test "a script that dies without a word: no lines of the set-up are its evidence" {
+  id=$(enqueue_shell 'exit 5')
+  run -5 pipeline
+  [ "$(field_of "$id" evidence)" = null ]
+  agent-task log "$id" | grep -q pulled
+}
+
+@test "a task that its user stopped is said so once" {
+  id=$(enqueue_shell 'true')
+  agent-task stop "$id"
+  run -0 agent-task why "$id"
+  [[ ${lines[1]} == "  stopped with agent-task" ]]
+}
