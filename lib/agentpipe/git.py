@@ -167,7 +167,8 @@ def with_ssh(env: dict[str, str]) -> dict[str, str]:
 
 # what git, curl and ssh say (LC_ALL=C) → exit, what it means, remedy; looked up from the top
 MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
-    (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full", "make room there (df -h)"),
+    (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full",
+     "make room there (df -h)"),
     (("host key verification failed",), errors.NO_PERMISSION, "the host's ssh key is not known here",
      "compare it, then: ssh-keyscan {host} >> ~/.ssh/known_hosts"),
     (("permission denied (", "authentication failed", "could not read username", "could not read password",

@@ -54,11 +54,7 @@ def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
     dropped, put = wanted.get("drop_package") or [], wanted.get("package") or []
     if not dropped and not put:
         return text
-    lines = (recorded(task) or _in_checkout(task) if text is None else text).splitlines()
-    if text is None and dropped and not lines:
-        raise errors.Failure(f"task {task['id']} records no requirements, its repository has them",
-                             errors.NOT_FOUND,
-                             remedy=f"agent-task edit {task['id']} --requirements FILE")
+    lines = _as_it_is(task) if text is None else text.splitlines()
     for name in dropped:
         package = package_of(name)
         kept = [line for line in lines if line.strip() != name.strip() and (not package or package_of(line) != package)]
@@ -79,19 +75,32 @@ def recorded(task: Mapping[str, Any]) -> str:
     return text if isinstance(text, str) else "\n".join(map(str, text))
 
 
-def _in_checkout(task: Mapping[str, Any]) -> str:
-    """The repository's lists, as they stand in the checkout of the task's last run on this machine; "" without one."""
+def _as_it_is(task: Mapping[str, Any]) -> list[str]:
+    """What the task asks for now: its record, else its repository's lists, with the lists that they name written out.
+
+    The repository's stand in the checkout of the last run on this machine; without one Failure 66.
+    """
     import os
 
-    from agentpipe import attempt
+    from agentpipe import attempt, requirement_files
+    text, script = recorded(task), task.get("script") or {}
     directory = attempt.latest(task["id"])
-    script = task.get("script") or {}
-    if not directory:
-        return ""
+    code = os.path.join(directory, "code") if directory else ""
+    folder = script.get("working_dir") or "."
+    if text:
+        lists = requirement_files.NAMES_A_LIST.search(text)
+        return requirement_files.written_out(text, code, folder) if lists and os.path.isdir(code) else text.splitlines()
+    if not script.get("repository"):
+        return []
+    if not os.path.isdir(code):
+        raise errors.Failure(f"task {task['id']} records no requirements, and its repository, which may have lists of "
+                             "them, is not checked out here", errors.NOT_FOUND,
+                             remedy=f"give the whole list: agent-task edit {task['id']} --requirements FILE")
     entry = (script.get("entry_point") or "").split(" ")[0]
-    files = capture.requirement_files(os.path.join(directory, "code"), script.get("working_dir") or ".",
-                                      "" if entry.startswith("-") else entry)
-    return "".join(capture.requirements_text(path) for path in files)
+    lines = []
+    for path in capture.requirement_files(code, folder, "" if entry.startswith("-") else entry):
+        lines += requirement_files.written_out(capture.requirements_text(path), code, folder, path)
+    return lines
 
 
 def package_of(line: str) -> str | None:

@@ -246,15 +246,37 @@ bash" ]]
   [ "$(agent-task log --stream log "$id")" = ran ]
 }
 
-@test "the same when the list stands only in the repository" {
-  make_repo work train.py 'print("ran")' requirements.txt '-r more.txt' more.txt 'nosuchpkg-of-agentpipe==1.0'
+@test "the same when the line stands in a list that the repository's list names: file and line are said" {
+  make_repo work train.py 'import six; print("ran")' requirements.txt '-r lists/more.txt
+six' lists/more.txt '# more
+-r base.txt' lists/base.txt 'nosuchpkg-of-agentpipe==1.0'
   id=$(agent-task enqueue --repo work train.py)
   run -66 pipeline
-  run -66 agent-task edit "$id" --drop-package nosuchpkg-of-agentpipe
-  [[ $output == *"--requirements"* ]] || [[ $output == *"have no nosuchpkg"* ]]
-  agent-task edit "$id" --requirements none
-  agent-task enqueue "$id"
+  run -0 agent-task why "$id"
+  [[ $output == *"(line 1 of lists/base.txt)"* ]]
+  sh -c "$(agent-task why --json "$id" | field .remedy)"
+  [ "$(script_of "$id" requirements.pip)" = "# more
+six" ]
   run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = ran ]
+}
+
+@test "a single package is not changed in a list that nobody here has seen" {
+  make_repo work train.py 'print("ran")' requirements.txt '-r more.txt' more.txt 'six'
+  id=$(agent-task enqueue --repo work train.py)
+  agent-task stop "$id"
+  run -66 agent-task edit "$id" --package attrs
+  [[ $output == *"not checked out here"*"--requirements FILE)" ]]
+  agent-task edit "$id" --requirements none
+  [ "$(status "$id")" = created ]
+}
+
+@test "a name that people get wrong: why gives the package that is meant" {
+  make_repo work train.py 'print("ran")' requirements.txt 'PIL'
+  id=$(agent-task enqueue --repo work train.py)
+  run -66 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *"no package "*"Pillow may be meant"*"try: agent-task edit $id --drop-package PIL --package Pillow && agent-task enqueue $id"* ]]
 }
 
 @test "edit puts one requirement in the place of another, and leaves a running task alone" {
