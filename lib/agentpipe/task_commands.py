@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import capture, command, errors, task_edit, task_enqueue, task_find, task_log, task_view
+from agentpipe import capture, command, errors, task_edit, task_enqueue, task_find, task_log, task_view, task_watch
 from agentpipe import why as whys
 
 
@@ -103,14 +103,27 @@ def show(api: Any, word: str, as_json: bool) -> None:
 def stop(api: Any, words: list[str]) -> None:
     """Stop tasks; says of each what follows."""
     for word in words:
-        task = task_find.task(api, word, ("status",))
+        task = task_find.task(api, word, ("status", "runtime"))
         if task["status"] in task_find.ENDED:
             say(f"{task['id']} is {task['status']} already")
             continue
+        left = task_watch.unwatched(task)
         fields = api.call("tasks.stop", {"task": task["id"], "status_reason": "stopped with agent-task",
                                          "force": task["status"] == "created"})["fields"]
-        waits = fields.get("status") == "in_progress"
-        say(f"{task['id']}: " + ("its worker is told to stop it" if waits else "stopped"))
+        say(f"{task['id']}: {_what_follows(task['id'], fields.get('status') == 'in_progress', left)}")
+
+
+def _what_follows(task: str, waits: bool, left: str) -> str:
+    if waits and left == "script":
+        return ("asked to stop, but nobody watches its script here: it ends once an agent takes it over "
+                f"(agent-pull --id {task} | agent-run)")
+    if waits and left:
+        return f"asked to stop, but nobody works on it any more: the next agent-pull ends it (agent-pull --id {task})"
+    if left == "script":
+        from agentpipe import attempt
+        pid = (attempt.pid_record(attempt.latest(task) or "") or "").split(" ")[0]
+        return "stopped; its script still runs here, and nobody watches it" + (f" (kill -- -{pid})" if pid else "")
+    return "its worker is told to stop it" if waits else "stopped"
 
 
 def why(api: Any, word: str, as_json: bool) -> None:

@@ -92,10 +92,10 @@ def queue_name(api: Any, id: str | None) -> str:
     return found[0]["name"] if found else id
 
 
-def workers_of(api: Any, queue: str) -> list[dict[str, Any]]:
-    """The workers that pull from the queue of that id, as workers.get_all gives them."""
-    return [worker for worker in api.call("workers.get_all", {"last_seen": 600})["workers"]
-            if any(each.get("id") == queue for each in worker.get("queues") or [])]
+def serve(queue: str) -> str:
+    """The command that serves a queue for one task."""
+    import shlex
+    return f"agent-pull {shlex.quote(queue)} | agent-prepare | agent-run"
 
 
 def place_in_queue(api: Any, queue: str, task: str) -> int | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 
-from agentpipe import ends, task_find, task_log, task_view
+from agentpipe import ends, package_names, task_find, task_log, task_view, task_watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,13 +56,34 @@ def text(found: dict[str, Any]) -> str:
 def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     end = task_view.end_of(task)
     if end:
-        return {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy", "advice")}
+        found = {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy", "advice")}
+        return {**found, **_missing_module(task, found)}
     kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
         task["status"], "script_failed")
     reason = task.get("status_reason") or task.get("status_message")
     evidence = "" if kind == "completed" else "\n".join(task_log.tail(api, task["id"], EVIDENCE_LINES))
-    return {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
-            "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}
+    found = {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
+             "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}
+    return {**found, **_missing_module(task, found)}
+
+
+def _missing_module(task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """{reason, remedy or advice} of a script that ended because a module is not installed; {} otherwise."""
+    said = re.findall(r"^ModuleNotFoundError: No module named '([^']+)'", found.get("evidence") or "", re.MULTILINE)
+    if found.get("class") != "script_failed" or not said:
+        return {}
+    import shlex
+
+    from agentpipe import task_edit
+    module, package = said[-1], package_names.of_module(said[-1])
+    reason = f"the module {module} is not installed ({found['reason']})"
+    edit = f"agent-task edit {task['id']} --package {shlex.quote(package or module.split('.')[0])}"
+    asked = {task_edit.package_of(line) for line in task_edit.recorded(task).splitlines()}
+    if package and task_edit.package_of(package) not in asked:
+        return {"reason": reason, "remedy": f"{edit} && {_enqueue(task)}"}
+    return {"reason": reason, "remedy": None, "advice":
+            f"is {module} a file of yours, take it along (git add -N) and enqueue the script anew; "
+            f"is it a package: {edit} && {_enqueue(task)}"}
 
 
 def _enqueue(task: dict[str, Any]) -> str:
@@ -75,19 +96,16 @@ def _running(task: dict[str, Any]) -> dict[str, Any]:
     reason, advice = f"on {worker} since {task.get('started')} ({task_view.ago(task.get('started'))})", ""
     if task.get("status_message") == "stopping":
         reason += "; asked to stop"
+    left = task_watch.unwatched(task)
+    if left:
+        reason += "; its script runs, but nobody watches it" if left == "script" else "; nobody works on it any more"
+        # whatever queue it is: the first thing that agent-pull does is to look after what was left behind
+        return {"class": "running", "reason": reason, "remedy": f"agent-pull --id {task['id']} | agent-run"}
     if silent and silent > 300:
         reason += f"; nothing was heard of it for {task_view.duration(silent)}"
         advice = "agent-pull on that machine: it recovers what was left behind"
-    return {"class": "running", "stage": _stage(task), "reason": reason, "advice": advice}
-
-
-def _stage(task: dict[str, Any]) -> str | None:
-    """Which stage works on it, when it is on this machine."""
-    from agentpipe import attempt, claims
-    directory = attempt.latest(task["id"])
-    claim = claims.read(directory) if directory else None
-    runtime = task.get("runtime") or {}
-    return claim["stage"] if claim and claim.get("token") == runtime.get(claims.RUNTIME_KEY) else None
+    found = task_watch.claim_of(task)
+    return {"class": "running", "stage": found[1]["stage"] if found else None, "reason": reason, "advice": advice}
 
 
 def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
@@ -99,14 +117,17 @@ def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         worker = task.get("last_worker")
         return {"class": "queued", "reason": f"it was pulled from {name} and is about to start"
                                              + (f" on {worker}" if worker else "")}
-    workers = task_find.workers_of(api, queue or "")
+    workers, dead = task_watch.serving(api, queue or "")
     ahead = "it is next" if place == 1 else f"{place - 1} before it"
     found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; "}
     if not workers:
-        found["reason"] += "no worker serves this queue"
-        found["remedy"] = f"agent-pull {shlex.quote(name)} | agent-prepare | agent-run"
+        found["reason"] += "nobody serves this queue"
+        if dead:
+            ago = task_view.duration(min(map(task_watch.silence, dead)))
+            found["reason"] += f" any more ({task_watch.names(dead)} reported {ago} ago)"
+        found["remedy"] = task_find.serve(name)
         return found
     busy = [worker for worker in workers if worker.get("task")]
-    found["reason"] += f"served by {', '.join(worker['id'] for worker in workers[:3])}"
+    found["reason"] += f"served by {task_watch.names(workers)}"
     found["reason"] += f", {'all' if len(busy) == len(workers) else len(busy)} busy" if busy else ""
     return found

@@ -168,7 +168,7 @@ bash" ]]
   run -0 agent-task show "${id:0:6}"
   [[ $output == *"$id"* ]]
   run -0 agent-task why 'a shell script'
-  [[ $output == *"it is next; no worker serves this queue"*"try: agent-pull default | agent-prepare | agent-run"* ]]
+  [[ $output == *"it is next; nobody serves this queue"*"try: agent-pull default | agent-prepare | agent-run"* ]]
   run -0 agent-task stop "${id:0:6}"
   [ "$(status "$id")" = stopped ]
   run -66 agent-task show ffffff
@@ -449,4 +449,64 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   agent-task stop "$id"
   run -0 agent-task why "$id"
   [[ ${lines[1]} == "  stopped with agent-task" ]]
+}
+
+@test "a script that lacks a module: why gives the package, and its remedy, run as printed, completes the task" {
+  checkout train.py 'import six; print("six", six.__name__)'
+  id=$(agent-task enqueue --repo work train.py)
+  run -1 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *"the module six is not installed"*"try: agent-task edit $id --package six && agent-task enqueue $id"* ]]
+  sh -c "$(field_of "$id" remedy)"
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = "six six" ]
+}
+
+@test "a module that no known package brings may be a file that was not taken along" {
+  checkout train.py 'import my_helper'
+  id=$(agent-task enqueue --repo work train.py)
+  run -1 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *"to do: is my_helper a file of yours"*"git add -N"* ]]
+  [ "$(field_of "$id" remedy)" = null ]
+}
+
+@test "a worker that is gone serves no queue" {
+  enqueue_shell 'true'
+  pipeline
+  id=$(enqueue_shell 'true')
+  python3 -c '
+import os
+from agentpipe import api, queues
+store = api.connect()
+store.call("workers.register", {"worker": os.uname().nodename + ":0", "queues": queues.Queues(store, ["default"]).ids})'
+  run -0 agent-task why "$id"
+  [[ $output == *"nobody serves this queue any more ($(uname -n):0 reported "* ]]
+  agent-task stop "$id"
+  agent-pull --wait default 3>&- >pulled & puller=$!
+  wait_for 10 sh -c "flock -n '$AGENT_HOME/state/workers/$(uname -n):0.lock' true && exit 1 || exit 0"
+  run -0 python3 -c '
+import os
+from agentpipe import workers
+print(workers.lives(os.uname().nodename + ":0"), workers.lives("given"))'
+  kill "$puller"
+  wait "$puller" || true
+  [ "$output" = "True None" ]
+}
+
+@test "stop says when nobody watches the script, and what makes it end does" {
+  id=$(enqueue_shell 'until [ -e "$HOME/stop" ]; do sleep 0.05; done')
+  agent-pull default | agent-prepare -q >line
+  agent-run -q <line 3>&- >receipt.json & runner=$!
+  wait_for 20 sh -c "agent-task show --json $id | grep -q last_worker"
+  wait_for 20 test -L "$(attempt "$id")/pid"
+  kill -9 "$runner"
+  wait "$runner" || true
+  export AGENT_CLAIM_GRACE=0
+  run -0 agent-task why "$id"
+  [[ $output == *"nobody watches it"*"try: agent-pull --id $id | agent-run"* ]]
+  run -0 agent-task stop "$id"
+  [[ $output == *"nobody watches its script here"*"(agent-pull --id $id | agent-run)" ]]
+  run -130 sh -c "agent-pull --id $id | agent-run -q >/dev/null"
+  [ "$(status "$id")" = stopped ]
 }
