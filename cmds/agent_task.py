@@ -85,10 +85,11 @@ def edit(
 
 
 @app.command("list", epilog=EPILOG + """  agent-task list --status queued --queue gpu
+  agent-task list --status setup_failed
   agent-task list --json | jq -r .id""")
 def list_(
-    status: Annotated[list[str] | None, text("--status", metavar="STATUS", help="ClearML's word: created, queued, "
-                                             "in_progress, stopped, completed, failed.")] = None,
+    status: Annotated[list[str] | None, text("--status", metavar="STATUS", help="ClearML's word (queued, in_progress, "
+                                             "failed …), or an end (setup_failed, out_of_memory …).")] = None,
     queue: Annotated[str, text("--queue", metavar="QUEUE", help="Only tasks of this queue.")] = "",
     name: Annotated[str, text("--name", metavar="PATTERN", help="Only names that fit this regular expression.")] = "",
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=500, help="How many at most.")] = 20,

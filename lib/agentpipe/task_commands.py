@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,7 +78,8 @@ def edit(api: Any, word: str, wanted: Mapping[str, Any], as_json: bool) -> None:
 def listing(api: Any, statuses: list[str], queue: str, name: str, limit: int, as_json: bool) -> None:
     """The newest tasks."""
     rows = task_view.table(api, statuses, queue, name, limit)
-    put("".join(json.dumps(row) + "\n" for row in rows) if as_json else task_view.table_text(rows))
+    width = shutil.get_terminal_size().columns if os.isatty(1) else None
+    put("".join(json.dumps(row) + "\n" for row in rows) if as_json else task_view.table_text(rows, width))
 
 
 def log(api: Any, word: str, follow: bool, stream: str, as_json: bool) -> None:

@@ -510,3 +510,56 @@ print(workers.lives(os.uname().nodename + ":0"), workers.lives("given"))'
   run -130 sh -c "agent-pull --id $id | agent-run -q >/dev/null"
   [ "$(status "$id")" = stopped ]
 }
+
+@test "list takes the words that it shows, and says which there are" {
+  run -64 agent-task list --status bogus
+  [[ $output == *'no status `bogus` (one of created, queued,'*setup_failed* ]]
+  id=$(enqueue_shell 'exit 3')
+  run -3 pipeline
+  other=$(enqueue_shell 'true')
+  agent-task stop "$other"
+  [[ $(agent-task list --status script_failed) == *"${id:0:8}  script_failed"* ]]
+  [ -z "$(agent-task list --status setup_failed)" ]
+  [ "$(agent-task list --json --status failed | field .id)" = "$id" ]
+  [ "$(agent-task list --json --status script_failed --status stopped | wc -l)" -eq 2 ]
+  run -64 agent-task list --name '['
+  [[ $output == *"no regular expression"* ]]
+}
+
+@test "what was drained, queued again and stopped by its user is stopped, not drained" {
+  id=$(enqueue_shell 'touch "$HOME/here"; exec sleep 100')
+  agent-pull default | agent-prepare -q >line
+  agent-run -q <line 3>&- >receipt.json & runner=$!
+  wait_for 20 test -e "$HOME/here"
+  kill -TERM "$runner"
+  ended "$runner"
+  [ "$status" -eq 75 ]
+  [ "$(status "$id")" = queued ]
+  agent-task stop "$id"
+  [[ $(agent-task list) == *"${id:0:8}  stopped "* ]]
+  [[ $(agent-task why "$id") == *"stopped with agent-task"* ]]
+}
+
+@test "a name cannot play with the terminal, and a table keeps to its width" {
+  call tasks.create '{"name": "two\nlines \u001b[31mred", "type": "training"}' >made
+  run -0 agent-task list
+  [ "${#lines[@]}" -eq 2 ]
+  [[ $output == *'two\nlines \x1b[31mred'* ]]
+  [[ $(agent-task show "$(field .id made)") == *'two\nlines \x1b[31mred'* ]]
+  call tasks.create "{\"name\": \"$(printf 'long%.0s' {1..50})\", \"type\": \"training\"}" >made
+  python3 -c '
+import fcntl, os, pty, struct, sys, termios
+pid, fd = pty.fork()
+if not pid:
+    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 70, 0, 0))
+    os.execvp("agent-task", ["agent-task", "list"])
+text = b""
+try:
+    while piece := os.read(fd, 4096):
+        text += piece
+except OSError:
+    pass
+os.waitpid(pid, 0)
+lines = text.decode().split("\r\n")
+assert len(lines) == 4 and max(map(len, lines)) <= 70 and "…" in text.decode(), lines'
+}
