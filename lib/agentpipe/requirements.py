@@ -122,6 +122,11 @@ def is_shell(binary: str) -> bool:
     return os.path.basename(binary.split(" ", 1)[0]) in SHELLS
 
 
+def is_python(binary: str) -> bool:
+    """Whether `script.binary` asks for a Python ("" does)."""
+    return os.path.basename(binary.split(" ", 1)[0]).startswith(("python", "pypy")) or not binary.strip()
+
+
 def normalised(name: str) -> str:
     """A package's name as indexes compare it (PEP 503)."""
     import re

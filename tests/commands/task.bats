@@ -563,3 +563,43 @@ os.waitpid(pid, 0)
 lines = text.decode().split("\r\n")
 assert len(lines) == 4 and max(map(len, lines)) <= 70 and "…" in text.decode(), lines'
 }
+
+@test "any program runs its script, and what is not there is said: exit 66" {
+  checkout job.pl 'print "perl got @ARGV\n"' tool '#!/usr/bin/env -S bash -e
+echo ${BASH_VERSION:+bash} "$@"'
+  cd work
+  id=$(agent-task enqueue --binary perl job.pl -- a b)
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = "perl got a b" ]
+  id=$(agent-task enqueue tool -- c)
+  [ "$(script_of "$id" binary)" = "bash -e" ]
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = "bash c" ]
+  id=$(agent-task enqueue --binary nosuchprogram-of-agentpipe job.pl)
+  run -66 pipeline
+  [[ $(agent-task why "$id") == *"nosuchprogram-of-agentpipe is not on PATH here"*"to do: install"* ]]
+}
+
+@test "a script above its user: it runs where its user stands" {
+  checkout train.py 'import os; print(os.path.basename(os.getcwd()))' sub/keep ''
+  cd work/sub
+  id=$(agent-task enqueue ../train.py)
+  [ "$(script_of "$id" working_dir)" = sub ]
+  [ "$(script_of "$id" entry_point)" = ../train.py ]
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = sub ]
+}
+
+@test "a bare repository by its path is an address, whatever checkout its user stands in" {
+  checkout
+  cd work
+  echo 'print("changed")' >>train.py
+  id=$(agent-task enqueue --repo ../remote.git train.py)
+  [ "$(script_of "$id" repository)" = "$BATS_TEST_TMPDIR/remote.git" ]
+  [ "$(script_of "$id" diff)" = null ] || [ -z "$(script_of "$id" diff)" ]
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = "hello from train.py" ]
+  mkdir ../empty
+  run -66 agent-task enqueue --repo ../empty train.py
+  [[ $output == *"../empty is no git repository"* ]]
+}
