@@ -105,8 +105,8 @@ def list_(
 def log(
     task: Task,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Read on until the task has ended.")] = False,
-    stream: Annotated[str, text("--stream", metavar="NAME", help="`setup`: what the agent did; `log`: exactly what the "
-                                "script printed.")] = "",
+    stream: Annotated[str, text("--stream", metavar="NAME", help="`setup`: what the agent did; `log`: what the script "
+                                "printed, secrets masked.")] = "",
     as_json: Json = False,
 ) -> None:
     """Print a task's log."""

@@ -603,3 +603,10 @@ echo ${BASH_VERSION:+bash} "$@"'
   run -66 agent-task enqueue --repo ../empty train.py
   [[ $output == *"../empty is no git repository"* ]]
 }
+
+@test "a password in an address that a script prints is in no log, and in no evidence" {
+  id=$(enqueue_shell 'echo "clone https://user:longpassword1@host/x.git"; exit 1')
+  run -1 pipeline
+  [ "$(agent-task log --stream log "$id")" = "clone https://user:[REDACTED]@host/x.git" ]
+  [[ $(agent-task why "$id") == *"user:[REDACTED]@host"* ]]
+}
