@@ -22,6 +22,7 @@ def options():
         Argument("WHAT", "Directories of tasks, or receipts (- is standard input); or the word events; or the "
                          "words worker NAME.", many=True),
         Flag("--all", "Every task that this node has claimed and that nobody works on."),
+        Flag("--where", "Print the directory of this node's state, where its tasks stand, and exit."),
         Option("--task", "TASK", "With events: the task of those that name none."),
         Option("--queue", "QUEUE", "With worker: a queue that it serves. May stand several times.",
                many=True),
@@ -34,6 +35,10 @@ def report(values):
     """Do what the words ask; the exit code."""
     from agentpipe import errors
     words = values["what"]
+    if values["where"]:
+        from agentpipe import paths
+        command.put(os.fsencode(paths.state() + "\n"))
+        return 0
     if values["all"]:
         if words:
             raise errors.Failure("--all goes without other words", errors.USAGE, remedy="agent-report --all")
@@ -85,7 +90,7 @@ def each(directories, values, quiet=False):
 
 def one(directory, timeout):
     """Ship what is left of one attempt, and its end if it has one: {directory, task, end, acknowledged}."""
-    from agentpipe import attempt, claims, errors, finish, stages
+    from agentpipe import attempt, claims, errors, finish, held
     if not os.path.isdir(directory):
         raise errors.Failure(f"no directory {directory}", errors.NOT_FOUND, remedy="agent-report --all")
     found = finish.known(directory)

@@ -17,21 +17,24 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """When `pid` started, in clock ticks since boot (field 22 of /proc/PID/stat); None when it is gone or a zombie."""
+    """When `pid` started, in clock ticks since boot (field 22 of /proc/PID/stat).
+
+    None when it is gone, a zombie, or another user's where /proc hides those (hidepid).
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return None
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def parent(pid: int) -> int:
-    """The parent's pid; 0 when there is none."""
+    """The parent's pid; 0 when there is none, or none that we may see."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return 0
 
 
@@ -48,23 +51,36 @@ def alive(record: str) -> bool:
 
 
 def send(record: str, signum: int) -> bool:
-    """Signal exactly that process (through a pidfd whose start time was checked); False when it is gone."""
+    """Signal exactly that process; False when it is gone, or not ours to signal (what sudo started).
+
+    Through a pidfd, which stays this process whatever becomes of its number; where there are none (old kernels, seccomp
+    profiles of containers) by the number, right after a look at its start time.
+    """
     pid, start, boot = _parts(record)
     if boot != boot_id():
         return False
-    try:
-        fd = os.pidfd_open(pid)
-    except (ProcessLookupError, OSError):
-        return False
+    fd = pidfd(pid)
     try:
         if start_time(pid) != start:
             return False
-        signal.pidfd_send_signal(fd, signum)
+        if fd is None:
+            os.kill(pid, signum)
+        else:
+            signal.pidfd_send_signal(fd, signum)
         return True
-    except ProcessLookupError:
+    except OSError:
         return False
     finally:
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
+
+
+def pidfd(pid: int) -> int | None:
+    """A descriptor of the process, readable at its end; None when it is gone, or where the kernel gives none."""
+    try:
+        return os.pidfd_open(pid)
+    except (OSError, AttributeError):
+        return None
 
 
 def all_pids() -> Iterator[int]:
@@ -107,40 +123,47 @@ def holding_open(path: str) -> list[int]:
         wanted = os.stat(path)
     except FileNotFoundError:
         return []
-    return [pid for pid in all_pids() if pid != os.getpid() and _has_open(pid, wanted.st_dev, wanted.st_ino)]
+    me = os.getpid()
+    return [pid for pid in all_pids() if pid != me
+            and any(_is_file(fd, wanted.st_dev, wanted.st_ino) for fd in _descriptors(pid))]
 
 
 def pipe_is_held(inode: int) -> bool:
     """Whether any process of this user still has the pipe open, on either side (2 ms for a few hundred)."""
     name = f"pipe:[{inode}]"
     me = os.getpid()
-    for pid in all_pids():
-        if pid == me:
-            continue
-        try:
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{fd}") == name:
-                    return True
-        except OSError:
-            continue
-    return False
+    return any(_links_to(path, name) for pid in all_pids() if pid != me for path in _descriptors(pid))
 
 
-def become_subreaper() -> None:
-    """Adopt orphaned descendants (prctl(2), PR_SET_CHILD_SUBREAPER), so that none escapes our wait."""
+def become_subreaper(adopt: bool = True) -> None:
+    """Adopt orphaned descendants (prctl(2), PR_SET_CHILD_SUBREAPER), so that none escapes our wait; or no longer."""
     import ctypes
-    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+    ctypes.CDLL(None).prctl(36, int(adopt), 0, 0, 0)
 
 
-def _has_open(pid: int, device: int, inode: int) -> bool:
+def _descriptors(pid: int) -> list[str]:
+    """/proc/PID/fd/N of each open file; none of a process that is another user's, or gone."""
     try:
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            found = os.stat(f"/proc/{pid}/fd/{fd}")
-            if found.st_ino == inode and found.st_dev == device:
-                return True
+        return [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
     except OSError:
-        pass
-    return False
+        return []
+
+
+# one descriptor that was closed since it was listed says nothing of the others: each has a try of its own
+
+def _links_to(path: str, name: str) -> bool:
+    try:
+        return os.readlink(path) == name
+    except OSError:
+        return False
+
+
+def _is_file(path: str, device: int, inode: int) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return found.st_ino == inode and found.st_dev == device
 
 
 def _parts(record: str) -> tuple[int, int, str]:

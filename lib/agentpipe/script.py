@@ -19,11 +19,11 @@ from collections.abc import Mapping, Sequence
 
 from agentpipe import attempt, processes
 
-# Arguments: the attempt's directory, the script's working directory, the command. The script's own process writes
-# `pid` just before it becomes the script: where that name is taken, nothing may start any more (exit 125).
-# Arguments: the attempt's directory, "direct" or "piped", the script's working directory, the command. Arguments, not
-# text: nothing of a task is ever parsed by a shell. Piped is for shell scripts, whose `>/dev/stderr` would truncate a
-# log that is their stdout; then the status is published before the reader has seen the end of what descendants hold.
+# Arguments: the attempt's directory, "direct" or "piped", the script's working directory, the command. They are
+# arguments, not text: nothing of a task is ever parsed by a shell. The script's own process writes `pid` just before it
+# becomes the script: where that name is taken, nothing may start any more (exit 125).
+# Piped is for shell scripts, whose `>/dev/stderr` would truncate a log that is their stdout; then the status is
+# published before the reader has seen the end of what descendants hold.
 SHIM = r"""
 cd "$1" || exit 125
 how=$2
@@ -68,6 +68,8 @@ except OSError as error:
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 KILL_WAIT = 5.0
+# between two looks, where nothing wakes us (s); a look into a place costs a process there
+OFTEN, OFTEN_IN_PLACE = 0.02, 0.2
 
 
 class Script:
@@ -125,8 +127,16 @@ class Script:
         if left:
             self.kill()
         if self._shim:
-            self._shim.wait()
+            self._end_shim(self._shim)
         return left
+
+    def _end_shim(self, shim: subprocess.Popen[bytes]) -> None:
+        # its status is written; its reader waits for what still holds the pipe, which may be nobody's to kill (sudo)
+        try:
+            shim.wait(KILL_WAIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(shim.pid, signal.SIGKILL)
+            shim.wait()
 
     def processes(self) -> list[int]:
         """The script and every process below it, on the host; without the shim and its helpers."""
@@ -181,17 +191,14 @@ class Script:
 
     def _doze(self, seconds: float) -> None:
         # the script's pidfd wakes us at its very end; its shim's for the moment between that and the status; where
-        # neither can be seen (a place, a takeover whose script is over) we look often
+        # neither can be seen (a place, a takeover whose script is over, a kernel without pidfds) we look often
         pid, shim = self._script_pid(), self._shim
         if not pid:
             pid = shim.pid if shim and shim.returncode is None else None
-            seconds = min(seconds, 0.2 if self.prefix else 0.02)
-        try:
-            fd = os.pidfd_open(pid) if pid else None
-        except OSError:
-            fd = None
+            seconds = min(seconds, OFTEN_IN_PLACE if self.prefix else OFTEN)
+        fd = processes.pidfd(pid) if pid else None
         if fd is None:
-            time.sleep(seconds)
+            time.sleep(min(seconds, OFTEN_IN_PLACE if self.prefix else OFTEN))
             return
         try:
             poll = select.poll()

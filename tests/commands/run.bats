@@ -258,3 +258,114 @@ EOF
   pipeline >receipt.json
   [ "$(cat "$(attempt "$id")/log")" = $'one\ntwo\nthree' ]
 }
+
+@test "a mistyped option makes the whole pipeline fail under dash" {
+  run dash -c 'agent-pull --bogus 2>/dev/null | agent-prepare | agent-run'
+  [ "$status" -eq 64 ]
+  [[ $(field .failed.reason <<<"$output") == *"No such option"* ]]
+}
+
+@test "what a user stopped is not run again after the death of its stage" {
+  id=$(enqueue_shell "echo run >>$BATS_TEST_TMPDIR/runs")
+  AGENT_CRASH_AT=fetch:done run pipeline
+  call workers.status_report "{\"worker\": \"w\", \"timestamp\": 1, \"task\": \"$id\"}" >reported
+  call tasks.stop "{\"task\": \"$id\"}" >stopped
+  [ "$(status "$id")" = in_progress ]
+  AGENT_CLAIM_GRACE=0 run pipeline
+  [ "$(status "$id")" = stopped ]
+  [ ! -e runs ]
+}
+
+@test "a stage that says try again later gives the task back, as often as it likes" {
+  id=$(enqueue_shell 'echo never')
+  printf '#!/bin/sh\ncat >/dev/null\necho "{\\"manifest\\":1,\\"failed\\":{\\"exit\\":75,\\"reason\\":\\"the licence server is busy\\"}}"\n' >busy
+  chmod +x busy
+  for _ in 1 2 3 4; do
+    AGENT_STAGE_ENV=$PWD/busy AGENT_CLAIM_GRACE=0 run pipeline
+    [ "$status" -eq 75 ]
+    [[ $output == *"licence server is busy"* ]]
+  done
+  [ "$(status "$id")" = queued ]
+}
+
+@test "looking with --dry-run costs a task nothing, however often" {
+  id=$(enqueue_shell 'echo hi')
+  for _ in 1 2 3 4; do
+    AGENT_CLAIM_GRACE=0 run sh -c 'agent-pull default | agent-prepare --dry-run'
+    [ "$status" -eq 0 ]
+  done
+  [ "$(call queues.get_all | field .queues.0.entries.0.task)" = "$id" ]
+  pipeline >receipt.json
+  [ "$(status "$id")" = completed ]
+}
+
+@test "--dry-run by hand leaves nothing behind" {
+  make_repo repo
+  echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}}" >task.json
+  agent-fetch --dry-run task.json
+  [ -z "$(ls -A "$AGENT_HOME/state/tasks")" ]
+}
+
+@test "--dry-run of a line that failed reports nothing" {
+  id=$(enqueue_shell 'echo hi')
+  AGENT_STAGE_ENV='exit 9' sh -c 'agent-pull default | agent-prepare' >failed.json || true
+  run agent-run --dry-run failed.json
+  [ "$status" -ne 0 ]
+  [ "$(status "$id")" = in_progress ]
+}
+
+@test "--on-drain stop leaves a drained task stopped, and another word is a mistake" {
+  id=$(enqueue_shell 'echo on; sleep 60')
+  sh -c 'agent-pull default | agent-prepare' >prepared.json
+  run agent-run --on-drain bogus prepared.json
+  [ "$status" -eq 64 ]
+  agent-run --on-drain stop prepared.json >receipt.json &
+  pid=$!
+  wait_for 10 grep -q on "$(attempt "$id")/log"
+  kill -TERM $pid
+  ended $pid
+  [ "$status" -eq 75 ]
+  [ "$(field .run.end receipt.json)" = drained ]
+  [ "$(status "$id")" = stopped ]
+}
+
+@test "a script that ended by itself is not run again because TERM came a moment later" {
+  id=$(enqueue_shell 'exit 0')
+  AGENT_CRASH_AT=run:over AGENT_CRASH_WITH=15 run pipeline
+  [ "$status" -eq 0 ]
+  [ "$(status "$id")" = completed ]
+}
+
+@test "a file that is missing keeps the others from nothing" {
+  make_repo repo
+  echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}}" | agent-prepare >prepared.json
+  run agent-run missing.json prepared.json
+  [ "$status" -eq 123 ]
+  [[ $output == *missing.json* ]]
+  [[ $output == *'"end":"completed"'* ]]
+}
+
+@test "post-run hooks see how it ended, and what a swapped stage says is in the task's log" {
+  mkdir -p hooks
+  # shellcheck disable=SC2016  # it expands in the hook
+  printf '#!/bin/sh\ngrep -o "\\"end\\":\\"[a-z]*\\"" >"$SEEN"\n' >hooks/post-run
+  chmod +x hooks/post-run
+  id=$(enqueue_shell 'exit 0')
+  SEEN=$PWD/seen AGENT_HOOKS=$PWD/hooks AGENT_STAGE_ENV='echo said so >&2; agent-env' pipeline >receipt.json
+  [ "$(cat seen)" = '"end":"completed"' ]
+  grep -q 'said so' "$(attempt "$id")/setup.log"
+}
+
+@test "when its queue is gone a drained task stays, stopped, and agent-run exits as it should" {
+  id=$(enqueue_shell 'echo on; sleep 60' doomed)
+  sh -c 'agent-pull doomed | agent-prepare' >prepared.json
+  agent-run prepared.json >receipt.json &
+  pid=$!
+  wait_for 10 grep -q on "$(attempt "$id")/log"
+  python3 -c 'import sqlite3, os
+with sqlite3.connect(os.environ["AGENT_HOME"] + "/state/agent.db") as db: db.execute("DELETE FROM queues WHERE name = ?", ("doomed",))'
+  kill -TERM $pid
+  ended $pid
+  [ "$status" -eq 75 ]
+  [ "$(status "$id")" = stopped ]
+}

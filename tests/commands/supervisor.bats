@@ -60,7 +60,7 @@ has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}
   supervise default
   has_started "$id"
   kill -TERM "$supervisor"
-  sleep 0.5 # that nothing ends it is what is to be seen
+  wait_for 5 grep -q "leaving after this task" said
   is "$id" in_progress
   kill -TERM "$supervisor"
   ended "$supervisor"
@@ -138,6 +138,27 @@ over" ]
   is "$one" completed
   is "$two" completed
   [ "$(cat "$AGENT_HOME"/state/tasks/*/claim | grep -o 'box:[01]' | sort -u | wc -l)" -eq 2 ]
+}
+
+@test "a slot of --jobs that was killed is started again, under its name" {
+  supervise --jobs 2 --worker box default
+  served() { [ "$(grep -c "box:$1 serves" said)" -eq "$2" ]; }
+  wait_for 10 served 0 1
+  wait_for 10 served 1 1
+  kill -KILL "$(pgrep -P "$supervisor" -f 'box:1')"
+  wait_for 20 served 1 2
+  served 0 1
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+}
+
+@test "a state directory that cannot be used is said, and its code is the exit status" {
+  run -73 env AGENT_HOME=/proc/nowhere agent-supervisor default
+  [[ $output == *"cannot create /proc/nowhere"* ]]
+  mkdir -p "$AGENT_HOME/state/workers/box.lock" # nothing can be written under that name
+  run -73 agent-supervisor --worker box default
+  [[ $output == *"cannot write in $AGENT_HOME/state/workers"* ]]
 }
 
 @test "it backs off while something fails, and goes on when that is over" {

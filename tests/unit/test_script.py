@@ -1,5 +1,7 @@
 """The script under its shim: its status is kept whatever happens to us."""
 
+import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -13,7 +15,12 @@ from agentpipe import attempt, processes, script
 
 @pytest.fixture
 def directory():
-    return attempt.create("t1")
+    """An attempt's directory; afterwards this process adopts no orphans any more, and those that it did are buried."""
+    yield attempt.create("t1")
+    processes.become_subreaper(False)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def start(directory, text, **more):
@@ -120,6 +127,32 @@ def test_a_piped_scripts_status_does_not_wait_for_what_it_left_behind(directory)
     assert found.wait(10)
     assert found.status == 4
     assert found.sweep() == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
+def test_without_pidfds_the_end_is_seen_and_stopping_works(directory, monkeypatch, number):
+    def refused(pid):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    found = start(directory, "echo on; sleep 60")
+    wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
+    begun = time.monotonic()
+    found.stop(30)
+    assert found.status == 143
+    assert time.monotonic() - begun < 10
+
+
+def test_what_cannot_be_killed_does_not_hold_the_sweep(directory, monkeypatch):
+    monkeypatch.setattr(script, "KILL_WAIT", 0.2)
+    found = start(directory, "sleep 60 & exit 4", piped=True)
+    assert found.wait(10)
+    with monkeypatch.context() as locked:
+        locked.setattr(processes, "send", lambda record, signum: False)  # as for what sudo started
+        assert found.sweep() == 0
+    assert found.status == 4
+    assert found._shim.returncode is not None
+    assert found.signal_all(signal.SIGKILL) == 1
 
 
 LEAVER = """
