@@ -83,6 +83,8 @@ def test_the_status_survives_the_shim(directory):
     found = start(directory, "while [ ! -e go ]; do sleep 0.02; done; exit 5" .replace("go", f"{directory}/go"))
     wait_for(lambda: found.record)
     os.kill(found._shim.pid, signal.SIGKILL)
+    # a shim that dies in the same moment as its script may take the status with it
+    wait_for(lambda: processes.start_time(found._shim.pid) is None)
     open(f"{directory}/go", "w").close()
     assert found.wait(10)
     assert found.status == 5
