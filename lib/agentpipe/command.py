@@ -96,6 +96,7 @@ def entry(name, declared, doc, examples, each, common=True):
     --verbose and --quiet are added. Without arguments and input nothing but this file is imported.
     """
     argv = sys.argv[1:]
+    keep_places()
     SIGNALS.install()
     stdin = Input()
     stdin.on_wait = lambda: warm_up(name)
@@ -106,6 +107,16 @@ def entry(name, declared, doc, examples, each, common=True):
         return _filter(name, declared, doc, examples, each, argv, stdin, common)
 
     sys.exit(_guarded(name, work))
+
+
+def keep_places():
+    """Where a standard stream is closed, take its number with what it cannot be used for: else the next file or
+    connection got it, and a manifest were written there."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if fd else os.O_WRONLY)
 
 
 def warm_up(name):
@@ -132,6 +143,7 @@ def composed(name, steps, declared, doc, examples):
 
 def plain(name, work):
     """A main() for commands that are no filters: work() -> exit code, under the same signals and errors."""
+    keep_places()
     SIGNALS.install()
     sys.exit(_guarded(name, work))
 

@@ -1,5 +1,6 @@
 # The commands over HTTP: the same tests again, against a server that knows our claims and one that does not.
 
+# shellcheck disable=SC2016 # what stands in single quotes is for other shells
 bats_require_minimum_version 1.5.0
 
 setup() { load ../helpers; fresh; }
