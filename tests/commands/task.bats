@@ -484,14 +484,18 @@ store.call("workers.register", {"worker": os.uname().nodename + ":0", "queues": 
   [[ $output == *"nobody serves this queue any more ($(uname -n):0 reported "* ]]
   agent-task stop "$id"
   agent-pull --wait default 3>&- >pulled & puller=$!
-  wait_for 10 sh -c "flock -n '$AGENT_HOME/state/workers/$(uname -n):0.lock' true && exit 1 || exit 0"
+  wait_for 20 python3 -c '
+import sys
+from agentpipe import api, queues, task_watch
+store = api.connect()
+sys.exit(not task_watch.serving(store, queues.Queues(store, ["default"]).ids[0])[0])'
+  kill "$puller"
+  wait "$puller" || true
   run -0 python3 -c '
 import os
 from agentpipe import workers
 print(workers.lives(os.uname().nodename + ":0"), workers.lives("given"))'
-  kill "$puller"
-  wait "$puller" || true
-  [ "$output" = "True None" ]
+  [ "$output" = "False None" ]
 }
 
 @test "stop says when nobody watches the script, and what makes it end does" {
