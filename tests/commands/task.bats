@@ -300,9 +300,10 @@ six" ]
 @test "edit looks before it wipes: a bad value changes nothing of a finished task" {
   id=$(enqueue_shell 'echo precious')
   pipeline
+  # shellcheck disable=SC2089  # these quotes are meant literally
   for bad in '--name ab' '--package numpy<' '--repo -x' '--entry-point "a' '--python abc' '--binary "a' \
       '--working-dir ../x' '--branch -f' "--name ab --python 3.11"; do
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2086,SC2090
     run -64 agent-task edit $bad "$id"
     [ "${#lines[@]}" -eq 1 ]
   done
@@ -371,6 +372,7 @@ for number in range(600):
     [[ $stderr == "agent-task: cannot write: No space left on device" ]]
   done
   mkfifo gone
+  # shellcheck disable=SC2094  # a pipe whose reader is gone
   exec 7<>gone 8>gone 7<&-
   run -141 sh -c "agent-task log $id >&8"
   [ -z "$output" ]
@@ -408,7 +410,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   [[ $(said 66 "$id") == "to do: commit nosuch.txt"* ]]
   echo 'tea' >list
   id=$(agent-task enqueue --requirements list train.py)
-  PIP_INDEX_URL=http://127.0.0.1:9/simple UV_HTTP_RETRIES=0 AGENT_HOME=$AGENT_HOME
+  PIP_INDEX_URL=http://127.0.0.1:9/simple UV_HTTP_RETRIES=0
   export PIP_INDEX_URL UV_HTTP_RETRIES
   [[ $(said 69 "$id") == "to do: check the network"* ]]
 }
