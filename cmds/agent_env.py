@@ -29,8 +29,10 @@ def work(job: "Job") -> "dict[str, Any]":
     from agentpipe.crash import crash_point
     began = time.monotonic()
     asked = requirements.of_task(job)
-    if asked.empty() and entry.is_shell(job.task.get("script") or {}):
-        return nothing("a shell task without requirements needs none", began)
+    binary = str((job.task.get("script") or {}).get("binary") or "")
+    if asked.empty() and not requirements.is_python(binary):
+        kind = "shell" if entry.is_shell(job.task.get("script") or {}) else os.path.basename(binary.split(" ")[0])
+        return nothing(f"a {kind} task without requirements needs none", began)
     for note in asked.notes:
         job.say(note)
     asked.packages = [git_pins.pinned(job, line) if "git+" in line else line for line in asked.packages]

@@ -48,9 +48,9 @@ def enqueue(
 
     Out of a git checkout go remote, commit, what is not committed, and the requirements.
     """
-    from agentpipe import api, capture, task_commands
+    from agentpipe import api, capture, task_check, task_commands
     wish = capture.Wish(script, args or [], module, repo, working_dir, branch, commit,
-                        f"python{python}" if python else binary, requirements)
+                        task_check.binary(python, binary) or "", requirements)
     task_commands.enqueue(api.connect(), wish, queue, create_queue, name, project, dry_run, as_json)
 
 
@@ -70,24 +70,26 @@ def edit(
     working_dir: Annotated[str | None, text("--working-dir", metavar="DIR", help="Where it is to run.")] = None,
     python: Annotated[str, text("--python", metavar="VERSION", help="Python's version.")] = "",
     binary: Annotated[str | None, text("--binary", metavar="PROGRAM", help="What runs the script.")] = None,
-    name: Annotated[str, text("--name", help="The name.")] = "",
+    name: Annotated[str | None, text("--name", help="The name, which may be changed at any time.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Change what a task says.
 
     One that has ended becomes a draft again: then agent-task enqueue TASK.
     """
-    from agentpipe import api, task_commands
+    from agentpipe import api, task_check, task_commands
     task_commands.edit(api.connect(), task, {
         "package": package, "drop_package": drop_package, "requirements": requirements, "repo": repo, "branch": branch,
         "commit": commit, "entry_point": entry_point, "working_dir": working_dir, "name": name,
-        "binary": f"python{python}" if python else binary})
+        "binary": task_check.binary(python, binary)}, as_json)
 
 
 @app.command("list", epilog=EPILOG + """  agent-task list --status queued --queue gpu
+  agent-task list --status setup_failed
   agent-task list --json | jq -r .id""")
 def list_(
-    status: Annotated[list[str] | None, text("--status", metavar="STATUS", help="ClearML's word: created, queued, "
-                                             "in_progress, stopped, completed, failed.")] = None,
+    status: Annotated[list[str] | None, text("--status", metavar="STATUS", help="ClearML's word (queued, in_progress, "
+                                             "failed …), or an end (setup_failed, out_of_memory …).")] = None,
     queue: Annotated[str, text("--queue", metavar="QUEUE", help="Only tasks of this queue.")] = "",
     name: Annotated[str, text("--name", metavar="PATTERN", help="Only names that fit this regular expression.")] = "",
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=500, help="How many at most.")] = 20,
@@ -103,8 +105,8 @@ def list_(
 def log(
     task: Task,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Read on until the task has ended.")] = False,
-    stream: Annotated[str, text("--stream", metavar="NAME", help="`setup`: what the agent did; `log`: exactly what the "
-                                "script printed.")] = "",
+    stream: Annotated[str, text("--stream", metavar="NAME", help="`setup`: what the agent did; `log`: what the script "
+                                "printed, secrets masked.")] = "",
     as_json: Json = False,
 ) -> None:
     """Print a task's log."""
@@ -133,8 +135,24 @@ def why(task: Task, as_json: Json = False) -> None:
     task_commands.why(api.connect(), task, as_json)
 
 
+@app.callback()
+def common(version: Annotated[bool, typer.Option("--version", is_eager=True, callback=lambda asked: _version(asked),
+                                                 help="Print the version and exit.")] = False) -> None:
+    """Put tasks into queues, look at them, follow their log, stop them, and ask why."""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+        command.put(f"agent-task {version('agentpipe')}\n".encode())
+        raise typer.Exit()
+
+
 def main() -> None:
     """The entry point."""
+    import signal
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left half done: every change is one request
+    _standard_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -143,17 +161,32 @@ def run(argv: list[str]) -> int:
     try:
         done = app(argv or ["--help"], prog_name="agent-task", standalone_mode=False)
         return done or (0 if argv else errors.USAGE)
-    except (errors.Failure, errors.ApiError) as error:
-        return command.tell("agent-task", command.as_failure("agent-task", error), line=False)
-    except BrokenPipeError:
-        return 141
+    except SystemExit:
+        return 141  # how click ends where the reader of our output is gone
     except Exception as error:
-        if not hasattr(error, "format_message"):
-            if os.environ.get("AGENT_DEBUG"):
-                raise
-            return command.tell("agent-task", command.as_failure("agent-task", error), line=False)
-        return command.tell("agent-task", errors.Failure(error.format_message(), errors.USAGE,
-                                                         remedy="agent-task --help"), line=False)
+        if os.environ.get("AGENT_DEBUG") and not isinstance(error, (errors.Failure, errors.ApiError)):
+            raise
+        return command.tell("agent-task", _as_failure(error), line=False)
+
+
+def _as_failure(error: Exception) -> errors.Failure:
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "agent-task"
+        return errors.Failure(error.format_message(), errors.USAGE, remedy=f"{where} --help")
+    if isinstance(error, OSError) and not error.filename:
+        return errors.Failure(f"cannot write: {error.strerror}", errors.CANNOT_CREATE)
+    return command.as_failure("agent-task", error)
+
+
+def _standard_streams() -> None:
+    """Where one of them is closed (`>&-`), a file that we open must not take its place."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # for reading only: what is written there is told as an error
+            os.open(os.devnull, os.O_RDONLY)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 from agentpipe import errors
 
 SHELL_SCRIPTS = (".sh", ".bash")
+PYTHON_SCRIPTS = (".py", ".ipynb")
 NOTHING = "# nothing is to be installed\n"
 
 
@@ -32,21 +33,24 @@ class Wish:
 def capture(wish: Wish) -> Captured:
     """The script in its git checkout, at a repository's address, or alone; a Failure says what is missing."""
     from agentpipe import capture_git
-    if wish.repo and not os.path.isdir(wish.repo):
-        found = _remote(wish)
-    else:
-        root = capture_git.root(wish.repo or ("." if wish.module else os.path.dirname(wish.script)) or ".")
-        found = _checkout(wish, root) if root else _alone(wish)
-    found.script["binary"] = wish.binary or _binary(wish)
-    return found
+    if wish.repo and (not os.path.isdir(wish.repo) or capture_git.is_bare(wish.repo)):
+        return _remote(wish)
+    root = capture_git.root(wish.repo or ("." if wish.module else os.path.dirname(wish.script)) or ".")
+    if wish.repo and not root:
+        raise errors.Failure(f"{wish.repo} is no git repository", errors.NOT_FOUND,
+                             remedy="a script that is in none goes alone, without --repo")
+    return _checkout(wish, root) if root else _alone(wish)
 
 
 def _remote(wish: Wish) -> Captured:
-    """A repository by its address: nothing of it is here to look at."""
+    """A repository by its address (also that of a bare one on this machine): nothing of it is here to look at."""
     from agentpipe import capture_git
-    if "://" not in wish.repo and ":" not in wish.repo:
+    if os.path.isdir(wish.repo):
+        wish.repo = os.path.realpath(wish.repo)
+    elif "://" not in wish.repo and ":" not in wish.repo:
         raise errors.Failure(f"{wish.repo} is neither a directory nor a repository's address", errors.NOT_FOUND)
-    script = {"repository": capture_git.without_credentials(wish.repo), "working_dir": wish.working_dir or ".",
+    script = {"binary": wish.binary or _binary(wish, wish.script),
+              "repository": capture_git.without_credentials(wish.repo), "working_dir": wish.working_dir or ".",
               "entry_point": _entry_point(wish, wish.script), "branch": wish.branch, "version_num": wish.commit}
     found = Captured(_given(script), os.path.basename(wish.script), capture_git.name_of(wish.repo))
     _add_requirements(found, wish, [])
@@ -59,7 +63,8 @@ def _checkout(wish: Wish, root: str) -> Captured:
     folder, entry = _placed(wish, root)
     source = capture_git.source(root, wish.branch, wish.commit)
     script = {"repository": source.repository, "branch": source.branch, "version_num": source.commit,
-              "working_dir": folder, "entry_point": _entry_point(wish, entry)}
+              "working_dir": folder, "entry_point": _entry_point(wish, entry),
+              "binary": wish.binary or _binary(wish, os.path.join(root, folder, entry))}
     found = Captured(script, os.path.basename(wish.script), os.path.basename(root))
     found.warnings, found.notes = source.warnings, source.notes
     if not (wish.commit or wish.branch):
@@ -86,7 +91,8 @@ def _alone(wish: Wish) -> Captured:
     # what begins like a diff would be taken for one
     text = "\n" + text if text.startswith(("diff ", "Submodule ")) else text
     name = os.path.basename(path)
-    script = {"repository": "", "working_dir": ".", "entry_point": _entry_point(wish, name), "diff": text}
+    script = {"repository": "", "working_dir": ".", "entry_point": _entry_point(wish, name), "diff": text,
+              "binary": wish.binary or _binary(wish, path)}
     found = Captured(script, name)
     found.notes.append(f"{name} is in no git repository: its text alone goes with the task")
     _add_requirements(found, wish, requirement_files(os.path.dirname(os.path.abspath(path)), ".", name))
@@ -108,8 +114,8 @@ def _placed(wish: Wish, root: str) -> tuple[str, str]:
     if wish.module:
         return os.path.relpath(here, root), wish.script
     script = _script_path(wish)
-    if not _inside(script, here):
-        here = root
+    if not _inside(script, root):
+        raise errors.Failure(f"{wish.script} is not in {root}", errors.NOT_FOUND)
     return os.path.relpath(here, root), os.path.relpath(script, here)
 
 
@@ -133,11 +139,14 @@ def _entry_point(wish: Wish, entry: str) -> str:
     return shlex.join([*words, *wish.args])
 
 
-def _binary(wish: Wish) -> str:
-    """The interpreter: bash for a shell script, else the Python that its owner would start now."""
+def _binary(wish: Wish, path: str) -> str:
+    """What runs the script at `path`: what its `#!` line names, bash for a shell script, else its owner's Python."""
     import shutil
     import sys
-    if not wish.module and wish.script.endswith(SHELL_SCRIPTS):
+    named = "" if wish.module or path.endswith(PYTHON_SCRIPTS) else _named_in(path)
+    if named:
+        return named
+    if not wish.module and path.endswith(SHELL_SCRIPTS):
         return "bash"
     active = os.path.join(os.environ.get("VIRTUAL_ENV", "/nonexistent"), "bin", "python")
     python = active if os.access(active, os.X_OK) else shutil.which("python3")
@@ -151,6 +160,23 @@ def _binary(wish: Wish) -> str:
     return "python{}.{}".format(*sys.version_info[:2])
 
 
+def _named_in(path: str) -> str:
+    """The program of a script's `#!` line by its name ("perl -w"), since it stands elsewhere there; "" for a Python."""
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(256)
+    except OSError:
+        return ""
+    words = line[2:].decode("utf-8", "replace").split() if line.startswith(b"#!") else []
+    if words and os.path.basename(words[0]) == "env":
+        words = [word for word in words[1:] if word != "-S"]
+        while words and "=" in words[0]:
+            words.pop(0)
+    if not words or os.path.basename(words[0]).startswith(("python", "pypy")):
+        return ""
+    return shlex.join([os.path.basename(words[0]), *words[1:]])
+
+
 def requirement_files(root: str, folder: str, entry: str) -> list[str]:
     """Every requirements.txt from the root down to the script's folder, as the agent would read them."""
     steps = [part for part in os.path.join(folder, os.path.dirname(entry)).split("/") if part not in ("", ".")]
@@ -161,6 +187,7 @@ def requirement_files(root: str, folder: str, entry: str) -> list[str]:
 
 def _add_requirements(found: Captured, wish: Wish, files: list[str]) -> None:
     """Record the list that --requirements names, else the repository's own files as they stand here."""
+    from agentpipe import requirements
     if wish.requirements:
         found.script["requirements"] = {"pip": requirements_text(wish.requirements)}
         return
@@ -169,7 +196,7 @@ def _add_requirements(found: Captured, wish: Wish, files: list[str]) -> None:
         found.notes.append("the requirements name other files: the worker reads them in the repository")
     elif texts:
         found.script["requirements"] = {"pip": "\n".join(text.rstrip("\n") for text in texts) + "\n"}
-    elif found.script.get("binary") not in ("bash", "sh"):
+    elif requirements.is_python(found.script["binary"]):
         found.notes.append("no requirements.txt: nothing is installed for it (--requirements FILE)")
 
 

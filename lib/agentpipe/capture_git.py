@@ -38,6 +38,15 @@ def root(path: str) -> str | None:
     return os.path.realpath(top) if top else None
 
 
+def is_bare(path: str) -> bool:
+    """Whether that directory is itself a repository without a checkout."""
+    try:
+        said = _git(path, "rev-parse", "--is-bare-repository", "--absolute-git-dir").splitlines()
+    except tools.ToolFailed:
+        return False
+    return said[0] == "true" and os.path.realpath(said[1]) == os.path.realpath(path)
+
+
 def source(top: str, branch: str = "", commit: str = "") -> Source:
     """Repository, branch and commit of a checkout; what a worker cannot get becomes a warning with its remedy."""
     head = _text(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")

@@ -68,7 +68,7 @@ def _one(job: Job, source: git.Source, tree: str, git_dir: str) -> tuple[str, bo
         return _check_out(job, source, tree, git_dir, commit), False
     except (_Missing, _Broken) as broken:
         raise errors.Failure(f"{source.url} itself is damaged: {broken}", errors.BAD_DATA,
-                             remedy="git fsck, where the repository is kept") from None
+                             remedy="see what is damaged where the repository is kept: git fsck") from None
 
 
 def _check_out(job: Job, source: git.Source, tree: str, git_dir: str, commit: str) -> str:

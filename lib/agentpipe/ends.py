@@ -4,12 +4,16 @@ from agentpipe import errors
 
 
 class End:
-    """One row: `status` is the ClearML status; `exit` is None where the script or the failed stage says it."""
+    """One row: `status` is the ClearML status; `exit` is None where the script or the failed stage says it.
 
-    __slots__ = ("exit", "name", "remedy", "status", "when")
+    `remedy` is a command that can be typed as it is ({id} is the task's), `advice` is in words.
+    """
 
-    def __init__(self, name: str, status: str, exit: int | None, when: str, remedy: str) -> None:
-        self.name, self.status, self.exit, self.when, self.remedy = name, status, exit, when, remedy
+    __slots__ = ("advice", "exit", "name", "remedy", "status", "when")
+
+    def __init__(self, name: str, status: str, exit: int | None, when: str, remedy: str, advice: str = "") -> None:
+        self.name, self.status, self.exit, self.when = name, status, exit, when
+        self.remedy, self.advice = remedy, advice
 
 
 ENDS = {
@@ -19,11 +23,11 @@ ENDS = {
         End("script_failed", "failed", None, "the script ended with another status, or by a signal of its own",
             "agent-task log {id}"),
         End("out_of_memory", "failed", 137, "the kernel or the container's limit killed it",
-            "run it where more memory is free, or with less data at a time"),
+            "", "run it where more memory is free, or with less data at a time"),
         End("time_limit", "failed", 124, "it ran longer than allowed",
-            "raise --time-limit of agent-run, or let the script save and continue"),
+            "", "raise --time-limit of agent-run, or let the script save and continue"),
         End("stalled", "failed", 124, "it printed nothing for longer than allowed",
-            "raise --stall-limit of agent-run, or print progress"),
+            "", "raise --stall-limit of agent-run, or let the script print progress"),
         End("setup_failed", "failed", None, "a stage before run failed", "agent-task log {id}"),
         End("aborted", "stopped", 130, "a user stopped it", "agent-task enqueue {id}"),
         End("drained", "queued", errors.TRY_AGAIN, "the operator stopped this worker", ""),

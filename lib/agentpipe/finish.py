@@ -100,7 +100,10 @@ def known(directory: str) -> dict[str, Any] | None:
 
 
 def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, Any]:
-    """{claim, class, exit, stage, reason, evidence, remedy} of an attempt: what `agent-task why` tells."""
+    """{claim, class, exit, stage, reason, evidence, remedy, advice} of an attempt: what `agent-task why` tells.
+
+    `remedy` is a command that can be typed as it is, or None; `advice` is in words, or None.
+    """
     kind = ends.ENDS[end]
     failed, run = manifest.get("failed") or {}, manifest.get("run") or {}
     status = run.get("exit", attempt.exit_status(directory))
@@ -111,10 +114,11 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
         found = {"stage": "run", "exit": status if kind.exit is None else kind.exit,
                  "reason": reason or _reason(end, status) or kind.when}
     evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
+    remedy, advice = _remedy(manifest["task"]["id"], found, kind)
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
             "exit": found.get("exit", kind.exit), "reason": found["reason"],
             "evidence": _without_secrets(directory, manifest, evidence)[-EVIDENCE:],
-            "remedy": _remedy(manifest["task"]["id"], found, kind)}
+            "remedy": remedy or None, "advice": advice or None}
 
 
 def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:
@@ -214,12 +218,18 @@ def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: d
             pass  # it waits at the end then
 
 
-def _remedy(task: str, found: dict[str, Any], kind: ends.End) -> str:
-    """What can be typed: the change of the task that mends it, else what the stage or the table of ends says."""
+def _remedy(task: str, found: dict[str, Any], kind: ends.End) -> tuple[str, str]:
+    """(a command, words). A command is the change of the task that mends it, else what the table of ends says.
+
+    What a stage says to do is words: it may name a command, but where and when to type it only its reader knows.
+    """
+    advice = found.get("remedy") or kind.advice
     if found.get("change"):
         import shlex
-        return f"agent-task edit {task} {shlex.join(found['change'])} && agent-task enqueue {task}"
-    return found.get("remedy") or kind.remedy.format(id=task)
+        return f"agent-task edit {task} {shlex.join(found['change'])} && agent-task enqueue {task}", advice
+    if kind.name == "setup_failed":
+        return ("" if advice else f"agent-task log {task}"), advice
+    return kind.remedy.format(id=task), advice
 
 
 def _reason(end: str, status: int | None) -> str | None:
@@ -237,8 +247,8 @@ def _without_secrets(directory: str, manifest: dict[str, Any], text: str) -> str
 
 
 def _last_lines(directory: str) -> str:
-    """The end of what was printed, as a terminal shows it."""
-    for name in ("log", "setup.log"):
+    """The end of what the script printed, as a terminal shows it; of one that never started what the agent did."""
+    for name in ("log",) if attempt.pid_record(directory) else ("log", "setup.log"):
         try:
             with open(os.path.join(directory, name), "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - EVIDENCE // 2))

@@ -170,7 +170,8 @@ def with_ssh(env: dict[str, str]) -> dict[str, str]:
 
 # what git, curl and ssh say (LC_ALL=C) → exit, what it means, remedy; looked up from the top
 MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
-    (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full", "df -h"),
+    (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full",
+     "make room there (df -h)"),
     (("host key verification failed",), errors.NO_PERMISSION, "the host's ssh key is not known here",
      "compare it, then: ssh-keyscan {host} >> ~/.ssh/known_hosts"),
     (("permission denied (", "authentication failed", "could not read username", "could not read password",
@@ -178,16 +179,18 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      errors.NO_PERMISSION, "no access, or no such repository",
      "check the URL, and that this user may read it: git ls-remote {url}"),
     (("detected dubious ownership",), errors.NO_PERMISSION, "it belongs to another user",
-     "git config --global --add safe.directory {url}"),
-    (("couldn't find remote ref",), errors.NOT_FOUND, "it is not there", "push it: git push origin {name}"),
+     "let this user trust it there: git config --global --add safe.directory {url}"),
+    (("couldn't find remote ref",), errors.NOT_FOUND, "it is not there",
+     "push it from the checkout that has it: git push origin {name}, or give the task another"),
     (("not our ref", "unadvertised object", "no such remote ref"), errors.NOT_FOUND, "it is not there",
-     "push it: git push"),
+     "push it from the checkout that has it (git push), or give the task another"),
     (("could not resolve host", "could not connect", "couldn't connect", "failed to connect", "timed out",
       "connection refused", "unreachable", "connection reset", "connection closed by", "operation too slow",
       "early eof", "error: 5", "error: 429", "rpc failed", "unexpected disconnect", "ssl certificate",
       "certificate verif", "gnutls", "empty reply", "temporary failure in name", "unable to look up",
       "cannot run ssh", "unable to find remote helper"),
-     errors.UNAVAILABLE, "the server cannot be reached", "git ls-remote {url}"),
+     errors.UNAVAILABLE, "the server cannot be reached",
+     "see whether it answers there: git ls-remote {url}"),
     (("repository not found", "' not found", "does not appear to be a git repository", "does not exist",
       "no such file or directory", "not a git repository", "could not read from remote repository"),
      errors.NOT_FOUND, "no such repository", "check the URL: git ls-remote {url}"),
@@ -212,7 +215,7 @@ def unknown(failed: tools.ToolFailed, source: Source) -> errors.Failure:
     """A git failure without a known cause, its output as the evidence."""
     reason = without_credentials(failed.reason)
     return errors.Failure(f"cannot fetch {source}: {reason}", errors.UNAVAILABLE,
-                          without_credentials(failed.evidence), f"git ls-remote {source.url}")
+                          without_credentials(failed.evidence), f"see what git says there: git ls-remote {source.url}")
 
 
 def config_text(sections: Iterable[tuple[str, dict[str, str]]]) -> str:

@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+PYTHONS = ("python", "pypy")
 # ours, not the script's: what our own Python and this pipeline were told
 NOT_PASSED_ON = re.compile(r"PYTHON(HOME|PATH|UNBUFFERED|DONTWRITEBYTECODE|STARTUP|USERBASE|PYCACHEPREFIX|SAFEPATH"
                            r"|NOUSERSITE)$"
@@ -33,7 +34,8 @@ def of(manifest: Mapping[str, Any], directory: str) -> Launch:
     for key, stage in (("fetch", "agent-fetch"), ("patch", "agent-patch"), ("env", "agent-env")):
         if key not in manifest:
             raise errors.Failure(f"the manifest has no `{key}`: {stage} has not run", errors.BAD_DATA,
-                                 remedy="agent-prepare | agent-run")
+                                 remedy=f"run {stage} (or agent-prepare) before agent-run; a command in "
+                                        f"AGENT_STAGE_{key.upper()} must print the manifest with that key")
     patch, env = manifest["patch"], manifest["env"]
     script = manifest["task"].get("script") or {}
     working_dir = patch.get("working_dir") or script.get("working_dir") or "."
@@ -42,7 +44,8 @@ def of(manifest: Mapping[str, Any], directory: str) -> Launch:
     if not words:
         raise errors.Failure("the task has no entry_point: nothing to run", errors.BAD_DATA,
                              remedy="agent-task enqueue SCRIPT")
-    program, shell = _program(script.get("binary") or "", words, env)
+    prefix = (manifest.get("place") or {}).get("prefix") or []
+    program, shell = _program(script.get("binary") or "", words, env, prefix)
     return Launch([*program, *words], cwd, _environment(manifest, directory, cwd, words), shell)
 
 
@@ -74,29 +77,44 @@ def write_spec(directory: str, env: Mapping[str, str]) -> list[str]:
     return dropped
 
 
-def _split(entry_point: str) -> list[str]:
+def _split(text: str, what: str = "entry_point") -> list[str]:
     try:
-        return shlex.split(entry_point)
+        return shlex.split(text)
     except ValueError as error:
-        raise errors.Failure(f"entry_point cannot be split into words: {error}: {entry_point}",
+        raise errors.Failure(f"{what} cannot be split into words: {error}: {text}",
                              errors.BAD_DATA) from None
 
 
-def _program(binary: str, words: list[str], env: Mapping[str, Any]) -> tuple[list[str], bool]:
-    asked = shlex.split(binary) or ["python3"]
+def _program(binary: str, words: list[str], env: Mapping[str, Any], prefix: list[str]) -> tuple[list[str], bool]:
+    """(the program that gets the entry point, whether it is a shell): the environment's Python, or any other program.
+
+    Failure 66 for one that is not there; within a place only that can tell.
+    """
+    asked = _split(binary, "binary") or ["python3"]
     name = os.path.basename(asked[0])
-    if name in SHELLS or (words[0].endswith((".sh", ".bash")) and not binary):
-        return ([asked[0] if name in SHELLS else "bash", *asked[1:]], True)
-    if not env.get("python"):
-        raise errors.Failure(f"the task wants {name}, but its environment has no Python", errors.BAD_DATA,
-                             remedy="agent-env")
-    return [env["python"], *(asked[1:] if name.startswith(("python", "pypy")) else [])], False
+    if words[0].endswith((".sh", ".bash")) and not binary:
+        asked, name = ["bash"], "bash"
+    if name.startswith(PYTHONS):
+        if not env.get("python"):
+            raise errors.Failure(f"the task wants {name}, but its environment has no Python", errors.BAD_DATA,
+                                 remedy="let agent-env make one: it was told that the task needs none")
+        return [env["python"], *asked[1:]], False
+    import shutil
+    if not prefix and not shutil.which(asked[0], path=_path(env)):
+        raise errors.Failure(f"the task's program {asked[0]} is not on PATH here", errors.NOT_FOUND,
+                             remedy=f"install {name} on this machine, or name another in the task's binary "
+                                    "(agent-task edit --binary)")
+    return asked, name in SHELLS
+
+
+def _path(env: Mapping[str, Any]) -> str:
+    return os.pathsep.join([*(env.get("path") or []), os.environ.get("PATH") or os.defpath])
 
 
 def _environment(manifest: Mapping[str, Any], directory: str, cwd: str, words: list[str]) -> dict[str, str]:
     env = manifest["env"]
     found = {name: value for name, value in os.environ.items() if not NOT_PASSED_ON.match(name)}
-    found["PATH"] = os.pathsep.join([*(env.get("path") or []), found.get("PATH") or os.defpath])
+    found["PATH"] = _path(env)
     found["AGENT_TASK_DIR"] = directory
     if env.get("overlay"):
         found["VIRTUAL_ENV"] = env["overlay"]

@@ -198,8 +198,13 @@ def _named(source: git.Source) -> list[str]:
 def not_there(source: git.Source) -> errors.Failure:
     """No such commit, tag or branch in the repository."""
     name = f" {source.tag or source.branch}" if source.tag or source.branch else ""
+    remedy = f"push it from the checkout that has it: git push origin{name}"
+    if source.commit:
+        remedy = "push it from the checkout that has it (git push), or give the task another: agent-task edit --commit"
+    elif name:
+        remedy += ", or give the task another: agent-task edit --branch"
     return errors.Failure(f"{source} is not there" if source.commit or name else f"{source.url} has no commits",
-                          errors.NOT_FOUND, remedy=f"push it: git push origin{name}")
+                          errors.NOT_FOUND, remedy=remedy)
 
 
 def _refuse_offline(source: git.Source) -> None:

@@ -11,15 +11,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 MASK = b"[REDACTED]"
+_MASKED = MASK + b"@"
 # shorter values are words that occur by themselves ("true", "root"): masking them would spoil the log
 SHORTEST = 6
 # as Buildkite's agent names them, and what tools of this field use
 _NAMES = re.compile(r"(PASSWORD|PASSWD|GIT_PASS|SECRET|TOKEN|PRIVATE_KEY|ACCESS_KEY|SECRET_KEY|API_KEY"
                     r"|CONNECTION_STRING)(_\d+)?$", re.IGNORECASE)
+# user:password@ of any URL, or a token in the user's place; not docker://image:tag@sha256:…
+_URL = re.compile(rb"(://(?:[^\s/@:]{0,128}:|(?=[^\s/@:]{16,256}@)))[^\s/@]{1,256}@(?!sha256:)")
+# what may be the begin of one
+_URL_BEGUN = re.compile(rb"(?::/?|://[^\s/@]{0,385}(?:@(?:s(?:h(?:a(?:2(?:56?)?)?)?)?)?)?)\Z")
+_URL_LONGEST = 3 + 385 + 1 + 6
 
 
 class Redactor:
-    """Replaces each of `secrets` (text or bytes; the longest where several fit) by MASK in a stream."""
+    """Replaces by MASK in a stream: `secrets` (text or bytes; the longest where several fit), and passwords in URLs.
+
+    A password that nobody knew of stands in a URL before an `@`: `https://user:password@host`.
+    """
 
     def __init__(self, secrets: Iterable[str | bytes] = ()) -> None:
         known = {value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
@@ -35,11 +44,17 @@ class Redactor:
         The rest may be the begin of a secret: the caller gives it again with what follows. With `final`
         nothing follows and nothing is left.
         """
-        if not self.secrets:
-            return data, len(data)
         stop = len(data) if final else self._held_from(data, 0)
-        if stop == len(data) and not any(secret in data for secret in self.secrets):
-            return data, len(data)
+        clear = data if stop == len(data) else data[:stop]
+        if any(secret in data for secret in self.secrets):
+            clear, stop = self._without_known(data, stop, final)
+        if b"@" in clear and b"://" in clear:
+            parts = _URL.split(clear)  # sub() takes twice as long
+            parts[1::2] = [before + _MASKED for before in parts[1::2]]
+            clear = b"".join(parts)
+        return clear, stop
+
+    def _without_known(self, data: bytes, stop: int, final: bool) -> tuple[bytes, int]:
         parts: list[bytes] = []
         done = 0
         while True:
@@ -71,12 +86,14 @@ class Redactor:
         return self.replace(value.encode("utf-8", "surrogateescape"), True)[0].decode("utf-8", "replace")
 
     def _held_from(self, data: bytes, begin: int) -> int:
-        """From where on `data` could be the begin of a secret whose rest is still to come."""
+        """From where on `data` could be the begin of a secret, or of a URL, whose rest is still to come."""
+        begun = _URL_BEGUN.search(data, max(begin, len(data) - _URL_LONGEST))
+        held = begun.start() if begun else len(data)
         for at in range(max(begin, len(data) - self._longest + 1), len(data)):
             tail = data[at:]
             if any(len(secret) > len(tail) and secret.startswith(tail) for secret in self.secrets):
-                return at
-        return len(data)
+                return min(at, held)
+        return held
 
 
 def secrets_in(environment: Mapping[str, str]) -> set[str]:

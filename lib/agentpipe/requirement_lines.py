@@ -51,7 +51,10 @@ class Reader:
             elif constraints:
                 self.into.constraints.append(line if "://" in line else _understood(line, where))
             else:
+                before = len(self.into.packages)
                 self._package(line, where)
+                if self.reading:
+                    self.into.places.update((each, where) for each in self.into.packages[before:])
 
     def _option(self, line: str, where: str, constraints: bool) -> None:
         if line.startswith("--"):

@@ -34,7 +34,8 @@ class Requirements:
 
     `origin` says for people where it comes from ("" when there is none). `packages` and `archives` (path, extras,
     SHA-256, line) go into the base, `projects` into the overlay; `options` are (name, value) in pip's long spelling,
-    `constraints` limit versions; `notes` are what its owner should hear.
+    `constraints` limit versions; `notes` are what its owner should hear; `places` says of a line of a file where it
+    stands ("line 3 of more.txt").
     """
 
     def __init__(self, code: str, origin: str = "") -> None:
@@ -46,6 +47,7 @@ class Requirements:
         self.options: list[tuple[str, str]] = []
         self.constraints: list[str] = []
         self.notes: list[str] = []
+        self.places: dict[str, str] = {}
 
     def empty(self) -> bool:
         """Whether nothing is asked for."""
@@ -112,6 +114,11 @@ def frozen(asked: Requirements, packages: list[str]) -> Requirements:
     found = Requirements(asked.code, "the recorded packages")
     Reader(found, [asked.code]).read([*asked.option_lines(), *packages], found.origin)
     return found
+
+
+def is_python(binary: str) -> bool:
+    """Whether `script.binary` asks for a Python ("" does)."""
+    return os.path.basename(binary.split(" ", 1)[0]).startswith(("python", "pypy")) or not binary.strip()
 
 
 def normalised(name: str) -> str:

@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import capture, command, errors, task_edit, task_enqueue, task_find, task_log, task_view
+from agentpipe import capture, command, errors, task_edit, task_enqueue, task_find, task_log, task_view, task_watch
 from agentpipe import why as whys
 
 
@@ -61,19 +62,24 @@ def _queued(api: Any, task: str, queue: dict[str, Any], as_json: bool) -> None:
         say(f"waits in {queue['name']}; {task_enqueue.next_step(api, queue)}")
 
 
-def edit(api: Any, word: str, wanted: Mapping[str, Any]) -> None:
-    """Change a task; prints its id, says what changed."""
+def edit(api: Any, word: str, wanted: Mapping[str, Any], as_json: bool) -> None:
+    """Change a task; says what changed. The id is for people and --json: `edit && enqueue` prints one id, once."""
     task = task_find.task(api, word)
     changed = task_edit.edit(api, task, wanted, say)
-    put(task["id"] + "\n")
+    if as_json:
+        put(json.dumps({"task": task["id"], "changed": changed}) + "\n")
+    elif os.isatty(1):
+        put(task["id"] + "\n")
     if os.isatty(2):
-        say(f"changed {', '.join(changed)}; agent-task enqueue {task['id']}")
+        then = f"; agent-task enqueue {task['id']}" if changed != ["name"] else ""
+        say(f"changed {', '.join(changed)}{then}")
 
 
 def listing(api: Any, statuses: list[str], queue: str, name: str, limit: int, as_json: bool) -> None:
     """The newest tasks."""
     rows = task_view.table(api, statuses, queue, name, limit)
-    put("".join(json.dumps(row) + "\n" for row in rows) if as_json else task_view.table_text(rows))
+    width = shutil.get_terminal_size().columns if os.isatty(1) else None
+    put("".join(json.dumps(row) + "\n" for row in rows) if as_json else task_view.table_text(rows, width))
 
 
 def log(api: Any, word: str, follow: bool, stream: str, as_json: bool) -> None:
@@ -99,14 +105,27 @@ def show(api: Any, word: str, as_json: bool) -> None:
 def stop(api: Any, words: list[str]) -> None:
     """Stop tasks; says of each what follows."""
     for word in words:
-        task = task_find.task(api, word, ("status",))
+        task = task_find.task(api, word, ("status", "runtime"))
         if task["status"] in task_find.ENDED:
             say(f"{task['id']} is {task['status']} already")
             continue
-        fields = api.call("tasks.stop", {"task": task["id"], "status_reason": "stopped by agent-task",
+        left = task_watch.unwatched(task)
+        fields = api.call("tasks.stop", {"task": task["id"], "status_reason": "stopped with agent-task",
                                          "force": task["status"] == "created"})["fields"]
-        waits = fields.get("status") == "in_progress"
-        say(f"{task['id']}: " + ("its worker is told to stop it" if waits else "stopped"))
+        say(f"{task['id']}: {_what_follows(task['id'], fields.get('status') == 'in_progress', left)}")
+
+
+def _what_follows(task: str, waits: bool, left: str) -> str:
+    if waits and left == "script":
+        return ("asked to stop, but nobody watches its script here: it ends once an agent takes it over "
+                f"(agent-pull --id {task} | agent-run)")
+    if waits and left:
+        return f"asked to stop, but nobody works on it any more: the next agent-pull ends it (agent-pull --id {task})"
+    if left == "script":
+        from agentpipe import attempt
+        pid = (attempt.pid_record(attempt.latest(task) or "") or "").split(" ")[0]
+        return "stopped; its script still runs here, and nobody watches it" + (f" (kill -- -{pid})" if pid else "")
+    return "its worker is told to stop it" if waits else "stopped"
 
 
 def why(api: Any, word: str, as_json: bool) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import capture, errors, task_enqueue, task_find
+from agentpipe import capture, errors, task_check, task_enqueue, task_find
 from agentpipe.requirements import normalised
 
 # options of `agent-task edit` that are a field of the script
@@ -14,24 +14,36 @@ NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
 
 
 def edit(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: task_enqueue.Say) -> list[str]:
-    """Apply the options that were given; the names of the fields that changed. An ended task becomes a draft."""
+    """Apply the options that were given; the names of the fields that changed.
+
+    A task that has ended becomes a draft, but only once everything is known to be right, and not for a mere name.
+    """
+    task_check.fields(wanted)
+    name = {"name": task_check.name(wanted["name"])} if wanted.get("name") is not None else {}
+    script = _script(task, wanted)
+    if not script and not name:
+        raise errors.Failure("nothing to change", errors.USAGE, remedy="agent-task edit --help")
+    if not script:
+        # a name is no part of what runs: nothing that the task has done becomes wrong by it
+        api.call("tasks.edit", {"task": task["id"], **name, "force": True})
+        return ["name"]
     if task["status"] in ("queued", "in_progress"):
         remedy = f"agent-task stop {task['id']}"
         raise errors.Failure(f"task {task['id']} is {task['status']}: stop it first", errors.TRY_AGAIN, remedy=remedy)
+    if task["status"] in task_find.ENDED:
+        task_enqueue.reset(api, task, say)
+    api.call("tasks.edit", {"task": task["id"], "script": script, **name})
+    return [*script, *name]
+
+
+def _script(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `script` as they are to be."""
     script = {field: wanted[option] for option, field in FIELDS.items() if wanted.get(option) is not None}
     requirements = changed_requirements(task, wanted)
     if requirements is not None:
         # what its last run had installed is no longer what it asks for
         script["requirements"] = {"pip": requirements}
-    body: dict[str, Any] = {"script": script} if script else {}
-    if wanted.get("name"):
-        body["name"] = wanted["name"]
-    if not body:
-        raise errors.Failure("nothing to change", errors.USAGE, remedy="agent-task edit --help")
-    if task["status"] in task_find.ENDED:
-        task_enqueue.reset(api, task, say)
-    api.call("tasks.edit", {"task": task["id"], **body})
-    return [*script, *(["name"] if "name" in body else [])]
+    return script
 
 
 def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
@@ -42,11 +54,7 @@ def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
     dropped, put = wanted.get("drop_package") or [], wanted.get("package") or []
     if not dropped and not put:
         return text
-    lines = (recorded(task) or _in_checkout(task) if text is None else text).splitlines()
-    if text is None and dropped and not lines:
-        raise errors.Failure(f"task {task['id']} records no requirements, its repository has them",
-                             errors.NOT_FOUND,
-                             remedy=f"agent-task edit {task['id']} --requirements FILE")
+    lines = _as_it_is(task) if text is None else text.splitlines()
     for name in dropped:
         package = package_of(name)
         kept = [line for line in lines if line.strip() != name.strip() and (not package or package_of(line) != package)]
@@ -55,8 +63,6 @@ def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
                                  remedy=f"agent-task show {task['id']}")
         lines = kept
     for line in put:
-        if package_of(line) is None:
-            raise errors.Failure(f"`{line}` is no requirement", errors.USAGE, remedy="--package 'NAME==VERSION'")
         lines = _put(lines, line)
     # an empty record would mean: read the repository's files
     return "\n".join(lines) + "\n" if any(line.strip() for line in lines) else capture.NOTHING
@@ -69,19 +75,32 @@ def recorded(task: Mapping[str, Any]) -> str:
     return text if isinstance(text, str) else "\n".join(map(str, text))
 
 
-def _in_checkout(task: Mapping[str, Any]) -> str:
-    """The repository's lists, as they stand in the checkout of the task's last run on this machine; "" without one."""
+def _as_it_is(task: Mapping[str, Any]) -> list[str]:
+    """What the task asks for now: its record, else its repository's lists, with the lists that they name written out.
+
+    The repository's stand in the checkout of the last run on this machine; without one Failure 66.
+    """
     import os
 
-    from agentpipe import attempt
+    from agentpipe import attempt, requirement_files
+    text, script = recorded(task), task.get("script") or {}
     directory = attempt.latest(task["id"])
-    script = task.get("script") or {}
-    if not directory:
-        return ""
+    code = os.path.join(directory, "code") if directory else ""
+    folder = script.get("working_dir") or "."
+    if text:
+        lists = requirement_files.NAMES_A_LIST.search(text)
+        return requirement_files.written_out(text, code, folder) if lists and os.path.isdir(code) else text.splitlines()
+    if not script.get("repository"):
+        return []
+    if not os.path.isdir(code):
+        raise errors.Failure(f"task {task['id']} records no requirements, and its repository, which may have lists of "
+                             "them, is not checked out here", errors.NOT_FOUND,
+                             remedy=f"give the whole list: agent-task edit {task['id']} --requirements FILE")
     entry = (script.get("entry_point") or "").split(" ")[0]
-    files = capture.requirement_files(os.path.join(directory, "code"), script.get("working_dir") or ".",
-                                      "" if entry.startswith("-") else entry)
-    return "".join(capture.requirements_text(path) for path in files)
+    lines = []
+    for path in capture.requirement_files(code, folder, "" if entry.startswith("-") else entry):
+        lines += requirement_files.written_out(capture.requirements_text(path), code, folder, path)
+    return lines
 
 
 def package_of(line: str) -> str | None:

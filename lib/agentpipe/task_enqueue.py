@@ -79,8 +79,8 @@ def reset(api: Any, task: dict[str, Any], say: Say) -> None:
 
 def next_step(api: Any, queue: dict[str, Any]) -> str:
     """What happens next to a task in this queue, or what its owner can do about it."""
-    workers = task_find.workers_of(api, queue["id"])
+    from agentpipe import task_watch
+    workers, _ = task_watch.serving(api, queue["id"])
     if workers:
-        names = ", ".join(worker["id"] for worker in workers[:3])
-        return f"served by {names}"
-    return f"no worker serves {queue['name']} yet: agent-pull {queue['name']} | agent-prepare | agent-run"
+        return f"served by {task_watch.names(workers)}"
+    return f"nobody serves {queue['name']} now: {task_find.serve(queue['name'])}"

@@ -6,48 +6,73 @@ from typing import Any
 from agentpipe import errors
 
 # ids of ClearML: 32 hex digits; fewer than four would fit too much
-PREFIX = re.compile(r"[0-9a-f]{4,32}$")
+DIGITS = 4
+PREFIX = re.compile(rf"[0-9a-f]{{{DIGITS},32}}$")
+# what may be asked for as an id: in a list of ids "-x" means "all but x", and "__$" begins an operator
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*$")
+SHOWN = 4
 ENDED = ("completed", "failed", "stopped", "closed", "published")
 
 
 def task(api: Any, word: str, fields: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The one task of that id, beginning of an id, or name (of several equal names the newest counts only by its id).
+    """The one task of that id, beginning of an id, or name (of several equal names each counts only by its id).
 
     `fields` as the API's only_fields; without them the whole task. Failure 66 when there is none, 65 when several fit.
     """
-    ids = _ids(api, word)
-    if not ids:
-        raise errors.Failure(f"no task `{word}`", errors.NOT_FOUND, remedy="agent-task list")
-    if len(ids) > 1:
-        shown = ", ".join(id[:12] for id in ids[:4])
-        raise errors.Failure(f"`{word}` fits {len(ids)} tasks: {shown}", errors.BAD_DATA, "\n".join(ids),
-                             "type more of the id" if PREFIX.match(word) else f"agent-task list --name '{word}'")
+    found = _found(api, word)
+    if not found:
+        short = re.fullmatch(r"[0-9a-f]+", word) and len(word) < DIGITS
+        why = f"a task is its name, or the beginning of its id ({DIGITS} digits or more); " if short else ""
+        raise errors.Failure(f"no task `{word}`", errors.NOT_FOUND, remedy=f"{why}agent-task list")
+    if len(found) > 1:
+        raise _several(word, found)
+    id = found[0]["id"]
     if fields:
-        wanted = {"id": ids, "only_fields": ["id", *fields], "search_hidden": True}
+        wanted = {"id": [id], "only_fields": ["id", *fields], "search_hidden": True}
         return api.call("tasks.get_all", wanted)["tasks"][0]
-    return api.call("tasks.get_by_id", {"task": ids[0]})["task"]
+    return api.call("tasks.get_by_id", {"task": id})["task"]
 
 
-def _ids(api: Any, word: str) -> list[str]:
-    found = _query(api, {"id": [word]})
+def _several(word: str, found: list[dict[str, Any]]) -> errors.Failure:
+    from agentpipe import task_view
+    shown = ", ".join(f"{each['id'][:12]} ({each['status']}, {task_view.ago(each.get('created'))})"
+                      for each in found[:SHOWN])
+    more = ", …" if len(found) > SHOWN else ""
+    return errors.Failure(f"`{word}` fits {len(found)} tasks, the newest first: {shown}{more}", errors.BAD_DATA,
+                          "\n".join(each["id"] for each in found),
+                          f"give the beginning of an id, {DIGITS} digits or more")
+
+
+def _found(api: Any, word: str) -> list[dict[str, Any]]:
+    """The tasks that a word means, the newest first. Nothing that a person types goes into a query as it is."""
+    found = _query(api, {"id": [word]}) if ID.match(word) else []
     if not found and PREFIX.match(word):
-        found = [id for id in _query(api, {}) if id.startswith(word)]
-    return found or _query(api, {"name": f"^{re.escape(word)}$"})
+        found = _query(api, {"_any_": {"fields": ["id"], "pattern": f"^{word}"}})
+    return found or (_query(api, {"name": exactly(word)}) if word else [])
 
 
-def _query(api: Any, condition: dict[str, Any]) -> list[str]:
-    answer = api.call("tasks.get_all", {**condition, "only_fields": ["id"], "search_hidden": True})
-    return [each["id"] for each in answer["tasks"]]
+def exactly(text: str) -> str:
+    """A pattern that fits only this text."""
+    return rf"^{re.escape(text)}$"
 
 
-def queue(api: Any, name: str, create: bool = False) -> dict[str, Any]:
-    """{id, name} of a queue by name or id, "" for the server's default one; Failure 66 names those that there are."""
+def _query(api: Any, condition: dict[str, Any]) -> list[dict[str, Any]]:
+    wanted = {**condition, "only_fields": ["id", "status", "created"], "order_by": ["-created"], "search_hidden": True}
+    return api.call("tasks.get_all", wanted)["tasks"]
+
+
+def queue(api: Any, name: str, create: bool | None = None) -> dict[str, Any]:
+    """{id, name} of a queue by name or id, "" for the server's default one; Failure 66 names those that there are.
+
+    `create` makes a missing one; None where that is no question.
+    """
     if not name:
         try:
             return api.call("queues.get_default")
         except errors.ApiError:
             name = "default"
-    for condition in ({"name": f"^{re.escape(name)}$"}, {"id": [name]}):
+    conditions: list[dict[str, Any]] = [{"name": exactly(name)}, *([{"id": [name]}] if ID.match(name) else [])]
+    for condition in conditions:
         wanted = {**condition, "only_fields": ["id", "name"], "search_hidden": True}
         found = api.call("queues.get_all", wanted)["queues"]
         if found:
@@ -56,7 +81,7 @@ def queue(api: Any, name: str, create: bool = False) -> dict[str, Any]:
         return {"id": api.call("queues.create", {"name": name})["id"], "name": name}
     known = ", ".join(each["name"] for each in api.call("queues.get_all", {"only_fields": ["name"]})["queues"])
     raise errors.Failure(f"no queue `{name}`; there are: {known}", errors.NOT_FOUND,
-                         remedy="the same with --create-queue")
+                         remedy="" if create is None else "the same with --create-queue")
 
 
 def queue_name(api: Any, id: str | None) -> str:
@@ -67,10 +92,10 @@ def queue_name(api: Any, id: str | None) -> str:
     return found[0]["name"] if found else id
 
 
-def workers_of(api: Any, queue: str) -> list[dict[str, Any]]:
-    """The workers that pull from the queue of that id, as workers.get_all gives them."""
-    return [worker for worker in api.call("workers.get_all", {"last_seen": 600})["workers"]
-            if any(each.get("id") == queue for each in worker.get("queues") or [])]
+def serve(queue: str) -> str:
+    """The command that serves a queue for one task."""
+    import shlex
+    return f"agent-pull {shlex.quote(queue)} | agent-prepare | agent-run"
 
 
 def place_in_queue(api: Any, queue: str, task: str) -> int | None:

@@ -93,10 +93,11 @@ def text_of(event: dict[str, Any]) -> bytes:
 
 
 def tail(api: Any, task: str, count: int) -> list[str]:
-    """The last lines of the log."""
+    """The last lines that the script printed."""
     body = {"task": task, "batch_size": 50, "navigate_earlier": True, "order": "asc"}
     events = api.call("events.get_task_log", body)["events"]
-    lines = b"".join(text_of(event) for event in events).decode("utf-8", "replace").splitlines()
+    printed = [text_of(event) for event in events if event.get("stream", "log") == "log"]
+    lines = b"".join(printed).decode("utf-8", "replace").splitlines()
     return lines[-count:]
 
 

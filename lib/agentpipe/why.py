@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from agentpipe import ends, task_find, task_log, task_view
+import re
+
+from agentpipe import ends, package_names, task_find, task_log, task_view, task_watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +14,10 @@ EVIDENCE_LINES = 12
 
 
 def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
-    """{task, status, class, stage, exit, reason, evidence, remedy}; what is not known is left out."""
+    """{task, status, class, stage, exit, reason, evidence, remedy, advice}; what is not known is left out.
+
+    `remedy` (a command that can be typed as it is) and `advice` (what to do, in words) are always there, or None.
+    """
     status = task["status"]
     found: dict[str, Any]
     if status == "queued":
@@ -20,15 +25,16 @@ def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     elif status == "in_progress":
         found = _running(task)
     elif status == "created":
-        found = {"reason": "a draft: it stands in no queue", "remedy": f"agent-task enqueue {task['id']}"}
+        found = {"reason": "a draft: it stands in no queue", "remedy": _enqueue(task)}
     else:
         found = _ended(api, task)
     return {"task": task["id"], "status": status,
-            **{key: value for key, value in found.items() if value not in (None, "")}}
+            **{key: value for key, value in found.items() if value not in (None, "")},
+            "remedy": found.get("remedy") or None, "advice": found.get("advice") or None}
 
 
 def text(found: dict[str, Any]) -> str:
-    """The answer for a screen: reason, the last lines of the evidence, and the remedy as it can be typed."""
+    """The answer for a screen: reason, the last lines of the evidence, and a command to try or words what to do."""
     head = found.get("class") or found["status"]
     if found.get("exit"):
         head += f", exit {found['exit']}"
@@ -38,45 +44,71 @@ def text(found: dict[str, Any]) -> str:
     evidence = found.get("evidence", "").splitlines()
     if evidence:
         lines += ["", *(f"  | {line}" for line in evidence[-EVIDENCE_LINES:])]
-    if found.get("remedy"):
+    if found["remedy"]:
         lines += ["", f"  try: {found['remedy']}"]
+    elif found["advice"]:
+        lines += ["", f"  to do: {found['advice']}"]
+        if found.get("class") == "setup_failed":
+            lines += [f"  then: agent-task enqueue {found['task']}"]
     return "\n".join(lines) + "\n"
 
 
 def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     end = task_view.end_of(task)
     if end:
-        found = {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy")}
-        if not found["remedy"] and found["class"] in ends.ENDS:
-            found["remedy"] = ends.ENDS[found["class"]].remedy.format(id=task["id"])
-        return found
+        found = {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy", "advice")}
+        if not found["remedy"] and not found["advice"] and found["class"] in ends.ENDS:
+            row = ends.ENDS[found["class"]]
+            found |= {"remedy": row.remedy.format(id=task["id"]) or None, "advice": row.advice or None}
+        return {**found, **_missing_module(task, found)}
     kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
         task["status"], "script_failed")
-    reason = " ".join(filter(None, [task.get("status_reason"), task.get("status_message")]))
+    reason = task.get("status_reason") or task.get("status_message")
     evidence = "" if kind == "completed" else "\n".join(task_log.tail(api, task["id"], EVIDENCE_LINES))
-    return {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
-            "remedy": ends.ENDS[kind].remedy.format(id=task["id"])}
+    found = {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
+             "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}
+    return {**found, **_missing_module(task, found)}
+
+
+def _missing_module(task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """{reason, remedy or advice} of a script that ended because a module is not installed; {} otherwise."""
+    said = re.findall(r"^ModuleNotFoundError: No module named '([^']+)'", found.get("evidence") or "", re.MULTILINE)
+    if found.get("class") != "script_failed" or not said:
+        return {}
+    import shlex
+
+    from agentpipe import task_edit
+    module, package = said[-1], package_names.of_module(said[-1])
+    reason = f"the module {module} is not installed ({found['reason']})"
+    edit = f"agent-task edit {task['id']} --package {shlex.quote(package or module.split('.')[0])}"
+    asked = {task_edit.package_of(line) for line in task_edit.recorded(task).splitlines()}
+    if package and task_edit.package_of(package) not in asked:
+        return {"reason": reason, "remedy": f"{edit} && {_enqueue(task)}"}
+    return {"reason": reason, "remedy": None, "advice":
+            f"is {module} a file of yours, take it along (git add -N) and enqueue the script anew; "
+            f"is it a package: {edit} && {_enqueue(task)}"}
+
+
+def _enqueue(task: dict[str, Any]) -> str:
+    return f"agent-task enqueue {task['id']}"
 
 
 def _running(task: dict[str, Any]) -> dict[str, Any]:
     worker = task.get("last_worker") or "a worker"
     silent = task_view.seconds_since(task.get("last_update"))
-    reason, remedy = f"on {worker} since {task.get('started')} ({task_view.ago(task.get('started'))})", ""
+    reason, advice = f"on {worker} since {task.get('started')} ({task_view.ago(task.get('started'))})", ""
     if task.get("status_message") == "stopping":
         reason += "; asked to stop"
+    left = task_watch.unwatched(task)
+    if left:
+        reason += "; its script runs, but nobody watches it" if left == "script" else "; nobody works on it any more"
+        # whatever queue it is: the first thing that agent-pull does is to look after what was left behind
+        return {"class": "running", "reason": reason, "remedy": f"agent-pull --id {task['id']} | agent-run"}
     if silent and silent > 300:
         reason += f"; nothing was heard of it for {task_view.duration(silent)}"
-        remedy = "agent-pull (on that machine: it recovers what was left behind)"
-    return {"class": "running", "stage": _stage(task), "reason": reason, "remedy": remedy}
-
-
-def _stage(task: dict[str, Any]) -> str | None:
-    """Which stage works on it, when it is on this machine."""
-    from agentpipe import attempt, claims
-    directory = attempt.latest(task["id"])
-    claim = claims.read(directory) if directory else None
-    runtime = task.get("runtime") or {}
-    return claim["stage"] if claim and claim.get("token") == runtime.get(claims.RUNTIME_KEY) else None
+        advice = "agent-pull on that machine: it recovers what was left behind"
+    found = task_watch.claim_of(task)
+    return {"class": "running", "stage": found[1]["stage"] if found else None, "reason": reason, "advice": advice}
 
 
 def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
@@ -88,14 +120,17 @@ def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         worker = task.get("last_worker")
         return {"class": "queued", "reason": f"it was pulled from {name} and is about to start"
                                              + (f" on {worker}" if worker else "")}
-    workers = task_find.workers_of(api, queue or "")
+    workers, dead = task_watch.serving(api, queue or "")
     ahead = "it is next" if place == 1 else f"{place - 1} before it"
     found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; "}
     if not workers:
-        found["reason"] += "no worker serves this queue"
-        found["remedy"] = f"agent-pull {name} | agent-prepare | agent-run"
+        found["reason"] += "nobody serves this queue"
+        if dead:
+            ago = task_view.duration(min(map(task_watch.silence, dead)))
+            found["reason"] += f" any more ({task_watch.names(dead)} reported {ago} ago)"
+        found["remedy"] = task_find.serve(name)
         return found
     busy = [worker for worker in workers if worker.get("task")]
-    found["reason"] += f"served by {', '.join(worker['id'] for worker in workers[:3])}"
+    found["reason"] += f"served by {task_watch.names(workers)}"
     found["reason"] += f", {'all' if len(busy) == len(workers) else len(busy)} busy" if busy else ""
     return found

@@ -15,13 +15,12 @@ class Worker:
 
     def _first_free(self) -> str:
         base = config.get("agent.worker_name", None, "CLEARML_WORKER_NAME") or os.uname().nodename
-        home = paths.state("workers")
-        os.makedirs(home, 0o700, exist_ok=True)
+        os.makedirs(paths.state("workers"), 0o700, exist_ok=True)
         taken = _of_active_tasks()
         number = 0
         while True:
             name = f"{base}:{number}"
-            if name not in taken and self._locked(os.path.join(home, name.replace("/", "_") + ".lock")):
+            if name not in taken and self._locked(_lock_path(name)):
                 return name
             number += 1
 
@@ -36,8 +35,28 @@ class Worker:
         return True
 
 
+def lives(name: str) -> bool | None:
+    """Whether somebody on this machine works under that name; None for one that was given (no lock tells)."""
+    path = _lock_path(name)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return name in _of_active_tasks()
+
+
+def _lock_path(name: str) -> str:
+    return paths.state("workers", name.replace("/", "_") + ".lock")
+
+
 def _of_active_tasks() -> set[str]:
-    names = set()
+    names: set[str] = set()
     for token in os.listdir(claims.active()):
         found = claims.read(claims.active(token))
         if found:

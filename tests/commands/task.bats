@@ -168,7 +168,7 @@ bash" ]]
   run -0 agent-task show "${id:0:6}"
   [[ $output == *"$id"* ]]
   run -0 agent-task why 'a shell script'
-  [[ $output == *"it is next; no worker serves this queue"*"try: agent-pull default | agent-prepare | agent-run"* ]]
+  [[ $output == *"it is next; nobody serves this queue"*"try: agent-pull default | agent-prepare | agent-run"* ]]
   run -0 agent-task stop "${id:0:6}"
   [ "$(status "$id")" = stopped ]
   run -66 agent-task show ffffff
@@ -178,7 +178,7 @@ bash" ]]
   enqueue_shell 'echo one'
   enqueue_shell 'echo two'
   run -65 agent-task why 'a shell script'
-  [[ $output == *"fits 2 tasks"* ]]
+  [[ $output == *"fits 2 tasks, the newest first: "*"beginning of an id, 4 digits or more"* ]]
 }
 
 @test "list --json is one object a line" {
@@ -246,15 +246,37 @@ bash" ]]
   [ "$(agent-task log --stream log "$id")" = ran ]
 }
 
-@test "the same when the list stands only in the repository" {
-  make_repo work train.py 'print("ran")' requirements.txt '-r more.txt' more.txt 'nosuchpkg-of-agentpipe==1.0'
+@test "the same when the line stands in a list that the repository's list names: file and line are said" {
+  make_repo work train.py 'import six; print("ran")' requirements.txt '-r lists/more.txt
+six' lists/more.txt '# more
+-r base.txt' lists/base.txt 'nosuchpkg-of-agentpipe==1.0'
   id=$(agent-task enqueue --repo work train.py)
   run -66 pipeline
-  run -66 agent-task edit "$id" --drop-package nosuchpkg-of-agentpipe
-  [[ $output == *"--requirements"* ]] || [[ $output == *"have no nosuchpkg"* ]]
-  agent-task edit "$id" --requirements none
-  agent-task enqueue "$id"
+  run -0 agent-task why "$id"
+  [[ $output == *"(line 1 of lists/base.txt)"* ]]
+  sh -c "$(agent-task why --json "$id" | field .remedy)"
+  [ "$(script_of "$id" requirements.pip)" = "# more
+six" ]
   run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = ran ]
+}
+
+@test "a single package is not changed in a list that nobody here has seen" {
+  make_repo work train.py 'print("ran")' requirements.txt '-r more.txt' more.txt 'six'
+  id=$(agent-task enqueue --repo work train.py)
+  agent-task stop "$id"
+  run -66 agent-task edit "$id" --package attrs
+  [[ $output == *"not checked out here"*"--requirements FILE)" ]]
+  agent-task edit "$id" --requirements none
+  [ "$(status "$id")" = created ]
+}
+
+@test "a name that people get wrong: why gives the package that is meant" {
+  make_repo work train.py 'print("ran")' requirements.txt 'PIL'
+  id=$(agent-task enqueue --repo work train.py)
+  run -66 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *"no package "*"Pillow may be meant"*"try: agent-task edit $id --drop-package PIL --package Pillow && agent-task enqueue $id"* ]]
 }
 
 @test "edit puts one requirement in the place of another, and leaves a running task alone" {
@@ -273,4 +295,322 @@ bash" ]]
   run -4 pipeline
   run -0 agent-task why "$id"
   [[ $output == *"script_failed, exit 4"*"| boom: no such thing"*"try: agent-task log $id"* ]]
+}
+
+@test "edit looks before it wipes: a bad value changes nothing of a finished task" {
+  id=$(enqueue_shell 'echo precious')
+  pipeline
+  for bad in '--name ab' '--package numpy<' '--repo -x' '--entry-point "a' '--python abc' '--binary "a' \
+      '--working-dir ../x' '--branch -f' "--name ab --python 3.11"; do
+    # shellcheck disable=SC2086
+    run -64 agent-task edit $bad "$id"
+    [ "${#lines[@]}" -eq 1 ]
+  done
+  [ "$(status "$id")" = completed ]
+  [ "$(agent-task log --stream log "$id")" = precious ]
+}
+
+@test "edit --name keeps what a finished task has done" {
+  id=$(enqueue_shell 'echo precious')
+  pipeline
+  run -0 agent-task edit --name 'another name' "$id"
+  [ -z "$output" ]
+  [ "$(status "$id")" = completed ]
+  [ "$(agent-task log --stream log 'another name')" = precious ]
+}
+
+@test "edit && enqueue prints the id once" {
+  id=$(enqueue_shell 'echo one')
+  agent-task stop "$id"
+  run -0 --separate-stderr sh -c "agent-task edit $id --python 3.11 && agent-task enqueue $id"
+  [ "$output" = "$id" ]
+  agent-task stop "$id"
+  [ "$(agent-task edit --json "$id" --python 3.12 | field .changed)" = '["binary"]' ]
+}
+
+@test "enqueue takes no version that Python cannot have" {
+  checkout
+  run -64 agent-task enqueue --repo work --python abc train.py
+  [[ $output == *'`abc` is no version of Python'* ]]
+}
+
+@test "a word that no task has names none, whatever a query would make of it" {
+  id=$(enqueue_shell 'echo one')
+  for word in -foo '__$not' '.*' 'a shell scrip.' '' '^a' '[' "-$id"; do
+    run -66 agent-task stop -- "$word"
+    [[ $output == *"no task"* ]]
+    run -66 agent-task list --queue="$word"x
+  done
+  [ "$(status "$id")" = queued ]
+}
+
+@test "a task of any age is found by the beginning of its id" {
+  id=$(enqueue_shell 'echo the first')
+  python3 -c '
+from agentpipe import api
+store = api.connect()
+for number in range(600):
+    store.call("tasks.create", {"name": f"task {number}", "type": "training"})'
+  run -0 agent-task show "${id:0:12}"
+  [[ $output == *"$id"* ]]
+}
+
+@test "an unknown queue to look at is no queue to be made" {
+  run -66 agent-task list --queue bogus
+  [[ $output == *'no queue `bogus`; there are: default' ]]
+}
+
+@test "an output that takes nothing is one line and 73, a reader that is gone nothing and 141" {
+  id=$(enqueue_shell 'seq 1000')
+  pipeline
+  for words in list "show $id" "log $id" "log -f $id" "why $id"; do
+    run -73 --separate-stderr sh -c "agent-task $words >&-"
+    [ "${#stderr_lines[@]}" -eq 1 ]
+    [[ $stderr == "agent-task: cannot write: "* ]]
+    run -73 --separate-stderr sh -c "agent-task $words >/dev/full"
+    [[ $stderr == "agent-task: cannot write: No space left on device" ]]
+  done
+  mkfifo gone
+  exec 7<>gone 8>gone 7<&-
+  run -141 sh -c "agent-task log $id >&8"
+  [ -z "$output" ]
+  [ "$(agent-task log --stream log "$id" | tail -n 1)" = 1000 ]
+}
+
+@test "a missing word points to the help of its command" {
+  run -64 agent-task stop
+  [[ $output == *"(agent-task stop --help)" ]]
+  run -64 agent-task show
+  [[ $output == *"(agent-task show --help)" ]]
+}
+
+@test "--version says which" {
+  run -0 agent-task --version
+  [[ $output =~ ^agent-task\ [0-9.]+ ]]
+}
+
+# what `why` says is to be done, after its task has failed in the pipeline with this status: "try: …", or "to do: …"
+said() { run "-$1" pipeline; agent-task why "$2" | sed -n 's/^  \(try\|to do\): /\1: /p'; }
+field_of() { agent-task why --json "$1" | field ".$2"; }
+
+@test "what needs eyes or another machine stands in words, and no command is made of it" {
+  checkout
+  cd work
+  id=$(agent-task enqueue --branch nosuch train.py)
+  [[ $(said 66 "$id") == "to do: push it"* ]]
+  id=$(agent-task enqueue --commit deadbeef train.py)
+  [[ $(said 66 "$id") == "to do: push it"*"agent-task edit --commit" ]]
+  [ "$(field_of "$id" remedy)" = null ]
+  [[ $(field_of "$id" advice) == push* ]]
+  [[ $(agent-task why "$id") == *"then: agent-task enqueue $id" ]]
+  echo '-r nosuch.txt' >list
+  id=$(agent-task enqueue --requirements list train.py)
+  [[ $(said 66 "$id") == "to do: commit nosuch.txt"* ]]
+  echo 'tea' >list
+  id=$(agent-task enqueue --requirements list train.py)
+  PIP_INDEX_URL=http://127.0.0.1:9/simple UV_HTTP_RETRIES=0 AGENT_HOME=$AGENT_HOME
+  export PIP_INDEX_URL UV_HTTP_RETRIES
+  [[ $(said 69 "$id") == "to do: check the network"* ]]
+}
+
+@test "where a command mends it, that is what stands there, and JSON has it as remedy" {
+  id=$(enqueue_shell 'exit 3')
+  [ "$(said 3 "$id")" = "try: agent-task log $id" ]
+  [ "$(field_of "$id" advice)" = null ]
+  sh -c "$(field_of "$id" remedy)"
+}
+
+@test "a stage that answers without its key: words that name it, nothing to type that waits for input" {
+  id=$(enqueue_shell 'true')
+  export AGENT_STAGE_ENV=cat
+  run -65 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *"to do: "*AGENT_STAGE_ENV* ]]
+  [ "$(field_of "$id" remedy)" = null ]
+}
+
+@test "a stage that is no command: why does not send its reader to why" {
+  id=$(enqueue_shell 'true')
+  export AGENT_STAGE_ENV=nosuchcommand-of-agentpipe
+  pipeline || true
+  run -0 agent-task why "$id"
+  [[ $output != *"try: agent-task why"* ]]
+}
+
+@test "a script that dies without a word: no lines of the set-up are its evidence" {
+  id=$(enqueue_shell 'exit 5')
+  run -5 pipeline
+  [ "$(field_of "$id" evidence)" = null ]
+  agent-task log "$id" | grep -q pulled
+}
+
+@test "a task that its user stopped is said so once" {
+  id=$(enqueue_shell 'true')
+  agent-task stop "$id"
+  run -0 agent-task why "$id"
+  [[ ${lines[1]} == "  stopped with agent-task" ]]
+}
+
+@test "a script that lacks a module: why gives the package, and its remedy, run as printed, completes the task" {
+  checkout train.py 'import six; print("six", six.__name__)'
+  id=$(agent-task enqueue --repo work train.py)
+  run -1 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *"the module six is not installed"*"try: agent-task edit $id --package six && agent-task enqueue $id"* ]]
+  sh -c "$(field_of "$id" remedy)"
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = "six six" ]
+}
+
+@test "a module that no known package brings may be a file that was not taken along" {
+  checkout train.py 'import my_helper'
+  id=$(agent-task enqueue --repo work train.py)
+  run -1 pipeline
+  run -0 agent-task why "$id"
+  [[ $output == *"to do: is my_helper a file of yours"*"git add -N"* ]]
+  [ "$(field_of "$id" remedy)" = null ]
+}
+
+@test "a worker that is gone serves no queue" {
+  enqueue_shell 'true'
+  pipeline
+  id=$(enqueue_shell 'true')
+  python3 -c '
+import os
+from agentpipe import api, queues
+store = api.connect()
+store.call("workers.register", {"worker": os.uname().nodename + ":0", "queues": queues.Queues(store, ["default"]).ids})'
+  run -0 agent-task why "$id"
+  [[ $output == *"nobody serves this queue any more ($(uname -n):0 reported "* ]]
+  agent-task stop "$id"
+  agent-pull --wait default 3>&- >pulled & puller=$!
+  wait_for 20 python3 -c '
+import sys
+from agentpipe import api, queues, task_watch
+store = api.connect()
+sys.exit(not task_watch.serving(store, queues.Queues(store, ["default"]).ids[0])[0])'
+  kill "$puller"
+  wait "$puller" || true
+  run -0 python3 -c '
+import os
+from agentpipe import workers
+print(workers.lives(os.uname().nodename + ":0"), workers.lives("given"))'
+  [ "$output" = "False None" ]
+}
+
+@test "stop says when nobody watches the script, and what makes it end does" {
+  id=$(enqueue_shell 'until [ -e "$HOME/stop" ]; do sleep 0.05; done')
+  agent-pull default | agent-prepare -q >line
+  agent-run -q <line 3>&- >receipt.json & runner=$!
+  wait_for 20 sh -c "agent-task show --json $id | grep -q last_worker"
+  wait_for 20 test -L "$(attempt "$id")/pid"
+  kill -9 "$runner"
+  wait "$runner" || true
+  export AGENT_CLAIM_GRACE=0
+  run -0 agent-task why "$id"
+  [[ $output == *"nobody watches it"*"try: agent-pull --id $id | agent-run"* ]]
+  run -0 agent-task stop "$id"
+  [[ $output == *"nobody watches its script here"*"(agent-pull --id $id | agent-run)" ]]
+  run -130 sh -c "agent-pull --id $id | agent-run -q >/dev/null"
+  [ "$(status "$id")" = stopped ]
+}
+
+@test "list takes the words that it shows, and says which there are" {
+  run -64 agent-task list --status bogus
+  [[ $output == *'no status `bogus` (one of created, queued,'*setup_failed* ]]
+  id=$(enqueue_shell 'exit 3')
+  run -3 pipeline
+  other=$(enqueue_shell 'true')
+  agent-task stop "$other"
+  [[ $(agent-task list --status script_failed) == *"${id:0:8}  script_failed"* ]]
+  [ -z "$(agent-task list --status setup_failed)" ]
+  [ "$(agent-task list --json --status failed | field .id)" = "$id" ]
+  [ "$(agent-task list --json --status script_failed --status stopped | wc -l)" -eq 2 ]
+  run -64 agent-task list --name '['
+  [[ $output == *"no regular expression"* ]]
+}
+
+@test "what was drained, queued again and stopped by its user is stopped, not drained" {
+  id=$(enqueue_shell 'touch "$HOME/here"; exec sleep 100')
+  agent-pull default | agent-prepare -q >line
+  agent-run -q <line 3>&- >receipt.json & runner=$!
+  wait_for 20 test -e "$HOME/here"
+  kill -TERM "$runner"
+  ended "$runner"
+  [ "$status" -eq 75 ]
+  [ "$(status "$id")" = queued ]
+  agent-task stop "$id"
+  [[ $(agent-task list) == *"${id:0:8}  stopped "* ]]
+  [[ $(agent-task why "$id") == *"stopped with agent-task"* ]]
+}
+
+@test "a name cannot play with the terminal, and a table keeps to its width" {
+  call tasks.create '{"name": "two\nlines \u001b[31mred", "type": "training"}' >made
+  run -0 agent-task list
+  [ "${#lines[@]}" -eq 2 ]
+  [[ $output == *'two\nlines \x1b[31mred'* ]]
+  [[ $(agent-task show "$(field .id made)") == *'two\nlines \x1b[31mred'* ]]
+  call tasks.create "{\"name\": \"$(printf 'long%.0s' {1..50})\", \"type\": \"training\"}" >made
+  python3 -c '
+import fcntl, os, pty, struct, sys, termios
+pid, fd = pty.fork()
+if not pid:
+    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 70, 0, 0))
+    os.execvp("agent-task", ["agent-task", "list"])
+text = b""
+try:
+    while piece := os.read(fd, 4096):
+        text += piece
+except OSError:
+    pass
+os.waitpid(pid, 0)
+lines = text.decode().split("\r\n")
+assert len(lines) == 4 and max(map(len, lines)) <= 70 and "…" in text.decode(), lines'
+}
+
+@test "any program runs its script, and what is not there is said: exit 66" {
+  checkout job.pl 'print "perl got @ARGV\n"' tool '#!/usr/bin/env -S bash -e
+echo ${BASH_VERSION:+bash} "$@"'
+  cd work
+  id=$(agent-task enqueue --binary perl job.pl -- a b)
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = "perl got a b" ]
+  id=$(agent-task enqueue tool -- c)
+  [ "$(script_of "$id" binary)" = "bash -e" ]
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = "bash c" ]
+  id=$(agent-task enqueue --binary nosuchprogram-of-agentpipe job.pl)
+  run -66 pipeline
+  [[ $(agent-task why "$id") == *"nosuchprogram-of-agentpipe is not on PATH here"*"to do: install"* ]]
+}
+
+@test "a script above its user: it runs where its user stands" {
+  checkout train.py 'import os; print(os.path.basename(os.getcwd()))' sub/keep ''
+  cd work/sub
+  id=$(agent-task enqueue ../train.py)
+  [ "$(script_of "$id" working_dir)" = sub ]
+  [ "$(script_of "$id" entry_point)" = ../train.py ]
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = sub ]
+}
+
+@test "a bare repository by its path is an address, whatever checkout its user stands in" {
+  checkout
+  cd work
+  echo 'print("changed")' >>train.py
+  id=$(agent-task enqueue --repo ../remote.git train.py)
+  [ "$(script_of "$id" repository)" = "$BATS_TEST_TMPDIR/remote.git" ]
+  [ "$(script_of "$id" diff)" = null ] || [ -z "$(script_of "$id" diff)" ]
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = "hello from train.py" ]
+  mkdir ../empty
+  run -66 agent-task enqueue --repo ../empty train.py
+  [[ $output == *"../empty is no git repository"* ]]
+}
+
+@test "a password in an address that a script prints is in no log, and in no evidence" {
+  id=$(enqueue_shell 'echo "clone https://user:longpassword1@host/x.git"; exit 1')
+  run -1 pipeline
+  [ "$(agent-task log --stream log "$id")" = "clone https://user:[REDACTED]@host/x.git" ]
+  [[ $(agent-task why "$id") == *"user:[REDACTED]@host"* ]]
 }

@@ -70,3 +70,26 @@ def test_the_secrets_that_a_task_carries_are_known() -> None:
             "hyperparams": {"Environment": {"WANDB_API_KEY": {"value": "wandb-key-1"}, "MODE": {"value": "online"}}}}
     assert task_secrets(task) == {"gl-pass-1", "ghp_0123456789abcdef", "ngc-key-1", "wandb-key-1"}
     assert task_secrets({"script": None}) == set()
+
+
+@pytest.mark.parametrize(("printed", "shown"), [
+    ("clone https://user:longpassword1@host/x.git", "clone https://user:[REDACTED]@host/x.git"),
+    ("redis://:pw@cache:6379", "redis://:[REDACTED]@cache:6379"),
+    ("postgresql+psycopg2://u:p%40ss:w@db/x and ftp://a:b@c", "postgresql+psycopg2://u:[REDACTED]@db/x and "
+                                                              "ftp://a:[REDACTED]@c"),
+    ("https://ghp_0123456789abcdef@github.com/x", "https://[REDACTED]@github.com/x"),
+    ("ssh://git@host:22/x docker://ubuntu:20.04@sha256:abc https://medium.com/@someone/a:b@c http://host:80/a@b", None),
+    ("time 12:30 me@example.org C://windows", None),
+])
+def test_passwords_in_urls_are_masked_though_nobody_knew_them(printed: str, shown: str | None) -> None:
+    assert Redactor().text(printed) == (shown or printed)
+
+
+@given(st.text("a:/@s \n", max_size=40).map(str.encode), st.lists(st.integers(0, 40), max_size=6))
+def test_any_cut_of_a_url_gives_what_masking_in_the_whole_gives(text: bytes, cuts: list[int]) -> None:
+    text = text.replace(b"a", b"aaaaaaaaaaaaaaaaaa").replace(b"s", b"sha256")
+    whole = Redactor().replace(text, True)[0]
+    redactor = Redactor()
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    pieces = [redactor.feed(text[begin:end]) for begin, end in pairwise(edges)]
+    assert b"".join(pieces) + redactor.flush() == whole

@@ -45,7 +45,16 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         found = errors.Failure(f"uv could not install the requirements: {_last(said)}", errors.BAD_DATA,
                                remedy="see the task's set-up log for uv's words")
     found.evidence = evidence
+    found.reason += _where(found, requirements)
     return found
+
+
+def _where(failure: errors.Failure, requirements: Requirements) -> str:
+    """" (line 3 of more.txt)": where the line stands that the failure is about, when that is a file."""
+    said = f"{failure.reason}\n{failure.remedy}"
+    places = [place for line, place in requirements.places.items() if f"'{without_credentials(line)}'" in said
+              or re.search(rf"(?:^| ){re.escape(without_credentials(line))}(?:$|[ ;:])", failure.reason)]
+    return f" ({' and '.join(places)})" if places else ""
 
 
 def _disk(said: str) -> errors.Failure | None:
@@ -98,10 +107,12 @@ def _no_package(said: str, requirements: Requirements) -> errors.Failure | None:
         return None
     line = _line(found[1], requirements)
     hint = re.search(r"Did you mean to install `([^`]+)`", said)
-    remedy = (f"replace '{line}' by '{hint[1]}' in the requirements" if hint else
+    from agentpipe import package_names
+    better = hint[1] if hint else package_names.meant_by(found[1])
+    remedy = (f"replace '{line}' by '{better}' in the requirements" if better else
               f"take '{line}' out of the requirements, or name the index that has it in PIP_EXTRA_INDEX_URL")
-    return errors.Failure(f"no package {found[1]} in the indexes", errors.NOT_FOUND, remedy=remedy,
-                          change=_replaced(line, hint[1] if hint else ""))
+    return errors.Failure(f"no package {found[1]} in the indexes" + (f"; {better} may be meant" if better else ""),
+                          errors.NOT_FOUND, remedy=remedy, change=_replaced(line, better))
 
 
 def _no_version(job: Job, said: str, folder: str, requirements: Requirements) -> errors.Failure | None:
@@ -188,10 +199,14 @@ def _conflict(said: str, requirements: Requirements) -> errors.Failure | None:
         return None
     names = dict.fromkeys(match[1] for match in re.finditer(rf"(?:require|depends on|and|Because) {WISH}", said)
                           if match[1] not in ("your", "you", "the", "because"))
-    lines = [_line(name, requirements) for name in names if normalised(name) in requirements.names()]
+    lines = [line for name in names for line in _lines(name, requirements)]
     which = " and ".join(dict.fromkeys(lines)) or "the requirements"
     pinned = next((name for name in reversed(names) if _line(name, requirements) != name), "")
-    return errors.Failure(f"{which} cannot be installed together: {_cause(said)}", errors.BAD_DATA,
+    cannot = "cannot be installed together" if len(lines) > 1 or not lines else "cannot be installed"
+    # what uv concludes is what was just said; that the lines ask for it as well
+    cause = re.split(r",? (?:and you require|we can conclude)", _cause(said))[0]
+    why = "" if cause.startswith("you require") else f": {cause}"
+    return errors.Failure(f"{which} {cannot}{why}", errors.BAD_DATA,
                           remedy=f"relax '{lines[-1] if lines else which}' in the requirements",
                           change=_replaced(_line(pinned, requirements), pinned) if pinned else ())
 
@@ -230,9 +245,10 @@ def _first_name(said: str) -> str:
 
 def _line(name: str, requirements: Requirements) -> str:
     """The task's own line about this package; its name when another package brought it."""
-    for line in requirements.packages:
-        match = re.match(NAME, line)
-        if match and normalised(match[1]) == normalised(name):
-            return without_credentials(line)
-    return name
+    return next(iter(_lines(name, requirements)), name)
+
+
+def _lines(name: str, requirements: Requirements) -> list[str]:
+    found = [(re.match(NAME, line), line) for line in requirements.packages]
+    return [without_credentials(line) for match, line in found if match and normalised(match[1]) == normalised(name)]
 
