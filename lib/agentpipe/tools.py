@@ -50,7 +50,9 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
         with SIGNALS.closed():  # a signal in the midst of a start would leave a program that nobody knows
             process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
-        in_time, out, err = _communicate(process, stdin, until)
+        if stdin:
+            _feed(process, stdin)
+        in_time, out, err = _communicate(process, until)
     except OSError as error:
         if process is None:
             raise _cannot_start(argv, error) from None
@@ -66,18 +68,31 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
     return out.decode("utf-8", "surrogateescape")
 
 
-def _communicate(process: subprocess.Popen[bytes], stdin: bytes, until: float | None) -> tuple[bool, bytes, bytes]:
+def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
+    """Write all of it from a thread; one that is never read dies with us."""
+    import threading
+    pipe = process.stdin
+    process.stdin = None  # not communicate()'s, which cannot go on with input once it has timed out
+
+    def write() -> None:
+        try:
+            with pipe:  # type: ignore[union-attr]
+                pipe.write(data)  # type: ignore[union-attr]
+        except OSError:  # the program had enough
+            pass
+    threading.Thread(target=write, daemon=True).start()
+
+
+def _communicate(process: subprocess.Popen[bytes], until: float | None) -> tuple[bool, bytes, bytes]:
     """(whether it ended before `until`, its stdout, its stderr)."""
-    given: bytes | None = stdin or None
     in_time, ended = True, False
     while True:
         try:
-            out, err = process.communicate(given, timeout=_slice(until if in_time else None))
+            out, err = process.communicate(timeout=_slice(until if in_time else None))
             return in_time, out or b"", err or b""
         except subprocess.TimeoutExpired as waiting:
-            given = None
             if ended:  # already before this slice: all that it wrote has been read
-                for stream in (process.stdin, process.stdout, process.stderr):
+                for stream in (process.stdout, process.stderr):
                     if stream:
                         stream.close()
                 return in_time, waiting.output or b"", waiting.stderr or b""

@@ -57,6 +57,9 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     end = task_view.end_of(task)
     if end:
         found = {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy", "advice")}
+        if not found["remedy"] and not found["advice"] and found["class"] in ends.ENDS:
+            row = ends.ENDS[found["class"]]
+            found |= {"remedy": row.remedy.format(id=task["id"]) or None, "advice": row.advice or None}
         return {**found, **_missing_module(task, found)}
     kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
         task["status"], "script_failed")

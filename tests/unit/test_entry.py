@@ -62,7 +62,10 @@ def test_what_cannot_be_written_is_73_and_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("shell", entry.SHELLS)
 def test_every_shell_runs_without_a_python_environment(tmp_path, shell):
-    line = {"task": {"id": "t", "script": {"binary": f"/usr/bin/{shell}", "entry_point": "main.sh"}},
+    program = tmp_path / shell
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    line = {"task": {"id": "t", "script": {"binary": str(program), "entry_point": "main.sh"}},
             "fetch": {"code": str(tmp_path)}, "patch": {}, "env": {"python": None}}
     assert entry.is_shell(line["task"]["script"])
-    assert launch.of(line, str(tmp_path)).argv[0] == f"/usr/bin/{shell}"
+    assert launch.of(line, str(tmp_path)).argv[0] == str(program)

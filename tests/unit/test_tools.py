@@ -99,6 +99,9 @@ class TestFailures:
     def test_input_arrives(self, run):
         assert run(["cat"], stdin=b"x" * 200_000) == "x" * 200_000
 
+    def test_input_arrives_however_late_it_is_read(self, run):
+        assert run(["sh", "-c", "sleep 1.5; cat"], stdin=b"x" * 2_000_000) == "x" * 2_000_000
+
     def test_environment_and_folder_are_as_given(self, run, tmp_path):
         assert run(["sh", "-c", "pwd; echo $NAME"], cwd=str(tmp_path),
                    env={"NAME": "v", "PATH": os.environ["PATH"]}) == f"{tmp_path}\nv\n"
