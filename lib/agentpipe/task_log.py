@@ -56,7 +56,7 @@ def follow(api: Any, task: str, put: Callable[[dict[str, Any]], None], say: Call
     """Give every event as it comes, until the task has ended; its last status."""
     reader, told, mark = Reader(api, task), "", None
     while True:
-        mark = api.changed(mark)
+        mark = api.changed(mark) if api.embedded else None
         # the status first: whoever ends a task has sent its log before
         status, queue = state(api, task)
         for event in reader.events():
