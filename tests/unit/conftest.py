@@ -18,3 +18,14 @@ def agent_home(tmp_path, monkeypatch):
     home = tmp_path / "home"
     monkeypatch.setenv("AGENT_HOME", str(home))
     return home
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory):
+    """An agent-server for all tests of a file; it must end well, and say nothing that is secret."""
+    from http_server import HttpServer
+    found = HttpServer(tmp_path_factory.mktemp("http") / "home")
+    yield found
+    assert found.stop() == 0
+    assert "bug of ours" not in found.said()
+    assert found.keys[1] not in found.said()

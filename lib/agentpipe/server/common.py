@@ -15,21 +15,28 @@ if TYPE_CHECKING:
 
 # the only company of an embedded server (ClearML's own default id)
 COMPANY = "d1bd92a3b039400cbafc60a7a5b1e52b"
+COMPANY_NAME = "clearml"
 
 TEXTS = {
     10: "invalid object id", 11: "missing required fields", 12: "validation error",
     14: "fields not defined for object", 15: "conflicting fields", 16: "invalid value for fields",
     17: "batch request contains no items", 21: "malformed regular expression",
+    75: "invalid access key",
     101: "invalid task id", 102: "task validation error", 110: "invalid task status",
     121: "failed changing task status. probably someone changed it before you",
     122: "task is missing expected fields", 123: "task cannot be deleted", 131: "events not added",
-    201: "invalid model id", 401: "invalid project id", 407: "invalid project name",
-    409: "project depth exceeds the limit", 701: "invalid queue id", 702: "queue is not empty",
-    703: "invalid queue id or task not in queue",
+    201: "invalid model id", 203: "model is ready", 205: "model in use and cannot be deleted",
+    206: "task exists and cannot be deleted", 300: "invalid user", 301: "invalid user id",
+    401: "invalid project id", 402: "project has associated tasks", 405: "project has associated models",
+    406: "project has associated datasets", 407: "invalid project name",
+    408: "cannot update project location", 409: "project depth exceeds the limit",
+    410: "source and destination projects are the same", 413: "project has associated pipelines",
+    701: "invalid queue id", 702: "queue is not empty", 703: "invalid queue id or task not in queue",
     706: "failed adding task to queue since task is already queued",
     707: "no queue is tagged as the default queue for this company",
     708: "more than one queue is tagged as the default queue for this company",
     800: "data validation error", 801: "value combination already exists",
+    1001: "worker id not found", 1005: "no stats", 1104: "invalid scroll id",
 }
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode

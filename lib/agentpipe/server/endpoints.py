@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 # where a service's endpoints stand: the modules are tried in this order, the first that has the endpoint is
 # the last imported
 MODULES = {
-    "queues": ("queues",),
-    "tasks": ("tasks", "tasks_edit"),
-    "events": ("events", "scalars"),
+    "queues": ("queues", "queues_edit", "lists_ex"),
+    "tasks": ("tasks", "tasks_edit", "parameters", "artifacts", "tasks_many", "lists_ex"),
+    "events": ("events", "scalars", "shapes", "series"),
     "workers": ("workers",),
-    "projects": ("projects",),
+    "projects": ("projects", "projects_edit", "lists_ex"),
+    "models": ("models", "models_edit", "lists_ex"),
+    "auth": ("auth",), "login": ("auth",), "users": ("auth", "lists_ex"), "server": ("auth",), "debug": ("auth",),
 }
 # how an endpoint is run: READ from one state of the store, WRITE as one durable change, LAZY as a change that
 # may be lost when the power fails, OWN opens its transaction itself
@@ -53,10 +55,11 @@ class Endpoint:
 class Request:
     """One call while it is answered: what was asked, by whom, when, and the connection of its transaction."""
 
-    __slots__ = ("body", "db", "now", "store", "user", "wakes", "worker")
+    __slots__ = ("body", "caller", "db", "now", "store", "user", "wakes", "worker")
 
     def __init__(self, store: Store, caller: Mapping[str, str], body: Any) -> None:
         self.store = store
+        self.caller = caller
         self.user = caller.get("user") or ""
         self.worker = caller.get("worker") or ""
         self.body = body
@@ -142,6 +145,16 @@ def _check_type(field: str, value: Any, kind: type) -> None:
     if not fits:
         wrong = f"error for field '{field}'. value is wrong, expected type \"{kind.__name__}\" {value!r}"
         raise error(12, wrong[:200])
+
+
+def writes(found: Endpoint) -> bool:
+    """Whether an endpoint may change the store."""
+    return found.mode != READ
+
+
+def durable(found: Endpoint) -> bool:
+    """Whether what an endpoint changes must survive a power cut once it has answered."""
+    return found.mode in (WRITE, OWN)
 
 
 def _run(found: Endpoint, request: Request) -> dict[str, Any]:

@@ -55,19 +55,31 @@ def _problem(request: Request, event: Any, tasks: dict[str, Task | None]) -> str
     kind = str(event["type"]).replace(" ", "_")
     if kind not in TYPES:
         return f"Invalid event type {event['type']}"
-    id = event.get("task")
+    of_model = bool(event.get("model_event"))
+    id = event.get("model") or event.get("task") if of_model else event.get("task")
     if not id or not isinstance(id, str):
         return "Event must have a 'task' field"
+    if of_model and kind == "log":
+        return "Task log events are not supported for models"
+    event["task"] = id
     if id not in tasks:
-        tasks[id] = documents.find(request.db, id)
+        tasks[id] = _owner(request, id, of_model)
     task = tasks[id]
     locked = task is not None and task.get("status") in ("publishing", "published")
     if task is None or (locked and not event.get("allow_locked")):
-        return f"Invalid task id {id}"
+        return f"Invalid {'model' if of_model else 'task'} id {id}"
     for field in ("timestamp", "ts", "iter", "offset", "end"):
         if event.get(field) is not None and _number(event[field]) is None:
             return f"Invalid {field} {event[field]!r}"
     return ""
+
+
+def _owner(request: Request, id: str, of_model: bool) -> Any:
+    """The task or model that an event belongs to, or None."""
+    if not of_model:
+        return documents.find(request.db, id)
+    from agentpipe.server import owners
+    return owners.model(request, id)
 
 
 def _number(value: Any) -> int | None:
@@ -109,7 +121,8 @@ def _store(request: Request, task: Task | None, events: list[dict[str, Any]]) ->
     if counted:
         task.set("last_iteration", max(task.get("last_iteration") or 0, *counted))
     task.set("metric_stats", _metric_stats(events))
-    status.note_activity(request, task)
+    if isinstance(task, Task):
+        status.note_activity(request, task)
     task.save()
 
 

@@ -63,6 +63,13 @@ PROJECTS = Kind(
 QUEUES = Kind(
     "id name display_name user company created last_update tags system_tags entries metadata",
     pattern="name", list="id tags system_tags metadata.*")
+MODELS = Kind(
+    "id name user company created task parent project comment tags system_tags framework design labels ready uri "
+    "metadata last_update last_change last_iteration last_metrics",
+    unasked="ui_cache unique_metrics",
+    pattern="name comment",
+    list="id user tags system_tags framework uri project task parent metadata.*",
+    range="created last_iteration last_metrics.*", date="last_update last_change", equal="ready")
 
 
 class Query:

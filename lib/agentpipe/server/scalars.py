@@ -6,6 +6,7 @@ from agentpipe.server import documents
 from agentpipe.server.common import dumps, error
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import READ, Request, endpoint
+from agentpipe.server.owners import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,14 +125,15 @@ def get_scalar_metrics_and_variants(request: Request) -> dict[str, Any]:
     return {"metrics": found}
 
 
-@endpoint("events.scalar_metrics_iter_histogram", READ, {"task": str}, key=str, samples=int, metrics=list)
+@endpoint("events.scalar_metrics_iter_histogram", READ, {"task": str}, key=str, samples=int, metrics=list,
+          model_events=bool)
 def scalar_metrics_iter_histogram(request: Request) -> dict[str, Any]:
     """A task's curves, averaged over buckets when they have more points than `samples`.
 
     {metric: {variant: {name, x, y}}}.
     """
     task, samples, key = request.body["task"], request.get("samples", 2000), request.get("key", "iter")
-    documents.load(request.db, task)
+    load(request, task)
     if not 1 <= samples <= 6000 or key not in ("iter", "timestamp", "iso_time"):
         raise error(12, "samples are 1 to 6000, key is iter, timestamp or iso_time", samples=samples, key=key)
     column = "iter" if key == "iter" else "timestamp"

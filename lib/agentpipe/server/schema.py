@@ -3,7 +3,7 @@
 import sqlite3
 
 # raised with each change of the tables; a newer one than ours is refused (store.py)
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -52,14 +52,39 @@ CREATE TABLE shapes (
 CREATE TABLE workers (user TEXT NOT NULL, id TEXT NOT NULL, expires REAL NOT NULL, doc TEXT NOT NULL,
     PRIMARY KEY (user, id)) WITHOUT ROWID;
 """
+# what agent-server and the clearml package brought
+SECOND = """
+CREATE TABLE models (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, uri TEXT NOT NULL, project TEXT,
+    task TEXT, doc TEXT NOT NULL);
+CREATE INDEX models_uri ON models (uri);
+CREATE INDEX models_task ON models (task) WHERE task IS NOT NULL;
+-- the secret is only there as its hash
+CREATE TABLE credentials (
+    key TEXT PRIMARY KEY, secret TEXT NOT NULL, user TEXT NOT NULL, label TEXT, created TEXT NOT NULL,
+    last_used TEXT, last_used_from TEXT) WITHOUT ROWID;
+-- tokens that were logged out before they ended
+CREATE TABLE revoked (session TEXT PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID;
+"""
 
 
 def create(db: sqlite3.Connection) -> None:
     """Make the tables and what every server starts with, inside the caller's transaction."""
     from agentpipe.server import common, queues
-    for statement in TABLES.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+    _run(db, TABLES)
     db.execute("INSERT INTO meta VALUES ('server_id', ?)", (common.new_id(),))
     queues.insert(db, "default", common.now(), system_tags=["default"])
+    upgrade(db, 1)
+
+
+def upgrade(db: sqlite3.Connection, found: int) -> None:
+    """Bring the tables of an older version up to date, inside the caller's transaction."""
+    if found < 2:
+        _run(db, SECOND)
     db.execute(f"PRAGMA user_version={VERSION}")
+
+
+def _run(db: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

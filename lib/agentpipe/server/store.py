@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-VERSION = 1
+VERSION = 2
 # how long a writer waits for the others before it gives up (s)
 BUSY_SECONDS = 30
 # a commit takes well under 1 ms; this much page cache is plenty for one task's rows (KiB)
@@ -39,6 +39,8 @@ class Store:
         self.wake_path = os.path.join(os.path.dirname(self.path), "wake")
         self._local = threading.local()
         self._server_id = ""
+        # what modules keep in memory beside the file: its tokens, positions of scrolls
+        self.kept: dict[str, Any] = {}
         self.connection()
 
     @property
@@ -167,6 +169,8 @@ class Store:
                 errors.BAD_CONFIG, remedy="upgrade agentpipe, or set AGENT_HOME to another directory")
         if found == 0:
             schema.create(db)
+        elif found < VERSION:
+            schema.upgrade(db, found)
         db.execute("COMMIT")
 
 

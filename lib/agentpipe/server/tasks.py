@@ -35,6 +35,14 @@ def get_by_id(request: Request) -> dict[str, Any]:
 @endpoint("tasks.get_all")
 def get_all(request: Request) -> dict[str, Any]:
     """Tasks by the query language (server.md §4); a poll of one task's status reads one small row."""
+    body = request.body
+    if "scroll_id" in body:
+        from agentpipe.server import scrolls
+        return scrolls.paged(request, _all, "tasks")
+    return _all(request)
+
+
+def _all(request: Request) -> dict[str, Any]:
     from agentpipe.server import query
     body = request.body
     if request.get("include_subprojects") and request.get("project"):

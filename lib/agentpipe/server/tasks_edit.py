@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentpipe.server import documents, entries, status
+from agentpipe.server import documents, entries, leftovers, status
 from agentpipe.server.common import error, name_of, strings
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import WRITE, Request, endpoint
@@ -219,15 +219,18 @@ def _insert_clone(request: Request, document: dict[str, Any]) -> dict[str, Any]:
     return {"id": task.id, **answer}
 
 
-@endpoint("tasks.reset", WRITE, TASK, clear_all=bool, **{**CHANGE, "claim": str})
+@endpoint("tasks.reset", WRITE, TASK, clear_all=bool, delete_output_models=bool, return_file_urls=bool,
+          **{**CHANGE, "claim": str})
 def reset(request: Request) -> dict[str, Any]:
     """Back to a draft: nothing stays of its run but the recorded requirements."""
     task = documents.load(request.db, request.body["task"])
     documents.check_claim(task, request.get("claim"))
     force = request.get("force", False)
     status.check(task.get("status"), "created", force)
-    if not force and _published_children(request, task.id):
-        raise error(123, "has published children", task=task.id)
+    if not force and (_published_children(request, task.id) or leftovers.published_models(request, task.id)):
+        raise error(123, "has published children or models", task=task.id)
+    urls = {"urls": leftovers.urls(request, task)} if request.get("return_file_urls") else {}
+    models, _ = leftovers.remove_models(request, task)
     removed = entries.remove_everywhere(request.db, task.id, request.now)
     _forget_run(request, task)
     if request.get("clear_all"):
@@ -238,7 +241,7 @@ def reset(request: Request) -> dict[str, Any]:
         "enqueue_status", "unique_metrics"))
     request.wakes = True
     return {"updated": 1, "fields": fields, "dequeued": {"removed": removed} if removed else {},
-            "deleted_models": 0}
+            "deleted_models": models, **urls}
 
 
 def _forget_run(request: Request, task: Task) -> None:
@@ -262,15 +265,17 @@ def _published_children(request: Request, task: str) -> bool:
                               (task,)).fetchone() is not None
 
 
-@endpoint("tasks.delete", WRITE, TASK, force=bool)
+@endpoint("tasks.delete", WRITE, TASK, force=bool, delete_output_models=bool, return_file_urls=bool)
 def delete(request: Request) -> dict[str, Any]:
     """Remove a draft or an archived task, with `force` any; its children's parent becomes "__DELETED__ID"."""
     task = documents.load(request.db, request.body["task"])
     if not request.get("force"):
         if task.get("status") != "created" and "archived" not in task.get("system_tags", []):
             raise error(123, "not a draft and not archived", task=task.id, status=task.get("status"))
-        if _published_children(request, task.id):
-            raise error(123, "has published children", task=task.id)
+        if _published_children(request, task.id) or leftovers.published_models(request, task.id):
+            raise error(123, "has published children or models", task=task.id)
+    urls = {"urls": leftovers.urls(request, task)} if request.get("return_file_urls") else {}
+    removed, updated = leftovers.remove_models(request, task, DELETED + task.id)
     entries.remove_everywhere(request.db, task.id, request.now)
     children = [row[0] for row in request.db.execute("SELECT id FROM tasks WHERE parent=?", (task.id,))]
     for child in children:
@@ -281,5 +286,5 @@ def delete(request: Request) -> dict[str, Any]:
     request.db.execute("DELETE FROM parts WHERE task=?", (task.id,))
     request.db.execute("DELETE FROM tasks WHERE id=?", (task.id,))
     request.wakes = True
-    return {"deleted": True, "updated_children": len(children), "updated_models": 0, "deleted_models": 0,
-            "urls": {"model_urls": [], "event_urls": [], "artifact_urls": []}}
+    return {"deleted": True, "updated_children": len(children), "updated_models": updated,
+            "deleted_models": removed, **urls}

@@ -1,0 +1,147 @@
+"""agent-server: serve the store of this machine over the ClearML HTTP API."""
+
+import os
+import sys
+
+from agentpipe import command
+
+EXAMPLES = """
+  agent-server &
+  agent-server --new-keys >> ~/clearml.conf
+  agent-server --host 0.0.0.0 --files-dir /data/files
+"""
+
+
+def options():
+    from agentpipe.options import Flag, Option
+    return [
+        Option("--host", "ADDRESS", "Where to listen. Only programs of this machine reach the default.",
+               default="127.0.0.1"),
+        Option("--port", "PORT", "The API's port; 0 takes a free one.", int, 8008),
+        Option("--files-port", "PORT", "The files server's port.", int, 8081),
+        Option("--files-dir", "DIR", "Where uploaded files are kept. Default: files/ beside the store."),
+        Flag("--new-keys", "Print new keys as a block for clearml.conf, and exit. A server may run meanwhile."),
+        Option("--user", "NAME", "With --new-keys: whose keys they are. Default: yours."),
+        Option("--label", "TEXT", "With --new-keys: what they are for."),
+        Flag("--json", "Print one JSON object instead of text for people, once connections are accepted."),
+        Flag("--verbose", "Say each request on standard error.", "-v"),
+    ]
+
+
+def work(values):
+    """Serve, or print keys; the exit code."""
+    from agentpipe import paths
+    from agentpipe.server import serving
+    from agentpipe.server.writer import SharedStore
+    store = SharedStore(paths.state("agent.db"))
+    if values["new_keys"]:
+        return print_keys(store, values)
+    serving.needed()
+    with serving.only_one(store):
+        return serve(store, values)
+
+
+def serve(store, values):
+    """Both servers, until a signal comes."""
+    from agentpipe import paths
+    from agentpipe.server import serving
+    from agentpipe.server.files import Files
+    from agentpipe.server.http import Api
+    from agentpipe.server.tokens import Tokens
+    host = values["host"]
+    sockets = [serving.listen(host, values["port"], "--port"),
+               serving.listen(host, values["files_port"], "--files-port")]
+    urls = [serving.url(host, each) for each in sockets]
+    tokens = Tokens(store)
+    api = Api(store, tokens, values["verbose"])
+    files = Files(values["files_dir"] or paths.state("files"), tokens)
+    said = {"pid": os.getpid(), "api_server": urls[0], "files_server": urls[1], "server_id": store.server_id,
+            "store": store.path, "files_dir": files.root}
+    try:
+        serving.serve(list(zip([api, files], sockets, strict=True)), lambda: ready(store, said, values["json"]))
+    finally:
+        api.close()
+    return 0
+
+
+def ready(store, said, as_json):
+    """The start-up lines; keys are made when there are none, and shown only to who started us."""
+    from agentpipe.server import keys
+    shown = as_json or os.isatty(1)
+    first = not store.read(keys.exists)
+    if first and shown:
+        said = {**said, **new_keys(store, user(), "first")}
+    if as_json:
+        return print_json(said)
+    lines = [f"agent-server: the API at {said['api_server']}, files at {said['files_server']}",
+             f"agent-server: the store {said['store']}, files in {said['files_dir']}"]
+    if first and shown:
+        lines += ["agent-server: these keys are shown only now; this belongs into ~/clearml.conf:", "", block(said)]
+    elif first:
+        lines.append("agent-server: nobody has keys yet: agent-server --new-keys >> ~/clearml.conf")
+    command.say("\n".join(lines)) if not shown else command.put(("\n".join(lines) + "\n").encode())
+    return None
+
+
+def print_keys(store, values):
+    """New keys on stdout."""
+    said = {"api_server": f"http://{values['host']}:{values['port']}",
+            "files_server": f"http://{values['host']}:{values['files_port']}",
+            **new_keys(store, values["user"] or user(), values["label"])}
+    if values["json"]:
+        print_json(said)
+    else:
+        command.put((block(said) + "\n").encode())
+    return 0
+
+
+def new_keys(store, name, label):
+    """Keys of a user, as they are written into a configuration."""
+    from agentpipe.server import keys
+    key, secret = store.transaction(lambda db: keys.make(db, name, label))
+    return {"access_key": key, "secret_key": secret}
+
+
+def block(said):
+    """What belongs into clearml.conf."""
+    return f"""api {{
+    api_server: "{said['api_server']}"
+    web_server: "{said['api_server']}"
+    files_server: "{said['files_server']}"
+    credentials {{
+        "access_key" = "{said['access_key']}"
+        "secret_key" = "{said['secret_key']}"
+    }}
+}}"""
+
+
+def print_json(said):
+    """One line for scripts."""
+    import json
+    command.put(json.dumps(said).encode() + b"\n")
+
+
+def user():
+    """Who runs this, as the store of this machine names its tasks' owners."""
+    return os.environ.get("USER") or str(os.getuid())
+
+
+def told():
+    """Read the command line and do it; a failure is one line on stderr, since no stage reads our stdout."""
+    from agentpipe import errors
+    from agentpipe import options as parser
+    from agentpipe.signals import SIGNALS
+    try:
+        with SIGNALS.open():  # until the servers run, which stop gracefully, nothing is lost by a sudden end
+            return work(parser.read("agent-server", options(), sys.argv[1:], __doc__, EXAMPLES))
+    except errors.Failure as failure:
+        return command.tell("agent-server", failure, line=False)
+
+
+def main():
+    """The entry point."""
+    command.plain("agent-server", told)
+
+
+if __name__ == "__main__":
+    main()

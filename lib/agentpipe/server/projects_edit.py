@@ -1,0 +1,172 @@
+"""projects.*: changing and removing projects, and what stands in them (server.md §9)."""
+
+from __future__ import annotations
+
+from agentpipe.server import projects
+from agentpipe.server.common import COMPANY, dumps, error, loads, strings
+from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
+from agentpipe.server.projects import below, cleaned, find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PROJECT = {"project": str}
+
+
+def _load(request: Request, id: str) -> dict[str, Any]:
+    row = request.db.execute("SELECT doc FROM projects WHERE id=?", (id,)).fetchone()
+    if row is None:
+        raise error(401, id=id, company=COMPANY)
+    return loads(row[0])
+
+
+def _save(request: Request, project: dict[str, Any]) -> None:
+    request.db.execute("UPDATE projects SET name=?, parent=?, last_update=?, doc=? WHERE id=?",
+                       (project["name"], project.get("parent"), request.now, dumps(project), project["id"]))
+
+
+@endpoint("projects.update", WRITE, PROJECT, name=str, description=str, default_output_destination=str)
+def update(request: Request) -> dict[str, Any]:
+    """Change a project; its name only within the same parent, and names below go along: {updated, fields}.
+
+    Null clears the default output destination.
+    """
+    body, project = request.body, _load(request, request.body["project"])
+    fields: dict[str, Any] = {}
+    for field in ("description", "default_output_destination"):
+        if field in body and (body[field] is not None or field == "default_output_destination"):
+            fields[field] = body[field]
+    for field in ("tags", "system_tags"):
+        if body.get(field) is not None:
+            fields[field] = strings(body, field)
+    if request.get("name") is not None and cleaned(body["name"]) != project["name"]:
+        fields["name"] = cleaned(body["name"])
+        _rename(request, project, fields["name"])
+    if not fields:
+        return {"updated": 0, "fields": {}}
+    project.update(fields)
+    _save(request, {key: value for key, value in project.items() if value is not None})
+    return {"updated": 1, "fields": {**fields, "last_update": request.now}}
+
+
+def _rename(request: Request, project: dict[str, Any], name: str) -> None:
+    old = project["name"]
+    if name.rpartition("/")[0] != old.rpartition("/")[0]:
+        raise error(408, project=project["id"], name=name)
+    if find(request.db, name):
+        raise error(801, name=name, company=COMPANY)
+    # first itself: names are unique, and those below must not wait for it
+    project.update(name=name, basename=name.rpartition("/")[2])
+    _save(request, project)
+    for id in below(request.db, [project["id"]]):
+        if id != project["id"]:
+            child = _load(request, id)
+            child["name"] = name + child["name"][len(old):]
+            _save(request, child)
+
+
+@endpoint("projects.validate_delete", READ, PROJECT)
+def validate_delete(request: Request) -> dict[str, Any]:
+    """What a delete would meet: counts of tasks and models in the project and below."""
+    _load(request, request.body["project"])
+    ids = below(request.db, [request.body["project"]])
+    tasks, models = _contents(request, ids, "tasks"), _contents(request, ids, "models")
+    live = [item for item in tasks if "archived" not in item["system_tags"]]
+    kinds = {kind: [item for item in live if kind in item["system_tags"]] for kind in ("pipeline", "dataset")}
+    return {"tasks": len(tasks), "non_archived_tasks": len(live), "models": len(models),
+            "non_archived_models": sum("archived" not in item["system_tags"] for item in models),
+            "pipelines": len(kinds["pipeline"]), "datasets": len(kinds["dataset"]), "reports": 0}
+
+
+def _contents(request: Request, ids: list[str], table: str) -> list[dict[str, Any]]:
+    found = []
+    for id in ids:
+        found += [loads(doc) for (doc,) in request.db.execute(f"SELECT doc FROM {table} WHERE project=?", (id,))]
+    return found
+
+
+@endpoint("projects.delete", WRITE, PROJECT, force=bool, delete_contents=bool)
+def delete(request: Request) -> dict[str, Any]:
+    """Remove a project and all below; tasks and models go with `delete_contents`, else they lose their project.
+
+    Without `force` what is not archived in it is 400/402 or 405.
+    """
+    from agentpipe.server import documents, many, models, tasks_edit
+    counts = validate_delete(request)
+    if not request.get("force"):
+        if counts["non_archived_tasks"]:
+            raise error(402, project=request.body["project"])
+        if counts["non_archived_models"]:
+            raise error(405, project=request.body["project"])
+    ids = below(request.db, [request.body["project"]])
+    contents = request.get("delete_contents", False)
+    gone = {"deleted_tasks": 0, "deleted_models": 0, "disassociated_tasks": 0}
+    for item in _contents(request, ids, "tasks"):
+        if contents:
+            many.again(request, tasks_edit.delete, task=item["id"], force=True)
+            gone["deleted_tasks"] += 1
+        else:
+            task = documents.load(request.db, item["id"])
+            task.drop("project")
+            task.save()
+            gone["disassociated_tasks"] += 1
+    for model in _contents(request, ids, "models"):
+        if contents:
+            models.remove(request, model, force=True)
+            gone["deleted_models"] += 1
+        else:
+            model.pop("project", None)
+            models.save(request, model)
+    for id in ids:
+        request.db.execute("DELETE FROM projects WHERE id=?", (id,))
+    return {"deleted": len(ids), **gone, "urls": {"model_urls": [], "event_urls": [], "artifact_urls": []}}
+
+
+@endpoint("projects.get_task_tags", READ, {}, projects=list, include_system=bool)
+def get_task_tags(request: Request) -> dict[str, Any]:
+    """The tags of tasks: {tags, system_tags}."""
+    return _tags(request, "tasks")
+
+
+@endpoint("projects.get_model_tags", READ, {}, projects=list, include_system=bool)
+def get_model_tags(request: Request) -> dict[str, Any]:
+    """The tags of models: {tags, system_tags}."""
+    return _tags(request, "models")
+
+
+def _tags(request: Request, table: str) -> dict[str, Any]:
+    wanted = set(request.get("projects", []))
+    tags: set[str] = set()
+    system: set[str] = set()
+    for project, doc in request.db.execute(f"SELECT project, doc FROM {table}"):
+        if not wanted or project in wanted:
+            found = loads(doc)
+            tags.update(found["tags"])
+            system.update(found["system_tags"])
+    return {"tags": sorted(tags), **({"system_tags": sorted(system)} if request.get("include_system") else {})}
+
+
+@endpoint("projects.move", WRITE, PROJECT, new_location=str)
+def move(request: Request) -> dict[str, Any]:
+    """Put a project below another one, by its path; "" is the top: {moved}."""
+    project = _load(request, request.body["project"])
+    place = request.get("new_location", "")
+    if place == project["name"] or place.startswith(project["name"] + "/"):
+        raise error(408, "a project cannot be moved into itself", project=project["id"])
+    parent = projects.by_name(request, place) if place else None
+    name = cleaned(f"{place}/{project['basename']}")
+    if find(request.db, name):
+        raise error(801, name=name, company=COMPANY)
+    old, ids = project["name"], below(request.db, [project["id"]])
+    above = [*_load(request, parent)["path"], parent] if parent else []
+    cut = len(project["path"])
+    for id in ids:
+        each = _load(request, id)
+        each["name"] = name + each["name"][len(old):]
+        each["path"] = above + each["path"][cut:]
+        if id == project["id"]:
+            each.pop("parent", None)
+            each.update({"parent": parent} if parent else {})
+        _save(request, each)
+    return {"moved": len(ids)}

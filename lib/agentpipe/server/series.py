@@ -1,0 +1,113 @@
+"""events.*: curves of several tasks, single values, and which metrics there are (server.md §8)."""
+
+from __future__ import annotations
+
+from agentpipe.server import documents, scalars
+from agentpipe.server.common import error
+from agentpipe.server.endpoints import READ, Request, endpoint
+from agentpipe.server.owners import load
+from agentpipe.server.scalars import SINGLE_VALUE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MOST_TASKS = 100
+
+
+@endpoint("events.get_task_single_value_metrics", READ, {"tasks": list}, metrics=list, model_events=bool)
+def get_task_single_value_metrics(request: Request) -> dict[str, Any]:
+    """What Logger.report_single_value wrote: {tasks: [{task, task_name, values}]}, only those with any."""
+    wanted = {item if isinstance(item, str) else item.get("metric") for item in request.get("metrics", [])}
+    found = []
+    for id in request.body["tasks"]:
+        load(request, id)
+        rows = request.db.execute("SELECT metric, variant, value, timestamp FROM scalars WHERE task=? AND iter=? "
+                                  "ORDER BY metric, variant", (id, SINGLE_VALUE))
+        values = [{"metric": metric, "variant": variant, "value": value, "timestamp": timestamp}
+                  for metric, variant, value, timestamp in rows if not wanted or metric in wanted]
+        if values:
+            found.append({"task": id, "task_name": _name(request, id), "values": values})
+    return {"tasks": found}
+
+
+def _name(request: Request, id: str) -> str:
+    table = "models" if request.get("model_events") else "tasks"
+    row = request.db.execute(f"SELECT name FROM {table} WHERE id=?", (id,)).fetchone()
+    return row[0] if row else ""
+
+
+@endpoint("events.multi_task_scalar_metrics_iter_histogram", READ, {"tasks": list}, key=str, samples=int,
+          metrics=list, model_events=bool)
+def multi_task_scalar_metrics_iter_histogram(request: Request) -> dict[str, Any]:
+    """The same curves of several tasks side by side: {metrics: {metric: {variant: {task: {name, x, y}}}}}."""
+    from agentpipe.server import many
+    tasks = request.body["tasks"]
+    if len(tasks) > MOST_TASKS:
+        raise error(12, f"up to {MOST_TASKS} tasks", tasks=len(tasks))
+    found: dict[str, Any] = {}
+    for id in tasks:
+        curves = many.again(request, scalars.scalar_metrics_iter_histogram, task=id)
+        for metric, variants in curves.items():
+            for variant, curve in variants.items():
+                below = found.setdefault(metric, {}).setdefault(variant, {})
+                below[id] = {**curve, "name": _name(request, id)}
+    return {"metrics": {metric: dict(sorted(found[metric].items())) for metric in sorted(found)}}
+
+
+@endpoint("events.get_task_metrics", READ, {"tasks": list}, event_type=str, model_events=bool)
+def get_task_metrics(request: Request) -> dict[str, Any]:
+    """The names of what tasks reported: {metrics: [{task, metrics}]}."""
+    kind = request.get("event_type", "all")
+    found = []
+    for id in request.body["tasks"]:
+        load(request, id)
+        names: set[str] = set()
+        if kind in ("all", scalars.SCALAR):
+            names.update(row[0] for row in request.db.execute(
+                "SELECT DISTINCT metric FROM scalars WHERE task=? AND iter<>?", (id, SINGLE_VALUE)))
+        if kind != scalars.SCALAR:
+            condition, more = ("", []) if kind == "all" else (" AND type=?", [kind])
+            names.update(row[0] for row in request.db.execute(
+                f"SELECT DISTINCT metric FROM shapes WHERE task=?{condition}", (id, *more)))
+        found.append({"task": id, "metrics": sorted(names)})
+    return {"metrics": found}
+
+
+@endpoint("events.scalar_metrics_iter_raw", READ, {"task": str, "metric": dict}, batch_size=int, scroll_id=str,
+          count_total=bool, key=str, model_events=bool)
+def scalar_metrics_iter_raw(request: Request) -> dict[str, Any]:
+    """All points of one metric, page by page: {variants: {variant: {iter, y}}, returned, total, scroll_id}."""
+    from agentpipe.server import scrolls
+    id = request.get("scroll_id")
+    at = scrolls.recall(request, id) if id else 0
+    task, asked = request.body["task"], request.body["metric"]
+    load(request, task)
+    variants, size = asked.get("variants") or [], max(1, min(request.get("batch_size", 10_000), 200_000))
+    condition = f" AND variant IN ({','.join('?' * len(variants))})" if variants else ""
+    values = [task, asked.get("metric"), SINGLE_VALUE, *variants]
+    rows = request.db.execute(f"SELECT variant, iter, value FROM scalars WHERE task=? AND metric=? AND iter<>?"
+                              f"{condition} ORDER BY variant, iter LIMIT ? OFFSET ?", (*values, size, at)).fetchall()
+    total = request.db.execute(f"SELECT count(*) FROM scalars WHERE task=? AND metric=? AND iter<>?{condition}",
+                               values).fetchone()[0]
+    found: dict[str, Any] = {}
+    for variant, iteration, value in rows:
+        curve = found.setdefault(variant, {"name": variant, "iter": [], "y": []})
+        curve["iter"].append(iteration)
+        curve["y"].append(value)
+    return {"variants": found, "returned": len(rows), "total": total,
+            "scroll_id": scrolls.keep(request, at + len(rows), id)}
+
+
+@endpoint("events.get_task_latest_scalar_values", READ, {"task": str})
+def get_task_latest_scalar_values(request: Request) -> dict[str, Any]:
+    """Where a task's curves stand: {metrics: [{name, variants: [{name, last_value}]}], last_iter, name, status}."""
+    task = documents.load(request.db, request.body["task"])
+    metrics: dict[str, list[Any]] = {}
+    for variants in (task.get("last_metrics") or {}).values():
+        for item in variants.values():
+            metrics.setdefault(item["metric"], []).append({"name": item["variant"], "last_value": item["value"]})
+    shown = [{"name": name, "variants": sorted(metrics[name], key=lambda item: str(item["name"]))}
+             for name in sorted(metrics)]
+    return {"metrics": shown, "last_iter": task.get("last_iteration") or 0, "name": task.get("name"),
+            "status": task.get("status")}

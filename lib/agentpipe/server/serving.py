@@ -1,0 +1,122 @@
+"""Both servers of agent-server in one process: sockets, the lock of the store, start and graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+from agentpipe import errors
+from agentpipe.errors import Failure
+from agentpipe.server.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# how long requests that are under way may take at a stop (s), before TERM's sender loses patience
+GRACE = 10
+# requests wait here while all threads work
+BACKLOG = 512
+MOST_CONNECTIONS = 2000
+KEEP_ALIVE = 75
+
+
+def needed() -> None:
+    """Refuse (69) when the extra packages are not installed."""
+    try:
+        import jwt
+        import python_multipart
+        import starlette
+        import uvicorn
+    except ImportError as error:
+        raise Failure(f"agent-server needs the package {error.name}", errors.UNAVAILABLE,
+                      remedy="pip install 'agentpipe[server]'") from None
+    del jwt, python_multipart, starlette, uvicorn
+
+
+@contextlib.contextmanager
+def only_one(store: Store) -> Iterator[None]:
+    """Hold the lock of a store's server; another one that runs is named (75)."""
+    from filelock import FileLock, Timeout
+    path = os.path.join(os.path.dirname(store.path), "server.lock")
+    note = path.replace(".lock", ".pid")
+    lock = FileLock(path, mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Failure(f"another agent-server serves {store.path} (pid {_text(note)})", errors.TRY_AGAIN,
+                      remedy="stop it first, or set AGENT_HOME") from None
+    try:
+        with open(note, "w", encoding="ascii") as file:
+            file.write(str(os.getpid()))
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(note)
+        lock.release()
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read() or "?"
+    except OSError:
+        return "?"
+
+
+def listen(host: str, port: int, option: str) -> socket.socket:
+    """A listening socket (port 0 takes a free one); an address that is taken or not ours is 73."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(BACKLOG)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Failure(f"cannot listen on {host}:{port}: {reason}", errors.CANNOT_CREATE,
+                      remedy=f"choose another {option}") from None
+    return found
+
+
+def url(host: str, listening: socket.socket) -> str:
+    """Where clients reach a socket."""
+    if host in ("0.0.0.0", "::", ""):
+        host = socket.gethostname()
+    port = listening.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(apps: list[tuple[Any, socket.socket]], ready: Callable[[], None]) -> None:
+    """Serve each application on its socket until INT, TERM or HUP; what is under way is finished first."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """A uvicorn that leaves signals to us: two of them share this process."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    servers = [Server(uvicorn.Config(
+        app, lifespan="off", access_log=False, log_level="error", server_header=False, date_header=False,
+        proxy_headers=False, ws="none", timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=GRACE,
+        limit_concurrency=MOST_CONNECTIONS, http="h11")) for app, _ in apps]
+
+    async def run() -> None:
+        def stop() -> None:
+            for server in servers:
+                server.should_exit = True
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
+                loop.add_signal_handler(signum, stop)
+        ready()
+        await asyncio.gather(*(server.serve([listening]) for server, (_, listening) in zip(servers, apps, strict=True)))
+
+    asyncio.run(run())

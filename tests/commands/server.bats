@@ -1,0 +1,137 @@
+#!/usr/bin/env bats
+# agent-server, as a user types it.
+# shellcheck disable=SC2030,SC2031  # each test is a subshell, with a server of its own
+
+setup() { load ../helpers; fresh; unset SERVER; }
+
+teardown() { if [ -n "${SERVER:-}" ]; then kill "$SERVER" 2>/dev/null || true; fi; }
+
+# start OPTION…: a server on free ports in the background; what it says on stdout is in `ready`
+start() {
+  agent-server --port 0 --files-port 0 "$@" >ready 2>said 3>&- &
+  SERVER=$!
+  wait_for 20 grep -q -e api_server -e "the API at" ready said
+}
+
+# ask ENDPOINT [CURL OPTION…]: with the keys of `ready`
+ask() {
+  local endpoint=$1; shift
+  curl -s -u "$(field .access_key ready):$(field .secret_key ready)" "$@" "$(field .api_server ready)/$endpoint"
+}
+
+@test "the first start makes keys, and a script can log in with what it printed" {
+  start --json
+  [ "$(ask auth.login | field .meta.result_msg)" = OK ]
+  [ "$(ask queues.get_all | field .data.queues.0.name)" = default ]
+}
+
+@test "a task of the store of this machine is there over HTTP, and the other way round" {
+  id=$(enqueue_shell 'echo hi')
+  start --json
+  [ "$(ask "tasks.get_by_id?task=$id" | field .data.task.status)" = queued ]
+  ask "tasks.dequeue?task=$id" >/dev/null
+  [ "$(status "$id")" = created ]
+  kill "$SERVER"; ended "$SERVER"; [ "$status" -eq 0 ]
+}
+
+@test "a task that is enqueued over HTTP wakes a waiting pull of this machine" {
+  id=$(enqueue_shell 'echo hi')
+  start --json
+  ask "tasks.dequeue?task=$id" >/dev/null
+  agent-pull --wait default >task.json 3>&- &
+  puller=$!
+  ask "tasks.enqueue?task=$id" >/dev/null
+  ended "$puller"
+  [ "$status" -eq 0 ]
+  [ "$(field .task.id task.json)" = "$id" ]
+}
+
+@test "without a terminal no secret is printed, and it says how to get keys" {
+  start
+  wait_for 10 grep -q -- --new-keys said
+  [ ! -s ready ]
+  run grep -q secret_key said
+  [ "$status" -eq 1 ]
+}
+
+@test "--new-keys prints a block for clearml.conf that logs in, while the server runs" {
+  start
+  run agent-server --new-keys --port 1234
+  [ "$status" -eq 0 ]
+  [[ $output == *'api_server: "http://127.0.0.1:1234"'*'"access_key" = "'*'"secret_key" = "'* ]]
+  agent-server --new-keys --json >keys
+  port=$(grep -o '127.0.0.1:[0-9]*' said | head -n 1)
+  run curl -s -u "$(field .access_key keys):$(field .secret_key keys)" "http://$port/auth.login"
+  [[ $output == *'"token"'* ]]
+}
+
+@test "TERM, Ctrl-C and a hang-up stop it gracefully, with exit 0" {
+  for signal in TERM INT HUP; do
+    # bash starts background jobs with INT ignored
+    env --default-signal=INT agent-server --port 0 --files-port 0 >ready 2>said 3>&- &
+    SERVER=$!
+    wait_for 20 grep -q "the API at" said
+    kill -s "$signal" "$SERVER"
+    ended "$SERVER"
+    [ "$status" -eq 0 ]
+    run grep -q Traceback said
+    [ "$status" -eq 1 ]
+  done
+}
+
+@test "a second server of the same store names the first and exits 75" {
+  start --json
+  run agent-server --port 0 --files-port 0
+  [ "$status" -eq 75 ]
+  [[ $output == *"pid $SERVER"* ]]
+  [ "${#lines[@]}" -eq 1 ]
+}
+
+@test "a port that is taken, and an address that is not ours, are one line and 73" {
+  start --json
+  port=$(field .api_server ready); port=${port##*:}
+  AGENT_HOME=$BATS_TEST_TMPDIR/other run agent-server --port "$port"
+  [ "$status" -eq 73 ]
+  [[ $output == *"127.0.0.1:$port"*--port* ]]
+  AGENT_HOME=$BATS_TEST_TMPDIR/other run agent-server --host 203.0.113.7
+  [ "$status" -eq 73 ]
+  [ "${#lines[@]}" -eq 1 ]
+}
+
+@test "without the packages of the extra it says what to install and exits 69" {
+  mkdir -p missing/starlette
+  echo 'raise ModuleNotFoundError("no", name="starlette")' >missing/starlette/__init__.py
+  PYTHONPATH=$PWD/missing run agent-server
+  [ "$status" -eq 69 ]
+  [[ $output == *"pip install 'agentpipe[server]'"* ]]
+  [ "${#lines[@]}" -eq 1 ]
+}
+
+@test "--verbose says each request, and no secret" {
+  start --json --verbose
+  ask queues.get_all >/dev/null
+  ask nothing.here >/dev/null
+  grep -q '200 queues.get_all' said
+  grep -q '404 nothing.here' said
+  run grep -q "$(field .secret_key ready)" said
+  [ "$status" -eq 1 ]
+}
+
+@test "files go up and come down" {
+  start --json
+  token=$(ask auth.login | field .data.token)
+  files=$(field .files_server ready)
+  echo content >file
+  [ "$(curl -s -H "Authorization: Bearer $token" -F "a/b.txt=@file" "$files")" = '["a/b.txt"]' ]
+  [ "$(curl -s -H "Authorization: Bearer $token" "$files/a/b.txt")" = content ]
+  [ "$(cat "$AGENT_HOME/state/files/a/b.txt")" = content ]
+  [ "$(curl -s -o /dev/null -w '%{http_code}' "$files/a/b.txt")" = 401 ]
+}
+
+@test "a mistyped option is one line and 64; --help has examples" {
+  run agent-server --prot 1
+  [ "$status" -eq 64 ]
+  run agent-server --help
+  [ "$status" -eq 0 ]
+  [[ $output == *"agent-server --new-keys"* ]]
+}

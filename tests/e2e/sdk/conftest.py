@@ -1,0 +1,161 @@
+"""The real clearml package against a real agent-server, both as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+VENV = ROOT / ".cache" / "tests" / "sdk"
+# a thread reports, not a fork of the process: the package forks while another thread of it starts git, whose pipes
+# the fork then keeps open for ever
+CONF = """
+api {{
+    api_server: "{api_server}"
+    web_server: "{api_server}"
+    files_server: "{files_server}"
+    credentials {{ "access_key" = "{access_key}", "secret_key" = "{secret_key}" }}
+}}
+sdk {{ development {{
+    report_use_subprocess: {fork}
+    vcs_repo_detect_async: {threads}
+    worker {{ report_period_sec: 0.5, ping_period_sec: 1 }}
+}} }}
+agent {{
+    venvs_dir: "{home}/venvs"
+    git_clone {{ }}
+    package_manager {{ type: pip, system_site_packages: true }}
+}}
+"""
+
+
+def clean_environment() -> dict[str, str]:
+    """Nothing of the caller's settings of ClearML, agents and Python."""
+    return {name: value for name, value in os.environ.items()
+            if not name.startswith(("AGENT_", "CLEARML_", "TRAINS_", "PYTHON", "VIRTUAL_ENV"))}
+
+
+@pytest.fixture(scope="session")
+def sdk_python() -> str:
+    """The interpreter that has clearml; its environment is kept between runs."""
+    from filelock import FileLock
+    VENV.parent.mkdir(parents=True, exist_ok=True)
+    python, stamp = VENV / "bin" / "python", VENV / "installed"
+    wanted = (HERE / "requirements.txt").read_text()
+    with FileLock(f"{VENV}.lock"):
+        if not stamp.exists() or stamp.read_text() != wanted:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+            packages = ["-r", str(HERE / "requirements.txt")]
+            uv = subprocess.run([sys.executable, "-m", "uv", "pip", "install", "-q", "-p", python, *packages])
+            if uv.returncode:
+                subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+            stamp.write_text(wanted)
+    return str(python)
+
+
+class Server:
+    """A running agent-server, and its API as an administrator of the test sees it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        home.mkdir(parents=True, exist_ok=True)
+        self.errors = home / "stderr"
+        environment = {**clean_environment(), "AGENT_HOME": str(home / "agent"), "USER": "tester"}
+        with open(self.errors, "wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "agentpipe.cmds.agent_server", "--json", "--port", "0", "--files-port", "0"],
+                env=environment, stdout=subprocess.PIPE, stderr=errors)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.errors.read_text()
+        self.said = json.loads(line)
+        self.conf = home / "clearml.conf"
+        self.conf.write_text(CONF.format(home=home, fork="false", threads="true", **self.said))
+        # as the package reports where nothing is configured, but without the race of the comment above
+        self.forking = home / "forking.conf"
+        self.forking.write_text(CONF.format(home=home, fork="true", threads="false", **self.said))
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = "Bearer " + self.login()
+
+    def login(self) -> str:
+        answer = requests.post(self.said["api_server"] + "/auth.login",
+                               auth=(self.said["access_key"], self.said["secret_key"]), timeout=30)
+        return answer.json()["data"]["token"]
+
+    def __call__(self, endpoint: str, **body: object) -> dict:
+        answer = self.session.post(f"{self.said['api_server']}/v2.34/{endpoint}", json=body, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+    def task(self, id: str) -> dict:
+        return self("tasks.get_by_id", task=id)["task"]
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory):
+    """One server for all tests of a worker."""
+    found = Server(tmp_path_factory.mktemp("server"))
+    yield found
+    assert found.stop() == 0
+    said = found.errors.read_text()
+    assert "bug of ours" not in said, said
+    assert found.said["secret_key"] not in said
+
+
+class Finished:
+    """What a script printed; `said` are its lines `name=JSON`."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        self.said = {name: json.loads(value) for name, value in re.findall(r"^(\w+)=(.+)$", output, re.MULTILINE)
+                     if _is_json(value)}
+
+    def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
+        assert name in self.said, f"{name} was not printed:\n{self.output}"
+        return self.said[name]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+SAY = """
+import json as _json
+def say(**values):
+    for name, value in values.items():
+        print(name + "=" + _json.dumps(value, default=str), flush=True)
+"""
+
+
+@pytest.fixture
+def run(sdk_python: str, server: Server, tmp_path: Path):
+    """Run a script of a user with the real package; it must exit 0 unless `code` says otherwise."""
+    def work(text: str, *arguments: str, name: str = "script.py", code: int = 0, **environment: str) -> Finished:
+        path = tmp_path / name
+        path.write_text(SAY + text)
+        return command([sdk_python, str(path), *arguments], code, **environment)
+
+    def command(argv: list[str], code: int = 0, **environment: str) -> Finished:
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=240, env={
+            **clean_environment(), "HOME": str(tmp_path), "CLEARML_CONFIG_FILE": str(server.conf),
+            "PATH": f"{VENV}/bin:{os.environ['PATH']}", **environment})
+        assert done.returncode == code, done.stdout + done.stderr
+        return Finished(done.stdout + done.stderr)
+    work.command = command  # type: ignore[attr-defined]
+    return work

@@ -1,0 +1,175 @@
+"""The files server: what goes up comes down, in parts too; nothing outside its folder is ever touched."""
+
+import json
+import os
+import socket
+
+import pytest
+import requests
+
+
+@pytest.fixture
+def files(http):
+    session = requests.Session()
+    session.headers.update(http.bearer())
+
+    class Files:
+        url, root = http.files, http.ready["files_dir"]
+
+        def put(self, name, data=b"text", **options):
+            return session.post(self.url, files={name: ("any", data)}, timeout=60, **options)
+
+        def __call__(self, method, path, **options):
+            return session.request(method, self.url + path, timeout=60, **options)
+    return Files()
+
+
+def test_an_upload_comes_back_with_its_size_type_and_etag(files):
+    answer = files.put("proj/task.1/artifacts/a b/ü.json", b'{"x": 1}')
+    assert answer.status_code == 200 and answer.json() == ["proj/task.1/artifacts/a b/ü.json"]
+    found = files("GET", "/proj/task.1/artifacts/a%20b/%C3%BC.json")
+    assert found.content == b'{"x": 1}' and found.headers["Content-Length"] == "8"
+    assert found.headers["Content-Type"].startswith("application/json")
+    assert found.headers["ETag"] and found.headers["Last-Modified"]
+    head = files("HEAD", "/proj/task.1/artifacts/a%20b/%C3%BC.json")
+    assert head.status_code == 200 and head.headers["Content-Length"] == "8" and head.content == b""
+    again = files("GET", "/proj/task.1/artifacts/a%20b/%C3%BC.json", headers={"If-None-Match": found.headers["ETag"]})
+    assert again.status_code == 304
+
+
+def test_a_later_upload_overwrites_and_a_failed_one_leaves_nothing(files, http):
+    files.put("twice.bin", b"one")
+    files.put("twice.bin", b"two")
+    assert files("GET", "/twice.bin").content == b"two"
+    body = (b"--b\r\nContent-Disposition: form-data; name=\"twice.bin\"; filename=\"f\"\r\n\r\nthr")
+    answer = files("POST", "/", data=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert answer.status_code == 400
+    assert files("GET", "/twice.bin").content == b"two"
+    assert os.listdir(os.path.join(files.root, ".agentpipe-uploads")) == []
+
+
+def test_a_connection_that_breaks_during_an_upload_leaves_nothing(files, http):
+    host, port = files.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 30) as connection:
+        connection.sendall(
+            b"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + http.token().encode() +
+            b"\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 10000000\r\n\r\n"
+            b"--b\r\nContent-Disposition: form-data; name=\"broken.bin\"; filename=\"f\"\r\n\r\n" + b"x" * 3_000_000)
+    assert files("GET", "/broken.bin").status_code == 404
+    growing = os.path.join(files.root, ".agentpipe-uploads")
+    until = 200
+    while os.listdir(growing) and until:
+        until -= 1
+        files("GET", "/")
+    assert os.listdir(growing) == []
+
+
+def test_ranges(files):
+    files.put("range.bin", bytes(range(100)))
+    part = files("GET", "/range.bin", headers={"Range": "bytes=10-19"})
+    assert part.status_code == 206 and part.content == bytes(range(10, 20))
+    assert part.headers["Content-Range"] == "bytes 10-19/100"
+    assert files("GET", "/range.bin", headers={"Range": "bytes=-5"}).content == bytes(range(95, 100))
+    assert files("GET", "/range.bin", headers={"Range": "bytes=500-"}).status_code == 416
+
+
+def test_downloads_and_gz_files(files):
+    files.put("x.tar.gz", b"\x1f\x8b")
+    found = files("GET", "/x.tar.gz?download=1")
+    assert found.headers["Content-Type"] == "application/octet-stream" and "Content-Encoding" not in found.headers
+    assert found.headers["Content-Disposition"].startswith("attachment")
+
+
+def test_a_page_that_was_uploaded_gets_no_origin(files):
+    files.put("page.html", b"<script>1</script>")
+    found = files("GET", "/page.html")
+    assert "sandbox" in found.headers["Content-Security-Policy"]
+    assert found.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_several_files_in_one_request_and_fields_that_are_none(files):
+    answer = files("POST", "/", files={"m/one": ("a", b"1"), "m/two": ("b", b"2")}, data={"field": "ignored"})
+    assert sorted(answer.json()) == ["m/one", "m/two"]
+    assert not os.path.exists(os.path.join(files.root, "field"))
+
+
+def test_a_large_upload_and_download(files):
+    data = os.urandom(1 << 20) * 30
+    assert files.put("large.bin", data).status_code == 200
+    assert files("GET", "/large.bin").content == data
+
+
+def test_delete(files):
+    files.put("gone/a", b"1")
+    files.put("gone/b", b"1")
+    files.put("gone/deep/c", b"1")
+    answer = files("DELETE", "/gone/a")
+    assert answer.status_code == 200 and answer.json() == "gone/a"
+    assert files("GET", "/gone/a").status_code == 404
+    assert files("DELETE", "/gone/a").status_code == 404
+    assert files("DELETE", "/gone").status_code == 404, "a folder"
+    answer = files("POST", "/delete_many", json={"files": ["gone/b", "gone/deep", "nope", "", "../x"]}).json()
+    assert sorted(answer["deleted"]) == ["gone/b", "gone/deep"]
+    assert sorted(name for names in answer["errors"].values() for name in names) == ["", "../x", "nope"]
+
+
+OUTSIDE = ["../secret", "a/../../secret", "..", "/..//../secret", "a/./../..//secret", ".agentpipe-uploads/x", "\0"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_nothing_is_written_outside(files, name):
+    before = sorted(os.listdir(os.path.dirname(files.root)))
+    body = f'--b\r\nContent-Disposition: form-data; name="{name}"; filename="f"\r\n\r\nx\r\n--b--\r\n'.encode()
+    answer = files("POST", "/", data=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert answer.status_code == 404
+    assert sorted(os.listdir(os.path.dirname(files.root))) == before
+
+
+@pytest.mark.parametrize("path", ["/../agent.db", "/%2e%2e/agent.db", "/x/..%2f..%2fagent.db", "/..%5cagent.db",
+                                  "/%2fetc/passwd", "//etc/passwd", "/.agentpipe-uploads", "/%00", "/a%00b"])
+def test_nothing_is_read_outside(files, http, path):
+    host, port = files.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 30) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                           f"Authorization: Bearer {http.token()}\r\n\r\n".encode())
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 400")), answer[:200]
+    assert b"SQLite" not in answer and b"root:" not in answer
+
+
+def test_links_lead_nowhere(files, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    os.symlink(tmp_path, os.path.join(files.root, "link"))
+    os.symlink(tmp_path / "secret", os.path.join(files.root, "file-link"))
+    assert files("GET", "/link/secret").status_code == 404
+    assert files("GET", "/file-link").status_code == 404
+    assert files.put("link/new", b"x").status_code == 404
+    assert files.put("file-link", b"x").status_code == 404
+    assert files("DELETE", "/link/secret").status_code == 404
+    answer = files("POST", "/delete_many", json={"files": ["link", "link/secret"]}).json()
+    assert answer["deleted"] == {}
+    assert (tmp_path / "secret").read_text() == "secret"
+
+
+def test_a_file_and_a_folder_of_one_name_are_told_apart(files):
+    files.put("both/inner", b"x")
+    assert files.put("both", b"x").status_code == 409
+    assert files.put("both/inner/deeper", b"x").status_code == 409
+    assert files.put("n" * 300, b"x").status_code == 400
+
+
+def test_strangers_see_that_it_is_there_and_nothing_else(http):
+    assert requests.get(http.files + "/", timeout=30).text == "OK"
+    for method, path in (("GET", "/twice.bin"), ("HEAD", "/twice.bin"), ("DELETE", "/twice.bin"), ("POST", "/"),
+                         ("POST", "/delete_many"), ("PUT", "/x")):
+        assert requests.request(method, http.files + path, timeout=30).status_code == 401
+
+
+def test_compressed_and_wrong_bodies(files):
+    assert files("POST", "/", data=b"x", headers={"Content-Encoding": "gzip"}).status_code == 415
+    assert files("POST", "/", data=b"x").status_code == 400
+    assert files("POST", "/delete_many", data=json.dumps({"files": "x"})).status_code == 400
+    assert files("POST", "/delete_many", data=b"{").status_code == 400
+    assert files("PUT", "/x", data=b"x").status_code == 405

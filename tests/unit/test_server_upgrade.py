@@ -1,0 +1,25 @@
+"""A store of an older agentpipe is brought up to date when it is opened, with all that is in it."""
+
+import sqlite3
+
+from servertools import Server
+
+from agentpipe.server import schema
+
+
+def test_a_store_of_version_1_keeps_its_tasks_and_gets_models_and_keys(tmp_path):
+    path = tmp_path / "agent.db"
+    old = Server(path)
+    task = old.enqueued()
+    old.store.close()
+    db = sqlite3.connect(path)
+    for table in ("models", "credentials", "revoked"):
+        db.execute(f"DROP TABLE {table}")
+    db.execute("PRAGMA user_version=1")
+    db.commit()
+    db.close()
+    new = Server(path)
+    assert new.entries() == [task]
+    assert new("models.create", name="net", uri="")["created"] is True
+    assert new("auth.create_credentials")["credentials"]["secret_key"]
+    assert new.store.connection().execute("PRAGMA user_version").fetchone()[0] == schema.VERSION

@@ -1,0 +1,102 @@
+"""Changes of many clients in one commit: each stands or falls alone, and none is answered before it is on the disk."""
+
+import sqlite3
+import threading
+
+import pytest
+
+from agentpipe.errors import ApiError
+from agentpipe.server.endpoints import call
+from agentpipe.server.writer import SharedStore, Writer
+
+ANN = {"user": "ann"}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return SharedStore(str(tmp_path / "agent.db"))
+
+
+def create(store, name):
+    return lambda: call(store, ANN, "tasks.create", {"name": name, "type": "training"})
+
+
+def names(store):
+    return [task["name"] for task in call(store, ANN, "tasks.get_all")["tasks"]]
+
+
+def test_one_that_is_refused_undoes_only_itself(store):
+    found = store.together([create(store, "one"), create(store, "x"), create(store, "two")], durable=True)
+    assert isinstance(found[1], ApiError) and found[1].subcode == 800
+    assert "id" in found[0] and "id" in found[2]
+    assert names(store) == ["one", "two"]
+
+
+def test_another_error_undoes_all_and_is_raised(store):
+    def broken():
+        raise sqlite3.OperationalError("disk I/O error")
+    with pytest.raises(Exception, match="I/O"):
+        store.together([create(store, "one"), broken], durable=True)
+    assert names(store) == []
+
+
+def test_the_writer_then_does_them_one_by_one(store):
+    writer = Writer(store)
+    held, go = threading.Event(), threading.Event()
+
+    def hold():
+        held.set()
+        go.wait(30)
+
+    def broken():
+        raise RuntimeError("a bug")
+    writer.submit(hold, True)
+    held.wait(30)
+    futures = [writer.submit(change, True) for change in (create(store, "one"), broken, create(store, "two"))]
+    go.set()
+    assert "id" in futures[0].result(30) and "id" in futures[2].result(30)
+    with pytest.raises(RuntimeError):
+        futures[1].result(30)
+    writer.close()
+    assert names(store) == ["one", "two"]
+
+
+def test_nobody_sees_a_change_of_a_group_before_the_commit_and_waiting_pulls_are_woken_after_it(store):
+    import os
+    task = call(store, ANN, "tasks.create", {"name": "task", "type": "training"})["id"]
+    seen = []
+
+    def look():
+        reader = threading.Thread(target=lambda: seen.append((names(store), os.path.exists(store.wake_path))))
+        reader.start()
+        reader.join()
+    def enqueue():
+        call(store, ANN, "tasks.enqueue", {"task": task})
+    store.together([create(store, "new"), enqueue, look], durable=True)
+    assert seen == [(["task"], False)]
+    assert names(store) == ["task", "new"] and os.path.exists(store.wake_path)
+
+
+def test_many_threads_lose_nothing(store):
+    writer = Writer(store)
+    queue = call(store, ANN, "queues.get_default")["id"]
+    for number in range(60):
+        id = writer.submit(create(store, f"task {number}"), True).result(30)["id"]
+        writer.submit(lambda id=id: call(store, ANN, "tasks.enqueue", {"task": id}), True)
+    pulled = []
+
+    def pull():
+        while True:
+            answer = writer.submit(lambda: call(store, ANN, "queues.get_next_task", {"queue": queue}), True).result(30)
+            if not answer:
+                return
+            task = answer["entry"]["task"]
+            writer.submit(lambda task=task: call(store, ANN, "tasks.started", {"task": task}), True).result(30)
+            pulled.append(task)
+    threads = [threading.Thread(target=pull) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    writer.close()
+    assert len(set(pulled)) == len(pulled) == 60
