@@ -18,6 +18,7 @@ def options():
         Argument("QUEUE", "Queues by name or id, in falling priority. Default: the server's default queue.", many=True),
         Flag("--wait", "Stay until there is a task; the worker is registered meanwhile."),
         Option("--id", "TASK", "Take this task, queued or not; no other is touched."),
+        Flag("--clone", "With --id: take a copy of it, \"Clone of NAME\", which is made now."),
         Flag("--require-queue", "With --id: fail (75) unless the task is still in its queue."),
         Flag("--fair", "Take turns between the queues instead of always asking the first one first."),
         Flag("--create-queue", "Create queues that are missing."),
@@ -32,7 +33,8 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe import api, claims, hooks, queues, retention, workers
+    from agentpipe import api, claims, config, hooks, queues, retention, workers
+    config.apply()
     loud = not values["quiet"] and (values["verbose"] or os.isatty(2))
     say = (lambda text: command.say(f"agent-pull: {text}")) if loud else None
     server = api.connect()
@@ -45,6 +47,12 @@ def pull(values):
     worker = workers.Worker(values["worker"])
     server.worker = worker.name
     gate = may_work if hooks.find("pre-pull") else None
+    if values["clone"]:
+        from agentpipe import errors
+        if not values["id"] or values["require_queue"]:
+            raise errors.Failure("--clone goes with --id, and a copy is in no queue", errors.USAGE,
+                                 remedy="agent-pull --help")
+        values = {**values, "id": queues.cloned(server, values["id"])}
     if values["id"]:
         got = (gate is None or gate()) and queues.take(server, worker.name, values["id"], values["require_queue"])
     else:

@@ -2,7 +2,7 @@
 #   setup() { load ../helpers; fresh; }
 
 fresh() {
-  local root name
+  local root name transport=${AGENT_TESTS_TRANSPORT:-store}
   root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
   export ROOT=$root
   case :$PATH: in *":$root/.venv/bin:"*) ;; *) export PATH=$root/.venv/bin:$PATH ;; esac
@@ -25,6 +25,15 @@ fresh() {
   export GIT_AUTHOR_NAME=tester GIT_AUTHOR_EMAIL=tester@example.org
   export GIT_COMMITTER_NAME=tester GIT_COMMITTER_EMAIL=tester@example.org
   cd "$BATS_TEST_TMPDIR" || return
+  if [ "$transport" != store ]; then serve "$transport"; fi
+}
+
+# serve ours|clearml: from now on every command speaks HTTP to a server of this test, which knows our claims or does not
+serve() {
+  python3 "$ROOT/tests/unit/api_server.py" "$BATS_TEST_TMPDIR/server.db" "$1" $$ >server.url 2>server.log 3>&- &
+  wait_for 10 test -s server.url
+  export CLEARML_API_HOST CLEARML_API_ACCESS_KEY=TESTKEY CLEARML_API_SECRET_KEY=a-secret-of-tests
+  CLEARML_API_HOST=$(cat server.url)
 }
 
 # make_repo DIR [FILE CONTENT]… : a git repository with these files (default: a train.py that prints) and one commit

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from agentpipe.http_api import HttpApi
 
 
 class StoreApi:
     """The embedded store of this node, called in process: no server, no socket."""
 
     embedded = True
+    ours = True  # it knows claims
 
     def __init__(self, path: str, worker: str = "") -> None:
         from agentpipe.server.store import Store
@@ -32,12 +33,19 @@ class StoreApi:
         """A mark that differs from `since` once something may have changed; cheap enough for each 50 ms."""
         return self.store.data_version()
 
+    def once(self) -> StoreApi:
+        """The same for callers that try again by themselves."""
+        return self
 
-def connect(worker: str = "") -> StoreApi:
-    """The server that this configuration means: the embedded store unless a ClearML server is configured."""
+
+def connect(worker: str = "", patience: float | None = None) -> StoreApi | HttpApi:
+    """The server that this configuration means: the embedded store unless a ClearML server is configured.
+
+    `patience` is how long (seconds) calls are repeated while a server is away.
+    """
     from agentpipe import config, paths
-    host = config.get("api.api_server", None, "CLEARML_API_HOST")
-    if host:
-        raise errors.Failure(f"{host}: this version serves the embedded store only", errors.BAD_CONFIG,
-                             remedy="unset CLEARML_API_HOST")
-    return StoreApi(paths.state("agent.db"), worker)
+    host = config.get("api.api_server", None, "CLEARML_API_HOST") or config.get("api.host")
+    if not host:
+        return StoreApi(paths.state("agent.db"), worker)
+    from agentpipe import http_api
+    return http_api.HttpApi(host, worker, http_api.PATIENCE_S if patience is None else patience)

@@ -18,6 +18,7 @@ class Input:
         self._fd, self._source = fd, source
         self._parts = []  # what is read and not yet a line; never joined for nothing (a diff may have 50 MB)
         self._lines = []
+        self.on_wait = None  # what to do once before the first read
         self.printed = False  # whether a line has gone out: then nobody waits for a word of ours
 
     def __iter__(self):
@@ -43,6 +44,9 @@ class Input:
     def fill(self):
         """Read once more; False at the end. A signal while waiting ends the process's work (errors.Interrupted)."""
         from agentpipe import errors
+        if self.on_wait:
+            self.on_wait()
+            self.on_wait = None
         try:
             with SIGNALS.open():
                 chunk = os.read(self._fd, CHUNK)
@@ -94,6 +98,7 @@ def entry(name, declared, doc, examples, each, common=True):
     argv = sys.argv[1:]
     SIGNALS.install()
     stdin = Input()
+    stdin.on_wait = lambda: warm_up(name)
 
     def work():
         if not argv and not os.isatty(0) and not stdin.fill():
@@ -101,6 +106,12 @@ def entry(name, declared, doc, examples, each, common=True):
         return _filter(name, declared, doc, examples, each, argv, stdin, common)
 
     sys.exit(_guarded(name, work))
+
+
+def warm_up(name):
+    """Import what `name` will need if its input keeps it waiting."""
+    from agentpipe import warm
+    warm.up_while_waiting(name, 0)
 
 
 def stage(name, work, declared, doc, examples, key=""):
@@ -216,7 +227,7 @@ def as_failure(name, error):
     # agent-run exits as the script did, and 70 could be the script's
     code = 125 if name == "agent-run" else errors.BUG
     if isinstance(error, errors.ApiError):
-        return errors.Failure(f"the server refused: {error.msg}", code)
+        return errors.refused(error, code)
     return errors.Failure(f"a bug of ours: {type(error).__name__}: {error}", code,
                           remedy="set AGENT_DEBUG=1, and report what it prints")
 

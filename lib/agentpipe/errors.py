@@ -54,6 +54,15 @@ class ApiError(Exception):
         self.msg = msg
 
 
+def refused(error: ApiError, otherwise: int = BUG) -> Failure:
+    """What a command says of an answer that nothing else was made of: 77, 69, or `otherwise` for a wrong request."""
+    if error.code in (401, 403):
+        return Failure(f"the server refused: {error.msg}", NO_PERMISSION, remedy="agent-config check")
+    if error.code >= 500 or error.code == 429:
+        return Failure(f"the server failed: {error.msg}", UNAVAILABLE, remedy="try again later")
+    return Failure(f"the server refused: {error.msg}", otherwise)
+
+
 class Interrupted(BaseException):
     """A signal asked this process to stop: raised in the main thread by the handlers that command.py installs."""
 

@@ -42,6 +42,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
     reported = read_reported(directory)
     if reported.get("status") and reported.get("hooks"):
         return True
+    api = api.once()  # the loop below has the patience
     shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
                       redact.task_secrets(secrets.whole(manifest["task"], directory)))
     until, pause = time.monotonic() + deadline_s, 0.25

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from agentpipe import attempt, claims, command, errors, manifest, secrets
+from agentpipe import attempt, claims, command, config, errors, manifest, secrets
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 from agentpipe.signals import SIGNALS
@@ -32,9 +32,10 @@ class Held:
         self.dry = bool(self.options.get("dry_run"))
         self.reporter: Any = None
         self.script: Script | None = None  # once it is started, or taken over
+        config.apply()
         self.api: Any = api or ("pull" in line and connect(line["pull"])) or None
-        self.claim = claim or claims.take(line, stage, look_only=self.dry)
-        self.job = Job(line, self.claim.directory, self.options, _echo(self.options))
+        self.claim = claim or self._taken(line)
+        self.job = Job(self.manifest, self.claim.directory, self.options, _echo(self.options))
         if "pull" not in line and not self.dry:
             self.use({**line, "task": secrets.put_away(line["task"], self.claim.directory)})
         if self.api and not self.dry:
@@ -145,6 +146,16 @@ class Held:
             self.reporter = None
         SIGNALS.forget_abort()
 
+    def _taken(self, line: dict[str, Any]) -> claims.Claim:
+        try:
+            return claims.take(line, self.stage, look_only=self.dry)
+        except claims.NotOurs:
+            from agentpipe import adopt
+            if self.dry or not self.api or not adopt.is_from_elsewhere(self.api, line):
+                raise
+        claim, self.manifest = adopt.adopt(self.api, line, self.stage)
+        return claim
+
     def _tell(self, endpoint: str, body: dict[str, Any]) -> None:
         self.api.call(endpoint, {**body, "task": self.id, "claim": self.claim.token})
 
@@ -155,7 +166,7 @@ class Held:
 def connect(pull: dict[str, Any]) -> Any:
     """The server of this configuration, which must be the one that the task comes from (else Failure 78)."""
     from agentpipe import api
-    found = api.connect(pull.get("worker") or "")
+    found = api.connect(pull.get("worker") or "", 300)  # seconds of patience: what is set up is worth waiting for
     if found.server_id != pull["server"]:
         raise errors.Failure(f"this task comes from server {pull['server']}, but this configuration reaches "
                              f"{found.server_id}", errors.BAD_CONFIG,

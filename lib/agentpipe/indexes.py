@@ -21,7 +21,7 @@ def lines() -> list[str]:
     from agentpipe import config
     pip = pip_settings()
     found = [f"--extra-index-url {url}"
-             for url in _words(config.get("agent.package_manager.extra_index_url") or "")]
+             for url in config.get_list("agent.package_manager.extra_index_url")]
     if not (os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL")):
         found += [f"--index-url {url}" for url in pip["index-url"][:1]]
     found += [f"--extra-index-url {url}" for url in pip["extra-index-url"]]
@@ -91,11 +91,6 @@ def _uv_files() -> list[str]:
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     named = os.environ.get("UV_CONFIG_FILE")
     return [named] if named else ["/etc/uv/uv.toml", "/etc/xdg/uv/uv.toml", os.path.join(home, "uv", "uv.toml")]
-
-
-def _words(text: str) -> list[str]:
-    """A value or a list of values as HOCON and JSON write it."""
-    return [word for word in text.replace(",", " ").translate(str.maketrans("", "", "[]\"'")).split() if word]
 
 
 def _is_there(place: str) -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-from agentpipe import claims, errors, manifest, processes
+from agentpipe import claims, errors, manifest, waiting
 from agentpipe.crash import crash_point
-from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,23 +13,26 @@ if TYPE_CHECKING:
 
     Got = tuple[claims.Claim, dict[str, Any]]
 
-# how often a waiting pull looks, in seconds: at the embedded store's change counter, or at a server
-LOOK = 0.05
-LOOK_HTTP = 5.0
+CLOSED = "force_workers:off"  # a queue with this tag gives out nothing
 
 
 class Queues:
     """The ids of the queues to ask, in the order of their priority, or in turns (`fair`)."""
 
     def __init__(self, api: Any, names: list[str], create: bool = False, fair: bool = False) -> None:
-        found = [(_id_of(api, name, create), name) for name in names] or [_default(api)]
-        self.ids = [id for id, _ in found]
-        self.names = dict(found)
-        self._fair = fair
+        found = [_found(api, name, create) for name in names] or [_default(api)]
+        self.ids = [queue["id"] for queue in found]
+        self.names = {queue["id"]: queue.get("name", queue["id"]) for queue in found}
+        self._tags: dict[str, list[str]] | None = {queue["id"]: queue.get("tags") or [] for queue in found}
+        self._api, self._fair = api, fair
 
     def in_order(self) -> list[str]:
-        """The ids as they are to be asked now."""
-        return list(self.ids)
+        """The ids as they are to be asked now: without those that are closed by their tag."""
+        tags, self._tags = self._tags, None
+        if tags is None:  # later rounds: somebody may have changed them
+            tags = {queue["id"]: queue.get("tags") or [] for queue in self._api.call(
+                "queues.get_all", {"id": self.ids, "only_fields": ["id", "tags"], "search_hidden": True})["queues"]}
+        return [queue for queue in self.ids if CLOSED not in tags.get(queue, ())]
 
     def served(self, queue: str) -> None:
         """A task came out of `queue`: with `fair` the next round starts behind it."""
@@ -48,33 +49,33 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
     some seconds. One that waits for process `owner` ends with it: what it then got, nobody would run. Open to signals
     only while it waits.
     """
+    patience = waiting.Waiting(api, worker, queues.ids, owner) if wait else None
     intent = claims.Intent()
-    keeper = processes.identity(owner) if owner else None
-    reporter = None
-    mark = None
     try:
         while True:
-            mark = api.changed(mark)
-            allowed = may_work is None or not _any(api, queues) or may_work()
-            got = _ask(api, worker, queues, intent) if allowed else None
-            if got:
-                return got
-            if intent.used:
-                intent = claims.Intent()
-                continue
-            if not wait:
-                return None
-            reporter = reporter or _registered(api, worker, queues)
-            with SIGNALS.open():
-                if not allowed:
-                    time.sleep(LOOK_HTTP)
-                while allowed and api.changed(mark) == mark:
-                    if owner and not (keeper and processes.alive(keeper)):
-                        return None
-                    time.sleep(LOOK if api.embedded else LOOK_HTTP)
+            try:
+                if patience:
+                    patience.note()
+                allowed = may_work is None or not _any(api, queues) or may_work()
+                got = _ask(api, worker, queues, intent) if allowed else None
+                if got:
+                    return got
+                if intent.used:  # what it named was deleted
+                    intent = claims.Intent()
+                elif patience is None or not patience.look(allowed):
+                    return None
+            except (errors.ApiError, errors.Failure) as error:
+                if patience is None or api.embedded or not waiting.is_away(error):
+                    raise
+                if intent.asked:  # it may have got a task all the same: recovery asks for that by the token
+                    intent.drop()
+                    intent = claims.Intent()
+                    patience.left_open()
+                if not patience.outage():
+                    return None
     finally:
-        if reporter:
-            reporter.stop(unregister=not intent.used)
+        if patience:
+            patience.stop(unregister=not intent.used)
         if not intent.used:
             intent.drop()
 
@@ -96,7 +97,7 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
                              remedy=f"agent-task enqueue {task}")
     intent = claims.Intent()
     try:
-        intent.asked = True
+        intent.note(queue or "")
         if status == "queued":
             _remove(api, task, queue, intent)
         else:
@@ -109,6 +110,15 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
     if got is None:
         raise errors.Failure(f"task {task} was deleted meanwhile", errors.NOT_FOUND)
     return got
+
+
+def cloned(api: Any, task: str) -> str:
+    """The id of a copy of a task, named as clearml-agent execute --clone does."""
+    found = _by_id(api, task)
+    if found is None:
+        raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")
+    return api.call("tasks.clone", {"task": found["id"], "new_task_name": f"Clone of {found.get('name', task)}",
+                                    "new_task_parent": found["id"]})["id"]
 
 
 def _any(api: Any, queues: Queues) -> bool:
@@ -174,35 +184,30 @@ def _remove(api: Any, task: str, queue: str | None, intent: claims.Intent) -> No
 
 def _mark(api: Any, task: dict[str, Any], token: str) -> None:
     """Write the token with calls that every ClearML server has; an ended task starts anew with it."""
-    runtime = {**(task.get("runtime") or {}), claims.RUNTIME_KEY: token}
+    import os
+    runtime = {**(task.get("runtime") or {}), claims.RUNTIME_KEY: token, "_exec_agent_hostname": os.uname().nodename}
     api.call("tasks.edit", {"task": task["id"], "runtime": runtime, "force": True})
     if task.get("status") not in ("queued", "in_progress"):
         api.call("tasks.started", {"task": task["id"], "force": True, "status_message": "pulled by agent"})
 
 
-def _registered(api: Any, worker: str, queues: Queues) -> Any:
-    from agentpipe.report import Reporter
-    reporter = Reporter(api, worker, queues.ids)
-    reporter.start()
-    return reporter
-
-
-def _id_of(api: Any, name: str, create: bool) -> str:
+def _found(api: Any, name: str, create: bool) -> dict[str, Any]:
+    """{id, name, tags} of a queue."""
     import re
     # never queues.get_by_id: its answer has every entry of the queue
     for asked in ({"name": f"^{re.escape(name)}$"}, {"id": [name]}):
-        for queue in api.call("queues.get_all", {**asked, "only_fields": ["id"], "search_hidden": True})["queues"]:
-            return queue["id"]
+        for queue in api.call("queues.get_all", {**asked, "only_fields": ["id", "name", "tags"],
+                                                 "search_hidden": True})["queues"]:
+            return queue
     if create:
-        return api.call("queues.create", {"name": name})["id"]
+        return {"id": api.call("queues.create", {"name": name})["id"], "name": name}
     known = ", ".join(queue["name"] for queue in api.call("queues.get_all", {"only_fields": ["name"]})["queues"])
     raise errors.Failure(f"no queue `{name}`; there are: {known}", errors.NOT_FOUND,
                          remedy=f"agent-pull --create-queue {name}")
 
 
-def _default(api: Any) -> tuple[str, str]:
+def _default(api: Any) -> dict[str, Any]:
     try:
-        found = api.call("queues.get_default")
-        return found["id"], found["name"]
+        return _found(api, api.call("queues.get_default")["id"], False)
     except errors.ApiError:
-        return _id_of(api, "default", False), "default"
+        return _found(api, "default", False)

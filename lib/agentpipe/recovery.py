@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
-from agentpipe import attempt, claims, command, ending, ends, errors, manifest, script
+from agentpipe import attempt, claims, command, ending, ends, errors, intents, manifest, script
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -52,32 +51,10 @@ def _recover_entry(api: Any, token: str, owner: int | None, only: str | None, sa
         _remove_if_old(path)
     elif not os.path.islink(path):
         if not only:
-            _recover_intent(api, token)
+            intents.recover(api, token)
     elif only is None or os.path.basename(os.readlink(path)).rpartition(".")[0] == only:
         return _recover_attempt(api, token, os.readlink(path), owner, say)
     return None
-
-
-def _recover_intent(api: Any, token: str) -> None:
-    """A pull died between saying that it might own a task and owning it: ask the server by the token."""
-    path = claims.active(token)
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return  # that pull lives
-        if os.path.islink(path) or os.stat(path).st_ino != os.fstat(fd).st_ino:
-            return
-        for task in api.call("tasks.get_all", {f"runtime.{claims.RUNTIME_KEY}": token, "search_hidden": True,
-                                               "only_fields": ["id", "status", "execution.queue"]})["tasks"]:
-            if task["status"] in ("queued", "in_progress"):
-                queue = (task.get("execution") or {}).get("queue")
-                claims.enqueue_again(api, task["id"], queue, token, "its pull died")
-        crash_point("recover:intent")
-        os.unlink(path)
-    finally:
-        os.close(fd)
 
 
 def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, say: Say) -> claims.Claim | None:
@@ -95,7 +72,7 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
     try:
         if not os.path.islink(claims.active(token)) or claims.is_held(directory, owner):
             return None
-        message = _message_if_ours(api, task, token)
+        message = _message_if_ours(api, task, token, claim.worker)
         if message is None:
             claim.end()
             return None
@@ -166,25 +143,31 @@ def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwant
 
 
 def _recover_deleted(api: Any, token: str) -> None:
-    for task in api.call("tasks.get_all", {f"runtime.{claims.RUNTIME_KEY}": token, "search_hidden": True,
-                                           "only_fields": ["id", "status"]})["tasks"]:
+    for task in claims.by_token(api, token, ["id", "status"]):
         if task["status"] in ("queued", "in_progress"):
             api.call("tasks.failed", {"task": task["id"], "claim": token, "force": True,
                                       "status_reason": "lost: its directory on this machine was deleted"})
     os.unlink(claims.active(token))
 
 
-def _message_if_ours(api: Any, task: str, token: str) -> str | None:
-    """The task's status_message ("stopping": a user wants it to end) while it is still ours; else None."""
-    found = api.call("tasks.get_all", {"id": [task], "only_fields": ["status", "status_message", "runtime"],
-                                       "search_hidden": True})["tasks"]
-    if not found or found[0].get("status") not in ("queued", "in_progress", "created"):
+def _message_if_ours(api: Any, task: str, token: str, worker: str) -> str | None:
+    """The task's status_message ("stopping": a user wants it to end) while it is still ours; else None.
+
+    One that we were giving back when we died is ours while it stands in no queue and no other worker reports it.
+    """
+    fields = ["status", "status_message", "runtime", "last_worker"]
+    tasks = api.call("tasks.get_all", {"id": [task], "only_fields": fields, "search_hidden": True})["tasks"]
+    if not tasks or tasks[0].get("status") not in ("queued", "in_progress", "created"):
         return None
+    found = tasks[0]
+    carried = (found.get("runtime") or {}).get(claims.RUNTIME_KEY)
+    if carried == claims.RETURNED + token:
+        if found.get("last_worker") not in (None, "", worker) or claims.waits(api, [task]):
+            return None
     # the SDK writes the whole runtime back: without any token a running task is still ours
-    carried = (found[0].get("runtime") or {}).get(claims.RUNTIME_KEY)
-    if carried != token and (carried or found[0]["status"] != "in_progress"):
+    elif carried != token and (carried or found["status"] != "in_progress"):
         return None
-    return found[0].get("status_message") or ""
+    return found.get("status_message") or ""
 
 
 def _queue(api: Any, task: str) -> str | None:

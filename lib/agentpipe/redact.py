@@ -119,8 +119,14 @@ def task_secrets(task: Mapping[str, Any]) -> set[str]:
 
 
 def own_secrets() -> set[str]:
-    """The secrets that this process knows from its environment."""
-    return secrets_in(os.environ)
+    """The secrets that this process knows: from its environment, and from clearml.conf."""
+    from agentpipe import config
+    found = secrets_in(os.environ)
+    if config.files():
+        from agentpipe import config_show
+        values = {value for value in config_show.secret_values() if len(value) >= SHORTEST}
+        found |= values | {_quoted(value) for value in values}
+    return found
 
 
 def _in_urls(text: str) -> set[str]:

@@ -68,7 +68,7 @@ class Reporter:
     def __init__(self, api: Any, worker: str, queues: Sequence[str],
                  secrets: Iterable[str | bytes] = ()) -> None:
         self.worker, self.queues = worker, list(queues)
-        self._api, self._secrets = api, tuple(secrets)
+        self._api, self._secrets = api.once(), tuple(secrets)  # it tries again by itself
         self._embedded = bool(getattr(api, "embedded", False))
         self._wakened = threading.Condition()
         self._working = threading.Lock()  # held by the thread while it does something

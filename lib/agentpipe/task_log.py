@@ -9,7 +9,7 @@ from agentpipe import errors, task_find
 
 PAGE = 500
 LOOK_S = 0.1  # how often a follower asks the embedded store's change mark
-LOOK_HTTP_S = 0.7
+LOOK_OURS_S, LOOK_HTTP_S = 0.25, 0.7  # at agent-server, at any other
 
 
 class Reader:
@@ -24,7 +24,7 @@ class Reader:
     def events(self) -> Iterator[dict[str, Any]]:
         """All events that are there now and were not given yet."""
         while True:
-            page = self._page_after() if self.api.embedded else self._page_since()
+            page = self._page_after() if self.api.ours else self._page_since()
             yield from page
             if len(page) < PAGE:
                 return
@@ -69,10 +69,11 @@ def follow(api: Any, task: str, put: Callable[[dict[str, Any]], None], say: Call
                 say(f"a draft, in no queue yet: agent-task enqueue {task}")
             elif status == "queued" and queue:
                 say(f"waits in {task_find.queue_name(api, queue)}")
+        if not api.embedded:
+            time.sleep(LOOK_OURS_S if api.ours else LOOK_HTTP_S)
+            continue
         while api.changed(mark) == mark:
             time.sleep(LOOK_S)
-        if not api.embedded:
-            time.sleep(LOOK_HTTP_S)
 
 
 def state(api: Any, task: str) -> tuple[str, str | None]:

@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # agent-pull, as a user types it.
 
+bats_require_minimum_version 1.5.0
+
 setup() { load ../helpers; fresh; }
 
 @test "pull from an empty queue prints nothing and exits 0" {
@@ -112,4 +114,15 @@ setup() { load ../helpers; fresh; }
   [ "$status" -eq 0 ]
   [[ $output == *"closed today"* ]]
   [[ $output != *'"task"'* ]]
+}
+
+@test "--id --clone takes a copy, and leaves the task as it is" {
+  id=$(enqueue_shell 'echo hi')
+  run -0 --separate-stderr agent-pull --id "$id" --clone
+  copy=$(field .task.id <<<"$output")
+  [ "$copy" != "$id" ]
+  [ "$(field .task.name <<<"$output")" = "Clone of a shell script" ]
+  [ "$(status "$id")" = queued ]
+  run -64 agent-pull --clone
+  run -66 agent-pull --id nope --clone
 }

@@ -186,7 +186,7 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
 @test "a task of another server is refused: 78" {
   enqueue_shell 'echo hi'
   agent-pull default >task.json
-  AGENT_HOME=$BATS_TEST_TMPDIR/other run agent-prepare task.json
+  run env -u CLEARML_API_HOST AGENT_HOME="$BATS_TEST_TMPDIR/other" agent-prepare task.json
   [ "$status" -eq 78 ]
 }
 
@@ -364,8 +364,8 @@ EOF
   agent-run prepared.json >receipt.json &
   pid=$!
   wait_for 10 grep -q on "$(attempt "$id")/log"
-  python3 -c 'import sqlite3, os
-with sqlite3.connect(os.environ["AGENT_HOME"] + "/state/agent.db") as db: db.execute("DELETE FROM queues WHERE name = ?", ("doomed",))'
+  queue=$(call queues.get_all '{"name": "^doomed$"}' | field '.queues[0].id')
+  call queues.delete "{\"queue\": \"$queue\", \"force\": true}"
   kill -TERM $pid
   ended $pid
   [ "$status" -eq 75 ]

@@ -20,6 +20,19 @@ def agent_home(tmp_path, monkeypatch):
     return home
 
 
+@pytest.fixture(params=["store", "agent-server", "clearml"])
+def transport(request, tmp_path, monkeypatch):
+    """The embedded store; the same behind HTTP; and behind a server that knows nothing of our claims."""
+    from api_server import ApiServer
+    if request.param == "store":
+        yield None
+        return
+    with ApiServer(str(tmp_path / "server.db"), ours=request.param == "agent-server") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
 @pytest.fixture(scope="module")
 def http(tmp_path_factory):
     """An agent-server for all tests of a file; it must end well, and say nothing that is secret."""

@@ -57,7 +57,7 @@ class Running:
 class Unreliable:
     """The real API behind a bad network: `away` calls fail before they arrive, `lost` answers after they did."""
 
-    embedded = True
+    embedded = ours = True
 
     def __init__(self, api: Any, hides: tuple[str, ...] = ()) -> None:
         self.api, self.hides = api, hides
@@ -81,11 +81,14 @@ class Unreliable:
     def changed(self, since: Any) -> Any:
         return object()
 
+    def once(self) -> "Unreliable":
+        return self
+
 
 class Foreign(Unreliable):
     """A server that knows nothing of claims: no positions, and a repeated event is stored twice."""
 
-    embedded = False
+    embedded = ours = False
 
     def __init__(self, api: Any) -> None:
         super().__init__(api, ("events.get_log_position", "tasks.edit_runtime"))

@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from agentpipe import api, attempt, claims, errors, processes, queues, recovery, script
+from agentpipe import api, attempt, claims, errors, intents, processes, queues, recovery, script
 from agentpipe.server import documents
 
 SLEEPER = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 
 
 @pytest.fixture
-def store():
+def store(transport):
     return api.connect("tester")
 
 
@@ -108,7 +108,8 @@ def test_given_back_it_is_the_first_in_its_queue_and_carries_no_claim(store, tas
     store.call("tasks.enqueue", {"task": other})
     claims.give_back(store, claim, line, "told to stop")
     assert waiting(store) == [task, other]
-    assert claims.RUNTIME_KEY not in store.call("tasks.get_by_id", {"task": task})["task"]["runtime"]
+    runtime = store.call("tasks.get_by_id", {"task": task})["task"]["runtime"]
+    assert runtime.get(claims.RUNTIME_KEY) == (None if store.ours else claims.RETURNED + claim.token)
     assert os.listdir(claims.active()) == []
 
 
@@ -182,12 +183,72 @@ def test_what_somebody_holds_is_left_alone(store, task):
     assert os.path.islink(claims.active(claim.token))
 
 
-def test_an_intent_without_a_directory_is_asked_of_the_server(store, task):
+def died_asking(store):
+    """A pull that got a task and died before it knew; its intent."""
     intent = claims.Intent()
-    store.call("queues.get_next_task", {"queue": store.call("queues.get_default")["id"], "claim": intent.token})
+    queue = store.call("queues.get_default")["id"]
+    intent.note(queue)
+    store.call("queues.get_next_task", {"queue": queue, "claim": intent.token})
     os.close(intent._fd)
+    os.utime(intent.path, (1, 1))
+    return intent
+
+
+def test_an_intent_without_a_directory_is_asked_of_the_server(store, task, monkeypatch):
+    died_asking(store)
+    recovery.recover(store)
+    if not store.ours:
+        # it knows no token: the task goes back after it was seen in no queue for two minutes
+        assert waiting(store) == []
+        recovery.recover(store)
+        assert waiting(store) == []
+        monkeypatch.setattr(intents, "STRAY_S", 0.0)
+        recovery.recover(store)
+    assert waiting(store) == [task]
+    assert os.listdir(claims.active()) == []
+
+
+def test_a_task_that_another_agent_has_taken_meanwhile_is_left_to_it(store, task, monkeypatch):
+    monkeypatch.setattr(intents, "STRAY_S", 0.0)
+    died_asking(store)
+    other = claims.new_token()
+    store.call("tasks.edit", {"task": task, "force": True, "runtime": {claims.RUNTIME_KEY: other}})
+    recovery.recover(store)
+    recovery.recover(store)
+    assert waiting(store) == []
+    assert os.listdir(claims.active()) == []
+
+
+@pytest.mark.parametrize("before", ["queued", "in_progress"])
+@pytest.mark.parametrize("point", ["give-back:forbidden", "give-back:marked", "give-back:enqueued"])
+def test_a_kill_while_a_task_is_given_back_neither_loses_nor_doubles_it(store, task, before, point):
+    claim, line = pulled(store)
+    if before == "in_progress":
+        store.call("tasks.started", {"task": task, "force": True})
+    claim.hand("pull", None)
+    claim.release()
+    code = ("import json, sys; from agentpipe import api, claims\nline = json.loads(sys.argv[1])\n"
+            "claims.give_back(api.connect(), claims.take(line, 'fetch'), line, 'told to stop')")
+    killed = subprocess.run([sys.executable, "-c", code, json.dumps(line)], env={**os.environ, "AGENT_CRASH_AT": point})
+    assert killed.returncode == -signal.SIGKILL
+    recovery.recover(store)
     recovery.recover(store)
     assert waiting(store) == [task]
+    assert status(store, task) == "queued"
+    assert os.listdir(claims.active()) == []
+
+
+def test_a_task_given_back_and_taken_by_another_agent_at_once_is_left_to_it(store, task):
+    claim, line = pulled(store)
+    attempt.forbid_start(claim.directory, attempt.HANDED_BACK)
+    claims.enqueue_again(store, task, line["pull"]["queue"], claim.token, "told to stop")
+    claim.release()
+    store.call("queues.get_next_task", {"queue": line["pull"]["queue"]})
+    store.call("workers.status_report", {"worker": "another:0", "timestamp": 1, "task": task})
+    store.call("tasks.started", {"task": task})
+    recovery.recover(store)
+    assert waiting(store) == []
+    assert status(store, task) == "in_progress"
     assert os.listdir(claims.active()) == []
 
 

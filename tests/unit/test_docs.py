@@ -45,12 +45,12 @@ def test_a_page_describes_every_option_of_its_command_and_no_other(name: str) ->
     assert described(text) | {"--help"} == declared(name)
 
 
-def test_agent_tasks_page_describes_every_option_of_its_commands_and_no_other() -> None:
+@pytest.mark.parametrize("command_name", ["task", "config"])
+def test_a_page_describes_every_option_of_every_subcommand_and_no_other(command_name: str) -> None:
     import typer
-
-    from agentpipe.cmds.agent_task import app
-    group = typer.main.get_command(app)
-    sections = dict(re.findall(r"^\.Ss (\S+)\n(.*?)(?=^\.S[sh] )", page("agent-task.1"), re.MULTILINE | re.DOTALL))
+    group = typer.main.get_command(import_module(f"agentpipe.cmds.agent_{command_name}").app)
+    text = page(f"agent-{command_name}.1")
+    sections = dict(re.findall(r"^\.Ss (\S+)\n(.*?)(?=^\.S[sh] )", text, re.MULTILINE | re.DOTALL))
     assert set(sections) == set(group.commands)  # type: ignore[attr-defined]
     for name, each in group.commands.items():  # type: ignore[attr-defined]
         options = {word for parameter in each.params for word in parameter.opts if word.startswith("--")} - {"--help"}

@@ -20,6 +20,7 @@ from agentpipe.errors import TRY_AGAIN, ApiError, Failure
 from agentpipe.server import bodies, callers, endpoints, versions
 from agentpipe.server.common import new_id
 from agentpipe.server.tokens import API_VERSION, Tokens
+from agentpipe.server.waiting import Waiting
 from agentpipe.server.writer import SharedStore, Writer
 
 TYPE_CHECKING = False
@@ -69,6 +70,7 @@ class Api:
         store.kept["tokens"] = tokens
         self._readers = ThreadPoolExecutor(READERS, "reader")
         self._writer = Writer(store)
+        self.waiting = Waiting(store.wake_path)
         self._common = {"X-Agentpipe-Server": store.server_id, "Access-Control-Allow-Origin": "*",
                         "Access-Control-Allow-Headers": "*", "Access-Control-Allow-Methods": "*",
                         "Cache-Control": "no-store"}
@@ -104,6 +106,8 @@ class Api:
         call.caller["worker"] = call.header("worker")
         call.caller["address"] = request.client.host if request.client else ""
         assert call.endpoint is not None
+        if call.name == "queues.wait":
+            await self.waiting.until_changed(self._parsed(call, data, request.url.query))
         if not endpoints.writes(call.endpoint):
             return await self._in_thread(self._read, call, data, request.url.query)
         if len(data) < SMALL:
@@ -164,6 +168,10 @@ class Api:
         if self.verbose:
             spent = (time.monotonic() - call.started) * 1000
             _say(f"{code} {call.name or '?'} {spent:.1f} ms {call.caller.get('user', '-')}")
+
+    def stop(self) -> None:
+        """The server is about to end: nobody is kept waiting for news."""
+        self.waiting.stop()
 
     def close(self) -> None:
         """Wait for what is being written."""

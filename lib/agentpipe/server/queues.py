@@ -59,6 +59,16 @@ def _take(request: Request, task: documents.Task, answer: dict[str, Any]) -> Non
         answer["task_info"] = {"company": COMPANY, "user": task.get("user")}
 
 
+@endpoint("queues.wait", READ, {}, mark=int, seconds=float)
+def wait(request: Request) -> dict[str, Any]:
+    """Ours: {mark}, another one after every change that a waiting pull should see.
+
+    With `mark` agent-server answers when it has changed, or `seconds` later (http.py); in process it answers at once.
+    """
+    from agentpipe.server import waiting
+    return {"mark": waiting.mark(request.store.wake_path)}
+
+
 @endpoint("queues.create", WRITE, {"name": str})
 def create(request: Request) -> dict[str, Any]:
     """A new queue: {id}."""

@@ -110,8 +110,10 @@ def serve(apps: list[tuple[Any, socket.socket]], ready: Callable[[], None]) -> N
 
     async def run() -> None:
         def stop() -> None:
-            for server in servers:
+            for server, (app, _) in zip(servers, apps, strict=True):
                 server.should_exit = True
+                if hasattr(app, "stop"):
+                    app.stop()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup

@@ -94,7 +94,8 @@ class Store:
         """Tell waiting pulls to look again; that they might sleep on is no reason to fail."""
         try:
             try:
-                os.utime(self.wake_path)
+                now = time.time_ns()  # the kernel's own is the same for some milliseconds
+                os.utime(self.wake_path, ns=(now, now))
             except FileNotFoundError:
                 os.close(os.open(self.wake_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError:

@@ -1,0 +1,148 @@
+# agent-config, as its users type it: a file that works from pasted credentials, where values come from, and the doctor.
+
+bats_require_minimum_version 1.5.0
+
+setup() { load ../helpers; fresh; }
+
+BLOCK='api {
+  # Notice: host is the api server (default port 8008), not the web server.
+  api_server: "URL"
+  web_server: "https://app.example.org"
+  files_server: "https://files.example.org"
+  # Credentials are generated in the web page
+  credentials {
+    "access_key" = "TESTKEY"
+    "secret_key" = "a-secret-of-tests"
+  }
+}'
+
+# a server, told to nobody by the environment
+server() {
+  serve ours
+  URL=$CLEARML_API_HOST
+  unset CLEARML_API_HOST CLEARML_API_ACCESS_KEY CLEARML_API_SECRET_KEY
+}
+
+@test "without words it shows its commands, and that this was a mistake" {
+  run -64 agent-config
+  [[ $output == *init*show*check* ]]
+  run -64 agent-config init --api-servr x
+  [ "${#lines[@]}" -eq 1 ]
+}
+
+@test "the block that the web page shows becomes a file that works, for nobody else's eyes" {
+  server
+  run -0 agent-config init <<<"${BLOCK//URL/$URL}"
+  [ "$(stat -c %a "$HOME/clearml.conf")" = 600 ]
+  run -0 agent-config check
+  [[ $output == *"$URL answers ann"*agent-server* ]]
+  run -0 agent-task list
+  run -0 agent-config show
+  [[ $output != *a-secret-of-tests* ]]
+  [[ $output == *"api.web_server = https://app.example.org  ($HOME/clearml.conf)"* ]]
+}
+
+@test "the secret alone may come on standard input or in the environment, never as an option" {
+  server
+  run -0 agent-config init --api-server "$URL" --access-key TESTKEY <<<a-secret-of-tests
+  run -0 agent-config check
+  CLEARML_API_SECRET_KEY=a-secret-of-tests run -0 agent-config init --api-server "$URL" --access-key TESTKEY \
+    --file other.conf </dev/null
+  CLEARML_CONFIG_FILE=other.conf run -0 agent-config check
+  run -64 agent-config init --secret-key a-secret-of-tests
+}
+
+@test "a file that is there is not touched: 73" {
+  echo 'agent.worker_name: box' >"$HOME/clearml.conf"
+  run -73 agent-config init --yes --no-check --api-server http://a:8008 --access-key K <<<secret
+  [[ $output == *"mv $HOME/clearml.conf"* ]]
+  [ "$(cat "$HOME/clearml.conf")" = 'agent.worker_name: box' ]
+}
+
+@test "keys that the server does not take are not written: 77" {
+  server
+  run -77 agent-config init --api-server "$URL" --access-key WRONG <<<wrong-secret
+  [ ! -e "$HOME/clearml.conf" ]
+  [[ $output != *wrong-secret* ]]
+}
+
+@test "what is missing is named, with how to give it: 64; what was pasted and is none: 65" {
+  run -64 agent-config init --yes --access-key K <<<secret
+  [[ $output == *--api-server* ]]
+  run -64 agent-config init --yes --api-server http://a:8008 --access-key K </dev/null
+  [[ $output == *CLEARML_API_SECRET_KEY* ]]
+  run -65 agent-config init <<<'something: else'
+}
+
+@test "from the address of the web page the others follow" {
+  run -0 agent-config init --no-check --web-server http://example.org:8080 --access-key K <<<secret
+  run -0 agent-config show api
+  [[ $output == *"api.api_server = http://example.org:8008"* ]]
+  [[ $output == *"api.files_server = http://example.org:8081"* ]]
+}
+
+@test "show tells where a value came from, a variable first" {
+  echo 'agent { worker_name: box, git_user: ann }' >"$HOME/clearml.conf"
+  run -0 agent-config show agent.worker_name
+  [ "$output" = "agent.worker_name = box  ($HOME/clearml.conf)" ]
+  CLEARML_WORKER_NAME=other run -0 agent-config show --json agent.worker_name
+  [ "$output" = '{"key": "agent.worker_name", "value": "other", "origin": "CLEARML_WORKER_NAME"}' ]
+  CLEARML_AGENT__AGENT__GIT_PASS=hush run -0 agent-config show agent.git_pass
+  [ "$output" = "agent.git_pass = ********  (CLEARML_AGENT__AGENT__GIT_PASS)" ]
+  run -1 agent-config show agent.nothing
+}
+
+@test "what clearml-agent init wrote as its default is said to be no choice" {
+  echo 'agent.package_manager { type: pip, force_upgrade: false }' >"$HOME/clearml.conf"
+  run -1 agent-config show agent.package_manager.type
+  [[ $output == *"clearml-agent's default"*--all* ]]
+  run -0 agent-config show --all agent.package_manager
+  [[ $output == *"type = pip  (clearml-agent's default: counts as not set)"* ]]
+}
+
+@test "check without any configuration: the embedded store, all well" {
+  run -0 agent-config check
+  [[ $output == *"embedded store"* ]]
+  [[ $output == *git*uv* ]]
+  run ! grep -v '^ok ' <<<"$output"
+}
+
+@test "check says what is wrong with the exit code of the first: no server 69, no API 78, broken file 78" {
+  CLEARML_API_HOST=http://127.0.0.1:9 CLEARML_API_ACCESS_KEY=K CLEARML_API_SECRET_KEY=S run -69 agent-config check
+  [[ $output == *"wrong   server: http://127.0.0.1:9: Connection refused"* ]]
+  printf 'api {\n  api_server: "http://a\n}\n' >"$HOME/clearml.conf"
+  run -78 agent-config check --json
+  [[ ${lines[0]} == *'"wrong"'*clearml.conf:2* ]]
+  # every command says the same, in one line
+  run -78 agent-task list
+  [ "${#lines[@]}" -eq 1 ]
+  [[ $output == "agent-task: $HOME/clearml.conf:2: "* ]]
+}
+
+@test "keys that others can read, and an include that is not there, are warnings" {
+  printf 'api.credentials { access_key: K, secret_key: S }\ninclude "more.conf"\n' >"$HOME/clearml.conf"
+  chmod 644 "$HOME/clearml.conf"
+  run -0 agent-config check
+  [[ $output == *"warning"*"chmod 600"* ]]
+  [[ $output == *"more.conf is included and not there"* ]]
+}
+
+@test "a pipeline on a file of clearml-agent init takes no notice of its defaults" {
+  server
+  {
+    printf '%s\n' "${BLOCK//URL/$URL}"
+    python3 - <<'PY'
+import json, os
+import agentpipe
+path = os.path.join(os.path.dirname(agentpipe.__file__), "peer_defaults.json")
+for key, values in json.load(open(path)).items():
+    if key.startswith("agent."):
+        print(f"{key}: {json.dumps(values[-1])}")
+PY
+  } >"$HOME/clearml.conf"
+  chmod 600 "$HOME/clearml.conf"
+  id=$(enqueue_shell 'echo it ran')
+  agent-pull default | agent-prepare --quiet | agent-run --quiet >receipt.json
+  [ "$(field .run.end receipt.json)" = completed ]
+  [ "$(agent-task log --stream log "$id")" = "it ran" ]
+}

@@ -1,0 +1,67 @@
+# The commands over HTTP: the same tests again, against a server that knows our claims and one that does not.
+
+bats_require_minimum_version 1.5.0
+
+setup() { load ../helpers; fresh; }
+
+teardown() { local pid; for pid in $(jobs -p); do kill "$pid" 2>/dev/null || true; done; }
+
+# again TRANSPORT FILE…: those files over that transport; what failed is shown
+again() {
+  local transport=$1; shift
+  AGENT_TESTS_TRANSPORT=$transport bats "${@/#/$ROOT/tests/commands/}" >again.log 2>&1 && return
+  grep -A 20 '^not ok' again.log
+  return 1
+}
+
+@test "pull, run and task over HTTP, agent-server's way" {
+  again ours pull.bats run.bats task.bats
+}
+
+@test "pull, run and report over HTTP, a server that knows no claims" {
+  again clearml pull.bats run.bats report.bats
+}
+
+@test "the supervisor over HTTP" {
+  again ours supervisor.bats
+  again clearml supervisor.bats
+}
+
+
+# a pull of one home, whose shell is gone; task.json
+pulled_elsewhere() {
+  AGENT_HOME=$BATS_TEST_TMPDIR/login sh -c 'agent-pull default >task.json; :'
+}
+
+@test "the pipeline split over two homes, as in a Slurm job: the first home's recovery does not start the task again" {
+  for kind in ours clearml; do
+    serve "$kind"
+    id=$(enqueue_shell 'echo ran; until [ -e go ]; do sleep 0.1; done')
+    pulled_elsewhere
+    export AGENT_HOME=$BATS_TEST_TMPDIR/node-$kind
+    sh -c 'agent-prepare --quiet <task.json | agent-run --quiet >receipt.json' &
+    pid=$!
+    wait_for 20 sh -c 'grep -qs ran "$AGENT_HOME"/state/tasks/*/log'
+    AGENT_CLAIM_GRACE=0 AGENT_HOME=$BATS_TEST_TMPDIR/login run -0 --separate-stderr agent-pull default
+    [ -z "$output" ]
+    [ "$(status "$id")" = in_progress ]
+    touch "$(attempt "$id")/code/go"
+    ended $pid
+    [ "$(status "$id")" = completed ]
+    [ "$(agent-task log --stream log "$id")" = ran ]
+    # the line has been used up, for both
+    run -75 agent-prepare task.json
+    AGENT_HOME=$BATS_TEST_TMPDIR/login run -75 agent-prepare task.json
+  done
+}
+
+@test "a line of another home whose task was given back meanwhile is refused: 75" {
+  for kind in ours clearml; do
+    serve "$kind"
+    id=$(enqueue_shell 'echo ran')
+    pulled_elsewhere
+    AGENT_CLAIM_GRACE=0 AGENT_HOME=$BATS_TEST_TMPDIR/login agent-pull >again.json
+    AGENT_HOME=$BATS_TEST_TMPDIR/node run -75 agent-prepare task.json
+    agent-task stop "$id" >/dev/null
+  done
+}

@@ -1,0 +1,326 @@
+"""Where a value comes from: variables, clearml.conf in all that HOCON allows, and what counts as no choice."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from agentpipe import config, config_file, config_show, errors, redact
+
+
+@pytest.fixture
+def conf(tmp_path, monkeypatch):
+    """Write a clearml.conf in a home of its own."""
+    home = tmp_path / "user"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+
+    def write(text, name="clearml.conf"):
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        config.reload()
+        return path
+    config.reload()
+    return write
+
+
+def kept(agent_home):
+    return list((agent_home / "cache" / "config").iterdir())
+
+
+# --- precedence -------------------------------------------------------------------------------------------------------
+
+def test_without_a_file_the_default_counts(conf, agent_home):
+    assert config.get("agent.default_python", "3.11") == "3.11"
+    assert config.origin("agent.default_python") == (None, "default")
+    assert not agent_home.exists()
+
+
+def test_variables_come_before_the_file_named_ones_first(conf, monkeypatch):
+    path = conf("api.api_server: http://file:8008")
+    assert config.origin("api.api_server") == ("http://file:8008", str(path))
+    monkeypatch.setenv("CLEARML_AGENT__API__API_SERVER", "http://any:8008")
+    assert config.origin("api.api_server") == ("http://any:8008", "CLEARML_AGENT__API__API_SERVER")
+    monkeypatch.setenv("TRAINS_API_HOST", "http://old:8008")
+    assert config.origin("api.api_server") == ("http://old:8008", "TRAINS_API_HOST")
+    monkeypatch.setenv("CLEARML_API_HOST", "http://named:8008")
+    assert config.origin("api.api_server") == ("http://named:8008", "CLEARML_API_HOST")
+    monkeypatch.setenv("MINE", "http://mine:8008")
+    assert config.get("api.api_server", None, "MINE") == "http://mine:8008"
+
+
+def test_an_empty_variable_is_none(conf, monkeypatch):
+    conf("agent.worker_name: box")
+    monkeypatch.setenv("CLEARML_WORKER_NAME", "")
+    assert config.get("agent.worker_name") == "box"
+
+
+def test_a_variable_may_hold_a_whole_section_or_a_list(conf, monkeypatch):
+    conf("agent.package_manager.force_upgrade: true")
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER", '{type: uv, post_packages: ["horovod"]}')
+    assert config.get("agent.package_manager.type") == "uv"
+    assert config.get_list("agent.package_manager.post_packages") == ["horovod"]
+    assert config.flag("agent.package_manager.force_upgrade")
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "poetry")
+    assert config.get("agent.package_manager.type") == "poetry"
+    assert config.section("agent.package_manager") == {
+        "type": "poetry", "post_packages": ["horovod"], "force_upgrade": True}
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ('["a", "b c"]', ["a", "b c"]), ("[a, b]", ["a", "b"]), ("a b", ["a", "b"]), ("'a b' c", ["a b", "c"]),
+    ("a", ["a"])])
+def test_a_list_in_a_variable(conf, monkeypatch, text, expected):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__X", text)
+    assert config.get_list("agent.x") == expected
+
+
+def test_values_of_the_file_have_their_types(conf):
+    conf('agent { a: true, b: 1.5, c: [x, "y z"], d { e: null, f: "" }, "g": """three\nlines""" }')
+    assert (config.flag("agent.a"), config.get("agent.b")) == (True, "1.5")
+    assert config.get_list("agent.c") == ["x", "y z"]
+    assert config.get("agent.d.e", "none") == config.get("agent.d.f", "none") == "none"
+    assert config.get("agent.g") == "three\nlines"
+    assert config.get_list("agent.nothing", ["default"]) == ["default"]
+    assert config.get_list("agent.b") == ["1.5"]
+
+
+# --- the files --------------------------------------------------------------------------------------------------------
+
+def test_the_named_file_is_the_only_one(conf, tmp_path, monkeypatch):
+    conf("agent.a: home")
+    other = tmp_path / "other.conf"
+    other.write_text("agent.b: other")
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(other))
+    assert (config.get("agent.a"), config.get("agent.b")) == (None, "other")
+
+
+def test_a_named_file_that_is_not_there_is_said(conf, monkeypatch):
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", "/nowhere.conf")
+    with pytest.raises(errors.Failure) as caught:
+        config.get("agent.a")
+    assert caught.value.exit == errors.BAD_CONFIG
+    assert "/nowhere.conf" in caught.value.reason
+
+
+def test_the_old_file_counts_less_than_the_new_one(conf):
+    conf("agent { a: old, b: old }", "trains.conf")
+    conf("agent { a: new }")
+    assert (config.get("agent.a"), config.get("agent.b")) == ("new", "old")
+
+
+def test_a_folder_of_files_counts_less_than_the_users(conf, tmp_path, monkeypatch):
+    conf("extra/default/agent.conf", "x")
+    conf("a: folder\nb: folder", "extra/default/agent.conf")
+    conf("agent.a: user")
+    monkeypatch.setenv("CLEARML_CONFIG_PATH", os.path.join(os.environ["HOME"], "extra"))
+    assert (config.get("agent.a"), config.get("agent.b")) == ("user", "folder")
+
+
+def test_includes_substitutions_and_the_environment(conf, monkeypatch):
+    conf("agent { cache: ${base}/pip, git_user: ${?WHO} }", "parts/agent.conf")
+    monkeypatch.setenv("WHO", "ann")
+    conf('base: /data\ninclude "parts/agent.conf"\nagent.venvs_dir: ${base}"/venvs"\nagent.host: ${HOST_OF_TEST}')
+    monkeypatch.setenv("HOST_OF_TEST", "box")
+    assert config.get("agent.cache") == "/data/pip"
+    assert config.get("agent.git_user") == "ann"
+    assert config.get("agent.venvs_dir") == "/data/venvs"
+    assert config.get("agent.host") == "box"
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+def no_parser(monkeypatch):
+    def parse(path):
+        raise AssertionError(f"{path} was parsed again")
+    monkeypatch.setattr(config_file, "parse_file", parse)
+
+
+def test_the_next_process_need_not_parse(conf, agent_home, monkeypatch):
+    conf("agent.git_pass: hush")
+    assert config.get("agent.git_pass") == "hush"
+    file, = kept(agent_home)
+    assert file.stat().st_mode & 0o777 == 0o600
+    config.reload()
+    no_parser(monkeypatch)
+    assert config.get("agent.git_pass") == "hush"
+
+
+@pytest.mark.parametrize("change", ["file", "include", "new include", "glob", "environment", "damaged"])
+def test_it_is_parsed_again_when_anything_has_changed(conf, agent_home, monkeypatch, change):
+    conf("agent.b: 1", "parts/b.conf")
+    text = 'agent.a: 1\nagent.c: ${?CHANGING}\ninclude "parts/b.conf"\ninclude "parts/late.conf"\ninclude "more/*.conf"'
+    conf("agent.d: 1", "more/d.conf")
+    conf(text)
+    assert (config.get("agent.a"), config.get("agent.b"), config.get("agent.d")) == ("1", "1", "1")
+    if change == "file":
+        conf(text.replace("agent.a: 1", "agent.a: 22"))
+        assert config.get("agent.a") == "22"
+    elif change == "include":
+        conf("agent.b: 22", "parts/b.conf")
+        assert config.get("agent.b") == "22"
+    elif change == "new include":
+        conf("agent.late: 22", "parts/late.conf")
+        assert config.get("agent.late") == "22"
+    elif change == "glob":
+        conf("agent.e: 22", "more/e.conf")
+        assert config.get("agent.e") == "22"
+    elif change == "environment":
+        monkeypatch.setenv("CHANGING", "22")
+        config.reload()
+        assert config.get("agent.c") == "22"
+    else:
+        kept(agent_home)[0].write_text("{}\n")
+        config.reload()
+        assert config.get("agent.a") == "1"
+
+
+def test_a_cache_that_cannot_be_written_is_no_matter(conf, agent_home, monkeypatch):
+    (agent_home / "cache").mkdir(parents=True)
+    (agent_home / "cache" / "config").write_text("in the way")
+    conf("agent.a: 1")
+    assert config.get("agent.a") == "1"
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("text", "line"), [
+    ('api {\n  api_server: "http://a:8008"\nagent {\n  a: 1\n}\n', None),
+    ('api {\n  key: "unfinished\n}\n', 2),
+    ("agent.a: [1, 2\nagent.b: 3\n", None),
+    ("agent.a: 1\nagent.b: ${nobody.knows}\n", 2),
+    ("[1, 2]", 1),
+])
+def test_a_mistake_is_one_line_that_names_file_and_line(conf, text, line):
+    path = conf(text)
+    with pytest.raises(errors.Failure) as caught:
+        config.get("agent.a")
+    assert caught.value.exit == errors.BAD_CONFIG
+    assert caught.value.reason.startswith(f"{path}:{line or ''}")
+    assert "\n" not in caught.value.reason
+
+
+def test_a_mistake_in_an_included_file_names_that_file(conf):
+    part = conf("\n\na: {\n", "part.conf")
+    conf('agent.a: 1\ninclude "part.conf"\n')
+    with pytest.raises(errors.Failure) as caught:
+        config.get("agent.a")
+    assert caught.value.reason.startswith(f"{part}:")
+
+
+# --- what clearml-agent init wrote is no choice -----------------------------------------------------------------------
+
+def test_the_peers_defaults_count_as_not_set(conf):
+    defaults = config_file._peer_defaults()
+    tree = {}
+    for key, values in defaults.items():
+        if not key.startswith("_"):
+            config_file.put(tree, key.split("."), values[-1])
+    conf(json.dumps(tree))
+    assert config.trees()[0] == {}
+    assert config.get("agent.package_manager.type", "ours") == "ours"
+    whole = config.section("agent", whole=True)
+    assert whole["package_manager"]["type"] == "pip"
+
+
+def test_of_every_version(conf):
+    conf('agent.default_docker.image: "nvidia/cuda:10.1-runtime-ubuntu18.04"')
+    assert config.get("agent.default_docker.image") is None
+    conf('agent.default_docker.image: "nvidia/cuda:10.1-mine"')
+    assert config.get("agent.default_docker.image") == "nvidia/cuda:10.1-mine"
+
+
+def test_a_variable_is_always_a_choice(conf, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "pip")
+    assert config.get("agent.package_manager.type") == "pip"
+
+
+def test_of_the_match_rules_those_of_the_user_stay(conf):
+    rules = config_file._peer_defaults()["agent.default_docker.match_rules"][-1]
+    mine = {"image": "mine", "match": {"script": {"binary": "python3.11$"}}}
+    conf(json.dumps({"agent": {"default_docker": {"match_rules": [*rules, mine]}}}))
+    assert config.value("agent.default_docker.match_rules") == [mine]
+
+
+def test_one_is_not_true(conf):
+    conf("agent.apply_environment: 1")
+    assert config.get("agent.apply_environment") == "1"
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+SECRET = """
+api.credentials { access_key: KEY, secret_key: s3cr3t-one }
+agent { git_pass: s3cr3t-two, enable_git_ask_pass: true, worker_name: box
+        package_manager.extra_index_url: ["https://ann:s3cr3t-three@example.org/simple"] }
+sdk.aws.s3.credentials: [{bucket: b, key: k, secret: s3cr3t-four}]
+environment { MY_VAR: s3cr3t-five }
+api.auth.token_expiration_threshold_sec: 77
+"""
+
+
+def test_show_masks_every_secret_and_nothing_else(conf, capsys):
+    conf(SECRET)
+    assert config_show.show("", False, False) == 0
+    out = capsys.readouterr().out
+    assert "s3cr3t" not in out
+    assert out.count(config_show.MASK) == 5
+    for shown in ("KEY", "worker_name = box", "enable_git_ask_pass = true", "https://ann:****", "bucket", "= 77"):
+        assert shown in out
+
+
+def test_a_pattern_of_the_users_hides_more(conf, capsys):
+    conf("agent { sanitize_config_printout.hide_secrets: [worker], worker_name: box }")
+    config_show.show("agent.worker_name")
+    assert "box" not in capsys.readouterr().out
+
+
+def test_secrets_of_the_file_are_masked_in_logs(conf):
+    conf(SECRET)
+    redactor = redact.Redactor(redact.own_secrets())
+    assert redactor.text("s3cr3t-one s3cr3t-two s3cr3t-five") == "[REDACTED] [REDACTED] [REDACTED]"
+
+
+# --- variables and files for tasks ------------------------------------------------------------------------------------
+
+def test_variables_and_files_of_the_file_are_there_for_tasks(conf, monkeypatch):
+    monkeypatch.setenv("FROM_CONF", "before")
+    conf('environment { FROM_CONF: "yes", NUMBER: 5 }\n'
+         'files { a { path: "~/.a/config", contents: "text\\n", mode: 0640 }\n'
+         '        b { path: "~/b.json", contents { x: [1, 2] }, target_format: json }\n'
+         '        c { path: "~/c.bin", contents: "AP8=", format: base64, target_format: bytes } }')
+    config.apply()
+    assert (os.environ["FROM_CONF"], os.environ.pop("NUMBER")) == ("yes", "5")
+    home = Path(os.environ["HOME"])
+    assert (home / ".a/config").read_text() == "text\n"
+    assert (home / ".a/config").stat().st_mode & 0o777 == 0o640
+    assert json.loads((home / "b.json").read_text()) == {"x": [1, 2]}
+    assert (home / "b.json").stat().st_mode & 0o777 == 0o600
+    assert (home / "c.bin").read_bytes() == b"\x00\xff"
+
+
+def test_they_can_be_switched_off(conf, monkeypatch):
+    conf('environment.FROM_CONF: "yes"\nfiles.a { path: "~/a", contents: x }\nagent.apply_files: false')
+    monkeypatch.setenv("CLEARML_AGENT_ENABLE_ENV_CONFIG_SECTION", "0")
+    config.apply()
+    assert "FROM_CONF" not in os.environ
+    assert not os.path.exists(os.path.join(os.environ["HOME"], "a"))
+
+
+def test_a_file_that_is_there_stays_when_it_is_not_to_be_overwritten(conf):
+    path = conf("mine", "a")
+    conf('files.a { path: "~/a", contents: theirs, overwrite: false }')
+    config.apply()
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("entry", "word"), [
+    ('{ path: "/etc/agentpipe-test", contents: x }', "outside"), ("{ contents: x }", "no path"),
+    ('{ path: "~/x", contents: "?", format: base64 }', "base64"), ('{ path: "~/x", contents: x, mode: "9" }', "octal")])
+def test_a_wrong_entry_is_said(conf, entry, word):
+    conf(f"files.bad {entry}")
+    with pytest.raises(errors.Failure, match=word) as caught:
+        config.apply()
+    assert caught.value.exit == errors.BAD_CONFIG

@@ -1,0 +1,405 @@
+"""The same API over HTTP: who we are, what is tried again and what never, and what is said when nothing helps."""
+
+import json
+import os
+import ssl
+import subprocess
+import threading
+
+import pytest
+from api_server import KEY, SECRET, ApiServer
+
+from agentpipe import api, errors, http_api, http_login, http_transport
+from agentpipe.signals import SIGNALS
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    with ApiServer(str(tmp_path / "server.db")) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(http_api, "back_off", lambda pause, away: pause)  # the pauses have a test of their own
+        yield server
+
+
+def queues(client):
+    return [queue["name"] for queue in client.call("queues.get_all")["queues"]]
+
+
+def refused(client, endpoint="queues.get_all", body=None):
+    with pytest.raises(errors.Failure) as caught:
+        client.call(endpoint, body)
+    return caught.value
+
+
+# --- who we are -------------------------------------------------------------------------------------------------------
+
+def test_a_call_carries_token_worker_and_version(server):
+    assert queues(api.connect("box:0")) == ["default"]
+    (_, login, basic, _), (method, path, headers, _) = server.requests
+    assert (login, method, path) == ("/auth.login", "POST", "/v2.34/queues.get_all")
+    assert basic["Authorization"].startswith("Basic ")
+    assert headers["Authorization"].startswith("Bearer ")
+    assert headers["X-Clearml-Worker"] == "box:0"
+    assert "agentpipe" in headers["X-Clearml-Client"]
+
+
+def test_the_next_process_logs_in_no_more(server, agent_home):
+    queues(api.connect())
+    kept, = (agent_home / "state" / "tokens").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert SECRET not in kept.read_text()
+    queues(api.connect())
+    assert server.logins == 1
+
+
+def test_other_keys_get_a_token_of_their_own(server, monkeypatch):
+    queues(api.connect())
+    monkeypatch.setenv("CLEARML_API_ACCESS_KEY", "another")
+    failure = refused(api.connect())
+    assert failure.exit == errors.NO_PERMISSION
+    assert "another" in failure.reason and "agent-config" in failure.remedy
+    assert SECRET not in failure.reason
+
+
+def test_without_keys_it_is_said_how_to_give_them(server, monkeypatch):
+    monkeypatch.delenv("CLEARML_API_SECRET_KEY")
+    failure = refused(api.connect())
+    assert failure.exit == errors.BAD_CONFIG
+    assert "agent-config init" in failure.remedy
+
+
+def test_a_revoked_token_is_renewed_once(server):
+    client = api.connect()
+    queues(client)
+    server.tokens.clear()
+    assert queues(client) == ["default"]
+    assert server.logins == 2
+
+
+def test_one_that_stays_refused_is_no_endless_loop(server):
+    client = api.connect()
+    queues(client)
+    server.answer = lambda endpoint, headers, body: (
+        {"token": server.login(headers["Authorization"], body)} if endpoint == "auth.login" else _unauthorized())
+    with pytest.raises(errors.ApiError) as caught:
+        client.call("queues.get_all")
+    assert caught.value.code == 401
+    assert server.logins == 2
+
+
+def _unauthorized():
+    raise errors.ApiError(401, 20, "unauthorized")
+
+
+def test_a_token_is_renewed_before_it_ends(server):
+    server.life_s = 7200
+    client = api.connect()
+    queues(client)
+    for name, value in client._login._payload.items():
+        if name in ("iat", "exp"):
+            client._login._payload[name] = value - 3700  # more than half of its life is over
+    queues(client)
+    assert server.logins == 2
+
+
+def test_a_token_still_good_outlives_a_login_that_fails(server):
+    server.life_s = 7200
+    client = api.connect()
+    queues(client)
+    client._login._payload["iat"] -= 3700
+    client._login._payload["exp"] -= 3700
+    server.failing = [503]
+    client.patience = 0
+    assert queues(client) == ["default"]
+
+
+def test_a_given_token_replaces_the_keys_and_its_successor_goes_to_children(server, monkeypatch, agent_home):
+    queues(api.connect())
+    given = next(iter(server.tokens))
+    monkeypatch.setenv("CLEARML_AUTH_TOKEN", given)
+    for name in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"):
+        monkeypatch.delenv(name)
+    client = api.connect()
+    assert queues(client) == ["default"]
+    assert server.logins == 1
+    client._login.renew()
+    assert os.environ["CLEARML_AUTH_TOKEN"] != given
+    assert server.requests[-1][2]["Authorization"] == f"Bearer {given}"
+    server.tokens.clear()
+    assert refused(client).exit == errors.NO_PERMISSION
+
+
+def test_the_lifetime_of_a_token_can_be_asked_for(server, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__API__AUTH__REQUEST_TOKEN_EXPIRATION_SEC", "600")
+    client = api.connect()
+    payload = client._login.payload()
+    assert payload["exp"] - payload["iat"] == pytest.approx(600)
+
+
+def test_agent_server_has_its_stores_id_and_any_other_its_address(server):
+    assert api.connect().server_id == server.store.server_id
+    server.ours = False
+    os.environ["CLEARML_API_HOST"] = server.url.replace("127.0.0.1", "LOCALHOST") + "/"
+    client = api.connect()
+    assert client.server_id == f"http://localhost:{server.port}"
+    assert not client.ours
+
+
+@pytest.mark.parametrize(("address", "same"), [
+    ("http://Api.Example.org:80/", "http://api.example.org"), ("https://a:443/x/", "https://a/x"),
+    ("HTTP://user:pass@a:8008", "http://a:8008"), ("a:8008", "http://a:8008"), ("api.example.org", "https://api.example.org"),
+    ("http://[::1]:8008", "http://[::1]:8008")])
+def test_addresses_are_compared_in_one_form(address, same):
+    assert http_api.normalised(address) == same
+
+
+@pytest.mark.parametrize("address", ["ftp://a", "http://", "http://a:port"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(errors.Failure) as caught:
+        http_api.normalised(address)
+    assert caught.value.exit == errors.BAD_CONFIG
+
+
+# --- how it is asked --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("says", "asked"), [("2.9", "v2.9"), ("2.99", "v2.34")])
+def test_no_newer_api_than_both_know(server, says, asked):
+    server.version = says
+    queues(api.connect())
+    assert server.requests[-1][1].startswith(f"/{asked}/")
+
+
+def test_an_older_server_can_be_pretended(server, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_MAX_API_VERSION", "2.13")
+    queues(api.connect())
+    assert server.requests[-1][1] == "/v2.13/queues.get_all"
+
+
+@pytest.mark.parametrize("method", ["get", "PUT"])
+def test_the_method_is_the_users(server, monkeypatch, method):
+    monkeypatch.setenv("CLEARML_API_DEFAULT_REQ_METHOD", method)
+    assert queues(api.connect()) == ["default"]
+    assert {request[0] for request in server.requests} == {method.upper()}
+    assert api.connect().call("queues.get_all", {"name": "nothing"})["queues"] == []
+
+
+def test_events_go_as_lines_and_in_pieces_that_the_server_takes(server, monkeypatch):
+    client = api.connect()
+    task = client.call("tasks.create", {"name": "events", "type": "training"})["id"]
+    monkeypatch.setenv("CLEARML_AGENT__API__HTTP__MAX_REQ_SIZE", "1000")
+    events = [{"type": "log", "task": task, "msg": f"line {number} " + "x" * 200, "timestamp": number + 1}
+              for number in range(10)]
+    assert client.call("events.add_batch", events)["added"] == 10
+    sent = [request for request in server.requests if request[1].endswith("add_batch")]
+    assert len(sent) > 2
+    assert all(request[2]["Content-Type"] == "application/json-lines" for request in sent)
+    assert [event for request in sent for event in request[3]] == events
+
+
+def test_big_answers_come_compressed(server):
+    client = api.connect()
+    for number in range(20):
+        client.call("queues.create", {"name": f"queue {number}"})
+    assert len(queues(client)) == 21
+    assert "gzip" in server.requests[-1][2]["Accept-Encoding"]
+
+
+def test_a_login_of_netrc_does_not_replace_ours(server, monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert queues(api.connect()) == ["default"]
+
+
+def test_the_proxy_of_the_environment_is_used(server, monkeypatch):
+    monkeypatch.setenv("CLEARML_API_HOST", "http://api.example.org:8008")
+    monkeypatch.setenv("http_proxy", server.url)
+    assert queues(api.connect()) == ["default"]
+    assert server.requests[-1][1] == "http://api.example.org:8008/v2.34/queues.get_all"
+
+
+# --- what fails -------------------------------------------------------------------------------------------------------
+
+def test_an_error_of_the_api_is_told_at_once(server):
+    client = api.connect()
+    with pytest.raises(errors.ApiError) as caught:
+        client.call("tasks.get_by_id", {"task": "nope"})
+    assert (caught.value.code, caught.value.subcode) == (400, 101)
+    assert server.asked().count("tasks.get_by_id") == 1
+
+
+@pytest.mark.parametrize("trouble", [503, 502, 504, 429, "drop"])
+def test_a_question_is_asked_again(server, trouble):
+    client = api.connect()
+    queues(client)
+    server.failing = [trouble, trouble]
+    assert queues(client) == ["default"]
+
+
+@pytest.mark.parametrize("endpoint", ["queues.get_next_task", "tasks.create", "tasks.enqueue", "events.add_batch"])
+@pytest.mark.parametrize("trouble", ["done, then dropped", 504])
+def test_what_may_have_been_done_is_never_asked_twice(server, endpoint, trouble):
+    client = api.connect()
+    queue = client.call("queues.get_default")["id"]
+    server.failing = [trouble]
+    body = [{"type": "log", "task": "x", "msg": "y"}] if endpoint == "events.add_batch" else {"queue": queue}
+    failure = refused(client, endpoint, body)
+    assert failure.exit == errors.UNAVAILABLE and failure.unsure
+    assert server.asked().count(endpoint) == 1
+
+
+@pytest.mark.parametrize("trouble", [503, 429])
+def test_what_was_surely_not_done_is_asked_again(server, trouble):
+    client = api.connect()
+    queues(client)
+    server.failing = [trouble]
+    assert client.call("queues.create", {"name": "new one"})["id"]
+
+
+def test_patience_ends_with_69_and_a_remedy(server):
+    client = api.connect()
+    queues(client)
+    client.patience = 0.2
+    server.failing = [503] * 1000
+    failure = refused(client)
+    assert failure.exit == errors.UNAVAILABLE
+    assert "maintained" in failure.reason and failure.remedy
+
+
+def test_pauses_grow_vary_and_end_when_we_are_told_to_stop(monkeypatch):
+    slept = []
+    monkeypatch.setattr(http_transport.time, "monotonic", lambda: 100 + sum(slept))
+    monkeypatch.setattr(http_transport.time, "sleep", slept.append)
+    away = http_transport.Away("http://a", "gone")
+    assert http_transport.back_off(2.0, away) == 4.0
+    assert 1.0 <= sum(slept) <= 3.0
+    assert http_transport.back_off(20.0, away) == 30.0
+    slept.clear()
+    http_transport.back_off(0.1, http_transport.Away("http://a", "gone", wait=7.0))
+    assert sum(slept) == pytest.approx(7.0)
+    slept.clear()
+    monkeypatch.setattr(SIGNALS, "waiting", [15])
+    with pytest.raises(http_transport.Away):
+        http_transport.back_off(20.0, away)
+    assert len(slept) == 1
+
+
+def test_who_tries_again_by_himself_is_told_at_once(server):
+    client = api.connect()
+    queues(client)
+    server.failing = [503]
+    refused(client.once())
+    assert queues(client.once()) == ["default"]
+
+
+def test_an_address_where_nothing_listens_is_given_up_soon(server, monkeypatch):
+    monkeypatch.setenv("CLEARML_API_HOST", "http://127.0.0.1:9")
+    failure = refused(api.connect())
+    assert failure.exit == errors.UNAVAILABLE
+    assert failure.reason == "http://127.0.0.1:9: Connection refused"
+
+
+def test_an_unknown_name_says_so(server, monkeypatch):
+    monkeypatch.setenv("CLEARML_API_HOST", "http://no-such-host.invalid:8008")
+    assert "no-such-host.invalid:8008: " in refused(api.connect()).reason
+
+
+def test_a_server_that_hangs_is_left_after_a_while(server, monkeypatch):
+    monkeypatch.setattr(http_transport, "READ_S", 0.3)
+    client = api.connect()
+    queues(client)
+    free = threading.Event()
+    server.failing = [lambda handler: free.wait(20) and 200]
+    failure = refused(client, "queues.get_next_task", {"queue": "x"})
+    free.set()
+    assert "no answer within 0.3 s" in failure.reason
+
+
+def test_a_web_page_is_not_the_api(server):
+    client = api.connect()
+    queues(client)
+    server.failing = [404]
+    failure = refused(client)
+    assert failure.exit == errors.BAD_CONFIG
+    assert "8008" in failure.remedy
+
+
+def test_a_redirect_is_named_and_not_followed(server):
+    def redirect(handler):
+        handler.send_response(301)
+        handler.send_header("Location", "https://app.example.org/login?token=x")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        raise ConnectionAbortedError
+    client = api.connect()
+    server.failing = [redirect]
+    failure = refused(client)
+    assert failure.exit == errors.BAD_CONFIG
+    assert "https://app.example.org/login:" in failure.reason
+
+
+# --- certificates -----------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def secure(server, tmp_path, monkeypatch):
+    """The same server behind TLS, with a certificate of its own authority; the certificate's file."""
+    file = tmp_path / "ca.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost", "-keyout", tmp_path / "key.pem", "-out", file],
+                   check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file, tmp_path / "key.pem")
+    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+    monkeypatch.setenv("CLEARML_API_HOST", f"https://localhost:{server.port}")
+    return str(file)
+
+
+def test_an_unknown_certificate_is_refused_with_what_to_set(secure):
+    failure = refused(api.connect())
+    assert failure.exit == errors.BAD_CONFIG
+    assert "certificate" in failure.reason and "verify_certificate" in failure.remedy
+
+
+@pytest.mark.parametrize("variable", ["CLEARML_AGENT__API__VERIFY_CERTIFICATE", "REQUESTS_CA_BUNDLE"])
+def test_an_authority_of_ones_own_is_taken(secure, monkeypatch, variable):
+    monkeypatch.setenv(variable, secure)
+    assert queues(api.connect()) == ["default"]
+
+
+@pytest.mark.parametrize("variable", ["CLEARML_AGENT__API__VERIFY_CERTIFICATE", "CLEARML_API_HOST_VERIFY_CERT"])
+def test_certificates_can_be_ignored_without_a_warning_each_time(secure, monkeypatch, variable, recwarn):
+    monkeypatch.setenv(variable, "false")
+    assert queues(api.connect()) == ["default"]
+    assert not recwarn.list
+
+
+# --- the token --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("token", ["", "abc", "a.b.c", "a." + "W10" + ".c"])
+def test_an_odd_token_says_nothing(token):
+    assert http_login.payload(token) == {}
+
+
+def test_two_threads_renew_once(server):
+    client = api.connect()
+    queues(client)
+    server.tokens.clear()
+    threads = [threading.Thread(target=queues, args=(client,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.logins == 2
+
+
+def test_a_kept_token_that_cannot_be_read_is_no_matter(server, agent_home):
+    queues(api.connect())
+    kept, = (agent_home / "state" / "tokens").iterdir()
+    kept.write_text("{")
+    assert queues(api.connect()) == ["default"]
+    found = json.loads(kept.read_text())
+    assert found["key"] == KEY
+    kept.write_text(json.dumps({**found, "token": "a.b.c"}))
+    assert queues(api.connect()) == ["default"]

@@ -1,0 +1,149 @@
+"""A pull that waits: over every transport it sees work soon, outlives an outage, and ends with its owner."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from agentpipe import api, claims, errors, http_api, intents, queues, signals, waiting
+
+
+@pytest.fixture
+def client(transport, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_QUEUE_POLL_FREQ_SEC", "0.2")
+    monkeypatch.setattr(http_api, "LOOK_S", 0.05)
+    monkeypatch.setattr(waiting, "OUTAGE", (0.05, 0.2))
+    found = api.connect("tester:0")
+    found.patience = 0
+    return found
+
+
+def enqueue(client, name="late"):
+    task = client.call("tasks.create", {"name": name, "type": "training"})["id"]
+    client.call("tasks.enqueue", {"task": task})
+    return task
+
+
+def soon(function, *arguments):
+    """Run it in a thread once the pull below waits."""
+    thread = threading.Timer(0.5, function, arguments)
+    thread.start()
+    return thread
+
+
+def wait(client, **more):
+    return queues.next_task(client, "tester:0", queues.Queues(client, []), wait=True, **more)
+
+
+def test_a_task_that_comes_later_is_taken_soon(client):
+    # a server of another process, as far as the client can see
+    other, came = api.connect("other"), []
+    soon(lambda: came.append((enqueue(other), time.monotonic())))
+    claim, line = wait(client)
+    (task, at), = came
+    assert line["task"]["id"] == task
+    assert time.monotonic() - at < 2
+    claim.end()
+
+
+def test_it_is_registered_while_it_waits(client):
+    def look():
+        workers = client.call("workers.get_all")["workers"]
+        seen.append([worker["id"] for worker in workers])
+        enqueue(client)
+    seen = []
+    soon(look)
+    wait(client)
+    assert seen == [["tester:0"]]
+
+
+def test_a_queue_that_is_closed_by_its_tag_gives_out_nothing(client):
+    queue = client.call("queues.get_default")["id"]
+    client.call("queues.update", {"queue": queue, "tags": ["force_workers:off"]})
+    task = enqueue(client)
+    assert queues.next_task(client, "tester:0", queues.Queues(client, []), wait=False) is None
+    client.call("queues.update", {"queue": queue, "tags": []})
+    assert queues.next_task(client, "tester:0", queues.Queues(client, []), wait=False)[1]["task"]["id"] == task
+
+
+def test_one_whose_owner_is_gone_takes_nothing(client):
+    owner = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    ended = soon(lambda: (owner.kill(), owner.wait()))
+    assert wait(client, owner=owner.pid) is None
+    ended.join()
+    assert os.listdir(claims.active()) == []
+    owner.stdin.close()
+
+
+def test_a_signal_ends_it_and_leaves_nothing(client):
+    before = signal.getsignal(signal.SIGTERM)
+    signals.SIGNALS.install()
+    try:
+        soon(os.kill, os.getpid(), signal.SIGTERM)
+        with pytest.raises(errors.Interrupted):
+            wait(client)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert os.listdir(claims.active()) == []
+
+
+OVER_A_NETWORK = pytest.mark.parametrize("transport", ["agent-server", "clearml"], indirect=True)
+
+
+@OVER_A_NETWORK
+def test_an_outage_is_waited_out(client, transport):
+    other = api.connect("other")
+
+    def outage():
+        transport.failing = [503] * 5 + ["drop"] * 5
+        while transport.failing:
+            time.sleep(0.02)
+        enqueue(other)
+    soon(outage)
+    claim, _ = wait(client)
+    claim.end()
+
+
+@OVER_A_NETWORK
+def test_a_task_whose_answer_was_lost_in_an_outage_is_not(client, transport, monkeypatch):
+    monkeypatch.setattr(intents, "STRAY_S", 0.0)
+    monkeypatch.setattr(intents, "YOUNG_S", 0.0)
+    monkeypatch.setattr(waiting, "LEFT_OPEN", 0.1)
+    task = enqueue(client)
+    answer = transport.answer
+
+    def lost(endpoint, headers, body):
+        found = answer(endpoint, headers, body)
+        if endpoint == "queues.get_next_task" and found:
+            transport.answer = answer
+            raise errors.ApiError(502, 0, "the way back is cut")
+        return found
+    transport.answer = lost
+    claim, line = wait(client)
+    assert line["task"]["id"] == task
+    claim.end()
+    assert os.listdir(claims.active()) == []
+
+
+@pytest.mark.parametrize("transport", ["agent-server"], indirect=True)
+def test_agent_server_is_asked_seldom_and_answers_at_once(client, transport, monkeypatch):
+    monkeypatch.setattr(http_api, "LONG_POLL_S", 1.0)
+    other = api.connect("other")
+    thread = threading.Timer(2.5, enqueue, [other])
+    thread.start()
+    wait(client)[0].end()
+    polls = [path for path in transport.asked() if path == "queues.wait"]
+    assert 3 <= len(polls) <= 6
+    assert transport.asked().count("queues.get_next_task") == 2
+
+
+@pytest.mark.parametrize("transport", ["agent-server"], indirect=True)
+def test_one_that_answers_without_waiting_is_polled(client, transport, monkeypatch):
+    monkeypatch.setattr(transport, "wait", lambda body: None)
+    soon(enqueue, api.connect("other"))
+    wait(client)[0].end()
+    assert transport.asked().count("queues.wait") == 2
