@@ -473,6 +473,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   [ "$(field_of "$id" remedy)" = null ]
 }
 
+# bats test_tags=store
 @test "a worker that is gone serves no queue" {
   enqueue_shell 'true'
   pipeline
