@@ -7,7 +7,7 @@ mirror of its own, with their git directories where git keeps them (.git/modules
 
 import os
 
-from agentpipe import errors, git, mirror, tools, trees
+from agentpipe import config, errors, git, mirror, tools, trees
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 from agentpipe.offline import offline
@@ -46,6 +46,11 @@ def _populate(job: Job, source: git.Source, tree: str, git_dir: str, depth: int)
 
 def _one(job: Job, source: git.Source, tree: str, git_dir: str) -> tuple[str, bool]:
     """One repository without its submodules: straight from the mirror when that has the commit."""
+    if not config.flag("agent.vcs_cache.enabled", True):
+        try:
+            return _check_out(job, source, tree, git_dir, mirror.update(job, source, distrust=True)), False
+        finally:
+            trees.remove(mirror.path_of(source))
     if source.commit:
         try:
             return _check_out(job, source, tree, git_dir, source.commit), True
