@@ -30,6 +30,7 @@ def work(job: "Job") -> "dict[str, Any]":
     from agentpipe.installers import policy as policies
     began = time.monotonic()
     asked = requirements.of_task(job)
+    asked.also((job.manifest.get("patch") or {}).get("packages"))
     binary = str((job.task.get("script") or {}).get("binary") or "")
     if asked.empty() and not requirements.is_python(binary):
         kind = "shell" if entry.is_shell(job.task.get("script") or {}) else os.path.basename(binary.split(" ")[0])

@@ -52,10 +52,9 @@ def _asked(job: Job, url: str, ref: str) -> str:
     if offline():
         return ""
     source = git.Source(url)
-    environment = git.with_ssh(source.environment())
     names = _names(ref)
     try:
-        answer = job.run(["git", "ls-remote", "--", source.url, *names], env=environment, timeout=60)
+        answer = job.run(["git", "ls-remote", "--", source.address, *names], env=source.asking(), timeout=60)
     except errors.Failure:
         return ""
     # git takes a name as the end of one: a/refs/heads/main is also an answer to refs/heads/main

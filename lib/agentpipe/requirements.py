@@ -108,6 +108,11 @@ class Requirements:
         found = (re.match(NAME, line) for line in self.packages)
         return {normalised(match[1]) for match in found if match}
 
+    def also(self, names: list[str] | None) -> None:
+        """Ask for these packages too (a notebook's ipython), where nothing of that name is asked for."""
+        known = self.names()
+        self.packages += [name for name in names or () if normalised(name) not in known]
+
 
 def of_task(job: Job) -> Requirements:
     """What this task asks for.
