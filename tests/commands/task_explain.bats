@@ -120,7 +120,7 @@ print(six.__version__, helper.X, sys.argv[1:]); sys.exit(3)' pack/helper.py 'X =
   agent-task script "$(agent-task create job.sh -- there)" >two.sh
   run -0 env PATH="$PATH" sh two.sh two
   [ "$output" = "here there" ]
-  ! grep -q uv\ venv two.sh
+  run ! grep -q "uv venv" two.sh
   make_repo nb note.ipynb '{"cells": [{"cell_type": "code", "source": ["%matplotlib inline\n", "print(6 * 7)"]}]}'
   agent-task script "$(agent-task create --repo nb note.ipynb)" | elsewhere sh -s -- three >printed
   [ "$(tail -n 1 printed)" = 42 ]
