@@ -27,7 +27,7 @@ def rows(bench):
         return
     bench.fresh("server")
     pairs, batches = bench.times(6000, 1500), bench.times(1000, 200)
-    ids = filled(pairs)
+    ids = filled(2 * pairs)
     with Server() as server:
         time.sleep(2)
         idle(bench, server, "fresh")
@@ -36,6 +36,12 @@ def rows(bench):
             name = f"agent-server, {clients} clients at once" if clients > 1 else "agent-server, one client"
             bench.row(f"{name}: get_next_task + started", rate, "/s", target=500 if clients > 1 else None, at_least=True)
             bench.row(f"{name}: p99 of an answer", percentile(times, 99), "s", target=0.05 if clients > 1 else None)
+        _, times = run(mixed, server, CLIENTS, pairs // 2, ids)
+        bench.row("agent-server, 8 clients report lines, 12 pull: p99 of a pull's answer", percentile(times, 99), "s",
+                  target=0.05)
+        rate, times = run(polled, server, CLIENTS, pairs, ids)
+        bench.row(f"agent-server, {CLIENTS} of the package's clients poll a task: p99", percentile(times, 99), "s",
+                  note=f"{rate:,.0f} calls a second, a connection each")
         rate, times = run(report, server, CLIENTS, batches, ids)
         bench.row(f"agent-server, {CLIENTS} clients at once: log lines", rate * LINES_A_BATCH, "/s", target=20_000,
                   at_least=True, note=f"{LINES_A_BATCH} a batch, an event each")
@@ -149,6 +155,23 @@ def pull(client, count, _number):
     for _ in range(count):
         task = client.call("queues.get_next_task", json.dumps({"queue": queue, "claim": os.urandom(16).hex()}))
         client.call("tasks.started", json.dumps({"task": task["entry"]["task"]}))
+
+
+def mixed(client, count, number, ids):
+    """Two of five report lines as long as the others pull, and only these are timed."""
+    if number % 5 < 2:
+        report(client, count // 20, number, ids)
+        client.times.clear()
+    else:
+        pull(client, count // 2, number)
+
+
+def polled(client, count, number, ids):
+    """As the clearml package looks whether its task was aborted: the server closes each of its connections."""
+    client.headers["X-Clearml-Client"] = "clearml-2.1.12"
+    body = json.dumps({"id": [ids[number]], "only_fields": ["status", "status_message", "id"]})
+    for _ in range(count):
+        client.call("tasks.get_all", body)
 
 
 def report(client, count, number, ids):
