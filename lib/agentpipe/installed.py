@@ -38,6 +38,19 @@ def projects(folder: str) -> list[str]:
     return [_metadata(record)[0] for record in _records(folder) if "dir_info" in _direct_url(record)]
 
 
+def size(folder: str) -> int:
+    """The bytes of all files below a folder, links not followed."""
+    total, folders = 0, [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
 def whole(folder: str) -> bool:
     """Whether every module of every package is there in its recorded size: what a power cut leaves often is not."""
     import csv

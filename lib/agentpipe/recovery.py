@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, claims, command, ending, ends, errors, intents, manifest, script
+from agentpipe import attempt, claims, command, ending, ends, errors, intents, manifest, script, script_env
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -84,6 +84,7 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
             return claim
         if attempt.pid_record(directory) and not attempt.was_returned(directory):
             script.taken_over(directory, prefix).sweep()  # what the script left behind
+            script_env.remove_conf(directory)
         _finish_or_return(api, claim, task, message == "stopping", say)
         return None
     finally:
