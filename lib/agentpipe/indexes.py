@@ -31,6 +31,18 @@ def lines() -> list[str]:
     return found + [f"-c {_absolute(path)}" for path in pip["constraint"] if _is_there(path)]
 
 
+def local() -> list[str]:
+    """The folders and files of this machine that these lines name (of an index the folder above it)."""
+    found = []
+    for line in lines():
+        words = line.partition(" ")[2]
+        path = words.removeprefix("file://") if words.startswith("file:///") else words
+        if path.startswith("/"):
+            path = path.rstrip("/")
+            found.append(os.path.dirname(path) if os.path.basename(path) == "simple" else path)
+    return [path for path in dict.fromkeys(found) if os.path.exists(path)]
+
+
 def insecure_hosts() -> list[str]:
     """Hosts whose certificate is not looked at (pip's trusted-host)."""
     return pip_settings()["trusted-host"]

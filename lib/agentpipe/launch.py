@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from agentpipe import attempt, errors
+from agentpipe import attempt, errors, place
 from agentpipe.entry import SHELLS
 from agentpipe.script import NAME
 
@@ -44,9 +44,12 @@ def of(manifest: Mapping[str, Any], directory: str) -> Launch:
     if not words:
         raise errors.Failure("the task has no entry_point: nothing to run", errors.BAD_DATA,
                              remedy="agent-task enqueue SCRIPT")
-    prefix = (manifest.get("place") or {}).get("prefix") or []
-    program, shell = _program(script.get("binary") or "", words, env, prefix)
-    return Launch([*program, *words], cwd, _environment(manifest, directory, cwd, words), shell)
+    where = place.of(manifest, directory)
+    program, shell = _program(script.get("binary") or "", words, env, where.prefix)
+    inherited = {} if where.isolated else {name: value for name, value in os.environ.items()
+                                           if not NOT_PASSED_ON.match(name)}
+    found = {**inherited, **_environment(manifest, directory, cwd, words)}
+    return Launch([*program, *words], cwd, found, shell)
 
 
 def own() -> dict[str, str]:
@@ -54,12 +57,12 @@ def own() -> dict[str, str]:
     return dict(os.environ)
 
 
-def write_spec(directory: str, env: Mapping[str, str]) -> list[str]:
+def write_spec(directory: str, env: Mapping[str, str], isolated: bool) -> list[str]:
     """For a place: `spec`, a 0600 file of exports that the shim reads there; the names that sh cannot export.
 
-    Only what differs from our own environment goes in: the rest is the place's own.
+    Where our environment gets in (not `isolated`) only what differs from it goes in.
     """
-    base = os.environ
+    base = {"PATH": os.environ.get("PATH", "")} if isolated else os.environ
     lines, dropped = [], []
     for name, value in env.items():
         if base.get(name) == value:
@@ -71,6 +74,8 @@ def write_spec(directory: str, env: Mapping[str, str]) -> list[str]:
                                    if part not in base.get("PATH", "").split(os.pathsep))
             if ours:
                 lines.append(f"PATH={shlex.quote(ours)}:$PATH; export PATH")
+        elif name == "PYTHONPATH" and isolated:  # an image's own stays behind
+            lines.append(f"PYTHONPATH={shlex.quote(value)}${{PYTHONPATH:+:$PYTHONPATH}}; export PYTHONPATH")
         else:
             lines.append(f"export {name}={shlex.quote(value)}")
     attempt.publish(os.path.join(directory, "spec"), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
@@ -113,9 +118,7 @@ def _path(env: Mapping[str, Any]) -> str:
 
 def _environment(manifest: Mapping[str, Any], directory: str, cwd: str, words: list[str]) -> dict[str, str]:
     env = manifest["env"]
-    found = {name: value for name, value in os.environ.items() if not NOT_PASSED_ON.match(name)}
-    found["PATH"] = _path(env)
-    found["AGENT_TASK_DIR"] = directory
+    found = {"PATH": _path(env), "AGENT_TASK_DIR": directory}
     if env.get("overlay"):
         found["VIRTUAL_ENV"] = env["overlay"]
         found["AGENT_LINE_BUFFERED"] = "1"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Base = dict[str, Any]
 
-FORMAT = "2"  # of a build and its record; another one is another key
+FORMAT = "3"  # of a build and its record; another one is another key
 RECORD = "agentpipe.json"
 # an unpublished build that is older than this is nobody's any more
 LEFT_BEHIND = 3600
@@ -40,8 +40,11 @@ def key(job: Job, interpreter: Interpreter, requirements: Requirements, installe
     import hashlib
 
     from agentpipe import indexes
+    from agentpipe.place import image_packages
     place = job.manifest.get("place") or {}
-    where = str(place.get("digest") or place.get("kind") or job.prefix[0]) if job.prefix else ""
+    where = str(place.get("image_id") or place.get("kind") or job.prefix[0]) if job.prefix else ""
+    if job.prefix and not image_packages.visible(job):
+        where += " alone"
     parts = [FORMAT, where, installer.POLICY, *(interpreter[name] for name in sorted(interpreter)),
              *indexes.fingerprint(), *requirements.canonical()]
     digest = hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
@@ -166,13 +169,19 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
     import shutil
 
     from agentpipe import installers
+    from agentpipe.place import image_packages
     try:
         seeded = installer.create(job, interpreter, directory)
         crash_point("env:created")
+        of_image = image_packages.known(job, interpreter)
+        if image_packages.named(of_image, {"pip"}):
+            seeded = True
+            installers.write_pip(directory)
         pip = "" if seeded else installers.pip_requirement(interpreter["version"])
-        installer.install(job, directory, requirements, pip)
+        with image_packages.stubs(directory, of_image):
+            installer.install(job, directory, requirements, pip)
         crash_point("env:installed")
-        _record(directory, name, interpreter, requirements)
+        _record(directory, name, interpreter, requirements, of_image if image_packages.visible(job) else None)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
@@ -183,16 +192,22 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
     crash_point("env:published")
 
 
-def _record(directory: str, name: str, interpreter: Interpreter, requirements: Requirements) -> None:
-    """Write down what a warm run needs to know, so that it need not look at the packages."""
+def _record(directory: str, name: str, interpreter: Interpreter, requirements: Requirements,
+            of_image: list[dict[str, Any]] | None) -> None:
+    """Write down what a warm run needs to know, so that it need not look at the packages; of those that an image
+    brings (None: they are not seen) the ones that were asked for."""
     import json
     import time
 
     from agentpipe import installed, installers, overlay, processes
+    from agentpipe.place import image_packages
     installers.make_relocatable(directory)
     site = installed.site_packages(directory)
+    packages = installed.packages(directory, requirements.names())
+    here = {line.partition("==")[0] for line in packages}
+    seen = image_packages.named(of_image or [], requirements.names() - here)
     base = {"key": name, "interpreter": interpreter, "created": time.time(), "boot": processes.boot_id(),
-            "packages": installed.packages(directory, requirements.names()),
+            "packages": sorted(packages + seen), "of_image": seen, "sees_image": of_image is not None,
             "site": os.path.relpath(site, directory), **overlay.parts(directory, site)}
     os.mkdir(os.path.join(directory, "users"), 0o700)
     with open(os.path.join(directory, RECORD), "w", encoding="utf-8") as file:

@@ -107,13 +107,15 @@ def binary() -> str:
 
 
 def _run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None = None) -> str:
+    from agentpipe.place import inside as place_inside
     from agentpipe.tools import ToolFailed
     uv = binary()
     no_network = ["--offline"] if offline() else []
     cache = os.environ.get("UV_CACHE_DIR") or paths.cache("uv")
-    argv = [*job.prefix, uv, *no_network, "--no-python-downloads", "--cache-dir", cache, *arguments]
+    argv = [uv, *no_network, "--no-python-downloads", "--cache-dir", cache, *arguments]
     try:
-        return job.run(argv, cwd=paths.cache(), env=environment(), loud=loud, timeout=timeout)
+        inside = place_inside.argv(job, argv, environment()) if job.prefix else argv
+        return job.run(inside, cwd=paths.cache(), env=environment(), loud=loud, timeout=timeout)
     except ToolFailed as error:
         if job.prefix and error.status in (126, 127):
             raise errors.Failure(f"uv is not reachable in this task's place as {uv}", errors.UNAVAILABLE,
