@@ -27,18 +27,21 @@ def work(job: "Job") -> "dict[str, Any]":
 
     from agentpipe import entry, git_pins, installers, interpreters, overlay, python_env, requirements
     from agentpipe.crash import crash_point
+    from agentpipe.installers import policy as policies
     began = time.monotonic()
     asked = requirements.of_task(job)
+    asked.also((job.manifest.get("patch") or {}).get("packages"))
     binary = str((job.task.get("script") or {}).get("binary") or "")
     if asked.empty() and not requirements.is_python(binary):
         kind = "shell" if entry.is_shell(job.task.get("script") or {}) else os.path.basename(binary.split(" ")[0])
         return nothing(f"a {kind} task without requirements needs none", began)
-    for note in asked.notes:
+    git_pins.settle(job, asked)
+    policy = policies.of(job, asked)
+    for note in asked.notes + policy.notes:
         job.say(note)
-    asked.packages = [git_pins.pinned(job, line) if "git+" in line else line for line in asked.packages]
     interpreter = interpreters.find(job)
     installer = installers.choose(job)
-    key = python_env.key(job, interpreter, asked, installer)
+    key = python_env.key(job, interpreter, asked, policy)
     if job.option("dry_run"):
         return told(job, interpreter, key, asked)
     base = python_env.use(job, key)
@@ -46,17 +49,17 @@ def work(job: "Job") -> "dict[str, Any]":
     if base is None:
         job.say(f"building an environment: Python {interpreter['version']} ({interpreter['executable']}), "
                 f"{asked.origin or 'no requirements'}")
-        base = python_env.build(job, key, interpreter, asked, installer)
+        base = python_env.build(job, key, interpreter, asked, policy, installer)
         if not asked.local_lines():
             # a clone asks for what is recorded of this run
             recorded = requirements.frozen(asked, base["packages"])
-            python_env.also(python_env.key(job, interpreter, recorded, installer), base)
+            python_env.also(python_env.key(job, interpreter, recorded, policies.of(job, recorded)), base)
     directory = overlay.create(job, base)
     if asked.projects:
         installer.projects(job, directory, asked.projects, asked)
     crash_point("env:overlaid")
     seconds = time.monotonic() - began
-    count, of_image = len(base["packages"]) - len(base["of_image"]), len(base["of_image"])
+    count, of_image = len(base["packages"]) - len(base["below"]), len(base["below"])
     reason = (f"Python {interpreter['version']}, {count} package{'' if count == 1 else 's'} "
               + ("from the cache" if cached else f"installed in {seconds:.1f} s")
               + (f", {of_image} of the image" if of_image else "")
@@ -65,8 +68,8 @@ def work(job: "Job") -> "dict[str, Any]":
     record(job, asked, base["packages"])
     bin_directory = os.path.join(directory, "bin")
     return {"python": os.path.join(bin_directory, "python"), "version": interpreter["version"], "base": key,
-            "overlay": directory, "cached": cached, "installer": installer.NAME, "reason": reason,
-            "packages": base["packages"] + asked.local_lines(),
+            "overlay": directory, "cached": cached, "installer": base["installer"], "reason": reason,
+            "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_lines(),
             "options": asked.option_lines(), "path": [bin_directory],
             "seconds": round(seconds, 3)}
 

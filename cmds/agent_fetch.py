@@ -31,10 +31,22 @@ def work(job):
     else:
         commit, cached = checkout.make(job, source, code)
         job.say(f"checked out {commit} of {source.url}" + (" (cached)" if cached else ""))
+        record(job, commit)
     crash_point("fetch:cloned")
     return {"code": code, "repository": source and source.url, "commit": commit,
             "branch": (source and source.branch) or None, "cached": cached,
             "seconds": round(time.monotonic() - started, 3)}
+
+
+def record(job, commit):
+    """Write the commit back to a task that named none, as ClearML Agent does: a clone of it gets the same code."""
+    from agentpipe import errors
+    if not job.tell or (job.task.get("script") or {}).get("version_num"):
+        return
+    try:
+        job.tell("tasks.edit", {"script": {"version_num": commit}, "force": True})
+    except (errors.ApiError, errors.Failure) as error:
+        job.say(f"the commit could not be recorded on the task: {error}")
 
 
 def forced_code(job, folder):

@@ -12,9 +12,14 @@ EXAMPLES = """
 
 def options():
     """The command's own options."""
-    from agentpipe.options import Option
-    return [Option("--place", "KIND", "Run tasks on the `host` whatever they ask for, or (`docker`, the default) in "
-                                      "the container that they name.")]
+    from agentpipe.options import Flag, Option
+    return [
+        Option("--docker", "IMAGE", "The image of tasks that name none, arguments of `docker run` may follow it."),
+        Option("--podman", "IMAGE", "The same, with Podman."),
+        Option("--place", "KIND", "Run tasks on the `host` whatever they ask for, or in containers of `docker` "
+                                  "(the default) or `podman`."),
+        Flag("--force-docker", "Take no notice of the image and arguments that a task names."),
+    ]
 
 
 def steps(held):

@@ -1,5 +1,7 @@
 """agent-run: start a task's script, or take over one that runs unwatched, and record how it ends."""
 
+import os
+
 from agentpipe import command
 
 EXAMPLES = """
@@ -18,6 +20,10 @@ def options():
         Option("--stall-limit", "SECONDS", "End it when it has printed nothing for this long (class stalled).", float),
         Option("--grace", "SECONDS", "Between TERM and KILL.", float, 10.0),
         Option("--on-drain", "POLICY", "After TERM to agent-run: `requeue` the task, or `stop` it.", str, "requeue"),
+        Option("--gpus", "GPUS", "The GPUs that the script sees: numbers (0,1 or 0-3), UUIDs, `all` or `none`."),
+        Flag("--cpu-only", "The script sees no GPU."),
+        Option("--log-level", "LEVEL", "Of the clearml package in the script. Default: $CLEARML_LOG_LEVEL, or INFO."),
+        Option("--optimize", "LEVEL", "Start Python with -O (1) or -OO (2).", int, 0, short="-O"),
     ]
 
 
@@ -25,19 +31,20 @@ def each(raw, values):
     """One line: report its failure, watch the script that already runs, or start it; the exit code."""
     from agentpipe import ending, stages
     check_options(values)
+    pin(values)
     verdicts = []
 
     def steps(held):
         from agentpipe import watching
         from agentpipe.signals import SIGNALS
         if held.dry:
-            dry_run(held)
+            dry_run(held, values)
             return
         if not is_running(held):
             stages.hook(held, "pre-run")
         # from the script's start to the verdict no signal may lose it: watching opens where it waits
         with SIGNALS.closed():
-            held.script = taken_over(held) if is_running(held) else started(held)
+            held.script = taken_over(held) if is_running(held) else started(held, values)
             verdicts.append(watching.watch(held, held.script, values))
 
     def end(held):
@@ -63,8 +70,32 @@ def check_options(values):
             wrong = f"--{name.replace('_', '-')} wants seconds above 0"
     if not values["grace"] >= 0:
         wrong = "--grace wants 0 or more seconds"
+    if values["optimize"] not in (0, 1, 2):
+        wrong = "--optimize is 1 or 2"
+    if values["gpus"] and values["cpu_only"]:
+        wrong = "--gpus and --cpu-only do not go together"
     if wrong:
         raise errors.Failure(wrong, errors.USAGE, remedy="agent-run --help")
+    user = os.environ.get("CLEARML_AGENT_EXEC_USER")
+    if user and user != _user():
+        raise errors.Failure(f"CLEARML_AGENT_EXEC_USER: a task runs as whoever starts agent-run, not as {user}",
+                             errors.BAD_CONFIG, remedy=f"start the pipeline as {user}, or unset it")
+
+
+def _user():
+    """The name of the user that we are."""
+    import pwd
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def pin(values):
+    """Show ourselves, and so the script, only the GPUs that were asked for."""
+    if values["gpus"] or values["cpu_only"]:
+        from agentpipe import gpus
+        os.environ.update(gpus.variables(gpus.NONE if values["cpu_only"] else gpus.parsed(values["gpus"])))
 
 
 def is_running(held):
@@ -81,11 +112,11 @@ def taken_over(held):
     return script.taken_over(held.claim.directory, held.place)
 
 
-def started(held):
+def started(held, values):
     """Start the script; from here on its shim keeps the status, whatever happens to us."""
-    from agentpipe import attempt, launch, manifest, memory, script
+    from agentpipe import attempt, launch, manifest, memory, script, script_env
     from agentpipe.crash import crash_point
-    begin = launch.of(held.manifest, held.claim.directory)
+    begin = launch.of(held.manifest, held.claim.directory, values)
     if (held.job.task.get("container") or {}).get("image") and "place" not in held.manifest:
         held.job.say("agent-run: the task asks for an image, but no agent-prepare has run: it runs on the host")
     attempt.store_manifest(held.claim.directory, manifest.write(held.manifest))
@@ -95,20 +126,21 @@ def started(held):
         for name in launch.write_spec(held.claim.directory, inside, held.place.isolated):
             held.job.say(f"agent-run: the variable {name} cannot be passed into this place")
         held.place.open_up()
-    else:
-        memory.mark(held.claim.directory)
+    if held.api:
+        script_env.write_conf(held.claim.directory)
+    memory.mark(held.claim.directory)
     env = launch.own() if held.place.prefix else begin.env
     found = script.start(held.claim.directory, begin.argv, begin.cwd, env, held.place, begin.piped)
     crash_point("run:started")
     return found
 
 
-def dry_run(held):
+def dry_run(held, values):
     """Say what would be started."""
     import shlex
 
     from agentpipe import launch
-    begin = launch.of(held.manifest, held.claim.directory)
+    begin = launch.of(held.manifest, held.claim.directory, values)
     command.say(f"agent-run: would run in {begin.cwd}: {shlex.join([*held.job.prefix, *begin.argv])}")
 
 

@@ -53,19 +53,48 @@ def source(top: str, branch: str = "", commit: str = "") -> Source:
     if not head:
         raise errors.Failure(f"{top} has no commit yet", errors.NOT_FOUND, remedy="git add . && git commit")
     asked = commit or branch
-    if asked:
-        head = _text(top, "rev-parse", "--verify", "--quiet", f"{asked}^{{commit}}") or commit
     current = _text(top, "symbolic-ref", "--short", "--quiet", "HEAD")
     remote = _remote(top, branch or current)
+    warned: list[Warned] = []
+    if asked:
+        head = _text(top, "rev-parse", "--verify", "--quiet", f"{commit or branch}^{{commit}}")
+        if not head and branch and not commit and remote:
+            head = _text(top, "rev-parse", "--verify", "--quiet", f"{remote}/{branch}^{{commit}}")
+        if not head:
+            warned += _unknown(top, remote, commit, branch)
+            head = commit
     if not remote:
         found = Source(top, branch or current, head)
         found.notes.append(f"the checkout has no remote: workers on this machine take it from {top}")
-        return found
-    found = Source(_address(top, remote), branch or ("" if commit else current), head)
-    if head and not _is_there(top, remote, head):
-        push = f"git push {remote} {branch or current or 'HEAD'}"
-        found.warnings.append((f"commit {head[:10]} is not on {remote}: a worker cannot fetch it", push))
+    else:
+        found = Source(_address(top, remote), branch or ("" if commit else current), head)
+        if head and not warned and not is_there(top, remote, head):
+            push = f"git push {remote} {branch or current or 'HEAD'}"
+            warned.append((f"commit {head[:10]} is not on {remote}: a worker cannot fetch it", push))
+    found.warnings += warned
     return found
+
+
+def _unknown(top: str, remote: str, commit: str, branch: str) -> list[Warned]:
+    """A commit or branch that this checkout does not have: the remote may, and what it has of that kind is named."""
+    where = f"here, and not on {remote} either" if remote else "in this checkout"
+    if commit and len(commit) < 40:
+        return [(f"there is no commit {commit} here: a worker may not find it", "git log --oneline")]
+    tips = _tips(top, remote) if remote else ""
+    if tips is None:
+        return [(f"{remote} cannot be asked for {commit or branch}, which is not here", f"git ls-remote {remote}")]
+    if commit:
+        if commit in tips:
+            return []
+        return [(f"there is no commit {commit[:10]} {where}: a worker cannot fetch it", "git log --oneline")]
+    if f"\trefs/heads/{branch}\n" in tips + "\n":
+        return []
+    import difflib
+    listed = _text(top, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
+    known = [*listed, *re.findall(r"\trefs/heads/(\S+)", tips)]
+    close = difflib.get_close_matches(branch, dict.fromkeys(known), 1)
+    return [(f"there is no branch {branch} {where}: a worker cannot fetch it"
+             + (f"; did you mean {close[0]}?" if close else ""), "git branch --all")]
 
 
 def diff(top: str) -> str:
@@ -108,7 +137,7 @@ def _address(top: str, remote: str) -> str:
     return without_credentials(address)
 
 
-def _is_there(top: str, remote: str, commit: str) -> bool:
+def is_there(top: str, remote: str, commit: str) -> bool:
     """Whether the remote has the commit: a local one is asked, of others what was last fetched, then their tips."""
     address = _address(top, remote)
     path = address.removeprefix("file://") if address.startswith(("/", "file://")) else ""
@@ -116,11 +145,15 @@ def _is_there(top: str, remote: str, commit: str) -> bool:
         return bool(_text(path, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
     if _text(top, "branch", "--remotes", "--list", f"{remote}/*", "--contains", commit):
         return True
+    return commit in (_tips(top, remote) or "")
+
+
+def _tips(top: str, remote: str) -> str | None:
+    """What the remote's branches and tags point to; None when it does not answer."""
     try:
-        tips = _git(top, "ls-remote", "--", remote, timeout=NETWORK_TIMEOUT)
+        return _git(top, "ls-remote", "--", remote, timeout=NETWORK_TIMEOUT)
     except errors.Failure:
-        return False
-    return commit in tips
+        return None
 
 
 def _text(path: str, *arguments: str) -> str:

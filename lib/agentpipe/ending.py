@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, command, ends, errors, hooks, manifest
+from agentpipe import attempt, command, ends, errors, hooks, manifest, script_env
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -35,6 +35,7 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     if attempt.was_returned(directory):
         held.release()
         raise errors.Failure(f"task {held.id} was given back meanwhile", errors.TRY_AGAIN)
+    script_env.remove_conf(directory)
     os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
     end, reason, evidence = _classified(status, verdict, kind, known)
     if not attempt.decide(directory, end):
@@ -79,7 +80,7 @@ def pins(line: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a run repeatable, out of what the stages found."""
     fetch, patch, env = (line.get(key) or {} for key in ("fetch", "patch", "env"))
     found = {"commit": fetch.get("commit"), "diff": patch.get("diff"), "python": env.get("version"),
-             "packages": env.get("packages")}
+             "packages": env.get("pins", env.get("packages"))}
     return {**(line.get("pins") or {}), **{key: value for key, value in found.items() if value is not None}}
 
 

@@ -6,6 +6,7 @@ import re
 
 from agentpipe.requirements import normalised
 
+STUB = "AGENTPIPE_STUB"  # a file in the record of a package that only seems to be there (place/image_packages.py)
 SEEDS = {"pip", "setuptools", "wheel"}
 
 
@@ -38,6 +39,19 @@ def projects(folder: str) -> list[str]:
     return [_metadata(record)[0] for record in _records(folder) if "dir_info" in _direct_url(record)]
 
 
+def size(folder: str) -> int:
+    """The bytes of all files below a folder, links not followed."""
+    total, folders = 0, [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
 def whole(folder: str) -> bool:
     """Whether every module of every package is there in its recorded size: what a power cut leaves often is not."""
     import csv
@@ -55,7 +69,8 @@ def whole(folder: str) -> bool:
 
 
 def _records(folder: str) -> list[str]:
-    return glob.glob(os.path.join(glob.escape(site_packages(folder)), "*.dist-info"))
+    found = glob.glob(os.path.join(glob.escape(site_packages(folder)), "*.dist-info"))
+    return [record for record in found if not os.path.exists(os.path.join(record, STUB))]
 
 
 def _metadata(record: str) -> tuple[str, str, set[str]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Mapping
 
-from agentpipe import attempt, errors, place
+from agentpipe import attempt, errors, place, script_env
 from agentpipe.entry import SHELLS
 from agentpipe.script import NAME
 
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 PYTHONS = ("python", "pypy")
-# ours, not the script's: what our own Python and this pipeline were told
-NOT_PASSED_ON = re.compile(r"PYTHON(HOME|PATH|UNBUFFERED|DONTWRITEBYTECODE|STARTUP|USERBASE|PYCACHEPREFIX|SAFEPATH"
-                           r"|NOUSERSITE)$"
-                           r"|AGENT_(CRASH_AT|CRASH_WITH|STAGE_\w+|HOOK|DEBUG)$|VIRTUAL_ENV(_PROMPT)?$|__PYVENV_LAUNCHER__$")
 
 
 class Launch:
@@ -29,8 +24,11 @@ class Launch:
         self.argv, self.cwd, self.env, self.piped = argv, cwd, env, piped
 
 
-def of(manifest: Mapping[str, Any], directory: str) -> Launch:
-    """The launch of a prepared manifest; a Failure (65) says which stage is missing, or what the task lacks."""
+def of(manifest: Mapping[str, Any], directory: str, options: Mapping[str, Any]) -> Launch:
+    """The launch of a prepared manifest; a Failure (65) says which stage is missing, or what the task lacks.
+
+    `options` are agent-run's: log_level, optimize.
+    """
     for key, stage in (("fetch", "agent-fetch"), ("patch", "agent-patch"), ("env", "agent-env")):
         if key not in manifest:
             raise errors.Failure(f"the manifest has no `{key}`: {stage} has not run", errors.BAD_DATA,
@@ -46,9 +44,11 @@ def of(manifest: Mapping[str, Any], directory: str) -> Launch:
                              remedy="agent-task enqueue SCRIPT")
     where = place.of(manifest, directory)
     program, shell = _program(script.get("binary") or "", words, env, where.prefix)
-    inherited = {} if where.isolated else {name: value for name, value in os.environ.items()
-                                           if not NOT_PASSED_ON.match(name)}
-    found = {**inherited, **_environment(manifest, directory, cwd, words)}
+    found = script_env.of(manifest, directory, cwd, words, options, where.isolated)
+    if not shell and words[0] == "-m":
+        words = [words[0], *(script_env.filled(word, found) for word in words[1:])]
+    if options.get("optimize") and program[0] == env.get("python"):
+        program.append("-" + "O" * options["optimize"])
     return Launch([*program, *words], cwd, found, shell)
 
 
@@ -60,12 +60,13 @@ def own() -> dict[str, str]:
 def write_spec(directory: str, env: Mapping[str, str], isolated: bool) -> list[str]:
     """For a place: `spec`, a 0600 file of exports that the shim reads there; the names that sh cannot export.
 
-    Where our environment gets in (not `isolated`) only what differs from it goes in.
+    Where our environment gets in (not `isolated`) only what differs from it goes in, and what is for the `clearml`
+    package.
     """
     base = {"PATH": os.environ.get("PATH", "")} if isolated else os.environ
     lines, dropped = [], []
     for name, value in env.items():
-        if base.get(name) == value:
+        if base.get(name) == value and not name.startswith(("CLEARML_", "TRAINS_")):
             continue
         if not NAME.fullmatch(name):
             dropped.append(name)
@@ -105,35 +106,8 @@ def _program(binary: str, words: list[str], env: Mapping[str, Any], prefix: list
                                  remedy="let agent-env make one: it was told that the task needs none")
         return [env["python"], *asked[1:]], False
     import shutil
-    if not prefix and not shutil.which(asked[0], path=_path(env)):
+    if not prefix and not shutil.which(asked[0], path=script_env.path(env)):
         raise errors.Failure(f"the task's program {asked[0]} is not on PATH here", errors.NOT_FOUND,
                              remedy=f"install {name} on this machine, or name another in the task's binary "
                                     "(agent-task edit --binary)")
     return asked, name in SHELLS
-
-
-def _path(env: Mapping[str, Any]) -> str:
-    return os.pathsep.join([*(env.get("path") or []), os.environ.get("PATH") or os.defpath])
-
-
-def _environment(manifest: Mapping[str, Any], directory: str, cwd: str, words: list[str]) -> dict[str, str]:
-    env = manifest["env"]
-    found = {"PATH": _path(env), "AGENT_TASK_DIR": directory}
-    if env.get("overlay"):
-        found["VIRTUAL_ENV"] = env["overlay"]
-        found["AGENT_LINE_BUFFERED"] = "1"
-    else:
-        found["PYTHONUNBUFFERED"] = "1"
-    script_folder = os.path.dirname(os.path.join(cwd, words[0])) if not words[0].startswith("-") else cwd
-    folders = [cwd, script_folder, *os.environ.get("CLEARML_AGENT_EXTRA_PYTHON_PATH", "").split(os.pathsep)]
-    found["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, folders)))
-    if "pull" in manifest:
-        found |= _for_the_sdk(manifest)
-    return found
-
-
-def _for_the_sdk(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """What the `clearml` package expects of an agent (clearml-agent's worker.py; also under the older names)."""
-    task, worker = manifest["task"]["id"], manifest["pull"].get("worker") or ""
-    named = {"TASK_ID": task, "LOG_TASK_TO_BACKEND": "0", "WORKER_ID": worker}
-    return {f"{prefix}_{name}": value for name, value in named.items() for prefix in ("CLEARML", "TRAINS")}

@@ -10,6 +10,8 @@ import os
 import time
 from collections.abc import Iterable
 
+from agentpipe import gpus
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -174,7 +176,7 @@ class _Counters:
 
 
 def _gpu_handles() -> list[Any]:
-    """(index, handle) of the GPUs that are ours by NVIDIA_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES."""
+    """(index, handle) of the GPUs that are ours by the visible-devices variables."""
     if not os.path.exists("/dev/nvidiactl"):
         return []
     try:
@@ -184,12 +186,11 @@ def _gpu_handles() -> list[Any]:
                    for index in range(pynvml.nvmlDeviceGetCount())]
     except Exception:  # NVMLError, or no libnvidia-ml: no GPU is to be seen, and nothing else may suffer
         return []
-    wanted = os.environ.get("NVIDIA_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES") or "all"
-    if wanted == "all":
+    wanted = gpus.visible(os.environ)
+    if wanted is None:
         return handles
-    names = wanted.split(",")
     return [(index, handle) for index, handle in handles
-            if str(index) in names or str(pynvml.nvmlDeviceGetUUID(handle)) in names]
+            if str(index) in wanted or str(pynvml.nvmlDeviceGetUUID(handle)) in wanted]
 
 
 def _gpu(handle: Any) -> dict[str, Any] | None:

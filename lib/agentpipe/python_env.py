@@ -23,29 +23,27 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from agentpipe.installers.policy import Policy
     from agentpipe.interpreters import Interpreter
     from agentpipe.job import Job
     from agentpipe.requirements import Requirements
 
     Base = dict[str, Any]
 
-FORMAT = "3"  # of a build and its record; another one is another key
+FORMAT = "4"  # of a build and its record; another one is another key
 RECORD = "agentpipe.json"
 # an unpublished build that is older than this is nobody's any more
 LEFT_BEHIND = 3600
 
 
-def key(job: Job, interpreter: Interpreter, requirements: Requirements, installer: ModuleType) -> str:
+def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: Policy) -> str:
     """The name of the base environment for these requirements: whatever decides what would be installed is in it."""
     import hashlib
 
     from agentpipe import indexes
-    from agentpipe.place import image_packages
     place = job.manifest.get("place") or {}
     where = str(place.get("image_id") or place.get("kind") or job.prefix[0]) if job.prefix else ""
-    if job.prefix and not image_packages.visible(job):
-        where += " alone"
-    parts = [FORMAT, where, installer.POLICY, *(interpreter[name] for name in sorted(interpreter)),
+    parts = [FORMAT, where, indexes.strategy(), *policy.parts(), *(interpreter[name] for name in sorted(interpreter)),
              *indexes.fingerprint(), *requirements.canonical()]
     digest = hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
     return f"{interpreter['version']}-{digest[:24]}"
@@ -100,7 +98,7 @@ def _outlived(job: Job, base: Base) -> bool:
     return True
 
 
-def build(job: Job, name: str, interpreter: Interpreter, requirements: Requirements,
+def build(job: Job, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
           installer: ModuleType) -> Base:
     """The build of this key: by us, or by another task that we wait for. It is in use by this task."""
     envs = paths.cache("envs")
@@ -113,7 +111,8 @@ def build(job: Job, name: str, interpreter: Interpreter, requirements: Requireme
         base = use(job, name)
         if base is None:
             try:
-                _make(job, files.new_directory(envs, name), name, interpreter, requirements, installer)
+                _make(job, files.new_directory(envs, name), name, interpreter, requirements, policy,
+                      installer)
             except OSError as error:
                 raise _cannot_write(envs, error) from None
             base = use(job, name)
@@ -163,25 +162,26 @@ def in_use(directory: str) -> bool:
     return any(os.path.isdir(task) and not os.path.lexists(os.path.join(task, "outcome")) for task in tasks)
 
 
-def _make(job: Job, directory: str, name: str, interpreter: Interpreter, requirements: Requirements,
+def _make(job: Job, directory: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
           installer: ModuleType) -> None:
     """Build in `directory` and publish it; what failed is removed at once."""
     import shutil
 
     from agentpipe import installers
+    from agentpipe.installers import ways
     from agentpipe.place import image_packages
     try:
-        seeded = installer.create(job, interpreter, directory)
+        seeded = installer.create(job, interpreter, directory, policy.system)
         crash_point("env:created")
-        of_image = image_packages.known(job, interpreter)
-        if image_packages.named(of_image, {"pip"}):
+        below = image_packages.known(job, interpreter) if policy.system else []
+        if image_packages.named(below, {"pip"}):
             seeded = True
             installers.write_pip(directory)
         pip = "" if seeded else installers.pip_requirement(interpreter["version"])
-        with image_packages.stubs(directory, of_image):
-            installer.install(job, directory, requirements, pip)
+        with image_packages.stubs(directory, below):
+            found = ways.install(job, directory, requirements, policy, installer, pip)
         crash_point("env:installed")
-        _record(directory, name, interpreter, requirements, of_image if image_packages.visible(job) else None)
+        _record(directory, name, interpreter, requirements, policy, found, below)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
@@ -192,22 +192,23 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
     crash_point("env:published")
 
 
-def _record(directory: str, name: str, interpreter: Interpreter, requirements: Requirements,
-            of_image: list[dict[str, Any]] | None) -> None:
-    """Write down what a warm run needs to know, so that it need not look at the packages; of those that an image
-    brings (None: they are not seen) the ones that were asked for."""
+def _record(directory: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
+            found: list[Any], below: list[dict[str, Any]]) -> None:
+    """Write down what a warm run needs to know, so that it need not look at the packages; of those that stand below
+    (in the image) the ones that were asked for."""
     import json
     import time
 
-    from agentpipe import installed, installers, overlay, processes
+    from agentpipe import installed, installers, overlay, pins, processes
     from agentpipe.place import image_packages
     installers.make_relocatable(directory)
     site = installed.site_packages(directory)
     packages = installed.packages(directory, requirements.names())
-    here = {line.partition("==")[0] for line in packages}
-    seen = image_packages.named(of_image or [], requirements.names() - here)
+    seen = image_packages.named(below, requirements.names() - {line.partition("==")[0] for line in packages})
     base = {"key": name, "interpreter": interpreter, "created": time.time(), "boot": processes.boot_id(),
-            "packages": sorted(packages + seen), "of_image": seen, "sees_image": of_image is not None,
+            "packages": sorted(packages + seen), "below": seen, "installer": policy.tool, "system": policy.system,
+            "size": installed.size(directory),
+            "pins": requirements.pins if requirements.exact else pins.matching(found, packages),
             "site": os.path.relpath(site, directory), **overlay.parts(directory, site)}
     os.mkdir(os.path.join(directory, "users"), 0o700)
     with open(os.path.join(directory, RECORD), "w", encoding="utf-8") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, claims, command, ending, ends, errors, intents, manifest, place, script
+from agentpipe import attempt, claims, command, ending, ends, errors, intents, manifest, place, script, script_env
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -87,6 +87,7 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
             left = script.taken_over(directory, where)
             left.wait(2 * script.SHIM_WRITES if where.prefix else 0)  # for a status that is being written there
             left.sweep()  # what the script left behind
+            script_env.remove_conf(directory)
         known = where.evidence(attempt.exit_status(directory)) if where.prefix else ("", "")
         place.leave(directory, say)
         _finish_or_return(api, claim, task, message == "stopping", known, say)

@@ -8,7 +8,7 @@ import os
 AFTER_S = 0.15
 
 STAGES = ("stages", "redact", "secrets", "report", "shipping", "server.store", "server.endpoints")
-OF_COMMAND = {"agent-run": ("ending", "finish", "watching", "launch", "script", "memory"),
+OF_COMMAND = {"agent-run": ("ending", "finish", "watching", "launch", "script", "script_env", "memory"),
               "agent-prepare": ("checkout", "overlay", "python_env")}
 
 

@@ -431,3 +431,31 @@ EOF
   run grep -rl s3cr3tpw "$AGENT_HOME/state"
   [[ $output == */secrets.json ]]
 }
+
+@test "the script finds its server, its task and its worker, in a file that only its owner reads" {
+  id=$(enqueue_shell 'env; if [ -n "${CLEARML_CONFIG_FILE:-}" ]; then cat "$CLEARML_CONFIG_FILE"; stat -c %a "$CLEARML_CONFIG_FILE"; fi')
+  CLEARML_OFFLINE_MODE=1 CLEARML_TASK_ID=other pipeline >receipt.json
+  log=$(attempt "$id")/log
+  grep -qx "CLEARML_TASK_ID=$id" "$log"
+  grep -qx "CLEARML_WORKER_ID=$(field .origin.worker receipt.json)" "$log"
+  run -1 grep CLEARML_OFFLINE_MODE "$log"
+  if [ -n "${CLEARML_API_HOST:-}" ]; then # without a server there is none
+    grep -q "\"api_server\": \"$CLEARML_API_HOST\"" "$log"
+    grep -qx 600 "$log"
+    [ ! -e "$(attempt "$id")/clearml.conf" ]
+  fi
+}
+
+@test "--gpus and --cpu-only pin what the script sees; what is no GPU, or another user, is refused" {
+  id=$(enqueue_shell 'echo "<$CUDA_VISIBLE_DEVICES>"')
+  sh -c 'agent-pull default | agent-prepare' >prepared.json
+  run -64 agent-run --gpus 0:1 prepared.json
+  [[ $output == *UUID* ]]
+  run -64 agent-run --gpus 0 --cpu-only prepared.json
+  run -78 env CLEARML_AGENT_EXEC_USER=nobody-else agent-run prepared.json
+  agent-run --gpus 0-2 prepared.json >receipt.json
+  [ "$(cat "$(attempt "$id")/log")" = "<0,1,2>" ]
+  id=$(enqueue_shell 'echo "<${CUDA_VISIBLE_DEVICES-unset}>"')
+  sh -c 'agent-pull default | agent-prepare | agent-run --cpu-only' >receipt.json
+  [ "$(cat "$(attempt "$id")/log")" = "<>" ]
+}

@@ -68,4 +68,4 @@ def test_every_shell_runs_without_a_python_environment(tmp_path, shell):
     line = {"task": {"id": "t", "script": {"binary": str(program), "entry_point": "main.sh"}},
             "fetch": {"code": str(tmp_path)}, "patch": {}, "env": {"python": None}}
     assert entry.is_shell(line["task"]["script"])
-    assert launch.of(line, str(tmp_path)).argv[0] == str(program)
+    assert launch.of(line, str(tmp_path), {}).argv[0] == str(program)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 
-from agentpipe import attempt, processes
+from agentpipe import attempt, errors, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,6 +127,9 @@ def start(job: Job) -> dict[str, Any]:
     wanted = decide.decide(job)
     if wanted.engine == "host":
         return {"kind": "host", "reason": wanted.reason, "prefix": []}
+    if wanted.engine not in ("docker", "podman"):
+        raise errors.Failure(f"this version knows no {wanted.engine}", errors.BAD_CONFIG,
+                             remedy="agent-prepare --place docker, podman or host")
     if job.option("dry_run"):
         job.say(f"would run in a container of {wanted.image} ({wanted.engine}): {wanted.reason}")
         return {"kind": wanted.engine, "reason": wanted.reason, "prefix": [], "image": wanted.image}

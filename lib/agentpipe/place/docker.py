@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, paths, place, processes
+from agentpipe import config, errors, paths, place, processes
 from agentpipe.crash import crash_point
-from agentpipe.place import engine
+from agentpipe.place import container_args, decide, engine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.job import Job
+    from agentpipe.place.args_body import Create
+    from agentpipe.place.container_args import Args
     from agentpipe.place.decide import Container as Wanted
 
 # PID 1: stays while the journal is there, collects orphans, and passes `docker stop` on to the script. `kill -1` means
@@ -75,10 +77,9 @@ class Container(place.Place):
 
     def variables(self) -> dict[str, str]:
         """What the `clearml` package expects in a container, and git's leave to read a checkout of another user."""
-        from agentpipe.place import sdk_config
         return {"CLEARML_DOCKER_IMAGE": self.value["image"], "TRAINS_DOCKER_IMAGE": self.value["image"],
                 "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory",
-                "GIT_CONFIG_VALUE_0": os.path.join(self.directory, "code"), **sdk_config.write(self.directory)}
+                "GIT_CONFIG_VALUE_0": os.path.join(self.directory, "code")}
 
     def open_up(self) -> None:
         """For an image of another user: the task's directory, which only our own directories lead to, opened to all."""
@@ -167,20 +168,28 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     at = engine.url(kind)
     api = engine.connect(kind, at)
     sweep(api)
-    image = engine.image(api, job, wanted.image, False)
+    given = container_args.arguments(job, wanted)
+    for note in wanted.notes + given.notes:
+        job.say(note)
+    asked = container_args.api(given)
+    force = asked.pull == "always" or config.flag("agent.docker_force_pull")
+    image = engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
     place.journal(job.directory, {"kind": kind, "engine": at})
     crash_point("place:journalled")
-    body = _body(job, wanted, image)
-    created = _created(api, body, wanted)
+    _complete(job, asked, wanted)
+    created = _created(api, asked, wanted, job)
     crash_point("place:created")
     keeper = _started(api, created, wanted)
     crash_point("place:started")
     value = {"kind": kind, "reason": wanted.reason, "prefix": [*_client(kind, at), "exec", created[:12]],
              "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
-             "container": created, "engine": at, "keeper": keeper, "user": None, "seconds": 0.0}
-    value["user"] = _user(job, value, body.get("User") or (image.get("Config") or {}).get("User") or "")
+             "container": created, "engine": at, "keeper": keeper, "user": None,
+             "arguments": given.shown(), "seconds": 0.0}
+    value["user"] = _user(job, value, asked.config.get("User") or (image.get("Config") or {}).get("User") or "")
     value["seconds"] = round(time.monotonic() - began, 3)
-    job.say(f"container {created[:12]} of {wanted.image} started in {value['seconds']:.2f} s")
+    job.say(f"container {created[:12]} of {wanted.image} started in {value['seconds']:.2f} s"
+            + (f": {given.shown()}" if given.options else ""))
+    _record(job, wanted, given)
     return value
 
 
@@ -202,23 +211,35 @@ def sweep(api: Any) -> None:
             _remove(api, found["Id"])
 
 
-def _body(job: Job, wanted: Wanted, image: dict[str, Any]) -> dict[str, Any]:
-    """The body of the request that creates it."""
-    pull = job.manifest.get("pull") or {}
-    worker = pull.get("worker") or ""
-    labels = {LABEL + "task": job.task["id"], LABEL + "directory": job.directory, LABEL + "home": _home(),
-              LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id(), LABEL + "worker": worker,
-              "clearml-worker-id": worker, "clearml-parent-worker-id": worker}
-    return {"Image": wanted.image, "Entrypoint": ["/bin/sh"], "Labels": labels,
-            "Cmd": ["-c", KEEPER, "keeper", job.path(place.JOURNAL)],
-            "HostConfig": {"Mounts": _mounts(job)}}
+def _complete(job: Job, asked: Create, wanted: Wanted) -> None:
+    """Add what is ours to what was asked for: the keeper, labels, mounts."""
+    worker = (job.manifest.get("pull") or {}).get("worker") or ""
+    body = asked.config
+    body |= {"Image": wanted.image, "Entrypoint": ["/bin/sh"],
+             "Cmd": ["-c", KEEPER, "keeper", job.path(place.JOURNAL)]}
+    body["Labels"] |= {**container_args.labels(worker), LABEL + "task": job.task["id"],
+                       LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
+                       LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id()}
+    host = body["HostConfig"]
+    host["Mounts"] = [*(host.get("Mounts") or []), *_mounts(job)]
+    host.pop("AutoRemove", None)  # its end must stay to be read
+
+
+def _record(job: Job, wanted: Wanted, given: Args) -> None:
+    """Put on the task what it did not name itself: the container, and the ports that were published."""
+    decide.write_back(job, wanted)
+    if given.runtime and job.tell:
+        try:
+            job.tell("tasks.edit", {"force": True, "runtime": {**(job.task.get("runtime") or {}), **given.runtime}})
+        except (errors.ApiError, errors.Failure) as error:
+            job.say(f"the published ports could not be recorded on the task: {error}")
 
 
 def _mounts(job: Job) -> list[dict[str, Any]]:
     """The task's directory and the caches that it needs, at their own paths; never mirrors, store or other tasks."""
     from agentpipe import indexes
     from agentpipe.installers import uv
-    shared = [paths.cache("envs"), paths.cache("virtualenv"), os.environ.get("UV_CACHE_DIR") or paths.cache("uv")]
+    shared = [paths.cache("envs"), paths.cache("virtualenv"), indexes.download_cache()]
     for folder in shared:
         os.makedirs(folder, 0o700, exist_ok=True)
     found = [_bind(folder) for folder in (job.directory, *shared)] + [_bind(uv.binary(), read_only=True)]
@@ -233,12 +254,18 @@ def _bind(path: str, read_only: bool = False) -> dict[str, Any]:
     return {"Type": "bind", "Source": os.path.realpath(path), "Target": path, "ReadOnly": read_only}
 
 
-def _created(api: Any, body: dict[str, Any], wanted: Wanted) -> str:
+def _created(api: Any, asked: Create, wanted: Wanted, job: Job) -> str:
     import docker
-    try:
-        return str(api.create_container_from_config(body)["Id"])
-    except docker.errors.APIError as error:
-        raise engine.failure(error, f"no container of {wanted.image} can be made", errors.BAD_CONFIG) from None
+    worker = asked.config["Labels"][LABEL + "worker"]
+    name = asked.name or container_args.name(job, worker)
+    for again in (name, None):
+        try:
+            return str(api.create_container_from_config(asked.config, again, asked.platform)["Id"])
+        except docker.errors.APIError as error:
+            if again is None or error.status_code != 409:
+                raise engine.failure(error, f"no container of {wanted.image} can be made", errors.BAD_CONFIG) from None
+            job.say(f"there is a container called {name} already: the engine names this one")
+    raise AssertionError
 
 
 def _started(api: Any, created: str, wanted: Wanted) -> str | None:

@@ -51,18 +51,19 @@ def failure(error: Exception, what: str, code: int = errors.UNAVAILABLE) -> erro
     return errors.Failure(f"{what}: {said}", code)
 
 
-def image(api: Any, job: Job, name: str, force: bool) -> dict[str, Any]:
-    """The image as the engine describes it, pulled when it is not there (or `force`)."""
+def image(api: Any, job: Job, name: str, force: bool, may_pull: bool = True,
+          platform: str | None = None) -> dict[str, Any]:
+    """The image as the engine describes it, pulled when it is not there and `may_pull`, or by `force`."""
     import docker
     try:
         if force:
-            _pull(api, job, name)
+            _pull(api, job, name, platform)
         try:
             return dict(api.inspect_image(name))
         except docker.errors.ImageNotFound:
-            if force:
+            if force or not may_pull:
                 raise
-            _pull(api, job, name)
+            _pull(api, job, name, platform)
             return dict(api.inspect_image(name))
     except docker.errors.APIError as error:
         raise _no_image(name, error) from None
@@ -76,7 +77,7 @@ def digest(found: dict[str, Any], name: str) -> str | None:
     return next((each for each in known if each.startswith(repository + "@")), known[0] if known else None)
 
 
-def _pull(api: Any, job: Job, name: str) -> None:
+def _pull(api: Any, job: Job, name: str, platform: str | None) -> None:
     """Pull, and say how far it is: each layer once it is there, all of them every few seconds."""
     import time
 
@@ -86,7 +87,7 @@ def _pull(api: Any, job: Job, name: str) -> None:
     job.say(f"pulling image {name}")
     began, told, parts = time.monotonic(), time.monotonic(), {}
     try:
-        for event in api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+        for event in api.pull(repository, tag=tag or "latest", stream=True, decode=True, platform=platform):
             if event.get("error"):
                 raise docker.errors.APIError(event["error"], explanation=event["error"])
             progress = event.get("progressDetail") or {}

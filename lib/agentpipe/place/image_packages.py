@@ -1,8 +1,8 @@
-"""The Python packages that an image brings: seen by the task, and by uv while it fills an environment.
+"""The packages of an interpreter itself, as of an image's: seen by the task, and by uv while it fills an environment.
 
-uv takes no notice of what stands behind an environment. So for the time of an installation each package of the image
-gets a stub of metadata there: what satisfies a requirement is left alone, what does not is replaced in the environment
-(which hides the image's), and the stubs that are left are removed.
+uv takes no notice of what stands behind an environment. So while it installs each of those packages gets a stub of
+metadata there: what satisfies a requirement is left alone; what does not is replaced in the environment, which hides
+the other. Then the stubs are removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     Packages = list[dict[str, Any]]  # name, version, requires (texts as in Requires-Dist), extras
 
-INSTALLER = "agentpipe: of the image\n"
 ASK = """
 import json, sys
 try:
@@ -37,33 +36,24 @@ print(json.dumps(list(found.values())))
 """
 
 
-def visible(job: Job) -> bool:
-    """Whether the task sees the packages of the place's own Python: in containers, unless that is forbidden."""
-    from agentpipe import config, place
-    if not job.prefix or not place.of(job.manifest, job.directory).isolated:
-        return False
-    return config.flag("agent.package_manager.system_site_packages", True, "CLEARML_AGENT_FORCE_SYSTEM_SITE_PACKAGES")
-
-
 def known(job: Job, interpreter: dict[str, Any]) -> Packages:
-    """What this interpreter of the task's image has; asked once for each image. Empty where it is not to be seen."""
+    """What this interpreter has of its own; of an image it is asked once."""
+    import hashlib
     import json
 
     from agentpipe import attempt, paths
-    if not visible(job):
-        return []
-    import hashlib
     image = (job.manifest.get("place") or {}).get("image_id") or ""
     name = hashlib.sha256(f"{image} {interpreter['executable']}".encode()).hexdigest()[:20]
     path = paths.cache("interpreters", f"packages-{name}.json")
-    try:
-        with open(path, encoding="utf-8") as file:
-            found: Packages = json.load(file)
-        return found
-    except (OSError, ValueError):
-        pass
+    if image:
+        try:
+            with open(path, encoding="utf-8") as file:
+                kept: Packages = json.load(file)
+            return kept
+        except (OSError, ValueError):
+            pass
     answer = job.run([*job.prefix, interpreter["executable"], "-I", "-c", ASK], check=False, timeout=60)
-    found = json.loads(answer) if answer.strip().startswith("[") else []
+    found: Packages = json.loads(answer) if answer.strip().startswith("[") else []
     if image:
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         attempt.publish(path, json.dumps(found).encode())
@@ -86,25 +76,22 @@ def stubs(folder: str, packages: Packages) -> Iterator[None]:
     made = [_stub(site, each) for each in packages]
     yield
     for path in made:
-        try:
-            with open(os.path.join(path, "INSTALLER"), encoding="utf-8") as file:
-                ours = file.read() == INSTALLER
-        except OSError:  # uv has put another version in its place
-            continue
-        if ours:
+        if os.path.exists(os.path.join(path, installed.STUB)):  # else uv has put another version in its place
             shutil.rmtree(path)
 
 
 def _stub(site: str, package: dict[str, Any]) -> str:
     import re
+
+    from agentpipe import installed
     name = re.sub(r"[^A-Za-z0-9.]+", "_", package["name"])
     folder = f"{name}-{package['version']}.dist-info"
     lines = ["Metadata-Version: 2.1", f"Name: {package['name']}", f"Version: {package['version']}"]
     lines += [f"Requires-Dist: {each}" for each in package["requires"]]
     lines += [f"Provides-Extra: {each}" for each in package["extras"]]
-    texts = {"METADATA": "\n".join(lines) + "\n", "INSTALLER": INSTALLER,
+    texts = {"METADATA": "\n".join(lines) + "\n", installed.STUB: "",
              "WHEEL": "Wheel-Version: 1.0\nGenerator: agentpipe\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-             "RECORD": "".join(f"{folder}/{each},,\n" for each in ("METADATA", "INSTALLER", "WHEEL", "RECORD"))}
+             "RECORD": "".join(f"{folder}/{each},,\n" for each in ("METADATA", installed.STUB, "WHEEL", "RECORD"))}
     path = os.path.join(site, folder)
     os.makedirs(path, exist_ok=True)
     for leaf, text in texts.items():

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
     from agentpipe.job import Job
 
-WITH_FILE = '. "$1" || exit 125; shift; exec "$@"'
+WITH_FILE = '. "$1" && cd "$2" || exit 125; shift 2; exec "$@"'
 # what uv needs to reach the indexes as we do; certificates by a copy, since their paths mean nothing inside
-PASSED_ON = re.compile(r"UV_(?!CACHE_DIR|PYTHON|SYSTEM|TOOL|INSTALL)\w+|NO_COLOR|(https?|all|no)_proxy$", re.I)
+PASSED_ON = re.compile(r"UV_(?!CACHE_DIR|PYTHON|SYSTEM|TOOL|INSTALL)\w+|PIP_(?!PYTHON|CACHE_DIR|TARGET|PREFIX|USER$)\w+"
+                       r"|GIT_CONFIG_\w+|NO_COLOR|(https?|all|no)_proxy$", re.I)
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
-def argv(job: Job, words: list[str], env: Mapping[str, str]) -> list[str]:
+def argv(job: Job, words: list[str], env: Mapping[str, str], cwd: str | None = None) -> list[str]:
     """`words` as this user of ours inside the task's place, so that what is written in our caches is ours.
 
     Of `env` goes in what concerns the network and uv, by a file (0600). On the host, or behind a bare prefix, `words`
@@ -32,7 +33,7 @@ def argv(job: Job, words: list[str], env: Mapping[str, str]) -> list[str]:
         return [*job.prefix, *words]
     path = job.path("inside.env")
     attempt.publish(path, _exports(job, env).encode("utf-8", "surrogateescape"))
-    return [*where.as_ourselves(), "sh", "-c", WITH_FILE, "sh", path, *words]
+    return [*where.as_ourselves(), "sh", "-c", WITH_FILE, "sh", path, cwd or job.directory, *words]
 
 
 def _exports(job: Job, env: Mapping[str, str]) -> str:
