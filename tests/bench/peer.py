@@ -85,7 +85,8 @@ def first_lines(bench, place, script, name, least):
     peer, ours = map(median, found)
     over = ours - median(bare)
     near = script == "sdk" and peer / ours < least and over <= 0.7  # either is what is wanted
-    bench.row(f"{name}: enqueue → first line, warm", ours, "s", peer, peer / ours, None if near else least, at_least=True)
+    bench.row(f"{name}: enqueue → first line, warm", ours, "s", peer, peer / ours,
+              None if near else least, at_least=True)
     bench.row(f"{name}: enqueue → first line, warm, p90", percentile(found[1], 90), "s", percentile(found[0], 90),
               percentile(found[0], 90) / percentile(found[1], 90), at_least=True)
     bench.row(f"{name}: warm, s over the bare script", over, "s", peer - median(bare), target=0.7 if near else None)
