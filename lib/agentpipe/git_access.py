@@ -131,33 +131,30 @@ def variables(urls: Iterable[str]) -> tuple[dict[str, str], Settings]:
     return (env, settings) if settings else ({}, [])
 
 
-def requirement_line(line: str) -> str:
-    """A `git+…` requirement with the address that git is to be asked for."""
-    head, plus, rest = line.partition("git+")
-    match = re.match(r"(?P<url>(?:https?|ssh)://(?:[^/\s]*@)?[^/@\s]+/[^@#\s;]*)(?P<tail>.*)$", rest, re.DOTALL)
-    if not plus or not match:
-        return line
-    from agentpipe.git import split_url
-    if split_url(match["url"])[2]:  # it brings a password of its own
-        return line
-    return f"{head}git+{address(match['url'])}{match['tail']}"
+def requirements(lines: list[str]) -> tuple[dict[str, str], Settings]:
+    """(environment, git settings) with which an installer's git gets at the repositories of `git+…` lines.
 
-
-def requirements_environment(lines: list[str]) -> dict[str, str]:
-    """What to add to the environment of an installer that runs git for these `git+…` lines (after requirement_line()).
-
-    It may hold passwords: pass it on as environment, never as words.
+    The addresses are rewritten by git itself (url.….insteadOf), so that what is recorded stays what its owner wrote;
+    the whole host's, for submodules, unless logins are for parts of it.
     """
-    from agentpipe import git
-    if not any("git+" in line for line in lines):
-        return {}
-    found = (re.search(r"git\+(https?://(?:[^/\s@]*@)?[^/@\s]+/[^@#\s;]*)", line) for line in lines)
-    urls = [git.split_url(match[1])[0] for match in found if match]
-    env, settings = variables(urls)
-    whole = git.environment(env, settings, local=True)
-    del whole["GIT_LITERAL_PATHSPECS"]
-    import os
-    return {name: value for name, value in git.with_ssh(whole).items() if os.environ.get(name) != value}
+    from agentpipe.git import split_url
+    found = (re.search(r"git\+((?:https?|ssh)://(?:[^/\s@]*@)?[^/@\s]+/[^@#\s;]*)", line) for line in lines)
+    split = [split_url(match[1]) for match in found if match]
+    urls = [url for url, _, password in split if not password]
+    rewritten: Settings = []
+    for url in urls:
+        other, match = address(url), URL.match(url)
+        if other == url or not match:
+            continue
+        if by_prefix() or not other.endswith(match["path"]):
+            rewritten.append((f"url.{other}.insteadOf", url))
+            continue
+        base = other[:len(other) - len(match["path"])]
+        rewritten.append((f"url.{base}.insteadOf", url[:len(url) - len(match["path"])]))
+        if match["scheme"].lower() == "ssh":
+            rewritten.append((f"url.{base}.insteadOf", f"{match['user'] or 'git'}@{match['host']}:"))
+    env, settings = variables(map(address, urls))
+    return env, rewritten + settings
 
 
 def _token_kind() -> str:

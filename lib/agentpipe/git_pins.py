@@ -106,9 +106,8 @@ def without_password(line: str) -> str:
 
 def access(lines: list[str]) -> dict[str, str]:
     """What git needs to get at the repositories of these lines, as environment of the installer that runs it."""
-    from agentpipe import git
-    more: dict[str, str] = {}
-    settings: list[tuple[str, str]] = []
+    from agentpipe import git, git_access
+    more, settings = git_access.requirements(lines)
     for number, line in enumerate(lines):
         match = LINE.match(line)
         url, user, password = git.split_url(match["url"]) if match else ("", None, None)
