@@ -131,30 +131,24 @@ def variables(urls: Iterable[str]) -> tuple[dict[str, str], Settings]:
     return (env, settings) if settings else ({}, [])
 
 
-def requirements(lines: list[str]) -> tuple[dict[str, str], Settings]:
-    """(environment, git settings) with which an installer's git gets at the repositories of `git+…` lines.
+def rewritten(urls: Iterable[str]) -> Settings:
+    """git settings that make git itself ask at the address() of these URLs (url.….insteadOf).
 
-    The addresses are rewritten by git itself (url.….insteadOf), so that what is recorded stays what its owner wrote;
-    the whole host's, for submodules, unless logins are for parts of it.
+    The whole host's, for submodules, unless logins are for parts of it.
     """
-    from agentpipe.git import split_url
-    found = (re.search(r"git\+((?:https?|ssh)://(?:[^/\s@]*@)?[^/@\s]+/[^@#\s;]*)", line) for line in lines)
-    split = [split_url(match[1]) for match in found if match]
-    urls = [url for url, _, password in split if not password]
-    rewritten: Settings = []
+    settings: Settings = []
     for url in urls:
         other, match = address(url), URL.match(url)
         if other == url or not match:
             continue
         if by_prefix() or not other.endswith(match["path"]):
-            rewritten.append((f"url.{other}.insteadOf", url))
+            settings.append((f"url.{other}.insteadOf", url))
             continue
         base = other[:len(other) - len(match["path"])]
-        rewritten.append((f"url.{base}.insteadOf", url[:len(url) - len(match["path"])]))
+        settings.append((f"url.{base}.insteadOf", url[:len(url) - len(match["path"])]))
         if match["scheme"].lower() == "ssh":
-            rewritten.append((f"url.{base}.insteadOf", f"{match['user'] or 'git'}@{match['host']}:"))
-    env, settings = variables(map(address, urls))
-    return env, rewritten + settings
+            settings.append((f"url.{base}.insteadOf", f"{match['user'] or 'git'}@{match['host']}:"))
+    return settings
 
 
 def _token_kind() -> str:
