@@ -130,7 +130,7 @@ def _answer(api: Any, method: str, url: str, headers: dict[str, str] | None = No
     headers = dict(headers or {})
     own = None if api.embedded else server(api)
     if own and (url + "/").startswith(own + "/"):
-        headers["Authorization"] = f"Bearer {api.token}"
+        headers["Authorization"] = f"Bearer {api.token()}"
     try:
         answer = requests.request(method, url, headers=headers, timeout=(CONNECT_S, READ_S), allow_redirects=False,
                                   verify=certificate(), auth=lambda request: request, **more)

@@ -64,11 +64,6 @@ class HttpApi:
         return self._transport.host
 
     @property
-    def token(self) -> str:
-        """What its requests carry (Authorization: Bearer); its files server takes the same."""
-        return self._login.token()
-
-    @property
     def server_id(self) -> str:
         """agent-server shares its store's id (the key `agentpipe_server` of its tokens); else it is the address."""
         return self._login.payload().get("agentpipe_server") or self.host
