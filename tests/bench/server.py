@@ -34,7 +34,8 @@ def rows(bench):
         for clients, share in ((1, pairs // 6), (CLIENTS, pairs - pairs // 6)):
             rate, times = run(pull, server, clients, share)
             name = f"agent-server, {clients} clients at once" if clients > 1 else "agent-server, one client"
-            bench.row(f"{name}: get_next_task + started", rate, "/s", target=500 if clients > 1 else None, at_least=True)
+            bench.row(f"{name}: get_next_task + started", rate, "/s", target=500 if clients > 1 else None,
+                      at_least=True)
             bench.row(f"{name}: p99 of an answer", percentile(times, 99), "s", target=0.05 if clients > 1 else None)
         _, times = run(mixed, server, CLIENTS, pairs // 2, ids)
         bench.row("agent-server, 8 clients report lines, 12 pull: p99 of a pull's answer", percentile(times, 99), "s",
