@@ -272,7 +272,7 @@ kill_engine() {
   ended "$run_pid"
   [ "$status" -eq 125 ]
   [ "$(field .run.end receipt)" = lost ]
-  [[ $(field .run.reason receipt) == *"its container ended while the script ran"*"(live-restore is off)" ]]
+  [[ $(field .run.reason receipt) == *"an engine that was shut down without live-restore"* ]]
   [ -z "$(containers)" ]
 }
 
