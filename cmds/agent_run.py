@@ -114,7 +114,7 @@ def taken_over(held):
 
 def started(held, values):
     """Start the script; from here on its shim keeps the status, whatever happens to us."""
-    from agentpipe import attempt, launch, manifest, memory, script, script_env
+    from agentpipe import attempt, callbacks, launch, manifest, memory, script, script_env
     from agentpipe.crash import crash_point
     begin = launch.of(held.manifest, held.claim.directory, values)
     if (held.job.task.get("container") or {}).get("image") and "place" not in held.manifest:
@@ -126,6 +126,7 @@ def started(held, values):
             held.job.say(f"agent-run: the variable {name} cannot be passed into this place")
     if held.api:
         script_env.write_conf(held.claim.directory)
+        callbacks.register(held)
     memory.mark(held.claim.directory)
     env = launch.own() if held.job.prefix else begin.env
     found = script.start(held.claim.directory, begin.argv, begin.cwd, env, held.job.prefix, begin.piped)
