@@ -1,5 +1,7 @@
 """agent-env: give a task its own Python environment, from a shared cache."""
 
+import sys
+
 from agentpipe import command
 
 TYPE_CHECKING = False
@@ -13,11 +15,22 @@ EXAMPLES = """
   agent-pull gpu | agent-fetch | agent-patch | agent-env | agent-run
   agent-env --dry-run after-patch.json > /dev/null    # which Python, from which cache, what would be installed
   agent-env < after-patch.json | jq .env.packages
+  agent-env --list                                    # what the cache holds, and which tasks use it
+  agent-env --prune --keep 0                          # all of it that no task uses goes
 """
+# these look after the cache, and read no manifests
+CACHE = ("--list", "--prune", "--verify")
 
 
 def options():
-    return []
+    """The command's own options."""
+    from agentpipe.options import Flag, Option
+    return [
+        Flag("--list", "Show the environments in the cache: JSON lines, at a terminal a table."),
+        Flag("--prune", "Remove environments that no limit keeps, and what killed stages left; none in use."),
+        Option("--keep", "N", "With --prune: keep only the N used last.", int),
+        Flag("--verify", "Compare every file of the cache's environments with its hash; exit 65 if one differs."),
+    ]
 
 
 def work(job: "Job") -> "dict[str, Any]":
@@ -27,18 +40,21 @@ def work(job: "Job") -> "dict[str, Any]":
 
     from agentpipe import entry, git_pins, installers, interpreters, overlay, python_env, requirements
     from agentpipe.crash import crash_point
+    from agentpipe.installers import policy as policies
     began = time.monotonic()
     asked = requirements.of_task(job)
+    asked.also((job.manifest.get("patch") or {}).get("packages"))
     binary = str((job.task.get("script") or {}).get("binary") or "")
     if asked.empty() and not requirements.is_python(binary):
         kind = "shell" if entry.is_shell(job.task.get("script") or {}) else os.path.basename(binary.split(" ")[0])
         return nothing(f"a {kind} task without requirements needs none", began)
-    for note in asked.notes:
+    git_pins.settle(job, asked)
+    policy = policies.of(job, asked)
+    for note in asked.notes + policy.notes:
         job.say(note)
-    asked.packages = [git_pins.pinned(job, line) if "git+" in line else line for line in asked.packages]
     interpreter = interpreters.find(job)
     installer = installers.choose(job)
-    key = python_env.key(job, interpreter, asked, installer)
+    key = python_env.key(job, interpreter, asked, policy)
     if job.option("dry_run"):
         return told(job, interpreter, key, asked)
     base = python_env.use(job, key)
@@ -46,26 +62,27 @@ def work(job: "Job") -> "dict[str, Any]":
     if base is None:
         job.say(f"building an environment: Python {interpreter['version']} ({interpreter['executable']}), "
                 f"{asked.origin or 'no requirements'}")
-        base = python_env.build(job, key, interpreter, asked, installer)
+        base = python_env.build(job, key, interpreter, asked, policy, installer)
         if not asked.local_lines():
             # a clone asks for what is recorded of this run
             recorded = requirements.frozen(asked, base["packages"])
-            python_env.also(python_env.key(job, interpreter, recorded, installer), base)
+            python_env.also(python_env.key(job, interpreter, recorded, policies.of(job, recorded)), base)
     directory = overlay.create(job, base)
     if asked.projects:
         installer.projects(job, directory, asked.projects, asked)
     crash_point("env:overlaid")
     seconds = time.monotonic() - began
-    count = len(base["packages"])
+    count, of_image = len(base["packages"]) - len(base["below"]), len(base["below"])
     reason = (f"Python {interpreter['version']}, {count} package{'' if count == 1 else 's'} "
               + ("from the cache" if cached else f"installed in {seconds:.1f} s")
+              + (f", {of_image} of the image" if of_image else "")
               + (f", asked for by {asked.origin}" if asked.origin else ", no requirements"))
     job.say(f"environment ready: {reason}")
     record(job, asked, base["packages"])
     bin_directory = os.path.join(directory, "bin")
     return {"python": os.path.join(bin_directory, "python"), "version": interpreter["version"], "base": key,
-            "overlay": directory, "cached": cached, "installer": installer.NAME, "reason": reason,
-            "packages": base["packages"] + asked.local_lines(),
+            "overlay": directory, "cached": cached, "installer": base["installer"], "reason": reason,
+            "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_lines(),
             "options": asked.option_lines(), "path": [bin_directory],
             "seconds": round(seconds, 3)}
 
@@ -108,8 +125,18 @@ def told(job: "Job", interpreter: "dict[str, Any]", key: str, asked: "Any") -> "
     return {}
 
 
+def cache() -> int:
+    """--list, --prune and --verify."""
+    from agentpipe import env_cache_view
+    from agentpipe import options as parser
+    values = parser.read("agent-env", [*options(), *command.common_options()], sys.argv[1:], __doc__ or "", EXAMPLES)
+    return env_cache_view.work(values)
+
+
 def main() -> None:
     """The entry point."""
+    if any(word in CACHE for word in sys.argv[1:]):
+        command.plain("agent-env", cache)
     command.stage("env", work, options, __doc__ or "", EXAMPLES)
 
 

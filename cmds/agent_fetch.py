@@ -14,7 +14,7 @@ EXAMPLES = """
 
 def work(job):
     """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
-    from agentpipe import checkout, git, secrets
+    from agentpipe import bundle, checkout, git, secrets
     from agentpipe.crash import crash_point
     started = time.monotonic()
     pinned = (job.manifest.get("pins") or {}).get("commit")
@@ -28,13 +28,28 @@ def work(job):
         commit = foretell(job, source)
     elif source is None:
         empty(code)
+        bundle.bring_files(job, code)
     else:
+        bundle.bring_commits(job, source)
         commit, cached = checkout.make(job, source, code)
         job.say(f"checked out {commit} of {source.url}" + (" (cached)" if cached else ""))
+        record(job, commit)
+        bundle.bring_files(job, code)
     crash_point("fetch:cloned")
     return {"code": code, "repository": source and source.url, "commit": commit,
             "branch": (source and source.branch) or None, "cached": cached,
             "seconds": round(time.monotonic() - started, 3)}
+
+
+def record(job, commit):
+    """Write the commit back to a task that named none, as ClearML Agent does: a clone of it gets the same code."""
+    from agentpipe import errors
+    if not job.tell or (job.task.get("script") or {}).get("version_num"):
+        return
+    try:
+        job.tell("tasks.edit", {"script": {"version_num": commit}, "force": True})
+    except (errors.ApiError, errors.Failure) as error:
+        job.say(f"the commit could not be recorded on the task: {error}")
 
 
 def forced_code(job, folder):

@@ -28,8 +28,8 @@ def work(job):
     place(job, code, found, create=kind == "script")
     if kind == "script":
         files = written(job, code, text, found, record)
-    prepare_file(job, code, found)
-    return finished(started, kind, text, files, found)
+    packages = prepare_file(job, code, found)
+    return finished(started, kind, text, files, found, packages)
 
 
 def fetched(job):
@@ -70,7 +70,8 @@ class Record:
     def forget(self):
         """Nothing has been done."""
         if self.value is not None:
-            os.unlink(self.path)
+            if os.path.exists(self.path):
+                os.unlink(self.path)
             self.value = None
 
 
@@ -87,31 +88,66 @@ def changed(job, code, text, record):
     crash_point("patch:begun")
     try:
         applied = diff.apply(code, diff.encoded(text))
+        moves = moved(job, code, text, record, digest)
     except errors.Failure as failure:
-        if diff.began_to_write(failure):
+        if moving(record) or diff.began_to_write(failure):
             restored(job, code, "patch", record)
         record.forget()
         raise
     crash_point("patch:applied")
-    record.write(diff=digest, done=True, files=applied.files)
+    record.write(diff=digest, done=True, files=applied.files, submodules=moves)
     job.say(f"applied the diff: {len(applied.files)} file(s) changed" + (f" ({applied.how})" if applied.how else ""))
     return applied.files
 
 
+def moved(job, code, text, record, digest):
+    """Bring submodules to the commits that the diff names; which."""
+    from agentpipe import submodule_changes
+    for path in submodule_changes.dirty(text):
+        job.say(f"the diff says that {path} has changes, but not which: they are missing "
+                "(git diff --submodule=diff HEAD has them)")
+    moves = submodule_changes.named(text)
+    if moves:
+        record.write(diff=digest, done=False, submodules=moves)
+        submodule_changes.make(job, source(job), code, moves)
+    return moves
+
+
+def moving(record):
+    """Whether submodules have been moved, or may have been."""
+    return bool(record.value and record.value.get("submodules"))
+
+
+def source(job):
+    """The repository at the commit that agent-fetch has checked out."""
+    from agentpipe import git, secrets
+    return git.source_of({**secrets.script(job), "version_num": job.manifest["fetch"]["commit"]})
+
+
 def restored(job, code, kind, record):
     """The checkout as agent-fetch made it, when an earlier agent-patch has changed it since; no paths changed."""
-    from agentpipe import errors, git, tools
+    from agentpipe import checkout, errors, git, tools
     before = record.value
     if before is None or (kind == "script" and before.get("script")):
         return []
     if not record.in_git or not (job.manifest["fetch"] or {}).get("commit"):
         raise errors.Failure(f"{code} has another diff in it already", errors.BAD_DATA, remedy="run agent-fetch again")
     job.say("undoing what an earlier agent-patch did")
+    if moving(record):
+        checkout.make(job, source(job), code)
+        return as_fetched(job, code, record)
     env = git.environment()
     clean = "git reset --quiet --hard && git clean -ffdxq"
     tools.run(["sh", "-c", clean], cwd=code, env=env)
     if os.path.exists(os.path.join(code, ".gitmodules")):
         tools.run(["git", "submodule", "--quiet", "foreach", "--recursive", clean], cwd=code, env=env)
+    return as_fetched(job, code, record)
+
+
+def as_fetched(job, code, record):
+    """Nothing has been done, and the files that came with the task are there again; no paths changed."""
+    from agentpipe import bundle
+    bundle.bring_files(job, code)
     record.forget()
     return []
 
@@ -143,22 +179,34 @@ def written(job, code, text, found, record):
 
 
 def prepare_file(job, code, found):
-    """Make the entry point's file runnable: it is there, a notebook is a script, and __future__ imports come first."""
-    from agentpipe import entry
-    path = entry.check_there(code, found)
+    """Make the entry point's file runnable: it is there, a notebook is a script, and __future__ imports come first.
+
+    The packages that this needs beside the task's own.
+    """
+    from agentpipe import config, entry
+    packages, path = [], entry.check_there(code, found)
     if path and path.endswith(".ipynb"):
         from agentpipe import notebook
-        path = notebook.convert(path)
-        job.say(f"{found.words[0]} has been converted to {os.path.basename(path)}")
+        path, magic = notebook.convert(path)
+        job.say(f"{found.words[0]} has been converted to {os.path.basename(path)}"
+                + ("; cells with magics are given to IPython" if magic else ""))
+        packages += ["ipython"] if magic else []
         found.words[0], found.changed = os.path.join(os.path.dirname(found.words[0]), os.path.basename(path)), True
-    if path and path.endswith(".py") and entry.mend_future_imports(path):
-        job.say("the SDK's two lines have been moved below the __future__ imports")
+    if path and path.endswith(".py"):
+        if entry.mend_future_imports(path):
+            job.say("the SDK's two lines have been moved below the __future__ imports")
+        if config.flag("", False, "CLEARML_AGENT_FORCE_TASK_INIT"):
+            packages.append("clearml")
+            if entry.insert_task_init(path):
+                job.say("Task.init() has been put into the script (CLEARML_AGENT_FORCE_TASK_INIT)")
+    return packages
 
 
-def finished(started, kind, text, files, found):
+def finished(started, kind, text, files, found, packages=()):
     """The value of the manifest's `patch`."""
     return {"diff": sha256(text) if kind != "none" else None, "files": files, "entry_point": found.text,
-            "working_dir": found.working_dir, "seconds": round(time.monotonic() - started, 3)}
+            "working_dir": found.working_dir, **({"packages": list(packages)} if packages else {}),
+            "seconds": round(time.monotonic() - started, 3)}
 
 
 def sha256(text):

@@ -19,6 +19,7 @@ def options():
                default="127.0.0.1"),
         Option("--port", "PORT", "The API's port; 0 takes a free one.", int, 8008),
         Option("--files-port", "PORT", "The files server's port.", int, 8081),
+        Option("--silent", "SECONDS", "Stop tasks that gave no sign of life for so long; 0: never.", int, 7200),
         Option("--files-dir", "DIR", "Where uploaded files are kept. Default: files/ beside the store."),
         Flag("--new-keys", "Print new keys as a block for clearml.conf, and exit. A server may run meanwhile."),
         Option("--user", "NAME", "With --new-keys: whose keys they are. Default: yours."),
@@ -46,6 +47,7 @@ def serve(store, values):
     from agentpipe import paths
     from agentpipe.server import serving
     from agentpipe.server.files import Files
+    from agentpipe.server.housekeeping import Housekeeper
     from agentpipe.server.http import Api
     from agentpipe.server.tokens import Tokens
     host = values["host"]
@@ -57,9 +59,12 @@ def serve(store, values):
     files = Files(values["files_dir"] or paths.state("files"), tokens)
     said = {"pid": os.getpid(), "api_server": urls[0], "files_server": urls[1], "server_id": store.server_id,
             "store": store.path, "files_dir": files.root}
+    housekeeper = Housekeeper(store, files, api.submit, max(0, values["silent"]))
     try:
+        housekeeper.start()
         serving.serve(list(zip([api, files], sockets, strict=True)), lambda: ready(store, said, values["json"]))
     finally:
+        housekeeper.close()
         api.close()
     return 0
 

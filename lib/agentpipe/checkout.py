@@ -7,7 +7,7 @@ mirror of its own, with their git directories where git keeps them (.git/modules
 
 import os
 
-from agentpipe import errors, git, mirror, tools, trees
+from agentpipe import config, errors, git, mirror, tools, trees
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 from agentpipe.offline import offline
@@ -46,6 +46,11 @@ def _populate(job: Job, source: git.Source, tree: str, git_dir: str, depth: int)
 
 def _one(job: Job, source: git.Source, tree: str, git_dir: str) -> tuple[str, bool]:
     """One repository without its submodules: straight from the mirror when that has the commit."""
+    if not config.flag("agent.vcs_cache.enabled", True):
+        try:
+            return _check_out(job, source, tree, git_dir, mirror.update(job, source, distrust=True)), False
+        finally:
+            trees.remove(mirror.path_of(source))
     if source.commit:
         try:
             return _check_out(job, source, tree, git_dir, source.commit), True
@@ -182,22 +187,29 @@ def _copy_refs(source: str, git_dir: str) -> None:
                         _write(os.path.join(target, name), ref.read())
 
 
+def move_submodules(job: Job, source: git.Source, tree: str, commits: dict[str, str]) -> None:
+    """Bring submodules of a checkout, new ones of its .gitmodules too, to other commits: {path: commit}."""
+    if not commits:
+        return
+    known = _named(source, tree)
+    for path, commit in commits.items():
+        name = next((each for each, fields in known.items() if fields.get("path") == path), "")
+        if not name or not known[name].get("url"):
+            raise errors.Failure(f"the diff moves {path} to {commit}, but .gitmodules has no such submodule",
+                                 errors.BAD_DATA, remedy="commit .gitmodules and the submodule, then enqueue again")
+        _check_place(source, tree, name, path, [])
+        submodule = _submodule_source(source, known[name]["url"], name, commit)
+        trees.remove(os.path.join(tree, path))
+        _populate(job, submodule, os.path.join(tree, path), os.path.join(tree, ".git", "modules", name), 1)
+        job.say(f"submodule {path} is at {commit}")
+
+
 def _submodules(job: Job, source: git.Source, tree: str) -> list[tuple[str, str, git.Source]]:
     """(name, path, source) of each submodule that .gitmodules names and the commit has."""
-    modules = os.path.join(tree, ".gitmodules")
-    if os.path.islink(modules) or not os.path.isfile(modules):
-        raise errors.Failure(f".gitmodules of {source.url} is not a file", errors.BAD_DATA)
-    env = source.environment()
-    named: dict[str, dict[str, str]] = {}
-    listed = tools.run(["git", "config", "--file", modules, "--null", "--list"], cwd="/", env=env)
-    for entry in listed.split("\0"):
-        key, _, value = entry.partition("\n")
-        section, _, rest = key.partition(".")
-        name, _, field = rest.rpartition(".")
-        if section == "submodule" and name:
-            named.setdefault(name, {})[field] = value
+    named = _named(source, tree)
     by_path = {fields["path"]: name for name, fields in named.items() if fields.get("path")}
-    links = tools.run(["git", "ls-files", "--stage", "-z", "--", *by_path], cwd=tree, env=env) if by_path else ""
+    links = tools.run(["git", "ls-files", "--stage", "-z", "--", *by_path], cwd=tree,
+                      env=source.environment()) if by_path else ""
     found: list[tuple[str, str, git.Source]] = []
     settings = []
     for line in filter(None, links.split("\0")):
@@ -216,6 +228,24 @@ def _submodules(job: Job, source: git.Source, tree: str) -> list[tuple[str, str,
     with open(_own_config(tree), "a", encoding="utf-8", errors="surrogateescape") as config:
         config.write(git.config_text(settings))
     return found
+
+
+def _named(source: git.Source, tree: str) -> dict[str, dict[str, str]]:
+    """{name: {field: value}} of .gitmodules."""
+    modules = os.path.join(tree, ".gitmodules")
+    if not os.path.lexists(modules):
+        return {}
+    if os.path.islink(modules) or not os.path.isfile(modules):
+        raise errors.Failure(f".gitmodules of {source.url} is not a file", errors.BAD_DATA)
+    named: dict[str, dict[str, str]] = {}
+    listed = tools.run(["git", "config", "--file", modules, "--null", "--list"], cwd="/", env=source.environment())
+    for entry in listed.split("\0"):
+        key, _, value = entry.partition("\n")
+        section, _, rest = key.partition(".")
+        name, _, field = rest.rpartition(".")
+        if section == "submodule" and name:
+            named.setdefault(name, {})[field] = value
+    return named
 
 
 def _submodule_source(parent: git.Source, url: str, name: str, commit: str) -> git.Source:

@@ -1,6 +1,7 @@
 """Uncommitted changes: what a task's `script.diff` is, and how it is applied to a checkout, wholly or not at all."""
 
 import os
+import re
 
 from agentpipe import errors, git, tools
 
@@ -9,6 +10,10 @@ UNSAFE = ("invalid path", "beyond a symbolic link", "outside repository")
 # what it says when the writing itself went wrong (before that it has checked everything)
 WRITING = ("unable to write", "unable to create", "unable to remove", "unable to unlink", "unable to set",
            "closing file", "no space left", "disk quota", "permission denied", "read-only file system", "cannot mkdir")
+
+
+# a submodule's commits, as nothing but a diff has them
+LOGGED = re.compile(r"submodule \S+ [0-9a-f]{7,64}\.{2,3}[0-9a-f]{7,64}( \(|:\n  [<>] )")
 
 
 class Applied:
@@ -36,8 +41,10 @@ def kind(text: str) -> str:
         for line in rest[:65536].lower().split("\n"):
             if line.lstrip().startswith("diff "):
                 return "patch"
-            if not line.lstrip().startswith("submodule "):
+            if not line.lstrip().startswith(("submodule ", "> ", "< ")):  # diff.submodule=log has titles there
                 break
+        if LOGGED.match(low):
+            return "patch"
     return "script"
 
 
@@ -51,6 +58,8 @@ def apply(code: str, patch: bytes) -> Applied:
 
     git refuses whatever lies outside the tree, in .git, or behind a symbolic link; nothing of ours goes round that.
     """
+    if not any(line.lstrip()[:5].lower() == b"diff " for line in patch.split(b"\n")):
+        return Applied([], "")  # nothing but submodules' commits (submodule_changes.py)
     _refuse_absolute(patch)
     ended = _ended(patch)
     try:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")
 
 
+# as the SDK writes them
+TASK_INIT = (b"from clearml import Task\n", b"(__name__ != '__main__') or Task.init()\n")
+
+
 class Entry:
     """What is run: `words` (the entry point, split; [] when the task names none) in `working_dir` below the code.
 
@@ -142,6 +146,34 @@ def mend_future_imports(path: str) -> bool:
     if not lines[last - 1].endswith(b"\n"):
         lines[last - 1] += b"\n"
     publish(path, b"".join([*lines[:last], first, second, *lines[last:]]))
+    return True
+
+
+def insert_task_init(path: str) -> bool:
+    """Put the SDK's two lines below the script's docstring and `__future__` imports, unless it has such a call."""
+    with open(path, "rb") as file:
+        text = file.read()
+    if b"Task.init" in text:
+        return False
+    import ast
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError):
+        return False
+    above = 0
+    for number, node in enumerate(body):
+        first_text = number == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) \
+            and isinstance(node.value.value, str)
+        if first_text or (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
+            above = node.end_lineno or 0
+        else:
+            break
+    lines = text.splitlines(keepends=True)
+    if not above:  # below #! and the coding line
+        above = next((number for number, line in enumerate(lines[:2]) if not line.startswith(b"#")), len(lines[:2]))
+    if above and not lines[above - 1].endswith(b"\n"):
+        lines[above - 1] += b"\n"
+    publish(path, b"".join([*lines[:above], *TASK_INIT, *lines[above:]]))
     return True
 
 

@@ -47,29 +47,55 @@ REMOTE = ("https", "http", "ssh", "git")
 class Source:
     """Which state of which repository: `url` without credentials; `user` and `password` are those that stood in it."""
 
-    __slots__ = ("branch", "commit", "local", "password", "tag", "url", "user")
+    __slots__ = ("_address", "branch", "commit", "local", "password", "tag", "url", "user")
 
     def __init__(self, url: str, commit: str = "", tag: str = "", branch: str = "") -> None:
         self.url, self.user, self.password = split_url(url)
         self.commit, self.tag, self.branch = commit, tag, branch
         self.local = self.url.startswith(("/", "file://"))
+        self._address = ""
 
     def __str__(self) -> str:
         wanted = ((self.commit and f"commit {self.commit}") or (self.tag and f"tag {self.tag}")
                   or (self.branch and f"branch {self.branch}") or "default branch")
         return f"{wanted} of {self.url}"
 
-    def environment(self) -> dict[str, str]:
-        """git's environment for this source: the one place where credentials and rewritten URLs come in."""
-        more: dict[str, str] = {}
-        if self.local or self.password is None:
-            return environment(more, local=self.local)
-        more["AGENT_GIT_USER"], more["AGENT_GIT_PASSWORD"] = self.user or "", self.password
+    @property
+    def address(self) -> str:
+        """What git is asked for: the URL, or what the configuration (agent.translate_ssh …) makes of it."""
+        if not self._address:
+            if self.local or self.password:
+                self._address = self.url
+            else:
+                from agentpipe import git_access
+                self._address = git_access.address(self.url)
+        return self._address
+
+    def environment(self, *others: str) -> dict[str, str]:
+        """git's environment for this source: the one place where logins come in; `others` are further addresses."""
+        if self.local:
+            return environment(local=True)
+        if not self.password:  # a name alone (https://me@host/…) counts where no login is configured
+            from agentpipe import git_access
+            if self.password is None or self.address != self.url or git_access.login_for(self.url):
+                return environment(*git_access.variables((self.address, *others)))
+        more = {"AGENT_GIT_USER": self.user or "", "AGENT_GIT_PASSWORD": self.password or ""}
         host = "/".join(self.url.split("/", 3)[:3])
         helper = ('!f() { test "$1" = get || return 0; '
                   'printf "username=%s\\npassword=%s\\n" "$AGENT_GIT_USER" "$AGENT_GIT_PASSWORD"; }; f')
         # the empty one first: this user's own helpers must neither answer nor store what stood in the URL
         return environment(more, [(f"credential.{host}.helper", ""), (f"credential.{host}.helper", helper)])
+
+    def asking(self) -> dict[str, str]:
+        """The environment in which git asks the server: ssh without questions, logins also for an address that this
+        user's own `url.….insteadOf` leads to."""
+        if self.local:
+            return environment(local=True)
+        env = self.environment()
+        meant = tools.run(["git", "ls-remote", "--get-url", "--", self.address], env=env, cwd="/", check=False).strip()
+        if meant and meant != self.address:
+            env = self.environment(without_credentials(meant))
+        return with_ssh(env)
 
 
 def source_of(script: dict[str, Any]) -> Source | None:
@@ -166,56 +192,6 @@ def with_ssh(env: dict[str, str]) -> dict[str, str]:
     if tools.run(["git", "config", "--get", "core.sshCommand"], env=env, cwd="/", check=False).strip():
         return env
     return {**env, "GIT_SSH_COMMAND": SSH}
-
-
-# what git, curl and ssh say (LC_ALL=C) → exit, what it means, remedy; looked up from the top
-MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
-    (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full",
-     "make room there (df -h)"),
-    (("host key verification failed",), errors.NO_PERMISSION, "the host's ssh key is not known here",
-     "compare it, then: ssh-keyscan {host} >> ~/.ssh/known_hosts"),
-    (("permission denied (", "authentication failed", "could not read username", "could not read password",
-      "error: 401", "error: 403", "invalid username or password", "access denied", "could not be read from remote"),
-     errors.NO_PERMISSION, "no access, or no such repository",
-     "check the URL, and that this user may read it: git ls-remote {url}"),
-    (("detected dubious ownership",), errors.NO_PERMISSION, "it belongs to another user",
-     "let this user trust it there: git config --global --add safe.directory {url}"),
-    (("couldn't find remote ref",), errors.NOT_FOUND, "it is not there",
-     "push it from the checkout that has it: git push origin {name}, or give the task another"),
-    (("not our ref", "unadvertised object", "no such remote ref"), errors.NOT_FOUND, "it is not there",
-     "push it from the checkout that has it (git push), or give the task another"),
-    (("could not resolve host", "could not connect", "couldn't connect", "failed to connect", "timed out",
-      "connection refused", "unreachable", "connection reset", "connection closed by", "operation too slow",
-      "early eof", "error: 5", "error: 429", "rpc failed", "unexpected disconnect", "ssl certificate",
-      "certificate verif", "gnutls", "empty reply", "temporary failure in name", "unable to look up",
-      "cannot run ssh", "unable to find remote helper"),
-     errors.UNAVAILABLE, "the server cannot be reached",
-     "see whether it answers there: git ls-remote {url}"),
-    (("repository not found", "' not found", "does not appear to be a git repository", "does not exist",
-      "no such file or directory", "not a git repository", "could not read from remote repository"),
-     errors.NOT_FOUND, "no such repository", "check the URL: git ls-remote {url}"),
-)
-
-
-def explained(failed: tools.ToolFailed, source: Source) -> errors.Failure | None:
-    """What a failed git meant, in words with exit and remedy; None when it is none of the known causes."""
-    output = without_credentials(failed.output)
-    low = output.lower()
-    for signs, exit, words, remedy in MEANINGS:
-        if any(sign in low for sign in signs):
-            said = next((line for line in output.splitlines() if any(sign in line.lower() for sign in signs)), "")
-            host = source.url.partition("://")[2].partition("/")[0] or source.url.partition(":")[0]
-            return errors.Failure(f"cannot fetch {source}: {words} ({said.strip()})", exit, output[-4000:],
-                                  remedy.format(url=source.url, host=host.rpartition("@")[2],
-                                                name=source.branch or source.tag or "HEAD"))
-    return None
-
-
-def unknown(failed: tools.ToolFailed, source: Source) -> errors.Failure:
-    """A git failure without a known cause, its output as the evidence."""
-    reason = without_credentials(failed.reason)
-    return errors.Failure(f"cannot fetch {source}: {reason}", errors.UNAVAILABLE,
-                          without_credentials(failed.evidence), f"see what git says there: git ls-remote {source.url}")
 
 
 def config_text(sections: Iterable[tuple[str, dict[str, str]]]) -> str:

@@ -8,9 +8,21 @@ import re
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agentpipe.job import Job
+    from agentpipe.requirements import Requirements
 
 # git+https://host/repository.git@ref#egg=…; the user part of ssh://git@host is no ref
 LINE = re.compile(r"(?P<head>.*?\bgit\+)(?P<url>\w+://[^/\s]*[^@#\s]*)(?:@(?P<ref>[^#\s]+))?(?P<tail>.*)$", re.DOTALL)
+# prints what our environment holds; never asked to store anything
+HELPER = ('!f() {{ test "$1" = get || return 0; '
+          'printf "username=%s\\npassword=%s\\n" "$AGENT_GIT_USER_R{0}" "$AGENT_GIT_PASSWORD_R{0}"; }}; f')
+
+
+def settle(job: Job, asked: Requirements) -> None:
+    """Put a commit into every line of a repository, and its password aside: what is installed is then one thing."""
+    lines = [line for line in asked.packages if "git+" in line]
+    if lines:
+        asked.secrets = lines
+        asked.packages = [without_password(pinned(job, line)) if "git+" in line else line for line in asked.packages]
 
 
 def pinned(job: Job, line: str) -> str:
@@ -43,10 +55,9 @@ def _asked(job: Job, url: str, ref: str) -> str:
     if offline():
         return ""
     source = git.Source(url)
-    environment = git.with_ssh(source.environment())
     names = _names(ref)
     try:
-        answer = job.run(["git", "ls-remote", "--", source.url, *names], env=environment, timeout=60)
+        answer = job.run(["git", "ls-remote", "--", source.address, *names], env=source.asking(), timeout=60)
     except errors.Failure:
         return ""
     # git takes a name as the end of one: a/refs/heads/main is also an answer to refs/heads/main
@@ -82,3 +93,42 @@ def _remembered(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def without_password(line: str) -> str:
+    """The line as it may stand in an argv: uv hands a repository's URL to git as it is."""
+    from agentpipe import git
+    match = LINE.match(line)
+    if not match:
+        return line
+    url, _, password = git.split_url(match["url"])
+    if not password:
+        return line
+    return f"{match['head']}{url}{'@' + match['ref'] if match['ref'] else ''}{match['tail']}"
+
+
+def access(lines: list[str]) -> dict[str, str]:
+    """What git needs to get at the repositories of these lines, as environment of the installer that runs it.
+
+    It may hold passwords. An address that is asked for otherwise (ssh for https) is rewritten by git itself, so that
+    what is recorded stays as the task has it.
+    """
+    from agentpipe import git, git_access
+    if not lines:
+        return {}
+    env: dict[str, str] = {}
+    settings: list[tuple[str, str]] = []
+    urls = []
+    for number, line in enumerate(lines):
+        match = LINE.match(line)
+        url, user, password = git.split_url(match["url"]) if match else ("", None, None)
+        if password:
+            env[f"AGENT_GIT_USER_R{number}"], env[f"AGENT_GIT_PASSWORD_R{number}"] = user or "", password
+            settings += [(f"credential.{url}.helper", ""), (f"credential.{url}.helper", HELPER.format(number))]
+        elif url:
+            urls.append(url)
+    more, configured = git_access.variables(map(git_access.address, urls))
+    rewritten = git_access.rewritten(urls)
+    whole = git.with_ssh(git.environment(env | more, [*rewritten, *configured, *settings], local=True))
+    del whole["GIT_LITERAL_PATHSPECS"]
+    return {name: value for name, value in whole.items() if os.environ.get(name) != value}

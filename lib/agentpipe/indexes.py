@@ -31,6 +31,43 @@ def lines() -> list[str]:
     return found + [f"-c {_absolute(path)}" for path in pip["constraint"] if _is_there(path)]
 
 
+def local() -> list[str]:
+    """The folders and files of this machine that these lines name (of an index the folder above it)."""
+    found = []
+    for line in lines():
+        words = line.partition(" ")[2]
+        path = words.removeprefix("file://") if words.startswith("file:///") else words
+        if path.startswith("/"):
+            path = path.rstrip("/")
+            found.append(os.path.dirname(path) if os.path.basename(path) == "simple" else path)
+    return [path for path in dict.fromkeys(found) if os.path.exists(path)]
+
+
+def strategy() -> str:
+    """How several indexes are looked at: as pip does it, the best version of all of them."""
+    return os.environ.get("UV_INDEX_STRATEGY") or "unsafe-best-match"
+
+
+def download_cache() -> str:
+    """Where downloads are kept: UV_CACHE_DIR, agent.pip_download_cache.path, else beside our other caches."""
+    from agentpipe import config, paths
+    own = os.environ.get("UV_CACHE_DIR")
+    if not own and config.flag("agent.pip_download_cache.enabled", True):
+        told = config.get("agent.pip_download_cache.path")
+        own = os.path.join(os.path.abspath(os.path.expanduser(told)), "uv") if told else None
+    return own or paths.cache("uv")
+
+
+def as_variables(lines: list[str]) -> dict[str, str]:
+    """Lines of a requirements file that name indexes, as variables that uv reads; what uv was told itself stays."""
+    pairs = [line.partition(" ")[::2] for line in lines]
+    found = {"UV_DEFAULT_INDEX": [url for name, url in pairs if name == "--index-url"][:1],
+              "UV_INDEX": [url for name, url in pairs if name == "--extra-index-url"],
+              "UV_FIND_LINKS": [",".join(place for name, place in pairs if name == "--find-links")],
+              "UV_NO_INDEX": ["1" for name, _ in pairs if name == "--no-index"][:1]}
+    return {name: " ".join(values) for name, values in found.items() if any(values) and not os.environ.get(name)}
+
+
 def insecure_hosts() -> list[str]:
     """Hosts whose certificate is not looked at (pip's trusted-host)."""
     return pip_settings()["trusted-host"]

@@ -6,6 +6,7 @@ import re
 
 from agentpipe.requirements import normalised
 
+STUB = "AGENTPIPE_STUB"  # a file in the record of a package that only seems to be there (place/image_packages.py)
 SEEDS = {"pip", "setuptools", "wheel"}
 
 
@@ -38,6 +39,19 @@ def projects(folder: str) -> list[str]:
     return [_metadata(record)[0] for record in _records(folder) if "dir_info" in _direct_url(record)]
 
 
+def size(folder: str) -> int:
+    """The bytes of all files below a folder, links not followed."""
+    total, folders = 0, [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
 def whole(folder: str) -> bool:
     """Whether every module of every package is there in its recorded size: what a power cut leaves often is not."""
     import csv
@@ -54,8 +68,37 @@ def whole(folder: str) -> bool:
     return True
 
 
+def damage(folder: str) -> list[str]:
+    """The files of packages that are gone, or not as they were installed (by the hashes of their records)."""
+    import base64
+    import csv
+    import hashlib
+    site, found = site_packages(folder), []
+    for record in _records(folder):
+        listed = os.path.join(record, "RECORD")
+        try:
+            with open(listed, encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))
+        except OSError:
+            found.append(os.path.relpath(listed, folder))
+            continue
+        for path, wanted, *_ in rows:
+            kind, _, digest = wanted.partition("=")
+            if not digest or path.startswith("..") or kind not in hashlib.algorithms_available:
+                continue
+            try:
+                with open(os.path.join(site, path), "rb") as file:
+                    there = base64.urlsafe_b64encode(hashlib.new(kind, file.read()).digest()).rstrip(b"=").decode()
+            except OSError:
+                there = ""
+            if there != digest:
+                found.append(os.path.relpath(os.path.join(site, path), folder))
+    return sorted(found)
+
+
 def _records(folder: str) -> list[str]:
-    return glob.glob(os.path.join(glob.escape(site_packages(folder)), "*.dist-info"))
+    found = glob.glob(os.path.join(glob.escape(site_packages(folder)), "*.dist-info"))
+    return [record for record in found if not os.path.exists(os.path.join(record, STUB))]
 
 
 def _metadata(record: str) -> tuple[str, str, set[str]]:

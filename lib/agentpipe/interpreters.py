@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # where installers put Pythons that are on nobody's PATH
 PLACES = ("/usr/local/bin", "/usr/bin", "/opt/*/bin", "/opt/conda/envs/*/bin", "~/.pyenv/versions/*/bin",
           "~/.asdf/installs/python/*/bin", "~/.local/share/mise/installs/python/*/bin", "~/miniconda3/bin",
-          "~/miniforge3/bin", "~/mambaforge/bin", "~/anaconda3/bin", "~/.local/bin")
+          "~/miniforge3/bin", "~/mambaforge/bin", "~/anaconda3/bin", "~/.local/share/uv/python/*/bin", "~/.local/bin")
 OLDEST = (3, 6)  # what uv and virtualenv can still fill
 ASK = ("import json, os, platform, sys, sysconfig; print(json.dumps({"
        "'executable': os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable),"
@@ -55,14 +55,16 @@ def wanted(job: Job) -> str:
     """What is asked for: an absolute path, a version ("3.11", "3"), or "" for the agent's own interpreter."""
     import re
 
-    from agentpipe import config, entry
+    from agentpipe import config, entry, requirements
     script = job.task.get("script") or {}
     binary = str(script.get("binary") or "").split(" ", 1)[0]
     if not config.flag("agent.ignore_requested_python_version"):
         pinned = (job.manifest.get("pins") or {}).get("python")
         if isinstance(pinned, str) and re.fullmatch(r"\d+(\.\d+){0,2}", pinned):
             return pinned
-        if os.path.isabs(binary) and not entry.is_shell(script) and (job.prefix or os.access(binary, os.X_OK)):
+        # another program (/usr/bin/julia) runs beside a Python of ours
+        if (os.path.isabs(binary) and requirements.is_python(binary) and not entry.is_shell(script)
+                and (job.prefix or os.access(binary, os.X_OK))):
             return binary
         version = re.fullmatch(r"python(\d+\.\d+(?:\.\d+)?|2)", os.path.basename(binary))
         recorded = version or _recorded_version(script)
@@ -151,7 +153,11 @@ def _search(job: Job, wish: str) -> Interpreter:
 
 
 def _exact(wish: str, cache: Any, environment: dict[str, str]) -> Any:
+    import logging
+
     from python_discovery import PythonInfo, get_interpreter
+    # an old or broken Python on PATH is passed over, and nobody's affair
+    logging.getLogger("python_discovery").setLevel(logging.CRITICAL)
     try:
         if not wish:
             return PythonInfo.current_system(cache)
@@ -205,8 +211,8 @@ def _in_place(job: Job, wish: str) -> Interpreter:
     """Ask inside the place; an image that is named by its digest does not change and is asked once."""
     place = job.manifest.get("place") or {}
     memory = ""
-    if place.get("digest"):
-        memory = paths.cache("interpreters", _memory_name(f"{place['digest']} {wish}") + ".json")
+    if place.get("image_id"):
+        memory = paths.cache("interpreters", _memory_name(f"{place['image_id']} {wish}") + ".json")
         known = _remembered_in_place(memory)
         if known:
             return known

@@ -5,10 +5,11 @@ is never pruned of objects, so a commit that a force-push left behind can still 
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agentpipe import config, errors, git, paths, tools, trees
+from agentpipe import config, errors, git, git_failures, paths, tools, trees
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 from agentpipe.offline import offline
@@ -19,6 +20,9 @@ EVERYTHING = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
 PEER_DEFAULT = "~/.clearml/vcs-cache"
 LOCK_PATIENCE = 3600  # seconds; git itself gives up on a dead connection after 60
 MANY_PACKS = 40
+PAUSES = (1.0, 4.0)  # seconds before a server is asked again
+# of git_fetch_args: which refs, of which remote, and submodules, each of which has a mirror of its own
+OURS = {"--all", "--multiple", "--tags", "-t", "--no-tags", "-n", "--recurse-submodules", "--no-recurse-submodules"}
 
 
 def path_of(source: git.Source) -> str:
@@ -55,8 +59,24 @@ def update(job: Job, source: git.Source, *, distrust: bool = False) -> str:
         try:
             return _fetch(job, source, mirror)
         except tools.ToolFailed as failed:
+            if not config.flag("agent.vcs_cache.clone_on_pull_fail", True):
+                raise git_failures.unknown(failed, source) from None
             job.say(f"the cached copy of {source.url} cannot be updated ({failed.reason}); cloning it anew")
             return _clone(job, source, mirror, again=True)
+
+
+def unbundle(job: Job, source: git.Source, bundle: str, hashes: str) -> None:
+    """Add a git bundle's objects; what it stands on must be there. ToolFailed when git cannot read it."""
+    mirror, env = path_of(source), source.environment()
+    with _locked(job, mirror, source):
+        place = mirror
+        if not os.path.isdir(mirror):
+            place = trees.beside(mirror)
+            tools.run(["git", "init", "--quiet", "--bare", "--template=", f"--object-format={hashes}", place], env=env,
+                      cwd="/")
+        tools.run(["git", "bundle", "unbundle", os.path.abspath(bundle)], cwd=place, env=env)
+        if place != mirror:
+            trees.replace(place, mirror)
 
 
 def _home() -> str:
@@ -100,17 +120,17 @@ def _clone(job: Job, source: git.Source, mirror: str, again: bool) -> str:
         tools.run(["git", "init", "--quiet", "--bare", "--template=", f"--object-format={hashes}", new], env=env,
                   cwd="/")
         try:
-            _transfer(job, source, new, *EVERYTHING)
+            _transfer(job, source, new, *everything())
             break
         except tools.ToolFailed as failed:
             trees.remove(new)
             if "mismatched algorithms" not in failed.output or hashes == "sha256":
-                raise git.explained(failed, source) or git.unknown(failed, source) from None
+                raise git_failures.explained(failed, source) or git_failures.unknown(failed, source) from None
     try:
         commit = _wanted(job, source, new)
     except tools.ToolFailed as failed:
         trees.remove(new)
-        raise git.explained(failed, source) or git.unknown(failed, source) from None
+        raise git_failures.explained(failed, source) or git_failures.unknown(failed, source) from None
     crash_point("fetch:unpublished")
     trees.replace(new, mirror)
     return commit
@@ -128,15 +148,15 @@ def _fetch(job: Job, source: git.Source, mirror: str) -> str:
     try:
         commit = _fetch_one(job, source, mirror)
     except tools.ToolFailed as failed:
-        meant = git.explained(failed, source)
+        meant = git_failures.explained(failed, source)
         if meant and meant.exit != errors.NOT_FOUND:
             raise meant from None
     if not commit:
         try:
-            _transfer(job, source, mirror, "--prune", *EVERYTHING)
+            _transfer(job, source, mirror, "--prune", *everything())
             commit = _wanted(job, source, mirror)
         except tools.ToolFailed as failed:
-            meant = git.explained(failed, source)
+            meant = git_failures.explained(failed, source)
             if meant:
                 raise meant from None
             raise
@@ -232,22 +252,40 @@ def _resolve(mirror: str, source: git.Source, name: str) -> str | None:
 
 
 def _transfer(job: Job, source: git.Source, mirror: str, *refspecs: str) -> None:
+    """git fetch; a server that fails for a moment is asked again."""
     options = ["--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow",
-               "--force"]
+               "--force", *fetch_arguments()]
     if source.local:
         # upload-pack does not get our configuration through the environment; it runs nothing of the repository
         options.append("--upload-pack=git -c safe.directory='*' upload-pack")
     options += [word for word in refspecs if word.startswith("-")]
-    env = source.environment() if source.local else git.with_ssh(source.environment())
-    argv = ["git", "fetch", *options, "--", source.url, *(word for word in refspecs if not word.startswith("-"))]
-    try:
-        job.run(argv, cwd=mirror, env=env, loud=True)
-    except tools.ToolFailed as failed:
-        stale = _stale_lock(mirror, failed.output)
-        if not stale:
-            raise
-        os.unlink(stale)
-        job.run(argv, cwd=mirror, env=env, loud=True)
+    argv = ["git", "fetch", *options, "--", source.address, *(word for word in refspecs if not word.startswith("-"))]
+    env, pauses = source.asking(), [] if source.local else list(PAUSES)
+    while True:
+        try:
+            job.run(argv, cwd=mirror, env=env, loud=True)
+            return
+        except tools.ToolFailed as failed:
+            stale = _stale_lock(mirror, failed.output)
+            if stale:
+                os.unlink(stale)
+            elif pauses and git_failures.passing(failed):
+                pause = pauses.pop(0)
+                job.say(f"{git.without_credentials(failed.reason)}; asking again in {pause:g} s")
+                time.sleep(pause)
+            else:
+                raise
+
+
+def fetch_arguments() -> list[str]:
+    """The options of agent.git_fetch_args that go with a fetch of named refs: the others we decide ourselves."""
+    return [word for word in config.get_list("agent.git_fetch_args") if word not in OURS]
+
+
+def everything() -> tuple[str, ...]:
+    """All branches, and all tags unless agent.git_fetch_args is without --tags."""
+    wanted = config.get_list("agent.git_fetch_args", ["--tags"])
+    return EVERYTHING if "--tags" in wanted or "-t" in wanted else EVERYTHING[:1]
 
 
 def _stale_lock(mirror: str, output: str) -> str | None:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:  # typing costs 6 ms at run time
 
 
 class Argument:
-    """Words without a dash; `many` takes all of them as a list."""
+    """Words without a dash; `many` takes all of them as a list, `dest` is its name where that is not the metavar."""
 
     __slots__ = ("dest", "help", "many", "metavar", "required")
 
-    def __init__(self, metavar: str, help: str, many: bool = False, required: bool = False) -> None:
+    def __init__(self, metavar: str, help: str, many: bool = False, required: bool = False, dest: str = "") -> None:
         self.metavar, self.help, self.many, self.required = metavar, help, many, required
-        self.dest = metavar.lower()
+        self.dest = dest or metavar.lower()
 
 
 class Option:
@@ -51,16 +51,22 @@ Declared = Sequence[Argument | Option | Flag]
 
 def parse(declared: Declared, argv: Sequence[str]) -> dict[str, Any] | None:
     """The values by `dest`, or None when only typer can tell what is meant."""
-    named = {item.name: item for item in declared if not isinstance(item, Argument)}
+    named = {name: item for item in declared if not isinstance(item, Argument)
+             for name in (item.name, item.short) if name}
     values: dict[str, Any] = {item.dest: _nothing(item) for item in declared}
     words: list[str] = []
     rest = iter(argv)
     for word in rest:
+        if word == "--":
+            words += rest
+            break
         if word == "-" or not word.startswith("-"):
             words.append(word)
             continue
         name, equals, value = word.partition("=")
         item = named.get(name)
+        if equals and not name.startswith("--"):
+            return None
         if isinstance(item, Flag) and not equals:
             values[item.dest] = True
         elif isinstance(item, Option):

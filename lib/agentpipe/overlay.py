@@ -90,7 +90,7 @@ def _write(directory: str, base: Base) -> None:
     os.makedirs(os.path.join(directory, site))
     os.symlink("lib", os.path.join(directory, "lib64"))
     _file(directory, "pyvenv.cfg", f"home = {os.path.dirname(interpreter['executable'])}\n"
-                                   "include-system-site-packages = false\n"
+                                   f"include-system-site-packages = {'true' if base.get('system') else 'false'}\n"
                                    f"version = {interpreter['version']}\n")
     os.symlink(interpreter["executable"], os.path.join(directory, "bin", "python"))
     major, minor = interpreter["version"].split(".")[:2]

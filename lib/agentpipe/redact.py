@@ -96,6 +96,11 @@ class Redactor:
         return held
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of this name holds a secret."""
+    return bool(_NAMES.search(name))
+
+
 def secrets_in(environment: Mapping[str, str]) -> set[str]:
     """The values of variables that are secret by their names, and passwords in URLs; URL-quoted too."""
     found = set()

@@ -10,6 +10,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from agentpipe.job import Job
@@ -35,7 +36,7 @@ class Requirements:
     `origin` says for people where it comes from ("" when there is none). `packages` and `archives` (path, extras,
     SHA-256, line) go into the base, `projects` into the overlay; `options` are (name, value) in pip's long spelling,
     `constraints` limit versions; `notes` are what its owner should hear; `places` says of a line of a file where it
-    stands ("line 3 of more.txt").
+    stands ("line 3 of more.txt"); `exact` lists are complete.
     """
 
     def __init__(self, code: str, origin: str = "") -> None:
@@ -48,6 +49,12 @@ class Requirements:
         self.constraints: list[str] = []
         self.notes: list[str] = []
         self.places: dict[str, str] = {}
+        # a receipt's list: complete, and to be installed as it is
+        self.exact = False
+        self.pins: list[Any] = []
+        self.torch_index = ""
+        # lines of repositories with the passwords that the others are without
+        self.secrets: list[str] = []
 
     def empty(self) -> bool:
         """Whether nothing is asked for."""
@@ -79,11 +86,32 @@ class Requirements:
         from agentpipe.git import without_credentials
         return [without_credentials(f"{name} {value}".strip()) for name, value in self.options]
 
+    def has_hashes(self) -> bool:
+        """Whether it says itself which files are meant."""
+        return any("--hash" in line for line in self.packages) or ("--require-hashes", "") in self.options
+
+    def only(self, wanted: Callable[[str], bool], projects: bool = True) -> Requirements:
+        """The same with those packages alone whose normalised names are `wanted`; archives go with the projects."""
+        import copy
+        import re
+        found = copy.copy(self)
+        matches = ((re.match(NAME, line), line) for line in self.packages)
+        found.packages = [line for match, line in matches if wanted(normalised(match[1]) if match else "")]
+        found.constraints = list(self.constraints)
+        if not projects:
+            found.projects, found.archives = [], []
+        return found
+
     def names(self) -> set[str]:
         """The normalised names of the packages that are asked for."""
         import re
         found = (re.match(NAME, line) for line in self.packages)
         return {normalised(match[1]) for match in found if match}
+
+    def also(self, names: list[str] | None) -> None:
+        """Ask for these packages too (a notebook's ipython), where nothing of that name is asked for."""
+        known = self.names()
+        self.packages += [name for name in names or () if normalised(name) not in known]
 
 
 def of_task(job: Job) -> Requirements:
@@ -95,6 +123,9 @@ def of_task(job: Job) -> Requirements:
     """
     from agentpipe.requirement_lines import Reader
     code, folder = _folders(job)
+    pinned = (job.manifest.get("pins") or {}).get("packages")
+    if isinstance(pinned, list):
+        return _pinned(job, pinned, code, folder)
     origin, lines = _record(job)
     found = Requirements(code, origin)
     if origin:
@@ -105,6 +136,25 @@ def of_task(job: Job) -> Requirements:
     for path in _files(code, _script_folder(job.task.get("script") or {}, folder)):
         found.origin = "the repository's requirements.txt"
         Reader(found, [folder, code]).file(path)
+    return found
+
+
+def _pinned(job: Job, pinned: list[Any], code: str, folder: str) -> Requirements:
+    """The list of a receipt: these files and no others."""
+    import re
+
+    from agentpipe import errors, pins
+    from agentpipe.requirement_lines import Reader
+    wrong = next((pin for pin in pinned if not pins.is_pin(pin)), None)
+    if wrong is not None:
+        raise errors.Failure(f"pins.packages holds what is no package: {str(wrong)[:100]}", errors.BAD_DATA,
+                             remedy="use a receipt as agent-run printed it")
+    found = Requirements(code, "the receipt's pins")
+    Reader(found, [folder, code]).read([*_option_lines(job), *pins.lines(pinned)], found.origin)
+    found.exact, found.pins = True, [pin for pin in pinned if pin not in found.local_lines()]
+    sources = (str(pin.get("source")) for pin in pinned if isinstance(pin, dict))
+    indexes = (re.search(r"download\.pytorch\.org/whl/(\w+)/", source) for source in sources)
+    found.torch_index = next((match[1] for match in indexes if match), "")
     return found
 
 
@@ -175,9 +225,6 @@ def project_digest(folder: str) -> str:
 def _record(job: Job) -> tuple[str, list[str]]:
     """(where it stands, its lines) of what the task itself records; ("", []) when it records nothing."""
     from agentpipe import config
-    pinned = (job.manifest.get("pins") or {}).get("packages")
-    if isinstance(pinned, list) and all(isinstance(line, str) for line in pinned):
-        return "the receipt's pins", [*_option_lines(job), *pinned]
     if config.flag("agent.package_manager.force_repo_requirements_txt"):
         return "", []
     recorded = _recorded(job)

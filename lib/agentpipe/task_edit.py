@@ -10,40 +10,71 @@ from agentpipe.requirements import normalised
 # options of `agent-task edit` that are a field of the script
 FIELDS = {"repo": "repository", "branch": "branch", "commit": "version_num", "entry_point": "entry_point",
           "working_dir": "working_dir", "binary": "binary"}
+LABELS = ("name", "tags")
 NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
 
 
 def edit(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: task_enqueue.Say) -> list[str]:
     """Apply the options that were given; the names of the fields that changed.
 
-    A task that has ended becomes a draft, but only once everything is known to be right, and not for a mere name.
+    A task that has ended becomes a draft, but only once everything is known to be right, and not for a mere label.
     """
     task_check.fields(wanted)
-    name = {"name": task_check.name(wanted["name"])} if wanted.get("name") is not None else {}
-    script = _script(task, wanted)
-    if not script and not name:
+    labels = _labels(task, wanted)
+    changes = fields(task, wanted, say)
+    if not changes and not labels:
         raise errors.Failure("nothing to change", errors.USAGE, remedy="agent-task edit --help")
-    if not script:
-        # a name is no part of what runs: nothing that the task has done becomes wrong by it
-        api.call("tasks.edit", {"task": task["id"], **name, "force": True})
-        return ["name"]
+    if not changes:
+        # a label is no part of what runs: nothing that the task has done becomes wrong by it
+        api.call("tasks.edit", {"task": task["id"], **labels, "force": True})
+        return list(labels)
     if task["status"] in ("queued", "in_progress"):
         remedy = f"agent-task stop {task['id']}"
         raise errors.Failure(f"task {task['id']} is {task['status']}: stop it first", errors.TRY_AGAIN, remedy=remedy)
     if task["status"] in task_find.ENDED:
         task_enqueue.reset(api, task, say)
-    api.call("tasks.edit", {"task": task["id"], "script": script, **name})
-    return [*script, *name]
+    api.call("tasks.edit", {"task": task["id"], **changes, **labels})
+    return [*changes.get("script", {}), *(field for field in changes if field != "script"), *labels]
 
 
-def _script(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `script` as they are to be."""
+def _labels(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and tags as they are to be, if they change."""
+    found: dict[str, Any] = {}
+    if wanted.get("name") is not None:
+        found["name"] = task_check.name(wanted["name"])
+    tags, add, drop = list(task.get("tags") or []), wanted.get("tag") or [], wanted.get("drop_tag") or []
+    for tag in drop:
+        if tag not in tags:
+            raise errors.Failure(f"task {task['id']} has no tag {tag}", errors.NOT_FOUND,
+                                 remedy=f"agent-task show {task['id']}")
+    if add or drop:
+        found["tags"] = sorted({*tags, *add} - set(drop))
+    return found
+
+
+def fields(task: Mapping[str, Any], wanted: Mapping[str, Any], say: task_enqueue.Say) -> dict[str, Any]:
+    """What tasks.edit is told, out of the options that say what runs: {script, hyperparams, container}."""
     script = {field: wanted[option] for option, field in FIELDS.items() if wanted.get(option) is not None}
+    if wanted.get("branch") and wanted.get("commit") is None:
+        script["version_num"] = ""  # else it would still be the other branch's commit
+    if wanted.get("drop_diff"):
+        if not (task.get("script") or {}).get("repository"):
+            raise errors.Failure(f"task {task['id']} has no repository: its diff is its script", errors.USAGE)
+        script["diff"] = ""
     requirements = changed_requirements(task, wanted)
     if requirements is not None:
         # what its last run had installed is no longer what it asks for
         script["requirements"] = {"pip": requirements}
-    return script
+    found: dict[str, Any] = {}
+    if wanted.get("set"):
+        from agentpipe import task_params
+        at = {**task, "script": {**(task.get("script") or {}), **script}}
+        found["hyperparams"], entry = task_params.changed(at, wanted["set"], say)
+        script |= {} if entry is None else {"entry_point": entry}
+    if wanted.get("image") is not None:
+        container = {key: value for key, value in (task.get("container") or {}).items() if key != "image"}
+        found["container"] = {**container, "image": wanted["image"]} if wanted["image"] else container
+    return {"script": script, **found} if script else found
 
 
 def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:

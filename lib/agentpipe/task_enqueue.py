@@ -8,7 +8,7 @@ from agentpipe import capture, errors, task_find
 Say = Callable[[str], None]
 
 
-def body(found: capture.Captured, name: str, project: str | None) -> dict[str, Any]:
+def body(found: capture.Captured, name: str, project: str | None, tags: list[str] | None = None) -> dict[str, Any]:
     """What tasks.create is told about a captured script; `project` is an id."""
     name = (name or found.name).strip()
     # ClearML takes no shorter names
@@ -16,6 +16,8 @@ def body(found: capture.Captured, name: str, project: str | None) -> dict[str, A
     asked: dict[str, Any] = {"name": name, "type": "training", "script": found.script}
     if project:
         asked["project"] = project
+    if tags:
+        asked["tags"] = tags
     return asked
 
 
@@ -36,12 +38,27 @@ def project(api: Any, name: str) -> str | None:
         raise
 
 
-def new(api: Any, found: capture.Captured, name: str, project_name: str | None, queue: dict[str, Any]) -> str:
-    """Create the task and queue it; its id. Without `project_name` the repository's name is the project."""
+def draft(api: Any, found: capture.Captured, name: str, project_name: str | None,
+          tags: list[str] | None = None, say: Say = lambda _: None) -> str:
+    """Create the task; its id. Without `project_name` the repository's name is the project."""
     if project_name is None:
         project_name = found.project if len(found.project) >= 3 else ""
-    asked = body(found, name, project(api, project_name))
-    id = api.call("tasks.create", asked)["id"]
+    id = api.call("tasks.create", body(found, name, project(api, project_name), tags))["id"]
+    if found.bundle:
+        from agentpipe import capture_bundle
+        try:
+            capture_bundle.attach(api, id, found.bundle, say)
+        except BaseException:
+            # without what it needs it would only fail
+            api.call("tasks.delete", {"task": id, "force": True})
+            raise
+    return id
+
+
+def new(api: Any, found: capture.Captured, name: str, project_name: str | None, queue: dict[str, Any],
+        tags: list[str] | None = None, say: Say = lambda _: None) -> str:
+    """Create the task and queue it; its id."""
+    id = draft(api, found, name, project_name, tags, say)
     api.call("tasks.enqueue", {"task": id, "queue": queue["id"]})
     return id
 

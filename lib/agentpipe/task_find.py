@@ -1,6 +1,7 @@
 """Tasks and queues by what a person types: an id or its beginning, or a name."""
 
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from agentpipe import errors
@@ -84,6 +85,16 @@ def queue(api: Any, name: str, create: bool | None = None) -> dict[str, Any]:
                          remedy="" if create is None else "the same with --create-queue")
 
 
+def project(api: Any, name: str) -> str:
+    """The id of the project of that name or id; Failure 66 when there is none."""
+    conditions: list[dict[str, Any]] = [{"name": exactly(name)}, *([{"id": [name]}] if ID.match(name) else [])]
+    for condition in conditions:
+        found = api.call("projects.get_all", {**condition, "only_fields": ["id"], "search_hidden": True})["projects"]
+        if found:
+            return found[0]["id"]
+    raise errors.Failure(f"no project `{name}`", errors.NOT_FOUND, remedy="agent-task list --columns id,project")
+
+
 def queue_name(api: Any, id: str | None) -> str:
     """A queue's name for people; its id when it is gone."""
     if not id:
@@ -104,3 +115,69 @@ def place_in_queue(api: Any, queue: str, task: str) -> int | None:
         if entry["task"] == task:
             return number
     return None
+
+
+def each(words: list[str], do: Callable[[str], None], say: Callable[[str], None]) -> int:
+    """do(word) for each task that was named; what goes wrong with one is said and keeps no other from being done.
+
+    The exit code: 0, that of the only one, else 123.
+    """
+    from agentpipe import command
+    codes = []
+    for word in named(words):
+        try:
+            do(word)
+            codes.append(0)
+        except (errors.Failure, errors.ApiError) as error:
+            failure = command.as_failure("agent-task", error)
+            say(str(failure))
+            codes.append(failure.exit)
+    return command.combined(codes)
+
+
+def named(words: list[str]) -> Iterator[str]:
+    """The words, with those of standard input in the place of a "-"."""
+    for word in words:
+        if word == "-":
+            yield from _from_input()
+        else:
+            yield word
+
+
+def _from_input() -> Iterator[str]:
+    """A task a line: an id or a name, or JSON of `agent-task … --json`, a manifest or a receipt."""
+    import sys
+    for number, line in enumerate(sys.stdin, 1):
+        text = line.strip()
+        if text.startswith("{"):
+            import json
+            try:
+                found = json.loads(text)
+            except ValueError:
+                raise errors.Failure(f"line {number} of standard input is no JSON", errors.BAD_DATA) from None
+            task = found.get("task", found.get("id"))
+            text = str((task.get("id") if isinstance(task, dict) else task) or "")
+            if not text:
+                raise errors.Failure(f"line {number} of standard input names no task", errors.BAD_DATA)
+        if text:
+            yield text
+
+
+AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w|days?|hours?|weeks?)$")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def moment(text: str | None, option: str) -> float | None:
+    """Seconds since the epoch of what a person calls a time: "2h" (ago), a date or an ISO time (of this machine)."""
+    if not text:
+        return None
+    import time
+    from datetime import datetime
+    ago = AGO.match(text.strip())
+    if ago:
+        return time.time() - float(ago[1]) * SECONDS[ago[2][0]]
+    try:
+        return datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        raise errors.Failure(f"{option} {text}: no time", errors.USAGE,
+                             remedy=f"such as {option} 2h, 3d or 2026-11-25T14:00") from None

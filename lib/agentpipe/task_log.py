@@ -1,47 +1,64 @@
 """A task's log as a person reads it: whole, in order, and followed until the task has ended."""
 
+from __future__ import annotations
+
+import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from agentpipe import errors, task_find
 
-PAGE = 500
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
+
+FIRST_PAGE, PAGE = 4, 500  # events, each a batch of lines: the first of a long log are soon on the screen
 LOOK_S = 0.1  # how often a follower asks the embedded store's change mark
 LOOK_OURS_S, LOOK_HTTP_S = 0.25, 0.7  # at agent-server, at any other
 
 
 class Reader:
-    """Reads on from where it was. The embedded store numbers events by arrival; of another server the time counts."""
+    """Reads on from where it was. The embedded store numbers events by arrival; of another server the time counts.
 
-    def __init__(self, api: Any, task: str) -> None:
+    `begin`: only events since then, in seconds since the epoch.
+    """
+
+    def __init__(self, api: Any, task: str, begin: float | None = None) -> None:
         self.api, self.task = api, task
+        self._begin = int((begin or 0) * 1000)
         self._after = 0
-        self._time = 0
+        self._time = self._begin
+        self._size = FIRST_PAGE
         self._seen: set[tuple[Any, ...]] = set()  # events of the last time
 
     def events(self) -> Iterator[dict[str, Any]]:
         """All events that are there now and were not given yet."""
         while True:
-            page = self._page_after() if self.api.ours else self._page_since()
+            size = self._size
+            count, page = self._page_after(size) if self.api.ours else self._page_since(size)
             yield from page
-            if len(page) < PAGE:
+            if count < size:
                 return
+            self._size = min(2 * size, PAGE)
 
-    def _page_after(self) -> list[dict[str, Any]]:
-        answer = self.api.call("events.get_task_log", {"task": self.task, "batch_size": PAGE, "after": self._after,
+    def _page_after(self, size: int) -> tuple[int, list[dict[str, Any]]]:
+        answer = self.api.call("events.get_task_log", {"task": self.task, "batch_size": size, "after": self._after,
                                                        "navigate_earlier": False})
         self._after = answer["last"]
-        return answer["events"]
+        events = answer["events"]
+        return len(events), [event for event in events if event["timestamp"] >= self._begin]
 
-    def _page_since(self) -> list[dict[str, Any]]:
+    def _page_since(self, size: int) -> tuple[int, list[dict[str, Any]]]:
         # from_timestamp is exclusive, and events of its millisecond may still come
-        body = {"task": self.task, "batch_size": PAGE, "navigate_earlier": False, "order": "asc"}
+        body = {"task": self.task, "batch_size": size, "navigate_earlier": False, "order": "asc"}
         if self._time:
             body["from_timestamp"] = self._time - 1
-        found = []
-        for event in self.api.call("events.get_task_log", body)["events"]:
+        found, events = [], self.api.call("events.get_task_log", body)["events"]
+        for event in events:
             mark = (event["timestamp"], event.get("stream"), event.get("offset"), event.get("msg"))
             if mark in self._seen:
                 continue
@@ -49,18 +66,20 @@ class Reader:
                 self._time, self._seen = event["timestamp"], set()
             self._seen.add(mark)
             found.append(event)
-        return found
+        # a page of nothing but what was seen leads nowhere
+        return (len(events) if found else 0), found
 
 
-def follow(api: Any, task: str, put: Callable[[dict[str, Any]], None], say: Callable[[str], None]) -> str:
-    """Give every event as it comes, until the task has ended; its last status."""
-    reader, told, mark = Reader(api, task), "", None
+def follow(api: Any, task: str, show: Shown, say: Callable[[str], None], begin: float | None = None) -> str:
+    """Show every event as it comes, until the task has ended; its last status."""
+    reader, told, mark = Reader(api, task, begin), "", None
     while True:
         mark = api.changed(mark) if api.embedded else None
         # the status first: whoever ends a task has sent its log before
         status, queue = state(api, task)
         for event in reader.events():
-            put(event)
+            show.put(event)
+        show.end()
         if status in task_find.ENDED:
             return status
         if status != told:
@@ -102,14 +121,55 @@ def tail(api: Any, task: str, count: int) -> list[str]:
     return lines[-count:]
 
 
-def writer(stream: str | None, as_json: bool) -> Callable[[dict[str, Any]], None]:
-    """put(event) for stdout: the text of all events or of one stream ("setup", "log"), or JSON, one event a line."""
-    import json
+class Shown:
+    """The log on stdout: text as it was printed, or JSON, one event a line.
 
-    def put(event: dict[str, Any]) -> None:
-        if stream and event.get("stream", "log") != stream:
+    Of all events or of one stream ("setup", "log"); only `errors`; of what is there at first only the last `lines`.
+    """
+
+    def __init__(self, stream: str | None = None, errors: bool = False, as_json: bool = False,
+                 lines: int | None = None) -> None:
+        self._stream, self._json = stream, as_json
+        self._errors = {} if errors else None  # type: dict[str, Any] | None
+        self._plain = bool(os.environ.get("NO_COLOR")) and os.isatty(1)
+        self._last: Any = None
+        if lines:
+            from collections import deque
+            self._last = deque(maxlen=lines)
+
+    def put(self, event: dict[str, Any]) -> None:
+        """Show an event, or keep it until it is known whether it is one of the last."""
+        stream = event.get("stream", "log")
+        if self._stream and stream != self._stream:
             return
-        data = json.dumps(event).encode() + b"\n" if as_json else text_of(event)
+        if self._errors is None and self._last is None:
+            self._write(json.dumps(event).encode() + b"\n" if self._json else text_of(event))
+            return
+        for line in text_of(event).splitlines(keepends=True):
+            if self._errors is None:
+                self._line(event, line)
+                continue
+            from agentpipe import error_lines
+            for each in self._errors.setdefault(stream, error_lines.Finder()).feed(line):
+                self._line(event, each)
+
+    def _line(self, event: dict[str, Any], line: bytes) -> None:
+        if self._json:
+            line = json.dumps({"timestamp": event["timestamp"], "stream": event.get("stream", "log"),
+                               "line": line.decode("utf-8", "replace").rstrip("\n")}).encode() + b"\n"
+        if self._last is None:
+            self._write(line)
+        else:
+            self._last.append(line)
+
+    def end(self) -> None:
+        """All that is there has been put: the last lines are known."""
+        if self._last is not None:
+            self._write(b"".join(self._last))
+            self._last = None
+
+    def _write(self, data: bytes) -> None:
+        if self._plain:
+            data = COLOUR.sub(b"", data)
         while data:
             data = data[os.write(1, data):]
-    return put

@@ -101,3 +101,19 @@ print(json.dumps({"task": {"script": script}}))' "$@"
   agent-patch fetched.json >patched.json
   cmp repo/train.py "$(field .fetch.code patched.json)/train.py"
 }
+
+@test "a notebook with magics runs, its cells sharing names, and an error in one ends it" {
+  make_repo notebooks study.ipynb '{"nbformat": 4, "cells": [
+    {"cell_type": "code", "source": ["%matplotlib inline\n", "word = \"six\""]},
+    {"cell_type": "code", "source": ["lines = !echo {word}\n", "count = len(lines)"]},
+    {"cell_type": "code", "source": ["%%capture out\n", "print(count)"]},
+    {"cell_type": "code", "source": ["print(lines[0], out.stdout.strip(), flush=True)"]},
+    {"cell_type": "code", "source": ["%time 1 / 0"]},
+    {"cell_type": "code", "source": ["print(\"never\")"]}]}'
+  manifest repository="$PWD/notebooks" entry_point=study.ipynb | agent-fetch | agent-patch | agent-env >ready.json
+  run -1 --separate-stderr agent-run <ready.json
+  log=$(dirname "$(field .fetch.code ready.json)")/log
+  grep -qx 'six 1' "$log"
+  grep -q '^ZeroDivisionError' "$log"
+  run ! grep -q never "$log"
+}

@@ -95,6 +95,31 @@ not committed" ]
   [[ $stderr != *"not on origin"* ]]
 }
 
+@test "a branch or a commit that is nowhere is said, and no push is suggested" {
+  checkout
+  cd work
+  git push -q origin HEAD:training
+  run -0 --separate-stderr agent-task enqueue --branch trainig train.py
+  [[ $stderr == *"no branch trainig here, and not on origin either"*"did you mean training?"* && $stderr != *push* ]]
+  run -0 --separate-stderr agent-task enqueue --commit deadbeef train.py
+  [[ $stderr == *"no commit deadbeef here"* && $stderr != *push* ]]
+  run -0 --separate-stderr agent-task enqueue --commit deadbeefdeadbeefdeadbeefdeadbeefdeadbeef train.py
+  [[ $stderr == *"no commit deadbeefde here, and not on origin either"* && $stderr != *push* ]]
+  # one that only the remote has is fine
+  git branch -q -r -d origin/training 2>/dev/null || true
+  run -0 --separate-stderr agent-task enqueue --branch training train.py
+  [[ $stderr != *warning* ]]
+}
+
+@test "the commit that a branch was when it ran is on its task, and a clone of that gets the same code" {
+  checkout
+  cd work
+  id=$(agent-task enqueue --branch main --repo "$BATS_TEST_TMPDIR/remote.git" train.py)
+  [ "$(script_of "$id" version_num)" = null ]
+  run -0 pipeline
+  [ "$(script_of "$id" version_num)" = "$(git rev-parse main)" ]
+}
+
 @test "files that git does not know are said with the command that takes them along" {
   checkout
   cd work
@@ -404,7 +429,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   [[ $(said 66 "$id") == "to do: push it"*"agent-task edit --commit" ]]
   [ "$(field_of "$id" remedy)" = null ]
   [[ $(field_of "$id" advice) == push* ]]
-  [[ $(agent-task why "$id") == *"then: agent-task enqueue $id" ]]
+  [[ $(agent-task why "$id") == *"then: agent-task enqueue $id"* ]]
   echo '-r nosuch.txt' >list
   id=$(agent-task enqueue --requirements list train.py)
   [[ $(said 66 "$id") == "to do: commit nosuch.txt"* ]]

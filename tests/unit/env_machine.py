@@ -18,7 +18,8 @@ class Machine:
         self.index = os.path.join(self.folder, "index")
         self.said = []
 
-    def job(self, pip=None, binary="python3", files=(), options=None, **line):
+    def job(self, pip=None, binary="python3", files=(), options=None, working_dir=".", entry_point="train.py",
+            requirements=None, **line):
         directory = os.path.join(self.folder, "home", "state", "tasks", f"{os.urandom(4).hex()}.1")
         code = os.path.join(directory, "code")
         os.makedirs(code)
@@ -26,7 +27,8 @@ class Machine:
             os.makedirs(os.path.dirname(os.path.join(code, name)), exist_ok=True)
             with open(os.path.join(code, name), "w") as file:
                 file.write(text)
-        script = {"binary": binary, "requirements": {} if pip is None else {"pip": pip}}
+        script = {"binary": binary, "requirements": requirements or ({} if pip is None else {"pip": pip}),
+                  "working_dir": working_dir, "entry_point": entry_point}
         return Job({"task": {"script": script}, "fetch": {"code": code}, **line}, directory, options or {},
                    echo=self.said.append)
 

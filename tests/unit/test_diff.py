@@ -79,7 +79,8 @@ def uncommitted(where: Path, *options: str) -> str:
     ("Submodule lib 1..2:\ndiff --git a/lib/x b/lib/x\n", "patch"),
     ("Submodule a contains modified content\nSubmodule a 1..2:\ndiff --git a/a/x b/a/x\n", "patch"),
     ("import diff\n", "script"), ("# diff \n", "script"), ("submodule is a word\nprint(1)\n", "script"),
-    ("diff", "script"),
+    ("diff", "script"), ("Submodule lib 1234567..89abcde:\n  > title\n", "patch"),
+    ("Submodule lib 1234567..89abcde:\n  > title\ndiff --git a/x b/x\n", "patch"),
 ])
 def test_a_diff_is_told_from_a_script(text, kind):
     assert diff.kind(text) == kind
@@ -205,6 +206,66 @@ def test_changes_inside_submodules_arrive(tmp_path, monkeypatch):
         assert (stage.code / "lib" / "inner.py").read_text() == "2\n"
     stage.patch(diff="")
     assert (stage.code / "lib" / "inner.py").read_text() == "1\n"
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """A checkout whose submodule stands at a later, pushed commit, and which has a new submodule."""
+    (tmp_path / ".gitconfig").write_text("[protocol \"file\"]\n\tallow = always\n")
+    for name in ("inner", "fresh"):
+        repository(tmp_path / name, {f"{name}.py": "1\n"})
+    outer = repository(tmp_path / "outer")
+    run(outer, "submodule", "--quiet", "add", "../inner", "lib")
+    run(outer, "submodule", "--quiet", "add", "../inner", "old")
+    commit(outer, {})
+    commit(tmp_path / "inner", {"inner.py": "2\n", "more.py": "2\n"})
+    run(outer / "lib", "pull", "-q")
+    return outer
+
+
+@pytest.mark.parametrize("options", [(), ("--submodule=short",), ("--submodule=log",), ("--submodule=diff",)])
+def test_a_submodule_at_another_commit_arrives(tmp_path, moved, options):
+    if "--submodule=log" not in options:  # whose text does not carry what is new and what is gone
+        run(moved, "submodule", "--quiet", "add", "../fresh", "new")
+        run(moved, "rm", "-q", "-f", "old")
+    stage = Stage(tmp_path / "job", {"repository": str(moved)})
+    before = tree(stage.code)
+    text = run(moved, "diff", *options, "HEAD") + "\n"
+    for _ in range(2):
+        stage.patch(diff=text)
+        assert tree(stage.code) == tree(moved)
+        stage.patch(diff="")
+        assert tree(stage.code) == before
+    if options in ((), ("--submodule=log",)):
+        stage.patch(diff=text)
+        assert run(stage.code / "lib", "rev-parse", "HEAD") == run(moved / "lib", "rev-parse", "HEAD")
+
+
+def test_a_submodule_at_a_commit_that_was_not_pushed_is_named_and_nothing_changes(tmp_path, moved):
+    commit(moved / "lib", {"inner.py": "3\n"})
+    stage = Stage(tmp_path / "job", {"repository": str(moved)})
+    before = tree(stage.code)
+    failure = stage.refused(diff=run(moved, "diff", "HEAD") + "\n")
+    assert failure.exit == errors.NOT_FOUND and "push" in failure.remedy
+    assert tree(stage.code) == before
+
+
+def test_changes_in_a_submodule_that_the_diff_only_mentions_are_said(tmp_path, moved):
+    (moved / "lib" / "inner.py").write_text("dirty\n")
+    stage = Stage(tmp_path / "job", {"repository": str(moved)})
+    stage.patch(diff=run(moved, "diff", "--submodule=short", "HEAD") + "\n")
+    assert "lib has changes, but not which" in stage.log.read_text()
+
+
+def test_a_submodule_cannot_be_put_outside_the_checkout(tmp_path, moved):
+    os.symlink(tmp_path, moved / "link")
+    commit(moved, {})
+    stage = Stage(tmp_path / "job", {"repository": str(moved)})
+    for path in ("../evil", "link/evil", ".git/evil"):
+        hostile = (f"diff --git a/{path} b/{path}\nindex 1111111..2222222 160000\n--- a/{path}\n+++ b/{path}\n"
+                   f"@@ -1 +1 @@\n-Subproject commit {'1' * 40}\n+Subproject commit {'2' * 40}\n")
+        assert stage.refused(diff=hostile).exit == errors.BAD_DATA
+    assert not (tmp_path / "evil").exists()
 
 
 def test_a_diff_without_prefixes_is_tolerated_and_said(stage, source):
@@ -529,11 +590,48 @@ def test_a_notebook_runs_as_a_script(tmp_path, source):
     assert ran.stdout.split() == ["2", "21"]
 
 
-def test_a_notebook_that_needs_ipython_says_so(tmp_path, source):
-    commit(source, {"study.ipynb": notebook("%%cython\nx = 1")})
+@pytest.mark.parametrize("cell", ["%%cython\nx = 1", "%timeit 1", "x = !ls", "x = %who_ls", "!echo $x", "!echo {x}",
+                                  "print?", "await f()", "%load_ext tensorboard", "!!ls"])
+def test_a_cell_that_takes_ipython_is_given_to_it_whole(tmp_path, source, cell):
+    commit(source, {"study.ipynb": notebook("x = 1", cell)})
     stage = Stage(tmp_path / "job", {"repository": str(source), "entry_point": "study.ipynb"})
-    failure = stage.refused()
-    assert failure.exit == errors.BAD_DATA and "cell 2" in failure.reason and "nbconvert" in failure.remedy
+    assert stage.patch()["packages"] == ["ipython"]
+    text = (stage.code / "study.py").read_text()
+    compile(text, "study.py", "exec")
+    assert f"# cell 2\nx = 1\n\n# cell 3\n__cell__(3, {cell!r})" in text
+
+
+@pytest.mark.parametrize("cell, line", [
+    ("%%time\nx = 1", "x = 1"), ("%load_ext autoreload\n%autoreload 2", "pass"), ("text = '''\n%who\n!ls\n'''", "!ls"),
+    ("x = (7\n%2)", "%2)"),
+    ("%pip install six", "run('pip install six', shell=True)"), ("this is no Python", "this is")])
+def test_a_cell_that_takes_none_stays_python(tmp_path, source, cell, line):
+    commit(source, {"study.ipynb": notebook(cell)})
+    stage = Stage(tmp_path / "job", {"repository": str(source), "entry_point": "study.ipynb"})
+    assert "packages" not in stage.patch()
+    assert line in (stage.code / "study.py").read_text()
+
+
+INIT = "from clearml import Task\n(__name__ != '__main__') or Task.init()\n"
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("print(1)\n", INIT + "print(1)\n"), ("", INIT),
+    ("#!/usr/bin/python\n# -*- coding: utf-8 -*-\nx = 1\n",
+     "#!/usr/bin/python\n# -*- coding: utf-8 -*-\n" + INIT + "x = 1\n"),
+    ('"""doc\nmore"""\nfrom __future__ import annotations\nimport os\n',
+     '"""doc\nmore"""\nfrom __future__ import annotations\n' + INIT + "import os\n"),
+    ("from __future__ import annotations", "from __future__ import annotations\n" + INIT),
+    ("from clearml import Task\nTask.init()\n", "from clearml import Task\nTask.init()\n"),
+    ("this is no Python", "this is no Python"),
+])
+def test_task_init_is_put_in_once_when_an_operator_wants_it(tmp_path, source, monkeypatch, text, expected):
+    commit(source, {"train.py": text})
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_TASK_INIT", "1")
+    stage = Stage(tmp_path / "job", {"repository": str(source), "entry_point": "train.py"})
+    for _ in range(2):
+        assert stage.patch()["packages"] == ["clearml"]
+        assert (stage.code / "train.py").read_text() == expected
 
 
 def test_patch_without_fetch_says_what_to_run(tmp_path):

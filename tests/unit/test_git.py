@@ -543,3 +543,39 @@ def test_many_small_fetches_do_not_make_checkouts_slow(tmp_path, source):
         fetch(tmp_path / "job", {"repository": str(source), "branch": "main"})
     packs = Path(mirror.path_of(git.source_of({"repository": str(source)}))) / "objects" / "pack"
     assert len(list(packs.glob("*.pack"))) < mirror.MANY_PACKS
+
+
+def test_without_the_cache_nothing_of_it_stays(tmp_path, source, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__VCS_CACHE__ENABLED", "false")
+    wanted = {"repository": str(source), "version_num": head(source)}
+    for name in ("one", "two"):
+        found = fetch(tmp_path / name, wanted)
+        assert found["cached"] is False and head(found["code"]) == head(source)
+    assert [name for name in os.listdir(tmp_path / "home" / "cache" / "git") if not name.endswith(".lock")] == []
+
+
+def test_an_update_that_fails_may_be_left_to_its_owner(tmp_path, source, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__VCS_CACHE__CLONE_ON_PULL_FAIL", "false")
+    wanted = {"repository": str(source), "branch": "main"}
+    fetch(tmp_path / "one", wanted)
+    before = head(source)
+    commit(source, {"later": "1"})
+    (Path(mirror.path_of(git.Source(str(source)))) / "config").write_text("[core\n")
+    assert "clon" not in refused(tmp_path / "two", wanted).reason
+    monkeypatch.delenv("CLEARML_AGENT__AGENT__VCS_CACHE__CLONE_ON_PULL_FAIL")
+    assert fetch(tmp_path / "three", wanted)["commit"] != before
+
+
+def test_git_fetch_args_choose_tags_and_more(tmp_path, source, monkeypatch):
+    run(source, "tag", "moved")
+    for number in range(5):
+        commit(source, {"train.py": f"{number}\n"})
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__GIT_FETCH_ARGS", '["--all", "--depth=2"]')
+    url = f"file://{source}"
+    code = fetch(tmp_path / "job", {"repository": url, "branch": "main"})["code"]
+    assert run(Path(code), "rev-list", "--count", "HEAD") == "2"
+    assert run(Path(code), "tag") == ""
+    # what is further back, and a tag that is named, come all the same
+    first = run(source, "rev-parse", "moved")
+    assert fetch(tmp_path / "old", {"repository": url, "version_num": first})["commit"] == first
+    assert fetch(tmp_path / "tag", {"repository": url, "tag": "moved"})["commit"] == first

@@ -11,7 +11,8 @@ import pytest
 import wheelhouse
 from env_machine import machine, python, run, tree  # noqa: F401  (machine is a fixture)
 
-from agentpipe import errors, installed, installers, interpreters, python_env, requirements
+from agentpipe import errors, installed, interpreters, python_env, requirements
+from agentpipe.installers import policy
 
 STAGE = """
 import sys
@@ -33,7 +34,8 @@ def another_process(machine, pip, **environment):
 def key_of(machine, *lists, **rest):
     job = machine.job("\n".join(lists), **rest)
     found = interpreters.find(job)
-    return python_env.key(job, found, requirements.of_task(job), installers.choose(job))
+    asked = requirements.of_task(job)
+    return python_env.key(job, found, asked, policy.of(job, asked))
 
 
 def test_a_task_gets_what_it_asks_for(machine):
@@ -400,5 +402,8 @@ def _let_go(machine):
 def _waits_for_lock(machine, process):
     tasks = os.path.join(machine.folder, "home", "state", "tasks")
     for task in os.listdir(tasks):
-        with open(os.path.join(tasks, task, "setup.log")) as log:
-            yield "another task builds the same environment" in log.read()
+        try:
+            with open(os.path.join(tasks, task, "setup.log")) as log:
+                yield "another task builds the same environment" in log.read()
+        except FileNotFoundError:  # its directory is made, its log not yet
+            yield False

@@ -7,11 +7,18 @@ import tarfile
 import zipfile
 
 
-def wheel(folder, name, version, requires=(), files=(), scripts=(), requires_python=">=3.6"):
+def sha256(path):
+    """The hash of a file, as indexes and receipts give it."""
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def wheel(folder, name, version, requires=(), files=(), scripts=(), requires_python=">=3.6", extras=()):
     """Write NAME-VERSION-py3-none-any.whl: a module that knows its version, `files` {path: text} more, entry points."""
     os.makedirs(folder, exist_ok=True)
     module, record = name.replace("-", "_"), f"{name.replace('-', '_')}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Python: {requires_python}\n"
+    metadata += "".join(f"Provides-Extra: {extra}\n" for extra in extras)
     metadata += "".join(f"Requires-Dist: {line}\n" for line in requires)
     content = {
         f"{module}/__init__.py": f"version = {version!r}\n\n\ndef main():\n    print({name!r}, version)\n",

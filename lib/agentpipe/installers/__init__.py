@@ -1,9 +1,8 @@
 """What fills environments: one module per package manager, all of the same shape.
 
     NAME       as `env.installer` in the manifest
-    POLICY     what of the way it resolves decides the outcome: part of the cache's key
     create     an empty environment with pip at its final path
-    install    a requirement list into it
+    install    a requirement list into it; what was installed, as pins
     projects   the task's own folders into its overlay, without their dependencies
 
 What they share is here. A second manager is a second module and a line in `choose`.
@@ -35,7 +34,7 @@ def choose(job: Job) -> ModuleType:
     return uv
 
 
-def create_on_host(interpreter: dict[str, Any], folder: str) -> bool:
+def create_on_host(interpreter: dict[str, Any], folder: str, system: bool = False) -> bool:
     """An environment with pip, made by virtualenv in `folder`; false when pip could not be seeded (Python < 3.9).
 
     Its scripts find the Python beside them, so that overlays can copy them, and so are those that uv adds.
@@ -44,7 +43,8 @@ def create_on_host(interpreter: dict[str, Any], folder: str) -> bool:
 
     from agentpipe import paths
     arguments = [folder, "--python", interpreter["executable"], "--app-data", paths.cache("virtualenv"),
-                 "--no-periodic-update", "--activators", "", "--no-vcs-ignore"]
+                 "--no-periodic-update", "--activators", "", "--no-vcs-ignore",
+                 *(["--system-site-packages"] if system else [])]
     seeded = True
     try:
         virtualenv.cli_run(arguments, setup_logging=False)
@@ -73,6 +73,14 @@ def pip_requirement(version: str) -> str:
         shutil.copyfile(wheel.path, temporary)
         os.rename(temporary, path)
     return path
+
+
+def write_pip(folder: str) -> None:
+    """The command `pip` of an environment whose pip stands in the image: it installs here, not there."""
+    path = os.path.join(folder, "bin", "pip")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(PIP)
+    os.chmod(path, 0o755)
 
 
 def make_relocatable(folder: str) -> None:

@@ -1,78 +1,147 @@
-"""pip requirement lists, installed by uv."""
+"""pip requirement lists, installed by uv: resolved first into a lock of exact files, then installed from that."""
 
 from __future__ import annotations
 
 import os
 
-from agentpipe import errors, indexes, installers, paths
+from agentpipe import errors, indexes, installers, paths, pins
+from agentpipe.crash import crash_point
 from agentpipe.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.installers.policy import Policy
     from agentpipe.job import Job
+    from agentpipe.pins import Pin
     from agentpipe.requirements import Project, Requirements
 
 NAME = "uv"
-# pip looks at all indexes and takes the best version; uv by itself would stop at the first that has the name
-POLICY = "uv unsafe-best-match"
 # a variable of ours, or of the agent's own environment, that would turn uv to another environment
 NOT_PASSED_ON = ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX",
-                 "UV_PROJECT_ENVIRONMENT", "UV_LINK_MODE", "UV_COMPILE_BYTECODE", "UV_REQUIRE_VIRTUALENV")
+                 "UV_PROJECT_ENVIRONMENT", "UV_LINK_MODE", "UV_COMPILE_BYTECODE", "UV_REQUIRE_VIRTUALENV",
+                 "UV_TORCH_BACKEND")
+BINARIES = ("--no-binary", "--only-binary")
 
 
-def create(job: Job, interpreter: dict[str, Any], folder: str) -> bool:
-    """An environment with pip in `folder`; false when pip is still to be installed."""
+def create(job: Job, interpreter: dict[str, Any], folder: str, system: bool) -> bool:
+    """An environment in `folder`, over the interpreter's packages if `system`; false when pip is still missing."""
     if not job.prefix:
-        return installers.create_on_host(interpreter, folder)
-    _run(job, ["venv", "--relocatable", "--no-project", "--allow-existing", "--python", interpreter["executable"],
-               folder], loud=False)
+        return installers.create_on_host(interpreter, folder, system)
+    run(job, ["venv", "--relocatable", "--no-project", "--allow-existing", "--python", interpreter["executable"],
+              *(["--system-site-packages"] if system else []), folder], loud=False)
     return False
 
 
-def install(job: Job, folder: str, requirements: Requirements, pip: str = "") -> None:
+def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str = "") -> list[Pin]:
     """Fill the environment in `folder`: the list, and what the task's own projects need, but not they themselves.
 
-    `pip` is the requirement for a pip that is still missing. Failure 65, 66, 69, 73 or 77 names the package and what
-    to change.
+    `pip` is the requirement for a pip that is still missing. What was installed, as pins. Failure 65, 66, 69, 73 or 77
+    names the package and what to change.
     """
-    text = requirements.file_text() + (pip + "\n" if pip else "")
-    if not text:
-        return
-    pip_install(job, folder, text, requirements)
-    if requirements.projects:
-        from agentpipe import installed
-        _run(job, ["pip", "uninstall", *_target(folder), "--", *installed.projects(folder)], loud=False)
+    first = asked.only(lambda name: name not in policy.last)
+    text = first.file_text() + (pip + "\n" if pip else "")
+    found = _install(job, folder, text, first, policy) if text else []
+    last = asked.only(lambda name: name in policy.last, projects=False)
+    if not last.empty():
+        found += _install_last(job, folder, last, policy)
+    return found
 
 
-def projects(job: Job, overlay: str, found: list[Project], requirements: Requirements) -> None:
+def projects(job: Job, overlay: str, found: list[Project], asked: Requirements) -> None:
     """Install the task's own folders into its overlay; their dependencies are in the base."""
     text = "".join(f"{'-e ' if each.editable else ''}{each.path}\n" for each in found)
-    pip_install(job, overlay, text, requirements, "--no-deps")
+    _direct(job, overlay, text, asked, ["--no-deps"])
 
 
-def pip_install(job: Job, folder: str, text: str, requirements: Requirements, *flags: str) -> None:
-    """`uv pip install -r` of `text` under the task's and the user's indexes."""
-    from agentpipe.tools import ToolFailed
-    listed = job.path("requirements.txt")
-    write_list(listed, text, requirements, job.path("constraints.txt"))
+def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Policy) -> list[Pin]:
+    """Resolve and install; as pins."""
+    if policy.system or asked.exact or asked.has_hashes():
+        # a lock would neither see what is there already nor compare the list's own hashes
+        _direct(job, folder, text, asked, _flags(job, policy))
+        if asked.projects:
+            from agentpipe import installed
+            run(job, ["pip", "uninstall", *_target(folder), "--", *installed.projects(folder)], loud=False)
+        return [] if asked.exact else _pins_of(job, folder, asked, policy)
+    lock = _lock(job, folder, text, asked, policy)
+    crash_point("env:resolved")
+    from agentpipe import progress
+    count, size = progress.amount(lock)
+    if not count:
+        return []
+    job.say(f"installing {count} package{'' if count == 1 else 's'}{progress.shown(size, ', ')}")
+    _run(job, folder, asked, ["pip", "install", "--link-mode", "copy", *_target(folder), *_binaries(asked),
+                              *policy.flags, "--preview-features", "pylock", "-r", lock], progress.Lines(job, count))
+    return pins.of_lock(lock)
+
+
+def _lock(job: Job, folder: str, text: str, asked: Requirements, policy: Policy) -> str:
+    """The path of a pylock.toml of exactly what `text` means for the environment in `folder`."""
+    listed, lock = job.path("requirements.txt"), job.path("pylock.toml")
+    write_list(listed, text, asked, job.path("constraints.txt"))
+    if os.path.exists(lock):
+        os.unlink(lock)  # uv would prefer what stands there
+    _run(job, folder, asked, ["pip", "compile", "--quiet", "--format", "pylock.toml", "--no-header", *_target(folder),
+                              *_indexes(asked), *_flags(job, policy), "-o", lock, listed])
+    if asked.projects:
+        with open(lock, encoding="utf-8") as file:
+            head, *blocks = file.read().split("[[packages]]\n")
+        kept = [block for block in blocks if "\ndirectory = " not in block]
+        _write(lock, "[[packages]]\n".join([head, *kept]))
+    return lock
+
+
+def _install_last(job: Job, folder: str, asked: Requirements, policy: Policy) -> list[Pin]:
+    """Packages whose builds look at what is installed: after the rest, whose versions stay."""
+    from agentpipe import installed
+    held = [line for line in installed.packages(folder, set()) if "==" in line]
+    asked.constraints += held
+    flags, text = _flags(job, policy), asked.file_text()
+    job.say("after the rest: " + ", ".join(sorted(asked.names())))
     try:
-        _run(job, ["pip", "install", "--link-mode", "copy", *_target(folder), *_indexes(requirements), *flags,
-                   "-r", listed])
-    except ToolFailed as error:
-        from agentpipe.installers import uv_failures
-        raise uv_failures.explained(job, error, folder, requirements) from None
+        _direct(job, folder, text, asked, flags)
+    except errors.Failure as failure:
+        if getattr(failure, "kind", "") != "not_built":
+            raise
+        job.say(f"{failure.reason}: once more with what is installed in sight")
+        _direct(job, folder, "setuptools\nwheel\n", asked, flags)
+        _direct(job, folder, text, asked, [*flags, "--no-build-isolation"])
+    return _pins_of(job, folder, asked, policy)
 
 
-def newest(job: Job, folder: str, wish: str, requirements: Requirements) -> str:
+def _pins_of(job: Job, folder: str, asked: Requirements, policy: Policy) -> list[Pin]:
+    """The pins of what was installed without a lock, as far as the indexes tell."""
+    from agentpipe import installed
+    found = installed.packages(folder, asked.names())
+    if not found:
+        return []
+    try:
+        bare = asked.only(lambda name: False, projects=False)
+        bare.constraints = []
+        lock = _lock(job, folder, "".join(line + "\n" for line in found), bare, policy.without_deps())
+        return pins.of_lock(lock)
+    except errors.Failure:  # what came from elsewhere than from an index has no pin
+        return []
+
+
+def _direct(job: Job, folder: str, text: str, asked: Requirements, flags: list[str]) -> None:
+    """`uv pip install -r` of `text` under the task's and the user's indexes."""
+    from agentpipe import progress
+    listed = job.path("requirements.txt")
+    write_list(listed, text, asked, job.path("constraints.txt"))
+    _run(job, folder, asked, ["pip", "install", "--link-mode", "copy", *_target(folder), *_indexes(asked), *flags,
+                              "-r", listed], progress.Lines(job, 0))
+
+
+def newest(job: Job, folder: str, wish: str, asked: Requirements) -> str:
     """The newest version that the indexes have for `wish` ("six<2"), as "six==1.17.0"; "" when there is none."""
     listed = job.path("asked.txt")
-    write_list(listed, wish + "\n", requirements, "")
+    write_list(listed, wish + "\n", asked, "")
     try:
-        answer = _run(job, ["pip", "compile", "--quiet", "--no-deps", "--no-header", "--no-annotate",
-                            "--no-emit-index-url", "--no-emit-find-links", *_target(folder), *_indexes(requirements),
-                            listed], loud=False, timeout=30)
+        answer = run(job, ["pip", "compile", "--quiet", "--no-deps", "--no-header", "--no-annotate",
+                           "--no-emit-index-url", "--no-emit-find-links", *_target(folder), *_indexes(asked),
+                           listed], loud=False, timeout=30)
     except errors.Failure:
         return ""
     finally:
@@ -80,16 +149,62 @@ def newest(job: Job, folder: str, wish: str, requirements: Requirements) -> str:
     return next((line.split(";")[0].strip() for line in answer.splitlines() if "==" in line), "")
 
 
-def write_list(path: str, text: str, requirements: Requirements, constraints: str) -> None:
+def refused(job: Job, folder: str, name: str, asked: Requirements) -> str:
+    """The index that wants a better password before it tells of `name`; "" when none does.
+
+    Where uv looks at all indexes it does not say which of them refused.
+    """
+    import re
+
+    from agentpipe.tools import ToolFailed
+    listed = job.path("asked.txt")
+    write_list(listed, name + "\n", asked, "")
+    try:
+        run(job, ["pip", "compile", "--quiet", "--no-deps", *_target(folder), *_indexes(asked)[2:], listed], loud=False,
+            timeout=30)
+    except ToolFailed as error:
+        found = re.search(r"An index URL \(([^)]+)\) could not be queried due to [^(]*\(40[13]", error.output)
+        return found[1] if found else ""
+    except errors.Failure:
+        pass
+    finally:
+        os.unlink(listed)
+    return ""
+
+
+def satisfied(job: Job, python: str, asked: Requirements) -> tuple[bool, str]:
+    """(whether the environment of `python` has all that is asked for, what uv would change): nothing is installed."""
+    from agentpipe.tools import ToolFailed
+    listed = job.path("asked.txt")
+    # archives and folders of the task cannot be there already
+    write_list(listed, "".join(line + "\n" for line in asked.packages), asked, job.path("constraints.txt"))
+    try:
+        said = run(job, ["--offline", "pip", "install", "--dry-run", "--break-system-packages", "--python", python,
+                         *_indexes(asked), "-r", listed], loud=True, timeout=60, sink=lambda text: None)
+    except ToolFailed as error:
+        from agentpipe.installers import uv_failures
+        return False, uv_failures.first_words(error.output)
+    finally:
+        os.unlink(listed)
+    changes = [line.strip()[2:] for line in said.splitlines() if line.startswith(" + ")]
+    return "Would make no changes" in said, ", ".join(changes[:5])
+
+
+def write_list(path: str, text: str, asked: Requirements, constraints: str) -> None:
     """A requirements file (0600) with the user's indexes, the task's own options and `text`."""
-    own = [f"{name} {value}".strip() for name, value in requirements.options if name != "--trusted-host"]
-    own_index = [line for line in own if line.startswith("--index-url ")][-1:]
-    head = [line for line in indexes.lines() if not (own_index and line.startswith("--index-url "))]
-    head += [line for line in own if line in own_index or not line.startswith("--index-url ")]
-    if constraints and requirements.constraints:
-        _write(constraints, "".join(line + "\n" for line in requirements.constraints))
+    head = option_lines(asked)
+    if constraints and asked.constraints:
+        _write(constraints, "".join(line + "\n" for line in asked.constraints))
         head.append(f"-c {constraints}")
     _write(path, "".join(line + "\n" for line in head) + text)
+
+
+def option_lines(asked: Requirements) -> list[str]:
+    """The user's indexes and the task's own options, as lines of a requirements file (passwords included)."""
+    own = [f"{name} {value}".strip() for name, value in asked.options if name != "--trusted-host"]
+    own_index = [line for line in own if line.startswith("--index-url ")][-1:]
+    head = [line for line in indexes.lines() if not (own_index and line.startswith("--index-url "))]
+    return head + [line for line in own if line in own_index or not line.startswith("--index-url ")]
 
 
 def binary() -> str:
@@ -106,14 +221,18 @@ def binary() -> str:
     return found
 
 
-def _run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None = None) -> str:
+def run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None = None, sink: Any = None,
+        env: dict[str, str] | None = None, cwd: str | None = None) -> str:
+    """uv with these arguments, on the host or in the task's place; ToolFailed has what it said."""
+    from agentpipe.place import inside
     from agentpipe.tools import ToolFailed
     uv = binary()
     no_network = ["--offline"] if offline() else []
-    cache = os.environ.get("UV_CACHE_DIR") or paths.cache("uv")
-    argv = [*job.prefix, uv, *no_network, "--no-python-downloads", "--cache-dir", cache, *arguments]
+    argv = [uv, *no_network, "--no-python-downloads", "--cache-dir", indexes.download_cache(), *arguments]
+    variables = environment() | (env or {})
     try:
-        return job.run(argv, cwd=paths.cache(), env=environment(), loud=loud, timeout=timeout)
+        return job.run(inside.argv(job, argv, variables, cwd) if job.prefix else argv, loud=loud, sink=sink,
+                       cwd=cwd or paths.cache(), env=variables, timeout=timeout)
     except ToolFailed as error:
         if job.prefix and error.status in (126, 127):
             raise errors.Failure(f"uv is not reachable in this task's place as {uv}", errors.UNAVAILABLE,
@@ -128,14 +247,49 @@ def environment() -> dict[str, str]:
     return {"UV_HTTP_TIMEOUT": "60", **indexes.variables(), **kept, "NO_COLOR": "1"}
 
 
+def _run(job: Job, folder: str, asked: Requirements, arguments: list[str], sink: Any = None) -> str:
+    """The same with the list's indexes and credentials in the environment; a failure is explained."""
+    from agentpipe import git_pins
+    from agentpipe.tools import ToolFailed
+    # a lock names files; what they are built with still comes from the indexes
+    env = {**indexes.as_variables(option_lines(asked)), **git_pins.access(asked.secrets)}
+    try:
+        return run(job, arguments, sink=sink, env=env)
+    except ToolFailed as error:
+        from agentpipe.installers import uv_failures
+        raise uv_failures.explained(job, error, folder, asked) from None
+
+
+def _flags(job: Job, policy: Policy) -> list[str]:
+    found = list(policy.flags)
+    if policy.no_deps:
+        found.append("--no-deps")
+    if policy.upgrade:
+        found.append("--upgrade")
+    if policy.backend:
+        found += ["--torch-backend", policy.backend]
+    if policy.nightly_now:
+        found += ["--prerelease", "allow"]
+    if policy.overrides:
+        _write(job.path("overrides.txt"), "".join(line + "\n" for line in policy.overrides))
+        found += ["--overrides", job.path("overrides.txt")]
+    return found
+
+
 def _target(folder: str) -> list[str]:
     return ["--python", os.path.join(folder, "bin", "python")]
 
 
-def _indexes(requirements: Requirements) -> list[str]:
-    strategy = os.environ.get("UV_INDEX_STRATEGY") or "unsafe-best-match"
-    hosts = indexes.insecure_hosts() + [host for name, host in requirements.options if name == "--trusted-host"]
-    return ["--index-strategy", strategy, *(word for host in hosts for word in ("--allow-insecure-host", host))]
+def _indexes(asked: Requirements) -> list[str]:
+    hosts = indexes.insecure_hosts() + [host for name, host in asked.options if name == "--trusted-host"]
+    return ["--index-strategy", indexes.strategy(),
+            *(word for host in hosts for word in ("--allow-insecure-host", host))]
+
+
+def _binaries(asked: Requirements) -> list[str]:
+    """What may not be, or must be, built: a lock names both kinds of files."""
+    pairs = (line.partition(" ") for line in option_lines(asked))
+    return [*(word for name, _, value in pairs if name in BINARIES for word in (name, value)), *_indexes(asked)[2:]]
 
 
 def _write(path: str, text: str) -> None:

@@ -27,26 +27,56 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
     """The Failure for what uv printed: 65, 66, 69, 73 or 77, its words as evidence."""
     said = _plain(error.output)
     evidence = without_credentials(error.output[-4000:])
-    looks: tuple[Callable[[], errors.Failure | None], ...] = (
-        lambda: _disk(said),
-        lambda: _offline(said, evidence),
-        lambda: _network(said, evidence),
-        lambda: _malformed(said),
-        lambda: _no_package(said, requirements),
-        lambda: _wrong_python(said, requirements),
-        lambda: _no_version(job, said, folder, requirements),
-        lambda: _hash(said),
-        lambda: _repository(said, requirements),
-        lambda: _not_built(said, requirements),
-        lambda: _conflict(said, requirements),
+    python = _python(folder)
+    looks: tuple[tuple[str, Callable[[], errors.Failure | None]], ...] = (
+        ("disk", lambda: _disk(said)),
+        ("offline", lambda: _offline(said, evidence)),
+        ("network", lambda: _network(said, evidence)),
+        ("malformed", lambda: _malformed(said)),
+        ("no_package", lambda: _no_package(job, said, folder, requirements)),
+        ("wrong_python", lambda: _wrong_python(said, requirements, python)),
+        ("no_version", lambda: _no_version(job, said, folder, requirements)),
+        ("hash", lambda: _hash(said)),
+        ("repository", lambda: _repository(said, requirements)),
+        ("not_built", lambda: _not_built(said, requirements)),
+        ("conflict", lambda: _conflict(said, requirements)),
     )
-    found = next((failure for look in looks if (failure := look())), None)
+    found = next((InstallFailed(failure, kind) for kind, look in looks if (failure := look())), None)
     if found is None:
-        found = errors.Failure(f"uv could not install the requirements: {_last(said)}", errors.BAD_DATA,
-                               remedy="see the task's set-up log for uv's words")
+        found = InstallFailed(errors.Failure(
+            f"uv could not install the requirements: {_last(said)}", errors.BAD_DATA,
+            remedy="see the task's set-up log for uv's words"), "unknown")
     found.evidence = evidence
+    found.names = {name for name in requirements.names()
+                   if re.search(rf"(?<![\w.-]){re.sub('-', '[-_.]+', re.escape(name))}(?![\w-])", said, re.I)}
+    found.said = said
     found.reason += _where(found, requirements)
     return found
+
+
+class InstallFailed(errors.Failure):
+    """What uv could not do; `kind` of the causes above, `names` of the list's packages that it spoke of."""
+
+    def __init__(self, failure: errors.Failure, kind: str) -> None:
+        super().__init__(failure.reason, failure.exit, failure.evidence, failure.remedy, failure.change)
+        self.kind = kind
+        self.names: set[str] = set()
+        self.said = ""
+
+
+def first_words(output: str) -> str:
+    """The cause in an output of uv, for a line of the log."""
+    return without_credentials(_cause(_plain(output)))[:200]
+
+
+def _python(folder: str) -> str:
+    """The version of an environment's Python, by its own record."""
+    try:
+        with open(f"{folder}/pyvenv.cfg", encoding="utf-8") as file:
+            found = re.search(r"^version(?:_info)? = (\d+\.\d+\.\d+)", file.read(), re.M)
+    except OSError:
+        return ""
+    return found[1] if found else ""
 
 
 def _where(failure: errors.Failure, requirements: Requirements) -> str:
@@ -81,8 +111,7 @@ def _network(said: str, evidence: str) -> errors.Failure | None:
     url = _url(said)
     denied = re.search(r"\((401|403)[^)]*\)|HTTP 40[13]|Authentication failed|could not read Username", said)
     if denied:
-        return errors.Failure(f"{url or 'the index'} refuses access", errors.NO_PERMISSION,
-                              remedy="give its user and password in PIP_EXTRA_INDEX_URL, pip.conf or ~/.netrc")
+        return _denied(url or "the index")
     if re.search(r"\(404[^)]*\)", said) and url:
         return errors.Failure(f"{_first_name(said) or 'a package'}: nothing at {url}", errors.NOT_FOUND,
                               remedy=f"correct the address {url} in the requirements")
@@ -93,6 +122,11 @@ def _network(said: str, evidence: str) -> errors.Failure | None:
                                  "then run the task again")
 
 
+def _denied(index: str) -> errors.Failure:
+    return errors.Failure(f"{index} refuses access", errors.NO_PERMISSION,
+                          remedy="give its user and password in PIP_EXTRA_INDEX_URL, pip.conf or ~/.netrc")
+
+
 def _malformed(said: str) -> errors.Failure | None:
     found = re.search(r"Couldn't parse requirement in `[^`]*` at position \d+ (?:cause: )?(.*)", said)
     if not found:
@@ -101,13 +135,17 @@ def _malformed(said: str) -> errors.Failure | None:
                           remedy="write it as NAME, NAME==VERSION or NAME @ URL in the requirements")
 
 
-def _no_package(said: str, requirements: Requirements) -> errors.Failure | None:
+def _no_package(job: Job, said: str, folder: str, requirements: Requirements) -> errors.Failure | None:
     found = re.search(rf"Because {PACKAGE} was not found in the (?:package registry|provided package locations)", said)
     if not found:
         return None
+    from agentpipe import package_names
+    from agentpipe.installers import uv
+    refused = uv.refused(job, folder, found[1], requirements)
+    if refused:
+        return _denied(without_credentials(refused))
     line = _line(found[1], requirements)
     hint = re.search(r"Did you mean to install `([^`]+)`", said)
-    from agentpipe import package_names
     better = hint[1] if hint else package_names.meant_by(found[1])
     remedy = (f"replace '{line}' by '{better}' in the requirements" if better else
               f"take '{line}' out of the requirements, or name the index that has it in PIP_EXTRA_INDEX_URL")
@@ -135,9 +173,9 @@ def _no_version(job: Job, said: str, folder: str, requirements: Requirements) ->
                           remedy=f"ask for another version than '{line}' in the requirements")
 
 
-def _wrong_python(said: str, requirements: Requirements) -> errors.Failure | None:
+def _wrong_python(said: str, requirements: Requirements, python: str) -> errors.Failure | None:
     this = re.search(r"Using (?:CPython |Python )?([\d.]+)", said)
-    here = this[1] if this else "another one"
+    here = this[1] if this else python or "another one"
     found = (re.search(rf"does not satisfy Python(?P<needs>[<>=!~][^\s]+[^\s,]) and {_named('owner')} depends on", said)
              or re.search(rf"Because {_named('owner')} requires Python (?P<needs>[<>=!~][^\s]+)", said))
     if found:

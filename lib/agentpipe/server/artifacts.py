@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentpipe.server import documents, status
 from agentpipe.server.common import error
 from agentpipe.server.documents import Task
-from agentpipe.server.endpoints import WRITE, Request, endpoint
+from agentpipe.server.endpoints import WRITE, Objects, Request, endpoint
 from agentpipe.server.tasks import CHANGE, TASK
 from agentpipe.server.tasks_edit import RUNNABLE
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MODE = "output"
 
 
-@endpoint("tasks.add_or_update_artifacts", WRITE, {**TASK, "artifacts": list}, force=bool)
+@endpoint("tasks.add_or_update_artifacts", WRITE, {**TASK, "artifacts": Objects}, force=bool)
 def add_or_update_artifacts(request: Request) -> dict[str, Any]:
     """Set artefacts by (key, mode), in a draft, queued or running task: {updated}."""
     task = _editable(request)
@@ -30,7 +30,7 @@ def add_or_update_artifacts(request: Request) -> dict[str, Any]:
     return _save(request, task, execution, found, "updated")
 
 
-@endpoint("tasks.delete_artifacts", WRITE, {**TASK, "artifacts": list}, force=bool)
+@endpoint("tasks.delete_artifacts", WRITE, {**TASK, "artifacts": Objects}, force=bool)
 def delete_artifacts(request: Request) -> dict[str, Any]:
     """Remove artefacts by (key, mode): {deleted}. Their files stay: whoever calls removes them."""
     task = _editable(request)
@@ -73,7 +73,7 @@ def add_or_update_model(request: Request) -> dict[str, Any]:
     return {"updated": 1}
 
 
-@endpoint("tasks.delete_models", WRITE, {**TASK, "models": list})
+@endpoint("tasks.delete_models", WRITE, {**TASK, "models": Objects})
 def delete_models(request: Request) -> dict[str, Any]:
     """Take models [{name, type}] out of a task: {updated}."""
     task = _editable(request)

@@ -105,7 +105,7 @@ def strings(body: Mapping[str, Any], key: str) -> list[str]:
     found = body.get(key) or []
     if isinstance(found, str):
         found = [found]
-    if not all(isinstance(item, str) for item in found):
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise error(12, f'value is wrong, expected type "list of str" {found}')
     wrong = [item for item in found if item.startswith("__$")]
     if wrong:

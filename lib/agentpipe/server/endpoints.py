@@ -7,10 +7,10 @@ service's name when one of its endpoints is called. HTTP (agent-server) stands i
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 
-from agentpipe.errors import ApiError
+from agentpipe.errors import ApiError, Failure
 from agentpipe.server.common import error, now
 from agentpipe.server.store import Store
 
@@ -23,19 +23,40 @@ if TYPE_CHECKING:
 # where a service's endpoints stand: the modules are tried in this order, the first that has the endpoint is
 # the last imported
 MODULES = {
-    "queues": ("queues", "queues_edit", "lists_ex"),
+    "queues": ("queues", "queues_edit", "queue_metrics", "lists_ex"),
     "tasks": ("tasks", "tasks_edit", "parameters", "artifacts", "tasks_many", "lists_ex"),
-    "events": ("events", "scalars", "shapes", "series"),
-    "workers": ("workers",),
-    "projects": ("projects", "projects_edit", "lists_ex"),
+    "events": ("events", "scalars", "shapes", "series", "samples", "log_files"),
+    "workers": ("workers", "worker_stats"),
+    "projects": ("projects", "projects_edit", "projects_lists", "lists_ex"),
     "models": ("models", "models_edit", "lists_ex"),
-    "auth": ("auth",), "login": ("auth",), "users": ("auth", "lists_ex"), "server": ("auth",), "debug": ("auth",),
+    "organization": ("organization",), "pipelines": ("pipelines",),
+    "auth": ("auth",), "login": ("auth",), "users": ("auth", "users", "lists_ex"), "server": ("auth", "info"),
+    "debug": ("auth",),
 }
 # how an endpoint is run: READ from one state of the store, WRITE as one durable change, LAZY as a change that
 # may be lost when the power fails, OWN opens its transaction itself
 READ, WRITE, LAZY, OWN = "read", "write", "lazy", "own"
 
 ENDPOINTS: dict[str, Endpoint] = {}
+
+
+class Attachment(dict[str, "Any"]):
+    """An answer that is a file: over HTTP its bytes come as they are, without the envelope of other answers."""
+
+    def __init__(self, chunks: Iterable[bytes], name: str, kind: str) -> None:
+        super().__init__()
+        self.chunks, self.name, self.kind = chunks, name, kind
+
+
+class Texts(list[str]):
+    """The type of a field that is a list of texts."""
+
+
+class Objects(list[dict[str, "Any"]]):
+    """The type of a field that is a list of objects."""
+
+
+ITEMS: dict[type, type] = {Texts: str, Objects: dict}
 
 
 class Endpoint:
@@ -103,6 +124,14 @@ def find(name: str, version: str = "2.34") -> Endpoint:
     return found
 
 
+def known() -> list[str]:
+    """The names of all endpoints."""
+    for modules in MODULES.values():
+        for module in modules:
+            import_module("agentpipe.server." + module)
+    return sorted(ENDPOINTS)
+
+
 def call(store: Store, caller: Mapping[str, str], name: str, body: Any = None) -> dict[str, Any]:
     """Answer one API call.
 
@@ -116,6 +145,11 @@ def call(store: Store, caller: Mapping[str, str], name: str, body: Any = None) -
         answer = _run(found, request)
     except sqlite3.Error as problem:
         raise store.failure(problem) from problem
+    except Failure as problem:
+        # a value where SQLite takes none of its kind, deep inside a body
+        if isinstance(problem.__cause__, sqlite3.InterfaceError | sqlite3.ProgrammingError):
+            raise error(12, str(problem.__cause__)) from problem
+        raise
     except (UnicodeEncodeError, OverflowError) as problem:
         raise error(12, str(problem)) from problem
     if request.wakes:
@@ -139,6 +173,13 @@ def check(found: Endpoint, body: Any) -> None:
 
 
 def _check_type(field: str, value: Any, kind: type) -> None:
+    if kind in ITEMS:
+        wrong = value if not isinstance(value, list) else next(
+            (item for item in value if not isinstance(item, ITEMS[kind])), None)
+        if not isinstance(value, list) or wrong is not None or None in value:
+            expected = f"list of {ITEMS[kind].__name__}"
+            raise error(12, f"error for field '{field}'. value is wrong, expected type \"{expected}\" {wrong!r}"[:200])
+        return
     fits = isinstance(value, kind) and (kind is bool or kind is int or not isinstance(value, bool))
     if kind is float:
         fits = isinstance(value, int | float)

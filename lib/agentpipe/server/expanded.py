@@ -6,6 +6,7 @@ import sqlite3
 
 from agentpipe.server.common import COMPANY, COMPANY_NAME, loads
 from agentpipe.server.fieldpaths import pick
+from agentpipe.server.query import texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def every(request: Request, kind: str, get_all: Handler) -> dict[str, Any]:
     """get_all's answer with references expanded; the id is always there."""
     body = dict(request.body)
     asked = body.get("only_fields") or body.get("projection") or []
-    asked = [asked] if isinstance(asked, str) else list(asked)
+    asked = texts(asked, "only_fields")
     references = {**REFERENCES, **OWN.get(kind, {})}
     below: dict[str, dict[str, Any]] = {}
     if asked:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import sys
+import threading
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -47,6 +49,8 @@ class Files:
 
     def __init__(self, root: str, tokens: Tokens) -> None:
         self.tokens = tokens
+        # a file that is to go, and one that takes its place
+        self.placing = threading.Lock()
         try:
             os.makedirs(root, 0o700, exist_ok=True)
             self.root = os.path.realpath(root)
@@ -103,6 +107,23 @@ class Files:
         if os.path.realpath(path) != path:
             raise Refused(404, "no such file")
         return path
+
+    def discard(self, name: str, written_before: float) -> bool:
+        """Remove a file that is as old as that, and the folders that are empty without it; whether it was there."""
+        try:
+            path = self.located(name)
+            with self.placing:
+                found = os.lstat(path)
+                if not stat.S_ISREG(found.st_mode) or found.st_mtime > written_before:
+                    return False
+                os.unlink(path)
+                above = os.path.dirname(path)
+                while above != self.root:
+                    os.rmdir(above)
+                    above = os.path.dirname(above)
+        except (OSError, Refused) as problem:
+            return isinstance(problem, OSError) and problem.errno == errno.ENOTEMPTY
+        return True
 
     def _file(self, name: str, request: Request) -> Response:
         path = self.located(name)

@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from agentpipe.errors import TRY_AGAIN, ApiError, Failure
 from agentpipe.server import bodies, callers, endpoints, versions
 from agentpipe.server.common import new_id
+from agentpipe.server.files import GUARD
 from agentpipe.server.tokens import API_VERSION, Tokens
 from agentpipe.server.waiting import Waiting
 from agentpipe.server.writer import SharedStore, Writer
@@ -41,6 +42,8 @@ SMALL = 16 << 10
 # goes on with the parent's open connection; then each reads answers to the other. Only clients of ours keep theirs
 OURS = "agentpipe"
 READERS = 4
+# answered as files; what they read they read by themselves
+FILES = {"events.download_task_log", "organization.download_for_get_all"}
 COOKIE_SECONDS = 30 * 86400
 
 
@@ -108,14 +111,15 @@ class Api:
         assert call.endpoint is not None
         if call.name == "queues.wait":
             await self.waiting.until_changed(self._parsed(call, data, request.url.query))
-        if not endpoints.writes(call.endpoint):
+        if not endpoints.writes(call.endpoint) or call.name in FILES:
             return await self._in_thread(self._read, call, data, request.url.query)
         if len(data) < SMALL:
             body = self._parsed(call, data, request.url.query)
         else:
             body = await self._in_thread(self._parsed, call, data, request.url.query)
         change = partial(endpoints.call, self.store, call.caller, call.name, body)
-        answer = await asyncio.wrap_future(self._writer.submit(change, endpoints.durable(call.endpoint)))
+        answer = await asyncio.wrap_future(
+            self._writer.submit(change, endpoints.durable(call.endpoint), len(data) >= SMALL))
         return self._respond(call, 200, self._translated(call, answer))
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
@@ -131,6 +135,8 @@ class Api:
     def _read(self, call: Call, data: bytes, query: str) -> Response:
         """From the body's bytes to the answer's, in a thread."""
         answer = endpoints.call(self.store, call.caller, call.name, self._parsed(call, data, query))
+        if isinstance(answer, endpoints.Attachment):
+            return self._attached(answer)
         return self._respond(call, 200, self._translated(call, answer))
 
     def _respond(self, call: Call, code: int, data: Any, problem: Exception | None = None) -> Response:
@@ -154,6 +160,11 @@ class Api:
             response.delete_cookie(callers.COOKIE, httponly=True, samesite="lax")
         return response
 
+    def _attached(self, answer: endpoints.Attachment) -> Response:
+        headers = {**self._common, "Connection": "close",
+                   "Content-Disposition": f'attachment; filename="{answer.name}"', **GUARD}
+        return StreamingResponse(iter(answer.chunks), headers=headers, media_type=answer.kind)
+
     def _packed(self, call: Call, content: bytes, code: int) -> Response:
         headers = self._common
         if call.header("client") and not call.header("client").startswith(OURS):
@@ -172,6 +183,10 @@ class Api:
     def stop(self) -> None:
         """The server is about to end: nobody is kept waiting for news."""
         self.waiting.stop()
+
+    def submit(self, change: Any, durable: bool) -> Any:
+        """A change that no request asked for, among those of all others."""
+        return self._writer.submit(change, durable)
 
     def close(self) -> None:
         """Wait for what is being written."""

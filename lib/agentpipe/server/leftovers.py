@@ -1,6 +1,10 @@
-"""What goes with a task that is reset or deleted: its draft models, and the addresses of its files."""
+"""What goes with a task that is reset or deleted: its draft models, and its files on the files server."""
 
 from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
 
 from agentpipe.server.common import loads
 from agentpipe.server.documents import Task
@@ -10,36 +14,81 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# pictures that stand in plots
+SOURCE = re.compile(r'"source": ?"(https?://[^"\\]+)"')
+
 
 def urls(request: Request, task: Task) -> dict[str, Any]:
     """Where a task's files lie, for the caller to remove: {model_urls, event_urls, artifact_urls}."""
     models = [loads(doc) for (doc,) in request.db.execute("SELECT doc FROM models WHERE task=?", (task.id,))]
-    artifacts = (task.get("execution") or {}).get("artifacts") or []
-    events = (loads(doc) for (doc,) in request.db.execute("SELECT doc FROM shapes WHERE task=?", (task.id,)))
     return {"model_urls": sorted({model["uri"] for model in models if model.get("uri") and not model["ready"]}),
-            "event_urls": sorted({event["url"] for event in events if event.get("url")}),
-            "artifact_urls": sorted({item["uri"] for item in artifacts
-                                     if item.get("uri") and item.get("mode", "output") == "output"})}
+            "event_urls": sorted(set(_of_events(request, task))), "artifact_urls": sorted(set(_of_artifacts(task)))}
 
 
-def remove_models(request: Request, task: Task, deleted: str = "") -> tuple[int, int]:
+def _of_artifacts(task: Task) -> Iterator[str]:
+    for item in (task.get("execution") or {}).get("artifacts") or []:
+        if item.get("uri") and item.get("mode", "output") == "output":
+            yield str(item["uri"])
+
+
+def _of_events(request: Request, task: Task) -> Iterator[str]:
+    for kind, doc in request.db.execute("SELECT type, doc FROM shapes WHERE task=?", (task.id,)):
+        event = loads(doc)
+        if event.get("url"):
+            yield str(event["url"])
+        elif kind == "plot" and isinstance(event.get("plot_str"), str):
+            yield from SOURCE.findall(event["plot_str"])
+
+
+def remove(request: Request, task: Task, deleted: str = "") -> tuple[int, int]:
     """Remove the draft models that a task made and nobody uses; how many, and how many others lost it.
 
-    `deleted` is what stands in the place of the task in the models that stay.
+    `deleted` is what stands in the place of the task in the models that stay. The files of what goes are noted for
+    removal, unless `delete_external_artifacts` is false.
     """
+    found = [*_of_events(request, task), *_of_artifacts(task)]
+    gone, updated = _remove_models(request, task, deleted)
+    if request.get("delete_external_artifacts", True):
+        _doom(request, task, [*found, *gone])
+    return len(gone), updated
+
+
+def _remove_models(request: Request, task: Task, deleted: str) -> tuple[list[str], int]:
+    """The addresses of the models that were removed, and how many others lost the task."""
     from agentpipe.server import models
-    removed = updated = 0
+    removed, updated = [], 0
     wanted = request.get("delete_output_models", True)
     for (doc,) in request.db.execute("SELECT doc FROM models WHERE task=?", (task.id,)).fetchall():
         model = loads(doc)
         if wanted and not model["ready"] and not models.inputs_of(request, model["id"]):
             request.db.execute("DELETE FROM models WHERE id=?", (model["id"],))
-            removed += 1
+            removed.append(str(model.get("uri") or ""))
         elif deleted:
             model["task"] = deleted
             models.save(request, model, update=False)
             updated += 1
     return removed, updated
+
+
+def _doom(request: Request, task: Task, addresses: list[str]) -> None:
+    """Note files for removal.
+
+    Anybody can write any address into a task, so only what lies in a folder with the task's id in its name counts,
+    as the clearml package lays it out: FILES_HOST/PROJECT/NAME.ID/…
+    """
+    at = time.time_ns() // 1_000_000
+    paths = {path for path in map(_path, addresses)
+             if any(part.endswith("." + task.id) for part in path.split("/")[:-1])}
+    request.db.executemany("INSERT OR REPLACE INTO doomed VALUES (?, ?)", ((path, at) for path in sorted(paths)))
+
+
+def _path(address: str) -> str:
+    from urllib.parse import unquote, urlsplit
+    try:
+        found = urlsplit(address)
+    except ValueError:
+        return ""
+    return unquote(found.path).strip("/") if found.scheme in ("http", "https") else ""
 
 
 def published_models(request: Request, task: str) -> bool:

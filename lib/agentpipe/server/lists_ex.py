@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentpipe.server import expanded, models, projects, queues, tasks
 from agentpipe.server.common import COMPANY, error, loads
-from agentpipe.server.endpoints import READ, Request, endpoint
+from agentpipe.server.endpoints import READ, Request, Texts, endpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def tasks_all(request: Request) -> dict[str, Any]:
     return expanded.every(request, "tasks", tasks.get_all)
 
 
-@endpoint("tasks.get_by_id_ex", READ)
+@endpoint("tasks.get_by_id_ex", READ, {}, ids=Texts, task=str)
 def task(request: Request) -> dict[str, Any]:
     """Tasks by id, in the form of a list."""
     ids = request.get("ids") or ([request.body["task"]] if request.get("task") else [])

@@ -36,8 +36,14 @@ def each(request: Request, one: Callable[[str], dict[str, Any]]) -> dict[str, An
 
 def again(request: Request, function: Handler, **fields: Any) -> dict[str, Any]:
     """Another endpoint's answer inside this request's transaction, the body's other fields as they are."""
+    rest = {key: value for key, value in request.body.items() if key != "ids"}
+    return with_body(request, function, {**rest, **fields})
+
+
+def with_body(request: Request, function: Handler, other: dict[str, Any]) -> dict[str, Any]:
+    """Another endpoint's answer to another body, inside this request's transaction."""
     body = request.body
-    request.body = {**{key: value for key, value in body.items() if key != "ids"}, **fields}
+    request.body = other
     try:
         return function(request)
     finally:

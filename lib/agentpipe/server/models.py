@@ -73,9 +73,11 @@ def _given(request: Request) -> dict[str, Any]:
 def metadata(items: Any) -> dict[str, Any]:
     """Metadata as it is stored, out of a list or a map of {key, type, value}."""
     if isinstance(items, dict):
-        items = [{**item, "key": key} for key, item in items.items()]
+        items = [{**item, "key": key} if isinstance(item, dict) else item for key, item in items.items()]
     found = {}
-    for item in items:
+    for item in items if isinstance(items, list) else [items]:
+        if not isinstance(item, dict):
+            raise error(12, f"error for field 'metadata'. value is wrong, expected type \"object\" {item!r}"[:200])
         key = str(item.get("key") or "").strip()
         if not key:
             raise error(12, "empty key", field="metadata")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentpipe.server import many, models
 from agentpipe.server.common import error, loads
-from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
+from agentpipe.server.endpoints import READ, WRITE, Objects, Request, Texts, endpoint
 from agentpipe.server.models import MODEL, load, save
 
 TYPE_CHECKING = False
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 ARCHIVED = "archived"
 
 
-@endpoint("models.archive_many", WRITE, {"ids": list})
+@endpoint("models.archive_many", WRITE, {"ids": Texts})
 def archive_many(request: Request) -> dict[str, Any]:
     """Give models the tag `archived`."""
     return many.each(request, lambda id: {"archived": _tag(request, id, add=True)})
 
 
-@endpoint("models.unarchive_many", WRITE, {"ids": list})
+@endpoint("models.unarchive_many", WRITE, {"ids": Texts})
 def unarchive_many(request: Request) -> dict[str, Any]:
     """Take the tag away again."""
     return many.each(request, lambda id: {"unarchived": _tag(request, id, add=False)})
@@ -34,7 +34,7 @@ def _tag(request: Request, id: str, add: bool) -> int:
     return 1
 
 
-@endpoint("models.delete_many", WRITE, {"ids": list}, force=bool)
+@endpoint("models.delete_many", WRITE, {"ids": Texts}, force=bool)
 def delete_many(request: Request) -> dict[str, Any]:
     """Remove several models."""
     def one(id: str) -> dict[str, Any]:
@@ -42,13 +42,13 @@ def delete_many(request: Request) -> dict[str, Any]:
     return many.each(request, one)
 
 
-@endpoint("models.publish_many", WRITE, {"ids": list}, publish_task=bool, force_publish_task=bool)
+@endpoint("models.publish_many", WRITE, {"ids": Texts}, publish_task=bool, force_publish_task=bool)
 def publish_many(request: Request) -> dict[str, Any]:
     """Make several models ready."""
     return many.each(request, lambda id: many.again(request, models.set_ready, model=id))
 
 
-@endpoint("models.add_or_update_metadata", WRITE, {**MODEL, "metadata": list}, replace_metadata=bool)
+@endpoint("models.add_or_update_metadata", WRITE, {**MODEL, "metadata": Objects}, replace_metadata=bool)
 def add_or_update_metadata(request: Request) -> dict[str, Any]:
     """Set metadata by key: {updated}."""
     model = load(request.db, request.body["model"])
@@ -58,7 +58,7 @@ def add_or_update_metadata(request: Request) -> dict[str, Any]:
     return {"updated": 1}
 
 
-@endpoint("models.delete_metadata", WRITE, {**MODEL, "keys": list})
+@endpoint("models.delete_metadata", WRITE, {**MODEL, "keys": Texts})
 def delete_metadata(request: Request) -> dict[str, Any]:
     """Remove metadata by key: {updated}."""
     model = load(request.db, request.body["model"])
@@ -68,7 +68,7 @@ def delete_metadata(request: Request) -> dict[str, Any]:
     return {"updated": 1}
 
 
-@endpoint("models.move", WRITE, {"ids": list}, project=str, project_name=str)
+@endpoint("models.move", WRITE, {"ids": Texts}, project=str, project_name=str)
 def move(request: Request) -> dict[str, Any]:
     """Put models into another project, which is made when it is only named: {project_id}."""
     from agentpipe.server import projects
@@ -102,7 +102,7 @@ def update_for_task(request: Request) -> dict[str, Any]:
     return answer
 
 
-@endpoint("models.get_by_task_id", READ, {}, task=str)
+@endpoint("models.get_by_task_id", READ, {"task": str})
 def get_by_task_id(request: Request) -> dict[str, Any]:
     """The last output model of a task (clients of version 2.13 and before)."""
     from agentpipe.server import documents
@@ -112,7 +112,7 @@ def get_by_task_id(request: Request) -> dict[str, Any]:
     return {"model": load(request.db, outputs[-1]["model"])}
 
 
-@endpoint("models.get_frameworks", READ, {}, projects=list)
+@endpoint("models.get_frameworks", READ, {}, projects=Texts)
 def get_frameworks(request: Request) -> dict[str, Any]:
     """The frameworks that models name."""
     wanted = request.get("projects")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentpipe.server import documents, status
 from agentpipe.server.common import error
 from agentpipe.server.documents import Task
-from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
+from agentpipe.server.endpoints import READ, WRITE, Objects, Request, Texts, endpoint
 from agentpipe.server.tasks import TASK
 from agentpipe.server.tasks_edit import RUNNABLE
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # this section may be changed at any time
 PROPERTIES = "properties"
-MANY = {"tasks": list}
+MANY = {"tasks": Texts}
 
 
 @endpoint("tasks.get_hyper_params", READ, MANY)
@@ -30,7 +30,7 @@ def get_hyper_params(request: Request) -> dict[str, Any]:
     return {"params": found}
 
 
-@endpoint("tasks.edit_hyper_params", WRITE, {**TASK, "hyperparams": list}, replace_hyperparams=str, force=bool)
+@endpoint("tasks.edit_hyper_params", WRITE, {**TASK, "hyperparams": Objects}, replace_hyperparams=str, force=bool)
 def edit_hyper_params(request: Request) -> dict[str, Any]:
     """Set some hyperparameters; `replace_hyperparams` "section" or "all" removes the others: {updated}."""
     items = request.body["hyperparams"]
@@ -47,7 +47,7 @@ def edit_hyper_params(request: Request) -> dict[str, Any]:
     return {"updated": _save(request, task, "hyperparams", sections, items)}
 
 
-@endpoint("tasks.delete_hyper_params", WRITE, {**TASK, "hyperparams": list}, force=bool)
+@endpoint("tasks.delete_hyper_params", WRITE, {**TASK, "hyperparams": Objects}, force=bool)
 def delete_hyper_params(request: Request) -> dict[str, Any]:
     """Remove hyperparameters {section, name} or whole sections {section}: {deleted}."""
     items = request.body["hyperparams"]
@@ -66,7 +66,7 @@ def delete_hyper_params(request: Request) -> dict[str, Any]:
     return {"deleted": _save(request, task, "hyperparams", sections, items)}
 
 
-@endpoint("tasks.get_configurations", READ, MANY, names=list)
+@endpoint("tasks.get_configurations", READ, MANY, names=Texts)
 def get_configurations(request: Request) -> dict[str, Any]:
     """Configuration objects of several tasks: {configurations: [{task, configuration}]}."""
     names, found = request.get("names"), []
@@ -92,7 +92,7 @@ def _configuration(request: Request, id: str) -> dict[str, Any]:
     return documents.parts(request.db, task.id, ("configuration",)).get("configuration", {})
 
 
-@endpoint("tasks.edit_configuration", WRITE, {**TASK, "configuration": list}, replace_configuration=bool, force=bool)
+@endpoint("tasks.edit_configuration", WRITE, {**TASK, "configuration": Objects}, replace_configuration=bool, force=bool)
 def edit_configuration(request: Request) -> dict[str, Any]:
     """Set some configuration objects, or all of them: {updated}."""
     items = request.body["configuration"]
@@ -104,7 +104,7 @@ def edit_configuration(request: Request) -> dict[str, Any]:
     return {"updated": _save(request, task, "configuration", found, [])}
 
 
-@endpoint("tasks.delete_configuration", WRITE, {**TASK, "configuration": list}, force=bool)
+@endpoint("tasks.delete_configuration", WRITE, {**TASK, "configuration": Texts}, force=bool)
 def delete_configuration(request: Request) -> dict[str, Any]:
     """Remove configuration objects by name: {deleted}."""
     task = _editable(request, [])

@@ -99,7 +99,7 @@ def get_all(request: Request) -> dict[str, Any]:
         body["parent"] = [None]
     wanted = query.parse(body, query.PROJECTS)
     if parents and not shallow:
-        ancestors = {parents} if isinstance(parents, str) else set(parents)
+        ancestors = set(query.texts(parents, "parent"))
         wanted.add(lambda project: not ancestors.isdisjoint(project["path"]))
     if not (request.get("search_hidden") or request.get("id")):
         _leave_out_hidden(request, wanted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentpipe.server import projects
 from agentpipe.server.common import COMPANY, dumps, error, loads, strings
-from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
+from agentpipe.server.endpoints import READ, WRITE, Request, Texts, endpoint
 from agentpipe.server.projects import below, cleaned, find
 
 TYPE_CHECKING = False
@@ -123,13 +123,13 @@ def delete(request: Request) -> dict[str, Any]:
     return {"deleted": len(ids), **gone, "urls": {"model_urls": [], "event_urls": [], "artifact_urls": []}}
 
 
-@endpoint("projects.get_task_tags", READ, {}, projects=list, include_system=bool)
+@endpoint("projects.get_task_tags", READ, {}, projects=Texts, include_system=bool)
 def get_task_tags(request: Request) -> dict[str, Any]:
     """The tags of tasks: {tags, system_tags}."""
     return _tags(request, "tasks")
 
 
-@endpoint("projects.get_model_tags", READ, {}, projects=list, include_system=bool)
+@endpoint("projects.get_model_tags", READ, {}, projects=Texts, include_system=bool)
 def get_model_tags(request: Request) -> dict[str, Any]:
     """The tags of models: {tags, system_tags}."""
     return _tags(request, "models")

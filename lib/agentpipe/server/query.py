@@ -25,10 +25,12 @@ PAGE = 500
 class Kind:
     """What may be asked of one kind of object: how each field's condition reads, and which fields there are.
 
-    A name that ends in ".*" stands for every path below it.
+    A name that ends in ".*" stands for every path below it. `text` has the weights of what search_text looks into.
     """
 
-    def __init__(self, fields: str, unasked: str = "", **readings: str) -> None:
+    def __init__(self, fields: str, unasked: str = "", text: str = "", **readings: str) -> None:
+        pairs = [word.rpartition(":") for word in text.split()]
+        self.text = {path: int(weight) for path, _, weight in pairs}
         self.readings = {reading: frozenset(names.split()) for reading, names in readings.items()}
         self.fields = frozenset(f"{fields} {unasked}".split()).union(
             name.partition(".")[0] for names in self.readings.values() for name in names)
@@ -49,6 +51,8 @@ TASKS = Kind(
     "container models script tags system_tags last_worker last_worker_report last_update last_change "
     "last_changed_by last_iteration last_metrics metric_stats hyperparams configuration runtime",
     unasked="unique_metrics company_origin enqueue_status",
+    text="name:10 id:10 comment:10 report:10 models.input.model:2 models.output.model:2 script.repository:1 "
+         "script.entry_point:1",
     pattern="name comment report",
     list="id user tags system_tags type status project parent hyperparams.* execution.queue "
          "models.input.model",
@@ -58,7 +62,7 @@ TASKS = Kind(
 PROJECTS = Kind(
     "id name basename description user company created last_update tags system_tags "
     "default_output_destination parent featured",
-    unasked="path logo_blob",
+    unasked="path logo_blob", text="name:10 id:10 description:10",
     pattern="name basename description", list="id tags system_tags parent", range="last_update")
 QUEUES = Kind(
     "id name display_name user company created last_update tags system_tags entries metadata",
@@ -66,7 +70,7 @@ QUEUES = Kind(
 MODELS = Kind(
     "id name user company created task parent project comment tags system_tags framework design labels ready uri "
     "metadata last_update last_change last_iteration last_metrics",
-    unasked="ui_cache unique_metrics",
+    unasked="ui_cache unique_metrics", text="name:10 id:10 comment:10 parent:5 task:3 project:3",
     pattern="name comment",
     list="id user tags system_tags framework uri project task parent metadata.*",
     range="created last_iteration last_metrics.*", date="last_update last_change", equal="ready")
@@ -84,6 +88,7 @@ class Query:
         self.size = PAGE
         self.shown: dict[str, Any] | None = None
         self.hidden: list[str] = []
+        self.score: Callable[[Document], int] | None = None
 
     def add(self, condition: Condition, *fields: str) -> None:
         """One more condition, which reads these top-level fields."""
@@ -119,10 +124,17 @@ class Query:
         """The page of those that match, put into order: of each only its id and what it is ordered by."""
         from agentpipe.server.fieldpaths import add_path, pick
         from agentpipe.server.ordering import sort
+        from agentpipe.server.textsearch import SCORE
         kept: dict[str, Any] = {"id": None}
         for path, _ in self.order:
             add_path(kept, path)
-        found = [pick(document, kept) for document in documents if self.matches(document)]
+        found = []
+        for document in documents:
+            if self.matches(document):
+                slim = pick(document, kept)
+                if self.score is not None:
+                    slim[SCORE] = self.score(document)
+                found.append(slim)
         sort(found, self.order)
         first = self.page * self.size
         return found[first:first + self.size]
@@ -150,6 +162,8 @@ def parse(body: Document, kind: Kind) -> Query:
     """A request's conditions, order, page and fields; null and an empty list ask for nothing."""
     found = Query(kind)
     filters = body.get("filters") or {}
+    if not isinstance(filters, dict):
+        raise error(12, f'filters: value is wrong, expected type "object" {filters!r}'[:200])
     for field, value in body.items():
         if field in ("_any_", "_or_"):
             _several(found, value, any)
@@ -162,6 +176,8 @@ def parse(body: Document, kind: Kind) -> Query:
         for field, value in filters.items():
             if kind.reading(field) == "list":
                 found.add(listquery.filtered(field, value), field.partition(".")[0])
+    if body.get("search_text") and kind.text:
+        _searching(found, body["search_text"])
     _paging(found, body)
     _ordering(found, body.get("order_by"))
     _projection(found, body.get("only_fields") or body.get("projection"))
@@ -188,6 +204,13 @@ def _condition(found: Query, field: str, value: Any) -> None:
         from agentpipe.server import ranges
         make = ranges.between if reading == "range" else ranges.dates
         found.add(make(field, value), top)
+
+
+def _searching(found: Query, asked: Any) -> None:
+    from agentpipe.server import textsearch
+    score = textsearch.score(asked, found.kind.text)
+    found.score = score
+    found.add(lambda document: score(document) > 0, *(path.partition(".")[0] for path in found.kind.text))
 
 
 def compile_pattern(text: Any, flags: int = 0) -> re.Pattern[str]:
@@ -237,19 +260,22 @@ def _paging(found: Query, body: Document) -> None:
     found.size = min(size or PAGE, PAGE)
 
 
-def _listed(value: Any, what: str) -> list[str]:
-    items = [value] if isinstance(value, str) else list(value or [])
-    if not all(isinstance(item, str) for item in items):
+def texts(value: Any, what: str) -> list[str]:
+    """A list of texts, or a single one, as a list; else 400/12."""
+    items = [value] if isinstance(value, str) else value or []
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise error(12, f'{what}: value is wrong, expected type "list of str"')
     return items
 
 
 def _ordering(found: Query, asked: Any) -> None:
-    for field in _listed(asked, "order_by"):
+    for field in texts(asked, "order_by"):
         descending = field.startswith("-")
         path = field.lstrip("-+")
         top = path.partition(".")[0]
-        if top in found.kind.fields:
+        if path == "@text_score" and found.score is not None:
+            found.order.append((path, True))  # the best first, however it is asked for
+        elif top in found.kind.fields:
             found.order.append((path, descending))
             found.used.add(top)
         elif not descending and path != "@text_score":
@@ -258,7 +284,7 @@ def _ordering(found: Query, asked: Any) -> None:
 
 def _projection(found: Query, asked: Any) -> None:
     from agentpipe.server.fieldpaths import add_path
-    for field in _listed(asked, "only_fields"):
+    for field in texts(asked, "only_fields"):
         leave, path = field.startswith("-"), field.lstrip("-")
         path = path.removesuffix(".*")
         if path.partition(".")[0] not in found.kind.fields:

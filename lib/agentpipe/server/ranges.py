@@ -23,7 +23,10 @@ def moment(text: Any) -> str | None:
     """
     from datetime import datetime, timezone
     if isinstance(text, int | float) and not isinstance(text, bool):
-        found = datetime.fromtimestamp(text, timezone.utc)
+        try:
+            found = datetime.fromtimestamp(text, timezone.utc)
+        except (ValueError, OverflowError, OSError):
+            return None
     else:
         try:
             found = datetime.fromisoformat(_padded(str(text).strip()))

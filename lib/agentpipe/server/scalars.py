@@ -154,10 +154,11 @@ def scalar_metrics_iter_histogram(request: Request) -> dict[str, Any]:
     return found
 
 
-def _wanted(metrics: list[dict[str, Any]] | None) -> dict[str, list[str]] | None:
+def _wanted(metrics: Any) -> dict[str, list[str]] | None:
     if not metrics:
         return None
-    return {item["metric"]: item.get("variants") or [] for item in metrics if item.get("metric")}
+    from agentpipe.server import shapes
+    return shapes.named(metrics)
 
 
 def _curve(variant: str, xs: list[int], ys: list[float], key: str, doc: str) -> dict[str, Any]:

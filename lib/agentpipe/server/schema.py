@@ -3,7 +3,7 @@
 import sqlite3
 
 # raised with each change of the tables; a newer one than ours is refused (store.py)
-VERSION = 2
+VERSION = 3
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -66,6 +66,18 @@ CREATE TABLE credentials (
 -- tokens that were logged out before they ended
 CREATE TABLE revoked (session TEXT PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID;
 """
+# what pages show of workers and queues, what users prefer, and files whose tasks are gone
+THIRD = """
+CREATE TABLE reports (
+    at INTEGER NOT NULL, user TEXT NOT NULL, worker TEXT NOT NULL, busy INTEGER NOT NULL, stats TEXT NOT NULL);
+CREATE INDEX reports_at ON reports (at);
+CREATE TABLE lengths (
+    queue TEXT NOT NULL, at INTEGER NOT NULL, length INTEGER NOT NULL, waited REAL NOT NULL,
+    PRIMARY KEY (queue, at)) WITHOUT ROWID;
+CREATE TABLE preferences (user TEXT PRIMARY KEY, doc TEXT NOT NULL) WITHOUT ROWID;
+-- paths below the files server's folder; a file that was written after `at` is another one and stays
+CREATE TABLE doomed (path TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+"""
 
 
 def create(db: sqlite3.Connection) -> None:
@@ -81,6 +93,8 @@ def upgrade(db: sqlite3.Connection, found: int) -> None:
     """Bring the tables of an older version up to date, inside the caller's transaction."""
     if found < 2:
         _run(db, SECOND)
+    if found < 3:
+        _run(db, THIRD)
     db.execute(f"PRAGMA user_version={VERSION}")
 
 

@@ -22,7 +22,7 @@ def paged(request: Request, get_all: Handler, field: str) -> dict[str, Any]:
     size = body.get("size")
     if not isinstance(size, int) or size < 1:
         raise error(12, "size must be at least 1", size=size)
-    page = recall(request, id) if id else 0
+    page = recall(request, field, id) if id else 0
     if request.get("refresh_scroll"):
         page = 0
     request.body = {**body, "page": page, "page_size": size}
@@ -30,24 +30,24 @@ def paged(request: Request, get_all: Handler, field: str) -> dict[str, Any]:
         answer = get_all(request)
     finally:
         request.body = body
-    return {**answer, "scroll_id": keep(request, page + (1 if answer[field] else 0), id)}
+    return {**answer, "scroll_id": keep(request, field, page + (1 if answer[field] else 0), id)}
 
 
-def keep(request: Request, position: Any, id: str | None = None) -> str:
-    """Remember a position under a new id, or the old one."""
+def keep(request: Request, kind: str, position: Any, id: str | None = None) -> str:
+    """Remember a position of one kind of scroll, under a new id or the old one."""
     kept = request.store.kept.setdefault("scrolls", {})
     at = time.monotonic()
     if len(kept) > MOST:
         for old in [key for key, (until, _) in list(kept.items()) if until < at]:
             kept.pop(old, None)
     id = id or new_id()
-    kept[id] = (at + LIVES_SECONDS, position)
+    kept[kind, id] = (at + LIVES_SECONDS, position)
     return id
 
 
-def recall(request: Request, id: str) -> Any:
+def recall(request: Request, kind: str, id: str) -> Any:
     """The position of a scroll; an unknown or old one is 400/1104."""
-    until, position = request.store.kept.get("scrolls", {}).get(id, (0.0, None))
+    until, position = request.store.kept.get("scrolls", {}).get((kind, id), (0.0, None))
     if until < time.monotonic():
         raise error(1104, scroll_id=id)
     return position

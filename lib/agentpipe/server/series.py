@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from agentpipe.server import documents, scalars
 from agentpipe.server.common import error
-from agentpipe.server.endpoints import READ, Request, endpoint
+from agentpipe.server.endpoints import READ, Request, Texts, endpoint
 from agentpipe.server.owners import load
 from agentpipe.server.scalars import SINGLE_VALUE
+from agentpipe.server.shapes import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 MOST_TASKS = 100
 
 
-@endpoint("events.get_task_single_value_metrics", READ, {"tasks": list}, metrics=list, model_events=bool)
+@endpoint("events.get_task_single_value_metrics", READ, {"tasks": Texts}, metrics=list, model_events=bool)
 def get_task_single_value_metrics(request: Request) -> dict[str, Any]:
     """What Logger.report_single_value wrote: {tasks: [{task, task_name, values}]}, only those with any."""
-    wanted = {item if isinstance(item, str) else item.get("metric") for item in request.get("metrics", [])}
+    wanted = set(named(request.get("metrics", [])))
     found = []
     for id in request.body["tasks"]:
         load(request, id)
@@ -37,7 +38,7 @@ def _name(request: Request, id: str) -> str:
     return row[0] if row else ""
 
 
-@endpoint("events.multi_task_scalar_metrics_iter_histogram", READ, {"tasks": list}, key=str, samples=int,
+@endpoint("events.multi_task_scalar_metrics_iter_histogram", READ, {"tasks": Texts}, key=str, samples=int,
           metrics=list, model_events=bool)
 def multi_task_scalar_metrics_iter_histogram(request: Request) -> dict[str, Any]:
     """The same curves of several tasks side by side: {metrics: {metric: {variant: {task: {name, x, y}}}}}."""
@@ -55,7 +56,7 @@ def multi_task_scalar_metrics_iter_histogram(request: Request) -> dict[str, Any]
     return {"metrics": {metric: dict(sorted(found[metric].items())) for metric in sorted(found)}}
 
 
-@endpoint("events.get_task_metrics", READ, {"tasks": list}, event_type=str, model_events=bool)
+@endpoint("events.get_task_metrics", READ, {"tasks": Texts}, event_type=str, model_events=bool)
 def get_task_metrics(request: Request) -> dict[str, Any]:
     """The names of what tasks reported: {metrics: [{task, metrics}]}."""
     kind = request.get("event_type", "all")
@@ -80,7 +81,7 @@ def scalar_metrics_iter_raw(request: Request) -> dict[str, Any]:
     """All points of one metric, page by page: {variants: {variant: {iter, y}}, returned, total, scroll_id}."""
     from agentpipe.server import scrolls
     id = request.get("scroll_id")
-    at = scrolls.recall(request, id) if id else 0
+    at = scrolls.recall(request, "raw", id) if id else 0
     task, asked = request.body["task"], request.body["metric"]
     load(request, task)
     variants, size = asked.get("variants") or [], max(1, min(request.get("batch_size", 10_000), 200_000))
@@ -96,7 +97,7 @@ def scalar_metrics_iter_raw(request: Request) -> dict[str, Any]:
         curve["iter"].append(iteration)
         curve["y"].append(value)
     return {"variants": found, "returned": len(rows), "total": total,
-            "scroll_id": scrolls.keep(request, at + len(rows), id)}
+            "scroll_id": scrolls.keep(request, "raw", at + len(rows), id)}
 
 
 @endpoint("events.get_task_latest_scalar_values", READ, {"task": str})

@@ -29,7 +29,7 @@ def get_task_events(request: Request) -> dict[str, Any]:
     """A task's events by iteration: {events, returned, total, scroll_id}; past the end there are none."""
     id = request.get("scroll_id")
     if id:
-        asked, at = scrolls.recall(request, id)
+        asked, at = scrolls.recall(request, "events", id)
     else:
         asked, at = request.body, 0
     load(request, asked["task"])
@@ -39,7 +39,7 @@ def get_task_events(request: Request) -> dict[str, Any]:
     found.sort(key=lambda event: (event.get("iter") or 0, event["timestamp"]), reverse=asked.get("order") == "desc")
     page = found[at:at + size]
     return {"events": page, "returned": len(page), "total": len(found),
-            "scroll_id": scrolls.keep(request, (asked, at + len(page)), id)}
+            "scroll_id": scrolls.keep(request, "events", (asked, at + len(page)), id)}
 
 
 def _events(request: Request, task: str, kind: str) -> Iterator[dict[str, Any]]:
@@ -58,15 +58,26 @@ def _events(request: Request, task: str, kind: str) -> Iterator[dict[str, Any]]:
             yield loads(doc)
 
 
+def named(metrics: Any) -> dict[str, list[str]]:
+    """The variants (none: all of them) by metric, of a list of names or {metric, variants}; else 400/12."""
+    found: dict[str, list[str]] = {}
+    for item in metrics if isinstance(metrics, list) else [metrics]:
+        each = item if isinstance(item, dict) else {"metric": item}
+        metric, variants = each.get("metric"), each.get("variants") or []
+        if not isinstance(metric, str) or not isinstance(variants, list):
+            raise error(12, f"metrics are names, or {{metric, variants}}: {item!r}"[:200])
+        found[metric] = variants
+    return found
+
+
 def _of_metrics(events: list[dict[str, Any]], metrics: Any) -> list[dict[str, Any]]:
     """Those of the metrics that a request names: names, or {metric, variants}."""
     if not metrics:
         return events
-    wanted = {item if isinstance(item, str) else item.get("metric"):
-              [] if isinstance(item, str) else item.get("variants") or [] for item in metrics}
+    wanted = named(metrics)
 
     def fits(event: dict[str, Any]) -> bool:
-        variants = wanted.get(event.get("metric"))
+        variants = wanted.get(event.get("metric", ""))
         return variants is not None and (not variants or event.get("variant") in variants)
     return list(filter(fits, events))
 
@@ -80,7 +91,8 @@ def get_task_plots(request: Request) -> dict[str, Any]:
     if request.get("scroll_id"):
         return {"plots": [], "returned": 0, "total": 0, "scroll_id": request.body["scroll_id"]}
     found = _of_metrics(_newest(request, task, PLOT, request.get("iters", 1)), request.get("metrics"))
-    return {"plots": found, "returned": len(found), "total": len(found), "scroll_id": scrolls.keep(request, None)}
+    return {"plots": found, "returned": len(found), "total": len(found),
+            "scroll_id": scrolls.keep(request, "plots", None)}
 
 
 def _newest(request: Request, task: str, kind: str, iterations: int) -> list[dict[str, Any]]:
@@ -115,14 +127,14 @@ def plots(request: Request) -> dict[str, Any]:
 def _iterations(request: Request, kind: str) -> dict[str, Any]:
     asked, count = request.body["metrics"], max(1, request.get("iters", 1))
     id = request.get("scroll_id")
-    first, last = scrolls.recall(request, id) if id else (0, 0)
+    first, last = scrolls.recall(request, "iterations", id) if id else (0, 0)
     if request.get("refresh"):
         first, last = 0, 0
     start = last if request.get("navigate_earlier", True) else max(0, first - count)
     answer = []
     by_task: dict[str, list[Any]] = {}
     for item in asked:
-        if not isinstance(item, dict) or not item.get("task"):
+        if not isinstance(item, dict) or not item.get("task") or not isinstance(item["task"], str):
             raise error(12, "metrics are {task, metric, variants}")
         by_task.setdefault(item["task"], []).extend([item] if item.get("metric") else [])
     shown = start
@@ -134,7 +146,7 @@ def _iterations(request: Request, kind: str) -> dict[str, Any]:
         newest = sorted(groups, reverse=True)[start:start + count]
         shown = max(shown, start + len(newest))
         answer.append({"task": task, "iterations": [{"iter": each, "events": groups[each]} for each in newest]})
-    return {"metrics": answer, "scroll_id": scrolls.keep(request, (start, shown), id)}
+    return {"metrics": answer, "scroll_id": scrolls.keep(request, "iterations", (start, shown), id)}
 
 
 def _all(request: Request, task: str, kind: str) -> list[dict[str, Any]]:

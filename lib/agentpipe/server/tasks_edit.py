@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentpipe.server import documents, entries, leftovers, status
 from agentpipe.server.common import error, name_of, strings
 from agentpipe.server.documents import Task
-from agentpipe.server.endpoints import WRITE, Request, endpoint
+from agentpipe.server.endpoints import WRITE, Request, Texts, endpoint
 from agentpipe.server.tasks import CHANGE, TASK, new_document
 
 TYPE_CHECKING = False
@@ -145,7 +145,7 @@ def set_requirements(request: Request) -> dict[str, Any]:
     return {"updated": 1, "fields": {}}
 
 
-@endpoint("tasks.edit_runtime", WRITE, TASK, add_or_update=dict, remove=list, force=bool, claim=str)
+@endpoint("tasks.edit_runtime", WRITE, TASK, add_or_update=dict, remove=Texts, force=bool, claim=str)
 def edit_runtime(request: Request) -> dict[str, Any]:
     """Set and remove single keys of runtime, in status created, queued or in_progress."""
     task = documents.load(request.db, request.body["task"])
@@ -220,7 +220,7 @@ def _insert_clone(request: Request, document: dict[str, Any]) -> dict[str, Any]:
 
 
 @endpoint("tasks.reset", WRITE, TASK, clear_all=bool, delete_output_models=bool, return_file_urls=bool,
-          **{**CHANGE, "claim": str})
+          delete_external_artifacts=bool, **{**CHANGE, "claim": str})
 def reset(request: Request) -> dict[str, Any]:
     """Back to a draft: nothing stays of its run but the recorded requirements."""
     task = documents.load(request.db, request.body["task"])
@@ -230,7 +230,7 @@ def reset(request: Request) -> dict[str, Any]:
     if not force and (_published_children(request, task.id) or leftovers.published_models(request, task.id)):
         raise error(123, "has published children or models", task=task.id)
     urls = {"urls": leftovers.urls(request, task)} if request.get("return_file_urls") else {}
-    models, _ = leftovers.remove_models(request, task)
+    models, _ = leftovers.remove(request, task)
     removed = entries.remove_everywhere(request.db, task.id, request.now)
     _forget_run(request, task)
     if request.get("clear_all"):
@@ -265,7 +265,8 @@ def _published_children(request: Request, task: str) -> bool:
                               (task,)).fetchone() is not None
 
 
-@endpoint("tasks.delete", WRITE, TASK, force=bool, delete_output_models=bool, return_file_urls=bool)
+@endpoint("tasks.delete", WRITE, TASK, force=bool, delete_output_models=bool, return_file_urls=bool,
+          delete_external_artifacts=bool)
 def delete(request: Request) -> dict[str, Any]:
     """Remove a draft or an archived task, with `force` any; its children's parent becomes "__DELETED__ID"."""
     task = documents.load(request.db, request.body["task"])
@@ -275,7 +276,7 @@ def delete(request: Request) -> dict[str, Any]:
         if _published_children(request, task.id) or leftovers.published_models(request, task.id):
             raise error(123, "has published children or models", task=task.id)
     urls = {"urls": leftovers.urls(request, task)} if request.get("return_file_urls") else {}
-    removed, updated = leftovers.remove_models(request, task, DELETED + task.id)
+    removed, updated = leftovers.remove(request, task, DELETED + task.id)
     entries.remove_everywhere(request.db, task.id, request.now)
     children = [row[0] for row in request.db.execute("SELECT id FROM tasks WHERE parent=?", (task.id,))]
     for child in children:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from agentpipe.server import documents, entries, many, status, tasks, tasks_edit
 from agentpipe.server.common import error, name_of, strings
 from agentpipe.server.documents import Task
-from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
+from agentpipe.server.endpoints import READ, WRITE, Request, Texts, endpoint
 from agentpipe.server.tasks import CHANGE, TASK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-IDS = {"ids": list}
+IDS = {"ids": Texts}
 ARCHIVED = "archived"
 
 
@@ -61,7 +61,7 @@ def archive_many(request: Request) -> dict[str, Any]:
     return many.each(request, lambda id: {"archived": _archive(request, documents.load(request.db, id))})
 
 
-@endpoint("tasks.archive", WRITE, {"tasks": list}, status_reason=str, status_message=str)
+@endpoint("tasks.archive", WRITE, {"tasks": Texts}, status_reason=str, status_message=str)
 def archive(request: Request) -> dict[str, Any]:
     """The same, all or none: {archived}."""
     return {"archived": sum(_archive(request, documents.load(request.db, id)) for id in request.body["tasks"])}
@@ -127,7 +127,7 @@ def move(request: Request) -> dict[str, Any]:
     return {"project_id": project} if project else {}
 
 
-@endpoint("tasks.get_types", READ, {}, projects=list)
+@endpoint("tasks.get_types", READ, {}, projects=Texts)
 def get_types(request: Request) -> dict[str, Any]:
     """The types that tasks have: {types}."""
     wanted = request.get("projects")

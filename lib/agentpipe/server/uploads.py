@@ -117,8 +117,9 @@ class Upload:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        os.makedirs(os.path.dirname(self._target), 0o700, exist_ok=True)
-        os.replace(self._growing, self._target)
+        with self.files.placing:
+            os.makedirs(os.path.dirname(self._target), 0o700, exist_ok=True)
+            os.replace(self._growing, self._target)
         self._file = None
 
     def _ends(self) -> None:

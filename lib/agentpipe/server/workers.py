@@ -8,10 +8,10 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from agentpipe.server import documents, entries, status
+from agentpipe.server import documents, entries, status, worker_stats
 from agentpipe.server.common import COMPANY, dumps, loads, strings
 from agentpipe.server.documents import Task
-from agentpipe.server.endpoints import LAZY, READ, Request, endpoint
+from agentpipe.server.endpoints import LAZY, READ, Request, Texts, endpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 TIMEOUT = 600
 
 
-@endpoint("workers.register", LAZY, {"worker": str}, queues=list, timeout=int, tags=list, system_tags=list)
+@endpoint("workers.register", LAZY, {"worker": str}, queues=Texts, timeout=int, tags=list, system_tags=list)
 def register(request: Request) -> dict[str, Any]:
     """Note a worker and its queues (unknown 400/701); registered again it is written over."""
     queues = request.get("queues", [])
     for queue in queues:
         entries.queue(request.db, queue)
+    worker_stats.forget_old(request.db)
     _save(request, {**_new(request), "queues": queues, "register_timeout": request.get("timeout", TIMEOUT),
                     **{field: strings(request.body, field) for field in ("tags", "system_tags")}})
     return {}
@@ -39,7 +40,7 @@ def unregister(request: Request) -> dict[str, Any]:
     return {}
 
 
-@endpoint("workers.status_report", LAZY, {"worker": str, "timestamp": int}, task=str, queue=str, queues=list,
+@endpoint("workers.status_report", LAZY, {"worker": str, "timestamp": int}, task=str, queue=str, queues=Texts,
           tags=list, machine_stats=dict)
 def status_report(request: Request) -> dict[str, Any]:
     """A worker's sign of life, and of the task that it runs (whose last_worker is set only here).
@@ -60,6 +61,7 @@ def status_report(request: Request) -> dict[str, Any]:
         worker["tags"] = strings(body, "tags")
     if request.get("machine_stats"):
         worker["machine_stats"] = body["machine_stats"]
+    worker_stats.record(request, body["worker"], bool(request.get("task")), request.get("machine_stats", {}))
     worker["last_activity_time"] = worker["last_report_time"] = request.now
     _save(request, worker)
     if request.get("task"):

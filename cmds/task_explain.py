@@ -1,0 +1,57 @@
+"""agent-task why, time, diff and script: why a task is as it is, and how to see it again."""
+
+from __future__ import annotations
+
+from agentpipe.options import Argument, Flag
+from agentpipe.verbs import Verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+JSON = Flag("--json", "Print JSON, one object a line.")
+TASKS = Argument("TASK", "Ids, their beginnings, or names; - reads them from standard input.", many=True, required=True)
+
+
+def why(values: dict[str, Any]) -> int:
+    """Cause, evidence and remedy."""
+    from agentpipe import task_commands
+    return task_commands.why(values["task"], values["json"])
+
+
+def time(values: dict[str, Any]) -> int:
+    """Where the seconds went."""
+    from agentpipe import task_time
+    return task_time.times(values["task"], values["json"])
+
+
+def diff(values: dict[str, Any]) -> int:
+    """What differs between two tasks."""
+    from agentpipe import task_diff
+    return task_diff.diff(values["a"], values["b"], values["json"])
+
+
+def script(values: dict[str, Any]) -> None:
+    """The task as a shell script."""
+    from agentpipe import task_script
+    task_script.script(values["task"])
+
+
+VERBS = {
+    "why": Verb("Say why tasks failed, wait, or are not done yet, and what to do.", [TASKS, JSON], why, """
+  agent-task why 1f3c
+  sh -c "$(agent-task why --json 1f3c | jq -r '.remedy // empty')"
+  agent-task list --status failed --json | agent-task why -"""),
+    "time": Verb("Show where a task's seconds went, stage by stage.", [TASKS, JSON], time, """
+  agent-task time 1f3c
+  agent-task time --json 1f3c | jq '.stages[] | {stage, seconds, cached}'"""),
+    "diff": Verb("Say what differs between two tasks, likely causes first. Exits 1 when something does.",
+                 [Argument("A", "A task, or a file with its manifest or receipt.", required=True),
+                  Argument("B", "Another.", required=True), JSON], diff, """
+  agent-task diff 1f3c 77ab
+  agent-task diff good-receipt.json 77ab"""),
+    "script": Verb("Print a task as a plain sh script that needs git, uv and sh only.",
+                   [Argument("TASK", "A task, or a file with its manifest or receipt.", required=True)], script, """
+  agent-task script 1f3c > run.sh && sh run.sh
+  agent-task script receipt.json | ssh elsewhere sh"""),
+}

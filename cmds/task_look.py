@@ -1,0 +1,96 @@
+"""agent-task list, show, log, plot and artifacts: what looks at tasks and changes nothing."""
+
+from __future__ import annotations
+
+from agentpipe.options import Argument, Flag, Option
+from agentpipe.verbs import Verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+JSON = Flag("--json", "Print JSON, one object a line.")
+TASK = Argument("TASK", "An id, its beginning, or a name.", required=True)
+TASKS = Argument("TASK", "Ids, their beginnings, or names; - reads them from standard input.", many=True, required=True)
+SINCE = "WHEN"
+
+
+def list_(values: dict[str, Any]) -> None:
+    """Many tasks, a line each."""
+    from agentpipe import task_commands
+    task_commands.listing(values)
+
+
+def show(values: dict[str, Any]) -> int:
+    """One task, a fact a line."""
+    from agentpipe import task_commands
+    return task_commands.show(values["task"], values["json"])
+
+
+def log(values: dict[str, Any]) -> None:
+    """A task's log."""
+    from agentpipe import task_commands
+    task_commands.log(values)
+
+
+def plot(values: dict[str, Any]) -> None:
+    """A task's scalars."""
+    from agentpipe import task_plot
+    task_plot.plot(values["task"], values["metric"], values["width"], values["height"], values["json"])
+
+
+def artifacts(values: dict[str, Any]) -> None:
+    """What a task has made."""
+    from agentpipe import task_artifacts
+    task_artifacts.artifacts(values["task"], values["get"], values["output"], values["json"])
+
+
+VERBS = {
+    "list": Verb(
+        "List tasks, the newest first; archived ones are left out.",
+        [Option("--status", "STATUS", "ClearML's word (queued, in_progress, failed …), or an end (setup_failed, "
+                                      "out_of_memory …).", many=True),
+         Option("--queue", "QUEUE", "Only tasks of this queue."),
+         Option("--project", "PROJECT", "Only tasks of this project and those below it."),
+         Option("--tag", "TAG", "Only tasks with this tag; several: with all of them.", many=True),
+         Option("--name", "PATTERN", "Only names that fit this regular expression."),
+         Option("--text", "TEXT", "Only tasks with this text in name, id, comment, repository or entry point."),
+         Option("--since", SINCE, "Only tasks whose status has changed since (2h, 3d, 2026-11-25, an ISO time)."),
+         Flag("--archived", "Only archived tasks."),
+         Option("--columns", "NAMES", "What to show, with commas (id,name,tags,duration).", many=False),
+         Option("--limit", "N", "How many at most; 0: all.", int, 20), JSON], list_, """
+  agent-task list --status queued --queue gpu
+  agent-task list --status setup_failed --since 2h
+  agent-task list --project vision --tag baseline --columns id,name,duration,entry_point
+  agent-task list --json --limit 0 | jq -r .id"""),
+    "show": Verb(
+        "Show tasks; with --json as the ClearML API has them.", [TASKS, JSON], show, """
+  agent-task show 1f3c
+  agent-task show --json 1f3c | jq .hyperparams"""),
+    "log": Verb(
+        "Print a task's log.",
+        [TASK, Flag("--follow", "Read on until the task has ended.", "-f"),
+         Option("--stream", "NAME", "`setup`: what the agent did; `log`: what the script printed, secrets masked."),
+         Flag("--errors", "Only lines that tell of errors, with the tracebacks they belong to."),
+         Option("--since", SINCE, "Only what was printed since (10min, 2h, an ISO time)."),
+         Option("--lines", "N", "Only the last N lines.", int, short="-n"), JSON], log, """
+  agent-task log -f 1f3c
+  agent-task log --errors 1f3c
+  agent-task log --stream log 1f3c > printed"""),
+    "plot": Verb(
+        "Draw a task's scalars in the terminal.",
+        [TASK, Argument("METRIC", "Names, or parts of them (loss, accuracy/val). Default: all but those of the "
+                                  "machine.", many=True),
+         Option("--width", "N", "Columns. Default: the terminal's.", int),
+         Option("--height", "N", "Rows of each curve.", int, 10), JSON], plot, """
+  agent-task plot 1f3c
+  agent-task plot 1f3c loss
+  agent-task plot --json 1f3c accuracy | jq .y"""),
+    "artifacts": Verb(
+        "List what a task has made: artefacts and models; get one.",
+        [TASK, Option("--get", "NAME", "Copy this one here."),
+         Option("--output", "PATH", "Where to; - is standard output. Default: its file's name.", short="-o"), JSON],
+        artifacts, """
+  agent-task artifacts 1f3c
+  agent-task artifacts 1f3c --get weights -o weights.pt"""),
+}

@@ -1,0 +1,204 @@
+"""What a task's container is started with: the task's arguments and the operator's, filtered and put together.
+
+As clearml-agent does it (_get_docker_cmd, docker_args.py of 3.0.3), except that an option is known by what it is,
+however it was spelled: `-v`, `--net=host` and `-itv` fit the settings that name volume and network.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from agentpipe import errors
+from agentpipe.place import args_words
+from agentpipe.place.args_words import Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from agentpipe.job import Job
+    from agentpipe.place.decide import Container
+
+FORBIDDEN = ["entrypoint"]
+PROTECTED = ["privileged", "security-opt", "network", "ipc"]
+MASK = "********"
+# beside those that redact.py knows by their names
+SECRET_NAMES = {"AZURE_STORAGE_KEY", "CLEARML_AUTH_TOKEN"}
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+class Args:
+    """`options` in the order in which they count; `notes` for the task's log; `runtime` for the task's section of that
+    name (which ports were published)."""
+
+    def __init__(self, options: list[Option], notes: list[str]) -> None:
+        self.options, self.notes = options, notes
+        self.runtime: dict[str, str] = {}
+
+    @property
+    def words(self) -> list[str]:
+        """The words for `docker run`; secrets are in them."""
+        return args_words.words(self.options)
+
+    def shown(self) -> str:
+        """The same for people, without secrets."""
+        return shown(self.options)
+
+
+def arguments(job: Job, container: Container, taken: Callable[[str, int], bool] | None = None) -> Args:
+    """All arguments of this task's container. `taken(ip, port)` says whether a port of this machine is in use.
+
+    Failure 65 for the task's that cannot be meant, 78 for the operator's.
+    """
+    from agentpipe import config
+    from agentpipe.place import ports
+    notes: list[str] = []
+    own = args_words.parse(container.arguments, "the container's arguments",
+                           errors.BAD_DATA if container.own else errors.BAD_CONFIG)
+    if container.own:
+        own = _allowed(own, notes)
+    own = _with_host_environment(own, not container.own or config.flag("agent.docker_allow_host_environ"), notes)
+    operators = _with_host_environment(_operators(job), True, notes)
+    options = _together(_not_forbidden(own, notes), _not_forbidden(operators, notes))
+    found = Args(options, notes)
+    if any(option.name in ("tty", "interactive") and option.value == "true" for option in options):
+        notes.append("--tty and --interactive have no effect: a task's script has no terminal")
+    ports.place(found, taken or ports.taken)
+    return found
+
+
+def api(args: Args) -> Any:
+    """The container as the Engine API takes it (args_body.Create)."""
+    from agentpipe.place import args_body
+    return args_body.of(args.options)
+
+
+def name(job: Job, worker: str = "") -> str:
+    """A name for the container, by agent.docker_container_name_format or `clearml-id-TASK-…`."""
+    import secrets
+
+    from agentpipe import config
+    task = re.sub(r"[^a-zA-Z0-9._-]", "-", job.task["id"])
+    given = config.get("agent.docker_container_name_format")
+    if given:
+        fields = config.section("agent.docker_container_name_format_fields")
+        values = {key: config.at(job.task, str(path).split(".")) for key, path in fields.items()}
+        try:
+            found = given.format(**{**values, "task_id": task, "worker_id": re.sub(r"[^a-zA-Z0-9._-]", "-", worker),
+                                    "rand_string": secrets.token_hex(16)})
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            job.say(f"agent.docker_container_name_format cannot be used: {error!r}")
+        else:
+            if re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", found):
+                return found
+            job.say(f"agent.docker_container_name_format gives '{found}', which cannot be a container's name")
+    return f"clearml-id-{task}-{secrets.token_hex(4)}"
+
+
+def labels(worker: str, parent: str = "") -> dict[str, str]:
+    """The labels that clearml-agent puts on its containers, and the operator's."""
+    import shlex
+    found = {"clearml-worker-id": worker, "clearml-parent-worker-id": parent or worker} if worker else {}
+    for label in shlex.split(os.environ.get("CLEARML_AGENT_EXTRA_DOCKER_LABELS", "")):
+        key, _, value = label.partition("=")
+        found[key] = value
+    return found
+
+
+def shown(options: list[Option]) -> str:
+    """Options as a command line for the log: values of secret variables and passwords in addresses are hidden
+    (agent.hide_docker_command_env_vars)."""
+    import shlex
+
+    from agentpipe import config
+    hidden = "agent.hide_docker_command_env_vars."
+    more = shlex.split(os.environ.get("CLEARML_AGENT_DOCKER_ARGS_HIDE_ENV", ""))
+    if not more and not config.flag(hidden + "enabled", True):
+        return shlex.join(args_words.words(options))
+    names = {*SECRET_NAMES, *more, *config.get_list(hidden + "extra_keys")}
+    urls = config.flag(hidden + "parse_embedded_urls", True)
+    return shlex.join(args_words.words([Option(option.name, _masked(option, names, urls), "") for option in options]))
+
+
+def _masked(option: Option, names: set[str], urls: bool) -> str:
+    from agentpipe import redact
+    key, equals, _ = option.value.partition("=")
+    if option.name == "env" and equals and (key in names or redact.is_secret_name(key)):
+        return f"{key}={MASK}"
+    return re.sub(r"(://[^/@\s:]*:)[^/@\s]+(?=@)", r"\1" + MASK, option.value) if urls else option.value
+
+
+def _operators(job: Job) -> list[Option]:
+    """CLEARML_AGENT_EXTRA_DOCKER_ARGS, else agent.extra_docker_arguments, templates filled."""
+    from agentpipe import config
+    words = config.get_list("agent.extra_docker_arguments", None, "CLEARML_AGENT_EXTRA_DOCKER_ARGS")
+    if any("CLEARML_" in word for word in words):
+        from agentpipe import templates
+        values = templates.of_job(job)
+        words = [templates.resolve(word, values) for word in words]
+    return args_words.parse(words, "agent.extra_docker_arguments", errors.BAD_CONFIG)
+
+
+def _allowed(own: list[Option], notes: list[str]) -> list[Option]:
+    """Those of the task that agent.docker_args_filters lets through; all when there are no filters."""
+    from agentpipe import config
+    filters = config.get_list("agent.docker_args_filters", None, "CLEARML_AGENT_DOCKER_ARGS_FILTERS")
+    if not filters:
+        return own
+    try:
+        patterns = [re.compile(each) for each in filters]
+    except re.error as error:
+        raise errors.Failure(f"agent.docker_args_filters: {error}", errors.BAD_CONFIG) from None
+    kept = [option for option in own if any(pattern.match(option.spelled) for pattern in patterns)]
+    _note(notes, own, kept, "agent.docker_args_filters does not let the task use")
+    return kept
+
+
+def _not_forbidden(options: list[Option], notes: list[str]) -> list[Option]:
+    from agentpipe import config
+    names = {args_words.canonical(each) for each in config.get_list("agent.forbidden_docker_args", FORBIDDEN)}
+    kept = [option for option in options if option.name not in {*names, "entrypoint"}]
+    _note(notes, options, kept, "left out, because they are forbidden here (agent.forbidden_docker_args):")
+    return kept
+
+
+def _together(own: list[Option], operators: list[Option]) -> list[Option]:
+    """Both, those of the operator first; of the protected ones only those of who takes precedence."""
+    from agentpipe import config
+    protected = {args_words.canonical(each) for each in config.get_list("agent.protected_docker_extra_args", PROTECTED)}
+    first, second = operators, own
+    if not config.flag("agent.docker_args_extra_precedes_task", True):
+        first, second = own, operators
+    decided = protected & {option.name for option in first}
+    return first + [option for option in second if option.name not in decided]
+
+
+def _with_host_environment(options: list[Option], allowed: bool, notes: list[str]) -> list[Option]:
+    """--env X=$Y and --env X with the values of this process; the task's only where the operator allows it."""
+    found = []
+    for option in options:
+        key, equals, value = option.value.partition("=")
+        if option.name != "env":
+            found.append(option)
+        elif not equals and not allowed:
+            notes.append(f"--env {key} is left out: tasks may not read variables of this machine "
+                         "(agent.docker_allow_host_environ)")
+        elif not equals:
+            if key in os.environ:  # as docker run: one that is not set stays unset
+                found.append(Option("env", f"{key}={os.environ[key]}", option.spelled))
+        else:
+            text = _VARIABLE.sub(_from_environment, value) if allowed else value
+            found.append(Option("env", f"{key}={text}", option.spelled))
+    return found
+
+
+def _from_environment(match: re.Match[str]) -> str:
+    return os.environ.get(match[1] or match[2], match[0])
+
+
+def _note(notes: list[str], before: list[Option], after: list[Option], words: str) -> None:
+    gone = dict.fromkeys(f"--{option.name}" for option in before if option not in after)
+    if gone:
+        notes.append(f"{words} {', '.join(gone)}")

@@ -1,0 +1,206 @@
+"""What a task's container gets besides its arguments: shared caches, keys, AMD's devices, variables.
+
+Each function adds to `config`, the body by which the Engine API creates a container (args_body.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.job import Job
+    from agentpipe.place.container_args import Args
+    from agentpipe.place.decide import Container
+
+HOST = "HostConfig"
+# (the folder here, by its setting and else in our cache; where it appears inside, by its setting and else)
+CACHES = {
+    "apt": ("agent.docker_apt_cache", "agent.docker_internal_mounts.apt_cache", "/var/cache/apt/archives"),
+    "apt-lists": ("", "", "/var/lib/apt/lists"),
+    "dnf": ("", "", "/var/cache/dnf"),
+    "apk": ("", "", "/var/cache/apk"),
+    "pip": ("agent.docker_pip_cache", "agent.docker_internal_mounts.pip_cache", "/root/.cache/pip"),
+    "poetry": ("agent.docker_poetry_cache", "agent.docker_internal_mounts.poetry_cache", "/root/.cache/pypoetry"),
+    "sdk": ("sdk.storage.cache.default_base_dir", "agent.docker_internal_mounts.sdk_cache", "/clearml_agent_cache"),
+}
+SYSTEM = ("apt", "apt-lists", "dnf", "apk")
+_slots: list[int] = []  # the lock of the folders in use
+
+
+def add(config: dict[str, Any], job: Job, container: Container, args: Args, services: bool = False) -> None:
+    """All of it; what the container's own arguments say already stays."""
+    variables(config, job, container, services)
+    caches(config, container, args)
+    ssh(config, job, container)
+    if is_amd() and not config[HOST].get("DeviceRequests"):
+        amd(config)
+
+
+def variables(config: dict[str, Any], job: Job, container: Container, services: bool = False) -> None:
+    """The variables that clearml-agent sets in its containers, for their set-up scripts too."""
+    worker = (job.manifest.get("pull") or {}).get("worker") or ""
+    found = {"CLEARML_WORKER_ID": worker, "CLEARML_DOCKER_IMAGE": container.image, "CLEARML_TASK_ID": job.task["id"],
+             "CLEARML_WORKER_TAGS": os.environ.get("CLEARML_WORKER_TAGS", ""),
+             "CLEARML_AGENT_SERVICE_TASK": "1" if services else ""}
+    for name, value in found.items():
+        if value:
+            _set(config, name, value)
+
+
+def caches(config: dict[str, Any], container: Container, args: Args) -> None:
+    """Folders of package managers, shared between tasks; those of system packages by one container at a time."""
+    from agentpipe import config as settings
+    from agentpipe.place import setup_script
+    wanted = ["pip", "sdk"]
+    if settings.get("agent.package_manager.type") == "poetry":
+        wanted.append("poetry")
+    suffix = ""
+    if setup_script.wants_packages(container, args.words):
+        suffix = _free_slot()
+        wanted += SYSTEM
+    taken = _mounted(config)
+    for name in wanted:
+        inside = folder_inside(name)
+        if inside not in taken:
+            folder = folder_here(name, suffix if name in SYSTEM else "")
+            config[HOST].setdefault("Binds", []).append(f"{folder}:{inside}")
+
+
+def folder_here(name: str, suffix: str = "") -> str:
+    """A shared folder on this machine, made when it is missing. Failure 73 when it cannot be."""
+    from agentpipe import config as settings
+    from agentpipe import paths
+    given = settings.get(CACHES[name][0]) if CACHES[name][0] else None
+    folder = os.path.abspath(os.path.expanduser(os.path.expandvars(given))) if given \
+        else paths.cache("containers", name)
+    folder += suffix
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise errors.Failure(f"cannot create {folder}: {error.strerror}", errors.CANNOT_CREATE,
+                             remedy=f"set {CACHES[name][0] or 'AGENT_HOME'}") from None
+    return folder
+
+
+def folder_inside(name: str) -> str:
+    """Where it appears in the container; below root's home for images that run as root."""
+    from agentpipe import config as settings
+    _, setting, default = CACHES[name]
+    return (settings.get(setting, default) if setting else default) or default
+
+
+def ssh(config: dict[str, Any], job: Job, container: Container) -> None:
+    """The socket of an SSH agent; without one ~/.ssh, read-only, where a script or a package needs it."""
+    from agentpipe import config as settings
+    socket = os.environ.get("SSH_AUTH_SOCK", "").strip()
+    if socket:
+        if os.path.exists(socket):
+            config[HOST].setdefault("Binds", []).append(f"{socket}:{socket}")
+            _set(config, "SSH_AUTH_SOCK", socket)
+        return
+    home = os.path.expanduser("~/.ssh")
+    inside = settings.get("agent.docker_internal_mounts.ssh_folder", "/root/.ssh") or "/root/.ssh"
+    disabled = settings.flag("agent.disable_ssh_mount", False, "CLEARML_AGENT_DISABLE_SSH_MOUNT")
+    if disabled or not os.path.isdir(home) or inside in _mounted(config) or not _speaks_of_ssh(job, container):
+        return
+    config[HOST].setdefault("Binds", []).append(f"{home}:{inside}:ro")
+
+
+def is_amd(root: str = "/") -> bool:
+    """Whether this machine's GPUs are AMD's, and none is NVIDIA's (as clearml-agent's detect_rocm_env)."""
+    def there(path: str) -> bool:
+        return os.path.exists(os.path.join(root, path))
+    return there("dev/kfd") and not (there("dev/nvidia0") or there("proc/driver/nvidia"))
+
+
+def amd(config: dict[str, Any], root: str = "/") -> None:
+    """AMD's devices: those that the visible-devices variables name (GPU N is renderD(128+N)), or all."""
+    given = os.environ.get("NVIDIA_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES") or "all"
+    if given.strip() == "none":
+        return
+    host = config[HOST]
+    nodes = []
+    if given.strip().lower() == "all":
+        folder = os.path.join(root, "dev/dri")
+        nodes = sorted(name for name in (os.listdir(folder) if os.path.isdir(folder) else [])
+                       if name.startswith("renderD"))
+    else:
+        numbers = [word.strip() for word in given.split(",") if word.strip()]
+        nodes = [f"renderD{128 + int(number)}" for number in numbers if number.isdigit()]
+        for name in ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
+            _set(config, name, ",".join(numbers))
+    for path in ("/dev/kfd", *(f"/dev/dri/{node}" for node in nodes)):
+        host.setdefault("Devices", []).append({"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"})
+    host.setdefault("GroupAdd", []).append("video")
+
+
+def outside(path: str) -> str:
+    """The path by which the engine knows a folder of ours, when we are in a container ourselves:
+    CLEARML_AGENT_DOCKER_HOST_MOUNT=THERE:HERE. Failure 78 for one that it does not cover."""
+    given = host_mount()
+    if not given:
+        return path
+    there, _, here = given.partition(":")
+    here = here.rstrip("/")
+    if not here or (path != here and not path.startswith(here + "/")):
+        raise errors.Failure(f"{path} is not below {here or '?'}, where this machine's folder {there} is mounted",
+                             errors.BAD_CONFIG, remedy=f"set AGENT_HOME to a folder below {here}, or mend "
+                                                       "CLEARML_AGENT_DOCKER_HOST_MOUNT=THERE:HERE")
+    return there.rstrip("/") + path[len(here):]
+
+
+def host_mount() -> str:
+    """CLEARML_AGENT_DOCKER_HOST_MOUNT, by its other names too."""
+    names = ("CLEARML_AGENT_K8S_HOST_MOUNT", "CLEARML_AGENT_DOCKER_HOST_MOUNT",
+             "TRAINS_AGENT_K8S_HOST_MOUNT", "TRAINS_AGENT_DOCKER_HOST_MOUNT")
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+def in_pod(env: Mapping[str, str] = os.environ) -> bool:
+    """Whether we are in a pod of Kubernetes, beside whose containers ours are started."""
+    return bool(env.get("KUBERNETES_SERVICE_HOST") and env.get("KUBERNETES_PORT"))
+
+
+def _set(config: dict[str, Any], name: str, value: str) -> None:
+    if not any(each.partition("=")[0] == name for each in config["Env"]):
+        config["Env"].append(f"{name}={value}")
+
+
+def _mounted(config: dict[str, Any]) -> set[str]:
+    host = config[HOST]
+    found = {each.split(":")[1] for each in host.get("Binds") or [] if ":" in each}
+    return found | {each.get("Target") for each in host.get("Mounts") or []} | set(host.get("Tmpfs") or {})
+
+
+def _speaks_of_ssh(job: Job, container: Container) -> bool:
+    import json
+    requirements = (job.task.get("script") or {}).get("requirements") or {}
+    return any(word in text for word in ("ssh", "git@") for text in (container.setup_script, json.dumps(requirements)))
+
+
+def _free_slot() -> str:
+    """"" or .1, .2 …: the first set of folders that nobody sets a container up with (apt's lock would make it fail)."""
+    import fcntl
+
+    from agentpipe import paths
+    while _slots:
+        os.close(_slots.pop())
+    os.makedirs(paths.cache("containers"), 0o700, exist_ok=True)
+    number = 0
+    while True:
+        suffix = f".{number}" if number else ""
+        fd = os.open(paths.cache("containers", f"slot{suffix}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            number += 1
+            continue
+        _slots.append(fd)
+        return suffix

@@ -1,0 +1,238 @@
+"""What is done in a container before a task's environment is built, in clearml-agent's order.
+
+The operator's first script, system packages (or the operator's own init script), the operator's last script, the
+task's. Each is a file, run as a script: several lines, `if` and comments mean what they mean. What one exports is seen
+by the next and by the task's script. One that fails is said and passed over, as clearml-agent does in silence;
+AGENT_SETUP_ERRORS=stop ends the task instead.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.job import Job
+    from agentpipe.place.decide import Container
+
+FOLDER = "setup"
+# of the shell that runs the steps, not of the task
+NOT_PASSED_ON = {"PWD", "OLDPWD", "SHLVL", "_", "HOME", "USER", "LOGNAME", "HOSTNAME", "TERM", "DEBIAN_FRONTEND",
+                 "CLEARML_APT_INSTALL"}
+OPENCV = "libsm6 libxext6 libxrender-dev libglib2.0-0"
+
+# $1 the folder, $2 the step, $3 stop or go. Between the steps `exports` carries what they export; `environment` is the
+# same as the kernel has it, for us. HOME and its like are those of the step's own user.
+RUN = r"""
+[ -n "$BASH_VERSION" ] || ! command -v bash >/dev/null 2>&1 || exec bash "$0" "$@"
+agent_folder=$1 agent_step=$2 agent_errors=$3 agent_home=$HOME agent_user=$USER agent_logname=$LOGNAME
+[ -s "$agent_folder/before" ] || cat /proc/self/environ >"$agent_folder/before"
+[ ! -s "$agent_folder/exports" ] || . "$agent_folder/exports"
+HOME=$agent_home
+[ -z "$agent_user" ] || USER=$agent_user
+[ -z "$agent_logname" ] || LOGNAME=$agent_logname
+agent_left() {
+  export -p >"$agent_folder/exports"
+  cat /proc/self/environ >"$agent_folder/environment"
+}
+trap agent_left EXIT
+if [ "$agent_errors" = stop ]; then
+  set -e
+elif [ -n "$BASH_VERSION" ]; then
+  trap 'echo "set-up: line $LINENO of $agent_step ended with $?: $BASH_COMMAND"' ERR
+fi
+set --
+. "$agent_folder/$agent_step"
+agent_status=$?  # a script may have put a trap of its own in the place of ours
+agent_left
+exit $agent_status
+"""
+
+# As root. The packages are asked for together; where that fails one by one, so that one wrong name does not cost all.
+# A list of what there is that is younger than a day is used first: it is kept with the packages, between tasks.
+PACKAGES = r"""
+set -- $CLEARML_APT_INSTALL @MORE@
+[ $# -gt 0 ] || exit 0
+agent_try() {
+  if agent_install "$@"; then return 0; fi
+  [ $# -gt 1 ] || return 1
+  agent_bad=
+  for agent_each in "$@"; do agent_install "$agent_each" || agent_bad="$agent_bad $agent_each"; done
+  [ -n "$agent_bad" ] || return 0
+  echo "these could not be installed:$agent_bad"
+  return 1
+}
+if command -v apt-get >/dev/null; then
+  export DEBIAN_FRONTEND=noninteractive
+  agent_missing=
+  for agent_each in "$@"; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$agent_each" 2>/dev/null)" = installed ] ||
+      agent_missing="$agent_missing $agent_each"
+  done
+  [ -n "$agent_missing" ] || { echo "the image has them: $*"; exit 0; }
+  agent_install() { apt-get install -y "$@"; }
+  # images of Debian throw packages away once they are installed
+  [ ! -e /etc/apt/apt.conf.d/docker-clean ] || [ ! -w /etc/apt/apt.conf.d/docker-clean ] ||
+    echo 'Binary::apt::APT::Keep-Downloaded-Packages "true";' >/etc/apt/apt.conf.d/docker-clean
+  agent_lists=$(find /var/lib/apt/lists -name '*Packages*' -mmin -1440 2>/dev/null | head -n 1)
+  if [ -n "$agent_lists" ] && agent_install $agent_missing; then exit 0; fi
+  apt-get update
+  agent_try $agent_missing
+elif command -v dnf >/dev/null; then
+  agent_install() { dnf install -y --setopt=keepcache=1 "$@"; }
+  agent_try "$@"
+elif command -v microdnf >/dev/null; then
+  agent_install() { microdnf install -y "$@"; }
+  agent_try "$@"
+elif command -v yum >/dev/null; then
+  agent_install() { yum install -y "$@"; }
+  agent_try "$@"
+elif command -v apk >/dev/null; then
+  agent_install() { apk add --update-cache --cache-dir /var/cache/apk "$@"; }
+  agent_try "$@"
+else
+  echo "this image has neither apt-get nor dnf, yum or apk: not installed: $*"
+  exit 66
+fi
+"""
+
+
+class Step:
+    """One script: `name` is its file's, `words` say whose it is, `as_root` whether it needs root inside."""
+
+    def __init__(self, name: str, words: str, text: str, as_root: bool = False) -> None:
+        self.name, self.words, self.text, self.as_root = name, words, text, as_root
+
+
+def steps(container: Container, asks_for_packages: bool = True) -> list[Step]:
+    """The steps for this container, those that are empty left out. `asks_for_packages`: whether the container may have
+    CLEARML_APT_INSTALL in its environment."""
+    from agentpipe import config
+    found = [Step("1-preprocess", "agent.docker_preprocess_bash_script", _lines("agent.docker_preprocess_bash_script"))]
+    init = _lines("agent.docker_init_bash_script")
+    if init:
+        found.append(Step("2-init", "agent.docker_init_bash_script", _filled(init)))
+    elif not os.environ.get("CLEARML_AGENT_SKIP_CONTAINER_APT"):
+        more = OPENCV if config.flag("agent.docker_install_opencv_libs") else ""
+        if more or asks_for_packages or found[0].text.strip():
+            found.append(Step("2-packages", "system packages", PACKAGES.replace("@MORE@", more), as_root=True))
+    found.append(Step("3-extra", "agent.extra_docker_shell_script", _lines("agent.extra_docker_shell_script")))
+    found.append(Step("4-task", "the task's set-up script", container.setup_script.replace("\r\n", "\n")))
+    return [step for step in found if step.text.strip()]
+
+
+def wants_packages(container: Container, words: list[str]) -> bool:
+    """Whether a shared cache of system packages is of use: a script or a variable speaks of a package manager."""
+    texts = [container.setup_script, _lines("agent.docker_preprocess_bash_script"),
+             _lines("agent.docker_init_bash_script"), _lines("agent.extra_docker_shell_script"), *words]
+    return any(name in text for text in texts for name in ("apt", "dnf", "yum", "apk", "APT_INSTALL")) \
+        or any(step.name == "2-packages" for step in steps(container, False))
+
+
+def run(job: Job, container: Container, prefix: list[str], root_prefix: list[str],
+        words: list[str] | None = None) -> list[dict[str, Any]]:
+    """Run all steps in the container that the prefixes enter, as its own user and as root; what came of each.
+
+    `words` are the container's arguments. Failure 65 or 66 for a step that fails, with AGENT_SETUP_ERRORS=stop.
+    """
+    wanted = steps(container, any("CLEARML_APT_INSTALL" in word for word in words or []))
+    if not wanted:
+        return []
+    folder = _prepare(job, wanted)
+    stop = os.environ.get("AGENT_SETUP_ERRORS", "") == "stop"
+    done = []
+    for step in wanted:
+        job.say(f"set-up: {step.words}")
+        began = time.monotonic()
+        status, said = _run(job, [*(root_prefix if step.as_root else prefix), "sh", os.path.join(folder, "run"), folder,
+                                  step.name, "stop" if stop else "go"])
+        done.append({"step": step.name, "exit": status, "seconds": round(time.monotonic() - began, 3)})
+        if status == 0:
+            job.say(f"set-up: {step.words}: done in {done[-1]['seconds']:.1f} s")
+            continue
+        reason = f"{step.words} ended with {status}"
+        if stop:
+            raise errors.Failure(reason, errors.NOT_FOUND if step.as_root else errors.BAD_DATA, said[-4000:],
+                                 "mend it, or unset AGENT_SETUP_ERRORS to go on in spite of it")
+        _loudly(job, f"{reason}: passed over, as ClearML Agent does (AGENT_SETUP_ERRORS=stop would end the task)")
+    return done
+
+
+def environment(directory: str) -> dict[str, str | None]:
+    """What the steps have exported, for the task's script; None for a variable that they, or we, took away."""
+    before, after = _environ(directory, "before"), _environ(directory, "environment")
+    if not after:
+        return {}
+    found: dict[str, str | None] = {name: value for name, value in after.items()
+                                    if before.get(name) != value and name not in NOT_PASSED_ON}
+    found.update({name: None for name in before if name not in after and name not in NOT_PASSED_ON})
+    if "CLEARML_APT_INSTALL" in before:
+        found["CLEARML_APT_INSTALL"] = None
+    return found
+
+
+def _run(job: Job, argv: list[str]) -> tuple[int, str]:
+    from agentpipe import tools
+    try:
+        return 0, job.run(argv, loud=True)
+    except tools.ToolFailed as failed:
+        return failed.status or 1, failed.output
+
+
+def _prepare(job: Job, wanted: list[Step]) -> str:
+    """The folder with the scripts, which the container's user can read, and what it may write into."""
+    import shutil
+    folder = job.path(FOLDER)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    os.chmod(folder, 0o755)
+    for name, text in [("run", RUN), *((step.name, step.text) for step in wanted)]:
+        _write(os.path.join(folder, name), text, 0o644)
+    for name in ("before", "exports", "environment"):
+        _write(os.path.join(folder, name), "", 0o666)
+    return folder
+
+
+def _write(path: str, text: str, mode: int) -> None:
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text if text.endswith("\n") else text + "\n" if text else "")
+    os.chmod(path, mode)
+
+
+def _environ(directory: str, name: str) -> dict[str, str]:
+    try:
+        with open(os.path.join(directory, FOLDER, name), "rb") as file:
+            pairs = [each.partition(b"=") for each in file.read().split(b"\0") if b"=" in each]
+    except OSError:
+        return {}
+    return {os.fsdecode(key): os.fsdecode(value) for key, _, value in pairs}
+
+
+def _lines(key: str) -> str:
+    """A script of the configuration: one text, or a list of lines."""
+    from agentpipe import config
+    found = config.value(key)
+    if isinstance(found, str) and found.lstrip().startswith("["):
+        found = config.parsed(found)
+    return "\n".join(map(str, found)) if isinstance(found, list) else str(found or "")
+
+
+def _filled(text: str) -> str:
+    """The placeholders of clearml-agent's own script; braces stand doubled in one that knows of them."""
+    try:
+        return text.format(python_single_digit="python3", python="python3")
+    except (KeyError, IndexError, ValueError):
+        return text.replace("{python_single_digit}", "python3")
+
+
+def _loudly(job: Job, line: str) -> None:
+    from agentpipe import command
+    rule = "!" * 20
+    job.say(f"{rule}\nset-up: {line}\n{rule}")
+    if not job.watched:
+        command.say(f"agent-prepare: {line}")

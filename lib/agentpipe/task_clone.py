@@ -1,0 +1,41 @@
+"""A new task like another, with changes: everything is looked at before anything is made."""
+
+from __future__ import annotations
+
+import shlex
+
+from agentpipe import errors, task_check, task_edit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+
+def clone(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: Callable[[str], None]) -> str:
+    """The new draft's id."""
+    task_check.fields(wanted)
+    name = task_check.name(wanted["name"]) if wanted.get("name") else f"Clone of {task.get('name')}"
+    fields = task_edit.fields(task, wanted, say)
+    if wanted["args"]:
+        fields["script"] = {**fields.get("script", {}), "entry_point": _with_arguments(task, fields, wanted["args"])}
+    body: dict[str, Any] = {"task": task["id"], "new_task_name": name}
+    if wanted.get("project"):
+        body["new_project_name"] = wanted["project"]
+    id = api.call("tasks.clone", body)["id"]
+    if fields:
+        try:
+            api.call("tasks.edit", {"task": id, **fields})
+        except (errors.Failure, errors.ApiError):
+            api.call("tasks.delete", {"task": id, "force": True})
+            raise
+    return id
+
+
+def _with_arguments(task: Mapping[str, Any], fields: Mapping[str, Any], args: list[str]) -> str:
+    """The entry point with these arguments in the place of its own."""
+    script = {**(task.get("script") or {}), **fields.get("script", {})}
+    words = shlex.split(script.get("entry_point") or "")
+    if not words:
+        raise errors.Failure(f"task {task['id']} has no entry point: nothing to give arguments to", errors.BAD_DATA)
+    return shlex.join([*words[:2 if words[0] == "-m" else 1], *args])

@@ -1,0 +1,68 @@
+"""--set SECTION/NAME=VALUE: a task's hyperparameters, and the arguments of its script that are the same thing."""
+
+from __future__ import annotations
+
+import shlex
+
+from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+ARGS = "Args"  # the SDK's section for the arguments of argparse
+
+
+def parsed(text: str) -> tuple[str, str, str]:
+    """(section, name, value); without a section it is Args."""
+    path, equals, value = text.partition("=")
+    section, slash, name = path.partition("/")
+    if not slash:
+        section, name = ARGS, path
+    if not equals or not section.strip() or not name.strip():
+        raise errors.Failure(f"--set {text}: no SECTION/NAME=VALUE", errors.USAGE, remedy="such as --set Args/epochs=5")
+    return section.strip(), name.strip(), value
+
+
+def changed(task: Mapping[str, Any], asked: list[str], say: Callable[[str], None]) -> tuple[dict[str, Any], str | None]:
+    """(all hyperparameters as they are to be, the entry point as it is to be or None when it stays).
+
+    A script that uses the clearml package reads the hyperparameters; any other knows only its arguments.
+    """
+    sections = {name: dict(items) for name, items in (task.get("hyperparams") or {}).items()}
+    entry = (task.get("script") or {}).get("entry_point") or ""
+    words = _words(entry)
+    for text in asked:
+        section, name, value = parsed(text)
+        known = name in sections.get(section, {})
+        old = sections.get(section, {}).get(name) or {"section": section, "name": name, "type": ""}
+        sections.setdefault(section, {})[name] = {**old, "value": value}
+        if not (section == ARGS and _put(words, name, value)) and not known:
+            say(f"{section}/{name} is new: only a script that uses the clearml package reads it"
+                + (" (arguments of any script: agent-task clone TASK -- ARGS)" if section == ARGS else ""))
+    joined = shlex.join(words)
+    return sections, joined if words != _words(entry) else None
+
+
+def _words(entry: str) -> list[str]:
+    try:
+        return shlex.split(entry)
+    except ValueError:
+        return []
+
+
+def _put(words: list[str], name: str, value: str) -> bool:
+    """Give the option its value where it stands among the words (`--name VALUE`, `--name=VALUE`); whether it does."""
+    spellings = {"--" + name, "--" + name.replace("_", "-"), *(["-" + name] if len(name) == 1 else [])}
+    for index, word in enumerate(words):
+        option, equals, _ = word.partition("=")
+        if option not in spellings or index == 0:
+            continue
+        if equals:
+            words[index] = f"{option}={value}"
+            return True
+        if index + 1 < len(words) and not words[index + 1].startswith("--"):
+            words[index + 1] = value
+            return True
+    return False

@@ -1,0 +1,118 @@
+"""A command of several verbs (`agent-task list`): which there are, their help, and the way to the one that is meant.
+
+A verb's options are declared as those of a stage (options.py), so a frequent command line costs no parser.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+from agentpipe import command, errors, options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Run = Callable[[dict[str, Any]], int | None]
+
+
+class Verb:
+    """`run(values)` does it and gives the exit code (None: 0); the first sentence of `help` stands in the table."""
+
+    __slots__ = ("declared", "examples", "help", "run")
+
+    def __init__(self, help: str, declared: Sequence[Any], run: Run, examples: str = "") -> None:
+        self.help, self.declared, self.run, self.examples = help, declared, run, examples
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a sentence."""
+        return self.help.partition("\n")[0].partition(". ")[0].rstrip(".")
+
+
+class Group:
+    """A command whose verbs stand in modules: `modules` is {heading: (module, verbs)}, each module has VERBS."""
+
+    def __init__(self, name: str, doc: str, modules: Mapping[str, tuple[str, Sequence[str]]], examples: str) -> None:
+        self.name, self.doc, self.modules, self.examples = name, doc, modules, examples
+
+    def verb(self, word: str) -> Verb:
+        """The verb of that name; Failure 64 names one that is like it."""
+        for module, words in self.modules.values():
+            if word in words:
+                return import_module(f"agentpipe.cmds.{module}").VERBS[word]
+        import difflib
+        like = difflib.get_close_matches(word, self.words(), 1)
+        meant = f"; `{like[0]}` may be meant" if like else ""
+        raise errors.Failure(f"no command `{word}`{meant}", errors.USAGE, remedy=f"{self.name} --help")
+
+    def words(self) -> list[str]:
+        """All verbs."""
+        return [word for _, words in self.modules.values() for word in words]
+
+    def help(self) -> str:
+        """What --help prints."""
+        width = max(map(len, self.words()))
+        lines = [f"Usage: {self.name} COMMAND [OPTIONS] …", "", f"  {self.doc.partition(': ')[2].strip()}"]
+        for heading, (_, words) in self.modules.items():
+            lines += ["", heading + ":", *(f"  {word:{width}}  {self.verb(word).summary}" for word in words)]
+        lines += ["", "Options:", "  --version   Print the version and exit.",
+                  "  -h, --help  Show this message and exit.", "", "Examples:", self.examples.strip("\n"), "",
+                  f"{self.name} COMMAND --help says more of each; {self.name}(1) all of it."]
+        return "\n".join(lines) + "\n"
+
+    def run(self, argv: list[str]) -> int:
+        """Do what a command line says; the exit code. Every error is one line."""
+        try:
+            return self._run(argv)
+        except SystemExit as left:
+            # 141 is how click ends where the reader of our output is gone
+            return 0 if not left.code else 141
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 141
+        except Exception as error:
+            known = isinstance(error, (errors.Failure, errors.ApiError, OSError))
+            if os.environ.get("AGENT_DEBUG") and not known:
+                raise
+            return command.tell(self.name, self._as_failure(error), line=False)
+
+    def _run(self, argv: list[str]) -> int:
+        if not argv or argv[0] in ("-h", "--help"):
+            command.put(self.help().encode())
+            return 0 if argv else errors.USAGE
+        if argv[0] == "--version":
+            from importlib.metadata import version
+            command.put(f"{self.name} {version('agentpipe')}\n".encode())
+            return 0
+        if argv[0].startswith("-"):
+            raise errors.Failure(f"no option {argv[0]}", errors.USAGE, remedy=f"{self.name} --help")
+        verb = self.verb(argv[0])
+        values = options.read(f"{self.name} {argv[0]}", verb.declared, argv[1:], verb.help, verb.examples)
+        return verb.run(values) or 0
+
+    def _as_failure(self, error: Exception) -> errors.Failure:
+        if isinstance(error, OSError) and not error.filename:
+            return errors.Failure(f"cannot write: {error.strerror}", errors.CANNOT_CREATE)
+        return command.as_failure(self.name, error)
+
+
+def main(group: Group) -> None:
+    """The entry point of a group."""
+    import signal
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left half done: every change is one request
+    _standard_streams()
+    sys.exit(group.run(sys.argv[1:]))
+
+
+def _standard_streams() -> None:
+    """Where one of them is closed (`>&-`), a file that we open must not take its place."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # for reading only: what is written there is told as an error
+            os.open(os.devnull, os.O_RDONLY)

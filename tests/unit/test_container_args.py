@@ -1,0 +1,351 @@
+"""Arguments as `docker run` spells them: read, filtered, put together, and made into the Engine API's body."""
+
+import shlex
+import socket
+from functools import reduce
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentpipe import config, errors
+from agentpipe.job import Job
+from agentpipe.place import args_body, args_values, args_words, container_args, ports
+from agentpipe.place.decide import Container
+
+
+def pairs(text: str) -> list:
+    return [(option.name, option.value) for option in args_words.parse(shlex.split(text))]
+
+
+def body(text: str) -> dict:
+    return args_body.of(args_words.parse(shlex.split(text))).config
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("--ipc=host", [("ipc", "host")]), ("--ipc host", [("ipc", "host")]), ("--net=host", [("network", "host")]),
+    ("-e A=1", [("env", "A=1")]), ("-eA=1", [("env", "A=1")]), ("-e=A=1", [("env", "A=1")]),
+    ("--env=A=b=c", [("env", "A=b=c")]), ("--env 'A=b c'", [("env", "A=b c")]), ("-e -x", [("env", "-x")]),
+    ("-it", [("interactive", "true"), ("tty", "true")]),
+    ("-itv /a:/b --rm", [("interactive", "true"), ("tty", "true"), ("volume", "/a:/b"), ("rm", "true")]),
+    ("-iv/a:/b", [("interactive", "true"), ("volume", "/a:/b")]), ("-m=2g", [("memory", "2g")]),
+    ("--privileged=false", [("privileged", "false")]), ("-t=0", [("tty", "false")]), ("", []),
+])
+def test_every_spelling_of_docker_run_is_read(text, expected):
+    assert pairs(text) == expected
+
+
+@pytest.mark.parametrize("text, named", [
+    ("--no-such=1", "--no-such"), ("-e A=1 B=2", "'B=2'"), ("image", "'image'"), ("--ipc", "--ipc"), ("-z", "-z"),
+    ("--privileged=maybe", "--privileged=maybe"), ("--", "'--'"), ("-", "'-'"), ("--privileged false", "'false'"),
+])
+def test_what_docker_run_would_not_take_is_named(text, named):
+    with pytest.raises(errors.Failure) as caught:
+        pairs(text)
+    assert named in caught.value.reason and caught.value.exit == errors.BAD_DATA
+
+
+NAMES = st.sampled_from([*args_words.SWITCHES, *args_words.VALUED])
+OPTIONS = st.lists(st.tuples(NAMES, st.text(min_size=1).filter(lambda text: not text.startswith("="))))
+
+
+@given(OPTIONS)
+def test_what_is_written_is_read_again_whatever_the_spelling(options):
+    wanted, spelled = [], []
+    for number, (name, value) in enumerate(options):
+        if name in args_words.SWITCHES:
+            value = ("true", "false")[number % 2]
+            spelled.append(f"--{name}={value}")
+        elif number % 3 == 0:
+            spelled += [f"--{name}", value]
+        elif number % 3 == 1 or not args_words.VALUED[name]:
+            spelled.append(f"--{name}={value}")
+        else:
+            spelled.append(f"-{args_words.VALUED[name]}{value}")
+        wanted.append((name, value))
+    found = args_words.parse(spelled)
+    assert [(option.name, option.value) for option in found] == wanted
+    assert [(each.name, each.value) for each in args_words.parse(args_words.words(found))] == wanted
+
+
+@given(st.lists(st.text(max_size=12)))
+def test_any_words_are_options_or_a_failure(words):
+    try:
+        made = args_body.of(args_words.parse(words))
+    except errors.Failure as failure:
+        assert failure.exit == errors.BAD_DATA
+    else:
+        assert isinstance(made.config, dict)
+
+
+@pytest.mark.parametrize("text, path, expected", [
+    ("--shm-size 1.5g", "HostConfig.ShmSize", 1610612736), ("-m 64m", "HostConfig.Memory", 67108864),
+    ("--memory-swap -1", "HostConfig.MemorySwap", -1), ("--cpus 1.5", "HostConfig.NanoCpus", 1500000000),
+    ("--ulimit nofile=1024:2048", "HostConfig.Ulimits", [{"Name": "nofile", "Soft": 1024, "Hard": 2048}]),
+    ("--ulimit memlock=-1", "HostConfig.Ulimits", [{"Name": "memlock", "Soft": -1, "Hard": -1}]),
+    ("-v /a:/b:ro -v data:/d", "HostConfig.Binds", ["/a:/b:ro", "data:/d"]), ("-v /data", "Volumes", {"/data": {}}),
+    ("-p 8080:80", "HostConfig.PortBindings", {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}),
+    ("-p 127.0.0.1::53/udp", "HostConfig.PortBindings", {"53/udp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}),
+    ("-p [::1]:9000-9001:90-91", "HostConfig.PortBindings", {"90/tcp": [{"HostIp": "::1", "HostPort": "9000"}],
+                                                             "91/tcp": [{"HostIp": "::1", "HostPort": "9001"}]}),
+    ("--gpus all", "HostConfig.DeviceRequests.0.Count", -1),
+    ("""--gpus '"device=0,2"'""", "HostConfig.DeviceRequests.0.DeviceIDs", ["0", "2"]),
+    ("--gpus device=0,2", "HostConfig.DeviceRequests.0.DeviceIDs", ["0", "2"]),
+    ("--gpus '2,\"capabilities=compute,utility\"'", "HostConfig.DeviceRequests.0.Capabilities",
+     [["compute", "utility", "gpu"]]),
+    ("--device /dev/kfd", "HostConfig.Devices.0.PathInContainer", "/dev/kfd"),
+    ("--device /dev/a:/dev/b:r", "HostConfig.Devices.0.CgroupPermissions", "r"),
+    ("--device nvidia.com/gpu=all", "HostConfig.DeviceRequests",
+     [{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=all"]}]),
+    ("--user 1000:1000", "User", "1000:1000"), ("--privileged", "HostConfig.Privileged", True),
+    ("--health-interval 1m30s", "Healthcheck", {"Interval": 90000000000, "Test": []}),
+    ("--label a=1 -l b", "Labels", {"a": "1", "b": ""}), ("-e A=1 -e B=2", "Env", ["A=1", "B=2"]),
+    ("--network host", "HostConfig.NetworkMode", "host"), ("--ipc a --ipc b", "HostConfig.IpcMode", "b"),
+    ("--mount type=bind,src=/a,dst=/b,readonly", "HostConfig.Mounts",
+     [{"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": True}]),
+    ("--security-opt systempaths=unconfined", "HostConfig.MaskedPaths", []),
+    ("--sysctl net.core.somaxconn=9 --log-opt max-size=1m", "HostConfig.LogConfig", {"Config": {"max-size": "1m"}}),
+])
+def test_an_option_is_the_apis_field(text, path, expected):
+    found = reduce(lambda tree, name: tree[int(name) if name.isdigit() else name], path.split("."), body(text))
+    assert found == expected
+
+
+@pytest.mark.parametrize("text", [
+    "--memory lots", "--cpus 0.00000000001", "--cpus 1/0", "--ulimit cows=1", "--ulimit nofile=9:1", "--device a:b:c:d",
+    "-p 80:90:100:110", "-p 99999:1", "-p 1-3:4-5", "-p 80/ipx", "-p ::1:80:80", "-v relative:path", "-v ./a:/b",
+    "-v ~/a:/b",
+    "--mount type=bind,src=a,dst=/b", "--mount type=cow,dst=/b", "--mount type=bind,src=/a,dst=/b,tmpfs-size=1",
+    "--gpus some", "--gpus count=1,device=0", "--gpus colour=red", "--health-interval soon", "--pull sometimes",
+    "--env-file /no/such", "--security-opt seccomp=/no/such", "--security-opt wrong", "--sysctl =1",
+    "--network alias=x",
+    "--entrypoint sh", "--restart always", "--isolation hyperv", "--cidfile x", "--no-healthcheck --health-cmd x",
+])
+def test_what_the_api_cannot_express_is_refused_and_named(text):
+    with pytest.raises(errors.Failure) as caught:
+        body(text)
+    names = {word.partition("=")[0] for word in text.split(" ") if word.startswith("-")}
+    long = {"-p": "--publish", "-v": "--volume"}
+    assert any(long.get(name, name) in caught.value.reason for name in names)
+
+
+def test_a_value_of_a_secret_is_not_in_the_failure():
+    with pytest.raises(errors.Failure) as caught:
+        container_args.api(container_args.Args(args_words.parse(["-e", "TOKEN=s3cret", "--memory", "x"]), []))
+    assert "s3cret" not in caught.value.reason
+
+
+def test_name_platform_and_pull_are_not_of_the_body():
+    made = args_body.of(args_words.parse(shlex.split("--name n --platform linux/amd64 --pull always --rm -it")))
+    assert (made.name, made.platform, made.pull) == ("n", "linux/amd64", "always")
+    assert made.config == {"Env": [], "Labels": {}, "HostConfig": {}}
+
+
+def test_env_files_count_less_than_what_the_words_say(tmp_path):
+    (tmp_path / "env").write_text("# a comment\n\nA=file\nB=b c\n")
+    assert body(f"-e A=word --env-file {tmp_path}/env")["Env"] == ["A=file", "B=b c", "A=word"]
+
+
+# --- what the operator's settings make of them ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    path = tmp_path / "clearml.conf"
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(path))
+
+    def write(text: str) -> None:
+        path.write_text(text)
+        config.reload()
+    write("")
+    return write
+
+
+@pytest.fixture
+def arguments(tmp_path, settings):
+    """arguments("-e A=1") of a task: the Args."""
+    job = Job({"task": {"id": "t1", "name": "n"}}, str(tmp_path))
+    job.tell = None
+
+    def make(text: str, own: bool = True, taken=lambda ip, port: False) -> container_args.Args:
+        container = Container("docker", "i:1", shlex.split(text))
+        container.own = own
+        return container_args.arguments(job, container, taken)
+    yield make
+    job.close()
+
+
+def values(args: container_args.Args, name: str) -> list[str]:
+    return [option.value for option in args.options if option.name == name]
+
+
+def test_the_operators_arguments_come_first_and_the_variable_replaces_the_key(arguments, settings, monkeypatch):
+    settings('agent.extra_docker_arguments: ["-e", "WHO=${CLEARML_TASK.name}", "--ipc=host"]')
+    assert arguments("-e A=1").words == ["--env", "WHO=n", "--ipc", "host", "--env", "A=1"]
+    monkeypatch.setenv("CLEARML_AGENT_EXTRA_DOCKER_ARGS", "--shm-size=1g -e 'X=a b'")
+    assert arguments("").words == ["--shm-size", "1g", "--env", "X=a b"]
+
+
+def test_for_protected_options_the_operators_value_wins(arguments, settings):
+    settings('agent.extra_docker_arguments: ["--network=none", "--memory=1g"]')
+    found = arguments("--net host --memory 2g --ipc host")
+    assert values(found, "network") == ["none"]
+    assert values(found, "memory") == ["1g", "2g"]
+    assert values(found, "ipc") == ["host"]
+
+
+def test_or_the_tasks(arguments, settings):
+    settings('agent { extra_docker_arguments: ["--network=none", "-v", "/a:/a"]\n'
+             ' docker_args_extra_precedes_task: false }')
+    found = arguments("--net host -v /b:/b")
+    assert values(found, "network") == ["host"]
+    assert values(found, "volume") == ["/b:/b", "/a:/a"]
+
+
+def test_which_options_are_protected_can_be_said(arguments, settings):
+    settings('agent { extra_docker_arguments: ["-v", "/a:/a"], protected_docker_extra_args: ["v", "cap-add"] }')
+    assert values(arguments("--volume /:/host"), "volume") == ["/a:/a"]
+
+
+def test_forbidden_options_are_cut_and_said(arguments, settings):
+    found = arguments("--entrypoint sh -e A=1")
+    assert found.words == ["--env", "A=1"]
+    assert any("--entrypoint" in note for note in found.notes)
+    settings('agent { forbidden_docker_args: ["v", "privileged"], extra_docker_arguments: "--privileged" }')
+    found = arguments("-iv/:/host --entrypoint sh --privileged --init")
+    assert found.words == ["--interactive", "--init"]
+
+
+@pytest.mark.parametrize("filters, text, kept", [
+    ('["^--env$", "^-e$"]', "-e A=1 --env B=2 --env=C=3 -v /:/h", ["A=1", "B=2"]),
+    ('["^--env"]', "--env=C=3 --env-file /etc/passwd", ["C=3"]),
+    ('["^-e"]', "-eA=1 -ie B=2", ["A=1", "B=2"]),
+])
+def test_the_white_list_lets_through_what_it_fits_as_it_is_spelled(arguments, settings, filters, text, kept):
+    settings(f"agent.docker_args_filters: {filters}")
+    if "env-file" in text:
+        text = text.replace(" --env-file /etc/passwd", "")
+    found = arguments(text)
+    assert values(found, "env") == kept
+    assert values(found, "volume") == []
+
+
+def test_a_switch_in_a_cluster_does_not_smuggle_a_volume_past_the_white_list(arguments, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_DOCKER_ARGS_FILTERS", "'^-i' '^-t'")
+    found = arguments("-itv /:/host")
+    assert found.words == ["--interactive", "--tty"]
+    assert any("--volume" in note for note in found.notes)
+    # the operator's own are not filtered
+    assert arguments("-v /a:/a", own=False).words == ["--volume", "/a:/a"]
+
+
+def test_tasks_read_no_variables_of_the_host_unless_they_may(arguments, settings, monkeypatch):
+    monkeypatch.setenv("OURS", "value")
+    found = arguments("-e A=$OURS -e OURS")
+    assert found.words == ["--env", "A=$OURS"]
+    assert any("docker_allow_host_environ" in note for note in found.notes)
+    settings("agent.docker_allow_host_environ: true")
+    assert arguments("-e A=$OURS -e B=${OURS}x$NO -e OURS -e NO").words == [
+        "--env", "A=value", "--env", "B=valuex$NO", "--env", "OURS=value"]
+
+
+def test_the_operators_arguments_always_do(arguments, settings, monkeypatch):
+    monkeypatch.setenv("OURS", "value")
+    settings('agent.extra_docker_arguments: ["-e", "A=$OURS"]')
+    assert arguments("").words == ["--env", "A=value"]
+    assert arguments("-e B=$OURS", own=False).words[-1] == "B=value"
+
+
+def test_the_operators_mistakes_are_of_the_configuration(arguments, settings):
+    settings('agent.extra_docker_arguments: ["--nonsense"]')
+    with pytest.raises(errors.Failure) as caught:
+        arguments("")
+    assert caught.value.exit == errors.BAD_CONFIG
+    settings('agent.docker_args_filters: ["("]')
+    with pytest.raises(errors.Failure) as caught:
+        arguments("-i")
+    assert caught.value.exit == errors.BAD_CONFIG
+
+
+def test_a_port_that_is_taken_is_moved_and_the_task_is_told(arguments, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_HOST_MACHINE_IP", "10.1.2.3")
+    found = arguments("-p 8080:80 -p 9000-9001:90-91 -p 53:53/udp -p 70",
+                      taken=lambda ip, port: port in (8080, 10000, 10002))
+    assert values(found, "publish") == ["10001:80/tcp", "9000-9001:90-91", "53:53/udp", "70"]
+    assert found.runtime == {"_external_host_tcp_port_mapping": "10001:80,9000-9001:90-91"}
+    assert found.options[-1].value == "CLEARML_AGENT_HOST_IP=10.1.2.3"
+    assert any("8080:80 is moved" in note for note in found.notes)
+
+
+def test_ports_stay_in_the_range_that_the_operator_allows(arguments, settings):
+    settings("agent.docker_args_allowed_port_range: [20000, 20003]")
+    found = arguments("-p 127.0.0.1:80:80 -p 7000-7001:70-71 -p 1:1 -p 2:2", taken=lambda ip, port: port == 20001)
+    assert values(found, "publish") == ["127.0.0.1:20000:80/tcp", "20002-20003:70-71/tcp", "1:1", "2:2"]
+    assert sum("no other is free" in note for note in found.notes) == 2
+
+
+@pytest.mark.parametrize("text", ["-p 8080:80 --network host", "-p 8080:80 --net=none", "-e A=1"])
+def test_without_a_network_of_its_own_nothing_is_published(arguments, text):
+    found = arguments(text, taken=lambda ip, port: True)
+    assert found.runtime == {} and values(found, "env") in ([], ["A=1"])
+
+
+def test_a_listening_port_is_seen_as_taken():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        number = server.getsockname()[1]
+        assert ports.taken("", number) and ports.taken("127.0.0.1", number)
+    assert not ports.taken("", number)
+
+
+@given(st.integers(1, 65535), st.integers(0, 3), st.sampled_from(["", "127.0.0.1", "::1"]),
+       st.sampled_from(["tcp", "udp"]))
+def test_a_port_is_written_as_it_is_read(first, more, ip, protocol):
+    last = min(first + more, 65535)
+    text = (f"[{ip}]:" if ":" in ip else f"{ip}:" if ip else "") + f"{first}-{last}:{first}-{last}/{protocol}"
+    port = args_values.Port(text)
+    again = args_values.Port(port.text())
+    assert list(port.bindings()) == list(again.bindings())
+    assert len(list(port.bindings())) == last - first + 1
+
+
+# --- what people see --------------------------------------------------------------------------------------------------
+
+
+def show(text: str) -> str:
+    return container_args.shown(args_words.parse(shlex.split(text)))
+
+
+def test_secrets_are_hidden_in_the_logged_command(settings, monkeypatch):
+    text = "-e AWS_SECRET_ACCESS_KEY=abc -e AZURE_STORAGE_KEY=def -e PLAIN=ghi -e URL=https://me:word@host/x"
+    assert show(text) == ("--env 'AWS_SECRET_ACCESS_KEY=********' --env 'AZURE_STORAGE_KEY=********' --env PLAIN=ghi "
+                          "--env 'URL=https://me:********@host/x'")
+    monkeypatch.setenv("CLEARML_AGENT_DOCKER_ARGS_HIDE_ENV", "PLAIN OTHER")
+    assert "ghi" not in show(text)
+    monkeypatch.delenv("CLEARML_AGENT_DOCKER_ARGS_HIDE_ENV")
+    settings('agent.hide_docker_command_env_vars { extra_keys: ["PLAIN"], parse_embedded_urls: false }')
+    assert "ghi" not in show(text) and "me:word@" in show(text)
+    settings("agent.hide_docker_command_env_vars.enabled: false")
+    assert "abc" in show(text)
+
+
+def test_the_containers_name_is_the_operators_format_or_the_tasks(tmp_path, settings):
+    job = Job({"task": {"id": "t1", "project": "p/1", "user": "me"}}, str(tmp_path))
+    assert container_args.name(job).startswith("clearml-id-t1-")
+    assert container_args.name(job) != container_args.name(job)
+    settings('agent { docker_container_name_format: "{user}-{task_id}-{worker_id}"\n'
+             ' docker_container_name_format_fields { user: "user" } }')
+    assert container_args.name(job, "host:gpu0,1") == "me-t1-host-gpu0-1"
+    for wrong in ("{nosuch}", "a b", "{", "{task_id.x}"):
+        settings(f'agent.docker_container_name_format: "{wrong}"')
+        assert container_args.name(job).startswith("clearml-id-t1-")
+    with open(job.path("setup.log")) as file:
+        assert file.read().count("docker_container_name_format") == 4
+    job.close()
+
+
+def test_labels_are_those_of_the_peer_and_the_operators(monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_EXTRA_DOCKER_LABELS", "team=vision 'note=a b' flag")
+    assert container_args.labels("host:0", "host") == {
+        "clearml-worker-id": "host:0", "clearml-parent-worker-id": "host", "team": "vision", "note": "a b", "flag": ""}

@@ -1,0 +1,266 @@
+"""Logins and addresses: who gets which password, over real servers, and that no password is ever left anywhere."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from git_servers import SmartServer, basic
+from repositories import commit, repository, run
+
+from agentpipe import config, errors, git, git_access, git_pins, mirror
+from agentpipe.cmds import agent_fetch
+from agentpipe.job import Job
+
+
+@pytest.fixture(autouse=True)
+def user(tmp_path, monkeypatch):
+    """A home without settings; a `git` that notes all words that it is given."""
+    home = tmp_path / "user"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for name in list(os.environ):
+        if name.startswith("GIT_"):
+            monkeypatch.delenv(name)
+    config.reload()
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    real = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True).stdout.strip()
+    (tools / "git").write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/words\nexec {real} "$@"\n')
+    (tools / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setattr(mirror, "PAUSES", (0.01, 0.01))
+    yield home
+    config.reload()
+
+
+@pytest.fixture
+def repositories(tmp_path):
+    """Two teams' repositories in one folder."""
+    for team in ("team-a", "team-b"):
+        repository(tmp_path / "git" / team / "r.git", {"train.py": f"print('{team}')\n"})
+    return tmp_path / "git"
+
+
+def settings(home: Path, text: str) -> None:
+    (home / "clearml.conf").write_text(text)
+    config.reload()
+
+
+def fetch(directory, url, **script):
+    directory.mkdir(exist_ok=True)
+    return agent_fetch.work(Job({"task": {"script": {"repository": url, **script}}}, str(directory)))
+
+
+def refused(directory, url, **script):
+    with pytest.raises(errors.Failure) as failure:
+        fetch(directory, url, **script)
+    return failure.value
+
+
+def left_behind(tmp_path: Path, secret: str) -> str:
+    """Files in which the secret stands, but for clearml.conf and what config.py keeps of it (0600)."""
+    found = subprocess.run(["grep", "-rlF", secret, str(tmp_path)], capture_output=True, text=True).stdout
+    return "".join(line for line in found.splitlines() if "/clearml.conf" not in line and "/cache/config/" not in line)
+
+
+def test_a_user_and_a_token_of_the_environment_are_used_and_left_nowhere(tmp_path, repositories, monkeypatch):
+    with SmartServer(repositories, {"/": basic("anna", "t0p-s3cret")}) as server:
+        url = f"{server.url}/team-a/r.git"
+        without = refused(tmp_path / "without", url)
+        monkeypatch.setenv("CLEARML_AGENT_GIT_USER", "anna")
+        monkeypatch.setenv("CLEARML_AGENT_GIT_PASS", "wr0ng-s3cret")
+        wrong = refused(tmp_path / "wrong", url)
+        monkeypatch.setenv("CLEARML_AGENT_GIT_PASS", "t0p-s3cret")
+        found = fetch(tmp_path / "job", url)
+    assert (Path(found["code"]) / "train.py").read_text() == "print('team-a')\n"
+    assert without.exit == wrong.exit == errors.NO_PERMISSION
+    assert "CLEARML_AGENT_GIT_USER=USER" in without.remedy
+    assert "does not accept" in wrong.reason and "the user there is 'anna'" in wrong.remedy
+    assert left_behind(tmp_path, "s3cret") == ""
+    assert "fetch" in (tmp_path / "words").read_text()
+
+
+@pytest.mark.parametrize("only, works", [("127.0.0.1", True), ("127.0.0.1:{port}", True), ("elsewhere", False)])
+def test_a_host_limits_who_gets_them(tmp_path, repositories, monkeypatch, only, works):
+    with SmartServer(repositories, {"/": basic("anna", "t0p-s3cret")}) as server:
+        for name, value in (("USER", "anna"), ("PASS", "t0p-s3cret"),
+                            ("HOST", only.format(port=server.host.split(":")[1]))):
+            monkeypatch.setenv(f"CLEARML_AGENT_GIT_{name}", value)
+        if works:
+            fetch(tmp_path / "job", f"{server.url}/team-a/r.git")
+        else:
+            assert refused(tmp_path / "job", f"{server.url}/team-a/r.git").exit == errors.NO_PERMISSION
+            assert {shown for *_, shown in server.asked} == {""}
+
+
+def test_each_group_has_a_token_of_its_own(tmp_path, user, repositories):
+    doors = {"/team-a/": basic("a", "t0ken-a"), "/team-b/": basic("b", "t0ken-b"), "/": basic("c", "t0ken-c")}
+    repository(repositories / "other.git")
+    with SmartServer(repositories, doors) as server:
+        settings(user, f"""agent {{ git_user: c, git_pass: t0ken-c, git_host_match_prefix: true
+            git_host: "{server.url}"
+            git.extra_credentials: [{{user: a, pass: t0ken-a, host: "{server.url}/Team-A"}},
+                                    {{username: b, password: t0ken-b, host: "{server.host}/team-b/"}},
+                                    {{user: x, pass: y}}] }}""")
+        for name in ("team-a/r.git", "team-b/r.git", "other.git"):
+            fetch(tmp_path / name.replace("/", "-"), f"{server.url}/{name}")
+    assert left_behind(tmp_path, "t0ken") == ""
+
+
+def test_a_prefix_that_names_a_host_is_no_other_host(monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__GIT_HOST_MATCH_PREFIX", "1")
+    login = git_access.Login("https://git.corp", "u", "p")
+    assert login.fits("https://git.corp/x") and login.fits("https://GIT.corp:8443/x")
+    assert not login.fits("https://git.corp.evil.example/x") and not login.fits("ssh://git.corp/x")
+    assert git_access.Login("https://git.corp/team", "u", "p").fits("https://git.corp/Team/r.git")
+    assert not git_access.Login("https://git.corp/team", "u", "p").fits("https://git.corp/other/r.git")
+
+
+@pytest.mark.parametrize("variable, header", [
+    ("CLEARML_AGENT_GIT_USE_AZURE_PAT", basic("", "p4t-value")),
+    ("CLEARML_AGENT_GIT_USE_MS_ENTRA_TOKEN", "Bearer p4t-value")])
+def test_azures_tokens_go_into_the_header_that_it_wants(tmp_path, repositories, monkeypatch, variable, header):
+    monkeypatch.setenv("CLEARML_AGENT_GIT_PASS", "p4t-value")
+    monkeypatch.setenv(variable, "1")
+    with SmartServer(repositories, {"/": header}) as server:
+        fetch(tmp_path / "job", f"{server.url}/team-a/r.git")
+    assert left_behind(tmp_path, "p4t-value") == left_behind(tmp_path, header.split()[1]) == ""
+
+
+def test_where_nothing_is_configured_netrc_answers(tmp_path, user, repositories):
+    (user / ".netrc").write_text("machine 127.0.0.1 login anna password n3trc\n")
+    with SmartServer(repositories, {"/": basic("anna", "n3trc")}) as server:
+        fetch(tmp_path / "job", f"{server.url}/team-a/r.git")
+
+
+def test_this_users_own_helper_answers_and_is_not_written(tmp_path, user, repositories, monkeypatch):
+    (user / ".gitconfig").write_text("[credential]\n\thelper = store\n")
+    with SmartServer(repositories, {"/": basic("anna", "st0red")}) as server:
+        (user / ".git-credentials").write_text(f"http://anna:st0red@{server.host.replace(':', '%3a')}\n")
+        before = {path.name: path.read_text() for path in user.iterdir()}
+        fetch(tmp_path / "job", f"{server.url}/team-a/r.git")
+        # a login of the configuration is not stored with it either
+        monkeypatch.setenv("CLEARML_AGENT_GIT_USER", "anna")
+        monkeypatch.setenv("CLEARML_AGENT_GIT_PASS", "st0red")
+        fetch(tmp_path / "again", f"{server.url}/team-b/r.git")
+    assert {path.name: path.read_text() for path in user.iterdir()} == before
+
+
+def test_a_submodule_gets_the_login_of_its_own_address(tmp_path, user, repositories):
+    outer = repository(repositories / "outer.git")
+    for place, url in (("near", "./../team-a/r.git"), ("far", "../team-b/r.git")):
+        run(outer, "submodule", "add", "-q", str(repositories / ("team-a" if place == "near" else "team-b") / "r.git"),
+            place)
+        run(outer, "config", "-f", ".gitmodules", f"submodule.{place}.url", url)
+    run(outer, "commit", "-qam", "submodules")
+    with SmartServer(repositories, {"/team-b": basic("b", "t0ken-b"), "/": basic("c", "t0ken-c")}) as server:
+        settings(user, f"""agent {{ git_user: c, git_pass: t0ken-c, git_host_match_prefix: true
+            git_host: "{server.url}"
+            git.extra_credentials: [{{user: b, pass: t0ken-b, host: "{server.url}/team-b"}}] }}""")
+        code = Path(fetch(tmp_path / "job", f"{server.url}/outer.git")["code"])
+    assert (code / "near/train.py").read_text() == "print('team-a')\n"
+    assert (code / "far/train.py").read_text() == "print('team-b')\n"
+
+
+def test_ssh_addresses_become_https_where_there_is_a_login(tmp_path, user, repositories):
+    with SmartServer(repositories, {"/": basic("anna", "t0p-s3cret")}) as server:
+        # the port of a test server cannot be said in an ssh address
+        (user / ".gitconfig").write_text(f'[url "{server.url}/"]\n\tinsteadOf = http://git.example/\n')
+        settings(user, """agent { git_user: anna, git_pass: t0p-s3cret, translate_ssl_replacement_scheme: http }""")
+        found = fetch(tmp_path / "job", "git@git.example:team-a/r.git")
+        assert found["repository"] == "git@git.example:team-a/r.git"
+        assert run(Path(found["code"]), "remote", "get-url", "origin") == "git@git.example:team-a/r.git"
+        assert fetch(tmp_path / "again", "git@git.example:team-a/r.git", version_num=found["commit"])["cached"]
+
+
+LOGIN = {"AGENT__GIT_USER": "u", "AGENT__GIT_PASS": "p"}
+HTTPS, SSH = "https://h/t/r.git", "ssh://git@h/t/r.git"
+
+
+@pytest.mark.parametrize("given, expected, keys", [
+    (HTTPS, HTTPS, {}), (SSH, SSH, {}), ("git@h:t/r.git", "git@h:t/r.git", {}), ("/t/r.git", "/t/r.git", LOGIN),
+    ("git@h:t/r.git", HTTPS, LOGIN), ("git@h:/t/r.git", HTTPS, LOGIN), ("ssh://git@h:2222/t/r.git", HTTPS, LOGIN),
+    ("ssh://hg@h/t/r.git", HTTPS, LOGIN), ("h:t/r.git", HTTPS, LOGIN), ("file:///t/r.git", "file:///t/r.git", LOGIN),
+    ("git@h:t/r.git", "git@h:t/r.git", {**LOGIN, "AGENT__TRANSLATE_SSH": "false"}),
+    ("git@h:t/r.git", "git@h:t/r.git", {**LOGIN, "AGENT__GIT_HOST": "other"}),
+    ("git@h:t/r.git", HTTPS, {**LOGIN, "AGENT__GIT_HOST": "h"}),
+    ("git@h:t/r.git", "git@h:t/r.git", {"AGENT__GIT_USER": "u"}),
+    ("git@h:t/r.git", "http://h/t/r.git", {**LOGIN, "AGENT__TRANSLATE_SSL_REPLACEMENT_SCHEME": "http"}),
+    (HTTPS, SSH, {"AGENT__FORCE_GIT_SSH_PROTOCOL": "true"}),
+    ("https://me@h:8443/t/r.git", SSH, {"AGENT__FORCE_GIT_SSH_PROTOCOL": "true"}),
+    (HTTPS, "ssh://me@h:2222/t/r.git", {"AGENT__FORCE_GIT_SSH_PROTOCOL": "true", "AGENT__FORCE_GIT_SSH_PORT": "2222",
+                                        "AGENT__FORCE_GIT_SSH_USER": "me"}),
+    (HTTPS, HTTPS, {"AGENT__FORCE_GIT_SSH_PROTOCOL": "true", "AGENT__GIT_HOST": "other"}),
+    (HTTPS, SSH, {"AGENT__FORCE_GIT_SSH_PROTOCOL": "true", "AGENT__GIT_HOST": "h"}),
+    ("git@h:t/r.git", "git@h:t/r.git", {**LOGIN, "AGENT__FORCE_GIT_SSH_PROTOCOL": "true"}),
+    (SSH, "ssh://git@h:2222/t/r.git", {"AGENT__FORCE_GIT_SSH_PORT": "2222"}),
+    ("git@h:t/r.git", "ssh://me@h/t/r.git", {"AGENT__FORCE_GIT_SSH_USER": "me"}),
+    ("ssh://a@h:22/t/r.git", "ssh://me@h:22/t/r.git", {"AGENT__FORCE_GIT_SSH_USER": "me"}),
+])
+def test_the_address_that_git_is_asked_for(monkeypatch, given, expected, keys):
+    for key, value in keys.items():
+        monkeypatch.setenv(f"CLEARML_AGENT__{key}", value)
+    assert git_access.address(given) == expected
+    assert git.Source(given).address == expected
+
+
+def test_the_peers_variable_names_the_scheme(monkeypatch):
+    for name, value in (("USER", "u"), ("PASS", "p")):
+        monkeypatch.setenv(f"CLEARML_AGENT_GIT_{name}", value)
+    monkeypatch.setenv("CLEARML_AGENT_SSH_URL_REPLACEMENT_SCHEME", "http")
+    assert git_access.address("git@h:t/r.git") == "http://h/t/r.git"
+
+
+@pytest.mark.parametrize("line, asked, expected", [
+    ("git+ssh://git@h/t/r.git@v1#egg=x", "ssh://git@h/t/r.git", HTTPS),
+    ("-e git+ssh://git@h:2222/t/r.git", "ssh://git@h:2222/t/r.git", HTTPS),
+    ("x[a] @ git+ssh://git@h/t/r.git ; python_version > '3'", "git@h:t/submodule.git", "https://h/t/submodule.git"),
+    ("git+ssh://git@h/t/r.git", "ssh://git@other/t/r.git", "ssh://git@other/t/r.git"),
+    ("git+https://h/t/r.git", HTTPS, HTTPS), ("numpy", SSH, SSH),
+])
+def test_an_installers_git_asks_at_the_same_address(monkeypatch, line, asked, expected):
+    for key, value in {**LOGIN, "AGENT__GIT_HOST": "h"}.items():
+        monkeypatch.setenv(f"CLEARML_AGENT__{key}", value)
+    env = {**os.environ, **git_pins.access([line])}
+    assert run(Path("/"), "ls-remote", "--get-url", asked, env=env) == expected
+
+
+def test_uv_gets_a_private_requirement_and_its_submodule_with_the_same_login(tmp_path, user, repositories):
+    package = repository(repositories / "package.git", {"pyproject.toml": '[project]\nname = "p"\nversion = "7"\n'})
+    run(package, "submodule", "add", "-q", str(repositories / "team-a" / "r.git"), "inner")
+    run(package, "config", "-f", ".gitmodules", "submodule.inner.url", "../team-a/r.git")
+    commit(package, {})
+    uv = Path(sys.executable).with_name("uv")
+    with SmartServer(repositories, {"/": basic("anna", "t0p-s3cret")}) as server:
+        settings(user, 'agent { git_user: anna, git_pass: t0p-s3cret, git_host: "127.0.0.1" }')
+        line = f"p @ git+{server.url}/package.git"
+        (tmp_path / "list").write_text(line + "\n")
+        done = subprocess.run(
+            [uv, "pip", "compile", "--cache-dir", tmp_path / "uv", tmp_path / "list"], capture_output=True, text=True,
+            env={**os.environ, **git_pins.access([line])})
+        assert done.returncode == 0, done.stderr
+        assert f"p @ git+{server.url}/package.git@{run(package, 'rev-parse', 'HEAD')}" in done.stdout
+        assert any("/team-a/r.git/" in path for _, path, _ in server.asked)
+    assert git_pins.access([]) == {}
+    assert left_behind(tmp_path, "t0p-s3cret") == ""
+
+
+def test_a_server_that_fails_for_a_moment_is_asked_again(tmp_path, repositories):
+    with SmartServer(repositories) as server:
+        server.faults = [503, 500]
+        fetch(tmp_path / "job", f"{server.url}/team-a/r.git")
+        assert (tmp_path / "job" / "setup.log").read_text().count("asking again in") == 2
+        server.faults = [503, 500, 502]
+        failure = refused(tmp_path / "other", f"{server.url}/team-b/r.git")
+    assert failure.exit == errors.UNAVAILABLE
+    # an address where nothing is would not get better
+    assert "asking again" not in (tmp_path / "job" / "setup.log").read_text().split("checked out")[1]
+
+
+def test_a_repository_that_is_not_there_is_not_asked_for_again(tmp_path, repositories):
+    with SmartServer(repositories) as server:
+        failure = refused(tmp_path / "job", f"{server.url}/none.git")
+        assert len(server.asked) == 1
+    assert failure.exit == errors.NOT_FOUND

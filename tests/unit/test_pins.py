@@ -1,0 +1,128 @@
+"""A receipt's pins: the very same files again, whatever an index has become meanwhile."""
+# ruff: noqa: F811
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+import wheelhouse
+from env_machine import machine, python  # noqa: F401  (machine is a fixture)
+
+from agentpipe import errors, pins
+
+
+def git(folder, *words):
+    """git's output there, as somebody."""
+    return subprocess.check_output(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words], cwd=folder,
+                                   text=True).strip()
+
+
+def again(machine, env, monkeypatch, name="other"):
+    """The receipt of `env` on a machine that has nothing yet."""
+    home = os.path.join(machine.folder, name)
+    monkeypatch.setenv("AGENT_HOME", home)
+    line = json.loads(json.dumps({"packages": env["pins"], "python": env["version"]}))
+    return machine.task("tea\nmilk\n-e .", pins=line, files=project())
+
+
+def project():
+    backend = wheelhouse.BACKEND.format(here=os.path.dirname(os.path.abspath(__file__)), hook="pass", name="own",
+                                        version="1.0", requires=["leaf"])
+    return {"pyproject.toml": wheelhouse.PYPROJECT.format(name="own"), "backend.py": backend, "own.py": "it = 1\n"}
+
+
+@pytest.fixture
+def env(machine):
+    """A task of a wheel, a source, and a package of its own."""
+    wheelhouse.source(machine.index, "leaf", "1.0")
+    return machine.task("tea<2\nmilk\n-e .", files=project())
+
+
+def test_every_package_is_pinned_by_version_source_and_hash(machine, env):
+    path = os.path.join(machine.index, "tea-1.0-py3-none-any.whl")
+    assert [pin if isinstance(pin, str) else pin["name"] for pin in env["pins"]] == ["leaf", "milk", "tea", "-e ."]
+    assert env["pins"][2] == {"name": "tea", "version": "1.0", "source": f"file://{path}",
+                              "sha256": wheelhouse.sha256(path)}
+    assert env["pins"][0]["sha256"] == wheelhouse.sha256(os.path.join(machine.index, "leaf-1.0.tar.gz"))
+
+
+def test_two_fresh_machines_get_the_same_though_newer_releases_came(machine, env, monkeypatch):
+    wheelhouse.wheel(machine.index, "tea", "1.5")
+    wheelhouse.wheel(machine.index, "milk", "1.1", requires=["sugar"])
+    one, two = again(machine, env, monkeypatch, "one"), again(machine, env, monkeypatch, "two")
+    assert one["packages"] == two["packages"] == env["packages"]
+    assert one["pins"] == two["pins"] == env["pins"]
+    assert not one["cached"] and not two["cached"]
+    assert python(two, "import tea, milk, leaf, own; print(tea.version)") == "1.0"
+
+
+def test_a_file_that_was_replaced_is_refused(machine, env, monkeypatch):
+    wheelhouse.wheel(machine.index, "tea", "1.0", files={"tea/evil.py": ""})
+    with pytest.raises(errors.Failure) as caught:
+        again(machine, env, monkeypatch)
+    assert (caught.value.exit, "tea" in caught.value.reason) == (errors.BAD_DATA, True)
+    assert "hash" in caught.value.reason
+
+
+def test_a_source_that_was_replaced_is_refused(machine, env, monkeypatch):
+    shutil.rmtree(os.path.join(machine.index, "leaf-1.0.tree"))
+    wheelhouse.source(machine.index, "leaf", "1.0", hook="print('evil')")
+    with pytest.raises(errors.Failure) as caught:
+        again(machine, env, monkeypatch)
+    assert (caught.value.exit, "leaf" in caught.value.reason) == (errors.BAD_DATA, True)
+
+
+def test_what_is_pinned_is_what_was_installed_though_the_file_changed_before(machine, monkeypatch):
+    monkeypatch.setenv("UV_CACHE_DIR", os.path.join(machine.folder, "uv"))
+    first = machine.task("tea==1.0")
+    wheelhouse.wheel(machine.index, "tea", "1.0", files={"tea/more.py": "it = 1\n"})
+    second = machine.task("tea==1.0\nmilk")
+    path = os.path.join(machine.index, "tea-1.0-py3-none-any.whl")
+    assert second["pins"][1]["sha256"] == wheelhouse.sha256(path) != first["pins"][0]["sha256"]
+    assert python(second, "import tea.more; print(tea.more.it)") == "1"
+
+
+def test_on_the_same_machine_a_receipt_finds_its_environment(machine, env, monkeypatch):
+    receipt = {"packages": env["pins"], "python": env["version"]}
+    found = machine.task("tea\nmilk\n-e .", pins=receipt, files=project())
+    assert machine.task("tea\nmilk\n-e .", pins=receipt, files=project())["cached"]
+    assert found["packages"] == env["packages"]
+
+
+def test_a_list_that_was_resolved_by_hand_is_pinned_as_well(machine, monkeypatch):
+    digest = wheelhouse.sha256(os.path.join(machine.index, "tea-1.0-py3-none-any.whl"))
+    env = machine.task(f"tea==1.0 --hash=sha256:{digest}")
+    assert [pin["sha256"] for pin in env["pins"]] == [digest]
+
+
+def test_a_repository_is_pinned_by_its_commit(machine):
+    repository = wheelhouse.project(os.path.join(machine.folder, "drift"), "drift", "1.0")
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "a state"]):
+        git(repository, *words)
+    env = machine.task(f"drift @ git+file://{repository}@main")
+    commit = git(repository, "rev-parse", "HEAD")
+    assert env["pins"] == [{"name": "drift", "version": "1.0", "source": f"git+file://{repository}@{commit}"}]
+    wheelhouse.project(repository, "drift", "2.0")
+    git(repository, "commit", "-qam", "next")
+    assert machine.task("drift", pins={"packages": env["pins"]})["packages"] == env["packages"]
+
+
+@pytest.mark.parametrize(("pin", "line"), [
+    ({"name": "six", "version": "1.16.0", "source": "https://example.org/six.whl", "sha256": "00"},
+     "six==1.16.0 --hash=sha256:00"),
+    ({"name": "six", "version": "1.16.0", "source": "git+https://example.org/six@abc"},
+     "six @ git+https://example.org/six@abc"),
+    ({"name": "six", "version": "1.16.0", "source": "https://example.org/six.whl", "sha256": "00", "direct": True},
+     "six @ https://example.org/six.whl --hash=sha256:00"),
+    ("-e .", "-e ."), ("six==1.16.0", "six==1.16.0"),
+])
+def test_a_pin_as_a_line(pin, line):
+    assert pins.lines([pin]) == [line]
+
+
+def test_what_is_no_pin_is_refused(machine):
+    with pytest.raises(errors.Failure) as caught:
+        machine.task("tea", pins={"packages": [{"package": "tea"}]})
+    assert caught.value.exit == errors.BAD_DATA

@@ -1,0 +1,217 @@
+"""Which container a task gets: its own, a rule's, the agent's, or none; and what is written back."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from agentpipe import config, errors
+from agentpipe.job import Job
+from agentpipe.place import decide
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """Write a clearml.conf; settings("agent { … }")."""
+    path = tmp_path / "clearml.conf"
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(path))
+
+    def write(text: str) -> None:
+        path.write_text(text)
+        config.reload()
+    write("")
+    return write
+
+
+@pytest.fixture
+def job(tmp_path):
+    made = []
+
+    def make(task: dict, **options) -> Job:
+        directory = tmp_path / f"job{len(made)}"
+        directory.mkdir()
+        found = Job({"task": {"id": "t1", **task}}, str(directory), options)
+        found.told = []
+        found.tell = lambda endpoint, body: found.told.append((endpoint, body))
+        made.append(found)
+        return found
+    yield make
+    for each in made:
+        each.close()
+
+
+def said(job: Job) -> str:
+    with open(job.path("setup.log")) as file:
+        return file.read()
+
+
+def test_a_task_that_asks_for_nothing_runs_on_the_host(job, settings):
+    found = decide.decide(job({}))
+    assert (found.engine, found.reason) == ("host", "no container was asked for")
+
+
+def test_the_tasks_own_container_is_before_every_default(job, settings, monkeypatch):
+    settings('agent.default_docker { image: "operators:1", arguments: ["--ipc=host"] }')
+    monkeypatch.setenv("CLEARML_DOCKER_IMAGE", "variables:1")
+    found = decide.decide(job({"container": {"image": " my:1 ", "arguments": "-e 'A=b c' --rm",
+                                             "setup_shell_script": "echo 1"}}, docker="options:1"))
+    assert (found.engine, found.image, found.arguments) == ("docker", "my:1", ["-e", "A=b c", "--rm"])
+    assert found.setup_script == "echo 1"
+    assert found.reason == "the task asks for image my:1"
+    assert found.write_back is None
+
+
+def test_defaults_by_option_variable_and_file_in_this_order(job, settings, monkeypatch):
+    settings('agent.default_docker { image: "file:1", arguments: ["--ipc=host", "-e", "A=1"] }')
+    task = {"container": {"setup_shell_script": "echo of the task"}}
+    found = decide.decide(job(task))
+    assert (found.image, found.arguments) == ("file:1", ["--ipc=host", "-e", "A=1"])
+    assert found.setup_script == "echo of the task"
+    assert "agent.default_docker.image in" in found.reason
+    monkeypatch.setenv("CLEARML_DOCKER_IMAGE", "variable:1 --shm-size 1g")
+    found = decide.decide(job(task))
+    assert (found.image, found.arguments) == ("variable:1", ["--shm-size", "1g"])
+    assert found.reason == "CLEARML_DOCKER_IMAGE names image variable:1"
+    found = decide.decide(job(task, docker="option:1"))
+    assert (found.image, found.arguments) == ("option:1", ["--ipc=host", "-e", "A=1"])
+    found = decide.decide(job(task, docker="option:1 --network host"))
+    assert (found.image, found.arguments, found.reason) == ("option:1", ["--network", "host"],
+                                                            "--docker names image option:1")
+
+
+def test_a_default_is_written_back_to_the_task(job, settings):
+    at = job({"container": {"setup_shell_script": "echo 1"}}, docker="option:1 --env 'A=b c'")
+    decide.write_back(at, decide.decide(at))
+    assert at.told == [("tasks.edit", {"force": True, "container": {
+        "image": "option:1", "arguments": "--env 'A=b c'", "setup_shell_script": "echo 1"}})]
+    settings("agent.default_docker.update_back_task: false")
+    at = job({}, docker="option:1")
+    decide.write_back(at, decide.decide(at))
+    assert at.told == []
+    settings("")
+    at = job({}, docker="option:1", dry_run=True)
+    decide.write_back(at, decide.decide(at))
+    assert at.told == []
+
+
+def test_arguments_without_an_image_are_left_out_and_said(job, settings):
+    at = job({"container": {"arguments": "-v /:/host"}}, docker="option:1")
+    found = decide.decide(at)
+    assert found.arguments == []
+    assert any("left out" in note for note in found.notes)
+
+
+def test_the_operator_may_override_the_tasks_image_but_not_its_script(job, settings):
+    settings('agent { disable_task_docker_override: true, default_docker.image: "ours:1" }')
+    found = decide.decide(job({"container": {"image": "theirs:1", "arguments": "--privileged",
+                                             "setup_shell_script": "echo 1"}}))
+    assert (found.image, found.arguments, found.setup_script) == ("ours:1", [], "echo 1")
+    assert "theirs:1" in found.reason
+    assert found.write_back == {"image": "ours:1", "arguments": "", "setup_shell_script": "echo 1"}
+
+
+def test_force_docker_leaves_out_all_of_the_tasks_container(job, settings):
+    found = decide.decide(job({"container": {"image": "theirs:1", "setup_shell_script": "echo 1"}},
+                              docker="ours:1", force_docker=True))
+    assert (found.image, found.setup_script) == ("ours:1", "")
+
+
+def test_old_servers_have_image_and_arguments_in_one_field(job, settings):
+    found = decide.decide(job({"execution": {"docker_cmd": "old:1 --ipc=host -e A=1"}}))
+    assert (found.image, found.arguments) == ("old:1", ["--ipc=host", "-e", "A=1"])
+    found = decide.decide(job({"execution": {"docker_cmd": "old:1"}, "container": {"image": "new:1"}}))
+    assert found.image == "new:1"
+
+
+def test_templates_are_filled_after_the_words_were_split(job, settings):
+    found = decide.decide(job({"name": "a b --privileged", "container": {
+        "image": "my:1", "arguments": "-e N=${CLEARML_TASK.name} -e M=${CLEARML_TASK.none:4}"}}))
+    assert found.arguments == ["-e", "N=a b --privileged", "-e", "M=4"]
+
+
+@pytest.mark.parametrize("options, variable, expected", [
+    ({"place": "host"}, None, "host"), ({"place": "singularity"}, None, "apptainer"),
+    ({}, "charliecloud", "charliecloud"),
+    ({"podman": "x:1"}, None, "podman"), ({"place": "docker"}, "apptainer", "docker"),
+])
+def test_which_engine(job, settings, monkeypatch, options, variable, expected):
+    if variable:
+        monkeypatch.setenv("AGENT_PLACE", variable)
+    found = decide.decide(job({"container": {"image": "my:1"}}, **options))
+    assert found.engine == expected
+    if expected == "host":
+        assert "my:1" in found.reason
+
+
+@pytest.mark.parametrize("task, options, code", [
+    ({"container": {"image": "my:1", "arguments": "-e 'A"}}, {}, errors.BAD_DATA),
+    ({"container": {"image": "--privileged"}}, {}, errors.BAD_DATA),
+    ({"container": {"image": "two words"}}, {}, errors.BAD_DATA),
+    ({}, {"place": "vm"}, errors.USAGE),
+    ({}, {"docker": "a:1", "podman": "b:1"}, errors.USAGE),
+])
+def test_what_cannot_be_meant_is_refused(job, settings, task, options, code):
+    with pytest.raises(errors.Failure) as caught:
+        decide.decide(job(task, **options))
+    assert caught.value.exit == code
+
+
+RULE = """agent.default_docker.match_rules: [ { image: "rule:1", arguments: "--ipc=host"
+    setup_shell_script: ["echo 1", "echo 2"], %s
+    match { %s } } ]"""
+
+
+@pytest.mark.parametrize("terms, fits", [
+    ('project: "^vision/"', True), ('project: "^nlp"', False), ("project_id: p1", True), ('tags: ["^b$"]', True),
+    ('tags: ["a", "zz"]', False), ('user_id: "me"', True), ('container: "^$"', True),
+    ('script { repository: "example.com/repo", branch: "^main$" }', True), ('script { binary: "python3.9$" }', False),
+    ('script.requirements.pip { torch: ">=2,<3" }', True), ('script.requirements.pip { Torch: "~=1.13" }', False),
+    ('script.requirements.pip { numpy: "", torch: "" }', True), ('script.requirements.pip { jax: "" }', False),
+    ('script.requirements.conda { scipy: ">=1.10" }', True), ('script.branch: "("', False), ("", False),
+    ('tags: "a", script { binary: "python3" }', True), ('tags: "a", project: "nlp"', False),
+])
+def test_a_rule_fits_when_all_of_its_terms_do(job, settings, terms, fits):
+    settings(RULE % ("", terms))
+    at = job({"project": {"id": "p1", "name": "vision/old"}, "tags": ["a", "b"], "user": "me", "script": {
+        "repository": "https://example.com/repo.git", "branch": "main", "binary": "python3.11",
+        "requirements": {"pip": "torch==2.1.0+cu118\nnumpy<2,>=1.20\n-r more.txt\n", "conda": ["scipy=1.10=py"]}}})
+    found = decide.decide(at)
+    assert (found.image == "rule:1") is fits
+    if fits:
+        assert (found.arguments, found.setup_script) == (["--ipc=host"], "echo 1\necho 2")
+        assert found.write_back == {"image": "rule:1", "arguments": "--ipc=host",
+                                    "setup_shell_script": "echo 1\necho 2"}
+    elif "(" in terms:
+        assert "no regular expression" in said(at)
+
+
+def test_a_rule_fills_what_is_empty_and_only_a_forced_one_replaces(job, settings):
+    task = {"tags": ["a"], "container": {"setup_shell_script": "echo mine"}}
+    settings(RULE % ("", "tags: a"))
+    found = decide.decide(job(task))
+    assert (found.image, found.setup_script) == ("rule:1", "echo mine")
+    task["container"]["image"] = "mine:1"
+    assert decide.decide(job(task)).image == "mine:1"
+    settings(RULE % ("force_container_rules: true, update_back_task: false", "tags: a"))
+    found = decide.decide(job(task))
+    assert (found.image, found.setup_script, found.write_back) == ("rule:1", "echo 1\necho 2", None)
+    # --docker IMAGE switches the rules off
+    assert decide.decide(job(task, docker="option:1")).image == "mine:1"
+
+
+def test_rules_that_clearml_agent_init_wrote_do_not_count(job, settings):
+    defaults = os.path.join(os.path.dirname(config.__file__), "peer_defaults.json")
+    with open(defaults) as file:
+        known = json.load(file)["agent.default_docker.match_rules"][-1]
+    settings("agent.default_docker: " + json.dumps({"match_rules": known}))
+    task = {"script": {"binary": "python3.9"}}
+    assert decide.decide(job(task)).engine == "host"
+    known.append({"image": "added:1", "match": {"script": {"binary": "python3.9$"}}})
+    settings("agent.default_docker: " + json.dumps({"match_rules": known}))
+    assert decide.decide(job(task)).image == "added:1"
+
+
+def test_the_decision_costs_no_import_of_docker(tmp_path):
+    code = "import sys; from agentpipe.place import decide, container_args; print('docker' in sys.modules)"
+    assert subprocess.run(["python", "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -1,0 +1,243 @@
+"""Requirement lists of every kind, each installed for real: what is there afterwards, and what its owner was told."""
+# ruff: noqa: F811
+
+import http.server
+import os
+import subprocess
+import threading
+
+import pytest
+import wheelhouse
+from env_machine import machine, python  # noqa: F401  (machine is a fixture)
+
+from agentpipe import errors
+
+KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
+
+
+class Case:
+    """`pip` as the task records it; what is `installed` then, or the `exit` of its failure; what is `said`."""
+
+    def __init__(self, name, pip=None, installed=(), exit=0, said=(), files=(), env=(), script=(), tool="uv", run=""):
+        self.name, self.pip, self.installed, self.exit, self.said = name, pip, list(installed), exit, said
+        self.files, self.env, self.script, self.tool, self.run = dict(files), dict(env), dict(script), tool, run
+
+
+def project(name, requires=()):
+    """The files of a folder with a package that is built by a backend of its own."""
+    backend = wheelhouse.BACKEND.format(here=os.path.dirname(os.path.abspath(__file__)), hook="pass", name=name,
+                                        version="1.0", requires=list(requires))
+    return {"pyproject.toml": wheelhouse.PYPROJECT.format(name=name), "backend.py": backend,
+            f"{name}.py": f"who = {name!r}\n"}
+
+
+def below(folder, files):
+    return {f"{folder}/{name}": text for name, text in files.items()}
+
+
+CASES = [
+    Case("a name", "tea", ["tea==2.0"]),
+    Case("a pin", "tea==1.0", ["tea==1.0"]),
+    Case("a range", "tea>=1,<2", ["tea==1.0"]),
+    Case("compatible", "tea~=1.0", ["tea==1.0"]),
+    Case("wildcard", "tea==1.*", ["tea==1.0"]),
+    Case("a list instead of a text", ["tea==1.0", "milk"], ["milk==1.0", "tea==1.0"]),
+    Case("windows line ends and blanks", "\r\n  tea == 1.0  \r\n\r\n", ["tea==1.0"]),
+    Case("comments, as clearml writes them", "# Python 3.11.7 (main)\n\ntea==1.0  # by hand\n# gone\n", ["tea==1.0"]),
+    Case("another case and separator", "Green_Tea", ["green-tea==1.0"]),
+    Case("a marker that holds", 'tea==1.0; python_version >= "3"', ["tea==1.0"]),
+    Case("a marker that does not", 'milk\ntea==2.0; python_version < "3"', ["milk==1.0", "tea==1.0"]),
+    Case("a marker about the platform", "milk; sys_platform == 'win32'\ntea", ["tea==2.0"]),
+    Case("an extra", "pot[sweet]", ["pot==1.0", "sugar==1.0"]),
+    Case("extras with blanks", "pot [ sweet , hot ]", ["pot==1.0", "sugar==1.0", "tea==2.0"]),
+    Case("a wheel by URL", "tea @ {web}/tea-1.0-py3-none-any.whl", ["tea @ {web}/tea-1.0-py3-none-any.whl"]),
+    Case("a wheel by a bare URL", "{web}/tea-1.0-py3-none-any.whl", ["tea @ {web}/tea-1.0-py3-none-any.whl"]),
+    Case("a source by URL", "leaf @ {web}/leaf-1.0.tar.gz", ["leaf @ {web}/leaf-1.0.tar.gz"]),
+    Case("a source of the index", "leaf", ["leaf==1.0"]),
+    Case("a URL that is not there", "tea @ {web}/tea-9-py3-none-any.whl", exit=66),
+    Case("an index", "--index-url {web}/simple\ntea<2", ["tea==1.0"], env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": ""}),
+    Case("an index that wants a password", "-i {private}/simple\ntea<2", ["tea==1.0"],
+         env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": ""}),
+    Case("an index whose password is wrong", "-i {denied}/simple\ntea", exit=77,
+         env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "UV_HTTP_RETRIES": "0"}),
+    Case("a further index", "--extra-index-url {web}/simple\ntea<2", ["tea==1.0"],
+         env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": "{web}/empty"}),
+    Case("the agent's further indexes", "tea<2", ["tea==1.0"],
+         env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": "{web}/empty",
+              KEY + "EXTRA_INDEX_URL": '["{web}/simple"]'}),
+    Case("a folder of wheels in the repository", "--no-index\n-f wheels\nown", ["own==1.0"], files={"wheels": "own"}),
+    Case("only sources", "--no-binary leaf\nleaf", ["leaf==1.0"]),
+    Case("only wheels", "--only-binary :all:\nleaf", exit=66),
+    Case("hashes that fit", "tea==1.0 --hash=sha256:{tea1}", ["tea==1.0"]),
+    Case("hashes over several lines", "tea==1.0 \\\n  --hash=sha256:{tea2} \\\n  --hash=sha256:{tea1}", ["tea==1.0"]),
+    Case("a hash that does not", "tea==1.0 --hash=sha256:{tea2}", exit=65, said=["tea"]),
+    Case("hashes for some", "milk\ntea==1.0 --hash=sha256:{tea1}", ["milk==1.0", "tea==1.0"]),
+    Case("--require-hashes without one", "--require-hashes\ntea==1.0", exit=65),
+    Case("a further list", "-r more.txt", ["milk==1.0", "tea==1.0"], files={"more.txt": "milk\n"}),
+    Case("a list beside a list", "-r deps/a.txt", ["tea==1.0"],
+         files={"deps/a.txt": "-r b.txt", "deps/b.txt": "tea<2"}),
+    Case("constraints", "-c limits.txt\ntea", ["tea==1.0"], files={"limits.txt": "tea<2\nmilk==7\n"}),
+    Case("a list that is not there", "-r nosuch.txt", exit=66),
+    Case("a repository", "leaf @ git+file://{repository}", ["leaf @ git+file://{repository}@{commit}"]),
+    Case("a repository's tag", "leaf @ git+file://{repository}@v1", ["leaf @ git+file://{repository}@{commit}"]),
+    Case("a repository with an egg", "git+file://{repository}#egg=leaf", ["leaf @ git+file://{repository}@{commit}"]),
+    Case("an editable repository", "-e git+file://{repository}@main#egg=leaf",
+         ["leaf @ git+file://{repository}@{commit}"]),
+    Case("a folder of a repository", "twig @ git+file://{repository}#subdirectory=twig",
+         ["twig @ git+file://{repository}@{commit}#subdirectory=twig"]),
+    Case("a repository that is not there", "leaf @ git+file:///nosuch/leaf", exit=66),
+    Case("a commit that is not there", "leaf @ git+file://{repository}@" + "1" * 40, exit=66),
+    Case("the task's own package", "-e .", ["tea==1.0", "-e ."], files=project("own", ["tea<2"]), run="own"),
+    Case("a package in a folder", "./lib", ["tea==1.0", "./lib"], files=below("lib", project("own", ["tea<2"])),
+         run="own"),
+    Case("two packages in folders", "-e lib\n-e ./more", ["-e lib", "-e ./more"],
+         files=below("lib", project("own")) | below("more", project("mine")), run="mine"),
+    Case("a wheel in the repository", "./wheels/own-1.0-py3-none-any.whl", ["./wheels/own-1.0-py3-none-any.whl"],
+         files={"wheels": "own"}, run="own"),
+    Case("a folder without a package", "./lib", exit=66, files={"lib/readme": ""}),
+    Case("a path of another machine", "tea @ file:///home/me/tea-1.0-py3-none-any.whl", ["tea==1.0"],
+         said=["is not on this machine"]),
+    Case("conda's build path", "milk @ file:///croot/milk_1649/work", ["milk==1.0", "tea==1.0"]),
+    Case("the repository's files", None, ["milk==1.0", "tea==1.0"],
+         files={"requirements.txt": "milk", "src/requirements.txt": "tea"},
+         script={"working_dir": "src", "entry_point": "train.py"}),
+    Case("an empty record", "", ["tea==1.0"], files={"requirements.txt": "tea<2"}),
+    Case("a record that only comments", "# nothing\n\n", [], files={"requirements.txt": "tea<2"}),
+    Case("what was asked before", {"pip": "tea==1.0", "org_pip": "tea"}, ["tea==2.0"],
+         env={KEY + "FORCE_ORIGINAL_REQUIREMENTS": "true"}),
+    Case("clearml's conflict, frozen", "milk==1.0\ntea==2.0", ["milk==1.0", "tea==2.0"], said=["so the pins count"]),
+    Case("the same, not allowed", "milk==1.0\ntea==2.0", exit=65, env={KEY + "PIP_LEGACY_RESOLVER": "[]"}),
+    Case("a conflict as it was typed", "milk\ntea==2.0", exit=65),
+    Case("the same name twice", "tea==1.0\ntea==2.0", exit=65),
+    Case("no such package", "nosuchtea", exit=66),
+    Case("no such version", "tea==1.5", exit=66),
+    Case("a build that looks around", "blend\ntea<2", ["blend==1.0", "tea==1.0"], said=["comes after the rest"]),
+    Case("a build that fails", "broken", exit=65),
+    Case("a package for the end", "blend\ntea<2", ["blend==1.0", "tea==1.0"], env={KEY + "POST_PACKAGES": '["blend"]'},
+         said=["after the rest: blend"]),
+    Case("an optional one for the end, that fails", "broken\ntea", ["tea==2.0"],
+         env={KEY + "POST_OPTIONAL_PACKAGES": '["broken"]'}, said=["going on without broken"]),
+    Case("an optional one that fails", "nosuchtea\ntea", ["tea==2.0"],
+         env={KEY + "PRIORITY_OPTIONAL_PACKAGES": '["nosuchtea"]'}, said=["going on without nosuchtea"]),
+    Case("a flag that uv has", "milk", ["milk==1.0"], env={"CLEARML_EXTRA_PIP_INSTALL_FLAGS": "--no-deps -q"}),
+    Case("a flag that stands for a line", "tea", ["tea==1.0"], env={"CLEARML_EXTRA_PIP_INSTALL_FLAGS": "-c limits.txt"},
+         files={"limits.txt": "tea<2"}),
+    Case("a flag that only pip has", "milk", ["milk==1.0", "tea==1.0"], tool="pip",
+         env={KEY + "EXTRA_PIP_INSTALL_FLAGS": '["--use-deprecated=legacy-resolver"]'},
+         said=["installing with pip: uv has no --use-deprecated"]),
+    Case("pip because a variable says so", "milk\n-e .", ["milk==1.0", "tea==1.0", "-e ."], tool="pip",
+         env={KEY + "TYPE": "pip"}, files=project("own"), run="own"),
+    Case("pip cannot either", "nosuchtea", exit=65, env={KEY + "TYPE": "pip"}),
+    Case("clearml-agent stays what it is", "clearml-agent==1.0\ntea", ["clearml-agent==1.0", "tea==2.0"]),
+    Case("old torch gets its setuptools", "torch==1.10.0", ["setuptools==58.0", "torch==1.10.0"]),
+]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """An index, the same over HTTP (with and without a password), and a repository; made once."""
+    folder = str(tmp_path_factory.mktemp("shop"))
+    index = os.path.join(folder, "index")
+    for version in ("1.0", "2.0"):
+        wheelhouse.wheel(index, "tea", version)
+    wheelhouse.wheel(index, "milk", "1.0", requires=["tea<2"])
+    wheelhouse.wheel(index, "green-tea", "1.0")
+    wheelhouse.wheel(index, "sugar", "1.0")
+    wheelhouse.wheel(index, "torch", "1.10.0")
+    wheelhouse.wheel(index, "setuptools", "58.0")
+    wheelhouse.wheel(index, "wheel", "0.40")
+    wheelhouse.wheel(index, "clearml-agent", "1.0")
+    wheelhouse.wheel(index, "pot", "1.0", ['sugar; extra == "sweet"', 'tea; extra == "hot"'], extras=("sweet", "hot"))
+    wheelhouse.source(index, "leaf", "1.0")
+    wheelhouse.source(index, "blend", "1.0", hook="import tea")
+    wheelhouse.source(index, "broken", "1.0", hook="raise RuntimeError('no compiler')")
+    wheelhouse.wheel(os.path.join(folder, "own"), "own", "1.0")
+    repository = wheelhouse.project(os.path.join(folder, "leaf"), "leaf", "1.0")
+    wheelhouse.project(os.path.join(repository, "twig"), "twig", "1.0")
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "a state"], ["tag", "v1"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words], cwd=repository,
+                       check=True)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Index,), {"folder": index}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    web = f"127.0.0.1:{server.server_port}"
+    yield {"index": index, "own": os.path.join(folder, "own"), "repository": repository, "web": f"http://{web}",
+           "private": f"http://u:secret@{web}/private", "denied": f"http://u:wrong@{web}/private",
+           "commit": subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=repository, text=True).strip(),
+           "tea1": wheelhouse.sha256(os.path.join(index, "tea-1.0-py3-none-any.whl")),
+           "tea2": wheelhouse.sha256(os.path.join(index, "tea-2.0-py3-none-any.whl")),
+           "uv": os.path.join(folder, "uv")}
+    server.shutdown()
+
+
+class Index(http.server.BaseHTTPRequestHandler):
+    """FILE, simple/NAME/, the same below private/ for those who know the password."""
+
+    def do_GET(self):
+        path = self.path
+        if path.startswith("/private/"):
+            if self.headers.get("Authorization") != "Basic dTpzZWNyZXQ=":
+                self.send_response(401)
+                self.end_headers()
+                return
+            path = path.removeprefix("/private")
+        name = path.strip("/").split("/")[-1]
+        if path.startswith("/simple/"):
+            files = [each for each in sorted(os.listdir(self.folder)) if each.startswith(name.replace("-", "_") + "-")]
+            links = "".join(f'<a href="../../{file}">{file}</a>' for file in files if not file.endswith(".tree"))
+            self.answer(f"<html>{links}</html>".encode() if links else b"", "text/html")
+        elif os.path.isfile(os.path.join(self.folder, name)):
+            with open(os.path.join(self.folder, name), "rb") as file:
+                self.answer(file.read(), "application/octet-stream")
+        else:
+            self.answer(b"", "")
+
+    do_HEAD = do_GET
+
+    def answer(self, data, kind):
+        self.send_response(200 if data else 404)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_list(machine, shop, monkeypatch, case):
+    monkeypatch.setenv("PIP_FIND_LINKS", shop["index"])
+    monkeypatch.setenv("UV_CACHE_DIR", shop["uv"])
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    for name, value in case.env.items():
+        if value:
+            monkeypatch.setenv(name, value.replace("{web}", shop["web"]))
+        else:
+            monkeypatch.delenv(name)
+    pip = case.pip.format(**shop) if isinstance(case.pip, str) else case.pip
+    requirements = pip if isinstance(pip, dict) else None
+    files = {name: text for name, text in case.files.items() if name != "wheels"}
+    job = machine.job(None if requirements else pip, files=files, **({"requirements": requirements} if requirements
+                                                                    else {}), **case.script)
+    if "wheels" in case.files:
+        os.symlink(shop[case.files["wheels"]], os.path.join(job.manifest["fetch"]["code"], "wheels"))
+    from agentpipe.cmds import agent_env
+    if case.exit:
+        with pytest.raises(errors.Failure) as caught:
+            agent_env.work(job)
+        assert caught.value.exit == case.exit, (caught.value.reason, caught.value.evidence)
+        assert all(word in caught.value.reason for word in case.said), caught.value.reason
+        assert caught.value.remedy
+        assert "secret" not in caught.value.reason + caught.value.evidence
+        return
+    env = agent_env.work(job)
+    said = "".join(machine.said)
+    assert env["packages"] == [line.format(**shop) for line in case.installed], said
+    assert env["installer"] == case.tool, said
+    assert all(word in said for word in case.said), said
+    assert "secret" not in said
+    if case.run:
+        assert python(env, f"import {case.run}; print({case.run}.__name__)") == case.run
+    # the same list again is the same environment, found at once
+    assert agent_env.work(job)["cached"]
