@@ -13,16 +13,15 @@ if TYPE_CHECKING:
 
     from agentpipe.interpreters import Interpreter
     from agentpipe.job import Job
+    from agentpipe.place.image_packages import Packages
     from agentpipe.requirements import Requirements
 
     Value = dict[str, Any]
 
 AS_IS = ("auto", "never", "always")
-# of a Python, as it is started: what is in sight of it, and where a virtual environment has its own packages
-ASK = ("import json, sys, sysconfig; from importlib import metadata as m; own = sys.prefix != sys.base_prefix; "
-       "print(json.dumps({'packages': sorted({d.metadata['Name'] + '==' + d.version for d in m.distributions() "
-       "if d.metadata['Name']}), "
-       "'site': sorted({sysconfig.get_path('purelib'), sysconfig.get_path('platlib')}) if own else []}))")
+# of a Python, as it is started: where a virtual environment has its own packages
+ASK = ("import json, sys, sysconfig; own = sys.prefix != getattr(sys, 'base_prefix', sys.prefix); "
+       "print(json.dumps(sorted({sysconfig.get_path('purelib'), sysconfig.get_path('platlib')}) if own else []))")
 
 
 def as_is(job: Job) -> str:
@@ -116,37 +115,34 @@ def installed_into() -> str:
     return "python" if told.lower() in ("1", "true", "yes", "on") else os.path.expanduser(told)
 
 
-def value(python: str, seen: Value, version: str, reason: str, asked: Requirements | None = None) -> Value:
-    """The value of `env` for a Python that is used without an overlay; `seen` as look() gave it."""
-    names = asked.names() if asked else set()
-    packages = _of_names(seen["packages"], names)
+def value(python: str, packages: Packages, version: str, reason: str, asked: Requirements | None = None) -> Value:
+    """The value of `env` for a Python that is used without an overlay."""
+    from agentpipe.place import image_packages
+    lines = image_packages.named(packages, asked.names() if asked else set())
     return {"python": python, "version": version, "base": None, "overlay": None, "cached": True, "installer": "none",
-            "reason": reason, "packages": packages, "pins": packages, "path": [os.path.dirname(python)]}
+            "reason": reason, "packages": lines, "pins": lines, "path": [os.path.dirname(python)]}
 
 
-def look(job: Job, python: str) -> Value:
-    """{packages: ["name==version"], site: folders of a virtual environment's own packages} of a Python; 66 if none."""
+def folders(job: Job, python: str) -> list[str]:
+    """Where the virtual environment of this Python, if it is one's, has its packages; 66 when it is no Python."""
     answer = job.run([*job.prefix, python, "-c", ASK], check=False, timeout=60, env=_plain())
     try:
-        found: Value = json.loads(answer)
+        found: list[str] = json.loads(answer)
         return found
     except ValueError:
         raise errors.Failure(f"{python} is not a Python that can be used", errors.NOT_FOUND, answer[-2000:],
                              f"name another interpreter than {python}") from None
 
 
-def base_of(interpreter: Interpreter, seen: Value, asked: Requirements) -> Value:
+def base_of(interpreter: Interpreter, behind: list[str], packages: Packages, asked: Requirements) -> Value:
     """A base for an overlay that has nothing of its own: the interpreter's packages, and those of its environment."""
+    from agentpipe.place import image_packages
     major, minor = interpreter["version"].split(".")[:2]
-    packages = _of_names(seen["packages"], asked.names())
-    return {"key": None, "directory": "", "interpreter": interpreter, "system": True, "behind": seen["site"],
+    lines = image_packages.named(packages, asked.names())
+    return {"key": None, "directory": "", "interpreter": interpreter, "system": True, "behind": behind,
             "site": f"lib/python{major}.{minor}/site-packages", "scripts": [], "folders": [], "links": [],
-            "packages": packages, "pins": packages, "installer": "none"}
-
-
-def _of_names(packages: list[str], names: set[str]) -> list[str]:
-    from agentpipe.requirements import normalised
-    return [package for package in packages if normalised(package.split("==")[0]) in names]
+            "packages": lines, "pins": lines, "below": lines, "installer": "none",
+            "pip": bool(image_packages.named(packages, {"pip"}))}
 
 
 def _plain() -> dict[str, str]:

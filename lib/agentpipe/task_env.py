@@ -51,15 +51,18 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
             return {}
         behind = [os.path.dirname(interpreters.own_path(job, interpreter))]
     directory = overlay.create(job, base)
+    if base.get("pip"):
+        installers.write_pip(directory)
     if asked.projects:
         installers.choose(job).projects(job, directory, asked.projects, asked)
     crash_point("env:overlaid")
     seconds = time.monotonic() - began
-    count = len(base["packages"])
+    count, of_image = len(base["packages"]) - len(base["below"]), len(base["below"])
     how = base.get("reason") or f"{count} package{'' if count == 1 else 's'} " + (
-        "from the cache" if cached else f"installed in {seconds:.1f} s")
-    reason = f"Python {interpreter['version']}, {how}" + (
-        f", asked for by {asked.origin}" if asked.origin else ", no requirements")
+        "from the cache" if cached else f"installed in {seconds:.1f} s") + (
+        f", {of_image} of the interpreter's own" if of_image else "")
+    whose = "" if base.get("reason") else f", asked for by {asked.origin}" if asked.origin else ", no requirements"
+    reason = f"Python {interpreter['version']}, {how}{whose}"
     job.say(f"environment ready: {reason}")
     record(job, asked, base["packages"])
     bin_directory = os.path.join(directory, "bin")
@@ -73,6 +76,7 @@ def ready(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     """A base without packages of its own, when what is there already does (--as-is); else None."""
     from agentpipe import given, interpreters
     from agentpipe.installers import uv_questions
+    from agentpipe.place import image_packages
     wish = given.as_is(job)
     # elsewhere nobody expects a list to be looked for in the machine's own Python
     looked_at = wish == "always" or (wish == "auto" and not asked.exact and (
@@ -80,7 +84,8 @@ def ready(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     if not looked_at or (wish == "auto" and asked.empty() and not job.prefix):
         return None
     python = interpreters.own_path(job, interpreter)
-    fits, lacks = uv_questions.satisfied(job, python, asked) if asked.packages else (True, "")
+    packages = image_packages.known(job, {"executable": python})
+    fits, lacks = uv_questions.satisfied(job, python, packages, asked) if asked.packages else (True, "")
     if asked.archives:
         fits, lacks = False, asked.archives[0][3]
     if not fits and wish == "auto":
@@ -90,7 +95,7 @@ def ready(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     if not fits:
         words = f"as it is (--as-is=always), though {python} lacks {lacks}"
     job.say(words)
-    return {**given.base_of(interpreter, given.look(job, python), asked), "reason": words}
+    return {**given.base_of(interpreter, given.folders(job, python), packages, asked), "reason": words}
 
 
 def untouched(job: Job) -> Value:
@@ -100,7 +105,7 @@ def untouched(job: Job) -> Value:
     python = interpreters.own_path(job, interpreter)
     reason = f"nothing is installed (CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL): {python} as it is"
     job.say(reason)
-    return given.value(python, {"packages": [], "site": []}, interpreter["version"], reason)
+    return given.value(python, [], interpreter["version"], reason)
 
 
 def installed_into(job: Job, asked: Requirements, python: str) -> Value:
@@ -110,12 +115,13 @@ def installed_into(job: Job, asked: Requirements, python: str) -> Value:
     from agentpipe import errors, git_pins, given, interpreters, paths, requirements
     from agentpipe.installers import policy as policies
     from agentpipe.installers import uv
+    from agentpipe.place import image_packages
     git_pins.settle(job, asked)
     policy = policies.of(job, asked)
     interpreter = interpreters.find(job)
     if python == "python":
         python = interpreters.own_path(job, interpreter)
-    given.look(job, python)
+    given.folders(job, python)  # it must be there
     if job.option("dry_run"):
         job.say(f"would install what is missing into {python}")
         return {}
@@ -128,7 +134,8 @@ def installed_into(job: Job, asked: Requirements, python: str) -> Value:
                              remedy="run the task again later") from None
     reason = f"what was missing is installed into {python} (CLEARML_AGENT_SKIP_PIP_VENV_INSTALL)"
     job.say(reason)
-    value = given.value(python, given.look(job, python), interpreter["version"], reason, asked)
+    packages = image_packages.known(job, {"executable": python})
+    value = given.value(python, packages, interpreter["version"], reason, asked)
     record(job, asked, value["packages"])
     return {**value, "packages": value["packages"] + asked.local_lines(), "cached": False, "installer": "uv"}
 

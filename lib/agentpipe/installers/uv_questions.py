@@ -10,6 +10,7 @@ from agentpipe.installers.uv import index_words, run, target, write_list
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agentpipe.job import Job
+    from agentpipe.place.image_packages import Packages
     from agentpipe.requirements import Requirements
 
 
@@ -51,19 +52,26 @@ def refused(job: Job, folder: str, name: str, asked: Requirements) -> str:
     return ""
 
 
-def satisfied(job: Job, python: str, asked: Requirements) -> tuple[bool, str]:
-    """(whether the environment of `python` has all that is asked for, what uv would change): nothing is installed."""
+def satisfied(job: Job, python: str, packages: Packages, asked: Requirements) -> tuple[bool, str]:
+    """(whether these packages are all that is asked for, else what is missing or what uv says of it)."""
+    import shutil
+
+    from agentpipe.installers import uv_failures
+    from agentpipe.place import image_packages
     from agentpipe.tools import ToolFailed
-    listed = job.path("asked.txt")
-    # archives and folders of the task cannot be there already
+    listed, there = job.path("asked.txt"), job.path("there")
     write_list(listed, "".join(line + "\n" for line in asked.packages), asked, job.path("constraints.txt"))
+    os.makedirs(there, exist_ok=True)
     try:
-        said = run(job, ["pip", "install", "--offline", "--dry-run", "--break-system-packages", "--python", python,
+        # Debian's folders are not looked at by uv: it is shown what importlib.metadata has found
+        for package in packages:
+            image_packages.stub(there, package)
+        said = run(job, ["pip", "install", "--offline", "--dry-run", "--target", there, "--python", python,
                          *index_words(asked), "-r", listed], loud=True, timeout=60, sink=lambda text: None)
     except ToolFailed as error:
-        from agentpipe.installers import uv_failures
         return False, uv_failures.first_words(error.output)
     finally:
         os.unlink(listed)
+        shutil.rmtree(there, ignore_errors=True)
     changes = [line.strip()[2:] for line in said.splitlines() if line.startswith(" + ")]
     return "Would make no changes" in said, ", ".join(changes[:5])
