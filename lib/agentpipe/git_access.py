@@ -131,33 +131,24 @@ def variables(urls: Iterable[str]) -> tuple[dict[str, str], Settings]:
     return (env, settings) if settings else ({}, [])
 
 
-def requirement_line(line: str) -> str:
-    """A `git+…` requirement with the address that git is to be asked for."""
-    head, plus, rest = line.partition("git+")
-    match = re.match(r"(?P<url>(?:https?|ssh)://(?:[^/\s]*@)?[^/@\s]+/[^@#\s;]*)(?P<tail>.*)$", rest, re.DOTALL)
-    if not plus or not match:
-        return line
-    from agentpipe.git import split_url
-    if split_url(match["url"])[2]:  # it brings a password of its own
-        return line
-    return f"{head}git+{address(match['url'])}{match['tail']}"
+def rewritten(urls: Iterable[str]) -> Settings:
+    """git settings that make git itself ask at the address() of these URLs (url.….insteadOf).
 
-
-def requirements_environment(lines: list[str]) -> dict[str, str]:
-    """What to add to the environment of an installer that runs git for these `git+…` lines (after requirement_line()).
-
-    It may hold passwords: pass it on as environment, never as words.
+    The whole host's, for submodules, unless logins are for parts of it.
     """
-    from agentpipe import git
-    if not any("git+" in line for line in lines):
-        return {}
-    found = (re.search(r"git\+(https?://(?:[^/\s@]*@)?[^/@\s]+/[^@#\s;]*)", line) for line in lines)
-    urls = [git.split_url(match[1])[0] for match in found if match]
-    env, settings = variables(urls)
-    whole = git.environment(env, settings, local=True)
-    del whole["GIT_LITERAL_PATHSPECS"]
-    import os
-    return {name: value for name, value in git.with_ssh(whole).items() if os.environ.get(name) != value}
+    settings: Settings = []
+    for url in urls:
+        other, match = address(url), URL.match(url)
+        if other == url:
+            continue
+        if not match or by_prefix() or not other.endswith(match["path"]):
+            settings.append((f"url.{other}.insteadOf", url))
+            continue
+        base = other[:len(other) - len(match["path"])]
+        settings.append((f"url.{base}.insteadOf", url[:len(url) - len(match["path"])]))
+        if match["scheme"].lower() == "ssh":
+            settings.append((f"url.{base}.insteadOf", f"{match['user'] or 'git'}@{match['host']}:"))
+    return settings
 
 
 def _token_kind() -> str:

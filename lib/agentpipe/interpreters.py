@@ -51,6 +51,19 @@ def find(job: Job) -> Interpreter:
     return {name: known[name] for name in ("executable", "version", "implementation", "platform")}
 
 
+def every() -> list[Interpreter]:
+    """All CPythons of this machine that a task can get."""
+    import logging
+    from pathlib import Path
+
+    from python_discovery import DiskCache
+    logging.getLogger("python_discovery").setLevel(logging.CRITICAL)
+    environment = {**os.environ, "PATH": os.pathsep.join(_search_folders())}
+    found = _all(DiskCache(Path(paths.cache("interpreters"))), environment)
+    return [_described(info) for info in found
+            if info.implementation == "CPython" and tuple(info.version_info[:2]) >= OLDEST]
+
+
 def wanted(job: Job) -> str:
     """What is asked for: an absolute path, a version ("3.11", "3"), or "" for the agent's own interpreter."""
     import re
@@ -71,6 +84,19 @@ def wanted(job: Job) -> str:
         if recorded:
             return recorded[1]
     return (config.get("agent.python_binary") or config.get("agent.default_python") or "").removeprefix("python")
+
+
+def own_path(job: Job, interpreter: Interpreter) -> str:
+    """The Python as it was asked for, whose virtual environment (or conda environment) may have packages of its own."""
+    wish = wanted(job)
+    if os.path.isabs(wish):
+        return wish
+    if not job.prefix:
+        return str(interpreter["executable"])
+    # an image may have an environment activated
+    names = [*([f"python{wish}"] if wish else []), "python3", "python"]
+    return job.run([*job.prefix, "sh", "-c", 'for each; do command -v "$each" && exit; done', "sh", *names],
+                   check=False, timeout=60).strip() or str(interpreter["executable"])
 
 
 def _recorded_version(script: dict[str, Any]) -> Any:
@@ -211,8 +237,8 @@ def _in_place(job: Job, wish: str) -> Interpreter:
     """Ask inside the place; an image that is named by its digest does not change and is asked once."""
     place = job.manifest.get("place") or {}
     memory = ""
-    if place.get("digest"):
-        memory = paths.cache("interpreters", _memory_name(f"{place['digest']} {wish}") + ".json")
+    if place.get("image_id"):
+        memory = paths.cache("interpreters", _memory_name(f"{place['image_id']} {wish}") + ".json")
         known = _remembered_in_place(memory)
         if known:
             return known

@@ -67,6 +67,7 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
         raise
     except errors.Aborted as aborted:
         held.use(_aborted(held, aborted))
+        held.leave_place()
     except errors.Failure as failure:
         if isinstance(failure, claims.NotOurs) or not begun:
             held.release()  # somebody else's, or for recovery once the server is there again
@@ -75,6 +76,7 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
             held.give_back(failure.reason)
             raise
         _tell_failure(held, failure)
+        held.leave_place()
     except errors.ApiError:
         held.release()
         raise
