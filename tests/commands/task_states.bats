@@ -222,14 +222,14 @@ f()'
 @test "a container: image, arguments and set-up script are told by enqueue, changed by edit, kept by clone" {
   echo 'echo hi' >job.sh
   printf 'if true; then\n  apt-get install -y ffmpeg\nfi\n' >setup.sh
-  id=$(agent-task enqueue --create-queue --queue q --docker alpine:3 --docker-args '--ipc=host -e A="b c"' --setup-script @setup.sh job.sh)
+  id=$(agent-task enqueue --create-queue --queue gpu --docker alpine:3 --docker-args '--ipc=host -e A="b c"' --setup-script @setup.sh job.sh)
   [ "$(agent-task show --json "$id" | field .container.image)" = alpine:3 ]
   [ "$(agent-task show --json "$id" | field .container.arguments)" = '--ipc=host -e A="b c"' ]
   [ "$(agent-task show --json "$id" | field .container.setup_shell_script)" = "$(cat setup.sh; echo)" ]
   copy=$(agent-task clone "$id" --docker-args '')
   [ "$(agent-task show --json "$copy" | field .container.image)" = alpine:3 ]
   [ "$(agent-task show --json "$copy" | field .container.arguments)" = null ]
-  run -64 agent-task enqueue --queue q --docker 'alpine:3 --ipc=host' job.sh
+  run -64 agent-task enqueue --queue gpu --docker 'alpine:3 --ipc=host' job.sh
   [[ $output == *"not the name of an image"*"--docker-args"* ]]
-  run -66 agent-task enqueue --queue q --docker alpine:3 --setup-script @nosuch.sh job.sh
+  run -66 agent-task enqueue --queue gpu --docker alpine:3 --setup-script @nosuch.sh job.sh
 }
