@@ -91,9 +91,9 @@ def one(transport, hours, worker_says=None):
     client = api.connect()
     wanted = queues.Queues(client, ["aaa", "bbb"], create=True, schedule=Clock(hours), worker="box:0")
     if worker_says is not None:
-        wanted._api = Administered(client, worker_says)
+        wanted._api, wanted._has_properties = Administered(client, worker_says), True
     for queue in wanted.ids:
-        task = client.call("tasks.create", {"name": "t", "type": "training"})["id"]
+        task = client.call("tasks.create", {"name": "task", "type": "training"})["id"]
         client.call("tasks.enqueue", {"task": task, "queue": queue})
     return client, wanted
 
