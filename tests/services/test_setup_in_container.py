@@ -74,8 +74,8 @@ def test_packages_come_from_the_network_once_and_then_from_the_shared_cache(cont
 
 
 def test_a_script_of_the_user_shares_the_cache_and_one_with_set_e_ends_itself_only(container, network, agent_home):
-    job, done = container(network, "set -e\napt-get update -qq\napt-get install -y -qq hello\nexport GREETING=$(hello)\n"
-                                   "false\necho not reached\n")
+    job, done = container(network, "set -e\napt-get update -qq\napt-get install -y -qq hello\n"
+                                   "export GREETING=$(hello)\nfalse\necho not reached\n")
     assert [each["exit"] for each in done] == [1]
     assert "ended with 1: passed over" in said(job) and "not reached" not in said(job)
     assert setup_script.environment(job.directory) == {"GREETING": "Hello, world!"}
