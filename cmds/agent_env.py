@@ -59,9 +59,10 @@ def work(job: "Job") -> "dict[str, Any]":
         installer.projects(job, directory, asked.projects, asked)
     crash_point("env:overlaid")
     seconds = time.monotonic() - began
-    count = len(base["packages"])
+    count, of_image = len(base["packages"]) - len(base["below"]), len(base["below"])
     reason = (f"Python {interpreter['version']}, {count} package{'' if count == 1 else 's'} "
               + ("from the cache" if cached else f"installed in {seconds:.1f} s")
+              + (f", {of_image} of the image" if of_image else "")
               + (f", asked for by {asked.origin}" if asked.origin else ", no requirements"))
     job.say(f"environment ready: {reason}")
     record(job, asked, base["packages"])

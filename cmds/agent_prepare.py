@@ -5,35 +5,36 @@ from agentpipe import command
 EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run
   agent-prepare --dry-run task.json
+  agent-pull gpu | agent-prepare --place host | agent-run    # no containers on this machine
   AGENT_STAGE_ENV='my-env' agent-prepare < task.json > prepared.json
 """
 
 
 def options():
-    """The command's own options: those that all stages have."""
-    return []
+    """The command's own options."""
+    from agentpipe.options import Flag, Option
+    return [
+        Option("--docker", "IMAGE", "The image of tasks that name none, arguments of `docker run` may follow it."),
+        Option("--podman", "IMAGE", "The same, with Podman."),
+        Option("--place", "KIND", "Run tasks on the `host` whatever they ask for, or in containers of `docker` "
+                                  "(the default) or `podman`."),
+        Flag("--force-docker", "Take no notice of the image and arguments that a task names."),
+    ]
 
 
 def steps(held):
     """The place, then what happens in it."""
-    from agentpipe import stages
+    from agentpipe import place, stages
     from agentpipe.cmds import agent_env, agent_fetch, agent_patch
     stages.hook(held, "pre-prepare")
-    stages.add(held, "place", place(held.job))
+    stages.add(held, "place", place.start(held.job))
     stages.step(held, "fetch", "fetch", agent_fetch.work)
     stages.step(held, "patch", "patch", agent_patch.work)
-    stages.step(held, "env", "env", agent_env.work)
+    if held.dry and held.manifest["place"]["kind"] != "host":
+        held.job.say("which Python and packages, only that container can tell")
+    else:
+        stages.step(held, "env", "env", agent_env.work)
     stages.hook(held, "post-prepare")
-
-
-def place(job):
-    """Where the task runs: this version knows the host."""
-    container = job.task.get("container") or {}
-    reason = "no container was asked for"
-    if container.get("image"):
-        reason = f"image {container['image']} was asked for, but this version runs on the host"
-        job.say(f"agent-prepare: {reason}")
-    return {"kind": "host", "reason": reason, "prefix": []}
 
 
 def main():

@@ -109,7 +109,7 @@ def taken_over(held):
     """The script that another agent-run has started and left."""
     from agentpipe import script
     held.job.say("agent-run: taking over the script that runs already")
-    return script.taken_over(held.claim.directory, held.job.prefix)
+    return script.taken_over(held.claim.directory, held.place)
 
 
 def started(held, values):
@@ -121,14 +121,16 @@ def started(held, values):
         held.job.say("agent-run: the task asks for an image, but no agent-prepare has run: it runs on the host")
     attempt.store_manifest(held.claim.directory, manifest.write(held.manifest))
     crash_point("run:stored")
-    if held.job.prefix:
-        for name in launch.write_spec(held.claim.directory, begin.env):
+    if held.place.prefix:
+        inside = {**begin.env, **held.place.variables()}
+        for name in launch.write_spec(held.claim.directory, inside, held.place.isolated):
             held.job.say(f"agent-run: the variable {name} cannot be passed into this place")
+        held.place.open_up()
     if held.api:
         script_env.write_conf(held.claim.directory)
     memory.mark(held.claim.directory)
-    env = launch.own() if held.job.prefix else begin.env
-    found = script.start(held.claim.directory, begin.argv, begin.cwd, env, held.job.prefix, begin.piped)
+    env = launch.own() if held.place.prefix else begin.env
+    found = script.start(held.claim.directory, begin.argv, begin.cwd, env, held.place, begin.piped)
     crash_point("run:started")
     return found
 

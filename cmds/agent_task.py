@@ -12,8 +12,8 @@ EXAMPLES = """
 # what is done to a task stands in one module for each kind of verb, imported when it is asked for
 MODULES = {
     "Make": ("task_make", ("enqueue", "create", "clone", "edit")),
-    "Look": ("task_look", ("list", "show", "log")),
-    "Explain": ("task_explain", ("why",)),
+    "Look": ("task_look", ("list", "show", "log", "plot", "artifacts")),
+    "Explain": ("task_explain", ("why", "time", "diff", "script")),
     "Change": ("task_change", ("stop", "dequeue", "move", "continue", "reset", "archive", "unarchive", "delete")),
 }
 GROUP = verbs.Group("agent-task", __doc__ or "", MODULES, EXAMPLES)

@@ -26,6 +26,9 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     if verdict.left:
         held.release()
         return 129
+    kind, known = held.place.evidence(status)
+    held.leave_place()
+    crash_point("run:left")
     if not verdict.ours:
         held.let_go()
         raise errors.Failure(f"task {held.id}: {verdict.reason}", errors.TRY_AGAIN)
@@ -34,7 +37,7 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
         raise errors.Failure(f"task {held.id} was given back meanwhile", errors.TRY_AGAIN)
     script_env.remove_conf(directory)
     os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
-    end, reason, evidence = _classified(directory, status, verdict)
+    end, reason, evidence = _classified(status, verdict, kind, known)
     if not attempt.decide(directory, end):
         end = attempt.outcome(directory) or end
     crash_point("run:decided")
@@ -81,16 +84,14 @@ def pins(line: Mapping[str, Any]) -> dict[str, Any]:
     return {**(line.get("pins") or {}), **{key: value for key, value in found.items() if value is not None}}
 
 
-def _classified(directory: str, status: int | None, verdict: Verdict) -> tuple[str, str, str]:
+def _classified(status: int | None, verdict: Verdict, kind: str, known: str) -> tuple[str, str, str]:
     if verdict.end:
         return verdict.end, verdict.reason, ""
+    if kind == "out_of_memory":
+        return "out_of_memory", "killed by the kernel for lack of memory", known
     if status is None:
-        return "lost", "its process is gone and left no status: killed together with its shim from outside", ""
-    if status == 137:
-        from agentpipe import memory
-        evidence = memory.evidence_of_kill(directory)
-        if evidence:
-            return "out_of_memory", "killed by the kernel for lack of memory", evidence
+        return "lost", known.split("\n")[0] or ("its process is gone and left no status: killed together with its shim "
+                                                "from outside"), known
     if status == 0:
         return "completed", "", ""
     if status in (126, 127):

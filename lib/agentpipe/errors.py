@@ -36,6 +36,7 @@ class Failure(Exception):
         self.change = change
         self.ends_input = False  # whether nothing after it can be read
         self.stage = ""  # where it happened, when one command composes several stages
+        self.timed: dict[str, Any] = {}  # {began, seconds} of that stage
 
     def __str__(self) -> str:
         return self.reason + (f" ({self.remedy})" if self.remedy else "")

@@ -119,7 +119,14 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
             "exit": found.get("exit", kind.exit), "reason": found["reason"],
             "evidence": _without_secrets(directory, manifest, evidence)[-EVIDENCE:],
-            "remedy": remedy or None, "advice": advice or None}
+            "remedy": remedy or None, "advice": advice or None, **_measured(manifest)}
+
+
+def _measured(manifest: dict[str, Any]) -> dict[str, Any]:
+    """{stages, pins}: where the seconds went, and what it ran with; what is not known is left out."""
+    from agentpipe import timing
+    found = {"stages": timing.stages(manifest), "pins": timing.pins(manifest)}
+    return {key: value for key, value in found.items() if value}
 
 
 def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from agentpipe import attempt, claims, command, config, errors, manifest, secrets
+from agentpipe import attempt, claims, command, config, errors, manifest, place, secrets
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 from agentpipe.signals import SIGNALS
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from agentpipe.place import Place
     from agentpipe.script import Script
 
 
@@ -52,6 +53,15 @@ class Held:
         """Whether the script has been started already: then set-up is over, and only agent-run has work."""
         record = attempt.pid_record(self.claim.directory)
         return record is not None and not attempt.was_returned(self.claim.directory)
+
+    @property
+    def place(self) -> Place:
+        """Where the task runs."""
+        return place.of(self.manifest, self.claim.directory)
+
+    def leave_place(self) -> None:
+        """Nothing is to run here any more: remove what this attempt has made to run in."""
+        place.leave(self.claim.directory, self.job.say)
 
     def use(self, line: dict[str, Any]) -> None:
         """Go on with another state of the line."""
@@ -109,6 +119,7 @@ class Held:
             self.put_down()
             return
         self.quiet()
+        self.leave_place()
         claims.give_back(self.api, self.claim, self.manifest, why)
         self.job.close()
 

@@ -78,6 +78,10 @@ class HttpApi:
         """What our token says of the server: {api_version, server_version, identity, iat, exp, …}."""
         return self._login.payload()
 
+    def token(self) -> str:
+        """What the files server wants to see as well."""
+        return self._login.token()
+
     def changed(self, since: Any) -> Any:
         """A mark that differs from `since` once something may have changed.
 

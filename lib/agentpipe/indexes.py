@@ -31,6 +31,18 @@ def lines() -> list[str]:
     return found + [f"-c {_absolute(path)}" for path in pip["constraint"] if _is_there(path)]
 
 
+def local() -> list[str]:
+    """The folders and files of this machine that these lines name (of an index the folder above it)."""
+    found = []
+    for line in lines():
+        words = line.partition(" ")[2]
+        path = words.removeprefix("file://") if words.startswith("file:///") else words
+        if path.startswith("/"):
+            path = path.rstrip("/")
+            found.append(os.path.dirname(path) if os.path.basename(path) == "simple" else path)
+    return [path for path in dict.fromkeys(found) if os.path.exists(path)]
+
+
 def strategy() -> str:
     """How several indexes are looked at: as pip does it, the best version of all of them."""
     return os.environ.get("UV_INDEX_STRATEGY") or "unsafe-best-match"
@@ -50,9 +62,9 @@ def as_variables(lines: list[str]) -> dict[str, str]:
     """Lines of a requirements file that name indexes, as variables that uv reads; what uv was told itself stays."""
     pairs = [line.partition(" ")[::2] for line in lines]
     found = {"UV_DEFAULT_INDEX": [url for name, url in pairs if name == "--index-url"][:1],
-             "UV_INDEX": [url for name, url in pairs if name == "--extra-index-url"],
-             "UV_FIND_LINKS": [",".join(place for name, place in pairs if name == "--find-links")],
-             "UV_NO_INDEX": ["1" for name, _ in pairs if name == "--no-index"][:1]}
+              "UV_INDEX": [url for name, url in pairs if name == "--extra-index-url"],
+              "UV_FIND_LINKS": [",".join(place for name, place in pairs if name == "--find-links")],
+              "UV_NO_INDEX": ["1" for name, _ in pairs if name == "--no-index"][:1]}
     return {name: " ".join(values) for name, values in found.items() if any(values) and not os.environ.get(name)}
 
 

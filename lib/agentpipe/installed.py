@@ -6,6 +6,7 @@ import re
 
 from agentpipe.requirements import normalised
 
+STUB = "AGENTPIPE_STUB"  # a file in the record of a package that only seems to be there (place/image_packages.py)
 SEEDS = {"pip", "setuptools", "wheel"}
 
 
@@ -68,7 +69,8 @@ def whole(folder: str) -> bool:
 
 
 def _records(folder: str) -> list[str]:
-    return glob.glob(os.path.join(glob.escape(site_packages(folder)), "*.dist-info"))
+    found = glob.glob(os.path.join(glob.escape(site_packages(folder)), "*.dist-info"))
+    return [record for record in found if not os.path.exists(os.path.join(record, STUB))]
 
 
 def _metadata(record: str) -> tuple[str, str, set[str]]:

@@ -211,8 +211,8 @@ def _in_place(job: Job, wish: str) -> Interpreter:
     """Ask inside the place; an image that is named by its digest does not change and is asked once."""
     place = job.manifest.get("place") or {}
     memory = ""
-    if place.get("digest"):
-        memory = paths.cache("interpreters", _memory_name(f"{place['digest']} {wish}") + ".json")
+    if place.get("image_id"):
+        memory = paths.cache("interpreters", _memory_name(f"{place['image_id']} {wish}") + ".json")
         known = _remembered_in_place(memory)
         if known:
             return known

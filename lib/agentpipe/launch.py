@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping
 
-from agentpipe import attempt, errors, script_env
+from agentpipe import attempt, errors, place, script_env
 from agentpipe.entry import SHELLS
 from agentpipe.script import NAME
 
@@ -42,9 +42,9 @@ def of(manifest: Mapping[str, Any], directory: str, options: Mapping[str, Any]) 
     if not words:
         raise errors.Failure("the task has no entry_point: nothing to run", errors.BAD_DATA,
                              remedy="agent-task enqueue SCRIPT")
-    prefix = (manifest.get("place") or {}).get("prefix") or []
-    program, shell = _program(script.get("binary") or "", words, env, prefix)
-    found = script_env.of(manifest, directory, cwd, words, options)
+    where = place.of(manifest, directory)
+    program, shell = _program(script.get("binary") or "", words, env, where.prefix)
+    found = script_env.of(manifest, directory, cwd, words, options, where.isolated)
     if not shell and words[0] == "-m":
         words = [words[0], *(script_env.filled(word, found) for word in words[1:])]
     if options.get("optimize") and program[0] == env.get("python"):
@@ -57,13 +57,13 @@ def own() -> dict[str, str]:
     return dict(os.environ)
 
 
-def write_spec(directory: str, env: Mapping[str, str]) -> list[str]:
+def write_spec(directory: str, env: Mapping[str, str], isolated: bool) -> list[str]:
     """For a place: `spec`, a 0600 file of exports that the shim reads there; the names that sh cannot export.
 
-    Only what differs from our own environment goes in, and what is for the `clearml` package: the rest is the place's
-    own.
+    Where our environment gets in (not `isolated`) only what differs from it goes in, and what is for the `clearml`
+    package.
     """
-    base = os.environ
+    base = {"PATH": os.environ.get("PATH", "")} if isolated else os.environ
     lines, dropped = [], []
     for name, value in env.items():
         if base.get(name) == value and not name.startswith(("CLEARML_", "TRAINS_")):
@@ -75,6 +75,8 @@ def write_spec(directory: str, env: Mapping[str, str]) -> list[str]:
                                    if part not in base.get("PATH", "").split(os.pathsep))
             if ours:
                 lines.append(f"PATH={shlex.quote(ours)}:$PATH; export PATH")
+        elif name == "PYTHONPATH" and isolated:  # an image's own stays behind
+            lines.append(f"PYTHONPATH={shlex.quote(value)}${{PYTHONPATH:+:$PYTHONPATH}}; export PYTHONPATH")
         else:
             lines.append(f"export {name}={shlex.quote(value)}")
     attempt.publish(os.path.join(directory, "spec"), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))

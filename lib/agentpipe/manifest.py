@@ -89,7 +89,7 @@ def failure(failure: errors.Failure, stage: str, manifest: dict[str, Any] | None
     """What a failed stage prints: the manifest (none when it was told to stop, or it was no manifest) with `failed`."""
     failed = {"stage": stage, "class": end, "exit": failure.exit, "reason": failure.reason,
               "evidence": failure.evidence, "remedy": failure.remedy,
-              **({"change": list(failure.change)} if failure.change else {})}
+              **({"change": list(failure.change)} if failure.change else {}), **failure.timed}
     return {"manifest": VERSION, **(manifest or {}), "failed": failed}
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Base = dict[str, Any]
 
-FORMAT = "3"  # of a build and its record; another one is another key
+FORMAT = "4"  # of a build and its record; another one is another key
 RECORD = "agentpipe.json"
 # an unpublished build that is older than this is nobody's any more
 LEFT_BEHIND = 3600
@@ -42,7 +42,7 @@ def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: 
 
     from agentpipe import indexes
     place = job.manifest.get("place") or {}
-    where = str(place.get("digest") or place.get("kind") or job.prefix[0]) if job.prefix else ""
+    where = str(place.get("image_id") or place.get("kind") or job.prefix[0]) if job.prefix else ""
     parts = [FORMAT, where, indexes.strategy(), *policy.parts(), *(interpreter[name] for name in sorted(interpreter)),
              *indexes.fingerprint(), *requirements.canonical()]
     digest = hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
@@ -169,13 +169,19 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
 
     from agentpipe import installers
     from agentpipe.installers import ways
+    from agentpipe.place import image_packages
     try:
         seeded = installer.create(job, interpreter, directory, policy.system)
         crash_point("env:created")
+        below = image_packages.known(job, interpreter) if policy.system else []
+        if image_packages.named(below, {"pip"}):
+            seeded = True
+            installers.write_pip(directory)
         pip = "" if seeded else installers.pip_requirement(interpreter["version"])
-        found = ways.install(job, directory, requirements, policy, installer, pip)
+        with image_packages.stubs(directory, below):
+            found = ways.install(job, directory, requirements, policy, installer, pip)
         crash_point("env:installed")
-        _record(directory, name, interpreter, requirements, policy, found)
+        _record(directory, name, interpreter, requirements, policy, found, below)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
@@ -187,17 +193,21 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
 
 
 def _record(directory: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
-            found: list[Any]) -> None:
-    """Write down what a warm run needs to know, so that it need not look at the packages."""
+            found: list[Any], below: list[dict[str, Any]]) -> None:
+    """Write down what a warm run needs to know, so that it need not look at the packages; of those that stand below
+    (in the image) the ones that were asked for."""
     import json
     import time
 
     from agentpipe import installed, installers, overlay, pins, processes
+    from agentpipe.place import image_packages
     installers.make_relocatable(directory)
     site = installed.site_packages(directory)
     packages = installed.packages(directory, requirements.names())
+    seen = image_packages.named(below, requirements.names() - {line.partition("==")[0] for line in packages})
     base = {"key": name, "interpreter": interpreter, "created": time.time(), "boot": processes.boot_id(),
-            "packages": packages, "installer": policy.tool, "system": policy.system, "size": installed.size(directory),
+            "packages": sorted(packages + seen), "below": seen, "installer": policy.tool, "system": policy.system,
+            "size": installed.size(directory),
             "pins": requirements.pins if requirements.exact else pins.matching(found, packages),
             "site": os.path.relpath(site, directory), **overlay.parts(directory, site)}
     os.mkdir(os.path.join(directory, "users"), 0o700)

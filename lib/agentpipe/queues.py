@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
-from agentpipe import claims, errors, manifest, waiting
+from agentpipe import claims, errors, manifest, timing, waiting
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -157,7 +158,9 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
     from agentpipe import secrets
     found = secrets.put_away(found, claim.directory)
     pull = {"server": api.server_id, "queue": queue, "queue_name": queue_name, "worker": worker,
-            "claim": claim.token}
+            "claim": claim.token, "pulled": timing.iso(time.time())}
+    if found.get("status") == "queued":
+        pull["queued"] = found.get("status_changed")
     return claim, {"manifest": manifest.VERSION, "task": found, "pull": pull}
 
 

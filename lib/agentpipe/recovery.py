@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, claims, command, ending, ends, errors, intents, manifest, script, script_env
+from agentpipe import attempt, claims, command, ending, ends, errors, intents, manifest, place, script, script_env
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -74,28 +74,34 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
             return None
         message = _message_if_ours(api, task, token, claim.worker)
         if message is None:
+            place.leave(directory, say)
             claim.end()
             return None
-        prefix = ((attempt.read_manifest(directory) or {}).get("place") or {}).get("prefix") or []
+        where = place.of(attempt.read_manifest(directory), directory)
         if attempt.outcome(directory) is None and attempt.exit_status(directory) is None \
-                and (attempt.shim_lives(directory) or script.lives(directory, prefix)):
+                and (attempt.shim_lives(directory) or script.lives(directory, where)):
             say(f"task {task}: its script still runs; taking it over")
             kept = True
             return claim
         if attempt.pid_record(directory) and not attempt.was_returned(directory):
-            script.taken_over(directory, prefix).sweep()  # what the script left behind
+            left = script.taken_over(directory, where)
+            left.wait(2 * script.SHIM_WRITES if where.prefix else 0)  # for a status that is being written there
+            left.sweep()  # what the script left behind
             script_env.remove_conf(directory)
-        _finish_or_return(api, claim, task, message == "stopping", say)
+        known = where.evidence(attempt.exit_status(directory)) if where.prefix else ("", "")
+        place.leave(directory, say)
+        _finish_or_return(api, claim, task, message == "stopping", known, say)
         return None
     finally:
         if not kept:
             claim.release()
 
 
-def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, say: Say) -> None:
+def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, known: tuple[str, str],
+                      say: Say) -> None:
     """Nothing runs any more: report the end that it came to, or give it back if it never started.
 
-    `unwanted`: a user has asked for its end meanwhile.
+    `unwanted`: a user has asked for its end meanwhile; `known`: what its place says of the end.
     """
     directory = claim.directory
     record = attempt.pid_record(directory)
@@ -114,7 +120,7 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
             crash_point("recover:enqueued")
             claim.end()
             return
-    _decide(api, claim, task, record, unwanted)
+    _decide(api, claim, task, record, unwanted, known)
     crash_point("recover:decided")
     say(f"task {task}: reporting that it ended: {attempt.outcome(directory)}")
     from agentpipe import shipping
@@ -122,7 +128,8 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
         claim.end()
 
 
-def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwanted: bool) -> None:
+def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwanted: bool,
+            known: tuple[str, str]) -> None:
     """Make sure that outcome and manifest say how it ended."""
     directory = claim.directory
     status = attempt.exit_status(directory)
@@ -132,14 +139,14 @@ def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwant
     elif record == attempt.GIVEN_BACK:
         reason = f"set-up was begun {MAX_ATTEMPTS} times on this machine, and each time its agent died"
     else:
-        reason = "" if status is not None else "its process is gone and left no status"
-    attempt.decide(directory, lost if status is None else ends.of_exit(status))
+        reason = "" if status is not None else known[1].split("\n")[0] or "its process is gone and left no status"
+    attempt.decide(directory, known[0] or (lost if status is None else ends.of_exit(status)))
     line = attempt.read_manifest(directory) or {
         "manifest": manifest.VERSION, "task": {"id": task},
         "pull": {"server": api.server_id, "claim": claim.token, "worker": claim.worker}}
     if "run" not in line and "failed" not in line:
         end = attempt.outcome(directory) or lost
-        line = manifest.with_key(line, "run", ending.run_key(directory, end, status, reason, ""))
+        line = manifest.with_key(line, "run", ending.run_key(directory, end, status, reason, known[1]))
         attempt.store_manifest(directory, manifest.write(line))
 
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from agentpipe import attempt, processes
+from agentpipe.place import Place
 
 # Arguments: the attempt's directory, "direct" or "piped", the script's working directory, the command. They are
 # arguments, not text: nothing of a task is ever parsed by a shell. The script's own process writes `pid` just before it
@@ -66,8 +67,10 @@ except OSError as error:
     sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 """
 
+RETURNED = (attempt.GIVEN_BACK, attempt.HANDED_BACK)
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 KILL_WAIT = 5.0
+SHIM_WRITES = 1.0
 # between two looks, where nothing wakes us (s); a look into a place costs a process there
 OFTEN, OFTEN_IN_PLACE = 0.02, 0.2
 
@@ -75,11 +78,13 @@ OFTEN, OFTEN_IN_PLACE = 0.02, 0.2
 class Script:
     """A script of one attempt; `status` is its exit status once wait() said it is over, None when it was lost."""
 
-    def __init__(self, directory: str, prefix: Sequence[str] = (), shim: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, directory: str, place: Place | None = None,
+                 shim: subprocess.Popen[bytes] | None = None) -> None:
         self.directory = directory
-        self.prefix = list(prefix)
+        self.place = place or Place({}, directory)  # the host
         self.status: int | None = None
         self._shim = shim
+        self._gone_since: float | None = None
 
     @property
     def record(self) -> str | None:
@@ -99,8 +104,8 @@ class Script:
 
     def signal_all(self, signum: int) -> int:
         """Signal the script and every process below it (never the shim); how many there were."""
-        if self.prefix:
-            return self._signal_in_place(signum)
+        if self.place.prefix:
+            return self.place.signal(self.record or "0", signum)
         sent = 0
         for pid in self.processes():
             record = processes.identity(pid)
@@ -123,7 +128,7 @@ class Script:
 
     def sweep(self) -> int:
         """After the end: kill what the script left behind; how many processes there were."""
-        left = self.signal_all(signal.SIGKILL)
+        left = 0 if self.place.isolated else self.signal_all(signal.SIGKILL)  # such a place is removed whole
         if left:
             self.kill()
         if self._shim:
@@ -140,7 +145,7 @@ class Script:
 
     def processes(self) -> list[int]:
         """The script and every process below it, on the host; without the shim and its helpers."""
-        if self.prefix:
+        if self.place.prefix:
             return []
         script = self._script_pid()
         if self._shim:
@@ -164,7 +169,7 @@ class Script:
                 return False
             self.status = attempt.exit_status(self.directory)
             return self.status is not None or self._orphan_over()
-        if attempt.shim_lives(self.directory) or self._script_lives():
+        if attempt.shim_lives(self.directory) or not self._gone():
             return False
         # the shim renames and then lets go of its lock: look once more, in this order
         self.status = attempt.exit_status(self.directory)
@@ -177,8 +182,11 @@ class Script:
         record = self.record
         if record is None and attempt.forbid_start(self.directory, attempt.HANDED_BACK):
             return True
-        if self.prefix:
-            return not self._script_lives()
+        if self.place.prefix:
+            if not self._gone():
+                return False
+            self.status = attempt.exit_status(self.directory)
+            return True
         pid = int((self.record or "0").split(" ")[0])
         try:
             done, raw = os.waitpid(pid, os.WNOHANG)
@@ -197,10 +205,10 @@ class Script:
         pid, shim = self._script_pid(), self._shim
         if not pid:
             pid = shim.pid if shim and shim.returncode is None else None
-            seconds = min(seconds, OFTEN_IN_PLACE if self.prefix else OFTEN)
+            seconds = min(seconds, OFTEN_IN_PLACE if self.place.prefix else OFTEN)
         fd = processes.pidfd(pid) if pid else None
         if fd is None:
-            time.sleep(min(seconds, OFTEN_IN_PLACE if self.prefix else OFTEN))
+            time.sleep(min(seconds, OFTEN_IN_PLACE if self.place.prefix else OFTEN))
             return
         try:
             poll = select.poll()
@@ -211,19 +219,19 @@ class Script:
 
     def _script_pid(self) -> int | None:
         record = self.record
-        if self.prefix or not record or not processes.alive(record):
-            return None
-        return int(record.split(" ")[0])
+        return self.place.pid(record) if record and record not in RETURNED else None
+
+    def _gone(self) -> bool:
+        """Whether the script is gone; in a place since a moment, in which its shim there writes the status."""
+        if self._script_lives():
+            self._gone_since = None
+            return False
+        now = time.monotonic()
+        self._gone_since = self._gone_since or now
+        return not self.place.prefix or now - self._gone_since >= SHIM_WRITES
 
     def _script_lives(self) -> bool:
-        return lives(self.directory, self.prefix)
-
-    def _signal_in_place(self, signum: int) -> int:
-        record = self.record or ""
-        name = signal.Signals(signum).name.removeprefix("SIG")
-        done = subprocess.run([*self.prefix, "sh", "-c", SIGNAL_SESSION, "sh", record.split(" ")[0] or "0", name],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        return int(done.stdout.strip() or 0)
+        return lives(self.directory, self.place)
 
     def _reap(self) -> None:
         """Collect the children that we adopted, so that they do not stay as zombies."""
@@ -235,80 +243,46 @@ class Script:
                 return
 
 
-# $1 the script's pid, which is its session's id; $2 a signal. Those of its session, and their children of any session.
-SIGNAL_SESSION = r"""
-known=" $1 "; count=0; more=1
-while [ "$more" ]; do
-  more=
-  for path in /proc/[0-9]*; do
-    pid=${path#/proc/}
-    case "$known" in *" $pid "*) continue ;; esac
-    read -r stat 2>/dev/null <"$path/stat" || continue
-    set -- "$1" "$2" ${stat##*) }
-    if [ "$6" = "$1" ]; then known="$known$pid "; more=1; continue; fi
-    case "$known" in *" $4 "*) known="$known$pid "; more=1 ;; esac
-  done
-done
-for pid in $known; do [ "$pid" -gt 1 ] && kill -s "$2" "$pid" 2>/dev/null && count=$((count + 1)); done
-echo "$count"
-"""
-
-ALIVE_IN_PLACE = r"""
-started() { shift 19; start=$1; }
-read -r stat 2>/dev/null <"/proc/$1/stat" || exit 1
-set -- "$1" "$2" ${stat##*) }
-[ "$3" != Z ] || exit 1
-started ${stat##*) }
-[ "$start" = "$2" ]
-"""
-
-
-def start(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, str], prefix: Sequence[str] = (),
-          piped: bool = False) -> Script:
+def start(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, str],
+          place: Place | None = None, piped: bool = False) -> Script:
     """Start `argv` in `cwd` under a shim; on the host `env` is its whole environment, in a place it stands in `spec`.
 
     `piped` puts a pipe between script and log, which shell scripts need.
     """
+    place = place or Place({}, directory)
     running = os.open(os.path.join(directory, "running"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(running, fcntl.LOCK_EX)
         processes.become_subreaper()
-        if not prefix:
+        if not place.prefix:
             argv = _around_the_shell(directory, argv, env)
-        shim = subprocess.Popen([*prefix, "sh", "-c", SHIM, "sh", directory, "piped" if piped else "direct", cwd,
+        shim = subprocess.Popen([*place.prefix, "sh", "-c", SHIM, "sh", directory, "piped" if piped else "direct", cwd,
                                  *argv], env=dict(env),
                                 stdin=running, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                 start_new_session=True)
     finally:
         os.close(running)
-    return Script(directory, prefix, shim)
+    return Script(directory, place, shim)
 
 
-def taken_over(directory: str, prefix: Sequence[str] = ()) -> Script:
+def taken_over(directory: str, place: Place | None = None) -> Script:
     """A script that another agent-run started."""
     processes.become_subreaper()
-    return Script(directory, prefix)
+    return Script(directory, place)
 
 
-def lives(directory: str, prefix: Sequence[str] = ()) -> bool:
-    """Whether the script of this attempt still runs: asked here, or in its place."""
+def lives(directory: str, place: Place | None = None) -> bool:
+    """Whether the script of this attempt still runs, as far as anybody can say at the moment."""
     record = attempt.pid_record(directory)
-    if record is None or record in (attempt.GIVEN_BACK, attempt.HANDED_BACK):
+    if record is None or record in RETURNED:
         return False
-    if not prefix:
-        return processes.alive(record)
-    pid, start, boot = record.split(" ")
-    if boot != processes.boot_id():
-        return False
-    asked = subprocess.run([*prefix, "sh", "-c", ALIVE_IN_PLACE, "sh", pid, start], stdin=subprocess.DEVNULL,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return asked.returncode == 0
+    return (place or Place({}, directory)).alive(record) is not False
 
 
 def running_for(directory: str) -> float | None:
     """Seconds since the script's process started, by a clock that neither jumps nor stops in suspend."""
     record = attempt.pid_record(directory)
-    if not record or record in (attempt.GIVEN_BACK, attempt.HANDED_BACK):
+    if not record or record in RETURNED:
         return None
     started = int(record.split(" ")[1]) / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started

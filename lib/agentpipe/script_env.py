@@ -25,10 +25,11 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
 def of(manifest: Mapping[str, Any], directory: str, cwd: str, words: Sequence[str],
-       options: Mapping[str, Any]) -> dict[str, str]:
-    """The whole environment of the script that `words` start in `cwd`."""
+       options: Mapping[str, Any], isolated: bool = False) -> dict[str, str]:
+    """The whole environment of the script that `words` start in `cwd`; in an `isolated` place what is added to that
+    of the place, into which nothing of ours gets."""
     env = manifest["env"]
-    found = {name: value for name, value in os.environ.items() if not NOT_PASSED_ON.match(name)}
+    found = {} if isolated else {name: value for name, value in os.environ.items() if not NOT_PASSED_ON.match(name)}
     found["PATH"] = path(env)
     if env.get("overlay"):
         found["VIRTUAL_ENV"] = env["overlay"]

@@ -7,8 +7,9 @@ its place and gets the line on stdin.
 from __future__ import annotations
 
 import os
+import time
 
-from agentpipe import attempt, claims, command, errors, hooks, manifest
+from agentpipe import attempt, claims, command, errors, hooks, manifest, timing
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
 from agentpipe.signals import SIGNALS
@@ -66,6 +67,7 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
         raise
     except errors.Aborted as aborted:
         held.use(_aborted(held, aborted))
+        held.leave_place()
     except errors.Failure as failure:
         if isinstance(failure, claims.NotOurs) or not begun:
             held.release()  # somebody else's, or for recovery once the server is there again
@@ -74,6 +76,7 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
             held.give_back(failure.reason)
             raise
         _tell_failure(held, failure)
+        held.leave_place()
     except errors.ApiError:
         held.release()
         raise
@@ -90,13 +93,15 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
     """One stage on this task, hooks included: in this process, or the command that stands for it."""
     swapped = os.environ.get("AGENT_STAGE_" + stage.upper())
     hook(held, f"pre-{stage}")
+    began = time.time()
     try:
         if swapped and stage != held.stage:
             _swapped(held, stage, key, swapped)
         else:
-            add(held, key, work(held.job))
+            add(held, key, {**work(held.job), "began": timing.iso(began)})
     except errors.Failure as failure:
         failure.stage = stage
+        failure.timed = {"began": timing.iso(began), "seconds": round(time.time() - began, 3)}
         raise
     hook(held, f"post-{stage}")
     crash_point(f"{stage}:done")

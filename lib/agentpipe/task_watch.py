@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentpipe import attempt, claims, task_view, workers
+from agentpipe import attempt, claims, place, task_view, workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def unwatched(task: dict[str, Any]) -> str:
     if claims.is_held(directory) or attempt.outcome(directory):
         return ""
     from agentpipe import script
-    prefix = ((attempt.read_manifest(directory) or {}).get("place") or {}).get("prefix") or []
-    return "script" if attempt.shim_lives(directory) or script.lives(directory, prefix) else "claim"
+    where = place.of(attempt.read_manifest(directory), directory)
+    return "script" if attempt.shim_lives(directory) or script.lives(directory, where) else "claim"
 
 
 def serving(api: Any, queue: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

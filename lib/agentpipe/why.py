@@ -8,6 +8,7 @@ from agentpipe import ends, package_names, task_find, task_log, task_view, task_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 EVIDENCE_LINES = 12
@@ -30,7 +31,18 @@ def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         found = _ended(api, task)
     return {"task": task["id"], "status": status,
             **{key: value for key, value in found.items() if value not in (None, "")},
-            "remedy": found.get("remedy") or None, "advice": found.get("advice") or None}
+            "remedy": found.get("remedy") or None, "advice": found.get("advice") or None,
+            **({"reproduce": reproduce(task["id"])} if is_failure(found) else {})}
+
+
+def is_failure(found: Mapping[str, Any]) -> bool:
+    """Whether a task has ended otherwise than it should."""
+    return found.get("class") in ("script_failed", "out_of_memory", "time_limit", "stalled", "setup_failed", "lost")
+
+
+def reproduce(task: str) -> str:
+    """The line that shows the failure again on any machine that has git, uv and sh, and our agent-task."""
+    return f"agent-task script {task} > run.sh && sh run.sh"
 
 
 def text(found: dict[str, Any]) -> str:
@@ -50,6 +62,8 @@ def text(found: dict[str, Any]) -> str:
         lines += ["", f"  to do: {found['advice']}"]
         if found.get("class") == "setup_failed":
             lines += [f"  then: agent-task enqueue {found['task']}"]
+    if found.get("reproduce"):
+        lines += [f"  reproduce: {found['reproduce']}"]
     return "\n".join(lines) + "\n"
 
 

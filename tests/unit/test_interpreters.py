@@ -176,7 +176,7 @@ def test_a_place_without_python_is_refused(job, tmp_path):
 
 
 def test_an_image_known_by_its_digest_is_asked_once(job, monkeypatch):
-    place = {"digest": "sha256:1"}
+    place = {"image_id": "sha256:1"}
     first = interpreters.find(job("python3", ["env", "--"], place))
     monkeypatch.setattr(interpreters, "_first_answer", None)
     assert interpreters.find(job("python3", ["env", "--"], place)) == first

@@ -75,6 +75,14 @@ def pip_requirement(version: str) -> str:
     return path
 
 
+def write_pip(folder: str) -> None:
+    """The command `pip` of an environment whose pip stands in the image: it installs here, not there."""
+    path = os.path.join(folder, "bin", "pip")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(PIP)
+    os.chmod(path, 0o755)
+
+
 def make_relocatable(folder: str) -> None:
     """Let the environment's scripts, also those to come, find the Python that stands beside them."""
     configuration = os.path.join(folder, "pyvenv.cfg")

@@ -36,15 +36,16 @@ def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
 
 def _run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> None:
     from agentpipe import git_pins
+    from agentpipe.place import inside
     from agentpipe.tools import ToolFailed
     python = os.path.join(folder, "bin", "python")
-    argv = [*job.prefix, python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     env = {**uv.environment(), "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR") or paths.cache("pip"),
            **git_pins.access(asked.secrets), **({"PIP_NO_INDEX": "1"} if offline() else {})}
     for host in indexes.insecure_hosts():
         env.setdefault("PIP_TRUSTED_HOST", host)
     try:
-        job.run(argv, cwd=paths.cache(), env=env, loud=True)
+        job.run(inside.argv(job, argv, env) if job.prefix else argv, cwd=paths.cache(), env=env, loud=True)
     except ToolFailed as error:
         from agentpipe.git import without_credentials
         said = without_credentials(error.output)

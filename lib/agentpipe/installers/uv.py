@@ -224,14 +224,15 @@ def binary() -> str:
 def run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None = None, sink: Any = None,
         env: dict[str, str] | None = None, cwd: str | None = None) -> str:
     """uv with these arguments, on the host or in the task's place; ToolFailed has what it said."""
+    from agentpipe.place import inside
     from agentpipe.tools import ToolFailed
     uv = binary()
     no_network = ["--offline"] if offline() else []
-    cache = indexes.download_cache()
-    argv = [*job.prefix, uv, *no_network, "--no-python-downloads", "--cache-dir", cache, *arguments]
+    argv = [uv, *no_network, "--no-python-downloads", "--cache-dir", indexes.download_cache(), *arguments]
+    variables = environment() | (env or {})
     try:
-        return job.run(argv, loud=loud, sink=sink, cwd=cwd or paths.cache(), env=environment() | (env or {}),
-                       timeout=timeout)
+        return job.run(inside.argv(job, argv, variables, cwd) if job.prefix else argv, loud=loud, sink=sink,
+                       cwd=cwd or paths.cache(), env=variables, timeout=timeout)
     except ToolFailed as error:
         if job.prefix and error.status in (126, 127):
             raise errors.Failure(f"uv is not reachable in this task's place as {uv}", errors.UNAVAILABLE,

@@ -1,1 +1,175 @@
-"""Where a task runs: on this machine, or in a place that is entered through a prefix (a container, a namespace)."""
+"""Where a task runs: on this machine, or in a place that is entered through a prefix (a container, a namespace).
+
+    start    decide for a task and make the place: the value of the manifest's `place`
+    of       what stands in a manifest, as an object that can be asked, signalled and removed
+    leave    remove whatever an attempt has made, by its journal
+
+The journal is `place.json` in the task's directory: written before anything is created, removed after all is gone. It
+is also what PID 1 of a container lives by, so that a place ends even when nobody can reach its engine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from agentpipe import attempt, errors, processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from agentpipe.job import Job
+
+JOURNAL = "place.json"
+
+# $1 the script's pid, which is its session's id; $2 a signal. Those of its session, and their children of any session.
+SIGNAL_SESSION = r"""
+known=" $1 "; count=0; more=1
+while [ "$more" ]; do
+  more=
+  for path in /proc/[0-9]*; do
+    pid=${path#/proc/}
+    case "$known" in *" $pid "*) continue ;; esac
+    read -r stat 2>/dev/null <"$path/stat" || continue
+    set -- "$1" "$2" ${stat##*) }
+    if [ "$6" = "$1" ]; then known="$known$pid "; more=1; continue; fi
+    case "$known" in *" $4 "*) known="$known$pid "; more=1 ;; esac
+  done
+done
+for pid in $known; do [ "$pid" -gt 1 ] && kill -s "$2" "$pid" 2>/dev/null && count=$((count + 1)); done
+echo "$count"
+"""
+
+# $1 the script's pid, $2 when it started
+ALIVE = r"""
+started() { shift 19; start=$1; }
+read -r stat 2>/dev/null <"/proc/$1/stat" || exit 3
+set -- "$1" "$2" ${stat##*) }
+[ "$3" != Z ] || exit 3
+started ${stat##*) }
+[ "$start" = "$2" ] || exit 3
+"""
+
+
+class Place:
+    """The host, or any place that an operator's prefix enters; kinds that know more of theirs override this."""
+
+    isolated = False  # whether our environment stays outside
+
+    def __init__(self, value: Mapping[str, Any], directory: str) -> None:
+        self.value = value
+        self.directory = directory
+        self.prefix: list[str] = list(value.get("prefix") or [])
+
+    def alive(self, record: str) -> bool | None:
+        """Whether the script "PID START BOOT" still runs; None when nobody can say at the moment."""
+        if not self.prefix:
+            return processes.alive(record)
+        pid, start, boot = record.split(" ")
+        return boot == processes.boot_id() and self._asked(ALIVE, pid, start)[0] == 0
+
+    def pid(self, record: str) -> int | None:
+        """The living script's pid on this host; None where it cannot be seen from here."""
+        if self.prefix or not processes.alive(record):
+            return None
+        return int(record.split(" ")[0])
+
+    def signal(self, record: str, signum: int) -> int:
+        """Signal the script and all below it, through the prefix; how many there were."""
+        name = signal.Signals(signum).name.removeprefix("SIG")
+        _, said, _ = self._asked(SIGNAL_SESSION, record.split(" ")[0] or "0", name)
+        return int(said.strip() or 0)
+
+    def as_ourselves(self) -> list[str]:
+        """The prefix by which programs run there as the user that we are here."""
+        return self.prefix
+
+    def variables(self) -> dict[str, str]:
+        """What the script finds in its environment there, besides what every script finds."""
+        return {}
+
+    def open_up(self) -> None:
+        """Before the script starts: let whoever it runs as write in the task's directory."""
+
+    def evidence(self, status: int | None) -> tuple[str, str]:
+        """("out_of_memory" | "", what is known of the end): asked once, after the script's end, before remove()."""
+        if not self.prefix and status == 137:
+            from agentpipe import memory
+            found = memory.evidence_of_kill(self.directory)
+            return ("out_of_memory" if found else ""), found
+        return "", ""
+
+    def remove(self) -> str:
+        """End all that runs there and remove it; a word about what could not be. Nothing to do for a bare prefix."""
+        return ""
+
+    def _asked(self, script: str, *arguments: str) -> tuple[int, str, str]:
+        import subprocess
+        done = subprocess.run([*self.prefix, "sh", "-c", script, "sh", *arguments], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, errors="replace")
+        return done.returncode, done.stdout, done.stderr
+
+
+def of(manifest: Mapping[str, Any] | None, directory: str) -> Place:
+    """The place of a manifest; the host for one without."""
+    value = (manifest or {}).get("place") or {}
+    if value.get("kind") in ("docker", "podman"):
+        from agentpipe.place import docker
+        return docker.Container(value, directory)
+    return Place(value, directory)
+
+
+def start(job: Job) -> dict[str, Any]:
+    """Decide where the task runs and make that place ready, set-up script included; the value of `place`."""
+    from agentpipe.place import decide
+    wanted = decide.decide(job)
+    if wanted.engine == "host":
+        return {"kind": "host", "reason": wanted.reason, "prefix": []}
+    if wanted.engine not in ("docker", "podman"):
+        raise errors.Failure(f"this version knows no {wanted.engine}", errors.BAD_CONFIG,
+                             remedy="agent-prepare --place docker, podman or host")
+    if job.option("dry_run"):
+        job.say(f"would run in a container of {wanted.image} ({wanted.engine}): {wanted.reason}")
+        return {"kind": wanted.engine, "reason": wanted.reason, "prefix": [], "image": wanted.image}
+    leave(job.directory, job.say)
+    from agentpipe.place import docker
+    return docker.start(job, wanted)
+
+
+def journal(directory: str, value: Mapping[str, Any]) -> None:
+    """Write down what is about to be made, so that whoever comes after us finds it."""
+    import json
+    attempt.publish(os.path.join(directory, JOURNAL), json.dumps(value).encode() + b"\n")
+
+
+def journalled(directory: str) -> dict[str, Any] | None:
+    """What an attempt has made, or was about to make; None when there is nothing, or nothing any more."""
+    import json
+    try:
+        with open(os.path.join(directory, JOURNAL), encoding="utf-8") as file:
+            found: dict[str, Any] = json.load(file)
+        return found
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+
+
+def leave(directory: str, say: Callable[[str], object]) -> None:
+    """Remove what this attempt has made, if it has made anything; `say` gets what could not be removed."""
+    if not os.path.lexists(os.path.join(directory, JOURNAL)):
+        return
+    word = of({"place": journalled(directory)}, directory).remove()
+    if word:
+        say(word)
+    forget(directory)
+
+
+def forget(directory: str) -> None:
+    """The last step of a removal: PID 1 of a container that nobody could reach ends by this."""
+    try:
+        os.unlink(os.path.join(directory, JOURNAL))
+    except FileNotFoundError:
+        pass

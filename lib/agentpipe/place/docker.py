@@ -1,0 +1,344 @@
+"""One container per task, made through the Docker Engine's API (Podman answers it too).
+
+Nothing of ours gets into the image: PID 1 is a few words of its own shell, and what we need is mounted under the same
+absolute path as outside.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from agentpipe import config, errors, paths, place, processes
+from agentpipe.crash import crash_point
+from agentpipe.place import container_args, decide, engine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.job import Job
+    from agentpipe.place.args_body import Create
+    from agentpipe.place.container_args import Args
+    from agentpipe.place.decide import Container as Wanted
+
+# PID 1: stays while the journal is there, collects orphans, and passes `docker stop` on to the script. `kill -1` means
+# everybody, so only where nobody of outside can be among them.
+KEEPER = """trap 'if [ $$ = 1 ]; then kill -s TERM -1; else exit 143; fi' TERM
+while [ -e "$1" ]; do sleep 2 & wait $!; done"""
+LABEL = "agentpipe."
+
+
+class Container(place.Place):
+    """A container of Docker or Podman."""
+
+    isolated = True
+
+    def __init__(self, value: Any, directory: str) -> None:
+        super().__init__(value, directory)
+        self._pid: int | None = None
+
+    # ---- asked while the script runs
+
+    def alive(self, record: str) -> bool | None:
+        """Whether the script still runs: seen from the host where that can be, else asked inside."""
+        pid, start, boot = record.split(" ")
+        if self.value.get("keeper") and boot == processes.boot_id():
+            return self.pid(record) is not None
+        code, _, said = self._asked(place.ALIVE, pid, start)
+        if code in (0, 3):
+            return code == 0
+        gone = "No such container" in said or "is not running" in said or "no such container" in said
+        return False if gone else None
+
+    def pid(self, record: str) -> int | None:
+        """The script's pid on this host, found by its start and its pid in the container's namespace."""
+        inside, start, boot = record.split(" ")
+        if not self.value.get("keeper") or boot != processes.boot_id():
+            return None
+        if self._pid and processes.start_time(self._pid) == int(start):
+            return self._pid
+        self._pid = next((pid for pid in processes.all_pids() if processes.start_time(pid) == int(start)
+                          and _pid_inside(pid) == inside), None)
+        return self._pid
+
+    def as_user(self, user: str) -> list[str]:
+        """The prefix for another user than the container's own."""
+        return [*self.prefix[:-1], "-u", user, self.prefix[-1]]
+
+    def as_ourselves(self) -> list[str]:
+        """The prefix for this user of ours."""
+        return self.as_user(f"{os.getuid()}:{os.getgid()}")
+
+    @property
+    def root_prefix(self) -> list[str]:
+        """The prefix for root inside."""
+        return self.as_user("0:0")
+
+    def variables(self) -> dict[str, str]:
+        """What the `clearml` package expects in a container, and git's leave to read a checkout of another user."""
+        return {"CLEARML_DOCKER_IMAGE": self.value["image"], "TRAINS_DOCKER_IMAGE": self.value["image"],
+                "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory",
+                "GIT_CONFIG_VALUE_0": os.path.join(self.directory, "code")}
+
+    def open_up(self) -> None:
+        """For an image of another user: the task's directory, which only our own directories lead to, opened to all."""
+        user = self.value.get("user")
+        if user in (0, os.getuid()):
+            return
+        for here, folders, names in os.walk(self.directory):
+            for name in (".", *folders, *names):
+                path = os.path.join(here, name)
+                found = os.lstat(path)
+                if found.st_uid == os.getuid() and not os.path.islink(path):
+                    os.chmod(path, found.st_mode | (0o777 if os.path.isdir(path) else 0o666))
+
+    # ---- its end
+
+    def evidence(self, status: int | None) -> tuple[str, str]:
+        """What the container knows of the script's end: killed for lack of memory (limit, peak), or itself gone."""
+        import docker
+        try:
+            api = self._api()
+            found = api.inspect_container(self._id())
+        except docker.errors.NotFound:
+            return "", "its container is gone: removed from outside"
+        except (docker.errors.DockerException, errors.Failure, OSError) as error:
+            return "", f"the engine does not answer: {error}"
+        state = found["State"]
+        if status == 137:
+            killed, limit, peak = self._memory()
+            if killed or state.get("OOMKilled"):
+                limit = limit or found["HostConfig"].get("Memory") or None
+                return "out_of_memory", _memory_words(limit, peak)
+        if status is not None or state.get("Running"):
+            return "", ""
+        words = f"its container ended while the script ran: exit {state.get('ExitCode')} at {state.get('FinishedAt')}"
+        if state.get("OOMKilled"):
+            return "out_of_memory", words + "\n" + _memory_words(found["HostConfig"].get("Memory") or None, None)
+        if state.get("Error"):
+            words += f" ({state['Error']})"
+        if not _live_restore(api):
+            words += "; a restart of the engine ends its containers (live-restore is off)"
+        return "", words
+
+    def remove(self) -> str:
+        """End and remove it, by its id or by the label with our directory."""
+        import docker
+        try:
+            api = self._api()
+            for each in [self.prefix[-1]] if self.prefix else _labelled(api, "directory", self.directory):
+                _remove(api, each)
+        except (docker.errors.DockerException, errors.Failure, OSError) as error:
+            return f"the task's container could not be removed, it ends by itself: {error}"
+        return ""
+
+    def _api(self) -> Any:
+        return engine.connect(self.value.get("kind") or "docker", self.value.get("engine") or "")
+
+    def _id(self) -> str:
+        return self.prefix[-1]
+
+    def _memory(self) -> tuple[int, int | None, int | None]:
+        """(processes killed, limit, peak in bytes) of the container's cgroup, version 1 or 2."""
+        _, said, _ = self._asked(MEMORY)
+        found = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+
+        def number(name: str) -> int | None:
+            text = found.get(name, "")
+            return int(text) if text.isdigit() and int(text) < 1 << 62 else None
+        return number("oom_kill") or 0, number("limit"), number("peak")
+
+
+MEMORY = """cd /sys/fs/cgroup || exit
+say() { for file in "$2" "$3"; do [ ! -r "$file" ] || { read -r value <"$file" && echo "$1 $value"; return; }; done; }
+say limit memory.max memory/memory.limit_in_bytes
+say peak memory.peak memory/memory.max_usage_in_bytes
+for file in memory.events memory/memory.oom_control; do
+  [ ! -r "$file" ] || while read -r name value; do [ "$name" != oom_kill ] || echo "$name $value"; done <"$file"
+done"""
+
+
+# ---- making one
+
+def start(job: Job, wanted: Wanted) -> dict[str, Any]:
+    """The task's container, running and set up; the value of `place`."""
+    began = time.monotonic()
+    kind = wanted.engine
+    at = engine.url(kind)
+    api = engine.connect(kind, at)
+    sweep(api)
+    given = container_args.arguments(job, wanted)
+    for note in wanted.notes + given.notes:
+        job.say(note)
+    asked = container_args.api(given)
+    force = asked.pull == "always" or config.flag("agent.docker_force_pull")
+    image = engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
+    place.journal(job.directory, {"kind": kind, "engine": at})
+    crash_point("place:journalled")
+    _complete(job, asked, wanted)
+    created = _created(api, asked, wanted, job)
+    crash_point("place:created")
+    keeper = _started(api, created, wanted)
+    crash_point("place:started")
+    value = {"kind": kind, "reason": wanted.reason, "prefix": [*_client(kind, at), "exec", created[:12]],
+             "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
+             "container": created, "engine": at, "keeper": keeper, "user": None,
+             "arguments": given.shown(), "seconds": 0.0}
+    value["user"] = _user(job, value, asked.config.get("User") or (image.get("Config") or {}).get("User") or "")
+    value["seconds"] = round(time.monotonic() - began, 3)
+    job.say(f"container {created[:12]} of {wanted.image} started in {value['seconds']:.2f} s"
+            + (f": {given.shown()}" if given.options else ""))
+    _record(job, wanted, given)
+    return value
+
+
+def _user(job: Job, value: dict[str, Any], name: str) -> int | None:
+    """The number of the user that the script runs as; None when the image cannot tell."""
+    name = name.partition(":")[0]
+    if name in ("", "root"):
+        return 0
+    if not name.isdigit():
+        name = job.run([*value["prefix"], "sh", "-c", "id -u"], check=False, timeout=60).strip()
+    return int(name) if name.isdigit() else None
+
+
+def sweep(api: Any) -> None:
+    """Remove containers that an earlier life of ours left: their task's directory has no journal any more."""
+    for found in api.containers(all=True, filters={"label": f"{LABEL}home={_home()}"}):
+        directory = found["Labels"].get(LABEL + "directory", "")
+        if directory and not os.path.lexists(os.path.join(directory, place.JOURNAL)):
+            _remove(api, found["Id"])
+
+
+def _complete(job: Job, asked: Create, wanted: Wanted) -> None:
+    """Add what is ours to what was asked for: the keeper, labels, mounts."""
+    worker = (job.manifest.get("pull") or {}).get("worker") or ""
+    body = asked.config
+    body |= {"Image": wanted.image, "Entrypoint": ["/bin/sh"],
+             "Cmd": ["-c", KEEPER, "keeper", job.path(place.JOURNAL)]}
+    body["Labels"] |= {**container_args.labels(worker), LABEL + "task": job.task["id"],
+                       LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
+                       LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id()}
+    host = body["HostConfig"]
+    host["Mounts"] = [*(host.get("Mounts") or []), *_mounts(job)]
+    host.pop("AutoRemove", None)  # its end must stay to be read
+
+
+def _record(job: Job, wanted: Wanted, given: Args) -> None:
+    """Put on the task what it did not name itself: the container, and the ports that were published."""
+    decide.write_back(job, wanted)
+    if given.runtime and job.tell:
+        try:
+            job.tell("tasks.edit", {"force": True, "runtime": {**(job.task.get("runtime") or {}), **given.runtime}})
+        except (errors.ApiError, errors.Failure) as error:
+            job.say(f"the published ports could not be recorded on the task: {error}")
+
+
+def _mounts(job: Job) -> list[dict[str, Any]]:
+    """The task's directory and the caches that it needs, at their own paths; never mirrors, store or other tasks."""
+    from agentpipe import indexes
+    from agentpipe.installers import uv
+    shared = [paths.cache("envs"), paths.cache("virtualenv"), indexes.download_cache()]
+    for folder in shared:
+        os.makedirs(folder, 0o700, exist_ok=True)
+    found = [_bind(folder) for folder in (job.directory, *shared)] + [_bind(uv.binary(), read_only=True)]
+    found += [_bind(path, read_only=True) for path in indexes.local()]
+    secrets = job.path("secrets.json")
+    if os.path.exists(secrets):  # passwords of repositories: git runs outside
+        found.append({**_bind(secrets, read_only=True), "Source": os.devnull})
+    return found
+
+
+def _bind(path: str, read_only: bool = False) -> dict[str, Any]:
+    return {"Type": "bind", "Source": os.path.realpath(path), "Target": path, "ReadOnly": read_only}
+
+
+def _created(api: Any, asked: Create, wanted: Wanted, job: Job) -> str:
+    import docker
+    worker = asked.config["Labels"][LABEL + "worker"]
+    name = asked.name or container_args.name(job, worker)
+    for again in (name, None):
+        try:
+            return str(api.create_container_from_config(asked.config, again, asked.platform)["Id"])
+        except docker.errors.APIError as error:
+            if again is None or error.status_code != 409:
+                raise engine.failure(error, f"no container of {wanted.image} can be made", errors.BAD_CONFIG) from None
+            job.say(f"there is a container called {name} already: the engine names this one")
+    raise AssertionError
+
+
+def _started(api: Any, created: str, wanted: Wanted) -> str | None:
+    """Start it; PID 1 as "PID START BOOT" where it can be seen from here."""
+    import docker
+    try:
+        api.start(created)
+        state = api.inspect_container(created)["State"]
+    except docker.errors.APIError as error:
+        said = str(error.explanation or error)
+        if "/bin/sh" in said and ("no such file" in said or "not found" in said):
+            raise errors.Failure(f"image {wanted.image} has no /bin/sh", errors.BAD_DATA, said,
+                                 "use an image with a shell") from None
+        raise engine.failure(error, f"the container of {wanted.image} does not start", errors.BAD_CONFIG) from None
+    if not state.get("Running"):
+        raise errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}",
+                             errors.BAD_DATA, str(state.get("Error") or ""), "use an image with a POSIX shell")
+    pid = int(state.get("Pid") or 0)
+    return processes.identity(pid) if pid and _is_of(pid, created) else None
+
+
+def _client(kind: str, at: str) -> list[str]:
+    """The words that speak to this engine on a command line."""
+    import shutil
+    for name, option in (("docker", "--host"), ("podman", "--url")):
+        if shutil.which(name):
+            default = at == engine.DOCKER_SOCKET and name == "docker" and not os.environ.get("DOCKER_HOST")
+            return [name] if default else [name, option, at]
+    raise errors.Failure(f"there is no docker command here, through which {kind} containers are entered",
+                         errors.UNAVAILABLE, remedy="install Docker's client (Debian: docker.io)")
+
+
+def _labelled(api: Any, name: str, value: str) -> list[str]:
+    return [found["Id"] for found in api.containers(all=True, filters={"label": f"{LABEL}{name}={value}"})]
+
+
+def _remove(api: Any, container: str) -> None:
+    import docker
+    try:
+        api.remove_container(container, force=True, v=True)
+    except docker.errors.NotFound:
+        pass
+    except docker.errors.APIError as error:
+        if error.status_code != 409:  # somebody else removes it at this moment
+            raise
+
+
+def _home() -> str:
+    return paths.state("tasks")
+
+
+def _live_restore(api: Any) -> bool:
+    return bool(api.info().get("LiveRestoreEnabled"))
+
+
+def _pid_inside(pid: int) -> str:
+    """A process's pid in its own namespace."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return next((line.split()[-1] for line in file if line.startswith("NSpid:")), "")
+    except OSError:
+        return ""
+
+
+def _is_of(pid: int, container: str) -> bool:
+    """Whether this process of ours is the container's: its cgroup is named for it."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="ascii", errors="replace") as file:
+            return container in file.read()
+    except OSError:
+        return False
+
+
+def _memory_words(limit: int | None, peak: int | None) -> str:
+    return ("killed for lack of memory: " + (f"limit {limit} bytes" if limit else "no limit of its own")
+            + (f", peak {peak} bytes" if peak else ""))

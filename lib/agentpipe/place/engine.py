@@ -1,0 +1,131 @@
+"""The container engine: Docker's, or Podman's socket that answers the same API; its images."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.job import Job
+
+TIMEOUT_S = 60
+DOCKER_SOCKET = "unix:///var/run/docker.sock"
+
+
+def url(kind: str) -> str:
+    """Where the engine answers: DOCKER_HOST (Podman: CONTAINER_HOST too), the current docker context, the default."""
+    given = os.environ.get("DOCKER_HOST") or (os.environ.get("CONTAINER_HOST") if kind == "podman" else None)
+    if given:
+        return given
+    if kind == "podman":
+        folder = "/run" if os.getuid() == 0 else os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+        return f"unix://{folder}/podman/podman.sock"
+    if os.path.exists(os.path.expanduser(os.path.join(os.environ.get("DOCKER_CONFIG") or "~/.docker", "config.json"))):
+        from docker.context import ContextAPI
+        found = ContextAPI.get_current_context()
+        if found and found.Host:
+            return str(found.Host).replace("http+docker://localunixsocket", DOCKER_SOCKET).replace("http+unix", "unix")
+    return DOCKER_SOCKET
+
+
+def connect(kind: str, at: str = "") -> Any:
+    """The engine as docker-py's low-level client; Failure 69 when nothing answers, 77 when we may not ask."""
+    import docker
+    at = at or url(kind)
+    try:
+        tls = docker.tls.TLSConfig() if os.environ.get("DOCKER_TLS_VERIFY") and at.startswith("tcp://") else None
+        client = docker.DockerClient.from_env() if tls else docker.DockerClient(base_url=at, version="auto")
+        client.api.timeout = TIMEOUT_S
+        return client.api
+    except (docker.errors.DockerException, OSError) as error:
+        raise _away(kind, at, error) from None
+
+
+def failure(error: Exception, what: str, code: int = errors.UNAVAILABLE) -> errors.Failure:
+    """What the engine refused, in its own words."""
+    said = getattr(error, "explanation", None) or str(error)
+    return errors.Failure(f"{what}: {said}", code)
+
+
+def image(api: Any, job: Job, name: str, force: bool, may_pull: bool = True,
+          platform: str | None = None) -> dict[str, Any]:
+    """The image as the engine describes it, pulled when it is not there and `may_pull`, or by `force`."""
+    import docker
+    try:
+        if force:
+            _pull(api, job, name, platform)
+        try:
+            return dict(api.inspect_image(name))
+        except docker.errors.ImageNotFound:
+            if force or not may_pull:
+                raise
+            _pull(api, job, name, platform)
+            return dict(api.inspect_image(name))
+    except docker.errors.APIError as error:
+        raise _no_image(name, error) from None
+
+
+def digest(found: dict[str, Any], name: str) -> str | None:
+    """NAME@sha256:… under which a registry has this image; None for one that was made here."""
+    from docker.utils import parse_repository_tag
+    repository = parse_repository_tag(name)[0]
+    known = found.get("RepoDigests") or []
+    return next((each for each in known if each.startswith(repository + "@")), known[0] if known else None)
+
+
+def _pull(api: Any, job: Job, name: str, platform: str | None) -> None:
+    """Pull, and say how far it is: each layer once it is there, all of them every few seconds."""
+    import time
+
+    import docker
+    from docker.utils import parse_repository_tag
+    repository, tag = parse_repository_tag(name)
+    job.say(f"pulling image {name}")
+    began, told, parts = time.monotonic(), time.monotonic(), {}
+    try:
+        for event in api.pull(repository, tag=tag or "latest", stream=True, decode=True, platform=platform):
+            if event.get("error"):
+                raise docker.errors.APIError(event["error"], explanation=event["error"])
+            progress = event.get("progressDetail") or {}
+            if progress.get("total") and event.get("status") == "Downloading":
+                parts[event.get("id")] = (progress.get("current", 0), progress["total"])
+            elif event.get("status") in ("Download complete", "Pull complete") and event.get("id") in parts:
+                parts[event["id"]] = (parts[event["id"]][1],) * 2
+            if parts and time.monotonic() - told > 5:
+                told = time.monotonic()
+                have, whole = (sum(part[number] for part in parts.values()) for number in (0, 1))
+                job.say(f"pulling image {name}: {have >> 20} of {whole >> 20} MiB")
+    except OSError as error:
+        raise errors.Failure(f"image {name} cannot be pulled: {error}", errors.UNAVAILABLE,
+                             remedy="try again later") from None
+    job.say(f"pulled image {name} in {time.monotonic() - began:.1f} s")
+
+
+def _no_image(name: str, error: Any) -> errors.Failure:
+    said = str(error.explanation or error)
+    low = said.lower()
+    registry = name.split("/")[0] if "." in name.split("/")[0] or ":" in name.split("/")[0] else "docker.io"
+    if any(sign in low for sign in ("unauthorized", "denied", "authentication required", "forbidden")):
+        return errors.Failure(f"image {name}: the registry refuses access, or has no such image", errors.NO_PERMISSION,
+                              said, f"docker login {registry}, as the user of the agent; or correct the image's name")
+    if any(sign in low for sign in ("not found", "manifest unknown", "does not exist", "no such image")):
+        return errors.Failure(f"there is no image {name}", errors.NOT_FOUND, said,
+                              "correct the image's name: agent-task edit --docker")
+    if "invalid reference format" in low or "invalid tag" in low:
+        return errors.Failure(f"{name} is not the name of an image", errors.BAD_DATA, said,
+                              "correct the image's name: agent-task edit --docker")
+    return errors.Failure(f"image {name} is not here and cannot be pulled: {said}", errors.UNAVAILABLE, said,
+                          f"check the network of the engine and the registry {registry}, then run the task again")
+
+
+def _away(kind: str, at: str, error: Exception) -> errors.Failure:
+    name = "Podman" if kind == "podman" else "Docker"
+    if "Permission denied" in str(error):
+        return errors.Failure(f"this user may not ask {name} at {at}", errors.NO_PERMISSION, str(error),
+                              "add the user to the group docker, or set DOCKER_HOST")
+    return errors.Failure(f"no {name} answers at {at}", errors.UNAVAILABLE, str(error),
+                          "start it, set DOCKER_HOST, or run tasks without containers: agent-prepare --place host")

@@ -1,0 +1,47 @@
+"""How programs are run inside a place: as which user, and with variables that stand in no command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+
+from agentpipe import attempt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agentpipe.job import Job
+
+WITH_FILE = '. "$1" && cd "$2" || exit 125; shift 2; exec "$@"'
+# what uv needs to reach the indexes as we do; certificates by a copy, since their paths mean nothing inside
+PASSED_ON = re.compile(r"UV_(?!CACHE_DIR|PYTHON|SYSTEM|TOOL|INSTALL)\w+|PIP_(?!PYTHON|CACHE_DIR|TARGET|PREFIX|USER$)\w+"
+                       r"|GIT_CONFIG_\w+|NO_COLOR|(https?|all|no)_proxy$", re.I)
+CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+def argv(job: Job, words: list[str], env: Mapping[str, str], cwd: str | None = None) -> list[str]:
+    """`words` as this user of ours inside the task's place, so that what is written in our caches is ours.
+
+    Of `env` goes in what concerns the network and uv, by a file (0600). On the host, or behind a bare prefix, `words`
+    stand behind the prefix as they are.
+    """
+    from agentpipe import place
+    where = place.of(job.manifest, job.directory)
+    if not where.isolated:
+        return [*job.prefix, *words]
+    path = job.path("inside.env")
+    attempt.publish(path, _exports(job, env).encode("utf-8", "surrogateescape"))
+    return [*where.as_ourselves(), "sh", "-c", WITH_FILE, "sh", path, cwd or job.directory, *words]
+
+
+def _exports(job: Job, env: Mapping[str, str]) -> str:
+    found = {name: value for name, value in env.items() if PASSED_ON.match(name)}
+    bundle = next((env[name] for name in CERTIFICATES if env.get(name) and os.path.isfile(env[name])), None)
+    if bundle:
+        with open(bundle, "rb") as file:
+            attempt.publish(job.path("certificates.pem"), file.read())
+        found["SSL_CERT_FILE"] = job.path("certificates.pem")
+    found["HOME"] = job.directory
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in found.items())

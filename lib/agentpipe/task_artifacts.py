@@ -1,0 +1,146 @@
+"""agent-task artifacts: what a task has made, and one of it as a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+from agentpipe import api, command, errors, task_find, task_view
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TIMEOUT_S = 60
+
+
+def artifacts(word: str, name: str | None, output: str | None, as_json: bool) -> None:
+    """List artefacts and output models, or copy the one of that name."""
+    server = api.connect()
+    task = task_find.task(server, word)
+    found = of_task(server, task)
+    if name is None:
+        if output:
+            raise errors.Failure("--output wants --get NAME", errors.USAGE)
+        command.put("".join(json.dumps(row) + "\n" for row in found).encode() if as_json else table(found).encode())
+        return
+    fits = [row for row in found if row["name"] == name]
+    if not fits:
+        names = ", ".join(row["name"] for row in found) or "none"
+        raise errors.Failure(f"task {task['id']} has no artefact `{name}`; there are: {names}", errors.NOT_FOUND)
+    path = copy(server, fits[0], output)
+    if path and as_json:
+        command.put((json.dumps({**fits[0], "path": path}) + "\n").encode())
+    elif path:
+        command.say(f"agent-task: {path}")
+
+
+def of_task(server: Any, task: dict[str, Any]) -> list[dict[str, Any]]:
+    """[{name, kind, type, size, uri, iteration}]: `kind` is artifact or model."""
+    found = [{"name": each.get("key"), "kind": "artifact", "type": each.get("type"),
+              "size": each.get("content_size"), "uri": each.get("uri"), "hash": each.get("hash")}
+             for each in (task.get("execution") or {}).get("artifacts") or []]
+    entries = (task.get("models") or {}).get("output") or []
+    ids = [each["model"] for each in entries if isinstance(each, dict) and each.get("model")]
+    models = {}
+    if ids:
+        asked = {"id": ids, "only_fields": ["id", "name", "uri", "framework"], "search_hidden": True}
+        models = {each["id"]: each for each in server.call("models.get_all", asked)["models"]}
+    for each in entries:
+        model = models.get(each.get("model") if isinstance(each, dict) else each) or {}
+        name = (each.get("name") if isinstance(each, dict) else None) or model.get("name")
+        found.append({"name": name, "kind": "model", "type": model.get("framework"), "size": None,
+                      "uri": model.get("uri"), "hash": None})
+    return found
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """The list for a screen."""
+    if not found:
+        return ""
+    rows = [("NAME", "KIND", "TYPE", "SIZE", "URI")]
+    for row in found:
+        rows.append((task_view.plain(str(row["name"])), row["kind"], row["type"] or "", size(row["size"]),
+                     task_view.plain(row["uri"] or "")))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "".join("  ".join([*(cell.ljust(wide) for cell, wide in zip(row, widths, strict=False)), row[4]]).rstrip()
+                   + "\n" for row in rows)
+
+
+def size(count: int | None) -> str:
+    """Bytes for people."""
+    if count is None:
+        return ""
+    value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def copy(server: Any, row: dict[str, Any], output: str | None) -> str:
+    """Write the artefact's file to `output` ("-": standard output); the path, "" for standard output."""
+    from urllib.parse import unquote, urlsplit
+    uri = row["uri"] or ""
+    scheme = urlsplit(uri).scheme
+    if scheme not in ("http", "https", "file", ""):
+        raise errors.Failure(f"{row['name']} is at {uri}", errors.NOT_FOUND, remedy=f"a tool for {scheme} fetches it")
+    target = output or os.path.basename(unquote(urlsplit(uri).path)) or str(row["name"])
+    own = _own_file(server, unquote(urlsplit(uri).path)) if scheme.startswith("http") else unquote(urlsplit(uri).path)
+    source = _opened(own) if own else _downloaded(server, uri)
+    with source:
+        if target == "-":
+            while chunk := source.read(1 << 20):
+                command.put(chunk)
+            return ""
+        if os.path.isdir(target):
+            target = os.path.join(target, os.path.basename(unquote(urlsplit(uri).path)))
+        part = f"{target}.{os.getpid()}.part"
+        try:
+            with open(part, "wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+            os.rename(part, target)
+        except OSError as error:
+            raise errors.Failure(f"{target}: {error.strerror}", errors.CANNOT_CREATE) from None
+        finally:
+            if os.path.exists(part):
+                os.unlink(part)
+    return target
+
+
+def _own_file(server: Any, path: str) -> str:
+    """Where agent-server keeps what was uploaded to it, when this is its machine; "" otherwise."""
+    from agentpipe import paths
+    root = os.path.realpath(paths.state("files"))
+    found = os.path.realpath(os.path.join(root, path.lstrip("/")))
+    return found if server.embedded and found.startswith(root + "/") and os.path.isfile(found) else ""
+
+
+def _opened(path: str) -> Any:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise errors.Failure(f"{path}: {error.strerror}", errors.NOT_FOUND,
+                             remedy="it is on the machine that ran the task") from None
+
+
+def _downloaded(server: Any, uri: str) -> Any:
+    """The answer to a GET; our token goes to the configured files server only."""
+    import urllib.error
+    import urllib.request
+
+    from agentpipe import config
+    request = urllib.request.Request(uri)
+    files = str(config.get("api.files_server", None, "CLEARML_FILES_HOST") or "")
+    if files and uri.startswith(files.rstrip("/") + "/") and not server.embedded:
+        request.add_unredirected_header("Authorization", f"Bearer {server.token()}")
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        code = errors.NO_PERMISSION if error.code in (401, 403) else errors.NOT_FOUND
+        raise errors.Failure(f"{uri}: the files server answers {error.code}", code,
+                             remedy="agent-config check") from None
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise errors.Failure(f"{uri}: {getattr(error, 'reason', error)}", errors.UNAVAILABLE,
+                             remedy="agent-config check") from None
