@@ -1,5 +1,7 @@
 """agent-env: give a task its own Python environment, from a shared cache."""
 
+import sys
+
 from agentpipe import command
 
 TYPE_CHECKING = False
@@ -13,11 +15,22 @@ EXAMPLES = """
   agent-pull gpu | agent-fetch | agent-patch | agent-env | agent-run
   agent-env --dry-run after-patch.json > /dev/null    # which Python, from which cache, what would be installed
   agent-env < after-patch.json | jq .env.packages
+  agent-env --list                                    # what the cache holds, and which tasks use it
+  agent-env --prune --keep 0                          # all of it that no task uses goes
 """
+# these look after the cache, and read no manifests
+CACHE = ("--list", "--prune", "--verify")
 
 
 def options():
-    return []
+    """The command's own options."""
+    from agentpipe.options import Flag, Option
+    return [
+        Flag("--list", "Show the environments in the cache: JSON lines, at a terminal a table."),
+        Flag("--prune", "Remove environments that no limit keeps, and what killed stages left; none in use."),
+        Option("--keep", "N", "With --prune: keep only the N used last.", int),
+        Flag("--verify", "Compare every file of the cache's environments with its hash; exit 65 if one differs."),
+    ]
 
 
 def work(job: "Job") -> "dict[str, Any]":
@@ -112,8 +125,18 @@ def told(job: "Job", interpreter: "dict[str, Any]", key: str, asked: "Any") -> "
     return {}
 
 
+def cache() -> int:
+    """--list, --prune and --verify."""
+    from agentpipe import env_cache_view
+    from agentpipe import options as parser
+    values = parser.read("agent-env", [*options(), *command.common_options()], sys.argv[1:], __doc__ or "", EXAMPLES)
+    return env_cache_view.work(values)
+
+
 def main() -> None:
     """The entry point."""
+    if any(word in CACHE for word in sys.argv[1:]):
+        command.plain("agent-env", cache)
     command.stage("env", work, options, __doc__ or "", EXAMPLES)
 
 

@@ -131,35 +131,6 @@ def variables(urls: Iterable[str]) -> tuple[dict[str, str], Settings]:
     return (env, settings) if settings else ({}, [])
 
 
-def requirement_line(line: str) -> str:
-    """A `git+…` requirement with the address that git is to be asked for."""
-    head, plus, rest = line.partition("git+")
-    match = re.match(r"(?P<url>(?:https?|ssh)://(?:[^/\s]*@)?[^/@\s]+/[^@#\s;]*)(?P<tail>.*)$", rest, re.DOTALL)
-    if not plus or not match:
-        return line
-    from agentpipe.git import split_url
-    if split_url(match["url"])[2]:  # it brings a password of its own
-        return line
-    return f"{head}git+{address(match['url'])}{match['tail']}"
-
-
-def requirements_environment(lines: list[str]) -> dict[str, str]:
-    """What to add to the environment of an installer that runs git for these `git+…` lines (after requirement_line()).
-
-    It may hold passwords: pass it on as environment, never as words.
-    """
-    from agentpipe import git
-    if not any("git+" in line for line in lines):
-        return {}
-    found = (re.search(r"git\+(https?://(?:[^/\s@]*@)?[^/@\s]+/[^@#\s;]*)", line) for line in lines)
-    urls = [git.split_url(match[1])[0] for match in found if match]
-    env, settings = variables(urls)
-    whole = git.environment(env, settings, local=True)
-    del whole["GIT_LITERAL_PATHSPECS"]
-    import os
-    return {name: value for name, value in git.with_ssh(whole).items() if os.environ.get(name) != value}
-
-
 def _token_kind() -> str:
     if config.flag("agent.git_use_ms_entra_token"):
         return "Bearer"

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 # git+https://host/repository.git@ref#egg=…; the user part of ssh://git@host is no ref
 LINE = re.compile(r"(?P<head>.*?\bgit\+)(?P<url>\w+://[^/\s]*[^@#\s]*)(?:@(?P<ref>[^#\s]+))?(?P<tail>.*)$", re.DOTALL)
+# prints what our environment holds; never asked to store anything
+HELPER = ('!f() {{ test "$1" = get || return 0; '
+          'printf "username=%s\\npassword=%s\\n" "$AGENT_GIT_USER_R{0}" "$AGENT_GIT_PASSWORD_R{0}"; }}; f')
 
 
 def settle(job: Job, asked: Requirements) -> None:
@@ -105,20 +108,28 @@ def without_password(line: str) -> str:
 
 
 def access(lines: list[str]) -> dict[str, str]:
-    """What git needs to get at the repositories of these lines, as environment of the installer that runs it."""
-    from agentpipe import git
-    more: dict[str, str] = {}
+    """What git needs to get at the repositories of these lines, as environment of the installer that runs it.
+
+    It may hold passwords. An address that is asked for otherwise (ssh for https) is rewritten by git itself, so that
+    what is recorded stays as the task has it.
+    """
+    from agentpipe import git, git_access
+    if not lines:
+        return {}
+    env: dict[str, str] = {}
     settings: list[tuple[str, str]] = []
+    urls = []
     for number, line in enumerate(lines):
         match = LINE.match(line)
         url, user, password = git.split_url(match["url"]) if match else ("", None, None)
         if password:
-            more[f"AGENT_GIT_USER_R{number}"], more[f"AGENT_GIT_PASSWORD_R{number}"] = user or "", password
-            helper = (f'!f() {{ test "$1" = get || return 0; printf "username=%s\\npassword=%s\\n" '
-                      f'"$AGENT_GIT_USER_R{number}" "$AGENT_GIT_PASSWORD_R{number}"; }}; f')
-            settings += [(f"credential.{url}.helper", ""), (f"credential.{url}.helper", helper)]
-    if not lines:
-        return {}
-    whole = git.with_ssh(git.environment(more, [*settings, ("credential.useHttpPath", "true")], local=True))
+            env[f"AGENT_GIT_USER_R{number}"], env[f"AGENT_GIT_PASSWORD_R{number}"] = user or "", password
+            settings += [(f"credential.{url}.helper", ""), (f"credential.{url}.helper", HELPER.format(number))]
+        elif url:
+            urls.append(git_access.address(url))
+            if urls[-1] != url:
+                settings.append((f"url.{urls[-1]}.insteadOf", url))
+    more, configured = git_access.variables(urls)
+    whole = git.with_ssh(git.environment(env | more, [*configured, *settings], local=True))
     del whole["GIT_LITERAL_PATHSPECS"]
     return {name: value for name, value in whole.items() if os.environ.get(name) != value}

@@ -68,6 +68,34 @@ def whole(folder: str) -> bool:
     return True
 
 
+def damage(folder: str) -> list[str]:
+    """The files of packages that are gone, or not as they were installed (by the hashes of their records)."""
+    import base64
+    import csv
+    import hashlib
+    site, found = site_packages(folder), []
+    for record in _records(folder):
+        listed = os.path.join(record, "RECORD")
+        try:
+            with open(listed, encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))
+        except OSError:
+            found.append(os.path.relpath(listed, folder))
+            continue
+        for path, wanted, *_ in rows:
+            kind, _, digest = wanted.partition("=")
+            if not digest or path.startswith("..") or kind not in hashlib.algorithms_available:
+                continue
+            try:
+                with open(os.path.join(site, path), "rb") as file:
+                    there = base64.urlsafe_b64encode(hashlib.new(kind, file.read()).digest()).rstrip(b"=").decode()
+            except OSError:
+                there = ""
+            if there != digest:
+                found.append(os.path.relpath(os.path.join(site, path), folder))
+    return sorted(found)
+
+
 def _records(folder: str) -> list[str]:
     found = glob.glob(os.path.join(glob.escape(site_packages(folder)), "*.dist-info"))
     return [record for record in found if not os.path.exists(os.path.join(record, STUB))]

@@ -32,27 +32,30 @@ if TYPE_CHECKING:
 
 FORMAT = "4"  # of a build and its record; another one is another key
 RECORD = "agentpipe.json"
-# an unpublished build that is older than this is nobody's any more
-LEFT_BEHIND = 3600
+
+
 
 
 def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: Policy) -> str:
     """The name of the base environment for these requirements: whatever decides what would be installed is in it."""
     import hashlib
 
-    from agentpipe import indexes
+    from agentpipe import env_cache, indexes
     place = job.manifest.get("place") or {}
     where = str(place.get("image_id") or place.get("kind") or job.prefix[0]) if job.prefix else ""
     parts = [FORMAT, where, indexes.strategy(), *policy.parts(), *(interpreter[name] for name in sorted(interpreter)),
              *indexes.fingerprint(), *requirements.canonical()]
     digest = hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{interpreter['version']}-{digest[:24]}"
+    return f"{interpreter['version']}-{digest[:24]}" + (
+        f"{env_cache.PRIVATE}{os.path.basename(job.directory)}" if env_cache.is_off() else "")
 
 
 def cached(name: str) -> Base | None:
     """The published build of this key, or None. It has `directory`, `key`, `packages`, `site` and what to copy."""
     import json
-    link = paths.cache("envs", name)
+
+    from agentpipe import env_cache
+    link = os.path.join(env_cache.home(), name)
     try:
         directory = os.path.join(os.path.dirname(link), os.readlink(link))
         with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
@@ -101,12 +104,18 @@ def _outlived(job: Job, base: Base) -> bool:
 def build(job: Job, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
           installer: ModuleType) -> Base:
     """The build of this key: by us, or by another task that we wait for. It is in use by this task."""
-    envs = paths.cache("envs")
+    from agentpipe import env_cache
+    envs = env_cache.home()
     try:
         os.makedirs(envs, 0o700, exist_ok=True)
+        env_cache.evict(env_cache.limits(), room=True)
     except OSError as error:
         raise _cannot_write(envs, error) from None
-    with _locked(job, os.path.join(envs, name + ".lock")):
+    lock = _locked(job, os.path.join(envs, name + ".lock"))
+    if lock is None:
+        return build(job, f"{name}{env_cache.PRIVATE}{os.path.basename(job.directory)}", interpreter, requirements,
+                     policy, installer)
+    with lock:
         crash_point("env:locked")
         base = use(job, name)
         if base is None:
@@ -117,49 +126,26 @@ def build(job: Job, name: str, interpreter: Interpreter, requirements: Requireme
                 raise _cannot_write(envs, error) from None
             base = use(job, name)
         assert base is not None
-    sweep(envs)
+    env_cache.sweep(envs, env_cache.LEFT_BEHIND)
+    for gone in env_cache.evict(env_cache.limits()):
+        job.say(f"removed an environment that was last used {env_cache.ago(gone['used'])} ago: {gone['key']}")
     return base
 
 
 def also(name: str, base: Base) -> None:
     """Publish a build under a second key, for which the same would be installed."""
-    link = paths.cache("envs", name)
+    from agentpipe import env_cache
+    link = os.path.join(env_cache.home(), name)
     if not os.path.lexists(link):
         temporary = f"{link}.{os.getpid()}.link"
         os.symlink(os.path.basename(base["directory"]), temporary)
         os.rename(temporary, link)
 
 
-def sweep(envs: str) -> None:
-    """Remove builds of killed stages: never published, untouched for an hour, nobody's lock on them."""
-    import shutil
-    import time
-
-    import filelock
-    for entry in os.listdir(envs):
-        directory = os.path.join(envs, entry)
-        name, _, number = entry.rpartition(".")
-        if not number.isdigit() or _published(envs, name) == entry:
-            continue
-        if time.time() - os.stat(directory).st_mtime < LEFT_BEHIND or in_use(directory):
-            continue
-        try:
-            with filelock.FileLock(os.path.join(envs, name + ".lock"), timeout=0, fallback_to_soft=False):
-                if _published(envs, name) != entry:
-                    shutil.rmtree(directory, ignore_errors=True)
-        except filelock.Timeout:
-            pass
-
-
 def in_use(directory: str) -> bool:
     """Whether a task that has not ended uses this build."""
-    users = os.path.join(directory, "users")
-    try:
-        names = os.listdir(users)
-    except FileNotFoundError:
-        return False
-    tasks = (os.path.join(users, name) for name in names)
-    return any(os.path.isdir(task) and not os.path.lexists(os.path.join(task, "outcome")) for task in tasks)
+    from agentpipe import env_cache
+    return bool(env_cache.tasks(directory))
 
 
 def _make(job: Job, directory: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
@@ -216,23 +202,25 @@ def _record(directory: str, name: str, interpreter: Interpreter, requirements: R
 
 
 def _locked(job: Job, path: str) -> Any:
-    """The lock, taken; says so when another task has it, since that may take minutes."""
+    """The lock, taken; says so when another task has it, since that may take minutes.
+
+    None when it was waited for as long as agent.venvs_cache.lock_timeout allows.
+    """
     import filelock
+
+    from agentpipe import env_cache
     lock = filelock.FileLock(path, fallback_to_soft=False)
     try:
         return lock.acquire(timeout=0)
     except filelock.Timeout:
         job.say("another task builds the same environment, waiting for it")
-        return lock.acquire(poll_interval=0.1)
+        try:
+            return lock.acquire(timeout=env_cache.lock_timeout(), poll_interval=0.1)
+        except filelock.Timeout:
+            job.say("not waiting any longer (agent.venvs_cache.lock_timeout): this task builds one of its own")
+            return None
     except OSError as error:
         raise _cannot_write(path, error) from None
-
-
-def _published(envs: str, name: str) -> str:
-    try:
-        return os.readlink(os.path.join(envs, name))
-    except OSError:
-        return ""
 
 
 def _cannot_write(path: str, error: OSError) -> errors.Failure:

@@ -146,3 +146,20 @@ print(json.dumps({"task": {"script": {"requirements": {"pip": sys.argv[1]}, **sc
   [ "$(field .env.cached first.json)" = false ]
   [ "$(field .env.cached second.json)" = true ]
 }
+
+@test "--list, --verify and --prune look after the cache, and leave what a task uses" {
+  [ -z "$(agent-env --list)" ]
+  manifest milk | agent-env >ready.json
+  [ "$(agent-env --list | field .packages)" = '["milk==1.0", "tea==1.0"]' ]
+  run -0 --separate-stderr agent-env --verify
+  [[ $stderr == *"1 environments looked over, 0 damaged"* ]]
+  run -0 --separate-stderr agent-env --prune --keep 0
+  [[ $stderr == *"0 environments removed; 1 are left"* ]]
+  ln -s completed "$(dirname "$(field .env.overlay ready.json)")/outcome"
+  echo 'evil = 1' >>"$(find "$AGENT_HOME/cache/envs/" -path '*/milk/__init__.py')"
+  run -65 --separate-stderr agent-env --verify
+  [[ $stderr == *"1 files are not as installed"*"milk/__init__.py"*"taken out of the cache"* ]]
+  [ -z "$(agent-env --list)" ]
+  run -64 agent-env --list --prune
+  run -64 agent-env --list ready.json
+}

@@ -322,7 +322,7 @@ def test_a_script_killed_with_its_shim_is_lost(store, task):
     shim, = processes.holding_open(f"{claim.directory}/running")
     os.kill(shim, signal.SIGKILL)
     processes.send(attempt.pid_record(claim.directory), signal.SIGKILL)
-    wait_for(lambda: not script.lives(claim.directory))
+    wait_for(lambda: not script.lives(claim.directory) and not attempt.shim_lives(claim.directory))
     abandoned(claim)
     recovery.recover(store)
     assert store.call("tasks.get_by_id", {"task": task})["task"]["runtime"]["_agentpipe_end"]["class"] == "lost"

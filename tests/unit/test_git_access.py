@@ -9,7 +9,7 @@ import pytest
 from git_servers import SmartServer, basic
 from repositories import commit, repository, run
 
-from agentpipe import config, errors, git, git_access, mirror
+from agentpipe import config, errors, git, git_access, git_pins, mirror
 from agentpipe.cmds import agent_fetch
 from agentpipe.job import Job
 
@@ -213,19 +213,6 @@ def test_the_peers_variable_names_the_scheme(monkeypatch):
     assert git_access.address("git@h:t/r.git") == "http://h/t/r.git"
 
 
-@pytest.mark.parametrize("line, expected", [
-    ("git+ssh://git@h/t/r.git@v1#egg=x", "git+https://h/t/r.git@v1#egg=x"),
-    ("x[a] @ git+ssh://git@h/t/r.git ; python_version > '3'", "x[a] @ git+https://h/t/r.git ; python_version > '3'"),
-    ("-e git+ssh://git@h/t/r.git#egg=x", "-e git+https://h/t/r.git#egg=x"),
-    ("git+https://me:own@h/t/r.git", "git+https://me:own@h/t/r.git"), ("numpy", "numpy"),
-    ("git+file:///x/r.git@v1", "git+file:///x/r.git@v1"),
-])
-def test_a_requirement_is_asked_for_at_the_same_address(monkeypatch, line, expected):
-    for key, value in LOGIN.items():
-        monkeypatch.setenv(f"CLEARML_AGENT__{key}", value)
-    assert git_access.requirement_line(line) == expected
-
-
 def test_uv_gets_a_private_requirement_and_its_submodule_with_the_same_login(tmp_path, user, repositories):
     package = repository(repositories / "package.git", {"pyproject.toml": '[project]\nname = "p"\nversion = "7"\n'})
     run(package, "submodule", "add", "-q", str(repositories / "team-a" / "r.git"), "inner")
@@ -234,15 +221,15 @@ def test_uv_gets_a_private_requirement_and_its_submodule_with_the_same_login(tmp
     uv = Path(sys.executable).with_name("uv")
     with SmartServer(repositories, {"/": basic("anna", "t0p-s3cret")}) as server:
         settings(user, 'agent { git_user: anna, git_pass: t0p-s3cret, git_host: "127.0.0.1" }')
-        line = git_access.requirement_line(f"p @ git+{server.url}/package.git")
+        line = f"p @ git+{server.url}/package.git"
         (tmp_path / "list").write_text(line + "\n")
         done = subprocess.run(
             [uv, "pip", "compile", "--cache-dir", tmp_path / "uv", tmp_path / "list"], capture_output=True, text=True,
-            env={**os.environ, **git_access.requirements_environment([line])})
+            env={**os.environ, **git_pins.access([line])})
         assert done.returncode == 0, done.stderr
         assert f"p @ git+{server.url}/package.git@{run(package, 'rev-parse', 'HEAD')}" in done.stdout
         assert any("/team-a/r.git/" in path for _, path, _ in server.asked)
-    assert git_access.requirements_environment(["numpy"]) == {}
+    assert git_pins.access([]) == {}
     assert left_behind(tmp_path, "t0p-s3cret") == ""
 
 

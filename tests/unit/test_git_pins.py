@@ -1,9 +1,16 @@
 """A branch in a requirement list becomes the commit that it means, and no other branch's."""
 
+# ruff: noqa: F811
+
+import os
+
 import pytest
+import wheelhouse
+from env_machine import machine, python  # noqa: F401  (machine is a fixture)
+from git_servers import SmartServer, basic
 from repositories import commit, repository, run
 
-from agentpipe import git_pins
+from agentpipe import git_access, git_pins
 from agentpipe.job import Job
 
 
@@ -43,3 +50,31 @@ def test_offline_nobody_is_asked(job, source, monkeypatch, value):
     commit(source, {"train.py": "# newer\n"})
     monkeypatch.setenv("AGENT_OFFLINE", value)
     assert git_pins.pinned(job, line) == pinned
+
+
+def test_a_password_in_a_line_reaches_the_server_and_no_argv(machine, monkeypatch, tmp_path):
+    package = repository(tmp_path / "served" / "package.git", {
+        "pyproject.toml": wheelhouse.PYPROJECT.format(name="p"),
+        "backend.py": wheelhouse.BACKEND.format(here=os.path.dirname(wheelhouse.__file__), hook="pass", name="p",
+                                                version="7", requires=[])})
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("GIT_TRACE", str(trace))
+    with SmartServer(tmp_path / "served", {"/": basic("anna", "t0p/s3cret")}) as server:
+        env = machine.task(f"p @ git+http://anna:t0p%2Fs3cret@{server.host}/package.git@main")
+    assert env["packages"] == [f"p @ git+{server.url}/package.git@{run(package, 'rev-parse', 'HEAD')}"]
+    assert python(env, "import p; print(p.version)") == "7"
+    assert "fetch" in trace.read_text() and "s3cret" not in trace.read_text() + "".join(machine.said)
+
+
+def test_an_address_that_is_asked_for_otherwise_is_recorded_as_the_task_has_it(machine, monkeypatch, tmp_path):
+    package = repository(tmp_path / "served" / "package.git", {
+        "pyproject.toml": wheelhouse.PYPROJECT.format(name="p"),
+        "backend.py": wheelhouse.BACKEND.format(here=os.path.dirname(wheelhouse.__file__), hook="pass", name="p",
+                                                version="7", requires=[])})
+    with SmartServer(tmp_path / "served", {"/": basic("anna", "t0ken")}) as server:
+        monkeypatch.setattr(git_access, "address", lambda url: url.replace("ssh://git@example.org", server.url))
+        monkeypatch.setenv("CLEARML_AGENT__AGENT__GIT_USER", "anna")
+        monkeypatch.setenv("CLEARML_AGENT__AGENT__GIT_PASS", "t0ken")
+        head = run(package, "rev-parse", "HEAD")
+        env = machine.task(f"p @ git+ssh://git@example.org/package.git@{head}")
+    assert env["packages"] == [f"p @ git+ssh://git@example.org/package.git@{head}"]

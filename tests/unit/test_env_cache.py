@@ -1,0 +1,179 @@
+"""The cache of environments: what goes, what stays, what is damaged."""
+# ruff: noqa: F811
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from env_machine import machine, python  # noqa: F401  (machine is a fixture)
+
+from agentpipe import env_cache, errors
+from agentpipe.env_cache import Limits
+
+
+def ended(machine, pip):
+    """A task that had this environment and is over; the key."""
+    job = machine.job(pip)
+    from agentpipe.cmds import agent_env
+    key = agent_env.work(job)["base"]
+    os.symlink("completed", job.path("outcome"))
+    return key
+
+
+def used(machine, key, when):
+    """Let it have been used last at `when` (seconds since 1970)."""
+    users = os.path.join(machine.base({"base": key}), "users")
+    for name in os.listdir(users):
+        os.utime(os.path.join(users, name), (when, when), follow_symlinks=False)
+
+
+def keys(entries):
+    return [entry["key"] for entry in entries]
+
+
+@pytest.fixture
+def three(machine):
+    """Three environments that nobody uses, the last one used last."""
+    found = [ended(machine, pip) for pip in ("tea==1.0", "tea==2.0", "milk")]
+    for number, key in enumerate(found):
+        used(machine, key, 1_000_000_000 + number)
+    return found
+
+
+def test_the_list_tells_what_each_holds_and_who_uses_it(machine):
+    env = machine.task("milk")
+    entry, = env_cache.entries()
+    assert (entry["key"], entry["packages"]) == (env["base"], ["milk==1.0", "tea==1.0"])
+    assert entry["size"] > 1_000_000  # pip
+    assert len(entry["tasks"]) == 1
+
+
+def test_too_many_the_longest_unused_goes_first(machine, three):
+    assert keys(env_cache.evict(Limits(entries=2, age_days=1e6))) == [three[0]]
+    assert keys(env_cache.entries()) == [three[2], three[1]]
+    assert not [name for name in machine.envs() if name.startswith(three[0]) and not name.endswith(".lock")]
+
+
+def test_too_large_all_but_what_fits_goes(machine, three):
+    each = env_cache.entries()[0]["size"] / (1 << 30)
+    assert keys(env_cache.evict(Limits(size_gb=each * 1.5, age_days=1e6))) == three[:2]
+
+
+def test_too_old(machine, three):
+    used(machine, three[1], 4_000_000_000)
+    assert sorted(keys(env_cache.evict(Limits(age_days=30)))) == sorted([three[0], three[2]])
+
+
+def test_a_full_disk_takes_what_it_needs_before_a_build(machine, three, monkeypatch):
+    free = iter([1 << 30, 3 << 30, 3 << 30])
+    monkeypatch.setattr(env_cache, "_free", lambda folder: next(free))
+    assert keys(env_cache.evict(Limits(entries=1, free_gb=2), room=True)) == [three[0]]
+
+
+def test_what_a_task_uses_stays_whatever_the_limits(machine, three):
+    env = machine.task("tea==1.0")
+    assert sorted(keys(env_cache.evict(Limits(entries=0)))) == sorted(three[1:])
+    assert python(env, "import tea; print(tea.version)") == "1.0"
+
+
+def test_a_task_that_comes_while_it_goes_keeps_it(machine, three, monkeypatch):
+    real, came = env_cache.tasks, []
+
+    def tasks(directory):
+        if len(came) < 4:  # three are looked at, then the first one again with its links gone
+            came.append(directory)
+            return real(directory) if len(came) < 4 else ["another.1"]
+        return real(directory)
+
+    monkeypatch.setattr(env_cache, "tasks", tasks)
+    assert keys(env_cache.evict(Limits(entries=2, age_days=1e6))) == [three[1]]
+    assert three[0] in keys(env_cache.entries())
+
+
+def test_a_build_makes_room_for_itself(machine, three, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__VENVS_CACHE__MAX_ENTRIES", "2")
+    monkeypatch.setenv("AGENT_ENVS_MAX_DAYS", "100000")
+    env = machine.task()
+    assert keys(env_cache.entries())[0] == env["base"]
+    assert len(env_cache.entries()) == 2
+    assert "removed an environment" in "".join(machine.said)
+
+
+@pytest.mark.parametrize(("variable", "value"), [
+    ("CLEARML_AGENT_VENV_CACHE_PATH", "{folder}/elsewhere"),
+    ("CLEARML_AGENT__AGENT__VENVS_CACHE__PATH", "{folder}/elsewhere"),
+])
+def test_it_may_stand_elsewhere(machine, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value.format(folder=machine.folder))
+    env = machine.task("tea")
+    assert os.path.islink(os.path.join(machine.folder, "elsewhere", env["base"]))
+    assert machine.task("tea")["cached"] and machine.builds() == []
+    assert python(env, "import tea; print(tea.version)") == "2.0"
+
+
+def test_switched_off_nothing_is_found_again_and_nothing_stays(machine, monkeypatch):
+    with open(os.path.join(machine.folder, "clearml.conf"), "w") as file:
+        file.write('agent.venvs_cache.path: ""\n')
+    first, second = ended(machine, "tea"), ended(machine, "tea")
+    assert first != second
+    assert not machine.task("tea")["cached"]
+    assert len(env_cache.entries()) == 1
+
+
+def test_whoever_does_not_want_to_wait_builds_his_own(machine, monkeypatch):
+    import filelock
+    machine.task("tea", options={"dry_run": True})
+    said = "".join(machine.said).splitlines()
+    name = next(line.split()[2].rstrip(":") for line in said if line.startswith("base environment"))
+    os.makedirs(env_cache.home())
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__VENVS_CACHE__LOCK_TIMEOUT", "0.2")
+    with filelock.FileLock(os.path.join(env_cache.home(), name + ".lock")):
+        found = []
+        thread = threading.Thread(target=lambda: found.append(machine.task("tea")))
+        thread.start()
+        thread.join()
+    assert python(found[0], "import tea; print(tea.version)") == "2.0"
+    assert "builds one of its own" in "".join(machine.said)
+
+
+def test_a_limit_that_is_no_number_is_refused(machine, monkeypatch):
+    monkeypatch.setenv("AGENT_ENVS_MAX_GB", "lots")
+    with pytest.raises(errors.Failure) as caught:
+        env_cache.limits()
+    assert (caught.value.exit, "AGENT_ENVS_MAX_GB" in caught.value.reason) == (errors.BAD_CONFIG, True)
+
+
+def test_damage_is_found_by_the_hashes_and_mended_by_the_next_task(machine):
+    key = ended(machine, "milk")
+    (entry, files), = env_cache.verify()
+    assert files == []
+    path = os.path.join(entry["path"], "lib", os.listdir(os.path.join(entry["path"], "lib"))[0], "site-packages",
+                        "milk", "__init__.py")
+    with open(path, "a") as file:
+        file.write("# evil\n")
+    (entry, files), = env_cache.verify()
+    assert [os.path.basename(os.path.dirname(file)) for file in files] == ["milk"]
+    env = machine.task("milk")
+    assert (env["base"], env["cached"]) == (key, False)
+    assert env_cache.verify()[0][1] == []
+
+
+def test_ten_tasks_with_the_same_new_environment_build_it_once(machine):
+    code = f"""
+import sys
+sys.path[:0] = [{os.path.dirname(__file__)!r}]
+import env_machine
+sys.stdin.readline()
+print(env_machine.Machine({machine.folder!r}).task("milk")["base"])
+"""
+    ten = [subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+           for _ in range(10)]
+    for process in ten:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate()[0].strip() for process in ten]
+    assert all(process.returncode == 0 for process in ten)
+    assert len(set(answers)) == 1
+    assert len(machine.builds()) == 1
