@@ -14,7 +14,7 @@ EXAMPLES = """
 
 def work(job):
     """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
-    from agentpipe import checkout, git, secrets
+    from agentpipe import bundle, checkout, git, secrets
     from agentpipe.crash import crash_point
     started = time.monotonic()
     pinned = (job.manifest.get("pins") or {}).get("commit")
@@ -28,10 +28,13 @@ def work(job):
         commit = foretell(job, source)
     elif source is None:
         empty(code)
+        bundle.bring_files(job, code)
     else:
+        bundle.bring_commits(job, source)
         commit, cached = checkout.make(job, source, code)
         job.say(f"checked out {commit} of {source.url}" + (" (cached)" if cached else ""))
         record(job, commit)
+        bundle.bring_files(job, code)
     crash_point("fetch:cloned")
     return {"code": code, "repository": source and source.url, "commit": commit,
             "branch": (source and source.branch) or None, "cached": cached,

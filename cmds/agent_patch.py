@@ -135,13 +135,19 @@ def restored(job, code, kind, record):
     job.say("undoing what an earlier agent-patch did")
     if moving(record):
         checkout.make(job, source(job), code)
-        record.forget()
-        return []
+        return as_fetched(job, code, record)
     env = git.environment()
     clean = "git reset --quiet --hard && git clean -ffdxq"
     tools.run(["sh", "-c", clean], cwd=code, env=env)
     if os.path.exists(os.path.join(code, ".gitmodules")):
         tools.run(["git", "submodule", "--quiet", "foreach", "--recursive", clean], cwd=code, env=env)
+    return as_fetched(job, code, record)
+
+
+def as_fetched(job, code, record):
+    """Nothing has been done, and the files that came with the task are there again; no paths changed."""
+    from agentpipe import bundle
+    bundle.bring_files(job, code)
     record.forget()
     return []
 

@@ -28,6 +28,10 @@ CAPTURED = [
     Option("--binary", "PROGRAM", "What runs the script (bash)."),
     Option("--requirements", "FILE", "Packages to install; `none` for none. "
                                      "Default: the repository's requirements.txt files."),
+    Flag("--bundle", "Take along what git would not: commits that were not pushed, files that git does not know, "
+                     "local packages."),
+    Option("--include", "FILE", "Take this file or folder along too, ignored or not (--bundle).", many=True),
+    Flag("--check", "First try here whether commit, changes and requirements can be had; if not, queue nothing."),
     Flag("--dry-run", "Print the task as JSON; change nothing."),
     JSON,
 ]
@@ -79,7 +83,8 @@ def _wish(values: dict[str, Any]) -> Any:
     from agentpipe import capture, task_check
     text = {name: values[name] or "" for name in ("repo", "working_dir", "branch", "commit", "requirements")}
     binary = task_check.binary(values["python"] or "", values["binary"] or "") or ""
-    return capture.Wish(values["script"], values["args"], values["module"], binary=binary, **text)
+    return capture.Wish(values["script"], values["args"], values["module"], binary=binary, bundle=values["bundle"],
+                        include=values["include"], **text)
 
 
 def _changes(values: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +101,7 @@ VERBS = {
         enqueue, """
   agent-task enqueue --queue gpu train.py -- --epochs 3
   agent-task enqueue -m package.train -- --lr 0.1
+  agent-task enqueue --bundle --include data/small.csv --check train.py
   agent-task enqueue 1f3c9a"""),
     "create": Verb(
         "Make a task out of a script as enqueue does, in no queue; print its id.",

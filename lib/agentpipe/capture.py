@@ -1,10 +1,17 @@
 """What a task needs to run elsewhere, out of a script on this machine: `task.script` as the ClearML API spells it."""
 
+from __future__ import annotations
+
 import os
 import shlex
-from typing import Any
 
 from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.capture_bundle import Bundle
 
 SHELL_SCRIPTS = (".sh", ".bash")
 PYTHON_SCRIPTS = (".py", ".ipynb")
@@ -18,16 +25,19 @@ class Captured:
         self.script, self.name, self.project = script, name, project
         self.warnings: list[tuple[str, str]] = []
         self.notes: list[str] = []
+        self.bundle: Bundle | None = None
 
 
 class Wish:
     """What its owner says about a script; "" where the machine is to find out."""
 
     def __init__(self, script: str, args: list[str], module: bool = False, repo: str = "", working_dir: str = "",
-                 branch: str = "", commit: str = "", binary: str = "", requirements: str = "") -> None:
+                 branch: str = "", commit: str = "", binary: str = "", requirements: str = "", bundle: bool = False,
+                 include: list[str] | None = None) -> None:
         self.script, self.args, self.module = script, args, module
         self.repo, self.working_dir, self.branch, self.commit = repo, working_dir, branch, commit
         self.binary, self.requirements = binary, requirements
+        self.bundle, self.include = bundle or bool(include), include or []
 
 
 def capture(wish: Wish) -> Captured:
@@ -45,6 +55,9 @@ def capture(wish: Wish) -> Captured:
 def _remote(wish: Wish) -> Captured:
     """A repository by its address (also that of a bare one on this machine): nothing of it is here to look at."""
     from agentpipe import capture_git
+    if wish.bundle:
+        raise errors.Failure("--bundle needs the checkout, not the repository's address", errors.USAGE,
+                             remedy="--repo DIR")
     if os.path.isdir(wish.repo):
         wish.repo = os.path.realpath(wish.repo)
     elif "://" not in wish.repo and ":" not in wish.repo:
@@ -61,16 +74,22 @@ def _checkout(wish: Wish, root: str) -> Captured:
     """A git checkout: remote, commit, what is not committed, and where the script stands in it."""
     from agentpipe import capture_git
     folder, entry = _placed(wish, root)
-    source = capture_git.source(root, wish.branch, wish.commit)
+    source = capture_git.source(root, wish.branch, wish.commit, not wish.bundle)
     script = {"repository": source.repository, "branch": source.branch, "version_num": source.commit,
               "working_dir": folder, "entry_point": _entry_point(wish, entry),
               "binary": wish.binary or _binary(wish, os.path.join(root, folder, entry))}
     found = Captured(script, os.path.basename(wish.script), os.path.basename(root))
     found.warnings, found.notes = source.warnings, source.notes
-    if not (wish.commit or wish.branch):
+    whole = not (wish.commit or wish.branch)
+    if wish.bundle:
+        from agentpipe import capture_bundle
+        found.bundle = capture_bundle.of_checkout(root, source.remote, source.commit, whole, wish.include)
+    if whole:
         script["diff"] = capture_git.diff(root)
         tracked = None if wish.module else os.path.normpath(os.path.join(folder, entry))
-        found.warnings += capture_git.untracked(root, tracked)
+        if found.bundle is None or (tracked and tracked not in found.bundle.files):
+            unknown = capture_git.untracked(root, tracked)
+            found.warnings += [] if found.bundle else unknown
     _add_requirements(found, wish, requirement_files(root, folder, "" if wish.module else entry))
     return found
 
@@ -94,7 +113,12 @@ def _alone(wish: Wish) -> Captured:
     script = {"repository": "", "working_dir": ".", "entry_point": _entry_point(wish, name), "diff": text,
               "binary": wish.binary or _binary(wish, path)}
     found = Captured(script, name)
-    found.notes.append(f"{name} is in no git repository: its text alone goes with the task")
+    if wish.bundle:
+        from agentpipe import capture_bundle
+        found.bundle = capture_bundle.Bundle(os.path.dirname(os.path.abspath(path)))
+        capture_bundle.add(found.bundle, wish.include)
+    else:
+        found.notes.append(f"{name} is in no git repository: its text alone goes with the task")
     _add_requirements(found, wish, requirement_files(os.path.dirname(os.path.abspath(path)), ".", name))
     return found
 
@@ -189,15 +213,28 @@ def _add_requirements(found: Captured, wish: Wish, files: list[str]) -> None:
     """Record the list that --requirements names, else the repository's own files as they stand here."""
     from agentpipe import requirements
     if wish.requirements:
-        found.script["requirements"] = {"pip": requirements_text(wish.requirements)}
+        found.script["requirements"] = {"pip": _with_packages(found, wish.requirements)}
         return
-    texts = [requirements_text(path) for path in files]
-    if any(_looks_elsewhere(line) for text in texts for line in text.splitlines()):
+    count = len(found.bundle.files) if found.bundle else 0
+    texts = [_with_packages(found, path) for path in files]
+    if found.bundle and len(found.bundle.files) > count:
+        # their lines name new places, which the repository's own files do not
+        found.script["requirements"] = {"pip": "".join(texts)}
+    elif any(_looks_elsewhere(line) for text in texts for line in text.splitlines()):
         found.notes.append("the requirements name other files: the worker reads them in the repository")
     elif texts:
         found.script["requirements"] = {"pip": "\n".join(text.rstrip("\n") for text in texts) + "\n"}
     elif requirements.is_python(found.script["binary"]):
         found.notes.append("no requirements.txt: nothing is installed for it (--requirements FILE)")
+
+
+def _with_packages(found: Captured, path: str) -> str:
+    """A requirements file's text; with a bundle its local packages go along."""
+    text = requirements_text(path)
+    if not found.bundle or path == "none":
+        return text
+    from agentpipe import capture_bundle
+    return capture_bundle.add_packages(found.bundle, text, os.path.dirname(os.path.abspath(path)))
 
 
 def requirements_text(path: str) -> str:

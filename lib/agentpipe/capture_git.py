@@ -21,6 +21,7 @@ class Source:
 
     def __init__(self, repository: str, branch: str, commit: str) -> None:
         self.repository, self.branch, self.commit = repository, branch, commit
+        self.remote = ""
         self.warnings: list[Warned] = []
         self.notes: list[str] = []
 
@@ -28,7 +29,7 @@ class Source:
 def root(path: str) -> str | None:
     """The top directory of the checkout that holds `path`; None outside of any."""
     try:
-        top = _git(path or ".", "rev-parse", "--show-toplevel").strip()
+        top = run(path or ".", "rev-parse", "--show-toplevel").strip()
     except tools.ToolFailed as failure:
         if "dubious ownership" in failure.output:
             raise errors.Failure(f"git does not trust {os.path.abspath(path or '.')}: it belongs to another user",
@@ -41,36 +42,41 @@ def root(path: str) -> str | None:
 def is_bare(path: str) -> bool:
     """Whether that directory is itself a repository without a checkout."""
     try:
-        said = _git(path, "rev-parse", "--is-bare-repository", "--absolute-git-dir").splitlines()
+        said = run(path, "rev-parse", "--is-bare-repository", "--absolute-git-dir").splitlines()
     except tools.ToolFailed:
         return False
     return said[0] == "true" and os.path.realpath(said[1]) == os.path.realpath(path)
 
 
-def source(top: str, branch: str = "", commit: str = "") -> Source:
-    """Repository, branch and commit of a checkout; what a worker cannot get becomes a warning with its remedy."""
-    head = _text(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+def source(top: str, branch: str = "", commit: str = "", pushed: bool = True) -> Source:
+    """Repository, branch and commit of a checkout; what a worker cannot get becomes a warning with its remedy.
+
+    Without `pushed` the commit goes along by itself.
+    """
+    head = text(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     if not head:
         raise errors.Failure(f"{top} has no commit yet", errors.NOT_FOUND, remedy="git add . && git commit")
     asked = commit or branch
-    current = _text(top, "symbolic-ref", "--short", "--quiet", "HEAD")
+    current = text(top, "symbolic-ref", "--short", "--quiet", "HEAD")
     remote = _remote(top, branch or current)
     warned: list[Warned] = []
     if asked:
-        head = _text(top, "rev-parse", "--verify", "--quiet", f"{commit or branch}^{{commit}}")
+        head = text(top, "rev-parse", "--verify", "--quiet", f"{commit or branch}^{{commit}}")
         if not head and branch and not commit and remote:
-            head = _text(top, "rev-parse", "--verify", "--quiet", f"{remote}/{branch}^{{commit}}")
+            head = text(top, "rev-parse", "--verify", "--quiet", f"{remote}/{branch}^{{commit}}")
         if not head:
             warned += _unknown(top, remote, commit, branch)
             head = commit
     if not remote:
         found = Source(top, branch or current, head)
-        found.notes.append(f"the checkout has no remote: workers on this machine take it from {top}")
+        if pushed:
+            found.notes.append(f"the checkout has no remote: workers on this machine take it from {top}")
     else:
         found = Source(_address(top, remote), branch or ("" if commit else current), head)
-        if head and not warned and not is_there(top, remote, head):
+        if head and pushed and not warned and not is_there(top, remote, head):
             push = f"git push {remote} {branch or current or 'HEAD'}"
             warned.append((f"commit {head[:10]} is not on {remote}: a worker cannot fetch it", push))
+    found.remote = remote
     found.warnings += warned
     return found
 
@@ -90,7 +96,7 @@ def _unknown(top: str, remote: str, commit: str, branch: str) -> list[Warned]:
     if f"\trefs/heads/{branch}\n" in tips + "\n":
         return []
     import difflib
-    listed = _text(top, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
+    listed = text(top, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
     known = [*listed, *re.findall(r"\trefs/heads/(\S+)", tips)]
     close = difflib.get_close_matches(branch, dict.fromkeys(known), 1)
     return [(f"there is no branch {branch} {where}: a worker cannot fetch it"
@@ -105,10 +111,10 @@ def diff(top: str) -> str:
 
 def untracked(top: str, script: str | None) -> list[Warned]:
     """Files that git does not know, which therefore stay here; Failure 66 when the script is one of them."""
-    if script and not _text(top, "ls-files", "--", script):
+    if script and not text(top, "ls-files", "--", script):
         raise errors.Failure(f"git does not know {script}: it would not come along", errors.NOT_FOUND,
                              remedy=f"git add -N -- {script}")
-    names = [name for name in _git(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
+    names = unknown_files(top)
     if not names:
         return []
     import shlex
@@ -117,21 +123,26 @@ def untracked(top: str, script: str | None) -> list[Warned]:
     return [(f"{', '.join(names[:SHOWN])}{more}: not known to git, stays here", f"git add -N -- {shlex.join(few)}")]
 
 
+def unknown_files(top: str) -> list[str]:
+    """The files that git does not know and does not ignore, relative to the top."""
+    return [name for name in run(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
+
+
 def name_of(address: str) -> str:
     """The last part of a repository's address, without .git."""
     return re.split(r"[/:]", address.rstrip("/"))[-1].removesuffix(".git")
 
 
 def _remote(top: str, branch: str) -> str:
-    own = _text(top, "config", "--get", f"branch.{branch}.remote") if branch else ""
-    names = _text(top, "remote").split()
+    own = text(top, "config", "--get", f"branch.{branch}.remote") if branch else ""
+    names = text(top, "remote").split()
     if own and own in names:
         return own
     return "origin" if "origin" in names else names[0] if names else ""
 
 
 def _address(top: str, remote: str) -> str:
-    address = _text(top, "remote", "get-url", "--", remote)
+    address = text(top, "remote", "get-url", "--", remote)
     if "://" not in address and not re.match(r"[^/]+:", address):
         return os.path.normpath(os.path.join(top, os.path.expanduser(address)))
     return without_credentials(address)
@@ -142,8 +153,8 @@ def is_there(top: str, remote: str, commit: str) -> bool:
     address = _address(top, remote)
     path = address.removeprefix("file://") if address.startswith(("/", "file://")) else ""
     if path:
-        return bool(_text(path, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
-    if _text(top, "branch", "--remotes", "--list", f"{remote}/*", "--contains", commit):
+        return bool(text(path, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
+    if text(top, "branch", "--remotes", "--list", f"{remote}/*", "--contains", commit):
         return True
     return commit in (_tips(top, remote) or "")
 
@@ -151,23 +162,25 @@ def is_there(top: str, remote: str, commit: str) -> bool:
 def _tips(top: str, remote: str) -> str | None:
     """What the remote's branches and tags point to; None when it does not answer."""
     try:
-        return _git(top, "ls-remote", "--", remote, timeout=NETWORK_TIMEOUT)
+        return run(top, "ls-remote", "--", remote, timeout=NETWORK_TIMEOUT)
     except errors.Failure:
         return None
 
 
-def _text(path: str, *arguments: str) -> str:
+def text(path: str, *arguments: str) -> str:
+    """git's answer without blanks around it; "" when it fails."""
     try:
-        return _git(path, *arguments).strip()
+        return run(path, *arguments).strip()
     except tools.ToolFailed:
         return ""
 
 
-def _git(path: str, *arguments: str, timeout: float | None = None) -> str:
+def run(path: str, *arguments: str, timeout: float | None = None) -> str:
+    """git's stdout, in a directory; ToolFailed when it fails."""
     own = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
     env = {name: value for name, value in os.environ.items() if name not in own}
     return tools.run(["git", "-C", path, *arguments], env={**env, **ENVIRONMENT}, timeout=timeout)
 
 
 def _bytes(path: str, *arguments: str) -> bytes:
-    return _git(path, *arguments).encode("utf-8", "surrogateescape")
+    return run(path, *arguments).encode("utf-8", "surrogateescape")

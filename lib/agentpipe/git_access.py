@@ -131,6 +131,26 @@ def variables(urls: Iterable[str]) -> tuple[dict[str, str], Settings]:
     return (env, settings) if settings else ({}, [])
 
 
+def rewritten(urls: Iterable[str]) -> Settings:
+    """git settings that make git itself ask at the address() of these URLs (url.….insteadOf).
+
+    The whole host's, for submodules, unless logins are for parts of it.
+    """
+    settings: Settings = []
+    for url in urls:
+        other, match = address(url), URL.match(url)
+        if other == url or not match:
+            continue
+        if by_prefix() or not other.endswith(match["path"]):
+            settings.append((f"url.{other}.insteadOf", url))
+            continue
+        base = other[:len(other) - len(match["path"])]
+        settings.append((f"url.{base}.insteadOf", url[:len(url) - len(match["path"])]))
+        if match["scheme"].lower() == "ssh":
+            settings.append((f"url.{base}.insteadOf", f"{match['user'] or 'git'}@{match['host']}:"))
+    return settings
+
+
 def _token_kind() -> str:
     if config.flag("agent.git_use_ms_entra_token"):
         return "Bearer"

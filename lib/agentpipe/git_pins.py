@@ -126,10 +126,9 @@ def access(lines: list[str]) -> dict[str, str]:
             env[f"AGENT_GIT_USER_R{number}"], env[f"AGENT_GIT_PASSWORD_R{number}"] = user or "", password
             settings += [(f"credential.{url}.helper", ""), (f"credential.{url}.helper", HELPER.format(number))]
         elif url:
-            urls.append(git_access.address(url))
-            if urls[-1] != url:
-                settings.append((f"url.{urls[-1]}.insteadOf", url))
-    more, configured = git_access.variables(urls)
-    whole = git.with_ssh(git.environment(env | more, [*configured, *settings], local=True))
+            urls.append(url)
+    more, configured = git_access.variables(map(git_access.address, urls))
+    rewritten = git_access.rewritten(urls)
+    whole = git.with_ssh(git.environment(env | more, [*rewritten, *configured, *settings], local=True))
     del whole["GIT_LITERAL_PATHSPECS"]
     return {name: value for name, value in whole.items() if os.environ.get(name) != value}

@@ -17,7 +17,7 @@ VERSION = "2.34"  # what we speak at most: the API that the embedded store answe
 PATIENCE_S = 60.0  # of a command that somebody waits for
 STAGE_PATIENCE_S = 300.0  # of a stage that has a task in hand
 FIRST_TRIES = 4  # an address at which nothing has answered yet is most often a wrong one
-POLL_S = 5.0
+POLL_S = 2.0  # one request a round, however many queues: fewer than the peer makes each 5 s
 LOOK_S = 0.5
 LONG_POLL_S = 3.0  # short enough to notice soon that nobody needs the answer any more
 MAX_REQUEST = 15728640  # bytes, what a ClearML server takes
@@ -40,13 +40,14 @@ class HttpApi:
                  parts: tuple[Transport, Login] | None = None) -> None:
         self.worker = worker
         self.patience = patience
-        self.poll_s = _number("", POLL_S, "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC")
+        asked = _number("", 0, "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC")
+        self.poll_s = asked or POLL_S
         if parts is None:
             transport = Transport(normalised(host))
             parts = transport, Login(transport, self._headers())
         self._transport, self._login = parts
         self._answered = False
-        self._waits = True  # whether agent-server has queues.wait
+        self._waits = not asked  # whether to let agent-server wait: who wants a rhythm gets it
         self._told = False
 
     def call(self, endpoint: str, body: Any = None) -> dict[str, Any]:
@@ -85,10 +86,10 @@ class HttpApi:
     def changed(self, since: Any) -> Any:
         """A mark that differs from `since` once something may have changed.
 
-        agent-server is asked to answer when it has, at the latest after some seconds; of any other server it is just
-        time to ask again: every CLEARML_AGENT_QUEUE_POLL_FREQ_SEC.
+        agent-server is asked to answer when it has, at the latest after some seconds; of any other server, or when
+        CLEARML_AGENT_QUEUE_POLL_FREQ_SEC gives a rhythm, it is just time to ask again.
         """
-        if self.ours and self._waits:
+        if self.long_polls:
             return self._waited(since)
         now = time.monotonic()
         return since if isinstance(since, float) and now - since < self.poll_s else now
@@ -96,7 +97,12 @@ class HttpApi:
     @property
     def look_s(self) -> float:
         """How long to pause between two looks at changed(), in seconds."""
-        return 0.0 if self.ours and self._waits else LOOK_S
+        return 0.0 if self.long_polls else min(LOOK_S, self.poll_s)
+
+    @property
+    def long_polls(self) -> bool:
+        """Whether changed() itself waits."""
+        return self.ours and self._waits
 
     def _waited(self, since: int | None) -> Any:
         """agent-server's mark, once it is another one or some seconds are over."""

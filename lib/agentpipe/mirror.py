@@ -65,6 +65,20 @@ def update(job: Job, source: git.Source, *, distrust: bool = False) -> str:
             return _clone(job, source, mirror, again=True)
 
 
+def unbundle(job: Job, source: git.Source, bundle: str, hashes: str) -> None:
+    """Add a git bundle's objects; what it stands on must be there. ToolFailed when git cannot read it."""
+    mirror, env = path_of(source), source.environment()
+    with _locked(job, mirror, source):
+        place = mirror
+        if not os.path.isdir(mirror):
+            place = trees.beside(mirror)
+            tools.run(["git", "init", "--quiet", "--bare", "--template=", f"--object-format={hashes}", place], env=env,
+                      cwd="/")
+        tools.run(["git", "bundle", "unbundle", os.path.abspath(bundle)], cwd=place, env=env)
+        if place != mirror:
+            trees.replace(place, mirror)
+
+
 def _home() -> str:
     configured = config.get("agent.vcs_cache.path")
     if configured and configured != PEER_DEFAULT:

@@ -26,14 +26,24 @@ class Queues:
         self.names = {queue["id"]: queue.get("name", queue["id"]) for queue in found}
         self._tags: dict[str, list[str]] | None = {queue["id"]: queue.get("tags") or [] for queue in found}
         self._api, self._fair = api, fair
+        self._closed = False  # whether one of them was the last time
 
     def in_order(self) -> list[str]:
-        """The ids as they are to be asked now: without those that are closed by their tag."""
+        """The ids as they are to be asked now: without those that are closed by their tag, or seen to be empty."""
         tags, self._tags = self._tags, None
+        empty = set()
         if tags is None:  # later rounds: somebody may have changed them
-            tags = {queue["id"]: queue.get("tags") or [] for queue in self._api.call(
-                "queues.get_all", {"id": self.ids, "only_fields": ["id", "tags"], "search_hidden": True})["queues"]}
-        return [queue for queue in self.ids if CLOSED not in tags.get(queue, ())]
+            # who polls sees what is empty: then this is the only request, however many queues there are. Not while
+            # one is closed: what has gathered there may be much
+            look = not (self._api.embedded or self._api.long_polls or self._closed)
+            found = self._api.call("queues.get_all", {
+                "id": self.ids, "only_fields": ["id", "tags", "entries"] if look else ["id", "tags"],
+                "search_hidden": True})["queues"]
+            tags = {queue["id"]: queue.get("tags") or [] for queue in found}
+            empty = {queue["id"] for queue in found if look and queue.get("entries") == []}
+        closed = {queue for queue in self.ids if CLOSED in tags.get(queue, ())}
+        self._closed = bool(closed)
+        return [queue for queue in self.ids if queue not in closed and queue not in empty]
 
     def served(self, queue: str) -> None:
         """A task came out of `queue`: with `fair` the next round starts behind it."""

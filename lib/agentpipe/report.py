@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FIRST_REPORT_S = 3.0
-STATUS_POLL_S = 5.0
+STATUS_POLL_S = 3.0  # a stop is seen at the latest after so long
 STORE_POLL_S = 0.5  # of the embedded store's change mark, which costs nothing
 METRICS_S = 30.0
 SHIP_SOON_S, SHIP_LATE_S = 0.2, 0.4

@@ -28,12 +28,12 @@ def enqueue(wish: capture.Wish, values: Mapping[str, Any]) -> int:
     if not wish.module and not wish.repo and not os.path.isfile(wish.script):
         _enqueue_again(server, wish, wish.script, values)
         return 0
-    found = _captured(wish)
+    found = _captured(wish, values)
     if values["dry_run"]:
         put(json.dumps(task_enqueue.body(found, values["name"] or "", None, values["tag"]), indent=2) + "\n")
         return 0
     where = task_find.queue(server, values["queue"] or "", values["create_queue"])
-    id = task_enqueue.new(server, found, values["name"] or "", values["project"], where, values["tag"])
+    id = task_enqueue.new(server, found, values["name"] or "", values["project"], where, values["tag"], say)
     _queued(server, id, where, values["json"])
     return 0
 
@@ -42,23 +42,28 @@ def create(wish: capture.Wish, values: Mapping[str, Any]) -> int:
     """A new draft; prints its id."""
     if not wish.module and not wish.repo and not os.path.isfile(wish.script):
         raise errors.Failure(f"no file {wish.script}", errors.NOT_FOUND, remedy="agent-task create --help")
-    found = _captured(wish)
+    found = _captured(wish, values)
     if values["dry_run"]:
         put(json.dumps(task_enqueue.body(found, values["name"] or "", None, values["tag"]), indent=2) + "\n")
         return 0
-    id = task_enqueue.draft(api.connect(), found, values["name"] or "", values["project"], values["tag"])
+    id = task_enqueue.draft(api.connect(), found, values["name"] or "", values["project"], values["tag"], say)
     put((json.dumps({"task": id}) if values["json"] else id) + "\n")
     if os.isatty(2):
         say(f"a draft: agent-task enqueue {id}")
     return 0
 
 
-def _captured(wish: capture.Wish) -> capture.Captured:
+def _captured(wish: capture.Wish, values: Mapping[str, Any]) -> capture.Captured:
     found = capture.capture(wish)
+    if found.bundle:
+        found.notes += found.bundle.told()
     for what, remedy in found.warnings:
         say(f"warning: {what} ({remedy})")
     for note in found.notes:
         say(note)
+    if values["check"]:
+        from agentpipe import enqueue_check
+        enqueue_check.check(found.script, found.bundle, say)
     return found
 
 
@@ -70,9 +75,12 @@ def _enqueue_again(server: Any, wish: capture.Wish, word: str, values: Mapping[s
             raise
         raise errors.Failure(f"{word} is neither a file nor a task", errors.NOT_FOUND,
                              remedy="agent-task list") from None
-    if wish.args or wish.requirements or wish.binary or wish.branch or wish.commit or wish.working_dir:
+    if wish.args or wish.requirements or wish.binary or wish.branch or wish.commit or wish.working_dir or wish.bundle:
         raise errors.Failure(f"{task['id']} is a task already: change it first", errors.USAGE,
                              remedy=f"agent-task edit {task['id']} …")
+    if values["check"]:
+        from agentpipe import enqueue_check
+        enqueue_check.check(task.get("script") or {}, None, say, (task.get("execution") or {}).get("artifacts"))
     if values["dry_run"]:
         put(json.dumps({"task": task["id"], "status": task["status"]}) + "\n")
         return

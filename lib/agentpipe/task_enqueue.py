@@ -39,17 +39,26 @@ def project(api: Any, name: str) -> str | None:
 
 
 def draft(api: Any, found: capture.Captured, name: str, project_name: str | None,
-          tags: list[str] | None = None) -> str:
+          tags: list[str] | None = None, say: Say = lambda _: None) -> str:
     """Create the task; its id. Without `project_name` the repository's name is the project."""
     if project_name is None:
         project_name = found.project if len(found.project) >= 3 else ""
-    return api.call("tasks.create", body(found, name, project(api, project_name), tags))["id"]
+    id = api.call("tasks.create", body(found, name, project(api, project_name), tags))["id"]
+    if found.bundle:
+        from agentpipe import capture_bundle
+        try:
+            capture_bundle.attach(api, id, found.bundle, say)
+        except BaseException:
+            # without what it needs it would only fail
+            api.call("tasks.delete", {"task": id, "force": True})
+            raise
+    return id
 
 
 def new(api: Any, found: capture.Captured, name: str, project_name: str | None, queue: dict[str, Any],
-        tags: list[str] | None = None) -> str:
+        tags: list[str] | None = None, say: Say = lambda _: None) -> str:
     """Create the task and queue it; its id."""
-    id = draft(api, found, name, project_name, tags)
+    id = draft(api, found, name, project_name, tags, say)
     api.call("tasks.enqueue", {"task": id, "queue": queue["id"]})
     return id
 

@@ -6,6 +6,7 @@ import platform
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -33,8 +34,11 @@ class Bench:
             print(f"{'':62}{'median':>11}  {'baseline':>9}  {'ratio':>10}  target")
         return self
 
-    def __exit__(self, *_):
-        shutil.rmtree(self.home, ignore_errors=True)
+    def __exit__(self, failed, *_):
+        if failed is not None and issubclass(failed, Exception):
+            print(f"bench: what was measured lies in {self.home}", file=sys.stderr)
+        else:
+            shutil.rmtree(self.home, ignore_errors=True)
 
     def group(self, name):
         """Begin a group of rows."""

@@ -115,5 +115,5 @@ print(json.dumps({"task": {"script": script}}))' "$@"
   log=$(dirname "$(field .fetch.code ready.json)")/log
   grep -qx 'six 1' "$log"
   grep -q '^ZeroDivisionError' "$log"
-  ! grep -q never "$log"
+  run ! grep -q never "$log"
 }

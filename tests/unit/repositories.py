@@ -12,9 +12,10 @@ WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.com", "GIT_COMMITT
        "GIT_COMMITTER_EMAIL": "a@example.com", "GIT_CONFIG_NOSYSTEM": "1"}
 
 
-def run(where: Path, *words: str, stdin: bytes | None = None) -> str:
+def run(where: Path, *words: str, stdin: bytes | None = None, env: dict[str, str] | None = None) -> str:
     """git's stdout, in a repository."""
-    done = subprocess.run(["git", "-c", "protocol.file.allow=always", *words], cwd=where, env={**os.environ, **WHO},
+    done = subprocess.run(["git", "-c", "protocol.file.allow=always", *words], cwd=where,
+                          env={**(env or os.environ), **WHO},
                           input=stdin, capture_output=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")

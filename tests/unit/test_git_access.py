@@ -213,6 +213,20 @@ def test_the_peers_variable_names_the_scheme(monkeypatch):
     assert git_access.address("git@h:t/r.git") == "http://h/t/r.git"
 
 
+@pytest.mark.parametrize("line, asked, expected", [
+    ("git+ssh://git@h/t/r.git@v1#egg=x", "ssh://git@h/t/r.git", HTTPS),
+    ("-e git+ssh://git@h:2222/t/r.git", "ssh://git@h:2222/t/r.git", HTTPS),
+    ("x[a] @ git+ssh://git@h/t/r.git ; python_version > '3'", "git@h:t/submodule.git", "https://h/t/submodule.git"),
+    ("git+ssh://git@h/t/r.git", "ssh://git@other/t/r.git", "ssh://git@other/t/r.git"),
+    ("git+https://h/t/r.git", HTTPS, HTTPS), ("numpy", SSH, SSH),
+])
+def test_an_installers_git_asks_at_the_same_address(monkeypatch, line, asked, expected):
+    for key, value in {**LOGIN, "AGENT__GIT_HOST": "h"}.items():
+        monkeypatch.setenv(f"CLEARML_AGENT__{key}", value)
+    env = {**os.environ, **git_pins.access([line])}
+    assert run(Path("/"), "ls-remote", "--get-url", asked, env=env) == expected
+
+
 def test_uv_gets_a_private_requirement_and_its_submodule_with_the_same_login(tmp_path, user, repositories):
     package = repository(repositories / "package.git", {"pyproject.toml": '[project]\nname = "p"\nversion = "7"\n'})
     run(package, "submodule", "add", "-q", str(repositories / "team-a" / "r.git"), "inner")

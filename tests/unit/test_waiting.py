@@ -14,7 +14,7 @@ from agentpipe import api, claims, errors, http_api, intents, queues, signals, w
 
 @pytest.fixture
 def client(transport, monkeypatch):
-    monkeypatch.setenv("CLEARML_AGENT_QUEUE_POLL_FREQ_SEC", "0.2")
+    monkeypatch.setattr(http_api, "POLL_S", 0.2)
     monkeypatch.setattr(http_api, "LOOK_S", 0.05)
     monkeypatch.setattr(waiting, "OUTAGE", (0.05, 0.2))
     found = api.connect("tester:0")

@@ -100,3 +100,15 @@ def test_many_threads_lose_nothing(store):
         thread.join(60)
     writer.close()
     assert len(set(pulled)) == len(pulled) == 60
+
+
+def test_short_changes_overtake_long_ones_that_wait_and_all_are_done_at_the_end(store):
+    writer, order, hold = Writer(store), [], threading.Event()
+    futures = [writer.submit(lambda: hold.wait(30), False)]  # until all others wait
+    for number in range(3):
+        futures.append(writer.submit(lambda number=number: order.append(f"long {number}"), False, long=True))
+        futures.append(writer.submit(lambda number=number: order.append(f"short {number}"), False))
+    hold.set()
+    writer.close()
+    assert order == ["short 0", "short 1", "short 2", "long 0", "long 1", "long 2"]
+    assert all(future.done() for future in futures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from agentpipe.server import documents, status
 from agentpipe.server.common import dumps, error, loads
@@ -19,6 +20,7 @@ LOG_COLUMNS = ("task", "timestamp", "claim", "stream", "offset", "end", "msg")
 # metrics that do not count for a task's last_iteration
 MONITORS = (":monitor:machine", ":monitor:gpu")
 WHOLE = 1 << 63
+NUMBERS = ("timestamp", "ts", "iter", "offset", "end")
 
 
 @endpoint("events.add_batch", LAZY)
@@ -68,9 +70,10 @@ def _problem(request: Request, event: Any, tasks: dict[str, Task | None]) -> str
     locked = task is not None and task.get("status") in ("publishing", "published")
     if task is None or (locked and not event.get("allow_locked")):
         return f"Invalid {'model' if of_model else 'task'} id {id}"
-    for field in ("timestamp", "ts", "iter", "offset", "end"):
-        if event.get(field) is not None and _number(event[field]) is None:
-            return f"Invalid {field} {event[field]!r}"
+    for field in NUMBERS:
+        value = event.get(field)
+        if value is not None and _number(value) is None:
+            return f"Invalid {field} {value!r}"[:200]
     return ""
 
 
@@ -83,6 +86,8 @@ def _owner(request: Request, id: str, of_model: bool) -> Any:
 
 
 def _number(value: Any) -> int | None:
+    if type(value) is int and -WHOLE <= value < WHOLE:
+        return value
     try:
         found = int(value)
     except (TypeError, ValueError, OverflowError):
@@ -113,7 +118,7 @@ def _store(request: Request, task: Task | None, events: list[dict[str, Any]]) ->
     others = [event for event in events if event["type"] != "log"]
     request.db.executemany(
         "INSERT OR IGNORE INTO logs (task, timestamp, claim, stream, offset, end, msg, doc) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_log_row, logs))
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _log_rows(logs))
     if others:
         from agentpipe.server import scalars
         scalars.store(request, task, others)
@@ -126,26 +131,34 @@ def _store(request: Request, task: Task | None, events: list[dict[str, Any]]) ->
     task.save()
 
 
-def _log_row(event: dict[str, Any]) -> tuple[Any, ...]:
-    rest = {key: value for key, value in event.items() if key not in LOG_COLUMNS}
-    message = event.get("msg", "")
-    message = message if isinstance(message, str) else dumps(message)
-    position = [event.get(key) for key in ("claim", "stream", "offset", "end")]
-    # lone surrogates of a JSON text are kept
-    text = message.encode("utf-8", "surrogatepass")
-    return event["task"], event["timestamp"], *position, text, dumps(rest)
+def _log_rows(events: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
+    before: dict[str, Any] | None = None
+    doc = ""
+    for event in events:
+        rest = {key: value for key, value in event.items() if key not in LOG_COLUMNS}
+        # mostly that of the line before
+        if rest != before:
+            before, doc = rest, dumps(rest)
+        message = event.get("msg", "")
+        message = message if isinstance(message, str) else dumps(message)
+        # lone surrogates of a JSON text are kept
+        text = message.encode("utf-8", "surrogatepass")
+        yield (event["task"], event["timestamp"], event.get("claim"), event.get("stream"), event.get("offset"),
+               event.get("end"), text, doc)
 
 
 def _metric_stats(events: list[dict[str, Any]]) -> dict[str, Any]:
     """What metrics this batch had, by md5 of their names (of the last batch only, as ClearML does)."""
     from hashlib import md5
-    found: dict[str, Any] = {}
+    last: dict[tuple[str, str], int] = {}
     for event in events:
-        metric = event["metric"]
+        pair = event["metric"], event["type"]
+        last[pair] = max(last.get(pair, 0), event["timestamp"])
+    found: dict[str, Any] = {}
+    for (metric, kind), at in last.items():
         key = md5(metric.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
-        stats = found.setdefault(key, {"metric": metric, "event_stats_by_type": {}})["event_stats_by_type"]
-        last = stats.get(event["type"], {}).get("last_update", 0)
-        stats[event["type"]] = {"last_update": max(last, event["timestamp"])}
+        stats = found.setdefault(key, {"metric": metric, "event_stats_by_type": {}})
+        stats["event_stats_by_type"][kind] = {"last_update": at}
     return found
 
 

@@ -118,7 +118,8 @@ class Api:
         else:
             body = await self._in_thread(self._parsed, call, data, request.url.query)
         change = partial(endpoints.call, self.store, call.caller, call.name, body)
-        answer = await asyncio.wrap_future(self._writer.submit(change, endpoints.durable(call.endpoint)))
+        answer = await asyncio.wrap_future(
+            self._writer.submit(change, endpoints.durable(call.endpoint), len(data) >= SMALL))
         return self._respond(call, 200, self._translated(call, answer))
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:

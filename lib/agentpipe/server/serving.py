@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 from agentpipe import errors
@@ -23,6 +24,7 @@ GRACE = 10
 BACKLOG = 512
 MOST_CONNECTIONS = 2000
 KEEP_ALIVE = 75
+SWITCH = 0.001
 
 
 def needed() -> None:
@@ -121,4 +123,6 @@ def serve(apps: list[tuple[Any, socket.socket]], ready: Callable[[], None]) -> N
         ready()
         await asyncio.gather(*(server.serve([listening]) for server, (_, listening) in zip(servers, apps, strict=True)))
 
+    # the loop answers many while a thread writes a large batch: it must not wait for it as long as Python's 5 ms
+    sys.setswitchinterval(SWITCH)
     asyncio.run(run())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     Change = Callable[[], Any]
+    Waiting = tuple[Change, bool, Future[Any]]
 
 MOST_TOGETHER = 64
+# of changes that take long, as a batch of a thousand lines does, so many go into one commit with the others, which
+# would wait for all of them
+LONG_TOGETHER = 1
 
 
 class SharedStore(Store):
@@ -81,14 +86,16 @@ class Writer:
 
     def __init__(self, store: SharedStore) -> None:
         self.store = store
-        self._waiting: queue.SimpleQueue[tuple[Change, bool, Future[Any]] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[Change, bool, bool, Future[Any]] | None] = queue.SimpleQueue()
+        self._short: deque[Waiting] = deque()
+        self._long: deque[Waiting] = deque()
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
 
-    def submit(self, change: Change, durable: bool) -> Future[Any]:
-        """Do `change` after all that were submitted before it."""
+    def submit(self, change: Change, durable: bool, long: bool = False) -> Future[Any]:
+        """Do `change` after all of its kind that were submitted before it; a `long` one lets others overtake."""
         future: Future[Any] = Future()
-        self._waiting.put((change, durable, future))
+        self._waiting.put((change, durable, long, future))
         return future
 
     def close(self) -> None:
@@ -98,19 +105,26 @@ class Writer:
 
     def _work(self) -> None:
         going = True
-        while going:
-            batch = [self._waiting.get()]
-            while len(batch) < MOST_TOGETHER and batch[-1] is not None and not self._waiting.empty():
-                batch.append(self._waiting.get())
-            going = batch[-1] is not None
-            group = [each for each in batch if each is not None]
+        while going or self._short or self._long:
+            while going and not (self._waiting.empty() and (self._short or self._long)):
+                going = self._sorted(self._waiting.get())
+            group = [self._short.popleft() for _ in range(min(len(self._short), MOST_TOGETHER))]
+            group += [self._long.popleft() for _ in range(min(len(self._long), LONG_TOGETHER))]
             if len(group) > 1:
                 self._together(group)
             else:
                 self._singly(group)
         self.store.close()
 
-    def _together(self, group: list[tuple[Change, bool, Future[Any]]]) -> None:
+    def _sorted(self, waiting: tuple[Change, bool, bool, Future[Any]] | None) -> bool:
+        """Put a change behind its like; whether more will come."""
+        if waiting is None:
+            return False
+        change, durable, long, future = waiting
+        (self._long if long else self._short).append((change, durable, future))
+        return True
+
+    def _together(self, group: list[Waiting]) -> None:
         try:
             found = self.store.together([change for change, _, _ in group], any(durable for _, durable, _ in group))
         except Exception:
@@ -123,7 +137,7 @@ class Writer:
             else:
                 future.set_result(value)
 
-    def _singly(self, group: list[tuple[Change, bool, Future[Any]]]) -> None:
+    def _singly(self, group: list[Waiting]) -> None:
         for change, _, future in group:
             try:
                 future.set_result(change())

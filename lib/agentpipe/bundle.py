@@ -1,0 +1,127 @@
+"""What a task brings along that neither its repository nor a diff has: commits that were not pushed, and files.
+
+Two artefacts of mode "input", which a reset keeps and a clone copies: a git bundle and a tar of files, made by
+`agent-task enqueue --bundle` (capture_bundle.py) and brought into the checkout here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from agentpipe import errors, git, mirror, tools, trees
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import tarfile
+    from typing import Any
+
+    from agentpipe.job import Job
+
+COMMITS, FILES = "agentpipe-commits", "agentpipe-files"
+NAMES = {COMMITS: "commits.bundle", FILES: "files.tar.gz"}
+
+
+def of(task: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """{key: artefact} of those that a task has."""
+    artifacts = (task.get("execution") or {}).get("artifacts") or []
+    return {item["key"]: item for item in artifacts if isinstance(item, dict) and item.get("key") in NAMES
+            and item.get("mode") == "input"}
+
+
+def bring_commits(job: Job, source: git.Source) -> None:
+    """The bundle's commits into the repository's mirror, with those of the remote on which they stand."""
+    found = of(job.task).get(COMMITS)
+    if not found or not source.commit or mirror.has(source, source.commit):
+        return
+    path = _fetched(job, found)
+    job.say(f"taking commits that were not pushed from the task's bundle ({os.path.getsize(path)} bytes)")
+    hashes, needed = _head(path)
+    for commit in needed:
+        base = git.Source(source.url, commit=commit, branch=source.branch)
+        base.user, base.password = source.user, source.password
+        if not mirror.has(base, commit):
+            mirror.update(job, base)
+    try:
+        mirror.unbundle(job, source, path, hashes)
+    except tools.ToolFailed as failed:
+        raise errors.Failure(f"the task's bundle of commits cannot be read: {failed.reason}", errors.BAD_DATA,
+                             failed.evidence, "enqueue it again with --bundle") from None
+
+
+def bring_files(job: Job, code: str) -> int:
+    """The files into the checkout; how many. Failure 65 for one that would be written outside of it."""
+    found = of(job.task).get(FILES)
+    if not found:
+        return 0
+    import tarfile
+    path = _fetched(job, found)
+    count = 0
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                count += _unpacked(archive, member, code)
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise errors.Failure(f"the task's archive of files cannot be read: {error}", errors.BAD_DATA,
+                             remedy="enqueue it again with --bundle") from None
+    except OSError as error:
+        raise errors.Failure(f"cannot write the task's files: {error.strerror}", errors.CANNOT_CREATE,
+                             remedy="df -h") from None
+    job.say(f"{count} file(s) that git does not know came with the task")
+    return count
+
+
+def _fetched(job: Job, artifact: dict[str, Any]) -> str:
+    """The artefact's file in the task's directory; what is there already, whole, is not brought again."""
+    from agentpipe import api, artifact_files
+    path = job.path(NAMES[artifact["key"]])
+    if not os.path.isfile(path):
+        new = f"{path}.new-{os.getpid()}"
+        artifact_files.get(api.connect(), artifact, new)
+        os.rename(new, path)
+    return path
+
+
+def _head(path: str) -> tuple[str, list[str]]:
+    """(kind of hashes, the commits that it stands on) of a bundle: gitformat-bundle(5)."""
+    hashes, needed = "sha1", []
+    with open(path, "rb") as file:
+        if not file.readline().startswith(b"# v"):
+            raise errors.Failure("the task's bundle of commits is none", errors.BAD_DATA,
+                                 remedy="enqueue it again with --bundle")
+        for line in file:
+            if line == b"\n":
+                break
+            if line.startswith(b"@object-format="):
+                hashes = line[15:].decode().strip()
+            elif line.startswith(b"-"):
+                needed.append(line[1:].split()[0].decode())
+    return hashes, needed
+
+
+def _unpacked(archive: tarfile.TarFile, member: tarfile.TarInfo, code: str) -> int:
+    """One file or link of the archive; 1, or 0 for a folder. Never through a link, never outside."""
+    root = os.path.realpath(code)
+    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    path = os.path.join(root, *parts)
+    safe = parts and ".." not in parts and ".git" not in [part.lower() for part in parts]
+    if not safe or member.name.startswith("/") or not (member.isfile() or member.issym() or member.isdir()):
+        raise errors.Failure(f"the task's archive would write outside the checkout: {member.name!r}", errors.BAD_DATA)
+    folders = parts if member.isdir() else parts[:-1]
+    if any(os.path.islink(os.path.join(root, *folders[:count + 1])) for count in range(len(folders))):
+        raise errors.Failure(f"the task's archive would write through a link: {member.name!r}", errors.BAD_DATA)
+    os.makedirs(os.path.join(root, *folders), exist_ok=True)
+    if member.isdir():
+        return 0
+    if os.path.lexists(path):
+        trees.remove(path)
+    if member.issym():
+        os.symlink(member.linkname, path)
+        return 1
+    import shutil
+    source = archive.extractfile(member)
+    assert source is not None
+    mode = 0o777 if member.mode & stat.S_IXUSR else 0o666
+    with source, open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+    return 1

@@ -1,0 +1,218 @@
+"""What `agent-task enqueue --bundle` takes along: unpushed commits, files that git does not know, local packages.
+
+They become artefacts of the task (bundle.py says which, and brings them into the checkout). Nothing of the user's
+repository is written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable
+
+from agentpipe import bundle, capture_git, errors, tools
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LARGE = 100 << 20
+PACKAGES = ".agentpipe/packages"
+# of a local package that is in no git repository
+LEFT_OUT = {".git", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules", ".mypy_cache", ".ruff_cache",
+            ".pytest_cache", ".ipynb_checkpoints"}
+LOCAL = re.compile(r"(?P<head>(?:-e|--editable)[\s=]*|[A-Za-z0-9._-]+\s*(?:\[[^]]*\])?\s*@\s*|)(?:file://)?"
+                   r"(?P<path>[./~][^\s;\[#]*|[^\s;\[#/]+/[^\s;\[#]*|[^\s;\[#]+\.(?:whl|tar\.gz|zip))(?P<tail>.*)$")
+OTHER_LIST = re.compile(r"(?P<head>-r|--requirement|-c|--constraint)[\s=]*(?P<path>\S+)\s*$")
+
+
+class Bundle:
+    """`commit` is not on the remote ("" when it is), whose branches are at `tips`; `files` is {name: path}."""
+
+    def __init__(self, root: str, commit: str = "", tips: list[str] | None = None) -> None:
+        self.root, self.commit, self.tips = root, commit, tips or []
+        self.files: dict[str, str] = {}
+
+    def told(self) -> list[str]:
+        """In words, what goes along."""
+        said = []
+        if self.commit:
+            count = capture_git.text(self.root, "rev-list", "--count", self.commit, *(f"^{tip}" for tip in self.tips))
+            said.append("1 commit that was not pushed goes along" if count == "1"
+                        else f"{count} commits that were not pushed go along")
+        if self.files:
+            size = sum(os.lstat(path).st_size for path in self.files.values())
+            names = sorted(self.files)
+            said.append(f"{'1 file goes' if len(names) == 1 else f'{len(names)} files go'} along ({size:,} bytes): "
+                        + ", ".join(names[:3]) + (" …" if len(names) > 3 else ""))
+            if size > LARGE:
+                said.append("that is much for each worker to fetch: .gitignore keeps files out of it")
+        return said
+
+
+def of_checkout(root: str, remote: str, commit: str, whole: bool, include: list[str]) -> Bundle:
+    """The bundle of a checkout at `commit`; `whole`: with its untracked files, since its changes go along too."""
+    tips = capture_git.text(root, "for-each-ref", "--format=%(objectname)", f"refs/remotes/{remote}/").split() \
+        if remote else []
+    there = bool(remote and commit) and capture_git.is_there(root, remote, commit)
+    found = Bundle(root, "" if there else commit, tips)
+    if whole:
+        found.files.update((name, os.path.join(root, name)) for name in capture_git.unknown_files(root))
+    add(found, include)
+    return found
+
+
+def add(found: Bundle, include: list[str]) -> None:
+    """The files and folders that --include names; 66 for one that is not in the checkout."""
+    root = os.path.realpath(found.root)
+    for word in include:
+        path = os.path.join(os.path.realpath(os.path.dirname(word) or "."), os.path.basename(word.rstrip("/")))
+        if not os.path.lexists(path):
+            raise errors.Failure(f"--include {word}: there is no such file", errors.NOT_FOUND)
+        if not path.startswith(root.rstrip("/") + "/"):
+            raise errors.Failure(f"--include {word} is not in {root}: a task's files keep their place there",
+                                 errors.NOT_FOUND, remedy=f"cp -r {word} {root}")
+        found.files.update(_below(path, os.path.relpath(path, root)))
+
+
+def add_packages(found: Bundle, text: str, folder: str) -> str:
+    """A requirement list whose local packages outside the checkout go along; their lines name their new place.
+
+    `folder` is where the list stands, from which its paths are meant.
+    """
+    lines = []
+    root = os.path.realpath(found.root)
+    for line in text.splitlines():
+        listed = OTHER_LIST.match(line.strip())
+        match = listed or LOCAL.match(line.strip())
+        path = os.path.realpath(os.path.join(folder, os.path.expanduser(match["path"]))) if match else ""
+        inside = (path + "/").startswith(root + "/")
+        if not match or not os.path.exists(path) or line.lstrip().startswith(("#", "-f", "--find")) or (
+                listed and not inside):
+            lines.append(line)
+            continue
+        if not inside:
+            place = _free(found, f"{PACKAGES}/{os.path.basename(path)}", path)
+            found.files.update(_package(path, place))
+        else:
+            place = os.path.relpath(path, root)
+        # the place is the worker's: a path, no address
+        head = f"{listed['head']} " if listed else "" if "@" in match["head"] else match["head"]
+        lines.append(f"{head}./{place}{'' if listed else match['tail']}")
+    return "\n".join(lines) + "\n"
+
+
+def attach(api: Any, task: str, found: Bundle, say: Callable[[str], None]) -> None:
+    """Send it, and enter it in the task as artefacts."""
+    import shutil
+    folder = tempfile.mkdtemp(prefix="agent-task-")
+    try:
+        items = []
+        if found.commit:
+            path = os.path.join(folder, bundle.NAMES[bundle.COMMITS])
+            write_commits(found, path)
+            items.append(_sent(api, task, bundle.COMMITS, path, "application/x-git-bundle", _titles(found)))
+        if found.files:
+            path = os.path.join(folder, bundle.NAMES[bundle.FILES])
+            write_files(found, path)
+            items.append(_sent(api, task, bundle.FILES, path, "application/gzip", "\n".join(sorted(found.files))))
+        if items:
+            api.call("tasks.add_or_update_artifacts", {"task": task, "artifacts": items})
+            say(f"sent {sum(item['content_size'] for item in items):,} bytes")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_commits(found: Bundle, path: str) -> None:
+    """A git bundle of what the remote's branches do not have."""
+    with tempfile.TemporaryDirectory(prefix="agent-task-") as place:
+        # in a repository that borrows the objects, since a bundle needs a ref and the user's is not to get one
+        git_dir = os.path.join(found.root, capture_git.text(found.root, "rev-parse", "--git-common-dir"))
+        hashes = capture_git.text(found.root, "rev-parse", "--show-object-format") or "sha1"
+        capture_git.text("/", "init", "--quiet", "--bare", "--template=", f"--object-format={hashes}", place)
+        with open(os.path.join(place, "objects", "info", "alternates"), "w", encoding="utf-8",
+                  errors="surrogateescape") as file:
+            file.write(os.path.join(git_dir, "objects") + "\n")
+        if os.path.exists(os.path.join(git_dir, "shallow")):
+            import shutil
+            shutil.copyfile(os.path.join(git_dir, "shallow"), os.path.join(place, "shallow"))
+        capture_git.run(place, "update-ref", "refs/heads/bundle", found.commit)
+        known = [f"^{tip}" for tip in found.tips if _has(place, tip)]
+        try:
+            capture_git.run(place, "bundle", "create", "--quiet", path, "refs/heads/bundle", *known)
+        except tools.ToolFailed as failed:
+            raise errors.Failure(f"the commits cannot be bundled: {failed.reason}", errors.CANNOT_CREATE,
+                                 failed.evidence) from None
+
+
+def write_files(found: Bundle, path: str) -> None:
+    """A tar of the files under their names in the checkout."""
+    import tarfile
+
+    def nobody(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        info.uid = info.gid = 0
+        info.uname = info.gname = ""
+        return info
+    with tarfile.open(path, "w:gz", compresslevel=3) as archive:
+        for name, file in sorted(found.files.items()):
+            try:
+                archive.add(file, name, recursive=False, filter=nobody)
+            except OSError as error:
+                raise errors.Failure(f"cannot read {file}: {error.strerror}", errors.NO_PERMISSION) from None
+
+
+def _sent(api: Any, task: str, key: str, path: str, kind: str, preview: str) -> dict[str, Any]:
+    import time
+
+    from agentpipe import artifact_files
+    from agentpipe.requirements import file_digest
+    return {"key": key, "type": "archive", "mode": "input", "hash": file_digest(path),
+            "content_size": os.path.getsize(path), "timestamp": int(time.time()),
+            "uri": artifact_files.put(api, task, path, os.path.basename(path)),
+            "type_data": {"content_type": kind, "preview": preview[:65536]}}
+
+
+def _titles(found: Bundle) -> str:
+    return capture_git.text(found.root, "log", "--oneline", "--no-decorate", "--max-count=200", found.commit,
+                            *(f"^{tip}" for tip in found.tips))
+
+
+def _has(git_dir: str, commit: str) -> bool:
+    return bool(capture_git.text(git_dir, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
+
+
+def _below(path: str, name: str) -> dict[str, str]:
+    """{name: path} of a file, or of all files of a folder."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        return {name: path}
+    found = {}
+    for here, folders, names in os.walk(path):
+        folders[:] = [each for each in folders if each not in LEFT_OUT]
+        links = [each for each in folders if os.path.islink(os.path.join(here, each))]
+        for each in names + links:
+            file = os.path.join(here, each)
+            if os.path.islink(file) or os.path.isfile(file):
+                found[os.path.join(name, os.path.relpath(file, path))] = file
+    return found
+
+
+def _package(path: str, place: str) -> dict[str, str]:
+    """A local package: what its git repository knows or does not ignore, else all but what tools leave behind."""
+    if not os.path.isdir(path) or not capture_git.root(path):
+        return _below(path, place)
+    listed = capture_git.run(path, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    files = {os.path.join(place, name): os.path.join(path, name) for name in listed.split("\0") if name}
+    return {name: file for name, file in files.items() if os.path.islink(file) or os.path.isfile(file)}
+
+
+def _free(found: Bundle, place: str, path: str) -> str:
+    """A place of that name that no other package has taken."""
+    for number in range(1000):
+        name = place if not number else f"{place}-{number}"
+        # an archive keeps its name, which says what is in it
+        if not number and not os.path.isdir(path):
+            return name
+        if not any(each == name or each.startswith(name + "/") for each in found.files):
+            return name
+    return place

@@ -1,0 +1,111 @@
+"""A script with Task.init, run once by hand; its clone with changed arguments is run by agent-supervisor."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import SAY, clean_environment
+
+SCRIPT = SAY + """
+import argparse, importlib.util
+from clearml import Task
+parser = argparse.ArgumentParser()
+parser.add_argument("--epochs", type=int, default=3)
+task = Task.init("demo/shows", "by hand", auto_connect_frameworks=False)
+args = parser.parse_args()
+settings = task.connect({"lr": 0.1, "net": {"depth": 2}})
+network = task.connect_configuration({"layers": [1, 2]}, name="network")
+for i in range(args.epochs):
+    task.get_logger().report_scalar("loss", "train", settings["lr"] * i, i)
+task.upload_artifact("answer", {"epochs": args.epochs, "lr": settings["lr"]}, wait_on_upload=True)
+print("epochs are", args.epochs, "and lr is", settings["lr"], "layers", network["layers"])
+print("iniconfig is", "here" if importlib.util.find_spec("iniconfig") else "not here")
+say(id=task.id)
+"""
+
+
+def git(*words, cwd):
+    subprocess.run(["git", "-c", "user.name=ann", "-c", "user.email=ann@example.org", *words], cwd=cwd, check=True,
+                   capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A checkout with a remote, and with a change that is not committed."""
+    git("init", "-q", "--bare", "remote.git", cwd=tmp_path)
+    git("clone", "-q", "remote.git", "checkout", cwd=tmp_path)
+    checkout = tmp_path / "checkout"
+    (checkout / "train.py").write_text(SCRIPT)
+    git("add", ".", cwd=checkout)
+    git("commit", "-qm", "a script", cwd=checkout)
+    git("push", "-q", "origin", "HEAD", cwd=checkout)
+    with open(checkout / "train.py", "a") as file:
+        file.write('print("a change that is not committed")\n')
+    return checkout
+
+
+class Supervisor:
+    """agent-supervisor in a home of its own, until the end of the `with` block."""
+
+    def __init__(self, server, home, queue):
+        self.log = home / "supervisor.log"
+        commands = os.path.dirname(sys.executable)
+        home.mkdir()
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [os.path.join(commands, "agent-supervisor"), queue], stdout=log, stderr=log, cwd=home,
+                env={**clean_environment(), "HOME": str(home), "AGENT_HOME": str(home / "agent"),
+                     "CLEARML_CONFIG_FILE": str(server.conf), "PATH": f"{commands}:{os.environ['PATH']}"})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        assert self.process.wait(60) == 0, self.log.read_text()
+
+
+def ended(server, task, seconds=240):
+    until = time.monotonic() + seconds
+    while server.task(task)["status"] in ("created", "queued", "in_progress"):
+        assert time.monotonic() < until, server("events.get_task_log", task=task, order="asc")
+        time.sleep(0.2)
+    return server.task(task)
+
+
+def test_a_clone_with_a_changed_argument_hyperparameter_configuration_and_package(run, server, repository, sdk_python,
+                                                                                  tmp_path):
+    queue = server("queues.create", name="ours")["id"]
+    by_hand = run.command([sdk_python, str(repository / "train.py"), "--epochs", "2"])
+    assert "epochs are 2 and lr is 0.1 layers [1, 2]" in by_hand.output
+    assert "iniconfig is not here" in by_hand.output
+    first = server.task(by_hand.id)
+    assert first["script"]["repository"].endswith("remote.git")
+    assert "a change that is not committed" in first["script"]["diff"]
+
+    clone = server("tasks.clone", task=by_hand.id, new_task_name="by the supervisor")["id"]
+    server("tasks.edit_hyper_params", task=clone, hyperparams=[
+        {"section": "Args", "name": "epochs", "value": "5"}, {"section": "General", "name": "lr", "value": "2.0"}])
+    [network] = server("tasks.get_configurations", tasks=[clone])["configurations"][0]["configuration"]
+    server("tasks.edit_configuration", task=clone, configuration=[{**network, "value": "layers = [3, 4, 5]"}])
+    asked = first["script"]["requirements"]["pip"]
+    server("tasks.set_requirements", task=clone, requirements={"pip": asked + "\niniconfig==2.0.0\n"})
+    server("tasks.enqueue", task=clone, queue=queue)
+    with Supervisor(server, tmp_path / "node", "ours"):
+        task = ended(server, clone)
+
+    log = "\n".join(event["msg"] for event in server("events.get_task_log", task=clone, order="asc")["events"])
+    assert task["status"] == "completed", log
+    assert "epochs are 5 and lr is 2.0 layers [3, 4, 5]" in log
+    assert "iniconfig is here" in log and "a change that is not committed" in log
+    curve = server("events.scalar_metrics_iter_histogram", task=clone)["loss"]["train"]
+    assert curve["y"] == [0, 2, 4, 6, 8]
+    [artefact] = task["execution"]["artifacts"]
+    assert server.session.get(artefact["uri"], timeout=30).json() == {"epochs": 5, "lr": 2.0}
+    installed = "\n".join(task["script"]["requirements"]["pip"]).lower()
+    assert "iniconfig==2.0.0" in installed and "requests==" in installed
+    assert task["hyperparams"]["Args"]["epochs"]["value"] == "5"
+    assert server.task(by_hand.id)["hyperparams"]["Args"]["epochs"]["value"] == "2"
+    assert task["last_worker"]
