@@ -89,7 +89,7 @@ def _classified(status: int | None, verdict: Verdict, kind: str, known: str) -> 
         return verdict.end, verdict.reason, ""
     if kind == "out_of_memory":
         return "out_of_memory", "killed by the kernel for lack of memory", known
-    if status is None:
+    if status is None or kind == "lost":
         return "lost", known.split("\n")[0] or ("its process is gone and left no status: killed together with its shim "
                                                 "from outside"), known
     if status == 0:

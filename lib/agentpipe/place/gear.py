@@ -36,8 +36,13 @@ _slots: list[int] = []  # the lock of the folders in use
 def add(config: dict[str, Any], job: Job, container: Container, args: Args, services: bool = False) -> None:
     """All of it; what the container's own arguments say already stays."""
     variables(config, job, container, services)
+    theirs = len(config[HOST].get("Binds") or [])
     caches(config, container, args)
     ssh(config, job, container)
+    binds = config[HOST].get("Binds") or []
+    for at, bind in enumerate(binds[theirs:], theirs):
+        source, _, rest = bind.partition(":")
+        binds[at] = f"{outside(source)}:{rest}"
     if is_amd() and not config[HOST].get("DeviceRequests"):
         amd(config)
 
@@ -165,6 +170,31 @@ def host_mount() -> str:
 def in_pod(env: Mapping[str, str] = os.environ) -> bool:
     """Whether we are in a pod of Kubernetes, beside whose containers ours are started."""
     return bool(env.get("KUBERNETES_SERVICE_HOST") and env.get("KUBERNETES_PORT"))
+
+
+def beside(config: dict[str, Any], api: Any, own: str = "") -> None:
+    """In a container or a pod ourselves: the same network as ours, unless the arguments name one, and the same GPUs.
+    `api` is docker-py's low-level client."""
+    if not (host_mount() or in_pod()):
+        return
+    import docker
+    if not config[HOST].get("NetworkMode"):
+        try:
+            mode = api.inspect_container(own or _own_container())["HostConfig"]["NetworkMode"]
+            config[HOST]["NetworkMode"] = mode
+        except (docker.errors.APIError, KeyError):  # another engine's container
+            pass
+    visible = os.environ.get("NVIDIA_VISIBLE_DEVICES")
+    if visible:
+        _set(config, "NVIDIA_VISIBLE_DEVICES", visible)
+
+
+def _own_container() -> str:
+    """The id of the container that we are in: its hosts file is mounted from a folder of that name."""
+    import re
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        found = re.search(r"/containers/([0-9a-f]{64})/", file.read())
+    return found[1] if found else os.uname().nodename
 
 
 def _set(config: dict[str, Any], name: str, value: str) -> None:
