@@ -265,7 +265,8 @@ def _complete(job: Job, asked: Create, wanted: Wanted) -> None:
                        LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
                        LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id()}
     host = body["HostConfig"]
-    host["Mounts"] = [*(host.get("Mounts") or []), *_mounts(job)]
+    there = gear.mounted(body)
+    host["Mounts"] = [*(host.get("Mounts") or []), *(each for each in _mounts(job) if each["Target"] not in there)]
     host.pop("AutoRemove", None)  # its end must stay to be read
 
 

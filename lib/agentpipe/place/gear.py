@@ -48,9 +48,11 @@ def add(config: dict[str, Any], job: Job, container: Container, args: Args, serv
 
 
 def variables(config: dict[str, Any], job: Job, container: Container, services: bool = False) -> None:
-    """The variables that clearml-agent sets in its containers, for their set-up scripts too."""
-    worker = (job.manifest.get("pull") or {}).get("worker") or ""
-    found = {"CLEARML_WORKER_ID": worker, "CLEARML_DOCKER_IMAGE": container.image, "CLEARML_TASK_ID": job.task["id"],
+    """The variables that clearml-agent sets in its containers, for their set-up scripts too; a task by hand has no
+    server that would know its id."""
+    pull = job.manifest.get("pull")
+    found = {"CLEARML_WORKER_ID": (pull or {}).get("worker") or "", "CLEARML_DOCKER_IMAGE": container.image,
+             "CLEARML_TASK_ID": job.task["id"] if pull else "",
              "CLEARML_WORKER_TAGS": os.environ.get("CLEARML_WORKER_TAGS", ""),
              "CLEARML_AGENT_SERVICE_TASK": "1" if services else ""}
     for name, value in found.items():
@@ -69,7 +71,7 @@ def caches(config: dict[str, Any], container: Container, args: Args) -> None:
     if setup_script.wants_packages(container, args.words):
         suffix = _free_slot()
         wanted += SYSTEM
-    taken = _mounted(config)
+    taken = mounted(config)
     for name in wanted:
         inside = folder_inside(name)
         if inside not in taken:
@@ -112,7 +114,7 @@ def ssh(config: dict[str, Any], job: Job, container: Container) -> None:
     home = os.path.expanduser("~/.ssh")
     inside = settings.get("agent.docker_internal_mounts.ssh_folder", "/root/.ssh") or "/root/.ssh"
     disabled = settings.flag("agent.disable_ssh_mount", False, "CLEARML_AGENT_DISABLE_SSH_MOUNT")
-    if disabled or not os.path.isdir(home) or inside in _mounted(config) or not _speaks_of_ssh(job, container):
+    if disabled or not os.path.isdir(home) or inside in mounted(config) or not _speaks_of_ssh(job, container):
         return
     config[HOST].setdefault("Binds", []).append(f"{home}:{inside}:ro")
 
@@ -202,7 +204,8 @@ def _set(config: dict[str, Any], name: str, value: str) -> None:
         config["Env"].append(f"{name}={value}")
 
 
-def _mounted(config: dict[str, Any]) -> set[str]:
+def mounted(config: dict[str, Any]) -> set[str]:
+    """The paths inside at which something is mounted already."""
     host = config[HOST]
     found = {each.split(":")[1] for each in host.get("Binds") or [] if ":" in each}
     return found | {each.get("Target") for each in host.get("Mounts") or []} | set(host.get("Tmpfs") or {})
