@@ -73,6 +73,19 @@ def wanted(job: Job) -> str:
     return (config.get("agent.python_binary") or config.get("agent.default_python") or "").removeprefix("python")
 
 
+def own_path(job: Job, interpreter: Interpreter) -> str:
+    """The Python as it was asked for, whose virtual environment (or conda environment) may have packages of its own."""
+    wish = wanted(job)
+    if os.path.isabs(wish):
+        return wish
+    if not job.prefix:
+        return str(interpreter["executable"])
+    # an image may have an environment activated
+    names = [*([f"python{wish}"] if wish else []), "python3", "python"]
+    return job.run([*job.prefix, "sh", "-c", 'for each; do command -v "$each" && exit; done', "sh", *names],
+                   check=False, timeout=60).strip() or str(interpreter["executable"])
+
+
 def _recorded_version(script: dict[str, Any]) -> Any:
     """ClearML's SDK writes `# Python 3.8.10 (default, …)` over the packages that it found."""
     import re

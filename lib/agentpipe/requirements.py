@@ -122,7 +122,7 @@ def of_task(job: Job) -> Requirements:
     understands, 66 for a file or folder that is not there.
     """
     from agentpipe.requirement_lines import Reader
-    code, folder = _folders(job)
+    code, folder = folders(job)
     pinned = (job.manifest.get("pins") or {}).get("packages")
     if isinstance(pinned, list):
         return _pinned(job, pinned, code, folder)
@@ -250,7 +250,7 @@ def _lines(text: Any) -> list[str]:
     return text.splitlines() if isinstance(text, str) else [str(line) for line in text or ()]
 
 
-def _folders(job: Job) -> tuple[str, str]:
+def folders(job: Job) -> tuple[str, str]:
     """The checkout and the working directory inside it; a task without code has its own directory for both."""
     code = os.path.normpath((job.manifest.get("fetch") or {}).get("code") or job.directory)
     script: dict[str, Any] = job.task.get("script") or {}

@@ -19,6 +19,7 @@ SECTION = "Environment"
 NOT_PASSED_ON = re.compile(r"PYTHON(HOME|PATH|UNBUFFERED|DONTWRITEBYTECODE|STARTUP|USERBASE|PYCACHEPREFIX|SAFEPATH"
                            r"|NOUSERSITE)$"
                            r"|AGENT_(CRASH_AT|CRASH_WITH|STAGE_\w+|HOOK|DEBUG)$|VIRTUAL_ENV(_PROMPT)?$|__PYVENV_LAUNCHER__$"
+                           r"|UV_(CACHE_DIR|PYTHON_CACHE_DIR|PYTHON_INSTALL_DIR)$"
                            r"|(CLEARML|TRAINS)_(TASK_ID|PROC_MASTER_ID|FORCE_MASTER_NODE|MULTI_NODE_MASTER|OFFLINE_MODE"
                            r"|VCS_\w+|AGENT_ABORT_CALLBACK_\w+)$")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
@@ -31,6 +32,7 @@ def of(manifest: Mapping[str, Any], directory: str, cwd: str, words: Sequence[st
     env = manifest["env"]
     found = {} if isolated else {name: value for name, value in os.environ.items() if not NOT_PASSED_ON.match(name)}
     found["PATH"] = path(env)
+    found |= env.get("variables") or {}
     if env.get("overlay"):
         found["VIRTUAL_ENV"] = env["overlay"]
         found["AGENT_LINE_BUFFERED"] = "1"

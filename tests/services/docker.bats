@@ -85,14 +85,20 @@ running() {
   [ "$(status "$task")" = failed ]
 }
 
-@test "an image that has what a task requires gets nothing installed, and its environment is warm the next time" {
+@test "an image that has what a task requires is used as it is, or gets nothing installed" {
   by_hand '"entry_point": "main.py", "diff": "import sys, wheel\nprint(wheel.__file__, sys.prefix)\n",
            "requirements": {"pip": "wheel\n"}' >task.json
   agent-prepare task.json >line
-  [ "$(field .env.cached line)" = false ]
-  [[ $(field .env.reason line) == *", 0 packages installed in "*", 1 of the image, asked for by"* ]]
+  [[ $(field .env.reason line) == *", as it is: /usr/bin/python3 has all that is asked for"* ]]
+  [ "$(field .env.base line)" = null ]
   agent-run line >receipt
   [ "$(log_of)" = "/usr/lib/python3/dist-packages/wheel/__init__.py $(field .env.overlay line)" ]
+  export AGENT_AS_IS=never
+  agent-prepare task.json >line
+  [ "$(field .env.cached line)" = false ]
+  [[ $(field .env.reason line) == *", 0 packages installed in "*", 1 of the interpreter's own, asked for by"* ]]
+  agent-run line >receipt
+  [ "$(field .run.exit receipt)" = 0 ]
   agent-prepare task.json >line
   [ "$(field .env.cached line)" = true ]
   agent-run line >receipt

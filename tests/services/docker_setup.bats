@@ -46,7 +46,7 @@ CONF
   log_of | grep -x "got 12 3; $image"
   [ "$(set_up_of | grep '^set-up: .*script$' | paste -sd ,)" = "set-up: agent.docker_preprocess_bash_script,set-up: agent.extra_docker_shell_script,set-up: the task's set-up script" ]
   grep -q 'agent.extra_docker_shell_script ended with 1: passed over' said
-  [ "$(field '.place.setup[1].exit' line)" = 1 ]
+  [ "$(field '.place.setup[2].exit' line)" = 1 ]
 }
 
 @test "AGENT_SETUP_ERRORS=stop: a script that fails ends the task, and its container" {

@@ -55,6 +55,17 @@ def projects(job: Job, overlay: str, found: list[Project], asked: Requirements) 
     _direct(job, overlay, text, asked, ["--no-deps"])
 
 
+def into(job: Job, python: str, asked: Requirements, policy: Policy) -> None:
+    """Install what is missing into the environment of `python`, which is not ours; folders of the task too."""
+    text = asked.file_text()
+    if text:
+        listed = job.path("requirements.txt")
+        write_list(listed, text, asked, job.path("constraints.txt"))
+        words = ["pip", "install", "--link-mode", "copy", "--break-system-packages", "--python", python]
+        _run(job, os.path.dirname(os.path.dirname(python)), asked,
+             [*words, *index_words(asked), *_flags(job, policy), "-r", listed])
+
+
 def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Policy) -> list[Pin]:
     """Resolve and install; as pins."""
     if policy.system or asked.exact or asked.has_hashes():
@@ -62,7 +73,7 @@ def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Poli
         _direct(job, folder, text, asked, _flags(job, policy))
         if asked.projects:
             from agentpipe import installed
-            run(job, ["pip", "uninstall", *_target(folder), "--", *installed.projects(folder)], loud=False)
+            run(job, ["pip", "uninstall", *target(folder), "--", *installed.projects(folder)], loud=False)
         return [] if asked.exact else _pins_of(job, folder, asked, policy)
     lock = _lock(job, folder, text, asked, policy)
     crash_point("env:resolved")
@@ -71,7 +82,7 @@ def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Poli
     if not count:
         return []
     job.say(f"installing {count} package{'' if count == 1 else 's'}{progress.shown(size, ', ')}")
-    _run(job, folder, asked, ["pip", "install", "--link-mode", "copy", *_target(folder), *_binaries(asked),
+    _run(job, folder, asked, ["pip", "install", "--link-mode", "copy", *target(folder), *_binaries(asked),
                               *policy.flags, "--preview-features", "pylock", "-r", lock], progress.Lines(job, count))
     return pins.of_lock(lock)
 
@@ -82,8 +93,8 @@ def _lock(job: Job, folder: str, text: str, asked: Requirements, policy: Policy)
     write_list(listed, text, asked, job.path("constraints.txt"))
     if os.path.exists(lock):
         os.unlink(lock)  # uv would prefer what stands there
-    _run(job, folder, asked, ["pip", "compile", "--quiet", "--format", "pylock.toml", "--no-header", *_target(folder),
-                              *_indexes(asked), *_flags(job, policy), "-o", lock, listed])
+    _run(job, folder, asked, ["pip", "compile", "--quiet", "--format", "pylock.toml", "--no-header", *target(folder),
+                              *index_words(asked), *_flags(job, policy), "-o", lock, listed])
     if asked.projects:
         with open(lock, encoding="utf-8") as file:
             head, *blocks = file.read().split("[[packages]]\n")
@@ -130,64 +141,8 @@ def _direct(job: Job, folder: str, text: str, asked: Requirements, flags: list[s
     from agentpipe import progress
     listed = job.path("requirements.txt")
     write_list(listed, text, asked, job.path("constraints.txt"))
-    _run(job, folder, asked, ["pip", "install", "--link-mode", "copy", *_target(folder), *_indexes(asked), *flags,
+    _run(job, folder, asked, ["pip", "install", "--link-mode", "copy", *target(folder), *index_words(asked), *flags,
                               "-r", listed], progress.Lines(job, 0))
-
-
-def newest(job: Job, folder: str, wish: str, asked: Requirements) -> str:
-    """The newest version that the indexes have for `wish` ("six<2"), as "six==1.17.0"; "" when there is none."""
-    listed = job.path("asked.txt")
-    write_list(listed, wish + "\n", asked, "")
-    try:
-        answer = run(job, ["pip", "compile", "--quiet", "--no-deps", "--no-header", "--no-annotate",
-                           "--no-emit-index-url", "--no-emit-find-links", *_target(folder), *_indexes(asked),
-                           listed], loud=False, timeout=30)
-    except errors.Failure:
-        return ""
-    finally:
-        os.unlink(listed)
-    return next((line.split(";")[0].strip() for line in answer.splitlines() if "==" in line), "")
-
-
-def refused(job: Job, folder: str, name: str, asked: Requirements) -> str:
-    """The index that wants a better password before it tells of `name`; "" when none does.
-
-    Where uv looks at all indexes it does not say which of them refused.
-    """
-    import re
-
-    from agentpipe.tools import ToolFailed
-    listed = job.path("asked.txt")
-    write_list(listed, name + "\n", asked, "")
-    try:
-        run(job, ["pip", "compile", "--quiet", "--no-deps", *_target(folder), *_indexes(asked)[2:], listed], loud=False,
-            timeout=30)
-    except ToolFailed as error:
-        found = re.search(r"An index URL \(([^)]+)\) could not be queried due to [^(]*\(40[13]", error.output)
-        return found[1] if found else ""
-    except errors.Failure:
-        pass
-    finally:
-        os.unlink(listed)
-    return ""
-
-
-def satisfied(job: Job, python: str, asked: Requirements) -> tuple[bool, str]:
-    """(whether the environment of `python` has all that is asked for, what uv would change): nothing is installed."""
-    from agentpipe.tools import ToolFailed
-    listed = job.path("asked.txt")
-    # archives and folders of the task cannot be there already
-    write_list(listed, "".join(line + "\n" for line in asked.packages), asked, job.path("constraints.txt"))
-    try:
-        said = run(job, ["--offline", "pip", "install", "--dry-run", "--break-system-packages", "--python", python,
-                         *_indexes(asked), "-r", listed], loud=True, timeout=60, sink=lambda text: None)
-    except ToolFailed as error:
-        from agentpipe.installers import uv_failures
-        return False, uv_failures.first_words(error.output)
-    finally:
-        os.unlink(listed)
-    changes = [line.strip()[2:] for line in said.splitlines() if line.startswith(" + ")]
-    return "Would make no changes" in said, ", ".join(changes[:5])
 
 
 def write_list(path: str, text: str, asked: Requirements, constraints: str) -> None:
@@ -276,11 +231,13 @@ def _flags(job: Job, policy: Policy) -> list[str]:
     return found
 
 
-def _target(folder: str) -> list[str]:
+def target(folder: str) -> list[str]:
+    """The words that name the environment in `folder`."""
     return ["--python", os.path.join(folder, "bin", "python")]
 
 
-def _indexes(asked: Requirements) -> list[str]:
+def index_words(asked: Requirements) -> list[str]:
+    """How its indexes are looked at; where they are stands in the list."""
     hosts = indexes.insecure_hosts() + [host for name, host in asked.options if name == "--trusted-host"]
     return ["--index-strategy", indexes.strategy(),
             *(word for host in hosts for word in ("--allow-insecure-host", host))]
@@ -289,7 +246,7 @@ def _indexes(asked: Requirements) -> list[str]:
 def _binaries(asked: Requirements) -> list[str]:
     """What may not be, or must be, built: a lock names both kinds of files."""
     pairs = (line.partition(" ") for line in option_lines(asked))
-    return [*(word for name, _, value in pairs if name in BINARIES for word in (name, value)), *_indexes(asked)[2:]]
+    return [*(word for name, _, value in pairs if name in BINARIES for word in (name, value)), *index_words(asked)[2:]]
 
 
 def _write(path: str, text: str) -> None:
