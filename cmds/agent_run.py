@@ -114,20 +114,21 @@ def taken_over(held):
 
 def started(held, values):
     """Start the script; from here on its shim keeps the status, whatever happens to us."""
-    from agentpipe import attempt, launch, manifest, memory, script, script_env
+    from agentpipe import attempt, callbacks, launch, manifest, memory, script, script_env
     from agentpipe.crash import crash_point
     begin = launch.of(held.manifest, held.claim.directory, values)
     if (held.job.task.get("container") or {}).get("image") and "place" not in held.manifest:
         held.job.say("agent-run: the task asks for an image, but no agent-prepare has run: it runs on the host")
     attempt.store_manifest(held.claim.directory, manifest.write(held.manifest))
     crash_point("run:stored")
+    if held.api:
+        script_env.write_conf(held.claim.directory)
+        callbacks.register(held)
     if held.place.prefix:
         inside = {**begin.env, **held.place.variables()}
         for name in launch.write_spec(held.claim.directory, inside, held.place.isolated):
             held.job.say(f"agent-run: the variable {name} cannot be passed into this place")
         held.place.open_up()
-    if held.api:
-        script_env.write_conf(held.claim.directory)
     memory.mark(held.claim.directory)
     env = launch.own() if held.place.prefix else begin.env
     found = script.start(held.claim.directory, begin.argv, begin.cwd, env, held.place, begin.piped)

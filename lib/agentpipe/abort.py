@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentpipe import claims
+from agentpipe import callbacks, claims
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class Abort:
 
     `kind` is "stopping" (a user asked: end it, then report it aborted); or "taken" (another claim), "changed"
     (another status) or "deleted": end it and leave its status alone. `callback_timeout_s` is how long the
-    SDK's abort callback wants (None: there is none).
+    script's abort callback wants (None: there is none).
     """
 
     __slots__ = ("callback_timeout_s", "kind", "reason")
@@ -45,7 +45,7 @@ class Judge:
         if task is None:
             return Abort("deleted", "the task was deleted")
         runtime = task.get("runtime") or {}
-        status = task.get("status", "")
+        status, wanted = task.get("status", ""), callbacks.seconds_wanted(runtime)
         self.resets = self.resets + 1 if status == "created" else 0
         # no token at all: the SDK writes the whole runtime back, and a reset empties it
         if runtime.get(claims.RUNTIME_KEY, self._claim) != self._claim:
@@ -53,17 +53,10 @@ class Judge:
         if status == "in_progress":
             self._ran = True
             if task.get("status_message") == "stopping":
-                return Abort("stopping", "task was stopped by tasks.stop", _callback_timeout(runtime))
+                return Abort("stopping", "task was stopped by tasks.stop", wanted)
         elif status in ENDED or (status == "queued" and self._ran):
-            return Abort("changed", f"the task's status was changed to {status}")
+            return Abort("changed", f"the task's status was changed to {status}", wanted)
         elif self.resets >= RESETS:
-            return Abort("changed", "the task was reset")
+            return Abort("changed", "the task was reset", wanted)
         return None
 
-
-def _callback_timeout(runtime: dict[str, Any]) -> float | None:
-    try:
-        seconds = float(runtime["_abort_callback_timeout"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return seconds if seconds > 0 else None

@@ -9,6 +9,7 @@ from agentpipe import config, config_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 MASK = "********"
@@ -80,12 +81,18 @@ def secret_values() -> set[str]:
     if not config.files():
         return set()
     tree, _ = config.trees()
-    texts: set[str] = set()
-    for names, value in config_file.leaves(tree):
-        if is_secret(".".join(names)):
-            texts |= {str(each) for each in (value if isinstance(value, list) else [value])
-                      if isinstance(each, str)}
-    return texts
+    return set(_secrets("", tree))
+
+
+def _secrets(key: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _secrets(f"{key}.{name}" if key else name, each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _secrets(key, each)
+    elif isinstance(value, str) and is_secret(key):
+        yield value
 
 
 def _fits(name: str, patterns: list[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, command, ends, errors, hooks, manifest, script_env
+from agentpipe import attempt, command, ends, errors, hooks, manifest, script_env, watching
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -37,6 +37,8 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
         raise errors.Failure(f"task {held.id} was given back meanwhile", errors.TRY_AGAIN)
     script_env.remove_conf(directory)
     os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
+    if status:
+        verdict = watching.asked_meanwhile(held, verdict)
     end, reason, evidence = _classified(status, verdict, kind, known)
     if not attempt.decide(directory, end):
         end = attempt.outcome(directory) or end
@@ -89,7 +91,7 @@ def _classified(status: int | None, verdict: Verdict, kind: str, known: str) -> 
         return verdict.end, verdict.reason, ""
     if kind == "out_of_memory":
         return "out_of_memory", "killed by the kernel for lack of memory", known
-    if status is None:
+    if status is None or kind == "lost":
         return "lost", known.split("\n")[0] or ("its process is gone and left no status: killed together with its shim "
                                                 "from outside"), known
     if status == 0:

@@ -78,7 +78,9 @@ class Source:
         if not self.password:  # a name alone (https://me@host/…) counts where no login is configured
             from agentpipe import git_access
             if self.password is None or self.address != self.url or git_access.login_for(self.url):
-                return environment(*git_access.variables((self.address, *others)))
+                env, settings = git_access.variables((self.address, *others))
+                # what asks by itself (Git LFS) goes the same way
+                return environment(env, [*git_access.rewritten([self.url]), *settings])
         more = {"AGENT_GIT_USER": self.user or "", "AGENT_GIT_PASSWORD": self.password or ""}
         host = "/".join(self.url.split("/", 3)[:3])
         helper = ('!f() { test "$1" = get || return 0; '

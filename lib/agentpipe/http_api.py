@@ -118,6 +118,22 @@ class HttpApi:
         self._waits = mark != since or time.monotonic() - begun > LONG_POLL_S / 2
         return mark
 
+    def server_time(self) -> float | None:
+        """What its clock says (seconds since 1970; the `Date` of an answer that needs no login), if it says so.
+
+        Failure 69 when it is away, 78 when it is no API server.
+        """
+        from email.utils import parsedate_to_datetime
+        answer = self._transport.send("debug.ping", self._headers(), b"{}")
+        try:
+            data_of(self.host, answer)
+        except errors.ApiError:
+            pass  # it is an API server
+        try:
+            return parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+        except (TypeError, ValueError):
+            return None
+
     def once(self) -> HttpApi:
         """The same server without patience: for callers that try again by themselves."""
         return HttpApi(self.host, self.worker, 0, (self._transport, self._login))

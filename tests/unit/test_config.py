@@ -283,6 +283,11 @@ def test_secrets_of_the_file_are_masked_in_logs(conf):
     assert redactor.text("s3cr3t-one s3cr3t-two s3cr3t-five") == "[REDACTED] [REDACTED] [REDACTED]"
 
 
+def test_secrets_in_a_list_of_logins_are_masked_too(conf):
+    conf('agent.git.extra_credentials: [{user: me, pass: s3cr3t-of-one, host: h}, {user: u, password: s3cr3t-two}]')
+    assert {"s3cr3t-of-one", "s3cr3t-two"} <= redact.own_secrets()
+
+
 # --- variables and files for tasks ------------------------------------------------------------------------------------
 
 def test_variables_and_files_of_the_file_are_there_for_tasks(conf, monkeypatch):

@@ -128,7 +128,7 @@ def test_optimize(tmp_path, level, flags):
 def test_a_place_gets_the_packages_variables_also_where_they_are_ours_too(tmp_path, monkeypatch):
     monkeypatch.setenv("CLEARML_AUTH_TOKEN", "tok")
     monkeypatch.setenv("SOMETHING", "of the host")
-    launch.write_spec(str(tmp_path), begun(tmp_path).env)
+    launch.write_spec(str(tmp_path), begun(tmp_path).env, False)
     spec = (tmp_path / "spec").read_text()
     assert "export CLEARML_AUTH_TOKEN=tok\n" in spec
     assert "SOMETHING" not in spec

@@ -7,11 +7,12 @@ absolute path as outside.
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 from agentpipe import config, errors, paths, place, processes
 from agentpipe.crash import crash_point
-from agentpipe.place import container_args, decide, engine
+from agentpipe.place import container_args, decide, engine, gear, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +23,22 @@ if TYPE_CHECKING:
     from agentpipe.place.container_args import Args
     from agentpipe.place.decide import Container as Wanted
 
-# PID 1: stays while the journal is there, collects orphans, and passes `docker stop` on to the script. `kill -1` means
-# everybody, so only where nobody of outside can be among them.
-KEEPER = """trap 'if [ $$ = 1 ]; then kill -s TERM -1; else exit 143; fi' TERM
-while [ -e "$1" ]; do sleep 2 & wait $!; done"""
+# PID 1: stays while the journal ($1) is there and collects orphans. Told to stop from outside (docker stop, an engine
+# that is shut down) it notes that in $2, tells everybody, and ends when they have; `kill -1` means everybody, so only
+# where nobody of outside can be among them.
+KEEPER = """alone() { set -- /proc/[0-9]*; [ $# = 1 ]; }
+trap 'told=1; : >"$2"; if [ $$ = 1 ]; then kill -s TERM -- -1; else exit 143; fi' TERM
+while [ -e "$1" ]; do
+  sleep ${told:-2} & wait $!
+  [ -z "$told" ] || { wait; alone && exit 143; }
+done 2>/dev/null"""
+STOPPED = "stopped"
 LABEL = "agentpipe."
+ROOT = "0:0"
+OPENED = ("code", "env", "spec", "clearml.conf")  # in the task's directory; the rest is between us and ourselves
+# $1:$2 our user and group, then folders
+OWN_AGAIN = """uid=$1 gid=$2; shift 2
+find "$@" -xdev ! -user "$uid" -exec chown -h "$uid:$gid" {} +"""
 
 
 class Container(place.Place):
@@ -68,12 +80,12 @@ class Container(place.Place):
 
     def as_ourselves(self) -> list[str]:
         """The prefix for this user of ours."""
-        return self.as_user(f"{os.getuid()}:{os.getgid()}")
+        return self.as_user(self.value.get("ours") or f"{os.getuid()}:{os.getgid()}")
 
     @property
     def root_prefix(self) -> list[str]:
         """The prefix for root inside."""
-        return self.as_user("0:0")
+        return self.as_user(ROOT)
 
     def variables(self) -> dict[str, str]:
         """What the `clearml` package expects in a container, and git's leave to read a checkout of another user."""
@@ -86,18 +98,25 @@ class Container(place.Place):
         user = self.value.get("user")
         if user in (0, os.getuid()):
             return
-        for here, folders, names in os.walk(self.directory):
-            for name in (".", *folders, *names):
-                path = os.path.join(here, name)
-                found = os.lstat(path)
-                if found.st_uid == os.getuid() and not os.path.islink(path):
-                    os.chmod(path, found.st_mode | (0o777 if os.path.isdir(path) else 0o666))
+        os.chmod(self.directory, 0o777)
+        for name in OPENED:
+            path = os.path.join(self.directory, name)
+            if not os.path.isdir(path):
+                _open(path, 0o444)
+            for here, folders, names in os.walk(path):
+                for each in (".", *folders):
+                    _open(os.path.join(here, each), 0o777)
+                for each in names:
+                    _open(os.path.join(here, each), 0o666)
 
     # ---- its end
 
     def evidence(self, status: int | None) -> tuple[str, str]:
         """What the container knows of the script's end: killed for lack of memory (limit, peak), or itself gone."""
         import docker
+        if os.path.exists(os.path.join(self.directory, STOPPED)):
+            return "lost", ("its container was stopped from outside (docker stop, or an engine that was shut down "
+                            f"without live-restore); the script ended with {status}")
         try:
             api = self._api()
             found = api.inspect_container(self._id())
@@ -127,11 +146,21 @@ class Container(place.Place):
         import docker
         try:
             api = self._api()
+            self._own_again()
             for each in [self.prefix[-1]] if self.prefix else _labelled(api, "directory", self.directory):
                 _remove(api, each)
         except (docker.errors.DockerException, errors.Failure, OSError) as error:
             return f"the task's container could not be removed, it ends by itself: {error}"
         return ""
+
+    def _own_again(self) -> None:
+        """What another user inside has written becomes ours, so that we can read and remove it."""
+        if not self.prefix or os.getuid() == 0 or self.value.get("ours") == ROOT:
+            return
+        import subprocess
+        folders = [self.directory, *([self.base] if self.base else [])]
+        subprocess.run([*self.root_prefix, "sh", "-c", OWN_AGAIN, "sh", str(os.getuid()), str(os.getgid()), *folders],
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _api(self) -> Any:
         return engine.connect(self.value.get("kind") or "docker", self.value.get("engine") or "")
@@ -176,7 +205,12 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     image = engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
     place.journal(job.directory, {"kind": kind, "engine": at})
     crash_point("place:journalled")
+    gear.add(asked.config, job, wanted, given)
+    gear.beside(asked.config, api)
     _complete(job, asked, wanted)
+    user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
+    if user.partition(":")[0] not in ("", "root", "0"):
+        os.chmod(job.directory, 0o711)  # else its PID 1 could not see the journal; what leads here is ours alone
     created = _created(api, asked, wanted, job)
     crash_point("place:created")
     keeper = _started(api, created, wanted)
@@ -184,13 +218,16 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     value = {"kind": kind, "reason": wanted.reason, "prefix": [*_client(kind, at), "exec", created[:12]],
              "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
              "container": created, "engine": at, "keeper": keeper, "user": None,
-             "arguments": given.shown(), "seconds": 0.0}
-    value["user"] = _user(job, value, asked.config.get("User") or (image.get("Config") or {}).get("User") or "")
+             "ours": _ours(api), "arguments": given.shown(), "seconds": 0.0}
+    value["user"] = _user(job, value, user)
     value["seconds"] = round(time.monotonic() - began, 3)
     job.say(f"container {created[:12]} of {wanted.image} started in {value['seconds']:.2f} s"
             + (f": {given.shown()}" if given.options else ""))
+    place.journal(job.directory, value)
     _record(job, wanted, given)
-    return value
+    where = Container(value, job.directory)
+    done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.words)
+    return {**value, "setup": done} if done else value
 
 
 def _user(job: Job, value: dict[str, Any], name: str) -> int | None:
@@ -201,6 +238,13 @@ def _user(job: Job, value: dict[str, Any], name: str) -> int | None:
     if not name.isdigit():
         name = job.run([*value["prefix"], "sh", "-c", "id -u"], check=False, timeout=60).strip()
     return int(name) if name.isdigit() else None
+
+
+def _ours(api: Any) -> str:
+    """USER:GROUP inside that is us outside: root, where the engine runs as us."""
+    if os.getuid() == 0 or "name=rootless" in (api.info().get("SecurityOptions") or []):
+        return ROOT
+    return f"{os.getuid()}:{os.getgid()}"
 
 
 def sweep(api: Any) -> None:
@@ -216,12 +260,13 @@ def _complete(job: Job, asked: Create, wanted: Wanted) -> None:
     worker = (job.manifest.get("pull") or {}).get("worker") or ""
     body = asked.config
     body |= {"Image": wanted.image, "Entrypoint": ["/bin/sh"],
-             "Cmd": ["-c", KEEPER, "keeper", job.path(place.JOURNAL)]}
+             "Cmd": ["-c", KEEPER, "keeper", job.path(place.JOURNAL), job.path(STOPPED)]}
     body["Labels"] |= {**container_args.labels(worker), LABEL + "task": job.task["id"],
                        LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
                        LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id()}
     host = body["HostConfig"]
-    host["Mounts"] = [*(host.get("Mounts") or []), *_mounts(job)]
+    there = gear.mounted(body)
+    host["Mounts"] = [*(host.get("Mounts") or []), *(each for each in _mounts(job) if each["Target"] not in there)]
     host.pop("AutoRemove", None)  # its end must stay to be read
 
 
@@ -242,6 +287,7 @@ def _mounts(job: Job) -> list[dict[str, Any]]:
     shared = [paths.cache("envs"), paths.cache("virtualenv"), indexes.download_cache()]
     for folder in shared:
         os.makedirs(folder, 0o700, exist_ok=True)
+    os.chmod(shared[0], 0o755)  # an image's user has to read there; only directories of ours lead to it
     found = [_bind(folder) for folder in (job.directory, *shared)] + [_bind(uv.binary(), read_only=True)]
     found += [_bind(path, read_only=True) for path in indexes.local()]
     secrets = job.path("secrets.json")
@@ -251,7 +297,7 @@ def _mounts(job: Job) -> list[dict[str, Any]]:
 
 
 def _bind(path: str, read_only: bool = False) -> dict[str, Any]:
-    return {"Type": "bind", "Source": os.path.realpath(path), "Target": path, "ReadOnly": read_only}
+    return {"Type": "bind", "Source": gear.outside(os.path.realpath(path)), "Target": path, "ReadOnly": read_only}
 
 
 def _created(api: Any, asked: Create, wanted: Wanted, job: Job) -> str:
@@ -319,6 +365,16 @@ def _home() -> str:
 
 def _live_restore(api: Any) -> bool:
     return bool(api.info().get("LiveRestoreEnabled"))
+
+
+def _open(path: str, mode: int) -> None:
+    """Add to the mode of a file that is ours and there."""
+    try:
+        found = os.lstat(path)
+        if found.st_uid == os.getuid() and not stat.S_ISLNK(found.st_mode):
+            os.chmod(path, stat.S_IMODE(found.st_mode) | mode)
+    except FileNotFoundError:
+        pass
 
 
 def _pid_inside(pid: int) -> str:
