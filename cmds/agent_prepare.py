@@ -6,6 +6,7 @@ EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run
   agent-prepare --dry-run task.json
   agent-pull gpu | agent-prepare --place host | agent-run    # no containers on this machine
+  AGENT_PLACE=apptainer agent-supervisor hpc
   AGENT_STAGE_ENV='my-env' agent-prepare < task.json > prepared.json
 """
 
@@ -17,7 +18,7 @@ def options():
         Option("--docker", "IMAGE", "The image of tasks that name none, arguments of `docker run` may follow it."),
         Option("--podman", "IMAGE", "The same, with Podman."),
         Option("--place", "KIND", "Run tasks on the `host` whatever they ask for, or in containers of `docker` "
-                                  "(the default) or `podman`."),
+                                  "(the default), `podman`, `apptainer` or `charliecloud`."),
         Flag("--force-docker", "Take no notice of the image and arguments that a task names."),
     ]
 

@@ -51,6 +51,19 @@ def find(job: Job) -> Interpreter:
     return {name: known[name] for name in ("executable", "version", "implementation", "platform")}
 
 
+def every() -> list[Interpreter]:
+    """All CPythons of this machine that a task can get."""
+    import logging
+    from pathlib import Path
+
+    from python_discovery import DiskCache
+    logging.getLogger("python_discovery").setLevel(logging.CRITICAL)
+    environment = {**os.environ, "PATH": os.pathsep.join(_search_folders())}
+    found = _all(DiskCache(Path(paths.cache("interpreters"))), environment)
+    return [_described(info) for info in found
+            if info.implementation == "CPython" and tuple(info.version_info[:2]) >= OLDEST]
+
+
 def wanted(job: Job) -> str:
     """What is asked for: an absolute path, a version ("3.11", "3"), or "" for the agent's own interpreter."""
     import re

@@ -17,7 +17,7 @@ from agentpipe.options import Argument
 ROOT = Path(__file__).resolve().parents[2]
 MAN = ROOT / "man"
 STAGES = ("fetch", "patch", "env", "prepare", "run")
-PLAIN = ("pull", "report", "server")
+PLAIN = ("pull", "report", "server", "status")
 
 
 def page(name: str) -> str:

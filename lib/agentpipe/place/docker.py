@@ -12,7 +12,7 @@ import time
 
 from agentpipe import config, errors, paths, place, processes
 from agentpipe.crash import crash_point
-from agentpipe.place import container_args, decide, engine
+from agentpipe.place import container_args, decide, engine, gear, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -205,6 +205,8 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     image = engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
     place.journal(job.directory, {"kind": kind, "engine": at})
     crash_point("place:journalled")
+    gear.add(asked.config, job, wanted, given)
+    gear.beside(asked.config, api)
     _complete(job, asked, wanted)
     user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
     if user.partition(":")[0] not in ("", "root", "0"):
@@ -223,7 +225,9 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
             + (f": {given.shown()}" if given.options else ""))
     place.journal(job.directory, value)
     _record(job, wanted, given)
-    return value
+    where = Container(value, job.directory)
+    done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.words)
+    return {**value, "setup": done} if done else value
 
 
 def _user(job: Job, value: dict[str, Any], name: str) -> int | None:
@@ -261,7 +265,8 @@ def _complete(job: Job, asked: Create, wanted: Wanted) -> None:
                        LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
                        LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id()}
     host = body["HostConfig"]
-    host["Mounts"] = [*(host.get("Mounts") or []), *_mounts(job)]
+    there = gear.mounted(body)
+    host["Mounts"] = [*(host.get("Mounts") or []), *(each for each in _mounts(job) if each["Target"] not in there)]
     host.pop("AutoRemove", None)  # its end must stay to be read
 
 
@@ -292,7 +297,7 @@ def _mounts(job: Job) -> list[dict[str, Any]]:
 
 
 def _bind(path: str, read_only: bool = False) -> dict[str, Any]:
-    return {"Type": "bind", "Source": os.path.realpath(path), "Target": path, "ReadOnly": read_only}
+    return {"Type": "bind", "Source": gear.outside(os.path.realpath(path)), "Target": path, "ReadOnly": read_only}
 
 
 def _created(api: Any, asked: Create, wanted: Wanted, job: Job) -> str:
