@@ -92,6 +92,14 @@ def write_conf(directory: str, more: Mapping[str, str] | None = None) -> None:
         value = config.value(f"api.{key}")
         if value is not None:
             config_file.put(tree, ["api", *key.split(".")], value)
+    for key in config.NAMED:  # a container has none of the variables that may give them
+        if key.startswith("sdk.") and (value := config.value(key)) is not None:
+            config_file.put(tree, key.split("."), value)
+    account = {"account_name": os.environ.get("AZURE_STORAGE_ACCOUNT"),
+               "account_key": os.environ.get("AZURE_STORAGE_KEY")}
+    if all(account.values()):
+        config_file.put(tree, ["sdk", "azure", "storage", "containers"],
+                        [account, *(config.value("sdk.azure.storage.containers") or [])[1:]])
     for key, value in (more or {}).items():
         config_file.put(tree, key.split("."), value)
     attempt.publish(os.path.join(directory, CONF), json.dumps(tree, indent=1).encode() + b"\n")
