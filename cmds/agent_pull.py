@@ -21,6 +21,9 @@ def options():
         Flag("--clone", "With --id: take a copy of it, \"Clone of NAME\", which is made now."),
         Flag("--require-queue", "With --id: fail (75) unless the task is still in its queue."),
         Flag("--fair", "Take turns between the queues instead of always asking the first one first."),
+        Option("--uptime", "HOURS DAYS", "Take tasks only then, by local time: \"17-20 TUE\", \"22-6 MON-FRI\". May "
+                                         "stand several times. Default: agent.uptime.", many=True),
+        Option("--downtime", "HOURS DAYS", "Take none then. Default: agent.downtime.", many=True),
         Flag("--create-queue", "Create queues that are missing."),
         Flag("--no-recover", "Do not look at what this node left behind."),
         Option("--worker", "NAME", "The worker's name. Default: HOST:N, the first N that is free."),
@@ -33,10 +36,11 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe import api, claims, config, hooks, queues, retention, workers
+    from agentpipe import api, claims, config, hooks, queues, retention, schedule, workers
     config.apply()
     loud = not values["quiet"] and (values["verbose"] or os.isatty(2))
     say = (lambda text: command.say(f"agent-pull: {text}")) if loud else None
+    hours = schedule.of(values["uptime"], values["downtime"])
     server = api.connect()
     if not values["no_recover"] and claims.any_active():
         from agentpipe import recovery
@@ -61,7 +65,7 @@ def pull(values):
     if values["id"]:
         got = (gate is None or gate()) and queues.take(server, worker.name, values["id"], values["require_queue"])
     else:
-        wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"])
+        wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"], hours, worker.name)
         if loud and values["wait"]:
             say(f"worker {worker.name} waits for a task in {', '.join(values['queue'] or ['the default queue'])}")
         got = queues.next_task(server, worker.name, wanted, values["wait"], gate, values["owner"])

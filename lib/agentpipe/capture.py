@@ -26,6 +26,7 @@ class Captured:
         self.warnings: list[tuple[str, str]] = []
         self.notes: list[str] = []
         self.bundle: Bundle | None = None
+        self.container: dict[str, str] | None = None
 
 
 class Wish:

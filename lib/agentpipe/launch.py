@@ -65,8 +65,12 @@ def write_spec(directory: str, env: Mapping[str, str], isolated: bool) -> list[s
     Where our environment gets in (not `isolated`) only what differs from it goes in, and what is for the `clearml`
     package.
     """
+    from agentpipe.place import setup_script
     base = {"PATH": os.environ.get("PATH", "")} if isolated else os.environ
     lines, dropped = [], []
+    for name, value in setup_script.environment(directory).items():
+        if NAME.fullmatch(name):
+            lines.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
     for name, value in env.items():
         if base.get(name) == value and not name.startswith(("CLEARML_", "TRAINS_")):
             continue

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 
-from agentpipe import attempt, errors, paths, processes
+from agentpipe import attempt, paths, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ class Place:
         """What the script finds in its environment there, besides what every script finds."""
         return {}
 
+    def settings(self) -> dict[str, str]:
+        """What of clearml.conf is different there, by its keys."""
+        return {}
+
     def open_up(self) -> None:
         """Before the script starts: let whoever it runs as write in the task's directory."""
 
@@ -116,6 +120,9 @@ class Place:
 def of(manifest: Mapping[str, Any] | None, directory: str) -> Place:
     """The place of a manifest; the host for one without."""
     value = (manifest or {}).get("place") or {}
+    if value.get("kind") in ("charliecloud", "apptainer"):
+        from agentpipe.place import unprivileged
+        return unprivileged.Unprivileged(value, directory)
     if value.get("kind") not in ("docker", "podman"):
         return Place(value, directory)
     from agentpipe.place import docker
@@ -131,15 +138,15 @@ def start(job: Job) -> dict[str, Any]:
     wanted = decide.decide(job)
     if wanted.engine == "host":
         return {"kind": "host", "reason": wanted.reason, "prefix": []}
-    if wanted.engine not in ("docker", "podman"):
-        raise errors.Failure(f"this version knows no {wanted.engine}", errors.BAD_CONFIG,
-                             remedy="agent-prepare --place docker, podman or host")
     if job.option("dry_run"):
         job.say(f"would run in a container of {wanted.image} ({wanted.engine}): {wanted.reason}")
         return {"kind": wanted.engine, "reason": wanted.reason, "prefix": [], "image": wanted.image}
     leave(job.directory, job.say)
-    from agentpipe.place import docker
-    return docker.start(job, wanted)
+    if wanted.engine in ("docker", "podman"):
+        from agentpipe.place import docker
+        return docker.start(job, wanted)
+    from agentpipe.place import unprivileged
+    return unprivileged.start(job, wanted)
 
 
 def journal(directory: str, value: Mapping[str, Any]) -> None:
