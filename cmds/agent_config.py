@@ -69,6 +69,10 @@ def main() -> None:
 
 def run(argv: list[str]) -> int:
     """The exit code; every error is one line."""
+    if argv == ["--version"]:
+        from importlib.metadata import version
+        print("agent-config", version("agentpipe"))
+        return 0
     try:
         done = app(argv or ["--help"], prog_name="agent-config", standalone_mode=False)
         return done or (0 if argv else errors.USAGE)

@@ -22,6 +22,7 @@ def options():
         Option("--podman", "IMAGE", "The same, with Podman."),
         Option("--place", "KIND", "Run tasks on the `host` whatever they ask for, or in containers of `docker` "
                                   "(the default), `podman`, `apptainer` or `charliecloud`."),
+        Option("--gpus", "GPUS", "The GPUs that containers get: numbers (0,1 or 0-3), UUIDs, `all` or `none`."),
         Flag("--force-docker", "Take no notice of the image and arguments that a task names."),
         Option("--target", "DIR", "Put code and environment there, by themselves, on this host: DIR/run starts them."),
         Flag("--stage-only", "Fill the caches and the wheelhouse, and print the manifest as it came."),
@@ -48,9 +49,27 @@ def steps(held):
     prepare_modes.end(held, came)
 
 
+def each(line, values):
+    """One line; options that cannot be meant are no fault of its task."""
+    from agentpipe import stages
+    check_options(values)
+    return stages.each("prepare", steps, line, values)
+
+
+def check_options(values):
+    """Values that cannot be meant: Failure 64."""
+    from agentpipe.place import decide
+    decide.engine(values.get)
+    if values["gpus"]:
+        import os
+
+        from agentpipe import gpus
+        os.environ.update(gpus.variables(gpus.parsed(values["gpus"])))
+
+
 def main():
     """The entry point."""
-    command.composed("prepare", steps, options, __doc__, EXAMPLES)
+    command.entry("agent-prepare", options, __doc__, EXAMPLES, each)
 
 
 if __name__ == "__main__":

@@ -63,8 +63,19 @@ def masked(key: str, value: Any) -> Any:
     if is_secret(key) and value not in ("", None, [], {}) and not isinstance(value, bool | int | float):
         return MASK
     if isinstance(value, list):
+        if _fits(key.split(".")[-1], ["^extra_docker_arguments$", *_patterns("docker_commands")]):
+            value = [_of_docker(str(before), str(word)) for before, word in zip(["", *value], value, strict=False)]
         return [masked(key, each) for each in value]
     return URLS.sub(lambda match: (match[1] or match[2]) + MASK, value) if isinstance(value, str) else value
+
+
+def _of_docker(before: str, word: str) -> str:
+    """A word of `docker run`: of a variable whose name looks secret only the name."""
+    from agentpipe import redact
+    option, equals, rest = word.partition("=") if word.startswith("--env=") else ("", "", word)
+    name, given, _ = rest.partition("=")
+    secret = given and (option or before in ("-e", "--env")) and redact.is_secret_name(name)
+    return f"{option}{equals}{name}={MASK}" if secret else word
 
 
 def is_secret(key: str) -> bool:

@@ -173,3 +173,32 @@ PY
   [ "$(field .run.end receipt.json)" = completed ]
   [ "$(agent-task log --stream log "$id")" = "it ran" ]
 }
+
+@test "variables with their old names count, after the new ones" {
+  server
+  TRAINS_API_HOST=$URL TRAINS_API_ACCESS_KEY=TESTKEY TRAINS_API_SECRET_KEY=a-secret-of-tests run -0 agent-task list
+  TRAINS_API_HOST=$URL CLEARML_API_HOST=http://127.0.0.1:9 run -0 agent-config show api.api_server
+  [ "$output" = "api.api_server = http://127.0.0.1:9  (CLEARML_API_HOST)" ]
+  TRAINS_API_HOST=$URL run -0 agent-config show api.api_server
+  [ "$output" = "api.api_server = $URL  (TRAINS_API_HOST)" ]
+}
+
+@test "every command tells its version" {
+  for each in pull prepare fetch patch env run report task config server; do
+    run -0 "agent-$each" --version
+    [[ $output == "agent-$each "[0-9]* ]]
+  done
+}
+
+@test "at a terminal --yes asks nothing" {
+  server
+  # the terminal's other end never writes a word
+  CLEARML_API_SECRET_KEY=a-secret-of-tests run -0 timeout 20 python3 -c '
+import os, pty, sys
+pid, end = pty.fork()
+if pid == 0:
+    os.execvp("agent-config", ["agent-config", *sys.argv[1:]])
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' init --yes --api-server "$URL" --access-key TESTKEY
+  run -0 agent-config show api.api_server
+  [[ $output == *"$URL"* ]]
+}

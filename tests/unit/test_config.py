@@ -271,6 +271,15 @@ def test_show_masks_every_secret_and_nothing_else(conf, capsys):
         assert shown in out
 
 
+def test_secret_variables_among_dockers_arguments_are_masked(conf, capsys):
+    conf('agent.extra_docker_arguments: ["-e", "MY_TOKEN=s3cr3t", "--env=DB_PASSWORD=s3cr3t", '
+         '"-e", "LEVEL=3", "-v", "/a:/b"]')
+    assert config_show.show("agent.extra_docker_arguments") == 0
+    out = capsys.readouterr().out
+    assert "s3cr3t" not in out
+    assert "LEVEL=3" in out and "MY_TOKEN=" in out and "/a:/b" in out
+
+
 def test_a_pattern_of_the_users_hides_more(conf, capsys):
     conf("agent { sanitize_config_printout.hide_secrets: [worker], worker_name: box }")
     config_show.show("agent.worker_name")
