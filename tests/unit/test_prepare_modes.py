@@ -35,7 +35,8 @@ class World:
         kept = {name: value for name, value in os.environ.items()
                 if not name.startswith(("PIP_", "UV_", "CLEARML_", "AGENT_", "PYTHON"))}
         self.environment = {**kept, "HOME": str(folder), "AGENT_HOME": str(folder / "home"),
-                            "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"http://{address}/simple", "UV_HTTP_RETRIES": "0", "PIP_RETRIES": "0",
+                            "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"http://{address}/simple",
+                            "UV_HTTP_RETRIES": "0", "PIP_RETRIES": "0",
                             "PATH": BIN + os.pathsep + os.environ["PATH"]}
 
     def gone(self):
