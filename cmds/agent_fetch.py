@@ -14,13 +14,13 @@ EXAMPLES = """
 
 def work(job):
     """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
-    from agentpipe import bundle, checkout, git, secrets
+    from agentpipe import bundle, checkout, git, secrets, targets
     from agentpipe.crash import crash_point
     started = time.monotonic()
     pinned = (job.manifest.get("pins") or {}).get("commit")
     script = secrets.script(job)
     source = git.source_of({**script, "version_num": pinned} if pinned else script)
-    code, commit, cached = job.path("code"), None, True
+    code, commit, cached = targets.folder(job, "code") or job.path("code"), None, True
     forced = os.environ.get("CLEARML_AGENT_FORCE_CODE_DIR")
     if forced:
         code = forced_code(job, forced)

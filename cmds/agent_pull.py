@@ -44,9 +44,14 @@ def pull(values):
     server = api.connect()
     if not values["no_recover"] and claims.any_active():
         from agentpipe import recovery
+        ran = values["id"] and status_of(server, values["id"]) == "in_progress"
         running = recovery.recover(server, values["owner"], values["id"], say)
         if running:
             return hand_running(server, running, values)
+        if ran and (now := status_of(server, values["id"])) not in ("queued", "in_progress"):
+            # it ran unwatched: it is not started a second time
+            command.say(f"agent-pull: task {values['id']} has ended: {now}")
+            return 0
     retention.prune()
     worker = workers.Worker(values["worker"])
     server.worker = worker.name
@@ -65,6 +70,12 @@ def pull(values):
             say(f"worker {worker.name} waits for a task in {', '.join(values['queue'] or ['the default queue'])}")
         got = queues.next_task(server, worker.name, wanted, values["wait"], gate, values["owner"])
     return hand(server, *got, values) if got else 0
+
+
+def status_of(server, task):
+    """A task's status; None of one that is not there."""
+    found = server.call("tasks.get_all", {"id": [task], "only_fields": ["status"], "search_hidden": True})["tasks"]
+    return found[0]["status"] if found else None
 
 
 def may_work():

@@ -122,7 +122,7 @@ def started(held, values):
     attempt.store_manifest(held.claim.directory, manifest.write(held.manifest))
     crash_point("run:stored")
     if held.api:
-        script_env.write_conf(held.claim.directory)
+        script_env.write_conf(held.claim.directory, held.place.settings())
         callbacks.register(held)
     if held.place.prefix:
         inside = {**begin.env, **held.place.variables()}

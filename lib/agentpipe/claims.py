@@ -218,7 +218,7 @@ def read(directory: str) -> dict[str, Any] | None:
     try:
         with open(os.path.join(directory, "claim"), encoding="utf-8") as file:
             return json.load(file)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # an intent is a file
         return None
 
 

@@ -74,10 +74,11 @@ def filled(text: str, environment: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda found: environment.get(found[1] or found[2], found[0]), text)
 
 
-def write_conf(directory: str) -> None:
+def write_conf(directory: str, more: Mapping[str, str] | None = None) -> None:
     """DIRECTORY/clearml.conf (0600), what CLEARML_CONFIG_FILE of the script names: our server, and the SDK's settings.
 
-    Nothing of the section `agent`, whose secrets are not the script's. Without a server there is none.
+    Nothing of the section `agent`, whose secrets are not the script's. Without a server there is none. `more` are
+    settings by their keys that count instead.
     """
     if not _server():
         return
@@ -99,6 +100,8 @@ def write_conf(directory: str) -> None:
     if all(account.values()):
         config_file.put(tree, ["sdk", "azure", "storage", "containers"],
                         [account, *(config.value("sdk.azure.storage.containers") or [])[1:]])
+    for key, value in (more or {}).items():
+        config_file.put(tree, key.split("."), value)
     attempt.publish(os.path.join(directory, CONF), json.dumps(tree, indent=1).encode() + b"\n")
 
 

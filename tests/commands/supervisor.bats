@@ -177,3 +177,66 @@ over" ]
   wait_for 20 is "$id" completed
   [ "$(field .task.id "$HOME/seen")" = "$id" ]
 }
+
+@test "--status says what the workers of this machine serve and run; --drain lets the task end" {
+  [ -z "$(agent-supervisor --status)" ]
+  run -66 agent-supervisor --stop
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  supervise --worker box --fair default
+  has_started "$id"
+  [ "$(agent-supervisor --status)" = "box	--fair default 	runs $id" ]
+  run -66 agent-supervisor --drain other
+  agent-supervisor --drain box
+  wait_for 5 grep -q "leaving after this task" said
+  touch "$HOME/go"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  is "$id" completed
+  [ -z "$(agent-supervisor --status)" ]
+}
+
+@test "--stop stops the task, which is queued again, and waits until the supervisor is gone, its slots included" {
+  id=$(enqueue_shell 'echo started; sleep 60')
+  supervise --jobs 2 --worker box default
+  has_started "$id"
+  wait_for 10 grep -q 'box:1 serves' said
+  [ "$(agent-supervisor --status box | wc -l)" -eq 2 ]
+  agent-supervisor --stop box
+  run -0 gone "$supervisor"
+  is "$id" queued
+  [ -z "$(agent-supervisor --status)" ]
+}
+
+@test "--exit-on-error leaves with the stage's status, instead of trying again" {
+  export AGENT_STAGE_PULL='exit 9'
+  run -9 timeout 20 agent-supervisor --exit-on-error default
+  [[ $output == *"something failed (exit 9)"* ]]
+  CLEARML_AGENT_CRASH_ON_EXCEPTION=1 run -9 timeout 20 agent-supervisor default
+  run -9 timeout 20 agent-supervisor --exit-on-error --jobs 2 default
+}
+
+@test "--gpus and --cpu-only pin what tasks see, and are in the worker's name" {
+  id=$(enqueue_shell 'echo "<$CUDA_VISIBLE_DEVICES> $CLEARML_WORKER_ID"')
+  CLEARML_WORKER_NAME=box supervise --gpus 0,2-3 default
+  wait_for 20 is "$id" completed
+  [ "$(agent-task log --stream log "$id")" = "<0,2,3> box:gpu0,2,3" ]
+  agent-supervisor --stop
+  id=$(enqueue_shell 'echo "<$CUDA_VISIBLE_DEVICES> $CLEARML_WORKER_ID"')
+  CLEARML_WORKER_NAME=box supervise --cpu-only default
+  wait_for 20 is "$id" completed
+  [ "$(agent-task log --stream log "$id")" = "<> box:cpu:0" ]
+  for wrong in 0:1 x 3-1 '' 0,,1; do run -64 agent-supervisor --gpus "$wrong" default; done
+}
+
+@test "outside of its hours it takes nothing; what agent-pull refuses is said" {
+  id=$(enqueue_shell 'echo never')
+  supervise --downtime '0-24 SUN-SAT' default
+  waits
+  is "$id" queued
+  agent-supervisor --stop
+  run -78 timeout 20 agent-supervisor --exit-on-error --downtime '1 MON' --uptime '2 MON' default
+  run -64 agent-supervisor --services-mode 5 default
+  [[ $output == *"--jobs N --cpu-only"* ]]
+  run -78 agent-supervisor --use-owner-token default
+  [[ $output == *"paid"* ]]
+}

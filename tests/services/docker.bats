@@ -248,6 +248,15 @@ running() {
   [ -z "$(containers)" ]
 }
 
+@test "GPUs that the engine cannot give are told as that" {
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "true\n"' >task.json
+  run --separate-stderr agent-prepare --gpus 0 task.json
+  [ "$status" -eq 69 ]
+  [[ $stderr == *"the engine has no way to give GPUs to containers (install the NVIDIA Container Toolkit"* ]]
+  agent-prepare --gpus none task.json | agent-run >receipt
+  [ "$(field .run.exit receipt)" = 0 ]
+}
+
 # engine FLAGS: an engine of this test's own, that it may kill, on a network of its own; DOCKER_HOST is its socket
 engine() {
   export SERVICES_HOME=/var/lib/agentpipe-services/second DOCKER_SOCK=/run/agentpipe-second.sock DOCKERD_FLAGS=$1

@@ -91,6 +91,10 @@ class Place:
         """What the script finds in its environment there, besides what every script finds."""
         return {}
 
+    def settings(self) -> dict[str, str]:
+        """What of clearml.conf is different there, by its keys."""
+        return {}
+
     def open_up(self) -> None:
         """Before the script starts: let whoever it runs as write in the task's directory."""
 

@@ -12,7 +12,7 @@ import time
 
 from agentpipe import config, errors, paths, place, processes
 from agentpipe.crash import crash_point
-from agentpipe.place import container_args, decide, engine, gear, setup_script
+from agentpipe.place import container_args, decide, devices, engine, gear, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +93,10 @@ class Container(place.Place):
                 "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory",
                 "GIT_CONFIG_VALUE_0": os.path.join(self.directory, "code")}
 
+    def settings(self) -> dict[str, str]:
+        """The SDK's cache where it is mounted."""
+        return {"sdk.storage.cache.default_base_dir": gear.folder_inside("sdk")}
+
     def open_up(self) -> None:
         """For an image of another user: the task's directory, which only our own directories lead to, opened to all."""
         user = self.value.get("user")
@@ -137,7 +141,7 @@ class Container(place.Place):
             return "out_of_memory", words + "\n" + _memory_words(found["HostConfig"].get("Memory") or None, None)
         if state.get("Error"):
             words += f" ({state['Error']})"
-        if not _live_restore(api):
+        if self.value.get("kind") == "docker" and not _live_restore(api):
             words += "; a restart of the engine ends its containers (live-restore is off)"
         return "", words
 
@@ -207,6 +211,9 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     crash_point("place:journalled")
     gear.add(asked.config, job, wanted, given)
     gear.beside(asked.config, api)
+    note = devices.nvidia(asked.config, os.environ, config.flag("agent.cpu_only"))
+    if note:
+        job.say(note)
     _complete(job, asked, wanted)
     user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
     if user.partition(":")[0] not in ("", "root", "0"):
@@ -325,6 +332,9 @@ def _started(api: Any, created: str, wanted: Wanted) -> str | None:
         if "/bin/sh" in said and ("no such file" in said or "not found" in said):
             raise errors.Failure(f"image {wanted.image} has no /bin/sh", errors.BAD_DATA, said,
                                  "use an image with a shell") from None
+        if "could not select device driver" in said:
+            raise errors.Failure("the engine has no way to give GPUs to containers", errors.UNAVAILABLE, said,
+                                 "install the NVIDIA Container Toolkit; or agent-prepare --gpus none") from None
         raise engine.failure(error, f"the container of {wanted.image} does not start", errors.BAD_CONFIG) from None
     if not state.get("Running"):
         raise errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}",
