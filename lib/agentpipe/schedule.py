@@ -44,7 +44,10 @@ class Schedule:
 
 
 def of(uptime: list[str], downtime: list[str]) -> Schedule | None:
-    """What the options say (64 when they cannot be meant), else agent.uptime and agent.downtime (78); None: always."""
+    """What the options say (64 when they cannot be meant), else agent.uptime and agent.downtime (78); None: always.
+
+    Both at once are 78.
+    """
     if uptime or downtime:
         return _made(uptime, downtime, errors.USAGE, "--uptime", "--downtime")
     return _made(_configured("agent.uptime"), _configured("agent.downtime"), errors.BAD_CONFIG,
@@ -53,7 +56,8 @@ def of(uptime: list[str], downtime: list[str]) -> Schedule | None:
 
 def _made(uptime: list[str], downtime: list[str], exit: int, up_name: str, down_name: str) -> Schedule | None:
     if uptime and downtime:
-        raise errors.Failure(f"{up_name} and {down_name} cannot both be followed", exit, remedy="leave one of them out")
+        raise errors.Failure(f"{up_name} and {down_name} cannot both be followed", errors.BAD_CONFIG,
+                             remedy="leave one of them out")
     entries, name = (uptime, up_name) if uptime else (downtime, down_name)
     if not entries:
         return None
