@@ -27,6 +27,7 @@ def options():
         Flag("--create-queue", "Create queues that are missing."),
         Flag("--no-recover", "Do not look at what this node left behind."),
         Option("--worker", "NAME", "The worker's name. Default: HOST:N, the first N that is free."),
+        Flag("--services", "Give the task a worker of its own, NAME:service:TASK, as ClearML's services mode does."),
         Option("--owner", "PID", "The process that has the task until a stage reads it. Default: whoever has the "
                                  "pipe open, or the parent.", int),
         Flag("--verbose", "Say what is recovered and asked, also when standard error is no terminal.", "-v"),
@@ -44,9 +45,14 @@ def pull(values):
     server = api.connect()
     if not values["no_recover"] and claims.any_active():
         from agentpipe import recovery
+        ran = values["id"] and status_of(server, values["id"]) == "in_progress"
         running = recovery.recover(server, values["owner"], values["id"], say)
         if running:
             return hand_running(server, running, values)
+        if ran and (now := status_of(server, values["id"])) not in ("queued", "in_progress"):
+            # it ran unwatched: it is not started a second time
+            command.say(f"agent-pull: task {values['id']} has ended: {now}")
+            return 0
     retention.prune()
     worker = workers.Worker(values["worker"])
     server.worker = worker.name
@@ -73,6 +79,12 @@ def pull(values):
     return hand(server, *got, values) if got else 0
 
 
+def status_of(server, task):
+    """A task's status; None of one that is not there."""
+    found = server.call("tasks.get_all", {"id": [task], "only_fields": ["status"], "search_hidden": True})["tasks"]
+    return found[0]["status"] if found else None
+
+
 def may_work():
     """Whether the operator's pre-pull hooks let this node take work now; one that fails is said."""
     from agentpipe import errors, hooks
@@ -88,6 +100,9 @@ def hand(server, claim, line, values):
     """Hooks, then the line goes out and the claim with it."""
     from agentpipe import errors, held, manifest, stages
     from agentpipe.signals import SIGNALS
+    if values["services"]:
+        claim.worker += f":service:{line['task']['id']}"
+        line = {**line, "pull": {**line["pull"], "worker": claim.worker}}
     task = held.Held(line, "pull", values, server, claim)
     queue = line["pull"]["queue_name"] or line["pull"]["queue"] or "no queue"
     task.job.say(f"task {task.id} pulled from {queue} by worker {claim.worker}")

@@ -239,7 +239,8 @@ def stdout_holder(owner: int | None = None) -> dict[str, Any]:
     except OSError:  # closed
         found = None
     if found and stat.S_ISFIFO(found.st_mode) and owner is None:
-        return {"pipe": found.st_ino, "boot": processes.boot_id()}
+        name = os.readlink("/proc/self/fd/1")
+        return {"pipe": found.st_ino, "boot": processes.boot_id(), **({"fifo": name} if name.startswith("/") else {})}
     parent = os.getppid()
     # init adopts orphans and keeps nothing: a parent that is gone holds for the grace period only
     kept = owner or (parent if parent > 1 else None)
@@ -266,7 +267,8 @@ def is_held(directory: str, owner: int | None = None) -> bool:
     if 0 <= age < float(os.environ.get("AGENT_CLAIM_GRACE", GRACE)):
         return True
     if "pipe" in holder:
-        return holder.get("boot") == processes.boot_id() and processes.pipe_is_held(holder["pipe"])
+        return holder.get("boot") == processes.boot_id() and \
+            processes.pipe_is_held(holder["pipe"], holder.get("fifo", ""))
     return bool(holder.get("process")) and processes.alive(holder["process"])
 
 

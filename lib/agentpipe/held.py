@@ -143,7 +143,18 @@ class Held:
         """Send the rest and the end's status, for up to `deadline` seconds; True when both are acknowledged."""
         from agentpipe import shipping
         self.quiet()
-        return shipping.finish(self.api, self.claim.directory, deadline)
+        done = shipping.finish(self.api, self.claim.directory, deadline)
+        self._end_worker()
+        return done
+
+    def _end_worker(self) -> None:
+        """A worker that was this task's alone (services mode) ends with it."""
+        worker = (self.manifest.get("pull") or {}).get("worker") or ""
+        if worker.endswith(f":service:{self.id}"):
+            try:
+                self.api.once().call("workers.unregister", {"worker": worker})
+            except (errors.ApiError, errors.Failure):
+                pass  # it vanishes by itself
 
     def release(self) -> None:
         """Let the lock go; the claim stays as it is."""

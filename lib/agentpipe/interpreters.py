@@ -154,6 +154,12 @@ def _mtime(path: str) -> int:
 
 # ---- the search
 
+def _other(every: list[Any]) -> tuple[str, ...]:
+    """The options of `agent-task edit` that take the newest Python of this machine."""
+    versions = sorted((tuple(info.version_info)[:2] for info in every), reverse=True)
+    return ("--python", f"{versions[0][0]}.{versions[0][1]}") if versions else ()
+
+
 def _search(job: Job, wish: str) -> Interpreter:
     """Find it; the answer also has `warning`, and `file` and `folders` by which the memory is checked later."""
     folders = _search_folders()
@@ -173,7 +179,8 @@ def _search(job: Job, wish: str) -> Interpreter:
         there = sorted({f"{info.version_str} ({info.system_executable})" for info in every})
         raise errors.Failure(f"no Python {wish} on this machine", errors.NOT_FOUND,
                              evidence="there are: " + ", ".join(there),
-                             remedy=f"install Python {wish}, or use a queue whose machines have it")
+                             remedy=f"install Python {wish}, or use a queue whose machines have it",
+                             change=_other(every))
     warning = f"Python {wish} is not on this machine, {near.version_str} ({near.system_executable}) is taken instead"
     return {**_described(near), "warning": warning, "folders": {folder: _mtime(folder) for folder in folders}}
 

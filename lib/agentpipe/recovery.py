@@ -208,7 +208,8 @@ def _message_if_ours(api: Any, task: str, token: str, worker: str, runs: bool) -
     found = tasks[0]
     carried = (found.get("runtime") or {}).get(claims.RUNTIME_KEY)
     if carried == claims.RETURNED + token:
-        if found.get("last_worker") not in (None, "", worker) or claims.waits(api, [task]):
+        ours = ("", worker, worker.partition(":service:")[0])
+        if (found.get("last_worker") or "") not in ours or claims.waits(api, [task]):
             return None
     # the SDK writes the whole runtime back: without any token a running task is still ours
     elif carried != token and (carried or found["status"] != "in_progress"):

@@ -121,6 +121,17 @@ def tail(api: Any, task: str, count: int, events: int = 50) -> list[str]:
     return lines[-count:]
 
 
+def last(api: Any, task: str) -> tuple[str, str] | None:
+    """(ISO time, text) of the last line of a task's log, the agent's own lines included; None of an empty one."""
+    from agentpipe import timing
+    body = {"task": task, "batch_size": 5, "navigate_earlier": True, "order": "desc"}
+    for event in api.call("events.get_task_log", body)["events"]:
+        lines = [line for line in text_of(event).decode("utf-8", "replace").splitlines() if line.strip()]
+        if lines:
+            return timing.iso(event["timestamp"] / 1000), COLOUR.sub(b"", lines[-1].encode()).decode()
+    return None
+
+
 class Shown:
     """The log on stdout: text as it was printed, or JSON, one event a line.
 
