@@ -49,11 +49,17 @@ def show(
     return config_show.show(key, all_values, as_json)
 
 
-@app.command(epilog=EPILOG + "  agent-config check")
-def check(as_json: Json = False) -> int:
-    """Look at configuration, server, directories and tools; say what is wrong and what to do."""
+@app.command(epilog=EPILOG + """  agent-config check
+  agent-config check configuration server || exit""")
+def check(
+    parts: Annotated[list[str] | None, typer.Argument(metavar="PART", show_default=False, help="Only these: "
+                     "configuration, server, disk, programs, python, containers, gpu.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Look at configuration, server, credentials, clock, disks, tools, containers and GPUs; say what is wrong and
+    what to do."""
     from agentpipe import config_check
-    return config_check.check(as_json)
+    return config_check.check(parts or [], as_json)
 
 
 def main() -> None:
@@ -63,6 +69,10 @@ def main() -> None:
 
 def run(argv: list[str]) -> int:
     """The exit code; every error is one line."""
+    if argv == ["--version"]:
+        from importlib.metadata import version
+        print("agent-config", version("agentpipe"))
+        return 0
     try:
         done = app(argv or ["--help"], prog_name="agent-config", standalone_mode=False)
         return done or (0 if argv else errors.USAGE)

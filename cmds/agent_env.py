@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.job import Job
-    from agentpipe.requirements import Requirements
 
 EXAMPLES = """
   agent-pull gpu | agent-fetch | agent-patch | agent-env | agent-run
@@ -26,6 +25,8 @@ def options():
     """The command's own options."""
     from agentpipe.options import Flag, Option
     return [
+        Option("--as-is", "WHEN", "Use what is there, without packages of ours: auto (where an image or environment "
+               "has all that is asked for), never, always. Default: AGENT_AS_IS, or auto.", str),
         Flag("--list", "Show the environments in the cache: JSON lines, at a terminal a table."),
         Flag("--prune", "Remove environments that no limit keeps, and what killed stages left; none in use."),
         Option("--keep", "N", "With --prune: keep only the N used last.", int),
@@ -38,71 +39,28 @@ def work(job: "Job") -> "dict[str, Any]":
     import os
     import time
 
-    from agentpipe import entry, git_pins, installers, interpreters, overlay, python_env, requirements
-    from agentpipe.crash import crash_point
-    from agentpipe.installers import policy as policies
+    from agentpipe import entry, given, requirements, task_env
     began = time.monotonic()
+    made = given.custom_build(job)
+    if made is not None:
+        return timed(made, began)
     asked = requirements.of_task(job)
     asked.also((job.manifest.get("patch") or {}).get("packages"))
     binary = str((job.task.get("script") or {}).get("binary") or "")
     if asked.empty() and not requirements.is_python(binary):
         kind = "shell" if entry.is_shell(job.task.get("script") or {}) else os.path.basename(binary.split(" ")[0])
         return nothing(f"a {kind} task without requirements needs none", began)
-    git_pins.settle(job, asked)
-    policy = policies.of(job, asked)
-    for note in asked.notes + policy.notes:
-        job.say(note)
-    interpreter = interpreters.find(job)
-    installer = installers.choose(job)
-    key = python_env.key(job, interpreter, asked, policy)
-    if job.option("dry_run"):
-        return told(job, interpreter, key, asked)
-    base = python_env.use(job, key)
-    cached = base is not None
-    if base is None:
-        job.say(f"building an environment: Python {interpreter['version']} ({interpreter['executable']}), "
-                f"{asked.origin or 'no requirements'}")
-        base = python_env.build(job, key, interpreter, asked, policy, installer)
-        if not asked.local_lines():
-            # a clone asks for what is recorded of this run
-            recorded = requirements.frozen(asked, base["packages"])
-            python_env.also(python_env.key(job, interpreter, recorded, policies.of(job, recorded)), base)
-    directory = overlay.create(job, base)
-    if asked.projects:
-        installer.projects(job, directory, asked.projects, asked)
-    crash_point("env:overlaid")
-    seconds = time.monotonic() - began
-    count, of_image = len(base["packages"]) - len(base["below"]), len(base["below"])
-    reason = (f"Python {interpreter['version']}, {count} package{'' if count == 1 else 's'} "
-              + ("from the cache" if cached else f"installed in {seconds:.1f} s")
-              + (f", {of_image} of the image" if of_image else "")
-              + (f", asked for by {asked.origin}" if asked.origin else ", no requirements"))
-    job.say(f"environment ready: {reason}")
-    record(job, asked, base["packages"])
-    bin_directory = os.path.join(directory, "bin")
-    return {"python": os.path.join(bin_directory, "python"), "version": interpreter["version"], "base": key,
-            "overlay": directory, "cached": cached, "installer": base["installer"], "reason": reason,
-            "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_lines(),
-            "options": asked.option_lines(), "path": [bin_directory],
-            "seconds": round(seconds, 3)}
+    if given.nothing_installed():
+        return timed(task_env.untouched(job), began)
+    if given.installed_into():
+        return timed(task_env.installed_into(job, asked, given.installed_into()), began)
+    return timed(task_env.own(job, asked, began), began)
 
 
-def record(job: "Job", asked: "Requirements", packages: "list[str]") -> None:
-    """Write back to the task what is installed, and once what was asked for (as ClearML Agent does)."""
-    from agentpipe import errors, secrets
-    before = (job.task.get("script") or {}).get("requirements") or {}
-    whole = secrets.script(job).get("requirements") or {}
-    lines = [*asked.option_lines(), *packages, *asked.local_lines()]
-    text = before.get("pip") or ""
-    known = text if isinstance(text, list) else text.splitlines()
-    # what holds a password stays as its owner wrote it: our lines are without, and could not be installed again
-    if not job.tell or not packages or known == lines or whole != before:
-        return
-    asked_for = before.get("org_pip") or text or asked.file_text()
-    try:
-        job.tell("tasks.set_requirements", {"requirements": {**before, "org_pip": asked_for, "pip": lines}})
-    except (errors.ApiError, errors.Failure) as error:
-        job.say(f"the packages could not be recorded on the task: {error}")
+def timed(value: "dict[str, Any]", began: float) -> "dict[str, Any]":
+    """With the seconds that it took; nothing for a dry run."""
+    import time
+    return {**value, "seconds": round(time.monotonic() - began, 3)} if value else value
 
 
 def nothing(reason: str, began: float) -> "dict[str, Any]":
@@ -110,19 +68,6 @@ def nothing(reason: str, began: float) -> "dict[str, Any]":
     import time
     return {"python": None, "version": None, "base": None, "overlay": None, "cached": True, "installer": "none",
             "reason": reason, "packages": [], "path": [], "seconds": round(time.monotonic() - began, 3)}
-
-
-def told(job: "Job", interpreter: "dict[str, Any]", key: str, asked: "Any") -> "dict[str, Any]":
-    """--dry-run: say what would be done, do nothing."""
-    from agentpipe import python_env
-    from agentpipe.git import without_credentials
-    base = python_env.cached(key)
-    job.say(f"Python {interpreter['version']} ({interpreter['executable']})")
-    job.say(f"base environment {key}: " + ("in the cache" if base else "would be built"))
-    verb = "has" if base else "would install"
-    for line in asked.canonical() or ["nothing but pip"]:
-        job.say(f"{verb} {without_credentials(line)}")
-    return {}
 
 
 def cache() -> int:

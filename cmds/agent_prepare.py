@@ -6,6 +6,10 @@ EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run
   agent-prepare --dry-run task.json
   agent-pull gpu | agent-prepare --place host | agent-run    # no containers on this machine
+  AGENT_PLACE=apptainer agent-supervisor hpc
+  agent-prepare --target ./built < receipt.json && ./built/run
+  agent-prepare --stage-only < task.json             # fill the caches where there is a network …
+  agent-prepare --offline < task.json | agent-run    # … and use them where there is none
   AGENT_STAGE_ENV='my-env' agent-prepare < task.json > prepared.json
 """
 
@@ -17,15 +21,22 @@ def options():
         Option("--docker", "IMAGE", "The image of tasks that name none, arguments of `docker run` may follow it."),
         Option("--podman", "IMAGE", "The same, with Podman."),
         Option("--place", "KIND", "Run tasks on the `host` whatever they ask for, or in containers of `docker` "
-                                  "(the default) or `podman`."),
+                                  "(the default), `podman`, `apptainer` or `charliecloud`."),
+        Option("--gpus", "GPUS", "The GPUs that containers get: numbers (0,1 or 0-3), UUIDs, `all` or `none`."),
         Flag("--force-docker", "Take no notice of the image and arguments that a task names."),
+        Option("--target", "DIR", "Put code and environment there, by themselves, on this host: DIR/run starts them."),
+        Flag("--stage-only", "Fill the caches and the wheelhouse, and print the manifest as it came."),
+        Flag("--offline", "Never use the network, as AGENT_OFFLINE=1: caches and wheelhouse have to do."),
+        Option("--wheelhouse", "DIR", "Where --stage-only puts files of packages, and --offline finds them."),
     ]
 
 
 def steps(held):
     """The place, then what happens in it."""
-    from agentpipe import place, stages
+    from agentpipe import place, prepare_modes, stages
     from agentpipe.cmds import agent_env, agent_fetch, agent_patch
+    came = held.manifest
+    prepare_modes.begin(held.job)
     stages.hook(held, "pre-prepare")
     stages.add(held, "place", place.start(held.job))
     stages.step(held, "fetch", "fetch", agent_fetch.work)
@@ -35,11 +46,30 @@ def steps(held):
     else:
         stages.step(held, "env", "env", agent_env.work)
     stages.hook(held, "post-prepare")
+    prepare_modes.end(held, came)
+
+
+def each(line, values):
+    """One line; options that cannot be meant are no fault of its task."""
+    from agentpipe import stages
+    check_options(values)
+    return stages.each("prepare", steps, line, values)
+
+
+def check_options(values):
+    """Values that cannot be meant: Failure 64."""
+    from agentpipe.place import decide
+    decide.engine(values.get)
+    if values["gpus"]:
+        import os
+
+        from agentpipe import gpus
+        os.environ.update(gpus.variables(gpus.parsed(values["gpus"])))
 
 
 def main():
     """The entry point."""
-    command.composed("prepare", steps, options, __doc__, EXAMPLES)
+    command.entry("agent-prepare", options, __doc__, EXAMPLES, each)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,13 @@ def options():
         Flag("--clone", "With --id: take a copy of it, \"Clone of NAME\", which is made now."),
         Flag("--require-queue", "With --id: fail (75) unless the task is still in its queue."),
         Flag("--fair", "Take turns between the queues instead of always asking the first one first."),
+        Option("--uptime", "HOURS DAYS", "Take tasks only then, by local time: \"17-20 TUE\", \"22-6 MON-FRI\". May "
+                                         "stand several times. Default: agent.uptime.", many=True),
+        Option("--downtime", "HOURS DAYS", "Take none then. Default: agent.downtime.", many=True),
         Flag("--create-queue", "Create queues that are missing."),
         Flag("--no-recover", "Do not look at what this node left behind."),
         Option("--worker", "NAME", "The worker's name. Default: HOST:N, the first N that is free."),
+        Flag("--services", "Give the task a worker of its own, NAME:service:TASK, as ClearML's services mode does."),
         Option("--owner", "PID", "The process that has the task until a stage reads it. Default: whoever has the "
                                  "pipe open, or the parent.", int),
         Flag("--verbose", "Say what is recovered and asked, also when standard error is no terminal.", "-v"),
@@ -33,16 +37,22 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe import api, claims, config, hooks, queues, retention, workers
+    from agentpipe import api, claims, config, hooks, queues, retention, schedule, workers
     config.apply()
     loud = not values["quiet"] and (values["verbose"] or os.isatty(2))
     say = (lambda text: command.say(f"agent-pull: {text}")) if loud else None
+    hours = schedule.of(values["uptime"], values["downtime"])
     server = api.connect()
     if not values["no_recover"] and claims.any_active():
         from agentpipe import recovery
+        ran = values["id"] and status_of(server, values["id"]) == "in_progress"
         running = recovery.recover(server, values["owner"], values["id"], say)
         if running:
             return hand_running(server, running, values)
+        if ran and (now := status_of(server, values["id"])) not in ("queued", "in_progress"):
+            # it ran unwatched: it is not started a second time
+            command.say(f"agent-pull: task {values['id']} has ended: {now}")
+            return 0
     retention.prune()
     worker = workers.Worker(values["worker"])
     server.worker = worker.name
@@ -54,13 +64,25 @@ def pull(values):
                                  remedy="agent-pull --help")
         values = {**values, "id": queues.cloned(server, values["id"])}
     if values["id"]:
-        got = (gate is None or gate()) and queues.take(server, worker.name, values["id"], values["require_queue"])
+        from agentpipe import ranks
+        if gate and not gate():
+            return 0
+        if ranks.rank() and not values["require_queue"]:
+            got = ranks.join(server, worker.name, values["id"])
+        else:
+            got = queues.take(server, worker.name, values["id"], values["require_queue"])
     else:
-        wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"])
+        wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"], hours, worker.name)
         if loud and values["wait"]:
             say(f"worker {worker.name} waits for a task in {', '.join(values['queue'] or ['the default queue'])}")
         got = queues.next_task(server, worker.name, wanted, values["wait"], gate, values["owner"])
     return hand(server, *got, values) if got else 0
+
+
+def status_of(server, task):
+    """A task's status; None of one that is not there."""
+    found = server.call("tasks.get_all", {"id": [task], "only_fields": ["status"], "search_hidden": True})["tasks"]
+    return found[0]["status"] if found else None
 
 
 def may_work():
@@ -78,6 +100,9 @@ def hand(server, claim, line, values):
     """Hooks, then the line goes out and the claim with it."""
     from agentpipe import errors, held, manifest, stages
     from agentpipe.signals import SIGNALS
+    if values["services"]:
+        claim.worker += f":service:{line['task']['id']}"
+        line = {**line, "pull": {**line["pull"], "worker": claim.worker}}
     task = held.Held(line, "pull", values, server, claim)
     queue = line["pull"]["queue_name"] or line["pull"]["queue"] or "no queue"
     task.job.say(f"task {task.id} pulled from {queue} by worker {claim.worker}")

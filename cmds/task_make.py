@@ -14,6 +14,11 @@ TASK = Argument("TASK", "An id, its beginning, or a name.", required=True)
 ARGS = Argument("[-- ARGS]", "Arguments of the script.", many=True, dest="args")
 QUEUE = Option("--queue", "QUEUE", "Its name or id. Default: the default queue.")
 CREATE_QUEUE = Flag("--create-queue", "Create the queue when it is missing.")
+CONTAINER = [
+    Option("--docker", "IMAGE", "The image of the container that it runs in; '': none."),
+    Option("--docker-args", "WORDS", "Arguments of `docker run` for that container."),
+    Option("--setup-script", "TEXT", "A shell script that is run in the container first; @FILE reads it from a file."),
+]
 # out of a script
 CAPTURED = [
     Flag("--module", "SCRIPT is a module, as for python -m.", "-m"),
@@ -28,6 +33,7 @@ CAPTURED = [
     Option("--binary", "PROGRAM", "What runs the script (bash)."),
     Option("--requirements", "FILE", "Packages to install; `none` for none. "
                                      "Default: the repository's requirements.txt files."),
+    *CONTAINER,
     Flag("--bundle", "Take along what git would not: commits that were not pushed, files that git does not know, "
                      "local packages."),
     Option("--include", "FILE", "Take this file or folder along too, ignored or not (--bundle).", many=True),
@@ -43,7 +49,7 @@ CHANGES = [
                                        "as well.", many=True),
     Option("--drop-package", "NAME", "Take this package (or this whole line) out.", many=True),
     Option("--requirements", "FILE", "The whole list; `none` for none."),
-    Option("--image", "IMAGE", "The container image; '': none."),
+    *CONTAINER,
     Option("--repo", "URL", "The repository."),
     Option("--branch", "NAME", "The branch, at its newest commit."),
     Option("--commit", "SHA", "The commit; '': the branch's newest."),
@@ -101,6 +107,7 @@ VERBS = {
         enqueue, """
   agent-task enqueue --queue gpu train.py -- --epochs 3
   agent-task enqueue -m package.train -- --lr 0.1
+  agent-task enqueue --docker pytorch/pytorch --setup-script 'apt-get install -y ffmpeg' train.py
   agent-task enqueue --bundle --include data/small.csv --check train.py
   agent-task enqueue 1f3c9a"""),
     "create": Verb(

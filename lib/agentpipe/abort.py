@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentpipe import claims
+from agentpipe import callbacks, claims
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class Abort:
 
     `kind` is "stopping" (a user asked: end it, then report it aborted); or "taken" (another claim), "changed"
     (another status) or "deleted": end it and leave its status alone. `callback_timeout_s` is how long the
-    SDK's abort callback wants (None: there is none).
+    script's abort callback wants (None: there is none).
     """
 
     __slots__ = ("callback_timeout_s", "kind", "reason")
@@ -33,9 +33,9 @@ class Abort:
 
 
 class Judge:
-    """Reads each answer about one task; `claim` is our token."""
+    """Reads each answer about one task; `claim` is our token, None where another node leads."""
 
-    def __init__(self, claim: str) -> None:
+    def __init__(self, claim: str | None) -> None:
         self.resets = 0  # how many answers in a row said `created`
         self._claim = claim
         self._ran = False
@@ -45,25 +45,18 @@ class Judge:
         if task is None:
             return Abort("deleted", "the task was deleted")
         runtime = task.get("runtime") or {}
-        status = task.get("status", "")
+        status, wanted = task.get("status", ""), callbacks.seconds_wanted(runtime)
         self.resets = self.resets + 1 if status == "created" else 0
         # no token at all: the SDK writes the whole runtime back, and a reset empties it
-        if runtime.get(claims.RUNTIME_KEY, self._claim) != self._claim:
+        if self._claim and runtime.get(claims.RUNTIME_KEY, self._claim) != self._claim:
             return Abort("taken", "another agent has claimed the task")
         if status == "in_progress":
             self._ran = True
             if task.get("status_message") == "stopping":
-                return Abort("stopping", "task was stopped by tasks.stop", _callback_timeout(runtime))
+                return Abort("stopping", "task was stopped by tasks.stop", wanted)
         elif status in ENDED or (status == "queued" and self._ran):
-            return Abort("changed", f"the task's status was changed to {status}")
+            return Abort("changed", f"the task's status was changed to {status}", wanted)
         elif self.resets >= RESETS:
-            return Abort("changed", "the task was reset")
+            return Abort("changed", "the task was reset", wanted)
         return None
 
-
-def _callback_timeout(runtime: dict[str, Any]) -> float | None:
-    try:
-        seconds = float(runtime["_abort_callback_timeout"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return seconds if seconds > 0 else None

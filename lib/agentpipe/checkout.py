@@ -27,9 +27,24 @@ def make(job: Job, source: git.Source, path: str) -> tuple[str, bool]:
     """The tree of `source` at `path`, in place of what is there; (the commit's whole hash, no network was used)."""
     new = trees.beside(path)
     commit, cached = _populate(job, source, new, os.path.join(new, ".git"), 0)
+    _tell_of_lfs(job, source, new)
     crash_point("fetch:built")
     trees.replace(new, path)
     return commit, cached
+
+
+def _tell_of_lfs(job: Job, source: git.Source, tree: str) -> None:
+    """Say so when files of Git LFS stay pointers: filters are this user's own, and there may be none."""
+    try:
+        with open(os.path.join(tree, ".gitattributes"), encoding="utf-8", errors="replace") as file:
+            wanted = "filter=lfs" in file.read()
+    except OSError:
+        return
+    env = source.environment()
+    if wanted and not tools.run(["git", "config", "--get-regexp", r"^filter\.lfs\.(process|smudge)$"], env=env, cwd="/",
+                                check=False).strip():
+        job.say("its files of Git LFS are not here, only what points to them: git-lfs is not set up for this user "
+                "(git lfs install)")
 
 
 def _populate(job: Job, source: git.Source, tree: str, git_dir: str, depth: int) -> tuple[str, bool]:

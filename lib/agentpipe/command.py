@@ -187,6 +187,12 @@ def put(data):
         view = view[os.write(1, view):]
 
 
+def old_names():
+    """ClearML's variables had other names once: TRAINS_X is read where there is no CLEARML_X."""
+    for name in [name for name in os.environ if name.startswith("TRAINS_")]:
+        os.environ.setdefault("CLEARML_" + name[7:], os.environ[name])
+
+
 def combined(codes):
     """The exit code of several lines: 0 if all succeeded, that of the only one, else 123 (as xargs)."""
     if not any(codes):
@@ -267,6 +273,7 @@ def _stopped(name, told):
 
 def _guarded(name, work):
     """work()'s exit code; every error as one line and a code, without a traceback (AGENT_DEBUG=1 shows it)."""
+    old_names()
     try:
         return work()
     except BaseException as error:

@@ -59,6 +59,15 @@ def flag(key: str, default: bool = False, *variables: str) -> bool:
     return default if found is None else found.strip().lower() in YES
 
 
+def number(key: str, default: float, *variables: str) -> float:
+    """The same as a number; what is none counts as not set."""
+    try:
+        found = get(key, None, *variables)
+        return default if found is None else float(found)
+    except ValueError:
+        return default
+
+
 def get_list(key: str, default: list[str] | None = None, *variables: str) -> list[str]:
     """The same as a list of texts: a list of the file, or the words of a text (`[a, b]` as JSON or HOCON too)."""
     found = value(key, *variables)

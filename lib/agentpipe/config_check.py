@@ -1,37 +1,37 @@
-"""agent-config check: a doctor for configuration, server, directories and tools."""
+"""agent-config check: a doctor for configuration, server, credentials, clock, directories and tools."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 
-from agentpipe import config, config_file, errors, paths, tools
+from agentpipe import config, config_file, errors, machine_check
+from agentpipe.machine_check import BAD, GOOD, ODD, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-GOOD, ODD, BAD = "ok", "warning", "wrong"
-LOW_SPACE = 2 << 30  # bytes
+    from agentpipe.http_api import HttpApi
+
 OLDEST_API = "2.13"  # ClearML Server 1.0: containers and runtime as we read them
 CLOCK_S = 60.0
+PATIENCE_S = 5.0
 
 
-class Finding:
-    """One line of the report: how it is, what it is about, what was seen, and what to do."""
-
-    def __init__(self, level: str, subject: str, text: str, remedy: str = "", exit: int = 0) -> None:
-        self.level, self.subject, self.text, self.remedy, self.exit = level, subject, text, remedy, exit
-
-
-def check(as_json: bool = False) -> int:
-    """Print the report; 0, or the exit code of the first thing that is wrong."""
+def check(parts: list[str], as_json: bool = False) -> int:
+    """Print the report, or these parts of it; 0, or the exit code of the first thing that is wrong."""
     import json
+    looks = {"configuration": files, "server": server, "disk": machine_check.directories,
+             "programs": machine_check.programs, "python": machine_check.pythons,
+             "containers": machine_check.containers, "gpu": machine_check.gpus}
+    if unknown := [part for part in parts if part not in looks]:
+        raise errors.Failure(f"nothing to check is called {unknown[0]}", errors.USAGE,
+                             remedy="agent-config check " + " | ".join(looks))
     code = 0
-    for look in (files, server, directories, programs):
-        for each in _guarded(look):
+    for name, look in looks.items():
+        for each in _guarded(name, look) if not parts or name in parts else ():
             code = code or each.exit
             if as_json:
                 print(json.dumps({"level": each.level, "subject": each.subject, "text": each.text,
@@ -55,27 +55,22 @@ def files() -> Iterator[Finding]:
         else:
             yield Finding(GOOD, "configuration", path)
     for path in config_file.missing(found):
-        yield Finding(ODD, "configuration", f"{path} is included and not there")
+        yield Finding(ODD, "configuration", f"{path} is included and not there", "correct the include, or make it")
 
 
 def server() -> Iterator[Finding]:
-    """Whether the server answers, knows us, and is new enough."""
-    import time
-
+    """Whether the server answers, what it thinks of our credentials and of our clock, and its queues."""
     from agentpipe import api
-    begun = time.monotonic()
-    found = api.connect(patience=5)
-    queues = found.call("queues.get_all", {"only_fields": ["name"], "search_hidden": True})["queues"]
-    took = time.monotonic() - begun
+    found = api.connect(patience=PATIENCE_S)
     if isinstance(found, api.StoreApi):
+        found.call("queues.get_default")
         yield Finding(GOOD, "server", f"the embedded store of this machine, {found.store.path}")
+        yield _clock_of_store()
     else:
-        said = found.token_payload
-        who = (said.get("identity") or {}).get("user", "somebody")
-        yield Finding(GOOD, "server", f"{found.host} answers {who} in {took * 1000:.0f} ms: "
-                                      f"{'agent-server' if found.ours else 'a ClearML server'}"
-                                      f" {said.get('server_version', '')}, API {said.get('api_version', '?')}")
-        yield from _server_is_fit(said)
+        accepted = yield from _over_http(found)
+        if not accepted:
+            return
+    queues = found.call("queues.get_all", {"only_fields": ["name"], "search_hidden": True})["queues"]
     if not queues:
         yield Finding(ODD, "queues", "there is none", "agent-pull --create-queue default")
     else:
@@ -83,59 +78,74 @@ def server() -> Iterator[Finding]:
                       + (f" and {len(queues) - 10} more" if len(queues) > 10 else ""))
 
 
-def _server_is_fit(said: dict[str, Any]) -> Iterator[Finding]:
-    import time
+def _over_http(found: HttpApi) -> Generator[Finding, None, bool]:
+    begun = time.monotonic()
+    now = found.server_time()
+    took = time.monotonic() - begun
+    said = credentials = None
+    try:
+        said = found.log_in()
+        credentials = _credentials(said)
+    except errors.Failure as failure:
+        credentials = Finding(BAD, "credentials", failure.reason, failure.remedy, failure.exit)
+    if said is None:
+        yield Finding(GOOD, "server", f"{found.host} answers in {took * 1000:.0f} ms")
+    else:
+        yield _server(found, said, took)
+    yield credentials
+    if now is not None:
+        yield _clock(now - time.time())
+    return said is not None
 
+
+def _server(found: HttpApi, said: dict[str, Any], took: float) -> Finding:
     from agentpipe.http_api import version_number
     version = str(said.get("api_version") or "")
+    text = (f"{found.host} answers in {took * 1000:.0f} ms: {'agent-server' if found.ours else 'a ClearML server'} "
+            f"{said.get('server_version', '')}, API {version or '?'}")
     if version and version_number(version) < version_number(OLDEST_API):
-        yield Finding(ODD, "server", f"its API {version} is older than {OLDEST_API}", "update the ClearML server")
-    if said.get("iat") and float(said["iat"]) > time.time() + CLOCK_S:
-        yield Finding(ODD, "clock", f"this machine is {float(said['iat']) - time.time():.0f} s behind the server",
-                      "set the clock: tokens and logs carry times")
+        return Finding(ODD, "server", f"{text}: older than {OLDEST_API}", "update the ClearML server")
+    return Finding(GOOD, "server", text)
 
 
-def directories() -> Iterator[Finding]:
-    """State and cache: writable, private, on local disks, with room."""
-    for name, path in (("state", paths.state()), ("cache", paths.cache())):
-        path = path.rstrip("/")
-        if not os.access(path, os.W_OK | os.X_OK):
-            yield Finding(BAD, name, f"{path} cannot be written", "set AGENT_HOME", errors.CANNOT_CREATE)
-            continue
-        free = shutil.disk_usage(path).free
-        kind = paths.file_system(path)
-        text = f"{path}, {free / (1 << 30):.1f} GiB free on {kind}"
-        if free < LOW_SPACE:
-            yield Finding(ODD, name, text, "free some space, or set AGENT_HOME")
-        elif kind in paths.NETWORK_FILE_SYSTEMS:
-            yield Finding(ODD, name, f"{text}: slow over a network", "set XDG_CACHE_HOME to a local disk")
-        else:
-            yield Finding(GOOD, name, text)
+def _credentials(said: dict[str, Any]) -> Finding:
+    from agentpipe import http_login
+    who = (said.get("identity") or {}).get("user", "somebody")
+    if os.environ.get(http_login.AUTH_TOKEN):
+        key = f"the token in {http_login.AUTH_TOKEN}"
+    else:
+        value, origin = config.origin("api.credentials.access_key")
+        key = f"the key {value} ({origin})"
+    end = float(said.get("exp") or 0)
+    left = f", its token good for {(end - time.time()) / 3600:.0f} h" if end else ""
+    return Finding(GOOD, "credentials", f"{key} is accepted, as user {who}{left}")
 
 
-def programs() -> Iterator[Finding]:
-    """What stages run: git, Python, uv, a shell."""
-    yield Finding(GOOD, "python", f"{sys.version.split()[0]} ({sys.executable})")
-    for name, needed, remedy in (("git", True, "install git"), ("uv", True, "pip install uv"),
-                                 ("bash", False, "install bash: tasks that are shell scripts need it")):
-        path = _found(name)
-        if path is None:
-            yield Finding(BAD if needed else ODD, name, "not found", remedy, errors.UNAVAILABLE if needed else 0)
-            continue
-        text = tools.run([path, "--version"], timeout=20).splitlines()[0]
-        yield Finding(GOOD, name, f"{text} ({path})")
+def _clock(ahead: float) -> Finding:
+    """`ahead`: by how many seconds the server's clock is before ours."""
+    if abs(ahead) < CLOCK_S:
+        return Finding(GOOD, "clock", f"within {max(1, round(abs(ahead)))} s of the server's")
+    return Finding(ODD, "clock", f"this machine is {abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} the "
+                   "server", "set the clock (timedatectl set-ntp true): tokens and logs carry times")
 
 
-def _found(name: str) -> str | None:
-    own = os.path.join(os.path.dirname(sys.executable), name)  # uv comes with our package
-    return own if name == "uv" and os.access(own, os.X_OK) else shutil.which(name)
+def _clock_of_store() -> Finding:
+    made = os.stat(__file__).st_mtime
+    if time.time() < made - 86400:
+        return Finding(ODD, "clock", f"it is {time.strftime('%F', time.gmtime())}, before this program was made",
+                       "set the clock (timedatectl set-ntp true)")
+    return Finding(GOOD, "clock", time.strftime("%FT%TZ", time.gmtime()))
 
 
-def _guarded(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from look()
-    except errors.ApiError as error:
-        failure = errors.refused(error)
-        yield Finding(BAD, look.__name__, failure.reason, failure.remedy, failure.exit)
-    except errors.Failure as failure:
-        yield Finding(BAD, look.__name__, failure.reason, failure.remedy, failure.exit)
+    except (errors.ApiError, errors.Failure) as error:
+        failure = errors.refused(error) if isinstance(error, errors.ApiError) else error
+        yield Finding(BAD, name, failure.reason, _remedy(name, failure), failure.exit)
+
+
+def _remedy(name: str, failure: errors.Failure) -> str:
+    if name == "server" and failure.exit == errors.UNAVAILABLE:
+        return "start it, or correct its address: agent-config show api.api_server"
+    return failure.remedy or "agent-config show"

@@ -92,7 +92,8 @@ def derived(address: str) -> dict[str, str]:
 
 def tried(values: dict[str, str]) -> None:
     """Log in with these keys."""
-    from agentpipe.http_api import FIRST_TRIES, HttpApi
+    from agentpipe.http_api import HttpApi
+    from agentpipe.http_retry import FIRST_TRIES
     names = {"CLEARML_API_ACCESS_KEY": values["access_key"], "CLEARML_API_SECRET_KEY": values["secret_key"]}
     before = {name: os.environ.get(name) for name in (*names, "CLEARML_AUTH_TOKEN", "CLEARML_CONFIG_FILE")}
     os.environ.update(names)

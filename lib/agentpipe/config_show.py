@@ -9,6 +9,7 @@ from agentpipe import config, config_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 MASK = "********"
@@ -62,8 +63,19 @@ def masked(key: str, value: Any) -> Any:
     if is_secret(key) and value not in ("", None, [], {}) and not isinstance(value, bool | int | float):
         return MASK
     if isinstance(value, list):
+        if _fits(key.split(".")[-1], ["^extra_docker_arguments$", *_patterns("docker_commands")]):
+            value = [_of_docker(str(before), str(word)) for before, word in zip(["", *value], value, strict=False)]
         return [masked(key, each) for each in value]
     return URLS.sub(lambda match: (match[1] or match[2]) + MASK, value) if isinstance(value, str) else value
+
+
+def _of_docker(before: str, word: str) -> str:
+    """A word of `docker run`: of a variable whose name looks secret only the name."""
+    from agentpipe import redact
+    option, equals, rest = word.partition("=") if word.startswith("--env=") else ("", "", word)
+    name, given, _ = rest.partition("=")
+    secret = given and (option or before in ("-e", "--env")) and redact.is_secret_name(name)
+    return f"{option}{equals}{name}={MASK}" if secret else word
 
 
 def is_secret(key: str) -> bool:
@@ -80,12 +92,18 @@ def secret_values() -> set[str]:
     if not config.files():
         return set()
     tree, _ = config.trees()
-    texts: set[str] = set()
-    for names, value in config_file.leaves(tree):
-        if is_secret(".".join(names)):
-            texts |= {str(each) for each in (value if isinstance(value, list) else [value])
-                      if isinstance(each, str)}
-    return texts
+    return set(_secrets("", tree))
+
+
+def _secrets(key: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _secrets(f"{key}.{name}" if key else name, each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _secrets(key, each)
+    elif isinstance(value, str) and is_secret(key):
+        yield value
 
 
 def _fits(name: str, patterns: list[str]) -> bool:

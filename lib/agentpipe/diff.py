@@ -7,6 +7,8 @@ from agentpipe import errors, git, tools
 
 # what git apply says of a path that it must not write
 UNSAFE = ("invalid path", "beyond a symbolic link", "outside repository")
+# the change of a task that does without its diff
+DROPPED = ("--drop-diff",)
 # what it says when the writing itself went wrong (before that it has checked everything)
 WRITING = ("unable to write", "unable to create", "unable to remove", "unable to unlink", "unable to set",
            "closing file", "no space left", "disk quota", "permission denied", "read-only file system", "cannot mkdir")
@@ -212,16 +214,16 @@ def _explained(failed: tools.ToolFailed, patch: bytes) -> errors.Failure:
             position, header, hunk = _hunk(patch, name, int(number))
             where = f"hunk {position} ({header})" if position else f"at line {number}"
             return errors.Failure(f"the diff does not apply to {name}: {where}", errors.BAD_DATA,
-                                  output[-2000:] + ("\n" + hunk if hunk else ""), remedy)
+                                  output[-2000:] + ("\n" + hunk if hunk else ""), remedy, DROPPED)
         if line.startswith(("corrupt patch at", "corrupt binary patch at", "unrecognized binary patch")):
             return errors.Failure(f"the diff is damaged: {line}", errors.BAD_DATA, _around(patch, line),
-                                  "create it again: git diff --binary HEAD")
+                                  "create it again: git diff --binary HEAD", DROPPED)
         if "without full index line" in line:
             name = line.partition("'")[2].rpartition("'")[0]
             return errors.Failure(f"the diff has no content for the binary file {name}", errors.BAD_DATA,
-                                  output[-2000:], f"git add {name} && git commit, then enqueue again")
+                                  output[-2000:], f"git add {name} && git commit, then enqueue again", DROPPED)
     first = lines[0] if lines else output or f"git apply ended with {failed.status}"
-    return errors.Failure(f"the diff does not apply: {first}", errors.BAD_DATA, output[-4000:], remedy)
+    return errors.Failure(f"the diff does not apply: {first}", errors.BAD_DATA, output[-4000:], remedy, DROPPED)
 
 
 def _hunk(patch: bytes, name: str, line: int) -> tuple[int, str, str]:

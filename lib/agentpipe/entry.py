@@ -74,7 +74,8 @@ def directory(code: str, folder: str, create: bool = False) -> str:
     if not os.path.isdir(path):
         raise errors.Failure(f"there is no folder {folder} in the checkout (script.working_dir)"
                              + near(code, relative, True), errors.NOT_FOUND,
-                             remedy="correct script.working_dir, or push the commit that has it")
+                             remedy="correct script.working_dir, or push the commit that has it",
+                             change=("--working-dir", close[0]) if (close := closest(code, relative, True)) else ())
     return relative
 
 
@@ -93,12 +94,27 @@ def check_there(code: str, entry: Entry) -> str | None:
                              remedy="it is relative to script.working_dir, and no link may lead out of the repository")
     if not os.path.isfile(path):
         raise errors.Failure(f"there is no {name} in the checkout (script.entry_point)" + near(code, name, False),
-                             errors.NOT_FOUND, remedy="commit and push it, or enqueue again with `git add`ed files")
+                             errors.NOT_FOUND, remedy="commit and push it, or enqueue again with `git add`ed files",
+                             change=_renamed(entry, closest(code, name, False)))
     return path
 
 
 def near(code: str, name: str, folders: bool) -> str:
     """"; did you mean …?" with what the checkout has of a similar name, or ""."""
+    close = closest(code, name, folders)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _renamed(entry: Entry, close: list[str]) -> tuple[str, ...]:
+    """The options of `agent-task edit` that give the entry point the name that was meant."""
+    import shlex
+    if not close:
+        return ()
+    return ("--entry-point", shlex.join([os.path.relpath(close[0], entry.working_dir), *entry.words[1:]]))
+
+
+def closest(code: str, name: str, folders: bool) -> list[str]:
+    """Up to three paths of the checkout with a similar name, the likeliest first."""
     import difflib
     found: list[str] = []
     for here, directories, names in os.walk(code):
@@ -107,8 +123,7 @@ def near(code: str, name: str, folders: bool) -> str:
         if len(found) > 5000:
             break
     same = [path for path in found if os.path.basename(path) == os.path.basename(name)]
-    close = list(dict.fromkeys([*same, *difflib.get_close_matches(name, found, 3, 0.7)]))[:3]
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return list(dict.fromkeys([*same, *difflib.get_close_matches(name, found, 3, 0.7)]))[:3]
 
 
 def write_script(code: str, entry: Entry, text: str, keep: bool) -> str | None:

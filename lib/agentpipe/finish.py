@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, claims, ends, errors, redact, secrets, terminal
+from agentpipe import attempt, claims, ends, errors, ranks, redact, runtime, secrets, terminal
 from agentpipe.crash import crash_point
 from agentpipe.shipping import Shipper, is_outage, note_reported, read_reported
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 RECORD_KEY = "_agentpipe_end"
 EVIDENCE = 8 << 10
+# what clearml-agent says of them in status_reason
+PEERS_WORDS = {"stopped by a user": "task was stopped by tasks.stop", "stopped by hand": "user abort"}
 _SUBCODE_GONE = (101, 10)
 _SUBCODE_CHANGED = 121
 _SUBCODE_STATUS = 110
@@ -44,7 +46,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
         return True
     api = api.once()  # the loop below has the patience
     shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
-                      redact.task_secrets(secrets.whole(manifest["task"], directory)))
+                      redact.task_secrets(secrets.whole(manifest["task"], directory)), ranks.prefix(pull))
     until, pause = time.monotonic() + deadline_s, 0.25
     try:
         while True:
@@ -130,6 +132,10 @@ def _measured(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:
+    if ranks.is_follower(manifest):  # its log is all that it tells
+        shipper.ship(final=True)
+        note_reported(directory, {"status": "the leader's"})
+        return
     found = ours(api, manifest)
     try:
         shipper.ship(final=True)
@@ -162,28 +168,19 @@ def ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
                                        "only_fields": ["status", "runtime", "enqueue_status"]})["tasks"]
     if not tasks:
         raise NotOurs
-    runtime = tasks[0].get("runtime") or {}
-    token = runtime.get(claims.RUNTIME_KEY)
+    keys = tasks[0].get("runtime") or {}
+    token = keys.get(claims.RUNTIME_KEY)
     # the SDK writes the whole runtime back: without any token a running task is still ours
     if token != manifest["pull"]["claim"] and (token or tasks[0].get("status") != "in_progress"):
         raise NotOurs
-    return {**tasks[0], "runtime": runtime}
+    return {**tasks[0], "runtime": keys}
 
 
 def _record(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any]) -> None:
     if _is_recorded(found, record):
         return
-    task, claim = manifest["task"]["id"], record["claim"]
     try:
-        try:
-            api.call("tasks.edit_runtime", {"task": task, "claim": claim,
-                                            "add_or_update": {RECORD_KEY: record}})
-        except errors.ApiError as error:
-            if error.code != 404:
-                raise
-            runtime = api.call("tasks.get_by_id", {"task": task})["task"].get("runtime") or {}
-            api.call("tasks.edit", {"task": task, "claim": claim, "force": True,
-                                    "runtime": {**runtime, RECORD_KEY: record}})
+        runtime.merge(api, manifest["task"]["id"], record["claim"], {RECORD_KEY: record})
     except errors.ApiError as error:
         # a task that somebody stopped takes no more keys; its log says what happened
         if error.subcode != _SUBCODE_STATUS:
@@ -205,7 +202,8 @@ def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: d
         return  # it ended before a crash of ours, and somebody has enqueued it again since
     task, pull = manifest["task"]["id"], manifest["pull"]
     body = {"task": task, "claim": pull["claim"],
-            "status_reason": _reason(record["class"], record["exit"]) or record["reason"],
+            "status_reason": _reason(record["class"], record["exit"])
+            or PEERS_WORDS.get(record["reason"]) or record["reason"],
             "status_message": f"Changed by agentpipe {pull.get('worker') or ''}".rstrip()}
     if wanted != "queued":
         # a task that never got as far as `started` cannot fail by the table

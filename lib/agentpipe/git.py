@@ -42,6 +42,8 @@ SETTINGS = {
 # no master that stays behind for the next connection: it would outlive the task that it belongs to
 SSH = "ssh -oBatchMode=yes -oConnectTimeout=30 -oServerAliveInterval=15 -oControlMaster=no -oControlPersist=no"
 REMOTE = ("https", "http", "ssh", "git")
+# a user of this length without a password is no name (redact.py masks those too)
+TOKEN_LENGTH = 16
 
 
 class Source:
@@ -64,7 +66,7 @@ class Source:
     def address(self) -> str:
         """What git is asked for: the URL, or what the configuration (agent.translate_ssh …) makes of it."""
         if not self._address:
-            if self.local or self.password:
+            if self.local or self._has_login():
                 self._address = self.url
             else:
                 from agentpipe import git_access
@@ -75,16 +77,22 @@ class Source:
         """git's environment for this source: the one place where logins come in; `others` are further addresses."""
         if self.local:
             return environment(local=True)
-        if not self.password:  # a name alone (https://me@host/…) counts where no login is configured
+        if not self._has_login():  # a name alone (https://me@host/…) counts where no login is configured
             from agentpipe import git_access
             if self.password is None or self.address != self.url or git_access.login_for(self.url):
-                return environment(*git_access.variables((self.address, *others)))
+                env, settings = git_access.variables((self.address, *others))
+                # what asks by itself (Git LFS) goes the same way
+                return environment(env, [*git_access.rewritten([self.url]), *settings])
         more = {"AGENT_GIT_USER": self.user or "", "AGENT_GIT_PASSWORD": self.password or ""}
         host = "/".join(self.url.split("/", 3)[:3])
         helper = ('!f() { test "$1" = get || return 0; '
                   'printf "username=%s\\npassword=%s\\n" "$AGENT_GIT_USER" "$AGENT_GIT_PASSWORD"; }; f')
         # the empty one first: this user's own helpers must neither answer nor store what stood in the URL
         return environment(more, [(f"credential.{host}.helper", ""), (f"credential.{host}.helper", helper)])
+
+    def _has_login(self) -> bool:
+        """Whether the URL brought one: a password, or a token in the user's place."""
+        return bool(self.password) or (self.password is not None and len(self.user or "") >= TOKEN_LENGTH)
 
     def asking(self) -> dict[str, str]:
         """The environment in which git asks the server: ssh without questions, logins also for an address that this

@@ -139,9 +139,9 @@ def rewritten(urls: Iterable[str]) -> Settings:
     settings: Settings = []
     for url in urls:
         other, match = address(url), URL.match(url)
-        if other == url or not match:
+        if other == url:
             continue
-        if by_prefix() or not other.endswith(match["path"]):
+        if not match or by_prefix() or not other.endswith(match["path"]):
             settings.append((f"url.{other}.insteadOf", url))
             continue
         base = other[:len(other) - len(match["path"])]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 
-from agentpipe import config, errors
+from agentpipe import config, errors, http_retry
 from agentpipe.http_login import Login
-from agentpipe.http_transport import Answer, Away, Transport, back_off
+from agentpipe.http_transport import Answer, Away, Transport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,16 +15,10 @@ if TYPE_CHECKING:
 
 VERSION = "2.34"  # what we speak at most: the API that the embedded store answers as
 PATIENCE_S = 60.0  # of a command that somebody waits for
-STAGE_PATIENCE_S = 300.0  # of a stage that has a task in hand
-FIRST_TRIES = 4  # an address at which nothing has answered yet is most often a wrong one
 POLL_S = 2.0  # one request a round, however many queues: fewer than the peer makes each 5 s
 LOOK_S = 0.5
 LONG_POLL_S = 3.0  # short enough to notice soon that nobody needs the answer any more
 MAX_REQUEST = 15728640  # bytes, what a ClearML server takes
-# besides all get_…: what may be done twice
-REPEATABLE = {"auth.login", "auth.validate_token", "debug.ping", "tasks.ping", "tasks.edit", "tasks.edit_runtime",
-              "tasks.set_requirements", "tasks.started", "workers.register", "workers.unregister",
-              "workers.status_report", "queues.wait"}
 
 
 class HttpApi:
@@ -40,7 +34,7 @@ class HttpApi:
                  parts: tuple[Transport, Login] | None = None) -> None:
         self.worker = worker
         self.patience = patience
-        asked = _number("", 0, "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC")
+        asked = config.number("", 0, "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC")
         self.poll_s = asked or POLL_S
         if parts is None:
             transport = Transport(normalised(host))
@@ -118,6 +112,30 @@ class HttpApi:
         self._waits = mark != since or time.monotonic() - begun > LONG_POLL_S / 2
         return mark
 
+    def log_in(self) -> dict[str, Any]:
+        """What the server says of us to the very credentials that are set, whatever token is kept: its payload.
+
+        Failure 77 when it does not accept them, 78 when there are none.
+        """
+        self._login.renew()
+        return self._login.payload()
+
+    def server_time(self) -> float | None:
+        """What its clock says (seconds since 1970; the `Date` of an answer that needs no login), if it says so.
+
+        Failure 69 when it is away, 78 when it is no API server.
+        """
+        from email.utils import parsedate_to_datetime
+        answer = self._transport.send("debug.ping", self._headers(), b"{}")
+        try:
+            data_of(self.host, answer)
+        except errors.ApiError:
+            pass  # it is an API server
+        try:
+            return parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+        except (TypeError, ValueError):
+            return None
+
     def once(self) -> HttpApi:
         """The same server without patience: for callers that try again by themselves."""
         return HttpApi(self.host, self.worker, 0, (self._transport, self._login))
@@ -127,7 +145,7 @@ class HttpApi:
         self._transport.close()
 
     def _batches(self, endpoint: str, items: list[Any]) -> dict[str, Any]:
-        limit = int(_number("api.http.max_req_size", MAX_REQUEST))
+        limit = int(config.number("api.http.max_req_size", MAX_REQUEST))
         lines: list[bytes] = []
         answers, size = [], 0
         for line in (json.dumps(item).encode() for item in items):
@@ -140,24 +158,23 @@ class HttpApi:
         return answers[0] if len(answers) == 1 else _together(answers)
 
     def _call(self, endpoint: str, body: bytes, kind: str) -> dict[str, Any]:
-        until, pause, tries = time.monotonic() + self.patience, 0.25, 0
+        tries = http_retry.Tries(endpoint, self.patience, lambda: self._answered)
         while True:
             try:
                 data = self._once(endpoint, body, kind)
                 self._answered = True
                 return data
-            except Away as away:
-                tries += 1
-                if away.unsure and not is_repeatable(endpoint):
-                    raise
-                late = time.monotonic() + pause > until
-                if late or (away.refused and not self._answered and tries > self._first_tries()):
-                    raise
-                self._tell(away)
-                pause = back_off(pause, away)
+            except (Away, errors.ApiError) as error:
+                away = tries.again(self.host, error)
+            self._tell(away)
+            tries.pause = http_retry.back_off(tries.pause, away)
 
     def _once(self, endpoint: str, body: bytes, kind: str) -> dict[str, Any]:
-        token = self._login.token()
+        try:
+            token = self._login.token()
+        except Away as away:
+            away.unsure = False  # what is asked for has not been
+            raise
         try:
             return self._asked(endpoint, body, kind, token)
         except errors.ApiError as error:
@@ -181,27 +198,12 @@ class HttpApi:
         limit = config.get("", None, "CLEARML_AGENT_FORCE_MAX_API_VERSION")
         return min([*known, *([limit] if limit else [])], key=version_number)
 
-    def _first_tries(self) -> float:
-        """How often an address that never answered is tried again (the peer's variable: a number, true, false)."""
-        if self.patience >= STAGE_PATIENCE_S:
-            return float("inf")
-        said = (config.get("", None, "CLEARML_AGENT_INITIAL_CONNECT_RETRY_OVERRIDE") or "true").lower()
-        if said.isdigit() and said != "1":
-            return int(said)
-        return float("inf") if said in ("false", "no", "off") else FIRST_TRIES
-
     def _tell(self, away: Away) -> None:
         import os
         if not self._told and os.isatty(2):
             from agentpipe import command
             command.say(f"{away.reason}; trying again")
         self._told = True
-
-
-def is_repeatable(endpoint: str) -> bool:
-    """Whether a call that may have been done can be made again without harm."""
-    action = endpoint.partition(".")[2]
-    return endpoint in REPEATABLE or (action.startswith("get_") and action != "get_next_task")
 
 
 def data_of(host: str, answer: Answer) -> dict[str, Any]:
@@ -265,10 +267,3 @@ def _together(answers: list[dict[str, Any]]) -> dict[str, Any]:
             else:
                 whole[key] = value
     return whole
-
-
-def _number(key: str, default: float, *variables: str) -> float:
-    try:
-        return float(config.get(key, None, *variables) or default)
-    except ValueError:
-        return default

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
 from agentpipe import config, errors
-from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +12,8 @@ if TYPE_CHECKING:
 
 CONNECT_S, READ_S, READ_BIG_S = 5.0, 30.0, 60.0
 BIG = 64 << 10  # bytes of a request from which on the server gets more time
+AWAY = (429, 502, 503, 504, 509)  # answers of a server that cannot work now, or of what stands before it
+MAINTENANCE = 503
 CERTIFICATE_REMEDY = ("set api.verify_certificate in clearml.conf to the file of its certificate authority, or "
                       "REQUESTS_CA_BUNDLE=FILE")
 
@@ -23,13 +22,14 @@ class Away(errors.Failure):
     """The server cannot be reached, or says that it cannot work now: worth trying again.
 
     `unsure` when it may have done what was asked for all the same; `refused` when nothing answers at that address;
-    `wait` the seconds that it asked for, if it did.
+    `wait` the seconds that it asked for, if it did; `status` what it answered (0: nothing).
     """
 
-    def __init__(self, host: str, reason: str, unsure: bool = False, refused: bool = False, wait: float = 0) -> None:
+    def __init__(self, host: str, reason: str, unsure: bool = False, refused: bool = False, wait: float = 0,
+                 status: int = 0) -> None:
         super().__init__(f"{host}: {reason}", errors.UNAVAILABLE,
                          remedy="try again, or agent-config check" if refused else "try again later")
-        self.unsure, self.refused, self.wait = unsure, refused, wait
+        self.unsure, self.refused, self.wait, self.status = unsure, refused, wait, status
 
 
 class Answer:
@@ -90,10 +90,17 @@ class Transport:
             target = answer.headers.get("Location", "elsewhere").partition("?")[0]
             raise errors.Failure(f"{self.host} sends us on to {target}: this is not the address of the API",
                                  errors.BAD_CONFIG, remedy="set api.api_server to that of the API server")
-        if answer.status in (429, 502, 503, 504):
+        if answer.status == 407:
+            raise errors.Failure(f"{self.host}: the proxy wants a name and a password", errors.NO_PERMISSION,
+                                 remedy="put them into https_proxy: http://NAME:PASSWORD@HOST:PORT")
+        if answer.status == 413:
+            raise errors.Failure(f"{self.host}: the request is larger than it, or a proxy before it, takes",
+                                 errors.BAD_CONFIG, remedy="set api.http.max_req_size below that limit (bytes)")
+        if answer.status in AWAY:
             reason = {429: "too many requests", 503: "it is being maintained"}.get(
                 answer.status, f"the server behind it does not answer ({answer.status})")
-            raise Away(self.host, reason, unsure=answer.status in (502, 504), wait=_seconds(answer))
+            raise Away(self.host, reason, unsure=answer.status in (502, 504), wait=_seconds(answer),
+                       status=answer.status)
         return answer
 
     def _opened(self) -> requests.Session:
@@ -113,32 +120,16 @@ class Transport:
 
 def certificate() -> bool | str:
     """Whether certificates are checked, or the file of the authorities that count."""
-    if not config.flag("", True, "CLEARML_API_HOST_VERIFY_CERT"):
-        return False
-    found = config.get("api.verify_certificate")
-    if found is None or found.lower() in ("true", "yes", "on", "1"):
+    found = config.get("api.verify_certificate")  # or its variable; both may be a path
+    if found is None or found.lower() in config.YES:
         return True
-    if found.lower() in ("false", "no", "off", "0"):
+    if found.lower() in ("false", "no", "off", "0", "n", "f"):
         return False
     import os
     path = os.path.expanduser(found)
     if not os.path.exists(path):
         raise errors.Failure(f"api.verify_certificate: there is no file {path}", errors.BAD_CONFIG)
     return path
-
-
-def back_off(pause: float, away: Away) -> float:
-    """Wait about `pause` seconds (with jitter, or as long as the server asked for); the next pause.
-
-    Away again as soon as this process is told to stop, where signals wait.
-    """
-    import random
-    until = time.monotonic() + max(pause * random.uniform(0.5, 1.5), min(away.wait, 60.0))
-    while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, 0.5))
-        if SIGNALS.waiting:
-            raise away
-    return min(2 * pause, 30.0)
 
 
 def _as_it_is(request: Any) -> Any:

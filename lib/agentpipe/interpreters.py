@@ -51,6 +51,19 @@ def find(job: Job) -> Interpreter:
     return {name: known[name] for name in ("executable", "version", "implementation", "platform")}
 
 
+def every() -> list[Interpreter]:
+    """All CPythons of this machine that a task can get."""
+    import logging
+    from pathlib import Path
+
+    from python_discovery import DiskCache
+    logging.getLogger("python_discovery").setLevel(logging.CRITICAL)
+    environment = {**os.environ, "PATH": os.pathsep.join(_search_folders())}
+    found = _all(DiskCache(Path(paths.cache("interpreters"))), environment)
+    return [_described(info) for info in found
+            if info.implementation == "CPython" and tuple(info.version_info[:2]) >= OLDEST]
+
+
 def wanted(job: Job) -> str:
     """What is asked for: an absolute path, a version ("3.11", "3"), or "" for the agent's own interpreter."""
     import re
@@ -71,6 +84,19 @@ def wanted(job: Job) -> str:
         if recorded:
             return recorded[1]
     return (config.get("agent.python_binary") or config.get("agent.default_python") or "").removeprefix("python")
+
+
+def own_path(job: Job, interpreter: Interpreter) -> str:
+    """The Python as it was asked for, whose virtual environment (or conda environment) may have packages of its own."""
+    wish = wanted(job)
+    if os.path.isabs(wish):
+        return wish
+    if not job.prefix:
+        return str(interpreter["executable"])
+    # an image may have an environment activated
+    names = [*([f"python{wish}"] if wish else []), "python3", "python"]
+    return job.run([*job.prefix, "sh", "-c", 'for each; do command -v "$each" && exit; done', "sh", *names],
+                   check=False, timeout=60).strip() or str(interpreter["executable"])
 
 
 def _recorded_version(script: dict[str, Any]) -> Any:
@@ -128,6 +154,12 @@ def _mtime(path: str) -> int:
 
 # ---- the search
 
+def _other(every: list[Any]) -> tuple[str, ...]:
+    """The options of `agent-task edit` that take the newest Python of this machine."""
+    versions = sorted((tuple(info.version_info)[:2] for info in every), reverse=True)
+    return ("--python", f"{versions[0][0]}.{versions[0][1]}") if versions else ()
+
+
 def _search(job: Job, wish: str) -> Interpreter:
     """Find it; the answer also has `warning`, and `file` and `folders` by which the memory is checked later."""
     folders = _search_folders()
@@ -147,7 +179,8 @@ def _search(job: Job, wish: str) -> Interpreter:
         there = sorted({f"{info.version_str} ({info.system_executable})" for info in every})
         raise errors.Failure(f"no Python {wish} on this machine", errors.NOT_FOUND,
                              evidence="there are: " + ", ".join(there),
-                             remedy=f"install Python {wish}, or use a queue whose machines have it")
+                             remedy=f"install Python {wish}, or use a queue whose machines have it",
+                             change=_other(every))
     warning = f"Python {wish} is not on this machine, {near.version_str} ({near.system_executable}) is taken instead"
     return {**_described(near), "warning": warning, "folders": {folder: _mtime(folder) for folder in folders}}
 

@@ -36,14 +36,16 @@ def of(manifest: Mapping[str, Any], directory: str, options: Mapping[str, Any]) 
                                         f"AGENT_STAGE_{key.upper()} must print the manifest with that key")
     patch, env = manifest["patch"], manifest["env"]
     script = manifest["task"].get("script") or {}
-    working_dir = patch.get("working_dir") or script.get("working_dir") or "."
+    # a custom build may have put the script elsewhere
+    working_dir = env.get("working_dir") or patch.get("working_dir") or script.get("working_dir") or "."
     cwd = os.path.normpath(os.path.join(manifest["fetch"]["code"], working_dir))
-    words = _split(patch.get("entry_point") or script.get("entry_point") or "")
+    words = [env["entry_point"]] if env.get("entry_point") else _split(
+        patch.get("entry_point") or script.get("entry_point") or "")
     if not words:
         raise errors.Failure("the task has no entry_point: nothing to run", errors.BAD_DATA,
                              remedy="agent-task enqueue SCRIPT")
     where = place.of(manifest, directory)
-    program, shell = _program(script.get("binary") or "", words, env, where.prefix)
+    program, shell = _program(env.get("binary") or script.get("binary") or "", words, env, where.prefix)
     found = script_env.of(manifest, directory, cwd, words, options, where.isolated)
     if not shell and words[0] == "-m":
         words = [words[0], *(script_env.filled(word, found) for word in words[1:])]
@@ -63,8 +65,12 @@ def write_spec(directory: str, env: Mapping[str, str], isolated: bool) -> list[s
     Where our environment gets in (not `isolated`) only what differs from it goes in, and what is for the `clearml`
     package.
     """
+    from agentpipe.place import setup_script
     base = {"PATH": os.environ.get("PATH", "")} if isolated else os.environ
     lines, dropped = [], []
+    for name, value in setup_script.environment(directory).items():
+        if NAME.fullmatch(name):
+            lines.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
     for name, value in env.items():
         if base.get(name) == value and not name.startswith(("CLEARML_", "TRAINS_")):
             continue

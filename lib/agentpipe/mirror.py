@@ -190,7 +190,7 @@ def _wanted(job: Job, source: git.Source, mirror: str) -> str:
             _transfer(job, source, mirror, f"+{source.commit}:{TIP}")
             commit = _resolve(mirror, source, source.commit)
         if not commit:
-            raise not_there(source)
+            raise not_there(source, mirror)
         return commit
     named = _named(source)
     if not source.tag and not source.branch:
@@ -204,7 +204,7 @@ def _wanted(job: Job, source: git.Source, mirror: str) -> str:
         commit = _resolve(mirror, source, ref)
         if commit:
             return commit
-    raise not_there(source)
+    raise not_there(source, mirror)
 
 
 def _named(source: git.Source) -> list[str]:
@@ -215,16 +215,32 @@ def _named(source: git.Source) -> list[str]:
     return ["refs/remotes/origin/master", "refs/remotes/origin/main"]
 
 
-def not_there(source: git.Source) -> errors.Failure:
+def not_there(source: git.Source, mirror: str = "") -> errors.Failure:
     """No such commit, tag or branch in the repository."""
     name = f" {source.tag or source.branch}" if source.tag or source.branch else ""
     remedy = f"push it from the checkout that has it: git push origin{name}"
     if source.commit:
-        remedy = "push it from the checkout that has it (git push), or give the task another: agent-task edit --commit"
+        remedy = ("push it from the checkout that has it (git push), or enqueue it there with --bundle; "
+                  "or give the task another: agent-task edit --commit")
     elif name:
         remedy += ", or give the task another: agent-task edit --branch"
-    return errors.Failure(f"{source} is not there" if source.commit or name else f"{source.url} has no commits",
-                          errors.NOT_FOUND, remedy=remedy)
+    near = _near(source, mirror) if name and mirror and not source.commit else ""
+    return errors.Failure((f"{source} is not there" if source.commit or name else f"{source.url} has no commits")
+                          + (f"; {near} may be meant" if near else ""), errors.NOT_FOUND, remedy=remedy,
+                          change=("--branch", near) if near and not source.tag else ())
+
+
+def _near(source: git.Source, mirror: str) -> str:
+    """A branch or tag of the mirror whose name is like the one that is not there."""
+    import difflib
+    kind = "refs/tags" if source.tag else "refs/remotes/origin"
+    try:
+        names = tools.run(["git", "for-each-ref", f"--format=%(refname:lstrip={2 if source.tag else 3})", kind],
+                          cwd=mirror, env=source.environment()).split()
+    except (errors.Failure, OSError):
+        return ""
+    close = difflib.get_close_matches(source.tag or source.branch or "", names, 1, 0.6)
+    return close[0] if close else ""
 
 
 def _refuse_offline(source: git.Source) -> None:
@@ -279,7 +295,8 @@ def _transfer(job: Job, source: git.Source, mirror: str, *refspecs: str) -> None
 
 def fetch_arguments() -> list[str]:
     """The options of agent.git_fetch_args that go with a fetch of named refs: the others we decide ourselves."""
-    return [word for word in config.get_list("agent.git_fetch_args") if word not in OURS]
+    return [word for word in config.get_list("agent.git_fetch_args")
+            if word not in OURS and not word.startswith("--filter")]  # a checkout from the mirror needs all objects
 
 
 def everything() -> tuple[str, ...]:

@@ -127,6 +127,10 @@ def read(name: str, declared: Declared, argv: Sequence[str], help: str, examples
     values = parse(declared, argv)
     if values is not None:
         return values
+    if list(argv) == ["--version"]:
+        from importlib.metadata import version
+        print(name, version("agentpipe"))
+        raise SystemExit(0)
     found: list[dict[str, Any]] = []
     app = typer_app(name, declared, found.append, help, examples)
     try:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 MANY = 2000
 ENVIRONMENT_VARIABLE = "AGENT_LINE_BUFFERED"
 
-# Each line of a .pth that begins with `import` is executed by site before the script starts. The first one puts the
-# base behind the overlay and obeys its .pth files. The second makes stdout line-buffered when agent-run asks for it:
+# Each line of a .pth that begins with `import` is executed by site before the script starts. The first ones put the
+# base behind the overlay and obey its .pth files. The last makes stdout line-buffered when agent-run asks for it:
 # AGENT_LINE_BUFFERED is 1, or DEVICE:INODE of the only file that is meant (so a pipe to another program stays fast).
-PTH = """import site; site.addsitedir({site})
-import os, sys; w = os.environ.get("{variable}"); s = w and sys.stdout and os.fstat(1); s and w in ("1", "%d:%d" % (s.st_dev, s.st_ino)) and sys.stdout.reconfigure(line_buffering=True)
+BEHIND = "import site; site.addsitedir({site})\n"
+PTH = """import os, sys; w = os.environ.get("{variable}"); s = w and sys.stdout and os.fstat(1); s and w in ("1", "%d:%d" % (s.st_dev, s.st_ino)) and sys.stdout.reconfigure(line_buffering=True)
 """  # noqa: E501
 
 
@@ -96,8 +96,9 @@ def _write(directory: str, base: Base) -> None:
     major, minor = interpreter["version"].split(".")[:2]
     for name in ("python3", f"python{major}.{minor}"):
         os.symlink("python", os.path.join(directory, "bin", name))
-    pth = PTH.format(site=ascii(os.path.join(behind, site)), variable=ENVIRONMENT_VARIABLE)
-    _file(directory, os.path.join(site, "_agentpipe.pth"), pth)
+    behinds = [os.path.join(behind, site), *base.get("behind", ())] if behind else base["behind"]
+    pth = "".join(BEHIND.format(site=ascii(folder)) for folder in behinds)
+    _file(directory, os.path.join(site, "_agentpipe.pth"), pth + PTH.format(variable=ENVIRONMENT_VARIABLE))
     for folder in base["folders"]:
         os.makedirs(os.path.join(directory, folder), exist_ok=True)
     for number, link in enumerate(base["links"]):

@@ -157,6 +157,8 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
     from agentpipe.installers import ways
     from agentpipe.place import image_packages
     try:
+        if job.prefix:
+            os.chmod(directory, 0o755)  # the place may run the script as another user
         seeded = installer.create(job, interpreter, directory, policy.system)
         crash_point("env:created")
         below = image_packages.known(job, interpreter) if policy.system else []

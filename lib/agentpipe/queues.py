@@ -12,24 +12,33 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.schedule import Schedule
+
     Got = tuple[claims.Claim, dict[str, Any]]
 
-CLOSED = "force_workers:off"  # a queue with this tag gives out nothing
+# a queue with this tag gives out nothing; or it does, at any hour
+CLOSED, OPEN = "force_workers:off", "force_workers:on"
 
 
 class Queues:
     """The ids of the queues to ask, in the order of their priority, or in turns (`fair`)."""
 
-    def __init__(self, api: Any, names: list[str], create: bool = False, fair: bool = False) -> None:
+    def __init__(self, api: Any, names: list[str], create: bool = False, fair: bool = False,
+                 schedule: Schedule | None = None, worker: str = "") -> None:
         found = [_found(api, name, create) for name in names] or [_default(api)]
         self.ids = [queue["id"] for queue in found]
         self.names = {queue["id"]: queue.get("name", queue["id"]) for queue in found}
         self._tags: dict[str, list[str]] | None = {queue["id"]: queue.get("tags") or [] for queue in found}
-        self._api, self._fair = api, fair
+        self.schedule = schedule
+        self._api, self._fair, self._worker = api, fair, worker
+        self._has_properties = bool(worker) and not (api.embedded or api.ours)
         self._closed = False  # whether one of them was the last time
 
     def in_order(self) -> list[str]:
-        """The ids as they are to be asked now: without those that are closed by their tag, or seen to be empty."""
+        """The ids as they are to be asked now: without those that are closed, or seen to be empty.
+
+        A queue's tag counts before what an administrator has set for this worker, that before the worker's hours.
+        """
         tags, self._tags = self._tags, None
         empty = set()
         if tags is None:  # later rounds: somebody may have changed them
@@ -41,9 +50,27 @@ class Queues:
                 "search_hidden": True})["queues"]
             tags = {queue["id"]: queue.get("tags") or [] for queue in found}
             empty = {queue["id"] for queue in found if look and queue.get("entries") == []}
-        closed = {queue for queue in self.ids if CLOSED in tags.get(queue, ())}
+        works = all(OPEN in tags.get(queue, ()) for queue in self.ids) or self._works()
+        closed = {queue for queue in self.ids
+                  if CLOSED in tags.get(queue, ()) or not (works or OPEN in tags.get(queue, ()))}
         self._closed = bool(closed)
         return [queue for queue in self.ids if queue not in closed and queue not in empty]
+
+    def _works(self) -> bool:
+        """Whether this worker takes tasks now, whatever a queue's tag says."""
+        forced = self._forced() if self._has_properties else None
+        if forced in ("on", "off"):
+            return forced == "on"
+        return self.schedule is None or self.schedule.active()
+
+    def _forced(self) -> str | None:
+        """The worker's property `force`, which servers that are not free can have; others are asked once."""
+        try:
+            found = self._api.call("workers.get_runtime_properties", {"worker": self._worker})["runtime_properties"]
+        except errors.ApiError:
+            self._has_properties = False
+            return None
+        return next((str(each.get("value")).lower() for each in found if each.get("key") == "force"), None)
 
     def served(self, queue: str) -> None:
         """A task came out of `queue`: with `fair` the next round starts behind it."""
@@ -60,7 +87,7 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
     some seconds. One that waits for process `owner` ends with it: what it then got, nobody would run. Open to signals
     only while it waits.
     """
-    patience = waiting.Waiting(api, worker, queues.ids, owner) if wait else None
+    patience = waiting.Waiting(api, worker, queues.ids, owner, queues.schedule) if wait else None
     intent = claims.Intent()
     try:
         while True:
@@ -97,7 +124,7 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
     Taking it out of its queue is one step that only one agent can make, so two can never both start it; with
     `require_queue` a task that stands in none is refused (75), as by clearml-agent execute --require-queue.
     """
-    found = _by_id(api, task)
+    found = by_id(api, task)
     if found is None:
         raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")
     status, queue = found["status"], (found.get("execution") or {}).get("queue")
@@ -125,7 +152,7 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
 
 def cloned(api: Any, task: str) -> str:
     """The id of a copy of a task, named as clearml-agent execute --clone does."""
-    found = _by_id(api, task)
+    found = by_id(api, task)
     if found is None:
         raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")
     return api.call("tasks.clone", {"task": found["id"], "new_task_name": f"Clone of {found.get('name', task)}",
@@ -145,7 +172,7 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
             continue
         task = answer["entry"]["task"]
         if not answer.get("claimed"):
-            _mark(api, _by_id(api, task) or {"id": task}, intent.token)
+            _mark(api, by_id(api, task) or {"id": task}, intent.token)
         crash_point("pull:popped")
         queues.served(queue)
         return _begun(api, worker, intent, task, queue, queues.names[queue])
@@ -160,7 +187,7 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
         claims.enqueue_again(api, task, queue, intent.token, failure.reason)
         intent.asked = False
         raise
-    found = _by_id(api, task)
+    found = by_id(api, task)
     if found is None:  # a queue's entry may name a task that was deleted
         claim.end()
         claim.release()
@@ -174,7 +201,8 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
     return claim, {"manifest": manifest.VERSION, "task": found, "pull": pull}
 
 
-def _by_id(api: Any, task: str) -> dict[str, Any] | None:
+def by_id(api: Any, task: str) -> dict[str, Any] | None:
+    """The whole task, or None."""
     try:
         return api.call("tasks.get_by_id", {"task": task})["task"]
     except errors.ApiError as error:
@@ -192,7 +220,7 @@ def _remove(api: Any, task: str, queue: str | None, intent: claims.Intent) -> No
             raise errors.Failure(f"task {task} was taken by another agent", errors.TRY_AGAIN) from None
         raise
     if not answer.get("claimed"):
-        _mark(api, _by_id(api, task) or {"id": task}, intent.token)
+        _mark(api, by_id(api, task) or {"id": task}, intent.token)
 
 
 def _mark(api: Any, task: dict[str, Any], token: str) -> None:

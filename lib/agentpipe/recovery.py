@@ -5,7 +5,20 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, claims, command, ending, ends, errors, intents, manifest, place, script, script_env
+from agentpipe import (
+    attempt,
+    claims,
+    command,
+    ending,
+    ends,
+    errors,
+    intents,
+    manifest,
+    place,
+    ranks,
+    script,
+    script_env,
+)
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -18,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 3
 REPORT_TIMEOUT = 10.0
+GRACE = 10.0
 
 
 def recover(api: Any, owner: int | None = None, only: str | None = None, say: Say | None = None) -> claims.Claim | None:
@@ -72,14 +86,24 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
     try:
         if not os.path.islink(claims.active(token)) or claims.is_held(directory, owner):
             return None
-        message = _message_if_ours(api, task, token, claim.worker)
+        line = attempt.read_manifest(directory) or {}
+        if (line.get("pull") or {}).get("server", api.server_id) != api.server_id:
+            return None  # a task of another server, which is not asked now
+        where = place.of(line, directory)
+        runs = attempt.outcome(directory) is None and attempt.exit_status(directory) is None \
+            and (attempt.shim_lives(directory) or script.lives(directory, where))
+        if ranks.is_follower(line):
+            message = _message_while_runnable(api, task)
+        else:
+            message = _message_if_ours(api, task, token, claim.worker, runs)
         if message is None:
+            if runs:
+                say(f"task {task}: somebody else decides about it now; ending its script, which still runs")
+                _end_script(directory, where)
             place.leave(directory, say)
             claim.end()
             return None
-        where = place.of(attempt.read_manifest(directory), directory)
-        if attempt.outcome(directory) is None and attempt.exit_status(directory) is None \
-                and (attempt.shim_lives(directory) or script.lives(directory, where)):
+        if runs:
             say(f"task {task}: its script still runs; taking it over")
             kept = True
             return claim
@@ -111,6 +135,9 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
             crash_point("recover:forbidden")
         if record is None:
             return  # a script started this very moment: look again next time
+        if record in (attempt.GIVEN_BACK, attempt.HANDED_BACK) and ranks.is_follower(attempt.read_manifest(directory)):
+            claim.end()  # there is nothing to give back
+            return
         if not unwanted and (record == attempt.HANDED_BACK or (record == attempt.GIVEN_BACK and
                                                                attempt.failed_attempts(task) < MAX_ATTEMPTS)):
             say(f"task {task}: given back to its queue, its agent died before the script started")
@@ -134,13 +161,14 @@ def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwant
     directory = claim.directory
     status = attempt.exit_status(directory)
     lost = "aborted" if unwanted else "lost"
-    if unwanted:
+    if unwanted and status != 0:
         reason = "stopped by a user"
     elif record == attempt.GIVEN_BACK:
         reason = f"set-up was begun {MAX_ATTEMPTS} times on this machine, and each time its agent died"
     else:
         reason = "" if status is not None else known[1].split("\n")[0] or "its process is gone and left no status"
-    attempt.decide(directory, known[0] or (lost if status is None else ends.of_exit(status)))
+    by_itself = lost if status is None or (unwanted and status) else ends.of_exit(status)
+    attempt.decide(directory, known[0] or by_itself)
     line = attempt.read_manifest(directory) or {
         "manifest": manifest.VERSION, "task": {"id": task},
         "pull": {"server": api.server_id, "claim": claim.token, "worker": claim.worker}}
@@ -148,6 +176,14 @@ def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwant
         end = attempt.outcome(directory) or lost
         line = manifest.with_key(line, "run", ending.run_key(directory, end, status, reason, known[1]))
         attempt.store_manifest(directory, manifest.write(line))
+
+
+def _end_script(directory: str, where: place.Place) -> None:
+    """Nobody watches it, and nobody wants it any more."""
+    found = script.taken_over(directory, where)
+    found.stop(GRACE)
+    found.sweep()
+    script_env.remove_conf(directory)
 
 
 def _recover_deleted(api: Any, token: str) -> None:
@@ -158,19 +194,22 @@ def _recover_deleted(api: Any, token: str) -> None:
     os.unlink(claims.active(token))
 
 
-def _message_if_ours(api: Any, task: str, token: str, worker: str) -> str | None:
+def _message_if_ours(api: Any, task: str, token: str, worker: str, runs: bool) -> str | None:
     """The task's status_message ("stopping": a user wants it to end) while it is still ours; else None.
 
-    One that we were giving back when we died is ours while it stands in no queue and no other worker reports it.
+    Ours is also one that its script, which still `runs`, has marked completed. One that we were giving back when we
+    died is ours while it stands in no queue and no other worker reports it.
     """
     fields = ["status", "status_message", "runtime", "last_worker"]
     tasks = api.call("tasks.get_all", {"id": [task], "only_fields": fields, "search_hidden": True})["tasks"]
-    if not tasks or tasks[0].get("status") not in ("queued", "in_progress", "created"):
+    statuses = ("queued", "in_progress", "created", *(["completed"] if runs else []))
+    if not tasks or tasks[0].get("status") not in statuses:
         return None
     found = tasks[0]
     carried = (found.get("runtime") or {}).get(claims.RUNTIME_KEY)
     if carried == claims.RETURNED + token:
-        if found.get("last_worker") not in (None, "", worker) or claims.waits(api, [task]):
+        ours = ("", worker, worker.partition(":service:")[0])
+        if (found.get("last_worker") or "") not in ours or claims.waits(api, [task]):
             return None
     # the SDK writes the whole runtime back: without any token a running task is still ours
     elif carried != token and (carried or found["status"] != "in_progress"):
@@ -178,6 +217,15 @@ def _message_if_ours(api: Any, task: str, token: str, worker: str) -> str | None
     if found["status"] == "queued" and not api.ours and claims.waits(api, [task]):
         return None  # somebody has enqueued it again
     return found.get("status_message") or ""
+
+
+def _message_while_runnable(api: Any, task: str) -> str | None:
+    """The status_message of a task that another node leads, until it has ended."""
+    tasks = api.call("tasks.get_all", {"id": [task], "only_fields": ["status", "status_message"],
+                                       "search_hidden": True})["tasks"]
+    if not tasks or tasks[0].get("status") not in ranks.RUNNABLE:
+        return None
+    return tasks[0].get("status_message") or ""
 
 
 def _queue(api: Any, task: str) -> str | None:

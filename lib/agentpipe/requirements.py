@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.job import Job
+    from agentpipe.lock_files import Found
 
 # what may decide the dependencies of a folder's package, which are in the base
 PROJECT_FILES = (".py", ".toml", ".cfg", ".txt", ".in")
@@ -118,24 +119,40 @@ def of_task(job: Job) -> Requirements:
     """What this task asks for.
 
     Its record (`pins` of a receipt, `script.requirements.pip` or `org_pip`), else every requirements.txt from the
-    repository's root down to the script's folder (as ClearML Agent does). Failure 65 for a line that nobody
+    repository's root down to the script's folder (as ClearML Agent does), else the nearest project (uv.lock,
+    poetry.lock, pyproject.toml). Failure 65 for a line that nobody
     understands, 66 for a file or folder that is not there.
     """
     from agentpipe.requirement_lines import Reader
-    code, folder = _folders(job)
+    code, folder = folders(job)
     pinned = (job.manifest.get("pins") or {}).get("packages")
     if isinstance(pinned, list):
         return _pinned(job, pinned, code, folder)
+    from agentpipe import lock_files
+    there = os.path.isdir(code)
+    project = lock_files.asked_for(job, code, folder) if there else None
+    if project:
+        return _of_project(project, code)
     origin, lines = _record(job)
     found = Requirements(code, origin)
     if origin:
         Reader(found, [folder, code]).read(lines, origin)
         return found
-    if not os.path.isdir(code):
+    if not there:
         found.notes.append(f"{code} is not there yet, so a requirements.txt in it is not looked at")
     for path in _files(code, _script_folder(job.task.get("script") or {}, folder)):
         found.origin = "the repository's requirements.txt"
         Reader(found, [folder, code]).file(path)
+    project = lock_files.nearest(job, code, folder) if there and not found.origin else None
+    return _of_project(project, code) if project else found
+
+
+def _of_project(project: Found, code: str) -> Requirements:
+    from agentpipe.requirement_lines import Reader
+    where = os.path.relpath(os.path.join(project.folder, project.kind), code)
+    found = Requirements(code, where)
+    found.notes += project.notes
+    Reader(found, [project.folder, code]).read(project.lines, where)
     return found
 
 
@@ -250,7 +267,7 @@ def _lines(text: Any) -> list[str]:
     return text.splitlines() if isinstance(text, str) else [str(line) for line in text or ()]
 
 
-def _folders(job: Job) -> tuple[str, str]:
+def folders(job: Job) -> tuple[str, str]:
     """The checkout and the working directory inside it; a task without code has its own directory for both."""
     code = os.path.normpath((job.manifest.get("fetch") or {}).get("code") or job.directory)
     script: dict[str, Any] = job.task.get("script") or {}

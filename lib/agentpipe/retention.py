@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, paths
+from agentpipe import attempt, claims, paths
 
 KEEP_DAYS = 14.0
 EVERY = 3600.0
@@ -22,7 +22,7 @@ def prune() -> int:
     import shutil
     removed, oldest, home = 0, time.time() - days * 86400, paths.state("tasks")
     os.makedirs(home, 0o700, exist_ok=True)
-    claimed = {os.path.basename(os.path.realpath(entry.path)) for entry in os.scandir(paths.state("active"))}
+    claimed = {os.path.basename(os.path.realpath(entry.path)) for entry in os.scandir(claims.active())}
     for entry in os.scandir(home):
         path = entry.path
         over = attempt.outcome(path) or attempt.was_returned(path)

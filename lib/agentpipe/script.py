@@ -168,7 +168,11 @@ class Script:
             if self._shim.poll() is None:
                 return False
             self.status = attempt.exit_status(self.directory)
-            return self.status is not None or self._orphan_over()
+            if self.status is None and self._orphan_over():
+                # its rename may have been under way when the shim was killed
+                self.status = attempt.exit_status(self.directory) if self.status is None else self.status
+                return True
+            return self.status is not None
         if attempt.shim_lives(self.directory) or not self._gone():
             return False
         # the shim renames and then lets go of its lock: look once more, in this order
@@ -187,6 +191,8 @@ class Script:
                 return False
             self.status = attempt.exit_status(self.directory)
             return True
+        if not self._script_pid() and attempt.shim_lives(self.directory):
+            return False  # the shim's mv outlives it by a moment
         pid = int((self.record or "0").split(" ")[0])
         try:
             done, raw = os.waitpid(pid, os.WNOHANG)
@@ -196,7 +202,10 @@ class Script:
             return False
         code = os.waitstatus_to_exitcode(raw)
         self.status = code if code >= 0 else 128 - code
-        os.rename(os.path.join(self.directory, "running"), os.path.join(self.directory, f"exit.{self.status}"))
+        try:
+            os.rename(os.path.join(self.directory, "running"), os.path.join(self.directory, f"exit.{self.status}"))
+        except FileNotFoundError:
+            pass  # the shim has
         return True
 
     def _doze(self, seconds: float) -> None:

@@ -19,6 +19,7 @@ SECTION = "Environment"
 NOT_PASSED_ON = re.compile(r"PYTHON(HOME|PATH|UNBUFFERED|DONTWRITEBYTECODE|STARTUP|USERBASE|PYCACHEPREFIX|SAFEPATH"
                            r"|NOUSERSITE)$"
                            r"|AGENT_(CRASH_AT|CRASH_WITH|STAGE_\w+|HOOK|DEBUG)$|VIRTUAL_ENV(_PROMPT)?$|__PYVENV_LAUNCHER__$"
+                           r"|UV_(CACHE_DIR|PYTHON_CACHE_DIR|PYTHON_INSTALL_DIR)$"
                            r"|(CLEARML|TRAINS)_(TASK_ID|PROC_MASTER_ID|FORCE_MASTER_NODE|MULTI_NODE_MASTER|OFFLINE_MODE"
                            r"|VCS_\w+|AGENT_ABORT_CALLBACK_\w+)$")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
@@ -31,6 +32,7 @@ def of(manifest: Mapping[str, Any], directory: str, cwd: str, words: Sequence[st
     env = manifest["env"]
     found = {} if isolated else {name: value for name, value in os.environ.items() if not NOT_PASSED_ON.match(name)}
     found["PATH"] = path(env)
+    found |= env.get("variables") or {}
     if env.get("overlay"):
         found["VIRTUAL_ENV"] = env["overlay"]
         found["AGENT_LINE_BUFFERED"] = "1"
@@ -72,10 +74,11 @@ def filled(text: str, environment: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda found: environment.get(found[1] or found[2], found[0]), text)
 
 
-def write_conf(directory: str) -> None:
+def write_conf(directory: str, more: Mapping[str, str] | None = None) -> None:
     """DIRECTORY/clearml.conf (0600), what CLEARML_CONFIG_FILE of the script names: our server, and the SDK's settings.
 
-    Nothing of the section `agent`, whose secrets are not the script's. Without a server there is none.
+    Nothing of the section `agent`, whose secrets are not the script's. Without a server there is none. `more` are
+    settings by their keys that count instead.
     """
     if not _server():
         return
@@ -89,6 +92,16 @@ def write_conf(directory: str) -> None:
         value = config.value(f"api.{key}")
         if value is not None:
             config_file.put(tree, ["api", *key.split(".")], value)
+    for key in config.NAMED:  # a container has none of the variables that may give them
+        if key.startswith("sdk.") and (value := config.value(key)) is not None:
+            config_file.put(tree, key.split("."), value)
+    account = {"account_name": os.environ.get("AZURE_STORAGE_ACCOUNT"),
+               "account_key": os.environ.get("AZURE_STORAGE_KEY")}
+    if all(account.values()):
+        config_file.put(tree, ["sdk", "azure", "storage", "containers"],
+                        [account, *(config.value("sdk.azure.storage.containers") or [])[1:]])
+    for key, value in (more or {}).items():
+        config_file.put(tree, key.split("."), value)
     attempt.publish(os.path.join(directory, CONF), json.dumps(tree, indent=1).encode() + b"\n")
 
 

@@ -6,7 +6,18 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import api, capture, command, errors, task_edit, task_enqueue, task_find, task_log, task_view
+from agentpipe import (
+    api,
+    capture,
+    command,
+    errors,
+    task_container,
+    task_edit,
+    task_enqueue,
+    task_find,
+    task_log,
+    task_view,
+)
 from agentpipe import why as whys
 
 
@@ -54,7 +65,9 @@ def create(wish: capture.Wish, values: Mapping[str, Any]) -> int:
 
 
 def _captured(wish: capture.Wish, values: Mapping[str, Any]) -> capture.Captured:
+    container = task_container.changed(values)
     found = capture.capture(wish)
+    found.container = container
     if found.bundle:
         found.notes += found.bundle.told()
     for what, remedy in found.warnings:

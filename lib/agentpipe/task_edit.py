@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import capture, errors, task_check, task_enqueue, task_find
+from agentpipe import capture, errors, task_check, task_container, task_enqueue, task_find
 from agentpipe.requirements import normalised
 
 # options of `agent-task edit` that are a field of the script
@@ -71,9 +71,9 @@ def fields(task: Mapping[str, Any], wanted: Mapping[str, Any], say: task_enqueue
         at = {**task, "script": {**(task.get("script") or {}), **script}}
         found["hyperparams"], entry = task_params.changed(at, wanted["set"], say)
         script |= {} if entry is None else {"entry_point": entry}
-    if wanted.get("image") is not None:
-        container = {key: value for key, value in (task.get("container") or {}).items() if key != "image"}
-        found["container"] = {**container, "image": wanted["image"]} if wanted["image"] else container
+    container = task_container.changed(wanted, task.get("container"))
+    if container is not None:
+        found["container"] = container
     return {"script": script, **found} if script else found
 
 

@@ -16,6 +16,8 @@ def body(found: capture.Captured, name: str, project: str | None, tags: list[str
     asked: dict[str, Any] = {"name": name, "type": "training", "script": found.script}
     if project:
         asked["project"] = project
+    if found.container:
+        asked["container"] = found.container
     if tags:
         asked["tags"] = tags
     return asked

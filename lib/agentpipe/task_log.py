@@ -112,13 +112,24 @@ def text_of(event: dict[str, Any]) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def tail(api: Any, task: str, count: int) -> list[str]:
-    """The last lines that the script printed."""
-    body = {"task": task, "batch_size": 50, "navigate_earlier": True, "order": "asc"}
-    events = api.call("events.get_task_log", body)["events"]
-    printed = [text_of(event) for event in events if event.get("stream", "log") == "log"]
+def tail(api: Any, task: str, count: int, events: int = 50) -> list[str]:
+    """The last lines that the script printed, out of the last so many events."""
+    body = {"task": task, "batch_size": events, "navigate_earlier": True, "order": "asc"}
+    found = api.call("events.get_task_log", body)["events"]
+    printed = [text_of(event) for event in found if event.get("stream", "log") == "log"]
     lines = b"".join(printed).decode("utf-8", "replace").splitlines()
     return lines[-count:]
+
+
+def last(api: Any, task: str) -> tuple[str, str] | None:
+    """(ISO time, text) of the last line of a task's log, the agent's own lines included; None of an empty one."""
+    from agentpipe import timing
+    body = {"task": task, "batch_size": 5, "navigate_earlier": True, "order": "desc"}
+    for event in api.call("events.get_task_log", body)["events"]:
+        lines = [line for line in text_of(event).decode("utf-8", "replace").splitlines() if line.strip()]
+        if lines:
+            return timing.iso(event["timestamp"] / 1000), COLOUR.sub(b"", lines[-1].encode()).decode()
+    return None
 
 
 class Shown:

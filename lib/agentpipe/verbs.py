@@ -105,6 +105,7 @@ def main(group: Group) -> None:
     import signal
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left half done: every change is one request
     _standard_streams()
+    command.old_names()
     sys.exit(group.run(sys.argv[1:]))
 
 

@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.schedule import Schedule
+
 # how often it looks, in seconds: at the embedded store's change counter, or whether it is time to ask a server
 LOOK, LOOK_HTTP = 0.05, 0.5
 LONGEST = 60.0  # after so long it asks its queues also when nothing seems to have changed
@@ -22,7 +24,9 @@ LEFT_OPEN = 60.0  # how often it looks after what an outage left open
 class Waiting:
     """It keeps the worker registered, and ends with process `owner`. Open to signals while it waits."""
 
-    def __init__(self, api: Any, worker: str, queues: list[str], owner: int | None) -> None:
+    def __init__(self, api: Any, worker: str, queues: list[str], owner: int | None,
+                 schedule: Schedule | None = None) -> None:
+        self._schedule = schedule  # whose changes end a wait too
         self._api, self._worker, self._queues = api, worker, queues
         self._owned = owner is not None
         self._keeper = processes.identity(owner) if owner else None
@@ -45,7 +49,8 @@ class Waiting:
             self._look_after = time.monotonic() + LEFT_OPEN if intents.recover_all(self._api) else None
         if not allowed:
             return self._sleep(NOT_NOW)
-        until = time.monotonic() + LONGEST
+        change = self._schedule.next_change() if self._schedule else None
+        until = time.monotonic() + (LONGEST if change is None else min(change + 0.1, LONGEST))
         with SIGNALS.open():
             while time.monotonic() < until:
                 before, self._mark = self._mark, self._api.changed(self._mark)

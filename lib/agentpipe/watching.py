@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+BY_USER = "stopped by a user"
+
+
 class Verdict:
     """Why a script ended: `end` None when by itself; `left` when it was left running (HUP); `ours` false when the
     server's status must be left alone; `requeue` false when a drained task is to stay stopped."""
@@ -23,6 +26,7 @@ class Verdict:
     def __init__(self, end: str | None = None, reason: str = "", left: bool = False, ours: bool = True,
                  requeue: bool = True) -> None:
         self.end, self.reason, self.left, self.ours, self.requeue = end, reason, left, ours, requeue
+        self.abort: Any = None  # the server's word that brought it about
 
 
 class Follower:
@@ -61,10 +65,8 @@ def watch(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
     if verdict.left:
         return verdict
     if verdict.end:
-        held.job.say(f"agent-run: {verdict.reason}; ending the script, in {values['grace']:g} s by force")
         try:
-            with SIGNALS.open():
-                script.stop(values["grace"])
+            _bring_about(held, script, verdict, values["grace"])
         except (errors.Interrupted, errors.Aborted):
             script.kill()
     crash_point("run:over")
@@ -74,6 +76,16 @@ def watch(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
     follower.copy()
     SIGNALS.forget()
     return verdict
+
+
+def _bring_about(held: Any, script: Script, verdict: Verdict, grace: float) -> None:
+    """End the script: its abort callback first, then TERM, then KILL. A signal that comes meanwhile is raised."""
+    if verdict.abort and verdict.abort.kind in ("stopping", "changed"):
+        from agentpipe import callbacks
+        callbacks.give_time(held, script, verdict.abort.callback_timeout_s)
+    held.job.say(f"agent-run: {verdict.reason}; ending the script, in {grace:g} s by force")
+    with SIGNALS.open():
+        script.stop(grace)
 
 
 def _vigil(script: Script, values: Mapping[str, Any], follower: Follower) -> Verdict:
@@ -117,9 +129,29 @@ def _of_signal(signum: int, values: Mapping[str, Any]) -> Verdict:
 
 
 def _of_abort(abort: Any) -> Verdict:
-    if abort.kind == "stopping":
-        return Verdict("aborted", "stopped by a user")
-    return Verdict("aborted", abort.reason, ours=False)
+    verdict = Verdict("aborted", abort.reason if abort.leaves_status else BY_USER, ours=not abort.leaves_status)
+    verdict.abort = abort
+    return verdict
+
+
+def asked_meanwhile(held: Any, verdict: Verdict) -> Verdict:
+    """The verdict on a script that ended by itself, and not well: it was a user's stop when the script saw that first.
+
+    The `clearml` package looks for it too, runs its callback, and kills its process.
+    """
+    if verdict.end or not held.api:
+        return verdict
+    from agentpipe import callbacks
+    try:
+        found = held.api.once().call("tasks.get_all", {
+            "id": [held.id], "only_fields": ["status", "status_message", "runtime"], "search_hidden": True})["tasks"]
+    except (errors.ApiError, errors.Failure):
+        return verdict
+    if found and found[0].get("status") == "in_progress" and (
+            found[0].get("status_message") == "stopping"
+            or (found[0].get("runtime") or {}).get(callbacks.COMPLETED)):
+        return Verdict("aborted", BY_USER)
+    return verdict
 
 
 def _size(directory: str) -> int:

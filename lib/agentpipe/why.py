@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 
-from agentpipe import ends, package_names, task_find, task_log, task_view, task_watch
+from agentpipe import causes, ends, task_find, task_log, task_view, task_watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     if status == "queued":
         found = _waiting(api, task)
     elif status == "in_progress":
-        found = _running(task)
+        found = _running(api, task)
     elif status == "created":
         found = {"reason": "a draft: it stands in no queue", "remedy": _enqueue(task)}
     else:
@@ -54,10 +56,14 @@ def text(found: dict[str, Any]) -> str:
         head += f", in agent-{found['stage']}"
     lines = [f"{found['task']}: {head}", f"  {found['reason']}"]
     evidence = found.get("evidence", "").splitlines()
+    if evidence and found.get("class") == "running":
+        lines += ["", f"  the last that was printed, {task_view.ago(found['since'])}:"]
     if evidence:
-        lines += ["", *(f"  | {line}" for line in evidence[-EVIDENCE_LINES:])]
+        lines += [*([] if found.get("class") == "running" else [""]),
+                  *(f"  | {line}" for line in evidence[-EVIDENCE_LINES:])]
     if found["remedy"]:
         lines += ["", f"  try: {found['remedy']}"]
+        lines += [f"  or: {found['advice']}"] if found["advice"] else []
     elif found["advice"]:
         lines += ["", f"  to do: {found['advice']}"]
         if found.get("class") == "setup_failed":
@@ -74,40 +80,31 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         if not found["remedy"] and not found["advice"] and found["class"] in ends.ENDS:
             row = ends.ENDS[found["class"]]
             found |= {"remedy": row.remedy.format(id=task["id"]) or None, "advice": row.advice or None}
-        return {**found, **_missing_module(task, found)}
+        return {**found, **causes.of_script(task, found), **_longer(task, found)}
     kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
         task["status"], "script_failed")
     reason = task.get("status_reason") or task.get("status_message")
     evidence = "" if kind == "completed" else "\n".join(task_log.tail(api, task["id"], EVIDENCE_LINES))
     found = {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
              "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}
-    return {**found, **_missing_module(task, found)}
+    return {**found, **causes.of_script(task, found)}
 
 
-def _missing_module(task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """{reason, remedy or advice} of a script that ended because a module is not installed; {} otherwise."""
-    said = re.findall(r"^ModuleNotFoundError: No module named '([^']+)'", found.get("evidence") or "", re.MULTILINE)
-    if found.get("class") != "script_failed" or not said:
+def _longer(task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """{remedy} of a script that a limit of ours ended: the same with twice of it; {} otherwise."""
+    option = {"time_limit": "--time-limit", "stalled": "--stall-limit"}.get(found.get("class") or "")
+    limit = re.search(r"([0-9.]+) s\b", found.get("reason") or "")
+    if not option or not limit:
         return {}
-    import shlex
-
-    from agentpipe import task_edit
-    module, package = said[-1], package_names.of_module(said[-1])
-    reason = f"the module {module} is not installed ({found['reason']})"
-    edit = f"agent-task edit {task['id']} --package {shlex.quote(package or module.split('.')[0])}"
-    asked = {task_edit.package_of(line) for line in task_edit.recorded(task).splitlines()}
-    if package and task_edit.package_of(package) not in asked:
-        return {"reason": reason, "remedy": f"{edit} && {_enqueue(task)}"}
-    return {"reason": reason, "remedy": None, "advice":
-            f"is {module} a file of yours, take it along (git add -N) and enqueue the script anew; "
-            f"is it a package: {edit} && {_enqueue(task)}"}
+    twice = f"{2 * float(limit[1]):g}"
+    return {"remedy": f"{_enqueue(task)} && agent-pull --id {task['id']} | agent-prepare | agent-run {option} {twice}"}
 
 
 def _enqueue(task: dict[str, Any]) -> str:
     return f"agent-task enqueue {task['id']}"
 
 
-def _running(task: dict[str, Any]) -> dict[str, Any]:
+def _running(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     worker = task.get("last_worker") or "a worker"
     silent = task_view.seconds_since(task.get("last_update"))
     reason, advice = f"on {worker} since {task.get('started')} ({task_view.ago(task.get('started'))})", ""
@@ -117,12 +114,31 @@ def _running(task: dict[str, Any]) -> dict[str, Any]:
     if left:
         reason += "; its script runs, but nobody watches it" if left == "script" else "; nobody works on it any more"
         # whatever queue it is: the first thing that agent-pull does is to look after what was left behind
-        return {"class": "running", "reason": reason, "remedy": f"agent-pull --id {task['id']} | agent-run"}
+        prepare = "" if left == "script" else "agent-prepare | "
+        return {"class": "running", "reason": reason, "remedy": f"agent-pull --id {task['id']} | {prepare}agent-run"}
     if silent and silent > 300:
         reason += f"; nothing was heard of it for {task_view.duration(silent)}"
         advice = "agent-pull on that machine: it recovers what was left behind"
     found = task_watch.claim_of(task)
-    return {"class": "running", "stage": found[1]["stage"] if found else None, "reason": reason, "advice": advice}
+    stage, doing = (found[1]["stage"], _doing(found[0])) if found else (None, "")
+    printed = task_log.last(api, task["id"])
+    return {"class": "running", "stage": stage, "reason": reason + doing, "advice": advice,
+            "evidence": printed[1] if printed else "", "since": printed[0] if printed else None}
+
+
+def _doing(directory: str) -> str:
+    """What an attempt of this machine is at, and for how long: "; env for 12 s"."""
+    from agentpipe import attempt, timing
+    record = attempt.pid_record(directory)
+    if record and record[:1].isdigit():
+        began: float | None = os.lstat(os.path.join(directory, "pid")).st_mtime
+        name = "its script runs"
+    else:
+        stages = timing.stages(attempt.read_manifest(directory) or {})
+        last = [each for each in stages if each["seconds"] is not None and each["stage"] != "queue"][-1:]
+        began = (timing.moment(last[0]["began"]) or 0.0) + last[0]["seconds"] if last else None
+        name = "it is being set up"
+    return f"; {name} for {task_view.duration(time.time() - began)}" if began else ""
 
 
 def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
@@ -146,5 +162,6 @@ def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         return found
     busy = [worker for worker in workers if worker.get("task")]
     found["reason"] += f"served by {task_watch.names(workers)}"
+    found["reason"] += f" (heard of {task_view.duration(min(map(task_watch.silence, workers)))} ago)"
     found["reason"] += f", {'all' if len(busy) == len(workers) else len(busy)} busy" if busy else ""
     return found

@@ -34,8 +34,7 @@ server() {
   server
   run -0 agent-config init <<<"${BLOCK//URL/$URL}"
   [ "$(stat -c %a "$HOME/clearml.conf")" = 600 ]
-  run -0 agent-config check
-  [[ $output == *"$URL answers ann"*agent-server* ]]
+  run -0 agent-config check configuration server
   run -0 agent-task list
   run -0 agent-config show
   [[ $output != *a-secret-of-tests* ]]
@@ -45,10 +44,10 @@ server() {
 @test "the secret alone may come on standard input or in the environment, never as an option" {
   server
   run -0 agent-config init --api-server "$URL" --access-key TESTKEY <<<a-secret-of-tests
-  run -0 agent-config check
+  run -0 agent-config check configuration server
   CLEARML_API_SECRET_KEY=a-secret-of-tests run -0 agent-config init --api-server "$URL" --access-key TESTKEY \
     --file other.conf </dev/null
-  CLEARML_CONFIG_FILE=other.conf run -0 agent-config check
+  CLEARML_CONFIG_FILE=other.conf run -0 agent-config check configuration server
   run -64 agent-config init --secret-key a-secret-of-tests
 }
 
@@ -101,17 +100,32 @@ server() {
 }
 
 @test "check without any configuration: the embedded store, all well" {
-  run -0 agent-config check
-  [[ $output == *"embedded store"* ]]
-  [[ $output == *git*uv* ]]
+  AGENT_PLACE=host run -0 agent-config check
+  [[ $output == *"embedded store"*git*uv*python*host*gpu* ]]
   run ! grep -v '^ok ' <<<"$output"
+  run -64 agent-config check servr
+  [[ $output == *servr*"configuration | server | disk"* ]]
+}
+
+@test "check of a server: it, the credentials with where they come from, the clock" {
+  server
+  run -0 agent-config init <<<"${BLOCK//URL/$URL}"
+  run -0 agent-config check configuration server
+  [[ $output == *"ok      server: $URL answers in "*agent-server*API* ]]
+  [[ $output == *"ok      credentials: the key TESTKEY ($HOME/clearml.conf) is accepted, as user ann"* ]]
+  [[ $output == *"ok      clock: within "*"ok      queues: default"* ]]
+  [[ $output != *a-secret-of-tests* ]]
+  # the token that is kept would still do, but is not what is asked about
+  CLEARML_API_SECRET_KEY=wrong run -77 agent-config check server
+  [[ $output == *"ok      server: $URL answers"* ]]
+  [[ $output == *"wrong   credentials: "*TESTKEY*"agent-config init"* ]]
 }
 
 @test "check says what is wrong with the exit code of the first: no server 69, no API 78, broken file 78" {
-  CLEARML_API_HOST=http://127.0.0.1:9 CLEARML_API_ACCESS_KEY=K CLEARML_API_SECRET_KEY=S run -69 agent-config check
-  [[ $output == *"wrong   server: http://127.0.0.1:9: Connection refused"* ]]
+  CLEARML_API_HOST=http://127.0.0.1:9 CLEARML_API_ACCESS_KEY=K CLEARML_API_SECRET_KEY=S run -69 agent-config check server
+  [[ $output == *"wrong   server: http://127.0.0.1:9: Connection refused (start it, or correct its address: "* ]]
   printf 'api {\n  api_server: "http://a\n}\n' >"$HOME/clearml.conf"
-  run -78 agent-config check --json
+  run -78 agent-config check configuration --json
   [[ ${lines[0]} == *'"wrong"'*clearml.conf:2* ]]
   # every command says the same, in one line
   run -78 agent-task list
@@ -119,10 +133,24 @@ server() {
   [[ $output == "agent-task: $HOME/clearml.conf:2: "* ]]
 }
 
+@test "whatever is not well has a remedy" {
+  printf 'api.credentials { access_key: K, secret_key: S }\nagent { git_user: ann, python_binary: /no/python }\n' \
+    >"$HOME/clearml.conf"
+  echo 'include "more.conf"' >>"$HOME/clearml.conf"
+  chmod 644 "$HOME/clearml.conf"
+  CLEARML_API_HOST=http://127.0.0.1:9 DOCKER_HOST=unix:///no/socket run -69 agent-config check --json
+  [[ $output == *"agent.git_user is set and agent.git_pass is not"*"there is no /no/python"*"no Docker answers"* ]]
+  python3 -c 'import json, sys
+for each in map(json.loads, sys.stdin):
+    assert bool(each["remedy"]) == (each["level"] != "ok"), each' <<<"$output"
+  AGENT_PLACE=dokcer run -78 agent-config check containers
+  [[ $output == *"wrong   containers: AGENT_PLACE=dokcer is none of host, docker"* ]]
+}
+
 @test "keys that others can read, and an include that is not there, are warnings" {
   printf 'api.credentials { access_key: K, secret_key: S }\ninclude "more.conf"\n' >"$HOME/clearml.conf"
   chmod 644 "$HOME/clearml.conf"
-  run -0 agent-config check
+  run -0 agent-config check configuration server
   [[ $output == *"warning"*"chmod 600"* ]]
   [[ $output == *"more.conf is included and not there"* ]]
 }
@@ -145,4 +173,33 @@ PY
   agent-pull default | agent-prepare --quiet | agent-run --quiet >receipt.json
   [ "$(field .run.end receipt.json)" = completed ]
   [ "$(agent-task log --stream log "$id")" = "it ran" ]
+}
+
+@test "variables with their old names count, after the new ones" {
+  server
+  TRAINS_API_HOST=$URL TRAINS_API_ACCESS_KEY=TESTKEY TRAINS_API_SECRET_KEY=a-secret-of-tests run -0 agent-task list
+  TRAINS_API_HOST=$URL CLEARML_API_HOST=http://127.0.0.1:9 run -0 agent-config show api.api_server
+  [ "$output" = "api.api_server = http://127.0.0.1:9  (CLEARML_API_HOST)" ]
+  TRAINS_API_HOST=$URL run -0 agent-config show api.api_server
+  [ "$output" = "api.api_server = $URL  (TRAINS_API_HOST)" ]
+}
+
+@test "every command tells its version" {
+  for each in pull prepare fetch patch env run report task config server; do
+    run -0 "agent-$each" --version
+    [[ $output == "agent-$each "[0-9]* ]]
+  done
+}
+
+@test "at a terminal --yes asks nothing" {
+  server
+  # the terminal's other end never writes a word
+  CLEARML_API_SECRET_KEY=a-secret-of-tests run -0 timeout 20 python3 -c '
+import os, pty, sys
+pid, end = pty.fork()
+if pid == 0:
+    os.execvp("agent-config", ["agent-config", *sys.argv[1:]])
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' init --yes --api-server "$URL" --access-key TESTKEY
+  run -0 agent-config show api.api_server
+  [[ $output == *"$URL"* ]]
 }

@@ -101,3 +101,44 @@ SH
   manifest repository="$PWD/repo" entry_point=train.py | ./mine | agent-patch >patched.json
   [ "$(field .patch.working_dir patched.json)" = . ]
 }
+
+# what agent-task why says of it: the reason, and what to do
+why_of() { agent-task why "$1" | sed -n 's/^  \(.*\)/\1/p'; }
+pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >receipt.json; }
+
+@test "a commit that was not pushed: why says so, and after the push the task completes" {
+  git clone -q --bare repo remote.git
+  git -C repo remote add origin "$PWD/remote.git"
+  git -C repo commit -q --allow-empty -m second
+  id=$(agent-task enqueue --repo repo train.py)
+  run -66 pipeline
+  why=$(why_of "$id")
+  [[ $why == *"is not there"* && $why == *"to do: push it"*"git push"* ]]
+  git -C repo push -q origin main
+  agent-task enqueue "$id"
+  run -0 pipeline
+}
+
+@test "a repository that wants a login: why says what to set, and with that the task completes" {
+  git clone -q --bare repo www.git
+  mkdir www
+  mv www.git www/r.git
+  python3 "$ROOT/tests/unit/git_servers.py" www anna s3cret-of-anna >url 3>&- &
+  server=$!
+  wait_for 20 test -s url
+  id=$(agent-task enqueue --repo "$(cat url)/r.git" --branch main train.py)
+  run -77 pipeline
+  why=$(why_of "$id")
+  [[ $why == *"none is configured for 127.0.0.1"* ]]
+  sets=$(grep -o 'export CLEARML_AGENT_GIT_USER=USER CLEARML_AGENT_GIT_PASS=TOKEN' <<<"$why")
+  sets=${sets/USER=USER/USER=anna}
+  eval "${sets/TOKEN/wrong}"
+  agent-task enqueue "$id"
+  run -77 pipeline
+  [[ $(why_of "$id") == *"does not accept the user and password"*"the user there is 'anna'"* ]]
+  eval "${sets/TOKEN/s3cret-of-anna}"
+  agent-task enqueue "$id"
+  run -0 pipeline
+  kill "$server"
+  run -1 grep -rq s3cret-of-anna "$AGENT_HOME" receipt.json
+}

@@ -126,3 +126,42 @@ setup() { load ../helpers; fresh; }
   run -64 agent-pull --clone
   run -66 agent-pull --id nope --clone
 }
+
+@test "outside of its hours a worker takes nothing, and a queue's tag force_workers beats them" {
+  id=$(enqueue_shell 'echo hi')
+  always='0-24 SUN-SAT'
+  queue=$(call queues.get_all '{"name": "^default$"}' | field '.queues[0].id')
+  run -0 --separate-stderr agent-pull --downtime "$always" default
+  [ -z "$output" ]
+  call queues.update "{\"queue\": \"$queue\", \"tags\": [\"force_workers:off\"]}"
+  run -0 --separate-stderr agent-pull --uptime "$always" default
+  [ -z "$output" ]
+  call queues.update "{\"queue\": \"$queue\", \"tags\": [\"force_workers:on\"]}"
+  CLEARML_AGENT__AGENT__DOWNTIME=$always agent-pull default >task.json
+  [ "$(field .task.id task.json)" = "$id" ]
+}
+
+@test "hours that cannot be meant, or both kinds, are one line" {
+  run -64 --separate-stderr agent-pull --uptime '9-17' default
+  [[ $stderr == *'"17-20 TUE"'* ]]
+  run -78 --separate-stderr agent-pull --uptime '9 MON' --downtime '9 TUE' default
+  CLEARML_AGENT__AGENT__UPTIME='9 MON' CLEARML_AGENT__AGENT__DOWNTIME='9 TUE' run -78 --separate-stderr agent-pull default
+  [ "${#stderr_lines[@]}" -eq 1 ]
+}
+
+@test "--require-queue: of two schedulers that start the same task at once, each under its own home, exactly one gets it" {
+  for _ in 1 2 3; do
+    id=$(enqueue_shell 'echo hi')
+    pids=()
+    for home in one two three; do # the store of this machine has but one home
+      ( [ -z "${CLEARML_API_HOST:-}" ] || export AGENT_HOME=$PWD/$home
+        code=0; agent-pull --no-recover --id "$id" --require-queue >$home.json 2>$home.said || code=$?
+        echo $code >$home.code ) &
+      pids+=($!)
+    done
+    wait "${pids[@]}"
+    cat ./*.said
+    [ "$(cat one.code two.code three.code | sort -n | tr '\n' ' ')" = "0 75 75 " ]
+    [ "$(cat one.json two.json three.json | grep -c '"claim"')" -eq 1 ]
+  done
+}

@@ -5,6 +5,14 @@ bats_require_minimum_version 1.5.0
 
 setup() { load ../helpers; fresh; }
 
+# what a test that failed left behind: else bats waited for it
+teardown() {
+  local file
+  grep -lszF "AGENT_HOME=$AGENT_HOME" /proc/[0-9]*/environ | while read -r file; do
+    file=${file#/proc/}; kill -KILL "${file%/environ}" 2>/dev/null || true
+  done
+}
+
 pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
 
 @test "a shell task runs and is completed; the receipt says how it ended" {
@@ -458,4 +466,200 @@ EOF
   id=$(enqueue_shell 'echo "<${CUDA_VISIBLE_DEVICES-unset}>"')
   sh -c 'agent-pull default | agent-prepare | agent-run --cpu-only' >receipt.json
   [ "$(cat "$(attempt "$id")/log")" = "<>" ]
+}
+
+# told TASK KEY=VALUE…: what the clearml package would write into the task's runtime
+told() {
+  python3 - "$@" <<'PY'
+import json, sys
+
+from agentpipe import api, runtime
+
+runtime.merge(api.connect(), sys.argv[1], api.connect().call(
+    "tasks.get_by_id", {"task": sys.argv[1]})["task"]["runtime"]["_agentpipe_claim"],
+    {key: json.loads(value) for key, _, value in (word.partition("=") for word in sys.argv[2:])})
+PY
+}
+
+@test "a stopped script's abort callback gets the time that it asked for, and is not waited for once it is done" {
+  id=$(enqueue_shell 'trap "echo over; exit 0" TERM; echo on; while :; do sleep 0.1; done')
+  pipeline >receipt.json &
+  pid=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.*/log"
+  told "$id" _abort_callback_timeout=300.0 _abort_poll_freq=30.0 _abort_callback_completed='""'
+  call tasks.stop "{\"task\": \"$id\"}"
+  wait_for 20 grep -q 'waiting up to 330 s for the abort callback' "$(attempt "$id")/setup.log"
+  run -1 grep over "$(attempt "$id")/log"
+  told "$id" _abort_callback_completed=1
+  ended $pid
+  [ "$status" -eq 130 ]
+  [ "$(status "$id")" = stopped ]
+  grep -q over "$(attempt "$id")/log"
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.status_reason)" = "task was stopped by tasks.stop" ]
+}
+
+@test "agent.abort_callback_max_timeout bounds the wait for a callback that never ends" {
+  id=$(enqueue_shell 'echo on; sleep 60')
+  CLEARML_AGENT__AGENT__ABORT_CALLBACK_MAX_TIMEOUT=1 pipeline >receipt.json &
+  pid=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.*/log"
+  told "$id" _abort_callback_timeout=300.0
+  call tasks.stop "{\"task\": \"$id\"}"
+  ended $pid
+  [ "$status" -eq 130 ]
+  grep -q 'was not done after 1 s' "$(attempt "$id")/setup.log"
+}
+
+@test "CLEARML_AGENT_ABORT_CALLBACK_CMD runs beside the script before it is ended, and is told to the server" {
+  id=$(enqueue_shell 'echo "on ${CLEARML_AGENT_ABORT_CALLBACK_CMD:-}"; until [ -e called ]; do sleep 0.1; done; echo saved; sleep 60')
+  export CLEARML_AGENT_ABORT_CALLBACK_CMD="sh -c 'echo stopping \$CLEARML_TASK_ID; touch called; until grep -q saved ../log; do sleep 0.1; done'"
+  pipeline >receipt.json &
+  pid=$!
+  wait_for 20 sh -c "grep -qsx 'on ' '$AGENT_HOME'/state/tasks/$id.*/log"
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._abort_callback_timeout)" = 180 ]
+  call tasks.stop "{\"task\": \"$id\"}"
+  ended $pid
+  [ "$status" -eq 130 ]
+  [ "$(tail -n 1 "$(attempt "$id")/log")" = saved ]
+  grep -qx "stopping $id" "$(attempt "$id")/setup.log"
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._abort_callback_completed)" = 1 ]
+  # an old callback's marks do not count in the next run
+  call tasks.enqueue "{\"task\": \"$id\"}"
+  unset CLEARML_AGENT_ABORT_CALLBACK_CMD
+  sh -c 'agent-pull default | agent-prepare' >prepared.json
+  agent-run prepared.json >receipt.json &
+  pid=$!
+  wait_for 20 grep -qs on "$AGENT_HOME/state/tasks/$id.2/log"
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._abort_callback_timeout)" = -1 ]
+  kill -INT $pid
+  ended $pid
+  [ "$(status "$id")" = stopped ]
+}
+
+@test "a script that sees its stop first and dies of it was aborted, it did not fail" {
+  id=$(enqueue_shell 'echo on; until [ -e seen ]; do sleep 0.05; done; kill -KILL $$')
+  sh -c 'agent-pull default | agent-prepare' >prepared.json
+  agent-run prepared.json >receipt.json &
+  pid=$!
+  wait_for 20 grep -qs on "$(attempt "$id")/log"
+  kill -STOP $pid # it does not see the stop itself
+  call tasks.stop "{\"task\": \"$id\"}"
+  touch "$(attempt "$id")/code/seen"
+  wait_for 10 test -e "$(attempt "$id")/exit.137"
+  kill -CONT $pid
+  ended $pid
+  [ "$status" -eq 130 ]
+  [ "$(status "$id")" = stopped ]
+}
+
+# unwatched SCRIPT: its task's script runs, and no agent-run any more; sets id
+unwatched() {
+  id=$(enqueue_shell "$1")
+  sh -c 'agent-pull default | agent-prepare' >prepared.json
+  agent-run prepared.json >receipt.json &
+  pid=$!
+  wait_for 10 grep -qs on "$(attempt "$id")/log"
+  kill -KILL $pid
+  ended $pid
+}
+
+@test "a script that nobody watches is ended when its task was stopped outright, and the status left alone" {
+  unwatched 'echo on; sleep 60 & wait'
+  script=$(readlink "$(attempt "$id")/pid")
+  call tasks.stopped "{\"task\": \"$id\", \"status_reason\": \"by hand\", \"force\": true}"
+  AGENT_CLAIM_GRACE=0 run -0 --separate-stderr agent-pull -v default
+  [ -z "$output" ]
+  [[ $stderr == *"ending its script"* ]]
+  gone "${script%% *}"
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.status_reason)" = "by hand" ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
+@test "a script that has marked its own task completed runs on to its end, also when nobody watched it for a while" {
+  unwatched 'echo on; until [ -e go ]; do sleep 0.05; done; echo off'
+  call tasks.completed "{\"task\": \"$id\"}"
+  AGENT_CLAIM_GRACE=0 pipeline >receipt.json &
+  pid=$!
+  wait_for 10 grep -q 'taking over' "$(attempt "$id")/setup.log"
+  touch "$(attempt "$id")/code/go"
+  ended $pid
+  [ "$status" -eq 0 ]
+  [ "$(status "$id")" = completed ]
+  [ "$(agent-task log --stream log "$id")" = $'on\noff' ]
+}
+
+@test "recovery leaves alone what another server gave out" {
+  unwatched 'echo on; until [ -e go ]; do sleep 0.05; done'
+  script=$(readlink "$(attempt "$id")/pid")
+  mkdir other
+  for kind in ours clearml; do
+    ( cd other; serve $kind; AGENT_CLAIM_GRACE=0 agent-pull default )
+  done
+  [ -n "$(ls "$AGENT_HOME/state/active")" ]
+  run -1 gone "${script%% *}"
+  touch "$(attempt "$id")/code/go"
+  AGENT_CLAIM_GRACE=0 pipeline >receipt.json
+  [ "$(status "$id")" = completed ]
+}
+
+# a task that all ranks run: each says its rank and waits for go; what a follower does then is its own affair
+ranked() { enqueue_shell "echo on \${RANK:-0}; until [ -e $PWD/go ]; do sleep 0.1; done; exit \${RANK:-0}"; }
+
+@test "ranks above 0 follow: they run the task and ship their lines, but its status is the leader's" {
+  id=$(ranked)
+  pipeline >receipt.json &
+  leader=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.1/log"
+  RANK=2 CLEARML_MULTI_NODE_SINGLE_TASK=1 sh -c "agent-pull --no-recover --id $id | agent-prepare | agent-run" >two.json &
+  follower=$!
+  wait_for 20 sh -c "grep -qs 'on 2' '$AGENT_HOME'/state/tasks/$id.2/log"
+  [ "$(field .pull.follows "$AGENT_HOME/state/tasks/$id.2/manifest.json")" = true ]
+  touch go
+  ended $follower
+  [ "$status" -eq 2 ]
+  ended $leader
+  [ "$status" -eq 0 ]
+  [ "$(status "$id")" = completed ]
+  [ "$(agent-task log --stream log "$id" | sort | tr '\n' ,)" = "RANK 2: on 2,on 0," ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+  RANK=1 run -75 agent-pull --id "$id"
+}
+
+@test "one line read by the ranks of a Slurm step: rank 0 leads, a follower that is told to stop gives nothing back" {
+  id=$(ranked)
+  agent-pull default >task.json
+  SLURM_PROCID=0 sh -c 'agent-prepare task.json | agent-run' >receipt.json &
+  leader=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.1/log"
+  SLURM_PROCID=1 agent-prepare task.json >one.json
+  SLURM_PROCID=1 agent-run one.json >two.json &
+  follower=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.2/log"
+  kill -TERM $follower
+  ended $follower
+  [ "$status" -eq 75 ]
+  SLURM_PROCID=1 sh -c 'agent-prepare task.json >one.json; :' # whose shell is gone
+  AGENT_CLAIM_GRACE=0 run -0 --separate-stderr agent-pull default # what that follower left is let go
+  [ -z "$output" ]
+  [ "$(status "$id")" = in_progress ]
+  touch go
+  ended $leader
+  [ "$(status "$id")" = completed ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
+@test "a follower ends with the task that somebody stops" {
+  id=$(ranked)
+  pipeline >receipt.json &
+  leader=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.1/log"
+  RANK=1 sh -c "agent-pull --no-recover --id $id | agent-prepare | agent-run" >two.json &
+  follower=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.2/log"
+  call tasks.stop "{\"task\": \"$id\"}"
+  ended $leader
+  [ "$status" -eq 130 ]
+  ended $follower
+  [ "$status" -ne 0 ]
+  [ "$(status "$id")" = stopped ]
 }

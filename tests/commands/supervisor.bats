@@ -177,3 +177,125 @@ over" ]
   wait_for 20 is "$id" completed
   [ "$(field .task.id "$HOME/seen")" = "$id" ]
 }
+
+@test "--status says what the workers of this machine serve and run; --drain lets the task end" {
+  [ -z "$(agent-supervisor --status)" ]
+  run -66 agent-supervisor --stop
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  supervise --worker box --fair default
+  has_started "$id"
+  [ "$(agent-supervisor --status)" = "box	--fair default 	runs $id" ]
+  run -66 agent-supervisor --drain other
+  agent-supervisor --drain box
+  wait_for 5 grep -q "leaving after this task" said
+  touch "$HOME/go"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  is "$id" completed
+  [ -z "$(agent-supervisor --status)" ]
+}
+
+@test "--stop stops the task, which is queued again, and waits until the supervisor is gone, its slots included" {
+  id=$(enqueue_shell 'echo started; sleep 60')
+  supervise --jobs 2 --worker box default
+  has_started "$id"
+  wait_for 10 grep -q 'box:1 serves' said
+  [ "$(agent-supervisor --status box | wc -l)" -eq 2 ]
+  agent-supervisor --stop box
+  run -0 gone "$supervisor"
+  is "$id" queued
+  [ -z "$(agent-supervisor --status)" ]
+}
+
+@test "--exit-on-error leaves with the stage's status, instead of trying again" {
+  export AGENT_STAGE_PULL='exit 9'
+  run -9 timeout 20 agent-supervisor --exit-on-error default
+  [[ $output == *"something failed (exit 9)"* ]]
+  CLEARML_AGENT_CRASH_ON_EXCEPTION=1 run -9 timeout 20 agent-supervisor default
+  run -9 timeout 20 agent-supervisor --exit-on-error --jobs 2 default
+}
+
+@test "--gpus and --cpu-only pin what tasks see, and are in the worker's name" {
+  id=$(enqueue_shell 'echo "<$CUDA_VISIBLE_DEVICES> $CLEARML_WORKER_ID"')
+  CLEARML_WORKER_NAME=box supervise --gpus 0,2-3 default
+  wait_for 20 is "$id" completed
+  [ "$(agent-task log --stream log "$id")" = "<0,2,3> box:gpu0,2,3" ]
+  agent-supervisor --stop
+  id=$(enqueue_shell 'echo "<$CUDA_VISIBLE_DEVICES> $CLEARML_WORKER_ID"')
+  CLEARML_WORKER_NAME=box supervise --cpu-only default
+  wait_for 20 is "$id" completed
+  [ "$(agent-task log --stream log "$id")" = "<> box:cpu:0" ]
+  for wrong in 0:1 x 3-1 '' 0,,1; do run -64 agent-supervisor --gpus "$wrong" default; done
+}
+
+@test "outside of its hours it takes nothing; what agent-pull refuses is said" {
+  id=$(enqueue_shell 'echo never')
+  supervise --downtime '0-24 SUN-SAT' default
+  waits
+  is "$id" queued
+  agent-supervisor --stop
+  run -78 timeout 20 agent-supervisor --exit-on-error --downtime '1 MON' --uptime '2 MON' default
+  run -64 agent-supervisor --services-mode 5 default
+  [[ $output == *"--services --jobs N"* ]]
+  run -78 agent-supervisor --use-owner-token default
+  [[ $output == *"paid"* ]]
+}
+
+# services DEFAULT…: a supervisor in services mode, which TERM leaves running tasks to the next
+services() { agent-supervisor --services "$@" 2>"${said:-said}" 3>&- & supervisor=$!; }
+workers_of() { call workers.get_all | python3 -c '
+import json, sys
+print(" ".join(sorted(each["id"] for each in json.load(sys.stdin)["workers"])))'; }
+serves_as() { [ "$(workers_of)" = "$1" ]; }
+
+@test "--services: tasks run side by side, each a worker of its own, up to --jobs" {
+  one=$(enqueue_shell 'echo started; until [ -e "$HOME/one" ]; do sleep 0.05; done')
+  two=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  three=$(enqueue_shell 'echo started')
+  services --jobs 2 --worker w default
+  has_started "$one"
+  has_started "$two"
+  wait_for 10 serves_as "$(printf 'w:service:%s\n' "$one" "$two" | sort | paste -sd ' ')"
+  [ "$(status "$three")" = queued ]
+  touch "$HOME/one"
+  wait_for 20 is "$one" completed
+  wait_for 20 is "$three" completed
+  [ "$(status "$two")" = in_progress ]
+  touch "$HOME/go"
+  wait_for 20 is "$two" completed
+  wait_for 10 serves_as w
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
+@test "--services: TERM leaves tasks running, the next supervisor takes them over; a second TERM stops them" {
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done; echo over')
+  services --worker w default
+  has_started "$id"
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  [ "$(status "$id")" = in_progress ]
+  export AGENT_CLAIM_GRACE=0
+  services --worker w default
+  wait_for 20 grep -q 'taking over' "$(attempt "$id")/setup.log"
+  wait_for 10 serves_as "w w:service:$id"
+  touch "$HOME/go"
+  wait_for 20 is "$id" completed
+  [ "$(cat "$(attempt "$id")/log")" = $'started\nover' ]
+  rm "$HOME/go"
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  has_started "$id"
+  kill -TERM "$supervisor"
+  kill -TERM "$supervisor" || true
+  ended "$supervisor"
+}
+
+@test "--services: one Python process waits, however many may run" {
+  services --jobs 50 --worker w default
+  waits
+  [ "$(pgrep -f 'agent-pull --wait --services' | wc -l)" -le 2 ]
+  [ "$(find "$AGENT_HOME/state/workers" -name '*.pulled' | wc -l)" -eq 1 ]
+}

@@ -80,7 +80,7 @@ if "--bad" in sys.argv: raise ValueError("six is too new: " + six.__version__)' 
   git -C work commit -q --allow-empty -m second
   echo 'print(3)' >>work/other.py
   two=$(agent-task create --repo work --python 3.12 train.py)
-  agent-task edit --set Args/epochs=3 --image alpine:3 "$two"
+  agent-task edit --set Args/epochs=3 --docker alpine:3 "$two"
   run -1 agent-task diff "$one" "$two"
   [[ $output == *"commit"*" → "*"changes"*"+ other.py: not changed → +1 -0"* ]]
   [[ $output == *"hyperparameters"*"+ Args/epochs 3"* ]]

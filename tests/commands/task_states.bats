@@ -27,7 +27,7 @@ place() { agent-task why "$1" | sed -n '2p'; }
 @test "clone: words after -- are all the arguments; packages, branch, image and name are the clone's own" {
   make_repo work
   draft=$(agent-task create --repo work --requirements none train.py -- --epochs 3)
-  id=$(agent-task clone "$draft" --package 'six<2' --image alpine:3 --name mine --project elsewhere/deep -- -v)
+  id=$(agent-task clone "$draft" --package 'six<2' --docker alpine:3 --name mine --project elsewhere/deep -- -v)
   [ "$(script_of "$id" entry_point)" = "train.py -v" ]
   [[ $(script_of "$id" requirements.pip) == *"six<2"* ]]
   [ "$(agent-task show --json "$id" | field .container.image)" = alpine:3 ]
@@ -217,4 +217,34 @@ f()'
     run -0 agent-task "$verb" --help
     [[ $output == *"Examples:"*"agent-task $verb"* || $output == *"Examples:"*"| agent-task $verb"* ]]
   done
+}
+
+@test "a container: image, arguments and set-up script are told by enqueue, changed by edit, kept by clone" {
+  echo 'echo hi' >job.sh
+  printf 'if true; then\n  apt-get install -y ffmpeg\nfi\n' >setup.sh
+  id=$(agent-task enqueue --create-queue --queue gpu --docker alpine:3 --docker-args '--ipc=host -e A="b c"' --setup-script @setup.sh job.sh)
+  [ "$(agent-task show --json "$id" | field .container.image)" = alpine:3 ]
+  [ "$(agent-task show --json "$id" | field .container.arguments)" = '--ipc=host -e A="b c"' ]
+  [ "$(agent-task show --json "$id" | field .container.setup_shell_script)" = "$(cat setup.sh; echo)" ]
+  copy=$(agent-task clone "$id" --docker-args '')
+  [ "$(agent-task show --json "$copy" | field .container.image)" = alpine:3 ]
+  [ "$(agent-task show --json "$copy" | field .container.arguments)" = null ]
+  run -64 agent-task enqueue --queue gpu --docker 'alpine:3 --ipc=host' job.sh
+  [[ $output == *"not the name of an image"*"--docker-args"* ]]
+  run -66 agent-task enqueue --queue gpu --docker alpine:3 --setup-script @nosuch.sh job.sh
+}
+
+@test "shell: on the host, where a script runs, with what it sees; a task that has not run here is not found" {
+  task=$(enqueue_shell "export MINE=1; echo begun; until [ -e '$PWD/go' ]; do sleep 0.05; done")
+  agent-pull default | agent-prepare >line
+  agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 20 grep -q begun "$(attempt "$task")/log"
+  run -0 agent-task shell "$task" -- sh -c 'pwd; echo "$AGENT_TASK_DIR"'
+  [ "$output" = "$(field .fetch.code line)"$'\n'"$(attempt "$task")" ]
+  touch go
+  ended "$run_pid"
+  other=$(enqueue_shell 'true')
+  run -66 agent-task shell "$other"
+  [[ $output == *"has not run on this machine"* ]]
 }

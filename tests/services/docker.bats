@@ -16,6 +16,20 @@ setup() {
 
 teardown() {
   docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks" | xargs -r docker rm -f >/dev/null 2>&1 || true
+  if [ -n "${network:-}" ]; then engine_down; fi
+}
+
+# tiny NAME: an image of a shell and a few programs, without Python; made by this engine's DOCKER_HOST
+tiny() {
+  local each
+  if docker image inspect "$1" >/dev/null 2>&1; then return; fi
+  mkdir root
+  ln -s usr/bin root/bin
+  for each in sh bash sleep mv ln cat id setsid mkfifo; do
+    command -v "$each"
+    ldd "$(command -v "$each")" | grep -o '/[^ ]*'
+  done | sort -u | sed 's#^/bin/#/usr/bin/#' | xargs cp -L --parents -t root
+  tar -C root -cf - . | docker import - "$1" >/dev/null
 }
 
 # enqueue_in IMAGE SCRIPT: a bash task that asks for this image; prints its id
@@ -71,14 +85,20 @@ running() {
   [ "$(status "$task")" = failed ]
 }
 
-@test "an image that has what a task requires gets nothing installed, and its environment is warm the next time" {
+@test "an image that has what a task requires is used as it is, or gets nothing installed" {
   by_hand '"entry_point": "main.py", "diff": "import sys, wheel\nprint(wheel.__file__, sys.prefix)\n",
            "requirements": {"pip": "wheel\n"}' >task.json
   agent-prepare task.json >line
-  [ "$(field .env.cached line)" = false ]
-  [[ $(field .env.reason line) == *", 0 packages installed in "*", 1 of the image, asked for by"* ]]
+  [[ $(field .env.reason line) == *", as it is: /usr/bin/python3 has all that is asked for"* ]]
+  [ "$(field .env.base line)" = null ]
   agent-run line >receipt
   [ "$(log_of)" = "/usr/lib/python3/dist-packages/wheel/__init__.py $(field .env.overlay line)" ]
+  export AGENT_AS_IS=never
+  agent-prepare task.json >line
+  [ "$(field .env.cached line)" = false ]
+  [[ $(field .env.reason line) == *", 0 packages installed in "*", 1 of the interpreter's own, asked for by"* ]]
+  agent-run line >receipt
+  [ "$(field .run.exit receipt)" = 0 ]
   agent-prepare task.json >line
   [ "$(field .env.cached line)" = true ]
   agent-run line >receipt
@@ -102,6 +122,23 @@ running() {
   printed told
   [ -z "$(containers)" ]
   [ "$(status "$task")" = stopped ]
+}
+
+@test "a time limit and TERM to agent-run end what runs inside, and give it its grace" {
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "trap \"echo told; exit 0\" TERM; echo begun; sleep 4713 & wait $!\n"' >task.json
+  agent-prepare task.json >line
+  run --separate-stderr agent-run --time-limit 0.5 line
+  [ "$status" -eq 124 ]
+  [ "$(log_of)" = $'begun\ntold' ]
+  rm -r "$AGENT_HOME"/state/tasks/local-*
+  running 'trap "" TERM; echo begun; sleep 4714'
+  agent=$run_pid
+  kill -TERM "$agent"
+  wait_for 20 grep -q 'ending the script, in 10 s by force' "$(attempt "$task")/setup.log"
+  kill -TERM "$agent"  # once more: at once
+  ended "$agent"
+  [ "$status" -eq 75 ]
+  [ -z "$(containers)" ]
 }
 
 @test "agent-run is killed: the next pipeline takes over, and has the script's status" {
@@ -140,6 +177,15 @@ running() {
   [ -z "$(containers)" ]
 }
 
+@test "docker stop: the script is told, gets its time, and the task is lost" {
+  running 'trap "echo told; exit 0" TERM; echo begun; sleep 4716 & wait $!'
+  docker stop "$container" >/dev/null
+  ended "$run_pid"
+  [ "$status" -eq 125 ]
+  [ "$(log_of)" = $'begun\ntold' ]
+  [[ $(field .run.reason receipt) == "its container was stopped from outside"*"the script ended with 0" ]]
+}
+
 @test "agent-prepare dies while it makes the container: recovery removes that and gives the task back" {
   export AGENT_CLAIM_GRACE=0
   for point in place:journalled place:created place:started; do
@@ -150,6 +196,145 @@ running() {
     [ -z "$(containers)" ]
     [ ! -e "$AGENT_HOME/state/tasks/$task.1/place.json" ]
   done
+}
+
+@test "killed for lack of memory: the end says so, with limit and peak" {
+  sed 's/"image"/"arguments": "--memory=64m --memory-swap 64m", "image"/' >task.json < <(
+    by_hand '"entry_point": "main.py", "diff": "x = bytearray(200 << 20)\n"')
+  agent-prepare task.json >line
+  run agent-run line
+  [ "$status" -eq 137 ]
+  receipt=$(tail -n 1 <<<"$output")
+  [ "$(field .run.end <<<"$receipt")" = out_of_memory ]
+  [ "$(field .run.evidence <<<"$receipt")" = "killed for lack of memory: limit 67108864 bytes, peak 67108864 bytes" ]
+}
+
+@test "an image's own user, and an agent that is not root: both can write, and all is the agent's in the end" {
+  agent=(setpriv --reuid=12345 --regid=12345 --groups="$(getent group docker | cut -d: -f3)"
+    --inh-caps=+dac_read_search --ambient-caps=+dac_read_search)
+  unset UV_CACHE_DIR
+  chown -R 12345 "$BATS_TEST_TMPDIR"
+  for user in 0 1234; do
+    sed "s/\"image\"/\"arguments\": \"--user $user:$user\", \"image\"/" >task.json < <(
+      by_hand '"entry_point": "main.py", "requirements": {"pip": "iniconfig\n"},
+               "diff": "import iniconfig, os\nos.makedirs(\"a/b\")\nopen(\"a/b/c\", \"w\").write(str(os.getuid()))\n"')
+    "${agent[@]}" agent-prepare task.json >line
+    "${agent[@]}" agent-run line >receipt
+    [ "$(cat "$(field .fetch.code receipt)/a/b/c")" = "$user" ]
+    [ "$(find "$AGENT_HOME" ! -user 12345)" = "" ]
+  done
+}
+
+@test "an image without Python runs a shell script; a Python script is refused, and told why" {
+  image=agentpipe-test/tiny
+  tiny "$image"
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "echo fine\n"' >task.json
+  agent-prepare task.json | agent-run >receipt
+  [ "$(field .run.exit receipt)" = 0 ]
+  by_hand '"entry_point": "main.py", "diff": "print(1)\n"' >task.json
+  run --separate-stderr agent-prepare task.json
+  [ "$status" -eq 66 ]
+  [[ $stderr == *"there is no Python in this task's place (use an image that has python3)"* ]]
+  [ -z "$(containers)" ]
+}
+
+@test "an image without a shell is refused" {
+  image=agentpipe-test/bare
+  tar -chf - -T /dev/null | docker import - "$image" >/dev/null
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "true\n"' >task.json
+  run --separate-stderr agent-prepare task.json
+  [ "$status" -eq 65 ]
+  [[ $stderr == *"image agentpipe-test/bare has no /bin/sh"* ]]
+  [ -z "$(containers)" ]
+}
+
+@test "a failed script's container is kept for a while: agent-task shell walks in" {
+  task=$(enqueue_in "$image" 'export MINE=1; touch here; (sleep 4717 &) ; exit 3')
+  agent-pull default | agent-prepare >line
+  agent-run --hold-on-failure 2h line >receipt 2>said 3>&- &
+  run_pid=$!
+  wait_for 30 grep -q "is kept for 2h: agent-task shell $task" said
+  [ "$(status "$task")" = failed ]
+  run -0 agent-task shell "$task" -- sh -c 'pwd; ls; echo "$AGENT_TASK_DIR"; hostname; ps -e -o args='
+  [[ $output == "$(field .fetch.code line)"$'\nhere\nmain.sh\n'"$(attempt "$task")"$'\n'"$(containers)"* ]]
+  [[ $output != *4717* ]]
+  kill -TERM "$run_pid"
+  ended "$run_pid"
+  [ "$status" -eq 3 ]
+  [ "$(field .run.end receipt)" = script_failed ]
+  [ -z "$(containers)" ]
+  run -66 agent-task shell "$task"
+  [[ $output == *"is gone"*"--hold-on-failure"* ]]
+}
+
+@test "agent-run is killed while it keeps a container: the next one removes it" {
+  task=$(enqueue_in "$image" 'exit 3')
+  agent-pull default | agent-prepare >line
+  agent-run --hold-on-failure 2h line >receipt 2>said 3>&- &
+  run_pid=$!
+  wait_for 30 grep -q "is kept for" said
+  kill -KILL "$run_pid"
+  wait "$run_pid" || true
+  [ -n "$(containers)" ]
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "true\n"' >task.json
+  agent-prepare task.json | agent-run >receipt
+  [ -z "$(containers)" ]
+}
+
+@test "GPUs that the engine cannot give are told as that" {
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "true\n"' >task.json
+  run --separate-stderr agent-prepare --gpus 0 task.json
+  [ "$status" -eq 69 ]
+  [[ $stderr == *"the engine has no way to give GPUs to containers (install the NVIDIA Container Toolkit"* ]]
+  agent-prepare --gpus none task.json | agent-run >receipt
+  [ "$(field .run.exit receipt)" = 0 ]
+}
+
+# engine FLAGS: an engine of this test's own, that it may kill, on a network of its own; DOCKER_HOST is its socket
+engine() {
+  export SERVICES_HOME=/var/lib/agentpipe-services/second DOCKER_SOCK=/run/agentpipe-second.sock DOCKERD_FLAGS=$1
+  unshare -n sleep 600 3>&- 4>&- &
+  network=$!
+  disown
+  DOCKER_HOST=$(engine_up)
+  export DOCKER_HOST
+  image=agentpipe-test/tiny
+  tiny "$image"
+}
+engine_up() { nsenter -t "$network" -n "$ROOT/tests/services/docker-up.sh" 3>&- 4>&-; }
+engine_down() {
+  "$ROOT/tests/services/docker-down.sh"
+  kill "$network"
+}
+kill_engine() {
+  local pid; pid=$(cat "$SERVICES_HOME/docker/dockerd.pid")
+  kill -KILL "$pid"
+  wait_for 10 gone "$pid"
+}
+
+@test "the engine is killed, and ends its containers when it comes back: the task is lost, and told why" {
+  engine ""
+  running 'echo begun; sleep 4715'
+  kill_engine
+  engine_up
+  ended "$run_pid"
+  [ "$status" -eq 125 ]
+  [ "$(field .run.end receipt)" = lost ]
+  [[ $(field .run.reason receipt) == *"an engine that was shut down without live-restore"* ]]
+  [ -z "$(containers)" ]
+}
+
+@test "the engine is killed and keeps its containers (live-restore): the script goes on" {
+  engine --live-restore
+  running 'echo begun; until [ -e "$AGENT_TASK_DIR/go" ]; do sleep 0.1; done; exit 6'
+  kill_engine
+  sleep 0.5  # agent-run sees Docker's client go
+  kill -0 "$run_pid"
+  engine_up
+  touch "$(attempt "$task")/go"
+  ended "$run_pid"
+  [ "$status" -eq 6 ]
+  [ -z "$(containers)" ]
 }
 
 @test "no engine answers: the task fails in set-up, and is told what to do" {

@@ -108,3 +108,10 @@ class Daemon:
         subprocess.run(["pkill", "-P", str(self.process.pid)], check=False)
         self.process.terminate()
         self.process.wait()
+
+
+if __name__ == "__main__":  # FOLDER USER PASSWORD: print the address, and serve until killed
+    import sys
+    with SmartServer(Path(sys.argv[1]), {"/": basic(sys.argv[2], sys.argv[3])}) as served:
+        print(served.url, flush=True)
+        threading.Event().wait()

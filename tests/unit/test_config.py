@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,16 @@ def test_includes_substitutions_and_the_environment(conf, monkeypatch):
     assert config.get("agent.git_user") == "ann"
     assert config.get("agent.venvs_dir") == "/data/venvs"
     assert config.get("agent.host") == "box"
+
+
+def test_an_include_from_the_network_has_a_time_limit(conf, monkeypatch):
+    monkeypatch.setattr(config_file, "URL_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        conf(f'agent.a: 1\ninclude url("http://127.0.0.1:{silent.getsockname()[1]}/more.conf")')
+        with pytest.raises(errors.Failure) as caught:
+            config.get("agent.a")
+    assert caught.value.exit == errors.BAD_CONFIG
+    assert "timed out" in caught.value.reason
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
@@ -271,6 +282,15 @@ def test_show_masks_every_secret_and_nothing_else(conf, capsys):
         assert shown in out
 
 
+def test_secret_variables_among_dockers_arguments_are_masked(conf, capsys):
+    conf('agent.extra_docker_arguments: ["-e", "MY_TOKEN=s3cr3t", "--env=DB_PASSWORD=s3cr3t", '
+         '"-e", "LEVEL=3", "-v", "/a:/b"]')
+    assert config_show.show("agent.extra_docker_arguments") == 0
+    out = capsys.readouterr().out
+    assert "s3cr3t" not in out
+    assert "LEVEL=3" in out and "MY_TOKEN=" in out and "/a:/b" in out
+
+
 def test_a_pattern_of_the_users_hides_more(conf, capsys):
     conf("agent { sanitize_config_printout.hide_secrets: [worker], worker_name: box }")
     config_show.show("agent.worker_name")
@@ -281,6 +301,11 @@ def test_secrets_of_the_file_are_masked_in_logs(conf):
     conf(SECRET)
     redactor = redact.Redactor(redact.own_secrets())
     assert redactor.text("s3cr3t-one s3cr3t-two s3cr3t-five") == "[REDACTED] [REDACTED] [REDACTED]"
+
+
+def test_secrets_in_a_list_of_logins_are_masked_too(conf):
+    conf('agent.git.extra_credentials: [{user: me, pass: s3cr3t-of-one, host: h}, {user: u, password: s3cr3t-two}]')
+    assert {"s3cr3t-of-one", "s3cr3t-two"} <= redact.own_secrets()
 
 
 # --- variables and files for tasks ------------------------------------------------------------------------------------

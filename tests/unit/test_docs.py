@@ -17,7 +17,7 @@ from agentpipe.options import Argument
 ROOT = Path(__file__).resolve().parents[2]
 MAN = ROOT / "man"
 STAGES = ("fetch", "patch", "env", "prepare", "run")
-PLAIN = ("pull", "report", "server")
+PLAIN = ("pull", "report", "server", "status")
 
 
 def page(name: str) -> str:
@@ -70,8 +70,8 @@ def test_a_page_describes_every_option_of_every_subcommand_and_no_other(command_
 def test_the_supervisors_page_help_and_options_are_the_same() -> None:
     script = (ROOT / "cmds" / "agent-supervisor").read_text()
     help = subprocess.run(["sh", ROOT / "cmds" / "agent-supervisor", "--help"], capture_output=True, text=True).stdout
-    taken = set(re.findall(r"^    (--[a-z]+)\) ", script, re.MULTILINE))
-    assert taken and taken == set(re.findall(r"^  (--[a-z]+)", help, re.MULTILINE))
+    taken = set(re.findall(r"^    (--[a-z-]+)\) ", script, re.MULTILINE))
+    assert taken and taken == set(re.findall(r"^  (--[a-z-]+)", help, re.MULTILINE))
     assert described(page("agent-supervisor.1")) == taken | {"--help"}
 
 
@@ -114,7 +114,8 @@ def test_agentpipe_names_every_variable_that_the_code_reads() -> None:
     sources = [*ROOT.glob("lib/**/*.py"), *ROOT.glob("cmds/*.py"), ROOT / "cmds" / "agent-supervisor"]
     found = {name for path in sources for name in read.findall(path.read_text())}
     # set by ourselves for our own processes, or by the script that agent-task prints
-    missing = {name for name in found if name not in text} - {"AGENT_LINE_BUFFERED", "CLEARML_OFFLINE_MODE"}
+    ours = {"AGENT_LINE_BUFFERED", "AGENT_SUPERVISOR_PARENT", "CLEARML_OFFLINE_MODE"}
+    missing = {name for name in found if name not in text} - ours
     assert found
     assert not missing
 

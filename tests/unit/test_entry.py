@@ -31,7 +31,7 @@ def test_an_entry_point_behind_a_link_out_of_the_checkout_is_refused(code):
 def test_a_link_within_the_checkout_is_no_harm(code):
     (code / "within" / "nb.ipynb").write_text(NOTEBOOK)
     path = entry.check_there(str(code), entry.of({"entry_point": "within/nb.ipynb"}, str(code)))
-    assert notebook.convert(path) == str(code / "within" / "nb.py")
+    assert notebook.convert(path) == (str(code / "within" / "nb.py"), False)
 
 
 def test_a_link_in_the_place_of_the_temporary_is_not_followed(code, tmp_path):

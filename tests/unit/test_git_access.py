@@ -126,7 +126,18 @@ def test_azures_tokens_go_into_the_header_that_it_wants(tmp_path, repositories, 
     monkeypatch.setenv(variable, "1")
     with SmartServer(repositories, {"/": header}) as server:
         fetch(tmp_path / "job", f"{server.url}/team-a/r.git")
+        # as Azure's own pages give the address
+        fetch(tmp_path / "named", f"http://team@{server.host}/team-b/r.git")
     assert left_behind(tmp_path, "p4t-value") == left_behind(tmp_path, header.split()[1]) == ""
+
+
+def test_a_token_in_the_users_place_of_a_url_comes_before_what_is_configured(tmp_path, repositories, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_GIT_USER", "anna")
+    monkeypatch.setenv("CLEARML_AGENT_GIT_PASS", "t0p-s3cret")
+    token = "glpat-0123456789abcdef"
+    with SmartServer(repositories, {"/team-a": basic(token, ""), "/": basic("anna", "t0p-s3cret")}) as server:
+        fetch(tmp_path / "token", f"http://{token}@{server.host}/team-a/r.git")
+        fetch(tmp_path / "name", f"http://somebody@{server.host}/team-b/r.git")
 
 
 def test_where_nothing_is_configured_netrc_answers(tmp_path, user, repositories):

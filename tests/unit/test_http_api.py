@@ -9,7 +9,7 @@ import threading
 import pytest
 from api_server import KEY, SECRET, ApiServer
 
-from agentpipe import api, errors, http_api, http_login, http_transport
+from agentpipe import api, errors, http_api, http_login, http_retry, http_transport
 from agentpipe.signals import SIGNALS
 
 
@@ -18,7 +18,7 @@ def server(tmp_path, monkeypatch):
     with ApiServer(str(tmp_path / "server.db")) as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(http_api, "back_off", lambda pause, away: pause)  # the pauses have a test of their own
+        monkeypatch.setattr(http_retry, "back_off", lambda pause, away: pause)  # the pauses have a test of their own
         yield server
 
 
@@ -230,7 +230,7 @@ def test_an_error_of_the_api_is_told_at_once(server):
     assert server.asked().count("tasks.get_by_id") == 1
 
 
-@pytest.mark.parametrize("trouble", [503, 502, 504, 429, "drop"])
+@pytest.mark.parametrize("trouble", [503, 502, 504, 509, 429, "drop"])
 def test_a_question_is_asked_again(server, trouble):
     client = api.connect()
     queues(client)
@@ -270,20 +270,110 @@ def test_patience_ends_with_69_and_a_remedy(server):
 
 def test_pauses_grow_vary_and_end_when_we_are_told_to_stop(monkeypatch):
     slept = []
-    monkeypatch.setattr(http_transport.time, "monotonic", lambda: 100 + sum(slept))
-    monkeypatch.setattr(http_transport.time, "sleep", slept.append)
+    monkeypatch.setattr(http_retry.time, "monotonic", lambda: 100 + sum(slept))
+    monkeypatch.setattr(http_retry.time, "sleep", slept.append)
     away = http_transport.Away("http://a", "gone")
-    assert http_transport.back_off(2.0, away) == 4.0
+    assert http_retry.back_off(2.0, away) == 4.0
     assert 1.0 <= sum(slept) <= 3.0
-    assert http_transport.back_off(20.0, away) == 30.0
+    assert http_retry.back_off(20.0, away) == 30.0
     slept.clear()
-    http_transport.back_off(0.1, http_transport.Away("http://a", "gone", wait=7.0))
+    http_retry.back_off(0.1, http_transport.Away("http://a", "gone", wait=7.0))
     assert sum(slept) == pytest.approx(7.0)
     slept.clear()
     monkeypatch.setattr(SIGNALS, "waiting", [15])
     with pytest.raises(http_transport.Away):
-        http_transport.back_off(20.0, away)
+        http_retry.back_off(20.0, away)
     assert len(slept) == 1
+
+
+@pytest.mark.parametrize(("trouble", "key"), [(502, "status"), (503, "total"), ("drop", "read")])
+def test_the_users_number_of_retries_counts(server, trouble, key, monkeypatch):
+    client = api.connect()
+    queues(client)
+    monkeypatch.setenv(f"CLEARML_AGENT__API__HTTP__RETRIES__{key.upper()}", "2")
+    server.failing = [trouble] * 9
+    before = len(server.requests)
+    refused(client)
+    assert len(server.requests) - before == 3
+    server.failing = [trouble] * 2
+    assert queues(client) == ["default"]
+
+
+def test_and_so_do_the_users_pauses(server, monkeypatch):
+    client = api.connect()
+    queues(client)
+    monkeypatch.setenv("CLEARML_AGENT__API__HTTP__RETRIES__BACKOFF_FACTOR", "3")
+    pauses = []
+    monkeypatch.setattr(http_retry, "back_off", lambda pause, away: pauses.append(pause) or pause)
+    server.failing = [503]
+    queues(client)
+    assert pauses == [3.0]
+
+
+def test_a_stage_waits_for_a_server_under_maintenance_without_end(server, monkeypatch):
+    client = api.connect(patience=http_retry.STAGE_PATIENCE_S)
+    queues(client)
+    now = [0.0]
+    monkeypatch.setattr(http_retry.time, "monotonic", lambda: now[0])
+
+    def days(pause, away):
+        now[0] += 86400
+        return pause
+    monkeypatch.setattr(http_retry, "back_off", days)
+    server.failing = [503] * 20
+    assert queues(client) == ["default"]
+    server.failing = [502] * 20
+    assert refused(client).exit == errors.UNAVAILABLE
+    monkeypatch.setenv("CLEARML_AGENT__API__HTTP__WAIT_ON_MAINTENANCE_FOREVER", "false")
+    server.failing = [503] * 20
+    assert refused(client).exit == errors.UNAVAILABLE
+
+
+@pytest.mark.parametrize(("faults", "endpoint", "asked"), [(2, "queues.get_all", 3), (9, "queues.get_all", 3),
+                                                           (9, "queues.create", 1)])
+def test_a_fault_within_the_server_is_tried_a_few_times(server, faults, endpoint, asked):
+    client = api.connect()
+    queues(client)
+    server.failing = [500] * faults
+    before = len(server.requests)
+    if faults < asked:
+        assert queues(client) == ["default"]
+    else:
+        with pytest.raises(errors.ApiError) as caught:
+            client.call(endpoint, {"name": "a new one"})
+        assert caught.value.code == 500
+    assert len(server.requests) - before == asked
+
+
+@pytest.mark.parametrize("code", [400, 403, 404])
+def test_no_4xx_is_tried_again(server, code):
+    client = api.connect()
+    queues(client)
+    before = len(server.requests)
+    answer = server.answer
+
+    def refuse(endpoint, headers, body):
+        raise errors.ApiError(code, 0, "no")
+    server.answer = refuse
+    with pytest.raises(errors.ApiError):
+        client.call("queues.get_all")
+    assert len(server.requests) - before == 1
+    server.answer = answer
+
+
+def test_every_request_has_a_time_limit(server, monkeypatch):
+    import requests
+    seen = []
+    send = requests.Session.send
+
+    def note(self, request, **more):
+        seen.append(more["timeout"])
+        return send(self, request, **more)
+    monkeypatch.setattr(requests.Session, "send", note)
+    client = api.connect()
+    client.call("tasks.create", {"name": "x" * 100_000, "type": "training"})
+    queues(client)
+    assert seen == [(5.0, 30.0), (5.0, 60.0), (5.0, 30.0)]
 
 
 def test_who_tries_again_by_himself_is_told_at_once(server):
@@ -326,6 +416,28 @@ def test_a_web_page_is_not_the_api(server):
     assert "8008" in failure.remedy
 
 
+@pytest.mark.parametrize(("status", "exit", "word"), [(407, errors.NO_PERMISSION, "https_proxy"),
+                                                      (413, errors.BAD_CONFIG, "max_req_size")])
+def test_what_a_proxy_says_is_told_as_such(server, status, exit, word):
+    client = api.connect()
+    queues(client)
+    server.failing = [status]
+    failure = refused(client)
+    assert failure.exit == exit
+    assert word in failure.remedy
+
+
+def test_a_login_that_was_lost_has_done_nothing(server):
+    client = api.connect()
+    queue = client.call("queues.get_default")["id"]
+    server.tokens.clear()
+    other = api.connect()
+    other._login._token = ""
+    server.failing = ["done, then dropped"]
+    assert other.call("queues.get_next_task", {"queue": queue}) == {}
+    assert server.asked()[-3:] == ["auth.login", "auth.login", "queues.get_next_task"]
+
+
 def test_a_redirect_is_named_and_not_followed(server):
     def redirect(handler):
         handler.send_response(301)
@@ -362,7 +474,8 @@ def test_an_unknown_certificate_is_refused_with_what_to_set(secure):
     assert "certificate" in failure.reason and "verify_certificate" in failure.remedy
 
 
-@pytest.mark.parametrize("variable", ["CLEARML_AGENT__API__VERIFY_CERTIFICATE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize("variable", ["CLEARML_AGENT__API__VERIFY_CERTIFICATE", "REQUESTS_CA_BUNDLE",
+                                      "CLEARML_API_HOST_VERIFY_CERT"])
 def test_an_authority_of_ones_own_is_taken(secure, monkeypatch, variable):
     monkeypatch.setenv(variable, secure)
     assert queues(api.connect()) == ["default"]

@@ -1,11 +1,10 @@
 """Requirement lists of every kind, each installed for real: what is there afterwards, and what its owner was told."""
 # ruff: noqa: F811
 
-import http.server
 import os
 import subprocess
-import threading
 
+import package_index
 import pytest
 import wheelhouse
 from env_machine import machine, python  # noqa: F401  (machine is a fixture)
@@ -157,9 +156,7 @@ def shop(tmp_path_factory):
     for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "a state"], ["tag", "v1"]):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words], cwd=repository,
                        check=True)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Index,), {"folder": index}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    web = f"127.0.0.1:{server.server_port}"
+    server, web = package_index.serve(index)
     yield {"index": index, "own": os.path.join(folder, "own"), "repository": repository, "web": f"http://{web}",
            "private": f"http://u:secret@{web}/private", "denied": f"http://u:wrong@{web}/private",
            "commit": subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=repository, text=True).strip(),
@@ -167,42 +164,6 @@ def shop(tmp_path_factory):
            "tea2": wheelhouse.sha256(os.path.join(index, "tea-2.0-py3-none-any.whl")),
            "uv": os.path.join(folder, "uv")}
     server.shutdown()
-
-
-class Index(http.server.BaseHTTPRequestHandler):
-    """FILE, simple/NAME/, the same below private/ for those who know the password."""
-
-    def do_GET(self):
-        path = self.path
-        if path.startswith("/private/"):
-            if self.headers.get("Authorization") != "Basic dTpzZWNyZXQ=":
-                self.send_response(401)
-                self.end_headers()
-                return
-            path = path.removeprefix("/private")
-        name = path.strip("/").split("/")[-1]
-        if path.startswith("/simple/"):
-            files = [each for each in sorted(os.listdir(self.folder)) if each.startswith(name.replace("-", "_") + "-")]
-            links = "".join(f'<a href="../../{file}">{file}</a>' for file in files if not file.endswith(".tree"))
-            self.answer(f"<html>{links}</html>".encode() if links else b"", "text/html")
-        elif os.path.isfile(os.path.join(self.folder, name)):
-            with open(os.path.join(self.folder, name), "rb") as file:
-                self.answer(file.read(), "application/octet-stream")
-        else:
-            self.answer(b"", "")
-
-    do_HEAD = do_GET
-
-    def answer(self, data, kind):
-        self.send_response(200 if data else 404)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

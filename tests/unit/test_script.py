@@ -91,6 +91,24 @@ def test_the_status_survives_the_shim(directory):
     assert attempt.exit_status(directory) == 5
 
 
+def test_a_rename_that_outlives_the_shim_is_waited_for(directory):
+    found = start(directory, "exit 0")
+    assert found.wait(10)
+    # as if the shim had been killed while its mv was at work: it holds `running` and will rename it
+    os.rename(f"{directory}/exit.0", f"{directory}/running")
+    os.mkfifo(f"{directory}/go")
+    with open(f"{directory}/running", "r+b") as running:
+        late = subprocess.Popen(["sh", "-c", "flock 0; echo; read _ <go; mv running exit.7"], cwd=directory,
+                                stdin=running, stdout=subprocess.PIPE)
+    assert late.stdout.readline()
+    assert not found.wait(0.2)
+    with open(f"{directory}/go", "w") as go:
+        go.write("on\n")
+    assert found.wait(10)
+    assert found.status == 7
+    late.wait()
+
+
 def test_where_the_name_pid_is_taken_nothing_starts(directory):
     assert attempt.forbid_start(directory, attempt.GIVEN_BACK)
     found = start(directory, f"touch {directory}/ran")

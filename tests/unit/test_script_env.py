@@ -76,6 +76,10 @@ def test_the_configuration_has_the_server_and_the_packages_settings_and_nothing_
                     'environment { X: "1" }\n')
     monkeypatch.setenv("CLEARML_CONFIG_FILE", str(conf))
     monkeypatch.setenv("CLEARML_API_SECRET_KEY", "from the environment")
+    for name, value in {"AWS_ACCESS_KEY_ID": "K", "AWS_SECRET_ACCESS_KEY": "S", "AWS_DEFAULT_REGION": "eu-1",
+                        "AZURE_STORAGE_ACCOUNT": "N", "AZURE_STORAGE_KEY": "B",
+                        "GOOGLE_APPLICATION_CREDENTIALS": "/g.json"}.items():
+        monkeypatch.setenv(name, value)
     script_env.write_conf(str(tmp_path))
     written = tmp_path / "clearml.conf"
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
@@ -83,6 +87,10 @@ def test_the_configuration_has_the_server_and_the_packages_settings_and_nothing_
     assert found["api"]["api_server"] == "http://localhost:8008"
     assert found["api"]["credentials"] == {"access_key": "A", "secret_key": "from the environment"}
     assert found["sdk"]["storage"]["cache"]["default_base_dir"] == "/data"
+    # a container has no variables of ours
+    assert found["sdk"]["aws"]["s3"] == {"key": "K", "secret": "S", "region": "eu-1"}
+    assert found["sdk"]["azure"]["storage"]["containers"] == [{"account_name": "N", "account_key": "B"}]
+    assert found["sdk"]["google"]["storage"]["credentials_json"] == "/g.json"
     assert "do-not-show" not in written.read_text()
     script_env.remove_conf(str(tmp_path))
     assert not written.exists()
@@ -128,7 +136,7 @@ def test_optimize(tmp_path, level, flags):
 def test_a_place_gets_the_packages_variables_also_where_they_are_ours_too(tmp_path, monkeypatch):
     monkeypatch.setenv("CLEARML_AUTH_TOKEN", "tok")
     monkeypatch.setenv("SOMETHING", "of the host")
-    launch.write_spec(str(tmp_path), begun(tmp_path).env)
+    launch.write_spec(str(tmp_path), begun(tmp_path).env, False)
     spec = (tmp_path / "spec").read_text()
     assert "export CLEARML_AUTH_TOKEN=tok\n" in spec
     assert "SOMETHING" not in spec

@@ -110,6 +110,10 @@ def test_a_step_that_fails_is_said_loudly_and_passed_over(run, job, settings, ca
     assert "agent.extra_docker_shell_script ended with 4: passed over" in text
     assert "line 2 of 4-task ended with 1: false" in text
     assert "two\n" in text
+    assert "agent_folder" not in text
+    settings('')
+    run("echo one\nfalse")
+    assert "line 2 of 4-task ended with 1: false" in said(job) and "agent_folder" not in said(job)
     assert "ended with 4" in capfd.readouterr().err
 
 

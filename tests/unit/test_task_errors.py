@@ -8,7 +8,7 @@ from agentpipe.cmds import agent_task
 
 def test_a_bug_is_one_line_and_70(monkeypatch, capfd):
     monkeypatch.setattr(task_commands, "listing", lambda *_: {}["gone"])
-    assert agent_task.run(["list"]) == errors.BUG
+    assert agent_task.GROUP.run(["list"]) == errors.BUG
     printed = capfd.readouterr()
     assert printed.out == ""
     assert printed.err == ("agent-task: a bug of ours: KeyError: 'gone' "
@@ -19,7 +19,7 @@ def test_its_traceback_can_be_had(monkeypatch):
     monkeypatch.setenv("AGENT_DEBUG", "1")
     monkeypatch.setattr(task_commands, "listing", lambda *_: {}["gone"])
     with pytest.raises(KeyError):
-        agent_task.run(["list"])
+        agent_task.GROUP.run(["list"])
 
 
 def test_a_failed_set_up_without_a_remedy_leads_to_its_log_and_not_back_to_why():

@@ -104,7 +104,8 @@ def _offline(said: str, evidence: str) -> errors.Failure | None:
         return None
     name = found[1] if found else _first_name(said) or "a package"
     return errors.Failure(f"{name} is not in the download cache, and AGENT_OFFLINE forbids the network",
-                          errors.UNAVAILABLE, remedy="run it once without AGENT_OFFLINE=1")
+                          errors.UNAVAILABLE,
+                          remedy="fetch it where there is a network: agent-prepare --stage-only")
 
 
 def _network(said: str, evidence: str) -> errors.Failure | None:
@@ -140,8 +141,8 @@ def _no_package(job: Job, said: str, folder: str, requirements: Requirements) ->
     if not found:
         return None
     from agentpipe import package_names
-    from agentpipe.installers import uv
-    refused = uv.refused(job, folder, found[1], requirements)
+    from agentpipe.installers import uv_questions
+    refused = uv_questions.refused(job, folder, found[1], requirements)
     if refused:
         return _denied(without_credentials(refused))
     line = _line(found[1], requirements)
@@ -158,12 +159,12 @@ def _no_version(job: Job, said: str, folder: str, requirements: Requirements) ->
              or re.search(rf"only (?:the following versions of )?{WISH} (?:is|are) available", said))
     if not found:
         return None
-    from agentpipe.installers import uv
+    from agentpipe.installers import uv_questions
     name = found[1]
     line = _line(name, requirements)
     exact = re.search(r"==\s*([^\s,;*]+)", line)
-    better = (uv.newest(job, folder, f"{name}<{exact[1]}", requirements) if exact else "") \
-        or uv.newest(job, folder, name, requirements)
+    better = (uv_questions.newest(job, folder, f"{name}<{exact[1]}", requirements) if exact else "") \
+        or uv_questions.newest(job, folder, name, requirements)
     wish = line if line != name else f"{name}{found[2] or ''}"
     if better:
         return errors.Failure(f"no such version: {wish}; the nearest one there is {better}", errors.NOT_FOUND,

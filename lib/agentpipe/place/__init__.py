@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 
-from agentpipe import attempt, errors, processes
+from agentpipe import attempt, paths, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Place:
         self.value = value
         self.directory = directory
         self.prefix: list[str] = list(value.get("prefix") or [])
+        self.base: str | None = None  # the environment behind the task's own
 
     def alive(self, record: str) -> bool | None:
         """Whether the script "PID START BOOT" still runs; None when nobody can say at the moment."""
@@ -86,15 +87,23 @@ class Place:
         """The prefix by which programs run there as the user that we are here."""
         return self.prefix
 
+    def entered(self, terminal: bool) -> list[str]:
+        """The prefix for a command that a person types at, with or without a terminal."""
+        return self.prefix
+
     def variables(self) -> dict[str, str]:
         """What the script finds in its environment there, besides what every script finds."""
+        return {}
+
+    def settings(self) -> dict[str, str]:
+        """What of clearml.conf is different there, by its keys."""
         return {}
 
     def open_up(self) -> None:
         """Before the script starts: let whoever it runs as write in the task's directory."""
 
     def evidence(self, status: int | None) -> tuple[str, str]:
-        """("out_of_memory" | "", what is known of the end): asked once, after the script's end, before remove()."""
+        """("out_of_memory" | "lost" | "", what is known of the end): after the script's end, before remove()."""
         if not self.prefix and status == 137:
             from agentpipe import memory
             found = memory.evidence_of_kill(self.directory)
@@ -115,10 +124,16 @@ class Place:
 def of(manifest: Mapping[str, Any] | None, directory: str) -> Place:
     """The place of a manifest; the host for one without."""
     value = (manifest or {}).get("place") or {}
-    if value.get("kind") in ("docker", "podman"):
-        from agentpipe.place import docker
-        return docker.Container(value, directory)
-    return Place(value, directory)
+    if value.get("kind") in ("charliecloud", "apptainer"):
+        from agentpipe.place import unprivileged
+        return unprivileged.Unprivileged(value, directory)
+    if value.get("kind") not in ("docker", "podman"):
+        return Place(value, directory)
+    from agentpipe.place import docker
+    found = docker.Container(value, directory)
+    base = ((manifest or {}).get("env") or {}).get("base")
+    found.base = os.path.realpath(paths.cache("envs", base)) if base else None
+    return found
 
 
 def start(job: Job) -> dict[str, Any]:
@@ -127,15 +142,15 @@ def start(job: Job) -> dict[str, Any]:
     wanted = decide.decide(job)
     if wanted.engine == "host":
         return {"kind": "host", "reason": wanted.reason, "prefix": []}
-    if wanted.engine not in ("docker", "podman"):
-        raise errors.Failure(f"this version knows no {wanted.engine}", errors.BAD_CONFIG,
-                             remedy="agent-prepare --place docker, podman or host")
     if job.option("dry_run"):
         job.say(f"would run in a container of {wanted.image} ({wanted.engine}): {wanted.reason}")
         return {"kind": wanted.engine, "reason": wanted.reason, "prefix": [], "image": wanted.image}
     leave(job.directory, job.say)
-    from agentpipe.place import docker
-    return docker.start(job, wanted)
+    if wanted.engine in ("docker", "podman"):
+        from agentpipe.place import docker
+        return docker.start(job, wanted)
+    from agentpipe.place import unprivileged
+    return unprivileged.start(job, wanted)
 
 
 def journal(directory: str, value: Mapping[str, Any]) -> None:
@@ -161,7 +176,8 @@ def leave(directory: str, say: Callable[[str], object]) -> None:
     """Remove what this attempt has made, if it has made anything; `say` gets what could not be removed."""
     if not os.path.lexists(os.path.join(directory, JOURNAL)):
         return
-    word = of({"place": journalled(directory)}, directory).remove()
+    line = attempt.read_manifest(directory) or {}
+    word = of({"place": journalled(directory), "env": line.get("env")}, directory).remove()
     if word:
         say(word)
     forget(directory)

@@ -60,7 +60,7 @@ def volumes(made: Create, texts: list[str]) -> None:
 def mounts(made: Create, texts: list[str]) -> None:
     """--mount type=bind,source=…,target=…,readonly"""
     for text in texts:
-        made.config[HOST].setdefault("Mounts", []).append(_mount(text))
+        made.config[HOST].setdefault("Mounts", []).append(mount(text))
 
 
 def tmpfs(made: Create, texts: list[str]) -> None:
@@ -220,7 +220,7 @@ def _network(text: str) -> dict[str, Any]:
     return found
 
 
-def _mount(text: str) -> dict[str, Any]:
+def mount(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {"Type": "volume"}
     options: dict[str, Any] = {}
     for key, value, has_value in values.fields(text):

@@ -10,6 +10,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from agentpipe.job import Job
@@ -36,16 +37,16 @@ class Container:
 
 def decide(job: Job) -> Container:
     """The place of this job's task. Failure 65 for a container that cannot be meant, 64 for options that contradict."""
-    engine = _engine(job)
-    if engine == "host":
+    kind = engine(job.option)
+    if kind == "host":
         image = _of_task(job.task)["image"]
         return Container("host", reason="agent-prepare was told to run tasks on the host"
                          + (f", not in {image}" if image else ""))
     asked = _of_task({} if job.option("force_docker") else job.task)
-    found = _by_rule(job, asked) or _own(asked, engine) or _default(job, asked)
+    found = _by_rule(job, asked) or _own(asked, kind) or _default(job, asked)
     if found is None:
         return Container("host", reason="no container was asked for")
-    found.engine = engine
+    found.engine = kind
     if found.image.startswith("-") or any(character.isspace() for character in found.image):
         from agentpipe import errors
         raise errors.Failure(f"'{found.image}' cannot be the name of an image", errors.BAD_DATA,
@@ -65,10 +66,11 @@ def write_back(job: Job, container: Container) -> None:
         job.say(f"the container could not be recorded on the task: {error}")
 
 
-def _engine(job: Job) -> str:
+def engine(option: Callable[[str], Any]) -> str:
+    """Which engine the options of agent-prepare and AGENT_PLACE name. Failure 64 or 78 for what cannot be meant."""
     from agentpipe import errors
-    given, variable = job.option("place"), os.environ.get("AGENT_PLACE")
-    docker, podman = job.option("docker"), job.option("podman")
+    given, variable = option("place"), os.environ.get("AGENT_PLACE")
+    docker, podman = option("docker"), option("podman")
     if docker and podman and docker != podman:
         raise errors.Failure("--docker and --podman name different images", errors.USAGE, remedy="give one of them")
     name = given or ("podman" if podman else variable) or "docker"

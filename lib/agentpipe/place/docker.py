@@ -7,11 +7,12 @@ absolute path as outside.
 from __future__ import annotations
 
 import os
+import stat
 import time
 
-from agentpipe import config, errors, paths, place, processes
+from agentpipe import attempt, claims, config, errors, paths, place, processes
 from agentpipe.crash import crash_point
-from agentpipe.place import container_args, decide, engine
+from agentpipe.place import container_args, decide, devices, engine, gear, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +23,22 @@ if TYPE_CHECKING:
     from agentpipe.place.container_args import Args
     from agentpipe.place.decide import Container as Wanted
 
-# PID 1: stays while the journal is there, collects orphans, and passes `docker stop` on to the script. `kill -1` means
-# everybody, so only where nobody of outside can be among them.
-KEEPER = """trap 'if [ $$ = 1 ]; then kill -s TERM -1; else exit 143; fi' TERM
-while [ -e "$1" ]; do sleep 2 & wait $!; done"""
+# PID 1: stays while the journal ($1) is there and collects orphans. Told to stop from outside (docker stop, an engine
+# that is shut down) it notes that in $2, tells everybody, and ends when they have; `kill -1` means everybody, so only
+# where nobody of outside can be among them.
+KEEPER = """alone() { set -- /proc/[0-9]*; [ $# = 1 ]; }
+trap 'told=1; : >"$2"; if [ $$ = 1 ]; then kill -s TERM -- -1; else exit 143; fi' TERM
+while [ -e "$1" ]; do
+  sleep ${told:-2} & wait $!
+  [ -z "$told" ] || { wait; alone && exit 143; }
+done 2>/dev/null"""
+STOPPED = "stopped"
 LABEL = "agentpipe."
+ROOT = "0:0"
+OPENED = ("code", "env", "spec", "clearml.conf")  # in the task's directory; the rest is between us and ourselves
+# $1:$2 our user and group, then folders
+OWN_AGAIN = """uid=$1 gid=$2; shift 2
+find "$@" -xdev ! -user "$uid" -exec chown -h "$uid:$gid" {} +"""
 
 
 class Container(place.Place):
@@ -66,14 +78,18 @@ class Container(place.Place):
         """The prefix for another user than the container's own."""
         return [*self.prefix[:-1], "-u", user, self.prefix[-1]]
 
+    def entered(self, terminal: bool) -> list[str]:
+        """The prefix for a command that a person types at."""
+        return [*self.prefix[:-1], *(["-it"] if terminal else ["-i"]), self.prefix[-1]]
+
     def as_ourselves(self) -> list[str]:
         """The prefix for this user of ours."""
-        return self.as_user(f"{os.getuid()}:{os.getgid()}")
+        return self.as_user(self.value.get("ours") or f"{os.getuid()}:{os.getgid()}")
 
     @property
     def root_prefix(self) -> list[str]:
         """The prefix for root inside."""
-        return self.as_user("0:0")
+        return self.as_user(ROOT)
 
     def variables(self) -> dict[str, str]:
         """What the `clearml` package expects in a container, and git's leave to read a checkout of another user."""
@@ -81,23 +97,34 @@ class Container(place.Place):
                 "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory",
                 "GIT_CONFIG_VALUE_0": os.path.join(self.directory, "code")}
 
+    def settings(self) -> dict[str, str]:
+        """The SDK's cache where it is mounted."""
+        return {"sdk.storage.cache.default_base_dir": gear.folder_inside("sdk")}
+
     def open_up(self) -> None:
         """For an image of another user: the task's directory, which only our own directories lead to, opened to all."""
         user = self.value.get("user")
         if user in (0, os.getuid()):
             return
-        for here, folders, names in os.walk(self.directory):
-            for name in (".", *folders, *names):
-                path = os.path.join(here, name)
-                found = os.lstat(path)
-                if found.st_uid == os.getuid() and not os.path.islink(path):
-                    os.chmod(path, found.st_mode | (0o777 if os.path.isdir(path) else 0o666))
+        os.chmod(self.directory, 0o777)
+        for name in OPENED:
+            path = os.path.join(self.directory, name)
+            if not os.path.isdir(path):
+                _open(path, 0o444)
+            for here, folders, names in os.walk(path):
+                for each in (".", *folders):
+                    _open(os.path.join(here, each), 0o777)
+                for each in names:
+                    _open(os.path.join(here, each), 0o666)
 
     # ---- its end
 
     def evidence(self, status: int | None) -> tuple[str, str]:
         """What the container knows of the script's end: killed for lack of memory (limit, peak), or itself gone."""
         import docker
+        if os.path.exists(os.path.join(self.directory, STOPPED)):
+            return "lost", ("its container was stopped from outside (docker stop, or an engine that was shut down "
+                            f"without live-restore); the script ended with {status}")
         try:
             api = self._api()
             found = api.inspect_container(self._id())
@@ -118,7 +145,7 @@ class Container(place.Place):
             return "out_of_memory", words + "\n" + _memory_words(found["HostConfig"].get("Memory") or None, None)
         if state.get("Error"):
             words += f" ({state['Error']})"
-        if not _live_restore(api):
+        if self.value.get("kind") == "docker" and not _live_restore(api):
             words += "; a restart of the engine ends its containers (live-restore is off)"
         return "", words
 
@@ -127,11 +154,21 @@ class Container(place.Place):
         import docker
         try:
             api = self._api()
+            self._own_again()
             for each in [self.prefix[-1]] if self.prefix else _labelled(api, "directory", self.directory):
                 _remove(api, each)
         except (docker.errors.DockerException, errors.Failure, OSError) as error:
             return f"the task's container could not be removed, it ends by itself: {error}"
         return ""
+
+    def _own_again(self) -> None:
+        """What another user inside has written becomes ours, so that we can read and remove it."""
+        if not self.prefix or os.getuid() == 0 or self.value.get("ours") == ROOT:
+            return
+        import subprocess
+        folders = [self.directory, *([self.base] if self.base else [])]
+        subprocess.run([*self.root_prefix, "sh", "-c", OWN_AGAIN, "sh", str(os.getuid()), str(os.getgid()), *folders],
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _api(self) -> Any:
         return engine.connect(self.value.get("kind") or "docker", self.value.get("engine") or "")
@@ -176,7 +213,15 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     image = engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
     place.journal(job.directory, {"kind": kind, "engine": at})
     crash_point("place:journalled")
+    gear.add(asked.config, job, wanted, given)
+    gear.beside(asked.config, api)
+    note = devices.nvidia(asked.config, os.environ, config.flag("agent.cpu_only"))
+    if note:
+        job.say(note)
     _complete(job, asked, wanted)
+    user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
+    if user.partition(":")[0] not in ("", "root", "0"):
+        os.chmod(job.directory, 0o711)  # else its PID 1 could not see the journal; what leads here is ours alone
     created = _created(api, asked, wanted, job)
     crash_point("place:created")
     keeper = _started(api, created, wanted)
@@ -184,13 +229,16 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     value = {"kind": kind, "reason": wanted.reason, "prefix": [*_client(kind, at), "exec", created[:12]],
              "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
              "container": created, "engine": at, "keeper": keeper, "user": None,
-             "arguments": given.shown(), "seconds": 0.0}
-    value["user"] = _user(job, value, asked.config.get("User") or (image.get("Config") or {}).get("User") or "")
+             "ours": _ours(api), "arguments": given.shown(), "seconds": 0.0}
+    value["user"] = _user(job, value, user)
     value["seconds"] = round(time.monotonic() - began, 3)
     job.say(f"container {created[:12]} of {wanted.image} started in {value['seconds']:.2f} s"
             + (f": {given.shown()}" if given.options else ""))
+    place.journal(job.directory, value)
     _record(job, wanted, given)
-    return value
+    where = Container(value, job.directory)
+    done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.words)
+    return {**value, "setup": done} if done else value
 
 
 def _user(job: Job, value: dict[str, Any], name: str) -> int | None:
@@ -203,12 +251,24 @@ def _user(job: Job, value: dict[str, Any], name: str) -> int | None:
     return int(name) if name.isdigit() else None
 
 
+def _ours(api: Any) -> str:
+    """USER:GROUP inside that is us outside: root, where the engine runs as us."""
+    if os.getuid() == 0 or "name=rootless" in (api.info().get("SecurityOptions") or []):
+        return ROOT
+    return f"{os.getuid()}:{os.getgid()}"
+
+
 def sweep(api: Any) -> None:
-    """Remove containers that an earlier life of ours left: their task's directory has no journal any more."""
+    """Remove containers that an earlier life of ours left: their task's directory has no journal any more, or its end
+    is decided and nobody holds it."""
     for found in api.containers(all=True, filters={"label": f"{LABEL}home={_home()}"}):
         directory = found["Labels"].get(LABEL + "directory", "")
-        if directory and not os.path.lexists(os.path.join(directory, place.JOURNAL)):
+        if not os.path.lexists(os.path.join(directory, place.JOURNAL)):
             _remove(api, found["Id"])
+        elif attempt.outcome(directory) and (lock := claims.lock(directory, 0)) is not None:
+            _remove(api, found["Id"])
+            place.forget(directory)
+            os.close(lock)
 
 
 def _complete(job: Job, asked: Create, wanted: Wanted) -> None:
@@ -216,12 +276,13 @@ def _complete(job: Job, asked: Create, wanted: Wanted) -> None:
     worker = (job.manifest.get("pull") or {}).get("worker") or ""
     body = asked.config
     body |= {"Image": wanted.image, "Entrypoint": ["/bin/sh"],
-             "Cmd": ["-c", KEEPER, "keeper", job.path(place.JOURNAL)]}
+             "Cmd": ["-c", KEEPER, "keeper", job.path(place.JOURNAL), job.path(STOPPED)]}
     body["Labels"] |= {**container_args.labels(worker), LABEL + "task": job.task["id"],
                        LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
                        LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id()}
     host = body["HostConfig"]
-    host["Mounts"] = [*(host.get("Mounts") or []), *_mounts(job)]
+    there = gear.mounted(body)
+    host["Mounts"] = [*(host.get("Mounts") or []), *(each for each in _mounts(job) if each["Target"] not in there)]
     host.pop("AutoRemove", None)  # its end must stay to be read
 
 
@@ -242,6 +303,7 @@ def _mounts(job: Job) -> list[dict[str, Any]]:
     shared = [paths.cache("envs"), paths.cache("virtualenv"), indexes.download_cache()]
     for folder in shared:
         os.makedirs(folder, 0o700, exist_ok=True)
+    os.chmod(shared[0], 0o755)  # an image's user has to read there; only directories of ours lead to it
     found = [_bind(folder) for folder in (job.directory, *shared)] + [_bind(uv.binary(), read_only=True)]
     found += [_bind(path, read_only=True) for path in indexes.local()]
     secrets = job.path("secrets.json")
@@ -251,7 +313,7 @@ def _mounts(job: Job) -> list[dict[str, Any]]:
 
 
 def _bind(path: str, read_only: bool = False) -> dict[str, Any]:
-    return {"Type": "bind", "Source": os.path.realpath(path), "Target": path, "ReadOnly": read_only}
+    return {"Type": "bind", "Source": gear.outside(os.path.realpath(path)), "Target": path, "ReadOnly": read_only}
 
 
 def _created(api: Any, asked: Create, wanted: Wanted, job: Job) -> str:
@@ -279,6 +341,9 @@ def _started(api: Any, created: str, wanted: Wanted) -> str | None:
         if "/bin/sh" in said and ("no such file" in said or "not found" in said):
             raise errors.Failure(f"image {wanted.image} has no /bin/sh", errors.BAD_DATA, said,
                                  "use an image with a shell") from None
+        if "could not select device driver" in said:
+            raise errors.Failure("the engine has no way to give GPUs to containers", errors.UNAVAILABLE, said,
+                                 "install the NVIDIA Container Toolkit; or agent-prepare --gpus none") from None
         raise engine.failure(error, f"the container of {wanted.image} does not start", errors.BAD_CONFIG) from None
     if not state.get("Running"):
         raise errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}",
@@ -319,6 +384,16 @@ def _home() -> str:
 
 def _live_restore(api: Any) -> bool:
     return bool(api.info().get("LiveRestoreEnabled"))
+
+
+def _open(path: str, mode: int) -> None:
+    """Add to the mode of a file that is ours and there."""
+    try:
+        found = os.lstat(path)
+        if found.st_uid == os.getuid() and not stat.S_ISLNK(found.st_mode):
+            os.chmod(path, stat.S_IMODE(found.st_mode) | mode)
+    except FileNotFoundError:
+        pass
 
 
 def _pid_inside(pid: int) -> str:

@@ -33,19 +33,28 @@ SYSTEM = ("apt", "apt-lists", "dnf", "apk")
 _slots: list[int] = []  # the lock of the folders in use
 
 
-def add(config: dict[str, Any], job: Job, container: Container, args: Args, services: bool = False) -> None:
+def add(config: dict[str, Any], job: Job, container: Container, args: Args) -> None:
     """All of it; what the container's own arguments say already stays."""
-    variables(config, job, container, services)
+    variables(config, job, container)
+    theirs = len(config[HOST].get("Binds") or [])
     caches(config, container, args)
     ssh(config, job, container)
+    binds = config[HOST].get("Binds") or []
+    for at, bind in enumerate(binds[theirs:], theirs):
+        source, _, rest = bind.partition(":")
+        binds[at] = f"{outside(source)}:{rest}"
     if is_amd() and not config[HOST].get("DeviceRequests"):
         amd(config)
 
 
-def variables(config: dict[str, Any], job: Job, container: Container, services: bool = False) -> None:
-    """The variables that clearml-agent sets in its containers, for their set-up scripts too."""
-    worker = (job.manifest.get("pull") or {}).get("worker") or ""
-    found = {"CLEARML_WORKER_ID": worker, "CLEARML_DOCKER_IMAGE": container.image, "CLEARML_TASK_ID": job.task["id"],
+def variables(config: dict[str, Any], job: Job, container: Container) -> None:
+    """The variables that clearml-agent sets in its containers, for their set-up scripts too; a task by hand has no
+    server that would know its id."""
+    pull = job.manifest.get("pull")
+    worker = (pull or {}).get("worker") or ""
+    services = worker.endswith(f":service:{job.task['id']}")
+    found = {"CLEARML_WORKER_ID": worker, "CLEARML_DOCKER_IMAGE": container.image,
+             "CLEARML_TASK_ID": job.task["id"] if pull else "",
              "CLEARML_WORKER_TAGS": os.environ.get("CLEARML_WORKER_TAGS", ""),
              "CLEARML_AGENT_SERVICE_TASK": "1" if services else ""}
     for name, value in found.items():
@@ -64,7 +73,7 @@ def caches(config: dict[str, Any], container: Container, args: Args) -> None:
     if setup_script.wants_packages(container, args.words):
         suffix = _free_slot()
         wanted += SYSTEM
-    taken = _mounted(config)
+    taken = mounted(config)
     for name in wanted:
         inside = folder_inside(name)
         if inside not in taken:
@@ -107,7 +116,7 @@ def ssh(config: dict[str, Any], job: Job, container: Container) -> None:
     home = os.path.expanduser("~/.ssh")
     inside = settings.get("agent.docker_internal_mounts.ssh_folder", "/root/.ssh") or "/root/.ssh"
     disabled = settings.flag("agent.disable_ssh_mount", False, "CLEARML_AGENT_DISABLE_SSH_MOUNT")
-    if disabled or not os.path.isdir(home) or inside in _mounted(config) or not _speaks_of_ssh(job, container):
+    if disabled or not os.path.isdir(home) or inside in mounted(config) or not _speaks_of_ssh(job, container):
         return
     config[HOST].setdefault("Binds", []).append(f"{home}:{inside}:ro")
 
@@ -167,12 +176,38 @@ def in_pod(env: Mapping[str, str] = os.environ) -> bool:
     return bool(env.get("KUBERNETES_SERVICE_HOST") and env.get("KUBERNETES_PORT"))
 
 
+def beside(config: dict[str, Any], api: Any, own: str = "") -> None:
+    """In a container or a pod ourselves: the same network as ours, unless the arguments name one, and the same GPUs.
+    `api` is docker-py's low-level client."""
+    if not (host_mount() or in_pod()):
+        return
+    import docker
+    if not config[HOST].get("NetworkMode"):
+        try:
+            mode = api.inspect_container(own or _own_container())["HostConfig"]["NetworkMode"]
+            config[HOST]["NetworkMode"] = mode
+        except (docker.errors.APIError, KeyError):  # another engine's container
+            pass
+    visible = os.environ.get("NVIDIA_VISIBLE_DEVICES")
+    if visible:
+        _set(config, "NVIDIA_VISIBLE_DEVICES", visible)
+
+
+def _own_container() -> str:
+    """The id of the container that we are in: its hosts file is mounted from a folder of that name."""
+    import re
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        found = re.search(r"/containers/([0-9a-f]{64})/", file.read())
+    return found[1] if found else os.uname().nodename
+
+
 def _set(config: dict[str, Any], name: str, value: str) -> None:
     if not any(each.partition("=")[0] == name for each in config["Env"]):
         config["Env"].append(f"{name}={value}")
 
 
-def _mounted(config: dict[str, Any]) -> set[str]:
+def mounted(config: dict[str, Any]) -> set[str]:
+    """The paths inside at which something is mounted already."""
     host = config[HOST]
     found = {each.split(":")[1] for each in host.get("Binds") or [] if ":" in each}
     return found | {each.get("Target") for each in host.get("Mounts") or []} | set(host.get("Tmpfs") or {})

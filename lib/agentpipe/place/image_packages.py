@@ -63,7 +63,8 @@ def known(job: Job, interpreter: dict[str, Any]) -> Packages:
 def named(packages: Packages, names: set[str]) -> list[str]:
     """Those of these (normalised) names, as "name==version"."""
     from agentpipe.requirements import normalised
-    return [f"{normalised(each['name'])}=={each['version']}" for each in packages if normalised(each["name"]) in names]
+    found = ((normalised(each["name"]), each["version"]) for each in packages)
+    return sorted(f"{name}=={version}" for name, version in found if name in names)
 
 
 @contextmanager
@@ -73,14 +74,15 @@ def stubs(folder: str, packages: Packages) -> Iterator[None]:
 
     from agentpipe import installed
     site = installed.site_packages(folder)
-    made = [_stub(site, each) for each in packages]
+    made = [stub(site, each) for each in packages]
     yield
     for path in made:
         if os.path.exists(os.path.join(path, installed.STUB)):  # else uv has put another version in its place
             shutil.rmtree(path)
 
 
-def _stub(site: str, package: dict[str, Any]) -> str:
+def stub(site: str, package: dict[str, Any]) -> str:
+    """Let a package seem to stand in the folder `site`; the path of its record."""
     import re
 
     from agentpipe import installed

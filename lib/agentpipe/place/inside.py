@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WITH_FILE = '. "$1" && cd "$2" || exit 125; shift 2; exec "$@"'
 # what uv needs to reach the indexes as we do; certificates by a copy, since their paths mean nothing inside
 PASSED_ON = re.compile(r"UV_(?!CACHE_DIR|PYTHON|SYSTEM|TOOL|INSTALL)\w+|PIP_(?!PYTHON|CACHE_DIR|TARGET|PREFIX|USER$)\w+"
-                       r"|GIT_CONFIG_\w+|NO_COLOR|(https?|all|no)_proxy$", re.I)
+                       r"|GIT_CONFIG_\w+|AGENT_GIT_\w+|NO_COLOR|(https?|all|no)_proxy$", re.I)
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 

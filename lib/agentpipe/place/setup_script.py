@@ -44,7 +44,10 @@ trap agent_left EXIT
 if [ "$agent_errors" = stop ]; then
   set -e
 elif [ -n "$BASH_VERSION" ]; then
-  trap 'echo "set-up: line $LINENO of $agent_step ended with $?: $BASH_COMMAND"' ERR
+  agent_failed() {
+    case $3 in ". \"\$agent_folder"*) ;; *) echo "set-up: line $2 of $agent_step ended with $1: $3" ;; esac
+  }
+  trap 'agent_failed $? $LINENO "$BASH_COMMAND"' ERR
 fi
 set --
 . "$agent_folder/$agent_step"
@@ -56,6 +59,7 @@ exit $agent_status
 # As root. The packages are asked for together; where that fails one by one, so that one wrong name does not cost all.
 # A list of what there is that is younger than a day is used first: it is kept with the packages, between tasks.
 PACKAGES = r"""
+[ -z "$BASH_VERSION" ] || trap - ERR
 set -- $CLEARML_APT_INSTALL @MORE@
 [ $# -gt 0 ] || exit 0
 agent_try() {

@@ -1,0 +1,104 @@
+"""agent-status: show queues, workers, running tasks and GPUs, live on a terminal, as JSON in a pipe."""
+
+import os
+import sys
+
+from agentpipe import command
+
+EXAMPLES = """
+  agent-status
+  agent-status --once
+  agent-status | jq '.queues[] | select(.waiting > 0)'
+"""
+
+
+def options():
+    from agentpipe.options import Flag, Option
+    return [
+        Flag("--once", "Print it once, as text."),
+        Flag("--json", "Print it once, as JSON; so it does where standard output is no terminal."),
+        Option("--interval", "SECONDS", "How often a server is asked; the store of this machine is looked at when it "
+                                        "has changed. Default: 1, of a server that is not ours 5.", float),
+    ]
+
+
+def work(values):
+    """Show it, once or until its reader has seen enough; the exit code."""
+    from agentpipe import api, errors, overview
+    if values["interval"] is not None and not values["interval"] >= 0.2:
+        raise errors.Failure("--interval wants 0.2 or more", errors.USAGE, remedy="agent-status --help")
+    looker = overview.Looker(api.connect())
+    if values["json"] or (not os.isatty(1) and not values["once"]):
+        import json
+        command.put(json.dumps(looker.look()).encode() + b"\n")
+        return 0
+    if values["once"] or not os.isatty(1):
+        command.put(text(looker.look()).encode("utf-8", "replace"))
+        return 0
+    from agentpipe import screen
+    with screen.Screen() as shown:
+        live(shown, looker, values["interval"] or (1.0 if looker.api.ours else 5.0))
+    return 0
+
+
+def text(seen):
+    """The screen without a terminal's height."""
+    import shutil
+
+    from agentpipe import status_view
+    width = shutil.get_terminal_size((100, 24)).columns
+    return "\n".join(status_view.lines(seen, width, colour=os.isatty(1) and coloured())) + "\n"
+
+
+def coloured():
+    """Whether colours are wanted."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def live(shown, looker, interval):
+    """Draw once a second, since ages grow; look when something may have changed, each `interval` at the most."""
+    import shutil
+    import time
+
+    from agentpipe import status_view
+    seen, mark, asked = None, None, 0.0
+    while True:
+        now = time.monotonic()
+        if seen is None or (now - asked >= interval and (not looker.api.embedded or looker.api.changed(mark) != mark)):
+            mark = looker.api.changed(mark) if looker.api.embedded else None
+            seen, asked = looker.look(), now
+        elif seen["gpus"]:
+            seen["gpus"] = looker.gpus()
+        size = shutil.get_terminal_size()
+        shown.draw(status_view.lines(now_is(seen), size.columns, size.lines, coloured()))
+        if shown.wait(1.0) == "quit":
+            return
+
+
+def now_is(seen):
+    """What was seen, under the present time."""
+    import time
+
+    from agentpipe import timing
+    return {**seen, "now": timing.iso(time.time())}
+
+
+def told():
+    """Read the command line and do it; a failure is one line on stderr."""
+    from agentpipe import errors
+    from agentpipe import options as parser
+    from agentpipe.signals import SIGNALS
+    try:
+        with SIGNALS.open():
+            return work(parser.read("agent-status", options(), sys.argv[1:], __doc__, EXAMPLES))
+    except (errors.Failure, errors.ApiError) as error:
+        return command.tell("agent-status", command.as_failure("agent-status", error), line=False)
+
+
+def main():
+    """The entry point."""
+    command.plain("agent-status", told)
+
+
+if __name__ == "__main__":
+    main()

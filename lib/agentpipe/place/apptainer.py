@@ -1,0 +1,105 @@
+"""Apptainer and Singularity: a SIF or sandbox, entered by `apptainer exec`.
+
+Written to the options that Apptainer 1.1 to 1.4 document (SingularityCE 3.10 and later has the same); no such program
+can be installed where this was made, so a test holds the command line against that documentation.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import config, errors
+from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, cached, digest, mark, say_what_is_left
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe.job import Job
+    from agentpipe.place.args_words import Option
+
+    Binds = list[tuple[str, str, str]]
+
+PROGRAMS = ("apptainer", "singularity")
+INSTALL = "load or install Apptainer (module load apptainer), or agent-prepare --place host"
+# options of docker run that `apptainer exec` has under the same name, with the same values
+SAME = ("blkio-weight", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory", "memory-reservation",
+        "memory-swap", "pids-limit", "hostname")
+# those that take all values in one
+JOINED = {"cap-add": "--add-caps", "cap-drop": "--drop-caps", "dns": "--dns"}
+
+
+def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Image:
+    """The image on this disk: a .sif or a sandbox folder as it is, else pulled once; a bare name means docker://NAME."""
+    if name.startswith(("/", "~", "./")) or name.endswith(".sif"):
+        path = os.path.abspath(os.path.expanduser(name))
+        if not os.path.exists(path):
+            raise errors.Failure(f"there is no image {name}", errors.NOT_FOUND,
+                                 remedy="name a .sif, a sandbox, or an image of a registry (docker://NAME)")
+        found = Image(path, mark(path))
+    else:
+        address = name if "://" in name else f"docker://{name}"
+        key = digest(address)
+        if config.flag("agent.docker_force_pull"):
+            import time
+            key = digest(address, str(time.time()))
+
+        def make(fresh: str) -> None:
+            job.say(f"pulling {address} (once)")
+            job.run([program, "pull", "--force", fresh, address], loud=True)
+        path = cached(job, "apptainer", key + ".sif", make)
+        found = Image(path, mark(path))
+    if writable:
+        os.makedirs(job.path(WRITABLE), exist_ok=True)
+    return found
+
+
+def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as_root: bool) -> list[str]:
+    """The command line of `apptainer exec`; variables stand in a file."""
+    _quote_environment(job, asked)
+    # the home of this machine stays outside: its ~/.local would be imported
+    found = [program, "exec", "--no-home", "--env-file", job.path(ENVIRONMENT)]
+    # what the set-up changes lies over the image, in the task's directory
+    found += ["--overlay", job.path(WRITABLE)] if writable else ["--writable-tmpfs"]
+    if as_root:
+        found.append("--fakeroot")
+    for source, target, options in asked.binds:
+        found += ["--bind", f"{source}:{target}" + (":ro" if options == "ro" else "")]
+    gpus = _gpus(asked)
+    if gpus:
+        found.append(gpus)
+    left: list[Option] = []
+    for option in asked.other:
+        if option.name in SAME:
+            found += [f"--{option.name}", option.value]
+            if option.name == "hostname":
+                found.append("--uts")
+        elif option.name not in ("init", "workdir", *JOINED):
+            left.append(option)
+    for name, theirs in JOINED.items():
+        values = [option.value for option in asked.other if option.name == name]
+        if values:
+            found += [theirs, ",".join(values)]
+    if not as_root:
+        say_what_is_left(job, left, "apptainer")
+        if asked.user:
+            job.say("apptainer: --user has no effect, tasks run as the user of this agent")
+    return [*found, image.path]
+
+
+def _gpus(asked: Asked) -> str:
+    """--nv or --rocm where there are such devices, and they are not hidden."""
+    from agentpipe.place import gear
+    visible = os.environ.get("NVIDIA_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES") or "all"
+    if visible.strip() == "none":
+        return ""
+    if gear.is_amd():
+        return "--rocm"
+    return "--nv" if asked.gpus or os.path.exists("/dev/nvidia0") or os.path.exists("/proc/driver/nvidia") else ""
+
+
+def _quote_environment(job: Job, asked: Asked) -> None:
+    """Its --env-file is read by a shell: the values are quoted."""
+    import shlex
+
+    from agentpipe import attempt
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in asked.env.items() if "\n" not in value]
+    attempt.publish(job.path(ENVIRONMENT), "".join(lines).encode("utf-8", "surrogateescape"))

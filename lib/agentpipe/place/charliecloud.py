@@ -1,0 +1,154 @@
+"""Charliecloud (ch-run): a root filesystem unpacked on this disk, entered in a user namespace.
+
+Images are unpacked once into the cache, with the folders that our mounts need, and run read-only there; a task with a
+set-up script gets a copy of its own. As tested with 0.31; see ch-run(1).
+"""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import config, errors
+from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, cached, digest, mark, say_what_is_left
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe.job import Job
+
+    Binds = list[tuple[str, str, str]]
+
+PROGRAMS = ("ch-run",)
+INSTALL = "install Charliecloud (Debian: charliecloud), or agent-prepare --place host"
+COPY = """tar -C "$1" --ignore-failed-read --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' -cf - . |
+  tar -C "$2" --no-same-owner -xf -"""
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
+
+
+def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Image:
+    """The unpacked image: of a folder, an archive (docker export), a SquashFS, or a name that ch-image knows or pulls.
+
+    `writable`: a copy in the task's directory, since its set-up changes it.
+    """
+    path = os.path.abspath(os.path.expanduser(name)) if name.startswith(("/", "~", "./")) else ""
+    if path and not os.path.exists(path):
+        raise errors.Failure(f"there is no image {name}", errors.NOT_FOUND,
+                             remedy="name a folder, an archive of `docker export`, or an image for ch-image pull")
+    key = mark(path) if path else digest(name.removeprefix("docker://"))
+    if path:
+        shared = cached(job, "charliecloud", key, lambda fresh: _unpacked(job, path, fresh))
+    else:
+        shared = _pulled(job, name.removeprefix("docker://"), key)
+    if not writable:
+        _prepare(shared, binds)
+        return Image(shared, key)
+    own = job.path(WRITABLE)
+    job.say("copying the image: its set-up changes it")
+    job.run(["cp", "-a", "--reflink=auto", "--", shared, own])
+    _prepare(own, binds)
+    # apt would become another user, of whom there is none
+    apt = os.path.join(own, "etc/apt/apt.conf.d")
+    if os.path.isdir(apt):
+        with open(os.path.join(apt, "zz-one-user"), "w", encoding="ascii") as file:
+            file.write('APT::Sandbox::User "root";\n')
+    return Image(own, key)
+
+
+def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as_root: bool) -> list[str]:
+    """ch-run's command line; variables stand in a file."""
+    found = ["env", f"USER={os.environ.get('USER') or _user()}", program, "--no-passwd"]
+    if writable:
+        found.append("--write")
+    if as_root:
+        found += ["--uid=0", "--gid=0"]
+    elif asked.user:
+        uid, _, gid = asked.user.partition(":")
+        found += [f"--uid={uid}", *([f"--gid={gid}"] if gid else [])]
+    for source, target, _ in asked.binds:
+        found.append(f"--bind={source}:{target}")
+    if os.path.isfile(os.path.join(image.path, "ch/environment")):
+        found.append(f"--set-env={image.path}/ch/environment")
+    found += ["--env-no-expand", f"--set-env={job.path(ENVIRONMENT)}"]
+    if not as_root:
+        for source, target, options in asked.binds:
+            if options == "ro" and source != target:
+                job.say(f"charliecloud: {target} can be written, it knows no read-only mounts")
+        say_what_is_left(job, [option for option in asked.other if option.name not in ("init", "workdir")],
+                         "charliecloud")
+        if asked.gpus:
+            job.say("charliecloud: the devices of GPUs are there; their libraries must be in the image (ch-fromhost)")
+    return [*found, image.path, "--"]
+
+
+def _unpacked(job: Job, path: str, fresh: str) -> None:
+    """A copy of a folder or an archive without devices, which a plain user cannot make."""
+    import shutil
+    os.makedirs(fresh, 0o755)
+    job.say(f"unpacking {path} (once)")
+    unpack = ["tar", "-C", fresh, "--exclude=./dev/*", "--exclude=dev/*", "--no-same-owner", "-xf"]
+    if os.path.isdir(path):
+        job.run(["sh", "-c", COPY, "sh", path, fresh])
+    elif path.endswith(ARCHIVES):
+        job.run([*unpack, path])
+    elif shutil.which("unsquashfs"):
+        job.run(["unsquashfs", "-quiet", "-force", "-no-xattrs", "-dest", fresh, path])
+    else:
+        raise errors.Failure(f"{path} is no archive and no folder", errors.BAD_DATA,
+                             remedy="unpack it; a SquashFS needs unsquashfs here (Debian: squashfs-tools)")
+    for name in ("dev", "proc", "sys", "tmp", "etc"):
+        os.makedirs(os.path.join(fresh, name), exist_ok=True)
+
+
+def _pulled(job: Job, name: str, key: str) -> str:
+    """An image by its name: what ch-image has, or pulls from its registry."""
+    import shutil
+    builder = shutil.which("ch-image")
+    if not builder:
+        raise errors.Failure(f"{name} is a name in a registry, and ch-image, which pulls it, is not installed",
+                             errors.UNAVAILABLE, remedy="install it (Debian: charliecloud-builders), or name a folder "
+                                                        "or an archive of `docker export`")
+
+    def make(fresh: str) -> None:
+        known = name in job.run([builder, "list"], check=False).split()
+        if not known or config.flag("agent.docker_force_pull"):
+            job.run([builder, "pull", name], loud=True)
+        job.run(["ch-convert", name, fresh], loud=True)
+        for folder in ("dev", "proc", "sys", "tmp", "etc"):
+            os.makedirs(os.path.join(fresh, folder), exist_ok=True)
+    return cached(job, "charliecloud", key, make)
+
+
+def _prepare(root: str, binds: Binds) -> None:
+    """Folders and empty files for the mounts: in a read-only root they cannot come by themselves."""
+    for source, target, _ in binds:
+        inside = _within(root, target)
+        if os.path.lexists(inside):
+            continue
+        if os.path.isfile(source):
+            os.makedirs(os.path.dirname(inside), exist_ok=True)
+            open(inside, "ab").close()
+        else:
+            os.makedirs(inside, exist_ok=True)
+
+
+def _within(root: str, target: str) -> str:
+    """A path of the image on this disk; links of the image stay inside it."""
+    found = root
+    for part in [part for part in target.split("/") if part not in ("", ".", "..")]:
+        found = os.path.join(found, part)
+        for _ in range(8):
+            if not os.path.islink(found):
+                break
+            link = os.readlink(found)
+            above = root + os.sep if link.startswith("/") else os.path.dirname(found)
+            found = os.path.normpath(os.path.join(above, link.lstrip("/")))
+            if found != root and not found.startswith(root + os.sep):
+                raise errors.Failure(f"the image's {target} leads out of it", errors.BAD_DATA)
+    return found
+
+
+def _user() -> str:
+    import pwd
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

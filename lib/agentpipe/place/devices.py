@@ -1,0 +1,51 @@
+"""The NVIDIA GPUs of a task's container: fixed when it is made, by a device request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from agentpipe import gpus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SIGNS = ("dev/nvidiactl", "proc/driver/nvidia/version", "dev/dxg")  # a driver; the last one is WSL's
+
+
+def nvidia(config: dict[str, Any], environ: Mapping[str, str], cpu_only: bool = False, root: str = "/") -> str:
+    """Ask for the GPUs that are ours (--gpus, the visible-devices variables), else for all that this machine has.
+
+    `config` is the body by which the Engine API creates a container. What the task's arguments ask for counts only
+    where nothing is said here: a task cannot get more than its agent. A word for the log when that is changed.
+    CLEARML_DOCKER_SKIP_GPUS_FLAG sets the variable only, for engines whose default runtime is NVIDIA's.
+    """
+    host = config["HostConfig"]
+    theirs = [each for each in host.get("DeviceRequests") or [] if _is_gpu(each)]
+    ours = [] if cpu_only else gpus.visible(environ)
+    if ours is None:
+        if theirs or not any(os.path.exists(os.path.join(root, sign)) for sign in SIGNS):
+            return ""
+        _request(config, None, environ)
+        return ""
+    host["DeviceRequests"] = [each for each in host.get("DeviceRequests") or [] if each not in theirs]
+    _request(config, ours, environ)
+    if not theirs or theirs == host["DeviceRequests"]:
+        return ""
+    return f"--gpus of the container's arguments is left out: this agent has {', '.join(ours) or 'no GPU'}"
+
+
+def _request(config: dict[str, Any], ids: list[str] | None, environ: Mapping[str, str]) -> None:
+    named = ",".join(ids) if ids else "all" if ids is None else "none"
+    if not any(each.startswith(gpus.NVIDIA + "=") for each in config["Env"]) or ids is not None:
+        config["Env"] = [each for each in config["Env"] if not each.startswith(gpus.NVIDIA + "=")]
+        config["Env"].append(f"{gpus.NVIDIA}={named}")
+    if named != "none" and not environ.get("CLEARML_DOCKER_SKIP_GPUS_FLAG"):
+        request: dict[str, Any] = {"Driver": "", "Count": 0 if ids else -1, "DeviceIDs": ids, "Capabilities": [["gpu"]],
+                                   "Options": {}}
+        config["HostConfig"].setdefault("DeviceRequests", []).append(request)
+
+
+def _is_gpu(request: Mapping[str, Any]) -> bool:
+    return any("gpu" in names for names in request.get("Capabilities") or [])

@@ -1,0 +1,278 @@
+"""Places without a daemon: Charliecloud and Apptainer, which a plain user runs where Docker is not allowed (HPC).
+
+Every command enters such a place anew: a root filesystem of its own, the processes and the network of this machine.
+So the script is an ordinary process here, and is watched, signalled and taken over as on the host. What differs between
+the two is in charliecloud.py and apptainer.py, each with the same names:
+
+    PROGRAMS   what must be installed, the first that is there is used
+    image      make the image ready on this disk; its Image
+    words      the command line up to the command itself
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from agentpipe import attempt, errors, paths, place, processes
+from agentpipe.crash import crash_point
+from agentpipe.place import container_args, decide, gear, setup_script
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+    from agentpipe.job import Job
+    from agentpipe.place.args_words import Option
+    from agentpipe.place.decide import Container as Wanted
+
+ENVIRONMENT = "place.env"
+WRITABLE = "root"  # in the task's directory: where a place is changed by its set-up
+# options of docker run that say what is so anyway: no namespaces of its own, no privileges to lose
+AS_IT_IS = {"network": ("host",), "ipc": ("host",), "pid": ("host",), "uts": ("host",), "userns": ("host",),
+            "cgroupns": ("host",), "privileged": ("false", "true"), "rm": ("true", "false"), "tty": ("true", "false"),
+            "interactive": ("true", "false"), "shm-size": (), "ulimit": ()}
+CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO")
+
+
+class Image:
+    """An image on this disk: `path`, and `key`, which changes with its contents (environments are made for it)."""
+
+    def __init__(self, path: str, key: str) -> None:
+        self.path, self.key = path, key
+
+
+class Asked:
+    """What the arguments come to here: `binds` (source, target, options), `env`, `user` ("" or UID[:GID]), `gpus`
+    whether GPUs are wanted, `other` options that an engine may know."""
+
+    def __init__(self) -> None:
+        self.binds: list[tuple[str, str, str]] = []
+        self.env: dict[str, str] = {}
+        self.user = ""
+        self.gpus = False
+        self.other: list[Option] = []
+
+
+class Unprivileged(place.Place):
+    """A place whose processes are this machine's."""
+
+    def alive(self, record: str) -> bool | None:
+        return processes.alive(record)
+
+    def pid(self, record: str) -> int | None:
+        return int(record.split(" ")[0]) if processes.alive(record) else None
+
+    def signal(self, record: str, signum: int) -> int:
+        """The script, all below it, and what carries its task's mark."""
+        script = self.pid(record)
+        found = [script, *processes.descendants(script)] if script else []
+        found += processes.having(f"AGENT_TASK_DIR={self.directory}".encode())
+        sent = 0
+        for pid in dict.fromkeys(found):
+            identity = processes.identity(pid) if pid != os.getpid() else None
+            sent += bool(identity and processes.send(identity, signum))
+        return sent
+
+    def evidence(self, status: int | None) -> tuple[str, str]:
+        if status != 137:
+            return "", ""
+        from agentpipe import memory
+        found = memory.evidence_of_kill(self.directory)
+        return ("out_of_memory" if found else ""), found
+
+    def remove(self) -> str:
+        """What the set-up has changed goes with the task."""
+        import shutil
+        folder = os.path.join(self.directory, WRITABLE)
+        if os.path.lexists(folder):
+            shutil.rmtree(folder, onerror=_make_writable)
+        return f"{folder} could not be removed" if os.path.lexists(folder) else ""
+
+
+def start(job: Job, wanted: Wanted) -> dict[str, Any]:
+    """The task's place, its image ready and its set-up done; the value of `place`."""
+    began = time.monotonic()
+    engine = _engine(wanted.engine)
+    program = _program(engine)
+    given = container_args.arguments(job, wanted)
+    asked = translated(given.options, given.notes)
+    for note in wanted.notes + given.notes:
+        job.say(note)
+    steps = setup_script.steps(wanted, "CLEARML_APT_INSTALL" in asked.env)
+    _add_ours(asked, job, wanted, given)
+    place.journal(job.directory, {"kind": wanted.engine, "prefix": [], "reason": wanted.reason})
+    crash_point("place:journalled")
+    image = engine.image(job, wanted.image, program, asked.binds, bool(steps))
+    crash_point("place:created")
+    _write_environment(job, asked)
+    prefix = engine.words(program, job, image, asked, bool(steps), False)
+    value = {"kind": wanted.engine, "reason": wanted.reason, "prefix": prefix, "image": wanted.image,
+             "image_id": image.key, "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
+    _check(job, prefix, wanted)
+    job.say(f"{wanted.engine}: {wanted.image} is ready in {value['seconds']:.2f} s ({wanted.reason})")
+    if steps:
+        root = engine.words(program, job, image, asked, True, True)
+        value["setup"] = setup_script.run(job, wanted, prefix, root, given.words)
+    decide.write_back(job, wanted)
+    return value
+
+
+def translated(options: list[Option], notes: list[str]) -> Asked:
+    """The arguments of `docker run` that mean something here; the rest is said, never silently dropped."""
+    from agentpipe.place import args_body, args_special
+    asked = Asked()
+    for option in options:
+        if option.name in args_body.REFUSED and option.name != "entrypoint":
+            continue
+        if option.name == "env":
+            name, _, value = option.value.partition("=")
+            asked.env[name] = value
+        elif option.name == "env-file":
+            made = args_body.of([option])
+            asked.env = {**dict(line.split("=", 1) for line in made.config["Env"] if "=" in line), **asked.env}
+        elif option.name == "volume" and ":" in option.value:
+            args_body.of([option])  # the same refusals
+            source, target, *rest = option.value.split(":")
+            if source.startswith("/"):
+                asked.binds.append((source, target, rest[0] if rest else ""))
+            else:
+                notes.append(f"--volume {option.value}: there are no named volumes here")
+        elif option.name == "mount":
+            args_body.of([option])
+            mount = args_special.mount(option.value)
+            if mount["Type"] == "bind":
+                asked.binds.append((mount["Source"], mount["Target"], "ro" if mount.get("ReadOnly") else ""))
+            else:
+                notes.append(f"--mount {option.value}: only type=bind is known here")
+        elif option.name == "user":
+            asked.user = option.value
+        elif option.name == "gpus":
+            asked.gpus = True
+        else:
+            asked.other.append(option)
+    return asked
+
+
+def say_what_is_left(job: Job, options: list[Option], engine: str) -> None:
+    """The arguments that have no meaning in this engine."""
+    left = [option for option in options
+            if option.name not in AS_IT_IS or (AS_IT_IS[option.name] and option.value not in AS_IT_IS[option.name])]
+    if left:
+        job.say(f"{engine} has no such thing: " + ", ".join(dict.fromkeys(f"--{option.name}" for option in left)))
+
+
+def cached(job: Job, name: str, key: str, make: Any) -> str:
+    """A path in the cache of images, made by make(path) when it is missing, by one process at a time."""
+    import shutil
+
+    import filelock
+    folder = paths.cache("images", name)
+    path = os.path.join(folder, key)
+    os.makedirs(folder, 0o700, exist_ok=True)
+    with filelock.FileLock(path + ".lock"):
+        if os.path.lexists(path):
+            return path
+        fresh = path + ".new"
+        if os.path.isdir(fresh):
+            shutil.rmtree(fresh, onerror=_make_writable)
+        elif os.path.lexists(fresh):
+            os.unlink(fresh)
+        make(fresh)
+        os.rename(fresh, path)
+    return path
+
+
+def mark(path: str) -> str:
+    """What changes when the file or folder of an image does."""
+    found = os.stat(path)
+    parts = [os.path.realpath(path), str(found.st_mtime_ns)]
+    if os.path.isdir(path):
+        for name in ("etc", "usr", "opt", "usr/local/bin"):
+            below = os.path.join(path, name)
+            parts.append(str(os.stat(below).st_mtime_ns) if os.path.exists(below) else "")
+    else:
+        parts.append(str(found.st_size))
+    return digest(*parts)
+
+
+def digest(*parts: str) -> str:
+    """A short name for these."""
+    import hashlib
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
+
+def _engine(kind: str) -> ModuleType:
+    from importlib import import_module
+    return import_module(f"agentpipe.place.{kind}")
+
+
+def _program(engine: ModuleType) -> str:
+    import shutil
+    for name in engine.PROGRAMS:
+        found = shutil.which(name)
+        if found:
+            return found
+    raise errors.Failure(f"{' or '.join(engine.PROGRAMS)} is not installed here", errors.UNAVAILABLE,
+                         remedy=engine.INSTALL)
+
+
+def _add_ours(asked: Asked, job: Job, wanted: Wanted, given: container_args.Args) -> None:
+    """Mounts of the task's directory and the caches at their own paths, the peer's variables and shared caches."""
+    from agentpipe import indexes
+    from agentpipe.installers import uv
+    body: dict[str, Any] = {"Env": [], "HostConfig": {"Binds": [f"{source}:{target}" for source, target, _ in
+                                                               asked.binds]}}
+    before = len(body["HostConfig"]["Binds"])
+    gear.variables(body, job, wanted)
+    gear.caches(body, wanted, given)
+    gear.ssh(body, job, wanted)
+    for line in body["Env"]:
+        name, _, value = line.partition("=")
+        asked.env.setdefault(name, value)
+    for bind in body["HostConfig"]["Binds"][before:]:
+        source, target, *rest = bind.split(":")
+        asked.binds.append((source, target, rest[0] if rest else ""))
+    for folder in (paths.cache("envs"), paths.cache("virtualenv"), indexes.download_cache()):
+        os.makedirs(folder, 0o700, exist_ok=True)
+        asked.binds.append((folder, folder, ""))
+    asked.binds.append((job.directory, job.directory, ""))
+    # our environment gets in, so what it names must be there: certificates at their own paths
+    named = [os.environ.get(name, "") for name in CERTIFICATES]
+    for path in dict.fromkeys((uv.binary(), *indexes.local(), *filter(os.path.isfile, named))):
+        if not any(target == path for _, target, _ in asked.binds):
+            asked.binds.append((path, path, "ro"))
+
+
+def _write_environment(job: Job, asked: Asked) -> None:
+    """The variables of the arguments, in a file (0600): values may be secret, and command lines are seen by all."""
+    lines = []
+    for name, value in asked.env.items():
+        if "\n" in value:
+            job.say(f"--env {name}: a value of several lines cannot be passed on here")
+        else:
+            lines.append(f"{name}={value}\n")
+    attempt.publish(job.path(ENVIRONMENT), "".join(lines).encode("utf-8", "surrogateescape"))
+
+
+def _check(job: Job, prefix: list[str], wanted: Wanted) -> None:
+    """The place can be entered, and has a shell."""
+    from agentpipe import tools
+    try:
+        job.run([*prefix, "sh", "-c", "exit 0"], timeout=600)
+    except tools.ToolFailed as failed:
+        raise errors.Failure(f"image {wanted.image} cannot be entered by {wanted.engine}: {failed.reason}",
+                             errors.BAD_DATA, failed.output, "mend what it says; the image needs a shell") from None
+
+
+def _make_writable(function: Any, path: str, _: Any) -> None:
+    """rmtree's second try: an image's folders may be closed to their own owner."""
+    try:
+        os.chmod(os.path.dirname(path), 0o700)
+        if not os.path.islink(path):
+            os.chmod(path, 0o700)
+        function(path)
+    except OSError:
+        pass
+

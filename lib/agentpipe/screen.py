@@ -1,0 +1,82 @@
+"""The terminal of a program that draws again and again: its own page, keys without Enter, and all as it was after."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
+
+
+class Screen:
+    """Used with `with`. Signals arrive as bytes in a pipe: nothing is interrupted, a new size is seen at once."""
+
+    def __init__(self) -> None:
+        self._before: Any = None
+        self._signals, write = os.pipe()
+        self._write = write
+        os.set_blocking(write, False)
+        os.set_blocking(self._signals, False)
+
+    def __enter__(self) -> Screen:
+        signal.set_wakeup_fd(self._write)
+        for signum in SIGNALS:
+            signal.signal(signum, lambda *_: None)
+        self._begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def draw(self, lines: list[str]) -> None:
+        """Show these lines in the place of those before, without a flicker."""
+        text = "\x1b[H" + "\n".join(line + "\x1b[K" for line in lines) + "\x1b[J"
+        _put(text.encode("utf-8", "replace"))
+
+    def wait(self, seconds: float) -> str:
+        """Up to so many seconds: "" when they are over or the size has changed, "quit", or a key."""
+        files = [self._signals, *([0] if self._before is not None else [])]
+        ready, _, _ = select.select(files, [], [], max(0.0, seconds))
+        if self._signals in ready:
+            for signum in os.read(self._signals, 64):
+                if signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    return "quit"
+                if signum == signal.SIGTSTP:
+                    self._pause()
+        if 0 in ready:
+            key = os.read(0, 16)
+            return "quit" if key in (b"q", b"Q", b"\x1b", b"") else key.decode("latin-1")
+        return ""
+
+    def _pause(self) -> None:
+        self._end()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._begin()
+
+    def _begin(self) -> None:
+        if os.isatty(0):
+            import termios
+            import tty
+            self._before = termios.tcgetattr(0)
+            tty.setcbreak(0)
+        _put(ENTER)
+
+    def _end(self) -> None:
+        _put(LEAVE)
+        if self._before is not None:
+            import termios
+            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+            self._before = None
+
+
+def _put(data: bytes) -> None:
+    sys.stdout.flush()
+    while data:
+        data = data[os.write(1, data):]

@@ -1,0 +1,146 @@
+"""agent-status as text: sections of rows that fit the terminal's width and height."""
+
+from __future__ import annotations
+
+import re
+
+from agentpipe import overview, task_artifacts, task_list, task_view
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    Row = tuple[str, ...]
+
+NARROW = 60
+BOLD, DIM, RED, GREEN, YELLOW, OFF = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+MB = 1 << 20
+
+
+def lines(seen: dict[str, Any], width: int, height: int = 0, colour: bool = False) -> list[str]:
+    """The screen; with `height` what does not fit is left out of the longest sections and counted."""
+    sections = [(title, rows) for title, rows in _sections(seen, width) if rows]
+    room = (height - 1 - 2 * len(sections)) if height else 1 << 30
+    cuts = _shares([len(rows) for _, rows in sections], max(room, 0))
+    found = [_head(seen, width, colour)]
+    for (title, rows), count in zip(sections, cuts, strict=True):
+        more = f" ({len(rows) - count} more)" if count < len(rows) else ""
+        found += ["", _painted(task_list.cut(title + more, width), BOLD, colour)]
+        found += [_painted(task_list.cut(line, width), shade, colour) for line, shade in _table(rows[:count], width)]
+    return found[:height] if height else found
+
+
+def _shares(wanted: list[int], room: int) -> list[int]:
+    """How many rows each section gets: short ones all of theirs, long ones the same."""
+    given = [0] * len(wanted)
+    while room > 0 and given != wanted:
+        for index, count in enumerate(wanted):
+            if given[index] < count and room > 0:
+                given[index] += 1
+                room -= 1
+    return given
+
+
+def _head(seen: dict[str, Any], width: int, colour: bool) -> str:
+    counts = seen["counts"] or {"queued": sum(queue["waiting"] for queue in seen["queues"]),
+                                "in_progress": len(seen["running"])}
+    told = [f"{counts.get(status, 0)} {word}" for status, word in (
+        ("queued", "queued"), ("in_progress", "running"), ("failed", "failed"), ("completed", "completed"))
+        if status in counts or status in ("queued", "in_progress")]
+    clock = seen["now"][11:19] + "Z"
+    left = f"agentpipe  {', '.join(told)}  {seen['server']}"
+    left = task_list.cut(left, max(0, width - len(clock) - 2))
+    return _painted(left, BOLD, colour) + " " * max(2, width - len(left) - len(clock)) + clock
+
+
+def _sections(seen: dict[str, Any], width: int) -> Iterator[tuple[str, list[tuple[Row, str]]]]:
+    names = {task["id"]: task["name"] for task in seen["running"]}
+    yield "QUEUES", [_queue(queue, seen) for queue in seen["queues"]]
+    yield "WORKERS", [_worker(worker, names, width) for worker in seen["workers"]]
+    yield "RUNNING", [_running(task, width) for task in seen["running"]]
+    yield "ENDED", [_ended(task) for task in seen["ended"]]
+    yield "GPUS OF THIS MACHINE", [_gpu(gpu) for gpu in seen["gpus"]]
+
+
+def _queue(queue: dict[str, Any], seen: dict[str, Any]) -> tuple[Row, str]:
+    serving = [worker["id"] for worker in seen["workers"] if worker["alive"] and queue["name"] in worker["queues"]]
+    waits = f"{queue['waiting']} waiting" + (f", the first for {_age(queue['oldest'])}" if queue["oldest"] else "")
+    served = f"served by {', '.join(serving)}" if serving else "nobody serves it"
+    return (task_view.plain(queue["name"]), waits, served), YELLOW if queue["waiting"] and not serving else ""
+
+
+def _worker(worker: dict[str, Any], names: dict[str, str], width: int) -> tuple[Row, str]:
+    task = worker["task"]
+    doing = f"{task[:8]} {task_view.plain(names.get(task) or '')}".rstrip() if task else "idle"
+    if not worker["alive"]:
+        doing = "gone"
+    row: Row = (task_view.plain(worker["id"]), task_view.plain(",".join(worker["queues"])), doing)
+    if width >= NARROW:
+        row += (_load(worker["machine_stats"]),)
+    return (*row, f"{_age(worker['last_report_time'])} ago"), "" if worker["alive"] else DIM
+
+
+def _load(stats: dict[str, Any]) -> str:
+    """CPU, memory and GPUs as a worker reported them."""
+    told = []
+    if stats.get("cpu_usage"):
+        told.append(f"cpu {stats['cpu_usage'][0]:.0f}%")
+    if stats.get("memory_used") is not None:
+        told.append(f"mem {task_artifacts.size(int(stats['memory_used'] * MB))}")
+    usage, memory = stats.get("gpu_usage") or [], stats.get("gpu_memory_used") or []
+    if usage:
+        told.append("gpu " + " ".join(f"{value:.0f}%" for value in usage))
+    if memory:
+        told.append(task_artifacts.size(int(sum(memory) * MB)))
+    return " ".join(told)
+
+
+def _running(task: dict[str, Any], width: int) -> tuple[Row, str]:
+    row: Row = (task["id"][:8], task_view.plain(task["name"] or ""), _age(task["started"]))
+    if width >= NARROW:
+        iteration = task.get("last_iteration")
+        row += (task_view.plain(task["last_worker"] or ""), f"iter {iteration}" if iteration else "")
+    said = task_view.plain(COLOUR.sub("", task["last_line"] or "")).strip()
+    if task.get("status_message") == "stopping":
+        said = "asked to stop"
+    return (*row, said), GREEN
+
+
+def _ended(task: dict[str, Any]) -> tuple[Row, str]:
+    how = overview.shown_status(task)
+    shade = RED if task["status"] == "failed" else ""
+    return (task["id"][:8], task_view.plain(task["name"] or ""), how, f"{_age(task['completed'])} ago",
+            f"agent-task why {task['id'][:8]}" if task["status"] == "failed" else ""), shade
+
+
+def _gpu(gpu: dict[str, Any]) -> tuple[Row, str]:
+    used, total = task_artifacts.size(gpu["used"]), task_artifacts.size(gpu["total"])
+    return (f"gpu {gpu['index']}", f"{gpu['utilization']:.0f}%", f"{used} of {total}",
+            f"{gpu['temperature']:.0f} °C"), ""
+
+
+def _age(moment: str | None) -> str:
+    seconds = task_view.seconds_since(moment)
+    return "–" if seconds is None else task_view.duration(max(0.0, seconds))
+
+
+def _table(rows: list[tuple[Row, str]], width: int) -> list[tuple[str, str]]:
+    """The rows as columns; the second (names) gives way first, then what stands last is cut."""
+    if not rows:
+        return []
+    count = len(rows[0][0])
+    widths = [max(len(row[column]) for row, _ in rows) for column in range(count)]
+    fixed = sum(widths[:-1]) + 2 * count
+    if fixed > width * 2 // 3:
+        widths[1] = max(8, widths[1] - (fixed - width * 2 // 3))
+    found = []
+    for row, shade in rows:
+        cells = [task_list.cut(cell, wide).ljust(wide) for cell, wide in zip(row[:-1], widths, strict=False)]
+        found.append(("  " + "  ".join([*cells, row[-1]]).rstrip(), shade))
+    return found
+
+
+def _painted(text: str, shade: str, colour: bool) -> str:
+    return f"{shade}{text}{OFF}" if colour and shade else text

@@ -1,0 +1,214 @@
+"""A task's environment: an overlay over a base of the cache, or over what is there; and its record on the server."""
+
+from __future__ import annotations
+
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+    from agentpipe.installers.policy import Policy
+    from agentpipe.interpreters import Interpreter
+    from agentpipe.job import Job
+    from agentpipe.python_env import Base
+    from agentpipe.requirements import Requirements
+
+    Value = dict[str, Any]
+
+
+def own(job: Job, asked: Requirements, began: float) -> Value:
+    """An overlay over a base of the cache, or over what is there already."""
+    from agentpipe import git_pins, installers, interpreters, overlay, python_env, requirements
+    from agentpipe.crash import crash_point
+    from agentpipe.installers import policy as policies
+    git_pins.settle(job, asked)
+    policy = policies.of(job, asked)
+    for note in asked.notes + policy.notes:
+        job.say(note)
+    interpreter = interpreters.find(job)
+    base = ready(job, interpreter, asked, policy)
+    key, cached = "", True
+    behind: list[str] = []
+    if base is None:
+        installer = installers.choose(job)
+        key = python_env.key(job, interpreter, asked, policy)
+        if job.option("dry_run"):
+            return told(job, interpreter, key, asked, policy)
+        if job.option("target"):
+            return beside(job, interpreter, asked, policy, installer)
+        base = python_env.use(job, key)
+        cached = base is not None
+    if base is None:
+        job.say(f"building an environment: Python {interpreter['version']} ({interpreter['executable']}), "
+                f"{asked.origin or 'no requirements'}")
+        base = python_env.build(job, key, interpreter, asked, policy, installer)
+        if not asked.local_lines():
+            # a clone asks for what is recorded of this run
+            recorded = requirements.frozen(asked, base["packages"])
+            python_env.also(python_env.key(job, interpreter, recorded, policies.of(job, recorded)), base)
+    elif not key:
+        if job.option("dry_run"):
+            return {}
+        behind = [os.path.dirname(interpreters.own_path(job, interpreter))]
+    if job.option("stage_only"):
+        return staged(job, base, asked)
+    directory = overlay.create(job, base)
+    if base.get("pip"):
+        installers.write_pip(directory)
+    if asked.projects:
+        installers.choose(job).projects(job, directory, asked.projects, asked)
+    crash_point("env:overlaid")
+    seconds = time.monotonic() - began
+    count, of_image = len(base["packages"]) - len(base["below"]), len(base["below"])
+    how = base.get("reason") or f"{count} package{'' if count == 1 else 's'} " + (
+        "from the cache" if cached else f"installed in {seconds:.1f} s") + (
+        f", {of_image} of the interpreter's own" if of_image else "")
+    whose = "" if base.get("reason") else f", asked for by {asked.origin}" if asked.origin else ", no requirements"
+    reason = f"Python {interpreter['version']}, {how}{whose}"
+    job.say(f"environment ready: {reason}")
+    record(job, asked, base["packages"])
+    bin_directory = os.path.join(directory, "bin")
+    return {"python": os.path.join(bin_directory, "python"), "version": interpreter["version"], "base": key or None,
+            "overlay": directory, "cached": cached, "installer": base["installer"], "reason": reason,
+            "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_lines(),
+            "options": asked.option_lines(), "path": [bin_directory, *behind]}
+
+
+def ready(job: Job, interpreter: Interpreter, asked: Requirements, policy: Policy) -> Base | None:
+    """A base without packages of its own, when what is there already does (--as-is); else None."""
+    from agentpipe import given, interpreters
+    from agentpipe.installers import uv_questions
+    from agentpipe.place import image_packages
+    wish = given.as_is(job)
+    # elsewhere nobody expects a list to be looked for in the machine's own Python
+    looked_at = wish == "always" or (wish == "auto" and not asked.exact and (
+        job.prefix or policy.system or os.path.isabs(interpreters.wanted(job))))
+    if not looked_at or (wish == "auto" and asked.empty() and not job.prefix):
+        return None
+    python = interpreters.own_path(job, interpreter)
+    packages = image_packages.known(job, {"executable": python})
+    fits, lacks = uv_questions.satisfied(job, python, packages, asked) if asked.packages else (True, "")
+    if asked.archives:
+        fits, lacks = False, asked.archives[0][3]
+    if not fits and wish == "auto":
+        job.say(f"{python} is not used as it is: it lacks {lacks}")
+        return None
+    words = f"as it is: {python} has all that is asked for"
+    if not fits:
+        words = f"as it is (--as-is=always), though {python} lacks {lacks}"
+    job.say(words)
+    return {**given.base_of(interpreter, given.folders(job, python), packages, asked), "reason": words}
+
+
+def untouched(job: Job) -> Value:
+    """The interpreter, with whatever it has (CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL)."""
+    from agentpipe import given, interpreters
+    interpreter = interpreters.find(job)
+    python = interpreters.own_path(job, interpreter)
+    reason = f"nothing is installed (CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL): {python} as it is"
+    job.say(reason)
+    return given.value(python, [], interpreter["version"], reason)
+
+
+def installed_into(job: Job, asked: Requirements, python: str) -> Value:
+    """What is missing goes into an environment that is somebody's own (CLEARML_AGENT_SKIP_PIP_VENV_INSTALL)."""
+    import filelock
+
+    from agentpipe import errors, git_pins, given, interpreters, paths, requirements
+    from agentpipe.installers import policy as policies
+    from agentpipe.installers import uv
+    from agentpipe.place import image_packages
+    git_pins.settle(job, asked)
+    policy = policies.of(job, asked)
+    interpreter = interpreters.find(job)
+    if python == "python":
+        python = interpreters.own_path(job, interpreter)
+    given.folders(job, python)  # it must be there
+    if job.option("dry_run"):
+        job.say(f"would install what is missing into {python}")
+        return {}
+    name = requirements.normalised(python.replace("/", "-")).strip("-")
+    try:
+        with filelock.FileLock(paths.cache(f"into-{name}.lock"), fallback_to_soft=False, timeout=600):
+            uv.into(job, python, asked, policy)
+    except filelock.Timeout:
+        raise errors.Failure(f"other tasks install into {python} since 10 minutes", errors.TRY_AGAIN,
+                             remedy="run the task again later") from None
+    reason = f"what was missing is installed into {python} (CLEARML_AGENT_SKIP_PIP_VENV_INSTALL)"
+    job.say(reason)
+    packages = image_packages.known(job, {"executable": python})
+    value = given.value(python, packages, interpreter["version"], reason, asked)
+    record(job, asked, value["packages"])
+    return {**value, "packages": value["packages"] + asked.local_lines(), "cached": False, "installer": "uv"}
+
+
+def record(job: Job, asked: Requirements, packages: list[str]) -> None:
+    """Write back to the task what is installed, and once what was asked for (as ClearML Agent does)."""
+    from agentpipe import errors, secrets
+    before = (job.task.get("script") or {}).get("requirements") or {}
+    whole = secrets.script(job).get("requirements") or {}
+    lines = [*asked.option_lines(), *packages, *asked.local_lines()]
+    text = before.get("pip") or ""
+    known = text if isinstance(text, list) else text.splitlines()
+    if int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0):
+        return  # one node of several speaks for all
+    # clearml-agent is no part of the task, though somebody may have frozen it
+    lines = [line for line in lines if not line.startswith("clearml-agent=")]
+    # what holds a password stays as its owner wrote it: our lines are without, and could not be installed again
+    if not job.tell or not packages or known == lines or whole != before:
+        return
+    asked_for = before.get("org_pip") or text or asked.file_text()
+    try:
+        job.tell("tasks.set_requirements", {"requirements": {**before, "org_pip": asked_for, "pip": lines}})
+    except (errors.ApiError, errors.Failure) as error:
+        job.say(f"the packages could not be recorded on the task: {error}")
+
+
+def staged(job: Job, base: Base, asked: Requirements) -> Value:
+    """--stage-only: the base is in the cache, and its files are in the wheelhouse; nothing of the task's own."""
+    from agentpipe import wheelhouse
+    fetched = wheelhouse.fill(job, base["directory"], base["pins"], asked) if base["directory"] else 0
+    return {"python": None, "overlay": None, "base": base["key"], "packages": base["packages"], "pins": base["pins"],
+            "path": [], "fetched": fetched, "reason": "staged"}
+
+
+def beside(job: Job, interpreter: Interpreter, asked: Requirements, policy: Policy, installer: ModuleType) -> Value:
+    """--target: an environment of its own, outside of our caches."""
+    from agentpipe import targets
+    base = targets.build(job, interpreter, asked, policy, installer)
+    reason = f"Python {interpreter['version']}, {len(base['packages'])} packages in {base['directory']}"
+    job.say(f"environment ready: {reason}")
+    binaries = os.path.join(base["directory"], "bin")
+    return {"python": os.path.join(binaries, "python"), "version": interpreter["version"], "base": None,
+            "overlay": base["directory"], "cached": False, "installer": base["installer"], "reason": reason,
+            "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_lines(),
+            "options": asked.option_lines(), "path": [binaries]}
+
+
+def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements, policy: Policy) -> Value:
+    """--dry-run: say what would be done, do nothing; Failure when the list cannot be installed."""
+    from agentpipe import env_cache, indexes, progress, python_env
+    from agentpipe.git import without_credentials
+    from agentpipe.installers import uv_questions
+    base = python_env.cached(key)
+    job.say(f"Python {interpreter['version']} ({interpreter['executable']})")
+    built = f"would be built, with downloads kept in {indexes.download_cache()}"
+    job.say(f"base environment {key}: " + (f"in the cache ({env_cache.home()})" if base else built))
+    if base:
+        for line in base["packages"]:
+            job.say(f"has {line}")
+    elif asked.has_hashes() or policy.tool == "pip":
+        for line in asked.canonical():
+            job.say(f"would install {without_credentials(line)}")
+    else:
+        packages = uv_questions.resolved(job, interpreter["executable"], asked, policy)
+        for line, size in packages:
+            job.say(f"would install {line}{progress.shown(size, ' (')}{')' if size else ''}")
+        if not packages:
+            job.say("would install nothing but pip")
+    for project in asked.projects:
+        job.say(f"would add {project.line}, the task's own")
+    return {}

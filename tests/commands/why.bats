@@ -1,0 +1,329 @@
+# Failures of every kind, each told by `agent-task why` alone: what it prints is run as it stands, and the task completes.
+
+# shellcheck disable=SC2016,SC2030,SC2031,SC2119,SC2120 # single quotes are for the scripts of tasks; each test is a subshell
+bats_require_minimum_version 1.5.0
+
+setup() { load ../helpers; fresh; }
+
+teardown() { touch "$HOME/go"; }
+
+pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet "$@" >receipt.json; }
+
+# one task of a repository `work` with these files; the words before `--` are options of enqueue
+queued() {
+  local options=()
+  while [ "$1" != -- ]; do options+=("$1"); shift; done
+  agent-task enqueue --repo work "${options[@]}" train.py "$@" 2>/dev/null
+}
+
+# told TASK WORDS…: why says all of this, in this order; its report ends with what reproduces the failure
+told() {
+  local id=$1 word rest; shift
+  report=$(agent-task why "$id")
+  rest=$report
+  for word in "$@"; do
+    [[ $rest == *"$word"* ]] || { printf 'no `%s` in:\n%s\n' "$word" "$report" >&2; return 1; }
+    rest=${rest#*"$word"}
+  done
+  # for the record of a release: what was said of each
+  if [ -n "${WHY_RECORD:-}" ]; then printf '%s\n%s\n\n' "$BATS_TEST_DESCRIPTION" "$report" >>"$WHY_RECORD"; fi
+}
+
+# mended TASK: do what the last report says, as it stands there; then the task completes
+mended() {
+  local line
+  line=$(sed -n 's/^  try: //p' <<<"$report")
+  [ -n "$line" ] || line=$(sed -n 's/^  then: //p' <<<"$report")
+  [ -n "$line" ]
+  sh -c "$line" >done.json 2>said || { cat said >&2; return 1; }
+  if [ "$(status "$1")" = queued ]; then pipeline; fi
+  [ "$(status "$1")" = completed ]
+}
+
+reproducible() { [[ ${report##*$'\n'} == "  reproduce: agent-task script $1 > run.sh && sh run.sh" ]]; }
+
+@test "a package that nobody has" {
+  make_repo work train.py 'print(1)' requirements.txt 'nosuchpkg-of-agentpipe==1.0'
+  id=$(queued --)
+  run -66 pipeline
+  told "$id" "setup_failed, exit 66, in agent-env" nosuchpkg-of-agentpipe "try: agent-task edit"
+  reproducible "$id"
+  mended "$id"
+}
+
+@test "a version that nobody has: the nearest one" {
+  make_repo work train.py 'import six' requirements.txt 'six==1.99.0'
+  id=$(queued --)
+  run -66 pipeline
+  told "$id" "six==1.99.0" "nearest" "try: agent-task edit $id" "six=="
+  mended "$id"
+}
+
+@test "a module's name in the place of its package's" {
+  make_repo work train.py 'import dateutil' requirements.txt 'dateutil'
+  id=$(queued --)
+  run -66 pipeline
+  told "$id" "dateutil" "python-dateutil" "try: agent-task edit"
+  mended "$id"
+}
+
+@test "a line that is no requirement" {
+  make_repo work train.py 'import six' requirements.txt 'six = 1.16.0'
+  id=$(queued --)
+  run -65 pipeline
+  told "$id" "setup_failed, exit 65, in agent-env" "six = 1.16.0" "try: agent-task edit"
+  mended "$id" || {  # dropped: then the script says what it lacks
+    told "$id" "the module six is not installed" "try: agent-task edit"
+    mended "$id"
+  }
+}
+
+@test "requirements that conflict" {
+  make_repo work train.py 'import six' requirements.txt 'six==1.16.0
+six==1.17.0'
+  id=$(queued --)
+  run -65 pipeline
+  told "$id" "setup_failed, exit 65, in agent-env" "six==1.1"
+  mended "$id"
+}
+
+@test "a module that is not installed" {
+  make_repo work train.py 'import six'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "script_failed, exit 1" "the module six is not installed" "| ModuleNotFoundError" "--package six"
+  reproducible "$id"
+  mended "$id"
+}
+
+@test "a module of the repository that stands where Python does not look" {
+  make_repo work train.py 'import helper; print(helper.X)' lib/helper.py 'X = 1'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "helper is in the repository, below lib" "--working-dir lib --entry-point ../train.py"
+  mended "$id"
+}
+
+@test "a module that setuptools no longer has" {
+  make_repo work train.py 'import pkg_resources'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "the module pkg_resources is not installed" "'setuptools<81'"
+  mended "$id"
+}
+
+@test "a mistyped script" {
+  make_repo work src/train.py 'print(1)'
+  id=$(agent-task enqueue --repo "file://$PWD/work" --branch main --requirements none src/trian.py -- --lr 0.1)
+  run -66 pipeline
+  told "$id" "setup_failed, exit 66, in agent-patch" "no src/trian.py in the checkout" "src/train.py --lr 0.1"
+  mended "$id"
+}
+
+@test "a folder that is not there" {
+  make_repo work source/train.py 'print(1)'
+  id=$(agent-task enqueue --repo "file://$PWD/work" --branch main --working-dir sorce --requirements none train.py)
+  run -66 pipeline
+  told "$id" "no folder sorce in the checkout" "--working-dir source"
+  mended "$id"
+}
+
+@test "a mistyped branch" {
+  make_repo work
+  id=$(agent-task enqueue --repo "file://$PWD/work" --branch mian --requirements none train.py)
+  run -66 pipeline
+  told "$id" "setup_failed, exit 66, in agent-fetch" "main may be meant" "--branch main"
+  mended "$id"
+}
+
+@test "a Python that the machine does not have" {
+  make_repo work
+  id=$(queued --python 2.7 --)
+  run -66 pipeline
+  told "$id" "setup_failed, exit 66, in agent-env" "no Python 2.7" "there are: 3." "try: agent-task edit $id --python 3."
+  mended "$id"
+}
+
+@test "changes that do not fit the commit: the hunk" {
+  make_repo work train.py 'print("one")' other.txt 'a'
+  echo 'print("two")' >work/train.py
+  id=$(queued --)
+  git -C work checkout -q -- train.py
+  echo 'print("three")' >work/train.py
+  git -C work commit -qam 'another first line'
+  agent-task stop "$id"
+  agent-task edit "$id" --commit "$(git -C work rev-parse HEAD)"
+  agent-task enqueue "$id"
+  run -65 pipeline
+  told "$id" "setup_failed, exit 65, in agent-patch" "the diff does not apply to train.py: hunk 1" "print(\"one\")" \
+    "try: agent-task edit $id --drop-diff" "or: check that the commit"
+  mended "$id"
+}
+
+@test "a file that is elsewhere in the repository" {
+  make_repo work sub/train.py 'print(open("data/points.csv").read())' data/points.csv '1,2'
+  id=$(cd work/sub && agent-task enqueue train.py 2>/dev/null)
+  run -1 pipeline
+  told "$id" "data/points.csv is in the top of the repository" "--working-dir . --entry-point sub/train.py"
+  mended "$id"
+}
+
+parser='import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--epochs", type=int)
+parser.add_argument("--optimizer", choices=["adam", "sgd"])
+parser.add_argument("--batch-size", type=int, default=1)
+given = parser.parse_args()
+if given.batch_size > 16: raise MemoryError'
+
+@test "a mistyped option of the script" {
+  make_repo work train.py "$parser"
+  id=$(queued -- --epohcs 3)
+  run -2 pipeline
+  told "$id" "script_failed, exit 2" "no option --epohcs; --epochs may be meant" "'train.py --epochs 3'"
+  mended "$id"
+}
+
+@test "a value that the script does not take" {
+  make_repo work train.py "$parser"
+  id=$(queued -- --optimizer adma)
+  run -2 pipeline
+  told "$id" "--optimizer takes no adma, but adam, sgd; adam may be meant" "'train.py --optimizer adam'"
+  mended "$id"
+}
+
+@test "memory that ran out, by a script that says so" {
+  make_repo work train.py "$parser"
+  id=$(queued -- --batch-size 32)
+  run -1 pipeline
+  told "$id" "memory ran out" "--set Args/batch-size=16"
+  mended "$id"
+}
+
+@test "a time limit: twice as long" {
+  id=$(enqueue_shell 'until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  run -124 pipeline --time-limit 0.3
+  told "$id" "time_limit, exit 124" "it ran longer than 0.3 s" "agent-run --time-limit 0.6"
+  touch "$HOME/go"
+  mended "$id"
+}
+
+@test "silence for too long: twice as long" {
+  id=$(enqueue_shell 'until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  run -124 pipeline --stall-limit 0.3
+  told "$id" "stalled, exit 124" "it printed nothing for 0.3 s" "agent-run --stall-limit 0.6"
+  touch "$HOME/go"
+  mended "$id"
+}
+
+@test "a script whose process is gone" {
+  id=$(enqueue_shell '[ -e "$HOME/go" ] || { touch "$HOME/here"; exec sleep 100; }')
+  agent-pull default | agent-prepare -q >line
+  agent-run -q <line 3>&- >receipt.json & runner=$!
+  wait_for 20 test -e "$HOME/here"
+  pid=$(readlink "$(attempt "$id")/pid" | cut -d' ' -f1)
+  shim=$(awk '/^PPid:/ { print $2 }' "/proc/$pid/status")
+  kill -9 "$runner" "$shim" "$pid"
+  wait "$runner" || true
+  export AGENT_CLAIM_GRACE=0
+  agent-pull default
+  told "$id" "lost, exit 125" "its process is gone" "try: agent-task enqueue $id"
+  touch "$HOME/go"
+  mended "$id"
+}
+
+@test "a task that its user stopped" {
+  id=$(enqueue_shell 'true')
+  agent-task stop "$id"
+  told "$id" aborted "stopped with agent-task" "try: agent-task enqueue $id"
+  mended "$id"
+}
+
+@test "a commit that was not pushed: words, then the command" {
+  make_repo work
+  git clone -q --bare work remote.git
+  git -C work remote add origin "$PWD/remote.git"
+  git -C work fetch -q
+  git -C work commit -q --allow-empty -m 'not pushed'
+  id=$(queued --)
+  run -66 pipeline
+  told "$id" "setup_failed, exit 66, in agent-fetch" "is not there" "to do: push it" "then: agent-task enqueue $id"
+  git -C work push -q origin main
+  mended "$id"
+}
+
+@test "an index that nobody reaches: words, then the command" {
+  make_repo work train.py 'print(1)' requirements.txt 'tea'
+  id=$(queued --)
+  PIP_INDEX_URL=http://127.0.0.1:9/simple UV_HTTP_RETRIES=0 run -69 pipeline
+  told "$id" "setup_failed, exit 69, in agent-env" "to do: check the network" "then: agent-task enqueue $id"
+  agent-task edit "$id" --requirements none  # in the place of a network that is there again
+  mended "$id"
+}
+
+@test "a program that the worker lacks: words, then the command" {
+  make_repo work train.py 'print(1)'
+  id=$(queued --binary nosuchprogram-of-agentpipe --)
+  run -66 pipeline
+  told "$id" "nosuchprogram-of-agentpipe is not on PATH here" "to do: install" "then: agent-task enqueue $id"
+  mkdir -p bin
+  printf '#!/bin/sh\ncat "$@"\n' >bin/nosuchprogram-of-agentpipe
+  chmod +x bin/nosuchprogram-of-agentpipe
+  export PATH=$PWD/bin:$PATH
+  mended "$id"
+}
+
+@test "a stage that an operator has swapped for nothing: words, then the command" {
+  id=$(enqueue_shell 'true')
+  AGENT_STAGE_ENV=nosuchcommand-of-agentpipe run -78 pipeline
+  told "$id" "AGENT_STAGE_ENV (nosuchcommand-of-agentpipe) ended with 127" "to do: unset AGENT_STAGE_ENV" \
+    "then: agent-task enqueue $id"
+  mended "$id"
+}
+
+@test "a draft, and a task in a queue that nobody serves" {
+  id=$(agent-task create "$(echo true >job.sh; echo job.sh)" 2>/dev/null)
+  told "$id" "a draft: it stands in no queue" "try: agent-task enqueue $id"
+  sh -c "$(sed -n 's/^  try: //p' <<<"$report")"
+  told "$id" "it is next; nobody serves this queue" "try: agent-pull default | agent-prepare | agent-run"
+  mended "$id"
+}
+
+@test "a script that runs on after its agent was killed: taken over" {
+  id=$(enqueue_shell 'until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  agent-pull default | agent-prepare -q >line
+  agent-run -q <line 3>&- >receipt.json & runner=$!
+  wait_for 20 sh -c "agent-task show --json $id | grep -q last_worker"
+  wait_for 20 test -L "$(attempt "$id")/pid"
+  kill -9 "$runner"
+  wait "$runner" || true
+  export AGENT_CLAIM_GRACE=0
+  told "$id" "its script runs, but nobody watches it" "try: agent-pull --id $id | agent-run"
+  touch "$HOME/go"
+  mended "$id"
+}
+
+@test "a set-up that was killed: given back and done again" {
+  id=$(enqueue_shell 'true')
+  agent-pull default >line
+  run -137 sh -c 'AGENT_CRASH_AT=env:done agent-prepare -q <line'
+  export AGENT_CLAIM_GRACE=0
+  told "$id" running "nobody works on it any more" "try: agent-pull --id $id | agent-prepare | agent-run"
+  mended "$id"
+}
+
+@test "of a task at work: what it does, for how long, and what it printed last" {
+  id=$(enqueue_shell 'echo "epoch 3 of 10"; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  pipeline 3>&- & runner=$!
+  wait_for 20 sh -c "agent-task log $id | grep -q 'epoch 3'"
+  told "$id" "running, in agent-run" "its script runs for " "the last that was printed, " "| epoch 3 of 10"
+  touch "$HOME/go"
+  wait "$runner"
+}
+
+@test "of a task that waits: its place, who serves the queue, and when that was heard of" {
+  first=$(enqueue_shell 'true'); id=$(enqueue_shell 'true')
+  queue=$(call tasks.get_by_id "{\"task\": \"$first\"}" | field .task.execution.queue)
+  call workers.status_report "{\"worker\": \"node7:0\", \"timestamp\": 1, \"queues\": [\"$queue\"], \"task\": \"$first\"}" >/dev/null
+  told "$id" "waits in default for" "1 before it" "served by node7:0 (heard of" " s ago), all busy"
+}

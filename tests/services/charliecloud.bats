@@ -1,0 +1,179 @@
+#!/usr/bin/env bats
+# Tasks in Charliecloud, which needs neither a daemon nor privileges: as root, and as a plain user (Debian).
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+  "$BATS_TEST_DIRNAME/docker-up.sh"
+  "$BATS_TEST_DIRNAME/docker-base-image.sh"
+  # an image as sites have them: what `docker export` wrote
+  local id
+  id=$(docker create agentpipe-test/python:bookworm true)
+  docker export "$id" >"$BATS_FILE_TMPDIR/image.tar"
+  docker rm "$id" >/dev/null
+  mkdir -m 700 "$BATS_FILE_TMPDIR/images"
+}
+
+setup() {
+  load ../helpers
+  fresh
+  unset USER  # as under cron
+  image=$BATS_FILE_TMPDIR/image.tar
+  export AGENT_PLACE=charliecloud
+  mkdir -p "$AGENT_HOME/cache"
+  ln -s "$BATS_FILE_TMPDIR/images" "$AGENT_HOME/cache/images"  # unpacked once for all tests
+}
+
+# by_hand SCRIPT [CONTAINER]: a manifest of a bash task in the image, with more fields of its container
+by_hand() {
+  python3 - "$image" "$1" "${2:-}" <<'PY'
+import json
+import sys
+container = {"image": sys.argv[1], **json.loads(sys.argv[3] or "{}")}
+print(json.dumps({"task": {"container": container, "script": {"binary": "bash", "entry_point": "main.sh",
+                                                              "diff": sys.argv[2] + "\n"}}}))
+PY
+}
+
+log_of() { cat "$AGENT_HOME"/state/tasks/*/log; }
+set_up_of() { cat "$AGENT_HOME"/state/tasks/*/setup.log; }
+printed() { log_of 2>/dev/null | grep -q "$1"; }
+sleeps() { pgrep -f "sleep $1" >/dev/null; }
+does_not_sleep() { ! sleeps "$1"; }
+
+# in_the_store SCRIPT: a task of the store that asks for the image; prints its id
+in_the_store() {
+  python3 - "$image" "$1" <<'PY'
+import sys
+
+from agentpipe import api, queues
+
+store = api.connect()
+queue = queues.Queues(store, ["default"], create=True).ids[0]
+task = store.call("tasks.create", {"name": "in a place", "type": "training", "container": {"image": sys.argv[1]},
+    "script": {"binary": "bash", "entry_point": "main.sh", "working_dir": ".", "diff": sys.argv[2] + "\n"}})["id"]
+store.call("tasks.enqueue", {"task": task, "queue": queue})
+print(task)
+PY
+}
+
+@test "a task runs in its image, which it cannot change, with its variables and mounts" {
+  mkdir data
+  by_hand "cat /etc/debian_version; echo \"secret \$WORD\"; tr '\\0' ' ' </proc/*/cmdline | grep -c a-[w]ord; touch /x; echo made >/data/made; exit 7" \
+    "{\"arguments\": \"-e WORD=a-word -v $PWD/data:/data --ipc=host --memory 1g\"}" >task.json
+  agent-prepare task.json >line
+  run --separate-stderr agent-run line
+  [ "$status" -eq 7 ]
+  log_of | grep -x '12\..*'
+  log_of | grep -x 'secret a-word'
+  log_of | grep -x 0
+  log_of | grep -q 'Read-only file system'
+  [ "$(cat data/made)" = made ]
+  [ "$(field .place.kind line)" = charliecloud ]
+  # what has no meaning here is said
+  set_up_of | grep -q 'charliecloud has no such thing: --memory$'
+}
+
+@test "a script of set-up changes a copy of the image, which goes with the task; what it exports is there" {
+  by_hand 'echo "$GREETING from $(cat /made)"; ls -d "$AGENT_TASK_DIR/root"' \
+    '{"setup_shell_script": "if true; then\n  echo it >/made\nfi\nexport GREETING=hello\nfalse\n"}' >task.json
+  agent-prepare task.json 2>said >line
+  run --separate-stderr agent-run line
+  [ "$status" -eq 0 ]
+  log_of | grep -x 'hello from it'
+  grep -q "the task's set-up script ended with 1: passed over" said
+  [ ! -e "$(echo "$AGENT_HOME"/state/tasks/local-*)/root" ]
+  [ ! -e "$(echo "$BATS_FILE_TMPDIR"/images/charliecloud/*/)made" ]
+}
+
+@test "a Python task gets an environment of the image's Python, and the second one the same" {
+  local line='{"task": {"container": {"image": "%s"}, "script": {"binary": "python3", "entry_point": "main.py",
+    "diff": "import six, sys; print(six.__name__, sys.version_info[:2])\\n", "requirements": {"pip": "six"}}}}'
+  # shellcheck disable=SC2059
+  printf "$line" "$image" | tr -d '\n' >task.json
+  agent-prepare task.json >line
+  agent-run line
+  log_of | grep -x "six (3, 11)"
+  agent-prepare task.json >line
+  [ "$(field .env.cached line)" = true ]
+}
+
+@test "a plain user runs it all the same, packages of the system included" {
+  # may read everything, since the tests' Python may stand in root's home; nothing else
+  as_user() {
+    setpriv --reuid 4711 --regid 4711 --clear-groups --inh-caps=-all,+dac_read_search \
+      --ambient-caps=+dac_read_search --bounding-set=-all,+dac_read_search "$@"
+  }
+  rm "$AGENT_HOME/cache/images"
+  local folder=$BATS_TEST_TMPDIR
+  while [ "$folder" != / ] && [ "$folder" != /tmp ]; do chmod o+x "$folder"; folder=$(dirname "$folder"); done
+  mkdir "$HOME/tmp"
+  chown -R 4711:4711 "$AGENT_HOME" "$HOME"
+  export TMPDIR=$HOME/tmp UV_CACHE_DIR=$HOME/uv CLEARML_AGENT__AGENT__DOCKER_ALLOW_HOST_ENVIRON=1
+  local net
+  net=$("$BATS_TEST_DIRNAME/docker-host-args.sh" | paste -sd ' ' | sed 's# *-v /root/[^ ]*##g')
+  by_hand 'id -u; hello' "{\"arguments\": \"$net -e CLEARML_APT_INSTALL=hello\"}" >task.json
+  as_user agent-prepare task.json >line
+  as_user agent-run line >receipt
+  [ "$(log_of)" = $'4711\nHello, world!' ]
+}
+
+@test "TERM to agent-run ends what runs inside, also what left its session" {
+  by_hand 'setsid sleep 4721 & echo begun; sleep 4722' >task.json
+  agent-prepare task.json >line
+  agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 20 printed begun
+  sleeps 4721
+  kill -TERM "$run_pid"
+  ended "$run_pid"
+  [ "$status" -eq 75 ]
+  wait_for 5 does_not_sleep 472
+}
+
+@test "agent-run is killed: the next pipeline takes over what runs inside, and has its status" {
+  export AGENT_CLAIM_GRACE=0
+  task=$(in_the_store "echo begun; until [ -e \"\$AGENT_TASK_DIR/go\" ]; do sleep 0.05; done; echo over; exit 3")
+  agent-pull default | agent-prepare >line
+  agent-run line >/dev/null 3>&- &
+  run_pid=$!
+  wait_for 20 printed begun
+  kill -KILL "$run_pid"
+  wait "$run_pid" || true
+  bash -c 'agent-pull default | agent-prepare | agent-run >receipt' 3>&- &
+  second=$!
+  wait_for 20 grep -q 'taking over' "$(attempt "$task")/setup.log"
+  touch "$(attempt "$task")/go"
+  ended "$second"
+  [ "$status" -eq 3 ]
+  [ "$(log_of)" = $'begun\nover' ]
+  [ "$(status "$task")" = failed ]
+}
+
+@test "a user's stop ends what runs inside" {
+  task=$(in_the_store 'echo begun; sleep 4723')
+  agent-pull default | agent-prepare >line
+  agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 20 printed begun
+  call tasks.stop "{\"task\": \"$task\"}"
+  ended "$run_pid"
+  [ "$status" -eq 130 ]
+  wait_for 5 does_not_sleep 4723
+  [ "$(status "$task")" = stopped ]
+}
+
+@test "an image that is not there, or has no shell, is said" {
+  image=/no/such.tar
+  by_hand 'true' >task.json
+  run --separate-stderr agent-prepare task.json
+  [ "$status" -eq 66 ]
+  # shellcheck disable=SC2154
+  [[ $stderr == *"there is no image /no/such.tar"* ]]
+  mkdir -p empty/etc
+  image=$PWD/empty
+  by_hand 'true' >task.json
+  run --separate-stderr agent-prepare task.json
+  [ "$status" -eq 65 ]
+  [[ $stderr == *"cannot be entered by charliecloud"* ]]
+}

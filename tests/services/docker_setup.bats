@@ -1,0 +1,82 @@
+#!/usr/bin/env bats
+# A container's set-up as a user sees it: what runs before the script, in which order, and what it leaves behind.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+  "$BATS_TEST_DIRNAME/docker-up.sh"
+  "$BATS_TEST_DIRNAME/docker-base-image.sh"
+}
+
+setup() {
+  load ../helpers
+  fresh
+  image=agentpipe-test/python:bookworm
+}
+
+teardown() {
+  docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks" | xargs -r docker rm -f >/dev/null 2>&1 || true
+}
+
+# by_hand SCRIPT SETUP [ARGUMENTS]: a manifest of a bash task in the image
+by_hand() {
+  python3 - "$image" "$@" <<'PY'
+import json
+import sys
+image, script, setup, arguments = [*sys.argv[1:], ""][:4]
+print(json.dumps({"task": {"container": {"image": image, "setup_shell_script": setup, "arguments": arguments},
+                           "script": {"binary": "bash", "entry_point": "main.sh", "diff": script + "\n"}}}))
+PY
+}
+
+log_of() { cat "$AGENT_HOME"/state/tasks/*/log; }
+set_up_of() { cat "$AGENT_HOME"/state/tasks/*/setup.log; }
+network() { "$BATS_TEST_DIRNAME/docker-host-args.sh" | paste -sd ' '; }
+
+@test "the operator's scripts and the task's run in order, and what they export reaches the script" {
+  cat >"$HOME/clearml.conf" <<'CONF'
+agent {
+  docker_preprocess_bash_script: ["export A=1", "echo first"]
+  extra_docker_shell_script: ["export B=\"$A\"2", "false"]
+}
+CONF
+  by_hand 'echo "got $C; $CLEARML_DOCKER_IMAGE"' $'# several lines\nif [ "$B" = 12 ]; then\n  export C="$B 3"\nfi' >task.json
+  agent-prepare task.json 2>said >line
+  agent-run line
+  log_of | grep -x "got 12 3; $image"
+  [ "$(set_up_of | grep '^set-up: .*script$' | paste -sd ,)" = "set-up: agent.docker_preprocess_bash_script,set-up: agent.extra_docker_shell_script,set-up: the task's set-up script" ]
+  grep -q 'agent.extra_docker_shell_script ended with 1: passed over' said
+  [ "$(field '.place.setup[2].exit' line)" = 1 ]
+}
+
+@test "AGENT_SETUP_ERRORS=stop: a script that fails ends the task, and its container" {
+  by_hand 'echo no' $'echo one\nnosuchprogram\necho two' >task.json
+  AGENT_SETUP_ERRORS=stop run --separate-stderr agent-prepare task.json
+  [ "$status" -eq 65 ]
+  # shellcheck disable=SC2154
+  [[ $stderr == *"the task's set-up script ended with 127"* ]]
+  [ "$(field .failed.stage <<<"$output")" = prepare ]
+  [[ $(field .failed.evidence <<<"$output") == *one*nosuchprogram* ]]
+  [ -z "$(docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks")" ]
+}
+
+@test "system packages come from the network once; the next container has them from the cache, without it" {
+  export CLEARML_AGENT__AGENT__DOCKER_ALLOW_HOST_ENVIRON=1
+  by_hand 'hello; echo "[$CLEARML_APT_INSTALL]"' '' "$(network) -e CLEARML_APT_INSTALL=hello" >task.json
+  agent-prepare task.json >line
+  agent-run line
+  [ "$(log_of)" = $'Hello, world!\n[]' ]
+  rm -r "$AGENT_HOME"/state/tasks
+  by_hand 'hello' 'hello >/dev/null' '--network none -e CLEARML_APT_INSTALL=hello' >task.json
+  agent-prepare task.json >line
+  agent-run line
+  [ "$(log_of)" = 'Hello, world!' ]
+}
+
+@test "an image of another user: packages as root, the task's script as that user" {
+  export CLEARML_AGENT__AGENT__DOCKER_ALLOW_HOST_ENVIRON=1
+  by_hand 'id -u; hello; echo "$WHO"' 'export WHO=$(id -u)' "$(network) --user 1000 -e CLEARML_APT_INSTALL=hello" >task.json
+  agent-prepare task.json >line
+  agent-run line
+  [ "$(log_of)" = $'1000\nHello, world!\n1000' ]
+}

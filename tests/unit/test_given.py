@@ -1,0 +1,197 @@
+"""Environments that are used as they are found, or that somebody else's script builds."""
+# ruff: noqa: F811
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+import wheelhouse
+from env_machine import machine, python, run  # noqa: F401  (machine is a fixture)
+
+from agentpipe import errors, installed
+
+
+@pytest.fixture
+def venv(machine):
+    """A virtual environment of the user's own, with milk and its tea; its Python."""
+    import virtualenv
+    folder = os.path.join(machine.folder, "mine")
+    virtualenv.cli_run([folder, "--without-pip", "--no-periodic-update", "--no-vcs-ignore"], setup_logging=False)
+    fill(folder, machine.index, "milk")
+    return os.path.join(folder, "bin", "python")
+
+
+def fill(folder, index, *words):
+    uv = os.path.join(os.path.dirname(sys.executable), "uv")
+    subprocess.run([uv, "pip", "install", "-q", "--no-index", "-f", index, "-p", folder, *words], check=True)
+
+
+def script(path, text):
+    with open(path, "w") as file:
+        file.write("#!/bin/sh\nset -e\n" + text)
+    os.chmod(path, os.stat(path).st_mode | stat.S_IXUSR)
+    return path
+
+
+# ---- --as-is
+
+def test_an_environment_that_has_everything_is_used_as_it_is(machine, venv):
+    env = machine.task("milk\ntea==1.0", binary=venv)
+    assert (env["base"], env["installer"], machine.builds()) == (None, "none", [])
+    assert "as it is" in env["reason"] and "as it is" in "".join(machine.said)
+    assert env["packages"] == ["milk==1.0", "tea==1.0"]
+    assert python(env, "import milk, tea; print(tea.version)") == "1.0"
+
+
+def test_what_a_task_installs_into_it_is_the_tasks_alone(machine, venv):
+    env = machine.task("milk", binary=venv)
+    fill(env["overlay"], machine.index, "tea==2.0")
+    assert python(env, "import tea; print(tea.version)") == "2.0"
+    assert subprocess.check_output([venv, "-c", "import tea; print(tea.version)"], text=True).strip() == "1.0"
+
+
+def test_one_that_lacks_something_is_not_used_and_the_log_says_what(machine, venv):
+    wheelhouse.wheel(machine.index, "pot", "1.0")
+    env = machine.task("milk\npot", binary=venv)
+    assert env["base"] and env["packages"] == ["milk==1.0", "pot==1.0", "tea==1.0"]
+    assert "is not used as it is: it lacks" in "".join(machine.said)
+
+
+def test_never_means_never(machine, venv):
+    env = machine.task("milk", binary=venv, options={"as_is": "never"})
+    assert env["base"] and not env["cached"]
+
+
+def test_always_takes_it_though_something_is_missing_and_says_so(machine, venv, monkeypatch):
+    monkeypatch.setenv("AGENT_AS_IS", "always")
+    env = machine.task("milk\ntea==2.0", binary=venv)
+    assert (env["base"], machine.builds()) == (None, [])
+    assert "(--as-is=always), though" in "".join(machine.said)
+    assert python(env, "import milk, tea; print(tea.version)") == "1.0"
+
+
+def test_the_machines_own_python_is_not_looked_at_unasked(machine):
+    assert machine.task("tea")["base"]
+
+
+def test_another_word_is_refused(machine):
+    with pytest.raises(errors.Failure) as caught:
+        machine.task("tea", options={"as_is": "often"})
+    assert caught.value.exit == errors.USAGE
+
+
+# ---- system packages
+
+def test_system_packages_are_seen_where_that_is_asked_for(machine, venv, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES", "true")
+    env = machine.task("tea==1.0")
+    with open(os.path.join(env["overlay"], "pyvenv.cfg")) as file:
+        assert "include-system-site-packages = true" in file.read()
+    own = python(env, "import sys, site; print([p for p in site.getsitepackages() if p.startswith(sys.base_prefix)])")
+    assert own != "[]"
+    monkeypatch.delenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES")
+    assert machine.task("tea==1.0")["base"] != env["base"]
+
+
+# ---- nothing is installed, or into somebody's own
+
+def test_nothing_is_installed_where_an_operator_says_so(machine, venv, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "1")
+    job = machine.job("nosuchtea", binary=venv)
+    told = []
+    job.tell = lambda *words: told.append(words)
+    from agentpipe.cmds import agent_env
+    env = agent_env.work(job)
+    assert (env["python"], env["overlay"], env["packages"], told) == (venv, None, [], [])
+    assert python({**env, "overlay": ""}, "import milk; print(milk.version)") == "1.0"
+
+
+def test_what_is_missing_goes_into_the_environment_that_is_named(machine, venv, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_SKIP_PIP_VENV_INSTALL", venv)
+    wheelhouse.wheel(machine.index, "pot", "1.0")
+    env = machine.task("milk\npot")
+    assert (env["python"], env["packages"], machine.envs()) == (venv, ["milk==1.0", "pot==1.0"], [])
+    assert "milk" in installed.packages(os.path.dirname(os.path.dirname(venv)), set())[0]
+    assert subprocess.check_output([venv, "-c", "import pot; print(pot.version)"], text=True).strip() == "1.0"
+
+
+def test_one_that_is_not_there_is_refused(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_SKIP_PIP_VENV_INSTALL", "/nosuch/python")
+    with pytest.raises(errors.Failure) as caught:
+        machine.task("tea")
+    assert caught.value.exit in (errors.NOT_FOUND, errors.UNAVAILABLE)
+
+
+# ---- a custom build
+
+BUILD = """
+test "$CLEARML_TASK_SCRIPT_ENTRY" = train.py
+test -d "$CLEARML_GIT_ROOT" && test -d "$CLEARML_TASK_WORKING_DIR"
+echo "$CLEARML_CUSTOM_BUILD_TASK_CONFIG_JSON" | grep -q '"binary"'
+echo built in "$CLEARML_VENV_PATH"
+mkdir -p "$CLEARML_VENV_PATH" && echo > "$CLEARML_VENV_PATH/main.py"
+echo "{\\"binary\\": \\"BINARY\\", \\"entry_point\\": \\"$CLEARML_VENV_PATH/main.py\\",
+       \\"working_dir\\": \\"$CLEARML_VENV_PATH\\"}" > "$CLEARML_CUSTOM_BUILD_OUTPUT"
+"""
+
+
+def test_a_custom_build_says_what_is_run(machine, venv, monkeypatch):
+    monkeypatch.setenv("HERE", machine.folder)
+    script(os.path.join(machine.folder, "build.sh"), BUILD.replace("BINARY", venv))
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__CUSTOM_BUILD_SCRIPT", "$HERE/build.sh")
+    job = machine.job("nosuchtea")
+    from agentpipe import launch
+    from agentpipe.cmds import agent_env
+    env = agent_env.work(job)
+    assert (env["python"], env["installer"]) == (venv, "custom")
+    begin = launch.of({**job.manifest, "patch": {}, "env": env}, job.directory, {})
+    assert begin.argv[0] == venv and begin.argv[-1] == job.path("env", "main.py")
+    assert begin.cwd == job.path("env")
+    assert "built in" in "".join(machine.said)
+
+
+def test_a_custom_build_that_fails_fails_the_task_with_its_code(machine, monkeypatch):
+    path = script(os.path.join(machine.folder, "build.sh"), "echo no room >&2; exit 7\n")
+    monkeypatch.setenv("CLEARML_AGENT_CUSTOM_BUILD_SCRIPT", path)
+    with pytest.raises(errors.Failure) as caught:
+        machine.task("tea")
+    assert (caught.value.exit, "no room" in caught.value.evidence) == (7, True)
+
+
+@pytest.mark.parametrize("answer", ["", "nonsense", json.dumps({"binary": "/nosuch", "entry_point": "/", "working_dir":
+                                                                "/"})])
+def test_without_a_good_answer_the_build_is_ours(machine, monkeypatch, answer):
+    text = f"printf %s '{answer}' > $CLEARML_CUSTOM_BUILD_OUTPUT\n" if answer else "true\n"
+    monkeypatch.setenv("CLEARML_AGENT_CUSTOM_BUILD_SCRIPT", script(os.path.join(machine.folder, "build.sh"), text))
+    assert machine.task("tea")["packages"] == ["tea==2.0"]
+    assert "as always" in "".join(machine.said)
+
+
+def test_a_custom_build_script_that_is_not_there(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_CUSTOM_BUILD_SCRIPT", "/nosuch/build.sh")
+    with pytest.raises(errors.Failure) as caught:
+        machine.task("tea")
+    assert caught.value.exit == errors.NOT_FOUND
+
+
+# ---- what is written back
+
+@pytest.mark.parametrize(("rank", "lines"), [("0", ["tea==2.0"]), ("1", None)])
+def test_one_node_of_several_records_the_packages_and_never_clearml_agent(machine, monkeypatch, rank, lines):
+    wheelhouse.wheel(machine.index, "clearml-agent", "1.0")
+    monkeypatch.setenv("RANK", rank)
+    job = machine.job("tea\nclearml-agent")
+    told = []
+    job.tell = lambda endpoint, body: told.append(body["requirements"])
+    from agentpipe.cmds import agent_env
+    agent_env.work(job)
+    assert [found["pip"] for found in told] == ([lines] if lines else [])
+    assert all(found["org_pip"] == "tea\nclearml-agent" for found in told)
+
+
+def test_another_program_with_requirements_gets_them_beside_it(machine):
+    env = machine.task("tea==1.0", binary="/usr/bin/env")
+    assert run(env, "tea") == "tea 1.0"

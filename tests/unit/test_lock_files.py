@@ -1,0 +1,241 @@
+"""Projects with uv.lock, poetry.lock or pyproject.toml alone: what is in the environment afterwards."""
+# ruff: noqa: F811
+
+import os
+import subprocess
+import sys
+
+import package_index
+import pytest
+import wheelhouse
+from env_machine import machine, python  # noqa: F401  (machine is a fixture)
+
+from agentpipe import errors, poetry_lock
+from agentpipe.cmds import agent_env
+
+KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
+PROJECT = """[project]
+name = "own"
+version = "1.0"
+requires-python = ">=3.8"
+dependencies = ["milk"]
+[project.optional-dependencies]
+sweet = ["sugar"]
+[dependency-groups]
+dev = ["leafy"]
+"""
+
+
+@pytest.fixture
+def web(machine, monkeypatch):
+    """The machine's packages over HTTP, and there only."""
+    for name in ("leafy", "sugar"):
+        wheelhouse.wheel(machine.index, name, "1.0")
+    server, address = package_index.serve(machine.index)
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://{address}/simple")
+    yield f"http://{address}/simple"
+    server.shutdown()
+
+
+def checkout(machine, files, **script):
+    job = machine.job(script.pop("pip", None), files=files, **script)
+    return job, job.manifest["fetch"]["code"]
+
+
+def lock(folder, web):
+    uv = os.path.join(os.path.dirname(sys.executable), "uv")
+    subprocess.run([uv, "lock", "-q", "--no-cache", "--default-index", web], cwd=folder, check=True)
+
+
+def versions(env):
+    return [line for line in env["packages"] if not line.startswith("-e")]
+
+
+# ---- uv
+
+def test_a_uv_lock_counts_where_the_task_records_nothing(machine, web):
+    job, code = checkout(machine, {"pyproject.toml": PROJECT})
+    lock(code, web)
+    wheelhouse.wheel(machine.index, "milk", "2.0")  # newer than the lock
+    env = agent_env.work(job)
+    assert versions(env) == ["leafy==1.0", "milk==1.0", "tea==1.0"]
+    assert all(pin["sha256"] for pin in env["pins"])
+    assert "asked for by uv.lock" in env["reason"]
+    assert agent_env.work(job)["cached"]
+
+
+def test_of_a_monorepo_the_nearest_project_counts(machine, web):
+    job, code = checkout(machine, {"pyproject.toml": PROJECT, "model/pyproject.toml": PROJECT.replace("milk", "tea")},
+                         working_dir="model")
+    for folder in (code, os.path.join(code, "model")):
+        lock(folder, web)
+    env = agent_env.work(job)
+    assert versions(env) == ["leafy==1.0", "tea==2.0"]
+    assert "model/uv.lock" in env["reason"]
+
+
+def test_extras_and_groups_are_chosen_by_the_arguments_of_uv_sync(machine, web, monkeypatch):
+    monkeypatch.setenv(KEY + "UV_SYNC_EXTRA_ARGS", '["--extra", "sweet", "--no-dev", "--frobnicate"]')
+    job, code = checkout(machine, {"pyproject.toml": PROJECT})
+    lock(code, web)
+    assert versions(agent_env.work(job)) == ["milk==1.0", "sugar==1.0", "tea==1.0"]
+    assert "--frobnicate is passed over" in "".join(machine.said)
+
+
+def test_a_lock_that_does_not_fit_any_more_is_resolved_anew_and_stays_as_it_was(machine, web, monkeypatch):
+    job, code = checkout(machine, {"pyproject.toml": PROJECT})
+    lock(code, web)
+    with open(os.path.join(code, "pyproject.toml"), "w") as file:
+        file.write(PROJECT.replace('"milk"', '"milk", "sugar"'))
+    with open(os.path.join(code, "uv.lock")) as file:
+        before = file.read()
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    assert versions(agent_env.work(job)) == ["leafy==1.0", "milk==1.0", "sugar==1.0", "tea==1.0"]
+    assert "does not fit" in "".join(machine.said)
+    with open(os.path.join(code, "uv.lock")) as file:
+        assert file.read() == before
+
+
+def test_the_projects_package_and_its_workspace_are_the_tasks_own(machine, web):
+    def member(name, needs):
+        backend = wheelhouse.BACKEND.format(here=os.path.dirname(os.path.abspath(__file__)), hook="pass", name=name,
+                                            version="1.0", requires=needs)
+        text = ('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+                f'[project]\nname = "{name}"\nversion = "1.0"\nrequires-python = ">=3.8"\ndependencies = {needs}\n')
+        return {"pyproject.toml": text, "backend.py": backend, f"{name}_code.py": "it = 1\n"}
+    files = member("own", ["part", "tea<2"])
+    files["pyproject.toml"] += '[tool.uv.workspace]\nmembers = ["part"]\n[tool.uv.sources]\npart = {workspace = true}\n'
+    files |= {f"part/{name}": text for name, text in member("part", ["sugar"]).items()}
+    job, code = checkout(machine, files)
+    lock(code, web)
+    env = agent_env.work(job)
+    assert versions(env) == ["sugar==1.0", "tea==1.0"]
+    with open(os.path.join(code, "part", "part_code.py"), "w") as file:
+        file.write("it = 2\n")
+    assert python(env, "import own_code as own, part_code as part; print(own.it, part.it)") == "1 2"
+
+
+def test_a_record_beats_a_lock_unless_uv_is_the_manager(machine, web, monkeypatch):
+    job, code = checkout(machine, {"pyproject.toml": PROJECT}, pip="sugar")
+    lock(code, web)
+    assert versions(agent_env.work(job)) == ["sugar==1.0"]
+    for variable in (KEY + "TYPE", "CLEARML_AGENT_FORCE_UV"):
+        monkeypatch.setenv(variable, "uv" if variable.endswith("TYPE") else "1")
+        assert versions(agent_env.work(job)) == ["leafy==1.0", "milk==1.0", "tea==1.0"]
+        monkeypatch.delenv(variable)
+
+
+def test_the_working_directory_comes_first_where_that_is_asked_for(machine, web, monkeypatch):
+    job, code = checkout(machine, {"pyproject.toml": PROJECT, "model/pyproject.toml": PROJECT.replace("milk", "tea")},
+                         working_dir="model")
+    for folder in (code, os.path.join(code, "model")):
+        lock(folder, web)
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_UV", "1")
+    assert "milk==1.0" in agent_env.work(job)["packages"]
+    monkeypatch.setenv(KEY + "UV_FILES_FROM_REPO_WORKING_DIR", "true")
+    assert "tea==2.0" in agent_env.work(job)["packages"]
+
+
+def test_a_broken_lock_is_refused(machine, web):
+    job, _ = checkout(machine, {"pyproject.toml": PROJECT, "uv.lock": "nonsense"})
+    with pytest.raises(errors.Failure) as caught:
+        agent_env.work(job)
+    assert (caught.value.exit, "uv lock" in caught.value.remedy) == (errors.BAD_DATA, True)
+
+
+# ---- pyproject.toml alone
+
+def test_a_project_without_a_lock_asks_for_its_dependencies(machine):
+    assert versions(machine.task(files={"pyproject.toml": PROJECT})) == ["milk==1.0", "tea==1.0"]
+
+
+def test_a_pyproject_that_only_configures_tools_asks_for_nothing(machine):
+    assert machine.task(files={"pyproject.toml": "[tool.ruff]\nline-length = 100\n"})["packages"] == []
+
+
+# ---- poetry
+
+POETRY = """[tool.poetry]
+name = "own"
+version = "1.0"
+package-mode = false
+[tool.poetry.dependencies]
+python = "^3.8"
+milk = "^1.0"
+sugar = {version = "*", optional = true}
+[tool.poetry.extras]
+sweet = ["sugar"]
+[tool.poetry.group.dev.dependencies]
+leafy = "*"
+[tool.poetry.group.docs]
+optional = true
+[tool.poetry.group.docs.dependencies]
+pot = "*"
+"""
+
+
+def poetry(machine, two=True, wrong=""):
+    """A poetry.lock of poetry 2 (with groups and markers), or of poetry 1."""
+    wheelhouse.wheel(machine.index, "pot", "1.0")
+    told = {"milk": ("1.0", "main", "", '\n[package.dependencies]\ntea = "<2"\n'), "tea": ("1.0", "main", "", ""),
+            "sugar": ("1.0", "main", 'markers = "extra == \\"sweet\\""\n', ""), "leafy": ("1.0", "dev", "", ""),
+            "pot": ("1.0", "docs", "", "")}
+    text = ""
+    for name, (version, group, marker, rest) in told.items():
+        wheel = os.path.join(machine.index, f"{name}-{version}-py3-none-any.whl")
+        digest = "0" * 64 if name == wrong else wheelhouse.sha256(wheel)
+        text += f'[[package]]\nname = "{name}"\nversion = "{version}"\noptional = {str(name == "sugar").lower()}\n'
+        text += f'groups = ["{group}"]\n{marker}' if two else ""
+        text += f'files = [{{file = "{name}.whl", hash = "sha256:{digest}"}}]\n{rest}\n'
+    return text + f'[extras]\nsweet = ["sugar"]\n[metadata]\nlock-version = "{"2.1" if two else "2.0"}"\n'
+
+
+@pytest.mark.parametrize("two", [True, False])
+@pytest.mark.parametrize(("words", "installed"), [
+    ("", ["leafy==1.0", "milk==1.0", "tea==1.0"]),
+    ('["--without", "dev"]', ["milk==1.0", "tea==1.0"]),
+    ('["--only=main", "--extras", "sweet"]', ["milk==1.0", "sugar==1.0", "tea==1.0"]),
+    ('["--with", "docs", "--no-dev"]', ["milk==1.0", "pot==1.0", "tea==1.0"]),
+])
+def test_a_poetry_lock(machine, web, monkeypatch, two, words, installed):
+    wheelhouse.wheel(machine.index, "milk", "1.1")
+    if words:
+        monkeypatch.setenv(KEY + "POETRY_INSTALL_EXTRA_ARGS", words)
+    files = {"pyproject.toml": POETRY, "poetry.lock": poetry(machine, two)}
+    assert versions(machine.task(files=files)) == installed
+
+
+def test_a_poetry_lock_compares_its_hashes(machine, web):
+    with pytest.raises(errors.Failure) as caught:
+        machine.task(files={"pyproject.toml": POETRY, "poetry.lock": poetry(machine, wrong="tea")})
+    assert (caught.value.exit, "tea" in caught.value.reason) == (errors.BAD_DATA, True)
+
+
+def test_poetry_as_the_manager_beats_the_record_also_in_a_folder(machine, web, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_POETRY", "1")
+    monkeypatch.setenv(KEY + "POETRY_FILES_FROM_REPO_WORKING_DIR", "true")
+    files = {"pyproject.toml": "", "model/pyproject.toml": POETRY, "model/poetry.lock": poetry(machine)}
+    assert versions(machine.task("sugar", files=files, working_dir="model")) == ["leafy==1.0", "milk==1.0", "tea==1.0"]
+    assert versions(machine.task("sugar", files={"main.py": ""})) == ["sugar==1.0"]
+
+
+def test_a_poetry_project_without_a_lock_says_what_to_do(machine):
+    with pytest.raises(errors.Failure) as caught:
+        machine.task(files={"pyproject.toml": POETRY})
+    assert "poetry lock" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("package", "line"), [
+    ({"name": "x", "version": "1", "source": {"type": "git", "url": "https://h/x", "resolved_reference": "abc",
+                                              "subdirectory": "s"}}, "x @ git+https://h/x@abc#subdirectory=s"),
+    ({"name": "x", "version": "1", "source": {"type": "url", "url": "https://h/x.whl"}}, "x @ https://h/x.whl"),
+    ({"name": "x", "version": "1", "develop": True, "source": {"type": "directory", "url": "x"}}, "-e ./x"),
+    ({"name": "x", "version": "1", "source": {"type": "file", "url": "x.whl"}}, "./x.whl"),
+])
+def test_where_a_locked_package_comes_from(tmp_path, monkeypatch, package, line):
+    (tmp_path / "pyproject.toml").write_text('[tool.poetry.dependencies]\nx = "*"\n')
+    monkeypatch.setattr(poetry_lock, "load_toml", lambda path, _load=poetry_lock.load_toml: (
+        {"package": [package]} if path.endswith(".lock") else _load(path)))
+    assert poetry_lock.lines(str(tmp_path), [])[0] == [line]

@@ -1,0 +1,72 @@
+"""Which GPUs a container is asked for; that an engine without any refuses is in tests/services/docker.bats."""
+
+import pytest
+
+from agentpipe.place import devices
+
+ALL = {"Driver": "", "Count": -1, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {}}
+
+
+@pytest.fixture
+def config():
+    return {"Env": [], "HostConfig": {}}
+
+
+@pytest.fixture
+def machine(tmp_path):
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "nvidiactl").touch()
+    return str(tmp_path)
+
+
+def requests(config):
+    return config["HostConfig"].get("DeviceRequests") or []
+
+
+def test_a_machine_without_a_driver_asks_for_none(config, tmp_path):
+    assert devices.nvidia(config, {}, root=str(tmp_path)) == ""
+    assert config == {"Env": [], "HostConfig": {}}
+
+
+def test_a_machine_with_gpus_gives_all(config, machine):
+    devices.nvidia(config, {}, root=machine)
+    assert requests(config) == [ALL]
+    assert config["Env"] == ["NVIDIA_VISIBLE_DEVICES=all"]
+
+
+def test_the_agents_own_gpus_and_no_others(config, machine):
+    devices.nvidia(config, {"CUDA_VISIBLE_DEVICES": "2,GPU-aa"}, root=machine)
+    assert requests(config) == [{**ALL, "Count": 0, "DeviceIDs": ["2", "GPU-aa"]}]
+    assert config["Env"] == ["NVIDIA_VISIBLE_DEVICES=2,GPU-aa"]
+
+
+@pytest.mark.parametrize("environ", [{"NVIDIA_VISIBLE_DEVICES": "none"}, {"CUDA_VISIBLE_DEVICES": ""}])
+def test_an_agent_without_gpus_gives_none(config, machine, environ):
+    devices.nvidia(config, environ, root=machine)
+    assert requests(config) == []
+    assert config["Env"] == ["NVIDIA_VISIBLE_DEVICES=none"]
+
+
+def test_what_the_task_asks_for_counts_where_the_agent_says_nothing(config, machine):
+    wanted = {**ALL, "Count": 0, "DeviceIDs": ["1"]}
+    config["HostConfig"]["DeviceRequests"] = [wanted]
+    assert devices.nvidia(config, {}, root=machine) == ""
+    assert requests(config) == [wanted]
+
+
+def test_a_task_gets_no_more_than_its_agent_has(config, machine):
+    other = {**ALL, "Capabilities": [["tpu"]]}
+    config["HostConfig"]["DeviceRequests"] = [dict(ALL), other]
+    config["Env"] = ["A=1", "NVIDIA_VISIBLE_DEVICES=all"]
+    assert devices.nvidia(config, {"CUDA_VISIBLE_DEVICES": "0"}, root=machine) == \
+        "--gpus of the container's arguments is left out: this agent has 0"
+    assert requests(config) == [other, {**ALL, "Count": 0, "DeviceIDs": ["0"]}]
+    assert config["Env"] == ["A=1", "NVIDIA_VISIBLE_DEVICES=0"]
+    assert devices.nvidia(config, {}, cpu_only=True, root=machine).endswith("this agent has no GPU")
+    assert requests(config) == [other]
+
+
+def test_where_the_runtime_is_nvidias_only_the_variable_is_set(config, machine):
+    devices.nvidia(config, {"NVIDIA_VISIBLE_DEVICES": "1", "CLEARML_DOCKER_SKIP_GPUS_FLAG": "1"}, root=machine)
+    assert requests(config) == []
+    assert config["Env"] == ["NVIDIA_VISIBLE_DEVICES=1"]

@@ -1,0 +1,207 @@
+"""Places without a daemon: what arguments of `docker run` come to, and the command lines of Charliecloud and Apptainer.
+
+Charliecloud runs for real in tests/services. Apptainer cannot be installed there: its command line is held against the
+options that `apptainer exec` documents.
+"""
+
+import os
+import re
+import shlex
+
+import pytest
+
+from agentpipe import errors
+from agentpipe.job import Job
+from agentpipe.place import apptainer, args_words, charliecloud, unprivileged
+from agentpipe.place.decide import Container
+
+# the flags that its action_flags.go registers for `exec` (1.1 to 1.4): with a value, and without
+VALUED = re.findall(r"--\S+", """--add-caps --app --apply-cgroups --bind --blkio-weight --blkio-weight-device
+--cpu-shares --cpus --cpuset-cpus --cpuset-mems --cwd --dns --docker-host --drop-caps --env --env-file --fusemount
+--home --hostname
+--memory --memory-reservation --memory-swap --mount --network --network-args --overlay --pem-path --pids-limit --pwd
+--scratch --security --workdir""")
+ALONE = re.findall(r"--\S+", """--allow-setuid --cleanenv --compat --contain --containall --disable-cache --docker-login
+--fakeroot --ipc --keep-privs --net --no-eval --no-home --no-https --no-init --no-privs --no-umask --nv --nvccli
+--oom-kill-disable --passphrase --pid --rocm --underlay --unsquash --userns --uts --writable --writable-tmpfs""")
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    for name in ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "SSH_AUTH_SOCK"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "task").mkdir()
+    found = Job({"task": {"id": "t1"}}, str(tmp_path / "task"))
+    yield found
+    found.close()
+
+
+def said(job: Job) -> str:
+    with open(job.path("setup.log")) as file:
+        return file.read()
+
+
+def asked(text: str, notes: list | None = None) -> unprivileged.Asked:
+    return unprivileged.translated(args_words.parse(shlex.split(text)), [] if notes is None else notes)
+
+
+def documented(words: list[str]) -> str:
+    """Every option of this command line is one that is documented, and has a value where it wants one; the image."""
+    rest = list(words)
+    while rest[0].startswith("-"):
+        option = rest.pop(0)
+        if option in VALUED:
+            assert not rest.pop(0).startswith("--"), option
+        else:
+            assert option in ALONE, option
+    assert len(rest) == 1
+    return rest[0]
+
+
+def test_arguments_that_mean_something_here(tmp_path):
+    (tmp_path / "env").write_text("A=file\nB=file\n")
+    notes: list[str] = []
+    found = asked(f"-e A=1 --env-file {tmp_path}/env -v /a:/b:ro -v named:/c --mount type=bind,src=/d,dst=/e,ro "
+                  "--mount type=tmpfs,dst=/t --user 7:8 --gpus all --memory 1g --rm", notes)
+    assert found.env == {"A": "1", "B": "file"}
+    assert found.binds == [("/a", "/b", "ro"), ("/d", "/e", "ro")]
+    assert (found.user, found.gpus) == ("7:8", True)
+    assert [option.name for option in found.other] == ["memory", "rm"]
+    assert len(notes) == 2 and "named:/c" in notes[0] and "type=tmpfs" in notes[1]
+
+
+@pytest.mark.parametrize("text", ["-v relative:path", "--mount type=cow,dst=/b", "--env-file /no/such"])
+def test_what_docker_would_refuse_is_refused(text):
+    with pytest.raises(errors.Failure):
+        asked(text)
+
+
+def test_what_has_no_meaning_is_said_and_what_is_so_anyway_is_not(job):
+    found = asked("--network host --ipc=host --shm-size 1g --privileged -it --network none --cap-add SYS_ADMIN")
+    unprivileged.say_what_is_left(job, found.other, "charliecloud")
+    assert said(job) == "charliecloud has no such thing: --network, --cap-add\n"
+
+
+# --- Apptainer ----------------------------------------------------------------------------------------------------
+
+
+def test_apptainers_command_line_is_of_documented_options(job):
+    found = asked("-e 'A=it is' -v /a:/b:ro -v /c:/d --memory 1g --cpus 2 --pids-limit 9 --hostname me "
+                  "--cap-add A --cap-add B --cap-drop MKNOD --dns 1.1.1.1 --dns 8.8.8.8 "
+                  "--gpus all --user 7 --network host --sysctl a=b --init")
+    words = apptainer.words("/usr/bin/apptainer", job, unprivileged.Image("/images/a.sif", "k"), found, False, False)
+    assert words[:2] == ["/usr/bin/apptainer", "exec"]
+    assert documented(words[2:]) == "/images/a.sif"
+    line = shlex.join(words)
+    assert "--bind /a:/b:ro --bind /c:/d" in line and "--memory 1g --cpus 2 --pids-limit 9" in line
+    assert "--add-caps A,B --drop-caps MKNOD --dns 1.1.1.1,8.8.8.8" in line
+    assert "--nv" in words and "--writable-tmpfs" in words and "--no-home" in words
+    assert "it is" not in line  # variables go by file
+    with open(job.path("place.env")) as file:
+        assert file.read() == "A='it is'\n"
+    assert os.stat(job.path("place.env")).st_mode & 0o777 == 0o600
+    assert "apptainer has no such thing: --sysctl\n" in said(job)
+
+
+def test_a_set_up_changes_an_overlay_as_root_of_its_own(job):
+    words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), asked(""), True, True)
+    assert documented(words[2:]) == "/a.sif"
+    assert words[words.index("--overlay") + 1] == job.path("root")
+    assert "--fakeroot" in words and "--writable-tmpfs" not in words
+
+
+def test_gpus_that_are_hidden_stay_hidden(job, monkeypatch):
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "none")
+    words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), asked("--gpus all"), False, False)
+    assert "--nv" not in words and "--rocm" not in words
+
+
+@pytest.fixture
+def program(tmp_path):
+    """An `apptainer` that does what `pull --force FILE ADDRESS` documents, and counts."""
+    path = tmp_path / "apptainer"
+    path.write_text('#!/bin/sh\n[ "$1 $2" = "pull --force" ] || exit 2\n'
+                    f'echo "$4" >>{tmp_path}/pulled\necho "$4" >"$3"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_images_of_a_registry_are_pulled_once(job, program, tmp_path, monkeypatch):
+    first = apptainer.image(job, "python:3.12", program, [], False)
+    again = apptainer.image(job, "docker://python:3.12", program, [], False)
+    assert first.path == again.path and first.key == again.key
+    assert first.path.endswith(".sif")
+    apptainer.image(job, "oras://host/image:1", program, [], False)
+    assert (tmp_path / "pulled").read_text() == "docker://python:3.12\noras://host/image:1\n"
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__DOCKER_FORCE_PULL", "true")
+    assert apptainer.image(job, "python:3.12", program, [], False).path != first.path
+
+
+def test_a_sif_is_used_where_it_is_and_one_that_is_not_there_is_66(job, program, tmp_path):
+    (tmp_path / "a.sif").touch()
+    assert apptainer.image(job, str(tmp_path / "a.sif"), program, [], True).path == str(tmp_path / "a.sif")
+    assert os.path.isdir(job.path("root"))
+    with pytest.raises(errors.Failure) as caught:
+        apptainer.image(job, "/no/such.sif", program, [], False)
+    assert caught.value.exit == errors.NOT_FOUND
+
+
+def test_without_the_program_it_is_69_and_says_what_to_do(job, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    for kind, remedy in (("apptainer", "module load apptainer"), ("charliecloud", "Debian: charliecloud")):
+        with pytest.raises(errors.Failure) as caught:
+            unprivileged.start(job, Container(kind, "i:1"))
+        assert caught.value.exit == errors.UNAVAILABLE and remedy in caught.value.remedy
+
+
+# --- Charliecloud ----------------------------------------------------------------------------------------------------
+
+
+def test_mount_points_are_made_in_the_image_and_not_through_its_links(tmp_path):
+    root, source = tmp_path / "image", tmp_path / "file"
+    (root / "usr").mkdir(parents=True)
+    (root / "lib").symlink_to("/usr/lib")
+    (root / "out").symlink_to("../../..")
+    source.touch()
+    charliecloud._prepare(str(root), [(str(tmp_path), "/lib/a", ""), (str(source), "/etc/b", "")])
+    assert (root / "usr" / "lib" / "a").is_dir() and (root / "etc" / "b").is_file()
+    with pytest.raises(errors.Failure) as caught:
+        charliecloud._prepare(str(root), [(str(tmp_path), "/out/x", "")])
+    assert "leads out of it" in caught.value.reason
+
+
+def test_a_folder_is_unpacked_once_until_it_changes(job, tmp_path):
+    source = tmp_path / "source"
+    (source / "usr").mkdir(parents=True)
+    (source / "usr" / "a").write_text("1")
+    first = charliecloud.image(job, str(source), "ch-run", [(str(tmp_path), "/deep/inside", "")], False)
+    assert os.path.isdir(first.path + "/deep/inside") and os.path.isdir(first.path + "/proc")
+    assert not (source / "deep").exists()
+    assert charliecloud.image(job, str(source), "ch-run", [], False).path == first.path
+    (source / "usr" / "b").write_text("2")
+    assert charliecloud.image(job, str(source), "ch-run", [], False).path != first.path
+
+
+def test_a_copy_of_ones_own_goes_with_the_place(job, tmp_path):
+    source = tmp_path / "source"
+    (source / "etc" / "apt" / "apt.conf.d").mkdir(parents=True)
+    (source / "shut").mkdir()
+    (source / "shut" / "x").touch()
+    found = charliecloud.image(job, str(source), "ch-run", [], True)
+    assert found.path == job.path("root")
+    os.chmod(job.path("root", "shut"), 0o500)
+    assert unprivileged.Unprivileged({"kind": "charliecloud"}, job.directory).remove() == ""
+    assert not os.path.exists(job.path("root"))
+
+
+def test_charlieclouds_command_line(job, tmp_path):
+    (tmp_path / "image" / "ch").mkdir(parents=True)
+    (tmp_path / "image" / "ch" / "environment").touch()
+    found = asked("-v /a:/b --user 7:8")
+    words = charliecloud.words("ch-run", job, unprivileged.Image(str(tmp_path / "image"), "k"), found, False, False)
+    assert words[0] == "env" and re.fullmatch(r"USER=\S+", words[1])
+    assert words[2:-2] == ["ch-run", "--no-passwd", "--uid=7", "--gid=8", "--bind=/a:/b",
+                           f"--set-env={tmp_path}/image/ch/environment", "--env-no-expand",
+                           f"--set-env={job.path('place.env')}"]
+    words = charliecloud.words("ch-run", job, unprivileged.Image(str(tmp_path), "k"), found, True, True)
+    assert words[4:7] == ["--write", "--uid=0", "--gid=0"]
