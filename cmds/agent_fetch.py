@@ -14,13 +14,13 @@ EXAMPLES = """
 
 def work(job):
     """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
-    from agentpipe import bundle, checkout, git, secrets
+    from agentpipe import bundle, checkout, git, secrets, targets
     from agentpipe.crash import crash_point
     started = time.monotonic()
     pinned = (job.manifest.get("pins") or {}).get("commit")
     script = secrets.script(job)
     source = git.source_of({**script, "version_num": pinned} if pinned else script)
-    code, commit, cached = job.path("code"), None, True
+    code, commit, cached = targets.folder(job, "code") or job.path("code"), None, True
     forced = os.environ.get("CLEARML_AGENT_FORCE_CODE_DIR")
     if forced:
         code = forced_code(job, forced)
@@ -64,11 +64,14 @@ def forced_code(job, folder):
 
 def foretell(job, source):
     """Say what would be done; the commit, when that is known without asking the remote."""
-    from agentpipe import mirror
+    from agentpipe import bundle, mirror
     if source is None:
         job.say("no repository: would make an empty folder")
         return None
     known = source.commit and mirror.has(source, source.commit)
+    if not known and source.commit and bundle.COMMITS in bundle.of(job.task):
+        job.say(f"would take {source} from the task's bundle")
+        return source.commit
     job.say(f"would check out {source} from the cache" if known else
             f"would fetch {source}, which {mirror.path_of(source)} does not have" if source.commit else
             f"would ask {source.url} for its {source.tag or source.branch or 'default branch'}")

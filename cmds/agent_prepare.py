@@ -7,6 +7,9 @@ EXAMPLES = """
   agent-prepare --dry-run task.json
   agent-pull gpu | agent-prepare --place host | agent-run    # no containers on this machine
   AGENT_PLACE=apptainer agent-supervisor hpc
+  agent-prepare --target ./built < receipt.json && ./built/run
+  agent-prepare --stage-only < task.json             # fill the caches where there is a network …
+  agent-prepare --offline < task.json | agent-run    # … and use them where there is none
   AGENT_STAGE_ENV='my-env' agent-prepare < task.json > prepared.json
 """
 
@@ -21,13 +24,19 @@ def options():
                                   "(the default), `podman`, `apptainer` or `charliecloud`."),
         Option("--gpus", "GPUS", "The GPUs that containers get: numbers (0,1 or 0-3), UUIDs, `all` or `none`."),
         Flag("--force-docker", "Take no notice of the image and arguments that a task names."),
+        Option("--target", "DIR", "Put code and environment there, by themselves, on this host: DIR/run starts them."),
+        Flag("--stage-only", "Fill the caches and the wheelhouse, and print the manifest as it came."),
+        Flag("--offline", "Never use the network, as AGENT_OFFLINE=1: caches and wheelhouse have to do."),
+        Option("--wheelhouse", "DIR", "Where --stage-only puts files of packages, and --offline finds them."),
     ]
 
 
 def steps(held):
     """The place, then what happens in it."""
-    from agentpipe import place, stages
+    from agentpipe import place, prepare_modes, stages
     from agentpipe.cmds import agent_env, agent_fetch, agent_patch
+    came = held.manifest
+    prepare_modes.begin(held.job)
     stages.hook(held, "pre-prepare")
     stages.add(held, "place", place.start(held.job))
     stages.step(held, "fetch", "fetch", agent_fetch.work)
@@ -37,6 +46,7 @@ def steps(held):
     else:
         stages.step(held, "env", "env", agent_env.work)
     stages.hook(held, "post-prepare")
+    prepare_modes.end(held, came)
 
 
 def each(line, values):

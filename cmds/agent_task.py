@@ -12,7 +12,7 @@ EXAMPLES = """
 # what is done to a task stands in one module for each kind of verb, imported when it is asked for
 MODULES = {
     "Make": ("task_make", ("enqueue", "create", "clone", "edit")),
-    "Look": ("task_look", ("list", "show", "log", "plot", "artifacts")),
+    "Look": ("task_look", ("list", "show", "log", "plot", "artifacts", "shell")),
     "Explain": ("task_explain", ("why", "time", "diff", "script", "completion")),
     "Change": ("task_change", ("stop", "dequeue", "move", "continue", "reset", "archive", "unarchive", "delete")),
 }

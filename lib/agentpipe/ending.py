@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, command, ends, errors, hooks, manifest, script_env, watching
+from agentpipe import attempt, command, ends, errors, hold, hooks, manifest, script_env, watching
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -27,19 +27,23 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
         held.release()
         return 129
     kind, known = held.place.evidence(status)
-    held.leave_place()
-    crash_point("run:left")
+    if not verdict.ours or attempt.was_returned(directory):
+        held.leave_place()
     if not verdict.ours:
         held.let_go()
         raise errors.Failure(f"task {held.id}: {verdict.reason}", errors.TRY_AGAIN)
     if attempt.was_returned(directory):
         held.release()
         raise errors.Failure(f"task {held.id} was given back meanwhile", errors.TRY_AGAIN)
-    script_env.remove_conf(directory)
     os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
     if status:
         verdict = watching.asked_meanwhile(held, verdict)
     end, reason, evidence = _classified(status, verdict, kind, known)
+    keep = hold.wanted(held, end, values)
+    if not keep:
+        script_env.remove_conf(directory)
+        held.leave_place()
+        crash_point("run:left")
     if not attempt.decide(directory, end):
         end = attempt.outcome(directory) or end
     crash_point("run:decided")
@@ -51,7 +55,7 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
         held.use(hooks.run("post-run", held.manifest, held.job))
     except errors.Failure as failure:  # the script has ended: it is only said
         held.job.say(failure.reason)
-    return _report(held, values)
+    return _report(held, values, keep)
 
 
 def of_failed(held: Held, values: Mapping[str, Any]) -> int:
@@ -107,7 +111,7 @@ def _classified(status: int | None, verdict: Verdict, kind: str, known: str) -> 
     return "script_failed", f"exit {status}", ""
 
 
-def _report(held: Held, values: Mapping[str, Any]) -> int:
+def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
     line = held.manifest
     code = line["failed"]["exit"] if "failed" in line else line["run"]["exit"]
     try:
@@ -122,6 +126,8 @@ def _report(held: Held, values: Mapping[str, Any]) -> int:
             hooks.run("on-end", line, held.job)
         except errors.Failure as failure:
             held.job.say(failure.reason)
+    if keep:
+        hold.hold(held, values)
     held.release()
     _print(held, line)
     return 0 if values["supervised"] else code

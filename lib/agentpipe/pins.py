@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 def of_lock(path: str) -> list[Pin]:
     """The pins of a pylock.toml (PEP 751) that was resolved for one environment: one file a package."""
-    return [_of_package(package) for package in read_lock(path)]
+    return of_packages(read_lock(path))
+
+
+def of_packages(packages: list[dict[str, Any]]) -> list[Pin]:
+    """The same for packages as read_lock() gives them."""
+    return [_of_package(package) for package in packages]
 
 
 def read_lock(path: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
     from agentpipe.installers.policy import Policy
@@ -35,7 +36,9 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
         installer = installers.choose(job)
         key = python_env.key(job, interpreter, asked, policy)
         if job.option("dry_run"):
-            return told(job, interpreter, key, asked)
+            return told(job, interpreter, key, asked, policy)
+        if job.option("target"):
+            return beside(job, interpreter, asked, policy, installer)
         base = python_env.use(job, key)
         cached = base is not None
     if base is None:
@@ -50,6 +53,8 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
         if job.option("dry_run"):
             return {}
         behind = [os.path.dirname(interpreters.own_path(job, interpreter))]
+    if job.option("stage_only"):
+        return staged(job, base, asked)
     directory = overlay.create(job, base)
     if base.get("pip"):
         installers.write_pip(directory)
@@ -162,14 +167,48 @@ def record(job: Job, asked: Requirements, packages: list[str]) -> None:
         job.say(f"the packages could not be recorded on the task: {error}")
 
 
-def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements) -> Value:
-    """--dry-run: say what would be done, do nothing."""
-    from agentpipe import python_env
+def staged(job: Job, base: Base, asked: Requirements) -> Value:
+    """--stage-only: the base is in the cache, and its files are in the wheelhouse; nothing of the task's own."""
+    from agentpipe import wheelhouse
+    fetched = wheelhouse.fill(job, base["directory"], base["pins"], asked) if base["directory"] else 0
+    return {"python": None, "overlay": None, "base": base["key"], "packages": base["packages"], "pins": base["pins"],
+            "path": [], "fetched": fetched, "reason": "staged"}
+
+
+def beside(job: Job, interpreter: Interpreter, asked: Requirements, policy: Policy, installer: ModuleType) -> Value:
+    """--target: an environment of its own, outside of our caches."""
+    from agentpipe import targets
+    base = targets.build(job, interpreter, asked, policy, installer)
+    reason = f"Python {interpreter['version']}, {len(base['packages'])} packages in {base['directory']}"
+    job.say(f"environment ready: {reason}")
+    binaries = os.path.join(base["directory"], "bin")
+    return {"python": os.path.join(binaries, "python"), "version": interpreter["version"], "base": None,
+            "overlay": base["directory"], "cached": False, "installer": base["installer"], "reason": reason,
+            "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_lines(),
+            "options": asked.option_lines(), "path": [binaries]}
+
+
+def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements, policy: Policy) -> Value:
+    """--dry-run: say what would be done, do nothing; Failure when the list cannot be installed."""
+    from agentpipe import env_cache, indexes, progress, python_env
     from agentpipe.git import without_credentials
+    from agentpipe.installers import uv_questions
     base = python_env.cached(key)
     job.say(f"Python {interpreter['version']} ({interpreter['executable']})")
-    job.say(f"base environment {key}: " + ("in the cache" if base else "would be built"))
-    verb = "has" if base else "would install"
-    for line in asked.canonical() or ["nothing but pip"]:
-        job.say(f"{verb} {without_credentials(line)}")
+    built = f"would be built, with downloads kept in {indexes.download_cache()}"
+    job.say(f"base environment {key}: " + (f"in the cache ({env_cache.home()})" if base else built))
+    if base:
+        for line in base["packages"]:
+            job.say(f"has {line}")
+    elif asked.has_hashes() or policy.tool == "pip":
+        for line in asked.canonical():
+            job.say(f"would install {without_credentials(line)}")
+    else:
+        packages = uv_questions.resolved(job, interpreter["executable"], asked, policy)
+        for line, size in packages:
+            job.say(f"would install {line}{progress.shown(size, ' (')}{')' if size else ''}")
+        if not packages:
+            job.say("would install nothing but pip")
+    for project in asked.projects:
+        job.say(f"would add {project.line}, the task's own")
     return {}

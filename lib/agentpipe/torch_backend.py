@@ -143,8 +143,7 @@ def _filled(template: str, backend: str) -> str:
 def _indexed() -> bool:
     """Whether packages come from indexes at all (a site that works from folders has no PyTorch index either)."""
     from agentpipe import indexes
-    from agentpipe.offline import offline
-    return not offline() and not any(value.lower() in indexes.YES for value in indexes.pip_settings()["no-index"])
+    return not any(value.lower() in indexes.YES for value in indexes.pip_settings()["no-index"])
 
 
 def _needs_old_setuptools(asked: Requirements, names: set[str]) -> None:

@@ -365,7 +365,8 @@ def test_without_the_network_an_environment_of_the_cache_is_used(machine, monkey
     with pytest.raises(errors.Failure) as caught:
         machine.task("nosuchtea")
     assert (caught.value.exit, "nosuchtea" in caught.value.reason) == (errors.UNAVAILABLE, True)
-    assert "AGENT_OFFLINE" in caught.value.remedy
+    assert "AGENT_OFFLINE" in caught.value.reason
+    assert "--stage-only" in caught.value.remedy
 
 
 def test_a_full_disk_is_called_that(machine):

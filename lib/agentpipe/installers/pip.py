@@ -22,19 +22,20 @@ def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
     wanted = [f"pip{each}" for each in config.get_list("agent.package_manager.pip_version")]
     if pip or wanted:
         bare = asked.only(lambda name: False, projects=False)
-        uv._direct(job, folder, "".join(line + "\n" for line in wanted) or pip + "\n", bare, [])
+        uv.direct(job, folder, "".join(line + "\n" for line in wanted) or pip + "\n", bare, [])
     text = asked.file_text()
     if text:
         listed = job.path("requirements.txt")
         uv.write_list(listed, text, asked, job.path("constraints.txt"))
         flags = [*policy.pip_flags, *(["--upgrade"] if policy.upgrade else [])]
-        _run(job, folder, asked, ["install", *flags, "-r", listed])
+        run(job, folder, asked, ["install", *flags, "-r", listed])
     if asked.projects:
-        _run(job, folder, asked, ["uninstall", "-y", *installed.projects(folder)])
+        run(job, folder, asked, ["uninstall", "-y", *installed.projects(folder)])
     return []
 
 
-def _run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> None:
+def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> None:
+    """The pip of the environment in `folder`, with what it needs to reach indexes and repositories."""
     from agentpipe import git_pins
     from agentpipe.place import inside
     from agentpipe.tools import ToolFailed

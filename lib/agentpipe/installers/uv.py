@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, indexes, installers, paths, pins
+from agentpipe import errors, indexes, installers, paths, pins, wheelhouse
 from agentpipe.crash import crash_point
 from agentpipe.offline import offline
 
@@ -52,7 +52,7 @@ def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
 def projects(job: Job, overlay: str, found: list[Project], asked: Requirements) -> None:
     """Install the task's own folders into its overlay; their dependencies are in the base."""
     text = "".join(f"{'-e ' if each.editable else ''}{each.path}\n" for each in found)
-    _direct(job, overlay, text, asked, ["--no-deps"])
+    direct(job, overlay, text, asked, ["--no-deps"])
 
 
 def into(job: Job, python: str, asked: Requirements, policy: Policy) -> None:
@@ -70,37 +70,37 @@ def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Poli
     """Resolve and install; as pins."""
     if policy.system or asked.exact or asked.has_hashes():
         # a lock would neither see what is there already nor compare the list's own hashes
-        _direct(job, folder, text, asked, _flags(job, policy))
+        direct(job, folder, text, asked, _flags(job, policy))
         if asked.projects:
             from agentpipe import installed
             run(job, ["pip", "uninstall", *target(folder), "--", *installed.projects(folder)], loud=False)
         return [] if asked.exact else _pins_of(job, folder, asked, policy)
-    lock = _lock(job, folder, text, asked, policy)
+    locked = lock(job, folder, text, asked, policy)
     crash_point("env:resolved")
     from agentpipe import progress
-    count, size = progress.amount(lock)
+    count, size = progress.amount(locked)
     if not count:
         return []
     job.say(f"installing {count} package{'' if count == 1 else 's'}{progress.shown(size, ', ')}")
     _run(job, folder, asked, ["pip", "install", "--link-mode", "copy", *target(folder), *_binaries(asked),
-                              *policy.flags, "--preview-features", "pylock", "-r", lock], progress.Lines(job, count))
-    return pins.of_lock(lock)
+                              *policy.flags, "--preview-features", "pylock", "-r", locked], progress.Lines(job, count))
+    return pins.of_lock(locked)
 
 
-def _lock(job: Job, folder: str, text: str, asked: Requirements, policy: Policy) -> str:
+def lock(job: Job, folder: str, text: str, asked: Requirements, policy: Policy) -> str:
     """The path of a pylock.toml of exactly what `text` means for the environment in `folder`."""
-    listed, lock = job.path("requirements.txt"), job.path("pylock.toml")
+    listed, locked = job.path("requirements.txt"), job.path("pylock.toml")
     write_list(listed, text, asked, job.path("constraints.txt"))
-    if os.path.exists(lock):
-        os.unlink(lock)  # uv would prefer what stands there
+    if os.path.exists(locked):
+        os.unlink(locked)  # uv would prefer what stands there
     _run(job, folder, asked, ["pip", "compile", "--quiet", "--format", "pylock.toml", "--no-header", *target(folder),
-                              *index_words(asked), *_flags(job, policy), "-o", lock, listed])
+                              *index_words(asked), *_flags(job, policy), "-o", locked, listed])
     if asked.projects:
-        with open(lock, encoding="utf-8") as file:
+        with open(locked, encoding="utf-8") as file:
             head, *blocks = file.read().split("[[packages]]\n")
         kept = [block for block in blocks if "\ndirectory = " not in block]
-        _write(lock, "[[packages]]\n".join([head, *kept]))
-    return lock
+        _write(locked, "[[packages]]\n".join([head, *kept]))
+    return locked
 
 
 def _install_last(job: Job, folder: str, asked: Requirements, policy: Policy) -> list[Pin]:
@@ -111,13 +111,13 @@ def _install_last(job: Job, folder: str, asked: Requirements, policy: Policy) ->
     flags, text = _flags(job, policy), asked.file_text()
     job.say("after the rest: " + ", ".join(sorted(asked.names())))
     try:
-        _direct(job, folder, text, asked, flags)
+        direct(job, folder, text, asked, flags)
     except errors.Failure as failure:
         if getattr(failure, "kind", "") != "not_built":
             raise
         job.say(f"{failure.reason}: once more with what is installed in sight")
-        _direct(job, folder, "setuptools\nwheel\n", asked, flags)
-        _direct(job, folder, text, asked, [*flags, "--no-build-isolation"])
+        direct(job, folder, "setuptools\nwheel\n", asked, flags)
+        direct(job, folder, text, asked, [*flags, "--no-build-isolation"])
     return _pins_of(job, folder, asked, policy)
 
 
@@ -130,13 +130,13 @@ def _pins_of(job: Job, folder: str, asked: Requirements, policy: Policy) -> list
     try:
         bare = asked.only(lambda name: False, projects=False)
         bare.constraints = []
-        lock = _lock(job, folder, "".join(line + "\n" for line in found), bare, policy.without_deps())
-        return pins.of_lock(lock)
+        text = "".join(line + "\n" for line in found)
+        return pins.of_lock(lock(job, folder, text, bare, policy.without_deps()))
     except errors.Failure:  # what came from elsewhere than from an index has no pin
         return []
 
 
-def _direct(job: Job, folder: str, text: str, asked: Requirements, flags: list[str]) -> None:
+def direct(job: Job, folder: str, text: str, asked: Requirements, flags: list[str]) -> None:
     """`uv pip install -r` of `text` under the task's and the user's indexes."""
     from agentpipe import progress
     listed = job.path("requirements.txt")
@@ -159,7 +159,8 @@ def option_lines(asked: Requirements) -> list[str]:
     own = [f"{name} {value}".strip() for name, value in asked.options if name != "--trusted-host"]
     own_index = [line for line in own if line.startswith("--index-url ")][-1:]
     head = [line for line in indexes.lines() if not (own_index and line.startswith("--index-url "))]
-    return head + [line for line in own if line in own_index or not line.startswith("--index-url ")]
+    head += [line for line in own if line in own_index or not line.startswith("--index-url ")]
+    return head + wheelhouse.lines()
 
 
 def binary() -> str:
@@ -232,8 +233,8 @@ def _flags(job: Job, policy: Policy) -> list[str]:
 
 
 def target(folder: str) -> list[str]:
-    """The words that name the environment in `folder`."""
-    return ["--python", os.path.join(folder, "bin", "python")]
+    """The words that name the environment in `folder`, or an interpreter."""
+    return ["--python", folder if os.path.isfile(folder) else os.path.join(folder, "bin", "python")]
 
 
 def index_words(asked: Requirements) -> list[str]:

@@ -104,7 +104,8 @@ def _offline(said: str, evidence: str) -> errors.Failure | None:
         return None
     name = found[1] if found else _first_name(said) or "a package"
     return errors.Failure(f"{name} is not in the download cache, and AGENT_OFFLINE forbids the network",
-                          errors.UNAVAILABLE, remedy="run it once without AGENT_OFFLINE=1")
+                          errors.UNAVAILABLE,
+                          remedy="fetch it where there is a network: agent-prepare --stage-only")
 
 
 def _network(said: str, evidence: str) -> errors.Failure | None:

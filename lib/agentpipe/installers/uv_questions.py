@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors
-from agentpipe.installers.uv import index_words, run, target, write_list
+from agentpipe.installers.uv import index_words, lock, run, target, write_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from agentpipe.installers.policy import Policy
     from agentpipe.job import Job
     from agentpipe.place.image_packages import Packages
     from agentpipe.requirements import Requirements
@@ -27,6 +28,19 @@ def newest(job: Job, folder: str, wish: str, asked: Requirements) -> str:
     finally:
         os.unlink(listed)
     return next((line.split(";")[0].strip() for line in answer.splitlines() if "==" in line), "")
+
+
+def resolved(job: Job, python: str, asked: Requirements, policy: Policy) -> list[tuple[str, int]]:
+    """(line, bytes) of every package that would be installed for this interpreter; Failure when that cannot be."""
+    from agentpipe import pins
+    text = asked.file_text()
+    packages = pins.read_lock(lock(job, python, text, asked, policy)) if text else []
+    found = []
+    for package in packages:
+        file = (package.get("wheels") or [package.get("sdist") or package.get("archive") or {}])[0]
+        pin, = pins.of_packages([package])
+        found.append((pins.lines([{**pin, "sha256": None}])[0], int(file.get("size") or 0)))
+    return found
 
 
 def refused(job: Job, folder: str, name: str, asked: Requirements) -> str:

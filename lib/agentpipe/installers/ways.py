@@ -62,7 +62,8 @@ def _without_backend(failure: InstallFailed, asked: Requirements, policy: Policy
     if not policy.backend or asked.exact:
         return ""
     here = "download.pytorch.org" in failure.said
-    if (failure.kind == "network" and here) or failure.kind in ("no_version", "no_package", "wrong_python", "conflict"):
+    kinds = ("offline", "no_version", "no_package", "wrong_python", "conflict")
+    if (failure.kind == "network" and here) or failure.kind in kinds:
         backend, policy.backend = policy.backend, "" if here or policy.backend == "cpu" else "cpu"
         return f"PyTorch's index for {backend} does not do, trying {policy.backend or 'the other indexes'}"
     return ""

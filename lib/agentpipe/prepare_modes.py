@@ -1,0 +1,50 @@
+"""What agent-prepare does otherwise than for a run here and now: --target, --stage-only, --offline, --wheelhouse."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.held import Held
+    from agentpipe.job import Job
+
+
+def begin(job: Job) -> None:
+    """Settle what the options ask for, before anything is done; 64 for those that contradict each other."""
+    if job.option("target") and job.option("stage_only"):
+        raise errors.Failure("--target and --stage-only are two different things", errors.USAGE,
+                             remedy="agent-prepare --help")
+    if job.option("offline"):
+        if job.option("stage_only"):
+            raise errors.Failure("--stage-only needs the network, --offline forbids it", errors.USAGE,
+                                 remedy="agent-prepare --help")
+        os.environ["AGENT_OFFLINE"] = "1"
+    if job.option("wheelhouse"):
+        os.environ["AGENT_WHEELHOUSE"] = os.path.abspath(job.options["wheelhouse"])
+    if job.option("target"):
+        from agentpipe import targets
+        if not job.option("dry_run"):
+            targets.make(targets.folder(job))
+        job.options["place"] = "host"  # what it leaves must work without an engine
+
+
+def end(held: Held, came: dict[str, Any]) -> None:
+    """Leave what the options ask for: a script to start with, or filled caches alone."""
+    job = held.job
+    if job.option("dry_run"):
+        return
+    if job.option("target"):
+        from agentpipe import targets
+        targets.write_start(job)
+    if job.option("stage_only"):
+        import shutil
+
+        from agentpipe import place
+        place.leave(job.directory, job.say)
+        shutil.rmtree(job.path("code"), ignore_errors=True)
+        held.use({**came, "manifest": held.manifest["manifest"], "task": held.manifest["task"]})

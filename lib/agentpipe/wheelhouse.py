@@ -1,0 +1,74 @@
+"""The wheelhouse: the files of packages, fetched while there is a network, for machines and times without one."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors, paths
+from agentpipe.offline import offline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe.job import Job
+    from agentpipe.pins import Pin
+    from agentpipe.requirements import Requirements
+
+
+def home() -> str:
+    """AGENT_WHEELHOUSE, else in our cache."""
+    told = os.environ.get("AGENT_WHEELHOUSE")
+    return os.path.abspath(os.path.expanduser(told)) if told else paths.cache("wheels")
+
+
+def lines() -> list[str]:
+    """The line of a requirements list that finds it: only without a network."""
+    return [f"--find-links {home()}"] if offline() and os.path.isdir(home()) else []
+
+
+def fill(job: Job, base: str, pins: list[Pin | str], asked: Requirements) -> int:
+    """Fetch what `pins` name into it, by the pip of the environment `base`; how many files are there for them.
+
+    Wheels as they are, by their hashes. What is built from a source or a repository becomes a wheel: its own files
+    would want a network again.
+    """
+    wheels: list[Pin] = []
+    rest: list[Pin] = []
+    missing = [pin for pin in pins if isinstance(pin, dict) and not _is_there(pin)]
+    for pin in missing:
+        is_wheel = str(pin.get("source", "")).split("#")[0].endswith(".whl")
+        (wheels if is_wheel else rest).append(pin)
+    _make(home())
+    if wheels:
+        _pip(job, base, asked, ["download", "--only-binary", ":all:"], wheels)
+    if rest:
+        _pip(job, base, asked, ["wheel"], [{name: value for name, value in pin.items() if name != "sha256"}
+                                           for pin in rest])
+    job.say(f"wheelhouse {home()}: {len(missing)} of {len(pins)} packages fetched, the others were there")
+    return len(missing)
+
+
+def _is_there(pin: Pin) -> bool:
+    from agentpipe import requirements
+    path = os.path.join(home(), os.path.basename(str(pin.get("source")).split("#")[0]))
+    if path.endswith(".whl"):
+        return os.path.isfile(path) and requirements.file_digest(path) == pin.get("sha256")
+    built = f"{requirements.normalised(pin['name']).replace('-', '_')}-{pin['version']}-"
+    return any(name.lower().startswith(built) for name in os.listdir(home())) if os.path.isdir(home()) else False
+
+
+def _pip(job: Job, base: str, asked: Requirements, words: list[str], pins: list[Pin]) -> None:
+    from agentpipe import pins as pinned
+    from agentpipe.installers import pip, uv
+    listed = job.path("wheelhouse.txt")
+    bare = asked.only(lambda name: False, projects=False)
+    uv.write_list(listed, "".join(line + "\n" for line in pinned.lines(list(pins))), bare, "")
+    flag = "--dest" if words[0] == "download" else "--wheel-dir"
+    pip.run(job, base, asked, [*words, "--no-deps", flag, home(), "-r", listed])
+
+
+def _make(folder: str) -> None:
+    try:
+        os.makedirs(folder, 0o700, exist_ok=True)
+    except OSError as error:
+        raise errors.Failure(f"cannot create {folder}: {error.strerror}", errors.CANNOT_CREATE,
+                             remedy="set AGENT_WHEELHOUSE to a folder that you can write") from None

@@ -1,0 +1,137 @@
+"""agent-prepare for another place or time: --target, --stage-only and --offline, --dry-run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import package_index
+import pytest
+import wheelhouse
+from git_servers import SmartServer
+from repositories import repository
+
+BIN = os.path.dirname(sys.executable)
+TRAIN = "import sys, tea, milk\nprint('tea', tea.version, *sys.argv[1:])\n"
+
+
+class World:
+    """An index and a repository on servers that can be shut down, and a task that needs both."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.index = str(folder / "index")
+        for version in ("1.0", "2.0"):
+            wheelhouse.wheel(self.index, "tea", version)
+        wheelhouse.wheel(self.index, "milk", "1.0", requires=["leaf", "tea<2"])
+        wheelhouse.source(self.index, "leaf", "1.0")
+        repository(folder / "served" / "r.git", {"src/train.py": TRAIN})
+        self.packages, address = package_index.serve(self.index)
+        self.code = SmartServer(folder / "served").__enter__()
+        self.task = {"task": {"name": "x", "script": {
+            "repository": f"{self.code.url}/r.git", "entry_point": "train.py", "working_dir": "src",
+            "requirements": {"pip": "milk"}}}}
+        kept = {name: value for name, value in os.environ.items()
+                if not name.startswith(("PIP_", "UV_", "CLEARML_", "AGENT_", "PYTHON"))}
+        self.environment = {**kept, "HOME": str(folder), "AGENT_HOME": str(folder / "home"),
+                            "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"http://{address}/simple",
+                            "UV_HTTP_RETRIES": "0", "PIP_RETRIES": "0",
+                            "PATH": BIN + os.pathsep + os.environ["PATH"]}
+
+    def gone(self):
+        """Without a network."""
+        self.packages.shutdown()
+        self.packages.server_close()
+        self.code.__exit__()
+
+    def run(self, name, *words, line=None, status=0, **more):
+        done = subprocess.run([os.path.join(BIN, name), *map(str, words)], input=json.dumps(line or self.task).encode(),
+                              env={**self.environment, **more}, capture_output=True)
+        assert done.returncode == status, done.stderr.decode()
+        self.said = done.stderr.decode()
+        return json.loads(done.stdout or "null")
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path)
+    yield made
+    made.gone()
+
+
+def test_a_target_runs_by_itself_without_us(world, tmp_path):
+    target = tmp_path / "built"
+    line = world.run("agent-prepare", "--target", target)
+    assert line["env"]["python"] == str(target / "env/bin/python")
+    shutil.rmtree(tmp_path / "home")
+    env = {"PATH": os.environ["PATH"]}
+    assert subprocess.check_output([target / "run", "--lr", "3"], env=env, text=True) == "tea 1.0 --lr 3\n"
+
+
+def test_a_target_again_is_made_anew_and_other_folders_are_left_alone(world, tmp_path):
+    target = tmp_path / "built"
+    world.run("agent-prepare", "--target", target)
+    world.run("agent-prepare", "--target", target)
+    (target / "mine").write_text("x")
+    world.run("agent-prepare", "--target", target, status=73)
+    assert "holds other things: mine" in world.said
+    assert (target / "mine").exists()
+
+
+def test_staged_here_and_prepared_where_there_is_no_network(world):
+    staged = world.run("agent-prepare", "--stage-only", "--verbose")
+    assert set(staged) == {"manifest", "task"}
+    assert "3 of 3 packages fetched" in world.said
+    world.gone()
+    line = world.run("agent-prepare", "--offline", line=staged)
+    assert line["fetch"]["cached"] and line["env"]["cached"]
+    assert world.run("agent-run", line=line)["run"]["exit"] == 0
+
+
+def test_the_wheelhouse_alone_does_on_another_machine(world, tmp_path):
+    house = tmp_path / "wheels"
+    world.run("agent-prepare", "--stage-only", "--wheelhouse", house)
+    assert sorted(os.listdir(house)) == ["leaf-1.0-py3-none-any.whl", "milk-1.0-py3-none-any.whl",
+                                         "tea-1.0-py3-none-any.whl"]
+    world.gone()
+    line = {"task": {"script": {**world.task["task"]["script"], "repository": None, "working_dir": ".", "diff": TRAIN}}}
+    other = str(tmp_path / "other")
+    found = world.run("agent-prepare", "--offline", "--wheelhouse", house, line=line, AGENT_HOME=other)
+    assert found["env"]["packages"] == ["leaf==1.0", "milk==1.0", "tea==1.0"]
+    assert not found["env"]["cached"]
+
+
+def test_without_a_network_what_is_missing_is_named(world, tmp_path):
+    line = {"task": {"script": {"entry_point": "a.py", "diff": "pass", "requirements": {"pip": "milk"}}}}
+    world.run("agent-prepare", "--offline", line=line, status=69)
+    assert "milk" in world.said and "--stage-only" in world.said
+
+
+def test_a_second_staging_fetches_nothing(world):
+    world.run("agent-prepare", "--stage-only")
+    world.run("agent-prepare", "--stage-only", "--verbose")
+    assert "0 of 3 packages fetched" in world.said
+
+
+def test_a_dry_run_says_what_would_be_fetched_and_installed_and_from_where(world, tmp_path):
+    world.run("agent-prepare", "--dry-run")
+    assert "would fetch" in world.said or "would ask" in world.said
+    assert "would be built" in world.said and "would install milk==1.0" in world.said
+    assert "would install tea==1.0" in world.said
+    world.run("agent-prepare")
+    world.run("agent-prepare", "--dry-run")
+    assert "in the cache" in world.said and "has milk==1.0" in world.said
+
+
+def test_a_dry_run_fails_where_the_list_cannot_be_installed(world):
+    line = {"task": {"script": {"entry_point": "a.py", "diff": "pass", "requirements": {"pip": "milk\ntea>2"}}}}
+    world.run("agent-prepare", "--dry-run", line=line, status=65)
+    assert "tea>2" in world.said
+
+
+@pytest.mark.parametrize("words", [["--target", "x", "--stage-only"], ["--stage-only", "--offline"]])
+def test_what_cannot_be_meant_is_refused(world, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    world.run("agent-prepare", *words, status=64)
+    assert not (tmp_path / "x").exists()
