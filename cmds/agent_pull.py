@@ -64,7 +64,13 @@ def pull(values):
                                  remedy="agent-pull --help")
         values = {**values, "id": queues.cloned(server, values["id"])}
     if values["id"]:
-        got = (gate is None or gate()) and queues.take(server, worker.name, values["id"], values["require_queue"])
+        from agentpipe import ranks
+        if gate and not gate():
+            return 0
+        if ranks.rank() and not values["require_queue"]:
+            got = ranks.join(server, worker.name, values["id"])
+        else:
+            got = queues.take(server, worker.name, values["id"], values["require_queue"])
     else:
         wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"], hours, worker.name)
         if loud and values["wait"]:

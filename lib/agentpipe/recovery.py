@@ -5,7 +5,20 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, claims, command, ending, ends, errors, intents, manifest, place, script, script_env
+from agentpipe import (
+    attempt,
+    claims,
+    command,
+    ending,
+    ends,
+    errors,
+    intents,
+    manifest,
+    place,
+    ranks,
+    script,
+    script_env,
+)
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -79,7 +92,10 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
         where = place.of(line, directory)
         runs = attempt.outcome(directory) is None and attempt.exit_status(directory) is None \
             and (attempt.shim_lives(directory) or script.lives(directory, where))
-        message = _message_if_ours(api, task, token, claim.worker, runs)
+        if ranks.is_follower(line):
+            message = _message_while_runnable(api, task)
+        else:
+            message = _message_if_ours(api, task, token, claim.worker, runs)
         if message is None:
             if runs:
                 say(f"task {task}: somebody else decides about it now; ending its script, which still runs")
@@ -119,6 +135,9 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
             crash_point("recover:forbidden")
         if record is None:
             return  # a script started this very moment: look again next time
+        if record in (attempt.GIVEN_BACK, attempt.HANDED_BACK) and ranks.is_follower(attempt.read_manifest(directory)):
+            claim.end()  # there is nothing to give back
+            return
         if not unwanted and (record == attempt.HANDED_BACK or (record == attempt.GIVEN_BACK and
                                                                attempt.failed_attempts(task) < MAX_ATTEMPTS)):
             say(f"task {task}: given back to its queue, its agent died before the script started")
@@ -198,6 +217,15 @@ def _message_if_ours(api: Any, task: str, token: str, worker: str, runs: bool) -
     if found["status"] == "queued" and not api.ours and claims.waits(api, [task]):
         return None  # somebody has enqueued it again
     return found.get("status_message") or ""
+
+
+def _message_while_runnable(api: Any, task: str) -> str | None:
+    """The status_message of a task that another node leads, until it has ended."""
+    tasks = api.call("tasks.get_all", {"id": [task], "only_fields": ["status", "status_message"],
+                                       "search_hidden": True})["tasks"]
+    if not tasks or tasks[0].get("status") not in ranks.RUNNABLE:
+        return None
+    return tasks[0].get("status_message") or ""
 
 
 def _queue(api: Any, task: str) -> str | None:

@@ -601,3 +601,65 @@ unwatched() {
   AGENT_CLAIM_GRACE=0 pipeline >receipt.json
   [ "$(status "$id")" = completed ]
 }
+
+# a task that all ranks run: each says its rank and waits for go; what a follower does then is its own affair
+ranked() { enqueue_shell "echo on \${RANK:-0}; until [ -e $PWD/go ]; do sleep 0.1; done; exit \${RANK:-0}"; }
+
+@test "ranks above 0 follow: they run the task and ship their lines, but its status is the leader's" {
+  id=$(ranked)
+  pipeline >receipt.json &
+  leader=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.1/log"
+  RANK=2 CLEARML_MULTI_NODE_SINGLE_TASK=1 sh -c "agent-pull --no-recover --id $id | agent-prepare | agent-run" >two.json &
+  follower=$!
+  wait_for 20 sh -c "grep -qs 'on 2' '$AGENT_HOME'/state/tasks/$id.2/log"
+  [ "$(field .pull.follows "$AGENT_HOME/state/tasks/$id.2/manifest.json")" = true ]
+  touch go
+  ended $follower
+  [ "$status" -eq 2 ]
+  ended $leader
+  [ "$status" -eq 0 ]
+  [ "$(status "$id")" = completed ]
+  [ "$(agent-task log --stream log "$id" | sort | tr '\n' ,)" = "RANK 2: on 2,on 0," ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+  RANK=1 run -75 agent-pull --id "$id"
+}
+
+@test "one line read by the ranks of a Slurm step: rank 0 leads, a follower that is told to stop gives nothing back" {
+  id=$(ranked)
+  agent-pull default >task.json
+  SLURM_PROCID=0 sh -c 'agent-prepare task.json | agent-run' >receipt.json &
+  leader=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.1/log"
+  SLURM_PROCID=1 agent-prepare task.json >one.json
+  SLURM_PROCID=1 agent-run one.json >two.json &
+  follower=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.2/log"
+  kill -TERM $follower
+  ended $follower
+  [ "$status" -eq 75 ]
+  SLURM_PROCID=1 sh -c 'agent-prepare task.json >one.json; :' # whose shell is gone
+  AGENT_CLAIM_GRACE=0 run -0 --separate-stderr agent-pull default # what that follower left is let go
+  [ -z "$output" ]
+  [ "$(status "$id")" = in_progress ]
+  touch go
+  ended $leader
+  [ "$(status "$id")" = completed ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
+@test "a follower ends with the task that somebody stops" {
+  id=$(ranked)
+  pipeline >receipt.json &
+  leader=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.1/log"
+  RANK=1 sh -c "agent-pull --no-recover --id $id | agent-prepare | agent-run" >two.json &
+  follower=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.2/log"
+  call tasks.stop "{\"task\": \"$id\"}"
+  ended $leader
+  [ "$status" -eq 130 ]
+  ended $follower
+  [ "$status" -ne 0 ]
+  [ "$(status "$id")" = stopped ]
+}
