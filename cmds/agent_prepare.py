@@ -32,6 +32,7 @@ def options():
                                         "`reuse_task` or `clone_task` (the task, or a clone of it, on its server)."),
         Flag("--stage-only", "Fill the caches and the wheelhouse, and print the manifest as it came."),
         Flag("--offline", "Never use the network, as AGENT_OFFLINE=1: caches and wheelhouse have to do."),
+        Option("--setup-limit", "SECONDS", "Fail a task (class time_limit) whose set-up takes longer.", float),
         Option("--wheelhouse", "DIR", "Where --stage-only puts files of packages, and --offline finds them."),
     ]
 
@@ -69,6 +70,9 @@ def check_options(values):
     from agentpipe.place import decide, image
     decide.engine(values.get)
     image.check(values)
+    if values["setup_limit"] is not None and not values["setup_limit"] > 0:
+        from agentpipe import errors
+        raise errors.Failure("--setup-limit wants seconds above 0", errors.USAGE, remedy="agent-prepare --help")
     if values["gpus"]:
         import os
 

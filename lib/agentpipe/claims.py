@@ -203,12 +203,13 @@ def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
     if not found:
         raise _late(manifest, "the server no longer knows it")
     status = found[0].get("status", "")
-    if (found[0].get("runtime") or {}).get(RUNTIME_KEY) != manifest["pull"]["claim"]:
+    follows = manifest["pull"].get("follows")
+    if not follows and (found[0].get("runtime") or {}).get(RUNTIME_KEY) != manifest["pull"]["claim"]:
         raise _late(manifest, "another agent has claimed it")
     if status not in ("queued", "in_progress", "created"):
         raise _late(manifest, f"it is {status}")
     # a server that does not look at claims leaves ours on a task that somebody has enqueued again
-    if status == "queued" and not api.ours and waits(api, [task]):
+    if status == "queued" and not (api.ours or follows) and waits(api, [task]):
         raise _late(manifest, "it waits in a queue again")
     return status
 
@@ -283,7 +284,8 @@ def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str) -> Non
     if attempt.forbid_start(claim.directory, attempt.HANDED_BACK):
         crash_point("give-back:forbidden")
         try:
-            enqueue_again(api, manifest["task"]["id"], manifest["pull"].get("queue"), claim.token, why)
+            if not manifest["pull"].get("follows"):  # else there is nothing to give back
+                enqueue_again(api, manifest["task"]["id"], manifest["pull"].get("queue"), claim.token, why)
             crash_point("give-back:enqueued")
             claim.end()
         except (errors.ApiError, errors.Failure):
