@@ -64,11 +64,14 @@ def forced_code(job, folder):
 
 def foretell(job, source):
     """Say what would be done; the commit, when that is known without asking the remote."""
-    from agentpipe import mirror
+    from agentpipe import bundle, mirror
     if source is None:
         job.say("no repository: would make an empty folder")
         return None
     known = source.commit and mirror.has(source, source.commit)
+    if not known and source.commit and bundle.COMMITS in bundle.of(job.task):
+        job.say(f"would take {source} from the task's bundle")
+        return source.commit
     job.say(f"would check out {source} from the cache" if known else
             f"would fetch {source}, which {mirror.path_of(source)} does not have" if source.commit else
             f"would ask {source.url} for its {source.tag or source.branch or 'default branch'}")

@@ -166,6 +166,8 @@ def written(job, code, text, found, record):
     """Write the diff that is itself the script; the paths written."""
     from agentpipe import entry
     from agentpipe.crash import crash_point
+    if found.target.endswith(".ipynb") and not text.lstrip().startswith("{"):
+        found.target = found.target[:-6] + ".py"  # a notebook's name, but a script's text
     ours = (record.value or {}).get("script") == os.path.normpath(os.path.join(found.working_dir, found.target))
     name = entry.write_script(code, found, text, keep=bool(job.manifest["fetch"].get("repository")) and not ours)
     crash_point("patch:written")

@@ -20,6 +20,10 @@ def options():
         Option("--stall-limit", "SECONDS", "End it when it has printed nothing for this long (class stalled).", float),
         Option("--grace", "SECONDS", "Between TERM and KILL.", float, 10.0),
         Option("--on-drain", "POLICY", "After TERM to agent-run: `requeue` the task, or `stop` it.", str, "requeue"),
+        Option("--hold-on-failure", "TIME", "Keep the container of a script that failed for so long (2h, 30m), for "
+                                            "agent-task shell."),
+        Option("--on-lost", "POLICY", "When the script is gone without a status: `fail`, or `requeue` the task. "
+                                      "Default: $AGENT_ON_LOST, or fail."),
         Option("--gpus", "GPUS", "The GPUs that the script sees: numbers (0,1 or 0-3), UUIDs, `all` or `none`."),
         Flag("--cpu-only", "The script sees no GPU."),
         Option("--log-level", "LEVEL", "Of the clearml package in the script. Default: $CLEARML_LOG_LEVEL, or INFO."),
@@ -61,10 +65,14 @@ def each(raw, values):
 
 def check_options(values):
     """Values that cannot be meant: Failure 64."""
-    from agentpipe import errors
+    from agentpipe import errors, hold
     wrong = ""
+    if values["hold_on_failure"]:
+        hold.seconds(values["hold_on_failure"])
     if values["on_drain"] not in ("requeue", "stop"):
         wrong = f"--on-drain is requeue or stop, not {values['on_drain']}"
+    if values["on_lost"] not in (None, "fail", "requeue"):
+        wrong = f"--on-lost is fail or requeue, not {values['on_lost']}"
     for name in ("time_limit", "stall_limit"):
         if values[name] is not None and not values[name] > 0:
             wrong = f"--{name.replace('_', '-')} wants seconds above 0"
@@ -117,6 +125,8 @@ def started(held, values):
     from agentpipe import attempt, callbacks, launch, manifest, memory, script, script_env
     from agentpipe.crash import crash_point
     begin = launch.of(held.manifest, held.claim.directory, values)
+    if held.place.isolated and (values["gpus"] or values["cpu_only"]):
+        held.job.say("agent-run: a container's GPUs are fixed when it is made: agent-prepare --gpus")
     if (held.job.task.get("container") or {}).get("image") and "place" not in held.manifest:
         held.job.say("agent-run: the task asks for an image, but no agent-prepare has run: it runs on the host")
     attempt.store_manifest(held.claim.directory, manifest.write(held.manifest))

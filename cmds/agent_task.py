@@ -12,15 +12,21 @@ EXAMPLES = """
 # what is done to a task stands in one module for each kind of verb, imported when it is asked for
 MODULES = {
     "Make": ("task_make", ("enqueue", "create", "clone", "edit")),
-    "Look": ("task_look", ("list", "show", "log", "plot", "artifacts")),
-    "Explain": ("task_explain", ("why", "time", "diff", "script")),
+    "Look": ("task_look", ("list", "show", "log", "plot", "artifacts", "shell")),
+    "Explain": ("task_explain", ("why", "time", "diff", "script", "completion")),
     "Change": ("task_change", ("stop", "dequeue", "move", "continue", "reset", "archive", "unarchive", "delete")),
 }
+# hidden: what completions ask for while somebody types
+COMPLETE = "complete"
 GROUP = verbs.Group("agent-task", __doc__ or "", MODULES, EXAMPLES)
 
 
 def main() -> None:
     """The entry point."""
+    import sys
+    if sys.argv[1:2] == [COMPLETE]:
+        from agentpipe import complete
+        sys.exit(complete.main(sys.argv[2:]))
     verbs.main(GROUP)
 
 

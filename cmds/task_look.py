@@ -45,7 +45,21 @@ def artifacts(values: dict[str, Any]) -> None:
     task_artifacts.artifacts(values["task"], values["get"], values["output"], values["json"])
 
 
+def shell(values: dict[str, Any]) -> None:
+    """A shell where the task runs."""
+    from agentpipe import task_shell
+    task_shell.shell(values["task"], values["command"])
+
+
 VERBS = {
+    "shell": Verb(
+        "Open a shell where a task runs, or was kept by agent-run --hold-on-failure.\n\n"
+        "The same place, environment and directory as the script's; on the machine where it runs.",
+        [Argument("TASK", "An id, its beginning, or a name.", required=True),
+         Argument("[-- COMMAND]", "What to run in the place of a shell.", many=True, dest="command")], shell, """
+  agent-task shell 1f3c
+  agent-task shell 1f3c -- python -c 'import torch; print(torch.cuda.is_available())'"""),
+
     "list": Verb(
         "List tasks, the newest first; archived ones are left out.",
         [Option("--status", "STATUS", "ClearML's word (queued, in_progress, failed …), or an end (setup_failed, "

@@ -33,9 +33,9 @@ class Abort:
 
 
 class Judge:
-    """Reads each answer about one task; `claim` is our token."""
+    """Reads each answer about one task; `claim` is our token, None where another node leads."""
 
-    def __init__(self, claim: str) -> None:
+    def __init__(self, claim: str | None) -> None:
         self.resets = 0  # how many answers in a row said `created`
         self._claim = claim
         self._ran = False
@@ -48,7 +48,7 @@ class Judge:
         status, wanted = task.get("status", ""), callbacks.seconds_wanted(runtime)
         self.resets = self.resets + 1 if status == "created" else 0
         # no token at all: the SDK writes the whole runtime back, and a reset empties it
-        if runtime.get(claims.RUNTIME_KEY, self._claim) != self._claim:
+        if self._claim and runtime.get(claims.RUNTIME_KEY, self._claim) != self._claim:
             return Abort("taken", "another agent has claimed the task")
         if status == "in_progress":
             self._ran = True

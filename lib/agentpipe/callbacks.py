@@ -50,9 +50,9 @@ def register(held: Held) -> None:
     keys: dict[str, Any] = {TIMEOUT: -1, COMPLETED: ""} if before.get(TIMEOUT) or before.get(COMPLETED) else {}
     if os.environ.get(COMMAND, "").strip():
         keys = {TIMEOUT: _command_timeout(), POLL: COMMAND_POLL, COMPLETED: ""}
-    if not held.api or not keys:
+    from agentpipe import ranks, runtime
+    if not held.api or not keys or ranks.is_follower(held.manifest):
         return
-    from agentpipe import runtime
     try:
         runtime.merge(held.api, held.id, held.claim.token or "", keys)
     except (errors.ApiError, errors.Failure) as error:

@@ -91,6 +91,8 @@ def _checkout(wish: Wish, root: str) -> Captured:
         if found.bundle is None or (tracked and tracked not in found.bundle.files):
             unknown = capture_git.untracked(root, tracked)
             found.warnings += [] if found.bundle else unknown
+    if found.warnings and not wish.bundle:
+        found.notes.append("--bundle takes along what is not there")
     _add_requirements(found, wish, requirement_files(root, folder, "" if wish.module else entry))
     return found
 

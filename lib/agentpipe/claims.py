@@ -203,12 +203,13 @@ def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
     if not found:
         raise _late(manifest, "the server no longer knows it")
     status = found[0].get("status", "")
-    if (found[0].get("runtime") or {}).get(RUNTIME_KEY) != manifest["pull"]["claim"]:
+    follows = manifest["pull"].get("follows")
+    if not follows and (found[0].get("runtime") or {}).get(RUNTIME_KEY) != manifest["pull"]["claim"]:
         raise _late(manifest, "another agent has claimed it")
     if status not in ("queued", "in_progress", "created"):
         raise _late(manifest, f"it is {status}")
     # a server that does not look at claims leaves ours on a task that somebody has enqueued again
-    if status == "queued" and not api.ours and waits(api, [task]):
+    if status == "queued" and not (api.ours or follows) and waits(api, [task]):
         raise _late(manifest, "it waits in a queue again")
     return status
 
@@ -238,7 +239,8 @@ def stdout_holder(owner: int | None = None) -> dict[str, Any]:
     except OSError:  # closed
         found = None
     if found and stat.S_ISFIFO(found.st_mode) and owner is None:
-        return {"pipe": found.st_ino, "boot": processes.boot_id()}
+        name = os.readlink("/proc/self/fd/1")
+        return {"pipe": found.st_ino, "boot": processes.boot_id(), **({"fifo": name} if name.startswith("/") else {})}
     parent = os.getppid()
     # init adopts orphans and keeps nothing: a parent that is gone holds for the grace period only
     kept = owner or (parent if parent > 1 else None)
@@ -265,7 +267,8 @@ def is_held(directory: str, owner: int | None = None) -> bool:
     if 0 <= age < float(os.environ.get("AGENT_CLAIM_GRACE", GRACE)):
         return True
     if "pipe" in holder:
-        return holder.get("boot") == processes.boot_id() and processes.pipe_is_held(holder["pipe"])
+        return holder.get("boot") == processes.boot_id() and \
+            processes.pipe_is_held(holder["pipe"], holder.get("fifo", ""))
     return bool(holder.get("process")) and processes.alive(holder["process"])
 
 
@@ -281,7 +284,8 @@ def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str) -> Non
     if attempt.forbid_start(claim.directory, attempt.HANDED_BACK):
         crash_point("give-back:forbidden")
         try:
-            enqueue_again(api, manifest["task"]["id"], manifest["pull"].get("queue"), claim.token, why)
+            if not manifest["pull"].get("follows"):  # else there is nothing to give back
+                enqueue_again(api, manifest["task"]["id"], manifest["pull"].get("queue"), claim.token, why)
             crash_point("give-back:enqueued")
             claim.end()
         except (errors.ApiError, errors.Failure):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from agentpipe import config, config_file, errors, machine_check
 from agentpipe.machine_check import BAD, GOOD, ODD, Finding
@@ -67,8 +67,8 @@ def server() -> Iterator[Finding]:
         yield Finding(GOOD, "server", f"the embedded store of this machine, {found.store.path}")
         yield _clock_of_store()
     else:
-        yield from _over_http(found)
-        if not _accepted(found):
+        accepted = yield from _over_http(found)
+        if not accepted:
             return
     queues = found.call("queues.get_all", {"only_fields": ["name"], "search_hidden": True})["queues"]
     if not queues:
@@ -78,13 +78,13 @@ def server() -> Iterator[Finding]:
                       + (f" and {len(queues) - 10} more" if len(queues) > 10 else ""))
 
 
-def _over_http(found: HttpApi) -> Iterator[Finding]:
+def _over_http(found: HttpApi) -> Generator[Finding, None, bool]:
     begun = time.monotonic()
     now = found.server_time()
     took = time.monotonic() - begun
     said = credentials = None
     try:
-        said = found.token_payload
+        said = found.log_in()
         credentials = _credentials(said)
     except errors.Failure as failure:
         credentials = Finding(BAD, "credentials", failure.reason, failure.remedy, failure.exit)
@@ -95,6 +95,7 @@ def _over_http(found: HttpApi) -> Iterator[Finding]:
     yield credentials
     if now is not None:
         yield _clock(now - time.time())
+    return said is not None
 
 
 def _server(found: HttpApi, said: dict[str, Any], took: float) -> Finding:
@@ -118,13 +119,6 @@ def _credentials(said: dict[str, Any]) -> Finding:
     end = float(said.get("exp") or 0)
     left = f", its token good for {(end - time.time()) / 3600:.0f} h" if end else ""
     return Finding(GOOD, "credentials", f"{key} is accepted, as user {who}{left}")
-
-
-def _accepted(found: HttpApi) -> bool:
-    try:
-        return bool(found.token_payload)
-    except errors.Failure:
-        return False
 
 
 def _clock(ahead: float) -> Finding:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FORMAT = 1
+URL_TIMEOUT_S = 10.0
 URL_AGE_S = 600  # how long what an include got from the network is good
 INCLUDE = (r'^[ \t{,]*include\s+(?:required\s*\(\s*)?(?:(url|file|package|classpath)\s*\(\s*)?'
            r'"((?:[^"\\\n]|\\.)+)"')
@@ -46,12 +47,17 @@ def parse_text(text: str) -> Any:
 def parse_file(path: str) -> dict[str, Any]:
     """One file, includes and substitutions resolved."""
     import logging
+    import socket
 
     import pyhocon
     from pyparsing import ParseBaseException
     logging.getLogger("pyhocon").setLevel(logging.ERROR)  # an include that is not there is allowed: check says it
+    before = socket.getdefaulttimeout()
     try:
+        socket.setdefaulttimeout(URL_TIMEOUT_S)  # of an `include url(…)`
         found = pyhocon.ConfigFactory.parse_file(path)
+    except TimeoutError as error:
+        raise errors.Failure(f"{path}: an included address timed out ({error})", errors.BAD_CONFIG) from None
     except OSError as error:
         if error.filename in (None, path):
             raise errors.Failure(f"{path}: {error.strerror}", errors.BAD_CONFIG) from None
@@ -64,6 +70,8 @@ def parse_file(path: str) -> dict[str, Any]:
         raise _mistake(path, error) from None
     except pyhocon.exceptions.ConfigException as error:
         raise errors.Failure(_of_substitution(path, str(error)), errors.BAD_CONFIG) from None
+    finally:
+        socket.setdefaulttimeout(before)
     if not hasattr(found, "as_plain_ordered_dict"):
         raise errors.Failure(f"{path}:1: it is a list, not keys with values", errors.BAD_CONFIG)
     return _plain(found)

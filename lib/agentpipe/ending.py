@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, command, ends, errors, hooks, manifest, script_env, watching
+from agentpipe import attempt, command, ends, errors, hold, hooks, manifest, script_env, watching
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -27,31 +27,37 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
         held.release()
         return 129
     kind, known = held.place.evidence(status)
-    held.leave_place()
-    crash_point("run:left")
+    if not verdict.ours or attempt.was_returned(directory):
+        held.leave_place()
     if not verdict.ours:
         held.let_go()
         raise errors.Failure(f"task {held.id}: {verdict.reason}", errors.TRY_AGAIN)
     if attempt.was_returned(directory):
         held.release()
         raise errors.Failure(f"task {held.id} was given back meanwhile", errors.TRY_AGAIN)
-    script_env.remove_conf(directory)
     os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
     if status:
         verdict = watching.asked_meanwhile(held, verdict)
     end, reason, evidence = _classified(status, verdict, kind, known)
+    keep = hold.wanted(held, end, values)
+    if not keep:
+        script_env.remove_conf(directory)
+        held.leave_place()
+        crash_point("run:left")
     if not attempt.decide(directory, end):
         end = attempt.outcome(directory) or end
     crash_point("run:decided")
     run = run_key(directory, end, status, reason, evidence)
     if not verdict.requeue:
         run["requeue"] = False
+    elif end == "lost" and queued_when_lost(held.id, values["on_lost"]):
+        run["requeue"] = True
     held.use(manifest.with_key(held.manifest, "run", run))
     try:
         held.use(hooks.run("post-run", held.manifest, held.job))
     except errors.Failure as failure:  # the script has ended: it is only said
         held.job.say(failure.reason)
-    return _report(held, values)
+    return _report(held, values, keep)
 
 
 def of_failed(held: Held, values: Mapping[str, Any]) -> int:
@@ -76,6 +82,18 @@ def run_key(directory: str, end: str, status: int | None, reason: str, evidence:
         started = os.lstat(os.path.join(directory, "pid")).st_mtime
         found |= {"pid": int(record.split(" ")[0]), "started": _iso(started), "seconds": round(ended - started, 3)}
     return found
+
+
+MAX_LOST = 3
+
+
+def queued_when_lost(task: str, policy: str | None) -> bool:
+    """Whether a lost task goes back to its queue: by --on-lost or AGENT_ON_LOST, `fail` or `requeue`.
+
+    The third time that this node loses it, it fails: a task may be what takes the node down.
+    """
+    policy = policy or os.environ.get("AGENT_ON_LOST") or "fail"
+    return policy == "requeue" and attempt.lost_attempts(task) < MAX_LOST
 
 
 def pins(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +125,7 @@ def _classified(status: int | None, verdict: Verdict, kind: str, known: str) -> 
     return "script_failed", f"exit {status}", ""
 
 
-def _report(held: Held, values: Mapping[str, Any]) -> int:
+def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
     line = held.manifest
     code = line["failed"]["exit"] if "failed" in line else line["run"]["exit"]
     try:
@@ -122,6 +140,8 @@ def _report(held: Held, values: Mapping[str, Any]) -> int:
             hooks.run("on-end", line, held.job)
         except errors.Failure as failure:
             held.job.say(failure.reason)
+    if keep:
+        hold.hold(held, values)
     held.release()
     _print(held, line)
     return 0 if values["supervised"] else code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, claims, ends, errors, redact, runtime, secrets, terminal
+from agentpipe import attempt, claims, ends, errors, ranks, redact, runtime, secrets, terminal
 from agentpipe.crash import crash_point
 from agentpipe.shipping import Shipper, is_outage, note_reported, read_reported
 
@@ -46,7 +46,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60) -> bool:
         return True
     api = api.once()  # the loop below has the patience
     shipper = Shipper(api, manifest["task"]["id"], pull["claim"], directory, pull.get("worker") or "",
-                      redact.task_secrets(secrets.whole(manifest["task"], directory)))
+                      redact.task_secrets(secrets.whole(manifest["task"], directory)), ranks.prefix(pull))
     until, pause = time.monotonic() + deadline_s, 0.25
     try:
         while True:
@@ -132,6 +132,10 @@ def _measured(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:
+    if ranks.is_follower(manifest):  # its log is all that it tells
+        shipper.ship(final=True)
+        note_reported(directory, {"status": "the leader's"})
+        return
     found = ours(api, manifest)
     try:
         shipper.ship(final=True)
@@ -190,8 +194,9 @@ def _is_recorded(found: dict[str, Any], record: dict[str, Any]) -> bool:
 def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any],
             server_knows: bool) -> None:
     wanted, now = ends.ENDS[record["class"]].status, found.get("status")
-    if wanted == "queued" and (manifest.get("run") or {}).get("requeue") is False:
-        wanted = "stopped"
+    requeue = (manifest.get("run") or {}).get("requeue")  # by policy: not that which is usual for this end
+    if requeue is not None:
+        wanted = "queued" if requeue else "stopped"
     if now not in ("in_progress", "queued") or now == wanted:
         return
     if now == "queued" and found.get("enqueue_status") == wanted and _is_recorded(found, record):

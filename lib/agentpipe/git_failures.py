@@ -36,7 +36,7 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      "push it from the checkout that has it: git push origin {wanted}, or give the task another"),
     (("not our ref", "unadvertised object", "no such remote ref", "cannot obtain needed"), errors.NOT_FOUND,
      "it is not there",
-     "push it from the checkout that has it (git push), or give the task another"),
+     "push it from the checkout that has it (git push), or enqueue it there with --bundle"),
     (("ssl certificate", "certificate verif", "gnutls", "ssl_error"), errors.UNAVAILABLE,
      "its certificate is not trusted",
      "give git its certificate authority: git config --global http.https://{name}/.sslCAInfo FILE"),

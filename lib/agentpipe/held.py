@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from agentpipe import attempt, claims, command, config, errors, manifest, place, secrets
+from agentpipe import attempt, claims, command, config, errors, manifest, place, ranks, secrets
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 from agentpipe.signals import SIGNALS
@@ -76,7 +76,7 @@ class Held:
         except claims.NotOurs:
             self.claim.end()
             raise
-        if status != "in_progress":
+        if status != "in_progress" and not ranks.is_follower(self.manifest):
             self.api.call("tasks.started", {"task": self.id, "claim": self.claim.token, "force": True,
                                             "status_message": "pulled by agent"})
             crash_point(f"{self.stage}:started")
@@ -91,7 +91,8 @@ class Held:
             self.reporter = Reporter(self.api, pull.get("worker") or "", [pull["queue"]] if pull.get("queue") else [],
                                      redact.task_secrets(secrets.whole(self.manifest["task"], self.claim.directory)))
             self.reporter.start()
-        self.reporter.watch(self.id, self.claim.directory, self.claim.token, SIGNALS.aborted, self._pids)
+        self.reporter.watch(self.id, self.claim.directory, self.claim.token, SIGNALS.aborted, self._pids,
+                            follows=ranks.is_follower(self.manifest), prefix=ranks.prefix(pull))
 
     def hand_on(self, owner: int | None = None) -> None:
         """Store the line, hand the claim to its reader, print it, let go; what cannot be printed is given back."""
@@ -142,7 +143,18 @@ class Held:
         """Send the rest and the end's status, for up to `deadline` seconds; True when both are acknowledged."""
         from agentpipe import shipping
         self.quiet()
-        return shipping.finish(self.api, self.claim.directory, deadline)
+        done = shipping.finish(self.api, self.claim.directory, deadline)
+        self._end_worker()
+        return done
+
+    def _end_worker(self) -> None:
+        """A worker that was this task's alone (services mode) ends with it."""
+        worker = (self.manifest.get("pull") or {}).get("worker") or ""
+        if worker.endswith(f":service:{self.id}"):
+            try:
+                self.api.once().call("workers.unregister", {"worker": worker})
+            except (errors.ApiError, errors.Failure):
+                pass  # it vanishes by itself
 
     def release(self) -> None:
         """Let the lock go; the claim stays as it is."""
@@ -158,6 +170,9 @@ class Held:
         SIGNALS.forget_abort()
 
     def _taken(self, line: dict[str, Any]) -> claims.Claim:
+        if self.api and not self.dry and ranks.is_to_follow(line):
+            claim, self.manifest = ranks.follow(self.api, line)
+            return claim
         try:
             return claims.take(line, self.stage, look_only=self.dry)
         except claims.NotOurs:
@@ -168,6 +183,8 @@ class Held:
         return claim
 
     def _tell(self, endpoint: str, body: dict[str, Any]) -> None:
+        if ranks.is_follower(self.manifest):
+            return  # the leader's to tell
         self.api.call(endpoint, {**body, "task": self.id, "claim": self.claim.token})
 
     def _pids(self) -> list[int]:

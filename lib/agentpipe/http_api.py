@@ -112,6 +112,14 @@ class HttpApi:
         self._waits = mark != since or time.monotonic() - begun > LONG_POLL_S / 2
         return mark
 
+    def log_in(self) -> dict[str, Any]:
+        """What the server says of us to the very credentials that are set, whatever token is kept: its payload.
+
+        Failure 77 when it does not accept them, 78 when there are none.
+        """
+        self._login.renew()
+        return self._login.payload()
+
     def server_time(self) -> float | None:
         """What its clock says (seconds since 1970; the `Date` of an answer that needs no login), if it says so.
 
@@ -162,7 +170,11 @@ class HttpApi:
             tries.pause = http_retry.back_off(tries.pause, away)
 
     def _once(self, endpoint: str, body: bytes, kind: str) -> dict[str, Any]:
-        token = self._login.token()
+        try:
+            token = self._login.token()
+        except Away as away:
+            away.unsure = False  # what is asked for has not been
+            raise
         try:
             return self._asked(endpoint, body, kind, token)
         except errors.ApiError as error:

@@ -90,6 +90,12 @@ class Transport:
             target = answer.headers.get("Location", "elsewhere").partition("?")[0]
             raise errors.Failure(f"{self.host} sends us on to {target}: this is not the address of the API",
                                  errors.BAD_CONFIG, remedy="set api.api_server to that of the API server")
+        if answer.status == 407:
+            raise errors.Failure(f"{self.host}: the proxy wants a name and a password", errors.NO_PERMISSION,
+                                 remedy="put them into https_proxy: http://NAME:PASSWORD@HOST:PORT")
+        if answer.status == 413:
+            raise errors.Failure(f"{self.host}: the request is larger than it, or a proxy before it, takes",
+                                 errors.BAD_CONFIG, remedy="set api.http.max_req_size below that limit (bytes)")
         if answer.status in AWAY:
             reason = {429: "too many requests", 503: "it is being maintained"}.get(
                 answer.status, f"the server behind it does not answer ({answer.status})")
@@ -114,12 +120,10 @@ class Transport:
 
 def certificate() -> bool | str:
     """Whether certificates are checked, or the file of the authorities that count."""
-    if not config.flag("", True, "CLEARML_API_HOST_VERIFY_CERT"):
-        return False
-    found = config.get("api.verify_certificate")
-    if found is None or found.lower() in ("true", "yes", "on", "1"):
+    found = config.get("api.verify_certificate")  # or its variable; both may be a path
+    if found is None or found.lower() in config.YES:
         return True
-    if found.lower() in ("false", "no", "off", "0"):
+    if found.lower() in ("false", "no", "off", "0", "n", "f"):
         return False
     import os
     path = os.path.expanduser(found)

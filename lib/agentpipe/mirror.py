@@ -220,7 +220,8 @@ def not_there(source: git.Source, mirror: str = "") -> errors.Failure:
     name = f" {source.tag or source.branch}" if source.tag or source.branch else ""
     remedy = f"push it from the checkout that has it: git push origin{name}"
     if source.commit:
-        remedy = "push it from the checkout that has it (git push), or give the task another: agent-task edit --commit"
+        remedy = ("push it from the checkout that has it (git push), or enqueue it there with --bundle; "
+                  "or give the task another: agent-task edit --commit")
     elif name:
         remedy += ", or give the task another: agent-task edit --branch"
     near = _near(source, mirror) if name and mirror and not source.commit else ""
@@ -294,7 +295,8 @@ def _transfer(job: Job, source: git.Source, mirror: str, *refspecs: str) -> None
 
 def fetch_arguments() -> list[str]:
     """The options of agent.git_fetch_args that go with a fetch of named refs: the others we decide ourselves."""
-    return [word for word in config.get_list("agent.git_fetch_args") if word not in OURS]
+    return [word for word in config.get_list("agent.git_fetch_args")
+            if word not in OURS and not word.startswith("--filter")]  # a checkout from the mirror needs all objects
 
 
 def everything() -> tuple[str, ...]:

@@ -128,11 +128,14 @@ def holding_open(path: str) -> list[int]:
             and any(_is_file(fd, wanted.st_dev, wanted.st_ino) for fd in _descriptors(pid))]
 
 
-def pipe_is_held(inode: int) -> bool:
-    """Whether any process of this user still has the pipe open, on either side (2 ms for a few hundred)."""
-    name = f"pipe:[{inode}]"
+def pipe_is_held(inode: int, fifo: str = "") -> bool:
+    """Whether any process of this user still has the pipe open, on either side (2 ms for a few hundred).
+
+    `fifo` is its path, for one that has a name; it may have been removed meanwhile.
+    """
+    names = (fifo, f"{fifo} (deleted)") if fifo else (f"pipe:[{inode}]",)
     me = os.getpid()
-    return any(_links_to(path, name) for pid in all_pids() if pid != me for path in _descriptors(pid))
+    return any(_links_to(path, *names) for pid in all_pids() if pid != me for path in _descriptors(pid))
 
 
 def become_subreaper(adopt: bool = True) -> None:
@@ -151,9 +154,9 @@ def _descriptors(pid: int) -> list[str]:
 
 # one descriptor that was closed since it was listed says nothing of the others: each has a try of its own
 
-def _links_to(path: str, name: str) -> bool:
+def _links_to(path: str, *names: str) -> bool:
     try:
-        return os.readlink(path) == name
+        return os.readlink(path) in names
     except OSError:
         return False
 

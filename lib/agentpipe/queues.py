@@ -124,7 +124,7 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
     Taking it out of its queue is one step that only one agent can make, so two can never both start it; with
     `require_queue` a task that stands in none is refused (75), as by clearml-agent execute --require-queue.
     """
-    found = _by_id(api, task)
+    found = by_id(api, task)
     if found is None:
         raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")
     status, queue = found["status"], (found.get("execution") or {}).get("queue")
@@ -152,7 +152,7 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
 
 def cloned(api: Any, task: str) -> str:
     """The id of a copy of a task, named as clearml-agent execute --clone does."""
-    found = _by_id(api, task)
+    found = by_id(api, task)
     if found is None:
         raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")
     return api.call("tasks.clone", {"task": found["id"], "new_task_name": f"Clone of {found.get('name', task)}",
@@ -172,7 +172,7 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
             continue
         task = answer["entry"]["task"]
         if not answer.get("claimed"):
-            _mark(api, _by_id(api, task) or {"id": task}, intent.token)
+            _mark(api, by_id(api, task) or {"id": task}, intent.token)
         crash_point("pull:popped")
         queues.served(queue)
         return _begun(api, worker, intent, task, queue, queues.names[queue])
@@ -187,7 +187,7 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
         claims.enqueue_again(api, task, queue, intent.token, failure.reason)
         intent.asked = False
         raise
-    found = _by_id(api, task)
+    found = by_id(api, task)
     if found is None:  # a queue's entry may name a task that was deleted
         claim.end()
         claim.release()
@@ -201,7 +201,8 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
     return claim, {"manifest": manifest.VERSION, "task": found, "pull": pull}
 
 
-def _by_id(api: Any, task: str) -> dict[str, Any] | None:
+def by_id(api: Any, task: str) -> dict[str, Any] | None:
+    """The whole task, or None."""
     try:
         return api.call("tasks.get_by_id", {"task": task})["task"]
     except errors.ApiError as error:
@@ -219,7 +220,7 @@ def _remove(api: Any, task: str, queue: str | None, intent: claims.Intent) -> No
             raise errors.Failure(f"task {task} was taken by another agent", errors.TRY_AGAIN) from None
         raise
     if not answer.get("claimed"):
-        _mark(api, _by_id(api, task) or {"id": task}, intent.token)
+        _mark(api, by_id(api, task) or {"id": task}, intent.token)
 
 
 def _mark(api: Any, task: dict[str, Any], token: str) -> None:

@@ -90,15 +90,17 @@ class Reporter:
         self._thread.start()
 
     def watch(self, task: str, directory: str, claim: str, on_abort: Callable[[Abort], None],
-              pids: Callable[[], Iterable[int]] | None = None, queue: str | None = None) -> None:
+              pids: Callable[[], Iterable[int]] | None = None, queue: str | None = None, follows: bool = False,
+              prefix: str = "") -> None:
         """From now on report this task: its log files, its metrics; on_abort(Abort) is called in the thread.
 
         `pids` gives the processes of the script, for its share of memory and CPU; `queue` is where it came
-        from (default: the worker's only queue).
+        from (default: the worker's only queue). With `follows` the task carries another's claim; `prefix` begins
+        each line of its log.
         """
-        shipper = Shipper(self._api, task, claim, directory, self.worker, self._secrets)
+        shipper = Shipper(self._api, task, claim, directory, self.worker, self._secrets, prefix)
         queue = queue or (self.queues[0] if len(self.queues) == 1 else None)
-        watched = Watched(task, directory, Judge(claim), on_abort, queue, pids, shipper)
+        watched = Watched(task, directory, Judge(None if follows else claim), on_abort, queue, pids, shipper)
         ship = Duty(lambda: self._ship(watched, ship), SHIP_SOON_S)
         poll_s = STORE_POLL_S if self._embedded else STATUS_POLL_S
         watched.duties = [ship, Duty(lambda: self._poll(watched), poll_s),

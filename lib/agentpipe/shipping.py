@@ -30,10 +30,10 @@ class Shipper:
     """
 
     def __init__(self, api: Any, task: str, claim: str, directory: str, worker: str,
-                 secrets: Iterable[str | bytes] = ()) -> None:
+                 secrets: Iterable[str | bytes] = (), prefix: str = "") -> None:
         self.server_knows = True  # until it says that it has no events.get_log_position
         self._api, self._task, self._claim = api, task, claim
-        self._directory, self._worker = directory, worker
+        self._directory, self._worker, self._prefix = directory, worker, prefix
         redactor = redact.Redactor({*redact.own_secrets(), *secrets})
         self._streams = [Stream(name, os.path.join(directory, file), redactor) for name, file, _ in STREAMS]
         self._levels = {name: level for name, _, level in STREAMS}
@@ -86,6 +86,8 @@ class Shipper:
 
     def _event(self, stream: str, text: str, offset: int, end: int) -> dict[str, Any]:
         # always later than the one before: real servers do not keep the order of equal timestamps
+        if self._prefix:
+            text = "".join(self._prefix + line for line in text.splitlines(keepends=True))
         self._stamp = max(self._stamp + 1, time.time_ns() // 1_000_000)
         return {"type": "log", "level": self._levels[stream], "task": self._task, "worker": self._worker,
                 "msg": text, "timestamp": self._stamp, "claim": self._claim, "stream": stream,

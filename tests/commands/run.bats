@@ -601,3 +601,102 @@ unwatched() {
   AGENT_CLAIM_GRACE=0 pipeline >receipt.json
   [ "$(status "$id")" = completed ]
 }
+
+# a task that all ranks run: each says its rank and waits for go; what a follower does then is its own affair
+ranked() { enqueue_shell "echo on \${RANK:-0}; until [ -e $PWD/go ]; do sleep 0.1; done; exit \${RANK:-0}"; }
+
+@test "ranks above 0 follow: they run the task and ship their lines, but its status is the leader's" {
+  id=$(ranked)
+  pipeline >receipt.json &
+  leader=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.1/log"
+  RANK=2 CLEARML_MULTI_NODE_SINGLE_TASK=1 sh -c "agent-pull --no-recover --id $id | agent-prepare | agent-run" >two.json &
+  follower=$!
+  wait_for 20 sh -c "grep -qs 'on 2' '$AGENT_HOME'/state/tasks/$id.2/log"
+  [ "$(field .pull.follows "$AGENT_HOME/state/tasks/$id.2/manifest.json")" = true ]
+  touch go
+  ended $follower
+  [ "$status" -eq 2 ]
+  ended $leader
+  [ "$status" -eq 0 ]
+  [ "$(status "$id")" = completed ]
+  [ "$(agent-task log --stream log "$id" | sort | tr '\n' ,)" = "RANK 2: on 2,on 0," ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+  RANK=1 run -75 agent-pull --id "$id"
+}
+
+@test "one line read by the ranks of a Slurm step: rank 0 leads, a follower that is told to stop gives nothing back" {
+  id=$(ranked)
+  agent-pull default >task.json
+  SLURM_PROCID=0 sh -c 'agent-prepare task.json | agent-run' >receipt.json &
+  leader=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.1/log"
+  SLURM_PROCID=1 agent-prepare task.json >one.json
+  SLURM_PROCID=1 agent-run one.json >two.json &
+  follower=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.2/log"
+  kill -TERM $follower
+  ended $follower
+  [ "$status" -eq 75 ]
+  SLURM_PROCID=1 sh -c 'agent-prepare task.json >one.json; :' # whose shell is gone
+  AGENT_CLAIM_GRACE=0 run -0 --separate-stderr agent-pull default # what that follower left is let go
+  [ -z "$output" ]
+  [ "$(status "$id")" = in_progress ]
+  touch go
+  ended $leader
+  [ "$(status "$id")" = completed ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
+@test "a follower ends with the task that somebody stops" {
+  id=$(ranked)
+  pipeline >receipt.json &
+  leader=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.1/log"
+  RANK=1 sh -c "agent-pull --no-recover --id $id | agent-prepare | agent-run" >two.json &
+  follower=$!
+  wait_for 20 sh -c "grep -qs on '$AGENT_HOME'/state/tasks/$id.2/log"
+  call tasks.stop "{\"task\": \"$id\"}"
+  ended $leader
+  [ "$status" -eq 130 ]
+  ended $follower
+  [ "$status" -ne 0 ]
+  [ "$(status "$id")" = stopped ]
+}
+
+# lose TASK AGENT: kill agent-run, the script and its shim in one, as a power failure does
+lose() {
+  local pids
+  wait_for 20 grep -qs on "$(attempt "$1")/log"
+  pids=$(grep -lszF "AGENT_TASK_DIR=$(attempt "$1")" /proc/[0-9]*/environ | tr -dc '0-9\n' | tr '\n' ' ')
+  # shellcheck disable=SC2086
+  kill -STOP $2 $pids
+  # shellcheck disable=SC2086
+  kill -KILL $2 $pids
+  ended "$2"
+}
+
+@test "--on-lost requeue: a lost task is first in its queue again, its iterations kept; the third time it fails" {
+  id=$(enqueue_shell 'echo on; exec sleep 60')
+  call events.add_batch "[{\"type\": \"training_stats_scalar\", \"task\": \"$id\", \"metric\": \"loss\", \"variant\": \"a\", \"iter\": 7, \"value\": 1, \"timestamp\": 1}]"
+  for round in 1 2 3; do
+    sh -c 'agent-pull default | agent-prepare' >prepared.json
+    agent-run prepared.json >receipt.json &
+    lose "$id" $!
+    AGENT_CLAIM_GRACE=0 agent-pull --on-lost requeue --create-queue nothing
+    [ "$round" = 3 ] || [ "$(status "$id")" = queued ]
+    [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.last_iteration)" = 7 ]
+  done
+  [ "$(status "$id")" = failed ]
+  run -64 agent-pull --on-lost maybe default
+}
+
+@test "--setup-limit ends a set-up that takes too long, and what was at work" {
+  id=$(enqueue_shell 'echo never')
+  AGENT_STAGE_ENV='echo $$ >pid; exec sleep 60' run dash -c 'agent-pull default | agent-prepare --setup-limit 1 | agent-run'
+  [ "$status" -eq 124 ]
+  gone "$(cat pid)"
+  [ "$(status "$id")" = failed ]
+  [[ $(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end) == *time_limit*env*"longer than 1 s"* ]]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}

@@ -236,7 +236,66 @@ over" ]
   agent-supervisor --stop
   run -78 timeout 20 agent-supervisor --exit-on-error --downtime '1 MON' --uptime '2 MON' default
   run -64 agent-supervisor --services-mode 5 default
-  [[ $output == *"--jobs N --cpu-only"* ]]
+  [[ $output == *"--services --jobs N"* ]]
   run -78 agent-supervisor --use-owner-token default
   [[ $output == *"paid"* ]]
+}
+
+# services DEFAULT…: a supervisor in services mode, which TERM leaves running tasks to the next
+services() { agent-supervisor --services "$@" 2>"${said:-said}" 3>&- & supervisor=$!; }
+workers_of() { call workers.get_all | python3 -c '
+import json, sys
+print(" ".join(sorted(each["id"] for each in json.load(sys.stdin)["workers"])))'; }
+serves_as() { [ "$(workers_of)" = "$1" ]; }
+
+@test "--services: tasks run side by side, each a worker of its own, up to --jobs" {
+  one=$(enqueue_shell 'echo started; until [ -e "$HOME/one" ]; do sleep 0.05; done')
+  two=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  three=$(enqueue_shell 'echo started')
+  services --jobs 2 --worker w default
+  has_started "$one"
+  has_started "$two"
+  wait_for 10 serves_as "$(printf 'w:service:%s\n' "$one" "$two" | sort | paste -sd ' ')"
+  [ "$(status "$three")" = queued ]
+  touch "$HOME/one"
+  wait_for 20 is "$one" completed
+  wait_for 20 is "$three" completed
+  [ "$(status "$two")" = in_progress ]
+  touch "$HOME/go"
+  wait_for 20 is "$two" completed
+  wait_for 10 serves_as w
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
+@test "--services: TERM leaves tasks running, the next supervisor takes them over; a second TERM stops them" {
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done; echo over')
+  services --worker w default
+  has_started "$id"
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  [ "$(status "$id")" = in_progress ]
+  export AGENT_CLAIM_GRACE=0
+  services --worker w default
+  wait_for 20 grep -q 'taking over' "$(attempt "$id")/setup.log"
+  wait_for 10 serves_as "w w:service:$id"
+  touch "$HOME/go"
+  wait_for 20 is "$id" completed
+  [ "$(cat "$(attempt "$id")/log")" = $'started\nover' ]
+  rm "$HOME/go"
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  has_started "$id"
+  kill -TERM "$supervisor"
+  kill -TERM "$supervisor" || true
+  ended "$supervisor"
+}
+
+@test "--services: one Python process waits, however many may run" {
+  services --jobs 50 --worker w default
+  waits
+  [ "$(pgrep -f 'agent-pull --wait --services' | wc -l)" -le 2 ]
+  [ "$(find "$AGENT_HOME/state/workers" -name '*.pulled' | wc -l)" -eq 1 ]
 }

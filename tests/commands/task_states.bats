@@ -233,3 +233,18 @@ f()'
   [[ $output == *"not the name of an image"*"--docker-args"* ]]
   run -66 agent-task enqueue --queue gpu --docker alpine:3 --setup-script @nosuch.sh job.sh
 }
+
+@test "shell: on the host, where a script runs, with what it sees; a task that has not run here is not found" {
+  task=$(enqueue_shell "export MINE=1; echo begun; until [ -e '$PWD/go' ]; do sleep 0.05; done")
+  agent-pull default | agent-prepare >line
+  agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 20 grep -q begun "$(attempt "$task")/log"
+  run -0 agent-task shell "$task" -- sh -c 'pwd; echo "$AGENT_TASK_DIR"'
+  [ "$output" = "$(field .fetch.code line)"$'\n'"$(attempt "$task")" ]
+  touch go
+  ended "$run_pid"
+  other=$(enqueue_shell 'true')
+  run -66 agent-task shell "$other"
+  [[ $output == *"has not run on this machine"* ]]
+}

@@ -248,6 +248,39 @@ running() {
   [ -z "$(containers)" ]
 }
 
+@test "a failed script's container is kept for a while: agent-task shell walks in" {
+  task=$(enqueue_in "$image" 'export MINE=1; touch here; (sleep 4717 &) ; exit 3')
+  agent-pull default | agent-prepare >line
+  agent-run --hold-on-failure 2h line >receipt 2>said 3>&- &
+  run_pid=$!
+  wait_for 30 grep -q "is kept for 2h: agent-task shell $task" said
+  [ "$(status "$task")" = failed ]
+  run -0 agent-task shell "$task" -- sh -c 'pwd; ls; echo "$AGENT_TASK_DIR"; hostname; ps -e -o args='
+  [[ $output == "$(field .fetch.code line)"$'\nhere\nmain.sh\n'"$(attempt "$task")"$'\n'"$(containers)"* ]]
+  [[ $output != *4717* ]]
+  kill -TERM "$run_pid"
+  ended "$run_pid"
+  [ "$status" -eq 3 ]
+  [ "$(field .run.end receipt)" = script_failed ]
+  [ -z "$(containers)" ]
+  run -66 agent-task shell "$task"
+  [[ $output == *"is gone"*"--hold-on-failure"* ]]
+}
+
+@test "agent-run is killed while it keeps a container: the next one removes it" {
+  task=$(enqueue_in "$image" 'exit 3')
+  agent-pull default | agent-prepare >line
+  agent-run --hold-on-failure 2h line >receipt 2>said 3>&- &
+  run_pid=$!
+  wait_for 30 grep -q "is kept for" said
+  kill -KILL "$run_pid"
+  wait "$run_pid" || true
+  [ -n "$(containers)" ]
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "true\n"' >task.json
+  agent-prepare task.json | agent-run >receipt
+  [ -z "$(containers)" ]
+}
+
 @test "GPUs that the engine cannot give are told as that" {
   by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "true\n"' >task.json
   run --separate-stderr agent-prepare --gpus 0 task.json

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,16 @@ def test_includes_substitutions_and_the_environment(conf, monkeypatch):
     assert config.get("agent.git_user") == "ann"
     assert config.get("agent.venvs_dir") == "/data/venvs"
     assert config.get("agent.host") == "box"
+
+
+def test_an_include_from_the_network_has_a_time_limit(conf, monkeypatch):
+    monkeypatch.setattr(config_file, "URL_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        conf(f'agent.a: 1\ninclude url("http://127.0.0.1:{silent.getsockname()[1]}/more.conf")')
+        with pytest.raises(errors.Failure) as caught:
+            config.get("agent.a")
+    assert caught.value.exit == errors.BAD_CONFIG
+    assert "timed out" in caught.value.reason
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------

@@ -590,6 +590,14 @@ def test_a_notebook_runs_as_a_script(tmp_path, source):
     assert ran.stdout.split() == ["2", "21"]
 
 
+def test_a_stand_alone_notebook_runs_whether_it_is_one_or_a_script_already(tmp_path):
+    for number, text in enumerate((notebook("print(7)"), "print(7)\n")):
+        stage = Stage(tmp_path / f"job{number}", {"diff": text, "entry_point": "study.ipynb"})
+        assert stage.patch()["entry_point"] == "study.py"
+        ran = subprocess.run([sys.executable, "study.py"], cwd=stage.code, capture_output=True, text=True)
+        assert ran.stdout == "7\n"
+
+
 @pytest.mark.parametrize("cell", ["%%cython\nx = 1", "%timeit 1", "x = !ls", "x = %who_ls", "!echo $x", "!echo {x}",
                                   "print?", "await f()", "%load_ext tensorboard", "!!ls"])
 def test_a_cell_that_takes_ipython_is_given_to_it_whole(tmp_path, source, cell):

@@ -570,7 +570,7 @@ def test_git_fetch_args_choose_tags_and_more(tmp_path, source, monkeypatch):
     run(source, "tag", "moved")
     for number in range(5):
         commit(source, {"train.py": f"{number}\n"})
-    monkeypatch.setenv("CLEARML_AGENT__AGENT__GIT_FETCH_ARGS", '["--all", "--depth=2"]')
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__GIT_FETCH_ARGS", '["--all", "--depth=2", "--filter=blob:none"]')
     url = f"file://{source}"
     code = fetch(tmp_path / "job", {"repository": url, "branch": "main"})["code"]
     assert run(Path(code), "rev-list", "--count", "HEAD") == "2"
@@ -579,3 +579,26 @@ def test_git_fetch_args_choose_tags_and_more(tmp_path, source, monkeypatch):
     first = run(source, "rev-parse", "moved")
     assert fetch(tmp_path / "old", {"repository": url, "version_num": first})["commit"] == first
     assert fetch(tmp_path / "tag", {"repository": url, "tag": "moved"})["commit"] == first
+
+
+def test_mirrors_stand_where_the_configuration_says_and_a_clone_shows_its_progress(tmp_path, source, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__VCS_CACHE__PATH", str(tmp_path / "mirrors"))
+    fetch(tmp_path / "job", {"repository": f"file://{source}"})
+    assert any(name.startswith("source-") for name in os.listdir(tmp_path / "mirrors"))
+    assert "Receiving objects: 100%" in log(tmp_path / "job")
+    # ClearML Agent's own default, which clearml-agent init writes into every file, is no choice
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__VCS_CACHE__PATH", mirror.PEER_DEFAULT)
+    fetch(tmp_path / "again", {"repository": f"file://{source}"})
+    assert os.listdir(tmp_path / "home" / "cache" / "git")
+
+
+def test_our_git_asks_nothing_and_trusts_for_one_command_only(monkeypatch):
+    monkeypatch.setenv("GIT_SSH_COMMAND", "mine")
+    env = git.with_ssh(git.environment())
+    assert env["GIT_TERMINAL_PROMPT"] == "0" and env["GIT_SSH_COMMAND"] == "mine"
+    monkeypatch.delenv("GIT_SSH_COMMAND")
+    env = git.with_ssh(git.environment())
+    assert "-oBatchMode=yes" in env["GIT_SSH_COMMAND"]
+    assert run(Path("/"), "config", "--get", "safe.directory", env=env) == "*"
+    with pytest.raises(AssertionError):
+        run(Path("/"), "config", "--global", "--get", "safe.directory")

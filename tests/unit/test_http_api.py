@@ -416,6 +416,28 @@ def test_a_web_page_is_not_the_api(server):
     assert "8008" in failure.remedy
 
 
+@pytest.mark.parametrize(("status", "exit", "word"), [(407, errors.NO_PERMISSION, "https_proxy"),
+                                                      (413, errors.BAD_CONFIG, "max_req_size")])
+def test_what_a_proxy_says_is_told_as_such(server, status, exit, word):
+    client = api.connect()
+    queues(client)
+    server.failing = [status]
+    failure = refused(client)
+    assert failure.exit == exit
+    assert word in failure.remedy
+
+
+def test_a_login_that_was_lost_has_done_nothing(server):
+    client = api.connect()
+    queue = client.call("queues.get_default")["id"]
+    server.tokens.clear()
+    other = api.connect()
+    other._login._token = ""
+    server.failing = ["done, then dropped"]
+    assert other.call("queues.get_next_task", {"queue": queue}) == {}
+    assert server.asked()[-3:] == ["auth.login", "auth.login", "queues.get_next_task"]
+
+
 def test_a_redirect_is_named_and_not_followed(server):
     def redirect(handler):
         handler.send_response(301)
@@ -452,7 +474,8 @@ def test_an_unknown_certificate_is_refused_with_what_to_set(secure):
     assert "certificate" in failure.reason and "verify_certificate" in failure.remedy
 
 
-@pytest.mark.parametrize("variable", ["CLEARML_AGENT__API__VERIFY_CERTIFICATE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize("variable", ["CLEARML_AGENT__API__VERIFY_CERTIFICATE", "REQUESTS_CA_BUNDLE",
+                                      "CLEARML_API_HOST_VERIFY_CERT"])
 def test_an_authority_of_ones_own_is_taken(secure, monkeypatch, variable):
     monkeypatch.setenv(variable, secure)
     assert queues(api.connect()) == ["default"]

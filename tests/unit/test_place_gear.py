@@ -162,7 +162,8 @@ def test_the_variables_of_the_peer(job, monkeypatch):
     monkeypatch.setenv("CLEARML_WORKER_TAGS", "a b")
     made = body()
     made["Env"] = ["CLEARML_WORKER_ID=mine"]
-    gear.variables(made, job, Container("docker", "i:1"), services=True)
+    job.manifest["pull"]["worker"] = "w:service:t1"
+    gear.variables(made, job, Container("docker", "i:1"))
     assert made["Env"] == ["CLEARML_WORKER_ID=mine", "CLEARML_DOCKER_IMAGE=i:1", "CLEARML_TASK_ID=t1",
                            "CLEARML_WORKER_TAGS=a b", "CLEARML_AGENT_SERVICE_TASK=1"]
 

@@ -77,3 +77,19 @@ def test_a_file_closed_while_we_look_does_not_hide_its_process(monkeypatch, tmp_
         holder.wait()
     assert processes.holding_open(str(path)) == []
     assert not processes.pipe_is_held(inode)
+
+
+def test_a_pipe_with_a_name_is_held_also_when_its_name_is_gone(tmp_path):
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    inode = os.stat(path).st_ino
+    holder = subprocess.Popen(["sh", "-c", 'exec sleep 60 <>"$0"', path])
+    try:
+        while not processes.pipe_is_held(inode, path):
+            assert holder.poll() is None
+        os.unlink(path)
+        assert processes.pipe_is_held(inode, path)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert not processes.pipe_is_held(inode, path)

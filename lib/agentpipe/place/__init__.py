@@ -87,6 +87,10 @@ class Place:
         """The prefix by which programs run there as the user that we are here."""
         return self.prefix
 
+    def entered(self, terminal: bool) -> list[str]:
+        """The prefix for a command that a person types at, with or without a terminal."""
+        return self.prefix
+
     def variables(self) -> dict[str, str]:
         """What the script finds in its environment there, besides what every script finds."""
         return {}

@@ -10,7 +10,7 @@ import os
 import stat
 import time
 
-from agentpipe import config, errors, paths, place, processes
+from agentpipe import attempt, claims, config, errors, paths, place, processes
 from agentpipe.crash import crash_point
 from agentpipe.place import container_args, decide, devices, engine, gear, setup_script
 
@@ -77,6 +77,10 @@ class Container(place.Place):
     def as_user(self, user: str) -> list[str]:
         """The prefix for another user than the container's own."""
         return [*self.prefix[:-1], "-u", user, self.prefix[-1]]
+
+    def entered(self, terminal: bool) -> list[str]:
+        """The prefix for a command that a person types at."""
+        return [*self.prefix[:-1], *(["-it"] if terminal else ["-i"]), self.prefix[-1]]
 
     def as_ourselves(self) -> list[str]:
         """The prefix for this user of ours."""
@@ -255,11 +259,16 @@ def _ours(api: Any) -> str:
 
 
 def sweep(api: Any) -> None:
-    """Remove containers that an earlier life of ours left: their task's directory has no journal any more."""
+    """Remove containers that an earlier life of ours left: their task's directory has no journal any more, or its end
+    is decided and nobody holds it."""
     for found in api.containers(all=True, filters={"label": f"{LABEL}home={_home()}"}):
         directory = found["Labels"].get(LABEL + "directory", "")
-        if directory and not os.path.lexists(os.path.join(directory, place.JOURNAL)):
+        if not os.path.lexists(os.path.join(directory, place.JOURNAL)):
             _remove(api, found["Id"])
+        elif attempt.outcome(directory) and (lock := claims.lock(directory, 0)) is not None:
+            _remove(api, found["Id"])
+            place.forget(directory)
+            os.close(lock)
 
 
 def _complete(job: Job, asked: Create, wanted: Wanted) -> None:

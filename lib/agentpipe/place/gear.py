@@ -33,9 +33,9 @@ SYSTEM = ("apt", "apt-lists", "dnf", "apk")
 _slots: list[int] = []  # the lock of the folders in use
 
 
-def add(config: dict[str, Any], job: Job, container: Container, args: Args, services: bool = False) -> None:
+def add(config: dict[str, Any], job: Job, container: Container, args: Args) -> None:
     """All of it; what the container's own arguments say already stays."""
-    variables(config, job, container, services)
+    variables(config, job, container)
     theirs = len(config[HOST].get("Binds") or [])
     caches(config, container, args)
     ssh(config, job, container)
@@ -47,11 +47,13 @@ def add(config: dict[str, Any], job: Job, container: Container, args: Args, serv
         amd(config)
 
 
-def variables(config: dict[str, Any], job: Job, container: Container, services: bool = False) -> None:
+def variables(config: dict[str, Any], job: Job, container: Container) -> None:
     """The variables that clearml-agent sets in its containers, for their set-up scripts too; a task by hand has no
     server that would know its id."""
     pull = job.manifest.get("pull")
-    found = {"CLEARML_WORKER_ID": (pull or {}).get("worker") or "", "CLEARML_DOCKER_IMAGE": container.image,
+    worker = (pull or {}).get("worker") or ""
+    services = worker.endswith(f":service:{job.task['id']}")
+    found = {"CLEARML_WORKER_ID": worker, "CLEARML_DOCKER_IMAGE": container.image,
              "CLEARML_TASK_ID": job.task["id"] if pull else "",
              "CLEARML_WORKER_TAGS": os.environ.get("CLEARML_WORKER_TAGS", ""),
              "CLEARML_AGENT_SERVICE_TASK": "1" if services else ""}

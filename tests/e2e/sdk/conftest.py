@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -152,10 +153,16 @@ def run(sdk_python: str, server: Server, tmp_path: Path):
         return command([sdk_python, str(path), *arguments], code, **environment)
 
     def command(argv: list[str], code: int = 0, **environment: str) -> Finished:
-        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=240, env={
+        process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={
             **clean_environment(), "HOME": str(tmp_path), "CLEARML_CONFIG_FILE": str(server.conf),
-            "PATH": f"{VENV}/bin:{os.environ['PATH']}", **environment})
-        assert done.returncode == code, done.stdout + done.stderr
-        return Finished(done.stdout + done.stderr)
+            "PATH": f"{VENV}/bin:{os.environ['PATH']}", "PYTHONFAULTHANDLER": "1", **environment})
+        try:
+            output, errors = process.communicate(timeout=200)
+        except subprocess.TimeoutExpired:
+            # where it hangs is then said
+            process.send_signal(signal.SIGABRT)
+            output, errors = process.communicate(timeout=30)
+        assert process.returncode == code, output + errors
+        return Finished(output + errors)
     work.command = command  # type: ignore[attr-defined]
     return work

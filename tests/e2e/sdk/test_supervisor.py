@@ -57,6 +57,7 @@ class Supervisor:
             self.process = subprocess.Popen(
                 [os.path.join(commands, "agent-supervisor"), queue], stdout=log, stderr=log, cwd=home,
                 env={**clean_environment(), "HOME": str(home), "AGENT_HOME": str(home / "agent"),
+                     "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES": "false",
                      "CLEARML_CONFIG_FILE": str(server.conf), "PATH": f"{commands}:{os.environ['PATH']}"})
 
     def __enter__(self):
