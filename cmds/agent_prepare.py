@@ -27,6 +27,7 @@ def options():
         Option("--target", "DIR", "Put code and environment there, by themselves, on this host: DIR/run starts them."),
         Flag("--stage-only", "Fill the caches and the wheelhouse, and print the manifest as it came."),
         Flag("--offline", "Never use the network, as AGENT_OFFLINE=1: caches and wheelhouse have to do."),
+        Option("--setup-limit", "SECONDS", "Fail a task (class time_limit) whose set-up takes longer.", float),
         Option("--wheelhouse", "DIR", "Where --stage-only puts files of packages, and --offline finds them."),
     ]
 
@@ -60,6 +61,9 @@ def check_options(values):
     """Values that cannot be meant: Failure 64."""
     from agentpipe.place import decide
     decide.engine(values.get)
+    if values["setup_limit"] is not None and not values["setup_limit"] > 0:
+        from agentpipe import errors
+        raise errors.Failure("--setup-limit wants seconds above 0", errors.USAGE, remedy="agent-prepare --help")
     if values["gpus"]:
         import os
 

@@ -13,14 +13,20 @@ EXAMPLES = """
 MODULES = {
     "Make": ("task_make", ("enqueue", "create", "clone", "edit")),
     "Look": ("task_look", ("list", "show", "log", "plot", "artifacts", "shell")),
-    "Explain": ("task_explain", ("why", "time", "diff", "script")),
+    "Explain": ("task_explain", ("why", "time", "diff", "script", "completion")),
     "Change": ("task_change", ("stop", "dequeue", "move", "continue", "reset", "archive", "unarchive", "delete")),
 }
+# hidden: what completions ask for while somebody types
+COMPLETE = "complete"
 GROUP = verbs.Group("agent-task", __doc__ or "", MODULES, EXAMPLES)
 
 
 def main() -> None:
     """The entry point."""
+    import sys
+    if sys.argv[1:2] == [COMPLETE]:
+        from agentpipe import complete
+        sys.exit(complete.main(sys.argv[2:]))
     verbs.main(GROUP)
 
 

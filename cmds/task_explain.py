@@ -37,6 +37,12 @@ def script(values: dict[str, Any]) -> None:
     task_script.script(values["task"])
 
 
+def completion(values: dict[str, Any]) -> None:
+    """Completion for a shell."""
+    from agentpipe import command, completion
+    command.put(completion.text(values["shell"]).encode())
+
+
 VERBS = {
     "why": Verb("Say why tasks failed, wait, or are not done yet, and what to do.", [TASKS, JSON], why, """
   agent-task why 1f3c
@@ -54,4 +60,8 @@ VERBS = {
                    [Argument("TASK", "A task, or a file with its manifest or receipt.", required=True)], script, """
   agent-task script 1f3c > run.sh && sh run.sh
   agent-task script receipt.json | ssh elsewhere sh"""),
+    "completion": Verb("Print the completion of all commands for bash, zsh or fish.",
+                       [Argument("SHELL", "bash, zsh or fish.", required=True)], completion, """
+  eval "$(agent-task completion bash)"                  # in ~/.bashrc
+  agent-task completion fish > ~/.config/fish/completions/agent-task.fish"""),
 }

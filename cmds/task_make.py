@@ -15,7 +15,8 @@ ARGS = Argument("[-- ARGS]", "Arguments of the script.", many=True, dest="args")
 QUEUE = Option("--queue", "QUEUE", "Its name or id. Default: the default queue.")
 CREATE_QUEUE = Flag("--create-queue", "Create the queue when it is missing.")
 CONTAINER = [
-    Option("--docker", "IMAGE", "The image of the container that it runs in; '': none."),
+    Option("--docker", "IMAGE", "The image of the container that it runs in; '': none.",
+           short="--image"),
     Option("--docker-args", "WORDS", "Arguments of `docker run` for that container."),
     Option("--setup-script", "TEXT", "A shell script that is run in the container first; @FILE reads it from a file."),
 ]

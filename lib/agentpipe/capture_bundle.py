@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LARGE = 100 << 20
+SHOWN = 10
 PACKAGES = ".agentpipe/packages"
 # of a local package that is in no git repository
 LEFT_OUT = {".git", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules", ".mypy_cache", ".ruff_cache",
@@ -33,6 +34,7 @@ class Bundle:
     def __init__(self, root: str, commit: str = "", tips: list[str] | None = None) -> None:
         self.root, self.commit, self.tips = root, commit, tips or []
         self.files: dict[str, str] = {}
+        self.left_out: list[str] = []
 
     def told(self) -> list[str]:
         """In words, what goes along."""
@@ -45,9 +47,11 @@ class Bundle:
             size = sum(os.lstat(path).st_size for path in self.files.values())
             names = sorted(self.files)
             said.append(f"{'1 file goes' if len(names) == 1 else f'{len(names)} files go'} along ({size:,} bytes): "
-                        + ", ".join(names[:3]) + (" …" if len(names) > 3 else ""))
+                        + ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""))
             if size > LARGE:
                 said.append("that is much for each worker to fetch: .gitignore keeps files out of it")
+        said += [f"{name} is a git repository of its own and stays here: --include {name} takes its files along"
+                 for name in self.left_out]
         return said
 
 
@@ -58,7 +62,11 @@ def of_checkout(root: str, remote: str, commit: str, whole: bool, include: list[
     there = bool(remote and commit) and capture_git.is_there(root, remote, commit)
     found = Bundle(root, "" if there else commit, tips)
     if whole:
-        found.files.update((name, os.path.join(root, name)) for name in capture_git.unknown_files(root))
+        for name in capture_git.unknown_files(root):
+            if name.endswith("/"):  # as git lists a repository in the repository
+                found.left_out.append(name)
+            else:
+                found.files[name] = os.path.join(root, name)
     add(found, include)
     return found
 
@@ -67,13 +75,16 @@ def add(found: Bundle, include: list[str]) -> None:
     """The files and folders that --include names; 66 for one that is not in the checkout."""
     root = os.path.realpath(found.root)
     for word in include:
-        path = os.path.join(os.path.realpath(os.path.dirname(word) or "."), os.path.basename(word.rstrip("/")))
+        bare = word.rstrip("/") or "/"
+        path = os.path.join(os.path.realpath(os.path.dirname(bare) or "."), os.path.basename(bare))
         if not os.path.lexists(path):
             raise errors.Failure(f"--include {word}: there is no such file", errors.NOT_FOUND)
         if not path.startswith(root.rstrip("/") + "/"):
             raise errors.Failure(f"--include {word} is not in {root}: a task's files keep their place there",
                                  errors.NOT_FOUND, remedy=f"cp -r {word} {root}")
-        found.files.update(_below(path, os.path.relpath(path, root)))
+        name = os.path.relpath(path, root)
+        found.files.update(_below(path, name))
+        found.left_out = [each for each in found.left_out if each != name + "/"]
 
 
 def add_packages(found: Bundle, text: str, folder: str) -> str:

@@ -191,12 +191,12 @@ def library(task: dict[str, Any], evidence: str) -> Known | None:
     if said:
         return {"reason": f"this machine lacks the library {said[-1]}", "advice":
                 f"install the system package with {said[-1]} on the worker, or run it in an image that has it: "
-                f"agent-task edit {task['id']} --image IMAGE"}
+                f"agent-task edit {task['id']} --docker IMAGE"}
     said = re.findall(r"(?:line \d+: |sh: \d+: |: )([\w.+-]+): (?:command )?not found$", evidence, re.MULTILINE)
     if said:
         return {"reason": f"there is no program {said[-1]} on the worker", "advice":
                 f"install {said[-1]} there, or run it in an image that has it: "
-                f"agent-task edit {task['id']} --image IMAGE"}
+                f"agent-task edit {task['id']} --docker IMAGE"}
     return None
 
 

@@ -130,6 +130,18 @@ def test_another_diff_leaves_the_tasks_files_there(tmp_path):
         assert (code / "data" / "mine.txt").read_text() == "mine"
 
 
+def test_a_repository_in_the_checkout_stays_and_is_said_unless_it_is_included(tmp_path):
+    work = repository(tmp_path / "work")
+    repository(work / "nested")
+    (work / "mine.txt").write_text("mine")
+    head = run(work, "rev-parse", "HEAD")
+    found = capture_bundle.of_checkout(str(work), "", head, True, [])
+    assert list(found.files) == ["mine.txt"]
+    assert "--include nested/" in found.told()[-1]
+    found = capture_bundle.of_checkout(str(work), "", head, True, [str(work / "nested") + "/"])
+    assert sorted(found.files) == ["mine.txt", "nested/train.py"]
+
+
 @pytest.mark.parametrize("line, expected", [
     ("-e ../lib", "-e ./.agentpipe/packages/lib"), ("../lib", "./.agentpipe/packages/lib"),
     ("../lib[dev] ; python_version > '3'", "./.agentpipe/packages/lib[dev] ; python_version > '3'"),

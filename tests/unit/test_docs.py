@@ -75,6 +75,29 @@ def test_the_supervisors_page_help_and_options_are_the_same() -> None:
     assert described(page("agent-supervisor.1")) == taken | {"--help"}
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_written_from_the_same_options(shell: str) -> None:
+    from agentpipe import completion
+    assert completion.text(shell) == completion.written(shell), "python -m agentpipe.completion writes them anew"
+
+
+def test_pages_and_completion_have_the_same_options() -> None:
+    from agentpipe import completion
+    found = completion.places()
+    assert set(completion.commands(found)) == set(every_command())
+    for place in found:
+        options = {name for name, *_ in place.options}
+        if place.verb:
+            assert options == verbs_of(place.command.removeprefix("agent-"))[place.verb], place.verb
+        else:
+            assert options | {"--help", "--version"} == described(page(f"{place.command}.1")) | {"--help", "--version"}
+
+
+def every_command() -> list[str]:
+    scripts = (ROOT / "pyproject.toml").read_text().split("[project.scripts]\n")[1].split("\n[")[0]
+    return [*re.findall(r"^(agent-\w+) =", scripts, re.MULTILINE), "agent-supervisor"]
+
+
 def test_the_table_of_ends_is_the_code() -> None:
     rows = re.findall(r"^\.It (\w+) Ta (\w+) Ta (.+?) Ta (.+)$", page("agent-ends.7"), re.MULTILINE)
     assert [(name, status, when) for name, status, _, when in rows] == [
@@ -99,10 +122,8 @@ def test_agent_manifest_names_every_key_of_the_schema() -> None:
 
 
 def test_every_command_has_a_page_and_agentpipe_leads_to_all_pages() -> None:
-    scripts = (ROOT / "pyproject.toml").read_text().split("[project.scripts]\n")[1].split("\n[")[0]
-    commands = re.findall(r"^(agent-\w+) =", scripts, re.MULTILINE)
     pages = {path.name for path in MAN.iterdir()}
-    assert {f"{name}.1" for name in (*commands, "agent-supervisor")} <= pages
+    assert {f"{name}.1" for name in every_command()} <= pages
     see_also = page("agentpipe.7").split(".Sh SEE ALSO")[1]
     linked = {f"{name}.{section}" for name, section in re.findall(r"^\.Xr (\S+) (\d)", see_also, re.MULTILINE)}
     assert linked == pages - {"agentpipe.7"}

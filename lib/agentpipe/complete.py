@@ -1,0 +1,108 @@
+"""`agent-task complete KIND [BEGINNING]`: what may stand at the cursor, asked by the completion of a shell.
+
+A line each: the word, and after a tab what it is. Nothing is ever said on stderr, and no shell is kept waiting: a
+server's answers are kept for half a minute, and older ones are given while newer ones are fetched.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+KINDS = ("tasks", "queues", "images", "projects", "tags")
+FRESH_S = 30
+MOST = 100
+
+
+def main(argv: list[str]) -> int:
+    """Print the words of a kind that begin so; 0 whatever happens."""
+    try:
+        if argv[:1] == ["--refresh"]:
+            _kept(_api(), argv[1])
+            return 0
+        kind, beginning = argv[0], [*argv, ""][1]
+        for word, what in found(kind):
+            if word.startswith(beginning):
+                line = f"{word}\t{what}" if what else word
+                os.write(1, line.encode("utf-8", "replace") + b"\n")
+    except Exception:
+        if os.environ.get("AGENT_DEBUG"):
+            raise
+    return 0
+
+
+def found(kind: str) -> list[tuple[str, str]]:
+    """(word, what it is) of a kind."""
+    server = _api()
+    if server.embedded:
+        return asked(server, kind)
+    import json
+    import time
+    path = _path(server, kind)
+    try:
+        with open(path, encoding="utf-8") as file:
+            kept = [(word, what) for word, what in json.load(file)]
+        if time.time() - os.stat(path).st_mtime > FRESH_S:
+            _refresh(kind)
+        return kept
+    except (OSError, ValueError):
+        return _kept(server, kind)
+
+
+def _api() -> Any:
+    from agentpipe import api
+    return api.connect(patience=0)
+
+
+def _path(server: Any, kind: str) -> str:
+    import hashlib
+
+    from agentpipe import paths
+    return paths.cache("completion", f"{kind}-{hashlib.sha256(server.host.encode()).hexdigest()[:16]}")
+
+
+def _kept(server: Any, kind: str) -> list[tuple[str, str]]:
+    import json
+
+    from agentpipe import files
+    now = asked(server, kind)
+    path = _path(server, kind)
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    files.publish(path, json.dumps(now).encode())
+    return now
+
+
+def _refresh(kind: str) -> None:
+    """Ask the server in a process of its own, which nobody waits for."""
+    import subprocess
+    import sys
+    subprocess.Popen([sys.executable, "-m", "agentpipe.cmds.agent_task", "complete", "--refresh", kind],
+                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                     start_new_session=True)
+
+
+def asked(server: Any, kind: str) -> list[tuple[str, str]]:
+    """The newest words of a kind, as the server has them."""
+    if kind == "queues":
+        return [(each["name"], "") for each in server.call("queues.get_all", {"only_fields": ["name"]})["queues"]]
+    if kind == "projects":
+        named = {"only_fields": ["name"], "order_by": ["name"]}
+        return [(each["name"], "") for each in server.call("projects.get_all", named)["projects"]]
+    body: dict[str, Any] = {"order_by": ["-created"], "page_size": MOST, "system_tags": ["-archived"],
+            "only_fields": ["id", "name", "status", "tags", "container.image"]}
+    tasks = server.call("tasks.get_all", body)["tasks"]
+    if kind == "images":
+        images = [(task.get("container") or {}).get("image") for task in tasks]
+        return [(image, "") for image in dict.fromkeys(images) if image]
+    if kind == "tags":
+        return [(tag, "") for tag in sorted({tag for task in tasks for tag in task.get("tags") or []})]
+    if kind != "tasks":
+        return []
+    return [(task["id"], f"{task['status']}, {_plain(task.get('name') or '')}") for task in tasks]
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)[:40]

@@ -1,0 +1,277 @@
+"""Completion for bash, zsh and fish, written out of the same declarations as --help.
+
+What can stand where is a table of words; only names of queues, tasks and their like are asked for while somebody types
+(complete.py). The texts are installed with the package; a test writes them again and compares.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import import_module
+
+from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STAGES = ("fetch", "patch", "env", "prepare", "run")
+PLAIN = ("pull", "report", "server", "status")
+FOLDER = os.path.join(os.path.dirname(__file__), "completions")
+FILES = {"bash": "bash/agent-task", "zsh": "zsh/_agentpipe", "fish": "fish/agent-task.fish"}
+# what a value is, by its name in the help: a kind of complete.py, "files", or the words themselves
+VALUES = {"QUEUE": "queues", "TASK": "tasks", "A": "tasks", "B": "tasks", "SCRIPT|TASK": "tasks files", "ID": "tasks",
+          "IMAGE": "images", "PROJECT": "projects", "TAG": "tags", "FILE": "files", "DIR": "files", "DIR|URL": "files",
+          "PATH": "files", "SCRIPT": "files", "SHELL": "=bash zsh fish", "POLICY": "=requeue stop",
+          "STATUS": "=created queued in_progress stopped completed failed closed published script_failed "
+                    "out_of_memory time_limit stalled setup_failed aborted drained preempted lost",
+          "STREAM": "=setup log"}
+
+
+class Place:
+    """One command, or one verb of it: `options` are (name, short, value's kind or None, help), `words` what its
+    arguments are."""
+
+    def __init__(self, command: str, verb: str, options: list[tuple[str, str, str | None, str]], words: str,
+                 help: str = "") -> None:
+        self.command, self.verb, self.options, self.words, self.help = command, verb, options, words, help
+
+
+def places() -> list[Place]:
+    """All of them."""
+    from agentpipe import command
+    found = []
+    for name in (*STAGES, *PLAIN):
+        module = import_module(f"agentpipe.cmds.agent_{name}")
+        declared = [*(module.options() if hasattr(module, "options") else []),
+                    *(command.common_options() if name in STAGES else [])]
+        found.append(_place(f"agent-{name}", "", declared))
+    group = import_module("agentpipe.cmds.agent_task").GROUP
+    for word in group.words():
+        verb = group.verb(word)
+        found.append(_place("agent-task", word, verb.declared, verb.summary))
+    return [*found, *_of_typer("agent-config"), _of_supervisor()]
+
+
+def _place(name: str, verb: str, declared: Any, help: str = "") -> Place:
+    from agentpipe.options import Argument, Option
+    options = [(item.name, item.short, kind(item.metavar) if isinstance(item, Option) else None, item.help)
+               for item in declared if not isinstance(item, Argument)]
+    words = [kind(item.metavar) for item in declared if isinstance(item, Argument)]
+    return Place(name, verb, options, words[0] if words else "", help)
+
+
+def kind(metavar: str) -> str:
+    """What stands for this name."""
+    return VALUES.get(metavar, "")
+
+
+def _of_typer(name: str) -> list[Place]:
+    import typer
+    group: Any = typer.main.get_command(import_module("agentpipe.cmds." + name.replace("-", "_")).app)
+    found = []
+    for verb, each in group.commands.items():
+        options = [(parameter.opts[0], "".join(parameter.opts[1:]),
+                    None if parameter.is_flag else kind(parameter.metavar or ""), parameter.help or "")
+                   for parameter in each.params if parameter.opts[0].startswith("--") and parameter.name != "help"]
+        found.append(Place(name, verb, options, "", (each.help or "").partition("\n")[0].rstrip(".")))
+    return found
+
+
+def _of_supervisor() -> Place:
+    """Its options as its own help tells them: it is a shell script."""
+    import subprocess
+
+    path = os.path.join(os.path.dirname(import_module("agentpipe.cmds").__file__ or ""), "agent-supervisor")
+    told = subprocess.run(["sh", path, "--help"], capture_output=True, text=True).stdout
+    options: list[tuple[str, str, str | None, str]] = []
+    for name, value, help in re.findall(r"^  (--[a-z-]+)(?: ([A-Z]+))? +(.*)$", told, re.MULTILINE):
+        options.append((name, "", kind(value) if value else None, help))
+    return Place("agent-supervisor", "", options, "queues")
+
+
+def commands(found: list[Place]) -> list[str]:
+    """Their names."""
+    return sorted({place.command for place in found})
+
+
+def text(shell: str) -> str:
+    """The completion of all commands for one shell, as it is installed with the package."""
+    if shell not in FILES:
+        raise errors.Failure(f"no completion for `{shell}`", errors.USAGE, remedy="one of " + ", ".join(FILES))
+    with open(os.path.join(FOLDER, FILES[shell]), encoding="utf-8") as file:
+        return file.read()
+
+
+def written(shell: str) -> str:
+    """The same, written anew out of the declarations."""
+    return {"bash": bash, "zsh": zsh, "fish": fish}[shell](places())
+
+
+def write() -> None:
+    """Bring the installed files up to date: one for each command where a shell looks for the command's name."""
+    for shell, path in FILES.items():
+        folder = os.path.dirname(os.path.join(FOLDER, path))
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(FOLDER, path), "w", encoding="utf-8") as file:
+            file.write(written(shell))
+        for name in commands(places()) if shell != "zsh" else ():
+            link = os.path.join(folder, name + (".fish" if shell == "fish" else ""))
+            if not os.path.lexists(link):
+                os.symlink(os.path.basename(path), link)
+
+
+def _table(found: list[Place]) -> str:
+    """A case of sh for each place: o its options, v what values they take, w what its words are."""
+    lines = []
+    for place in found:
+        options = " ".join(name for name, *_ in place.options) + " --help"
+        values = [f"{each} {value}".rstrip() for name, short, value, _ in place.options if value is not None
+                  for each in (name, short) if each]
+        lines.append(f"    '{place.command} {place.verb}')".replace(" ')", "')"))
+        lines.append(f"      o='{options}'")
+        if values:
+            lines.append("      v='" + "\n".join(values) + "'")
+        if place.words:
+            lines.append(f"      w='{place.words}'")
+        lines.append("      ;;")
+    for name in commands(found):
+        verbs = [place.verb for place in found if place.command == name and place.verb]
+        if verbs:
+            lines += [f"    '{name}')", f"      o='--help --version' w='={' '.join(verbs)}'", "      ;;"]
+    return "\n".join(lines)
+
+
+COMMON = """  local verb='' word o='' v='' w='' kind='' known=''
+  for word in "${before[@]}"; do
+    case $word in -*) ;; *) verb=$word; break ;; esac
+  done
+  case $command in agent-task|agent-config) place="$command${verb:+ $verb}" ;; *) place=$command ;; esac
+  case $place in
+%s
+  esac
+  while read -r word known; do
+    if [[ -n $word && $word == "$previous" ]]; then kind=${known:-none}; fi
+  done <<<"$v"
+"""
+
+
+def bash(found: list[Place]) -> str:
+    """For bash >= 4, with or without the package bash-completion."""
+    names = commands(found)
+    return ("# Completion of agentpipe's commands for bash. Written by `agent-task completion bash`.\n"
+            "_agentpipe() {\n"
+            "  local current=${COMP_WORDS[COMP_CWORD]} previous='' command=${COMP_WORDS[0]##*/} place=''\n"
+            "  local before=(\"${COMP_WORDS[@]:1:COMP_CWORD-1}\")\n"
+            "  if ((COMP_CWORD > 1)); then previous=${COMP_WORDS[COMP_CWORD-1]}; fi\n"
+            + COMMON % _table(found) + """  COMPREPLY=()
+  if [[ -z $kind ]]; then
+    if [[ $current == -* ]]; then
+      mapfile -t COMPREPLY < <(compgen -W "$o" -- "$current")
+      return
+    fi
+    kind=$w
+  fi
+  case $kind in
+    '='*) mapfile -t COMPREPLY < <(compgen -W "${kind#=}" -- "$current") ;;
+    '' | none) ;;
+    *)
+      for word in $kind; do
+        if [[ $word == files ]]; then
+          compopt -o filenames 2>/dev/null
+          mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$current")
+        else
+          while IFS=$'\\t' read -r known _; do
+            COMPREPLY+=("$(printf %q "$known")")
+          done < <(agent-task complete "$word" "$current" 2>/dev/null)
+        fi
+      done
+      ;;
+  esac
+}
+""" + f"complete -F _agentpipe {' '.join(names)}\n")
+
+
+def zsh(found: list[Place]) -> str:
+    """For zsh: a function of its fpath, or eval."""
+    names = " ".join(commands(found))
+    return (f"#compdef {names}\n"
+            "# Completion of agentpipe's commands for zsh. Written by `agent-task completion zsh`.\n"
+            "_agentpipe() {\n"
+            "  local current=${words[CURRENT]} previous='' command=${words[1]:t} place='' line\n"
+            "  local -a before=(\"${(@)words[2,CURRENT-1]}\") texts given\n"
+            "  ((CURRENT > 2)) && previous=${words[CURRENT-1]}\n"
+            + COMMON % _table(found) + """  if [[ -z $kind ]]; then
+    if [[ $current == -* ]]; then
+      compadd -- ${(z)o}
+      return
+    fi
+    kind=$w
+  fi
+  case $kind in
+    '='*) compadd -- ${(z)${kind#=}} ;;
+    '' | none) ;;
+    *)
+      for word in ${(z)kind}; do
+        if [[ $word == files ]]; then
+          _files
+          continue
+        fi
+        given=() texts=()
+        while IFS= read -r line; do
+          given+=("${line%%$'\\t'*}") texts+=("${line/$'\\t'/  }")
+        done < <(agent-task complete $word "$current" 2>/dev/null)
+        compadd -l -d texts -a given
+      done
+      ;;
+  esac
+}
+""" + f"""if [[ $funcstack[1] == _agentpipe ]]; then
+  _agentpipe "$@"
+else
+  compdef _agentpipe {names}
+fi
+""")
+
+
+def fish(found: list[Place]) -> str:
+    """For fish."""
+    lines = ["# Completion of agentpipe's commands for fish. Written by `agent-task completion fish`.",
+             "if not set -q __agentpipe_completion", "set -g __agentpipe_completion 1"]
+    for place in found:
+        when = f" -n '__fish_seen_subcommand_from {place.verb}'" if place.verb else ""
+        if place.verb:
+            lines.append(f"complete -c {place.command} -f -n __fish_use_subcommand -a {place.verb}"
+                         f" -d {_quoted(place.help)}")
+        if "files" not in place.words:
+            lines.append(f"complete -c {place.command} -f{when}")
+        for word in place.words.split() if not place.words.startswith("=") else ():
+            if word != "files":
+                lines.append(f"complete -c {place.command}{when} -a '{_asked(word)}'")
+        if place.words.startswith("="):
+            lines.append(f"complete -c {place.command}{when} -a {_quoted(place.words[1:])}")
+        for name, short, value, help in place.options:
+            more = f" -l {short[2:]}" if short.startswith("--") else f" -s {short[1:]}" if short else ""
+            if value is not None:
+                more += {"": " -x", "files": " -r -F"}.get(value, " -x")
+                if value and value != "files":
+                    more += f" -a {_quoted(value[1:])}" if value.startswith("=") else f" -a '{_asked(value)}'"
+            lines.append(f"complete -c {place.command}{when} -l {name[2:]}{more} -d {_quoted(_first(help))}")
+    return "\n".join([*lines, "end", ""])
+
+
+def _asked(kind: str) -> str:
+    return f"(agent-task complete {kind} 2>/dev/null)"
+
+
+def _first(help: str) -> str:
+    return re.split(r"[.;:] ", help.replace("\n", " "))[0].rstrip(".")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+if __name__ == "__main__":
+    write()
