@@ -80,3 +80,16 @@ CONF
   agent-run line
   [ "$(log_of)" = $'1000\nHello, world!\n1000' ]
 }
+
+@test "LOCAL_PYTHON, that a set-up script exports, is the Python of a task that names none" {
+  python3 - "$image" >task.json <<'PY'
+import json
+import sys
+print(json.dumps({"task": {"container": {"image": sys.argv[1],
+    "setup_shell_script": "mkdir /opt/own && cp /usr/bin/python3.11 /opt/own/python3\nexport LOCAL_PYTHON=/opt/own/python3"},
+    "script": {"binary": "python3", "entry_point": "main.py", "diff": "import sys\nprint(sys._base_executable)\n"}}}))
+PY
+  agent-prepare task.json >line
+  agent-run line
+  [ "$(log_of)" = /opt/own/python3 ]
+}

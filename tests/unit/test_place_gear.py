@@ -187,3 +187,14 @@ def test_all_together(job, agent_home):
     assert "CLEARML_TASK_ID=t1" in made["Env"]
     assert "/root/.cache/pip" in binds(made)
     assert gear.in_pod({"KUBERNETES_SERVICE_HOST": "x", "KUBERNETES_PORT": "1"}) and not gear.in_pod({})
+
+
+def test_the_python_of_a_container_can_be_named(job):
+    assert gear.local_python(job.directory, {}) == ""
+    assert gear.local_python(job.directory, {"arguments": "--env A=1 --env 'LOCAL_PYTHON=/opt/a b/python'"}) == \
+        "/opt/a b/python"
+    os.mkdir(job.path("setup"))
+    for name, text in (("before", "A=1"), ("environment", "A=1\0LOCAL_PYTHON=/opt/python")):
+        with open(job.path("setup", name), "w") as file:
+            file.write(text)
+    assert gear.local_python(job.directory, {"arguments": "--env LOCAL_PYTHON=/other"}) == "/opt/python"

@@ -104,6 +104,16 @@ def folder_inside(name: str) -> str:
     return (settings.get(setting, default) if setting else default) or default
 
 
+def local_python(directory: str, place: Mapping[str, Any]) -> str:
+    """LOCAL_PYTHON, as a set-up script or the container's arguments say it: the Python of tasks that name none."""
+    import shlex
+
+    from agentpipe.place import setup_script
+    found = setup_script.environment(directory).get("LOCAL_PYTHON")
+    named = [word[13:] for word in shlex.split(place.get("arguments") or "") if word.startswith("LOCAL_PYTHON=")]
+    return found or (named[-1] if named else "")
+
+
 def ssh(config: dict[str, Any], job: Job, container: Container) -> None:
     """The socket of an SSH agent; without one ~/.ssh, read-only, where a script or a package needs it."""
     from agentpipe import config as settings
