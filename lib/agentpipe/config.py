@@ -27,7 +27,6 @@ NAMED: dict[str, tuple[str, ...]] = {
     "agent.cuda_version": ("CLEARML_CUDA_VERSION", "CUDA_VERSION"),
     "agent.cudnn_version": ("CLEARML_CUDNN_VERSION", "CUDNN_VERSION"),
     "agent.cpu_only": ("CLEARML_CPU_ONLY", "CPU_ONLY"),
-    "agent.crash_on_exception": ("CLEARML_AGENT_CRASH_ON_EXCEPTION",),
     "agent.git_user": ("CLEARML_AGENT_GIT_USER",), "agent.git_pass": ("CLEARML_AGENT_GIT_PASS",),
     "agent.git_host": ("CLEARML_AGENT_GIT_HOST",),
     "agent.git_use_azure_pat": ("CLEARML_AGENT_GIT_USE_AZURE_PAT",),

@@ -194,8 +194,9 @@ def _is_recorded(found: dict[str, Any], record: dict[str, Any]) -> bool:
 def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any],
             server_knows: bool) -> None:
     wanted, now = ends.ENDS[record["class"]].status, found.get("status")
-    if wanted == "queued" and (manifest.get("run") or {}).get("requeue") is False:
-        wanted = "stopped"
+    requeue = (manifest.get("run") or {}).get("requeue")  # by policy: not that which is usual for this end
+    if requeue is not None:
+        wanted = "queued" if requeue else "stopped"
     if now not in ("in_progress", "queued") or now == wanted:
         return
     if now == "queued" and found.get("enqueue_status") == wanted and _is_recorded(found, record):

@@ -110,7 +110,8 @@ def test_projects_and_those_below(server):
 
 
 @pytest.mark.parametrize("code, asked", [
-    (21, {"name": "("}), (21, {"_any_": {"fields": ["name"], "pattern": "*"}}),
+    (21, {"name": "("}), (21, {"name": "(a+)+$"}),
+    (21, {"name": "((a|b)*c?)*"}), (21, {"_any_": {"fields": ["name"], "pattern": "*"}}),
     (16, {"tags": ["__$maybe", "a"]}), (16, {"tags": ["__$not"]}),
     (16, {"_any_": {"fields": ["name"]}}),
     (16, {"_any_": {"fields": ["name"], "pattern": "a", "datetime": ["b"]}}),
