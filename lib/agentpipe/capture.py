@@ -87,6 +87,9 @@ def _checkout(wish: Wish, root: str) -> Captured:
         found.bundle = capture_bundle.of_checkout(root, source.remote, source.commit, whole, wish.include)
     if whole:
         script["diff"] = capture_git.diff(root)
+        found.warnings += [(f"{name} is kept by Git LFS: its changes cannot go along",
+                            f"git commit -- {shlex.quote(name)} && git push")
+                           for name in capture_git.changed_lfs(script["diff"])]
         tracked = None if wish.module else os.path.normpath(os.path.join(folder, entry))
         if found.bundle is None or (tracked and tracked not in found.bundle.files):
             unknown = capture_git.untracked(root, tracked)

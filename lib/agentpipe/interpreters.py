@@ -273,6 +273,11 @@ def _remembered_in_place(path: str) -> Interpreter | None:
         return None
 
 
+def described(job: Job, python: str) -> Interpreter | None:
+    """The interpreter at this path, by its own words; None when it does not start."""
+    return _first_answer(job, [python])
+
+
 def _first_answer(job: Job, names: list[str]) -> Interpreter | None:
     import json
     for name in names:

@@ -270,6 +270,17 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(tmp_path, repositories)
     assert "asking again" not in (tmp_path / "job" / "setup.log").read_text().split("checked out")[1]
 
 
+def test_a_pack_that_is_cut_in_its_middle_is_fetched_again(tmp_path, repositories):
+    (repositories / "team-a" / "r.git" / "large.bin").write_bytes(os.urandom(300_000))
+    commit(repositories / "team-a" / "r.git", {})
+    with SmartServer(repositories) as server:
+        server.faults = [0]
+        found = fetch(tmp_path / "job", f"{server.url}/team-a/r.git")
+        assert server.faults == []
+    assert (Path(found["code"]) / "large.bin").stat().st_size == 300_000
+    assert "asking again in" in (tmp_path / "job" / "setup.log").read_text()
+
+
 def test_a_repository_that_is_not_there_is_not_asked_for_again(tmp_path, repositories):
     with SmartServer(repositories) as server:
         failure = refused(tmp_path / "job", f"{server.url}/none.git")

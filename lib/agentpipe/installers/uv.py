@@ -122,9 +122,9 @@ def _install_last(job: Job, folder: str, asked: Requirements, policy: Policy) ->
 
 
 def _pins_of(job: Job, folder: str, asked: Requirements, policy: Policy) -> list[Pin]:
-    """The pins of what was installed without a lock, as far as the indexes tell."""
+    """The pins of what was installed without a lock, as far as the indexes tell; conda knows its own."""
     from agentpipe import installed
-    found = installed.packages(folder, asked.names())
+    found = installed.packages(folder, asked.names(), but_by="conda")
     if not found:
         return []
     try:
