@@ -181,6 +181,18 @@ def test_in_a_container_of_our_own_paths_are_those_of_the_engines_machine(monkey
     assert gear.outside("/b/c") == "/a/c"
 
 
+def test_a_program_of_ours_is_lent_by_a_copy_where_the_engine_can_see_it(tmp_path, agent_home, monkeypatch):
+    (tmp_path / "uv").write_text("a program")
+    (tmp_path / "uv").chmod(0o755)
+    assert gear.lent(str(tmp_path / "uv")) == str(tmp_path / "uv")
+    monkeypatch.setenv("CLEARML_AGENT_DOCKER_HOST_MOUNT", f"/there:{agent_home}")
+    found = gear.lent(str(tmp_path / "uv"))
+    assert found.startswith("/there/cache/containers/files/") and found == gear.lent(str(tmp_path / "uv"))
+    copy = found.replace("/there", str(agent_home), 1)
+    assert os.path.getsize(copy) == 9 and os.access(copy, os.X_OK)
+    assert gear.lent(str(tmp_path)) is None
+
+
 def test_all_together(job, agent_home):
     made = body()
     gear.add(made, job, Container("docker", "i:1"), words())
