@@ -12,7 +12,7 @@ import time
 
 from agentpipe import attempt, claims, config, errors, paths, place, processes
 from agentpipe.crash import crash_point
-from agentpipe.place import container_args, decide, devices, engine, gear, setup_script
+from agentpipe.place import container_args, decide, devices, engine, entrypoint, gear, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 # PID 1: stays while the journal ($1) is there and collects orphans. Told to stop from outside (docker stop, an engine
 # that is shut down) it notes that in $2, tells everybody, and ends when they have; `kill -1` means everybody, so only
 # where nobody of outside can be among them.
-KEEPER = """alone() { set -- /proc/[0-9]*; [ $# = 1 ]; }
+KEEPER = """[ -z "$3" ] || cat /proc/self/environ >"$3"
+alone() { set -- /proc/[0-9]*; [ $# = 1 ]; }
 trap 'told=1; : >"$2"; if [ $$ = 1 ]; then kill -s TERM -- -1; else exit 143; fi' TERM
 while [ -e "$1" ]; do
   sleep ${told:-2} & wait $!
@@ -223,9 +224,11 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
         os.chmod(job.directory, 0o711)  # else its PID 1 could not see the journal; what leads here is ours alone
     created = _created(api, asked, wanted, job)
     crash_point("place:created")
-    keeper = _started(api, created, wanted)
+    keeper, more = _started(api, created, wanted, _has_entrypoint(image)), list[str]()
+    if _has_entrypoint(image):
+        created, keeper, more = _entered(api, asked, wanted, job, created, keeper)
     crash_point("place:started")
-    value = {"kind": kind, "reason": wanted.reason, "prefix": [*_client(kind, at), "exec", created[:12]],
+    value = {"kind": kind, "reason": wanted.reason, "prefix": [*_client(kind, at), "exec", *more, created[:12]],
              "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
              "container": created, "engine": at, "keeper": keeper, "user": None,
              "ours": _ours(api), "arguments": given.shown(), "seconds": 0.0}
@@ -294,8 +297,7 @@ def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any]) ->
     """Add what is ours to what was asked for: the keeper, labels, mounts."""
     worker = (job.manifest.get("pull") or {}).get("worker") or ""
     body = asked.config
-    body |= {"Image": image["Id"] if pinned(job) else wanted.image, "Entrypoint": ["/bin/sh"],
-             "Cmd": ["-c", KEEPER, "keeper", job.path(place.JOURNAL), job.path(STOPPED)]}
+    body |= {"Image": image["Id"] if pinned(job) else wanted.image, **_first_program(job, _has_entrypoint(image))}
     body["Labels"] |= {**container_args.labels(worker), LABEL + "task": job.task["id"],
                        LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
                        LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id()}
@@ -349,7 +351,34 @@ def _created(api: Any, asked: Create, wanted: Wanted, job: Job) -> str:
     raise AssertionError
 
 
-def _started(api: Any, created: str, wanted: Wanted) -> str | None:
+def _has_entrypoint(image: dict[str, Any]) -> bool:
+    return bool((image.get("Config") or {}).get("Entrypoint"))
+
+
+def _first_program(job: Job, through_entrypoint: bool) -> dict[str, Any]:
+    """Entrypoint and command: the keeper, by itself or as what the image's entrypoint is given."""
+    words = ["-c", KEEPER, "keeper", job.path(place.JOURNAL), job.path(STOPPED)]
+    if through_entrypoint:
+        return {"Cmd": ["/bin/sh", *words, entrypoint.expected(job.directory)]}
+    return {"Entrypoint": ["/bin/sh"], "Cmd": words}
+
+
+def _entered(api: Any, asked: Create, wanted: Wanted, job: Job, created: str,
+             keeper: str | None) -> tuple[str, str | None, list[str]]:
+    """Wait for what the image's entrypoint does; where it does not start what it is given, a container without it."""
+    if entrypoint.passed(job.directory, lambda: api.inspect_container(created)["State"]):
+        found = api.inspect_container(created)
+        return created, keeper, entrypoint.variables(job.directory, found["Config"].get("Env") or [])
+    said = api.logs(created, tail=5).decode("utf-8", "replace").strip()
+    job.say(f"the entrypoint of {wanted.image} does not start what it is given, it is left out"
+            + (f":\n{said}" if said else ""))
+    _remove(api, created)
+    asked.config |= _first_program(job, False)
+    created = _created(api, asked, wanted, job)
+    return created, _started(api, created, wanted), []
+
+
+def _started(api: Any, created: str, wanted: Wanted, through_entrypoint: bool = False) -> str | None:
     """Start it; PID 1 as "PID START BOOT" where it can be seen from here."""
     import docker
     try:
@@ -364,7 +393,7 @@ def _started(api: Any, created: str, wanted: Wanted) -> str | None:
             raise errors.Failure("the engine has no way to give GPUs to containers", errors.UNAVAILABLE, said,
                                  "install the NVIDIA Container Toolkit; or agent-prepare --gpus none") from None
         raise engine.failure(error, f"the container of {wanted.image} does not start", errors.BAD_CONFIG) from None
-    if not state.get("Running"):
+    if not state.get("Running") and not through_entrypoint:
         raise errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}",
                              errors.BAD_DATA, str(state.get("Error") or ""), "use an image with a POSIX shell")
     pid = int(state.get("Pid") or 0)
