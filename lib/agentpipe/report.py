@@ -103,7 +103,7 @@ class Reporter:
         queue = queue or (self.queues[0] if len(self.queues) == 1 else None)
         watched = Watched(task, directory, Judge(None if follows else claim), on_abort, queue, pids, shipper)
         ship = Duty(lambda: self._ship(watched, ship), SHIP_SOON_S)
-        poll_s = STORE_POLL_S if self._embedded else OUR_POLL_S if self._ours else STATUS_POLL_S
+        poll_s = STORE_POLL_S if self._embedded else STATUS_POLL_S
         watched.duties = [ship, Duty(lambda: self._poll(watched), poll_s),
                           Duty(lambda: self._metrics(watched), METRICS_S, FIRST_REPORT_S)]
         ping = _seconds("agent.task_ping_interval_sec", 60)
