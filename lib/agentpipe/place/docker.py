@@ -209,8 +209,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     for note in wanted.notes + given.notes:
         job.say(note)
     asked = container_args.api(given)
-    force = asked.pull == "always" or config.flag("agent.docker_force_pull")
-    image = engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
+    image = _image(api, job, wanted, asked)
     place.journal(job.directory, {"kind": kind, "engine": at})
     crash_point("place:journalled")
     gear.add(asked.config, job, wanted, given)
@@ -218,7 +217,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     note = devices.nvidia(asked.config, os.environ, config.flag("agent.cpu_only"))
     if note:
         job.say(note)
-    _complete(job, asked, wanted)
+    _complete(job, asked, wanted, image)
     user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
     if user.partition(":")[0] not in ("", "root", "0"):
         os.chmod(job.directory, 0o711)  # else its PID 1 could not see the journal; what leads here is ours alone
@@ -239,6 +238,26 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     where = Container(value, job.directory)
     done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.words)
     return {**value, "setup": done} if done else value
+
+
+def pinned(job: Job) -> str:
+    """The very image that a receipt names, by its digest in a registry or its id; ""."""
+    found = (job.manifest.get("pins") or {}).get("image")
+    return found if isinstance(found, str) else ""
+
+
+def _image(api: Any, job: Job, wanted: Wanted, asked: Create) -> dict[str, Any]:
+    """The image, as the engine describes it: that of the receipt, else what its name means now."""
+    exact = pinned(job)
+    if exact:
+        try:
+            return engine.image(api, job, exact, False, not exact.startswith("sha256:"), asked.platform)
+        except errors.Failure as failure:
+            raise errors.Failure(f"the image of the receipt cannot be had: {failure.reason}", failure.exit,
+                                 failure.evidence,
+                                 "take `image` out of its `pins` for what the name means now") from None
+    force = asked.pull == "always" or config.flag("agent.docker_force_pull")
+    return engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
 
 
 def _user(job: Job, value: dict[str, Any], name: str) -> int | None:
@@ -271,11 +290,11 @@ def sweep(api: Any) -> None:
             os.close(lock)
 
 
-def _complete(job: Job, asked: Create, wanted: Wanted) -> None:
+def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any]) -> None:
     """Add what is ours to what was asked for: the keeper, labels, mounts."""
     worker = (job.manifest.get("pull") or {}).get("worker") or ""
     body = asked.config
-    body |= {"Image": wanted.image, "Entrypoint": ["/bin/sh"],
+    body |= {"Image": image["Id"] if pinned(job) else wanted.image, "Entrypoint": ["/bin/sh"],
              "Cmd": ["-c", KEEPER, "keeper", job.path(place.JOURNAL), job.path(STOPPED)]}
     body["Labels"] |= {**container_args.labels(worker), LABEL + "task": job.task["id"],
                        LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
