@@ -23,6 +23,7 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
   [ "$(field .pull receipt.json)" = null ]
   [ "$(field .origin.queue receipt.json)" != null ]
   [ "$(cat "$(attempt "$id")/log")" = hello ]
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime.hostname)" = "$(uname -n)" ]
   [ -z "$(ls "$AGENT_HOME/state/active")" ]
 }
 
@@ -465,6 +466,9 @@ EOF
   [ "$(cat "$(attempt "$id")/log")" = "<0,1,2>" ]
   id=$(enqueue_shell 'echo "<${CUDA_VISIBLE_DEVICES-unset}>"')
   sh -c 'agent-pull default | agent-prepare | agent-run --cpu-only' >receipt.json
+  [ "$(cat "$(attempt "$id")/log")" = "<>" ]
+  id=$(enqueue_shell 'echo "<${CUDA_VISIBLE_DEVICES-unset}>"')
+  CPU_ONLY=1 sh -c 'agent-pull default | agent-prepare | agent-run' >receipt.json
   [ "$(cat "$(attempt "$id")/log")" = "<>" ]
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from agentpipe.server.common import error
 from agentpipe.server.fieldpaths import values
+from agentpipe.server.patterns import compile_pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -211,16 +212,6 @@ def _searching(found: Query, asked: Any) -> None:
     score = textsearch.score(asked, found.kind.text)
     found.score = score
     found.add(lambda document: score(document) > 0, *(path.partition(".")[0] for path in found.kind.text))
-
-
-def compile_pattern(text: Any, flags: int = 0) -> re.Pattern[str]:
-    """A regular expression of a request; a malformed one is 400/21."""
-    if not isinstance(text, str):
-        raise error(12, f'value is wrong, expected type "str" {text!r}'[:200])
-    try:
-        return re.compile(text, flags)
-    except re.error as problem:
-        raise error(21, str(problem), pattern=text) from None
 
 
 def _several(found: Query, asked: Any, join: Callable[[Iterable[bool]], bool]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from agentpipe.server import documents, entries, status
@@ -104,12 +105,35 @@ def _narrowed(body: dict[str, Any], order: str) -> tuple[str, list[str]]:
         if items and len(items) <= 500:
             where.append(f"{field} IN ({','.join('?' * len(items))})")
             values += items
+    prefix, name = _id_prefix(body.get("_any_")), _whole_name(body.get("name"))
+    if prefix:
+        where.append("id>=? AND id<?")
+        values += [prefix, prefix + "g"]
+    if name:
+        where.append("name=?")
+        values.append(name)
     claim = body.get("runtime." + documents.CLAIM)
     if isinstance(claim, str):
         where.append("claim=?")
         values.append(claim)
     condition = " WHERE " + " AND ".join(where) if where else ""
     return f"SELECT id, doc FROM tasks{condition} ORDER BY {order or 'seq'}", values
+
+
+def _id_prefix(asked: Any) -> str:
+    """The digits with which ids are to begin, when that is all that `_any_` asks for; "" otherwise."""
+    if not isinstance(asked, dict) or asked.get("fields") != ["id"]:
+        return ""
+    found = re.fullmatch(r"\^([0-9a-f]+)", str(asked.get("pattern")))
+    return found[1] if found else ""
+
+
+def _whole_name(pattern: Any) -> str:
+    """The only name that fits a pattern, when it is one of re.escape() between ^ and $; "" otherwise."""
+    if not isinstance(pattern, str) or not (pattern.startswith("^") and pattern.endswith("$")):
+        return ""
+    text = re.sub(r"\\(\W)", r"\1", pattern[1:-1])
+    return text if re.escape(text) == pattern[1:-1] else ""
 
 
 def _sql_order(wanted: Query) -> str:
