@@ -9,6 +9,7 @@ from servertools import Server
 
 from agentpipe.errors import ApiError
 from agentpipe.server import fieldpaths, listquery, ranges
+from agentpipe.server.patterns import exact
 
 # last_metrics.md5("m").md5("v")
 CURVE = "last_metrics.6f8f57715090da2632453988d9a1501b.9e3669d19b675bd57058fd4664205d2a"
@@ -291,3 +292,19 @@ class TestProjects:
         server("tasks.started", task=task)
         assert server("projects.get_by_id", project=project)["project"]["last_update"] == server.get(
             task)["last_update"]
+
+
+@pytest.mark.parametrize("name", ["a b/c-d.e(f)[x]{1}$^|*+?\\ü", "two\nlines", "...", "plain_9", "it's \"quoted\"; --"])
+def test_a_name_as_the_package_asks_for_it_is_found_and_nothing_else(tmp_path, name):
+    server = Server(tmp_path / "agent.db")
+    task = server.task(name)
+    server.task(name + "x")
+    server.task("x" + name)
+    found = server("tasks.get_all", name="^" + re.escape(name) + "$")["tasks"]
+    assert [each["id"] for each in found] == [task]
+    assert exact("^" + re.escape(name) + "$") == name
+
+
+def test_a_pattern_that_fits_more_than_one_name_is_not_taken_for_one():
+    for pattern in ("^a.b$", "a", "^a\\d$", "^a|b$", "^(a)$", "^a*$", "^\\bx$", "^[a]$", "^a\\Z$", 5, None):
+        assert exact(pattern) is None

@@ -77,6 +77,7 @@ CREATE TABLE lengths (
 CREATE TABLE preferences (user TEXT PRIMARY KEY, doc TEXT NOT NULL) WITHOUT ROWID;
 -- paths below the files server's folder; a file that was written after `at` is another one and stays
 CREATE TABLE doomed (path TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX tasks_name ON tasks (name);
 """
 
 
