@@ -98,9 +98,10 @@ def queued_when_lost(task: str, policy: str | None) -> bool:
 
 def pins(line: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a run repeatable, out of what the stages found."""
-    fetch, patch, env = (line.get(key) or {} for key in ("fetch", "patch", "env"))
+    place, fetch, patch, env = (line.get(key) or {} for key in ("place", "fetch", "patch", "env"))
     found = {"commit": fetch.get("commit"), "diff": patch.get("diff"), "python": env.get("version"),
-             "packages": env.get("pins", env.get("packages"))}
+             "packages": env.get("pins", env.get("packages")),
+             "image": place.get("digest") or place.get("image_id")}
     return {**(line.get("pins") or {}), **{key: value for key, value in found.items() if value is not None}}
 
 

@@ -179,8 +179,12 @@ def ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
 def _record(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any]) -> None:
     if _is_recorded(found, record):
         return
+    values: dict[str, Any] = {RECORD_KEY: record}
+    if "hostname" not in found["runtime"] and record["stage"] == "run":  # the script has not told it
+        from agentpipe import metrics
+        values |= metrics.machine(manifest)
     try:
-        runtime.merge(api, manifest["task"]["id"], record["claim"], {RECORD_KEY: record})
+        runtime.merge(api, manifest["task"]["id"], record["claim"], values)
     except errors.ApiError as error:
         # a task that somebody stopped takes no more keys; its log says what happened
         if error.subcode != _SUBCODE_STATUS:

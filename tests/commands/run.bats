@@ -23,6 +23,7 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
   [ "$(field .pull receipt.json)" = null ]
   [ "$(field .origin.queue receipt.json)" != null ]
   [ "$(cat "$(attempt "$id")/log")" = hello ]
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime.hostname)" = "$(uname -n)" ]
   [ -z "$(ls "$AGENT_HOME/state/active")" ]
 }
 

@@ -11,7 +11,7 @@ import pytest
 from git_servers import free_port
 from repositories import commit, repository, run
 
-from agentpipe import config, errors, git_pins, mirror
+from agentpipe import config, errors, git_pins, git_transfer
 from agentpipe.cmds import agent_fetch
 from agentpipe.job import Job
 
@@ -76,7 +76,7 @@ def settings(tmp_path, monkeypatch, sshd):
     monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", f"{sshd.root}/bin:{os.environ['PATH']}")
-    monkeypatch.setattr(mirror, "PAUSES", ())
+    monkeypatch.setattr(git_transfer, "PAUSES", ())
     sshd.identity("user")
     sshd.know()
     config.reload()

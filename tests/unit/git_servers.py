@@ -3,6 +3,7 @@
 import base64
 import http.server
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -96,7 +97,8 @@ class Daemon:
         self.url = f"git://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             ["git", "-c", "safe.directory=*", "daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1",
-             f"--port={self.port}", f"--base-path={folder}", str(folder)], stderr=subprocess.DEVNULL)
+             f"--port={self.port}", f"--base-path={folder}", str(folder)], stderr=subprocess.DEVNULL,
+            start_new_session=True)
 
     def __enter__(self) -> "Daemon":
         until = time.monotonic() + 20
@@ -110,8 +112,7 @@ class Daemon:
 
     def __exit__(self, *_: object) -> None:
         # the one that serves is a child of `git`
-        subprocess.run(["pkill", "-P", str(self.process.pid)], check=False)
-        self.process.terminate()
+        os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait()
 
 

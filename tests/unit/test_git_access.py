@@ -9,7 +9,7 @@ import pytest
 from git_servers import SmartServer, basic
 from repositories import commit, repository, run
 
-from agentpipe import config, errors, git, git_access, git_pins, mirror
+from agentpipe import config, errors, git, git_access, git_pins, git_transfer
 from agentpipe.cmds import agent_fetch
 from agentpipe.job import Job
 
@@ -30,7 +30,7 @@ def user(tmp_path, monkeypatch):
     (tools / "git").write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/words\nexec {real} "$@"\n')
     (tools / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    monkeypatch.setattr(mirror, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(git_transfer, "PAUSES", (0.01, 0.01))
     yield home
     config.reload()
 

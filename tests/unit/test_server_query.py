@@ -9,7 +9,6 @@ from servertools import Server
 
 from agentpipe.errors import ApiError
 from agentpipe.server import fieldpaths, listquery, ranges
-from agentpipe.server.patterns import exact
 
 # last_metrics.md5("m").md5("v")
 CURVE = "last_metrics.6f8f57715090da2632453988d9a1501b.9e3669d19b675bd57058fd4664205d2a"
@@ -302,9 +301,20 @@ def test_a_name_as_the_package_asks_for_it_is_found_and_nothing_else(tmp_path, n
     server.task("x" + name)
     found = server("tasks.get_all", name="^" + re.escape(name) + "$")["tasks"]
     assert [each["id"] for each in found] == [task]
-    assert exact("^" + re.escape(name) + "$") == name
 
 
-def test_a_pattern_that_fits_more_than_one_name_is_not_taken_for_one():
-    for pattern in ("^a.b$", "a", "^a\\d$", "^a|b$", "^(a)$", "^a*$", "^\\bx$", "^[a]$", "^a\\Z$", 5, None):
-        assert exact(pattern) is None
+def test_an_id_by_its_beginning_and_a_name_as_a_whole_are_looked_up_and_not_searched(tmp_path):
+    """The same answers as by the conditions alone, out of the index."""
+    from agentpipe.server import tasks
+    call = Server(tmp_path / "agent.db")
+    ids = [call("tasks.create", {"name": name, "type": "training"})["id"]
+           for name in ("a.b (c)", "a.b (c) d", "aXb (c)")]
+    found = call("tasks.get_all", {"_any_": {"fields": ["id"], "pattern": f"^{ids[1][:10]}"}, "only_fields": ["id"]})
+    assert [task["id"] for task in found["tasks"]] == [ids[1]]
+    found = call("tasks.get_all", {"name": r"^a\.b\ \(c\)$", "only_fields": ["id"]})
+    assert [task["id"] for task in found["tasks"]] == [ids[0]]
+    found = call("tasks.get_all", {"name": r"^a.b \(c\)$", "only_fields": ["id"]})  # a pattern, not a text
+    assert [task["id"] for task in found["tasks"]] == [ids[0], ids[2]]
+    assert tasks._whole_name(r"^a\.b\ \(c\)$") == "a.b (c)" and not tasks._whole_name("^a.b$")
+    assert tasks._id_prefix({"fields": ["id"], "pattern": "^1f"}) == "1f"
+    assert not tasks._id_prefix({"fields": ["id", "name"], "pattern": "^1f"})

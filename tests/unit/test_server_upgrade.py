@@ -15,7 +15,6 @@ def test_a_store_of_version_1_keeps_its_tasks_and_gets_models_and_keys(tmp_path)
     db = sqlite3.connect(path)
     for table in ("models", "credentials", "revoked", "reports", "lengths", "preferences", "doomed"):
         db.execute(f"DROP TABLE {table}")
-    db.execute("DROP INDEX tasks_name")
     db.execute("PRAGMA user_version=1")
     db.commit()
     db.close()

@@ -147,8 +147,8 @@ def start(job: Job) -> dict[str, Any]:
         return {"kind": wanted.engine, "reason": wanted.reason, "prefix": [], "image": wanted.image}
     leave(job.directory, job.say)
     if wanted.engine in ("docker", "podman"):
-        from agentpipe.place import docker
-        return docker.start(job, wanted)
+        from agentpipe.place import create
+        return create.start(job, wanted)
     from agentpipe.place import unprivileged
     return unprivileged.start(job, wanted)
 

@@ -34,16 +34,6 @@ def compile_pattern(text: Any, flags: int = 0) -> re.Pattern[str]:
         raise error(21, str(problem), pattern=text[:200]) from None
 
 
-# what re.escape puts behind a backslash, or leaves as it is
-LITERAL = re.compile(r"\^((?:[\w\s\-/:,;=@!%'\"<>`]|\\[^\w])+)\$")
-
-
-def exact(text: Any) -> str | None:
-    """The only text that a pattern like `^a\\ b$` fits, as clients ask for a name; None for any other pattern."""
-    found = LITERAL.fullmatch(text) if isinstance(text, str) else None
-    return re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL) if found else None
-
-
 def _endless(tokens: Any, repeated: bool) -> bool:
     """Whether a repetition stands inside of another: (a+)+ takes exponential time on what does not fit.
 

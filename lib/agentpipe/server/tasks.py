@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from agentpipe.server import documents, entries, status
@@ -98,7 +99,7 @@ def _rows(request: Request, where: str, values: list[str], order: str) -> Iterat
     if not order:
         yield from request.db.execute(f"SELECT id, doc FROM tasks{where} ORDER BY seq", values)
         return
-    for (seq,) in request.db.execute(f"SELECT seq FROM tasks{where} ORDER BY {order}", values).fetchall():
+    for (seq,) in request.db.execute(f"SELECT seq FROM tasks{where} ORDER BY {order}", values):
         yield request.db.execute("SELECT id, doc FROM tasks WHERE seq=?", (seq,)).fetchone()
 
 
@@ -107,7 +108,7 @@ def _narrowed(body: dict[str, Any]) -> tuple[str, list[str]]:
 
     The conditions themselves are applied to each.
     """
-    from agentpipe.server import listquery, patterns
+    from agentpipe.server import listquery
     where, values = [], []
     filters = body.get("filters") or {}
     for field in ("id", "status", "project", "parent"):
@@ -116,16 +117,34 @@ def _narrowed(body: dict[str, Any]) -> tuple[str, list[str]]:
         if items and len(items) <= 500:
             where.append(f"{field} IN ({','.join('?' * len(items))})")
             values += items
-    name = patterns.exact(body["name"]) if body.get("name") else None
-    if name is not None:
-        # `$` fits before a last line's end too
-        where.append("name IN (?, ?)")
-        values += [name, name + "\n"]
+    prefix, name = _id_prefix(body.get("_any_")), _whole_name(body.get("name"))
+    if prefix:
+        where.append("id>=? AND id<?")
+        values += [prefix, prefix + "g"]
+    if name:
+        where.append("name=?")
+        values.append(name)
     claim = body.get("runtime." + documents.CLAIM)
     if isinstance(claim, str):
         where.append("claim=?")
         values.append(claim)
     return " WHERE " + " AND ".join(where) if where else "", values
+
+
+def _id_prefix(asked: Any) -> str:
+    """The digits with which ids are to begin, when that is all that `_any_` asks for; "" otherwise."""
+    if not isinstance(asked, dict) or asked.get("fields") != ["id"]:
+        return ""
+    found = re.fullmatch(r"\^([0-9a-f]+)", str(asked.get("pattern")))
+    return found[1] if found else ""
+
+
+def _whole_name(pattern: Any) -> str:
+    """The only name that fits a pattern, when it is one of re.escape() between ^ and $; "" otherwise."""
+    if not isinstance(pattern, str) or not (pattern.startswith("^") and pattern.endswith("$")):
+        return ""
+    text = re.sub(r"\\(\W)", r"\1", pattern[1:-1])
+    return text if re.escape(text) == pattern[1:-1] else ""
 
 
 def _sql_order(wanted: Query) -> str:

@@ -24,6 +24,8 @@ complete -c agent-prepare -l place -x -d 'Run tasks on the `host` whatever they 
 complete -c agent-prepare -l gpus -x -d 'The GPUs that containers get'
 complete -c agent-prepare -l force-docker -d 'Take no notice of the image and arguments that a task names'
 complete -c agent-prepare -l target -r -F -d 'Put code and environment there, by themselves, on this host'
+complete -c agent-prepare -l image -x -d 'Save the ready container as an image with code and environment in it'
+complete -c agent-prepare -l entry-point -x -d 'What that image does when it is started'
 complete -c agent-prepare -l stage-only -d 'Fill the caches and the wheelhouse, and print the manifest as it came'
 complete -c agent-prepare -l offline -d 'Never use the network, as AGENT_OFFLINE=1'
 complete -c agent-prepare -l setup-limit -x -d 'Fail a task (class time_limit) whose set-up takes longer'
