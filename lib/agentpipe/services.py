@@ -1,8 +1,8 @@
 """Tasks of services mode: each a worker of its own, and queued again by CLEARML_AGENT_SERVICES_DOCKER_RESTART.
 
 As clearml-agent: POLICY[;path[=value]], a policy of Docker (no, always, unless-stopped, on-failure[:N]) for the tasks
-As clearml-agent: POLICY[;path[=value]], a policy of Docker (no, always, unless-stopped, on-failure[:N]) for tasks
-that have a field at that path, or that value there. There the engine starts the container again; here the task goes back
+that have a field at that path, or that value there. There the engine starts the container again; here the task goes
+back into its queue with its log and results, so that any worker of that queue can take it, in a new container.
 """
 
 from __future__ import annotations
