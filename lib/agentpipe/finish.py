@@ -180,7 +180,7 @@ def _record(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: d
     if _is_recorded(found, record):
         return
     values: dict[str, Any] = {RECORD_KEY: record}
-    if "hostname" not in found["runtime"] and record["stage"] == "run":  # the script has not told it
+    if runtime.OF_THE_SDK not in found["runtime"] and record["stage"] == "run":  # else the script has told it
         from agentpipe import metrics
         values |= metrics.machine(manifest)
     try:

@@ -298,7 +298,7 @@ class Reporter:
         """What machine it runs on, unless the script tells that itself; for others' servers at the end (finish.py)."""
         from agentpipe import metrics, runtime
         watched.described = True
-        if "hostname" not in runtime.read(self._api, watched.task):
+        if runtime.OF_THE_SDK not in runtime.read(self._api, watched.task):
             values = metrics.machine(attempt.read_manifest(watched.directory) or {})
             self._api.call("tasks.edit_runtime", {"task": watched.task, "add_or_update": values})
 

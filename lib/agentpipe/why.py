@@ -63,7 +63,7 @@ def text(found: dict[str, Any]) -> str:
                   *(f"  | {line}" for line in evidence[-EVIDENCE_LINES:])]
     if found["remedy"]:
         lines += ["", f"  try: {found['remedy']}"]
-        lines += [f"  or: {found['advice']}"] if found["advice"] else []
+        lines += [f"  or: {found['advice']}"] if _says_more(found["advice"]) else []
     elif found["advice"]:
         lines += ["", f"  to do: {found['advice']}"]
         if found.get("class") == "setup_failed":
@@ -71,6 +71,11 @@ def text(found: dict[str, Any]) -> str:
     if found.get("reproduce"):
         lines += [f"  reproduce: {found['reproduce']}"]
     return "\n".join(lines) + "\n"
+
+
+def _says_more(advice: str | None) -> bool:
+    """Whether words say something else than the command beside them: of requirements they are the same change."""
+    return bool(advice) and not re.match(r"replace |take '|.* instead of '", advice or "")
 
 
 def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:

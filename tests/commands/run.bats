@@ -467,6 +467,9 @@ EOF
   id=$(enqueue_shell 'echo "<${CUDA_VISIBLE_DEVICES-unset}>"')
   sh -c 'agent-pull default | agent-prepare | agent-run --cpu-only' >receipt.json
   [ "$(cat "$(attempt "$id")/log")" = "<>" ]
+  id=$(enqueue_shell 'echo "<${CUDA_VISIBLE_DEVICES-unset}>"')
+  CPU_ONLY=1 sh -c 'agent-pull default | agent-prepare | agent-run' >receipt.json
+  [ "$(cat "$(attempt "$id")/log")" = "<>" ]
 }
 
 # told TASK KEY=VALUE…: what the clearml package would write into the task's runtime

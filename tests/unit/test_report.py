@@ -239,7 +239,8 @@ def test_a_running_plain_script_has_its_machine_in_runtime_and_what_a_script_tel
     wait_for(lambda: task.task["runtime"].get("hostname"))
     assert task.task["runtime"]["_agentpipe_claim"] == task.claim
     watching.reporter.stop()
-    task.call("tasks.edit_runtime", task=task.id, add_or_update={"hostname": "its own"})
+    task.call("tasks.edit_runtime", task=task.id, add_or_update={
+        "hostname": "its own", "CLEARML VERSION": "clearml-2.1.12"})
     watching = Watching(task)
     wait_for(lambda: task.call("events.scalar_metrics_iter_histogram", task=task.id))
     watching.reporter.stop()

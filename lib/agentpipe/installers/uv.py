@@ -87,14 +87,14 @@ def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Poli
     return pins.of_lock(locked)
 
 
-def lock(job: Job, folder: str, text: str, asked: Requirements, policy: Policy) -> str:
+def lock(job: Job, folder: str, text: str, asked: Requirements, policy: Policy, sink: Any = None) -> str:
     """The path of a pylock.toml of exactly what `text` means for the environment in `folder`."""
     listed, locked = job.path("requirements.txt"), job.path("pylock.toml")
     write_list(listed, text, asked, job.path("constraints.txt"))
     if os.path.exists(locked):
         os.unlink(locked)  # uv would prefer what stands there
     _run(job, folder, asked, ["pip", "compile", "--quiet", "--format", "pylock.toml", "--no-header", *target(folder),
-                              *index_words(asked), *_flags(job, policy), "-o", locked, listed])
+                              *index_words(asked), *_flags(job, policy), "-o", locked, listed], sink)
     if asked.projects:
         with open(locked, encoding="utf-8") as file:
             head, *blocks = file.read().split("[[packages]]\n")
@@ -131,7 +131,7 @@ def _pins_of(job: Job, folder: str, asked: Requirements, policy: Policy) -> list
         bare = asked.only(lambda name: False, projects=False)
         bare.constraints = []
         text = "".join(line + "\n" for line in found)
-        return pins.of_lock(lock(job, folder, text, bare, policy.without_deps()))
+        return pins.of_lock(lock(job, folder, text, bare, policy.without_deps(), lambda said: None))
     except errors.Failure:  # what came from elsewhere than from an index has no pin
         return []
 
