@@ -26,6 +26,7 @@ open(sys.argv[2], "w").write("\\n".join(lines) + "\\n")"""
 def script(word: str) -> None:
     """Print the script of a task, or of the manifest or receipt in a file."""
     import os
+
     from agentpipe import bundle
     server = None if os.path.isfile(word) else api.connect()
     source = task_source.of(server, word)
