@@ -43,7 +43,7 @@ def bring_commits(job: Job, source: git.Source) -> None:
         if not mirror.has(base, commit):
             mirror.update(job, base)
     try:
-        mirror.unbundle(job, source, path, hashes)
+        mirror.unbundle(job, source, path, hashes, needed)
     except tools.ToolFailed as failed:
         raise errors.Failure(f"the task's bundle of commits cannot be read: {failed.reason}", errors.BAD_DATA,
                              failed.evidence, "enqueue it again with --bundle") from None

@@ -123,7 +123,8 @@ def untouched(job: Job) -> Value:
     python = interpreters.own_path(job, interpreter)
     reason = f"nothing is installed (CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL): {python} as it is"
     job.say(reason)
-    return given.value(python, [], interpreter["version"], reason)
+    # what there was nobody has looked at: a receipt promises nothing
+    return {**given.value(python, [], interpreter["version"], reason), "pins": None}
 
 
 def installed_into(job: Job, asked: Requirements, python: str) -> Value:

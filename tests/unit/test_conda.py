@@ -80,6 +80,7 @@ def test_a_conda_section_is_solved_and_installed(machine, channel):
     assert env["installer"] == "conda"
     assert python(env, "import beans, tea; print(beans.version, tea.version)") == "1.0 1.0"
     assert {"beans==1.0", "tea==1.0"} <= set(env["packages"])
+    assert "after the rest" not in "".join(machine.said)
     assert env["variables"]["TOOL_HOME"] == env["variables"]["CONDA_PREFIX"] + "/tool"
     assert env["version"] == WHOLE
     assert env_of(machine, "tea==1.0", conda="beans == 1.0\ntool\n")["cached"]
