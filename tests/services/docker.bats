@@ -263,6 +263,25 @@ ENTRYPOINT ["sleep"]'
   grep -q "the entrypoint of $image does not start what it is given, it is left out" "$AGENT_HOME"/state/tasks/*/setup.log
 }
 
+@test "an image with another C library gets a static uv, fetched once" {
+  image=agentpipe-test/busybox
+  mkdir -p root/bin
+  cp "$(command -v busybox)" root/bin/
+  for each in sh cat mkdir sleep id; do ln -s busybox "root/bin/$each"; done
+  tar -C root -cf - . | docker import - "$image" >/dev/null
+  by_hand '"binary": "sh", "entry_point": "main.sh", "diff": "true\n"' >task.json
+  agent-prepare task.json >line
+  python3 - line >said <<'PY'
+import glob, json, os, sys
+from agentpipe.installers import uv
+from agentpipe.job import Job
+job = Job(json.load(open(sys.argv[1])), glob.glob(os.environ["AGENT_HOME"] + "/state/tasks/*")[0])
+print(uv.run(job, ["--version"]), uv.run(job, ["--version"]), sep="")
+PY
+  [ "$(grep -c '^uv [0-9]' said)" -eq 2 ]
+  [ "$(grep -c 'fetching uv .* as a static program' "$AGENT_HOME"/state/tasks/*/setup.log)" -eq 1 ]
+}
+
 @test "an image without a shell is refused" {
   image=agentpipe-test/bare
   tar -chf - -T /dev/null | docker import - "$image" >/dev/null

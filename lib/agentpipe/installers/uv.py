@@ -180,9 +180,9 @@ def binary() -> str:
 def run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None = None, sink: Any = None,
         env: dict[str, str] | None = None, cwd: str | None = None) -> str:
     """uv with these arguments, on the host or in the task's place; ToolFailed has what it said."""
-    from agentpipe.place import inside
+    from agentpipe.place import inside, static_uv
     from agentpipe.tools import ToolFailed
-    uv = binary()
+    uv = static_uv.path(job) if job.prefix and static_uv.wanted(job) else binary()
     no_network = ["--offline"] if offline() else []
     argv = [uv, *no_network, "--no-python-downloads", "--cache-dir", indexes.download_cache(), *arguments]
     variables = environment() | (env or {})
@@ -191,6 +191,9 @@ def run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None
                        cwd=cwd or paths.cache(), env=variables, timeout=timeout)
     except ToolFailed as error:
         if job.prefix and error.status in (126, 127):
+            if (job.manifest.get("place") or {}).get("image_id") and not static_uv.wanted(job):
+                static_uv.want(job)
+                return run(job, arguments, loud, timeout, sink, env, cwd)
             raise errors.Failure(f"uv is not reachable in this task's place as {uv}", errors.UNAVAILABLE,
                                  evidence=error.output, remedy="make its directory visible there") from None
         raise
