@@ -39,7 +39,7 @@ def work(job: "Job") -> "dict[str, Any]":
     import os
     import time
 
-    from agentpipe import entry, given, requirements, task_env
+    from agentpipe import conda_packed, entry, given, requirements, task_env
     began = time.monotonic()
     made = given.custom_build(job)
     if made is not None:
@@ -52,8 +52,9 @@ def work(job: "Job") -> "dict[str, Any]":
         return nothing(f"a {kind} task without requirements needs none", began)
     if given.nothing_installed():
         return timed(task_env.untouched(job), began)
-    if given.installed_into():
-        return timed(task_env.installed_into(job, asked, given.installed_into()), began)
+    into = given.installed_into() or conda_packed.base_in_place(job)
+    if into:
+        return timed(task_env.installed_into(job, asked, into), began)
     return timed(task_env.own(job, asked, began), began)
 
 

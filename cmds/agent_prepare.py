@@ -8,6 +8,7 @@ EXAMPLES = """
   agent-pull gpu | agent-prepare --place host | agent-run    # no containers on this machine
   AGENT_PLACE=apptainer agent-supervisor hpc
   agent-prepare --target ./built < receipt.json && ./built/run
+  agent-prepare --image team/train:1 --entry-point clone_task < receipt.json
   agent-prepare --stage-only < task.json             # fill the caches where there is a network …
   agent-prepare --offline < task.json | agent-run    # … and use them where there is none
   AGENT_STAGE_ENV='my-env' agent-prepare < task.json > prepared.json
@@ -25,8 +26,13 @@ def options():
         Option("--gpus", "GPUS", "The GPUs that containers get: numbers (0,1 or 0-3), UUIDs, `all` or `none`."),
         Flag("--force-docker", "Take no notice of the image and arguments that a task names."),
         Option("--target", "DIR", "Put code and environment there, by themselves, on this host: DIR/run starts them."),
+        Option("--image", "NAME", "Save the ready container as an image with code and environment in it; print the "
+                                  "manifest as it came."),
+        Option("--entry-point", "MODE", "What that image does when it is started: `none` (runs the program), "
+                                        "`reuse_task` or `clone_task` (the task, or a clone of it, on its server)."),
         Flag("--stage-only", "Fill the caches and the wheelhouse, and print the manifest as it came."),
         Flag("--offline", "Never use the network, as AGENT_OFFLINE=1: caches and wheelhouse have to do."),
+        Option("--setup-limit", "SECONDS", "Fail a task (class time_limit) whose set-up takes longer.", float),
         Option("--wheelhouse", "DIR", "Where --stage-only puts files of packages, and --offline finds them."),
     ]
 
@@ -53,13 +59,20 @@ def each(line, values):
     """One line; options that cannot be meant are no fault of its task."""
     from agentpipe import stages
     check_options(values)
+    if values["image"]:  # by hand it gets another id here, and the image's is that of its server
+        from agentpipe import manifest
+        values = {**values, "task_id": (manifest.read(line).get("task") or {}).get("id")}
     return stages.each("prepare", steps, line, values)
 
 
 def check_options(values):
     """Values that cannot be meant: Failure 64."""
-    from agentpipe.place import decide
+    from agentpipe.place import decide, image
     decide.engine(values.get)
+    image.check(values)
+    if values["setup_limit"] is not None and not values["setup_limit"] > 0:
+        from agentpipe import errors
+        raise errors.Failure("--setup-limit wants seconds above 0", errors.USAGE, remedy="agent-prepare --help")
     if values["gpus"]:
         import os
 

@@ -26,6 +26,8 @@ def options():
         Option("--downtime", "HOURS DAYS", "Take none then. Default: agent.downtime.", many=True),
         Flag("--create-queue", "Create queues that are missing."),
         Flag("--no-recover", "Do not look at what this node left behind."),
+        Option("--on-lost", "POLICY", "A task whose process is gone without a status: `fail` it, or `requeue` it. "
+                                      "Default: $AGENT_ON_LOST, or fail."),
         Option("--worker", "NAME", "The worker's name. Default: HOST:N, the first N that is free."),
         Flag("--services", "Give the task a worker of its own, NAME:service:TASK, as ClearML's services mode does."),
         Option("--owner", "PID", "The process that has the task until a stage reads it. Default: whoever has the "
@@ -41,12 +43,16 @@ def pull(values):
     config.apply()
     loud = not values["quiet"] and (values["verbose"] or os.isatty(2))
     say = (lambda text: command.say(f"agent-pull: {text}")) if loud else None
+    if values["on_lost"] not in (None, "fail", "requeue"):
+        from agentpipe import errors
+        raise errors.Failure(f"--on-lost is fail or requeue, not {values['on_lost']}", errors.USAGE,
+                             remedy="agent-pull --help")
     hours = schedule.of(values["uptime"], values["downtime"])
     server = api.connect()
     if not values["no_recover"] and claims.any_active():
         from agentpipe import recovery
         ran = values["id"] and status_of(server, values["id"]) == "in_progress"
-        running = recovery.recover(server, values["owner"], values["id"], say)
+        running = recovery.recover(server, values["owner"], values["id"], say, values["on_lost"])
         if running:
             return hand_running(server, running, values)
         if ran and (now := status_of(server, values["id"])) not in ("queued", "in_progress"):

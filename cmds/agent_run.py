@@ -22,6 +22,8 @@ def options():
         Option("--on-drain", "POLICY", "After TERM to agent-run: `requeue` the task, or `stop` it.", str, "requeue"),
         Option("--hold-on-failure", "TIME", "Keep the container of a script that failed for so long (2h, 30m), for "
                                             "agent-task shell."),
+        Option("--on-lost", "POLICY", "When the script is gone without a status: `fail`, or `requeue` the task. "
+                                      "Default: $AGENT_ON_LOST, or fail."),
         Option("--gpus", "GPUS", "The GPUs that the script sees: numbers (0,1 or 0-3), UUIDs, `all` or `none`."),
         Flag("--cpu-only", "The script sees no GPU."),
         Option("--log-level", "LEVEL", "Of the clearml package in the script. Default: $CLEARML_LOG_LEVEL, or INFO."),
@@ -69,6 +71,8 @@ def check_options(values):
         hold.seconds(values["hold_on_failure"])
     if values["on_drain"] not in ("requeue", "stop"):
         wrong = f"--on-drain is requeue or stop, not {values['on_drain']}"
+    if values["on_lost"] not in (None, "fail", "requeue"):
+        wrong = f"--on-lost is fail or requeue, not {values['on_lost']}"
     for name in ("time_limit", "stall_limit"):
         if values[name] is not None and not values[name] > 0:
             wrong = f"--{name.replace('_', '-')} wants seconds above 0"

@@ -122,6 +122,11 @@ def failed_attempts(task: str) -> int:
     return count
 
 
+def lost_attempts(task: str) -> int:
+    """How many attempts at `task` on this node were lost."""
+    return sum(outcome(paths.state("tasks", f"{task}.{number}")) == "lost" for number in numbers(task))
+
+
 def read_manifest(directory: str) -> dict[str, Any] | None:
     """The manifest as the last stage stored it."""
     from agentpipe import manifest

@@ -26,6 +26,7 @@ class Captured:
         self.warnings: list[tuple[str, str]] = []
         self.notes: list[str] = []
         self.bundle: Bundle | None = None
+        self.unreachable: tuple[str, str] | None = None  # the warning about a commit that no worker can fetch
         self.container: dict[str, str] | None = None
 
 
@@ -81,12 +82,16 @@ def _checkout(wish: Wish, root: str) -> Captured:
               "binary": wish.binary or _binary(wish, os.path.join(root, folder, entry))}
     found = Captured(script, os.path.basename(wish.script), os.path.basename(root))
     found.warnings, found.notes = source.warnings, source.notes
+    found.unreachable = next(iter(source.warnings), None)
     whole = not (wish.commit or wish.branch)
     if wish.bundle:
         from agentpipe import capture_bundle
         found.bundle = capture_bundle.of_checkout(root, source.remote, source.commit, whole, wish.include)
     if whole:
         script["diff"] = capture_git.diff(root)
+        found.warnings += [(f"{name} is kept by Git LFS: its changes cannot go along",
+                            f"git commit -- {shlex.quote(name)} && git push")
+                           for name in capture_git.changed_lfs(script["diff"])]
         tracked = None if wish.module else os.path.normpath(os.path.join(folder, entry))
         if found.bundle is None or (tracked and tracked not in found.bundle.files):
             unknown = capture_git.untracked(root, tracked)

@@ -109,6 +109,15 @@ def diff(top: str) -> str:
     return as_text(top, lambda *more: _bytes(top, *more), DIFF)
 
 
+def changed_lfs(text: str) -> list[str]:
+    """The files of Git LFS that a diff changes: it only has what points to them, and that is on no server yet."""
+    if "\n+oid sha256:" not in text:
+        return []
+    parts = re.split(r"^diff --git ", text, flags=re.MULTILINE)[1:]
+    return [part.partition("\n+++ b/")[2].partition("\n")[0] for part in parts
+            if "\n+oid sha256:" in part and "version https://git-lfs" in part]
+
+
 def untracked(top: str, script: str | None) -> list[Warned]:
     """Files that git does not know, which therefore stay here; Failure 66 when the script is one of them."""
     if script and not text(top, "ls-files", "--", script):

@@ -157,11 +157,15 @@ def reload() -> None:
 
 
 def apply() -> None:
-    """Give this process, and so its tasks, the variables and files that the sections of those names ask for."""
+    """Give this process, and so its tasks, what sections `environment` and `files` and agent.cpu_only ask for."""
     tree, _ = trees()
     if tree.get("environment") or tree.get("files"):
         from agentpipe import config_apply
         config_apply.apply(tree)
+    if flag("agent.cpu_only"):
+        from agentpipe import gpus
+        for name, value in gpus.variables(gpus.NONE).items():
+            os.environ.setdefault(name, value)  # --gpus has said something else
 
 
 def at(tree: Any, names: list[str]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, command, ends, errors, hold, hooks, manifest, script_env, watching
+from agentpipe import attempt, command, ends, errors, hold, hooks, manifest, script_env, services, watching
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -50,6 +50,8 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     run = run_key(directory, end, status, reason, evidence)
     if not verdict.requeue:
         run["requeue"] = False
+    elif end == "lost" and queued_when_lost(held.id, values["on_lost"]):
+        run["requeue"] = True
     held.use(manifest.with_key(held.manifest, "run", run))
     try:
         held.use(hooks.run("post-run", held.manifest, held.job))
@@ -82,11 +84,24 @@ def run_key(directory: str, end: str, status: int | None, reason: str, evidence:
     return found
 
 
+MAX_LOST = 3
+
+
+def queued_when_lost(task: str, policy: str | None) -> bool:
+    """Whether a lost task goes back to its queue: by --on-lost or AGENT_ON_LOST, `fail` or `requeue`.
+
+    The third time that this node loses it, it fails: a task may be what takes the node down.
+    """
+    policy = policy or os.environ.get("AGENT_ON_LOST") or "fail"
+    return policy == "requeue" and attempt.lost_attempts(task) < MAX_LOST
+
+
 def pins(line: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a run repeatable, out of what the stages found."""
-    fetch, patch, env = (line.get(key) or {} for key in ("fetch", "patch", "env"))
+    place, fetch, patch, env = (line.get(key) or {} for key in ("place", "fetch", "patch", "env"))
     found = {"commit": fetch.get("commit"), "diff": patch.get("diff"), "python": env.get("version"),
-             "packages": env.get("pins", env.get("packages"))}
+             "packages": env.get("pins", env.get("packages")),
+             "image": place.get("digest") or place.get("image_id")}
     return {**(line.get("pins") or {}), **{key: value for key, value in found.items() if value is not None}}
 
 
@@ -146,6 +161,7 @@ def _tell_server(held: Held) -> None:
     crash_point("run:reported")
     if done:
         held.claim.end()
+        services.again(held)
     else:
         command.say(f"agent-run: {why}; the next agent-pull or agent-report sends the rest")
 

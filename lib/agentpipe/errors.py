@@ -73,6 +73,12 @@ class Interrupted(BaseException):
         self.silent = False  # a line has gone out already: no later stage waits for a word
 
 
+class OutOfTime(BaseException):
+    """What was to be done has taken longer than allowed: raised in the main thread, as Interrupted."""
+
+    stage = ""  # the one that was at work
+
+
 class Aborted(BaseException):
     """The server wants this task to end here: `abort` (abort.py) says how and why."""
 

@@ -179,8 +179,12 @@ def ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
 def _record(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any]) -> None:
     if _is_recorded(found, record):
         return
+    values: dict[str, Any] = {RECORD_KEY: record}
+    if runtime.OF_THE_SDK not in found["runtime"] and record["stage"] == "run":  # else the script has told it
+        from agentpipe import metrics
+        values |= metrics.machine(manifest)
     try:
-        runtime.merge(api, manifest["task"]["id"], record["claim"], {RECORD_KEY: record})
+        runtime.merge(api, manifest["task"]["id"], record["claim"], values)
     except errors.ApiError as error:
         # a task that somebody stopped takes no more keys; its log says what happened
         if error.subcode != _SUBCODE_STATUS:
@@ -194,8 +198,9 @@ def _is_recorded(found: dict[str, Any], record: dict[str, Any]) -> bool:
 def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any],
             server_knows: bool) -> None:
     wanted, now = ends.ENDS[record["class"]].status, found.get("status")
-    if wanted == "queued" and (manifest.get("run") or {}).get("requeue") is False:
-        wanted = "stopped"
+    requeue = (manifest.get("run") or {}).get("requeue")  # by policy: not that which is usual for this end
+    if requeue is not None:
+        wanted = "queued" if requeue else "stopped"
     if now not in ("in_progress", "queued") or now == wanted:
         return
     if now == "queued" and found.get("enqueue_status") == wanted and _is_recorded(found, record):

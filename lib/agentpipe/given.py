@@ -97,7 +97,7 @@ def _built(job: Job, script: str, answer: str) -> Value | None:
     from agentpipe import requirements
     python = binary if requirements.is_python(binary) else None
     return {"python": python, "version": None, "base": None, "overlay": None, "cached": False, "packages": [],
-            "pins": [], "installer": "custom", "reason": f"built by {script}", "path": [os.path.dirname(binary)],
+            "pins": None, "installer": "custom", "reason": f"built by {script}", "path": [os.path.dirname(binary)],
             "binary": binary, "entry_point": entry, "working_dir": folder}
 
 

@@ -15,10 +15,12 @@ def site_packages(folder: str) -> str:
     return glob.glob(os.path.join(folder, "lib", "*", "site-packages"))[0]
 
 
-def packages(folder: str, asked: set[str]) -> list[str]:
+def packages(folder: str, asked: set[str], but_by: str = "") -> list[str]:
     """What `pip freeze` would say: "name==version", or "name @ url" with a repository's commit; sorted.
 
     What came from a file of this machine is not among them: the task's own line says that better.
+
+    Those that the installer `but_by` ("conda") has put there are left out.
 
     pip, setuptools and wheel only where somebody needs them (`asked`, or another package): as seeds they are no part
     of what the task asked for.
@@ -26,9 +28,11 @@ def packages(folder: str, asked: set[str]) -> list[str]:
     needed, found = set(asked), {}
     for record in _records(folder):
         name, version, requires = _metadata(record)
-        if not name:
+        installer = _installer(record)
+        if not name or (but_by and installer == but_by):
             continue
-        found[normalised(name)] = _origin(name, record) or f"{name}=={version}"
+        # where conda has built its package is nobody's affair
+        found[normalised(name)] = (_origin(name, record) if installer != "conda" else "") or f"{name}=={version}"
         needed |= requires
     return [found[name] for name in sorted(found)
             if " @ file:" not in found[name] and (name not in SEEDS or name in needed)]
@@ -73,8 +77,10 @@ def damage(folder: str) -> list[str]:
     import base64
     import csv
     import hashlib
-    site, found = site_packages(folder), []
+    site, found = site_packages(folder), _conda_damage(folder)
     for record in _records(folder):
+        if _installer(record) == "conda":
+            continue
         listed = os.path.join(record, "RECORD")
         try:
             with open(listed, encoding="utf-8", newline="") as file:
@@ -96,6 +102,28 @@ def damage(folder: str) -> list[str]:
     return sorted(found)
 
 
+def _conda_damage(folder: str) -> list[str]:
+    """The same for packages of conda, by conda-meta."""
+    import hashlib
+    import json
+    found = []
+    for meta in glob.glob(os.path.join(glob.escape(folder), "conda-meta", "*.json")):
+        with open(meta, encoding="utf-8") as file:
+            paths = (json.load(file).get("paths_data") or {}).get("paths") or []
+        for each in paths:
+            wanted, path = each.get("sha256_in_prefix") or each.get("sha256"), os.path.join(folder, each["_path"])
+            if not wanted or each.get("path_type") == "softlink" or path.endswith(".pyc"):
+                continue
+            try:
+                with open(path, "rb") as file:
+                    there = hashlib.sha256(file.read()).hexdigest()
+            except OSError:
+                there = ""
+            if there != wanted:
+                found.append(each["_path"])
+    return found
+
+
 def _records(folder: str) -> list[str]:
     found = glob.glob(os.path.join(glob.escape(site_packages(folder)), "*.dist-info"))
     return [record for record in found if not os.path.exists(os.path.join(record, STUB))]
@@ -114,6 +142,14 @@ def _metadata(record: str) -> tuple[str, str, set[str]]:
     names = (re.match(r"[A-Za-z0-9._-]+", line) for line in needs)
     return (name[1] if name else "", version[1] if version else "",
             {normalised(match[0]) for match in names if match})
+
+
+def _installer(record: str) -> str:
+    try:
+        with open(os.path.join(record, "INSTALLER"), encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def _direct_url(record: str) -> dict:

@@ -18,8 +18,10 @@ class Stream:
     (between them: a progress bar that is not out yet).
     """
 
-    def __init__(self, name: str, path: str, redactor: redact.Redactor) -> None:
+    def __init__(self, name: str, path: str, redactor: redact.Redactor, rows: bool = False) -> None:
         self.name = name
+        self.chunk = CHUNK  # raw bytes a piece at most
+        self._rows = rows  # what a carriage return ends is a line, as after a newline
         self.base = self.start = self.read = 0
         self.shrank = False  # the file became shorter than what was read: restart() before the next take()
         self._path, self._redactor = path, redactor
@@ -48,7 +50,7 @@ class Stream:
         if self._drained and not due:
             return None
         while True:
-            data = os.pread(self._fd or 0, CHUNK, self.read - self.base)
+            data = os.pread(self._fd or 0, self.chunk, self.read - self.base)
             at_end = self.read - self.base + len(data) >= size
             text, used = self._consume(data, due and at_end, final and at_end)
             if due and (at_end or self._fold.live):
@@ -102,8 +104,12 @@ class Stream:
     def _consume(self, data: bytes, rest: bool, over: bool) -> tuple[str, int]:
         """Fold what may be read of `data`: whole lines, or the `rest` too; `over`: no byte will follow."""
         cut = len(data) if over else data.rfind(b"\n") + 1
-        if not over and (rest or (not cut and len(data) == CHUNK)):
+        if self._rows and not over:  # one at the very end may be half of a \r\n
+            cut = max(cut, data.rfind(b"\r", 0, len(data) - 1) + 1)
+        if not over and (rest or (not cut and len(data) == self.chunk)):
             cut = terminal.whole_characters(data)
         clear, used = self._redactor.replace(data[:cut], over)
         self.read += used
+        if self._rows:
+            clear = clear.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return self._fold.feed(clear), used

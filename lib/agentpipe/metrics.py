@@ -7,10 +7,11 @@ driver is.
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from agentpipe import gpus
+from agentpipe import config, gpus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 MB = 1 << 20
 GB = 1 << 30
 SECTOR = 512  # of /proc/diskstats, whatever the disk's own are (Documentation/admin-guide/iostats.rst)
+_MIG = re.compile(r"nvidia\.com/mig-\d+g\.(\d+)gb")
 _NO_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd")
 
 
@@ -60,8 +62,12 @@ class Sampler:
             stats["cpu_temperature"] = [temperature]
         gpus = self.gpus()
         if gpus:
-            stats |= {"gpu_usage": [gpu["utilization"] for gpu in gpus],
-                      "gpu_temperature": [gpu["temperature"] for gpu in gpus],
+            if all(gpu["utilization"] is not None for gpu in gpus):
+                stats["gpu_usage"] = [gpu["utilization"] for gpu in gpus]
+            shares = fractions(os.environ.get("CLEARML_AGENT_GPU_FRACTIONS", ""), [gpu["total"] for gpu in gpus])
+            if shares:
+                stats["gpu_fraction"] = shares
+            stats |= {"gpu_temperature": [gpu["temperature"] for gpu in gpus],
                       "gpu_memory_free": [round(gpu["free"] / MB, 3) for gpu in gpus],
                       "gpu_memory_used": [round(gpu["used"] / MB, 3) for gpu in gpus]}
         return stats
@@ -124,7 +130,7 @@ def scalars(stats: dict[str, Any], gpus: list[dict[str, Any]]) -> list[tuple[str
                   "mem_usage": 100 * gpu["used"] / gpu["total"], "mem_used_gb": gpu["used"] / GB,
                   "mem_free_gb": gpu["free"] / GB}
         found += [(":monitor:gpu", f"gpu_{gpu['index']}_{name}", float(value))
-                  for name, value in values.items()]
+                  for name, value in values.items() if value is not None]
     return found
 
 
@@ -189,15 +195,22 @@ def _gpu_handles() -> list[Any]:
     wanted = gpus.visible(os.environ)
     if wanted is None:
         return handles
-    return [(index, handle) for index, handle in handles
-            if str(index) in wanted or str(pynvml.nvmlDeviceGetUUID(handle)) in wanted]
+    found = [(index, handle) for index, handle in handles
+             if str(index) in wanted or str(pynvml.nvmlDeviceGetUUID(handle)) in wanted]
+    for name in wanted:
+        if name.startswith("MIG-"):  # a slice is in no card's list
+            try:
+                found.append((len(found), pynvml.nvmlDeviceGetHandleByUUID(name)))
+            except Exception:
+                continue
+    return found
 
 
 def _gpu(handle: Any) -> dict[str, Any] | None:
     import pynvml
     try:
         held = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        return {"utilization": _nvml(pynvml.nvmlDeviceGetUtilizationRates, handle, "gpu", 100.0),
+        return {"utilization": _nvml(pynvml.nvmlDeviceGetUtilizationRates, handle, "gpu", default_utilization()),
                 "temperature": _nvml(pynvml.nvmlDeviceGetTemperature, handle, None, 0.0,
                                      pynvml.NVML_TEMPERATURE_GPU),
                 "used": int(held.used), "free": int(held.free), "total": int(held.total)}
@@ -205,7 +218,64 @@ def _gpu(handle: Any) -> dict[str, Any] | None:
         return None
 
 
-def _nvml(ask: Any, handle: Any, field: str | None, default: float, *more: Any) -> float:
+def default_utilization() -> float | None:
+    """agent.resource_monitoring.default_gpu_utilization, for what tells none; None (null there): leave it out."""
+    found = config.section("agent.resource_monitoring", whole=True).get("default_gpu_utilization", 100)
+    try:
+        return None if found is None else float(found)
+    except (TypeError, ValueError):
+        return 100.0
+
+
+def fractions(text: str, totals: list[int]) -> list[float]:
+    """What share of each GPU (of `totals` bytes) is ours, by CLEARML_AGENT_GPU_FRACTIONS; [] when it says nothing.
+
+    `0.5,0.25` are shares, `nvidia.com/mig-1g.5gb:2` is two slices of 5 GB; the last one counts for the GPUs after it.
+    """
+    found = []
+    for number, item in enumerate(filter(None, (part.strip() for part in text.split(",")))):
+        name, colon, count = item.partition(":")
+        mig = _MIG.fullmatch(name)
+        try:
+            if mig and colon:
+                found.append(round(int(mig[1]) * int(count) * GB / totals[min(number, len(totals) - 1)], 3))
+            else:
+                found.append(float(item))
+        except ValueError:
+            return []
+    return [found[min(number, len(found) - 1)] for number in range(len(totals))] if found else []
+
+
+def machine(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task's runtime tells of the machine, by the keys of the `clearml` package's resource monitor."""
+    system, env = os.uname(), manifest.get("env") or {}
+    found: dict[str, Any] = {
+        "platform": "linux", "OS": f"{system.sysname}-{system.release}-{system.machine}", "processor": system.machine,
+        "hostname": system.nodename, "cpu_cores": os.cpu_count() or 1, "memory_gb": round(memory()[1] / GB, 1),
+        "gpu_count": 0}
+    if env.get("python"):
+        found |= {"python_exec": env["python"], "python_version": env.get("version") or ""}
+    handles = _gpu_handles()
+    if handles:
+        import pynvml
+        try:
+            names = [_text(pynvml.nvmlDeviceGetName(handle)) for _, handle in handles]
+            sizes = [pynvml.nvmlDeviceGetMemoryInfo(handle).total for _, handle in handles]
+            version = pynvml.nvmlSystemGetCudaDriverVersion()
+            found |= {"gpu_count": len(handles), "gpu_type": ", ".join(names),
+                      "gpu_memory": ", ".join(f"{round(size / GB)}GB" for size in sizes),
+                      "gpu_driver_version": _text(pynvml.nvmlSystemGetDriverVersion()),
+                      "gpu_driver_cuda_version": f"{version // 1000}.{version % 1000 // 10}"}
+        except pynvml.NVMLError:
+            pass
+    return found
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _nvml(ask: Any, handle: Any, field: str | None, default: float | None, *more: Any) -> float | None:
     """One value, or ClearML's default where the card does not give it (a MIG slice has no utilization)."""
     import pynvml
     try:

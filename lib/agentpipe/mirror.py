@@ -5,24 +5,19 @@ is never pruned of objects, so a commit that a force-push left behind can still 
 """
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agentpipe import config, errors, git, git_failures, paths, tools, trees
+from agentpipe import config, errors, git, git_failures, git_transfer, paths, tools, trees
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 from agentpipe.offline import offline
 
 # what one fetch of a single ref brings, whatever it is called there
 TIP = "refs/agentpipe/tip"
-EVERYTHING = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
 PEER_DEFAULT = "~/.clearml/vcs-cache"
 LOCK_PATIENCE = 3600  # seconds; git itself gives up on a dead connection after 60
 MANY_PACKS = 40
-PAUSES = (1.0, 4.0)  # seconds before a server is asked again
-# of git_fetch_args: which refs, of which remote, and submodules, each of which has a mirror of its own
-OURS = {"--all", "--multiple", "--tags", "-t", "--no-tags", "-n", "--recurse-submodules", "--no-recurse-submodules"}
 
 
 def path_of(source: git.Source) -> str:
@@ -65,8 +60,8 @@ def update(job: Job, source: git.Source, *, distrust: bool = False) -> str:
             return _clone(job, source, mirror, again=True)
 
 
-def unbundle(job: Job, source: git.Source, bundle: str, hashes: str) -> None:
-    """Add a git bundle's objects; what it stands on must be there. ToolFailed when git cannot read it."""
+def unbundle(job: Job, source: git.Source, bundle: str, hashes: str, needed: list[str]) -> None:
+    """Add a git bundle's objects; the commits `needed` must be there. ToolFailed when git cannot read it."""
     mirror, env = path_of(source), source.environment()
     with _locked(job, mirror, source):
         place = mirror
@@ -74,7 +69,15 @@ def unbundle(job: Job, source: git.Source, bundle: str, hashes: str) -> None:
             place = trees.beside(mirror)
             tools.run(["git", "init", "--quiet", "--bare", "--template=", f"--object-format={hashes}", place], env=env,
                       cwd="/")
-        tools.run(["git", "bundle", "unbundle", os.path.abspath(bundle)], cwd=place, env=env)
+        # since git 2.40 they must be reachable by a ref
+        refs = [f"refs/agentpipe/base/{commit}" for commit in needed]
+        made = "".join(f"update {ref} {commit}\n" for ref, commit in zip(refs, needed, strict=True))
+        gone = "".join(f"delete {ref}\n" for ref in refs)
+        tools.run(["git", "update-ref", "--stdin"], cwd=place, env=env, stdin=made.encode())
+        try:
+            tools.run(["git", "bundle", "unbundle", os.path.abspath(bundle)], cwd=place, env=env)
+        finally:
+            tools.run(["git", "update-ref", "--stdin"], cwd=place, env=env, check=False, stdin=gone.encode())
         if place != mirror:
             trees.replace(place, mirror)
 
@@ -120,7 +123,7 @@ def _clone(job: Job, source: git.Source, mirror: str, again: bool) -> str:
         tools.run(["git", "init", "--quiet", "--bare", "--template=", f"--object-format={hashes}", new], env=env,
                   cwd="/")
         try:
-            _transfer(job, source, new, *everything())
+            git_transfer.fetch(job, source, new, *git_transfer.everything())
             break
         except tools.ToolFailed as failed:
             trees.remove(new)
@@ -153,7 +156,7 @@ def _fetch(job: Job, source: git.Source, mirror: str) -> str:
             raise meant from None
     if not commit:
         try:
-            _transfer(job, source, mirror, "--prune", *everything())
+            git_transfer.fetch(job, source, mirror, "--prune", *git_transfer.everything())
             commit = _wanted(job, source, mirror)
         except tools.ToolFailed as failed:
             meant = git_failures.explained(failed, source)
@@ -170,15 +173,15 @@ def _fetch_one(job: Job, source: git.Source, mirror: str) -> str | None:
         if not git.is_whole_hash(source.commit):
             return None
         # the branch as well: without it, what is fetched next would be told of no common history
-        _transfer(job, source, mirror, f"+{source.commit}:{TIP}", *([branch] if source.branch else []))
+        git_transfer.fetch(job, source, mirror, f"+{source.commit}:{TIP}", *([branch] if source.branch else []))
         return _resolve(mirror, source, source.commit)
     if source.tag:
-        _transfer(job, source, mirror, f"+refs/tags/{source.tag}:refs/tags/{source.tag}")
+        git_transfer.fetch(job, source, mirror, f"+refs/tags/{source.tag}:refs/tags/{source.tag}")
         return _resolve(mirror, source, f"refs/tags/{source.tag}")
     if source.branch:
-        _transfer(job, source, mirror, branch)
+        git_transfer.fetch(job, source, mirror, branch)
         return _resolve(mirror, source, f"refs/remotes/origin/{source.branch}")
-    _transfer(job, source, mirror, f"+HEAD:{TIP}")
+    git_transfer.fetch(job, source, mirror, f"+HEAD:{TIP}")
     return _resolve(mirror, source, TIP)
 
 
@@ -187,7 +190,7 @@ def _wanted(job: Job, source: git.Source, mirror: str) -> str:
     if source.commit:
         commit = _resolve(mirror, source, source.commit)
         if not commit and git.is_whole_hash(source.commit):
-            _transfer(job, source, mirror, f"+{source.commit}:{TIP}")
+            git_transfer.fetch(job, source, mirror, f"+{source.commit}:{TIP}")
             commit = _resolve(mirror, source, source.commit)
         if not commit:
             raise not_there(source, mirror)
@@ -195,7 +198,7 @@ def _wanted(job: Job, source: git.Source, mirror: str) -> str:
     named = _named(source)
     if not source.tag and not source.branch:
         try:
-            _transfer(job, source, mirror, f"+HEAD:{TIP}")
+            git_transfer.fetch(job, source, mirror, f"+HEAD:{TIP}")
             named = [TIP]
         except tools.ToolFailed as failed:
             if "couldn't find remote ref" not in failed.output:
@@ -265,52 +268,6 @@ def _resolve(mirror: str, source: git.Source, name: str) -> str | None:
     except tools.ToolFailed:
         return None
     return found.split()[-1]
-
-
-def _transfer(job: Job, source: git.Source, mirror: str, *refspecs: str) -> None:
-    """git fetch; a server that fails for a moment is asked again."""
-    options = ["--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow",
-               "--force", *fetch_arguments()]
-    if source.local:
-        # upload-pack does not get our configuration through the environment; it runs nothing of the repository
-        options.append("--upload-pack=git -c safe.directory='*' upload-pack")
-    options += [word for word in refspecs if word.startswith("-")]
-    argv = ["git", "fetch", *options, "--", source.address, *(word for word in refspecs if not word.startswith("-"))]
-    env, pauses = source.asking(), [] if source.local else list(PAUSES)
-    while True:
-        try:
-            job.run(argv, cwd=mirror, env=env, loud=True)
-            return
-        except tools.ToolFailed as failed:
-            stale = _stale_lock(mirror, failed.output)
-            if stale:
-                os.unlink(stale)
-            elif pauses and git_failures.passing(failed):
-                pause = pauses.pop(0)
-                job.say(f"{git.without_credentials(failed.reason)}; asking again in {pause:g} s")
-                time.sleep(pause)
-            else:
-                raise
-
-
-def fetch_arguments() -> list[str]:
-    """The options of agent.git_fetch_args that go with a fetch of named refs: the others we decide ourselves."""
-    return [word for word in config.get_list("agent.git_fetch_args")
-            if word not in OURS and not word.startswith("--filter")]  # a checkout from the mirror needs all objects
-
-
-def everything() -> tuple[str, ...]:
-    """All branches, and all tags unless agent.git_fetch_args is without --tags."""
-    wanted = config.get_list("agent.git_fetch_args", ["--tags"])
-    return EVERYTHING if "--tags" in wanted or "-t" in wanted else EVERYTHING[:1]
-
-
-def _stale_lock(mirror: str, output: str) -> str | None:
-    # we hold the mirror's lock, so a lock file of git's own is what a killed git left
-    _, found, rest = output.partition("Unable to create '")
-    path = rest.partition("'")[0]
-    inside = path.endswith(".lock") and os.path.realpath(path).startswith(os.path.realpath(mirror) + "/")
-    return path if found and inside and os.path.isfile(path) else None
 
 
 def _remove_left_behind(mirror: str) -> None:

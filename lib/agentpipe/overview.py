@@ -36,6 +36,10 @@ class Looker:
         for worker in seen["workers"]:
             worker["queues"] = [names.get(id, id) for id in worker["queues"]]
             worker["alive"] = self._alive(worker)
+        running = {task["id"] for task in seen["running"]}
+        # a pipeline that has ended is no loss; one that has left a task behind is
+        seen["workers"] = [worker for worker in seen["workers"]
+                           if worker["alive"] or not self.api.embedded or worker["task"] in running]
         for task in seen["running"] + seen["ended"]:
             task["end"] = task_view.end_of(task).get("class") if task["status"] != "in_progress" else None
             task.pop("runtime", None)

@@ -1,4 +1,5 @@
-"""What agent-prepare does otherwise than for a run here and now: --target, --stage-only, --offline, --wheelhouse."""
+"""What agent-prepare does otherwise than for a run here and now: --target, --image, --stage-only, --offline,
+--wheelhouse."""
 
 from __future__ import annotations
 
@@ -41,7 +42,12 @@ def end(held: Held, came: dict[str, Any]) -> None:
     if job.option("target"):
         from agentpipe import targets
         targets.write_start(job)
-    if job.option("stage_only"):
+    if job.option("image"):
+        from agentpipe.place import image
+        saved = image.save(job)
+        job.say(f"saved as image {saved['name']} ({saved['id'][:19]})")
+        came = {**came, "saved": saved}
+    if job.option("stage_only") or job.option("image"):
         import shutil
 
         from agentpipe import place

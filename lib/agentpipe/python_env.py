@@ -90,7 +90,7 @@ def _outlived(job: Job, base: Base) -> bool:
     """Whether it is whole although the machine went down after it was built, perhaps before all was on disk."""
     from agentpipe import processes
     mark = os.path.join(base["directory"], "outlived")
-    if base["boot"] == processes.boot_id() or os.path.exists(mark):
+    if base["boot"] == processes.boot_id() or os.path.exists(mark) or base["installer"] == "conda":
         return True
     from agentpipe import installed
     if not installed.whole(base["directory"]):
@@ -154,11 +154,16 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
     import shutil
 
     from agentpipe import installers
-    from agentpipe.installers import ways
+    from agentpipe.installers import conda, ways
     from agentpipe.place import image_packages
     try:
         if job.prefix:
             os.chmod(directory, 0o755)  # the place may run the script as another user
+        if requirements.conda:
+            interpreter, found = conda.build(job, directory, interpreter, requirements, policy)
+            _record(directory, name, interpreter, requirements, policy, found, [])
+            _publish(directory, name)
+            return
         seeded = installer.create(job, interpreter, directory, policy.system)
         crash_point("env:created")
         below = image_packages.known(job, interpreter) if policy.system else []
@@ -173,6 +178,10 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
+    _publish(directory, name)
+
+
+def _publish(directory: str, name: str) -> None:
     link = os.path.join(os.path.dirname(directory), name)
     temporary = f"{directory}.link"
     os.symlink(os.path.basename(directory), temporary)
@@ -188,16 +197,22 @@ def _record(directory: str, name: str, interpreter: Interpreter, requirements: R
     import time
 
     from agentpipe import installed, installers, overlay, pins, processes
+    from agentpipe.installers import conda
     from agentpipe.place import image_packages
-    installers.make_relocatable(directory)
+    of_conda = requirements.conda is not None
+    if not of_conda:
+        installers.make_relocatable(directory)
     site = installed.site_packages(directory)
     packages = installed.packages(directory, requirements.names())
     seen = image_packages.named(below, requirements.names() - {line.partition("==")[0] for line in packages})
     base = {"key": name, "interpreter": interpreter, "created": time.time(), "boot": processes.boot_id(),
             "packages": sorted(packages + seen), "below": seen, "installer": policy.tool, "system": policy.system,
             "size": installed.size(directory),
-            "pins": requirements.pins if requirements.exact else pins.matching(found, packages),
-            "site": os.path.relpath(site, directory), **overlay.parts(directory, site)}
+            "pins": requirements.pins if requirements.exact else
+            found if of_conda else pins.matching(found, packages),
+            "site": os.path.relpath(site, directory),
+            **({"scripts": [], "folders": [], "links": [], "installer": "conda", "system": False,
+                "variables": conda.variables(directory)} if of_conda else overlay.parts(directory, site))}
     os.mkdir(os.path.join(directory, "users"), 0o700)
     with open(os.path.join(directory, RECORD), "w", encoding="utf-8") as file:
         json.dump(base, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -164,9 +165,13 @@ def _any(api: Any, queues: Queues) -> bool:
 
 
 def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | None:
+    loud = os.environ.get("CLEARML_AGENT_DEBUG_GET_NEXT_TASK")
     for queue in queues.in_order():
         intent.note(queue)
-        answer = api.call("queues.get_next_task", {"queue": queue, "claim": intent.token})
+        answer = api.call("queues.get_next_task", {"queue": queue, "claim": intent.token, "host": _host()})
+        if loud:
+            from agentpipe import command
+            command.say(f"agent-pull: queues.get_next_task {queues.names[queue]}: {answer}")
         if not answer.get("entry"):
             intent.asked = False
             continue
@@ -213,7 +218,8 @@ def by_id(api: Any, task: str) -> dict[str, Any] | None:
 
 def _remove(api: Any, task: str, queue: str | None, intent: claims.Intent) -> None:
     try:
-        answer = api.call("queues.remove_task", {"queue": queue, "task": task, "claim": intent.token})
+        answer = api.call("queues.remove_task", {"queue": queue, "task": task, "claim": intent.token,
+                                                  "host": _host()})
     except errors.ApiError as error:
         if error.subcode in (701, 703):
             intent.asked = False
@@ -225,11 +231,14 @@ def _remove(api: Any, task: str, queue: str | None, intent: claims.Intent) -> No
 
 def _mark(api: Any, task: dict[str, Any], token: str) -> None:
     """Write the token with calls that every ClearML server has; an ended task starts anew with it."""
-    import os
-    runtime = {**(task.get("runtime") or {}), claims.RUNTIME_KEY: token, "_exec_agent_hostname": os.uname().nodename}
+    runtime = {**(task.get("runtime") or {}), claims.RUNTIME_KEY: token, "_exec_agent_hostname": _host()}
     api.call("tasks.edit", {"task": task["id"], "runtime": runtime, "force": True})
     if task.get("status") not in ("queued", "in_progress"):
         api.call("tasks.started", {"task": task["id"], "force": True, "status_message": "pulled by agent"})
+
+
+def _host() -> str:
+    return os.uname().nodename
 
 
 def _found(api: Any, name: str, create: bool) -> dict[str, Any]:

@@ -34,18 +34,19 @@ REPORT_TIMEOUT = 10.0
 GRACE = 10.0
 
 
-def recover(api: Any, owner: int | None = None, only: str | None = None, say: Say | None = None) -> claims.Claim | None:
+def recover(api: Any, owner: int | None = None, only: str | None = None, say: Say | None = None,
+            on_lost: str | None = None) -> claims.Claim | None:
     """Go through `active/`; the claim (locked) of one script that still runs unwatched, if there is one.
 
-    `only` names a task: no other is touched. `say` gets what was done; what went wrong is always told. A server that
-    is away leaves everything for the next time (Failure 69); one task's trouble keeps no other from being done.
-    Signals are heeded between two tasks.
+    `only` names a task: no other is touched. `on_lost` is as in ending.queued_when_lost(). `say` gets what was done;
+    what went wrong is always told. A server that is away leaves everything for the next time (Failure 69); one task's
+    trouble keeps no other from being done. Signals are heeded between two tasks.
     """
     for token in sorted(os.listdir(claims.active())):
         with SIGNALS.open():
             pass
         try:
-            found = _recover_entry(api, token, owner, only, say or (lambda _: None))
+            found = _recover_entry(api, token, owner, only, say or (lambda _: None), on_lost)
             if found:
                 return found
         except FileNotFoundError:
@@ -59,7 +60,8 @@ def recover(api: Any, owner: int | None = None, only: str | None = None, say: Sa
     return None
 
 
-def _recover_entry(api: Any, token: str, owner: int | None, only: str | None, say: Say) -> claims.Claim | None:
+def _recover_entry(api: Any, token: str, owner: int | None, only: str | None, say: Say,
+                   on_lost: str | None) -> claims.Claim | None:
     path = claims.active(token)
     if len(token) != 32:
         _remove_if_old(path)
@@ -67,11 +69,12 @@ def _recover_entry(api: Any, token: str, owner: int | None, only: str | None, sa
         if not only:
             intents.recover(api, token)
     elif only is None or os.path.basename(os.readlink(path)).rpartition(".")[0] == only:
-        return _recover_attempt(api, token, os.readlink(path), owner, say)
+        return _recover_attempt(api, token, os.readlink(path), owner, say, on_lost)
     return None
 
 
-def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, say: Say) -> claims.Claim | None:
+def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, say: Say,
+                     on_lost: str | None) -> claims.Claim | None:
     try:
         fd = claims.lock(directory, 0)
     except FileNotFoundError:  # the directory was deleted by hand: nothing is known of a script
@@ -114,7 +117,7 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
             script_env.remove_conf(directory)
         known = where.evidence(attempt.exit_status(directory)) if where.prefix else ("", "")
         place.leave(directory, say)
-        _finish_or_return(api, claim, task, message == "stopping", known, say)
+        _finish_or_return(api, claim, task, message == "stopping", known, say, on_lost)
         return None
     finally:
         if not kept:
@@ -122,7 +125,7 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
 
 
 def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, known: tuple[str, str],
-                      say: Say) -> None:
+                      say: Say, on_lost: str | None) -> None:
     """Nothing runs any more: report the end that it came to, or give it back if it never started.
 
     `unwanted`: a user has asked for its end meanwhile; `known`: what its place says of the end.
@@ -147,7 +150,7 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
             crash_point("recover:enqueued")
             claim.end()
             return
-    _decide(api, claim, task, record, unwanted, known)
+    _decide(api, claim, task, record, unwanted, known, on_lost)
     crash_point("recover:decided")
     say(f"task {task}: reporting that it ended: {attempt.outcome(directory)}")
     from agentpipe import shipping
@@ -156,7 +159,7 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
 
 
 def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwanted: bool,
-            known: tuple[str, str]) -> None:
+            known: tuple[str, str], on_lost: str | None) -> None:
     """Make sure that outcome and manifest say how it ended."""
     directory = claim.directory
     status = attempt.exit_status(directory)
@@ -174,7 +177,10 @@ def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwant
         "pull": {"server": api.server_id, "claim": claim.token, "worker": claim.worker}}
     if "run" not in line and "failed" not in line:
         end = attempt.outcome(directory) or lost
-        line = manifest.with_key(line, "run", ending.run_key(directory, end, status, reason, known[1]))
+        run = ending.run_key(directory, end, status, reason, known[1])
+        if end == "lost" and record != attempt.GIVEN_BACK and ending.queued_when_lost(task, on_lost):
+            run["requeue"] = True
+        line = manifest.with_key(line, "run", run)
         attempt.store_manifest(directory, manifest.write(line))
 
 

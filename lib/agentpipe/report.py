@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from agentpipe import config, errors
+from agentpipe import attempt, config, errors
 from agentpipe.abort import Abort, Judge
 from agentpipe.shipping import Shipper, is_outage, say
 
@@ -54,7 +54,7 @@ class Watched:
         self.queue, self.pids, self.shipper = queue, pids, shipper
         self.duties: list[Duty] = []
         self.mark: Any = None
-        self.told_away = False
+        self.told_away = self.described = False
         self.told: set[str] = set()
         self.since = _begin(directory)
 
@@ -70,6 +70,7 @@ class Reporter:
         self.worker, self.queues = worker, list(queues)
         self._api, self._secrets = api.once(), tuple(secrets)  # it tries again by itself
         self._embedded = bool(getattr(api, "embedded", False))
+        self._ours = bool(getattr(api, "ours", False))
         self._wakened = threading.Condition()
         self._working = threading.Lock()  # held by the thread while it does something
         self._thread: threading.Thread | None = None
@@ -280,6 +281,8 @@ class Reporter:
 
     def _metrics(self, watched: Watched) -> None:
         from agentpipe import metrics
+        if not watched.described and self._ours and attempt.pid_record(watched.directory):
+            self._describe(watched)
         stats, sampler = self._sample()
         values = metrics.scalars(stats, sampler.gpus())
         if watched.pids:
@@ -290,6 +293,14 @@ class Reporter:
             {"type": "training_stats_scalar", "task": watched.task, "worker": self.worker, "metric": metric,
              "variant": variant, "value": value, "iter": iteration, "timestamp": now}
             for metric, variant, value in values])
+
+    def _describe(self, watched: Watched) -> None:
+        """What machine it runs on, unless the script tells that itself; for others' servers at the end (finish.py)."""
+        from agentpipe import metrics, runtime
+        watched.described = True
+        if runtime.OF_THE_SDK not in runtime.read(self._api, watched.task):
+            values = metrics.machine(attempt.read_manifest(watched.directory) or {})
+            self._api.call("tasks.edit_runtime", {"task": watched.task, "add_or_update": values})
 
     def _poll(self, watched: Watched) -> None:
         """Look whether the task is still ours to run."""

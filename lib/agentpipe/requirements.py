@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from agentpipe.conda_files import Wanted
     from agentpipe.job import Job
-    from agentpipe.lock_files import Found
 
 # what may decide the dependencies of a folder's package, which are in the base
 PROJECT_FILES = (".py", ".toml", ".cfg", ".txt", ".in")
@@ -54,12 +54,14 @@ class Requirements:
         self.exact = False
         self.pins: list[Any] = []
         self.torch_index = ""
+        # what is asked of conda beside it (conda_files.py)
+        self.conda: Wanted | None = None
         # lines of repositories with the passwords that the others are without
         self.secrets: list[str] = []
 
     def empty(self) -> bool:
         """Whether nothing is asked for."""
-        return not (self.packages or self.archives or self.projects)
+        return not (self.packages or self.archives or self.projects or self.conda)
 
     def canonical(self) -> list[str]:
         """One spelling of everything that decides what is installed: equal lists give equal environments."""
@@ -68,6 +70,7 @@ class Requirements:
         lines += [f"{name} {value.removeprefix(self.code + '/')}".strip() for name, value in self.options]
         lines += sorted(f"archive {os.path.basename(path)}[{extras}] {digest}"
                         for path, extras, digest, _ in self.archives)
+        lines += self.conda.canonical() if self.conda else []
         return lines + sorted(f"project [{project.extras}] {project.digest}" for project in self.projects)
 
     def file_text(self) -> str:
@@ -98,7 +101,7 @@ class Requirements:
         found = copy.copy(self)
         matches = ((re.match(NAME, line), line) for line in self.packages)
         found.packages = [line for match, line in matches if wanted(normalised(match[1]) if match else "")]
-        found.constraints = list(self.constraints)
+        found.constraints, found.conda = list(self.constraints), None
         if not projects:
             found.projects, found.archives = [], []
         return found
@@ -127,13 +130,17 @@ def of_task(job: Job) -> Requirements:
     code, folder = folders(job)
     pinned = (job.manifest.get("pins") or {}).get("packages")
     if isinstance(pinned, list):
-        return _pinned(job, pinned, code, folder)
-    from agentpipe import lock_files
+        from agentpipe import requirement_sources
+        return requirement_sources.pinned(job, pinned, code, folder)
+    from agentpipe import lock_files, requirement_sources
     there = os.path.isdir(code)
+    conda = requirement_sources.of_conda(job, code, folder)
+    if conda:
+        return conda
     project = lock_files.asked_for(job, code, folder) if there else None
     if project:
-        return _of_project(project, code)
-    origin, lines = _record(job)
+        return requirement_sources.of_project(project, code)
+    origin, lines = record(job)
     found = Requirements(code, origin)
     if origin:
         Reader(found, [folder, code]).read(lines, origin)
@@ -143,36 +150,14 @@ def of_task(job: Job) -> Requirements:
     for path in _files(code, _script_folder(job.task.get("script") or {}, folder)):
         found.origin = "the repository's requirements.txt"
         Reader(found, [folder, code]).file(path)
-    project = lock_files.nearest(job, code, folder) if there and not found.origin else None
-    return _of_project(project, code) if project else found
-
-
-def _of_project(project: Found, code: str) -> Requirements:
-    from agentpipe.requirement_lines import Reader
-    where = os.path.relpath(os.path.join(project.folder, project.kind), code)
-    found = Requirements(code, where)
-    found.notes += project.notes
-    Reader(found, [project.folder, code]).read(project.lines, where)
-    return found
-
-
-def _pinned(job: Job, pinned: list[Any], code: str, folder: str) -> Requirements:
-    """The list of a receipt: these files and no others."""
-    import re
-
-    from agentpipe import errors, pins
-    from agentpipe.requirement_lines import Reader
-    wrong = next((pin for pin in pinned if not pins.is_pin(pin)), None)
-    if wrong is not None:
-        raise errors.Failure(f"pins.packages holds what is no package: {str(wrong)[:100]}", errors.BAD_DATA,
-                             remedy="use a receipt as agent-run printed it")
-    found = Requirements(code, "the receipt's pins")
-    Reader(found, [folder, code]).read([*_option_lines(job), *pins.lines(pinned)], found.origin)
-    found.exact, found.pins = True, [pin for pin in pinned if pin not in found.local_lines()]
-    sources = (str(pin.get("source")) for pin in pinned if isinstance(pin, dict))
-    indexes = (re.search(r"download\.pytorch\.org/whl/(\w+)/", source) for source in sources)
-    found.torch_index = next((match[1] for match in indexes if match), "")
-    return found
+    if not there or found.origin:
+        return found
+    project = lock_files.nearest(job, code, folder)
+    if project:
+        return requirement_sources.of_project(project, code)
+    from agentpipe import conda_files
+    path = conda_files.in_repository(code, folder)
+    return requirement_sources.with_conda(conda_files.of_file(path, code), code, folder) if path else found
 
 
 def frozen(asked: Requirements, packages: list[str]) -> Requirements:
@@ -239,25 +224,25 @@ def project_digest(folder: str) -> str:
     return digest.hexdigest()
 
 
-def _record(job: Job) -> tuple[str, list[str]]:
+def record(job: Job) -> tuple[str, list[str]]:
     """(where it stands, its lines) of what the task itself records; ("", []) when it records nothing."""
     from agentpipe import config
     if config.flag("agent.package_manager.force_repo_requirements_txt"):
         return "", []
-    recorded = _recorded(job)
-    original = config.flag("agent.package_manager.force_original_requirements") and recorded.get("org_pip")
-    lines = _lines(original or recorded.get("pip"))
+    told = recorded(job)
+    original = config.flag("agent.package_manager.force_original_requirements") and told.get("org_pip")
+    lines = _lines(original or told.get("pip"))
     return ("the task's requirements", lines) if any(line.strip() for line in lines) else ("", [])
 
 
-def _option_lines(job: Job) -> list[str]:
+def option_lines(job: Job) -> list[str]:
     """Indexes that the task names: pinned packages come from there too."""
-    lines = _lines(_recorded(job).get("org_pip")) + _lines(_recorded(job).get("pip"))
+    lines = _lines(recorded(job).get("org_pip")) + _lines(recorded(job).get("pip"))
     names = ("--extra-index-url", "--index-url", "--find-links", "-i ", "-f ", "--trusted-host", "--pre")
     return [line for line in lines if line.strip().startswith(names)]
 
 
-def _recorded(job: Job) -> dict[str, Any]:
+def recorded(job: Job) -> dict[str, Any]:
     """`script.requirements`, passwords included: they go to the installer only."""
     from agentpipe import secrets
     return secrets.script(job).get("requirements") or {}

@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+OF_THE_SDK = "CLEARML VERSION"  # a key that Task.init writes, and with it what machine it runs on
+
 
 def merge(api: Any, task: str, claim: str, values: dict[str, Any]) -> None:
     """Set these keys. ApiError 110 when the task has ended; on agent-server 121 when the claim is another's."""

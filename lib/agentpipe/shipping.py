@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Iterable
 
-from agentpipe import attempt, errors, redact
+from agentpipe import attempt, config, errors, redact
 from agentpipe.logs import Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+EVENT = 64 << 10  # raw bytes an event at most, for servers that are not ours (the peer's limit)
 BATCH = 1 << 20  # raw bytes a request at most (the peer's limit; a server takes 15 MB)
 # stream, file, level: as the peer does, INFO for what the agent does and DEBUG for what the script prints
 STREAMS = (("setup", "setup.log", "INFO"), ("log", "log", "DEBUG"))
@@ -35,7 +36,8 @@ class Shipper:
         self._api, self._task, self._claim = api, task, claim
         self._directory, self._worker, self._prefix = directory, worker, prefix
         redactor = redact.Redactor({*redact.own_secrets(), *secrets})
-        self._streams = [Stream(name, os.path.join(directory, file), redactor) for name, file, _ in STREAMS]
+        rows = not config.flag("agent.suppress_carriage_return", True)
+        self._streams = [Stream(name, os.path.join(directory, file), redactor, rows) for name, file, _ in STREAMS]
         self._levels = {name: level for name, _, level in STREAMS}
         self._pending: list[dict[str, Any]] = []
         self._started = False
@@ -67,6 +69,8 @@ class Shipper:
         noted = read_reported(self._directory)
         positions = self._positions(noted)
         for stream in self._streams:
+            if not self.server_knows:
+                stream.chunk = EVENT
             stream.base = noted.get("base", {}).get(stream.name, 0)
             stream.seek(positions.get(stream.name, 0))
         self._started = True

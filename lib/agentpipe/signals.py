@@ -27,6 +27,20 @@ class _Window:
             self._signals.check()
 
 
+class _Limit:
+    def __init__(self, signals: "Signals", seconds: float | None) -> None:
+        self._signals, self._seconds = signals, seconds
+
+    def __enter__(self) -> None:
+        if self._seconds:
+            _signal.setitimer(_signal.ITIMER_REAL, self._seconds)
+
+    def __exit__(self, *_: object) -> None:
+        if self._seconds:
+            _signal.setitimer(_signal.ITIMER_REAL, 0)
+            self._signals.waiting = [signum for signum in self._signals.waiting if signum != _signal.SIGALRM]
+
+
 class Signals:
     """One per process. Handlers run in the main thread; `waiting` is what came while we were closed, oldest first."""
 
@@ -40,7 +54,8 @@ class Signals:
         for signum in EXITS:
             if _signal.getsignal(signum) != _signal.SIG_IGN:
                 _signal.signal(signum, self._arrived)
-        _signal.signal(_signal.SIGUSR1, self._arrived)
+        for signum in (_signal.SIGUSR1, _signal.SIGALRM):
+            _signal.signal(signum, self._arrived)
 
     def open(self) -> _Window:
         """`with SIGNALS.open():` what has waited or arrives in here is raised (errors.Interrupted, errors.Aborted)."""
@@ -54,6 +69,10 @@ class Signals:
         """Raise what has waited, when we are open."""
         if self.is_open and self.waiting:
             self._raise(self.waiting.pop(0))
+
+    def limited(self, seconds: float | None) -> "_Limit":
+        """`with SIGNALS.limited(3600):` after so many seconds errors.OutOfTime is raised in here (None: never)."""
+        return _Limit(self, seconds)
 
     def told_to_stop(self) -> int | None:
         """The signal that has waited to stop this process, if there is one; it is taken."""
@@ -86,6 +105,8 @@ class Signals:
         from agentpipe import errors
         if signum == _signal.SIGUSR1:
             raise errors.Aborted(self._abort)
+        if signum == _signal.SIGALRM:
+            raise errors.OutOfTime
         raise errors.Interrupted(signum)
 
 

@@ -58,13 +58,20 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
                 elif held.api and not held.dry:
                     held.watch()
                 begun = True
-                steps(held)
+                with SIGNALS.limited(values.get("setup_limit")):
+                    steps(held)
     except errors.Interrupted:
         if not held.started and held.claim.token:
             command.say(f"agent-{name}: told to stop; task {held.id} goes back to its queue")
         held.give_back("told to stop")
         SIGNALS.forget()
         raise
+    except errors.OutOfTime as over:
+        late = errors.Failure(f"set-up took longer than {values['setup_limit']:g} s", 124,
+                              remedy="raise --setup-limit of agent-prepare, or fill the caches before")
+        late.stage = over.stage
+        _tell_failure(held, late, "time_limit")
+        held.leave_place()
     except errors.Aborted as aborted:
         held.use(_aborted(held, aborted))
         held.leave_place()
@@ -102,6 +109,9 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
     except errors.Failure as failure:
         failure.stage = stage
         failure.timed = {"began": timing.iso(began), "seconds": round(time.time() - began, 3)}
+        raise
+    except errors.OutOfTime as over:
+        over.stage = stage
         raise
     hook(held, f"post-{stage}")
     crash_point(f"{stage}:done")
@@ -146,11 +156,11 @@ def give_back_line(raw: bytes) -> None:
         held.give_back("told to stop")
 
 
-def _tell_failure(held: Held, failure: errors.Failure) -> None:
+def _tell_failure(held: Held, failure: errors.Failure, end: str = "setup_failed") -> None:
     if isinstance(failure, StageFailed):
         held.use({**held.manifest, "failed": failure.failed})
     else:
-        held.use(manifest.failure(failure, failure.stage or held.stage, held.manifest))
+        held.use(manifest.failure(failure, failure.stage or held.stage, held.manifest, end))
     command.say(f"agent-{held.stage}: {failure}")
     held.job.say(f"agent-{held.stage}: {failure.reason}")
 

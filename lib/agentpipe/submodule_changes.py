@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agentpipe.job import Job
 
-POINTER = re.compile(r"^diff --git (?P<names>.+)\n(?:(?:old|new|deleted file|new file) mode \d+\n)*"
+POINTER = re.compile(r"^diff --git (?P<names>.+)\n(?:(?:deleted|new) file mode 160000\n)?"
                      r"(?:index [0-9a-f]+\.\.[0-9a-f]+(?: 160000)?\n)?--- .*\n\+\+\+ (?P<new>.*)\n@@ .*\n"
                      r"(?:-Subproject commit (?P<old>[0-9a-f]+)(?:-dirty)?\n?)?"
                      r"(?:\+Subproject commit (?P<commit>[0-9a-f]+)(?P<dirty>-dirty)?)?$", re.MULTILINE)

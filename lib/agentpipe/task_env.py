@@ -7,6 +7,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
     from typing import Any
 
@@ -21,15 +22,23 @@ if TYPE_CHECKING:
 
 def own(job: Job, asked: Requirements, began: float) -> Value:
     """An overlay over a base of the cache, or over what is there already."""
-    from agentpipe import git_pins, installers, interpreters, overlay, python_env, requirements
+    from agentpipe import conda_packed, git_pins, installers, interpreters, overlay, python_env, requirements
     from agentpipe.crash import crash_point
     from agentpipe.installers import policy as policies
     git_pins.settle(job, asked)
     policy = policies.of(job, asked)
     for note in asked.notes + policy.notes:
         job.say(note)
-    interpreter = interpreters.find(job)
-    base = ready(job, interpreter, asked, policy)
+    packed = conda_packed.named(job)
+    if packed:
+        base = conda_packed.base(job, packed, asked)
+        interpreter = base["interpreter"]
+    elif asked.conda:
+        from agentpipe.installers import conda
+        interpreter, base = conda.interpreter(job, asked), None
+    else:
+        interpreter = interpreters.find(job)
+        base = ready(job, interpreter, asked, policy)
     key, cached = "", True
     behind: list[str] = []
     if base is None:
@@ -45,14 +54,17 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
         job.say(f"building an environment: Python {interpreter['version']} ({interpreter['executable']}), "
                 f"{asked.origin or 'no requirements'}")
         base = python_env.build(job, key, interpreter, asked, policy, installer)
-        if not asked.local_lines():
+        if not asked.local_lines() and not asked.conda:
             # a clone asks for what is recorded of this run
             recorded = requirements.frozen(asked, base["packages"])
             python_env.also(python_env.key(job, interpreter, recorded, policies.of(job, recorded)), base)
     elif not key:
         if job.option("dry_run"):
             return {}
-        behind = [os.path.dirname(interpreters.own_path(job, interpreter))]
+        behind = [] if packed else [os.path.dirname(interpreters.own_path(job, interpreter))]
+    if "variables" in base:
+        behind = [os.path.join(base["directory"], "bin")]
+        interpreter = base["interpreter"]
     if job.option("stage_only"):
         return staged(job, base, asked)
     directory = overlay.create(job, base)
@@ -69,12 +81,13 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
     whose = "" if base.get("reason") else f", asked for by {asked.origin}" if asked.origin else ", no requirements"
     reason = f"Python {interpreter['version']}, {how}{whose}"
     job.say(f"environment ready: {reason}")
-    record(job, asked, base["packages"])
+    record(job, asked, base["packages"], base["pins"])
     bin_directory = os.path.join(directory, "bin")
     return {"python": os.path.join(bin_directory, "python"), "version": interpreter["version"], "base": key or None,
             "overlay": directory, "cached": cached, "installer": base["installer"], "reason": reason,
             "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_lines(),
-            "options": asked.option_lines(), "path": [bin_directory, *behind]}
+            "options": asked.option_lines(), "path": [bin_directory, *behind],
+            **({"variables": base["variables"]} if "variables" in base else {})}
 
 
 def ready(job: Job, interpreter: Interpreter, asked: Requirements, policy: Policy) -> Base | None:
@@ -110,7 +123,8 @@ def untouched(job: Job) -> Value:
     python = interpreters.own_path(job, interpreter)
     reason = f"nothing is installed (CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL): {python} as it is"
     job.say(reason)
-    return given.value(python, [], interpreter["version"], reason)
+    # what there was nobody has looked at: a receipt promises nothing
+    return {**given.value(python, [], interpreter["version"], reason), "pins": None}
 
 
 def installed_into(job: Job, asked: Requirements, python: str) -> Value:
@@ -145,9 +159,11 @@ def installed_into(job: Job, asked: Requirements, python: str) -> Value:
     return {**value, "packages": value["packages"] + asked.local_lines(), "cached": False, "installer": "uv"}
 
 
-def record(job: Job, asked: Requirements, packages: list[str]) -> None:
+def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[Any] = ()) -> None:
     """Write back to the task what is installed, and once what was asked for (as ClearML Agent does)."""
-    from agentpipe import errors, secrets
+    from agentpipe import config, errors, secrets
+    if asked.conda and not config.flag("agent.package_manager.conda_full_env_update"):
+        return
     before = (job.task.get("script") or {}).get("requirements") or {}
     whole = secrets.script(job).get("requirements") or {}
     lines = [*asked.option_lines(), *packages, *asked.local_lines()]
@@ -160,9 +176,15 @@ def record(job: Job, asked: Requirements, packages: list[str]) -> None:
     # what holds a password stays as its owner wrote it: our lines are without, and could not be installed again
     if not job.tell or not packages or known == lines or whole != before:
         return
-    asked_for = before.get("org_pip") or text or asked.file_text()
+    told = {**before, "org_pip": before.get("org_pip") or text or asked.file_text(), "pip": lines}
+    if asked.conda:
+        told["org_conda"] = before.get("org_conda") or before.get("conda") or ""
+        of_conda = [pin for pin in pins if isinstance(pin, dict) and pin.get("conda")]
+        told["conda"] = "\n".join(f"{pin['name']}={pin['version']}={pin['build']}" for pin in of_conda)
+        theirs = {f"{pin['name']}=={pin['version']}" for pin in of_conda}
+        told["pip"] = [line for line in lines if line not in theirs]
     try:
-        job.tell("tasks.set_requirements", {"requirements": {**before, "org_pip": asked_for, "pip": lines}})
+        job.tell("tasks.set_requirements", {"requirements": told})
     except (errors.ApiError, errors.Failure) as error:
         job.say(f"the packages could not be recorded on the task: {error}")
 
@@ -197,9 +219,14 @@ def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements, poli
     job.say(f"Python {interpreter['version']} ({interpreter['executable']})")
     built = f"would be built, with downloads kept in {indexes.download_cache()}"
     job.say(f"base environment {key}: " + (f"in the cache ({env_cache.home()})" if base else built))
+    for spec in asked.conda.specs if asked.conda and not base else ():
+        job.say(f"would install {spec} by conda")
     if base:
         for line in base["packages"]:
             job.say(f"has {line}")
+    elif asked.conda:
+        for line in asked.packages:
+            job.say(f"would install {line}")
     elif asked.has_hashes() or policy.tool == "pip":
         for line in asked.canonical():
             job.say(f"would install {without_credentials(line)}")

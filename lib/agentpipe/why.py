@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 EVIDENCE_LINES = 12
+# git's progress, which shows no cause
+NOISE = re.compile(r"remote: (Enumerating|Counting|Compressing|Total)|(Receiving objects|Resolving deltas):"
+                   r"|From \S+$| \* \[new (branch|tag)\]")
 
 
 def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def text(found: dict[str, Any]) -> str:
     if found.get("stage"):
         head += f", in agent-{found['stage']}"
     lines = [f"{found['task']}: {head}", f"  {found['reason']}"]
-    evidence = found.get("evidence", "").splitlines()
+    evidence = [line.rstrip() for line in found.get("evidence", "").strip("\n").splitlines() if not NOISE.match(line)]
     if evidence and found.get("class") == "running":
         lines += ["", f"  the last that was printed, {task_view.ago(found['since'])}:"]
     if evidence:
@@ -63,7 +66,7 @@ def text(found: dict[str, Any]) -> str:
                   *(f"  | {line}" for line in evidence[-EVIDENCE_LINES:])]
     if found["remedy"]:
         lines += ["", f"  try: {found['remedy']}"]
-        lines += [f"  or: {found['advice']}"] if found["advice"] else []
+        lines += [f"  or: {found['advice']}"] if _says_more(found["advice"]) else []
     elif found["advice"]:
         lines += ["", f"  to do: {found['advice']}"]
         if found.get("class") == "setup_failed":
@@ -71,6 +74,11 @@ def text(found: dict[str, Any]) -> str:
     if found.get("reproduce"):
         lines += [f"  reproduce: {found['reproduce']}"]
     return "\n".join(lines) + "\n"
+
+
+def _says_more(advice: str | None) -> bool:
+    """Whether words say something else than the command beside them: of requirements they are the same change."""
+    return bool(advice) and not re.match(r"replace |take '|.* instead of '", advice or "")
 
 
 def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:

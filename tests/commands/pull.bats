@@ -24,6 +24,7 @@ setup() { load ../helpers; fresh; }
   id=$(enqueue_shell 'echo hi')
   agent-pull default >task.json
   [ "$(field .task.id task.json)" = "$id" ]
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._exec_agent_hostname)" = "$(uname -n)" ]
   [ "$(field .pull.claim task.json | wc -c)" -eq 33 ]
   [ "$(call queues.get_all | field .queues.0.entries)" = "[]" ]
   [ "$(status "$id")" = queued ]
@@ -164,4 +165,20 @@ setup() { load ../helpers; fresh; }
     [ "$(cat one.code two.code three.code | sort -n | tr '\n' ' ')" = "0 75 75 " ]
     [ "$(cat one.json two.json three.json | grep -c '"claim"')" -eq 1 ]
   done
+}
+
+@test "--fair takes turns between the queues, and CLEARML_AGENT_DEBUG_GET_NEXT_TASK shows what is asked" {
+  for queue in aaa aaa bbb bbb; do enqueue_shell 'echo hi' $queue >>ids; done
+  python3 - >order <<'PY'
+from agentpipe import api, claims, queues
+server = api.connect()
+wanted = queues.Queues(server, ["aaa", "bbb"], fair=True)
+for _ in range(4):
+    claim, line = queues.next_task(server, "box:0", wanted, wait=False)
+    print(line["pull"]["queue_name"])
+    claim.end()
+PY
+  [ "$(tr '\n' ' ' <order)" = "aaa bbb aaa bbb " ]
+  CLEARML_AGENT_DEBUG_GET_NEXT_TASK=1 run -0 --separate-stderr agent-pull --fair aaa bbb
+  [[ $stderr == *"queues.get_next_task aaa: {}"*"queues.get_next_task bbb: {}"* ]]
 }

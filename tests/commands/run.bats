@@ -23,6 +23,7 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
   [ "$(field .pull receipt.json)" = null ]
   [ "$(field .origin.queue receipt.json)" != null ]
   [ "$(cat "$(attempt "$id")/log")" = hello ]
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime.hostname)" = "$(uname -n)" ]
   [ -z "$(ls "$AGENT_HOME/state/active")" ]
 }
 
@@ -466,6 +467,9 @@ EOF
   id=$(enqueue_shell 'echo "<${CUDA_VISIBLE_DEVICES-unset}>"')
   sh -c 'agent-pull default | agent-prepare | agent-run --cpu-only' >receipt.json
   [ "$(cat "$(attempt "$id")/log")" = "<>" ]
+  id=$(enqueue_shell 'echo "<${CUDA_VISIBLE_DEVICES-unset}>"')
+  CPU_ONLY=1 sh -c 'agent-pull default | agent-prepare | agent-run' >receipt.json
+  [ "$(cat "$(attempt "$id")/log")" = "<>" ]
 }
 
 # told TASK KEY=VALUE…: what the clearml package would write into the task's runtime
@@ -662,4 +666,41 @@ ranked() { enqueue_shell "echo on \${RANK:-0}; until [ -e $PWD/go ]; do sleep 0.
   ended $follower
   [ "$status" -ne 0 ]
   [ "$(status "$id")" = stopped ]
+}
+
+# lose TASK AGENT: kill agent-run, the script and its shim in one, as a power failure does
+lose() {
+  local pids
+  wait_for 20 grep -qs on "$(attempt "$1")/log"
+  pids=$(grep -lszF "AGENT_TASK_DIR=$(attempt "$1")" /proc/[0-9]*/environ | tr -dc '0-9\n' | tr '\n' ' ')
+  # shellcheck disable=SC2086
+  kill -STOP $2 $pids
+  # shellcheck disable=SC2086
+  kill -KILL $2 $pids
+  ended "$2"
+}
+
+@test "--on-lost requeue: a lost task is first in its queue again, its iterations kept; the third time it fails" {
+  id=$(enqueue_shell 'echo on; exec sleep 60')
+  call events.add_batch "[{\"type\": \"training_stats_scalar\", \"task\": \"$id\", \"metric\": \"loss\", \"variant\": \"a\", \"iter\": 7, \"value\": 1, \"timestamp\": 1}]"
+  for round in 1 2 3; do
+    sh -c 'agent-pull default | agent-prepare' >prepared.json
+    agent-run prepared.json >receipt.json &
+    lose "$id" $!
+    AGENT_CLAIM_GRACE=0 agent-pull --on-lost requeue --create-queue nothing
+    [ "$round" = 3 ] || [ "$(status "$id")" = queued ]
+    [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.last_iteration)" = 7 ]
+  done
+  [ "$(status "$id")" = failed ]
+  run -64 agent-pull --on-lost maybe default
+}
+
+@test "--setup-limit ends a set-up that takes too long, and what was at work" {
+  id=$(enqueue_shell 'echo never')
+  AGENT_STAGE_ENV='echo $$ >pid; exec sleep 60' run dash -c 'agent-pull default | agent-prepare --setup-limit 1 | agent-run'
+  [ "$status" -eq 124 ]
+  gone "$(cat pid)"
+  [ "$(status "$id")" = failed ]
+  [[ $(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end) == *time_limit*env*"longer than 1 s"* ]]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
 }

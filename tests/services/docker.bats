@@ -238,6 +238,50 @@ running() {
   [ -z "$(containers)" ]
 }
 
+@test "an image's entrypoint is run first, and what it sets is seen by all that follows" {
+  image=agentpipe-test/entry
+  mkdir context
+  printf '#!/bin/sh\nexport FROM_ENTRY="a b" PATH=/opt/tools:$PATH\nexec "$@"\n' >context/enter
+  chmod 755 context/enter
+  printf 'FROM agentpipe-test/python:bookworm\nCOPY enter /enter\nRUN mkdir /opt/tools; ln -s /usr/bin/python3 /opt/tools/python3\nENTRYPOINT ["/enter"]\n' >context/Dockerfile
+  docker build -q -t "$image" context >/dev/null 2>&1
+  sed 's/"image"/"setup_shell_script": "echo set-up sees $FROM_ENTRY", "image"/' >task.json < <(
+    by_hand '"entry_point": "main.py", "diff": "import os\nprint(os.environ[\"FROM_ENTRY\"], os.environ[\"PATH\"])\n"')
+  agent-prepare task.json | agent-run >receipt
+  [[ $(log_of) == "a b "*"/opt/tools:/usr/local/sbin:"* ]]
+  grep -qx 'set-up sees a b' "$AGENT_HOME"/state/tasks/*/setup.log
+  [ -z "$(containers)" ]
+}
+
+@test "an entrypoint that does not start what it is given is left out" {
+  image=agentpipe-test/stubborn
+  docker build -q -t "$image" - >/dev/null 2>&1 <<<'FROM agentpipe-test/python:bookworm
+ENTRYPOINT ["sleep"]'
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "echo fine\n"' >task.json
+  agent-prepare task.json | agent-run >receipt
+  [ "$(log_of)" = fine ]
+  grep -q "the entrypoint of $image does not start what it is given, it is left out" "$AGENT_HOME"/state/tasks/*/setup.log
+}
+
+@test "an image with another C library gets a static uv, fetched once" {
+  image=agentpipe-test/busybox
+  mkdir -p root/bin
+  cp "$(command -v busybox)" root/bin/
+  for each in sh cat mkdir sleep id; do ln -s busybox "root/bin/$each"; done
+  tar -C root -cf - . | docker import - "$image" >/dev/null
+  by_hand '"binary": "sh", "entry_point": "main.sh", "diff": "true\n"' >task.json
+  agent-prepare task.json >line
+  python3 - line >said <<'PY'
+import glob, json, os, sys
+from agentpipe.installers import uv
+from agentpipe.job import Job
+job = Job(json.load(open(sys.argv[1])), glob.glob(os.environ["AGENT_HOME"] + "/state/tasks/*")[0])
+print(uv.run(job, ["--version"]), uv.run(job, ["--version"]), sep="")
+PY
+  [ "$(grep -c '^uv [0-9]' said)" -eq 2 ]
+  [ "$(grep -c 'fetching uv .* as a static program' "$AGENT_HOME"/state/tasks/*/setup.log)" -eq 1 ]
+}
+
 @test "an image without a shell is refused" {
   image=agentpipe-test/bare
   tar -chf - -T /dev/null | docker import - "$image" >/dev/null

@@ -11,7 +11,7 @@ import pytest
 from git_servers import free_port
 from repositories import commit, repository, run
 
-from agentpipe import config, errors, git_pins, mirror
+from agentpipe import config, errors, git_pins, git_transfer
 from agentpipe.cmds import agent_fetch
 from agentpipe.job import Job
 
@@ -76,7 +76,7 @@ def settings(tmp_path, monkeypatch, sshd):
     monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", f"{sshd.root}/bin:{os.environ['PATH']}")
-    monkeypatch.setattr(mirror, "PAUSES", ())
+    monkeypatch.setattr(git_transfer, "PAUSES", ())
     sshd.identity("user")
     sshd.know()
     config.reload()
@@ -176,7 +176,7 @@ def large(tmp_path, monkeypatch):
     """A repository whose *.bin are files of Git LFS."""
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     subprocess.run(["git", "lfs", "install", "--skip-repo"], check=True, capture_output=True)
-    where = repository(tmp_path / "large", {".gitattributes": "*.bin filter=lfs diff=lfs merge=lfs -text\n"})
+    where = repository(tmp_path / "large", {"train.py": "", ".gitattributes": "*.bin filter=lfs diff=lfs -text\n"})
     (where / "big.bin").write_bytes(bytes(range(256)) * 100)
     commit(where, {})
     assert run(where, "cat-file", "-p", "HEAD:big.bin").startswith("version https://git-lfs")
@@ -193,3 +193,12 @@ def test_without_git_lfs_it_is_said_that_pointers_stay(tmp_path, large):
     found = fetch(tmp_path / "job", f"file://{large}")
     assert (Path(found["code"]) / "big.bin").read_text().startswith("version https://git-lfs")
     assert "git lfs install" in (tmp_path / "job" / "setup.log").read_text()
+
+
+def test_a_change_that_git_lfs_keeps_is_said_when_it_is_captured(tmp_path, large, monkeypatch):
+    from agentpipe import capture
+    (large / "big.bin").write_bytes(b"new")
+    monkeypatch.chdir(large)
+    found = capture.capture(capture.Wish("train.py", []))
+    assert found.warnings == [("big.bin is kept by Git LFS: its changes cannot go along",
+                               "git commit -- big.bin && git push")]

@@ -3,6 +3,7 @@
 import base64
 import http.server
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -18,7 +19,8 @@ class SmartServer:
     """`git http-backend` under a small CGI server.
 
     `doors`: the beginning of a path → the Authorization header that it wants ("" for none); `faults` are answered
-    before anything else, one a request; `asked` is (method, path, Authorization) of each request.
+    before anything else, one a request (0: the pack is cut in its middle); `asked` is (method, path, Authorization) of
+    each request.
     """
 
     def __init__(self, folder: Path, doors: dict[str, str] | None = None) -> None:
@@ -34,9 +36,12 @@ class SmartServer:
                 shown = self.headers.get("Authorization", "")
                 outer.asked.append((self.command, self.path, shown))
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if outer.faults:
-                    self.send_error(outer.faults.pop(0))
-                    return
+                cut = outer.faults[:1] == [0] and self.command == "POST" and b"done" in body
+                if cut or (outer.faults and outer.faults[0]):
+                    fault = outer.faults.pop(0)
+                    if fault:
+                        self.send_error(fault)
+                        return
                 wanted = next((key for start, key in (doors or {}).items() if path.startswith(start)), "")
                 if wanted and shown != wanted:
                     self.send_response(401)
@@ -48,18 +53,19 @@ class SmartServer:
                     **environment, "REQUEST_METHOD": self.command, "PATH_INFO": path, "QUERY_STRING": query,
                     "CONTENT_TYPE": self.headers.get("Content-Type", ""), "CONTENT_LENGTH": str(len(body)),
                     "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                    "HTTP_GIT_PROTOCOL": self.headers.get("Git-Protocol", "")}).stdout)
+                    "HTTP_GIT_PROTOCOL": self.headers.get("Git-Protocol", "")}).stdout, cut)
 
             do_POST = do_GET
 
-            def answer(self, said):
+            def answer(self, said, cut):
                 head, _, body = said.partition(b"\r\n\r\n")
                 headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
                 self.send_response(int(headers.pop("Status", "200").split()[0]))
                 for name, value in {**headers, "Content-Length": str(len(body))}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(body[:len(body) // 2] if cut else body)
+                self.close_connection = self.close_connection or cut
 
             def log_message(self, *_):
                 pass
@@ -91,7 +97,8 @@ class Daemon:
         self.url = f"git://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             ["git", "-c", "safe.directory=*", "daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1",
-             f"--port={self.port}", f"--base-path={folder}", str(folder)], stderr=subprocess.DEVNULL)
+             f"--port={self.port}", f"--base-path={folder}", str(folder)], stderr=subprocess.DEVNULL,
+            start_new_session=True)
 
     def __enter__(self) -> "Daemon":
         until = time.monotonic() + 20
@@ -105,8 +112,7 @@ class Daemon:
 
     def __exit__(self, *_: object) -> None:
         # the one that serves is a child of `git`
-        subprocess.run(["pkill", "-P", str(self.process.pid)], check=False)
-        self.process.terminate()
+        os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait()
 
 

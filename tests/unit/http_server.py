@@ -11,14 +11,14 @@ import requests
 class HttpServer:
     """An agent-server in a process of its own, on free ports."""
 
-    def __init__(self, home, *options):
+    def __init__(self, home, *options, start=("-m", "agentpipe.cmds.agent_server")):
         self.home = str(home)
         self.log = os.path.join(self.home + ".stderr")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("AGENT_", "CLEARML_"))}
         environment = {**clean, "AGENT_HOME": self.home, "USER": "ann"}
         with open(self.log, "wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agentpipe.cmds.agent_server", "--json", "--port", "0", "--files-port", "0",
+                [sys.executable, *start, "--json", "--port", "0", "--files-port", "0",
                  *options], env=environment, stdout=subprocess.PIPE, stderr=errors)
         line = self.process.stdout.readline()
         assert line, self.said()

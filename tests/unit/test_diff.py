@@ -257,6 +257,12 @@ def test_changes_in_a_submodule_that_the_diff_only_mentions_are_said(tmp_path, m
     assert "lib has changes, but not which" in stage.log.read_text()
 
 
+def test_a_file_that_reads_like_a_submodule_is_a_file(stage, source):
+    (source / "note.txt").write_text(f"Subproject commit {'1' * 40}\n")
+    stage.patch(diff=uncommitted(source))
+    assert tree(stage.code) == tree(source)
+
+
 def test_a_submodule_cannot_be_put_outside_the_checkout(tmp_path, moved):
     os.symlink(tmp_path, moved / "link")
     commit(moved, {})

@@ -533,8 +533,8 @@ def test_a_submodule_that_is_not_there_is_named(tmp_path, nested):
     ("https://h/a/b/", "../../c", "https://h/c"),
 ])
 def test_relative_submodule_addresses_follow_gits_rule(base, url, expected):
-    from agentpipe import checkout
-    assert checkout._relative(base, url) == expected
+    from agentpipe import submodules
+    assert submodules.relative(base, url) == expected
 
 
 def test_many_small_fetches_do_not_make_checkouts_slow(tmp_path, source):

@@ -9,7 +9,7 @@ import pytest
 from git_servers import SmartServer, basic
 from repositories import commit, repository, run
 
-from agentpipe import config, errors, git, git_access, git_pins, mirror
+from agentpipe import config, errors, git, git_access, git_pins, git_transfer
 from agentpipe.cmds import agent_fetch
 from agentpipe.job import Job
 
@@ -30,7 +30,7 @@ def user(tmp_path, monkeypatch):
     (tools / "git").write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/words\nexec {real} "$@"\n')
     (tools / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    monkeypatch.setattr(mirror, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(git_transfer, "PAUSES", (0.01, 0.01))
     yield home
     config.reload()
 
@@ -268,6 +268,17 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(tmp_path, repositories)
     assert failure.exit == errors.UNAVAILABLE
     # an address where nothing is would not get better
     assert "asking again" not in (tmp_path / "job" / "setup.log").read_text().split("checked out")[1]
+
+
+def test_a_pack_that_is_cut_in_its_middle_is_fetched_again(tmp_path, repositories):
+    (repositories / "team-a" / "r.git" / "large.bin").write_bytes(os.urandom(300_000))
+    commit(repositories / "team-a" / "r.git", {})
+    with SmartServer(repositories) as server:
+        server.faults = [0]
+        found = fetch(tmp_path / "job", f"{server.url}/team-a/r.git")
+        assert server.faults == []
+    assert (Path(found["code"]) / "large.bin").stat().st_size == 300_000
+    assert "asking again in" in (tmp_path / "job" / "setup.log").read_text()
 
 
 def test_a_repository_that_is_not_there_is_not_asked_for_again(tmp_path, repositories):

@@ -2,11 +2,12 @@
 
 import os
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from agentpipe import metrics
+from agentpipe import config, metrics
 
 
 def test_a_sample_has_the_peers_fields() -> None:
@@ -60,3 +61,40 @@ def test_scalars_have_the_names_of_the_sdk() -> None:
     assert found[":monitor:gpu", "gpu_1_mem_usage"] == 25
     assert found[":monitor:gpu", "gpu_1_mem_used_gb"] == 1
     assert (":monitor:machine", "memory_used_gb") in found
+
+
+def test_fractions_are_shares_or_slices() -> None:
+    totals = [40 * metrics.GB, 80 * metrics.GB]
+    assert metrics.fractions("0.5,0.25", totals) == [0.5, 0.25]
+    assert metrics.fractions("0.5", totals) == [0.5, 0.5]
+    assert metrics.fractions("nvidia.com/mig-1g.5gb:2,nvidia.com/mig-2g.20gb:1", totals) == [0.25, 0.25]
+    assert metrics.fractions("", totals) == []
+    assert metrics.fractions("half", totals) == []
+
+
+def test_what_a_card_does_not_tell_is_the_default_or_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert metrics.default_utilization() == 100
+    conf = tmp_path / "clearml.conf"
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(conf))
+    for said, meant in (("7", 7), ("null", None)):
+        conf.write_text(f"agent.resource_monitoring.default_gpu_utilization: {said}\n")
+        config.reload()
+        assert metrics.default_utilization() == meant
+    sampler = metrics.Sampler()
+    gpu = {"index": 0, "utilization": None, "temperature": 30, "used": metrics.GB, "free": metrics.GB,
+           "total": 2 * metrics.GB}
+    monkeypatch.setattr(sampler, "gpus", lambda: [gpu])
+    monkeypatch.setenv("CLEARML_AGENT_GPU_FRACTIONS", "0.5")
+    stats = sampler.sample()
+    assert "gpu_usage" not in stats
+    assert (stats["gpu_fraction"], stats["gpu_memory_used"]) == ([0.5], [1024])
+    assert not [name for _, name, _ in metrics.scalars(stats, [gpu]) if "utilization" in name]
+
+
+def test_a_machine_is_told_as_the_clearml_package_does() -> None:
+    found = metrics.machine({"env": {"python": "/env/bin/python", "version": "3.12.1"}})
+    assert found["hostname"] == os.uname().nodename
+    assert (found["python_exec"], found["python_version"]) == ("/env/bin/python", "3.12.1")
+    assert found["cpu_cores"] == os.cpu_count()
+    assert found["memory_gb"] == round(psutil.virtual_memory().total / 1024**3, 1)
+    assert "python_exec" not in metrics.machine({})

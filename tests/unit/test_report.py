@@ -222,3 +222,26 @@ def test_an_outage_of_another_kind_is_one_too() -> None:
     from agentpipe.shipping import is_outage
     assert is_outage(errors.ApiError(503, 0, "maintenance"))
     assert not is_outage(errors.ApiError(400, 131, "events not added"))
+
+
+def test_a_worker_at_work_has_its_tags(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEARML_WORKER_TAGS", "fast, a100")
+    watching = Watching(task)
+    wait_for(lambda: sorted((worker_of(task) or {}).get("tags") or []) == ["a100", "fast"])
+    watching.reporter.stop()
+
+
+def test_a_running_plain_script_has_its_machine_in_runtime_and_what_a_script_tells_stays(
+        task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentpipe.report.FIRST_REPORT_S", 0.0)
+    (task.directory / "pid").symlink_to("1 2 boot")
+    watching = Watching(task)
+    wait_for(lambda: task.task["runtime"].get("hostname"))
+    assert task.task["runtime"]["_agentpipe_claim"] == task.claim
+    watching.reporter.stop()
+    task.call("tasks.edit_runtime", task=task.id, add_or_update={
+        "hostname": "its own", "CLEARML VERSION": "clearml-2.1.12"})
+    watching = Watching(task)
+    wait_for(lambda: task.call("events.scalar_metrics_iter_histogram", task=task.id))
+    watching.reporter.stop()
+    assert task.task["runtime"]["hostname"] == "its own"

@@ -110,7 +110,8 @@ def test_projects_and_those_below(server):
 
 
 @pytest.mark.parametrize("code, asked", [
-    (21, {"name": "("}), (21, {"_any_": {"fields": ["name"], "pattern": "*"}}),
+    (21, {"name": "("}), (21, {"name": "(a+)+$"}),
+    (21, {"name": "((a|b)*c?)*"}), (21, {"_any_": {"fields": ["name"], "pattern": "*"}}),
     (16, {"tags": ["__$maybe", "a"]}), (16, {"tags": ["__$not"]}),
     (16, {"_any_": {"fields": ["name"]}}),
     (16, {"_any_": {"fields": ["name"], "pattern": "a", "datetime": ["b"]}}),
@@ -290,3 +291,30 @@ class TestProjects:
         server("tasks.started", task=task)
         assert server("projects.get_by_id", project=project)["project"]["last_update"] == server.get(
             task)["last_update"]
+
+
+@pytest.mark.parametrize("name", ["a b/c-d.e(f)[x]{1}$^|*+?\\ü", "two\nlines", "...", "plain_9", "it's \"quoted\"; --"])
+def test_a_name_as_the_package_asks_for_it_is_found_and_nothing_else(tmp_path, name):
+    server = Server(tmp_path / "agent.db")
+    task = server.task(name)
+    server.task(name + "x")
+    server.task("x" + name)
+    found = server("tasks.get_all", name="^" + re.escape(name) + "$")["tasks"]
+    assert [each["id"] for each in found] == [task]
+
+
+def test_an_id_by_its_beginning_and_a_name_as_a_whole_are_looked_up_and_not_searched(tmp_path):
+    """The same answers as by the conditions alone, out of the index."""
+    from agentpipe.server import tasks
+    call = Server(tmp_path / "agent.db")
+    ids = [call("tasks.create", {"name": name, "type": "training"})["id"]
+           for name in ("a.b (c)", "a.b (c) d", "aXb (c)")]
+    found = call("tasks.get_all", {"_any_": {"fields": ["id"], "pattern": f"^{ids[1][:10]}"}, "only_fields": ["id"]})
+    assert [task["id"] for task in found["tasks"]] == [ids[1]]
+    found = call("tasks.get_all", {"name": r"^a\.b\ \(c\)$", "only_fields": ["id"]})
+    assert [task["id"] for task in found["tasks"]] == [ids[0]]
+    found = call("tasks.get_all", {"name": r"^a.b \(c\)$", "only_fields": ["id"]})  # a pattern, not a text
+    assert [task["id"] for task in found["tasks"]] == [ids[0], ids[2]]
+    assert tasks._whole_name(r"^a\.b\ \(c\)$") == "a.b (c)" and not tasks._whole_name("^a.b$")
+    assert tasks._id_prefix({"fields": ["id"], "pattern": "^1f"}) == "1f"
+    assert not tasks._id_prefix({"fields": ["id", "name"], "pattern": "^1f"})

@@ -203,3 +203,26 @@ def test_notes_survive_in_one_file(tmp_path: Path) -> None:
     shipping.note_reported(str(tmp_path), {"positions": {"log": 4}})
     shipping.note_reported(str(tmp_path), {"status": "completed"})
     assert shipping.read_reported(str(tmp_path)) == {"positions": {"log": 4}, "status": "completed"}
+
+
+def test_every_state_of_a_bar_is_a_line_where_carriage_returns_are_not_suppressed(
+        task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__SUPPRESS_CARRIAGE_RETURN", "false")
+    sender = shipper(task)
+    task.prints(b"10%\r20%\r")
+    sender.ship()
+    assert task.log() == "10%\n"
+    task.prints(b"\ndone\r\nnext")
+    sender.ship()
+    assert task.log() == "10%\n20%\ndone\n"
+    sender.ship(final=True)
+    assert task.log() == "10%\n20%\ndone\nnext"
+
+
+def test_a_server_that_is_not_ours_gets_events_of_64_kib(task: Running) -> None:
+    lines = b"".join(b"%06d\n" % number for number in range(30_000))
+    task.prints(lines)
+    shipper(task, Foreign(task.api)).ship(final=True)
+    assert task.log().encode() == lines
+    events = task.call("events.get_task_log", task=task.id, batch_size=1000)["events"]
+    assert max(len(event["msg"]) for event in events) <= 64 << 10

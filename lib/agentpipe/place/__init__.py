@@ -77,6 +77,10 @@ class Place:
             return None
         return int(record.split(" ")[0])
 
+    def processes(self) -> list[int]:
+        """What runs in the place, as pids of this host; [] where those cannot be seen."""
+        return []
+
     def signal(self, record: str, signum: int) -> int:
         """Signal the script and all below it, through the prefix; how many there were."""
         name = signal.Signals(signum).name.removeprefix("SIG")
@@ -147,8 +151,8 @@ def start(job: Job) -> dict[str, Any]:
         return {"kind": wanted.engine, "reason": wanted.reason, "prefix": [], "image": wanted.image}
     leave(job.directory, job.say)
     if wanted.engine in ("docker", "podman"):
-        from agentpipe.place import docker
-        return docker.start(job, wanted)
+        from agentpipe.place import create
+        return create.start(job, wanted)
     from agentpipe.place import unprivileged
     return unprivileged.start(job, wanted)
 

@@ -1,37 +1,17 @@
-"""One container per task, made through the Docker Engine's API (Podman answers it too).
-
-Nothing of ours gets into the image: PID 1 is a few words of its own shell, and what we need is mounted under the same
-absolute path as outside.
-"""
+"""A task's container, once it is there: asked, signalled, looked into at the end, and removed (Docker or Podman)."""
 
 from __future__ import annotations
 
 import os
 import stat
-import time
 
-from agentpipe import attempt, claims, config, errors, paths, place, processes
-from agentpipe.crash import crash_point
-from agentpipe.place import container_args, decide, devices, engine, gear, setup_script
+from agentpipe import errors, place, processes
+from agentpipe.place import engine, gear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agentpipe.job import Job
-    from agentpipe.place.args_body import Create
-    from agentpipe.place.container_args import Args
-    from agentpipe.place.decide import Container as Wanted
-
-# PID 1: stays while the journal ($1) is there and collects orphans. Told to stop from outside (docker stop, an engine
-# that is shut down) it notes that in $2, tells everybody, and ends when they have; `kill -1` means everybody, so only
-# where nobody of outside can be among them.
-KEEPER = """alone() { set -- /proc/[0-9]*; [ $# = 1 ]; }
-trap 'told=1; : >"$2"; if [ $$ = 1 ]; then kill -s TERM -- -1; else exit 143; fi' TERM
-while [ -e "$1" ]; do
-  sleep ${told:-2} & wait $!
-  [ -z "$told" ] || { wait; alone && exit 143; }
-done 2>/dev/null"""
 STOPPED = "stopped"
 LABEL = "agentpipe."
 ROOT = "0:0"
@@ -77,6 +57,24 @@ class Container(place.Place):
     def as_user(self, user: str) -> list[str]:
         """The prefix for another user than the container's own."""
         return [*self.prefix[:-1], "-u", user, self.prefix[-1]]
+
+    def processes(self) -> list[int]:
+        """What runs in the container, as pids of this host; [] where those cannot be seen."""
+        keeper = str(self.value.get("keeper") or "0").split(" ")[0]
+        try:
+            with open(f"/proc/{keeper}/cgroup", encoding="utf-8") as file:
+                groups = [line.rstrip("\n").split(":", 2)[1:] for line in file]
+        except OSError:
+            return []
+        for controllers, path in groups:
+            if controllers == "" or "memory" in controllers.split(","):
+                folder = "/sys/fs/cgroup" + ("/memory" if controllers else "") + path
+                try:
+                    with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as file:
+                        return [int(line) for line in file if line.strip() not in ("0", keeper)]
+                except OSError:
+                    continue
+        return []
 
     def entered(self, terminal: bool) -> list[str]:
         """The prefix for a command that a person types at."""
@@ -155,8 +153,8 @@ class Container(place.Place):
         try:
             api = self._api()
             self._own_again()
-            for each in [self.prefix[-1]] if self.prefix else _labelled(api, "directory", self.directory):
-                _remove(api, each)
+            for each in [self.prefix[-1]] if self.prefix else labelled(api, "directory", self.directory):
+                remove(api, each)
         except (docker.errors.DockerException, errors.Failure, OSError) as error:
             return f"the task's container could not be removed, it ends by itself: {error}"
         return ""
@@ -196,178 +194,11 @@ for file in memory.events memory/memory.oom_control; do
 done"""
 
 
-# ---- making one
-
-def start(job: Job, wanted: Wanted) -> dict[str, Any]:
-    """The task's container, running and set up; the value of `place`."""
-    began = time.monotonic()
-    kind = wanted.engine
-    at = engine.url(kind)
-    api = engine.connect(kind, at)
-    sweep(api)
-    given = container_args.arguments(job, wanted)
-    for note in wanted.notes + given.notes:
-        job.say(note)
-    asked = container_args.api(given)
-    force = asked.pull == "always" or config.flag("agent.docker_force_pull")
-    image = engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
-    place.journal(job.directory, {"kind": kind, "engine": at})
-    crash_point("place:journalled")
-    gear.add(asked.config, job, wanted, given)
-    gear.beside(asked.config, api)
-    note = devices.nvidia(asked.config, os.environ, config.flag("agent.cpu_only"))
-    if note:
-        job.say(note)
-    _complete(job, asked, wanted)
-    user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
-    if user.partition(":")[0] not in ("", "root", "0"):
-        os.chmod(job.directory, 0o711)  # else its PID 1 could not see the journal; what leads here is ours alone
-    created = _created(api, asked, wanted, job)
-    crash_point("place:created")
-    keeper = _started(api, created, wanted)
-    crash_point("place:started")
-    value = {"kind": kind, "reason": wanted.reason, "prefix": [*_client(kind, at), "exec", created[:12]],
-             "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
-             "container": created, "engine": at, "keeper": keeper, "user": None,
-             "ours": _ours(api), "arguments": given.shown(), "seconds": 0.0}
-    value["user"] = _user(job, value, user)
-    value["seconds"] = round(time.monotonic() - began, 3)
-    job.say(f"container {created[:12]} of {wanted.image} started in {value['seconds']:.2f} s"
-            + (f": {given.shown()}" if given.options else ""))
-    place.journal(job.directory, value)
-    _record(job, wanted, given)
-    where = Container(value, job.directory)
-    done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.words)
-    return {**value, "setup": done} if done else value
-
-
-def _user(job: Job, value: dict[str, Any], name: str) -> int | None:
-    """The number of the user that the script runs as; None when the image cannot tell."""
-    name = name.partition(":")[0]
-    if name in ("", "root"):
-        return 0
-    if not name.isdigit():
-        name = job.run([*value["prefix"], "sh", "-c", "id -u"], check=False, timeout=60).strip()
-    return int(name) if name.isdigit() else None
-
-
-def _ours(api: Any) -> str:
-    """USER:GROUP inside that is us outside: root, where the engine runs as us."""
-    if os.getuid() == 0 or "name=rootless" in (api.info().get("SecurityOptions") or []):
-        return ROOT
-    return f"{os.getuid()}:{os.getgid()}"
-
-
-def sweep(api: Any) -> None:
-    """Remove containers that an earlier life of ours left: their task's directory has no journal any more, or its end
-    is decided and nobody holds it."""
-    for found in api.containers(all=True, filters={"label": f"{LABEL}home={_home()}"}):
-        directory = found["Labels"].get(LABEL + "directory", "")
-        if not os.path.lexists(os.path.join(directory, place.JOURNAL)):
-            _remove(api, found["Id"])
-        elif attempt.outcome(directory) and (lock := claims.lock(directory, 0)) is not None:
-            _remove(api, found["Id"])
-            place.forget(directory)
-            os.close(lock)
-
-
-def _complete(job: Job, asked: Create, wanted: Wanted) -> None:
-    """Add what is ours to what was asked for: the keeper, labels, mounts."""
-    worker = (job.manifest.get("pull") or {}).get("worker") or ""
-    body = asked.config
-    body |= {"Image": wanted.image, "Entrypoint": ["/bin/sh"],
-             "Cmd": ["-c", KEEPER, "keeper", job.path(place.JOURNAL), job.path(STOPPED)]}
-    body["Labels"] |= {**container_args.labels(worker), LABEL + "task": job.task["id"],
-                       LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
-                       LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id()}
-    host = body["HostConfig"]
-    there = gear.mounted(body)
-    host["Mounts"] = [*(host.get("Mounts") or []), *(each for each in _mounts(job) if each["Target"] not in there)]
-    host.pop("AutoRemove", None)  # its end must stay to be read
-
-
-def _record(job: Job, wanted: Wanted, given: Args) -> None:
-    """Put on the task what it did not name itself: the container, and the ports that were published."""
-    decide.write_back(job, wanted)
-    if given.runtime and job.tell:
-        try:
-            job.tell("tasks.edit", {"force": True, "runtime": {**(job.task.get("runtime") or {}), **given.runtime}})
-        except (errors.ApiError, errors.Failure) as error:
-            job.say(f"the published ports could not be recorded on the task: {error}")
-
-
-def _mounts(job: Job) -> list[dict[str, Any]]:
-    """The task's directory and the caches that it needs, at their own paths; never mirrors, store or other tasks."""
-    from agentpipe import indexes
-    from agentpipe.installers import uv
-    shared = [paths.cache("envs"), paths.cache("virtualenv"), indexes.download_cache()]
-    for folder in shared:
-        os.makedirs(folder, 0o700, exist_ok=True)
-    os.chmod(shared[0], 0o755)  # an image's user has to read there; only directories of ours lead to it
-    found = [_bind(folder) for folder in (job.directory, *shared)] + [_bind(uv.binary(), read_only=True)]
-    found += [_bind(path, read_only=True) for path in indexes.local()]
-    secrets = job.path("secrets.json")
-    if os.path.exists(secrets):  # passwords of repositories: git runs outside
-        found.append({**_bind(secrets, read_only=True), "Source": os.devnull})
-    return found
-
-
-def _bind(path: str, read_only: bool = False) -> dict[str, Any]:
-    return {"Type": "bind", "Source": gear.outside(os.path.realpath(path)), "Target": path, "ReadOnly": read_only}
-
-
-def _created(api: Any, asked: Create, wanted: Wanted, job: Job) -> str:
-    import docker
-    worker = asked.config["Labels"][LABEL + "worker"]
-    name = asked.name or container_args.name(job, worker)
-    for again in (name, None):
-        try:
-            return str(api.create_container_from_config(asked.config, again, asked.platform)["Id"])
-        except docker.errors.APIError as error:
-            if again is None or error.status_code != 409:
-                raise engine.failure(error, f"no container of {wanted.image} can be made", errors.BAD_CONFIG) from None
-            job.say(f"there is a container called {name} already: the engine names this one")
-    raise AssertionError
-
-
-def _started(api: Any, created: str, wanted: Wanted) -> str | None:
-    """Start it; PID 1 as "PID START BOOT" where it can be seen from here."""
-    import docker
-    try:
-        api.start(created)
-        state = api.inspect_container(created)["State"]
-    except docker.errors.APIError as error:
-        said = str(error.explanation or error)
-        if "/bin/sh" in said and ("no such file" in said or "not found" in said):
-            raise errors.Failure(f"image {wanted.image} has no /bin/sh", errors.BAD_DATA, said,
-                                 "use an image with a shell") from None
-        if "could not select device driver" in said:
-            raise errors.Failure("the engine has no way to give GPUs to containers", errors.UNAVAILABLE, said,
-                                 "install the NVIDIA Container Toolkit; or agent-prepare --gpus none") from None
-        raise engine.failure(error, f"the container of {wanted.image} does not start", errors.BAD_CONFIG) from None
-    if not state.get("Running"):
-        raise errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}",
-                             errors.BAD_DATA, str(state.get("Error") or ""), "use an image with a POSIX shell")
-    pid = int(state.get("Pid") or 0)
-    return processes.identity(pid) if pid and _is_of(pid, created) else None
-
-
-def _client(kind: str, at: str) -> list[str]:
-    """The words that speak to this engine on a command line."""
-    import shutil
-    for name, option in (("docker", "--host"), ("podman", "--url")):
-        if shutil.which(name):
-            default = at == engine.DOCKER_SOCKET and name == "docker" and not os.environ.get("DOCKER_HOST")
-            return [name] if default else [name, option, at]
-    raise errors.Failure(f"there is no docker command here, through which {kind} containers are entered",
-                         errors.UNAVAILABLE, remedy="install Docker's client (Debian: docker.io)")
-
-
-def _labelled(api: Any, name: str, value: str) -> list[str]:
+def labelled(api: Any, name: str, value: str) -> list[str]:
     return [found["Id"] for found in api.containers(all=True, filters={"label": f"{LABEL}{name}={value}"})]
 
 
-def _remove(api: Any, container: str) -> None:
+def remove(api: Any, container: str) -> None:
     import docker
     try:
         api.remove_container(container, force=True, v=True)
@@ -376,10 +207,6 @@ def _remove(api: Any, container: str) -> None:
     except docker.errors.APIError as error:
         if error.status_code != 409:  # somebody else removes it at this moment
             raise
-
-
-def _home() -> str:
-    return paths.state("tasks")
 
 
 def _live_restore(api: Any) -> bool:
@@ -403,15 +230,6 @@ def _pid_inside(pid: int) -> str:
             return next((line.split()[-1] for line in file if line.startswith("NSpid:")), "")
     except OSError:
         return ""
-
-
-def _is_of(pid: int, container: str) -> bool:
-    """Whether this process of ours is the container's: its cgroup is named for it."""
-    try:
-        with open(f"/proc/{pid}/cgroup", encoding="ascii", errors="replace") as file:
-            return container in file.read()
-    except OSError:
-        return False
 
 
 def _memory_words(limit: int | None, peak: int | None) -> str:

@@ -99,6 +99,8 @@ def _pull(api: Any, job: Job, name: str, platform: str | None) -> None:
                 told = time.monotonic()
                 have, whole = (sum(part[number] for part in parts.values()) for number in (0, 1))
                 job.say(f"pulling image {name}: {have >> 20} of {whole >> 20} MiB")
+    except docker.errors.APIError:  # an OSError, as requests has it
+        raise
     except OSError as error:
         raise errors.Failure(f"image {name} cannot be pulled: {error}", errors.UNAVAILABLE,
                              remedy="try again later") from None
@@ -109,7 +111,7 @@ def _no_image(name: str, error: Any) -> errors.Failure:
     said = str(error.explanation or error)
     low = said.lower()
     registry = name.split("/")[0] if "." in name.split("/")[0] or ":" in name.split("/")[0] else "docker.io"
-    if any(sign in low for sign in ("unauthorized", "denied", "authentication required", "forbidden")):
+    if any(sign in low for sign in ("unauthorized", "denied", "no basic auth", "authentication required", "forbidden")):
         return errors.Failure(f"image {name}: the registry refuses access, or has no such image", errors.NO_PERMISSION,
                               said, f"docker login {registry}, as the user of the agent; or correct the image's name")
     if any(sign in low for sign in ("not found", "manifest unknown", "does not exist", "no such image")):

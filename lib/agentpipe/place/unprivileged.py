@@ -75,6 +75,9 @@ class Unprivileged(place.Place):
             sent += bool(identity and processes.send(identity, signum))
         return sent
 
+    def settings(self) -> dict[str, str]:
+        return {"sdk.storage.cache.default_base_dir": gear.folder_inside("sdk")}
+
     def evidence(self, status: int | None) -> tuple[str, str]:
         if status != 137:
             return "", ""

@@ -152,6 +152,8 @@ def call(store: Store, caller: Mapping[str, str], name: str, body: Any = None) -
         raise
     except (UnicodeEncodeError, OverflowError) as problem:
         raise error(12, str(problem)) from problem
+    except RecursionError as problem:
+        raise error(12, "the body is nested too deeply") from problem
     if request.wakes:
         store.wake()
     return answer

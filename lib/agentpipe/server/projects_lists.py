@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from agentpipe.server import documents, many, projects, projects_edit
 from agentpipe.server.common import error, loads
 from agentpipe.server.endpoints import READ, WRITE, Request, Texts, endpoint
-from agentpipe.server.query import compile_pattern
+from agentpipe.server.patterns import compile_pattern
 from agentpipe.server.scalars import hashed
 
 TYPE_CHECKING = False

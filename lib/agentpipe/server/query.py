@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from agentpipe.server.common import error
 from agentpipe.server.fieldpaths import values
+from agentpipe.server.patterns import compile_pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 # default and maximum of page_size
 PAGE = 500
+
+
+class Everything(int):
+    """A page_size without that maximum, for calls of our own: no JSON makes one."""
+
+
+EVERYTHING = Everything(1 << 62)
 
 
 class Kind:
@@ -213,16 +221,6 @@ def _searching(found: Query, asked: Any) -> None:
     found.add(lambda document: score(document) > 0, *(path.partition(".")[0] for path in found.kind.text))
 
 
-def compile_pattern(text: Any, flags: int = 0) -> re.Pattern[str]:
-    """A regular expression of a request; a malformed one is 400/21."""
-    if not isinstance(text, str):
-        raise error(12, f'value is wrong, expected type "str" {text!r}'[:200])
-    try:
-        return re.compile(text, flags)
-    except re.error as problem:
-        raise error(21, str(problem), pattern=text) from None
-
-
 def _several(found: Query, asked: Any, join: Callable[[Iterable[bool]], bool]) -> None:
     """`_any_` and `_all_`: one condition on several paths."""
     if asked is None:
@@ -257,7 +255,7 @@ def _paging(found: Query, body: Document) -> None:
     if (page or 0) < 0 or (size is not None and size < 1):
         raise error(12, "invalid paging", page=page, page_size=size)
     found.page = page or 0
-    found.size = min(size or PAGE, PAGE)
+    found.size = size if isinstance(size, Everything) else min(size or PAGE, PAGE)
 
 
 def texts(value: Any, what: str) -> list[str]:

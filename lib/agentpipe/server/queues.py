@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 QUEUE_TASK = {"queue": str, "task": str}
 
 
-@endpoint("queues.get_next_task", OWN, {"queue": str}, claim=str, task=str, get_task_info=bool)
+@endpoint("queues.get_next_task", OWN, {"queue": str}, claim=str, host=str, task=str, get_task_info=bool)
 def get_next_task(request: Request) -> dict[str, Any]:
     """Take the head of a queue. The task stays `queued` until somebody calls tasks.started.
 
-    With `claim` (ours) the token is written to the task's runtime in the same transaction: {claimed: true}.
+    With `claim` and `host` (ours) the token and the machine are written to the task's runtime in the same transaction:
+    {claimed: true}.
     """
     queue = request.body["queue"]
     # an idle poll takes no lock
@@ -50,6 +51,8 @@ def _pop(request: Request) -> dict[str, Any]:
 def _take(request: Request, task: documents.Task, answer: dict[str, Any]) -> None:
     if request.get("claim"):
         task.set_claim(request.body["claim"])
+        if request.get("host"):
+            task.set("runtime", {**(task.get("runtime") or {}), "_exec_agent_hostname": request.body["host"]})
         answer["claimed"] = True
     if task.get("status") == "stopped":
         from agentpipe.server import status
@@ -164,7 +167,7 @@ def add_task(request: Request) -> dict[str, Any]:
     return {"added": 1}
 
 
-@endpoint("queues.remove_task", WRITE, QUEUE_TASK, update_task_status=bool, claim=str)
+@endpoint("queues.remove_task", WRITE, QUEUE_TASK, update_task_status=bool, claim=str, host=str)
 def remove_task(request: Request) -> dict[str, Any]:
     """Take a task out of a queue; not there 400/703.
 

@@ -3,7 +3,7 @@
 import sqlite3
 
 # raised with each change of the tables; a newer one than ours is refused (store.py)
-VERSION = 3
+VERSION = 4
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -78,6 +78,12 @@ CREATE TABLE preferences (user TEXT PRIMARY KEY, doc TEXT NOT NULL) WITHOUT ROWI
 -- paths below the files server's folder; a file that was written after `at` is another one and stays
 CREATE TABLE doomed (path TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 """
+# lists of many tasks: the newest first, of one status, by their whole name
+FOURTH = """
+CREATE INDEX IF NOT EXISTS tasks_created ON tasks (created);
+CREATE INDEX IF NOT EXISTS tasks_status_created ON tasks (status, created);
+CREATE INDEX IF NOT EXISTS tasks_name ON tasks (name);
+"""
 
 
 def create(db: sqlite3.Connection) -> None:
@@ -95,6 +101,8 @@ def upgrade(db: sqlite3.Connection, found: int) -> None:
         _run(db, SECOND)
     if found < 3:
         _run(db, THIRD)
+    if found < 4:
+        _run(db, FOURTH)
     db.execute(f"PRAGMA user_version={VERSION}")
 
 

@@ -53,13 +53,17 @@ def only_one(store: Store) -> Iterator[None]:
         raise Failure(f"another agent-server serves {store.path} (pid {_text(note)})", errors.TRY_AGAIN,
                       remedy="stop it first, or set AGENT_HOME") from None
     try:
-        with open(note, "w", encoding="ascii") as file:
+        with open(note, "w", encoding="ascii", opener=_private) as file:
             file.write(str(os.getpid()))
         yield
     finally:
         with contextlib.suppress(OSError):
             os.unlink(note)
         lock.release()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _text(path: str) -> str:
@@ -98,6 +102,10 @@ def serve(apps: list[tuple[Any, socket.socket]], ready: Callable[[], None]) -> N
     """Serve each application on its socket until INT, TERM or HUP; what is under way is finished first."""
     import uvicorn
 
+    from agentpipe.server import patience
+    for _, listening in apps:
+        patience.prepare(listening)
+
     class Server(uvicorn.Server):
         """A uvicorn that leaves signals to us: two of them share this process."""
 
@@ -108,7 +116,7 @@ def serve(apps: list[tuple[Any, socket.socket]], ready: Callable[[], None]) -> N
     servers = [Server(uvicorn.Config(
         app, lifespan="off", access_log=False, log_level="error", server_header=False, date_header=False,
         proxy_headers=False, ws="none", timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=GRACE,
-        limit_concurrency=MOST_CONNECTIONS, http="h11")) for app, _ in apps]
+        limit_concurrency=MOST_CONNECTIONS, http=patience.Patient)) for app, _ in apps]
 
     async def run() -> None:
         def stop() -> None:
@@ -121,7 +129,9 @@ def serve(apps: list[tuple[Any, socket.socket]], ready: Callable[[], None]) -> N
             if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
                 loop.add_signal_handler(signum, stop)
         ready()
+        watch = asyncio.create_task(patience.watch(servers))
         await asyncio.gather(*(server.serve([listening]) for server, (_, listening) in zip(servers, apps, strict=True)))
+        watch.cancel()
 
     # the loop answers many while a thread writes a large batch: it must not wait for it as long as Python's 5 ms
     sys.setswitchinterval(SWITCH)

@@ -1,0 +1,63 @@
+"""What an image's ENTRYPOINT does before it starts what it is given: run as `docker run` would, and its variables kept.
+
+Images activate an environment there, or make libraries fit the driver. PID 1 is started through it and writes down what
+it was given; every program that is run in the container later is given the same.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+ENTERED = "entered"  # in the task's directory: PID 1's environment as the kernel has it
+VARIABLES = "entered.env"  # what of it every program gets, for the client's --env-file
+WAIT_S = 15.0
+# of the shell, not of the image
+NOT_PASSED_ON = {"PWD", "OLDPWD", "SHLVL", "_", "HOME", "HOSTNAME", "TERM"}
+
+
+def expected(directory: str) -> str:
+    """The file into which PID 1 will write, made empty; whoever it is can."""
+    path = os.path.join(directory, ENTERED)
+    with open(path, "wb") as file:
+        os.fchmod(file.fileno(), 0o666)
+    return path
+
+
+def passed(directory: str, state: Callable[[], dict[str, Any]]) -> bool:
+    """Wait until PID 1 has been started; False when the container ended, or too much time went by. `state()` asks the
+    engine for the container's."""
+    path, until, look = os.path.join(directory, ENTERED), time.monotonic() + WAIT_S, 0.0
+    while time.monotonic() < until:
+        with open(path, "rb") as file:
+            if file.read().endswith(b"\0"):
+                return True
+        if time.monotonic() >= look:
+            if not state().get("Running"):
+                return False
+            look = time.monotonic() + 0.25
+        time.sleep(0.01)
+    return False
+
+
+def variables(directory: str, given: list[str]) -> list[str]:
+    """Keep what the entrypoint has changed of the container's variables (`given`); the client's words that pass it on.
+
+    A value of several lines is left out: no client can pass it.
+    """
+    with open(os.path.join(directory, ENTERED), encoding="utf-8", errors="surrogateescape") as file:
+        entries = dict(entry.split("=", 1) for entry in file.read().split("\0") if "=" in entry)
+    before = dict(entry.split("=", 1) for entry in given if "=" in entry)
+    lines = [f"{name}={value}\n" for name, value in entries.items()
+             if before.get(name) != value and name not in NOT_PASSED_ON and "\n" not in value]
+    if not lines:
+        return []
+    from agentpipe import attempt
+    path = os.path.join(directory, VARIABLES)
+    attempt.publish(path, "".join(lines).encode("utf-8", "surrogateescape"))
+    return ["--env-file", path]

@@ -1,0 +1,150 @@
+"""agent-prepare --image NAME: the ready container as an image, with code and environment in it.
+
+A commit of the container alone would not do: what we mount is not of its file system. So code and environment are
+copied into a container of that commit, at the same absolute paths, and that is committed again.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.job import Job
+
+MODES = ("none", "reuse_task", "clone_task")
+OURS = ("CLEARML_WORKER_ID", "CLEARML_TASK_ID", "CLEARML_AGENT_HOST_IP")
+START, TELLER = "start", "image_start.py"
+
+
+def check(options: Any) -> None:
+    """Options that cannot be meant: Failure 64. `options` is a stage's values, or a job's options."""
+    mode = options.get("entry_point")
+    if mode and not options.get("image"):
+        raise errors.Failure("--entry-point goes with --image", errors.USAGE, remedy="agent-prepare --help")
+    if mode and mode not in MODES:
+        raise errors.Failure(f"--entry-point is one of {', '.join(MODES)}, not {mode}", errors.USAGE)
+    if options.get("image") and (options.get("target") or options.get("stage_only")):
+        raise errors.Failure("--image, --target and --stage-only are different things", errors.USAGE,
+                             remedy="agent-prepare --help")
+
+
+def save(job: Job) -> dict[str, str]:
+    """Save the place of this job, prepared, under the name of --image; {name, id} of the image.
+
+    Failure 65 for a task without a container, or whose image has no Python for the entry point that was asked for.
+    """
+    import docker
+
+    from agentpipe.crash import crash_point
+    from agentpipe.place import engine
+    name, mode = job.option("image"), job.option("entry_point") or "none"
+    place = job.manifest["place"]
+    if place["kind"] not in ("docker", "podman"):
+        raise errors.Failure(f"--image wants a container of Docker or Podman; this task's place is {place['kind']}",
+                             errors.BAD_DATA, remedy="agent-prepare --docker IMAGE --image NAME")
+    if job.directory.startswith(("/dev/", "/proc/", "/sys/")):
+        raise errors.Failure(f"{job.directory} would be hidden in a container of the image", errors.BAD_CONFIG,
+                             remedy="set AGENT_HOME to a folder that is not below /dev")
+    api = engine.connect(place["kind"], place.get("engine") or "")
+    repository, tag = _split(name)
+    entry = _write_start(job, mode)
+    copy = ""
+    try:
+        changes = _changes(api, place["container"], entry)
+        half = api.commit(place["container"], changes=changes)["Id"]
+        crash_point("image:committed")
+        copy = api.create_container_from_config({"Image": half, "Entrypoint": ["/bin/sh"], "Cmd": ["-c", "exit 0"],
+                                                 "Labels": {"agentpipe.image": name}})["Id"]
+        _copy_in(api, copy, _paths(job))
+        done = api.commit(copy, repository, tag, changes=changes)["Id"]
+    except docker.errors.APIError as error:
+        raise engine.failure(error, f"image {name} cannot be made") from None
+    finally:
+        if copy:
+            api.remove_container(copy, force=True, v=True)
+    return {"name": f"{repository}:{tag}", "id": done}
+
+
+def _split(name: str) -> tuple[str, str]:
+    repository, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:
+        return name, "latest"
+    return repository, tag
+
+
+def _write_start(job: Job, mode: str) -> str:
+    """The script that starts the program in the image, in the task's directory; its path."""
+    import shlex
+    import shutil
+
+    from agentpipe import files, launch
+    from agentpipe.place import setup_script
+    begin = launch.of(job.manifest, job.directory, {})
+    lines = ["#!/bin/sh", f"# task {job.task['id']}: {job.task.get('name') or ''}".replace("\n", " ")]
+    for name, value in setup_script.environment(job.directory).items():
+        lines.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
+    for name, value in begin.env.items():
+        if name == "PATH":
+            lines.append(f"export PATH={shlex.quote(':'.join(job.manifest['env'].get('path') or []))}${{PATH:+:$PATH}}")
+        elif not name.startswith(("CLEARML_", "TRAINS_", "AGENT_TASK_DIR")):
+            lines.append(f"export {name}={shlex.quote(value)}")
+    lines.append(f"cd {shlex.quote(begin.cwd)} || exit 125")
+    words = begin.argv
+    if mode != "none":
+        python = job.manifest["env"].get("python")
+        if not python:
+            raise errors.Failure(f"--entry-point {mode} wants a task with a Python environment", errors.BAD_DATA)
+        task = job.option("task_id") or ""
+        if not task or task.startswith("local-"):
+            raise errors.Failure(f"--entry-point {mode} wants a task of a server: this manifest has no id of one",
+                                 errors.BAD_DATA, remedy="agent-pull --id TASK, or a receipt")
+        shutil.copyfile(os.path.join(os.path.dirname(__file__), TELLER), job.path(TELLER))
+        words = [python, job.path(TELLER), mode, task, *words]
+    lines.append(f'exec {shlex.join(words)} "$@"')
+    path = job.path(START)
+    files.publish(path, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"), 0o755)
+    return path
+
+
+def _paths(job: Job) -> list[str]:
+    """What goes into the image: the code, the task's environment and the base below it, the start."""
+    from agentpipe import paths
+    env = job.manifest["env"]
+    found = [job.path("code"), env.get("overlay"), job.path(START), job.path(TELLER)]
+    if env.get("base"):
+        link = paths.cache("envs", env["base"])
+        found += [link, os.path.realpath(link)]
+    return [path for path in dict.fromkeys(found) if path and os.path.lexists(path)]
+
+
+def _copy_in(api: Any, container: str, folders: list[str]) -> None:
+    """Stream these into a container that is not running, at their own absolute paths."""
+    import subprocess
+    # who uses a base stands beside it, and means nothing there
+    left_out = [f"--exclude={path.lstrip('/')}/users" for path in folders]
+    words = ["tar", "-C", "/", "--anchored", "--no-wildcards", *left_out, "-cf", "-", "--",
+             *(path.lstrip("/") for path in folders)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tar:
+        api.put_archive(container, "/", tar.stdout)
+        _, said = tar.communicate()
+    if tar.returncode:
+        raise errors.Failure("the environment cannot be copied into the image", errors.CANNOT_CREATE,
+                             said.decode("utf-8", "replace"))
+
+
+def _changes(api: Any, container: str, entry: str) -> list[str]:
+    """What the image says of itself: how it starts; none of the secrets that its container was given."""
+    import json
+
+    from agentpipe import redact
+    found = ["CMD []", f"ENTRYPOINT {json.dumps(['/bin/sh', entry])}"]
+    for line in api.inspect_container(container)["Config"].get("Env") or []:
+        name, _, value = line.partition("=")
+        if name in OURS or redact.secrets_in({name: value}):
+            found.append(f"ENV {name}=")
+    return found

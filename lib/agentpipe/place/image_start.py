@@ -1,0 +1,154 @@
+"""What runs in an image of `agent-prepare --image … --entry-point`: the task, or a clone of it, told to its server.
+
+This file is copied into the image and run by the image's Python, so it imports nothing but the standard library of 3.6.
+
+    image_start.py reuse_task|clone_task TASK PROGRAM ARGUMENT…
+
+The server and its keys are those of CLEARML_API_HOST, CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY, or of
+a clearml.conf (CLEARML_CONFIG_FILE, /root/clearml.conf). Without one the program runs, and nobody is told.
+"""
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+EVERY_S = 2.0
+TRIES = 5
+
+
+class Server:
+    """The ClearML API of one server."""
+
+    def __init__(self, host, key, secret):
+        self.host, self.key, self.secret, self.token = host.rstrip("/"), key, secret, ""
+
+    def call(self, endpoint, body, lines=False):
+        """The `data` of an answer; tried again while the server is away."""
+        data = body.encode() if lines else json.dumps(body).encode()
+        for number in range(TRIES):
+            try:
+                if not self.token:
+                    pair = base64.b64encode(f"{self.key}:{self.secret}".encode()).decode()
+                    self.token = self._post("auth.login", b"{}", "Basic " + pair)["token"]
+                return self._post(endpoint, data, "Bearer " + self.token)
+            except urllib.error.HTTPError as error:
+                if error.code < 500 and error.code != 401:
+                    raise
+                self.token = ""
+            except OSError:
+                pass
+            time.sleep(number)
+        raise OSError(f"{self.host} does not answer")
+
+    def _post(self, endpoint, data, authorization):
+        headers = {"Content-Type": "application/json", "Authorization": authorization}
+        request = urllib.request.Request(f"{self.host}/{endpoint}", data, headers, method="POST")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read().decode())["data"]
+
+
+class Log(threading.Thread):
+    """What the program prints, passed on and shipped every two seconds."""
+
+    def __init__(self, server, task, pipe):
+        threading.Thread.__init__(self, daemon=True)
+        self.server, self.task, self.pipe, self.lines, self.lock = server, task, pipe, [], threading.Lock()
+
+    def run(self):
+        for line in self.pipe:
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+            with self.lock:
+                self.lines.append(line.decode("utf-8", "replace"))
+
+    def ship(self):
+        """Send what there is; kept when the server is away."""
+        with self.lock:
+            lines, self.lines = self.lines, []
+        if not lines:
+            return
+        event = {"type": "log", "level": "info", "task": self.task, "worker": worker(), "msg": "".join(lines),
+                 "timestamp": int(time.time() * 1000)}
+        try:
+            self.server.call("events.add_batch", json.dumps(event), lines=True)
+        except (OSError, KeyError):
+            with self.lock:
+                self.lines = lines + self.lines
+
+
+def worker():
+    return os.environ.get("CLEARML_WORKER_ID") or os.uname().nodename
+
+
+def find_server():
+    """The server that the environment or a clearml.conf names, or None."""
+    found = {name: os.environ.get("CLEARML_API_" + name.upper(), "") for name in ("host", "access_key", "secret_key")}
+    paths = [os.environ.get("CLEARML_CONFIG_FILE", ""), "/root/clearml.conf", os.path.expanduser("~/clearml.conf")]
+    for path in paths:
+        if not path or not os.path.isfile(path):
+            continue
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        for name, key in (("host", "api_server"), ("access_key", "access_key"), ("secret_key", "secret_key")):
+            match = re.search(rf'^[^#\n]*\b"?{key}"?\s*[:=]\s*"?([^"\s,}}]+)', text, re.MULTILINE)
+            if match and not found[name]:
+                found[name] = match.group(1)
+    return Server(found["host"], found["access_key"], found["secret_key"]) if found["host"] else None
+
+
+def told(server, task, words):
+    """Run the program as this task: started, its log, how it ended; its exit status."""
+    server.call("tasks.started", {"task": task, "force": True, "status_reason": "started by its image"})
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, _: process.send_signal(signum))
+    log = Log(server, task, process.stdout)
+    log.start()
+    stopped = False
+    while process.poll() is None:
+        log.join(EVERY_S)
+        log.ship()
+        try:
+            found = server.call("tasks.get_all", {"id": [task], "only_fields": ["status", "status_message"],
+                                                  "search_hidden": True})["tasks"]
+        except (OSError, KeyError):
+            continue
+        if found and (found[0].get("status_message") == "stopping" or found[0].get("status") == "stopped"):
+            stopped = True
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+    log.join(5)
+    log.ship()
+    status = process.returncode if process.returncode >= 0 else 128 - process.returncode
+    body = {"task": task, "force": True, "status_message": "Changed by the task's image",
+            "status_reason": f"exit code {status}"}
+    server.call("tasks.stopped" if stopped else "tasks.failed" if status else "tasks.completed", body)
+    return status
+
+
+def main(mode, task, *words):
+    server = find_server()
+    if server is None:
+        print("no server: set CLEARML_API_HOST and keys, or mount a clearml.conf; running without", file=sys.stderr)
+        os.execvp(words[0], words)
+    if mode == "clone_task":
+        task = server.call("tasks.clone", {"task": task})["id"]
+        print(f"task {task}", file=sys.stderr)
+    os.environ.update({"CLEARML_TASK_ID": task, "TRAINS_TASK_ID": task, "CLEARML_LOG_TASK_TO_BACKEND": "0",
+                       "TRAINS_LOG_TASK_TO_BACKEND": "0"})
+    return told(server, task, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""Clients that say nothing, or a byte now and then: how long a connection may be held without a request.
+
+Imported by a running server only: uvicorn is an extra.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+# from a connection, or the first byte of its next request, until the head of the request is complete (s)
+HEAD_SECONDS = 30
+# between two pieces of a body (s)
+BODY_SECONDS = 60
+# for which a client may take nothing of an answer (s)
+ANSWER_SECONDS = 120
+LOOK_SECONDS = 5
+
+
+class Patient(H11Protocol):
+    """A connection that remembers when it was last heard."""
+
+    def connection_made(self, transport: Any) -> None:
+        """From now on a request is awaited."""
+        super().connection_made(transport)
+        self.since = self.last = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """More of a request."""
+        self.last = self.loop.time()
+        if self.timeout_keep_alive_task is not None:
+            self.since = self.last
+        super().data_received(data)
+
+    def too_slow(self, at: float) -> bool:
+        """Whether what is awaited of this client takes too long."""
+        if self.conn.their_state is h11.SEND_BODY:
+            if self.flow.read_paused:  # it is us
+                self.last = at
+            return at - self.last > BODY_SECONDS
+        waits = self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None
+        return waits and (self.cycle is None or self.cycle.response_complete) and at - self.since > HEAD_SECONDS
+
+
+async def watch(servers: Iterable[Any]) -> None:
+    """Close the connections of clients that are too slow, until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        for server in servers:
+            for connection in list(server.server_state.connections):
+                if isinstance(connection, Patient) and connection.too_slow(loop.time()):
+                    connection.transport.close()
+
+
+def prepare(listening: socket.socket) -> None:
+    """Connections of this socket end when the client is gone, or reads nothing of its answer."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ANSWER_SECONDS * 1000)

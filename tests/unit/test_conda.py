@@ -1,0 +1,245 @@
+"""Conda environments out of a real channel of this machine, without conda."""
+# ruff: noqa: F811
+
+import asyncio
+import json
+import os
+import pathlib
+import sys
+
+import pytest
+import rattler_build
+from env_machine import machine, python, run  # noqa: F401  (machine is a fixture)
+from rattler.index import index_fs
+
+from agentpipe import conda_files, env_cache, errors
+from agentpipe.cmds import agent_env
+
+KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
+VERSION = "{}.{}".format(*sys.version_info[:2])
+WHOLE = "{}.{}.{}".format(*sys.version_info[:3])
+
+
+class Channel:
+    """A folder with packages; `add` indexes it anew."""
+
+    def __init__(self, folder):
+        self.path = pathlib.Path(folder)
+        self.tree = self.path.parent / "trees"
+
+    def add(self, name, version, files, subdir="noarch", depends=(), **more):
+        tree = self.tree / f"{name}-{version}"
+        for path, text in files.items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(text, pathlib.Path):
+                os.symlink(text, tree / path)
+            else:
+                (tree / path).write_text(text)
+        (self.path / subdir).mkdir(parents=True, exist_ok=True)
+        rattler_build.assemble_package(name, version, subdir, "0", self.path / subdir, files_dir=tree,
+                                       depends=list(depends), **more)
+
+    def index(self):
+        asyncio.run(index_fs(self.path))
+
+    def module(self, name, version, depends=("python",)):
+        record = f"site-packages/{name}-{version}.dist-info"
+        self.add(name, version, {f"site-packages/{name}.py": f"version = {version!r}\n", f"{record}/INSTALLER": "conda",
+                                 f"{record}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+                                 f"{record}/RECORD": ""}, depends=depends, noarch="python")
+
+
+@pytest.fixture
+def channel(machine, monkeypatch):
+    """python (this one, in a prefix of its own), beans 1.0 and 2.0, a tool; conda is the manager."""
+    real = pathlib.Path(os.path.realpath(sys.executable))
+    found = Channel(os.path.join(machine.folder, "channel"))
+    site = f"lib/python{VERSION}/site-packages/README"
+    found.add("python", WHOLE, {"bin/python": real, f"bin/python{VERSION}": real, site: "",
+                                "pyvenv.cfg": f"home = {real.parent}\nversion = {WHOLE}\n"}, subdir="linux-64")
+    found.module("beans", "1.0")
+    found.module("beans", "2.0")
+    activate = "export TOOL_HOME=$CONDA_PREFIX/tool\n"
+    found.add("tool", "1.0", {"share/tool/data": "x", "etc/conda/activate.d/tool.sh": activate}, depends=["beans"],
+              noarch="generic")
+    found.index()
+    monkeypatch.setenv(KEY + "TYPE", "conda")
+    monkeypatch.setenv(KEY + "CONDA_CHANNELS", json.dumps([found.path.as_uri()]))
+    return found
+
+
+def env_of(machine, pip=None, files=(), **record):
+    if pip is not None:
+        record["pip"] = pip
+    job = machine.job(requirements=record or None, files=files)
+    return agent_env.work(job)
+
+
+def test_a_conda_section_is_solved_and_installed(machine, channel):
+    env = env_of(machine, "tea==1.0", conda="tool\n# a comment\nbeans == 1.0\n")
+    assert env["installer"] == "conda"
+    assert python(env, "import beans, tea; print(beans.version, tea.version)") == "1.0 1.0"
+    assert {"beans==1.0", "tea==1.0"} <= set(env["packages"])
+    assert "after the rest" not in "".join(machine.said)
+    assert env["variables"]["TOOL_HOME"] == env["variables"]["CONDA_PREFIX"] + "/tool"
+    assert env["version"] == WHOLE
+    assert env_of(machine, "tea==1.0", conda="beans == 1.0\ntool\n")["cached"]
+
+
+def test_what_a_task_installs_stays_in_its_overlay(machine, channel):
+    env = env_of(machine, "", conda="beans==1.0")
+    assert python(env, "import sys; print(sys.prefix)") == env["overlay"]
+    assert env["path"][1] == env["variables"]["CONDA_PREFIX"] + "/bin"
+
+
+def test_a_pip_list_comes_from_the_channel_as_far_as_it_knows_it(machine, channel):
+    env = env_of(machine, "beans==1.0\ntea==2.0")
+    assert python(env, "import beans, tea; print(beans.version, tea.version)") == "1.0 2.0"
+    assert "tea is not in the conda channels" in "".join(machine.said)
+    assert sorted(pin["name"] for pin in env["pins"] if pin.get("conda")) == ["beans", "python"]
+    assert [pin["sha256"] for pin in env["pins"] if pin["name"] == "tea"] != []
+
+
+def test_an_empty_section_means_pip_alone(machine, channel):
+    env = env_of(machine, "tea==1.0", conda="")
+    assert (env["installer"], env["packages"]) == ("uv", ["tea==1.0"])
+
+
+def test_an_environment_file_of_the_repository(machine, channel, monkeypatch):
+    text = f"channels:\n  - {channel.path.as_uri()}\ndependencies:\n  - beans=1\n  - pip:\n    - tea<2\n"
+    assert "tea==1.0" in env_of(machine, files={"environment.yml": text})["packages"]
+    # also where conda is not the manager, when there is nothing else
+    monkeypatch.delenv(KEY + "TYPE")
+    monkeypatch.delenv(KEY + "CONDA_CHANNELS")
+    env = env_of(machine, files={"environment.yml": text})
+    assert (env["cached"], env["installer"]) == (True, "conda")
+    assert env_of(machine, files={"environment.yml": text, "requirements.txt": "tea"})["installer"] == "uv"
+
+
+def test_an_exported_environment_is_replayed_build_for_build(machine, channel):
+    exported = {"channels": [channel.path.as_uri()], "dependencies": ["beans=1.0=0", f"python={WHOLE}=0",
+                                                                       {"pip": ["milk==1.0"]}]}
+    env = env_of(machine, "tea", conda="beans", conda_env_json=json.dumps(exported))
+    assert {"beans==1.0", "milk==1.0", "tea==1.0"} <= set(env["packages"])
+
+
+def test_a_receipt_brings_the_same_though_newer_ones_came_and_refuses_what_was_replaced(machine, channel, monkeypatch):
+    env = env_of(machine, "tea==1.0", conda="beans")
+    assert "beans==2.0" in env["packages"]
+    channel.module("beans", "3.0")
+    channel.index()
+    monkeypatch.setenv("AGENT_HOME", os.path.join(machine.folder, "other"))
+    again = machine.task("tea", pins={"packages": env["pins"], "python": env["version"]})
+    assert (again["packages"], again["cached"]) == (env["packages"], False)
+    wrong = [{**pin, "sha256": "0" * 64} if pin["name"] == "beans" else pin for pin in env["pins"]]
+    with pytest.raises(errors.Failure) as caught:
+        machine.task("tea", pins={"packages": wrong})
+    assert (caught.value.exit, "beans" in caught.value.reason) == (errors.BAD_DATA, True)
+
+
+def test_nothing_is_written_back_unless_that_is_asked_for(machine, channel, monkeypatch):
+    told = []
+    for flag in ("", "true"):
+        monkeypatch.setenv(KEY + "CONDA_FULL_ENV_UPDATE", flag)
+        job = machine.job(requirements={"pip": "tea==1.0", "conda": "beans==1.0"})
+        job.tell = lambda endpoint, body: told.append(body["requirements"])
+        agent_env.work(job)
+    assert len(told) == 1
+    assert told[0]["org_conda"] == "beans==1.0" and "beans=1.0=0" in told[0]["conda"]
+
+
+@pytest.mark.parametrize(("conda", "code", "word"), [
+    ("nosuchbean", 66, "nosuchbean"), ("beans>=9", 66, "beans"), ("beans=1.0\nbeans=2.0", 65, "contradict"),
+])
+def test_what_conda_cannot_install_is_named(machine, channel, conda, code, word):
+    with pytest.raises(errors.Failure) as caught:
+        env_of(machine, "", conda=conda)
+    assert (caught.value.exit, word in caught.value.reason) == (code, True), caught.value.reason
+    assert caught.value.remedy
+    assert machine.builds() == []
+
+
+def test_a_channel_that_is_not_there(machine, channel, monkeypatch):
+    monkeypatch.setenv(KEY + "CONDA_CHANNELS", '["http://127.0.0.1:9/channel"]')
+    with pytest.raises(errors.Failure) as caught:
+        env_of(machine, "", conda="beans")
+    assert caught.value.exit == errors.UNAVAILABLE
+
+
+def test_damage_is_found_in_conda_packages_too(machine, channel):
+    env_of(machine, "", conda="tool")
+    (entry, files), = env_cache.verify()
+    assert files == []
+    with open(os.path.join(entry["path"], "share", "tool", "data"), "w") as file:
+        file.write("y")
+    assert env_cache.verify()[0][1] == ["share/tool/data"]
+
+
+@pytest.mark.parametrize(("line", "spec"), [
+    ("numpy == 1.26.4", "numpy~=1.26.4"), ("numpy=1.26=py311_0", "numpy=1.26=py311_0"), ("torch >= 2", "pytorch>=2"),
+    ("numpy", "numpy"), ("conda-forge::numpy=1.2", "conda-forge::numpy=1.2"),
+])
+def test_a_recorded_line_as_conda_reads_it(line, spec):
+    assert conda_files.spec(line) == spec
+
+
+# ---- environments that somebody has made
+
+@pytest.fixture
+def made(machine, channel, monkeypatch):
+    """The folder of a conda environment with beans 1.0, and conda no manager."""
+    env = env_of(machine, "", conda="beans==1.0")
+    monkeypatch.delenv(KEY + "TYPE")
+    return env["variables"]["CONDA_PREFIX"]
+
+
+def test_a_folder_is_used_as_it_is_and_nothing_is_installed(machine, made, monkeypatch):
+    monkeypatch.setenv("CLEARML_CONDA_ENV_PACKAGE", made)
+    env = env_of(machine, "beans==2.0\ntea")
+    assert (env["base"], env["installer"]) == (None, "none")
+    assert python(env, "import beans; print(beans.version)") == "1.0"
+    assert env["variables"]["CONDA_PREFIX"] == made
+    assert "lacks tea" in "".join(machine.said)
+
+
+def test_an_archive_is_unpacked_once(machine, made, monkeypatch):
+    import subprocess
+    unpack = os.path.join(made, "bin", "conda-unpack")
+    with open(unpack, "w") as file:
+        file.write("import os, sys\nopen(os.path.join(os.path.dirname(sys.argv[0]), 'unpacked'), 'a').write('x')\n")
+    archive = os.path.join(machine.folder, "packed.tar.gz")
+    subprocess.run(["tar", "-czf", archive, "-C", made, "."], check=True)
+    monkeypatch.setenv("CLEARML_CONDA_ENV_PACKAGE", archive)
+    env = env_of(machine, "beans")
+    assert python(env, "import beans; print(beans.version)") == "1.0"
+    assert env_of(machine, "beans")["variables"] == env["variables"]
+    with open(os.path.join(env["variables"]["CONDA_PREFIX"], "bin", "unpacked")) as file:
+        assert file.read() == "x"
+
+
+def test_an_image_may_be_the_path_of_one(machine, made, monkeypatch):
+    monkeypatch.setenv(KEY + "CONDA_ENV_AS_BASE_DOCKER", "true")
+    job = machine.job("beans")
+    job.manifest["task"]["container"] = {"image": f"{made} --ipc=host"}
+    assert agent_env.work(job)["variables"]["CONDA_PREFIX"] == made
+
+
+@pytest.mark.parametrize("path", ["/nosuch/env.tar.gz", "/usr"])
+def test_what_is_no_environment_is_refused(machine, monkeypatch, path):
+    monkeypatch.setenv("CLEARML_CONDA_ENV_PACKAGE", path)
+    with pytest.raises(errors.Failure) as caught:
+        env_of(machine, "beans")
+    assert caught.value.exit == errors.NOT_FOUND
+
+
+def test_condas_base_is_used_in_places_only(machine, monkeypatch):
+    monkeypatch.setenv(KEY + "USE_CONDA_BASE_ENV", "true")
+    assert env_of(machine, "tea")["installer"] == "uv"
+    assert "is for containers" in "".join(machine.said)
+
+
+def test_without_the_extra_the_remedy_is_to_install_it(machine, channel, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rattler", None)
+    with pytest.raises(errors.Failure) as caught:
+        env_of(machine, "", conda="beans")
+    assert (caught.value.exit, "agentpipe[conda]" in caught.value.remedy) == (errors.UNAVAILABLE, True)
