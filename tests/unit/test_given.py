@@ -195,3 +195,37 @@ def test_one_node_of_several_records_the_packages_and_never_clearml_agent(machin
 def test_another_program_with_requirements_gets_them_beside_it(machine):
     env = machine.task("tea==1.0", binary="/usr/bin/env")
     assert run(env, "tea") == "tea 1.0"
+
+
+# ---- an image with an environment of its own (its prefix here is env(1): the same machine, entered as a place is)
+
+@pytest.fixture
+def image(machine, venv, monkeypatch):
+    """image(pip, …): a task in a place whose PATH begins with the user's environment."""
+    monkeypatch.setenv("PATH", os.path.dirname(venv) + os.pathsep + os.environ["PATH"])
+
+    def task(pip, **more):
+        return machine.task(pip, place={"kind": "test", "prefix": ["env"]}, **more)
+    return task
+
+
+def test_an_activated_environment_of_an_image_does_as_it_is(image):
+    env = image("milk")
+    assert (env["base"], env["packages"]) == (None, ["milk==1.0"])
+    assert python(env, "import milk; print(milk.version)") == "1.0"
+
+
+def test_what_it_lacks_is_installed_over_it(image, machine, venv):
+    wheelhouse.wheel(machine.index, "pot", "1.0")
+    env = image("milk\npot")
+    assert env["base"] and {"milk==1.0", "pot==1.0"} == set(env["packages"])
+    where = python(env, "import milk, pot; print(milk.__file__); print(pot.__file__)").splitlines()
+    assert where[0].startswith(os.path.dirname(os.path.dirname(venv))) and machine.base(env) in where[1]
+    assert image("milk\npot")["cached"]
+
+
+def test_unless_it_is_to_be_passed_over(image, machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__DOCKER_USE_ACTIVATED_VENV", "false")
+    monkeypatch.setenv("AGENT_AS_IS", "never")
+    env = image("milk")
+    assert machine.base(env) in python(env, "import milk; print(milk.__file__)")
