@@ -96,6 +96,26 @@ def test_system_packages_are_seen_where_that_is_asked_for(machine, venv, monkeyp
     assert machine.task("tea==1.0")["base"] != env["base"]
 
 
+def test_an_images_packages_are_seen_unless_the_variable_says_no(tmp_path, monkeypatch):
+    from agentpipe.installers import policy
+    from agentpipe.job import Job
+    from agentpipe.requirements import Requirements
+
+    def seen(**place):
+        job = Job({"task": {"id": "t"}, **place}, str(tmp_path))
+        try:
+            return policy.of(job, Requirements(str(tmp_path))).system
+        finally:
+            job.close()
+    inside = {"place": {"kind": "docker", "prefix": ["docker", "exec", "c"]}}
+    assert seen(**inside) and not seen()
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_SYSTEM_SITE_PACKAGES", "0")
+    assert not seen(**inside)
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_SYSTEM_SITE_PACKAGES", "1")
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES", "false")
+    assert seen(**inside) and not seen()
+
+
 # ---- nothing is installed, or into somebody's own
 
 def test_nothing_is_installed_where_an_operator_says_so(machine, venv, monkeypatch):
@@ -229,3 +249,12 @@ def test_unless_it_is_to_be_passed_over(image, machine, monkeypatch):
     monkeypatch.setenv("AGENT_AS_IS", "never")
     env = image("milk")
     assert machine.base(env) in python(env, "import milk; print(milk.__file__)")
+
+
+def test_an_upgrade_takes_newer_ones_than_are_there(image, machine, monkeypatch):
+    wheelhouse.wheel(machine.index, "milk", "1.1")
+    assert image("milk")["packages"] == ["milk==1.0"]
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__FORCE_UPGRADE", "true")
+    env = image("milk")
+    assert "milk==1.1" in env["packages"]
+    assert python(env, "import milk; print(milk.version)") == "1.1"
