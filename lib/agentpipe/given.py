@@ -134,6 +134,16 @@ def folders(job: Job, python: str) -> list[str]:
                              f"name another interpreter than {python}") from None
 
 
+def activated(job: Job, interpreter: Interpreter) -> tuple[str, list[str]]:
+    """(the Python that an image's PATH has first, where the virtual environment of that has its packages)."""
+    from agentpipe import config, interpreters
+    python = interpreters.own_path(job, interpreter)
+    if not config.flag("agent.docker_use_activated_venv", True):
+        return str(interpreter["executable"]), []
+    found = folders(job, python)
+    return (python, found) if found else (str(interpreter["executable"]), [])
+
+
 def base_of(interpreter: Interpreter, behind: list[str], packages: Packages, asked: Requirements) -> Value:
     """A base for an overlay that has nothing of its own: the interpreter's packages, and those of its environment."""
     from agentpipe.place import image_packages
