@@ -41,7 +41,7 @@ BODIES = {
     "projects.get_by_id": {"project": project}, "projects.validate_delete": {"project": project},
     "projects.get_hyper_parameters": {"project": project}, "projects.get_task_parents": {"projects": [project]},
     "projects.get_unique_metric_variants": {"project": project}, "projects.get_task_tags": {},
-    "projects.get_model_tags": {}, "projects.get_hyperparam_values": {"projects": [], "section": "General", "name": "x"},
+    "projects.get_hyperparam_values": {"projects": [], "section": "General", "name": "x"}, "projects.get_model_tags": {},
     "projects.update": {"project": project, "description": "words"},
     "queues.get_all": {}, "queues.get_all_ex": {}, "queues.get_by_id": {"queue": queue}, "queues.get_default": {},
     "queues.get_num_entries": {"queue": queue}, "queues.get_queue_metrics": {**span, "queue_ids": [queue]},
