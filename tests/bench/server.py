@@ -7,6 +7,7 @@ import http.client
 import json
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import time
@@ -182,18 +183,24 @@ def polled(client, count, number, ids):
 def paced(client, count, number, ids):
     """As a script that prints 1000 lines a second."""
     every = LINES_A_BATCH * CLIENTS / 20_000
-    time.sleep(number * every / CLIENTS)
-    for _ in range(count):
-        began = time.monotonic()
-        report(client, 1, number, ids)
-        time.sleep(max(0.0, began + every - time.monotonic()))
+    report(client, 1, number, ids)
+    client.times.clear()
+    began, body = time.monotonic() + random.random() * every, lines(ids[number])
+    for turn in range(count):
+        time.sleep(max(0.0, began + turn * every - time.monotonic()))
+        client.call("events.add_batch", body)
 
 
 def report(client, count, number, ids):
     """As a script: batches of lines."""
-    events = [{"type": "log", "task": ids[number], "level": "info", "worker": "bench:0", "timestamp": 1_700_000_000_000,
-               "msg": f"epoch {line} loss 0.{line} as a training loop prints them"} for line in range(LINES_A_BATCH)]
-    body = "\n".join(map(json.dumps, events))
+    body = lines(ids[number])
     client.headers["Content-Type"] = "application/json-lines"
     for _ in range(count):
         client.call("events.add_batch", body)
+
+
+def lines(task):
+    """The body of a batch."""
+    return "\n".join(json.dumps({
+        "type": "log", "task": task, "level": "info", "worker": "bench:0", "timestamp": 1_700_000_000_000,
+        "msg": f"epoch {line} loss 0.{line} as a training loop prints them"}) for line in range(LINES_A_BATCH))
