@@ -101,7 +101,7 @@ class Requirements:
         found = copy.copy(self)
         matches = ((re.match(NAME, line), line) for line in self.packages)
         found.packages = [line for match, line in matches if wanted(normalised(match[1]) if match else "")]
-        found.constraints = list(self.constraints)
+        found.constraints, found.conda = list(self.constraints), None
         if not projects:
             found.projects, found.archives = [], []
         return found

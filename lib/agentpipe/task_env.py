@@ -97,7 +97,7 @@ def ready(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     from agentpipe.place import image_packages
     wish = given.as_is(job)
     # elsewhere nobody expects a list to be looked for in the machine's own Python
-    looked_at = wish == "always" or (wish == "auto" and not asked.exact and (
+    looked_at = wish == "always" or (wish == "auto" and not asked.exact and not policy.upgrade and (
         job.prefix or policy.system or os.path.isabs(interpreters.wanted(job))))
     if not looked_at or (wish == "auto" and asked.empty() and not job.prefix):
         return None
@@ -123,7 +123,8 @@ def untouched(job: Job) -> Value:
     python = interpreters.own_path(job, interpreter)
     reason = f"nothing is installed (CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL): {python} as it is"
     job.say(reason)
-    return given.value(python, [], interpreter["version"], reason)
+    # what there was nobody has looked at: a receipt promises nothing
+    return {**given.value(python, [], interpreter["version"], reason), "pins": None}
 
 
 def installed_into(job: Job, asked: Requirements, python: str) -> Value:

@@ -80,6 +80,7 @@ def test_a_conda_section_is_solved_and_installed(machine, channel):
     assert env["installer"] == "conda"
     assert python(env, "import beans, tea; print(beans.version, tea.version)") == "1.0 1.0"
     assert {"beans==1.0", "tea==1.0"} <= set(env["packages"])
+    assert "after the rest" not in "".join(machine.said)
     assert env["variables"]["TOOL_HOME"] == env["variables"]["CONDA_PREFIX"] + "/tool"
     assert env["version"] == WHOLE
     assert env_of(machine, "tea==1.0", conda="beans == 1.0\ntool\n")["cached"]
@@ -242,3 +243,13 @@ def test_without_the_extra_the_remedy_is_to_install_it(machine, channel, monkeyp
     with pytest.raises(errors.Failure) as caught:
         env_of(machine, "", conda="beans")
     assert (caught.value.exit, "agentpipe[conda]" in caught.value.remedy) == (errors.UNAVAILABLE, True)
+
+
+def test_in_a_place_what_is_missing_goes_into_condas_base(machine, made, monkeypatch):
+    monkeypatch.setenv(KEY + "USE_CONDA_BASE_ENV", "true")
+    monkeypatch.setenv("CONDA_PREFIX", made)
+    job = machine.job("beans\ntea==1.0", place={"kind": "test", "prefix": ["env"]})
+    env = agent_env.work(job)
+    assert env["python"] == f"{made}/bin/python"
+    assert set(env["packages"]) == {"beans==1.0", "tea==1.0"}
+    assert python({**env, "overlay": made}, "import tea; print(tea.version)") == "1.0"

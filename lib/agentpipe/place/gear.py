@@ -56,13 +56,13 @@ def add(config: dict[str, Any], job: Job, container: Container, args: Args) -> N
 def variables(config: dict[str, Any], job: Job, container: Container) -> None:
     """The variables that clearml-agent sets in its containers, for their set-up scripts too; a task by hand has no
     server that would know its id."""
+    from agentpipe import services
     pull = job.manifest.get("pull")
     worker = (pull or {}).get("worker") or ""
-    services = worker.endswith(f":service:{job.task['id']}")
     found = {"CLEARML_WORKER_ID": worker, "CLEARML_DOCKER_IMAGE": container.image,
              "CLEARML_TASK_ID": job.task["id"] if pull else "",
              "CLEARML_WORKER_TAGS": os.environ.get("CLEARML_WORKER_TAGS", ""),
-             "CLEARML_AGENT_SERVICE_TASK": "1" if services else ""}
+             "CLEARML_AGENT_SERVICE_TASK": "1" if services.is_one(job.manifest) else ""}
     for name, value in found.items():
         if value:
             _set(config, name, value)
