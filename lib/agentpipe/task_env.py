@@ -97,7 +97,7 @@ def ready(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     from agentpipe.place import image_packages
     wish = given.as_is(job)
     # elsewhere nobody expects a list to be looked for in the machine's own Python
-    looked_at = wish == "always" or (wish == "auto" and not asked.exact and (
+    looked_at = wish == "always" or (wish == "auto" and not asked.exact and not policy.upgrade and (
         job.prefix or policy.system or os.path.isabs(interpreters.wanted(job))))
     if not looked_at or (wish == "auto" and asked.empty() and not job.prefix):
         return None

@@ -243,3 +243,13 @@ def test_without_the_extra_the_remedy_is_to_install_it(machine, channel, monkeyp
     with pytest.raises(errors.Failure) as caught:
         env_of(machine, "", conda="beans")
     assert (caught.value.exit, "agentpipe[conda]" in caught.value.remedy) == (errors.UNAVAILABLE, True)
+
+
+def test_in_a_place_what_is_missing_goes_into_condas_base(machine, made, monkeypatch):
+    monkeypatch.setenv(KEY + "USE_CONDA_BASE_ENV", "true")
+    monkeypatch.setenv("CONDA_PREFIX", made)
+    job = machine.job("beans\ntea==1.0", place={"kind": "test", "prefix": ["env"]})
+    env = agent_env.work(job)
+    assert env["python"] == f"{made}/bin/python"
+    assert set(env["packages"]) == {"beans==1.0", "tea==1.0"}
+    assert python({**env, "overlay": made}, "import tea; print(tea.version)") == "1.0"

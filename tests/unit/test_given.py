@@ -249,3 +249,12 @@ def test_unless_it_is_to_be_passed_over(image, machine, monkeypatch):
     monkeypatch.setenv("AGENT_AS_IS", "never")
     env = image("milk")
     assert machine.base(env) in python(env, "import milk; print(milk.__file__)")
+
+
+def test_an_upgrade_takes_newer_ones_than_are_there(image, machine, monkeypatch):
+    wheelhouse.wheel(machine.index, "milk", "1.1")
+    assert image("milk")["packages"] == ["milk==1.0"]
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__FORCE_UPGRADE", "true")
+    env = image("milk")
+    assert "milk==1.1" in env["packages"]
+    assert python(env, "import milk; print(milk.version)") == "1.1"

@@ -430,3 +430,35 @@ def _waits_for_lock(machine, process):
                 yield "another task builds the same environment" in log.read()
         except FileNotFoundError:  # its directory is made, its log not yet
             yield False
+
+
+def test_pip_comes_in_the_version_that_is_asked_for_where_pip_does_the_work(machine, monkeypatch):
+    from virtualenv.seed.wheels import embed
+    folder = os.path.dirname(embed.__file__)
+    others = sorted(name.split("-")[1] for name in os.listdir(folder) if name.startswith("pip-"))
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{machine.index} {folder}")
+    key = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
+    monkeypatch.setenv(key + "TYPE", "pip")
+    monkeypatch.setenv(key + "PIP_VERSION", f'["=={others[0]} ; python_version >= \'3\'"]')
+    env = machine.task("tea==1.0")
+    assert (env["installer"], env["packages"]) == ("pip", ["tea==1.0"])
+    assert python(env, "import pip; print(pip.__version__)") == others[0]
+
+
+@pytest.mark.parametrize(("variables", "where"), [
+    ({}, "{home}/cache/uv"), ({"CLEARML_AGENT__AGENT__PIP_DOWNLOAD_CACHE__PATH": "/srv/pip"}, "/srv/pip/uv"),
+    ({"CLEARML_AGENT__AGENT__PIP_DOWNLOAD_CACHE__PATH": "/srv/pip",
+      "CLEARML_AGENT__AGENT__PIP_DOWNLOAD_CACHE__ENABLED": "false"}, "{home}/cache/uv"),
+    ({"UV_CACHE_DIR": "/srv/uv"}, "/srv/uv"),
+])
+def test_where_downloads_are_kept(machine, monkeypatch, variables, where):
+    from agentpipe import indexes
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert indexes.download_cache() == where.format(home=os.path.join(machine.folder, "home"))
+
+
+@pytest.mark.parametrize("name", ["UV_CACHE_DIR", "UV_PYTHON_CACHE_DIR", "UV_PYTHON_INSTALL_DIR"])
+def test_the_script_does_not_get_the_places_of_our_uv(name):
+    from agentpipe import script_env
+    assert script_env.NOT_PASSED_ON.match(name)
