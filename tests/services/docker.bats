@@ -52,6 +52,7 @@ PY
 by_hand() { tr -d '\n' <<<"{\"task\": {\"container\": {\"image\": \"$image\"}, \"script\": {$1}}}"; }
 
 containers() { docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks"; }
+in_containers() { containers | xargs -n 1 docker top | grep -q "$1"; }
 log_of() { cat "$AGENT_HOME"/state/tasks/*/log; }
 printed() { log_of 2>/dev/null | grep -q "$1"; }
 
@@ -175,6 +176,29 @@ running() {
   [ "$(field .run.end receipt)" = lost ]
   [[ $(field .run.reason receipt) == "its container ended while the script ran: exit 137 at "* ]]
   [ -z "$(containers)" ]
+}
+
+@test "TERM or a user's stop while the container is set up: it goes, and the task is back in its queue, or stopped" {
+  echo 'sleep 4718' >setup.sh
+  printf 'true\n' >job.sh
+  for how in term stop; do
+    task=$(agent-task enqueue --create-queue --queue gpu --docker "$image" --setup-script @setup.sh job.sh)
+    agent-pull gpu | agent-prepare >line 3>&- &
+    prepare=$!
+    wait_for 30 in_containers 'sleep 4718'
+    if [ "$how" = term ]; then kill -TERM "$prepare"; else call tasks.stop "{\"task\": \"$task\"}"; fi
+    ended "$prepare"
+    [ -z "$(containers)" ]
+    if [ "$how" = term ]; then
+      [ "$status" -eq 75 ]
+      [ "$(status "$task")" = queued ]
+      agent-task dequeue "$task"
+    else
+      [ "$status" -eq 130 ]
+      run -130 bash -c 'agent-run <line >receipt'
+      [ "$(status "$task")" = stopped ]
+    fi
+  done
 }
 
 @test "docker stop: the script is told, gets its time, and the task is lost" {
