@@ -117,7 +117,8 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     _write_environment(job, asked)
     prefix = engine.words(program, job, image, asked, bool(steps), False)
     value = {"kind": wanted.engine, "reason": wanted.reason, "prefix": prefix, "image": wanted.image,
-             "image_id": image.key, "root": image.path, "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
+             "image_id": image.key, "root": image.path,
+             "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
     _check(job, prefix, wanted)
     job.say(f"{wanted.engine}: {wanted.image} is ready in {value['seconds']:.2f} s ({wanted.reason})")
     if steps:
