@@ -44,7 +44,7 @@ def steps(held):
     came = held.manifest
     prepare_modes.begin(held.job)
     stages.hook(held, "pre-prepare")
-    stages.add(held, "place", place.start(held.job))
+    stages.add(held, "place", stages.timed(place.start, held.job))
     stages.step(held, "fetch", "fetch", agent_fetch.work)
     stages.step(held, "patch", "patch", agent_patch.work)
     if held.dry and held.manifest["place"]["kind"] != "host":

@@ -43,7 +43,7 @@ def bring_commits(job: Job, source: git.Source) -> None:
         if not mirror.has(base, commit):
             mirror.update(job, base)
     try:
-        mirror.unbundle(job, source, path, hashes)
+        mirror.unbundle(job, source, path, hashes, needed)
     except tools.ToolFailed as failed:
         raise errors.Failure(f"the task's bundle of commits cannot be read: {failed.reason}", errors.BAD_DATA,
                              failed.evidence, "enqueue it again with --bundle") from None
@@ -54,8 +54,14 @@ def bring_files(job: Job, code: str) -> int:
     found = of(job.task).get(FILES)
     if not found:
         return 0
+    count = unpack(_fetched(job, found), code)
+    job.say(f"{count} file(s) that git does not know came with the task")
+    return count
+
+
+def unpack(path: str, code: str) -> int:
+    """The files of the archive at `path` into a folder; how many. Failure 65 for one outside of it."""
     import tarfile
-    path = _fetched(job, found)
     count = 0
     try:
         with tarfile.open(path) as archive:
@@ -67,7 +73,6 @@ def bring_files(job: Job, code: str) -> int:
     except OSError as error:
         raise errors.Failure(f"cannot write the task's files: {error.strerror}", errors.CANNOT_CREATE,
                              remedy="df -h") from None
-    job.say(f"{count} file(s) that git does not know came with the task")
     return count
 
 

@@ -26,6 +26,7 @@ class Captured:
         self.warnings: list[tuple[str, str]] = []
         self.notes: list[str] = []
         self.bundle: Bundle | None = None
+        self.unreachable: tuple[str, str] | None = None  # the warning about a commit that no worker can fetch
         self.container: dict[str, str] | None = None
 
 
@@ -81,6 +82,7 @@ def _checkout(wish: Wish, root: str) -> Captured:
               "binary": wish.binary or _binary(wish, os.path.join(root, folder, entry))}
     found = Captured(script, os.path.basename(wish.script), os.path.basename(root))
     found.warnings, found.notes = source.warnings, source.notes
+    found.unreachable = next(iter(source.warnings), None)
     whole = not (wish.commit or wish.branch)
     if wish.bundle:
         from agentpipe import capture_bundle

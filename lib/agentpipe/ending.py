@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, command, ends, errors, hold, hooks, manifest, script_env, watching
+from agentpipe import attempt, command, ends, errors, hold, hooks, manifest, script_env, services, watching
 from agentpipe.crash import crash_point
 from agentpipe.signals import SIGNALS
 
@@ -161,6 +161,7 @@ def _tell_server(held: Held) -> None:
     crash_point("run:reported")
     if done:
         held.claim.end()
+        services.again(held)
     else:
         command.say(f"agent-run: {why}; the next agent-pull or agent-report sends the rest")
 

@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 
 
 def check(script: dict[str, Any], bundle: Bundle | None, say: Callable[[str], None],
-          artifacts: list[dict[str, Any]] | None = None) -> None:
-    """Say of commit, changes, entry point and requirements that they hold; the first that does not is a Failure."""
+          artifacts: list[dict[str, Any]] | None = None, unreachable: tuple[str, str] | None = None) -> None:
+    """Say of commit, changes, entry point and requirements that they hold; the first that does not is a Failure.
+
+    `unreachable` (what is wrong, remedy): the remote does not have the commit, though this machine's cache may.
+    """
     with tempfile.TemporaryDirectory(prefix="agent-task-") as folder:
         task: dict[str, Any] = {"script": script, "execution": {"artifacts": artifacts or []}}
         job = Job({"task": task}, folder)
         try:
             if bundle:
                 _placed(job, bundle)
-            code = _code(job, say)
+            code = _code(job, say, unreachable)
             _changes(job, code, say)
             _requirements(job, say)
         except errors.Failure as failure:
@@ -50,7 +53,7 @@ def _placed(job: Job, found: Bundle) -> None:
             items.append({"key": key, "mode": "input"})
 
 
-def _code(job: Job, say: Callable[[str], None]) -> str:
+def _code(job: Job, say: Callable[[str], None], unreachable: tuple[str, str] | None) -> str:
     from agentpipe import bundle, checkout, git
     code = job.path("code")
     source = git.source_of(job.task["script"])
@@ -59,6 +62,8 @@ def _code(job: Job, say: Callable[[str], None]) -> str:
     else:
         bundle.bring_commits(job, source)
         commit, _ = checkout.make(job, source, code)
+        if unreachable:
+            raise errors.Failure(unreachable[0], errors.NOT_FOUND, remedy=unreachable[1])
         say(f"check: {source} can be fetched: {commit[:10]}")
         job.manifest["fetch"] = {"code": code, "commit": commit, "repository": source.url}
     bundle.bring_files(job, code)

@@ -97,7 +97,7 @@ def _built(job: Job, script: str, answer: str) -> Value | None:
     from agentpipe import requirements
     python = binary if requirements.is_python(binary) else None
     return {"python": python, "version": None, "base": None, "overlay": None, "cached": False, "packages": [],
-            "pins": [], "installer": "custom", "reason": f"built by {script}", "path": [os.path.dirname(binary)],
+            "pins": None, "installer": "custom", "reason": f"built by {script}", "path": [os.path.dirname(binary)],
             "binary": binary, "entry_point": entry, "working_dir": folder}
 
 
@@ -132,6 +132,16 @@ def folders(job: Job, python: str) -> list[str]:
     except ValueError:
         raise errors.Failure(f"{python} is not a Python that can be used", errors.NOT_FOUND, answer[-2000:],
                              f"name another interpreter than {python}") from None
+
+
+def activated(job: Job, interpreter: Interpreter) -> tuple[str, list[str]]:
+    """(the Python that an image's PATH has first, where the virtual environment of that has its packages)."""
+    from agentpipe import config, interpreters
+    python = interpreters.own_path(job, interpreter)
+    if not config.flag("agent.docker_use_activated_venv", True):
+        return str(interpreter["executable"]), []
+    found = folders(job, python)
+    return (python, found) if found else (str(interpreter["executable"]), [])
 
 
 def base_of(interpreter: Interpreter, behind: list[str], packages: Packages, asked: Requirements) -> Value:

@@ -149,10 +149,10 @@ class Held:
 
     def _end_worker(self) -> None:
         """A worker that was this task's alone (services mode) ends with it."""
-        worker = (self.manifest.get("pull") or {}).get("worker") or ""
-        if worker.endswith(f":service:{self.id}"):
+        from agentpipe import services
+        if services.is_one(self.manifest):
             try:
-                self.api.once().call("workers.unregister", {"worker": worker})
+                self.api.once().call("workers.unregister", {"worker": self.manifest["pull"]["worker"]})
             except (errors.ApiError, errors.Failure):
                 pass  # it vanishes by itself
 

@@ -72,8 +72,8 @@ class Login:
                                      errors.BAD_CONFIG, remedy="agent-config init, or set CLEARML_API_ACCESS_KEY and "
                                                                "CLEARML_API_SECRET_KEY")
             headers["Authorization"] = f"Bearer {self._token}"
-        wish = config.get("api.auth.request_token_expiration_sec")
-        body = json.dumps({"expiration_sec": int(float(wish))} if wish else {}).encode()
+        wish = int(config.number("api.auth.request_token_expiration_sec", 0))
+        body = json.dumps({"expiration_sec": wish} if wish else {}).encode()
         answer = self._transport.send("auth.login", headers, body, basic)
         token = _token_of(answer.body)
         if answer.status in (401, 403):
@@ -103,7 +103,7 @@ class Login:
         return float(self._payload.get("exp") or float("inf")) - time.time()
 
     def _is_due(self) -> bool:
-        before = float(config.get("api.auth.token_expiration_threshold_sec") or RENEW_BEFORE_S)
+        before = config.number("api.auth.token_expiration_threshold_sec", RENEW_BEFORE_S)
         if self._given:
             before = min(before, RENEW_GIVEN_S)
         life = float(self._payload.get("exp") or 0) - float(self._payload.get("iat") or 0)

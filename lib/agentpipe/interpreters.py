@@ -242,17 +242,18 @@ def _search_folders() -> list[str]:
 
 def _in_place(job: Job, wish: str) -> Interpreter:
     """Ask inside the place; an image that is named by its digest does not change and is asked once."""
+    from agentpipe.place import gear
     place = job.manifest.get("place") or {}
-    memory = ""
+    memory, local = "", gear.local_python(job.directory, place)
     if place.get("image_id"):
-        memory = paths.cache("interpreters", _memory_name(f"{place['image_id']} {wish}") + ".json")
+        memory = paths.cache("interpreters", _memory_name(f"{place['image_id']} {wish} {local}".rstrip()) + ".json")
         known = _remembered_in_place(memory)
         if known:
             return known
     names = [wish] if os.path.isabs(wish) else [f"python{wish}"] if wish else []
     found = _first_answer(job, names)
     if found is None:
-        found = _first_answer(job, ["python3", "python"])
+        found = _first_answer(job, [*([local] if local else []), "python3", "python"])
         if found is None:
             raise errors.Failure("there is no Python in this task's place", errors.NOT_FOUND,
                                  remedy="use an image that has python3")

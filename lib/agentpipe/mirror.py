@@ -60,8 +60,8 @@ def update(job: Job, source: git.Source, *, distrust: bool = False) -> str:
             return _clone(job, source, mirror, again=True)
 
 
-def unbundle(job: Job, source: git.Source, bundle: str, hashes: str) -> None:
-    """Add a git bundle's objects; what it stands on must be there. ToolFailed when git cannot read it."""
+def unbundle(job: Job, source: git.Source, bundle: str, hashes: str, needed: list[str]) -> None:
+    """Add a git bundle's objects; the commits `needed` must be there. ToolFailed when git cannot read it."""
     mirror, env = path_of(source), source.environment()
     with _locked(job, mirror, source):
         place = mirror
@@ -69,7 +69,15 @@ def unbundle(job: Job, source: git.Source, bundle: str, hashes: str) -> None:
             place = trees.beside(mirror)
             tools.run(["git", "init", "--quiet", "--bare", "--template=", f"--object-format={hashes}", place], env=env,
                       cwd="/")
-        tools.run(["git", "bundle", "unbundle", os.path.abspath(bundle)], cwd=place, env=env)
+        # since git 2.40 they must be reachable by a ref
+        refs = [f"refs/agentpipe/base/{commit}" for commit in needed]
+        made = "".join(f"update {ref} {commit}\n" for ref, commit in zip(refs, needed, strict=True))
+        gone = "".join(f"delete {ref}\n" for ref in refs)
+        tools.run(["git", "update-ref", "--stdin"], cwd=place, env=env, stdin=made.encode())
+        try:
+            tools.run(["git", "bundle", "unbundle", os.path.abspath(bundle)], cwd=place, env=env)
+        finally:
+            tools.run(["git", "update-ref", "--stdin"], cwd=place, env=env, check=False, stdin=gone.encode())
         if place != mirror:
             trees.replace(place, mirror)
 

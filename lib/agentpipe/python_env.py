@@ -153,7 +153,7 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
     """Build in `directory` and publish it; what failed is removed at once."""
     import shutil
 
-    from agentpipe import installers
+    from agentpipe import given, installers
     from agentpipe.installers import conda, ways
     from agentpipe.place import image_packages
     try:
@@ -166,7 +166,10 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
             return
         seeded = installer.create(job, interpreter, directory, policy.system)
         crash_point("env:created")
-        below = image_packages.known(job, interpreter) if policy.system else []
+        # an image may have an environment activated: the overlay lies on that as well
+        python, behind = given.activated(job, interpreter) if job.prefix and policy.system else (
+            interpreter["executable"], [])
+        below = image_packages.known(job, {"executable": python}) if policy.system else []
         if image_packages.named(below, {"pip"}):
             seeded = True
             installers.write_pip(directory)
@@ -174,7 +177,7 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
         with image_packages.stubs(directory, below):
             found = ways.install(job, directory, requirements, policy, installer, pip)
         crash_point("env:installed")
-        _record(directory, name, interpreter, requirements, policy, found, below)
+        _record(directory, name, interpreter, requirements, policy, found, below, behind)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
@@ -190,7 +193,7 @@ def _publish(directory: str, name: str) -> None:
 
 
 def _record(directory: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
-            found: list[Any], below: list[dict[str, Any]]) -> None:
+            found: list[Any], below: list[dict[str, Any]], behind: list[str] | None = None) -> None:
     """Write down what a warm run needs to know, so that it need not look at the packages; of those that stand below
     (in the image) the ones that were asked for."""
     import json
@@ -207,7 +210,7 @@ def _record(directory: str, name: str, interpreter: Interpreter, requirements: R
     seen = image_packages.named(below, requirements.names() - {line.partition("==")[0] for line in packages})
     base = {"key": name, "interpreter": interpreter, "created": time.time(), "boot": processes.boot_id(),
             "packages": sorted(packages + seen), "below": seen, "installer": policy.tool, "system": policy.system,
-            "size": installed.size(directory),
+            "size": installed.size(directory), "behind": behind or [],
             "pins": requirements.pins if requirements.exact else
             found if of_conda else pins.matching(found, packages),
             "site": os.path.relpath(site, directory),

@@ -159,7 +159,7 @@ class Script:
     def processes(self) -> list[int]:
         """The script and every process below it, on the host; without the shim and its helpers."""
         if self.place.prefix:
-            return []
+            return self.place.processes()
         script = self._script_pid()
         if self._shim:
             shims = {self._shim.pid}

@@ -105,7 +105,7 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
         if swapped and stage != held.stage:
             _swapped(held, stage, key, swapped)
         else:
-            add(held, key, {**work(held.job), "began": timing.iso(began)})
+            add(held, key, timed(work, held.job))
     except errors.Failure as failure:
         failure.stage = stage
         failure.timed = {"began": timing.iso(began), "seconds": round(time.time() - began, 3)}
@@ -115,6 +115,12 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
         raise
     hook(held, f"post-{stage}")
     crash_point(f"{stage}:done")
+
+
+def timed(work: Work, job: Job) -> dict[str, Any]:
+    """A stage's value, with when it `began`."""
+    began = time.time()
+    return {**work(job), "began": timing.iso(began)}
 
 
 def add(held: Held, key: str, value: dict[str, Any]) -> None:

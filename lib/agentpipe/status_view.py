@@ -22,9 +22,10 @@ MB = 1 << 20
 def lines(seen: dict[str, Any], width: int, height: int = 0, colour: bool = False) -> list[str]:
     """The screen; with `height` what does not fit is left out of the longest sections and counted."""
     sections = [(title, rows) for title, rows in _sections(seen, width) if rows]
-    room = (height - 1 - 2 * len(sections)) if height else 1 << 30
+    trouble = [task_list.cut(task_view.plain(seen["trouble"]), width)] if seen.get("trouble") else []
+    room = (height - 1 - len(trouble) - 2 * len(sections)) if height else 1 << 30
     cuts = _shares([len(rows) for _, rows in sections], max(room, 0))
-    found = [_head(seen, width, colour)]
+    found = [_head(seen, width, colour), *(_painted(line, RED, colour) for line in trouble)]
     for (title, rows), count in zip(sections, cuts, strict=True):
         more = f" ({len(rows) - count} more)" if count < len(rows) else ""
         found += ["", _painted(task_list.cut(title + more, width), BOLD, colour)]
@@ -58,10 +59,16 @@ def _head(seen: dict[str, Any], width: int, colour: bool) -> str:
 def _sections(seen: dict[str, Any], width: int) -> Iterator[tuple[str, list[tuple[Row, str]]]]:
     names = {task["id"]: task["name"] for task in seen["running"]}
     yield "QUEUES", [_queue(queue, seen) for queue in seen["queues"]]
-    yield "WORKERS", [_worker(worker, names, width) for worker in seen["workers"]]
+    yield "WORKERS", [_worker(worker, names, width)
+                      for worker in sorted(seen["workers"], key=lambda worker: _natural(worker["id"]))]
     yield "RUNNING", [_running(task, width) for task in seen["running"]]
     yield "ENDED", [_ended(task) for task in seen["ended"]]
     yield "GPUS OF THIS MACHINE", [_gpu(gpu) for gpu in seen["gpus"]]
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """A key by which node2 comes before node10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", text)]
 
 
 def _queue(queue: dict[str, Any], seen: dict[str, Any]) -> tuple[Row, str]:
@@ -76,10 +83,11 @@ def _worker(worker: dict[str, Any], names: dict[str, str], width: int) -> tuple[
     doing = f"{task[:8]} {task_view.plain(names.get(task) or '')}".rstrip() if task else "idle"
     if not worker["alive"]:
         doing = "gone"
-    row: Row = (task_view.plain(worker["id"]), task_view.plain(",".join(worker["queues"])), doing)
+    row: Row = (task_view.plain(worker["id"]), task_view.plain(",".join(worker["queues"])), doing,
+                f"{_age(worker['last_report_time'])} ago")
     if width >= NARROW:
         row += (_load(worker["machine_stats"]),)
-    return (*row, f"{_age(worker['last_report_time'])} ago"), "" if worker["alive"] else DIM
+    return row, "" if worker["alive"] else DIM
 
 
 def _load(stats: dict[str, Any]) -> str:
@@ -91,7 +99,8 @@ def _load(stats: dict[str, Any]) -> str:
         told.append(f"mem {task_artifacts.size(int(stats['memory_used'] * MB))}")
     usage, memory = stats.get("gpu_usage") or [], stats.get("gpu_memory_used") or []
     if usage:
-        told.append("gpu " + " ".join(f"{value:.0f}%" for value in usage))
+        each = " ".join(f"{value:.0f}%" for value in usage)
+        told.append(f"gpu {each}" if len(usage) <= 4 else f"{len(usage)} gpus {sum(usage) / len(usage):.0f}%")
     if memory:
         told.append(task_artifacts.size(int(sum(memory) * MB)))
     return " ".join(told)

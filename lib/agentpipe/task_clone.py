@@ -16,9 +16,9 @@ def clone(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: Callab
     """The new draft's id."""
     task_check.fields(wanted)
     name = task_check.name(wanted["name"]) if wanted.get("name") else f"Clone of {task.get('name')}"
-    fields = task_edit.fields(task, wanted, say)
-    if wanted["args"]:
-        fields["script"] = {**fields.get("script", {}), "entry_point": _with_arguments(task, fields, wanted["args"])}
+    entry = _with_arguments(task, wanted) if wanted["args"] else None
+    at = {**task, "script": {**(task.get("script") or {}), "entry_point": entry}} if entry else task
+    fields = task_edit.fields(at, {**wanted, "entry_point": entry or wanted.get("entry_point")}, say)
     body: dict[str, Any] = {"task": task["id"], "new_task_name": name}
     if wanted.get("project"):
         body["new_project_name"] = wanted["project"]
@@ -32,10 +32,9 @@ def clone(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: Callab
     return id
 
 
-def _with_arguments(task: Mapping[str, Any], fields: Mapping[str, Any], args: list[str]) -> str:
-    """The entry point with these arguments in the place of its own."""
-    script = {**(task.get("script") or {}), **fields.get("script", {})}
-    words = shlex.split(script.get("entry_point") or "")
+def _with_arguments(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The entry point with the arguments behind "--" in the place of its own."""
+    words = shlex.split(wanted.get("entry_point") or (task.get("script") or {}).get("entry_point") or "")
     if not words:
         raise errors.Failure(f"task {task['id']} has no entry point: nothing to give arguments to", errors.BAD_DATA)
-    return shlex.join([*words[:2 if words[0] == "-m" else 1], *args])
+    return shlex.join([*words[:2 if words[0] == "-m" else 1], *wanted["args"]])

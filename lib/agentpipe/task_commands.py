@@ -76,7 +76,7 @@ def _captured(wish: capture.Wish, values: Mapping[str, Any]) -> capture.Captured
         say(note)
     if values["check"]:
         from agentpipe import enqueue_check
-        enqueue_check.check(found.script, found.bundle, say)
+        enqueue_check.check(found.script, found.bundle, say, unreachable=found.unreachable)
     return found
 
 

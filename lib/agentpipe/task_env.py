@@ -97,7 +97,7 @@ def ready(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     from agentpipe.place import image_packages
     wish = given.as_is(job)
     # elsewhere nobody expects a list to be looked for in the machine's own Python
-    looked_at = wish == "always" or (wish == "auto" and not asked.exact and (
+    looked_at = wish == "always" or (wish == "auto" and not asked.exact and not policy.upgrade and (
         job.prefix or policy.system or os.path.isabs(interpreters.wanted(job))))
     if not looked_at or (wish == "auto" and asked.empty() and not job.prefix):
         return None
@@ -123,7 +123,8 @@ def untouched(job: Job) -> Value:
     python = interpreters.own_path(job, interpreter)
     reason = f"nothing is installed (CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL): {python} as it is"
     job.say(reason)
-    return given.value(python, [], interpreter["version"], reason)
+    # what there was nobody has looked at: a receipt promises nothing
+    return {**given.value(python, [], interpreter["version"], reason), "pins": None}
 
 
 def installed_into(job: Job, asked: Requirements, python: str) -> Value:
@@ -213,7 +214,7 @@ def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements, poli
     """--dry-run: say what would be done, do nothing; Failure when the list cannot be installed."""
     from agentpipe import env_cache, indexes, progress, python_env
     from agentpipe.git import without_credentials
-    from agentpipe.installers import uv_questions
+    from agentpipe.installers import uv_questions, ways
     base = python_env.cached(key)
     job.say(f"Python {interpreter['version']} ({interpreter['executable']})")
     built = f"would be built, with downloads kept in {indexes.download_cache()}"
@@ -230,7 +231,9 @@ def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements, poli
         for line in asked.canonical():
             job.say(f"would install {without_credentials(line)}")
     else:
-        packages = uv_questions.resolved(job, interpreter["executable"], asked, policy)
+        packages = ways.tried(job, asked, policy,
+                              lambda: uv_questions.resolved(job, interpreter["executable"], asked, policy),
+                              lambda first: [(line, 0) for line in asked.canonical()])
         for line, size in packages:
             job.say(f"would install {line}{progress.shown(size, ' (')}{')' if size else ''}")
         if not packages:

@@ -6,10 +6,11 @@ import posixpath
 import re
 import shlex
 
-from agentpipe import api, command, errors, task_source
+from agentpipe import api, command, errors, task_bundle, task_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from agentpipe.task_source import Source
@@ -25,16 +26,23 @@ open(sys.argv[2], "w").write("\\n".join(lines) + "\\n")"""
 def script(word: str) -> None:
     """Print the script of a task, or of the manifest or receipt in a file."""
     import os
+
+    from agentpipe import bundle
     server = None if os.path.isfile(word) else api.connect()
-    command.put(text(task_source.of(server, word)).encode("utf-8", "surrogateescape"))
+    source = task_source.of(server, word)
+    brought = bundle.of(source.task)
+    parts = task_bundle.as_diffs(server or api.connect(), brought) if brought else {}
+    command.put(text(source, parts).encode("utf-8", "surrogateescape"))
 
 
-def text(source: Source) -> str:
-    """The whole script."""
+def text(source: Source, brought: Mapping[str, str] | None = None) -> str:
+    """The whole script; `brought` are the diffs that make what the task brings along (task_bundle.py)."""
     from agentpipe import requirements
     entry = Entry(source)
     python = requirements.is_python(source.script.get("binary") or "python") and not entry.is_shell
-    parts = [_head(source), _code(source), _changes(source, entry), entry.folder()]
+    brought = brought or {}
+    parts = [_head(source), _code(source, brought.get(task_bundle.COMMITS)), _changes(source, entry),
+             _files(brought.get(task_bundle.FILES)), entry.folder()]
     if python:
         parts += [_environment(source), entry.converted()]
     parts.append(entry.run(source, python))
@@ -113,7 +121,7 @@ def _head(source: Source) -> str:
     return "\n".join(lines)
 
 
-def _code(source: Source) -> str:
+def _code(source: Source, commits: str | None = None) -> str:
     script = source.script
     repository, commit = script.get("repository"), source.pins.get("commit") or script.get("version_num")
     if not repository:
@@ -124,15 +132,23 @@ def _code(source: Source) -> str:
         lines.append("# (the repository is on the machine that made the task)")
     ref = script.get("tag") or script.get("branch")
     where = f"-- {shlex.quote(without_credentials(repository))} code"
+    if commits:
+        lines += ["# (with commits that were not pushed)",
+                  _document('GIT_CEILING_DIRECTORIES="$work" git apply -', commits).rstrip("\n")]
     if commit:
         commit = shlex.quote(commit)
         lines += [f"git clone --quiet --no-checkout {where}", "cd code",
+                  *([f'git fetch --quiet "$work/{task_bundle.COMMITS}" "+refs/*:refs/brought/*"'] if commits else []),
                   f"git checkout --quiet --detach {commit} 2>/dev/null ||",
                   f"  {{ git fetch --quiet origin {commit} && git checkout --quiet --detach {commit}; }}"]
     else:
         lines += ["# (its commit was never recorded: this takes the newest)",
                   "git clone --quiet " + (f"--branch {shlex.quote(ref)} " if ref else "") + where, "cd code"]
     return "\n".join([*lines, "[ ! -f .gitmodules ] || git submodule --quiet update --init --recursive", ""])
+
+
+def _files(files: str | None) -> str:
+    return "# files that git did not know\n" + _document("git apply --whitespace=nowarn -", files) if files else ""
 
 
 def _changes(source: Source, entry: Entry) -> str:

@@ -75,11 +75,10 @@ def recorded(script: dict[str, Any]) -> list[str]:
 
 
 def spelled(package: Any) -> str:
-    """A pinned package as a line of requirements."""
+    """A pinned package (pins.py) as a line of requirements, for any platform: without its file's hash."""
     if not isinstance(package, dict):
         return str(package)
-    if package.get("line"):
-        return str(package["line"])
-    if package.get("url"):
-        return f"{package['name']} @ {package['url']}"
+    source = str(package.get("source") or "")
+    if "+" in source.split("://")[0] or package.get("direct"):
+        return f"{package['name']} @ {source}"
     return f"{package['name']}=={package['version']}" if package.get("version") else str(package["name"])

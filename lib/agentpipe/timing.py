@@ -31,8 +31,8 @@ def stages(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         found.append({"stage": "queue", "began": pull["queued"], "seconds": round(max(0.0, pulled - queued), 3)})
     for name in STAGES:
         value = manifest.get(name) or {}
-        if value.get("began"):
-            found.append({"stage": name, "began": value["began"], "seconds": value.get("seconds"),
+        if value.get("began") and value.get("seconds") is not None:
+            found.append({"stage": name, "began": value["began"], "seconds": value["seconds"],
                           **({"cached": bool(value["cached"])} if value.get("cached") is not None else {})})
     failed = manifest.get("failed") or {}
     if failed.get("began"):

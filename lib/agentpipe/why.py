@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 EVIDENCE_LINES = 12
+# git's progress, which shows no cause
+NOISE = re.compile(r"remote: (Enumerating|Counting|Compressing|Total)|(Receiving objects|Resolving deltas):"
+                   r"|From \S+$| \* \[new (branch|tag)\]")
 
 
 def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def text(found: dict[str, Any]) -> str:
     if found.get("stage"):
         head += f", in agent-{found['stage']}"
     lines = [f"{found['task']}: {head}", f"  {found['reason']}"]
-    evidence = found.get("evidence", "").splitlines()
+    evidence = [line.rstrip() for line in found.get("evidence", "").strip("\n").splitlines() if not NOISE.match(line)]
     if evidence and found.get("class") == "running":
         lines += ["", f"  the last that was printed, {task_view.ago(found['since'])}:"]
     if evidence:

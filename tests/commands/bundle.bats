@@ -137,3 +137,11 @@ refused() {
   refused 65 six --requirements list train.py
   refused 66 "branch nosuch of" --branch nosuch train.py
 }
+
+@test "--check is not misled by commits that a bundle has left in this machine's cache" {
+  unpushed
+  agent-task enqueue --bundle --include work/data.txt --repo work train.py
+  run -0 pipeline
+  run -66 --separate-stderr agent-task enqueue --check --repo work train.py
+  [[ $stderr == *"check: commit "*"is not on origin"*"(git push origin main)"* ]]
+}

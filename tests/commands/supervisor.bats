@@ -299,3 +299,22 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   [ "$(pgrep -f 'agent-pull --wait --services' | wc -l)" -le 2 ]
   [ "$(find "$AGENT_HOME/state/workers" -name '*.pulled' | wc -l)" -eq 1 ]
 }
+
+@test "--services: one that fails runs again by the policy, with its log, until that is over; a stopped one does not" {
+  export CLEARML_AGENT_SERVICES_DOCKER_RESTART='on-failure:2;script.entry_point=main.sh'
+  id=$(enqueue_shell 'echo "run $AGENT_TASK_DIR"; exit 3')
+  services --worker w default
+  wait_for 30 test -s "$AGENT_HOME/state/tasks/$id.3/log"
+  wait_for 20 is "$id" failed
+  call events.get_task_log "{\"task\": \"$id\"}" | grep -o 'run [^"]*\.[123]' | wc -l | grep -x 3
+  export two=$id
+  id=$(enqueue_shell 'echo started; sleep 60')
+  has_started "$id"
+  call tasks.stop "{\"task\": \"$id\"}"
+  wait_for 20 is "$id" stopped
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$(status "$two")" = failed ]
+  [ "$(status "$id")" = stopped ]
+  [ ! -e "$AGENT_HOME/state/tasks/$two.4" ]
+}

@@ -166,3 +166,22 @@ PY
   run -66 agent-task artifacts --get nosuch "$id"
   [[ $output == *"there are: weights" ]]
 }
+
+# bats test_tags=store
+@test "script: what a task brought along, unpushed commits and unknown files, is in its script too" {
+  make_repo work train.py 'import helper; print("old", helper.X)'
+  git clone -q --bare work remote.git
+  git -C work remote add origin "$PWD/remote.git"
+  git -C work fetch -q
+  echo 'import helper; print("new", helper.X, open("data/raw.bin", "rb").read()[:3])' >work/train.py
+  git -C work commit -q -am 'not pushed'
+  echo 'X = 7' >work/helper.py
+  mkdir work/data
+  printf '\000\001\377 binary' >work/data/raw.bin
+  id=$(agent-task enqueue --bundle --repo work train.py)
+  agent-task script "$id" >run.sh
+  shellcheck -s sh -e SC2016 run.sh
+  rm -rf work "$AGENT_HOME"
+  run -0 elsewhere sh run.sh there
+  [ "${lines[-1]}" = "new 7 b'\\x00\\x01\\xff'" ]
+}

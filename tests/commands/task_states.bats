@@ -29,6 +29,8 @@ place() { agent-task why "$1" | sed -n '2p'; }
   draft=$(agent-task create --repo work --requirements none train.py -- --epochs 3)
   id=$(agent-task clone "$draft" --package 'six<2' --docker alpine:3 --name mine --project elsewhere/deep -- -v)
   [ "$(script_of "$id" entry_point)" = "train.py -v" ]
+  other=$(agent-task clone "$draft" --set epochs=7 -- --epochs 5 -v)
+  [ "$(script_of "$other" entry_point)" = "train.py --epochs 7 -v" ]
   [[ $(script_of "$id" requirements.pip) == *"six<2"* ]]
   [ "$(agent-task show --json "$id" | field .container.image)" = alpine:3 ]
   [ "$(agent-task list --json --project elsewhere | field .name)" = mine ]

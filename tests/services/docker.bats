@@ -52,6 +52,7 @@ PY
 by_hand() { tr -d '\n' <<<"{\"task\": {\"container\": {\"image\": \"$image\"}, \"script\": {$1}}}"; }
 
 containers() { docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks"; }
+in_containers() { containers | xargs -n 1 docker top | grep -q "$1"; }
 log_of() { cat "$AGENT_HOME"/state/tasks/*/log; }
 printed() { log_of 2>/dev/null | grep -q "$1"; }
 
@@ -177,6 +178,29 @@ running() {
   [ -z "$(containers)" ]
 }
 
+@test "TERM or a user's stop while the container is set up: it goes, and the task is back in its queue, or stopped" {
+  echo 'sleep 4718' >setup.sh
+  printf 'true\n' >job.sh
+  for how in term stop; do
+    task=$(agent-task enqueue --create-queue --queue gpu --docker "$image" --setup-script @setup.sh job.sh)
+    agent-pull gpu | agent-prepare >line 3>&- &
+    prepare=$!
+    wait_for 30 in_containers 'sleep 4718'
+    if [ "$how" = term ]; then kill -TERM "$prepare"; else call tasks.stop "{\"task\": \"$task\"}"; fi
+    ended "$prepare"
+    [ -z "$(containers)" ]
+    if [ "$how" = term ]; then
+      [ "$status" -eq 75 ]
+      [ "$(status "$task")" = queued ]
+      agent-task dequeue "$task"
+    else
+      [ "$status" -eq 130 ]
+      run -130 bash -c 'agent-run <line >receipt'
+      [ "$(status "$task")" = stopped ]
+    fi
+  done
+}
+
 @test "docker stop: the script is told, gets its time, and the task is lost" {
   running 'trap "echo told; exit 0" TERM; echo begun; sleep 4716 & wait $!'
   docker stop "$container" >/dev/null
@@ -261,6 +285,25 @@ ENTRYPOINT ["sleep"]'
   agent-prepare task.json | agent-run >receipt
   [ "$(log_of)" = fine ]
   grep -q "the entrypoint of $image does not start what it is given, it is left out" "$AGENT_HOME"/state/tasks/*/setup.log
+}
+
+@test "an image with another C library gets a static uv, fetched once" {
+  image=agentpipe-test/busybox
+  mkdir -p root/bin
+  cp "$(command -v busybox)" root/bin/
+  for each in sh cat mkdir sleep id; do ln -s busybox "root/bin/$each"; done
+  tar -C root -cf - . | docker import - "$image" >/dev/null
+  by_hand '"binary": "sh", "entry_point": "main.sh", "diff": "true\n"' >task.json
+  agent-prepare task.json >line
+  python3 - line >said <<'PY'
+import glob, json, os, sys
+from agentpipe.installers import uv
+from agentpipe.job import Job
+job = Job(json.load(open(sys.argv[1])), glob.glob(os.environ["AGENT_HOME"] + "/state/tasks/*")[0])
+print(uv.run(job, ["--version"]), uv.run(job, ["--version"]), sep="")
+PY
+  [ "$(grep -c '^uv [0-9]' said)" -eq 2 ]
+  [ "$(grep -c 'fetching uv .* as a static program' "$AGENT_HOME"/state/tasks/*/setup.log)" -eq 1 ]
 }
 
 @test "an image without a shell is refused" {

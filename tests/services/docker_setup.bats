@@ -80,3 +80,33 @@ CONF
   agent-run line
   [ "$(log_of)" = $'1000\nHello, world!\n1000' ]
 }
+
+@test "LOCAL_PYTHON, that a set-up script exports, is the Python of a task that names none" {
+  python3 - "$image" >task.json <<'PY'
+import json
+import sys
+print(json.dumps({"task": {"container": {"image": sys.argv[1],
+    "setup_shell_script": "mkdir /opt/own && cp /usr/bin/python3.11 /opt/own/python3\nexport LOCAL_PYTHON=/opt/own/python3"},
+    "script": {"binary": "python3", "entry_point": "main.py", "diff": "import sys\nprint(sys._base_executable)\n"}}}))
+PY
+  agent-prepare task.json >line
+  agent-run line
+  [ "$(log_of)" = /opt/own/python3 ]
+}
+
+@test "the agent in a container itself: what it mounts is where the engine's machine has it" {
+  mkdir there here
+  unset UV_CACHE_DIR
+  export AGENT_HOME=$PWD/here/agent CLEARML_AGENT_DOCKER_HOST_MOUNT=$PWD/there:$PWD/here
+  # a mount that the engine does not see, as in a container of our own: here is empty for it
+  python3 - "$image" >task.json <<'PY'
+import json
+import sys
+print(json.dumps({"task": {"container": {"image": sys.argv[1]}, "script": {"binary": "python3", "entry_point": "main.py",
+    "diff": "import sys\nprint(sys.prefix != sys.base_prefix)\n"}}}))
+PY
+  unshare -m sh -ec 'mount --bind there here; agent-prepare task.json >line; agent-run line >receipt'
+  [ "$(field .run.end receipt)" = completed ]
+  [ "$(cat there/agent/state/tasks/*/log)" = True ]
+  [ -z "$(ls -A here)" ]
+}

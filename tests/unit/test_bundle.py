@@ -165,3 +165,24 @@ def test_local_packages_go_along_from_wherever_they_are(tmp_path, line, expected
 
 def test_the_address_of_a_source_is_told_without_its_password():
     assert str(git.Source("https://me:pw@host/r.git", "1234")) == "commit 1234 of https://host/r.git"
+
+
+def test_commits_arrive_on_a_base_that_is_on_no_branch_any_more(tmp_path):
+    source = repository(tmp_path / "source")
+    run(source, "config", "uploadpack.allowAnySHA1InWant", "true")
+    lost = []
+    for name in ("base", "other"):
+        run(source, "checkout", "-q", "-b", name, "main")
+        lost.append(commit(source, {name: "1\n"}))
+    run(tmp_path, "clone", "-q", "-b", "base", str(source), "work")
+    run(source, "checkout", "-q", "main")
+    run(source, "branch", "-q", "-D", "base", "other")
+    for number, each in enumerate(lost):
+        agent_fetch.work(job_with(tmp_path / f"job{number}", {"repository": str(source), "version_num": each}))
+    head = commit(tmp_path / "work", {"train.py": "new\n"})
+    found = capture_bundle.of_checkout(str(tmp_path / "work"), "origin", head, True, [])
+    job = job_with(tmp_path / "job", {"repository": str(source), "version_num": head}, bundle.COMMITS)
+    capture_bundle.write_commits(found, str(tmp_path / "job" / "commits.bundle"))
+    code = Path(agent_fetch.work(job)["code"])
+    assert (code / "train.py").read_text() == "new\n" and (code / "base").exists()
+    assert "agentpipe" not in run(code, "for-each-ref")

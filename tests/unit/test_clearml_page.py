@@ -7,6 +7,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "man" / "agentpipe-clearml.7").read_text()
 CODE = "\n".join(path.read_text() for folder in ("lib", "cmds") for path in sorted((ROOT / folder).rglob("*"))
                  if path.suffix == ".py" or path.name == "agent-supervisor")
+ENDINGS = tuple(set(re.findall(r'\}(_?[a-z]+_\w+)"', CODE)))
 VERDICTS = ("As there", "Here", "Passed on", "Not yet", "Not needed", "Refused")
 KEY = re.compile(r"\b(?:agent|api|sdk)\.[a-z0-9_]+(?:\.[a-z0-9_]+)*(?![\w.*])")
 VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b(?![*_])")
@@ -22,10 +23,11 @@ def entries():
 
 
 def is_read(name):
-    """Whether a key stands in the code, in one piece, or as a section and its last word."""
+    """Whether a key stands in the code, in one piece, or as a section and its last word (also `f"{kind}_word"`)."""
     section, _, last = name.rpartition(".")
-    apart = (f'"{section}.' in CODE or f'"{section}"' in CODE) and f'"{last}"' in CODE
-    return f'"{name}"' in CODE or apart
+    if f'"{name}"' in CODE:
+        return True
+    return (f'"{section}.' in CODE or f'"{section}"' in CODE) and (f'"{last}"' in CODE or last.endswith(ENDINGS))
 
 
 def said_of(about, *verdicts):

@@ -80,6 +80,7 @@ def test_a_conda_section_is_solved_and_installed(machine, channel):
     assert env["installer"] == "conda"
     assert python(env, "import beans, tea; print(beans.version, tea.version)") == "1.0 1.0"
     assert {"beans==1.0", "tea==1.0"} <= set(env["packages"])
+    assert "after the rest" not in "".join(machine.said)
     assert env["variables"]["TOOL_HOME"] == env["variables"]["CONDA_PREFIX"] + "/tool"
     assert env["version"] == WHOLE
     assert env_of(machine, "tea==1.0", conda="beans == 1.0\ntool\n")["cached"]
@@ -113,6 +114,13 @@ def test_an_environment_file_of_the_repository(machine, channel, monkeypatch):
     env = env_of(machine, files={"environment.yml": text})
     assert (env["cached"], env["installer"]) == (True, "conda")
     assert env_of(machine, files={"environment.yml": text, "requirements.txt": "tea"})["installer"] == "uv"
+
+
+def test_an_environment_file_names_files_beside_itself(machine, channel):
+    text = "dependencies:\n  - beans\n  - pip:\n    - -r more.txt\n"
+    job = machine.job(files={"model/environment.yml": text, "model/more.txt": "tea<2", "model/src/train.py": ""},
+                      working_dir="model/src")
+    assert "tea==1.0" in agent_env.work(job)["packages"]
 
 
 def test_an_exported_environment_is_replayed_build_for_build(machine, channel):
@@ -242,3 +250,13 @@ def test_without_the_extra_the_remedy_is_to_install_it(machine, channel, monkeyp
     with pytest.raises(errors.Failure) as caught:
         env_of(machine, "", conda="beans")
     assert (caught.value.exit, "agentpipe[conda]" in caught.value.remedy) == (errors.UNAVAILABLE, True)
+
+
+def test_in_a_place_what_is_missing_goes_into_condas_base(machine, made, monkeypatch):
+    monkeypatch.setenv(KEY + "USE_CONDA_BASE_ENV", "true")
+    monkeypatch.setenv("CONDA_PREFIX", made)
+    job = machine.job("beans\ntea==1.0", place={"kind": "test", "prefix": ["env"]})
+    env = agent_env.work(job)
+    assert env["python"] == f"{made}/bin/python"
+    assert set(env["packages"]) == {"beans==1.0", "tea==1.0"}
+    assert python({**env, "overlay": made}, "import tea; print(tea.version)") == "1.0"

@@ -310,6 +310,11 @@ def test_a_port_is_written_as_it_is_read(first, more, ip, protocol):
     assert len(list(port.bindings())) == last - first + 1
 
 
+def test_a_terminal_is_asked_for_in_vain_and_that_is_said(arguments):
+    assert any("no terminal" in note for note in arguments("-it").notes)
+    assert not any("no terminal" in note for note in arguments("--tty=false").notes)
+
+
 # --- what people see --------------------------------------------------------------------------------------------------
 
 

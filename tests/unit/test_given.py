@@ -96,6 +96,26 @@ def test_system_packages_are_seen_where_that_is_asked_for(machine, venv, monkeyp
     assert machine.task("tea==1.0")["base"] != env["base"]
 
 
+def test_an_images_packages_are_seen_unless_the_variable_says_no(tmp_path, monkeypatch):
+    from agentpipe.installers import policy
+    from agentpipe.job import Job
+    from agentpipe.requirements import Requirements
+
+    def seen(**place):
+        job = Job({"task": {"id": "t"}, **place}, str(tmp_path))
+        try:
+            return policy.of(job, Requirements(str(tmp_path))).system
+        finally:
+            job.close()
+    inside = {"place": {"kind": "docker", "prefix": ["docker", "exec", "c"]}}
+    assert seen(**inside) and not seen()
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_SYSTEM_SITE_PACKAGES", "0")
+    assert not seen(**inside)
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_SYSTEM_SITE_PACKAGES", "1")
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES", "false")
+    assert seen(**inside) and not seen()
+
+
 # ---- nothing is installed, or into somebody's own
 
 def test_nothing_is_installed_where_an_operator_says_so(machine, venv, monkeypatch):
@@ -195,3 +215,46 @@ def test_one_node_of_several_records_the_packages_and_never_clearml_agent(machin
 def test_another_program_with_requirements_gets_them_beside_it(machine):
     env = machine.task("tea==1.0", binary="/usr/bin/env")
     assert run(env, "tea") == "tea 1.0"
+
+
+# ---- an image with an environment of its own (its prefix here is env(1): the same machine, entered as a place is)
+
+@pytest.fixture
+def image(machine, venv, monkeypatch):
+    """image(pip, …): a task in a place whose PATH begins with the user's environment."""
+    monkeypatch.setenv("PATH", os.path.dirname(venv) + os.pathsep + os.environ["PATH"])
+
+    def task(pip, **more):
+        return machine.task(pip, place={"kind": "test", "prefix": ["env"]}, **more)
+    return task
+
+
+def test_an_activated_environment_of_an_image_does_as_it_is(image):
+    env = image("milk")
+    assert (env["base"], env["packages"]) == (None, ["milk==1.0"])
+    assert python(env, "import milk; print(milk.version)") == "1.0"
+
+
+def test_what_it_lacks_is_installed_over_it(image, machine, venv):
+    wheelhouse.wheel(machine.index, "pot", "1.0")
+    env = image("milk\npot")
+    assert env["base"] and {"milk==1.0", "pot==1.0"} == set(env["packages"])
+    where = python(env, "import milk, pot; print(milk.__file__); print(pot.__file__)").splitlines()
+    assert where[0].startswith(os.path.dirname(os.path.dirname(venv))) and machine.base(env) in where[1]
+    assert image("milk\npot")["cached"]
+
+
+def test_unless_it_is_to_be_passed_over(image, machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__DOCKER_USE_ACTIVATED_VENV", "false")
+    monkeypatch.setenv("AGENT_AS_IS", "never")
+    env = image("milk")
+    assert machine.base(env) in python(env, "import milk; print(milk.__file__)")
+
+
+def test_an_upgrade_takes_newer_ones_than_are_there(image, machine, monkeypatch):
+    wheelhouse.wheel(machine.index, "milk", "1.1")
+    assert image("milk")["packages"] == ["milk==1.0"]
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__FORCE_UPGRADE", "true")
+    env = image("milk")
+    assert "milk==1.1" in env["packages"]
+    assert python(env, "import milk; print(milk.version)") == "1.1"

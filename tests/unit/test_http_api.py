@@ -103,6 +103,20 @@ def test_a_token_is_renewed_before_it_ends(server):
     assert server.logins == 2
 
 
+def test_how_long_before_is_the_users_choice(server, monkeypatch):
+    server.life_s = 86400
+    client = api.connect()
+    queues(client)
+    for name in ("iat", "exp"):
+        client._login._payload[name] -= 86400 - 3600  # an hour is left
+    monkeypatch.setenv("CLEARML_AGENT__API__AUTH__TOKEN_EXPIRATION_THRESHOLD_SEC", "600")
+    queues(client)
+    assert server.logins == 1
+    monkeypatch.setenv("CLEARML_AGENT__API__AUTH__TOKEN_EXPIRATION_THRESHOLD_SEC", "7200")
+    queues(client)
+    assert server.logins == 2
+
+
 def test_a_token_still_good_outlives_a_login_that_fails(server):
     server.life_s = 7200
     client = api.connect()
@@ -389,6 +403,22 @@ def test_an_address_where_nothing_listens_is_given_up_soon(server, monkeypatch):
     failure = refused(api.connect())
     assert failure.exit == errors.UNAVAILABLE
     assert failure.reason == "http://127.0.0.1:9: Connection refused"
+
+
+@pytest.mark.parametrize(("said", "tries"), [("7", 8), ("true", 5), ("false", 13)])
+def test_how_often_such_an_address_is_tried_is_the_users_choice(server, monkeypatch, said, tries):
+    monkeypatch.setenv("CLEARML_API_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("CLEARML_AGENT_INITIAL_CONNECT_RETRY_OVERRIDE", said)
+    client, pauses, now = api.connect(), [], [0.0]
+    monkeypatch.setattr(http_retry.time, "monotonic", lambda: now[0])
+
+    def wait(pause, away):
+        pauses.append(pause)
+        now[0] += 5  # of the 60 seconds of a command's patience
+        return pause
+    monkeypatch.setattr(http_retry, "back_off", wait)
+    refused(client)
+    assert len(pauses) + 1 == tries
 
 
 def test_an_unknown_name_says_so(server, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sqlite3
 import stat
 import time
 
@@ -167,3 +168,28 @@ def test_a_body_that_is_nested_deeply_is_refused_and_numbers_that_are_none_are_t
     assert answer.status_code == 200, answer.text[:300]
     found = server.post("tasks.get_by_id", {"task": answer.json()["data"]["id"]}, headers=server.bearer())
     assert found.status_code == 200 and found.json()["data"]["task"]["runtime"]
+
+
+# how long SQLite waits for a lock, shortened
+HASTY = """
+from agentpipe.server import store
+store.BUSY_SECONDS = 0.2
+from agentpipe.cmds.agent_server import main
+main()
+"""
+
+
+def test_while_the_store_cannot_be_written_clients_are_told_to_wait_and_then_go_on(tmp_path):
+    server = HttpServer(tmp_path / "home", start=("-c", HASTY))
+    try:
+        headers, body = server.bearer(), {"name": "later", "type": "training"}
+        other = sqlite3.connect(server.ready["store"], isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        refused = server.post("tasks.create", body, headers=headers)
+        assert refused.status_code == 503 and "locked" in refused.json()["meta"]["result_msg"]
+        assert server.post("tasks.get_all", {}, headers=headers).status_code == 200, "reading goes on"
+        other.execute("ROLLBACK")
+        other.close()
+        assert server.post("tasks.create", body, headers=headers).status_code == 200
+    finally:
+        assert server.stop() == 0

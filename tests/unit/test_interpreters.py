@@ -180,3 +180,21 @@ def test_an_image_known_by_its_digest_is_asked_once(job, monkeypatch):
     first = interpreters.find(job("python3", ["env", "--"], place))
     monkeypatch.setattr(interpreters, "_first_answer", None)
     assert interpreters.find(job("python3", ["env", "--"], place)) == first
+
+
+def test_a_broken_python_on_path_is_nobodys_affair(job, tmp_path, monkeypatch, capfd):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in ("python3.99", "python2.0"):
+        (broken / name).write_text("#!/bin/sh\necho 'Traceback: no such thing' >&2\necho nonsense\n")
+        (broken / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken}:{os.environ['PATH']}")
+    assert interpreters.find(job("python3.99"))["version"].startswith("3.")
+    with pytest.raises(errors.Failure):
+        interpreters.find(job("python2.0"))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("binary", ["/usr/bin/env", "/bin/true"])
+def test_another_programs_path_is_no_wish_for_a_python(job, binary):
+    assert interpreters.wanted(job(binary)) == ""

@@ -181,9 +181,32 @@ def test_in_a_container_of_our_own_paths_are_those_of_the_engines_machine(monkey
     assert gear.outside("/b/c") == "/a/c"
 
 
+def test_a_program_of_ours_is_lent_by_a_copy_where_the_engine_can_see_it(tmp_path, agent_home, monkeypatch):
+    (tmp_path / "uv").write_text("a program")
+    (tmp_path / "uv").chmod(0o755)
+    assert gear.lent(str(tmp_path / "uv")) == str(tmp_path / "uv")
+    monkeypatch.setenv("CLEARML_AGENT_DOCKER_HOST_MOUNT", f"/there:{agent_home}")
+    found = gear.lent(str(tmp_path / "uv"))
+    assert found.startswith("/there/cache/containers/files/") and found == gear.lent(str(tmp_path / "uv"))
+    copy = found.replace("/there", str(agent_home), 1)
+    assert os.path.getsize(copy) == 9 and os.access(copy, os.X_OK)
+    assert gear.lent(str(tmp_path)) is None
+
+
 def test_all_together(job, agent_home):
     made = body()
     gear.add(made, job, Container("docker", "i:1"), words())
     assert "CLEARML_TASK_ID=t1" in made["Env"]
     assert "/root/.cache/pip" in binds(made)
     assert gear.in_pod({"KUBERNETES_SERVICE_HOST": "x", "KUBERNETES_PORT": "1"}) and not gear.in_pod({})
+
+
+def test_the_python_of_a_container_can_be_named(job):
+    assert gear.local_python(job.directory, {}) == ""
+    assert gear.local_python(job.directory, {"arguments": "--env A=1 --env 'LOCAL_PYTHON=/opt/a b/python'"}) == \
+        "/opt/a b/python"
+    os.mkdir(job.path("setup"))
+    for name, text in (("before", "A=1"), ("environment", "A=1\0LOCAL_PYTHON=/opt/python")):
+        with open(job.path("setup", name), "w") as file:
+            file.write(text)
+    assert gear.local_python(job.directory, {"arguments": "--env LOCAL_PYTHON=/other"}) == "/opt/python"

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -214,7 +215,8 @@ def test_a_killed_build_is_not_seen_though_its_installer_lives_on(machine):
     assert machine.base(env).endswith(".2")
 
 
-@pytest.mark.parametrize("point", ["env:locked", "env:created", "env:installed", "env:published", "env:overlaid"])
+@pytest.mark.parametrize("point", ["env:locked", "env:created", "env:resolved", "env:installed", "env:published",
+                                   "env:overlaid"])
 def test_killed_at_any_step_the_next_task_has_a_whole_environment(machine, point):
     killed = another_process(machine, "milk", AGENT_CRASH_AT=point)
     killed.communicate()
@@ -222,6 +224,26 @@ def test_killed_at_any_step_the_next_task_has_a_whole_environment(machine, point
     env = machine.task("milk")
     assert env["cached"] == (point in ("env:published", "env:overlaid"))
     assert python(env, "import milk, tea; print(tea.version)") == "1.0"
+
+
+def test_killed_at_any_moment_no_broken_environment_is_used_and_no_lock_stays(machine):
+    import random
+    wheelhouse.source(machine.index, "leaf", "1.0", requires=["milk"])
+    whole = time.monotonic()
+    assert another_process(machine, "leaf").communicate()[0]
+    whole = time.monotonic() - whole
+    shutil.rmtree(os.path.join(machine.folder, "home", "cache", "envs"))
+    for moment in sorted(random.Random(7).uniform(0.2, 1.1) for _ in range(8)):
+        killed = another_process(machine, "leaf")
+        try:  # its installer, in a session of its own, lives on
+            killed.communicate(timeout=whole * moment)
+        except subprocess.TimeoutExpired:
+            killed.kill()
+            killed.communicate()
+    env = machine.task("leaf")
+    assert env["packages"] == ["leaf==1.0", "milk==1.0", "tea==1.0"]
+    assert python(env, "import leaf, milk, tea; print(leaf.version, tea.version)") == "1.0 1.0"
+    assert installed.damage(machine.base(env)) == []
 
 
 def test_a_failed_build_leaves_nothing(machine):
@@ -408,3 +430,35 @@ def _waits_for_lock(machine, process):
                 yield "another task builds the same environment" in log.read()
         except FileNotFoundError:  # its directory is made, its log not yet
             yield False
+
+
+def test_pip_comes_in_the_version_that_is_asked_for_where_pip_does_the_work(machine, monkeypatch):
+    from virtualenv.seed.wheels import embed
+    folder = os.path.dirname(embed.__file__)
+    others = sorted(name.split("-")[1] for name in os.listdir(folder) if name.startswith("pip-"))
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{machine.index} {folder}")
+    key = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
+    monkeypatch.setenv(key + "TYPE", "pip")
+    monkeypatch.setenv(key + "PIP_VERSION", f'["=={others[0]} ; python_version >= \'3\'"]')
+    env = machine.task("tea==1.0")
+    assert (env["installer"], env["packages"]) == ("pip", ["tea==1.0"])
+    assert python(env, "import pip; print(pip.__version__)") == others[0]
+
+
+@pytest.mark.parametrize(("variables", "where"), [
+    ({}, "{home}/cache/uv"), ({"CLEARML_AGENT__AGENT__PIP_DOWNLOAD_CACHE__PATH": "/srv/pip"}, "/srv/pip/uv"),
+    ({"CLEARML_AGENT__AGENT__PIP_DOWNLOAD_CACHE__PATH": "/srv/pip",
+      "CLEARML_AGENT__AGENT__PIP_DOWNLOAD_CACHE__ENABLED": "false"}, "{home}/cache/uv"),
+    ({"UV_CACHE_DIR": "/srv/uv"}, "/srv/uv"),
+])
+def test_where_downloads_are_kept(machine, monkeypatch, variables, where):
+    from agentpipe import indexes
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert indexes.download_cache() == where.format(home=os.path.join(machine.folder, "home"))
+
+
+@pytest.mark.parametrize("name", ["UV_CACHE_DIR", "UV_PYTHON_CACHE_DIR", "UV_PYTHON_INSTALL_DIR"])
+def test_the_script_does_not_get_the_places_of_our_uv(name):
+    from agentpipe import script_env
+    assert script_env.NOT_PASSED_ON.match(name)

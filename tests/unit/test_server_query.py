@@ -293,6 +293,16 @@ class TestProjects:
             task)["last_update"]
 
 
+@pytest.mark.parametrize("name", ["a b/c-d.e(f)[x]{1}$^|*+?\\ü", "two\nlines", "...", "plain_9", "it's \"quoted\"; --"])
+def test_a_name_as_the_package_asks_for_it_is_found_and_nothing_else(tmp_path, name):
+    server = Server(tmp_path / "agent.db")
+    task = server.task(name)
+    server.task(name + "x")
+    server.task("x" + name)
+    found = server("tasks.get_all", name="^" + re.escape(name) + "$")["tasks"]
+    assert [each["id"] for each in found] == [task]
+
+
 def test_an_id_by_its_beginning_and_a_name_as_a_whole_are_looked_up_and_not_searched(tmp_path):
     """The same answers as by the conditions alone, out of the index."""
     from agentpipe.server import tasks

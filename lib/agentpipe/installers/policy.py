@@ -62,13 +62,24 @@ class Policy:
                 *(["nightly"] if self.nightly else []), *self.flags, *(self.pip_flags if self.tool == "pip" else [])]
 
 
+def _sees_system(job: Job) -> bool:
+    """Whether the interpreter's own packages are seen: in a place they are, images ship the big ones."""
+    import os
+
+    from agentpipe import config
+    forced = os.environ.get("CLEARML_AGENT_FORCE_SYSTEM_SITE_PACKAGES") if job.prefix else None
+    if forced:
+        return forced.strip().lower() in config.YES
+    return config.flag("agent.package_manager.system_site_packages", bool(job.prefix))
+
+
 def of(job: Job, asked: Requirements) -> Policy:
     """The policy for this task's list; options that its flags stand for are added to `asked`."""
     from agentpipe import config, torch_backend
     from agentpipe.requirements import normalised
     found = Policy()
     manager = "agent.package_manager."
-    found.system = config.flag(manager + "system_site_packages", bool(job.prefix))
+    found.system = _sees_system(job)
     found.upgrade = config.flag(manager + "force_upgrade")
     # an empty list is a choice too: no version of pip gets the old resolver
     found.legacy = str(config.value(LEGACY)).strip() != "[]"

@@ -87,14 +87,14 @@ def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Poli
     return pins.of_lock(locked)
 
 
-def lock(job: Job, folder: str, text: str, asked: Requirements, policy: Policy) -> str:
+def lock(job: Job, folder: str, text: str, asked: Requirements, policy: Policy, sink: Any = None) -> str:
     """The path of a pylock.toml of exactly what `text` means for the environment in `folder`."""
     listed, locked = job.path("requirements.txt"), job.path("pylock.toml")
     write_list(listed, text, asked, job.path("constraints.txt"))
     if os.path.exists(locked):
         os.unlink(locked)  # uv would prefer what stands there
     _run(job, folder, asked, ["pip", "compile", "--quiet", "--format", "pylock.toml", "--no-header", *target(folder),
-                              *index_words(asked), *_flags(job, policy), "-o", locked, listed])
+                              *index_words(asked), *_flags(job, policy), "-o", locked, listed], sink)
     if asked.projects:
         with open(locked, encoding="utf-8") as file:
             head, *blocks = file.read().split("[[packages]]\n")
@@ -131,7 +131,7 @@ def _pins_of(job: Job, folder: str, asked: Requirements, policy: Policy) -> list
         bare = asked.only(lambda name: False, projects=False)
         bare.constraints = []
         text = "".join(line + "\n" for line in found)
-        return pins.of_lock(lock(job, folder, text, bare, policy.without_deps()))
+        return pins.of_lock(lock(job, folder, text, bare, policy.without_deps(), lambda said: None))
     except errors.Failure:  # what came from elsewhere than from an index has no pin
         return []
 
@@ -180,9 +180,9 @@ def binary() -> str:
 def run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None = None, sink: Any = None,
         env: dict[str, str] | None = None, cwd: str | None = None) -> str:
     """uv with these arguments, on the host or in the task's place; ToolFailed has what it said."""
-    from agentpipe.place import inside
+    from agentpipe.place import inside, static_uv
     from agentpipe.tools import ToolFailed
-    uv = binary()
+    uv = static_uv.path(job) if job.prefix and static_uv.wanted(job) else binary()
     no_network = ["--offline"] if offline() else []
     argv = [uv, *no_network, "--no-python-downloads", "--cache-dir", indexes.download_cache(), *arguments]
     variables = environment() | (env or {})
@@ -191,6 +191,9 @@ def run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None
                        cwd=cwd or paths.cache(), env=variables, timeout=timeout)
     except ToolFailed as error:
         if job.prefix and error.status in (126, 127):
+            if (job.manifest.get("place") or {}).get("image_id") and not static_uv.wanted(job):
+                static_uv.want(job)
+                return run(job, arguments, loud, timeout, sink, env, cwd)
             raise errors.Failure(f"uv is not reachable in this task's place as {uv}", errors.UNAVAILABLE,
                                  evidence=error.output, remedy="make its directory visible there") from None
         raise

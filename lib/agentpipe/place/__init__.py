@@ -77,6 +77,10 @@ class Place:
             return None
         return int(record.split(" ")[0])
 
+    def processes(self) -> list[int]:
+        """What runs in the place, as pids of this host; [] where those cannot be seen."""
+        return []
+
     def signal(self, record: str, signum: int) -> int:
         """Signal the script and all below it, through the prefix; how many there were."""
         name = signal.Signals(signum).name.removeprefix("SIG")

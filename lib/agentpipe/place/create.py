@@ -161,8 +161,13 @@ def _mounts(job: Job) -> list[dict[str, Any]]:
     for folder in shared:
         os.makedirs(folder, 0o700, exist_ok=True)
     os.chmod(shared[0], 0o755)  # an image's user has to read there; only directories of ours lead to it
-    found = [_bind(folder) for folder in (job.directory, *shared)] + [_bind(uv.binary(), read_only=True)]
-    found += [_bind(path, read_only=True) for path in indexes.local()]
+    found = [_bind(folder) for folder in (job.directory, *shared)]
+    for path in (uv.binary(), *indexes.local()):
+        source = gear.lent(os.path.realpath(path))
+        if source:
+            found.append({"Type": "bind", "Source": source, "Target": path, "ReadOnly": True})
+        else:
+            job.say(f"{path} cannot be shown to the container: it is not below {gear.host_mount()}")
     secrets = job.path("secrets.json")
     if os.path.exists(secrets):  # passwords of repositories: git runs outside
         found.append({**_bind(secrets, read_only=True), "Source": os.devnull})

@@ -58,6 +58,24 @@ class Container(place.Place):
         """The prefix for another user than the container's own."""
         return [*self.prefix[:-1], "-u", user, self.prefix[-1]]
 
+    def processes(self) -> list[int]:
+        """What runs in the container, as pids of this host; [] where those cannot be seen."""
+        keeper = str(self.value.get("keeper") or "0").split(" ")[0]
+        try:
+            with open(f"/proc/{keeper}/cgroup", encoding="utf-8") as file:
+                groups = [line.rstrip("\n").split(":", 2)[1:] for line in file]
+        except OSError:
+            return []
+        for controllers, path in groups:
+            if controllers == "" or "memory" in controllers.split(","):
+                folder = "/sys/fs/cgroup" + ("/memory" if controllers else "") + path
+                try:
+                    with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as file:
+                        return [int(line) for line in file if line.strip() not in ("0", keeper)]
+                except OSError:
+                    continue
+        return []
+
     def entered(self, terminal: bool) -> list[str]:
         """The prefix for a command that a person types at."""
         return [*self.prefix[:-1], *(["-it"] if terminal else ["-i"]), self.prefix[-1]]

@@ -40,9 +40,15 @@ def add(config: dict[str, Any], job: Job, container: Container, args: Args) -> N
     caches(config, container, args)
     ssh(config, job, container)
     binds = config[HOST].get("Binds") or []
-    for at, bind in enumerate(binds[theirs:], theirs):
+    kept = []
+    for bind in binds[theirs:]:
         source, _, rest = bind.partition(":")
-        binds[at] = f"{outside(source)}:{rest}"
+        there = lent(source)
+        if there:
+            kept.append(f"{there}:{rest}")
+        else:
+            job.say(f"{source} cannot be shown to the container: it is not below {host_mount()}")
+    binds[theirs:] = kept
     if is_amd() and not config[HOST].get("DeviceRequests"):
         amd(config)
 
@@ -50,13 +56,13 @@ def add(config: dict[str, Any], job: Job, container: Container, args: Args) -> N
 def variables(config: dict[str, Any], job: Job, container: Container) -> None:
     """The variables that clearml-agent sets in its containers, for their set-up scripts too; a task by hand has no
     server that would know its id."""
+    from agentpipe import services
     pull = job.manifest.get("pull")
     worker = (pull or {}).get("worker") or ""
-    services = worker.endswith(f":service:{job.task['id']}")
     found = {"CLEARML_WORKER_ID": worker, "CLEARML_DOCKER_IMAGE": container.image,
              "CLEARML_TASK_ID": job.task["id"] if pull else "",
              "CLEARML_WORKER_TAGS": os.environ.get("CLEARML_WORKER_TAGS", ""),
-             "CLEARML_AGENT_SERVICE_TASK": "1" if services else ""}
+             "CLEARML_AGENT_SERVICE_TASK": "1" if services.is_one(job.manifest) else ""}
     for name, value in found.items():
         if value:
             _set(config, name, value)
@@ -102,6 +108,16 @@ def folder_inside(name: str) -> str:
     from agentpipe import config as settings
     _, setting, default = CACHES[name]
     return (settings.get(setting, default) if setting else default) or default
+
+
+def local_python(directory: str, place: Mapping[str, Any]) -> str:
+    """LOCAL_PYTHON, as a set-up script or the container's arguments say it: the Python of tasks that name none."""
+    import shlex
+
+    from agentpipe.place import setup_script
+    found = setup_script.environment(directory).get("LOCAL_PYTHON")
+    named = [word[13:] for word in shlex.split(place.get("arguments") or "") if word.startswith("LOCAL_PYTHON=")]
+    return found or (named[-1] if named else "")
 
 
 def ssh(config: dict[str, Any], job: Job, container: Container) -> None:
@@ -162,6 +178,26 @@ def outside(path: str) -> str:
                              errors.BAD_CONFIG, remedy=f"set AGENT_HOME to a folder below {here}, or mend "
                                                        "CLEARML_AGENT_DOCKER_HOST_MOUNT=THERE:HERE")
     return there.rstrip("/") + path[len(here):]
+
+
+def lent(path: str) -> str | None:
+    """The same for what is not of our cache: a file that the mount does not cover is copied below it, a folder is left
+    out (None)."""
+    import shutil
+
+    from agentpipe import paths
+    try:
+        return outside(path)
+    except errors.Failure:
+        if not os.path.isfile(path):
+            return None
+    found = os.stat(path)
+    copy = paths.cache("containers", "files", f"{found.st_size}-{found.st_mtime_ns}-{os.path.basename(path)}")
+    if not os.path.exists(copy):
+        os.makedirs(os.path.dirname(copy), 0o755, exist_ok=True)
+        shutil.copy2(path, f"{copy}.{os.getpid()}")
+        os.rename(f"{copy}.{os.getpid()}", copy)
+    return outside(copy)
 
 
 def host_mount() -> str:

@@ -30,6 +30,7 @@ OPENCV = "libsm6 libxext6 libxrender-dev libglib2.0-0"
 # same as the kernel has it, for us. HOME and its like are those of the step's own user.
 RUN = r"""
 [ -n "$BASH_VERSION" ] || ! command -v bash >/dev/null 2>&1 || exec bash "$0" "$@"
+exec 2>&1  # in one stream they keep their order
 agent_folder=$1 agent_step=$2 agent_errors=$3 agent_home=$HOME agent_user=$USER agent_logname=$LOGNAME
 [ -s "$agent_folder/before" ] || cat /proc/self/environ >"$agent_folder/before"
 [ ! -s "$agent_folder/exports" ] || . "$agent_folder/exports"

@@ -16,7 +16,7 @@ from functools import partial
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from agentpipe.errors import TRY_AGAIN, ApiError, Failure
+from agentpipe.errors import CANNOT_CREATE, TRY_AGAIN, UNAVAILABLE, ApiError, Failure
 from agentpipe.server import bodies, callers, endpoints, versions
 from agentpipe.server.common import new_id
 from agentpipe.server.files import GUARD
@@ -42,6 +42,7 @@ SMALL = 16 << 10
 # goes on with the parent's open connection; then each reads answers to the other. Only clients of ours keep theirs
 OURS = "agentpipe"
 READERS = 4
+AWAY = (CANNOT_CREATE, TRY_AGAIN, UNAVAILABLE)
 # answered as files; what they read they read by themselves
 FILES = {"events.download_task_log", "organization.download_for_get_all"}
 COOKIE_SECONDS = 30 * 86400
@@ -219,8 +220,8 @@ def _told(problem: Exception) -> tuple[int, int, str]:
         return problem.code, problem.subcode, problem.msg
     if isinstance(problem, Failure):
         _say(problem.reason + (f" ({problem.remedy})" if problem.remedy else ""))
-        # clients wait for a server that says 503, and go on
-        return (503, 0, problem.reason) if problem.exit == TRY_AGAIN else (500, 100, problem.reason)
+        # a locked store, a full disk: clients wait for a server that says 503, and go on where they were
+        return (503, 0, problem.reason) if problem.exit in AWAY else (500, 100, problem.reason)
     import traceback
     where = traceback.extract_tb(problem.__traceback__)[-1]
     _say(f"a bug of ours: {type(problem).__name__}: {problem} ({where.filename}:{where.lineno})")

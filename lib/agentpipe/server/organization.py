@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from agentpipe.server import many, models, projects, projects_edit, scrolls, tasks
 from agentpipe.server.common import error
 from agentpipe.server.endpoints import OWN, READ, Attachment, Objects, Request, Texts, endpoint
-from agentpipe.server.query import PAGE
+from agentpipe.server.query import EVERYTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,18 +44,13 @@ def get_entities_count(request: Request) -> dict[str, Any]:
         asked = request.get(name)
         if asked is not None:
             body = {"search_hidden": request.get("search_hidden", False), **asked, **more, "only_fields": ["id"]}
-            answer[name] = sum(len(page) for page in _pages(request, kind, body, _get_all(kind)))
+            answer[name] = len(_all(request, kind, body, _get_all(kind)))
     return answer
 
 
-def _pages(request: Request, kind: str, body: dict[str, Any], get_all: Handler) -> Iterator[list[dict[str, Any]]]:
-    """All objects that fit a query, page by page."""
-    number = 0
-    found: list[dict[str, Any]] = [{}] * PAGE
-    while len(found) == PAGE:
-        found = many.with_body(request, get_all, {**body, "page": number, "page_size": PAGE})[kind]
-        number += 1
-        yield found
+def _all(request: Request, kind: str, body: dict[str, Any], get_all: Handler) -> list[dict[str, Any]]:
+    """All objects that fit a query."""
+    return many.with_body(request, get_all, {**body, "page": 0, "page_size": EVERYTHING})[kind]
 
 
 @endpoint("organization.prepare_download_for_get_all", READ, {"entity_type": str}, only_fields=list,
@@ -88,16 +83,12 @@ def _csv(request: Request, kind: str, body: dict[str, Any], columns: list[dict[s
     query = {key: value for key, value in body.items() if key not in ("field_mappings", "entity_type")}
     query["only_fields"] = [column["field"] for column in columns]
     yield _row([column.get("name") or column["field"] for column in columns])
-    number = 0
-    found: list[dict[str, Any]] = [{}] * PAGE
-    while len(found) == PAGE:
-        def page(db: Any, number: int = number) -> list[dict[str, Any]]:
-            request.db = db
-            again = {**query, "page": number, "page_size": PAGE}
-            return many.with_body(request, get_all, again)[kind]
-        found = request.store.read(page)
-        number += 1
-        yield b"".join(_row([_cell(each, column) for column in columns]) for each in found)
+
+    def read(db: Any) -> list[dict[str, Any]]:
+        request.db = db
+        return _all(request, kind, query, get_all)
+    for document in request.store.read(read):
+        yield _row([_cell(document, column) for column in columns])
 
 
 def _cell(document: dict[str, Any], column: dict[str, Any]) -> str:

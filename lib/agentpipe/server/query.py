@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 PAGE = 500
 
 
+class Everything(int):
+    """A page_size without that maximum, for calls of our own: no JSON makes one."""
+
+
+EVERYTHING = Everything(1 << 62)
+
+
 class Kind:
     """What may be asked of one kind of object: how each field's condition reads, and which fields there are.
 
@@ -248,7 +255,7 @@ def _paging(found: Query, body: Document) -> None:
     if (page or 0) < 0 or (size is not None and size < 1):
         raise error(12, "invalid paging", page=page, page_size=size)
     found.page = page or 0
-    found.size = min(size or PAGE, PAGE)
+    found.size = size if isinstance(size, Everything) else min(size or PAGE, PAGE)
 
 
 def texts(value: Any, what: str) -> list[str]:

@@ -1,0 +1,34 @@
+"""Every endpoint that the code of the real packages names is there, or is one that a free ClearML server lacks too."""
+
+import re
+from pathlib import Path
+
+from agentpipe.server import endpoints
+
+# `tasks.GetByIdRequest(…)`, and send_request("tasks", "get_by_id"), service="tasks", action="get_by_id"
+CLASS = re.compile(r"\b([a-z]+)\.([A-Z]\w+)Request\b")
+TEXT = re.compile(r"""send_request\(\s*["']([a-z]+)["'],\s*["']([a-z_]+)["']""")
+WORDS = re.compile(r"""service=["']([a-z]+)["'],\s*action=["']([a-z_]+)["']""")
+# of paid servers (data sets of frames, vaults, tokens of owners, the gateway), of model serving, of the client itself
+# ("service" is a variable, models.PreparedRequest one of requests')
+LACKING = re.compile(r"(datasets|frames|dataviews|routers|serving|async|service)\.|users\.get_vaults$|"
+                     r"workers\.cluster_(report|unregister)$|models\.prepared$")
+
+
+def snake(name):
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def test_no_call_of_the_packages_is_missing(sdk_python):
+    site = next(Path(sdk_python).parents[1].glob("lib/python*/site-packages"))
+    found = set()
+    for package in ("clearml", "clearml_agent"):
+        for path in (site / package).rglob("*.py"):
+            if "/services/" in str(path) or "_bridge" in path.name:
+                continue
+            text = path.read_text(encoding="utf-8", errors="replace")
+            found |= {f"{service}.{snake(name)}" for service, name in CLASS.findall(text)}
+            found |= {".".join(pair) for pattern in (TEXT, WORDS) for pair in pattern.findall(text)}
+    assert len(found) > 60, found
+    missing = sorted(name for name in found - set(endpoints.known()) if not LACKING.match(name))
+    assert not missing, " ".join(missing)

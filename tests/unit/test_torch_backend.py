@@ -1,0 +1,127 @@
+"""Which build of PyTorch a machine gets, and what becomes of a list where its index cannot be had."""
+# ruff: noqa: F811
+
+import os
+
+import package_index
+import pytest
+import wheelhouse
+from env_machine import machine  # noqa: F401  (machine is a fixture)
+
+from agentpipe import torch_backend
+from agentpipe.installers import policy
+
+KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
+
+
+def settled(machine, pip):
+    from agentpipe import requirements
+    job = machine.job(pip)
+    asked = requirements.of_task(job)
+    return policy.of(job, asked), asked
+
+
+@pytest.fixture
+def indexed(machine, monkeypatch):
+    """A machine whose packages come from indexes."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    return machine
+
+
+@pytest.mark.parametrize(("variables", "backend"), [
+    ({"CLEARML_AGENT__AGENT__CUDA_VERSION": "12.1"}, "cu121"), ({"CLEARML_CUDA_VERSION": "118"}, "cu118"),
+    ({"CUDA_VERSION": "12.7.1"}, "cu126"), ({"CUDA_VERSION": "99.9"}, "cu132"), ({"CUDA_VERSION": "0"}, "cpu"),
+    ({"CUDA_VERSION": "12.1", "CLEARML_CPU_ONLY": "1"}, "cpu"), ({"CUDA_VERSION": "7.0"}, "cpu"),
+])
+def test_the_newest_build_that_this_cuda_can_run(indexed, monkeypatch, variables, backend):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert settled(indexed, "torch")[0].backend == backend
+
+
+def test_an_installed_rocm_is_walked_down_to(indexed, monkeypatch, tmp_path):
+    (tmp_path / ".info").mkdir()
+    (tmp_path / ".info" / "version").write_text("6.3.1-42\n")
+    monkeypatch.setenv("ROCM_PATH", str(tmp_path))
+    real = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: path == "/dev/kfd" or (
+        "nvidia" not in str(path) and real(path)))
+    assert settled(indexed, "torch")[0].backend == "rocm6.3"
+
+
+@pytest.mark.parametrize(("pip", "is_torch"), [
+    ("torch==2.1.0", True), ("torchvision", True), ("pytorch-lightning", True), ("numpy", False), ("torchx", False),
+])
+def test_only_lists_about_torch_depend_on_it(indexed, monkeypatch, pip, is_torch):
+    monkeypatch.setenv("CUDA_VERSION", "12.1")
+    assert (settled(indexed, pip)[0].backend == "cu121") == is_torch
+
+
+def test_another_machines_build_is_cut_off(indexed, monkeypatch):
+    monkeypatch.setenv("CUDA_VERSION", "12.1")
+    assert settled(indexed, "torch==1.13.1+cu116\nnumpy==1.0+local")[1].packages == [
+        "torch==1.13.1", "numpy==1.0+local"]
+
+
+@pytest.mark.parametrize("variable", [KEY + "PYTORCH_RESOLVE", "CLEARML_AGENT_PACKAGE_PYTORCH_RESOLVE"])
+def test_none_leaves_torch_alone(indexed, monkeypatch, variable):
+    monkeypatch.setenv(variable, "none")
+    found, asked = settled(indexed, "torch==1.13.1+cu116")
+    assert (found.backend, asked.packages) == ("", ["torch==1.13.1+cu116"])
+
+
+@pytest.mark.parametrize(("backend", "url"), [
+    ("cu121", "http://m/whl/cu121"), ("cpu", "http://m/whl/cpu"), ("rocm6.2", "http://m/whl/rocm6.2")])
+def test_a_mirror_of_pytorchs_index_takes_its_place(indexed, monkeypatch, backend, url):
+    monkeypatch.setattr(torch_backend, "here", lambda: backend)
+    monkeypatch.setenv(KEY + "EXTRA_INDEX_URL_TEMPLATE", "http://m/whl/cu{}")
+    monkeypatch.setenv(KEY + "ROCM_EXTRA_INDEX_URL_TEMPLATE", "http://m/whl/rocm{}")
+    found, asked = settled(indexed, "torch")
+    assert (found.backend, asked.options) == ("", [("--extra-index-url", url)])
+
+
+def test_the_build_is_part_of_the_key(indexed, monkeypatch):
+    keys = set()
+    for version in ("11.8", "12.1", "0"):
+        monkeypatch.setenv("CUDA_VERSION", version)
+        keys.add(tuple(settled(indexed, "torch")[0].parts()))
+    assert len(keys) == 3
+
+
+def test_where_pytorchs_index_cannot_be_reached_the_others_have_to_do(indexed, monkeypatch):
+    wheelhouse.wheel(indexed.index, "torch", "2.1.0")
+    server, address = package_index.serve(indexed.index)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://{address}/simple")
+    # all that is not of this machine goes to a proxy that is not there
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("CUDA_VERSION", "12.1")
+    assert indexed.task("torch==2.1.0", options={"dry_run": True}) == {}
+    assert "would install torch==2.1.0" in "".join(indexed.said)
+    assert indexed.task("torch==2.1.0")["packages"] == ["torch==2.1.0"]
+    server.shutdown()
+    said = "".join(indexed.said)
+    assert "PyTorch for CUDA 12.1" in said and "trying the other indexes" in said
+
+
+def test_a_nightly_build_where_no_release_fits(indexed, monkeypatch):
+    wheelhouse.wheel(os.path.join(indexed.folder, "nightly"), "torch", "9.1.dev1")
+    wheelhouse.wheel(indexed.index, "torch", "2.1.0")
+    servers = [package_index.serve(folder) for folder in (indexed.index, os.path.join(indexed.folder, "nightly"))]
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://{servers[0][1]}/simple")
+    monkeypatch.setenv(KEY + "TORCH_NIGHTLY", "true")
+    monkeypatch.setenv(KEY + "PYTORCH_RESOLVE", "pip")
+    monkeypatch.setenv(KEY + "EXTRA_INDEX_URL_TEMPLATE", f"http://{servers[0][1]}/simple")
+    monkeypatch.setenv(KEY + "NIGHTLY_EXTRA_INDEX_URL_TEMPLATE", f"http://{servers[1][1]}/simple")
+    assert indexed.task("torch>=9")["packages"] == ["torch==9.1.dev1"]
+    assert "trying nightly builds" in "".join(indexed.said)
+    for server, _ in servers:
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("backend", "words"), [("cu121", "CUDA 12.1"), ("cpu", "CPUs"), ("rocm6.2", "ROCm 6.2")])
+def test_a_backend_for_people(backend, words):
+    assert torch_backend.words(backend) == words
