@@ -5,6 +5,7 @@ import sys
 
 from agentpipe import command
 
+PATIENCE_S = 3.0  # with a server that is away: whoever watches wants to see that
 EXAMPLES = """
   agent-status
   agent-status --once
@@ -27,7 +28,7 @@ def work(values):
     from agentpipe import api, errors, overview
     if values["interval"] is not None and not values["interval"] >= 0.2:
         raise errors.Failure("--interval wants 0.2 or more", errors.USAGE, remedy="agent-status --help")
-    looker = overview.Looker(api.connect())
+    looker = overview.Looker(api.connect(patience=PATIENCE_S))
     if values["json"] or (not os.isatty(1) and not values["once"]):
         import json
         command.put(json.dumps(looker.look()).encode() + b"\n")
@@ -66,13 +67,24 @@ def live(shown, looker, interval):
         now = time.monotonic()
         if seen is None or (now - asked >= interval and (not looker.api.embedded or looker.api.changed(mark) != mark)):
             mark = looker.api.changed(mark) if looker.api.embedded else None
-            seen, asked = looker.look(), now
+            seen, asked = looked(looker, seen), time.monotonic()
         elif seen["gpus"]:
             seen["gpus"] = looker.gpus()
         size = shutil.get_terminal_size()
         shown.draw(status_view.lines(now_is(seen), size.columns, size.lines, coloured()))
         if shown.wait(1.0) == "quit":
             return
+
+
+def looked(looker, before):
+    """What is there now; of a server that has gone away what was there before, and that it has."""
+    from agentpipe import errors
+    try:
+        return looker.look()
+    except (errors.Failure, errors.ApiError) as error:
+        if before is None:
+            raise
+        return {**before, "trouble": str(error)}
 
 
 def now_is(seen):

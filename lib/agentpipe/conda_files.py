@@ -28,6 +28,7 @@ class Wanted:
         self.origin, self.specs, self.pip, self.channels = origin, specs, pip, channels
         self.soft: dict[str, str] = {}
         self.exact: list[dict[str, Any]] = []
+        self.folders: list[str] = []  # where its pip lines look for files first
 
     def canonical(self) -> list[str]:
         """One spelling of all that decides the outcome."""
@@ -109,7 +110,9 @@ def of_file(path: str, code: str) -> Wanted:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise errors.Failure(f"{where} is not YAML: {str(error).splitlines()[0]}", errors.BAD_DATA,
                              remedy=f"correct {where}") from None
-    return _of_tree(tree, where)
+    found = _of_tree(tree, where)
+    found.folders = [os.path.dirname(path)]
+    return found
 
 
 def spec(line: str) -> str:

@@ -204,7 +204,8 @@ def _explained(failed: tools.ToolFailed, patch: bytes) -> errors.Failure:
     output = failed.output.strip()
     lines = [line.removeprefix("error: ").removeprefix("fatal: ") for line in output.splitlines()
              if line.startswith(("error: ", "fatal: "))]
-    remedy = "check that the commit it was made on is the task's commit, then enqueue again"
+    remedy = ("give the task the commit that it was made on (agent-task edit --commit), or do without the changes "
+              "(agent-task edit --drop-diff)")
     if _wrote(failed):
         return errors.Failure(f"cannot write the diff's changes: {lines[-1] if lines else output}",
                               errors.CANNOT_CREATE, output[-4000:], "df -h")

@@ -17,14 +17,24 @@ if TYPE_CHECKING:
     from agentpipe.requirements import Requirements
 
 
-def of_project(project: Found, code: str) -> Requirements:
-    """The list of a project (lock_files.py)."""
+def of_project(project: Found, code: str, folder: str) -> Requirements:
+    """The list of a project (lock_files.py); its own folders are named as a record of the task has to name them."""
     from agentpipe.requirement_lines import Reader
     where = os.path.relpath(os.path.join(project.folder, project.kind), code)
     found = requirements.Requirements(code, where)
     found.notes += project.notes
     Reader(found, [project.folder, code]).read(project.lines, where)
+    for each in found.projects:
+        extras = f"[{each.extras}]" if each.extras else ""
+        each.line = f"{'-e ' if each.editable else ''}{_named(each.path, folder)}{extras}"
+    found.archives = [(path, extras, digest, _named(path, folder)) for path, extras, digest, _ in found.archives]
     return found
+
+
+def _named(path: str, folder: str) -> str:
+    """A path as it is found again from the task's working directory, in another checkout."""
+    name = os.path.relpath(path, folder)
+    return name if name.startswith(".") else f"./{name}"
 
 
 def of_conda(job: Job, code: str, folder: str) -> Requirements | None:
@@ -50,7 +60,7 @@ def with_conda(wanted: Wanted, code: str, folder: str) -> Requirements:
     from agentpipe.requirement_lines import Reader
     found = requirements.Requirements(code, wanted.origin)
     found.conda = wanted
-    Reader(found, [folder, code]).read(wanted.pip, wanted.origin)
+    Reader(found, [*wanted.folders, folder, code]).read(wanted.pip, wanted.origin)
     return found
 
 

@@ -139,7 +139,7 @@ def of_task(job: Job) -> Requirements:
         return conda
     project = lock_files.asked_for(job, code, folder) if there else None
     if project:
-        return requirement_sources.of_project(project, code)
+        return requirement_sources.of_project(project, code, folder)
     origin, lines = record(job)
     found = Requirements(code, origin)
     if origin:
@@ -154,7 +154,7 @@ def of_task(job: Job) -> Requirements:
         return found
     project = lock_files.nearest(job, code, folder)
     if project:
-        return requirement_sources.of_project(project, code)
+        return requirement_sources.of_project(project, code, folder)
     from agentpipe import conda_files
     path = conda_files.in_repository(code, folder)
     return requirement_sources.with_conda(conda_files.of_file(path, code), code, folder) if path else found

@@ -22,9 +22,10 @@ MB = 1 << 20
 def lines(seen: dict[str, Any], width: int, height: int = 0, colour: bool = False) -> list[str]:
     """The screen; with `height` what does not fit is left out of the longest sections and counted."""
     sections = [(title, rows) for title, rows in _sections(seen, width) if rows]
-    room = (height - 1 - 2 * len(sections)) if height else 1 << 30
+    trouble = [task_list.cut(task_view.plain(seen["trouble"]), width)] if seen.get("trouble") else []
+    room = (height - 1 - len(trouble) - 2 * len(sections)) if height else 1 << 30
     cuts = _shares([len(rows) for _, rows in sections], max(room, 0))
-    found = [_head(seen, width, colour)]
+    found = [_head(seen, width, colour), *(_painted(line, RED, colour) for line in trouble)]
     for (title, rows), count in zip(sections, cuts, strict=True):
         more = f" ({len(rows) - count} more)" if count < len(rows) else ""
         found += ["", _painted(task_list.cut(title + more, width), BOLD, colour)]

@@ -214,7 +214,7 @@ def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements, poli
     """--dry-run: say what would be done, do nothing; Failure when the list cannot be installed."""
     from agentpipe import env_cache, indexes, progress, python_env
     from agentpipe.git import without_credentials
-    from agentpipe.installers import uv_questions
+    from agentpipe.installers import uv_questions, ways
     base = python_env.cached(key)
     job.say(f"Python {interpreter['version']} ({interpreter['executable']})")
     built = f"would be built, with downloads kept in {indexes.download_cache()}"
@@ -231,7 +231,9 @@ def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements, poli
         for line in asked.canonical():
             job.say(f"would install {without_credentials(line)}")
     else:
-        packages = uv_questions.resolved(job, interpreter["executable"], asked, policy)
+        packages = ways.tried(job, asked, policy,
+                              lambda: uv_questions.resolved(job, interpreter["executable"], asked, policy),
+                              lambda first: [(line, 0) for line in asked.canonical()])
         for line, size in packages:
             job.say(f"would install {line}{progress.shown(size, ' (')}{')' if size else ''}")
         if not packages:

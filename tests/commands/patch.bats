@@ -117,3 +117,30 @@ print(json.dumps({"task": {"script": script}}))' "$@"
   grep -q '^ZeroDivisionError' "$log"
   run ! grep -q never "$log"
 }
+
+@test "a diff on another commit: why says what to do, and both of it complete the task" {
+  make_repo moving train.py 'print("one", flush=True)'
+  first=$(git -C moving rev-parse HEAD)
+  git -C moving commit -q --allow-empty -m x
+  echo 'print("other", flush=True)' >moving/train.py
+  git -C moving commit -qam other
+  other=$(git -C moving rev-parse HEAD)
+  git -C moving checkout -q "$first"
+  echo 'print("mine", flush=True)' >moving/train.py
+  id=$(agent-task enqueue --repo moving train.py)
+  run_all() { agent-pull default | agent-prepare --quiet | agent-run --quiet >receipt.json; }
+  printed() { cat "$(dirname "$(field .fetch.code receipt.json)")/log"; }
+  agent-task dequeue "$id" 2>/dev/null
+  agent-task edit "$id" --commit "$other" 2>/dev/null
+  agent-task enqueue "$id"
+  run -65 run_all
+  [[ $(agent-task why "$id") == *"does not apply to train.py: hunk 1"*"edit --commit"*"edit --drop-diff"* ]]
+  agent-task edit "$id" --commit "$first" 2>/dev/null
+  agent-task enqueue "$id"
+  run -0 run_all
+  [ "$(printed)" = mine ]
+  agent-task edit "$id" --commit "$other" --drop-diff 2>/dev/null
+  agent-task enqueue "$id"
+  run -0 run_all
+  [ "$(printed)" = other ]
+}

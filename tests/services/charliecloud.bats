@@ -70,6 +70,7 @@ PY
   log_of | grep -q 'Read-only file system'
   [ "$(cat data/made)" = made ]
   [ "$(field .place.kind line)" = charliecloud ]
+  [ ! -e "$(field .place.root line)$(attempt "$(field .task.id line)")" ]
   # what has no meaning here is said
   set_up_of | grep -q 'charliecloud has no such thing: --memory$'
 }
@@ -176,4 +177,56 @@ PY
   run --separate-stderr agent-prepare task.json
   [ "$status" -eq 65 ]
   [[ $stderr == *"cannot be entered by charliecloud"* ]]
+}
+
+# An `apptainer` that takes the options that we give it, as it documents them, and has ch-run do the work.
+play_apptainer() {
+  mkdir -p bin
+  cat >bin/apptainer <<'SH'
+#!/bin/bash
+[ "$1" = exec ] || exit 2
+shift
+sources=() words=(--no-passwd --write) root=''
+while [[ $1 == -* ]]; do
+  case $1 in
+    --no-home | --nv) shift ;;
+    --writable-tmpfs) shift ;;
+    --fakeroot) root=1; shift ;;
+    --overlay) overlay=$2; shift 2 ;;
+    --bind) IFS=: read -r source target _ <<<"$2"; words+=("--bind=$source:$target"); sources+=("$source"); shift 2 ;;
+    --env-file) set -a; . "$2"; set +a; shift 2 ;;
+    *) echo "unknown: $1" >&2; exit 2 ;;
+  esac
+done
+image=$1; shift
+# what an overlay keeps, a copy in its folder does
+if [ -n "$overlay" ]; then [ -d "$overlay/upper" ] || cp -a "$image" "$overlay/upper"; image=$overlay/upper; fi
+for source in "${sources[@]}"; do # ch-run makes folders to mount on, no files
+  [ ! -f "$source" ] || { mkdir -p "$image${source%/*}" && : >>"$image$source"; }
+done
+[ -z "$root" ] || words+=(--uid=0 --gid=0)
+USER=root exec ch-run "${words[@]}" "$image" -- "$@"
+SH
+  chmod +x bin/apptainer
+  export PATH=$PWD/bin:$PATH AGENT_PLACE=apptainer
+}
+
+@test "Apptainer, played by Charliecloud: sandbox, set-up in an overlay, variables by file, the script's status" {
+  play_apptainer
+  sandbox=$PWD/sandbox
+  mkdir "$sandbox"
+  tar -C "$sandbox" --exclude='./dev/*' --exclude='dev/*' -xf "$image"
+  mkdir -p "$sandbox/dev" "$sandbox/proc" "$sandbox/sys"
+  image=$sandbox
+  mkdir data
+  by_hand 'echo "$WORD, $GREETING"; cat /made; echo it >/data/made; exit 6' \
+    "{\"arguments\": \"-e 'WORD=it is \$5' -v $PWD/data:/data --sysctl a=b\",
+      \"setup_shell_script\": \"echo new >/made; export GREETING=hello\"}" >task.json
+  agent-prepare task.json >line
+  run -6 --separate-stderr agent-run line
+  [ "$(log_of)" = $'it is $5, hello\nnew' ]
+  [ "$(cat data/made)" = it ]
+  set_up_of | grep -q 'apptainer has no such thing: --sysctl$'
+  [ ! -e "$sandbox/made" ]
+  [ ! -e "$(echo "$AGENT_HOME"/state/tasks/local-*)/root" ]
 }

@@ -116,6 +116,13 @@ def test_an_environment_file_of_the_repository(machine, channel, monkeypatch):
     assert env_of(machine, files={"environment.yml": text, "requirements.txt": "tea"})["installer"] == "uv"
 
 
+def test_an_environment_file_names_files_beside_itself(machine, channel):
+    text = "dependencies:\n  - beans\n  - pip:\n    - -r more.txt\n"
+    job = machine.job(files={"model/environment.yml": text, "model/more.txt": "tea<2", "model/src/train.py": ""},
+                      working_dir="model/src")
+    assert "tea==1.0" in agent_env.work(job)["packages"]
+
+
 def test_an_exported_environment_is_replayed_build_for_build(machine, channel):
     exported = {"channels": [channel.path.as_uri()], "dependencies": ["beans=1.0=0", f"python={WHOLE}=0",
                                                                        {"pip": ["milk==1.0"]}]}

@@ -602,3 +602,16 @@ def test_our_git_asks_nothing_and_trusts_for_one_command_only(monkeypatch):
     assert run(Path("/"), "config", "--get", "safe.directory", env=env) == "*"
     with pytest.raises(AssertionError):
         run(Path("/"), "config", "--global", "--get", "safe.directory")
+
+
+def test_a_tag_that_the_remote_has_moved_is_followed(tmp_path, source):
+    run(source, "tag", "latest")
+    url = f"file://{source}"
+    fetch(tmp_path / "one", {"repository": url, "tag": "latest"})
+    moved = commit(source, {"train.py": "2\n"})
+    run(source, "tag", "-f", "latest")
+    assert fetch(tmp_path / "two", {"repository": url, "tag": "latest"})["commit"] == moved
+    # and it does not stand in the way of another fetch of everything
+    lost = commit(source, {"train.py": "3\n"})
+    run(source, "tag", "-f", "-a", "-m", "x", "latest")
+    assert fetch(tmp_path / "three", {"repository": url, "version_num": lost[:10]})["commit"] == lost

@@ -115,6 +115,22 @@ def test_the_projects_package_and_its_workspace_are_the_tasks_own(machine, web):
     with open(os.path.join(code, "part", "part_code.py"), "w") as file:
         file.write("it = 2\n")
     assert python(env, "import own_code as own, part_code as part; print(own.it, part.it)") == "1 2"
+    # a clone of the task has these lines as its record, and finds them again in its own checkout
+    own = [line for line in env["packages"] if line.startswith("-e")]
+    assert own == ["-e .", "-e ./part"]
+    clone, _ = checkout(machine, {**files, "src/train.py": ""}, pip="\n".join(env["packages"]))
+    assert agent_env.work(clone)["packages"] == env["packages"]
+
+
+def test_a_project_above_the_working_directory_is_recorded_as_it_is_seen_from_there(machine, web):
+    backend = wheelhouse.BACKEND.format(here=os.path.dirname(os.path.abspath(__file__)), hook="pass", name="own",
+                                        version="1.0", requires=["tea"])
+    files = {"pyproject.toml": wheelhouse.PYPROJECT.format(name="own"), "backend.py": backend, "src/train.py": ""}
+    job, _ = checkout(machine, files, working_dir="src")
+    env = agent_env.work(job)
+    assert env["packages"] == ["tea==2.0", "-e .."]
+    clone, _ = checkout(machine, files, working_dir="src", pip="\n".join(env["packages"]))
+    assert agent_env.work(clone)["packages"] == env["packages"]
 
 
 def test_a_record_beats_a_lock_unless_uv_is_the_manager(machine, web, monkeypatch):

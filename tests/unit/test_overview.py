@@ -85,5 +85,20 @@ def test_it_fits_any_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, w
     assert not height or len(lines) <= height
     if height == 12:
         assert any(line.startswith("RUNNING (1") and line.rstrip().endswith(("more)", "…")) for line in lines)
+    away = status_view.lines({**seen, "trouble": "cannot reach http://127.0.0.1:9 " * 9}, width, height)
+    assert away[1].startswith("cannot reach") and max(map(len, away)) <= width and (not height or len(away) <= height)
     coloured = status_view.lines(seen, width, height, True)
     assert [status_view.COLOUR.sub("", line) for line in coloured] == lines
+
+
+def test_a_server_that_goes_away_leaves_what_was_seen_and_says_so(server: ApiServer) -> None:
+    from agentpipe.cmds import agent_status
+    looker = overview.Looker(api.connect(patience=0.2))
+    busy(looker.api.call)
+    seen = agent_status.looked(looker, None)
+    server.http.shutdown()
+    server.http.server_close()
+    looker.api.close()
+    away = agent_status.looked(looker, seen)
+    assert away["running"] == seen["running"] and "127.0.0.1" in away["trouble"]
+    assert status_view.lines(away, 80)[1].startswith("http://127.0.0.1")

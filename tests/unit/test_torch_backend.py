@@ -71,10 +71,12 @@ def test_none_leaves_torch_alone(indexed, monkeypatch, variable):
     assert (found.backend, asked.packages) == ("", ["torch==1.13.1+cu116"])
 
 
-@pytest.mark.parametrize(("cuda", "url"), [("12.1", "http://m/whl/cu121"), ("0", "http://m/whl/cpu")])
-def test_a_mirror_of_pytorchs_index_takes_its_place(indexed, monkeypatch, cuda, url):
-    monkeypatch.setenv("CUDA_VERSION", cuda)
+@pytest.mark.parametrize(("backend", "url"), [
+    ("cu121", "http://m/whl/cu121"), ("cpu", "http://m/whl/cpu"), ("rocm6.2", "http://m/whl/rocm6.2")])
+def test_a_mirror_of_pytorchs_index_takes_its_place(indexed, monkeypatch, backend, url):
+    monkeypatch.setattr(torch_backend, "here", lambda: backend)
     monkeypatch.setenv(KEY + "EXTRA_INDEX_URL_TEMPLATE", "http://m/whl/cu{}")
+    monkeypatch.setenv(KEY + "ROCM_EXTRA_INDEX_URL_TEMPLATE", "http://m/whl/rocm{}")
     found, asked = settled(indexed, "torch")
     assert (found.backend, asked.options) == ("", [("--extra-index-url", url)])
 
@@ -97,6 +99,8 @@ def test_where_pytorchs_index_cannot_be_reached_the_others_have_to_do(indexed, m
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("CUDA_VERSION", "12.1")
+    assert indexed.task("torch==2.1.0", options={"dry_run": True}) == {}
+    assert "would install torch==2.1.0" in "".join(indexed.said)
     assert indexed.task("torch==2.1.0")["packages"] == ["torch==2.1.0"]
     server.shutdown()
     said = "".join(indexed.said)

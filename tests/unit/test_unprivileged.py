@@ -205,3 +205,20 @@ def test_charlieclouds_command_line(job, tmp_path):
                            f"--set-env={job.path('place.env')}"]
     words = charliecloud.words("ch-run", job, unprivileged.Image(str(tmp_path), "k"), found, True, True)
     assert words[4:7] == ["--write", "--uid=0", "--gid=0"]
+
+
+def test_images_that_nobody_asks_for_any_more_are_removed_and_those_in_use_are_not(job, tmp_path, agent_home):
+    from agentpipe import paths, place
+
+    def image(name):
+        (tmp_path / name / "etc").mkdir(parents=True)
+        return charliecloud.image(job, str(tmp_path / name), "ch-run", [], False)
+    old, used, young = image("old"), image("used"), image("young")
+    for each in (old, used):
+        os.utime(each.path + ".lock", (1, 1))
+    task = paths.state("tasks", "t.1")
+    os.makedirs(task)
+    place.journal(task, {"kind": "charliecloud", "image_id": used.key})
+    image("new")
+    assert not os.path.exists(old.path) and os.path.isdir(used.path) and os.path.isdir(young.path)
+    assert os.path.isdir(tmp_path / "old")

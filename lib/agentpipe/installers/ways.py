@@ -9,7 +9,9 @@ from agentpipe.installers.uv_failures import InstallFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
+    from typing import Any
 
     from agentpipe.installers.policy import Policy
     from agentpipe.job import Job
@@ -21,12 +23,20 @@ PINNED = re.compile(r"[^;]*?(?:={2,3}\s*[^\s,;*]+|\s@\s).*$")
 
 def install(job: Job, folder: str, asked: Requirements, policy: Policy, tool: ModuleType, pip: str) -> list[Pin]:
     """The first way that works; when none does, the Failure of the first one."""
+    found: list[Pin] = tried(job, asked, policy, lambda: tool.install(job, folder, asked, policy, pip),
+                             lambda first: _by_pip(job, folder, asked, policy, pip, first))
+    return found
+
+
+def tried(job: Job, asked: Requirements, policy: Policy, work: Callable[[], Any],
+          by_pip: Callable[[errors.Failure | None], Any]) -> Any:
+    """work(), again with what may help, until it works or nothing is left; else by_pip(the first failure)."""
     first: errors.Failure | None = None
     while True:
         if policy.tool == "pip":
-            return _by_pip(job, folder, asked, policy, pip, first)
+            return by_pip(first)
         try:
-            return tool.install(job, folder, asked, policy, pip)
+            return work()
         except InstallFailed as failure:
             first = first or failure
             other = _other(failure, asked, policy)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 
 from agentpipe import config, errors
-from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, cached, digest, mark, say_what_is_left
+from agentpipe.place.images import cached, digest, mark
+from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, say_what_is_left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
             job.say(f"pulling {address} (once)")
             job.run([program, "pull", "--force", fresh, address], loud=True)
         path = cached(job, "apptainer", key + ".sif", make)
-        found = Image(path, mark(path))
+        found = Image(path, key + ".sif")
     if writable:
         os.makedirs(job.path(WRITABLE), exist_ok=True)
     return found

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 
 from agentpipe import config, errors
-from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, cached, digest, mark, say_what_is_left
+from agentpipe.place.images import cached, digest, mark
+from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, say_what_is_left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import time
 
 from agentpipe import attempt, errors, paths, place, processes
 from agentpipe.crash import crash_point
-from agentpipe.place import container_args, decide, gear, setup_script
+from agentpipe.place import container_args, decide, gear, images, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,11 +86,16 @@ class Unprivileged(place.Place):
         return ("out_of_memory" if found else ""), found
 
     def remove(self) -> str:
-        """What the set-up has changed goes with the task."""
+        """What the set-up has changed goes with the task, and the folder in the image that its own was mounted on."""
         import shutil
+        if self.value.get("root"):
+            try:
+                os.rmdir(self.value["root"] + self.directory)
+            except OSError:
+                pass
         folder = os.path.join(self.directory, WRITABLE)
         if os.path.lexists(folder):
-            shutil.rmtree(folder, onerror=_make_writable)
+            shutil.rmtree(folder, onerror=images.make_writable)
         return f"{folder} could not be removed" if os.path.lexists(folder) else ""
 
 
@@ -112,12 +117,14 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     _write_environment(job, asked)
     prefix = engine.words(program, job, image, asked, bool(steps), False)
     value = {"kind": wanted.engine, "reason": wanted.reason, "prefix": prefix, "image": wanted.image,
-             "image_id": image.key, "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
+             "image_id": image.key, "root": image.path,
+             "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
     _check(job, prefix, wanted)
     job.say(f"{wanted.engine}: {wanted.image} is ready in {value['seconds']:.2f} s ({wanted.reason})")
     if steps:
         root = engine.words(program, job, image, asked, True, True)
         value["setup"] = setup_script.run(job, wanted, prefix, root, given.words)
+    place.journal(job.directory, value)
     decide.write_back(job, wanted)
     return value
 
@@ -166,44 +173,8 @@ def say_what_is_left(job: Job, options: list[Option], engine: str) -> None:
         job.say(f"{engine} has no such thing: " + ", ".join(dict.fromkeys(f"--{option.name}" for option in left)))
 
 
-def cached(job: Job, name: str, key: str, make: Any) -> str:
-    """A path in the cache of images, made by make(path) when it is missing, by one process at a time."""
-    import shutil
-
-    import filelock
-    folder = paths.cache("images", name)
-    path = os.path.join(folder, key)
-    os.makedirs(folder, 0o700, exist_ok=True)
-    with filelock.FileLock(path + ".lock"):
-        if os.path.lexists(path):
-            return path
-        fresh = path + ".new"
-        if os.path.isdir(fresh):
-            shutil.rmtree(fresh, onerror=_make_writable)
-        elif os.path.lexists(fresh):
-            os.unlink(fresh)
-        make(fresh)
-        os.rename(fresh, path)
-    return path
 
 
-def mark(path: str) -> str:
-    """What changes when the file or folder of an image does."""
-    found = os.stat(path)
-    parts = [os.path.realpath(path), str(found.st_mtime_ns)]
-    if os.path.isdir(path):
-        for name in ("etc", "usr", "opt", "usr/local/bin"):
-            below = os.path.join(path, name)
-            parts.append(str(os.stat(below).st_mtime_ns) if os.path.exists(below) else "")
-    else:
-        parts.append(str(found.st_size))
-    return digest(*parts)
-
-
-def digest(*parts: str) -> str:
-    """A short name for these."""
-    import hashlib
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 def _engine(kind: str) -> ModuleType:
@@ -267,15 +238,3 @@ def _check(job: Job, prefix: list[str], wanted: Wanted) -> None:
     except tools.ToolFailed as failed:
         raise errors.Failure(f"image {wanted.image} cannot be entered by {wanted.engine}: {failed.reason}",
                              errors.BAD_DATA, failed.output, "mend what it says; the image needs a shell") from None
-
-
-def _make_writable(function: Any, path: str, _: Any) -> None:
-    """rmtree's second try: an image's folders may be closed to their own owner."""
-    try:
-        os.chmod(os.path.dirname(path), 0o700)
-        if not os.path.islink(path):
-            os.chmod(path, 0o700)
-        function(path)
-    except OSError:
-        pass
-

@@ -9,7 +9,7 @@ import sqlite3
 import time
 
 from agentpipe.server import documents, entries, status, worker_stats
-from agentpipe.server.common import COMPANY, dumps, loads, strings
+from agentpipe.server.common import COMPANY, COMPANY_NAME, dumps, loads, strings
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import LAZY, READ, Request, Texts, endpoint
 
@@ -113,7 +113,8 @@ def _age(worker: dict[str, Any], now: float) -> float:
 
 def _whole(db: sqlite3.Connection, user: str, worker: dict[str, Any]) -> dict[str, Any]:
     """A worker as it is answered: ids with their names."""
-    found = {**worker, "key": f"worker_{COMPANY}__{user}__{worker['id']}", "company": COMPANY,
+    found = {**worker, "key": f"worker_{COMPANY}__{user}__{worker['id']}",
+             "company": {"id": COMPANY, "name": COMPANY_NAME},
              "user": {"id": user, "name": user}}
     found.pop("machine_stats", None)
     found["queues"] = [_queue(db, id) for id in worker["queues"]]
