@@ -24,7 +24,7 @@ BY_STAGE = {"held": ("pull", "prepare", "fetch", "patch", "env", "run"), "starte
 def crash_points():
     """Every crash point of the source, as sorted names: none can be forgotten.
 
-    Those of a container's making want an engine: tests/services/docker.bats.
+    Those of containers and of their images want an engine: tests/services (docker.bats, image tests).
     """
     found = set()
     for file in (*ROOT.glob("cmds/*.py"), *ROOT.glob("lib/agentpipe/**/*.py")):
@@ -34,7 +34,7 @@ def crash_points():
                 found |= {f"{stage}:{step}" for stage in BY_STAGE[step]}
             else:
                 found.add(name)
-    return sorted(name for name in found if not name.startswith("place:"))
+    return sorted(name for name in found if not name.startswith(("place:", "image:")))
 
 
 def pipeline_of(point):
