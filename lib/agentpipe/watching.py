@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+SETTLED = 2.0  # after so many seconds a script is worth a control group of its own
 BY_USER = "stopped by a user"
 
 
@@ -103,9 +104,13 @@ def _vigil(script: Script, values: Mapping[str, Any], follower: Follower) -> Ver
 def _until_over(script: Script, values: Mapping[str, Any], follower: Follower) -> Verdict:
     limit, stall = values.get("time_limit"), values.get("stall_limit")
     grown, size = time.clock_gettime(time.CLOCK_BOOTTIME), -1
+    gathered = False
     while not script.wait(follower.interval):
         follower.copy()
         ran = running_for(script.directory)
+        if ran is not None and ran > SETTLED and not gathered:
+            gathered = True
+            script.gather()
         if limit and ran is not None and ran > limit:
             return Verdict("time_limit", f"it ran longer than {limit:g} s")
         if stall:

@@ -70,6 +70,7 @@ PY
   log_of | grep -q 'Read-only file system'
   [ "$(cat data/made)" = made ]
   [ "$(field .place.kind line)" = charliecloud ]
+  [ ! -e "$(field .place.root line)$(attempt "$(field .task.id line)")" ]
   # what has no meaning here is said
   set_up_of | grep -q 'charliecloud has no such thing: --memory$'
 }

@@ -212,9 +212,12 @@ running() {
 
 @test "agent-prepare dies while it makes the container: recovery removes that and gives the task back" {
   export AGENT_CLAIM_GRACE=0
-  for point in place:journalled place:created place:started; do
+  mapfile -t points < <(grep -rhoP 'crash_point\("\Kplace:\w+' "$ROOT/lib/agentpipe/place" | sort -u)
+  [ "${#points[@]}" -ge 3 ]
+  for point in "${points[@]}"; do
     task=$(enqueue_in "$image" 'echo again')
-    run bash -c "agent-pull default | AGENT_CRASH_AT=$point agent-prepare"
+    run bash -c "agent-pull default | AGENT_CRASH_AT=$point=$PWD/died.$point agent-prepare"
+    [ -e "died.$point" ]
     agent-pull --id "$task" >line
     [ "$(field .task.id line)" = "$task" ]
     [ -z "$(containers)" ]

@@ -212,6 +212,19 @@ def test_rules_that_clearml_agent_init_wrote_do_not_count(job, settings):
     assert decide.decide(job(task)).image == "added:1"
 
 
+def test_a_dry_run_says_what_would_be_without_an_engine_and_without_secrets(job, settings, monkeypatch):
+    from agentpipe import place
+    monkeypatch.setenv("DOCKER_HOST", "unix:///no/such.sock")
+    at = job({"container": {"image": "my:1", "arguments": "-e API_TOKEN=s3cret --entrypoint x -it",
+                            "setup_shell_script": "echo 1"}}, dry_run=True)
+    assert place.start(at)["image"] == "my:1"
+    text = said(at)
+    assert "would run in a container of my:1 (docker): the task asks for image my:1" in text
+    assert "with --env 'API_TOKEN=********' --interactive --tty\n" in text and "s3cret" not in text
+    assert "--entrypoint" in text and "set-up: the task's set-up script" in text
+    assert at.told == []
+
+
 def test_the_decision_costs_no_import_of_docker(tmp_path):
     code = "import sys; from agentpipe.place import decide, container_args; print('docker' in sys.modules)"
     assert subprocess.run(["python", "-c", code], capture_output=True, text=True).stdout == "False\n"

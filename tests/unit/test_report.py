@@ -245,3 +245,16 @@ def test_a_running_plain_script_has_its_machine_in_runtime_and_what_a_script_tel
     wait_for(lambda: task.call("events.scalar_metrics_iter_histogram", task=task.id))
     watching.reporter.stop()
     assert task.task["runtime"]["hostname"] == "its own"
+
+
+@pytest.mark.parametrize(("ping", "pings"), [("0.2", True), ("0", False)])
+def test_status_and_ping_keep_the_rhythm_that_is_asked_for(task: Running, monkeypatch: pytest.MonkeyPatch, ping: str,
+                                                           pings: bool) -> None:
+    monkeypatch.setattr("agentpipe.report.FIRST_REPORT_S", 0.0)
+    monkeypatch.setenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC", "0.2")
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__TASK_PING_INTERVAL_SEC", ping)
+    api = Unreliable(task.api)
+    watching = Watching(task, api)
+    wait_for(lambda: api.calls.count("workers.status_report") >= 5)
+    watching.reporter.stop()
+    assert (api.calls.count("tasks.ping") >= 2) == pings

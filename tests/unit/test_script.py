@@ -10,13 +10,16 @@ import time
 
 import pytest
 
-from agentpipe import attempt, processes, script
+from agentpipe import attempt, cgroups, processes, script
 
 
 @pytest.fixture
 def directory():
     """An attempt's directory; afterwards this process adopts no orphans any more, and those that it did are buried."""
-    yield attempt.create("t1")
+    made = attempt.create("t1")
+    yield made
+    cgroups.kill(made)
+    cgroups.remove(made)
     processes.become_subreaper(False)
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -44,6 +47,7 @@ def test_status_and_output_are_on_disk(directory):
     assert found.wait(10)
     assert found.status == 7
     assert log(directory) == b"out\nerr\n"
+    found.sweep()
     assert sorted(os.listdir(directory)) == ["exit.7", "log", "pid"]
 
 
@@ -107,6 +111,61 @@ def test_a_rename_that_outlives_the_shim_is_waited_for(directory):
     assert found.wait(10)
     assert found.status == 7
     late.wait()
+
+
+# starts a process that leaves the script's session, its environment and its log, and is nobody's child any more
+ESCAPE = """
+import os, sys, time
+while not os.path.exists(sys.argv[1] + ".go"):
+    time.sleep(0.02)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for fd in range(3):
+            os.close(fd)
+        os.execve("/bin/sleep", ["sleep", "300"], {})
+    os._exit(0)
+os.wait()
+open(sys.argv[1], "w").close()
+time.sleep(300)
+"""
+
+
+def test_nothing_escapes_a_takeover_where_control_groups_are_ours(directory, tmp_path):
+    mark = tmp_path / "escaped"
+    subprocess.run([sys.executable, "-c", LEAVER, directory,
+                    f"exec {sys.executable} -c '{ESCAPE}' {mark}"], check=True)
+    wait_for(lambda: script.lives(directory))
+    script.taken_over(directory).gather()  # whoever watched it, and was killed then
+    (tmp_path / "escaped.go").touch()
+    wait_for(mark.exists)
+    found = script.taken_over(directory)
+    inside = cgroups.pids(directory)
+    # without control groups of ours (a container whose /sys is read-only) the walks of /proc have to do
+    assert bool(cgroups.home()) == os.path.islink(f"{directory}/cgroup") == (len(inside) == 2)
+    found.stop(5)
+    found.sweep()
+    assert [pid for pid in inside if processes.start_time(pid)] == []
+    assert not os.path.lexists(f"{directory}/cgroup")
+
+
+def test_a_group_is_named_by_its_link_and_goes_with_it(directory, tmp_path, monkeypatch):
+    monkeypatch.setattr(cgroups, "home", lambda: str(tmp_path))
+    cgroups.make(directory)
+    path = os.readlink(f"{directory}/cgroup")
+    assert os.path.dirname(path) == str(tmp_path)
+    os.mkdir(f"{path}/below")
+    for number, name in enumerate(("cgroup.procs", "below/cgroup.procs")):
+        with open(f"{path}/{name}", "w") as file:
+            file.write(f"{number + 7}\n")
+    assert sorted(cgroups.pids(directory)) == [7, 8]
+    for name in ("below/cgroup.procs", "cgroup.procs"):  # a real group's files go with it
+        os.unlink(f"{path}/{name}")
+    cgroups.remove(directory)
+    assert not os.path.exists(path) and not os.path.lexists(f"{directory}/cgroup")
+    monkeypatch.setattr(cgroups, "home", lambda: None)
+    cgroups.make(directory)
+    assert not os.path.lexists(f"{directory}/cgroup")
 
 
 def test_where_the_name_pid_is_taken_nothing_starts(directory):

@@ -148,6 +148,8 @@ def start(job: Job) -> dict[str, Any]:
         return {"kind": "host", "reason": wanted.reason, "prefix": []}
     if job.option("dry_run"):
         job.say(f"would run in a container of {wanted.image} ({wanted.engine}): {wanted.reason}")
+        for line in _told(job, wanted):
+            job.say(line)
         return {"kind": wanted.engine, "reason": wanted.reason, "prefix": [], "image": wanted.image}
     leave(job.directory, job.say)
     if wanted.engine in ("docker", "podman"):
@@ -155,6 +157,15 @@ def start(job: Job) -> dict[str, Any]:
         return create.start(job, wanted)
     from agentpipe.place import unprivileged
     return unprivileged.start(job, wanted)
+
+
+def _told(job: Job, wanted: Any) -> list[str]:
+    """What a dry run says of a container: its arguments, without secrets, what is made of them, and its set-up."""
+    from agentpipe.place import container_args, setup_script
+    given = container_args.arguments(job, wanted)
+    steps = setup_script.steps(wanted, any("CLEARML_APT_INSTALL" in word for word in given.words))
+    return [*([f"with {given.shown()}"] if given.options else []), *wanted.notes, *given.notes,
+            *([f"set-up: {', '.join(step.words for step in steps)}"] if steps else [])]
 
 
 def journal(directory: str, value: Mapping[str, Any]) -> None:

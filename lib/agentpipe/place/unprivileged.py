@@ -86,8 +86,13 @@ class Unprivileged(place.Place):
         return ("out_of_memory" if found else ""), found
 
     def remove(self) -> str:
-        """What the set-up has changed goes with the task."""
+        """What the set-up has changed goes with the task, and the folder in the image that its own was mounted on."""
         import shutil
+        if self.value.get("root"):
+            try:
+                os.rmdir(self.value["root"] + self.directory)
+            except OSError:
+                pass
         folder = os.path.join(self.directory, WRITABLE)
         if os.path.lexists(folder):
             shutil.rmtree(folder, onerror=images.make_writable)
@@ -112,7 +117,8 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     _write_environment(job, asked)
     prefix = engine.words(program, job, image, asked, bool(steps), False)
     value = {"kind": wanted.engine, "reason": wanted.reason, "prefix": prefix, "image": wanted.image,
-             "image_id": image.key, "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
+             "image_id": image.key, "root": image.path,
+             "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
     _check(job, prefix, wanted)
     job.say(f"{wanted.engine}: {wanted.image} is ready in {value['seconds']:.2f} s ({wanted.reason})")
     if steps:

@@ -19,14 +19,25 @@ def parse(data: bytes, kind: str, query: str = "") -> Any:
         query = "&".join(filter(None, [query, data.decode("utf-8", "replace")]))
         data = b""
     try:
-        found: Any = [_json(line) for line in data.split(b"\n") if line.strip()] if kind == LINES else \
-            _json(data) if data.strip() else {}
+        found: Any = _lines(data) if kind == LINES else _json(data) if data.strip() else {}
     except (ValueError, RecursionError) as problem:
         text = f"the body is not JSON: {str(problem)[:100]}: {data[:60]!r}"
         raise ApiError(400, 12, f"validation error ({text})") from None
     if query and isinstance(found, dict):
         _merge(found, query)
     return found
+
+
+def _lines(data: bytes) -> list[Any]:
+    """One JSON value a line."""
+    import orjson
+    lines = [line for line in data.split(b"\n") if line.strip()]
+    try:
+        # all at once takes half the time of one after the other
+        found = orjson.loads(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        found = []
+    return found if len(found) == len(lines) else [_json(line) for line in lines]
 
 
 def _json(data: bytes) -> Any:
