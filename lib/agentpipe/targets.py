@@ -42,9 +42,16 @@ def build(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     import shutil
 
     from agentpipe import installed, installers, pins
-    from agentpipe.installers import ways
+    from agentpipe.installers import conda, ways
     directory = folder(job, "env")
     shutil.rmtree(directory, ignore_errors=True)
+    if asked.conda:
+        interpreter, found = conda.build(job, directory, interpreter, asked, policy)
+        if asked.projects:
+            installer.projects(job, directory, asked.projects, asked)
+        return {"packages": installed.packages(directory, asked.names()), "pins": asked.pins if asked.exact else found,
+                "installer": "conda", "directory": directory, "interpreter": interpreter,
+                "variables": conda.variables(directory)}
     seeded = installer.create(job, interpreter, directory, policy.system)
     pip = "" if seeded else installers.pip_requirement(interpreter["version"])
     found = ways.install(job, directory, asked, policy, installer, pip)
@@ -52,7 +59,7 @@ def build(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
         installer.projects(job, directory, asked.projects, asked)
     packages = installed.packages(directory, asked.names())
     return {"packages": packages, "pins": asked.pins if asked.exact else pins.matching(found, packages),
-            "installer": policy.tool, "directory": directory}
+            "installer": policy.tool, "directory": directory, "interpreter": interpreter, "variables": {}}
 
 
 def write_start(job: Job) -> None:
@@ -66,5 +73,6 @@ def write_start(job: Job) -> None:
              f"cd {shlex.quote(begin.cwd)} || exit",
              f"PATH={shlex.quote(os.pathsep.join(env.get('path') or []))}${{PATH:+:$PATH}}; export PATH",
              f"PYTHONPATH={shlex.quote(begin.env['PYTHONPATH'])}; export PYTHONPATH",
+             *(f"{name}={shlex.quote(value)}; export {name}" for name, value in (env.get("variables") or {}).items()),
              f'exec {shlex.join(begin.argv)} "$@"']
     files.publish(folder(job, "run"), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"), 0o755)

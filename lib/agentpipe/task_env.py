@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def own(job: Job, asked: Requirements, began: float) -> Value:
     """An overlay over a base of the cache, or over what is there already."""
-    from agentpipe import conda_packed, git_pins, installers, interpreters, overlay, python_env, requirements
+    from agentpipe import conda_packed, errors, git_pins, installers, interpreters, overlay, python_env, requirements
     from agentpipe.crash import crash_point
     from agentpipe.installers import policy as policies
     git_pins.settle(job, asked)
@@ -30,6 +30,9 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
     for note in asked.notes + policy.notes:
         job.say(note)
     packed = conda_packed.named(job)
+    if packed and job.option("target"):
+        raise errors.Failure(f"--target builds an environment, but this task is to run in {packed}", errors.BAD_CONFIG,
+                             remedy="unset CLEARML_CONDA_ENV_PACKAGE, or copy that environment by hand")
     if packed:
         base = conda_packed.base(job, packed, asked)
         interpreter = base["interpreter"]
@@ -38,7 +41,7 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
         interpreter, base = conda.interpreter(job, asked), None
     else:
         interpreter = interpreters.find(job)
-        base = ready(job, interpreter, asked, policy)
+        base = None if job.option("target") else ready(job, interpreter, asked, policy)
     key, cached = "", True
     behind: list[str] = []
     if base is None:
@@ -201,10 +204,11 @@ def beside(job: Job, interpreter: Interpreter, asked: Requirements, policy: Poli
     """--target: an environment of its own, outside of our caches."""
     from agentpipe import targets
     base = targets.build(job, interpreter, asked, policy, installer)
-    reason = f"Python {interpreter['version']}, {len(base['packages'])} packages in {base['directory']}"
+    reason = f"Python {base['interpreter']['version']}, {len(base['packages'])} packages in {base['directory']}"
     job.say(f"environment ready: {reason}")
     binaries = os.path.join(base["directory"], "bin")
-    return {"python": os.path.join(binaries, "python"), "version": interpreter["version"], "base": None,
+    more = {"variables": base["variables"]} if base["variables"] else {}
+    return {"python": os.path.join(binaries, "python"), "version": base["interpreter"]["version"], "base": None, **more,
             "overlay": base["directory"], "cached": False, "installer": base["installer"], "reason": reason,
             "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_lines(),
             "options": asked.option_lines(), "path": [binaries]}

@@ -28,11 +28,12 @@ def lines() -> list[str]:
 def fill(job: Job, base: str, pins: list[Pin | str], asked: Requirements) -> int:
     """Fetch what `pins` name into it, by the pip of the environment `base`; how many files are there for them.
 
-    Wheels as they are, by their hashes. What is built from a source or a repository becomes a wheel: its own files
-    would want a network again.
+    Wheels as they are, by their hashes; conda's packages stay in its own cache. What is built from a source or a
+    repository becomes a wheel: its own files would want a network again.
     """
     wheels: list[Pin] = []
     rest: list[Pin] = []
+    pins = [pin for pin in pins if isinstance(pin, str) or not pin.get("conda")]
     missing = [pin for pin in pins if isinstance(pin, dict) and not _is_there(pin)]
     for pin in missing:
         is_wheel = str(pin.get("source", "")).split("#")[0].endswith(".whl")

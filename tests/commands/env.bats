@@ -163,3 +163,21 @@ print(json.dumps({"task": {"script": {"requirements": {"pip": sys.argv[1]}, **sc
   run -64 agent-env --list --prune
   run -64 agent-env --list ready.json
 }
+
+@test "a receipt on another machine brings the same packages though newer ones came, and refuses a replaced file" {
+  cp -r "$PIP_FIND_LINKS" index
+  export PIP_FIND_LINKS=$PWD/index
+  echo '{"task":{"script":{"entry_point":"main.py","diff":"import milk, tea","requirements":{"pip":"milk"}}}}' >task.json
+  agent-prepare task.json | agent-run >receipt.json
+  [ "$(field .pins.packages[1].name receipt.json)" = tea ]
+  [ "$(field .pins.packages[1].sha256 receipt.json)" = "$(sha256sum index/tea-1.0-py3-none-any.whl | cut -d' ' -f1)" ]
+  PYTHONPATH=$ROOT/tests/unit python3 -c 'import wheelhouse; wheelhouse.wheel("index", "milk", "1.1")'
+  AGENT_HOME=$PWD/other agent-prepare receipt.json >again.json
+  [ "$(field .env.packages again.json)" = '["milk==1.0", "tea==1.0"]' ]
+  [ "$(field .env.cached again.json)" = false ]
+  [ "$(field .env.pins again.json)" = "$(field .pins.packages receipt.json)" ]
+  PYTHONPATH=$ROOT/tests/unit python3 -c 'import wheelhouse; wheelhouse.wheel("index", "tea", "1.0", files={"evil.py": ""})'
+  # what was downloaded before would do: a machine that has nothing yet
+  AGENT_HOME=$PWD/third UV_CACHE_DIR=$PWD/third/uv run -65 --separate-stderr agent-prepare receipt.json
+  [[ $stderr == *"tea: the file in the index is not the one whose hash was recorded"* ]]
+}

@@ -67,3 +67,18 @@ pulled_elsewhere() {
     agent-task stop "$id" >/dev/null
   done
 }
+
+@test "a stage that dies in the midst of taking a task over from another home: the task still runs, once" {
+  for kind in ours clearml; do
+    serve "$kind"
+    id=$(enqueue_shell "echo run >>$PWD/runs-$kind")
+    pulled_elsewhere
+    AGENT_HOME=$PWD/node-$kind AGENT_CRASH_AT=adopt:written run agent-prepare --quiet task.json
+    [ "$status" -eq 137 ]
+    for home in login node-$kind; do
+      AGENT_CLAIM_GRACE=0 AGENT_HOME=$PWD/$home sh -c 'agent-pull default | agent-prepare --quiet | agent-run --quiet >>receipts'
+    done
+    [ "$(cat "runs-$kind")" = run ]
+    [ "$(status "$id")" = completed ]
+  done
+}

@@ -15,6 +15,7 @@ setup() {
 }
 
 teardown() {
+  [ -z "${supervisor:-}" ] || kill -KILL "$supervisor" 2>/dev/null || true
   docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks" | xargs -r docker rm -f >/dev/null 2>&1 || true
 }
 
@@ -109,4 +110,38 @@ PY
   [ "$(field .run.end receipt)" = completed ]
   [ "$(cat there/agent/state/tasks/*/log)" = True ]
   [ -z "$(ls -A here)" ]
+}
+
+@test "a service in a container knows that it is one, by its variables and its labels; a restart takes it over" {
+  export PATH=$ROOT/cmds:$PATH AGENT_CLAIM_GRACE=0
+  id=$(python3 - "$image" <<'PY'
+import sys
+
+from agentpipe import api, queues
+
+store = api.connect()
+queue = queues.Queues(store, ["services"], create=True).ids[0]
+script = 'echo "$CLEARML_AGENT_SERVICE_TASK $CLEARML_WORKER_ID"; until [ -e "$AGENT_TASK_DIR/go" ]; do sleep 0.1; done\n'
+task = store.call("tasks.create", {"name": "a service", "type": "service", "container": {"image": sys.argv[1]},
+    "script": {"binary": "bash", "entry_point": "main.sh", "working_dir": ".", "diff": script}})["id"]
+store.call("tasks.enqueue", {"task": task, "queue": queue})
+print(task)
+PY
+)
+  agent-supervisor --services --worker w services 2>said 3>&- &
+  supervisor=$!
+  wait_for 30 grep -qsx "1 w:service:$id" "$AGENT_HOME/state/tasks/$id.1/log"
+  container=$(docker ps -q --filter "label=clearml-worker-id=w:service:$id")
+  [ -n "$container" ]
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$(docker inspect -f '{{.State.Running}}' "$container")" = true ]
+  agent-supervisor --services --worker w services 2>said 3>&- &
+  supervisor=$!
+  wait_for 20 grep -q 'taking over' "$AGENT_HOME/state/tasks/$id.1/setup.log"
+  docker exec "$container" touch "$AGENT_HOME/state/tasks/$id.1/go"
+  wait_for 20 sh -c "! docker inspect $container"
+  [ "$(status "$id")" = completed ]
+  kill -TERM "$supervisor"
+  ended "$supervisor"
 }

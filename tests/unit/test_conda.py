@@ -260,3 +260,19 @@ def test_in_a_place_what_is_missing_goes_into_condas_base(machine, made, monkeyp
     assert env["python"] == f"{made}/bin/python"
     assert set(env["packages"]) == {"beans==1.0", "tea==1.0"}
     assert python({**env, "overlay": made}, "import tea; print(tea.version)") == "1.0"
+
+
+def test_a_target_holds_a_conda_environment_of_its_own(machine, channel):
+    target = os.path.join(machine.folder, "built")
+    job = machine.job(requirements={"conda": "tool", "pip": "tea==1.0"}, options={"target": target})
+    env = agent_env.work(job)
+    assert env["python"] == f"{target}/env/bin/python" and machine.builds() == []
+    assert env["variables"]["TOOL_HOME"] == f"{target}/env/tool"
+    assert python(env, "import beans, tea; print(tea.version)") == "1.0"
+
+
+def test_staging_leaves_condas_packages_to_its_own_cache(machine, channel):
+    job = machine.job(requirements={"conda": "beans", "pip": "tea==1.0"}, options={"stage_only": True})
+    env = agent_env.work(job)
+    assert env["overlay"] is None
+    assert os.listdir(os.path.join(machine.folder, "home", "cache", "wheels")) == ["tea-1.0-py3-none-any.whl"]

@@ -1,7 +1,9 @@
 """Changes of many clients in one commit: each stands or falls alone, and none is answered before it is on the disk."""
 
+import os
 import sqlite3
 import threading
+import time
 
 import pytest
 
@@ -62,7 +64,6 @@ def test_the_writer_then_does_them_one_by_one(store):
 
 
 def test_nobody_sees_a_change_of_a_group_before_the_commit_and_waiting_pulls_are_woken_after_it(store):
-    import os
     task = call(store, ANN, "tasks.create", {"name": "task", "type": "training"})["id"]
     seen = []
 
@@ -112,3 +113,16 @@ def test_short_changes_overtake_long_ones_that_wait_and_all_are_done_at_the_end(
     writer.close()
     assert order == ["short 0", "short 1", "short 2", "long 0", "long 1", "long 2"]
     assert all(future.done() for future in futures)
+
+
+def test_the_log_of_changes_is_brought_into_the_store_beside_the_writer(store):
+    """The writer itself would do so only after many more: its clients would wait for the disk."""
+    writer = Writer(store)
+    for number in range(400):
+        writer.submit(create(store, f"task {number}"), False).result(30)
+    until = time.monotonic() + 20
+    while os.path.getsize(store.path) < 100_000:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    writer.close()
+    assert len(names(store)) == 400

@@ -5,6 +5,7 @@ A commit that is safe from a power cut costs the disk's time, not ours; so the m
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -26,10 +27,25 @@ MOST_TOGETHER = 64
 # of changes that take long, as a batch of a thousand lines does, so many go into one commit with the others, which
 # would wait for all of them
 LONG_TOGETHER = 1
+# about how many pages of the store a change writes
+SHORT_PAGES, LONG_PAGES = 5, 40
+# after so many the log of changes is brought into the store by another thread, since that takes the disk's time; the
+# writer does it itself only when that one cannot keep up
+TIDY_PAGES, MOST_PAGES = 800, 8192
 
 
 class SharedStore(Store):
     """A store that can make several changes as one, each of which stands or falls alone."""
+
+    def _open(self) -> sqlite3.Connection:
+        db = super()._open()
+        db.execute(f"PRAGMA wal_autocheckpoint={MOST_PAGES}")
+        return db
+
+    def tidy(self) -> None:
+        """Bring what changes wrote into the store itself; nobody waits for it."""
+        with contextlib.suppress(sqlite3.Error):
+            self.connection().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def together(self, changes: list[Change], durable: bool) -> list[Any]:
         """What each of `changes` (endpoint calls) gives: its value, or the ApiError that undid it alone.
@@ -89,8 +105,12 @@ class Writer:
         self._waiting: queue.SimpleQueue[tuple[Change, bool, bool, Future[Any]] | None] = queue.SimpleQueue()
         self._short: deque[Waiting] = deque()
         self._long: deque[Waiting] = deque()
-        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
-        self._thread.start()
+        self._pages = 0
+        self._untidy, self._over = threading.Event(), False
+        self._threads = [threading.Thread(target=self._work, name="writer", daemon=True),
+                         threading.Thread(target=self._tidy, name="tidier", daemon=True)]
+        for each in self._threads:
+            each.start()
 
     def submit(self, change: Change, durable: bool, long: bool = False) -> Future[Any]:
         """Do `change` after all of its kind that were submitted before it; a `long` one lets others overtake."""
@@ -101,7 +121,10 @@ class Writer:
     def close(self) -> None:
         """Finish what was submitted."""
         self._waiting.put(None)
-        self._thread.join()
+        self._threads[0].join()
+        self._over = True
+        self._untidy.set()
+        self._threads[1].join()
 
     def _work(self) -> None:
         going = True
@@ -109,11 +132,23 @@ class Writer:
             while going and not (self._waiting.empty() and (self._short or self._long)):
                 going = self._sorted(self._waiting.get())
             group = [self._short.popleft() for _ in range(min(len(self._short), MOST_TOGETHER))]
-            group += [self._long.popleft() for _ in range(min(len(self._long), LONG_TOGETHER))]
+            self._pages += SHORT_PAGES * len(group)
+            long = [self._long.popleft() for _ in range(min(len(self._long), LONG_TOGETHER))]
+            self._pages += LONG_PAGES * len(long)
+            group += long
             if len(group) > 1:
                 self._together(group)
             else:
                 self._singly(group)
+            if self._pages >= TIDY_PAGES:
+                self._pages = 0
+                self._untidy.set()
+        self.store.close()
+
+    def _tidy(self) -> None:
+        while self._untidy.wait() and not self._over:
+            self._untidy.clear()
+            self.store.tidy()
         self.store.close()
 
     def _sorted(self, waiting: tuple[Change, bool, bool, Future[Any]] | None) -> bool:
