@@ -1,0 +1,61 @@
+"""What a person who watches is shown, and what never waits for that person."""
+
+import os
+
+import pytest
+
+from agentpipe import place, processes, watching
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "log"
+    path.write_bytes(b"")
+    return path
+
+
+@pytest.fixture
+def reader():
+    """stderr is a pipe; what reads it."""
+    kept = os.dup(2)
+    reading, writing = os.pipe()
+    os.dup2(writing, 2)
+    os.close(writing)
+    yield reading
+    os.dup2(kept, 2)
+    os.close(kept)
+    os.close(reading)
+
+
+def test_what_a_script_prints_is_shown_once(log, reader):
+    follower = watching.Follower(str(log.parent), True)
+    for text in (b"one\n", b"one\ntwo\n"):
+        log.write_bytes(text)
+        follower.copy()
+    assert os.read(reader, 100) == b"one\ntwo\n"
+
+
+def test_a_terminal_that_stands_still_holds_nothing_up_and_gets_all_of_it_later(log, reader):
+    text = os.urandom(200_000)  # more than any pipe takes at once
+    log.write_bytes(text)
+    follower, shown = watching.Follower(str(log.parent), True), b""
+    follower.copy()
+    while len(shown) < len(text):
+        shown += os.read(reader, 1 << 16)
+        follower.copy()
+    assert shown == text
+
+
+def test_a_log_that_was_truncated_is_shown_from_its_start(log, reader):
+    follower = watching.Follower(str(log.parent), True)
+    log.write_bytes(b"before\n")
+    follower.copy()
+    log.write_bytes(b"after\n")
+    follower.copy()
+    assert os.read(reader, 100) == b"before\nafter\n"
+
+
+def test_nobody_can_say_whether_a_script_lives_in_a_place_that_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr(place, "ANSWER_S", 0.1)
+    hanging = place.Place({"prefix": ["sh", "-c", "exec sleep 60"]}, str(tmp_path))
+    assert hanging.alive(processes.identity(os.getpid())) is None
