@@ -64,7 +64,7 @@ class Follower:
         size = os.fstat(self._fd).st_size  # what comes meanwhile is for the next time: it may never end
         if size < self._shown:  # the script has truncated it
             self._shown = 0
-        while self._shown < size and _has_room(patience):
+        while self._shown < size and has_room(patience):
             data = os.pread(self._fd, PIECE, self._shown)
             if not data:  # truncated at this very moment
                 return
@@ -75,7 +75,7 @@ class Follower:
                 return
 
 
-def _has_room(seconds: float) -> bool:
+def has_room(seconds: float) -> bool:
     """Whether stderr takes something without blocking."""
     poll = select.poll()
     poll.register(2, select.POLLOUT)

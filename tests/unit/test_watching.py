@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from agentpipe import place, processes, watching
+from agentpipe import held, job, place, processes, watching
 
 
 @pytest.fixture
@@ -59,3 +59,14 @@ def test_nobody_can_say_whether_a_script_lives_in_a_place_that_hangs(tmp_path, m
     monkeypatch.setattr(place, "ANSWER_S", 0.1)
     hanging = place.Place({"prefix": ["sh", "-c", "exec sleep 60"]}, str(tmp_path))
     assert hanging.alive(processes.identity(os.getpid())) is None
+
+
+def test_what_is_said_to_a_terminal_that_stands_still_waits_once_and_is_in_the_log(tmp_path, reader, monkeypatch):
+    monkeypatch.setattr(held, "ECHO_PATIENCE_S", 0.1)
+    at_work = job.Job({"task": {}}, str(tmp_path), {}, held._echo({"verbose": True}))
+    line = "x" * 99
+    for _ in range(2_000):
+        at_work.say(line)
+    at_work.close()
+    assert (tmp_path / "setup.log").read_text() == f"{line}\n" * 2_000
+    assert os.read(reader, 100) == f"{line}\n".encode()
