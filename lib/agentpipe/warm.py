@@ -31,6 +31,6 @@ def load(name: str) -> None:
     from agentpipe import config
     for module in (*STAGES, *OF_COMMAND.get(name, ())):
         __import__("agentpipe." + module)
-    if config.value("api.api_server"):
+    if config.value("api.api_server") or config.value("api.host"):
         for module in ("agentpipe.http_api", "requests", "random"):
             __import__(module)

@@ -168,6 +168,22 @@ running() {
   [ "$status" -eq 4 ]
 }
 
+@test "Docker's client is killed where the container's processes cannot be seen: they are asked for inside" {
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "echo begun; until [ -e \"$AGENT_TASK_DIR/go\" ]; do sleep 0.1; done; exit 4\n"' >task.json
+  agent-prepare task.json | sed 's/"keeper":"[^"]*"/"keeper":null/' >line
+  agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 30 printed begun
+  client=$(pgrep -f "docker exec $(field .place.container line | cut -c1-12) sh -c .cd")
+  kill -KILL "$client"
+  wait_for 10 gone "$client"
+  sleep 0.5  # agent-run asks
+  kill -0 "$run_pid"
+  touch "$(dirname "$(field .fetch.code line)")/go"
+  ended "$run_pid"
+  [ "$status" -eq 4 ]
+}
+
 @test "the container is killed from outside: the task is lost, and what is known is said" {
   running 'echo begun; sleep 4714'
   docker kill "$container" >/dev/null

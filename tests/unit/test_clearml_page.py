@@ -1,4 +1,5 @@
-"""agentpipe-clearml(7) against the code: what it calls the same is read here, and what it refuses is not."""
+"""agentpipe-clearml(7) against the code: what it calls the same is read here, what has no effect is not, and all that
+is read stands there."""
 
 import re
 from pathlib import Path
@@ -8,6 +9,8 @@ PAGE = (ROOT / "man" / "agentpipe-clearml.7").read_text()
 CODE = "\n".join(path.read_text() for folder in ("lib", "cmds") for path in sorted((ROOT / folder).rglob("*"))
                  if path.suffix == ".py" or path.name == "agent-supervisor")
 ENDINGS = tuple(set(re.findall(r'\}(_?[a-z]+_\w+)"', CODE)))
+# look like keys and variables of clearml-agent, and are none
+OURS = {"agent.db", "agent.worker_status_report_sec", "agent.files_outside_home", "CLEARML_AGENT__", "CLEARML_API_"}
 VERDICTS = ("As there", "Here", "Passed on", "Not yet", "Not needed", "Refused")
 KEY = re.compile(r"\b(?:agent|api|sdk)\.[a-z0-9_]+(?:\.[a-z0-9_]+)*(?![\w.*])")
 VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b(?![*_])")
@@ -57,6 +60,15 @@ def test_what_has_no_effect_is_not_read():
     assert {key for about, _ in said_of(KEY, *without) for key in KEY.findall(about) if f'"{key}"' in code} == set()
     assert {name for about, _ in said_of(VARIABLE, *without) for name in VARIABLE.findall(about)
             if f'"{name}"' in code} == set()
+
+
+def test_all_that_is_read_stands_there():
+    words = set(KEY.findall(PAGE)) | set(VARIABLE.findall(PAGE)) | OURS
+    keys = set(re.findall(r'"((?:agent|api|sdk)\.[a-z0-9_.]*[a-z0-9_])"', CODE))
+    sections = {key for key in keys if any(word.startswith(key + ".") for word in words)}
+    assert keys - sections - words == set(), "add it to man/agentpipe-clearml.7"
+    variables = {name.replace("TRAINS_", "CLEARML_") for name in re.findall(r'"((?:CLEARML|TRAINS)_[A-Z0-9_]+)"', CODE)}
+    assert variables - words == set(), "add it to man/agentpipe-clearml.7"
 
 
 def test_the_commands_and_options_that_it_names_are_there():

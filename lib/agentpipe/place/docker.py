@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
 from agentpipe import errors, place, processes
 from agentpipe.place import engine, gear
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 STOPPED = "stopped"
 LABEL = "agentpipe."
 ROOT = "0:0"
+ASK_S = 2.0
 OPENED = ("code", "env", "spec", "clearml.conf")  # in the task's directory; the rest is between us and ourselves
 # $1:$2 our user and group, then folders
 OWN_AGAIN = """uid=$1 gid=$2; shift 2
@@ -29,6 +31,7 @@ class Container(place.Place):
     def __init__(self, value: Any, directory: str) -> None:
         super().__init__(value, directory)
         self._pid: int | None = None
+        self._lived = float("-inf")  # when it was last seen inside to live: asking costs a process there
 
     # ---- asked while the script runs
 
@@ -37,8 +40,12 @@ class Container(place.Place):
         pid, start, boot = record.split(" ")
         if self.value.get("keeper") and boot == processes.boot_id():
             return self.pid(record) is not None
+        now = time.monotonic()
+        if now - self._lived < ASK_S:
+            return True
         code, _, said = self._asked(place.ALIVE, pid, start)
         if code in (0, 3):
+            self._lived = now if code == 0 else self._lived
             return code == 0
         gone = "No such container" in said or "is not running" in said or "no such container" in said
         return False if gone else None
