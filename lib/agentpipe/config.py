@@ -137,6 +137,8 @@ def files() -> list[str]:
     given = os.environ.get("CLEARML_CONFIG_FILE") or os.environ.get("TRAINS_CONFIG_FILE")
     if given:
         path = os.path.abspath(os.path.expanduser(given))
+        if path == os.devnull:  # as for git and others: no file of one's own
+            return _folder()
         if not os.path.isfile(path):
             raise errors.Failure(f"CLEARML_CONFIG_FILE={given}: there is no such file", errors.BAD_CONFIG,
                                  remedy="agent-config init, or unset CLEARML_CONFIG_FILE")

@@ -207,7 +207,8 @@ def _explained(failed: tools.ToolFailed, patch: bytes) -> errors.Failure:
     remedy = ("give the task the commit that it was made on (agent-task edit --commit), or do without the changes "
               "(agent-task edit --drop-diff)")
     if _wrote(failed):
-        return errors.Failure(f"cannot write the diff's changes: {lines[-1] if lines else output}",
+        said = lines[-1] if lines else output or f"git apply ended with {failed.status}"
+        return errors.Failure(f"cannot write the diff's changes: {said}",
                               errors.CANNOT_CREATE, output[-4000:], "df -h")
     for line in lines:
         if line.startswith("patch failed: "):

@@ -56,7 +56,8 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
 
 def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as_root: bool) -> list[str]:
     """ch-run's command line; variables stand in a file."""
-    found = ["env", f"USER={os.environ.get('USER') or _user()}", program, "--no-passwd"]
+    # with TMPDIR ch-run would mount that folder as /tmp, and a task's directory below our /tmp were not there
+    found = ["env", "-u", "TMPDIR", f"USER={os.environ.get('USER') or _user()}", program, "--no-passwd"]
     if writable:
         found.append("--write")
     if as_root:
