@@ -180,13 +180,19 @@ def written(job, code, text, found, record):
     return [name] if name else []
 
 
+def bare(job):
+    """Whether the task brings no code at all: the SDK records so what it finds in a checkout without a remote."""
+    script = job.task.get("script") or {}
+    return not script.get("repository") and not script.get("diff")
+
+
 def prepare_file(job, code, found):
     """Make the entry point's file runnable: it is there, a notebook is a script, and __future__ imports come first.
 
     The packages that this needs beside the task's own.
     """
     from agentpipe import config, entry
-    packages, path = [], entry.check_there(code, found)
+    packages, path = [], entry.check_there(code, found, bare(job))
     if path and path.endswith(".ipynb"):
         from agentpipe import notebook
         path, magic = notebook.convert(path)

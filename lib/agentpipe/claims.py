@@ -13,7 +13,7 @@ import os
 import stat
 import time
 
-from agentpipe import attempt, errors, paths, processes
+from agentpipe import attempt, config, errors, paths, processes
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -178,7 +178,10 @@ def take(manifest: dict[str, Any], stage: str, look_only: bool = False) -> Claim
         directory = os.readlink(active(token))
     except OSError:
         raise _late(manifest, "it is no longer claimed on this node") from None
-    fd = lock(directory)
+    try:
+        fd = lock(directory)
+    except FileNotFoundError:
+        raise _late(manifest, "its directory on this machine was deleted") from None
     if fd is None:
         raise _late(manifest, "another stage works on it")
     found = read(directory) or {}
@@ -264,7 +267,7 @@ def is_held(directory: str, owner: int | None = None) -> bool:
         age = time.time() - os.stat(os.path.join(directory, "claim")).st_mtime
     except FileNotFoundError:
         return False
-    if 0 <= age < float(os.environ.get("AGENT_CLAIM_GRACE", GRACE)):
+    if 0 <= age < config.variable("AGENT_CLAIM_GRACE", GRACE):
         return True
     if "pipe" in holder:
         return holder.get("boot") == processes.boot_id() and \

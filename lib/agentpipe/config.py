@@ -67,6 +67,16 @@ def number(key: str, default: float, *variables: str) -> float:
         return default
 
 
+def variable(name: str, default: float) -> float:
+    """The number in an environment variable of our own; Failure 78 that names it, when it holds none."""
+    told = os.environ.get(name)
+    try:
+        return float(told) if told else default
+    except ValueError:
+        from agentpipe import errors
+        raise errors.Failure(f"{name} is no number: {told}", errors.BAD_CONFIG, remedy=f"correct {name}") from None
+
+
 def get_list(key: str, default: list[str] | None = None, *variables: str) -> list[str]:
     """The same as a list of texts: a list of the file, or the words of a text (`[a, b]` as JSON or HOCON too)."""
     found = value(key, *variables)
@@ -127,6 +137,8 @@ def files() -> list[str]:
     given = os.environ.get("CLEARML_CONFIG_FILE") or os.environ.get("TRAINS_CONFIG_FILE")
     if given:
         path = os.path.abspath(os.path.expanduser(given))
+        if path == os.devnull:  # as for git and others: no file of one's own
+            return _folder()
         if not os.path.isfile(path):
             raise errors.Failure(f"CLEARML_CONFIG_FILE={given}: there is no such file", errors.BAD_CONFIG,
                                  remedy="agent-config init, or unset CLEARML_CONFIG_FILE")

@@ -46,7 +46,7 @@ def files() -> Iterator[Finding]:
     """The configuration files."""
     found = config.files()
     if not found:
-        yield Finding(GOOD, "configuration", "no clearml.conf, which none is needed for")
+        yield Finding(GOOD, "configuration", "no clearml.conf: the store of this machine needs none")
     config.trees()
     for path in found:
         loose = os.stat(path).st_mode & 0o077

@@ -20,6 +20,9 @@ def init(given: dict[str, str], file: str = "", ask: bool = False, try_keys: boo
     """Write the file (0600). Failure 73 when there is one already, 64 when something is missing, 77 or 69 when the
     server does not take the keys or is not there."""
     path = target(file)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise errors.Failure(f"{path} is no file that could hold a configuration", errors.CANNOT_CREATE,
+                             remedy="agent-config init --file FILE")
     if os.path.exists(path) and os.path.getsize(path):
         raise errors.Failure(f"{path} is there already", errors.CANNOT_CREATE,
                              remedy=f"change it there, or move it away: mv {path} {path}.old")

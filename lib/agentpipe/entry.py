@@ -42,6 +42,10 @@ def of(script: dict[str, Any], code: str) -> Entry:
     """The entry of a task, by clearml-agent's rules and CLEARML_AGENT_FORCE_EXEC_SCRIPT."""
     text = str(script.get("entry_point") or "").strip()
     folder = str(script.get("working_dir") or "").strip()
+    for key, value in (("entry_point", text), ("working_dir", folder)):
+        if "\0" in value:
+            raise errors.Failure(f"script.{key} has a NUL byte: {value!r}", errors.BAD_DATA,
+                                 remedy=f"agent-task edit --{key.replace('_', '-')}")
     forced = os.environ.get("CLEARML_AGENT_FORCE_EXEC_SCRIPT")
     if forced:
         folder, _, text = forced.rpartition(":")
@@ -79,9 +83,10 @@ def directory(code: str, folder: str, create: bool = False) -> str:
     return relative
 
 
-def check_there(code: str, entry: Entry) -> str | None:
+def check_there(code: str, entry: Entry, bare: bool = False) -> str | None:
     """The path of the entry point's file in the checkout (66 without); None for -m, -c and absolute ones.
 
+    `bare`: the task has neither a repository nor a script of its own, so that is what is missing.
     We may write beside it (a notebook's script) or change it, so its folder is in the checkout, also behind links.
     """
     if not entry.words or entry.module or os.path.isabs(entry.words[0]):
@@ -92,6 +97,11 @@ def check_there(code: str, entry: Entry) -> str | None:
     if name.split("/")[0] == ".." or not (folder + "/").startswith(root.rstrip("/") + "/"):
         raise errors.Failure(f"script.entry_point is outside the checkout: {entry.words[0]}", errors.BAD_DATA,
                              remedy="it is relative to script.working_dir, and no link may lead out of the repository")
+    if not os.path.isfile(path) and bare:
+        raise errors.Failure(f"the task has no repository to take {name} from, and does not bring it along",
+                             errors.NOT_FOUND,
+                             remedy="was it recorded in a git checkout without a remote? git remote add origin URL "
+                                    "and git push there, then run it again; or agent-task enqueue it from there")
     if not os.path.isfile(path):
         raise errors.Failure(f"there is no {name} in the checkout (script.entry_point)" + near(code, name, False),
                              errors.NOT_FOUND, remedy="commit and push it, or enqueue again with `git add`ed files",

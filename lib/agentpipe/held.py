@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from agentpipe.script import Script
 
 
+ECHO_PATIENCE_S = 5.0  # for a person's terminal that takes nothing
+
+
 class Held:
     """`manifest` is the line as it grows, `stage` who holds it. Made and handed on while signals wait.
 
@@ -207,9 +210,17 @@ def _echo(options: dict[str, Any]) -> Callable[[str], None] | None:
     if options.get("quiet") or not wanted:
         return None
 
+    patience = ECHO_PATIENCE_S
+
     def echo(text: str) -> None:
+        # a terminal that stands still (Ctrl-S), or a pager, does not hold up the task; the set-up log has all of it
+        nonlocal patience
+        from agentpipe.watching import PIECE, has_room
+        data = text.encode("utf-8", "replace")
         try:
-            os.write(2, text.encode("utf-8", "replace"))
+            while data and has_room(patience):
+                data = data[os.write(2, data[:PIECE]):]
         except OSError:
-            pass
+            return
+        patience = 0.0 if data else ECHO_PATIENCE_S
     return echo

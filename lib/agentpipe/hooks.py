@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import command, errors, paths
+from agentpipe import command, config, errors, paths
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
@@ -71,7 +71,7 @@ def _answer(path: str, name: str, line: bytes) -> tuple[int, bytes, str]:
     """(status, stdout, stderr) of a hook; one that takes too long, or whose stage is told to stop, is ended whole."""
     import signal
     import subprocess
-    limit = float(os.environ.get("AGENT_HOOK_TIMEOUT") or (END_TIMEOUT if name == "on-end" else TIMEOUT))
+    limit = config.variable("AGENT_HOOK_TIMEOUT", END_TIMEOUT if name == "on-end" else TIMEOUT)
     process = None
     try:
         with SIGNALS.closed():

@@ -68,11 +68,6 @@ class HttpApi:
         """Whether it is agent-server, which knows claims."""
         return bool(self._login.payload().get("agentpipe_server"))
 
-    @property
-    def token_payload(self) -> dict[str, Any]:
-        """What our token says of the server: {api_version, server_version, identity, iat, exp, …}."""
-        return self._login.payload()
-
     def token(self) -> str:
         """What the files server wants to see as well."""
         return self._login.token()

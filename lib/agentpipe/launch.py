@@ -51,7 +51,11 @@ def of(manifest: Mapping[str, Any], directory: str, options: Mapping[str, Any]) 
         words = [words[0], *(script_env.filled(word, found) for word in words[1:])]
     if options.get("optimize") and program[0] == env.get("python"):
         program.append("-" + "O" * options["optimize"])
-    return Launch([*program, *words], cwd, found, shell)
+    argv = [*program, *words]
+    if nul := [word for word in argv if "\0" in word]:
+        raise errors.Failure(f"the argument {nul[0]!r} has a NUL byte, which no program can be given", errors.BAD_DATA,
+                             remedy="agent-task edit --entry-point")
+    return Launch(argv, cwd, found, shell)
 
 
 def own() -> dict[str, str]:

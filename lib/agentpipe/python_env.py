@@ -142,12 +142,6 @@ def also(name: str, base: Base) -> None:
         os.rename(temporary, link)
 
 
-def in_use(directory: str) -> bool:
-    """Whether a task that has not ended uses this build."""
-    from agentpipe import env_cache
-    return bool(env_cache.tasks(directory))
-
-
 def _make(job: Job, directory: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
           installer: ModuleType) -> None:
     """Build in `directory` and publish it; what failed is removed at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, claims, paths
+from agentpipe import attempt, claims, config, paths
 
 KEEP_DAYS = 14.0
 EVERY = 3600.0
@@ -16,7 +16,7 @@ def prune() -> int:
 
     AGENT_KEEP_DAYS=0 keeps all. An attempt without an end, or with a claim, is left alone whatever its age.
     """
-    days = float(os.environ.get("AGENT_KEEP_DAYS") or KEEP_DAYS)
+    days = config.variable("AGENT_KEEP_DAYS", KEEP_DAYS)
     if days <= 0 or not _is_time():
         return 0
     import shutil

@@ -96,17 +96,25 @@ def copy(server: Any, row: dict[str, Any], output: str | None) -> str:
             return ""
         if os.path.isdir(target):
             target = os.path.join(target, os.path.basename(unquote(urlsplit(uri).path)))
-        part = f"{target}.{os.getpid()}.part"
-        try:
-            with open(part, "wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
-            os.rename(part, target)
-        except OSError as error:
-            raise errors.Failure(f"{target}: {error.strerror}", errors.CANNOT_CREATE) from None
-        finally:
-            if os.path.exists(part):
-                os.unlink(part)
+        target = os.path.realpath(target) if os.path.islink(target) else target
+        _written(source, target)
     return target
+
+
+def _written(source: Any, target: str) -> None:
+    """All of `source` as the file `target`, whole or not at all; a device or a pipe is written to, never replaced."""
+    in_place = os.path.exists(target) and not os.path.isfile(target)
+    part = target if in_place else f"{target}.{os.getpid()}.part"
+    try:
+        with open(part, "wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        if not in_place:
+            os.rename(part, target)
+    except OSError as error:
+        raise errors.Failure(f"{target}: {error.strerror}", errors.CANNOT_CREATE) from None
+    finally:
+        if not in_place and os.path.exists(part):
+            os.unlink(part)
 
 
 def _own_file(server: Any, path: str) -> str:

@@ -175,7 +175,8 @@ def _packages(a: list[str], b: list[str]) -> list[tuple[str, str]]:
         elif one[name] != other[name]:
             versions = [re.sub(rf"^{re.escape(name)}\s*(==)?\s*", "", line, flags=re.IGNORECASE)
                         for line in (one[name], other[name])]
-            found.append(("~", f"{name} {versions[0]} → {versions[1]}"))
+            if versions[0] != versions[1]:  # "clearml == 2.1" of the SDK, "clearml==2.1" of an installer
+                found.append(("~", f"{name} {versions[0]} → {versions[1]}"))
     return found
 
 

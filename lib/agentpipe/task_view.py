@@ -39,7 +39,7 @@ def page(api: Any, task: dict[str, Any]) -> str:
     """All that matters of one task, a fact a line."""
     from agentpipe import attempt
     script, end = task.get("script") or {}, end_of(task)
-    where = script.get("repository") or "none: the script goes with the task"
+    where = script.get("repository") or ("none: the script goes with the task" if script.get("diff") else "none")
     status = [task["status"], task.get("status_message"), ago(task.get("status_changed"))]
     facts = [
         ("task", task["id"]), ("name", task.get("name")), ("project", _project(api, task.get("project"))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Mapping
 
@@ -30,30 +31,55 @@ class Verdict:
         self.abort: Any = None  # the server's word that brought it about
 
 
+PIECE = 4096  # bytes that a pipe which has room takes without blocking (PIPE_BUF)
+PATIENCE_S = 5.0  # at the end, for a terminal that shows nothing
+
+
 class Follower:
-    """Copies the script's log to stderr as it grows, for a person at a terminal."""
+    """Copies the script's log to stderr as it grows, for a person at a terminal.
+
+    A terminal that stands still (Ctrl-S), or a pager, holds up neither limits nor a user's stop: what it does not take
+    is shown later.
+    """
 
     def __init__(self, directory: str, wanted: bool) -> None:
         self._path = os.path.join(directory, "log") if wanted else None
         self._fd: int | None = None
+        self._shown = 0  # bytes
 
     @property
     def interval(self) -> float:
         """How often to look, in seconds."""
         return 0.1 if self._path else 1.0
 
-    def copy(self) -> None:
-        """All that is new."""
-        if self._path and self._fd is None:
+    def copy(self, patience: float = 0.0) -> None:
+        """All that is new, as far as stderr takes it within `patience` seconds a piece."""
+        if not self._path:
+            return
+        if self._fd is None:
             try:
                 self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 return
-        while self._fd is not None and (data := os.read(self._fd, 1 << 16)):
+        size = os.fstat(self._fd).st_size  # what comes meanwhile is for the next time: it may never end
+        if size < self._shown:  # the script has truncated it
+            self._shown = 0
+        while self._shown < size and has_room(patience):
+            data = os.pread(self._fd, PIECE, self._shown)
+            if not data:  # truncated at this very moment
+                return
             try:
-                os.write(2, data)
+                self._shown += os.write(2, data)
             except OSError:
-                self._path = self._fd = None
+                self._path = None
+                return
+
+
+def has_room(seconds: float) -> bool:
+    """Whether stderr takes something without blocking."""
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    return bool(poll.poll(seconds * 1000))
 
 
 def watch(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
@@ -74,7 +100,7 @@ def watch(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
     left = script.sweep()
     if left:
         held.job.say(f"agent-run: ended {left} processes that the script left behind")
-    follower.copy()
+    follower.copy(PATIENCE_S)
     SIGNALS.forget()
     return verdict
 

@@ -56,6 +56,17 @@ server() {
   run -73 agent-config init --yes --no-check --api-server http://a:8008 --access-key K <<<secret
   [[ $output == *"mv $HOME/clearml.conf"* ]]
   [ "$(cat "$HOME/clearml.conf")" = 'agent.worker_name: box' ]
+  mkfifo pipe
+  run -73 agent-config init --yes --no-check --file pipe --api-server http://a:8008 --access-key K <<<secret
+  [ -p pipe ]
+}
+
+@test "CLEARML_CONFIG_FILE=/dev/null is no configuration, whatever stands in the home" {
+  echo 'agent.worker_name: box' >"$HOME/clearml.conf"
+  CLEARML_CONFIG_FILE=/dev/null run -0 agent-config show
+  [[ $output != *box* ]]
+  CLEARML_CONFIG_FILE=/dev/null run -0 agent-config check configuration
+  [[ $output == "ok "*"the store of this machine needs none"* ]]
 }
 
 @test "keys that the server does not take are not written: 77" {

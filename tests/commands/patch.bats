@@ -144,3 +144,20 @@ print(json.dumps({"task": {"script": script}}))' "$@"
   run -0 run_all
   [ "$(printed)" = other ]
 }
+
+@test "a script that nothing brings is said so: the SDK's record of a checkout without a remote" {
+  manifest repository= version_num=fca8b77af72e210c0600c79779df4503298f3795 entry_point=train.py diff= |
+    agent-fetch >fetched.json
+  run -66 --separate-stderr agent-patch fetched.json
+  [[ $stderr == *"no repository to take train.py from"*"git remote add origin"* ]]
+}
+
+@test "a NUL byte in the entry point or the working directory is bad data, not a bug" {
+  echo '{"task":{"script":{"entry_point":"a\u0000b.py","diff":"print(1)"}}}' | agent-fetch >fetched.json
+  run -65 --separate-stderr agent-patch fetched.json
+  [[ $stderr == *"script.entry_point has a NUL byte"* ]]
+  echo '{"task":{"script":{"entry_point":"a.py","working_dir":"x\u0000y","diff":"print(1)"}}}' |
+    agent-fetch >fetched.json
+  run -65 --separate-stderr agent-patch fetched.json
+  [[ $stderr == *"script.working_dir has a NUL byte"* ]]
+}

@@ -199,6 +199,13 @@ bash" ]]
   run -66 agent-task show ffffff
 }
 
+@test "show: a task without a repository says whether its script goes with it" {
+  id=$(enqueue_shell 'echo hi')
+  [[ $(agent-task show "$id") == *"repository    none: the script goes with the task"* ]]
+  id=$(call tasks.create '{"name": "bare", "type": "training", "script": {"entry_point": "train.py"}}' | field .id)
+  [[ $(agent-task show "$id") == *"repository    none"$'\n'* ]]
+}
+
 @test "a name that two tasks have is refused, not guessed" {
   enqueue_shell 'echo one'
   enqueue_shell 'echo two'

@@ -163,6 +163,16 @@ PY
   mkdir here
   agent-task artifacts --get weights -o here "$id"
   [ "$(cat "here/w 1.bin")" = weights ]
+  mkfifo pipe
+  cat pipe >through &
+  agent-task artifacts --get weights -o pipe "$id"  # as /dev/null or >(tar x): written to, never replaced
+  wait $!
+  [ -p pipe ]
+  [ "$(cat through)" = weights ]
+  ln -s real link
+  agent-task artifacts --get weights -o link "$id"
+  [ -L link ]
+  [ "$(cat real)" = weights ]
   run -66 agent-task artifacts --get nosuch "$id"
   [[ $output == *"there are: weights" ]]
 }

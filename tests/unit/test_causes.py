@@ -99,3 +99,8 @@ def test_a_chart_of_one_point_and_of_a_flat_line_is_drawn() -> None:
     flat = task_plot.chart("loss", {"a": {"x": [0, 9], "y": [2.0, 2.0]}}, 20, 4, dots=False)
     assert "loss: a 1.5" in one and any(char > "⠀" for char in one)
     assert flat.count("*") == 20
+
+
+def test_a_version_that_the_sdk_writes_with_blanks_is_no_other_version():
+    assert task_diff._packages(["clearml == 2.1.12", "six==1.16.0"], ["clearml==2.1.12", "six==1.17.0"]) == [
+        ("~", "six 1.16.0 → 1.17.0")]

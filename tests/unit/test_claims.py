@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -358,3 +359,21 @@ def test_a_directory_deleted_by_hand_ends_the_task_as_lost(store, task):
 
 def test_client_and_server_mean_the_same_field_by_a_claim():
     assert claims.RUNTIME_KEY == documents.CLAIM
+
+
+def test_a_task_whose_directory_was_deleted_is_not_ours(store, task):
+    claim, line = pulled(store)
+    claim.release()
+    shutil.rmtree(claim.directory)
+    with pytest.raises(claims.NotOurs, match="was deleted"):
+        claims.take(line, "fetch")
+
+
+def test_a_grace_period_that_is_no_number_is_named(store, task, monkeypatch):
+    monkeypatch.setenv("AGENT_CLAIM_GRACE", "10s")
+    claim, _ = pulled(store)
+    claim.hand("pull", {"process": processes.identity(os.getpid()), "owner": False})
+    claim.release()
+    with pytest.raises(errors.Failure, match="AGENT_CLAIM_GRACE is no number: 10s") as caught:
+        claims.is_held(claim.directory)
+    assert caught.value.exit == errors.BAD_CONFIG

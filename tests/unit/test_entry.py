@@ -69,3 +69,11 @@ def test_every_shell_runs_without_a_python_environment(tmp_path, shell):
             "fetch": {"code": str(tmp_path)}, "patch": {}, "env": {"python": None}}
     assert entry.is_shell(line["task"]["script"])
     assert launch.of(line, str(tmp_path), {}).argv[0] == str(program)
+
+
+def test_an_argument_with_a_nul_byte_is_bad_data(tmp_path):
+    line = {"task": {"id": "t", "script": {}}, "fetch": {"code": str(tmp_path)},
+            "patch": {"entry_point": "a.py x\0y"}, "env": {"python": "/usr/bin/python3"}}
+    with pytest.raises(errors.Failure) as caught:
+        launch.of(line, str(tmp_path), {})
+    assert (caught.value.exit, "NUL" in caught.value.reason) == (errors.BAD_DATA, True)

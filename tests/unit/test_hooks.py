@@ -84,3 +84,11 @@ def test_a_file_that_cannot_be_run_is_a_veto(folder):
     with pytest.raises(errors.Failure) as caught:
         hooks.run("pre-env", LINE)
     assert "cannot be run" in caught.value.reason
+
+
+def test_a_time_limit_that_is_no_number_is_named(folder, monkeypatch):
+    hook(folder / "pre-fetch", "pass")
+    monkeypatch.setenv("AGENT_HOOK_TIMEOUT", "5m")
+    with pytest.raises(errors.Failure, match="AGENT_HOOK_TIMEOUT is no number: 5m") as caught:
+        hooks.run("pre-fetch", LINE)
+    assert caught.value.exit == errors.BAD_CONFIG

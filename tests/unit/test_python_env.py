@@ -12,7 +12,7 @@ import pytest
 import wheelhouse
 from env_machine import machine, python, run, tree  # noqa: F401  (machine is a fixture)
 
-from agentpipe import errors, installed, interpreters, python_env, requirements
+from agentpipe import env_cache, errors, installed, interpreters, python_env, requirements
 from agentpipe.installers import policy
 
 STAGE = """
@@ -269,9 +269,9 @@ def test_a_build_is_in_use_until_its_tasks_have_ended(machine):
     job = machine.job("milk")
     from agentpipe.cmds import agent_env
     base = machine.base(agent_env.work(job))
-    assert python_env.in_use(base)
+    assert env_cache.tasks(base) == [os.path.basename(job.directory)]
     os.symlink("completed", job.path("outcome"))
-    assert not python_env.in_use(base)
+    assert env_cache.tasks(base) == []
 
 
 def test_an_evicted_environment_is_built_again(machine):

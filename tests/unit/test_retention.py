@@ -2,7 +2,9 @@
 
 import os
 
-from agentpipe import attempt, claims, paths, retention
+import pytest
+
+from agentpipe import attempt, claims, errors, paths, retention
 
 LONG_AGO = 1_000_000
 
@@ -45,4 +47,12 @@ def test_nothing_goes_where_all_is_kept(monkeypatch):
     claims.active()
     made("ended", outcome="completed")
     assert retention.prune() == 0
+    assert left() == ["ended.1"]
+
+
+def test_an_age_that_is_no_number_removes_nothing(monkeypatch):
+    made("ended", outcome="completed")
+    monkeypatch.setenv("AGENT_KEEP_DAYS", "2w")
+    with pytest.raises(errors.Failure, match="AGENT_KEEP_DAYS is no number: 2w"):
+        retention.prune()
     assert left() == ["ended.1"]

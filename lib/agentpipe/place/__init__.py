@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from agentpipe.job import Job
 
 JOURNAL = "place.json"
+# how long a place may take for a look inside (s); the status that stands for one that took longer
+ANSWER_S = 60.0
+NO_ANSWER = 124
 
 # $1 the script's pid, which is its session's id; $2 a signal. Those of its session, and their children of any session.
 SIGNAL_SESSION = r"""
@@ -69,7 +72,10 @@ class Place:
         if not self.prefix:
             return processes.alive(record)
         pid, start, boot = record.split(" ")
-        return boot == processes.boot_id() and self._asked(ALIVE, pid, start)[0] == 0
+        if boot != processes.boot_id():
+            return False
+        status = self._asked(ALIVE, pid, start)[0]
+        return None if status == NO_ANSWER else status == 0
 
     def pid(self, record: str) -> int | None:
         """The living script's pid on this host; None where it cannot be seen from here."""
@@ -119,9 +125,13 @@ class Place:
         return ""
 
     def _asked(self, script: str, *arguments: str) -> tuple[int, str, str]:
+        """(status, stdout, stderr) of a script there; NO_ANSWER from a place that hangs: limits count there too."""
         import subprocess
-        done = subprocess.run([*self.prefix, "sh", "-c", script, "sh", *arguments], stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, errors="replace")
+        try:
+            done = subprocess.run([*self.prefix, "sh", "-c", script, "sh", *arguments], stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, errors="replace", timeout=ANSWER_S)
+        except subprocess.TimeoutExpired:
+            return NO_ANSWER, "", f"no answer for {ANSWER_S:g} s"
         return done.returncode, done.stdout, done.stderr
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import paths, place
+from agentpipe import config, paths, place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _sweep(folder: str) -> None:
     import filelock
 
     from agentpipe import retention
-    days = float(os.environ.get("AGENT_KEEP_DAYS") or retention.KEEP_DAYS)
+    days = config.variable("AGENT_KEEP_DAYS", retention.KEEP_DAYS)
     if days <= 0:
         return
     home = paths.state("tasks")
