@@ -91,7 +91,10 @@ def exit_status(directory: str) -> int | None:
 def ended_at(directory: str) -> float | None:
     """When the script's status was written, in seconds since the epoch: the moment of the rename."""
     status = exit_status(directory)
-    return None if status is None else os.lstat(os.path.join(directory, f"exit.{status}")).st_ctime
+    try:
+        return None if status is None else os.lstat(os.path.join(directory, f"exit.{status}")).st_ctime
+    except FileNotFoundError:  # what the script left behind has deleted its directory just now
+        return None
 
 
 def shim_lives(directory: str) -> bool:

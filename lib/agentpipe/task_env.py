@@ -164,7 +164,7 @@ def installed_into(job: Job, asked: Requirements, python: str) -> Value:
 
 def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[Any] = ()) -> None:
     """Write back to the task what is installed, and once what was asked for (as ClearML Agent does)."""
-    from agentpipe import config, errors, secrets
+    from agentpipe import config, errors, ranks, secrets
     if asked.conda and not config.flag("agent.package_manager.conda_full_env_update"):
         return
     before = (job.task.get("script") or {}).get("requirements") or {}
@@ -172,7 +172,7 @@ def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[An
     lines = [*asked.option_lines(), *packages, *asked.local_lines()]
     text = before.get("pip") or ""
     known = text if isinstance(text, list) else text.splitlines()
-    if int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0):
+    if ranks.rank():
         return  # one node of several speaks for all
     # clearml-agent is no part of the task, though somebody may have frozen it
     lines = [line for line in lines if not line.startswith("clearml-agent=")]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 STOPPED = "stopped"
+OWN_TIMEOUT = 300.0  # s, for a chown of all that a task has written
 LABEL = "agentpipe."
 ROOT = "0:0"
 ASK_S = 2.0
@@ -170,10 +171,13 @@ class Container(place.Place):
         """What another user inside has written becomes ours, so that we can read and remove it."""
         if not self.prefix or os.getuid() == 0 or self.value.get("ours") == ROOT:
             return
+        import contextlib
         import subprocess
         folders = [self.directory, *([self.base] if self.base else [])]
-        subprocess.run([*self.root_prefix, "sh", "-c", OWN_AGAIN, "sh", str(os.getuid()), str(os.getgid()), *folders],
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        words = [*self.root_prefix, "sh", "-c", OWN_AGAIN, "sh", str(os.getuid()), str(os.getgid()), *folders]
+        with contextlib.suppress(subprocess.TimeoutExpired):  # an engine that hangs must not keep us
+            subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                           timeout=OWN_TIMEOUT)
 
     def _api(self) -> Any:
         return engine.connect(self.value.get("kind") or "docker", self.value.get("engine") or "")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from agentpipe.job import Job
 
 
+ASKED = ".asked"  # beside an image, touched when a task asks for it: its lock's own time changes with each look
+
+
 def cached(job: Job, name: str, key: str, make: Any) -> str:
     """A path in the cache of images, made by make(path) when it is missing, by one process at a time."""
     import shutil
@@ -22,8 +25,9 @@ def cached(job: Job, name: str, key: str, make: Any) -> str:
     folder = paths.cache("images", name)
     path = os.path.join(folder, key)
     os.makedirs(folder, 0o700, exist_ok=True)
-    with filelock.FileLock(path + ".lock"):
-        os.utime(path + ".lock")  # when it was last asked for
+    with filelock.FileLock(path + ".lock", fallback_to_soft=False):
+        with open(path + ASKED, "ab"):
+            os.utime(path + ASKED)
         if os.path.lexists(path):
             return path
         fresh = path + ".new"
@@ -51,17 +55,28 @@ def _sweep(folder: str) -> None:
     used = {(place.journalled(entry.path) or {}).get("image_id") for entry in os.scandir(home)} \
         if os.path.isdir(home) else set()
     for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if not name.endswith(".lock") or time.time() - os.stat(path).st_mtime < days * 86400 \
-                or name.removesuffix(".lock") in used:
+        key = name.removesuffix(ASKED)
+        if key == name or key in used or not _is_old(os.path.join(folder, name), days):
             continue
-        with filelock.FileLock(path):
-            image = path.removesuffix(".lock")
-            if os.path.isdir(image):
-                shutil.rmtree(image, onerror=make_writable)
-            elif os.path.lexists(image):
-                os.unlink(image)
-            os.unlink(path)
+        image = os.path.join(folder, key)
+        try:
+            with filelock.FileLock(image + ".lock", timeout=0, fallback_to_soft=False):
+                if not _is_old(image + ASKED, days):
+                    continue  # somebody has asked for it meanwhile
+                if os.path.isdir(image):
+                    shutil.rmtree(image, onerror=make_writable)
+                elif os.path.lexists(image):
+                    os.unlink(image)
+                os.unlink(image + ASKED)  # its lock stays: another process may wait for that very file
+        except filelock.Timeout:
+            continue  # it is being made, or removed
+
+
+def _is_old(stamp: str, days: float) -> bool:
+    try:
+        return time.time() - os.stat(stamp).st_mtime >= days * 86400
+    except FileNotFoundError:
+        return False
 
 
 def mark(path: str) -> str:

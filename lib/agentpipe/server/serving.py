@@ -46,7 +46,7 @@ def only_one(store: Store) -> Iterator[None]:
     from filelock import FileLock, Timeout
     path = os.path.join(os.path.dirname(store.path), "server.lock")
     note = path.replace(".lock", ".pid")
-    lock = FileLock(path, mode=0o600)
+    lock = FileLock(path, mode=0o600, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:

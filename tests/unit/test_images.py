@@ -1,0 +1,57 @@
+"""The images of places without a daemon: made once, and removed when nobody has asked for them for long."""
+
+import os
+import time
+
+import filelock
+import pytest
+
+from agentpipe import paths
+from agentpipe.place import images
+
+DAY = 86400
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    monkeypatch.setenv("AGENT_KEEP_DAYS", "14")
+
+
+def asked_for(key):
+    """The path of an image, which is made when it is missing."""
+    return images.cached(None, "kind", key, os.mkdir)
+
+
+def asked_long_ago(key):
+    then = time.time() - 15 * DAY
+    os.utime(paths.cache("images", "kind", key + images.ASKED), (then, then))
+
+
+def test_it_is_made_once():
+    path = asked_for("a")
+    assert images.cached(None, "kind", "a", pytest.fail) == path
+
+
+def test_what_nobody_asks_for_goes_with_the_next_one():
+    old, kept = asked_for("old"), asked_for("kept")
+    asked_long_ago("old")
+    asked_for("new")
+    assert not os.path.exists(old)
+    assert os.path.isdir(kept)
+
+
+def test_one_that_is_asked_for_again_stays():
+    path = asked_for("a")
+    asked_long_ago("a")
+    asked_for("a")
+    asked_for("new")
+    assert os.path.isdir(path)
+
+
+def test_one_that_is_being_made_or_looked_at_is_left_alone():
+    path = asked_for("a")
+    asked_long_ago("a")
+    with filelock.FileLock(path + ".lock"):
+        asked_for("new")
+    assert os.path.isdir(path)
