@@ -156,7 +156,7 @@ six==1.17.0'
   agent-task enqueue "$id"
   run -65 pipeline
   told "$id" "setup_failed, exit 65, in agent-patch" "the diff does not apply to train.py: hunk 1" "print(\"one\")" \
-    "try: agent-task edit $id --drop-diff" "or: check that the commit"
+    "try: agent-task edit $id --drop-diff" "or: give the task the commit"
   mended "$id"
 }
 

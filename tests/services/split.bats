@@ -29,10 +29,13 @@ print(json.dumps({"api": {"api_server": said["api_server"], "files_server": said
   export CLEARML_CONFIG_FILE=$shared/clearml.conf
 }
 
-# on_node COMMAND: in a machine of its own: another host name, an empty /tmp, and its home in there
+# on_node COMMAND: in a machine of its own: another host name, an empty /tmp, and its home in there; with what is
+# tested, which may stand below the old one
 on_node() {
-  unshare --uts --mount sh -c 'hostname job-17 && mount -t tmpfs tmpfs /tmp && mkdir /tmp/home &&
-    export HOME=/tmp/home AGENT_HOME=/tmp/agent TMPDIR=/tmp && eval "$1"' sh "$1"
+  mkdir -p "$shared/root"
+  unshare --uts --mount sh -c 'hostname job-17 && mount --bind "$2" "$3" && mount -t tmpfs tmpfs /tmp &&
+    mkdir -p "$2" /tmp/home && mount --bind "$3" "$2" &&
+    export HOME=/tmp/home AGENT_HOME=/tmp/agent TMPDIR=/tmp && eval "$1"' sh "$1" "$ROOT" "$shared/root"
 }
 
 login() { AGENT_HOME=$BATS_TEST_TMPDIR/login "$@"; }

@@ -232,7 +232,7 @@ def test_what_cannot_be_killed_does_not_hold_the_sweep(directory, monkeypatch):
         assert found.sweep() == 0
     assert found.status == 4
     assert found._shim.returncode is not None
-    assert found.signal_all(signal.SIGKILL) == 1
+    assert found.signal_all(signal.SIGKILL) >= 1  # the shell between may not have gone yet
 
 
 LEAVER = """

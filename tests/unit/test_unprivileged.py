@@ -199,12 +199,12 @@ def test_charlieclouds_command_line(job, tmp_path):
     (tmp_path / "image" / "ch" / "environment").touch()
     found = asked("-v /a:/b --user 7:8")
     words = charliecloud.words("ch-run", job, unprivileged.Image(str(tmp_path / "image"), "k"), found, False, False)
-    assert words[0] == "env" and re.fullmatch(r"USER=\S+", words[1])
-    assert words[2:-2] == ["ch-run", "--no-passwd", "--uid=7", "--gid=8", "--bind=/a:/b",
+    assert words[:3] == ["env", "-u", "TMPDIR"] and re.fullmatch(r"USER=\S+", words[3])
+    assert words[4:-2] == ["ch-run", "--no-passwd", "--uid=7", "--gid=8", "--bind=/a:/b",
                            f"--set-env={tmp_path}/image/ch/environment", "--env-no-expand",
                            f"--set-env={job.path('place.env')}"]
     words = charliecloud.words("ch-run", job, unprivileged.Image(str(tmp_path), "k"), found, True, True)
-    assert words[4:7] == ["--write", "--uid=0", "--gid=0"]
+    assert words[6:9] == ["--write", "--uid=0", "--gid=0"]
 
 
 def test_images_that_nobody_asks_for_any_more_are_removed_and_those_in_use_are_not(job, tmp_path, agent_home):
@@ -215,7 +215,7 @@ def test_images_that_nobody_asks_for_any_more_are_removed_and_those_in_use_are_n
         return charliecloud.image(job, str(tmp_path / name), "ch-run", [], False)
     old, used, young = image("old"), image("used"), image("young")
     for each in (old, used):
-        os.utime(each.path + ".lock", (1, 1))
+        os.utime(each.path + ".asked", (1, 1))
     task = paths.state("tasks", "t.1")
     os.makedirs(task)
     place.journal(task, {"kind": "charliecloud", "image_id": used.key})
