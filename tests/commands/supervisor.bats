@@ -22,6 +22,11 @@ waits() { wait_for 10 idle; }
 is() { [ "$(status "$1")" = "$2" ]; }
 has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}/log"; }
 
+@test "an option after the queue is a mistake, no queue" {
+  run -64 --separate-stderr agent-supervisor default --jobs 2
+  [[ $stderr == *"options stand before the queues: --jobs"* ]]
+}
+
 @test "--help, and mistakes: one line and 64" {
   run -0 agent-supervisor --help
   [[ $output == usage:*--jobs* ]]
