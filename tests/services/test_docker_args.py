@@ -52,6 +52,8 @@ def inspected(engine, id: str) -> dict:
     if found["Config"]["Hostname"] == id[:12]:
         found["Config"]["Hostname"] = ""
     found["Config"]["Env"] = sorted(found["Config"]["Env"] or [])  # the engine's order changes
+    if found["HostConfig"]["Binds"]:  # the client's are a map's, and the engine mounts them by their depth
+        found["HostConfig"]["Binds"].sort()
     found["HostConfig"]["Ulimits"] = sorted(found["HostConfig"]["Ulimits"] or [], key=str)  # the client's is a map's
     networks = {name: {key: each[key] for key in ("IPAMConfig", "Links", "Aliases", "DriverOpts")}
                 for name, each in found["NetworkSettings"]["Networks"].items()}
