@@ -95,21 +95,24 @@ def told(value):
 ], ids=lambda text: text[:40])
 def test_the_same_container(engine, tmp_path, text):
     (tmp_path / "env").write_text("# comment\nPLAIN=early\n  OTHER=x y\n")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")  # one engine for all: names and addresses by worker
+    there, net, block = f"other-{worker}", f"ours-{worker}", f"10.213.{worker[2:]}."
+    text = text.replace("other", there).replace("ours", net).replace("10.213.0.", block)
     other = None
-    if "ours" in text or "ID" in text:
+    if net in text or "ID" in text:
         other = engine.create_container_from_config({"Image": IMAGE, "Cmd": ["true"], "Volumes": {"/of-the-other": {}}},
-                                                    "other")["Id"]
-    if "ours" in text:
-        engine.create_network("ours", ipam={"Config": [{"Subnet": "10.213.0.0/24"}]})
-        engine.connect_container_to_network(other, "ours")
+                                                    there)["Id"]
+    if net in text:
+        engine.create_network(net, ipam={"Config": [{"Subnet": f"{block}0/24"}]})
+        engine.connect_container_to_network(other, net)
     words = shlex.split(text.replace("ENVFILE", str(tmp_path / "env")).replace(" ID", f" {other}"))
     try:
         assert told(by_us(engine, words)) == told(by_the_client(engine, words))
     finally:
         if other:
             engine.remove_container(other, force=True, v=True)
-        if "ours" in text:
-            engine.remove_network("ours")
+        if net in text:
+            engine.remove_network(net)
 
 
 @pytest.mark.parametrize("text", ["--memory lots", "--nonsense", "-e A=1 image-by-mistake extra", "-p 1-3:4-5",
