@@ -13,7 +13,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 EPILOG = "\b\nExamples:\n"
 
 
-@app.command(epilog=EPILOG + """  agent-config init
+@app.command(short_help="Write a clearml.conf that works.", epilog=EPILOG + """  agent-config init
   agent-config init < credentials-copied-from-the-web-page
   agent-server --new-keys | agent-config init
   CLEARML_API_SECRET_KEY=… agent-config init --api-server https://api.example.org --access-key KEY""")
@@ -29,13 +29,13 @@ def init(
     no_check: Annotated[bool, typer.Option("--no-check", help="Write it without trying the keys.")] = False,
 ) -> None:
     """Write a clearml.conf that works: asks at a terminal, else reads ClearML's credentials block."""
-    from agentpipe import config_init
+    from agentpipe.settings import config_init
     given = {"api_server": api_server, "web_server": web_server, "files_server": files_server,
              "access_key": access_key}
     config_init.init(given, file, not yes and sys.stdin.isatty(), not no_check)
 
 
-@app.command(epilog=EPILOG + """  agent-config show
+@app.command(short_help="Show what is set and where it came from.", epilog=EPILOG + """  agent-config show
   agent-config show agent.package_manager
   agent-config show --json api.api_server""")
 def show(
@@ -45,11 +45,12 @@ def show(
     as_json: Json = False,
 ) -> int:
     """Show what is set and where it came from; secrets are masked. Exits 1 when KEY is not set."""
-    from agentpipe import config_show
+    from agentpipe.settings import config_show
     return config_show.show(key, all_values, as_json)
 
 
-@app.command(epilog=EPILOG + """  agent-config check
+@app.command(short_help="Look whether this machine has what it needs, and say what to do.",
+             epilog=EPILOG + """  agent-config check
   agent-config check configuration server || exit""")
 def check(
     parts: Annotated[list[str] | None, typer.Argument(metavar="PART", show_default=False, help="Only these: "
@@ -58,17 +59,18 @@ def check(
 ) -> int:
     """Look at configuration, server, credentials, clock, disks, tools, containers and GPUs; say what is wrong and
     what to do."""
-    from agentpipe import config_check
+    from agentpipe.settings import config_check
     return config_check.check(parts or [], as_json)
 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(run(sys.argv[1:]))
+    # it shows which variable a value came from
+    command.plain("agent-config", lambda: run(sys.argv[1:]), renaming=False)
 
 
 def run(argv: list[str]) -> int:
-    """The exit code; every error is one line."""
+    """Do what a command line says; the exit code."""
     if argv == ["--version"]:
         from importlib.metadata import version
         print("agent-config", version("agentpipe"))
@@ -76,19 +78,12 @@ def run(argv: list[str]) -> int:
     try:
         done = app(argv or ["--help"], prog_name="agent-config", standalone_mode=False)
         return done or (0 if argv else errors.USAGE)
-    except errors.Failure as failure:
-        return command.tell("agent-config", failure, line=False)
-    except errors.ApiError as error:
-        return command.tell("agent-config", errors.refused(error), line=False)
-    except BrokenPipeError:
-        return 141
-    except (KeyboardInterrupt, typer.Abort, EOFError):
+    except (typer.Abort, EOFError):  # Ctrl-D at a question
         return 130
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        return command.tell("agent-config", errors.Failure(error.format_message(), errors.USAGE,
-                                                           remedy="agent-config --help"), line=False)
+        raise errors.Failure(error.format_message(), errors.USAGE, remedy="agent-config --help") from None
 
 
 if __name__ == "__main__":

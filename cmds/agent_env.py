@@ -39,7 +39,8 @@ def work(job: "Job") -> "dict[str, Any]":
     import os
     import time
 
-    from agentpipe import conda_packed, entry, given, requirements, task_env
+    from agentpipe.environment import conda_packed, given, requirements, task_env
+    from agentpipe.run import entry
     began = time.monotonic()
     made = given.custom_build(job)
     if made is not None:
@@ -73,8 +74,8 @@ def nothing(reason: str, began: float) -> "dict[str, Any]":
 
 def cache() -> int:
     """--list, --prune and --verify."""
-    from agentpipe import env_cache_view
     from agentpipe import options as parser
+    from agentpipe.environment import env_cache_view
     values = parser.read("agent-env", [*options(), *command.common_options()], sys.argv[1:], __doc__ or "", EXAMPLES)
     return env_cache_view.work(values)
 

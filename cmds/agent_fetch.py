@@ -14,7 +14,8 @@ EXAMPLES = """
 
 def work(job):
     """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
-    from agentpipe import bundle, checkout, git, secrets, targets
+    from agentpipe import secrets, targets
+    from agentpipe.code import checkout, git
     from agentpipe.crash import crash_point
     started = time.monotonic()
     pinned = (job.manifest.get("pins") or {}).get("commit")
@@ -27,14 +28,11 @@ def work(job):
     elif job.option("dry_run"):
         commit = foretell(job, source)
     elif source is None:
-        empty(code)
-        bundle.bring_files(job, code)
+        bare(job, code)
     else:
-        bundle.bring_commits(job, source)
         commit, cached = checkout.make(job, source, code)
         job.say(f"checked out {commit} of {source.url}" + (" (cached)" if cached else ""))
         record(job, commit)
-        bundle.bring_files(job, code)
     crash_point("fetch:cloned")
     return {"code": code, "repository": source and source.url, "commit": commit,
             "branch": (source and source.branch) or None, "cached": cached,
@@ -64,7 +62,7 @@ def forced_code(job, folder):
 
 def foretell(job, source):
     """Say what would be done; the commit, when that is known without asking the remote."""
-    from agentpipe import bundle, mirror
+    from agentpipe.code import bundle, mirror
     if source is None:
         job.say("no repository: would make an empty folder")
         return None
@@ -78,11 +76,13 @@ def foretell(job, source):
     return source.commit or None
 
 
-def empty(code):
-    """An empty folder for a task without a repository."""
+def bare(job, code):
+    """A folder for a task without a repository: empty, but for the task's own files."""
     from agentpipe import trees
+    from agentpipe.code import bundle
     new = trees.beside(code)
     os.mkdir(new)
+    bundle.bring_files(job, new)
     trees.replace(new, code)
 
 

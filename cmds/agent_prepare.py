@@ -73,7 +73,7 @@ def check_options(values):
     if values["setup_limit"] is not None and not values["setup_limit"] > 0:
         from agentpipe import errors
         raise errors.Failure("--setup-limit wants seconds above 0", errors.USAGE, remedy="agent-prepare --help")
-    if values["gpus"]:
+    if values["gpus"] is not None:
         import os
 
         from agentpipe import gpus

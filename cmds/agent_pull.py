@@ -17,13 +17,15 @@ def options():
     return [
         Argument("QUEUE", "Queues by name or id, in falling priority. Default: the server's default queue.", many=True),
         Flag("--wait", "Stay until there is a task; the worker is registered meanwhile."),
-        Option("--id", "TASK", "Take this task, queued or not; no other is touched."),
+        Option("--id", "TASK", "Take this task, queued or not; no other is touched. The beginning of its id will do."),
         Flag("--clone", "With --id: take a copy of it, \"Clone of NAME\", which is made now."),
         Flag("--require-queue", "With --id: fail (75) unless the task is still in its queue."),
         Flag("--fair", "Take turns between the queues instead of always asking the first one first."),
         Option("--uptime", "HOURS DAYS", "Take tasks only then, by local time: \"17-20 TUE\", \"22-6 MON-FRI\". May "
                                          "stand several times. Default: agent.uptime.", many=True),
-        Option("--downtime", "HOURS DAYS", "Take none then. Default: agent.downtime.", many=True),
+        Option("--downtime", "HOURS DAYS", "Take no task in these hours. Default: agent.downtime.", many=True),
+        Option("--need-disk", "SIZE", "Take no task while less of this node's disk is free (50G, 800M). Default: "
+                                      "$AGENT_NEED_DISK."),
         Flag("--create-queue", "Create queues that are missing."),
         Flag("--no-recover", "Do not look at what this node left behind."),
         Option("--on-lost", "POLICY", "A task whose process is gone without a status: `fail` it, or `requeue` it. "
@@ -39,50 +41,99 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe import api, claims, config, hooks, queues, retention, schedule, workers
+    from agentpipe.claim import claims, retention, schedule, workers
+    from agentpipe.settings import config
+    from agentpipe.signals import SIGNALS
+    from agentpipe.transport import api
     config.apply()
-    loud = not values["quiet"] and (values["verbose"] or os.isatty(2))
-    say = (lambda text: command.say(f"agent-pull: {text}")) if loud else None
-    if values["on_lost"] not in (None, "fail", "requeue"):
-        from agentpipe import errors
-        raise errors.Failure(f"--on-lost is fail or requeue, not {values['on_lost']}", errors.USAGE,
-                             remedy="agent-pull --help")
+    config.check_numbers()
+    check_options(values)
+    ends_with = values["owner"]
+    if values["services"]:  # the owner has other tasks at work: it ends this wait, and holds nothing
+        values = {**values, "owner": None}
     hours = schedule.of(values["uptime"], values["downtime"])
     server = api.connect()
+    if values["id"]:
+        from agentpipe.task import find
+        values = {**values, "id": find.whole_id(server, values["id"])}
     if not values["no_recover"] and claims.any_active():
-        from agentpipe import recovery
-        ran = values["id"] and status_of(server, values["id"]) == "in_progress"
-        running = recovery.recover(server, values["owner"], values["id"], say, values["on_lost"])
-        if running:
-            return hand_running(server, running, values)
-        if ran and (now := status_of(server, values["id"])) not in ("queued", "in_progress"):
-            # it ran unwatched: it is not started a second time
-            command.say(f"agent-pull: task {values['id']} has ended: {now}")
-            return 0
-    retention.prune()
+        done = recovered(server, values)
+        if done is not None:
+            return done
+    with SIGNALS.open():  # large trees take their time
+        retention.prune()
     worker = workers.Worker(values["worker"])
     server.worker = worker.name
-    gate = may_work if hooks.find("pre-pull") else None
-    if values["clone"]:
-        from agentpipe import errors
-        if not values["id"] or values["require_queue"]:
-            raise errors.Failure("--clone goes with --id, and a copy is in no queue", errors.USAGE,
-                                 remedy="agent-pull --help")
-        values = {**values, "id": queues.cloned(server, values["id"])}
     if values["id"]:
-        from agentpipe import ranks
-        if gate and not gate():
-            return 0
-        if ranks.rank() and not values["require_queue"]:
-            got = ranks.join(server, worker.name, values["id"])
-        else:
-            got = queues.take(server, worker.name, values["id"], values["require_queue"])
+        got = named(server, worker.name, values)
     else:
-        wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"], hours, worker.name)
-        if loud and values["wait"]:
-            say(f"worker {worker.name} waits for a task in {', '.join(values['queue'] or ['the default queue'])}")
-        got = queues.next_task(server, worker.name, wanted, values["wait"], gate, values["owner"])
-    return hand(server, *got, values) if got else 0
+        got = next_one(server, worker.name, values, hours, ends_with)
+    if not got:
+        return 0
+    claim, line = got
+    return hand(server, claim, line, values)
+
+
+def check_options(values):
+    """Values that cannot be meant: Failure 64."""
+    from agentpipe import errors
+    from agentpipe.settings import config
+    config.lost_policy(values["on_lost"])
+    if values["clone"] and (not values["id"] or values["require_queue"]):
+        raise errors.Failure("--clone goes with --id, and a copy is in no queue", errors.USAGE,
+                             remedy="agent-pull --help")
+
+
+def told(values):
+    """What gets a line for people: command.say() or None."""
+    if values["quiet"] or not (values["verbose"] or os.isatty(2)):
+        return None
+    return lambda text: command.say(f"agent-pull: {text}")
+
+
+def recovered(server, values):
+    """What this node left behind is looked after; the exit code when that was all there is to do, else None."""
+    from agentpipe.claim import recovery
+    ran = values["id"] and status_of(server, values["id"]) == "in_progress"
+    running = recovery.recover(server, values["owner"], values["id"], told(values), values["on_lost"])
+    if running:
+        return hand_running(server, running, values)
+    if ran and (now := status_of(server, values["id"])) not in ("queued", "in_progress"):
+        # it ran unwatched: it is not started a second time
+        command.say(f"agent-pull: task {values['id']} has ended: {now}")
+        return 0
+    return None
+
+
+def named(server, worker, values):
+    """The task of --id, or a copy of it, as (claim, line); None when this node may not work."""
+    from agentpipe.claim import queues
+    from agentpipe.run import ranks
+    allowed = gate(values)
+    if allowed and not allowed():
+        return None
+    task = queues.cloned(server, values["id"]) if values["clone"] else values["id"]
+    if ranks.rank() and not values["require_queue"]:
+        return ranks.join(server, worker, task)
+    return queues.take(server, worker, task, values["require_queue"])
+
+
+def next_one(server, worker, values, hours, ends_with):
+    """The next task of the queues, as (claim, line); None when there is none. A wait ends with that process."""
+    from agentpipe.claim import queues
+    wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"], hours, worker)
+    say = told(values)
+    if say and values["wait"]:
+        say(f"worker {worker} waits for a task in {', '.join(values['queue'] or ['the default queue'])}")
+    return queues.next_task(server, worker, wanted, values["wait"], gate(values), ends_with)
+
+
+def gate(values):
+    """What has to hold before this node takes a task, as a function; None when nothing has to."""
+    from agentpipe import hooks
+    from agentpipe.claim import room
+    return room.gate(values["need_disk"], may_work if hooks.find("pre-pull") else None,
+                     lambda text: command.say(f"agent-pull: {text}"))
 
 
 def status_of(server, task):
@@ -127,7 +178,8 @@ def hand(server, claim, line, values):
 
 def hand_running(server, claim, values):
     """A script of ours runs unwatched: print its stored manifest, so that agent-run watches it again."""
-    from agentpipe import attempt, errors, held
+    from agentpipe import errors, held
+    from agentpipe.claim import attempt
     line = attempt.read_manifest(claim.directory)
     if line is None:
         raise errors.Failure(f"{claim.directory}/manifest.json cannot be read, but its script runs", errors.BAD_DATA)
@@ -144,7 +196,7 @@ def main():
         from agentpipe import options as parser
         return pull(parser.read("agent-pull", options(), sys.argv[1:], __doc__, EXAMPLES))
 
-    command.plain("agent-pull", work)
+    command.source("agent-pull", work)
 
 
 if __name__ == "__main__":

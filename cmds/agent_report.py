@@ -13,7 +13,7 @@ EXAMPLES = """
     agent-report events --task 1f3c9a…
   agent-report worker host:9 --queue gpu
 """
-BATCH = 1000  # events a request
+BATCH, BATCH_BYTES = 1000, 8 << 20  # what is sent at a time: events, and bytes of them
 
 
 def options():
@@ -26,6 +26,7 @@ def options():
         Option("--task", "TASK", "With events: the task of those that name none."),
         Option("--queue", "QUEUE", "With worker: a queue that it serves. May stand several times.",
                many=True),
+        Flag("--gone", "With worker: say that it has left, and exit."),
         Option("--timeout", "SECONDS", "How long to wait for a server that is away.", float, 60.0),
         Flag("--json", "Print what was done, one JSON object a task."),
     ]
@@ -52,17 +53,8 @@ def report(values):
         if len(words) != 2:
             raise errors.Failure("a worker needs one name", errors.USAGE,
                                  remedy="agent-report worker NAME --queue QUEUE")
-        return keep_worker(words[1], values)
+        return forget_worker(words[1]) if values["gone"] else keep_worker(words[1], values)
     return each([directory for word in words for directory in named(word)], values)
-
-
-def told(values):
-    """report(), its failure as one line on stderr only: no stage reads our stdout."""
-    from agentpipe import errors
-    try:
-        return report(values)
-    except errors.Failure as failure:
-        return command.tell("agent-report", failure, line=False)
 
 
 def each(directories, values, quiet=False):
@@ -73,10 +65,11 @@ def each(directories, values, quiet=False):
         try:
             done = one(directory, values["timeout"])
             codes.append(0)
-        except errors.Failure as failure:
+        except (errors.Failure, errors.ApiError) as error:
+            failure = command.as_failure("agent-report", error)
             if quiet and failure.exit == errors.TRY_AGAIN:
                 continue
-            command.say(f"agent-report: {failure.reason}" + (f" ({failure.remedy})" if failure.remedy else ""))
+            command.say(f"agent-report: {failure}")
             codes.append(failure.exit)
             done = {"directory": directory, "acknowledged": False, "reason": failure.reason}
         if values["json"]:
@@ -90,19 +83,27 @@ def each(directories, values, quiet=False):
 
 def one(directory, timeout):
     """Ship what is left of one attempt, and its end if it has one: {directory, task, end, acknowledged}."""
-    from agentpipe import attempt, claims, errors, finish, held
+    from agentpipe import errors, held
+    from agentpipe.claim import attempt, claims, holders
+    from agentpipe.run import finish
     if not os.path.isdir(directory):
         raise errors.Failure(f"no directory {directory}", errors.NOT_FOUND, remedy="agent-report --all")
+    # a claim has a lock before anything else, and a script may delete all but its end
+    if not any(os.path.lexists(os.path.join(directory, name)) for name in ("lock", "outcome")):
+        raise errors.Failure(f"{directory} is no directory of a task", errors.NOT_FOUND, remedy="agent-report --all")
     found = finish.known(directory)
     if found is None:
         return {"directory": directory, "task": None, "end": attempt.outcome(directory), "acknowledged": True}
     task, pull = found["task"]["id"], found["pull"]
+    busy = errors.Failure(f"task {task} is being worked on, and reported by whoever does", errors.TRY_AGAIN)
     lock = claims.lock(directory, 0)
     if lock is None:
-        raise errors.Failure(f"task {task} is being worked on, and reported by whoever does",
-                             errors.TRY_AGAIN)
+        raise busy
     claim = claims.Claim(directory, pull["claim"], lock)
     try:
+        # between two stages the lock is free: the next one must find it so
+        if attempt.outcome(directory) is None and holders.is_held(directory):
+            raise busy
         api = held.connect(pull)
         end = attempt.outcome(directory)
         if end:
@@ -119,13 +120,13 @@ def one(directory, timeout):
 
 def ship(api, directory, found):
     """The log of an attempt that has not come to its end (agent-pull decides what becomes of it)."""
-    from agentpipe import attempt, finish, shipping
+    from agentpipe.claim import attempt
+    from agentpipe.run import finish
     try:
         finish.ours(api, found)
     except finish.NotOurs:
         return
-    shipper = shipping.Shipper(api, found["task"]["id"], found["pull"]["claim"], directory,
-                               found["pull"].get("worker") or "")
+    shipper = finish.shipper_of(api, found, directory)
     try:
         shipper.ship(final=attempt.exit_status(directory) is not None)
     finally:
@@ -134,7 +135,7 @@ def ship(api, directory, found):
 
 def claimed():
     """The directories of all claims of this node."""
-    from agentpipe import claims
+    from agentpipe.claim import claims
     found = []
     for token in sorted(os.listdir(claims.active())):
         if os.path.islink(claims.active(token)):
@@ -144,7 +145,8 @@ def claimed():
 
 def named(word):
     """The directories that a word of the command line means: itself, or those of the receipts in it."""
-    from agentpipe import attempt, claims, errors, manifest, paths
+    from agentpipe import errors, manifest, paths
+    from agentpipe.claim import attempt, claims
     if word != "-" and not os.path.isfile(word):
         return [word]
     found = []
@@ -169,34 +171,43 @@ def text_of(word):
     """The bytes of a file; - is standard input."""
     if word == "-":
         return sys.stdin.buffer.read()
-    with open(word, "rb") as file:
-        return file.read()
+    try:
+        with open(word, "rb") as file:
+            return file.read()
+    except OSError as error:
+        from agentpipe import errors
+        raise errors.Failure(f"{word}: {error.strerror}", errors.NOT_FOUND) from None
 
 
 def send_events(values):
     """Events from stdin, NDJSON, in batches as they come."""
     import select
 
-    from agentpipe import api, errors, events
+    from agentpipe import errors, events
+    from agentpipe.transport import api
     server = api.connect()
-    sent, batch, rest, number = 0, [], b"", 0
+    sent, batch, size, number = 0, [], 0, 0
+    parts: list[bytes] = []  # of the line that is not whole yet: a plot may have 50 MB
     poll = select.poll()
     poll.register(0, select.POLLIN)
     while True:
         chunk = os.read(0, 1 << 16)
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop() if chunk else b""
+        parts.append(chunk or (b"\n" if any(parts) else b""))  # a last line may have none
+        lines = b"".join(parts).split(b"\n") if b"\n" in parts[-1] else []
+        if lines:
+            parts = [lines.pop()]
         for line in lines:
             number += 1
+            size += len(line)
             if line.strip():
                 try:
                     batch.append(events.checked(line, number, values["task"]))
                 except errors.Failure:
                     events.send(server, batch, number - 1)
                     raise
-        if batch and (len(batch) >= BATCH or not chunk or not poll.poll(0)):
+        if batch and (len(batch) >= BATCH or size >= BATCH_BYTES or not chunk or not poll.poll(0)):
             sent += events.send(server, batch, number)
-            batch = []
+            batch, size = [], 0
         if not chunk:
             break
     if values["json"]:
@@ -206,17 +217,19 @@ def send_events(values):
 
 def keep_worker(name, values):
     """A worker that is registered until a signal comes."""
-    import signal
+    import time
 
-    from agentpipe import api, errors, queues
-    from agentpipe.report import Reporter
+    from agentpipe import errors
+    from agentpipe.claim import queues
+    from agentpipe.run.report import Reporter
     from agentpipe.signals import SIGNALS
+    from agentpipe.transport import api
     server = api.connect(name)
     reporter = Reporter(server, name, queues.Queues(server, values["queue"]).ids)
     reporter.start()
     try:
         while True:
-            signal.pause()
+            time.sleep(1)  # signal.pause() would sleep through what comes just before it
     except errors.Interrupted:
         return 0
     finally:
@@ -224,14 +237,18 @@ def keep_worker(name, values):
             reporter.stop(unregister=True)
 
 
+def forget_worker(name):
+    """A worker that nobody serves as any more; it would vanish by itself after ten minutes."""
+    from agentpipe.transport import api
+    api.connect(name, 5).call("workers.unregister", {"worker": name})
+    return 0
+
+
 def main():
     """The entry point."""
     def work():
         from agentpipe import options as parser
-        from agentpipe.signals import SIGNALS
-        values = parser.read("agent-report", options(), sys.argv[1:], __doc__, EXAMPLES)
-        with SIGNALS.open():  # whatever it does can be broken off and done again
-            return told(values)
+        return report(parser.read("agent-report", options(), sys.argv[1:], __doc__, EXAMPLES))
 
     command.plain("agent-report", work)
 

@@ -2,7 +2,7 @@
 
 import os
 
-from agentpipe import command
+from agentpipe import command, paths
 
 EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run
@@ -15,7 +15,8 @@ def options():
     """The command's own options."""
     from agentpipe.options import Flag, Option
     return [
-        Flag("--supervised", "Exit 0 once the end is recorded, whatever it was (for agent-supervisor)."),
+        Flag("--supervised", "Exit 0 once the end is recorded, whatever it was, or somebody else has decided about the "
+                             "task meanwhile (for agent-supervisor)."),
         Option("--time-limit", "SECONDS", "End the script after this long (class time_limit).", float),
         Option("--stall-limit", "SECONDS", "End it when it has printed nothing for this long (class stalled).", float),
         Option("--grace", "SECONDS", "Between TERM and KILL.", float, 10.0),
@@ -33,13 +34,14 @@ def options():
 
 def each(raw, values):
     """One line: report its failure, watch the script that already runs, or start it; the exit code."""
-    from agentpipe import ending, stages
+    from agentpipe import errors, stages
+    from agentpipe.run import ending
     check_options(values)
     pin(values)
     verdicts = []
 
     def steps(held):
-        from agentpipe import watching
+        from agentpipe.run import watching
         from agentpipe.signals import SIGNALS
         if held.dry:
             dry_run(held, values)
@@ -60,19 +62,24 @@ def each(raw, values):
             return ending.of_script(held, verdicts[0], values)
         return ending.of_failed(held, values)
 
-    return stages.each("run", steps, raw, values, end)
+    try:
+        return stages.each("run", steps, raw, values, end)
+    except errors.LetGo as gone:
+        code = command.tell("agent-run", gone)
+        return 0 if values["supervised"] else code
 
 
 def check_options(values):
     """Values that cannot be meant: Failure 64."""
-    from agentpipe import errors, hold
+    from agentpipe import errors
+    from agentpipe.run import hold
+    from agentpipe.settings import config
     wrong = ""
+    config.lost_policy(values["on_lost"])
     if values["hold_on_failure"]:
         hold.seconds(values["hold_on_failure"])
     if values["on_drain"] not in ("requeue", "stop"):
         wrong = f"--on-drain is requeue or stop, not {values['on_drain']}"
-    if values["on_lost"] not in (None, "fail", "requeue"):
-        wrong = f"--on-lost is fail or requeue, not {values['on_lost']}"
     for name in ("time_limit", "stall_limit"):
         if values[name] is not None and not values[name] > 0:
             wrong = f"--{name.replace('_', '-')} wants seconds above 0"
@@ -80,51 +87,48 @@ def check_options(values):
         wrong = "--grace wants 0 or more seconds"
     if values["optimize"] not in (0, 1, 2):
         wrong = "--optimize is 1 or 2"
-    if values["gpus"] and values["cpu_only"]:
+    if values["gpus"] is not None and values["cpu_only"]:
         wrong = "--gpus and --cpu-only do not go together"
     if wrong:
         raise errors.Failure(wrong, errors.USAGE, remedy="agent-run --help")
     user = os.environ.get("CLEARML_AGENT_EXEC_USER")
-    if user and user != _user():
+    if user and user != paths.user():
         raise errors.Failure(f"CLEARML_AGENT_EXEC_USER: a task runs as whoever starts agent-run, not as {user}",
                              errors.BAD_CONFIG, remedy=f"start the pipeline as {user}, or unset it")
 
 
-def _user():
-    """The name of the user that we are."""
-    import pwd
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
-
-
 def pin(values):
     """Show ourselves, and so the script, only the GPUs that were asked for."""
-    if values["gpus"] or values["cpu_only"]:
+    if values["gpus"] is not None or values["cpu_only"]:
         from agentpipe import gpus
         os.environ.update(gpus.variables(gpus.NONE if values["cpu_only"] else gpus.parsed(values["gpus"])))
 
 
 def is_running(held):
     """Whether another agent-run has started the script of this attempt."""
-    from agentpipe import attempt
+    from agentpipe.claim import attempt
     directory = held.claim.directory
     return held.started or attempt.exit_status(directory) is not None or attempt.shim_lives(directory)
 
 
 def taken_over(held):
     """The script that another agent-run has started and left."""
-    from agentpipe import script
+    from agentpipe.run import script
     held.job.say("agent-run: taking over the script that runs already")
     return script.taken_over(held.claim.directory, held.place)
 
 
 def started(held, values):
     """Start the script; from here on its shim keeps the status, whatever happens to us."""
-    from agentpipe import attempt, callbacks, launch, manifest, memory, script, script_env
+    from agentpipe import manifest
+    from agentpipe.claim import attempt
     from agentpipe.crash import crash_point
+    from agentpipe.run import callbacks, launch, memory, script, script_env
     begin = launch.of(held.manifest, held.claim.directory, values)
+    if not held.place.prefix and not os.path.isdir(begin.cwd):
+        from agentpipe import errors
+        raise errors.Failure(f"the folder to run in is not there: {begin.cwd}", errors.NOT_FOUND,
+                             remedy="let agent-prepare make it again, with the manifest as agent-pull printed it")
     if held.place.isolated and (values["gpus"] or values["cpu_only"]):
         held.job.say("agent-run: a container's GPUs are fixed when it is made: agent-prepare --gpus")
     if (held.job.task.get("container") or {}).get("image") and "place" not in held.manifest:
@@ -150,7 +154,7 @@ def dry_run(held, values):
     """Say what would be started."""
     import shlex
 
-    from agentpipe import launch
+    from agentpipe.run import launch
     begin = launch.of(held.manifest, held.claim.directory, values)
     command.say(f"agent-run: would run in {begin.cwd}: {shlex.join([*held.job.prefix, *begin.argv])}")
 

@@ -3,22 +3,24 @@
 import os
 import sys
 
-from agentpipe import command
+from agentpipe import command, paths
 
 EXAMPLES = """
   agent-server &
-  agent-server --new-keys >> ~/clearml.conf
+  agent-server --new-keys | agent-config init
   agent-server --host 0.0.0.0 --files-dir /data/files
 """
+
+DEFAULTS = {"host": "127.0.0.1", "port": 8008, "files_port": 8081}
 
 
 def options():
     from agentpipe.options import Flag, Option
     return [
         Option("--host", "ADDRESS", "Where to listen. Only programs of this machine reach the default.",
-               default="127.0.0.1"),
-        Option("--port", "PORT", "The API's port; 0 takes a free one.", int, 8008),
-        Option("--files-port", "PORT", "The files server's port.", int, 8081),
+               default=DEFAULTS["host"]),
+        Option("--port", "PORT", "The API's port; 0 takes a free one.", int, DEFAULTS["port"]),
+        Option("--files-port", "PORT", "The files server's port.", int, DEFAULTS["files_port"]),
         Option("--silent", "SECONDS", "Stop tasks that gave no sign of life for so long; 0: never.", int, 7200),
         Option("--files-dir", "DIR", "Where uploaded files are kept. Default: files/ beside the store."),
         Flag("--new-keys", "Print new keys as a block for clearml.conf, and exit. A server may run meanwhile."),
@@ -31,7 +33,6 @@ def options():
 
 def work(values):
     """Serve, or print keys; the exit code."""
-    from agentpipe import paths
     from agentpipe.server import serving
     from agentpipe.server.writer import SharedStore
     store = SharedStore(paths.state("agent.db"))
@@ -44,7 +45,6 @@ def work(values):
 
 def serve(store, values):
     """Both servers, until a signal comes."""
-    from agentpipe import paths
     from agentpipe.server import serving
     from agentpipe.server.files import Files
     from agentpipe.server.housekeeping import Housekeeper
@@ -53,7 +53,8 @@ def serve(store, values):
     host = values["host"]
     sockets = [serving.listen(host, values["port"], "--port"),
                serving.listen(host, values["files_port"], "--files-port")]
-    urls = [serving.url(host, each) for each in sockets]
+    urls = [serving.url(host, each.getsockname()[1]) for each in sockets]
+    serving.note_addresses(store, urls)
     tokens = Tokens(store)
     api = Api(store, tokens, values["verbose"])
     files = Files(values["files_dir"] or paths.state("files"), tokens)
@@ -75,7 +76,7 @@ def ready(store, said, as_json):
     shown = as_json or os.isatty(1)
     first = not store.read(keys.exists)
     if first and shown:
-        said = {**said, **new_keys(store, user(), "first")}
+        said = {**said, **new_keys(store, paths.owner(), "first")}
     if as_json:
         return print_json(said)
     lines = [f"agent-server: the API at {said['api_server']}, files at {said['files_server']}",
@@ -83,16 +84,20 @@ def ready(store, said, as_json):
     if first and shown:
         lines += ["agent-server: these keys are shown only now; this belongs into ~/clearml.conf:", "", block(said)]
     elif first:
-        lines.append("agent-server: nobody has keys yet: agent-server --new-keys >> ~/clearml.conf")
+        lines.append("agent-server: nobody has keys yet: agent-server --new-keys | agent-config init")
     command.say("\n".join(lines)) if not shown else command.put(("\n".join(lines) + "\n").encode())
     return None
 
 
 def print_keys(store, values):
-    """New keys on stdout."""
-    said = {"api_server": f"http://{values['host']}:{values['port']}",
-            "files_server": f"http://{values['host']}:{values['files_port']}",
-            **new_keys(store, values["user"] or user(), values["label"])}
+    """New keys on stdout, for the server that runs unless options name another address."""
+    from agentpipe.server import serving
+    asked = any(values[name] != DEFAULTS[name] for name in DEFAULTS)
+    urls = [] if asked else serving.addresses(store)
+    if not urls:
+        urls = [serving.url(values["host"], values[name]) for name in ("port", "files_port")]
+    said = {"api_server": urls[0], "files_server": urls[1],
+            **new_keys(store, values["user"] or paths.owner(), values["label"])}
     if values["json"]:
         print_json(said)
     else:
@@ -108,10 +113,10 @@ def new_keys(store, name, label):
 
 
 def block(said):
-    """What belongs into clearml.conf."""
+    """What belongs into clearml.conf. There are no web pages; clearml-init wants three addresses that differ."""
     return f"""api {{
     api_server: "{said['api_server']}"
-    web_server: "{said['api_server']}"
+    web_server: "{said['api_server']}/"
     files_server: "{said['files_server']}"
     credentials {{
         "access_key" = "{said['access_key']}"
@@ -126,25 +131,12 @@ def print_json(said):
     command.put(json.dumps(said).encode() + b"\n")
 
 
-def user():
-    """Who runs this, as the store of this machine names its tasks' owners."""
-    return os.environ.get("USER") or str(os.getuid())
-
-
-def told():
-    """Read the command line and do it; a failure is one line on stderr, since no stage reads our stdout."""
-    from agentpipe import errors
-    from agentpipe import options as parser
-    from agentpipe.signals import SIGNALS
-    try:
-        with SIGNALS.open():  # until the servers run, which stop gracefully, nothing is lost by a sudden end
-            return work(parser.read("agent-server", options(), sys.argv[1:], __doc__, EXAMPLES))
-    except errors.Failure as failure:
-        return command.tell("agent-server", failure, line=False)
-
-
 def main():
     """The entry point."""
+    def told():
+        from agentpipe import options as parser
+        return work(parser.read("agent-server", options(), sys.argv[1:], __doc__, EXAMPLES))
+
     command.plain("agent-server", told)
 
 

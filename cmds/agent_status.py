@@ -23,9 +23,11 @@ def options():
     ]
 
 
-def work(values):
+def show(values):
     """Show it, once or until its reader has seen enough; the exit code."""
-    from agentpipe import api, errors, overview
+    from agentpipe import errors
+    from agentpipe.status import overview
+    from agentpipe.transport import api
     if values["interval"] is not None and not values["interval"] >= 0.2:
         raise errors.Failure("--interval wants 0.2 or more", errors.USAGE, remedy="agent-status --help")
     looker = overview.Looker(api.connect(patience=PATIENCE_S))
@@ -36,7 +38,7 @@ def work(values):
     if values["once"] or not os.isatty(1):
         command.put(text(looker.look()).encode("utf-8", "replace"))
         return 0
-    from agentpipe import screen
+    from agentpipe.status import screen
     with screen.Screen() as shown:
         live(shown, looker, values["interval"] or (1.0 if looker.api.ours else 5.0))
     return 0
@@ -46,7 +48,7 @@ def text(seen):
     """The screen without a terminal's height."""
     import shutil
 
-    from agentpipe import status_view
+    from agentpipe.status import status_view
     width = shutil.get_terminal_size((100, 24)).columns
     return "\n".join(status_view.lines(seen, width, colour=os.isatty(1) and coloured())) + "\n"
 
@@ -61,7 +63,7 @@ def live(shown, looker, interval):
     import shutil
     import time
 
-    from agentpipe import status_view
+    from agentpipe.status import status_view
     seen, mark, asked = None, None, 0.0
     while True:
         now = time.monotonic()
@@ -91,25 +93,17 @@ def now_is(seen):
     """What was seen, under the present time."""
     import time
 
-    from agentpipe import timing
+    from agentpipe.task import timing
     return {**seen, "now": timing.iso(time.time())}
-
-
-def told():
-    """Read the command line and do it; a failure is one line on stderr."""
-    from agentpipe import errors
-    from agentpipe import options as parser
-    from agentpipe.signals import SIGNALS
-    try:
-        with SIGNALS.open():
-            return work(parser.read("agent-status", options(), sys.argv[1:], __doc__, EXAMPLES))
-    except (errors.Failure, errors.ApiError) as error:
-        return command.tell("agent-status", command.as_failure("agent-status", error), line=False)
 
 
 def main():
     """The entry point."""
-    command.plain("agent-status", told)
+    def work():
+        from agentpipe import options as parser
+        return show(parser.read("agent-status", options(), sys.argv[1:], __doc__, EXAMPLES))
+
+    command.plain("agent-status", work)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,17 @@ MODULES = {
     "Explain": ("task_explain", ("why", "time", "diff", "script", "completion")),
     "Change": ("task_change", ("stop", "dequeue", "move", "continue", "reset", "archive", "unarchive", "delete")),
 }
+# what people type who know other tools
+ALSO_CALLED = {
+    "submit": "enqueue", "run": "enqueue", "rerun": "enqueue", "retry": "enqueue", "copy": "clone", "set": "edit",
+    "ls": "list", "ps": "list", "status": "list", "info": "show", "get": "show", "tail": "log", "explain": "why",
+    "compare": "diff", "cancel": "stop", "abort": "stop", "kill": "stop", "resume": "continue", "rm": "delete",
+    "remove": "delete", "exec": "shell", "download": "artifacts", "describe": "show", "rename": "edit",
+    "update": "edit", "duplicate": "clone", "start": "enqueue", "restart": "enqueue", "queue": "enqueue",
+    "top": "list", "history": "list", "attach": "log", "follow": "log", "wait": "log", "watch": "log"}
 # hidden: what completions ask for while somebody types
 COMPLETE = "complete"
-GROUP = verbs.Group("agent-task", __doc__ or "", MODULES, EXAMPLES)
+GROUP = verbs.Group("agent-task", __doc__ or "", MODULES, EXAMPLES, ALSO_CALLED)
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agentpipe.options import Argument, Flag, Option
+from agentpipe.options import Flag, Option
+from agentpipe.task.options import JSON, TASKS
 from agentpipe.verbs import Verb
 
 TYPE_CHECKING = False
@@ -10,15 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-JSON = Flag("--json", "Print JSON, one object a line.")
-TASKS = Argument("TASK", "Ids, their beginnings, or names; - reads them from standard input.", many=True, required=True)
-
 
 def doing(name: str) -> Callable[[dict[str, Any]], int]:
-    """run() of a verb that does the same to each task: task_states.NAME(api, task, values)."""
+    """run() of a verb that does the same to each task: states.NAME(api, task, values)."""
     def run(values: dict[str, Any]) -> int:
-        from agentpipe import task_states
-        return task_states.each(name, values)
+        from agentpipe.task import states
+        return states.each(name, values)
     return run
 
 

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from agentpipe.options import Argument, Flag
+from agentpipe.options import Argument
+from agentpipe.task.options import JSON, TASKS
 from agentpipe.verbs import Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-JSON = Flag("--json", "Print JSON, one object a line.")
-TASKS = Argument("TASK", "Ids, their beginnings, or names; - reads them from standard input.", many=True, required=True)
-
 
 def why(values: dict[str, Any]) -> int:
     """Cause, evidence and remedy."""
-    from agentpipe import task_commands
-    return task_commands.why(values["task"], values["json"])
+    from agentpipe.task import look
+    return look.why(values["task"], values["json"])
 
 
 def time(values: dict[str, Any]) -> int:
     """Where the seconds went."""
-    from agentpipe import task_time
-    return task_time.times(values["task"], values["json"])
+    from agentpipe.task import times
+    return times.times(values["task"], values["json"])
 
 
 def diff(values: dict[str, Any]) -> int:
     """What differs between two tasks."""
-    from agentpipe import task_diff
-    return task_diff.diff(values["a"], values["b"], values["json"])
+    from agentpipe.task import compare
+    return compare.diff(values["a"], values["b"], values["json"])
 
 
 def script(values: dict[str, Any]) -> None:
     """The task as a shell script."""
-    from agentpipe import task_script
-    task_script.script(values["task"])
+    from agentpipe.task import sh_script
+    sh_script.script(values["task"])
 
 
 def completion(values: dict[str, Any]) -> None:

@@ -3,59 +3,58 @@
 from __future__ import annotations
 
 from agentpipe.options import Argument, Flag, Option
+from agentpipe.task.options import JSON, TASK, TASKS
 from agentpipe.verbs import Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-JSON = Flag("--json", "Print JSON, one object a line.")
-TASK = Argument("TASK", "An id, its beginning, or a name.", required=True)
-TASKS = Argument("TASK", "Ids, their beginnings, or names; - reads them from standard input.", many=True, required=True)
 SINCE = "WHEN"
 
 
 def list_(values: dict[str, Any]) -> None:
     """Many tasks, a line each."""
-    from agentpipe import task_commands
-    task_commands.listing(values)
+    from agentpipe.task import look
+    look.listing(values)
 
 
 def show(values: dict[str, Any]) -> int:
     """One task, a fact a line."""
-    from agentpipe import task_commands
-    return task_commands.show(values["task"], values["json"])
+    from agentpipe.task import look
+    return look.show(values["task"], values["json"])
 
 
 def log(values: dict[str, Any]) -> None:
     """A task's log."""
-    from agentpipe import task_commands
-    task_commands.log(values)
+    from agentpipe.task import look
+    look.log(values)
 
 
 def plot(values: dict[str, Any]) -> None:
     """A task's scalars."""
-    from agentpipe import task_plot
-    task_plot.plot(values["task"], values["metric"], values["width"], values["height"], values["json"])
+    from agentpipe.task import plot
+    plot.plot(values["task"], values["metric"], values["width"], values["height"], values["json"])
 
 
 def artifacts(values: dict[str, Any]) -> None:
     """What a task has made."""
-    from agentpipe import task_artifacts
-    task_artifacts.artifacts(values["task"], values["get"], values["output"], values["json"])
+    from agentpipe.task import artifacts
+    artifacts.artifacts(values["task"], values["get"], values["output"], values["force"],
+                             values["json"])
 
 
 def shell(values: dict[str, Any]) -> None:
     """A shell where the task runs."""
-    from agentpipe import task_shell
-    task_shell.shell(values["task"], values["command"])
+    from agentpipe.task import shell
+    shell.shell(values["task"], values["command"])
 
 
 VERBS = {
     "shell": Verb(
         "Open a shell where a task runs, or was kept by agent-run --hold-on-failure.\n\n"
         "The same place, environment and directory as the script's; on the machine where it runs.",
-        [Argument("TASK", "An id, its beginning, or a name.", required=True),
+        [TASK,
          Argument("[-- COMMAND]", "What to run in the place of a shell.", many=True, dest="command")], shell, """
   agent-task shell 1f3c
   agent-task shell 1f3c -- python -c 'import torch; print(torch.cuda.is_available())'"""),
@@ -72,7 +71,7 @@ VERBS = {
          Option("--since", SINCE, "Only tasks whose status has changed since (2h, 3d, 2026-11-25, an ISO time)."),
          Flag("--archived", "Only archived tasks."),
          Option("--columns", "NAMES", "What to show, with commas (id,name,tags,duration).", many=False),
-         Option("--limit", "N", "How many at most; 0: all.", int, 20), JSON], list_, """
+         Option("--limit", "N", "How many at most; 0: all.", int, 20, short="-n"), JSON], list_, """
   agent-task list --status queued --queue gpu
   agent-task list --status setup_failed --since 2h
   agent-task list --project vision --tag baseline --columns id,name,duration,entry_point
@@ -84,7 +83,7 @@ VERBS = {
     "log": Verb(
         "Print a task's log.",
         [TASK, Flag("--follow", "Read on until the task has ended.", "-f"),
-         Option("--stream", "NAME", "`setup`: what the agent did; `log`: what the script printed, secrets masked."),
+         Option("--stream", "STREAM", "Only this one: `setup` is what the agent did, `log` what the script printed."),
          Flag("--errors", "Only lines that tell of errors, with the tracebacks they belong to."),
          Option("--since", SINCE, "Only what was printed since (10min, 2h, an ISO time)."),
          Option("--lines", "N", "Only the last N lines.", int, short="-n"), JSON], log, """
@@ -103,7 +102,8 @@ VERBS = {
     "artifacts": Verb(
         "List what a task has made: artefacts and models; get one.",
         [TASK, Option("--get", "NAME", "Copy this one here."),
-         Option("--output", "PATH", "Where to; - is standard output. Default: its file's name.", short="-o"), JSON],
+         Option("--output", "PATH", "Where to; - is standard output. Default: its file's name.", short="-o"),
+         Flag("--force", "Write over a file of that name, when --output does not name it."), JSON],
         artifacts, """
   agent-task artifacts 1f3c
   agent-task artifacts 1f3c --get weights -o weights.pt"""),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from agentpipe.options import Argument, Flag, Option
+from agentpipe.task.options import JSON, TASK
 from agentpipe.verbs import Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-JSON = Flag("--json", "Print JSON, one object a line.")
-TASK = Argument("TASK", "An id, its beginning, or a name.", required=True)
 ARGS = Argument("[-- ARGS]", "Arguments of the script.", many=True, dest="args")
 QUEUE = Option("--queue", "QUEUE", "Its name or id. Default: the default queue.")
 CREATE_QUEUE = Flag("--create-queue", "Create the queue when it is missing.")
@@ -55,6 +54,7 @@ CHANGES = [
     Option("--branch", "NAME", "The branch, at its newest commit."),
     Option("--commit", "SHA", "The commit; '': the branch's newest."),
     Flag("--drop-diff", "Without the changes that were not committed."),
+    Option("--checkout", "DIR", "Commit and uncommitted changes anew, as they stand in this checkout."),
     Option("--entry-point", "TEXT", "Script and arguments."),
     Option("--working-dir", "DIR", "Where it is to run."),
     Option("--python", "VERSION", "Python's version."),
@@ -64,39 +64,42 @@ CHANGES = [
 
 def enqueue(values: dict[str, Any]) -> int | None:
     """A new task in a queue, or tasks for a new run."""
-    from agentpipe import task_commands
-    return task_commands.enqueue(_wish(values), values)
+    from agentpipe.task import make
+    return make.enqueue(_wish(values), values)
 
 
 def create(values: dict[str, Any]) -> int | None:
     """A new task that stands in no queue."""
-    from agentpipe import task_commands
-    return task_commands.create(_wish(values), values)
+    from agentpipe.task import make
+    return make.create(_wish(values), values)
 
 
 def clone(values: dict[str, Any]) -> int | None:
     """A new task like another."""
-    from agentpipe import task_commands
-    return task_commands.clone(_changes(values), values)
+    from agentpipe.task import make
+    return make.clone(_changes(values), values)
 
 
 def edit(values: dict[str, Any]) -> int | None:
     """Change a task."""
-    from agentpipe import task_commands
-    return task_commands.edit(_changes(values), values)
+    from agentpipe.task import make
+    return make.edit(_changes(values), values)
 
 
 def _wish(values: dict[str, Any]) -> Any:
-    from agentpipe import capture, task_check
+    from agentpipe.code import capture
+    from agentpipe.task import typed
     text = {name: values[name] or "" for name in ("repo", "working_dir", "branch", "commit", "requirements")}
-    binary = task_check.binary(values["python"] or "", values["binary"] or "") or ""
+    binary = typed.binary(values["python"] or "", values["binary"] or "") or ""
+    for name in ("branch", "commit"):
+        typed.ref(f"--{name}", text[name])
     return capture.Wish(values["script"], values["args"], values["module"], binary=binary, bundle=values["bundle"],
                         include=values["include"], **text)
 
 
 def _changes(values: dict[str, Any]) -> dict[str, Any]:
-    from agentpipe import task_check
-    return {**values, "binary": task_check.binary(values["python"] or "", values["binary"])}
+    from agentpipe.task import typed
+    return {**values, "binary": typed.binary(values["python"] or "", values["binary"])}
 
 
 VERBS = {
@@ -134,5 +137,6 @@ VERBS = {
          Option("--drop-tag", "TAG", "Take a tag away, at any time.", many=True), JSON], edit, """
   agent-task edit 1f3c --package 'numpy<2' --drop-package nosuch
   agent-task edit 1f3c --set Args/epochs=5 --python 3.11
+  agent-task edit 1f3c --checkout . && agent-task enqueue 1f3c
   agent-task edit 1f3c --tag keep"""),
 }

@@ -30,6 +30,7 @@ fresh() {
 
 # serve ours|clearml: from now on every command speaks HTTP to a server of this test, which knows our claims or does not
 serve() {
+  rm -f server.url # of the one before
   python3 "$ROOT/tests/unit/api_server.py" "$BATS_TEST_TMPDIR/server.db" "$1" $$ >server.url 2>server.log 3>&- &
   wait_for 10 test -s server.url
   export CLEARML_API_HOST CLEARML_API_ACCESS_KEY=TESTKEY CLEARML_API_SECRET_KEY=a-secret-of-tests
@@ -62,13 +63,15 @@ for name in re.findall(r"[^.\[\]]+", sys.argv[1]):
 print(value if isinstance(value, str) else json.dumps(value))' "$@"
 }
 
-# wait_for SECONDS COMMAND…: until the command succeeds; fails, showing it, when the bound is over
+# wait_for SECONDS COMMAND…: until the command succeeds; fails, showing it, when the bound is over, three times so long
+# where all tests run side by side
 wait_for() {
-  local bound=$1 end; shift
-  end=$(($(date +%s) + bound))
+  local bound=$(($1 * 3)) pauses=(0.05 0.05 0.1 0.15 0.25) look=0 end; shift
+  end=$((SECONDS + bound))
   until "$@" >/dev/null 2>&1; do
-    if [ "$(date +%s)" -ge "$end" ]; then echo "not within $bound s: $*" >&2; return 1; fi
-    sleep 0.05
+    if [ "$SECONDS" -ge "$end" ]; then echo "not within $bound s: $*" >&2; return 1; fi
+    sleep "${pauses[look]}"
+    look=$((look + (look < 4)))
   done
 }
 
@@ -76,7 +79,7 @@ wait_for() {
 call() {
   python3 -c '
 import json, sys
-from agentpipe import api
+from agentpipe.transport import api
 print(json.dumps(api.connect().call(sys.argv[1], json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}"))))' "$@"
 }
 
@@ -85,7 +88,8 @@ enqueue_shell() {
   python3 - "$1" "${2:-default}" <<'PY'
 import sys
 
-from agentpipe import api, queues
+from agentpipe.claim import queues
+from agentpipe.transport import api
 
 store = api.connect()
 queue = queues.Queues(store, [sys.argv[2]], create=True).ids[0]
@@ -101,10 +105,37 @@ PY
 ended() { status=0; wait "$1" || status=$?; }
 
 # status TASK: its ClearML status
-status() { call tasks.get_by_id "{\"task\": \"$1\"}" | field .task.status; }
+status() {
+  python3 -c '
+import sys
+from agentpipe.transport import api
+print(api.connect().call("tasks.get_by_id", {"task": sys.argv[1]})["task"]["status"])' "$1"
+}
 
 # attempt TASK: the directory of its last attempt
 attempt() { find "$AGENT_HOME/state/tasks" -maxdepth 1 -name "$1.*" | sort -t. -k2n | tail -n 1; }
 
 # gone PID: whether that process is gone (a zombie counts as gone)
 gone() { ! grep -qs '^State:.[^ZX]' "/proc/$1/status"; }
+
+# left_unwatched TASK: the next task, which is TASK, runs; its agent-run was killed, and its grace is over
+left_unwatched() {
+  local runner
+  agent-pull default | agent-prepare -q >line
+  agent-run -q <line 3>&- >receipt.json & runner=$!
+  wait_for 20 sh -c "agent-task show --json $1 | grep -q last_worker"
+  wait_for 20 test -L "$(attempt "$1")/pid"
+  kill -9 "$runner"
+  wait "$runner" || true
+  export AGENT_CLAIM_GRACE=0
+}
+
+# again TRANSPORT TAGS FILE…: those files over that transport, only the tests with TAGS; what failed is shown. Tagged
+# store is what only the store of this machine can know; local, what comes out the same whatever server there is;
+# claims, what agent-server does about claims and waiting; polls, what a server that cannot do either makes different
+again() {
+  local transport=$1 tags=$2; shift 2
+  AGENT_TESTS_TRANSPORT=$transport bats --filter-tags "$tags" "${@/#/$ROOT/tests/commands/}" >again.log 2>&1 && return
+  grep -A 20 '^not ok' again.log
+  return 1
+}

@@ -9,6 +9,7 @@ import sys
 from agentpipe.signals import EXITS, SIGNALS
 
 CHUNK = 1 << 16
+CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
 
 
 class Input:
@@ -20,16 +21,16 @@ class Input:
         self._lines = []
         self.on_wait = None  # what to do once before the first read
         self.printed = False  # whether a line has gone out: then nobody waits for a word of ours
+        self._given_back = False
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        """The next line that is not blank, without its newline."""
+        """The next line that is not blank, without its newline; none once we are told to stop."""
         while True:
-            signum = SIGNALS.told_to_stop()
-            if signum:
-                self._stop(signum)
+            if SIGNALS.told:
+                self._stop(SIGNALS.told, self.printed)
             if self._lines:
                 line = self._lines.pop(0)
             elif not self.fill():
@@ -49,7 +50,11 @@ class Input:
             self.on_wait = None
         try:
             with SIGNALS.open():
-                chunk = os.read(self._fd, CHUNK)
+                try:
+                    chunk = os.read(self._fd, CHUNK)
+                except BlockingIOError:
+                    _await(self._fd)
+                    chunk = os.read(self._fd, CHUNK)
         except errors.Interrupted as told:
             self._stop(told.signum)
         except OSError as error:
@@ -67,26 +72,43 @@ class Input:
         elif chunk:
             self._parts.append(chunk)
 
-    def _stop(self, signum):
-        """Read on for up to a second: what was on its way here goes back to its queue."""
+    def give_back(self):
+        """Told to stop: what is here, or comes within a second, goes back to its queue; how many lines those are."""
         import select
         import time
 
-        from agentpipe import errors, stages
+        from agentpipe import stages
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
-        until = time.monotonic() + 1
-        while not self._lines and poll.poll(max(0, int((until - time.monotonic()) * 1000))):
-            chunk = os.read(self._fd, CHUNK)
-            if not chunk:
+        until = time.monotonic() + (0 if self._given_back else 1)
+        self._given_back = True
+        while poll.poll(0 if self._lines else max(0, int((until - time.monotonic()) * 1000))):
+            try:
+                chunk = os.read(self._fd, CHUNK)
+            except OSError:  # EIO of a terminal that has hung up: nothing more comes
+                break
+            if not chunk:  # the last line may lack its newline
+                self._lines, self._parts = [*self._lines, b"".join(self._parts)], []
                 break
             self._add(chunk)
-        for line in self._lines:
+        lines, self._lines = [line for line in self._lines if line.strip()], []
+        for line in lines:
             stages.give_back_line(line)
+        return len(lines)
+
+    def close(self):
+        """Let the descriptor go; the standard input stays."""
+        if self._fd:
+            os.close(self._fd)
+
+    def _stop(self, signum, is_done=False):
+        """Give back what is left, and end; `is_done`: as usual, if that is nothing."""
+        from agentpipe import errors
+        left = self.give_back()
         SIGNALS.forget()
-        error = errors.Interrupted(signum)
-        error.silent = self.printed
-        raise error
+        if is_done and not left:
+            raise StopIteration
+        raise errors.Interrupted(signum, self.printed)
 
 
 def entry(name, declared, doc, examples, each, common=True):
@@ -96,8 +118,7 @@ def entry(name, declared, doc, examples, each, common=True):
     --verbose and --quiet are added. Without arguments and input nothing but this file is imported.
     """
     argv = sys.argv[1:]
-    keep_places()
-    SIGNALS.install()
+    begin()
     stdin = Input()
     stdin.on_wait = lambda: warm_up(name)
 
@@ -106,17 +127,25 @@ def entry(name, declared, doc, examples, each, common=True):
             return 0
         return _filter(name, declared, doc, examples, each, argv, stdin, common)
 
-    sys.exit(_guarded(name, work))
+    leave(_guarded(name, work, True))
+
+
+def begin(renaming=True):
+    """What comes first in every process of ours; with `renaming` old names of variables become new ones."""
+    keep_places()
+    SIGNALS.install()
+    if renaming:
+        old_names()
 
 
 def keep_places():
     """Where a standard stream is closed, take its number with what it cannot be used for: else the next file or
-    connection got it, and a manifest were written there."""
+    connection got it, and a manifest were written there. The same for whatever we start or become."""
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDONLY if fd else os.O_WRONLY)
+            os.set_inheritable(os.open(os.devnull, os.O_RDONLY if fd else os.O_WRONLY), True)
 
 
 def warm_up(name):
@@ -141,11 +170,39 @@ def composed(name, steps, declared, doc, examples):
     entry(f"agent-{name}", declared, doc, examples, each)
 
 
-def plain(name, work):
-    """A main() for commands that are no filters: work() -> exit code, under the same signals and errors."""
-    keep_places()
-    SIGNALS.install()
-    sys.exit(_guarded(name, work))
+def source(name, work):
+    """The main() of a pipeline's first command: work() -> exit code, under the same signals and errors."""
+    begin()
+    leave(_guarded(name, work, True))
+
+
+def plain(name, work, renaming=True):
+    """The main() of a command whose output no stage reads: work() -> exit code, broken off by any signal.
+
+    `renaming` as in begin().
+    """
+    def opened():
+        with SIGNALS.open():
+            return work()
+
+    begin(renaming)
+    leave(_guarded(name, opened, False))
+
+
+def leave(code):
+    """End this process with that exit code.
+
+    Where rattler was used, without taking the interpreter down: a thread of its runtime that still lets go of a result
+    then asks for the interpreter, and is a segmentation fault in place of our exit code (seen in 1 of 30 under load).
+    """
+    if "rattler" in sys.modules:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # nobody reads it
+                pass
+        os._exit(code or 0)
+    sys.exit(code)
 
 
 def common_options(dry_run=True):
@@ -163,19 +220,25 @@ def common_options(dry_run=True):
 def tell(name, failure, line=True):
     """One line on stderr; and where a later stage reads our stdout, a `failed` line without a task."""
     say(f"{name}: {failure}")
-    if line and not os.isatty(1):
-        from agentpipe import manifest
-        try:
-            put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"))))
-        except OSError:  # nobody reads it: the exit code has to do
-            pass
+    if line:
+        _tell_stage(name, failure)
     return failure.exit
 
 
+def _tell_stage(name, failure):
+    if not os.isatty(1):
+        from agentpipe import errors, manifest
+        end = manifest.LET_GO if isinstance(failure, errors.LetGo) else "setup_failed"
+        try:
+            put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"), end=end)))
+        except OSError:  # nobody reads it: the exit code has to do
+            pass
+
+
 def say(text):
-    """One line for people; a stderr that is gone is no error."""
+    """One line for people; a stderr that is gone is no error. What a task holds must not move a terminal's cursor."""
     try:
-        os.write(2, (text.rstrip("\n") + "\n").encode("utf-8", "replace"))
+        os.write(2, (text.rstrip("\n").translate(CONTROLS) + "\n").encode("utf-8", "replace"))
     except OSError:
         pass
 
@@ -184,7 +247,18 @@ def put(data):
     """All of `data` to stdout, unbuffered: a line is out when this returns. A reader that is gone: BrokenPipeError."""
     view = memoryview(data)
     while view:
-        view = view[os.write(1, view):]
+        try:
+            view = view[os.write(1, view):]
+        except BlockingIOError:
+            _await(1)
+
+
+def _await(fd):
+    """Wait until a descriptor is ready that whoever shares it (ssh, node) has made one that does not wait."""
+    import select
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT if fd == 1 else select.POLLIN)
+    poll.poll()
 
 
 def old_names():
@@ -197,7 +271,8 @@ def combined(codes):
     """The exit code of several lines: 0 if all succeeded, that of the only one, else 123 (as xargs)."""
     if not any(codes):
         return 0
-    return codes[0] if len(codes) == 1 else 123
+    from agentpipe import errors
+    return codes[0] if len(codes) == 1 else errors.SEVERAL_FAILED
 
 
 def _filter(name, declared, doc, examples, each, argv, stdin, common):
@@ -207,8 +282,10 @@ def _filter(name, declared, doc, examples, each, argv, stdin, common):
         from agentpipe import manifest
         put(manifest.schema().encode())
         return 0
-    codes = []
+    codes: list[int] = []
     for file in values.get("file") or ["-"]:
+        if codes and SIGNALS.told:  # what was not begun stays with whoever has these files
+            raise errors.Interrupted(SIGNALS.told, silent=True)
         try:
             lines = stdin if file == "-" else Input(_opened(file), file)
         except errors.Failure as failure:
@@ -216,7 +293,10 @@ def _filter(name, declared, doc, examples, each, argv, stdin, common):
             continue
         if file == "-" and os.isatty(0):
             say(f"{name}: waiting for a manifest, one JSON object a line (Ctrl-D ends; {name} --help)")
-        _each_line(name, lines, each, values, codes)
+        try:
+            _each_line(name, lines, each, values, codes)
+        finally:
+            lines.close()
         stdin.printed = stdin.printed or bool(codes)
     return combined(codes)
 
@@ -230,6 +310,9 @@ def _each_line(name, lines, each, values, codes):
             if line is None:
                 return
             codes.append(each(line, values))
+        except errors.Interrupted:
+            lines.give_back()
+            raise
         except (errors.Failure, errors.ApiError) as error:
             codes.append(tell(name, as_failure(name, error)))
             if isinstance(error, errors.Failure) and error.ends_input:
@@ -242,12 +325,52 @@ def as_failure(name, error):
     from agentpipe import errors
     if isinstance(error, errors.Failure):
         return error
-    # agent-run exits as the script did, and 70 could be the script's
-    code = 125 if name == "agent-run" else errors.BUG
+    own = 125 if name == "agent-run" else None  # it exits as the script did, and 70 could be the script's
     if isinstance(error, errors.ApiError):
-        return errors.refused(error, code)
-    return errors.Failure(f"a bug of ours: {type(error).__name__}: {error}", code,
-                          remedy="set AGENT_DEBUG=1, and report what it prints")
+        return errors.refused(error, own or errors.BUG)
+    failure = _of_system(error)
+    if failure is None:
+        from agentpipe import redact
+        said = redact.known(f"{type(error).__name__}: {error}")
+        failure = errors.Failure(f"a bug of ours: {said}", remedy="set AGENT_DEBUG=1, and report what it prints")
+    failure.exit = own or failure.exit
+    return failure
+
+
+def _of_system(error):
+    """The Failure of what this machine does not give or take, or None."""
+    from agentpipe import errors
+    if _takes_nothing(error):
+        return errors.Failure(f"cannot write: {error.strerror}", errors.CANNOT_CREATE)
+    limit = _of_limit(error)
+    return _of_disk(error) or (errors.Failure(limit[0], errors.UNAVAILABLE, remedy=limit[1]) if limit else None)
+
+
+def _of_disk(error):
+    """errors.of_disk(), or the Failure of a home that cannot be made."""
+    from agentpipe import errors
+    try:
+        return errors.of_disk(error) if isinstance(error, OSError) else None
+    except errors.Failure as failure:
+        return failure
+
+
+def _of_limit(error):
+    """(what this process may have no more of, what to do), or None."""
+    import errno
+    if isinstance(error, MemoryError):
+        return "memory ran out", "ulimit -v; free -m"
+    return {errno.EMFILE: ("too many open files", "ulimit -n 1024"),
+            errno.ENFILE: ("too many open files on this machine", "sysctl fs.file-nr"),
+            errno.EAGAIN: ("no more processes or threads may be started", "ulimit -u; ps -u $USER"),
+            errno.ENOMEM: ("memory ran out", "ulimit -v; free -m")}.get(getattr(error, "errno", None) or 0)
+
+
+def _takes_nothing(error):
+    """Whether it is a descriptor's error, such as standard output's on a full disk."""
+    import errno
+    return isinstance(error, OSError) and not error.filename and error.errno in (
+        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO)
 
 
 def _opened(file):
@@ -258,32 +381,24 @@ def _opened(file):
         raise errors.Failure(f"{file}: {error.strerror}", errors.NOT_FOUND) from None
 
 
-def _stopped(name, told):
-    from agentpipe import errors
-    code = EXITS[told.signum]
-    if not told.silent and not os.isatty(1):
-        from agentpipe import manifest
-        failure = errors.Failure("told to stop", code)
-        try:
-            put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"))))
-        except OSError:
-            pass
-    return code
+def _guarded(name, work, line):
+    """work()'s exit code; every error as one line and a code, without a traceback (AGENT_DEBUG=1 shows it).
 
-
-def _guarded(name, work):
-    """work()'s exit code; every error as one line and a code, without a traceback (AGENT_DEBUG=1 shows it)."""
-    old_names()
+    `line` is tell()'s.
+    """
     try:
         return work()
     except BaseException as error:
         from agentpipe import errors
         if isinstance(error, errors.Interrupted):
-            return _stopped(name, error)
+            code = EXITS[error.signum]
+            if line and not error.silent:
+                _tell_stage(name, errors.Failure("told to stop", code))
+            return code
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more to say, also not at exit
             return 141
         if not isinstance(error, Exception) or (os.environ.get("AGENT_DEBUG")
                                                 and not isinstance(error, (errors.Failure, errors.ApiError))):
             raise
-        return tell(name, as_failure(name, error))
+        return tell(name, as_failure(name, error), line)

@@ -12,9 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-KINDS = ("tasks", "queues", "images", "projects", "tags")
 FRESH_S = 30
 MOST = 100
+NAME = 40  # columns
 
 
 def main(argv: list[str]) -> int:
@@ -24,7 +24,10 @@ def main(argv: list[str]) -> int:
             _kept(_api(), argv[1])
             return 0
         kind, beginning = argv[0], [*argv, ""][1]
-        for word, what in found(kind):
+        words = found(kind)
+        if kind == "tasks" and beginning and not any(word.startswith(beginning) for word, _ in words):
+            words = _of_beginning(_api(), beginning)
+        for word, what in words:
             if word.startswith(beginning):
                 line = f"{word}\t{what}" if what else word
                 os.write(1, line.encode("utf-8", "replace") + b"\n")
@@ -53,7 +56,7 @@ def found(kind: str) -> list[tuple[str, str]]:
 
 
 def _api() -> Any:
-    from agentpipe import api
+    from agentpipe.transport import api
     return api.connect(patience=0)
 
 
@@ -101,8 +104,19 @@ def asked(server: Any, kind: str) -> list[tuple[str, str]]:
         return [(tag, "") for tag in sorted({tag for task in tasks for tag in task.get("tags") or []})]
     if kind != "tasks":
         return []
-    return [(task["id"], f"{task['status']}, {_plain(task.get('name') or '')}") for task in tasks]
+    return [_named(task) for task in tasks]
 
 
-def _plain(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)[:40]
+def _of_beginning(server: Any, beginning: str) -> list[tuple[str, str]]:
+    """Tasks older than the newest ones."""
+    from agentpipe.task import find
+    if not find.PREFIX.match(beginning):
+        return []
+    body = {"_any_": {"fields": ["id"], "pattern": f"^{beginning}"}, "page_size": MOST, "page": 0,
+            "only_fields": ["id", "name", "status"]}
+    return [_named(task) for task in server.call("tasks.get_all", body)["tasks"]]
+
+
+def _named(task: dict[str, Any]) -> tuple[str, str]:
+    from agentpipe.task import cells
+    return task["id"], f"{task['status']}, {cells.cut(cells.plain(task.get('name') or ''), NAME)}"

@@ -11,22 +11,25 @@ import re
 from importlib import import_module
 
 from agentpipe import errors
+from agentpipe.task.listing import COLUMNS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 STAGES = ("fetch", "patch", "env", "prepare", "run")
-PLAIN = ("pull", "report", "server", "status")
+SHORT = 20  # characters of what stands before a colon and is no description by itself
+PLAIN = ("pull", "report", "server", "status", "supervisor")
 FOLDER = os.path.join(os.path.dirname(__file__), "completions")
 FILES = {"bash": "bash/agent-task", "zsh": "zsh/_agentpipe", "fish": "fish/agent-task.fish"}
-# what a value is, by its name in the help: a kind of complete.py, "files", or the words themselves
+# what a value is, by its name in the help: a kind of complete.py, "files", the words themselves after "=", or after ","
+# those of which several stand with commas
 VALUES = {"QUEUE": "queues", "TASK": "tasks", "A": "tasks", "B": "tasks", "SCRIPT|TASK": "tasks files", "ID": "tasks",
           "IMAGE": "images", "PROJECT": "projects", "TAG": "tags", "FILE": "files", "DIR": "files", "DIR|URL": "files",
           "PATH": "files", "SCRIPT": "files", "SHELL": "=bash zsh fish", "POLICY": "=requeue stop",
           "STATUS": "=created queued in_progress stopped completed failed closed published script_failed "
                     "out_of_memory time_limit stalled setup_failed aborted drained preempted lost",
-          "STREAM": "=setup log"}
+          "STREAM": "=setup log", "NAMES": "," + " ".join(COLUMNS)}
 
 
 class Place:
@@ -51,7 +54,7 @@ def places() -> list[Place]:
     for word in group.words():
         verb = group.verb(word)
         found.append(_place("agent-task", word, verb.declared, verb.summary))
-    return [*found, *_of_typer("agent-config"), _of_supervisor()]
+    return [*found, *_of_typer("agent-config")]
 
 
 def _place(name: str, verb: str, declared: Any, help: str = "") -> Place:
@@ -77,18 +80,6 @@ def _of_typer(name: str) -> list[Place]:
                    for parameter in each.params if parameter.opts[0].startswith("--") and parameter.name != "help"]
         found.append(Place(name, verb, options, "", (each.help or "").partition("\n")[0].rstrip(".")))
     return found
-
-
-def _of_supervisor() -> Place:
-    """Its options as its own help tells them: it is a shell script."""
-    import subprocess
-
-    path = os.path.join(os.path.dirname(import_module("agentpipe.cmds").__file__ or ""), "agent-supervisor")
-    told = subprocess.run(["sh", path, "--help"], capture_output=True, text=True).stdout
-    options: list[tuple[str, str, str | None, str]] = []
-    for name, value, help in re.findall(r"^  (--[a-z-]+)(?: ([A-Z]+))? +(.*)$", told, re.MULTILINE):
-        options.append((name, "", kind(value) if value else None, help))
-    return Place("agent-supervisor", "", options, "queues")
 
 
 def commands(found: list[Place]) -> list[str]:
@@ -175,6 +166,11 @@ def bash(found: list[Place]) -> str:
   fi
   case $kind in
     '='*) mapfile -t COMPREPLY < <(compgen -W "${kind#=}" -- "$current") ;;
+    ','*)
+      compopt -o nospace 2>/dev/null
+      if [[ $current == *,* ]]; then known=${current%,*},; fi
+      mapfile -t COMPREPLY < <(compgen -P "$known" -W "${kind#,}" -- "${current##*,}")
+      ;;
     '' | none) ;;
     *)
       for word in $kind; do
@@ -211,6 +207,10 @@ def zsh(found: list[Place]) -> str:
   fi
   case $kind in
     '='*) compadd -- ${(z)${kind#=}} ;;
+    ','*)
+      compset -P '*,'
+      compadd -S '' -- ${(z)${kind#,}}
+      ;;
     '' | none) ;;
     *)
       for word in ${(z)kind}; do
@@ -250,15 +250,22 @@ def fish(found: list[Place]) -> str:
             if word != "files":
                 lines.append(f"complete -c {place.command}{when} -a '{_asked(word)}'")
         if place.words.startswith("="):
-            lines.append(f"complete -c {place.command}{when} -a {_quoted(place.words[1:])}")
+            lines.append(f"complete -c {place.command}{when} -a {_offered(place.words)}")
         for name, short, value, help in place.options:
             more = f" -l {short[2:]}" if short.startswith("--") else f" -s {short[1:]}" if short else ""
             if value is not None:
                 more += {"": " -x", "files": " -r -F"}.get(value, " -x")
                 if value and value != "files":
-                    more += f" -a {_quoted(value[1:])}" if value.startswith("=") else f" -a '{_asked(value)}'"
+                    more += f" -a {_offered(value)}"
             lines.append(f"complete -c {place.command}{when} -l {name[2:]}{more} -d {_quoted(_first(help))}")
     return "\n".join([*lines, "end", ""])
+
+
+def _offered(kind: str) -> str:
+    """What fish is given for a kind of words."""
+    if kind.startswith(","):
+        return f"'(__fish_append , {kind[1:]})'"
+    return _quoted(kind[1:]) if kind.startswith("=") else f"'{_asked(kind)}'"
 
 
 def _asked(kind: str) -> str:
@@ -266,7 +273,9 @@ def _asked(kind: str) -> str:
 
 
 def _first(help: str) -> str:
-    return re.split(r"[.;:] ", help.replace("\n", " "))[0].rstrip(".")
+    whole = re.split(r"[.;] ", help.replace("\n", " "))[0].rstrip(".")
+    head = whole.partition(": ")[0]
+    return head if len(head) > SHORT else whole  # "With --id: …" tells nothing without the rest
 
 
 def _quoted(text: str) -> str:

@@ -42,6 +42,34 @@ class Failure(Exception):
         return self.reason + (f" ({self.remedy})" if self.remedy else "")
 
 
+class LetGo(Failure):
+    """Somebody else has decided about the task while we worked on it: nothing failed, and nothing is to be done."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, TRY_AGAIN)
+
+
+def unwritable(what: str, error: OSError) -> Failure:
+    """73 for a file of ours that cannot be written; `what` is "write PATH"."""
+    import errno
+    forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return Failure(f"cannot {what}: {error.strerror}", CANNOT_CREATE,
+                   remedy="set AGENT_HOME to a folder that you can write" if forbidden else
+                          "free some space, or set AGENT_HOME")
+
+
+def of_disk(error: OSError) -> Failure | None:
+    """The Failure of a disk that takes nothing, noticed by whoever wrote; None for another error."""
+    import errno
+
+    from agentpipe import paths
+    path = str(error.filename2 or error.filename or "")  # of a link or a rename the new name
+    ours = error.errno in (errno.EACCES, errno.EPERM) and path.startswith((paths.cache() + "/", paths.state() + "/"))
+    if ours or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return unwritable(f"write {path}" if path else "write", error)
+    return None
+
+
 class ApiError(Exception):
     """An answer of the ClearML API that is not a success: `code` and `subcode` as in its `meta`, `msg` its text.
 
@@ -67,10 +95,10 @@ def refused(error: ApiError, otherwise: int = BUG) -> Failure:
 class Interrupted(BaseException):
     """A signal asked this process to stop: raised in the main thread by the handlers that command.py installs."""
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, silent: bool = False) -> None:
         super().__init__(signum)
         self.signum = signum
-        self.silent = False  # a line has gone out already: no later stage waits for a word
+        self.silent = silent  # a line has gone out already: no later stage waits for a word
 
 
 class OutOfTime(BaseException):

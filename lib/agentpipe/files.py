@@ -1,17 +1,19 @@
 """Files that other processes read: published whole, by a temporary beside them and a rename."""
 
+import _thread
 import os
 
 from agentpipe import errors
 
 
-def publish(path: str, data: bytes, mode: int = 0o600, keep_mode: bool = False) -> None:
+def publish(path: str, data: bytes, mode: int = 0o600, keep_mode: bool = False, durable: bool = False) -> None:
     """Readers see the old file or the new, never a part; Failure 73 when it cannot be written.
 
-    `mode` is cut by the umask; with `keep_mode` a file that is there keeps its own. The temporary is always a new file:
-    a link that stands in its place (a repository may hold any name) is removed, not followed.
+    `mode` is cut by the umask; with `keep_mode` a file that is there keeps its own. A `durable` one is on the disk when
+    this returns; any other may be empty after a power failure. The temporary is always a new file: a link that stands
+    in its place (a repository may hold any name) is removed, not followed.
     """
-    temporary = f"{path}.new-{os.getpid()}"
+    temporary = f"{path}.new-{_thread.get_native_id()}"  # of the main thread this is the process's own
     try:
         try:
             os.unlink(temporary)
@@ -23,15 +25,27 @@ def publish(path: str, data: bytes, mode: int = 0o600, keep_mode: bool = False) 
                 os.fchmod(fd, os.stat(path).st_mode & 0o777)
             while data:
                 data = data[os.write(fd, data):]
+            if durable:
+                os.fsync(fd)
         except BaseException:
             os.unlink(temporary)
             raise
         finally:
             os.close(fd)
         os.rename(temporary, path)
+        if durable:
+            sync_directory(os.path.dirname(path))
     except OSError as error:
-        raise errors.Failure(f"cannot write {path}: {error.strerror}", errors.CANNOT_CREATE,
-                             remedy="free some space, or set AGENT_HOME") from None
+        raise errors.unwritable(f"write {path}", error) from None
+
+
+def sync_directory(path: str) -> None:
+    """What was made and renamed there is on the disk when this returns. Raises OSError."""
+    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def numbers(folder: str, name: str) -> list[int]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NVIDIA, CUDA = "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"
 ALL, NONE = "all", "none"
@@ -49,7 +53,12 @@ def variables(wanted: str) -> dict[str, str]:
 
 
 def visible(environ: Mapping[str, str]) -> list[str] | None:
-    """The indices and UUIDs that the variables leave us, [] for none; None when they say nothing, or all.
+    """The indices and UUIDs that the variables leave us, [] for none; None when they say nothing, or all."""
+    return told(environ)[1]
+
+
+def told(environ: Mapping[str, str]) -> tuple[str, list[str] | None]:
+    """(the variable that says which GPUs are ours, what visible() gives of it); "" when none does.
 
     Either may be a folder whose entries are named so (a device plugin's). CUDA's counts where both are set: in a
     container the other one tells what its engine was asked for, by the host's numbers.
@@ -59,9 +68,21 @@ def visible(environ: Mapping[str, str]) -> list[str] | None:
         if text is None or text.lower() in (ALL, "void") or (name == NVIDIA and not text):
             continue
         if text.startswith("/"):
-            return _entries(text)
-        return [] if text.lower() in (NONE, "nodevfiles", "-1") else [word.strip() for word in text.split(",") if word]
-    return None
+            return name, _entries(text)
+        none = text.lower() in (NONE, "nodevfiles", "-1")
+        return name, [] if none else [word.strip() for word in text.split(",") if word]
+    return "", None
+
+
+def named(words: Iterable[str], index: int, uuid: str) -> bool:
+    """Whether a card is among these indices and UUIDs; of a UUID the beginning will do, as for CUDA."""
+    return any(word == str(index) or (word.startswith("GPU-") and uuid.startswith(word)) for word in words)
+
+
+def absent(words: Iterable[str], cards: list[dict[str, Any]]) -> list[str]:
+    """Those of the indices and UUIDs that no card (index, uuid) of this machine has; slices are not looked for."""
+    return [word for word in words
+            if not word.startswith("MIG-") and not any(named([word], card["index"], card["uuid"]) for card in cards)]
 
 
 def _entries(folder: str) -> list[str]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 
-from agentpipe import attempt, claims, command, config, errors, manifest, place, ranks, secrets
+from agentpipe import command, errors, manifest, place, secrets
+from agentpipe.claim import attempt, claims, holders
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
+from agentpipe.run import ranks
+from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
@@ -16,8 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.place import Place
-    from agentpipe.script import Script
-
+    from agentpipe.run.script import Script
+    from agentpipe.run.shipping import Shipper
 
 ECHO_PATIENCE_S = 5.0  # for a person's terminal that takes nothing
 
@@ -88,11 +91,13 @@ class Held:
     def watch(self) -> None:
         """Report log, metrics and status of this task until quiet()."""
         from agentpipe import redact
-        from agentpipe.report import Reporter
+        from agentpipe.run.report import Reporter
         pull = self.manifest["pull"]
+        SIGNALS.take_aborts(True)
         if self.reporter is None:
             self.reporter = Reporter(self.api, pull.get("worker") or "", [pull["queue"]] if pull.get("queue") else [],
-                                     redact.task_secrets(secrets.whole(self.manifest["task"], self.claim.directory)))
+                                     redact.task_secrets(secrets.whole(self.manifest["task"], self.claim.directory)),
+                                     registers=False)
             self.reporter.start()
         self.reporter.watch(self.id, self.claim.directory, self.claim.token, SIGNALS.aborted, self._pids,
                             follows=ranks.is_follower(self.manifest), prefix=ranks.prefix(pull))
@@ -104,7 +109,7 @@ class Held:
         try:
             attempt.store_manifest(self.claim.directory, line)
             crash_point(f"{self.stage}:stored")
-            self.claim.hand(self.stage, claims.stdout_holder(owner))
+            self.claim.hand(self.stage, holders.stdout_holder(owner))
             crash_point(f"{self.stage}:handed")
             command.put(line)
         except (OSError, errors.Failure) as error:  # the next stage is gone, or a disk is full
@@ -112,7 +117,8 @@ class Held:
             if isinstance(error, errors.Failure) or error.errno == errno.EPIPE:
                 raise
             raise errors.Failure(f"cannot write the manifest to stdout: {error.strerror}", errors.CANNOT_CREATE,
-                                 remedy="free some space, then agent-pull again") from None
+                                 remedy="free some space, then agent-pull again"
+                                 if error.errno in (errno.ENOSPC, errno.EDQUOT) else "") from None
         crash_point(f"{self.stage}:printed")
         self.claim.touch()
         self.release()
@@ -124,12 +130,13 @@ class Held:
             return
         self.quiet()
         self.leave_place()
-        claims.give_back(self.api, self.claim, self.manifest, why)
+        if not claims.give_back(self.api, self.claim, self.manifest, why):
+            command.say(f"agent-{self.stage}: task {self.id} could not be given back; the next agent-pull here does")
         self.job.close()
 
     def put_down(self) -> None:
         """After a dry run: everything as it was, except that a line which came through a pipe is used up by it."""
-        if self.claim.token and claims.came_by_pipe(self.claim.directory):
+        if self.claim.token and holders.came_by_pipe(self.claim.directory):
             claims.give_back(self.api, self.claim, self.manifest, "it was only looked at (--dry-run)")
         self.release()
         if self.claim.is_new:
@@ -144,15 +151,14 @@ class Held:
 
     def finish(self, deadline: float) -> bool:
         """Send the rest and the end's status, for up to `deadline` seconds; True when both are acknowledged."""
-        from agentpipe import shipping
-        self.quiet()
-        done = shipping.finish(self.api, self.claim.directory, deadline)
+        from agentpipe.run import shipping
+        done = shipping.finish(self.api, self.claim.directory, deadline, self.quiet())
         self._end_worker()
         return done
 
     def _end_worker(self) -> None:
         """A worker that was this task's alone (services mode) ends with it."""
-        from agentpipe import services
+        from agentpipe.run import services
         if services.is_one(self.manifest):
             try:
                 self.api.once().call("workers.unregister", {"worker": self.manifest["pull"]["worker"]})
@@ -165,12 +171,12 @@ class Held:
         self.claim.release()
         self.job.close()
 
-    def quiet(self) -> None:
-        """Stop reporting: another process is about to."""
-        if self.reporter:
-            self.reporter.stop()
-            self.reporter = None
-        SIGNALS.forget_abort()
+    def quiet(self) -> Shipper | None:
+        """Stop reporting: another process is about to. What knows how far the log is shipped, if it is at rest."""
+        shipper = self.reporter.stop() if self.reporter else None
+        self.reporter = None
+        SIGNALS.take_aborts(False)
+        return shipper
 
     def _taken(self, line: dict[str, Any]) -> claims.Claim:
         if self.api and not self.dry and ranks.is_to_follow(line):
@@ -179,7 +185,7 @@ class Held:
         try:
             return claims.take(line, self.stage, look_only=self.dry)
         except claims.NotOurs:
-            from agentpipe import adopt
+            from agentpipe.claim import adopt
             if self.dry or not self.api or not adopt.is_from_elsewhere(self.api, line):
                 raise
         claim, self.manifest = adopt.adopt(self.api, line, self.stage)
@@ -196,7 +202,7 @@ class Held:
 
 def connect(pull: dict[str, Any]) -> Any:
     """The server of this configuration, which must be the one that the task comes from (else Failure 78)."""
-    from agentpipe import api
+    from agentpipe.transport import api
     found = api.connect(pull.get("worker") or "", 300)  # seconds of patience: what is set up is worth waiting for
     if found.server_id != pull["server"]:
         raise errors.Failure(f"this task comes from server {pull['server']}, but this configuration reaches "
@@ -213,9 +219,9 @@ def _echo(options: dict[str, Any]) -> Callable[[str], None] | None:
     patience = ECHO_PATIENCE_S
 
     def echo(text: str) -> None:
-        # a terminal that stands still (Ctrl-S), or a pager, does not hold up the task; the set-up log has all of it
+        """Show it, unless the terminal stands still (Ctrl-S, a pager): the set-up log has all of it."""
         nonlocal patience
-        from agentpipe.watching import PIECE, has_room
+        from agentpipe.run.watching import PIECE, has_room
         data = text.encode("utf-8", "replace")
         try:
             while data and has_room(patience):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import command, config, errors, paths
+from agentpipe import command, errors, paths
+from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
@@ -19,7 +20,15 @@ FIXED = ("manifest", "pull", "origin")
 
 
 def find(name: str) -> list[str]:
-    """The executables for `name` ("pre-fetch", "on-end"): NAME and NAME.d/*, directory by directory, in order."""
+    """The executables for `name` ("pre-fetch", "on-end"): NAME and NAME.d/*, directory by directory, in order.
+
+    Failure 78 when a directory that AGENT_HOOKS names is not there: its hooks may have a veto. After the work that
+    veto would come too late, and the end of a task is worth more.
+    """
+    for directory in paths.named_hook_directories() if name.startswith("pre-") else ():
+        if not os.path.isdir(directory):
+            raise errors.Failure(f"AGENT_HOOKS names {directory}, which is no directory", errors.BAD_CONFIG,
+                                 remedy="correct it, or unset it")
     found = []
     for directory in paths.hook_directories():
         path = os.path.join(directory, name)
@@ -71,25 +80,28 @@ def _answer(path: str, name: str, line: bytes) -> tuple[int, bytes, str]:
     """(status, stdout, stderr) of a hook; one that takes too long, or whose stage is told to stop, is ended whole."""
     import signal
     import subprocess
+    import time
+
+    from agentpipe import tools
     limit = config.variable("AGENT_HOOK_TIMEOUT", END_TIMEOUT if name == "on-end" else TIMEOUT)
     process = None
     try:
         with SIGNALS.closed():
             process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                        env={**os.environ, "AGENT_HOOK": name}, start_new_session=True)
-        out, err = process.communicate(line, limit)
+        in_time, out, err = tools.communicate(process, line, time.monotonic() + limit)
     except OSError as error:
         raise _veto(path, name, f"cannot be run: {error.strerror}") from None
-    except BaseException as error:
+    except BaseException:
         if process:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
             process.wait()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise _veto(path, name, f"it took longer than {limit:g} s") from None
         raise
+    if not in_time:
+        raise _veto(path, name, f"it took longer than {limit:g} s")
     return process.returncode, out, err.decode("utf-8", "replace").strip()
 
 

@@ -24,7 +24,7 @@ class Job:
         self.options = dict(options or {})
         # a call about this task to its server: tell("tasks.set_requirements", {…}); None for a task by hand
         self.tell: Callable[[str, dict[str, Any]], Any] | None = None
-        self._echo = echo
+        self.echo = echo  # shows what is said where a person watches; None: nobody does
         self._log = os.open(self.path("setup.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     @property
@@ -44,7 +44,7 @@ class Job:
     @property
     def watched(self) -> bool:
         """Whether a person watches on stderr."""
-        return self._echo is not None
+        return self.echo is not None
 
     def option(self, name: str, default: Any = None) -> Any:
         """An option of this command, or `default` when it was not given (or another command composes this stage)."""
@@ -63,8 +63,8 @@ class Job:
                 data = data[os.write(self._log, data):]
             except OSError:  # a full disk: what is said is lost, the task is not
                 break
-        if self._echo:
-            self._echo(text)
+        if self.echo:
+            self.echo(text)
 
     def run(self, argv: list[str], *, cwd: str | None = None, env: Mapping[str, str] | None = None,
             timeout: float | None = None, loud: bool = False, check: bool = True, stdin: bytes = b"",
@@ -72,9 +72,8 @@ class Job:
         """Run a program of ours (git, uv …) to its end; give its stdout.
 
         With `loud` all that it prints goes to the set-up log as it comes (progress bars too) and is given back; with
-        `sink` it goes there instead. With
-        `check` a non-zero status raises ToolFailed, which has the status and what it printed. Whatever ends us ends
-        it.
+        `sink` it goes there instead. With `check` a non-zero status raises ToolFailed, which has the status and what
+        it printed. Whatever ends us ends it.
         """
         from agentpipe import tools
         return tools.run(argv, sink or (self.write if loud else None), cwd=cwd, env=env, timeout=timeout, check=check,
@@ -86,5 +85,7 @@ class Job:
         return self._log
 
     def close(self) -> None:
-        """Close the log."""
-        os.close(self._log)
+        """Close the log; a second time is none."""
+        log, self._log = self._log, -1
+        if log >= 0:
+            os.close(log)

@@ -17,6 +17,7 @@ KEYS = ("pull", "place", "fetch", "patch", "env", "run")
 SCHEMA = os.path.join(os.path.dirname(__file__), "manifest.schema.json")
 # stdlib json is at hand already, and reads as fast; orjson's import pays for itself where a megabyte is written
 BIG = 1 << 20
+DEEPEST = 200  # levels of objects and lists
 _schema: dict[str, Any] | None = None  # parsed, once a process
 
 
@@ -43,6 +44,7 @@ def read(line: bytes) -> dict[str, Any]:
         _refuse(f"byte {error.start + 1} is not UTF-8")
     try:
         value = _without_lone_surrogates(json.loads(text, parse_constant=_no_constant), text)
+        _look_into(value, text)
     except RecursionError:
         _refuse("it is nested too deeply")
     except ValueError as error:
@@ -84,6 +86,10 @@ def with_key(manifest: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     return kept
 
 
+# the class of a `failed` that is none: somebody else has decided about the task
+LET_GO = "let_go"
+
+
 def failure(failure: errors.Failure, stage: str, manifest: dict[str, Any] | None = None,
             end: str = "setup_failed") -> dict[str, Any]:
     """What a failed stage prints: the manifest (none when it was told to stop, or it was no manifest) with `failed`."""
@@ -98,6 +104,19 @@ def _parsed() -> dict[str, Any]:
     if _schema is None:
         _schema = json.loads(schema())
     return _schema
+
+
+def _look_into(value: Any, text: str) -> None:
+    # what can just be read is too deep to be written, where there are more frames on the stack
+    if text.count("{") + text.count("[") <= DEEPEST:
+        return
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [child for each in level if isinstance(each, (dict, list))
+                 for child in (each.values() if isinstance(each, dict) else each)]
+        if not level:
+            return
+    raise RecursionError
 
 
 def _without_lone_surrogates(value: Any, text: str) -> Any:

@@ -140,10 +140,22 @@ def read(name: str, declared: Declared, argv: Sequence[str], help: str, examples
         if not hasattr(error, "format_message"):
             raise
         from agentpipe import errors
+        if " " not in name:  # a verb's may be a script's own
+            refuse_configuration(argv)
         raise errors.Failure(error.format_message(), errors.USAGE, remedy=f"{name} --help") from None
     if not found:
         raise SystemExit(0)
     return found[0]
+
+
+def refuse_configuration(argv: Sequence[str]) -> None:
+    """Say of the peer's option for another clearml.conf what is there instead (it has to reach every stage)."""
+    from agentpipe import errors
+    for word in argv:
+        option, _, path = word.partition("=")
+        if option == "--config-file":
+            raise errors.Failure(f"no option {option}: a variable names the file, for every stage of a pipeline",
+                                 errors.USAGE, remedy=f"export CLEARML_CONFIG_FILE={path or 'FILE'}")
 
 
 def _nothing(item: Argument | Option | Flag) -> Any:

@@ -12,21 +12,25 @@ _checked: dict[str, bool] = {}  # state directories, and whether they are on a n
 
 def state(*parts: str) -> str:
     """A path under the state directory: the embedded store, claims and tasks. Made (0700) when it is missing."""
-    return os.path.join(_made(_state_home()), *parts)
+    return os.path.join(made(_state_home()), *parts)
 
 
 def cache(*parts: str) -> str:
     """A path under the cache directory: mirrors, environments, downloads. It may be deleted at any time."""
     home = _agent_home()
     base = os.path.join(home, "cache") if home else os.path.join(_xdg("XDG_CACHE_HOME", ".cache"), "agentpipe")
-    return os.path.join(_made(base), *parts)
+    return os.path.join(made(base), *parts)
 
 
 def hook_directories() -> list[str]:
     """Where hooks are looked for, in the order in which they run."""
     own = os.path.join(_xdg("XDG_CONFIG_HOME", ".config"), "agentpipe", "hooks")
-    more = [path for path in os.environ.get("AGENT_HOOKS", "").split(":") if path]
-    return ["/etc/agentpipe/hooks", own, *more]
+    return ["/etc/agentpipe/hooks", own, *named_hook_directories()]
+
+
+def named_hook_directories() -> list[str]:
+    """Those that AGENT_HOOKS names."""
+    return [path for path in os.environ.get("AGENT_HOOKS", "").split(":") if path]
 
 
 def file_system(path: str) -> str:
@@ -82,10 +86,25 @@ def _owned(path: str) -> str:
     return path
 
 
-def _made(path: str) -> str:
+def made(path: str, remedy: str = "set AGENT_HOME to a directory that you can write") -> str:
+    """The directory, made (0700) when it is missing; Failure 73 with this remedy when that cannot be."""
     try:
         os.makedirs(path, 0o700, exist_ok=True)
     except OSError as error:
         raise errors.Failure(f"cannot create {path}: {error.strerror}", errors.CANNOT_CREATE,
-                             remedy="set AGENT_HOME to a directory that you can write") from None
+                             remedy=remedy) from None
     return path
+
+
+def owner() -> str:
+    """Who works here: USER, or the user that we are where that is not set (cron, containers)."""
+    return os.environ.get("USER") or user()
+
+
+def user() -> str:
+    """The name of the user that we are; the number of one without a name."""
+    import pwd
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 def begin(job: Job) -> None:
     """Settle what the options ask for, before anything is done; 64 for those that contradict each other."""
+    if job.option("target") == "":
+        raise errors.Failure("--target is empty", errors.USAGE, remedy="name a directory")
     if job.option("target") and job.option("stage_only"):
         raise errors.Failure("--target and --stage-only are two different things", errors.USAGE,
                              remedy="agent-prepare --help")

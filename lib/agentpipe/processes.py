@@ -104,6 +104,12 @@ def descendants(*roots: int) -> list[int]:
     return found
 
 
+def ended_children() -> list[int]:
+    """Our own children that have ended and that nobody has waited for yet."""
+    me = os.getpid()
+    return [pid for pid in all_pids() if parent(pid) == me and start_time(pid) is None]
+
+
 def having(variable: bytes) -> list[int]:
     """The processes of this user whose environment at start had `variable` (b"NAME=value")."""
     found = []

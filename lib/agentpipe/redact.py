@@ -105,8 +105,9 @@ def secrets_in(environment: Mapping[str, str]) -> set[str]:
     """The values of variables that are secret by their names, and passwords in URLs; URL-quoted too."""
     found = set()
     for name, value in environment.items():
-        if _NAMES.search(name) and len(value) >= SHORTEST and not value.startswith("/"):
-            found.add(value)
+        secret = value.strip()  # whoever uses it does the same with a file's last newline
+        if _NAMES.search(name) and len(secret) >= SHORTEST and not secret.startswith("/"):
+            found.add(secret)
         found |= _in_urls(value)
     return found | {_quoted(value) for value in found}
 
@@ -125,13 +126,23 @@ def task_secrets(task: Mapping[str, Any]) -> set[str]:
 
 def own_secrets() -> set[str]:
     """The secrets that this process knows: from its environment, and from clearml.conf."""
-    from agentpipe import config
+    from agentpipe.settings import config
     found = secrets_in(os.environ)
     if config.files():
-        from agentpipe import config_show
-        values = {value for value in config_show.secret_values() if len(value) >= SHORTEST}
+        from agentpipe.settings import config_show
+        values = {value for value in map(str.strip, config_show.secret_values()) if len(value) >= SHORTEST}
         found |= values | {_quoted(value) for value in values}
     return found
+
+
+def known(text: str) -> str:
+    """A text that may quote what this process holds, without the secrets of its environment and clearml.conf."""
+    from agentpipe import errors
+    try:
+        secrets = own_secrets()
+    except errors.Failure:  # a clearml.conf that cannot be read, which is no matter here
+        secrets = secrets_in(os.environ)
+    return Redactor(secrets).text(text)
 
 
 def _in_urls(text: str) -> set[str]:

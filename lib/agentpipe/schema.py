@@ -12,10 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# what is described but constrains nothing
-ANNOTATIONS = {"$schema", "$id", "title", "description", "definitions"}
-KEYWORDS = {"$ref", "anyOf", "const", "type", "pattern", "minimum", "maximum", "required", "properties",
-            "additionalProperties", "items"}
 TYPES: dict[str, type] = {"object": dict, "array": list, "string": str, "null": type(None)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from agentpipe import attempt
+from agentpipe.files import publish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
         text = json.dumps(script.get(field))
         if "@" not in text or "://" not in text:  # the usual case, and it must cost nothing
             continue
-        from agentpipe.git import without_credentials
+        from agentpipe.code.git import without_credentials
         clean = without_credentials(text)
         if clean != text:
             shown[field] = json.loads(clean)
             moved[field] = {"shown": shown[field], "whole": script[field]}
     if not moved:
         return task
-    attempt.publish(os.path.join(directory, FILE), json.dumps(moved).encode())
+    publish(os.path.join(directory, FILE), json.dumps(moved).encode())
     return {**task, "script": {**script, **shown}}
 
 
@@ -54,7 +54,7 @@ def _whole_script(found: dict[str, Any], directory: str) -> dict[str, Any]:
     try:
         with open(os.path.join(directory, FILE), "rb") as file:
             moved = json.load(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # none, or a file that a power failure has left empty
         return found
     # a hook may have put something else in the place of what was moved
     return {**found, **{field: each["whole"] for field, each in moved.items() if found.get(field) == each["shown"]}}

@@ -7,10 +7,13 @@ nothing: an empty pipeline pays for this file.
 import _signal
 import os
 
-# until the handlers stand, Ctrl-C simply ends us: no traceback out of an import
-_signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+# Until the handlers stand, Ctrl-C simply ends us: no traceback out of an import. And a script of ours is to have both
+# as every new process has them, though a shell's `&` has made us ignore them.
+for _signum in (_signal.SIGINT, _signal.SIGQUIT):
+    _signal.signal(_signum, _signal.SIG_DFL)
 
 EXITS = {_signal.SIGINT: 130, _signal.SIGTERM: 75, _signal.SIGHUP: 129}
+_HANDLED = (*EXITS, _signal.SIGUSR1, _signal.SIGALRM)
 
 
 class _Window:
@@ -18,8 +21,13 @@ class _Window:
         self._signals, self._is_open, self._before = signals, is_open, False
 
     def __enter__(self) -> None:
-        self._before, self._signals.is_open = self._signals.is_open, self._is_open
-        self._signals.check()
+        self._before = self._signals.is_open
+        try:
+            self._signals.is_open = self._is_open
+            self._signals.check()
+        except BaseException:  # then nobody calls __exit__
+            self._signals.is_open = self._before
+            raise
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._signals.is_open = self._before
@@ -38,7 +46,7 @@ class _Limit:
     def __exit__(self, *_: object) -> None:
         if self._seconds:
             _signal.setitimer(_signal.ITIMER_REAL, 0)
-            self._signals.waiting = [signum for signum in self._signals.waiting if signum != _signal.SIGALRM]
+            self._signals.drop(_signal.SIGALRM)
 
 
 class Signals:
@@ -47,7 +55,9 @@ class Signals:
     def __init__(self) -> None:
         self.is_open = False
         self.waiting: list[int] = []
+        self.told: int | None = None  # the first signal that told this process to stop, acted upon or not
         self._abort: object = None
+        self._takes_aborts = True
 
     def install(self) -> None:
         """Handle them from now on; what was ignored before (nohup) stays ignored."""
@@ -56,6 +66,17 @@ class Signals:
                 _signal.signal(signum, self._arrived)
         for signum in (_signal.SIGUSR1, _signal.SIGALRM):
             _signal.signal(signum, self._arrived)
+
+    def uninstall(self) -> None:
+        """Give each the meaning that a new process has for it; what came up to now is raised, when we are open."""
+        ours = [signum for signum in _HANDLED if _signal.getsignal(signum) == self._arrived]
+        try:
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, ours)  # between two handlers nothing may come
+            self.check()
+            for signum in ours:
+                _signal.signal(signum, _signal.SIG_DFL)
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, ours)
 
     def open(self) -> _Window:
         """`with SIGNALS.open():` what has waited or arrives in here is raised (errors.Interrupted, errors.Aborted)."""
@@ -74,17 +95,16 @@ class Signals:
         """`with SIGNALS.limited(3600):` after so many seconds errors.OutOfTime is raised in here (None: never)."""
         return _Limit(self, seconds)
 
-    def told_to_stop(self) -> int | None:
-        """The signal that has waited to stop this process, if there is one; it is taken."""
-        for signum in self.waiting:
-            if signum in EXITS:
-                self.waiting.remove(signum)
-                return signum
-        return None
+    def take_aborts(self, wanted: bool) -> None:
+        """Whether the word that the task must end means anything: not once its end is decided, or left to others."""
+        self._takes_aborts = wanted
+        if not wanted:
+            self.drop(_signal.SIGUSR1)
 
-    def forget_abort(self) -> None:
-        """The task that was to end is in other hands now."""
-        self.waiting = [signum for signum in self.waiting if signum != _signal.SIGUSR1]
+    def drop(self, unwanted: int) -> None:
+        """That signal has lost its meaning, should it wait."""
+        while unwanted in self.waiting:
+            self.waiting.remove(unwanted)  # in place: a handler may append meanwhile
 
     def forget(self) -> None:
         """Drop what has waited: it has been acted upon."""
@@ -96,6 +116,10 @@ class Signals:
         os.kill(os.getpid(), _signal.SIGUSR1)
 
     def _arrived(self, signum: int, _frame: object) -> None:
+        if signum == _signal.SIGUSR1 and not self._takes_aborts:
+            return
+        if signum in EXITS:
+            self.told = self.told or signum
         if self.is_open:
             self._raise(signum)
         else:

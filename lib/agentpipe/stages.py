@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, claims, command, errors, hooks, manifest, timing
+from agentpipe import command, errors, hooks, manifest, place
+from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
 from agentpipe.signals import SIGNALS
+from agentpipe.task import timing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,55 +45,21 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
     line = manifest.read(raw)
     if "failed" in line and (end is None or "task" not in line):
         command.put(raw + b"\n")
-        return line["failed"]["exit"]
+        is_fine = values.get("supervised") and line["failed"].get("class") == manifest.LET_GO
+        return 0 if is_fine else line["failed"]["exit"]
+    if "failed" not in line and name != "prepare" and not values.get("dry_run"):
+        place.check(line)
     held = Held(line if "failed" in line else identified(line), name, values)
-    begun = False
-    try:
-        if "failed" in line:
-            return end(held) if end else 0
+    if "failed" not in line:
         if held.started and end is None:
             held.job.say(f"agent-{name}: the script runs already; passed on")
         else:
-            with SIGNALS.open():
-                if not held.started and not held.dry:
-                    held.begin()
-                elif held.api and not held.dry:
-                    held.watch()
-                begun = True
-                with SIGNALS.limited(values.get("setup_limit")):
-                    steps(held)
-    except errors.Interrupted:
-        if not held.started and held.claim.token:
-            command.say(f"agent-{name}: told to stop; task {held.id} goes back to its queue")
-        held.give_back("told to stop")
-        SIGNALS.forget()
-        raise
-    except errors.OutOfTime as over:
-        late = errors.Failure(f"set-up took longer than {values['setup_limit']:g} s", 124,
-                              remedy="raise --setup-limit of agent-prepare, or fill the caches before")
-        late.stage = over.stage
-        _tell_failure(held, late, "time_limit")
-        held.leave_place()
-    except errors.Aborted as aborted:
-        held.use(_aborted(held, aborted))
-        held.leave_place()
-    except errors.Failure as failure:
-        if isinstance(failure, claims.NotOurs) or not begun:
-            held.release()  # somebody else's, or for recovery once the server is there again
-            raise
-        if held.dry or failure.exit == errors.TRY_AGAIN:
-            held.give_back(failure.reason)
-            raise
-        _tell_failure(held, failure)
-        held.leave_place()
-    except errors.ApiError:
-        held.release()
-        raise
-    if held.dry:
-        held.put_down()
-        return 0
+            _do(held, steps, values.get("setup_limit"))
+        if held.dry:
+            held.put_down()
+            return 0
     if end:
-        return end(held)
+        return _ended(held, end)
     held.hand_on()
     return held.manifest["failed"]["exit"] if "failed" in held.manifest else 0
 
@@ -100,7 +68,7 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
     """One stage on this task, hooks included: in this process, or the command that stands for it."""
     swapped = os.environ.get("AGENT_STAGE_" + stage.upper())
     hook(held, f"pre-{stage}")
-    began = time.time()
+    began, clock = time.time(), time.monotonic()
     try:
         if swapped and stage != held.stage:
             _swapped(held, stage, key, swapped)
@@ -108,7 +76,7 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
             add(held, key, timed(work, held.job))
     except errors.Failure as failure:
         failure.stage = stage
-        failure.timed = {"began": timing.iso(began), "seconds": round(time.time() - began, 3)}
+        failure.timed = {"began": timing.iso(began), "seconds": round(time.monotonic() - clock, 3)}
         raise
     except errors.OutOfTime as over:
         over.stage = stage
@@ -120,7 +88,13 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
 def timed(work: Work, job: Job) -> dict[str, Any]:
     """A stage's value, with when it `began`."""
     began = time.time()
-    return {**work(job), "began": timing.iso(began)}
+    try:
+        return {**work(job), "began": timing.iso(began)}
+    except OSError as error:
+        failure = errors.of_disk(error)
+        if failure is None:
+            raise
+        raise failure from None
 
 
 def add(held: Held, key: str, value: dict[str, Any]) -> None:
@@ -154,12 +128,71 @@ def give_back_line(raw: bytes) -> None:
         if "failed" in line or "pull" not in line:
             return
         held = Held(line, "stopped")
-    except errors.Failure:
+    except (errors.Failure, errors.ApiError):
         return
     if held.started:
         held.release()
     else:
         held.give_back("told to stop")
+
+
+def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
+    """The work, open to signals, for up to `limit` seconds. What fails stands in the line afterwards.
+
+    Raised is what leaves no line to hand on: then the task is given back, or let go.
+    """
+    begun = False
+    try:
+        with SIGNALS.open():
+            _begin(held)
+            begun = True
+            with SIGNALS.limited(limit):
+                steps(held)
+    except errors.Interrupted:
+        if not held.started and held.claim.token:
+            command.say(f"agent-{held.stage}: told to stop; task {held.id} goes back to its queue")
+        held.give_back("told to stop")
+        SIGNALS.forget()
+        raise
+    except errors.OutOfTime as over:
+        late = errors.Failure(f"set-up took longer than {limit:g} s", 124,
+                              remedy="raise --setup-limit of agent-prepare, or fill the caches before")
+        late.stage = over.stage
+        _tell_failure(held, late, "time_limit")
+        held.leave_place()
+    except errors.Aborted as aborted:
+        held.use(_aborted(held, aborted))
+        held.leave_place()
+    except errors.Failure as failure:
+        if isinstance(failure, claims.NotOurs) or not begun:
+            held.release()  # somebody else's, or for recovery once the server is there again
+            raise
+        if held.dry or failure.exit == errors.TRY_AGAIN:
+            held.give_back(failure.reason)
+            raise
+        _tell_failure(held, failure)
+        held.leave_place()
+    except errors.ApiError:
+        held.release()
+        raise
+
+
+def _begin(held: Held) -> None:
+    """Tell the server, and report from now on; where the script runs already only the latter."""
+    if held.dry:
+        return
+    if not held.started:
+        held.begin()
+    elif held.api:
+        held.watch()
+
+
+def _ended(held: Held, end: Callable[[Held], int]) -> int:
+    try:
+        return end(held)
+    except (errors.Failure, errors.ApiError):
+        held.release()
+        raise
 
 
 def _tell_failure(held: Held, failure: errors.Failure, end: str = "setup_failed") -> None:
@@ -175,7 +208,7 @@ def _aborted(held: Held, aborted: errors.Aborted) -> dict[str, Any]:
     """Stopped by the server during set-up: the line that says so; a task that is not ours any more is let go (75)."""
     if aborted.abort.leaves_status:
         held.let_go()
-        raise errors.Failure(f"task {held.id}: {aborted.abort.reason}", errors.TRY_AGAIN)
+        raise errors.LetGo(f"task {held.id}: {aborted.abort.reason}")
     failure = errors.Failure("stopped by a user during set-up", 130)
     return manifest.failure(failure, held.stage, held.manifest, "aborted")
 
@@ -206,7 +239,8 @@ def _swapped(held: Held, stage: str, key: str, shell_command: str) -> None:
     try:
         found = manifest.read(answer.strip().rpartition(b"\n")[2])
     except errors.Failure as failure:
-        raise problem or errors.Failure(f"{variable} ({shell_command}) answered {failure.reason}", errors.BAD_DATA,
+        said = f"answered {failure.reason}" if answer.strip() else "printed nothing"
+        raise problem or errors.Failure(f"{variable} ({shell_command}) {said}", errors.BAD_DATA,
                                         remedy=f"unset {variable}, or mend the command") from None
     if "failed" in found:
         raise StageFailed(found["failed"])

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from agentpipe.installers.policy import Policy
-    from agentpipe.interpreters import Interpreter
+    from agentpipe.environment.installers.policy import Policy
+    from agentpipe.environment.interpreters import Interpreter
+    from agentpipe.environment.python_env import Base
+    from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
-    from agentpipe.python_env import Base
-    from agentpipe.requirements import Requirements
 
 
 def folder(job: Job, *parts: str) -> str:
@@ -24,11 +24,23 @@ def folder(job: Job, *parts: str) -> str:
     return os.path.join(os.path.abspath(target), *parts) if target else ""
 
 
+MARK = ".agentpipe-target"  # says that what is in the folder is ours
+_made: set[str] = set()  # by this process, each for one task
+
+
 def make(target: str) -> None:
-    """The directory, which must be new, empty, or one that we have made: else Failure 73."""
+    """The directory, which must be new, empty, or one that we have made: else Failure 73; 64 for a second task."""
+    if target in _made:
+        raise errors.Failure(f"{target} has got another task just now", errors.USAGE,
+                             remedy="--target takes one task: give each a directory of its own")
     try:
         os.makedirs(target, exist_ok=True)
-        others = set(os.listdir(target)) - {"code", "env", "run"}
+        others = set(os.listdir(target))
+        if MARK in others:
+            others -= {MARK, "code", "env", "run"}
+        if not others:
+            open(os.path.join(target, MARK), "w").close()
+            _made.add(target)
     except OSError as error:
         raise errors.Failure(f"cannot create {target}: {error.strerror}", errors.CANNOT_CREATE,
                              remedy="name another --target") from None
@@ -41,8 +53,8 @@ def build(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     """An environment with everything in it at TARGET/env, of no cache; as a base that needs no overlay."""
     import shutil
 
-    from agentpipe import installed, installers, pins
-    from agentpipe.installers import conda, ways
+    from agentpipe.environment import installed, installers, pins
+    from agentpipe.environment.installers import conda, ways
     directory = folder(job, "env")
     shutil.rmtree(directory, ignore_errors=True)
     if asked.conda:
@@ -66,10 +78,12 @@ def write_start(job: Job) -> None:
     """TARGET/run: a script that starts the task's program, with further arguments if there are any."""
     import shlex
 
-    from agentpipe import files, launch
+    from agentpipe import files
+    from agentpipe.run import launch
     begin = launch.of(job.manifest, job.directory, {})
     env: dict[str, Any] = job.manifest["env"]
-    lines = ["#!/bin/sh", f"# {job.task.get('name') or job.task.get('id')}, prepared by agent-prepare --target",
+    name = " ".join(str(job.task.get("name") or job.task.get("id")).split())  # of one line
+    lines = ["#!/bin/sh", f"# {name}, prepared by agent-prepare --target",
              f"cd {shlex.quote(begin.cwd)} || exit",
              f"PATH={shlex.quote(os.pathsep.join(env.get('path') or []))}${{PATH:+:$PATH}}; export PATH",
              f"PYTHONPATH={shlex.quote(begin.env['PYTHONPATH'])}; export PYTHONPATH",

@@ -115,7 +115,7 @@ def of_job(job: Any, more: Mapping[str, str] | None = None) -> Values:
     pull = job.manifest.get("pull") or {}
 
     def call(endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
-        from agentpipe import api
+        from agentpipe.transport import api
         return api.connect(pull.get("worker") or "", 10).call(endpoint, body)
     return Values(job.task, pull, call if pull else None, more)
 
@@ -145,13 +145,13 @@ def _text(value: Any) -> str | None:
 
 
 def _at(tree: Any, path: str) -> Any:
-    from agentpipe import config
+    from agentpipe.settings import config
     return config.at(tree, path.split(".")) if path else None
 
 
 def _setting(path: str) -> Any:
     """What the configuration says, defaults that stand in the file included; nothing that is secret."""
-    from agentpipe import config, config_show
+    from agentpipe.settings import config, config_show
     if not path:
         return None
     found = config.value(path)

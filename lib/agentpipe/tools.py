@@ -50,12 +50,10 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
         with SIGNALS.closed():  # a signal in the midst of a start would leave a program that nobody knows
             process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
-        if stdin:
-            _feed(process, stdin)
-        in_time, out, err = _communicate(process, until)
+        in_time, out, err = communicate(process, stdin, until)
     except OSError as error:
         if process is None:
-            raise _cannot_start(argv, error) from None
+            raise cannot_start(argv, error) from None
         raise
     except BaseException:
         if process is not None:
@@ -83,8 +81,13 @@ def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
     threading.Thread(target=write, daemon=True).start()
 
 
-def _communicate(process: subprocess.Popen[bytes], until: float | None) -> tuple[bool, bytes, bytes]:
-    """(whether it ended before `until`, its stdout, its stderr)."""
+def communicate(process: subprocess.Popen[bytes], stdin: bytes, until: float | None) -> tuple[bool, bytes, bytes]:
+    """(whether it ended before `until`, a time.monotonic(), its stdout, its stderr); else its session is killed.
+
+    Not waited for is what it has left behind with its output open.
+    """
+    if stdin:
+        _feed(process, stdin)
     in_time, ended = True, False
     while True:
         try:
@@ -110,7 +113,7 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
     try:
         program = sh.Command(argv[0])
     except sh.CommandNotFound as error:
-        raise _cannot_start(argv, error) from None
+        raise cannot_start(argv, error) from None
     # a pipe of our own: sh's readers come a tenth of a second late to a program's end
     reader, writer = os.pipe()
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -121,7 +124,8 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
         with SIGNALS.closed():
             try:
                 process = program(*argv[1:], _out=writer, _err_to_out=True, _in=stdin or None, _cwd=cwd,
-                                  _new_session=True, _env=dict(os.environ if env is None else env), _bg=True,
+                                  _new_session=True, _preexec_fn=_default_signals, _bg=True,
+                                  _env=dict(os.environ if env is None else env),
                                   _bg_exc=False, _return_cmd=True)
             finally:
                 os.close(writer)
@@ -136,7 +140,7 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
     except sh.ErrorReturnCode as error:
         status = error.exit_code
     except sh.ForkException as error:
-        raise _cannot_start(argv, error) from None
+        raise cannot_start(argv, error) from None
     except BaseException:
         if process is not None:
             _kill_group(process.pid)
@@ -146,6 +150,12 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
     if status is None or (check and status):
         raise ToolFailed(argv, status, "".join(said))
     return "".join(said)
+
+
+def _default_signals() -> None:
+    """What Python ignores, programs must not (subprocess sees to that itself): `yes | head` would go on for ever."""
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
 
 
 def _read(fd: int, until: float | None, alive: Callable[[], bool]) -> bytes | None:
@@ -167,17 +177,20 @@ def _slice(until: float | None) -> float:
     return LINGER if until is None else max(0.0, min(LINGER, until - time.monotonic()))
 
 
-def _cannot_start(argv: list[str], error: Exception) -> errors.Failure:
+def cannot_start(argv: list[str], error: Exception) -> errors.Failure:
+    """Why the program argv[0] was not started: 77 when it may not be executed, else 69."""
     name = os.path.basename(argv[0])
     import re
-    told = re.search(r"\[Errno (\d+)\]", str(error))  # sh gives a child's exception as text
+    # sh gives a child's exception as a text that ends in what it said, after a traceback
+    said = str(error).rstrip().rpartition("\n")[2].strip()
+    told = re.search(r"\[Errno (\d+)\]", said)
     number = int(told[1]) if told else None
     if number == errno.EACCES or ("/" in argv[0] and os.path.exists(argv[0]) and not os.access(argv[0], os.X_OK)):
-        return errors.Failure(f"{argv[0]} may not be executed here", errors.NO_PERMISSION, str(error),
+        return errors.Failure(f"{argv[0]} may not be executed here", errors.NO_PERMISSION, said,
                               f"ls -l {argv[0]}" if "/" in argv[0] else f"type -a {name}; or put another on PATH")
     if number not in (None, errno.ENOENT, errno.ENOTDIR):
-        return errors.Failure(f"cannot start {argv[0]}: {os.strerror(number)}", errors.UNAVAILABLE, str(error))
-    return errors.Failure(f"{argv[0]} is not installed", errors.UNAVAILABLE, evidence=str(error),
+        return errors.Failure(f"cannot start {argv[0]}: {os.strerror(number)}", errors.UNAVAILABLE, said)
+    return errors.Failure(f"{argv[0]} is not installed", errors.UNAVAILABLE, evidence=said,
                           remedy=f"install {name}, or put it on PATH")
 
 

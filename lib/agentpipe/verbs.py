@@ -34,10 +34,15 @@ class Verb:
 
 
 class Group:
-    """A command whose verbs stand in modules: `modules` is {heading: (module, verbs)}, each module has VERBS."""
+    """A command whose verbs stand in modules: `modules` is {heading: (module, verbs)}, each module has VERBS.
 
-    def __init__(self, name: str, doc: str, modules: Mapping[str, tuple[str, Sequence[str]]], examples: str) -> None:
+    `also_called` are {other word: verb}: such a word is no verb, but what it means is said.
+    """
+
+    def __init__(self, name: str, doc: str, modules: Mapping[str, tuple[str, Sequence[str]]], examples: str,
+                 also_called: Mapping[str, str]) -> None:
         self.name, self.doc, self.modules, self.examples = name, doc, modules, examples
+        self.also_called = also_called
 
     def verb(self, word: str) -> Verb:
         """The verb of that name; Failure 64 names one that is like it."""
@@ -45,7 +50,8 @@ class Group:
             if word in words:
                 return import_module(f"agentpipe.cmds.{module}").VERBS[word]
         import difflib
-        like = difflib.get_close_matches(word, self.words(), 1)
+        like = [self.also_called[word]] if word in self.also_called else \
+            difflib.get_close_matches(word, self.words(), 1)
         meant = f"; `{like[0]}` may be meant" if like else ""
         raise errors.Failure(f"no command `{word}`{meant}", errors.USAGE, remedy=f"{self.name} --help")
 
@@ -78,42 +84,30 @@ class Group:
             known = isinstance(error, (errors.Failure, errors.ApiError, OSError))
             if os.environ.get("AGENT_DEBUG") and not known:
                 raise
-            return command.tell(self.name, self._as_failure(error), line=False)
+            return command.tell(self.name, command.as_failure(self.name, error), line=False)
 
     def _run(self, argv: list[str]) -> int:
         if not argv or argv[0] in ("-h", "--help"):
             command.put(self.help().encode())
             return 0 if argv else errors.USAGE
+        if argv[0] == "help":  # as git has it
+            return self._run([*argv[1:2], "--help"])
         if argv[0] == "--version":
             from importlib.metadata import version
             command.put(f"{self.name} {version('agentpipe')}\n".encode())
             return 0
         if argv[0].startswith("-"):
+            options.refuse_configuration(argv[:1])
             raise errors.Failure(f"no option {argv[0]}", errors.USAGE, remedy=f"{self.name} --help")
         verb = self.verb(argv[0])
         values = options.read(f"{self.name} {argv[0]}", verb.declared, argv[1:], verb.help, verb.examples)
         return verb.run(values) or 0
-
-    def _as_failure(self, error: Exception) -> errors.Failure:
-        if isinstance(error, OSError) and not error.filename:
-            return errors.Failure(f"cannot write: {error.strerror}", errors.CANNOT_CREATE)
-        return command.as_failure(self.name, error)
 
 
 def main(group: Group) -> None:
     """The entry point of a group."""
     import signal
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left half done: every change is one request
-    _standard_streams()
+    command.keep_places()
     command.old_names()
-    sys.exit(group.run(sys.argv[1:]))
-
-
-def _standard_streams() -> None:
-    """Where one of them is closed (`>&-`), a file that we open must not take its place."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            # for reading only: what is written there is told as an error
-            os.open(os.devnull, os.O_RDONLY)
+    command.leave(group.run(sys.argv[1:]))

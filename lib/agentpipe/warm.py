@@ -7,9 +7,10 @@ import os
 # an agent-pull that finds nothing in the embedded store is over before, so an empty pipeline does not pay for this
 AFTER_S = 0.15
 
-STAGES = ("stages", "redact", "secrets", "report", "shipping", "server.store", "server.endpoints")
-OF_COMMAND = {"agent-run": ("ending", "finish", "watching", "launch", "script", "script_env", "memory"),
-              "agent-prepare": ("checkout", "overlay", "python_env")}
+STAGES = ("stages", "redact", "secrets", "run.report", "run.shipping", "server.store", "server.endpoints")
+OF_COMMAND = {"agent-run": ("run.ending", "run.finish", "run.watching", "run.launch", "run.script", "run.script_env",
+                            "run.memory"),
+              "agent-prepare": ("code.checkout", "environment.overlay", "environment.python_env")}
 
 
 def up_while_waiting(name: str, fd: int) -> None:
@@ -28,9 +29,9 @@ def up_while_waiting(name: str, fd: int) -> None:
 
 def load(name: str) -> None:
     """Import it; the HTTP transport only where a server is configured."""
-    from agentpipe import config
+    from agentpipe.settings import config
     for module in (*STAGES, *OF_COMMAND.get(name, ())):
         __import__("agentpipe." + module)
     if config.value("api.api_server") or config.value("api.host"):
-        for module in ("agentpipe.http_api", "requests", "random"):
+        for module in ("agentpipe.transport.http_api", "requests", "random"):
             __import__(module)

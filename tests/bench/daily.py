@@ -32,9 +32,8 @@ def rows(bench):
                         (f"agent-task show BEGINNING, {of}", ["show", some[:12]]),
                         (f"agent-task why NAME, {of}", ["why", f"task {count // 2}"]),
                         (f"agent-task log, {lines:,} lines", ["log", logged]),
-                        (f"agent-task log -n 10 --stream log, {lines:,} lines", ["log", "-n", "10", logged])):
-        target = None if " -n " in name else LIMIT_S
-        row(bench, f"first line: {name}", ["agent-task", *words], repeats, target)
+                        (f"agent-task log -n 10, {lines:,} lines", ["log", "-n", "10", logged])):
+        row(bench, f"first line: {name}", ["agent-task", *words], repeats, LIMIT_S)
     for kind in ("tasks", "queues"):
         row(bench, f"completion of {kind}, {of}", ["agent-task", "complete", kind], repeats, COMPLETION_S)
     row(bench, f"first line: agent-status, {of}", ["agent-status"], repeats, LIMIT_S)

@@ -15,7 +15,7 @@ _api = {}
 
 def api():
     """The store of the current AGENT_HOME."""
-    from agentpipe import api
+    from agentpipe.transport import api
     home = os.environ["AGENT_HOME"]
     if home not in _api:
         _api[home] = api.connect()
@@ -24,7 +24,7 @@ def api():
 
 def queue(name="default"):
     """The id of this queue; made when missing."""
-    from agentpipe import queues
+    from agentpipe.claim import queues
     return queues.Queues(api(), [name], create=True).ids[0]
 
 

@@ -1,4 +1,4 @@
-"""A node to break: an AGENT_HOME with a store, tasks whose scripts count their runs, and pipelines as typed."""
+"""A node to break: a home with a store, tasks whose scripts count their runs, and pipelines as typed."""
 
 import os
 import pty
@@ -9,7 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from agentpipe import api, queues
+from agentpipe.claim import queues
+from agentpipe.transport import api
 
 ROOT = Path(__file__).resolve().parents[2]
 THREE = "agent-pull default | agent-prepare | agent-run"
@@ -25,7 +26,7 @@ def crash_points():
     """Every crash point of the source, as sorted names: none can be forgotten.
 
     Those of containers and of their images want an engine: tests/services (docker.bats, image tests). A task of these
-    tests passes no conda, no resolver and (http.bats) no second home.
+    tests passes no conda, no resolver, no bundle (test_bundle.py) and (http.bats) no second home.
     """
     found = set()
     for file in (*ROOT.glob("cmds/*.py"), *ROOT.glob("lib/agentpipe/**/*.py")):
@@ -35,7 +36,8 @@ def crash_points():
                 found |= {f"{stage}:{step}" for stage in BY_STAGE[step]}
             else:
                 found.add(name)
-    elsewhere = ("place:", "image:", "adopt:", "env:conda", "env:resolved")
+    elsewhere = ("place:", "image:", "adopt:", "env:conda", "env:resolved", "fetch:brought",
+                 "fetch:unbundl", "fetch:unpacked")
     return sorted(name for name in found if not name.startswith(elsewhere))
 
 
@@ -46,22 +48,29 @@ def pipeline_of(point):
     return FIVE if apart else THREE
 
 
-class Node:
-    """One machine's state in `home`, and what a test does with it."""
+def builds(point):
+    """Whether it is passed only where an environment is made that was not there."""
+    stage, _, step = point.partition(":")
+    return stage == "env" and step not in BY_STAGE
 
-    def __init__(self, home):
+
+class Node:
+    """One machine's state in `home`, and what a test does with it; mirrors and environments in `cache`."""
+
+    def __init__(self, home, cache):
         self.home = home
+        self.state = home / "agentpipe"
         self.side = home / "runs"  # each run of a script adds its pid
         home.mkdir(exist_ok=True)
-        cache = os.environ.get("UV_CACHE_DIR") or str(ROOT / ".cache" / "tests" / "uv")
+        downloads = os.environ.get("UV_CACHE_DIR") or str(ROOT / ".cache" / "tests" / "uv")
         kept = {name: value for name, value in os.environ.items()
                 if not name.startswith(("AGENT_", "CLEARML_", "TRAINS_", "PYTHON", "XDG_", "VIRTUAL_ENV"))}
-        self.env = {**kept, "AGENT_HOME": str(home / "agent"), "HOME": str(home), "UV_CACHE_DIR": cache,
-                    "AGENT_CLAIM_GRACE": "0", "SIDE": str(self.side),
+        self.env = {**kept, "XDG_STATE_HOME": str(home), "XDG_CACHE_HOME": str(cache), "HOME": str(home),
+                    "UV_CACHE_DIR": downloads, "AGENT_CLAIM_GRACE": "0", "SIDE": str(self.side),
                     "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"}
         if "PIP_CONFIG_FILE" not in kept and (Path.home() / ".config/pip/pip.conf").exists():
             self.env["PIP_CONFIG_FILE"] = str(Path.home() / ".config/pip/pip.conf")
-        os.environ["AGENT_HOME"] = self.env["AGENT_HOME"]
+        os.environ["XDG_STATE_HOME"] = self.env["XDG_STATE_HOME"]
         self.api = api.connect()
         self.queue = queues.Queues(self.api, ["default"], create=True).ids[0]
 
@@ -91,6 +100,12 @@ class Node:
             f"@@ -1 +1,{len(lines)} @@\n {lines[0]}\n" + "".join(f"+{line}\n" for line in lines[1:])
         return self.enqueue(binary="python3", repository=str(repository), branch="main", entry_point="train.py",
                             working_dir="src", diff=diff, requirements={"pip": requirements})
+
+    def task_at(self, point):
+        """A task that passes this point; with a repository and an environment only where they are at stake."""
+        if point == "patch:written" or point.startswith(("pull:", "prepare:", "recover:", "report:", "run:")):
+            return self.shell("for number in 1 2 3; do echo line $number; done")
+        return self.python()
 
     def start(self, words, **env):
         """`words` under dash, in a session of its own."""
@@ -135,18 +150,23 @@ class Node:
                 return number
         raise AssertionError(f"{task} is {self.status(task)} after {times} pipelines: {told}\n{self.files()}")
 
+    def assert_nothing_waits(self):
+        """A further pull takes nothing; what there was to recover it has recovered."""
+        code, out, err = self.run("agent-pull default")
+        assert (code, out) == (0, ""), err
+
     def status(self, task):
         """The task's status in the store."""
         return self.api.call("tasks.get_by_id", {"task": task})["task"]["status"]
 
     def directory(self, task):
         """The directory of its last attempt."""
-        found = (self.home / "agent" / "state" / "tasks").glob(f"{task}.*")
+        found = (self.state / "tasks").glob(f"{task}.*")
         return max(found, key=lambda path: int(path.name.rpartition(".")[2]))
 
     def own_log(self, task):
         """What the script printed, byte for byte, on this node's disk: of the attempt in which it ran."""
-        for path in (self.home / "agent" / "state" / "tasks").glob(f"{task}.*"):
+        for path in (self.state / "tasks").glob(f"{task}.*"):
             if (path / "log").exists() and (path / "log").stat().st_size:
                 return (path / "log").read_bytes()
         return b""
@@ -162,17 +182,17 @@ class Node:
 
     def left(self):
         """The claims, and the intents of waiting pulls, that are open."""
-        home = self.home / "agent" / "state" / "active"
+        home = self.state / "active"
         return os.listdir(home) if home.exists() else []
 
     def left_claims(self):
         """The claims alone."""
-        home = self.home / "agent" / "state" / "active"
+        home = self.state / "active"
         return [name for name in self.left() if (home / name).is_symlink()]
 
     def files(self):
         """What stands on the disk, for a failing test's message."""
-        home = self.home / "agent" / "state"
+        home = self.state
         return "\n".join(f"{path.relative_to(home)}" + (f" -> {os.readlink(path)}" if path.is_symlink() else "")
                          for path in sorted([*home.glob("active/*"), *home.glob("tasks/*/*")]))
 

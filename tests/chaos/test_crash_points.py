@@ -12,21 +12,17 @@ GIVING_BACK = [point for point in POINTS if point.startswith("give-back:")]
 
 def broken(node, point, run):
     """A node whose first pipeline died at `point`; the task, and the pipeline's words."""
-    task = standalone(node) if point == "patch:written" else node.python()
+    task = node.task_at(point)
     words, mark = nodes.pipeline_of(point), node.home / "died"
     if point in BEFORE:
         run(words, AGENT_CRASH_AT=BEFORE[point])
-    if point in GIVING_BACK:
-        run(words, AGENT_CRASH_AT=f"{point}={mark}", AGENT_HOOKS=str(terminating_hook(node)))
-    else:
-        run(words, AGENT_CRASH_AT=f"{point}={mark}")
+    more = {"AGENT_HOOKS": str(terminating_hook(node))} if point in GIVING_BACK else {}
+    for _ in range(3):  # after a death a shim may still hold the task for a moment, as cron's next pull would find it
+        run(words, AGENT_CRASH_AT=f"{point}={mark}", **more)
+        if mark.exists():
+            break
     assert mark.exists(), f"no process came to {point}"
     return task, words
-
-
-def standalone(node):
-    """A task that is a script without a repository."""
-    return node.shell("for number in 1 2 3; do echo line $number; done")
 
 
 def terminating_hook(node):
@@ -43,7 +39,7 @@ def terminating_hook(node):
 def test_after_a_kill_the_next_pipeline_brings_the_task_to_its_end(node, point):
     task, words = broken(node, point, node.run)
     node.run_until_ended(task, words)
-    node.run(words)
+    node.assert_nothing_waits()
     node.assert_ran_once(task)
 
 
@@ -52,13 +48,16 @@ def test_at_a_terminal(node, point):
     task, words = broken(node, point, node.run_at_a_terminal)
     for _ in range(3):
         node.run_at_a_terminal(words)
+        if node.status(task) in nodes.ENDED:
+            break
+    node.assert_nothing_waits()
     node.assert_ran_once(task)
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if point not in BEFORE and point not in GIVING_BACK
                                    and nodes.pipeline_of(point) == nodes.THREE])
 def test_under_the_supervisor(node, point):
-    task = standalone(node) if point == "patch:written" else node.python()
+    task = node.task_at(point)
     mark = node.home / "died"
     supervisor = node.start("exec agent-supervisor default", AGENT_CRASH_AT=f"{point}={mark}")
     try:
@@ -67,5 +66,5 @@ def test_under_the_supervisor(node, point):
     finally:
         supervisor.terminate()
         supervisor.communicate(timeout=60)
-    node.run()
+    node.assert_nothing_waits()
     node.assert_ran_once(task)

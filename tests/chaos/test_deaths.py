@@ -6,7 +6,8 @@ import signal
 import nodes
 import pytest
 
-from agentpipe import attempt, processes
+from agentpipe import processes
+from agentpipe.claim import attempt
 
 # prints, and ends as the test tells it; waits for the file `go` in the test's own folder
 WAITING = 'echo begun; until [ -e "$SIDE.go" ]; do sleep 0.05; done; echo over'

@@ -12,19 +12,13 @@ import pytest
 POINTS = [point for point in nodes.crash_points() if not point.startswith(("recover:", "give-back:"))]
 
 
-def task_for(node, point):
-    if point == "patch:written":
-        return node.shell("for number in 1 2 3; do echo line $number; done")
-    return node.python()
-
-
 @pytest.mark.parametrize("point", POINTS)
 def test_term(node, point):
-    task, words, mark = task_for(node, point), nodes.pipeline_of(point), node.home / "told"
+    task, words, mark = node.task_at(point), nodes.pipeline_of(point), node.home / "told"
     node.run(words, AGENT_CRASH_AT=f"{point}={mark}", AGENT_CRASH_WITH=str(int(signal.SIGTERM)))
     assert mark.exists(), f"no process came to {point}"
     node.run_until_ended(task, words)
-    node.run(words)
+    node.assert_nothing_waits()
     assert node.status(task) == "completed"
     assert node.left_claims() == []
     # a script that was drained in the midst is run again from its beginning
@@ -33,11 +27,11 @@ def test_term(node, point):
 
 @pytest.mark.parametrize("point", POINTS)
 def test_int(node, point):
-    task, words, mark = task_for(node, point), nodes.pipeline_of(point), node.home / "told"
+    task, words, mark = node.task_at(point), nodes.pipeline_of(point), node.home / "told"
     node.run(words, AGENT_CRASH_AT=f"{point}={mark}", AGENT_CRASH_WITH=str(int(signal.SIGINT)))
     assert mark.exists(), f"no process came to {point}"
     node.run_until_ended(task, words)
-    node.run(words)
+    node.assert_nothing_waits()
     assert node.status(task) in ("completed", "stopped")
     assert node.left_claims() == []
     assert len(node.runs()) <= 1

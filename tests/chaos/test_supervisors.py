@@ -6,7 +6,8 @@ import signal
 import nodes
 import pytest
 
-from agentpipe import attempt, processes
+from agentpipe import processes
+from agentpipe.claim import attempt
 
 WAITING = 'echo begun; until [ -e "$SIDE.go" ]; do sleep 0.05; done; echo over'
 
@@ -85,7 +86,7 @@ def test_a_supervisor_killed_alone_leaves_no_pull_that_takes_tasks_for_nobody(no
     nodes.wait_for(lambda: node.left())
     os.kill(supervisor.pid, signal.SIGKILL)
     supervisor.wait()
-    nodes.wait_for(lambda: not [pid for pid in processes.having(f"AGENT_HOME={node.env['AGENT_HOME']}".encode())
+    nodes.wait_for(lambda: not [pid for pid in processes.having(f"XDG_STATE_HOME={node.env['XDG_STATE_HOME']}".encode())
                                 if "agent-pull" in nodes.command_line(pid)])
     task = node.shell("echo hello")
     node.run_until_ended(task)

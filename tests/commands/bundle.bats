@@ -43,9 +43,14 @@ printed() { cat "$(dirname "$(field .fetch.code receipt.json)")/log"; }
   # it runs again, and so does a clone
   agent-task enqueue "$id" 2>/dev/null
   run -0 pipeline
-  agent-task clone --queue default "$id"
+  clone=$(agent-task clone --queue default "$id")
   run -0 pipeline
   [ "$(printed)" = "mine new data" ]
+  # its files stay as long as one of the two is there
+  agent-task delete --force "$id"
+  [ -n "$(ls "$AGENT_HOME"/state/files/agentpipe/*/artifacts)" ]
+  agent-task delete --force "$clone"
+  [ ! -e "$AGENT_HOME/state/files/agentpipe" ]
 }
 
 @test "without a remote all of it goes along" {
@@ -116,7 +121,7 @@ printed() { cat "$(dirname "$(field .fetch.code receipt.json)")/log"; }
   git -C work push -q origin main
   git -C work add -N mine.py requirements.txt
   run -0 --separate-stderr agent-task enqueue --check --repo work train.py
-  [[ $stderr == *"check: the changes apply: 3 file(s)"* && $stderr == *"resolve to 1 packages"* ]]
+  [[ $stderr == *"check: the changes apply: 3 file(s)"* && $stderr == *"resolve to 1 package"* ]]
 }
 
 # refused EXIT WORDS OPTION…: --check says so, and there is no task

@@ -23,6 +23,8 @@ offered() {
   [ "$(offered agent-run --on-drain re)" = requeue ]
   [ "$(offered agent-config sh)" = show ]
   [ -z "$(offered agent-task list --limit '')" ]
+  [ "$(offered agent-task list --columns ent)" = entry_point ]
+  [ "$(offered agent-task list --columns id,na)" = id,name ]
 }
 
 @test "queues, tasks, tags, projects and images come from the server, quoted for a shell; files from here" {

@@ -173,7 +173,7 @@ for each in map(json.loads, sys.stdin):
     python3 - <<'PY'
 import json, os
 import agentpipe
-path = os.path.join(os.path.dirname(agentpipe.__file__), "peer_defaults.json")
+path = os.path.join(os.path.dirname(agentpipe.__file__), "settings", "peer_defaults.json")
 for key, values in json.load(open(path)).items():
     if key.startswith("agent."):
         print(f"{key}: {json.dumps(values[-1])}")

@@ -152,7 +152,7 @@ print(json.dumps({"task": {"script": {"requirements": {"pip": sys.argv[1]}, **sc
   manifest milk | agent-env >ready.json
   [ "$(agent-env --list | field .packages)" = '["milk==1.0", "tea==1.0"]' ]
   run -0 --separate-stderr agent-env --verify
-  [[ $stderr == *"1 environments looked over, 0 damaged"* ]]
+  [[ $stderr == *"1 environment looked over, 0 damaged"* ]]
   run -0 --separate-stderr agent-env --prune --keep 0
   [[ $stderr == *"0 environments removed; 1 are left"* ]]
   ln -s completed "$(dirname "$(field .env.overlay ready.json)")/outcome"

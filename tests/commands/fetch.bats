@@ -142,3 +142,8 @@ pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >rec
   kill "$server"
   run -1 grep -rq s3cret-of-anna "$AGENT_HOME" receipt.json
 }
+
+@test "a closed stdout is no full disk" {
+  run -73 --separate-stderr sh -c 'echo "{\"task\":{}}" | agent-fetch >&-'
+  [ "$stderr" = "agent-fetch: cannot write the manifest to stdout: Bad file descriptor" ]
+}

@@ -92,3 +92,9 @@ echo never")
   [ "$(status "$id")" = completed ]
   grep -q 'webhook: .*refused' "$(attempt "$id")/setup.log"
 }
+
+@test "a stage that prints nothing is said to, not to have written bad JSON" {
+  id=$(enqueue_shell 'echo hi')
+  AGENT_STAGE_ENV=true run --separate-stderr sh -c 'agent-pull default | agent-prepare'
+  [[ $stderr == *"AGENT_STAGE_ENV (true) printed nothing"* ]]
+}

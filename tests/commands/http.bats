@@ -7,29 +7,6 @@ setup() { load ../helpers; fresh; }
 
 teardown() { local pid; for pid in $(jobs -p); do kill "$pid" 2>/dev/null || true; done; }
 
-# again TRANSPORT FILE…: those files over that transport; what failed is shown
-again() {
-  local transport=$1; shift
-  # tests of what only the store of this machine can know are tagged store
-  AGENT_TESTS_TRANSPORT=$transport bats --filter-tags '!store' "${@/#/$ROOT/tests/commands/}" >again.log 2>&1 && return
-  grep -A 20 '^not ok' again.log
-  return 1
-}
-
-@test "pull, run and task over HTTP, agent-server's way" {
-  again ours pull.bats run.bats task.bats
-}
-
-@test "pull, run and report over HTTP, a server that knows no claims" {
-  again clearml pull.bats run.bats report.bats
-}
-
-@test "the supervisor over HTTP" {
-  again ours supervisor.bats
-  again clearml supervisor.bats
-}
-
-
 # a pull of one home, whose shell is gone; task.json
 pulled_elsewhere() {
   AGENT_HOME=$BATS_TEST_TMPDIR/login sh -c 'agent-pull default >task.json; :'

@@ -20,6 +20,7 @@ setup() { load ../helpers; fresh; }
   [ -z "$output" ]
 }
 
+# bats test_tags=claims
 @test "a task comes out with who pulled it, and is gone from its queue" {
   id=$(enqueue_shell 'echo hi')
   agent-pull default >task.json
@@ -36,12 +37,19 @@ setup() { load ../helpers; fresh; }
   [[ $output == *'no queue `gpu`'*default*--create-queue* ]]
 }
 
+@test "spaces around a queue's name are none of it, as on the server" {
+  [ -z "$(agent-pull --create-queue ' lead')" ]
+  [ -z "$(agent-pull --create-queue ' lead')" ]
+}
+
+# bats test_tags=local
 @test "a mistyped option is one line and 64, under dash too" {
   run dash -c 'agent-pull --qeueu default'
   [ "$status" -eq 64 ]
   [[ $output == *"agent-pull --help"* ]]
 }
 
+# bats test_tags=local
 @test "--help has examples" {
   run agent-pull --help
   [ "$status" -eq 0 ]
@@ -60,8 +68,15 @@ setup() { load ../helpers; fresh; }
   id=$(enqueue_shell 'echo 2')
   agent-pull --id "$id" >task.json
   [ "$(field .task.id task.json)" = "$id" ]
+  [ "$(field .pull.queue_name task.json)" = default ]
   run agent-pull --no-recover --require-queue --id "$id"
   [ "$status" -eq 75 ]
+}
+
+@test "--id takes the beginning of an id" {
+  id=$(enqueue_shell 'echo one')
+  agent-pull --id "${id:0:8}" >task.json
+  [ "$(field .task.id task.json)" = "$id" ]
 }
 
 @test "--id with no such task says so" {
@@ -80,6 +95,7 @@ setup() { load ../helpers; fresh; }
   [ "$(stat -c %a "$directory/secrets.json")" = 600 ]
 }
 
+# bats test_tags=claims
 @test "a waiting pull wakes up for a task" {
   agent-pull --wait default >task.json &
   wait_for 10 sh -c 'ls "$AGENT_HOME"/state/active/* && ls "$AGENT_HOME"/state/workers'
@@ -98,6 +114,7 @@ setup() { load ../helpers; fresh; }
   [ -z "$(ls "$AGENT_HOME/state/active")" ]
 }
 
+# bats test_tags=claims
 @test "a reader that is gone gets no task: it is queued again" {
   id=$(enqueue_shell 'echo hi')
   run bash -c 'set -o pipefail; { sleep 0.1; agent-pull default; } | true'
@@ -106,8 +123,30 @@ setup() { load ../helpers; fresh; }
   [ "$(call queues.get_all | field .queues.0.entries.0.task)" = "$id" ]
 }
 
-@test "a pre-pull hook that fails means no work" {
+@test "a node whose disk is short leaves the task in its queue" {
+  id=$(enqueue_shell 'echo hi')
+  run -0 --separate-stderr agent-pull --need-disk 900000T default
+  [ -z "$output" ]
+  [[ $stderr == "agent-pull: no task is taken: "*" GiB free, --need-disk wants "*" GiB" ]]
+  AGENT_NEED_DISK=900000T run -0 --separate-stderr agent-pull --id "$id"
+  [ -z "$output" ]
+  [ "$(call queues.get_all | field .queues.0.entries.0.task)" = "$id" ]
+  run -64 agent-pull --need-disk much default
+  [[ $output == *"--need-disk is no size: much"* ]]
+  AGENT_NEED_DISK=much run -78 agent-pull default
+  agent-pull --need-disk 1k default >task.json
+  [ "$(field .task.id task.json)" = "$id" ]
+}
+
+@test "a pull that waits for room takes the task when there is some" {
   enqueue_shell 'echo hi'
+  mkdir -p "$AGENT_HOME/cache"
+  run -124 timeout 8 agent-pull --wait --need-disk 900000T default
+  [ "$(grep -c 'no task is taken' <<<"$output")" = 1 ]
+}
+
+@test "a pre-pull hook that fails means no work" {
+  id=$(enqueue_shell 'echo hi')
   mkdir -p "$HOME/.config/agentpipe/hooks"
   printf '#!/bin/sh\necho closed today >&2\nexit 1\n' >"$HOME/.config/agentpipe/hooks/pre-pull"
   chmod +x "$HOME/.config/agentpipe/hooks/pre-pull"
@@ -115,6 +154,9 @@ setup() { load ../helpers; fresh; }
   [ "$status" -eq 0 ]
   [[ $output == *"closed today"* ]]
   [[ $output != *'"task"'* ]]
+  tasks=$(call tasks.get_all '{"only_fields": ["id"]}')
+  run -0 agent-pull --id "$id" --clone
+  [ "$(call tasks.get_all '{"only_fields": ["id"]}')" = "$tasks" ]  # not even a copy was made
 }
 
 @test "--id --clone takes a copy, and leaves the task as it is" {
@@ -128,6 +170,7 @@ setup() { load ../helpers; fresh; }
   run -66 agent-pull --id nope --clone
 }
 
+# bats test_tags=claims
 @test "outside of its hours a worker takes nothing, and a queue's tag force_workers beats them" {
   id=$(enqueue_shell 'echo hi')
   always='0-24 SUN-SAT'
@@ -142,6 +185,7 @@ setup() { load ../helpers; fresh; }
   [ "$(field .task.id task.json)" = "$id" ]
 }
 
+# bats test_tags=local
 @test "hours that cannot be meant, or both kinds, are one line" {
   run -64 --separate-stderr agent-pull --uptime '9-17' default
   [[ $stderr == *'"17-20 TUE"'* ]]
@@ -150,6 +194,7 @@ setup() { load ../helpers; fresh; }
   [ "${#stderr_lines[@]}" -eq 1 ]
 }
 
+# bats test_tags=claims
 @test "--require-queue: of two schedulers that start the same task at once, each under its own home, exactly one gets it" {
   for _ in 1 2 3; do
     id=$(enqueue_shell 'echo hi')
@@ -170,7 +215,8 @@ setup() { load ../helpers; fresh; }
 @test "--fair takes turns between the queues, and CLEARML_AGENT_DEBUG_GET_NEXT_TASK shows what is asked" {
   for queue in aaa aaa bbb bbb; do enqueue_shell 'echo hi' $queue >>ids; done
   python3 - >order <<'PY'
-from agentpipe import api, claims, queues
+from agentpipe.claim import claims, queues
+from agentpipe.transport import api
 server = api.connect()
 wanted = queues.Queues(server, ["aaa", "bbb"], fair=True)
 for _ in range(4):

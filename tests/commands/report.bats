@@ -17,6 +17,7 @@ log() { call events.get_task_log "{\"task\": \"$1\", \"after\": 0}" | python3 -c
 import json, sys
 print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.get("stream") == "log"), end="")'; }
 
+# bats test_tags=local
 @test "without words it says what it needs, and prints nothing" {
   run -64 --separate-stderr agent-report
   [ -z "$output" ]
@@ -65,6 +66,19 @@ print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.
   [ "$(status "$id")" = in_progress ]
 }
 
+@test "what stands between two stages of a living pipeline is left to it (75)" {
+  id=$(enqueue_shell 'echo hello')
+  export AGENT_CLAIM_GRACE=0
+  # a file's line is held by the shell that wrote it
+  agent-pull | agent-prepare >line.json
+  run -75 --separate-stderr agent-report "$(attempt "$id")"
+  [[ $stderr == *"is being worked on"* ]]
+  run -0 agent-report --all --json
+  [ -z "$output" ]
+  agent-run <line.json >receipt.json
+  [ "$(status "$id")" = completed ]
+}
+
 @test "a directory that is not there is 66, and the others are done all the same" {
   left_behind
   run -123 --separate-stderr agent-report missing "$dir" also-missing
@@ -95,6 +109,7 @@ print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.
   [[ $stderr == *"line 2: task is missing"* ]]
   [ "$(call events.get_task_log "{\"task\": \"$id\"}" | field .events.0.msg)" = good ]
   run -65 --separate-stderr agent-report events <<<'{"type": "log", "task": "nobody", "msg": "x"}'
+  [[ $stderr == *"up to line 1: "* ]]
   [[ $stderr == *"Invalid task id nobody"* ]]
 }
 

@@ -15,6 +15,14 @@ teardown() {
 
 pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
 
+# watched [QUEUE]: the next task, which is $id, runs and has printed `on`; sets pid, agent-run's
+watched() {
+  sh -c "agent-pull ${1:-default} | agent-prepare" >prepared.json
+  agent-run prepared.json >receipt.json &
+  pid=$!
+  wait_for 10 grep -qs on "$(attempt "$id")/log"
+}
+
 @test "a shell task runs and is completed; the receipt says how it ended" {
   id=$(enqueue_shell 'echo hello; exit 0')
   pipeline >receipt.json
@@ -35,12 +43,14 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
 }
 
 @test "--supervised exits 0 once the end is recorded" {
-  enqueue_shell 'exit 3'
-  run sh -c 'agent-pull default | agent-prepare | agent-run --supervised'
+  enqueue_shell 'env -u PYTHONUNBUFFERED python3 -c "print(1)" >/dev/full'
+  run --separate-stderr sh -c 'agent-pull default | agent-prepare | agent-run --supervised'
   [ "$status" -eq 0 ]
-  [ "$(field .run.exit <<<"$output")" = 3 ]
+  [ "$(field .run.exit <<<"$output")" = 120 ]
+  [[ $output == *'cannot be written (a full disk?)'* ]]
 }
 
+# bats test_tags=local
 @test "a script killed by a signal of its own ends with 128+N" {
   id=$(enqueue_shell 'kill -SEGV $$')
   run pipeline
@@ -51,10 +61,7 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
 
 @test "INT to agent-run aborts: the task is stopped, and 130" {
   id=$(enqueue_shell 'trap "exit 0" TERM; echo on; while :; do sleep 0.05; done')
-  sh -c 'agent-pull default | agent-prepare' >prepared.json
-  agent-run prepared.json >receipt.json &
-  pid=$!
-  wait_for 10 grep -q on "$(attempt "$id")/log"
+  watched
   kill -INT $pid
   ended $pid
   [ "$status" -eq 130 ]
@@ -62,13 +69,11 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
   [ "$(field .run.end receipt.json)" = aborted ]
 }
 
+# bats test_tags=claims
 @test "TERM to agent-run drains: the task is first in its queue again, and 75" {
   id=$(enqueue_shell 'echo on; sleep 60')
   enqueue_shell 'echo other'
-  sh -c 'agent-pull default | agent-prepare' >prepared.json
-  agent-run prepared.json >receipt.json &
-  pid=$!
-  wait_for 10 grep -q on "$(attempt "$id")/log"
+  watched
   kill -TERM $pid
   ended $pid
   [ "$status" -eq 75 ]
@@ -76,12 +81,32 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
   [ "$(call queues.get_all | field .queues.0.entries.0.task)" = "$id" ]
 }
 
+@test "told to stop, no stage begins what is left of its input: it goes back" {
+  first=$(enqueue_shell 'echo on; sleep 60')
+  second=$(enqueue_shell "touch $BATS_TEST_TMPDIR/begun")
+  queued() { [ "$(status "$first") $(status "$second")" = 'queued queued' ]; }
+  for id in "$first" "$second"; do agent-pull --id "$id"; done >pulled
+  AGENT_STAGE_FETCH='touch fetching; exec sleep 60' agent-prepare <pulled >prepared 3>&- & pid=$!
+  wait_for 20 test -e fetching
+  kill -TERM $pid
+  ended $pid
+  [ "$status" -eq 75 ]
+  queued
+  for id in "$first" "$second"; do agent-pull --id "$id"; done | agent-prepare >lines
+  printf %s "$(cat lines)" >prepared # the last line lacks its newline
+  agent-run <prepared >receipt.json 3>&- & pid=$!
+  wait_for 20 grep -q on "$(attempt "$first")/log"
+  kill -TERM $pid
+  ended $pid
+  [ "$status" -eq 75 ]
+  queued
+  [ ! -e begun ]
+}
+
+# bats test_tags=claims
 @test "HUP leaves the script running, and the next pull takes it over" {
   id=$(enqueue_shell "echo on; while [ ! -e $BATS_TEST_TMPDIR/go ]; do sleep 0.05; done; echo off; exit 4")
-  sh -c 'agent-pull default | agent-prepare' >prepared.json
-  agent-run prepared.json >receipt.json &
-  pid=$!
-  wait_for 10 grep -q on "$(attempt "$id")/log"
+  watched
   kill -HUP $pid
   ended $pid
   [ "$status" -eq 129 ]
@@ -94,6 +119,7 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
   [ "$(status "$id")" = failed ]
 }
 
+# bats test_tags=claims
 @test "tasks.stop ends the script and the task is stopped" {
   id=$(enqueue_shell 'echo on; sleep 60')
   pipeline >receipt.json &
@@ -112,6 +138,7 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
   [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end.class)" = time_limit ]
 }
 
+# bats test_tags=local
 @test "a script that prints nothing for too long is stalled" {
   id=$(enqueue_shell 'echo on; sleep 60')
   run sh -c 'agent-pull default | agent-prepare | agent-run --stall-limit 1'
@@ -119,6 +146,7 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
   [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end.class)" = stalled ]
 }
 
+# bats test_tags=local
 @test "a task by hand needs no store and no queue" {
   make_repo repo
   echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}}" |
@@ -129,11 +157,20 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
   [ "$(cat "$(attempt "$(field .task.id receipt.json)")/log")" = "hello from train.py" ]
 }
 
+# bats test_tags=local
 @test "a prepared task by hand can be run again and again" {
   make_repo repo
   echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}}" | agent-prepare >prepared.json
   [ "$(agent-run <prepared.json | field .run.end)" = completed ]
   [ "$(agent-run prepared.json | field .run.end)" = completed ]
+}
+
+# bats test_tags=local
+@test "more files than may be open at a time" {
+  echo '{"task":{"script":{"repository":"https://x.invalid/r.git","entry_point":"t.py"}}}' >one.json
+  ulimit -n 40
+  # shellcheck disable=SC2046  # sixty words
+  run -0 agent-fetch --dry-run $(printf 'one.json %.0s' {1..60})
 }
 
 @test "the receipt reproduces the task" {
@@ -156,6 +193,7 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
   [ "$(field .run.exit <<<"${lines[1]}")" = 5 ]
 }
 
+# bats test_tags=local
 @test "a broken manifest is 65 at every stage, and what it prints makes the pipeline fail under dash" {
   for stage in agent-prepare agent-fetch agent-patch agent-env agent-run; do
     run dash -c "echo '{\"task\":{\"script\":{\"repository\":3}}}' | $stage 2>/dev/null | agent-run"
@@ -209,6 +247,7 @@ pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
   [ "$(status "$id")" = completed ]
 }
 
+# bats test_tags=local
 @test "a stage is replaced by a small shell script through AGENT_STAGE_ENV" {
   cat >my-env <<'EOF'
 #!/bin/sh
@@ -224,6 +263,7 @@ EOF
   [ "$(status "$id")" = completed ]
 }
 
+# bats test_tags=local
 @test "a swapped stage that fails, or answers nonsense, fails the task" {
   for answer in 'exit 7' 'echo nonsense' 'cat >/dev/null'; do
     id=$(enqueue_shell 'echo never')
@@ -233,6 +273,7 @@ EOF
   done
 }
 
+# bats test_tags=local
 @test "a pre-fetch hook rewrites the branch" {
   make_repo repo
   git -C repo checkout -q -b other
@@ -254,6 +295,7 @@ EOF
   [[ $(field .hooks receipt.json) == *pre-fetch*task* ]]
 }
 
+# bats test_tags=local
 @test "a hook's veto fails the task with the hook's name" {
   id=$(enqueue_shell 'echo never')
   mkdir -p hooks
@@ -264,18 +306,21 @@ EOF
   [[ $(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end) == *pre-env*"too big"* ]]
 }
 
+# bats test_tags=local
 @test "the script's shell cannot truncate the log" {
   id=$(enqueue_shell 'echo one; echo two >/dev/stderr; echo three')
   pipeline >receipt.json
   [ "$(cat "$(attempt "$id")/log")" = $'one\ntwo\nthree' ]
 }
 
+# bats test_tags=local
 @test "a mistyped option makes the whole pipeline fail under dash" {
   run dash -c 'agent-pull --bogus 2>/dev/null | agent-prepare | agent-run'
   [ "$status" -eq 64 ]
   [[ $(field .failed.reason <<<"$output") == *"No such option"* ]]
 }
 
+# bats test_tags=claims
 @test "what a user stopped is not run again after the death of its stage" {
   id=$(enqueue_shell "echo run >>$BATS_TEST_TMPDIR/runs")
   AGENT_CRASH_AT=fetch:done run pipeline
@@ -310,6 +355,7 @@ EOF
   [ "$(status "$id")" = completed ]
 }
 
+# bats test_tags=local
 @test "--dry-run by hand leaves nothing behind" {
   make_repo repo
   echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}}" >task.json
@@ -317,6 +363,7 @@ EOF
   [ -z "$(ls -A "$AGENT_HOME/state/tasks")" ]
 }
 
+# bats test_tags=local
 @test "--dry-run of a line that failed reports nothing" {
   id=$(enqueue_shell 'echo hi')
   AGENT_STAGE_ENV='exit 9' sh -c 'agent-pull default | agent-prepare' >failed.json || true
@@ -347,6 +394,7 @@ EOF
   [ "$(status "$id")" = completed ]
 }
 
+# bats test_tags=local
 @test "a file that is missing keeps the others from nothing" {
   make_repo repo
   echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}}" | agent-prepare >prepared.json
@@ -356,6 +404,7 @@ EOF
   [[ $output == *'"end":"completed"'* ]]
 }
 
+# bats test_tags=local
 @test "post-run hooks see how it ended, and what a swapped stage says is in the task's log" {
   mkdir -p hooks
   # shellcheck disable=SC2016  # it expands in the hook
@@ -369,10 +418,7 @@ EOF
 
 @test "when its queue is gone a drained task stays, stopped, and agent-run exits as it should" {
   id=$(enqueue_shell 'echo on; sleep 60' doomed)
-  sh -c 'agent-pull doomed | agent-prepare' >prepared.json
-  agent-run prepared.json >receipt.json &
-  pid=$!
-  wait_for 10 grep -q on "$(attempt "$id")/log"
+  watched doomed
   queue=$(call queues.get_all '{"name": "^doomed$"}' | field '.queues[0].id')
   call queues.delete "{\"queue\": \"$queue\", \"force\": true}"
   kill -TERM $pid
@@ -381,6 +427,7 @@ EOF
   [ "$(status "$id")" = stopped ]
 }
 
+# bats test_tags=local
 @test "a stdin or stdout that is closed or full is one line, and costs no task" {
   id=$(enqueue_shell 'echo hi')
   run -65 --separate-stderr sh -c 'agent-run <&-'
@@ -396,6 +443,7 @@ EOF
   [ "$(status "$id")" = completed ]
 }
 
+# bats test_tags=local
 @test "limits that cannot be meant are a mistake" {
   for words in '--time-limit -1' '--stall-limit 0' '--grace -5'; do
     # shellcheck disable=SC2086
@@ -408,6 +456,7 @@ EOF
   done
 }
 
+# bats test_tags=local
 @test "a pretty-printed manifest is refused in one line, with what makes it a manifest" {
   printf '{\n  "task": {\n    "script": {}\n  }\n}\n' >pretty.json
   run -65 --separate-stderr agent-prepare pretty.json
@@ -421,8 +470,10 @@ EOF
   run pipeline
   [ "$status" -eq 125 ]
   [ "$(status "$id")" = failed ]
+  [[ $(agent-task why "$id") == *"was deleted while the script ran"* ]]
 }
 
+# bats test_tags=local
 @test "a swapped stage that is not installed, or forgets its key, is told by its name" {
   for command in nope cat; do
     id=$(enqueue_shell 'echo never')
@@ -432,6 +483,7 @@ EOF
   done
 }
 
+# bats test_tags=local
 @test "a password in the URL of a task by hand stands in no manifest" {
   echo '{"task":{"script":{"repository":"https://me:s3cr3tpw@localhost:1/r.git","entry_point":"t.py"}}}' >task.json
   run --separate-stderr agent-fetch task.json
@@ -455,12 +507,17 @@ EOF
   fi
 }
 
+# bats test_tags=local
 @test "--gpus and --cpu-only pin what the script sees; what is no GPU, or another user, is refused" {
   id=$(enqueue_shell 'echo "<$CUDA_VISIBLE_DEVICES>"')
   sh -c 'agent-pull default | agent-prepare' >prepared.json
   run -64 agent-run --gpus 0:1 prepared.json
   [[ $output == *UUID* ]]
   run -64 agent-run --gpus 0 --cpu-only prepared.json
+  # "$GPUS" of a variable that is not set
+  run -64 agent-run --gpus '' prepared.json
+  run -64 agent-run --gpus '' --cpu-only prepared.json
+  run -64 agent-prepare --gpus '' prepared.json
   run -78 env CLEARML_AGENT_EXEC_USER=nobody-else agent-run prepared.json
   agent-run --gpus 0-2 prepared.json >receipt.json
   [ "$(cat "$(attempt "$id")/log")" = "<0,1,2>" ]
@@ -477,7 +534,8 @@ told() {
   python3 - "$@" <<'PY'
 import json, sys
 
-from agentpipe import api, runtime
+from agentpipe.claim import runtime
+from agentpipe.transport import api
 
 runtime.merge(api.connect(), sys.argv[1], api.connect().call(
     "tasks.get_by_id", {"task": sys.argv[1]})["task"]["runtime"]["_agentpipe_claim"],
@@ -485,6 +543,7 @@ runtime.merge(api.connect(), sys.argv[1], api.connect().call(
 PY
 }
 
+# bats test_tags=claims
 @test "a stopped script's abort callback gets the time that it asked for, and is not waited for once it is done" {
   id=$(enqueue_shell 'trap "echo over; exit 0" TERM; echo on; while :; do sleep 0.1; done')
   pipeline >receipt.json &
@@ -540,6 +599,7 @@ PY
   [ "$(status "$id")" = stopped ]
 }
 
+# bats test_tags=claims
 @test "a script that sees its stop first and dies of it was aborted, it did not fail" {
   id=$(enqueue_shell 'echo on; until [ -e seen ]; do sleep 0.05; done; kill -KILL $$')
   sh -c 'agent-pull default | agent-prepare' >prepared.json
@@ -559,14 +619,12 @@ PY
 # unwatched SCRIPT: its task's script runs, and no agent-run any more; sets id
 unwatched() {
   id=$(enqueue_shell "$1")
-  sh -c 'agent-pull default | agent-prepare' >prepared.json
-  agent-run prepared.json >receipt.json &
-  pid=$!
-  wait_for 10 grep -qs on "$(attempt "$id")/log"
+  watched
   kill -KILL $pid
   ended $pid
 }
 
+# bats test_tags=claims
 @test "a script that nobody watches is ended when its task was stopped outright, and the status left alone" {
   unwatched 'echo on; sleep 60 & wait'
   script=$(readlink "$(attempt "$id")/pid")
@@ -609,6 +667,7 @@ unwatched() {
 # a task that all ranks run: each says its rank and waits for go; what a follower does then is its own affair
 ranked() { enqueue_shell "echo on \${RANK:-0}; until [ -e $PWD/go ]; do sleep 0.1; done; exit \${RANK:-0}"; }
 
+# bats test_tags=claims
 @test "ranks above 0 follow: they run the task and ship their lines, but its status is the leader's" {
   id=$(ranked)
   pipeline >receipt.json &
@@ -680,6 +739,7 @@ lose() {
   ended "$2"
 }
 
+# bats test_tags=claims
 @test "--on-lost requeue: a lost task is first in its queue again, its iterations kept; the third time it fails" {
   id=$(enqueue_shell 'echo on; exec sleep 60')
   call events.add_batch "[{\"type\": \"training_stats_scalar\", \"task\": \"$id\", \"metric\": \"loss\", \"variant\": \"a\", \"iter\": 7, \"value\": 1, \"timestamp\": 1}]"
@@ -687,14 +747,20 @@ lose() {
     sh -c 'agent-pull default | agent-prepare' >prepared.json
     agent-run prepared.json >receipt.json &
     lose "$id" $!
-    AGENT_CLAIM_GRACE=0 agent-pull --on-lost requeue --create-queue nothing
+    case $round in
+      1) AGENT_CLAIM_GRACE=0 agent-pull --on-lost requeue --create-queue nothing ;;
+      *) AGENT_CLAIM_GRACE=0 AGENT_ON_LOST=Requeue agent-pull nothing ;;
+    esac
     [ "$round" = 3 ] || [ "$(status "$id")" = queued ]
     [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.last_iteration)" = 7 ]
   done
   [ "$(status "$id")" = failed ]
   run -64 agent-pull --on-lost maybe default
+  AGENT_ON_LOST=maybe run -78 agent-pull default
+  AGENT_ON_LOST=maybe run -78 agent-run prepared.json
 }
 
+# bats test_tags=local
 @test "--setup-limit ends a set-up that takes too long, and what was at work" {
   id=$(enqueue_shell 'echo never')
   AGENT_STAGE_ENV='echo $$ >pid; exec sleep 60' run dash -c 'agent-pull default | agent-prepare --setup-limit 1 | agent-run'
@@ -703,4 +769,26 @@ lose() {
   [ "$(status "$id")" = failed ]
   [[ $(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end) == *time_limit*env*"longer than 1 s"* ]]
   [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
+# bats test_tags=local
+@test "a folder to run in that is not there is said by agent-run, not by a shell in the log" {
+  id=$(enqueue_shell 'echo never')
+  agent-pull default | agent-prepare | sed 's#"code":"#&/nonexistent#' >prepared.json
+  run -66 --separate-stderr agent-run prepared.json
+  [[ $stderr == "agent-run: the folder to run in is not there: /nonexistent/"* ]]
+  [ "$(status "$id")" = failed ]
+}
+
+# bats test_tags=local
+@test "a place that cannot be entered is said with its own words, not as a task that was given back" {
+  id=$(enqueue_shell 'echo never')
+  sh -c 'agent-pull default | agent-prepare' | python3 -c '
+import json, sys
+line = json.loads(sys.stdin.read())
+line["place"] = {"kind": "prefix", "prefix": ["sh", "-c", "echo the engine is broken >&2; exit 126"]}
+print(json.dumps(line))' >prepared.json
+  run -75 --separate-stderr agent-run prepared.json
+  [[ $stderr == *"its place could not be entered"*"ended with 126"* ]]
+  grep -q 'the engine is broken' "$(attempt "$id")/setup.log"
 }

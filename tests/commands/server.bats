@@ -63,6 +63,25 @@ ask() {
   port=$(grep -o '127.0.0.1:[0-9]*' said | head -n 1)
   run curl -s -u "$(field .access_key keys):$(field .secret_key keys)" "http://$port/auth.login"
   [[ $output == *'"token"'* ]]
+  # clearml-init wants three addresses that differ
+  [ "$(agent-server --new-keys | grep -o 'http://[^"]*' | sort -u | wc -l)" -eq 3 ]
+  # the addresses are those of the server that runs
+  [ "$(field .api_server keys)" = "http://$port" ]
+  grep -q "files at $(field .files_server keys)\$" said
+}
+
+@test "keys that the server does not know, or with another secret, end the supervisor with 77 and what to do" {
+  start --json
+  api=$(field .api_server ready)
+  export CLEARML_API_HOST=$api CLEARML_API_ACCESS_KEY=nobody CLEARML_API_SECRET_KEY=wrong
+  AGENT_HOME=$PWD/node run agent-supervisor default
+  [ "$status" -eq 77 ]
+  [[ $output == *"$api does not accept the key nobody"*"agent-server --new-keys"* ]]
+  # a token that the right secret got is none of the wrong one's
+  CLEARML_API_ACCESS_KEY=$(field .access_key ready)
+  AGENT_HOME=$PWD/node CLEARML_API_SECRET_KEY=$(field .secret_key ready) agent-task list
+  AGENT_HOME=$PWD/node run agent-task list
+  [ "$status" -eq 77 ]
 }
 
 @test "TERM, Ctrl-C and a hang-up stop it gracefully, with exit 0" {

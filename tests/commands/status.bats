@@ -14,6 +14,8 @@ teardown() { touch "$HOME/go"; }
   [ "$(field '.queues[0].waiting' <<<"$output")" = 1 ]
   run -0 agent-status --once
   [[ $output == *"1 queued, 0 running"*"QUEUES"*"default  1 waiting, the first for "*"nobody serves it"* ]]
+  run -73 sh -c 'agent-status --once >/dev/full'
+  [ "$output" = "agent-status: cannot write: No space left on device" ]
   { agent-pull default | agent-prepare -q | agent-run -q >receipt.json; } 3>&- & runner=$!
   wait_for 20 sh -c "agent-status | grep -q 'epoch 7'"
   run -0 agent-status --once

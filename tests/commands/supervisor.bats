@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016 # what stands in single quotes is for the scripts of tasks
 bats_require_minimum_version 1.5.0
 
-setup() { load ../helpers; fresh; export PATH=$ROOT/cmds:$PATH; }
+setup() { load ../helpers; fresh; }
 
 teardown() {
   local pid
@@ -22,20 +22,44 @@ waits() { wait_for 10 idle; }
 is() { [ "$(status "$1")" = "$2" ]; }
 has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}/log"; }
 
-@test "an option after the queue is a mistake, no queue" {
-  run -64 --separate-stderr agent-supervisor default --jobs 2
-  [[ $stderr == *"options stand before the queues: --jobs"* ]]
+# bats test_tags=local
+@test "an option may stand behind the queue; one that is none is no queue" {
+  run -64 --separate-stderr agent-supervisor default --exit-on-eror
+  [[ $stderr == *"No such option: --exit-on-eror"* ]]
+  AGENT_STAGE_PULL='exit 9' run -9 timeout 20 agent-supervisor default --exit-on-error
 }
 
+# bats test_tags=local
 @test "--help, and mistakes: one line and 64" {
   run -0 agent-supervisor --help
-  [[ $output == usage:*--jobs* ]]
+  [[ $output == Usage:*--jobs* ]]
   run -64 agent-supervisor
   [ "$output" = "agent-supervisor: which queue? (agent-supervisor --help)" ]
   run -64 agent-supervisor --jobs many default
+  run -64 agent-supervisor --jobs 0 default
   run -64 agent-supervisor --qeueu default
+  run -64 timeout 20 agent-supervisor --json default # that is of --status
+  run -64 timeout 20 agent-supervisor --uptime 99 default # or it would be refused again and again
+  run -66 timeout 20 agent-supervisor default nosuch
+  [ "$output" = "agent-supervisor: no queue \`nosuch\`; there are: default (the same with --create-queue)" ]
+  AGENT_ON_LOST=requeu run -78 timeout 20 agent-supervisor --jobs 2 default
+  [[ $output == "agent-supervisor: AGENT_ON_LOST is fail or requeue, not 'requeu'"* ]]
+  run -64 timeout 20 agent-supervisor "" # of a variable that is not set
+  [ "$output" = "agent-supervisor: a queue's name is empty (agent-supervisor --help)" ]
 }
 
+# bats test_tags=local
+@test "with an empty PATH it finds what it needs" {
+  id=$(enqueue_shell 'echo ran')
+  there=$(command -v agent-supervisor)
+  PATH='' "$there" --jobs 2 --worker box default 2>said 3>&- &
+  supervisor=$!
+  wait_for 20 is "$id" completed
+  agent-supervisor --stop
+  run -1 grep 'not found' said
+}
+
+# bats test_tags=polls
 @test "tasks run one after the other, each as it comes, until TERM" {
   one=$(enqueue_shell 'echo one')
   supervise default
@@ -60,6 +84,7 @@ has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}
   [[ $(readlink "/proc/$supervisor/exe") != *python* ]]
 }
 
+# bats test_tags=polls
 @test "the first TERM lets the running task end, the second stops it: it is queued again" {
   id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
   supervise default
@@ -84,8 +109,10 @@ has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}
   ended "$supervisor"
   is "$id" completed
   is "$next" queued
+  [ "$(call workers.get_all | field .workers)" = "[]" ]
 }
 
+# bats test_tags=polls
 @test "HUP leaves the script running; the next supervisor takes it over, and it runs once" {
   id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done; echo over')
   supervise default
@@ -94,6 +121,8 @@ has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}
   ended "$supervisor"
   is "$id" in_progress
   supervise default
+  runs_it() { [[ $(agent-supervisor --status) == *"	runs $id" ]]; } # though under the name of the first
+  wait_for 30 runs_it
   touch "$HOME/go"
   wait_for 30 is "$id" completed
   [ "$(agent-task log --stream log "$id")" = "started
@@ -101,6 +130,7 @@ over" ]
   [ ! -e "$AGENT_HOME/state/tasks/$id.2" ]
 }
 
+# bats test_tags=polls
 @test "a killed supervisor: its task goes on, a second one starts under another name beside it" {
   id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
   said=first supervise default
@@ -110,11 +140,12 @@ over" ]
   wait_for 10 grep -q serves second
   first=$(sed -n 's/^agent-supervisor: \(.*\) serves.*/\1/p' first)
   second=$(sed -n 's/^agent-supervisor: \(.*\) serves.*/\1/p' second)
-  [ -n "$first" ] && [ -n "$second" ] && [ "$first" != "$second" ]
+  [[ $first && $second && $first != "$second" ]]
   touch "$HOME/go"
   wait_for 30 is "$id" completed
 }
 
+# bats test_tags=polls
 @test "a waiting pull ends with a supervisor that was killed" {
   supervise default
   waits
@@ -123,11 +154,53 @@ over" ]
   wait_for 5 gone "$pull"
 }
 
+# bats test_tags=local
 @test "one worker name, one supervisor" {
   said=first supervise --worker box default
   wait_for 10 grep -q 'box serves' first
   run -75 agent-supervisor --worker box default
   [[ $output == *"another process serves as box"* ]]
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  run -1 grep -v '^agent-supervisor: ' first # nor does sh tell how its pauses end
+}
+
+# bats test_tags=local
+@test "the name is locked whatever descriptors it was started with" {
+  # the loops' number for the lock is the first free one then
+  agent-supervisor --worker box default 2>first 3<&0 4<&0 5<&0 6<&0 7<&0 8<&0 </dev/null & supervisor=$!
+  wait_for 10 grep -q 'box serves' first
+  run -75 agent-supervisor --worker box default
+  [[ $(agent-supervisor --status) == box$'\t'* ]]
+}
+
+# bats test_tags=local
+@test "one that is told to leave before it serves says nothing to a pipe" {
+  agent-supervisor default >out 2>said 3>&- & supervisor=$!
+  wait_for 5 test -d "$AGENT_HOME"
+  kill -TERM "$supervisor"
+  wait "$supervisor" || true
+  [ ! -s out ]
+}
+
+# bats test_tags=local
+@test "a process that has got the number of a child that ended is left alone" {
+  sleep 60 3>&- & other=$!
+  run -127 timeout 10 sh -c '. "$1"; tell TERM "$2"; await "$2"' sh "$ROOT/cmds/agent-supervisor/shared.sh" "$other"
+  kill -0 "$other"
+}
+
+# bats test_tags=local
+@test "one worker name with --jobs, one supervisor" {
+  said=first supervise --jobs 2 --worker box default
+  wait_for 10 grep -q 'box:1 serves' first
+  run -75 timeout 20 agent-supervisor --jobs 2 --worker box default
+  [[ $output == *"another process serves as box"* ]]
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  run -1 grep -v '^agent-supervisor: ' first # nor does sh tell how its pauses end
 }
 
 @test "--jobs 2 runs two tasks at the same time, each under its own name" {
@@ -158,6 +231,7 @@ over" ]
   [ "$status" -eq 0 ]
 }
 
+# bats test_tags=local
 @test "a state directory that cannot be used is said, and its code is the exit status" {
   run -73 env AGENT_HOME=/proc/nowhere agent-supervisor default
   [[ $output == *"cannot create /proc/nowhere"* ]]
@@ -175,6 +249,7 @@ over" ]
   wait_for 20 is "$id" completed
 }
 
+# bats test_tags=local
 @test "a stage that stands in for ours runs in the loop" {
   id=$(enqueue_shell 'echo ran')
   export AGENT_STAGE_RUN='tee -a "$HOME/seen" | agent-run "$@"'
@@ -189,10 +264,16 @@ over" ]
   id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
   supervise --worker box --fair default
   has_started "$id"
-  [ "$(agent-supervisor --status)" = "box	--fair default 	runs $id" ]
+  [ "$(agent-supervisor --status)" = "box	--fair default	runs $id" ]
+  [ "$(agent-supervisor --status --json box | python3 -c 'import json, sys; print(json.load(sys.stdin)["task"])')" = "$id" ]
   run -66 agent-supervisor --drain other
+  run -66 agent-supervisor --status other
+  run -64 agent-supervisor --drain --stop
   agent-supervisor --drain box
   wait_for 5 grep -q "leaving after this task" said
+  agent-supervisor --drain box # said twice it means the same
+  sleep 1
+  is "$id" in_progress
   touch "$HOME/go"
   ended "$supervisor"
   [ "$status" -eq 0 ]
@@ -212,6 +293,30 @@ over" ]
   [ -z "$(agent-supervisor --status)" ]
 }
 
+@test "--drain NAME:N lets one slot of --jobs leave, and it is not started again; with the last the others' starter" {
+  supervise --jobs 2 --worker box default
+  wait_for 10 grep -q 'box:0 serves' said
+  wait_for 10 grep -q 'box:1 serves' said
+  only() { [ "$(agent-supervisor --status)" = "box:1	default	" ]; }
+  agent-supervisor --drain box:0
+  wait_for 10 only
+  id=$(enqueue_shell 'echo "$CLEARML_WORKER_ID"')
+  wait_for 20 is "$id" completed
+  [ "$(agent-task log --stream log "$id")" = box:1 ]
+  run -0 only
+  agent-supervisor --stop box:1
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+}
+
+# bats test_tags=local
+# bats test_tags=local
+@test "a file for the manifest that cannot be written is a failure like others (73)" {
+  mkdir -p "$AGENT_HOME/state/workers"
+  ln -s /no/such/folder/pulled "$AGENT_HOME/state/workers/w.pulled"
+  run -73 timeout 20 agent-supervisor --exit-on-error --worker w default
+}
+
 @test "--exit-on-error leaves with the stage's status, instead of trying again" {
   export AGENT_STAGE_PULL='exit 9'
   run -9 timeout 20 agent-supervisor --exit-on-error default
@@ -220,6 +325,24 @@ over" ]
   run -9 timeout 20 agent-supervisor --exit-on-error --jobs 2 default
 }
 
+@test "a task that somebody else ends, in its set-up or in its script, is no failure of the supervisor" {
+  mkdir hooks
+  printf '#!/bin/sh\ngrep -q slow-set-up && { touch "$HOME/in-set-up"; sleep 60; }\nexit 0\n' >hooks/pre-fetch
+  chmod +x hooks/pre-fetch
+  first=$(enqueue_shell 'echo slow-set-up') second=$(enqueue_shell 'echo started; sleep 60') third=$(enqueue_shell 'echo third')
+  AGENT_HOOKS=$PWD/hooks supervise --exit-on-error default
+  wait_for 20 test -e "$HOME/in-set-up"
+  call tasks.stopped "{\"task\": \"$first\", \"force\": true}"
+  has_started "$second"
+  call tasks.failed "{\"task\": \"$second\", \"force\": true}"
+  wait_for 20 is "$third" completed
+  is "$first" stopped
+  is "$second" failed
+  run -1 grep 'something failed' said
+  grep -q "task $second: the task's status was changed to failed" said
+}
+
+# bats test_tags=local
 @test "--gpus and --cpu-only pin what tasks see, and are in the worker's name" {
   id=$(enqueue_shell 'echo "<$CUDA_VISIBLE_DEVICES> $CLEARML_WORKER_ID"')
   CLEARML_WORKER_NAME=box supervise --gpus 0,2-3 default
@@ -253,6 +376,7 @@ import json, sys
 print(" ".join(sorted(each["id"] for each in json.load(sys.stdin)["workers"])))'; }
 serves_as() { [ "$(workers_of)" = "$1" ]; }
 
+# bats test_tags=polls
 @test "--services: tasks run side by side, each a worker of its own, up to --jobs" {
   one=$(enqueue_shell 'echo started; until [ -e "$HOME/one" ]; do sleep 0.05; done')
   two=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
@@ -260,7 +384,7 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   services --jobs 2 --worker w default
   has_started "$one"
   has_started "$two"
-  wait_for 10 serves_as "$(printf 'w:service:%s\n' "$one" "$two" | sort | paste -sd ' ')"
+  wait_for 10 serves_as "w $(printf 'w:service:%s\n' "$one" "$two" | sort | paste -sd ' ')"
   [ "$(status "$three")" = queued ]
   touch "$HOME/one"
   wait_for 20 is "$one" completed
@@ -275,7 +399,8 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   [ -z "$(ls "$AGENT_HOME/state/active")" ]
 }
 
-@test "--services: TERM leaves tasks running, the next supervisor takes them over; a second TERM stops them" {
+# bats test_tags=polls
+@test "--services: TERM leaves tasks running, the next supervisor takes them over; --stop stops them" {
   id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done; echo over')
   services --worker w default
   has_started "$id"
@@ -293,9 +418,22 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   rm "$HOME/go"
   id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
   has_started "$id"
-  kill -TERM "$supervisor"
-  kill -TERM "$supervisor" || true
-  ended "$supervisor"
+  [ "$(agent-supervisor --status w)" = "w	default	runs $id" ]
+  agent-supervisor --stop w
+  run -0 gone "$supervisor"
+  is "$id" queued
+}
+
+# bats test_tags=polls
+@test "--services: with one that was killed its waiting pull ends, and it is no obstacle to the next" {
+  services --worker w default
+  waits
+  children=$(pgrep -P "$supervisor")
+  kill -KILL "$supervisor"
+  for child in $children; do wait_for 10 gone "$child"; done
+  services --worker w default
+  id=$(enqueue_shell 'echo ran')
+  wait_for 20 is "$id" completed
 }
 
 @test "--services: one Python process waits, however many may run" {
@@ -322,4 +460,17 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   [ "$(status "$two")" = failed ]
   [ "$(status "$id")" = stopped ]
   [ ! -e "$AGENT_HOME/state/tasks/$two.4" ]
+}
+
+# bats test_tags=local
+@test "a slot that is told to leave while its front reads the options shows no traceback" {
+  for signal in USR2 PWR; do
+    for delay in 0.02 0.05 0.08 0.11; do
+      agent-supervisor --worker "w$signal$delay" default 2>>said 3>&- &
+      sleep "$delay"
+      kill -s "$signal" $! 2>/dev/null || true
+      ended $!
+    done
+  done
+  run -1 grep Traceback said
 }

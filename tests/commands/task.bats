@@ -29,18 +29,21 @@ checkout() {
   git -C work fetch -q
 }
 
+# bats test_tags=local
 @test "without words it shows its commands, and that this was a mistake" {
   run -64 agent-task
   [[ $output == *enqueue*why* ]]
   run -0 agent-task --help
 }
 
+# bats test_tags=local
 @test "a mistyped option is one line and 64" {
   run -64 agent-task enqueue --qeueu gpu train.py
   [ "${#lines[@]}" -eq 1 ]
   [[ $output == agent-task:*--qeueu* ]]
 }
 
+# bats test_tags=local
 @test "from a checkout come remote, branch, commit, what is not committed, and arguments as words" {
   checkout
   cd work
@@ -65,6 +68,7 @@ checkout() {
 not committed" ]
 }
 
+# bats test_tags=local
 @test "a subdirectory is where the script runs, as its user stands there" {
   checkout deep/er/train.py 'import os; print(os.path.basename(os.getcwd()))'
   cd work/deep
@@ -75,6 +79,7 @@ not committed" ]
   [ "$(agent-task log --stream log "$id")" = deep ]
 }
 
+# bats test_tags=local
 @test "a module runs as python -m would run it" {
   checkout pack/__init__.py '' pack/train.py 'import sys; print(__package__, sys.argv[1:])'
   cd work
@@ -84,6 +89,7 @@ not committed" ]
   [ "$(agent-task log --stream log "$id")" = "pack ['7']" ]
 }
 
+# bats test_tags=local
 @test "a commit that is not pushed is said with the command that pushes it" {
   checkout
   cd work
@@ -95,6 +101,7 @@ not committed" ]
   [[ $stderr != *"not on origin"* ]]
 }
 
+# bats test_tags=local
 @test "a branch or a commit that is nowhere is said, and no push is suggested" {
   checkout
   cd work
@@ -120,6 +127,7 @@ not committed" ]
   [ "$(script_of "$id" version_num)" = "$(git rev-parse main)" ]
 }
 
+# bats test_tags=local
 @test "files that git does not know are said with the command that takes them along" {
   checkout
   cd work
@@ -132,6 +140,7 @@ not committed" ]
   [[ $(script_of "$output" diff) == *'+x = 1'* ]]
 }
 
+# bats test_tags=local
 @test "a script that git does not know is refused: it would not come along" {
   checkout
   echo 'print(1)' >work/new.py
@@ -160,6 +169,7 @@ for name in ("latin.txt", "picture.bin"): print(hashlib.md5(open(name, "rb").rea
   [ "$(agent-task log --stream log "$id")" = "$sums" ]
 }
 
+# bats test_tags=local
 @test "a script outside any repository goes as text, a shell script runs under bash" {
   printf 'echo "$0 got $*"; echo ${BASH_VERSION:+bash}\n' >job.sh
   id=$(agent-task enqueue job.sh -- a b)
@@ -168,6 +178,7 @@ for name in ("latin.txt", "picture.bin"): print(hashlib.md5(open(name, "rb").rea
 bash" ]]
 }
 
+# bats test_tags=local
 @test "--dry-run prints the task and changes nothing" {
   checkout
   run -0 --separate-stderr agent-task enqueue --dry-run --name mine --repo work train.py
@@ -183,9 +194,26 @@ bash" ]]
   [[ $(agent-task list --queue gpu) == *"${id:0:8}"*gpu* ]]
 }
 
+@test "what would change a task that is there is refused by enqueue, not passed over" {
+  id=$(enqueue_shell 'true')
+  agent-task dequeue "$id"
+  for option in "--docker alpine" "--name other" "--tag x" "--project p" "--python 3.11" "--setup-script x" --bundle; do
+    # shellcheck disable=SC2086  # an option and its value
+    run -64 agent-task enqueue "$id" $option
+    [[ $output == *"is a task already, and enqueue does not change it: ${option%% *} (agent-task edit $id ${option%% *} …"* ]]
+  done
+  run -64 agent-task enqueue "$id" -- --epochs 3
+  [[ $output == *"(agent-task clone $id --queue QUEUE -- ARGS)" ]]
+  [ "$(status "$id")" = created ]
+}
+
+# bats test_tags=local
 @test "what is neither a file nor a task is said, and nothing is made" {
   run -66 agent-task enqueue trian.py
-  [[ $output == "agent-task: trian.py is neither a file nor a task (agent-task list)" ]]
+  [[ $output == "agent-task: \`trian.py\` is neither a file nor a task (agent-task list)" ]]
+  mkdir folder
+  run -66 agent-task enqueue folder
+  [[ $output == "agent-task: folder is a folder, not a script (agent-task list)" ]]
 }
 
 @test "list, show, log, why and stop take the beginning of an id, and a name" {
@@ -199,6 +227,7 @@ bash" ]]
   run -66 agent-task show ffffff
 }
 
+# bats test_tags=local
 @test "show: a task without a repository says whether its script goes with it" {
   id=$(enqueue_shell 'echo hi')
   [[ $(agent-task show "$id") == *"repository    none: the script goes with the task"* ]]
@@ -278,6 +307,7 @@ bash" ]]
   [ "$(agent-task log --stream log "$id")" = ran ]
 }
 
+# bats test_tags=local
 @test "the same when the line stands in a list that the repository's list names: file and line are said" {
   make_repo work train.py 'import six; print("ran")' requirements.txt '-r lists/more.txt
 six' lists/more.txt '# more
@@ -293,6 +323,7 @@ six" ]
   [ "$(agent-task log --stream log "$id")" = ran ]
 }
 
+# bats test_tags=local
 @test "a single package is not changed in a list that nobody here has seen" {
   make_repo work train.py 'print("ran")' requirements.txt '-r more.txt' more.txt 'six'
   id=$(agent-task enqueue --repo work train.py)
@@ -303,6 +334,7 @@ six" ]
   [ "$(status "$id")" = created ]
 }
 
+# bats test_tags=local
 @test "a name that people get wrong: why gives the package that is meant" {
   make_repo work train.py 'print("ran")' requirements.txt 'PIL'
   id=$(agent-task enqueue --repo work train.py)
@@ -316,8 +348,8 @@ six" ]
   printf 'six==1.16.0\nattrs\n' >list
   id=$(agent-task enqueue --requirements list --repo work train.py)
   run -75 agent-task edit "$id" --package six==1.17.0
-  [[ $output == *"(agent-task stop $id)" ]]
-  agent-task stop "$id"
+  [[ $output == *"waits in a queue: take it out first (agent-task dequeue $id)" ]]
+  agent-task dequeue "$id"
   agent-task edit "$id" --package six==1.17.0 --drop-package attrs
   [ "$(script_of "$id" requirements.pip)" = "six==1.17.0" ]
 }
@@ -352,15 +384,17 @@ six" ]
   [ "$(agent-task log --stream log 'another name')" = precious ]
 }
 
-@test "edit && enqueue prints the id once" {
-  id=$(enqueue_shell 'echo one')
-  agent-task stop "$id"
+@test "edit && enqueue prints the id once, and puts the task back where it was" {
+  id=$(enqueue_shell 'echo one' night)
+  agent-pull night | agent-prepare | agent-run
   run -0 --separate-stderr sh -c "agent-task edit $id --python 3.11 && agent-task enqueue $id"
   [ "$output" = "$id" ]
+  [ "$(agent-task list --queue night --json | field .id)" = "$id" ]
   agent-task stop "$id"
   [ "$(agent-task edit --json "$id" --python 3.12 | field .changed)" = '["binary"]' ]
 }
 
+# bats test_tags=local
 @test "enqueue takes no version that Python cannot have" {
   checkout
   run -64 agent-task enqueue --repo work --python abc train.py
@@ -380,7 +414,7 @@ six" ]
 @test "a task of any age is found by the beginning of its id" {
   id=$(enqueue_shell 'echo the first')
   python3 -c '
-from agentpipe import api
+from agentpipe.transport import api
 store = api.connect()
 for number in range(600):
     store.call("tasks.create", {"name": f"task {number}", "type": "training"})'
@@ -393,6 +427,7 @@ for number in range(600):
   [[ $output == *'no queue `bogus`; there are: default' ]]
 }
 
+# bats test_tags=local
 @test "an output that takes nothing is one line and 73, a reader that is gone nothing and 141" {
   id=$(enqueue_shell 'seq 1000')
   pipeline
@@ -411,6 +446,7 @@ for number in range(600):
   [ "$(agent-task log --stream log "$id" | tail -n 1)" = 1000 ]
 }
 
+# bats test_tags=local
 @test "a missing word points to the help of its command" {
   run -64 agent-task stop
   [[ $output == *"(agent-task stop --help)" ]]
@@ -418,6 +454,7 @@ for number in range(600):
   [[ $output == *"(agent-task show --help)" ]]
 }
 
+# bats test_tags=local
 @test "--version says which" {
   run -0 agent-task --version
   [[ $output =~ ^agent-task\ [0-9.]+ ]]
@@ -427,6 +464,7 @@ for number in range(600):
 said() { run "-$1" pipeline; agent-task why "$2" | sed -n 's/^  \(try\|to do\): /\1: /p'; }
 field_of() { agent-task why --json "$1" | field ".$2"; }
 
+# bats test_tags=local
 @test "what needs eyes or another machine stands in words, and no command is made of it" {
   checkout
   cd work
@@ -447,6 +485,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   [[ $(said 69 "$id") == "to do: check the network"* ]]
 }
 
+# bats test_tags=local
 @test "where a command mends it, that is what stands there, and JSON has it as remedy" {
   id=$(enqueue_shell 'exit 3')
   [ "$(said 3 "$id")" = "try: agent-task log $id" ]
@@ -454,6 +493,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   sh -c "$(field_of "$id" remedy)"
 }
 
+# bats test_tags=local
 @test "a stage that answers without its key: words that name it, nothing to type that waits for input" {
   id=$(enqueue_shell 'true')
   export AGENT_STAGE_ENV=cat
@@ -463,6 +503,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   [ "$(field_of "$id" remedy)" = null ]
 }
 
+# bats test_tags=local
 @test "a stage that is no command: why does not send its reader to why" {
   id=$(enqueue_shell 'true')
   export AGENT_STAGE_ENV=nosuchcommand-of-agentpipe
@@ -471,6 +512,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   [[ $output != *"try: agent-task why"* ]]
 }
 
+# bats test_tags=local
 @test "a script that dies without a word: no lines of the set-up are its evidence" {
   id=$(enqueue_shell 'exit 5')
   run -5 pipeline
@@ -496,13 +538,63 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   [ "$(agent-task log --stream log "$id")" = "six six" ]
 }
 
+# bats test_tags=local
 @test "a module that no known package brings may be a file that was not taken along" {
   checkout train.py 'import my_helper'
   id=$(agent-task enqueue --repo work train.py)
   run -1 pipeline
   run -0 agent-task why "$id"
-  [[ $output == *"to do: is my_helper a file of yours"*"git add -N"* ]]
-  [ "$(field_of "$id" remedy)" = null ]
+  [[ $output == *"try: agent-task edit $id --package my_helper && "* ]]
+  [[ $output == *"or: where my_helper is a file of yours: git add -N it in your checkout, and there: "* ]]
+  # which takes what is not committed anew, and nothing else
+  echo 'print("mine")' >work/my_helper.py
+  git -C work add -N my_helper.py
+  agent-task edit "$id" --set a=1 --package six
+  (cd work && sh -c "$(sed -n 's/.* and there: //p' <<<"$output")")
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = mine ]
+  [[ $(agent-task show "$id") == *six* ]]
+}
+
+# bats test_tags=local
+@test "edit --checkout: the code as it stands in a checkout now, a script in none too; what does not fit is refused" {
+  checkout train.py 'print(1)' lib/mod.py 'print(2)'
+  id=$(cd work && agent-task create --python 3.11 train.py -- --lr 0.1)
+  run -64 agent-task edit "$id" --checkout work
+  [[ $output == *"nothing to change"* ]]
+  echo 'print(3)' >work/train.py
+  run -64 agent-task edit "$id" --checkout work --branch main
+  [[ $output == *"--checkout or --branch?"* ]]
+  run -66 agent-task edit "$id" --checkout .
+  [[ $output == *". is no git checkout"* ]]
+  agent-task edit "$id" --checkout work
+  [[ $(agent-task show "$id") == *"train.py --lr 0.1"*"python3.11"*"+1 -1 lines not committed"* ]]
+  git -C work commit -qam 'not pushed'
+  run -0 agent-task clone --checkout work "$id"
+  [[ $output == *"warning: commit "*" is not on origin"* ]]
+  git -C work rm -q --cached train.py
+  run -66 agent-task edit "$id" --checkout work
+  [[ $output == *"git does not know train.py"* ]]
+  module=$(cd work && agent-task create -m lib.mod 2>/dev/null)
+  echo 'print(4)' >work/lib/mod.py
+  agent-task edit "$module" --checkout work
+  [[ $(agent-task show "$module") == *"-m lib.mod"*"lines not committed"* ]]
+  mkdir alone
+  echo 'print(5)' >alone/job.py
+  cp alone/job.py alone/-job.py
+  run -0 --separate-stderr agent-task create ./alone/-job.py
+  [[ $stderr == *"-job.py is in no git repository: its text alone goes with the task, as untitled.py"* ]]
+  run -0 --separate-stderr agent-task create alone/job.py
+  [[ $stderr == *"its text alone goes with the task"$'\n'* ]]
+  alone=$output
+  echo 'print(6)' >alone/job.py
+  agent-task edit "$alone" --checkout alone
+  [ "$(agent-task show --json "$alone" | field .script.diff)" = 'print(6)' ]
+  run -66 agent-task edit "$alone" --checkout work
+  [[ $output == *"no file work/job.py"* ]]
+  bundled=$(cd work && echo x >data && git add -A && agent-task create --include data train.py 2>/dev/null)
+  run -64 agent-task edit "$bundled" --checkout work
+  [[ $output == *"brings files along"*"--bundle"* ]]
 }
 
 # bats test_tags=store
@@ -512,7 +604,8 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   id=$(enqueue_shell 'true')
   python3 -c '
 import os
-from agentpipe import api, queues
+from agentpipe.claim import queues
+from agentpipe.transport import api
 store = api.connect()
 store.call("workers.register", {"worker": os.uname().nodename + ":0", "queues": queues.Queues(store, ["default"]).ids})'
   run -0 agent-task why "$id"
@@ -521,27 +614,23 @@ store.call("workers.register", {"worker": os.uname().nodename + ":0", "queues": 
   agent-pull --wait default 3>&- >pulled & puller=$!
   wait_for 20 python3 -c '
 import sys
-from agentpipe import api, queues, task_watch
+from agentpipe.claim import queues
+from agentpipe.task import watch
+from agentpipe.transport import api
 store = api.connect()
-sys.exit(not task_watch.serving(store, queues.Queues(store, ["default"]).ids[0])[0])'
+sys.exit(not watch.serving(store, queues.Queues(store, ["default"]).ids[0])[0])'
   kill "$puller"
   wait "$puller" || true
   run -0 python3 -c '
 import os
-from agentpipe import workers
+from agentpipe.claim import workers
 print(workers.lives(os.uname().nodename + ":0"), workers.lives("given"))'
   [ "$output" = "False None" ]
 }
 
 @test "stop says when nobody watches the script, and what makes it end does" {
   id=$(enqueue_shell 'until [ -e "$HOME/stop" ]; do sleep 0.05; done')
-  agent-pull default | agent-prepare -q >line
-  agent-run -q <line 3>&- >receipt.json & runner=$!
-  wait_for 20 sh -c "agent-task show --json $id | grep -q last_worker"
-  wait_for 20 test -L "$(attempt "$id")/pid"
-  kill -9 "$runner"
-  wait "$runner" || true
-  export AGENT_CLAIM_GRACE=0
+  left_unwatched "$id"
   run -0 agent-task why "$id"
   [[ $output == *"nobody watches it"*"try: agent-pull --id $id | agent-run"* ]]
   run -0 agent-task stop "$id"
@@ -579,6 +668,7 @@ print(workers.lives(os.uname().nodename + ":0"), workers.lives("given"))'
   [[ $(agent-task why "$id") == *"stopped with agent-task"* ]]
 }
 
+# bats test_tags=local
 @test "a name cannot play with the terminal, and a table keeps to its width" {
   call tasks.create '{"name": "two\nlines \u001b[31mred", "type": "training"}' >made
   run -0 agent-task list
@@ -603,6 +693,7 @@ lines = text.decode().split("\r\n")
 assert len(lines) == 4 and max(map(len, lines)) <= 70 and "…" in text.decode(), lines'
 }
 
+# bats test_tags=local
 @test "any program runs its script, and what is not there is said: exit 66" {
   checkout job.pl 'print "perl got @ARGV\n"' tool '#!/usr/bin/env -S bash -e
 echo ${BASH_VERSION:+bash} "$@"'
@@ -619,6 +710,7 @@ echo ${BASH_VERSION:+bash} "$@"'
   [[ $(agent-task why "$id") == *"nosuchprogram-of-agentpipe is not on PATH here"*"to do: install"* ]]
 }
 
+# bats test_tags=local
 @test "a script above its user: it runs where its user stands" {
   checkout train.py 'import os; print(os.path.basename(os.getcwd()))' sub/keep ''
   cd work/sub
@@ -629,6 +721,7 @@ echo ${BASH_VERSION:+bash} "$@"'
   [ "$(agent-task log --stream log "$id")" = sub ]
 }
 
+# bats test_tags=local
 @test "a bare repository by its path is an address, whatever checkout its user stands in" {
   checkout
   cd work

@@ -130,7 +130,7 @@ print(six.__version__, helper.X, sys.argv[1:]); sys.exit(3)' pack/helper.py 'X =
   id=$(enqueue_shell 'true')
   python3 - "$id" <<'PY'
 import sys
-from agentpipe import api
+from agentpipe.transport import api
 store = api.connect()
 store.call("events.add_batch", [
     {"type": "training_stats_scalar", "task": sys.argv[1], "metric": metric, "variant": variant, "iter": step,
@@ -162,6 +162,15 @@ PY
   [ "$(agent-task artifacts --get weights -o - "$id")" = weights ]
   mkdir here
   agent-task artifacts --get weights -o here "$id"
+  [ "$(cat "here/w 1.bin")" = weights ]
+  # a name that came with it is nobody's wish to lose what stands there
+  echo mine >"here/w 1.bin"
+  run -73 agent-task artifacts --get weights -o here "$id"
+  [[ $output == *"here/w 1.bin is there already (--force, or --output PATH)" ]]
+  run -73 agent-task artifacts --get weights "$id"
+  [ "$(cat "here/w 1.bin")" = mine ]
+  agent-task artifacts --get weights --force -o here "$id"
+  agent-task artifacts --get weights -o "here/w 1.bin" "$id"
   [ "$(cat "here/w 1.bin")" = weights ]
   mkfifo pipe
   cat pipe >through &

@@ -102,6 +102,12 @@ run 1" ]
   [[ $output == *"the log of its former run is gone"* ]]
   [ "$(status "$id")" = created ]
   agent-task enqueue "$id"
+  agent-task stop "$id"
+  other=$(enqueue_shell 'true')
+  agent-task stop "$other"
+  run -0 agent-task reset "$other" # which never ran
+  [ "$output" = "agent-task: $other: a draft again" ]
+  agent-task enqueue "$id"
   agent-pull default >line
   call tasks.started "{\"task\": \"$id\", \"force\": true}"
   for verb in reset dequeue archive delete continue; do
@@ -118,6 +124,13 @@ run 1" ]
   agent-task archive "$id"
   [ -z "$(agent-task list)" ]
   [[ $(agent-task list --archived) == *"${id:0:8}"* ]]
+  run -0 agent-task enqueue "$id"
+  [[ $output == *"it is archived, so that list leaves it out (agent-task unarchive $id)"* ]]
+  agent-task stop "$id"
+  agent-task unarchive "$id"
+  agent-task continue "$id"
+  run -0 agent-task archive --json "$id"
+  [ "$(field .status <<<"$output")" = stopped ]
   agent-task unarchive "$id"
   [[ $(agent-task list) == *"${id:0:8}"* ]]
   agent-task archive "$id"
@@ -160,13 +173,13 @@ run 1" ]
   [[ ${lines[0]} == "ID        PROJECT      TAGS  ENTRY_POINT" ]]
   [[ ${lines[1]} == "${one:0:8}  vision/base  a, b  train.py --epochs 3" ]]
   run -64 agent-task list --columns bogus
-  run -64 agent-task list --since yesterday
+  run -64 agent-task list --since lately
   run -66 agent-task list --project nosuch
 }
 
 @test "list --limit 0 gives all of them, page after page" {
   python3 -c '
-from agentpipe import api
+from agentpipe.transport import api
 store = api.connect()
 for number in range(1003):
     store.call("tasks.create", {"name": f"task {number}", "type": "training"})'

@@ -40,6 +40,9 @@ mended() {
   [ "$(status "$1")" = completed ]
 }
 
+# do what the last report says, as it stands there
+tried() { sh -c "$(sed -n 's/^  try: //p' <<<"$report")"; }
+
 reproducible() { [[ ${report##*$'\n'} == "  reproduce: agent-task script $1 > run.sh && sh run.sh" ]]; }
 
 @test "a package that nobody has" {
@@ -84,6 +87,18 @@ six==1.17.0'
   id=$(queued --)
   run -65 pipeline
   told "$id" "setup_failed, exit 65, in agent-env" "six==1.1"
+  mended "$id"
+}
+
+@test "a version that cannot be built here: the one that has a wheel" {
+  PYTHONPATH=$ROOT/tests/unit python3 -c 'import wheelhouse
+wheelhouse.source("index", "leaf", "1.0", hook="raise RuntimeError(\"no compiler\")")
+wheelhouse.wheel("index", "leaf", "2.0")'
+  export PIP_FIND_LINKS=$PWD/index
+  make_repo work train.py 'import leaf' requirements.txt 'leaf==1.0'
+  id=$(queued --)
+  run -65 pipeline
+  told "$id" "setup_failed, exit 65, in agent-env" "leaf==1.0 cannot be built here" "no compiler" "try: agent-task edit"
   mended "$id"
 }
 
@@ -156,7 +171,7 @@ six==1.17.0'
   agent-task enqueue "$id"
   run -65 pipeline
   told "$id" "setup_failed, exit 65, in agent-patch" "the diff does not apply to train.py: hunk 1" "print(\"one\")" \
-    "try: agent-task edit $id --drop-diff" "or: give the task the commit"
+    "try: agent-task edit $id --drop-diff" "or: give the task the commit" "edit --checkout ."
   mended "$id"
 }
 
@@ -198,6 +213,68 @@ if given.batch_size > 16: raise MemoryError'
   run -1 pipeline
   told "$id" "memory ran out" "--set Args/batch-size=16"
   mended "$id"
+}
+
+@test "an exception that nothing caught: what it says, and the line of one's own that it came through" {
+  make_repo work train.py $'import json\njson.loads("{")'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "script_failed, exit 1" "json.decoder.JSONDecodeError: Expecting property name" "at train.py:2 (exit 1)" \
+    "try: \${EDITOR:-vi} +2 $PWD/work/train.py && agent-task edit $id --checkout $PWD/work && agent-task enqueue $id" \
+    "or: all that it printed"
+  printf '#!/bin/sh\nsed -i "${1#+}s/{/{}/" "$2"\n' >editor
+  chmod +x editor
+  EDITOR=$PWD/editor mended "$id"
+}
+
+@test "a file, or a module of one's own, that git does not know" {
+  make_repo work train.py 'import mine; print(mine.X, open("data/points.csv").read())' .gitignore 'data'
+  mkdir work/data
+  echo 1,2 >work/data/points.csv
+  echo 'X = 1' >work/mine.py
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "the module mine is in your checkout, and git does not know it" "try: git -C $PWD/work add -f -N -- "
+  tried
+  run -1 pipeline
+  told "$id" "data/points.csv is in your checkout, and git does not know it" "--checkout $PWD/work"
+  mended "$id"
+}
+
+@test "a variable of the environment that the worker does not set" {
+  make_repo work train.py 'import os; print(os.environ["NOT_SET"])'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "the environment variable NOT_SET is not set" "set NOT_SET where the agent is started"
+  export NOT_SET=set
+  agent-task enqueue "$id"
+  pipeline
+}
+
+@test "a crash of a compiled part: the line that it came through, once asked for" {
+  make_repo work train.py $'import ctypes\nctypes.string_at(0)'
+  id=$(queued --)
+  run -139 pipeline
+  told "$id" "a compiled part of it crashed: SIGSEGV" "-X faulthandler"
+  tried
+  run -139 pipeline
+  told "$id" "a compiled part of it crashed: SIGSEGV, at train.py:2" "to do: other versions"
+}
+
+@test "a package that was built for NumPy 1, beside NumPy 2" {
+  make_repo work train.py 'import bottleneck; print(bottleneck.nansum([1.0]))'
+  printf 'bottleneck==1.3.7\nnumpy>=2\n' >list
+  id=$(agent-task enqueue --repo work --requirements list --python 3.11 train.py 2>/dev/null)
+  run -1 pipeline
+  told "$id" "it was written for NumPy 1, and NumPy 2 is installed" "--package 'numpy<2'"
+  mended "$id"
+}
+
+@test "a library that the worker lacks, as its loader says it" {
+  make_repo work train.py 'import ctypes; ctypes.CDLL("libnosuch.so.3")'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "this machine lacks the library libnosuch.so.3" "install the system package with libnosuch.so.3"
 }
 
 @test "a time limit: twice as long" {
@@ -284,22 +361,24 @@ if given.batch_size > 16: raise MemoryError'
 @test "a draft, and a task in a queue that nobody serves" {
   id=$(agent-task create "$(echo true >job.sh; echo job.sh)" 2>/dev/null)
   told "$id" "a draft: it stands in no queue" "try: agent-task enqueue $id"
-  sh -c "$(sed -n 's/^  try: //p' <<<"$report")"
+  tried
   told "$id" "it is next; nobody serves this queue" "try: agent-pull default | agent-prepare | agent-run"
   mended "$id"
 }
 
 @test "a script that runs on after its agent was killed: taken over" {
   id=$(enqueue_shell 'until [ -e "$HOME/go" ]; do sleep 0.05; done')
-  agent-pull default | agent-prepare -q >line
-  agent-run -q <line 3>&- >receipt.json & runner=$!
-  wait_for 20 sh -c "agent-task show --json $id | grep -q last_worker"
-  wait_for 20 test -L "$(attempt "$id")/pid"
-  kill -9 "$runner"
-  wait "$runner" || true
-  export AGENT_CLAIM_GRACE=0
+  left_unwatched "$id"
   told "$id" "its script runs, but nobody watches it" "try: agent-pull --id $id | agent-run"
   touch "$HOME/go"
+  mended "$id"
+}
+
+@test "an end that could not be told to the server" {
+  id=$(enqueue_shell 'echo over')
+  AGENT_CRASH_AT=run:decided pipeline || true
+  export AGENT_CLAIM_GRACE=0
+  told "$id" "it has ended, which could not be told to its server yet" "try: agent-pull --id $id"
   mended "$id"
 }
 

@@ -4,8 +4,8 @@
 bats_require_minimum_version 1.5.0
 
 setup_file() {
-  "$BATS_TEST_DIRNAME/docker-up.sh"
-  "$BATS_TEST_DIRNAME/docker-base-image.sh"
+  load containers
+  docker_engine
   # an image as sites have them: what `docker export` wrote
   local id
   id=$(docker create agentpipe-test/python:bookworm true)
@@ -15,8 +15,8 @@ setup_file() {
 }
 
 setup() {
-  load ../helpers
-  fresh
+  load containers
+  contained
   unset USER  # as under cron
   image=$BATS_FILE_TMPDIR/image.tar
   export AGENT_PLACE=charliecloud
@@ -24,42 +24,9 @@ setup() {
   ln -s "$BATS_FILE_TMPDIR/images" "$AGENT_HOME/cache/images"  # unpacked once for all tests
 }
 
-# by_hand SCRIPT [CONTAINER]: a manifest of a bash task in the image, with more fields of its container
-by_hand() {
-  python3 - "$image" "$1" "${2:-}" <<'PY'
-import json
-import sys
-container = {"image": sys.argv[1], **json.loads(sys.argv[3] or "{}")}
-print(json.dumps({"task": {"container": container, "script": {"binary": "bash", "entry_point": "main.sh",
-                                                              "diff": sys.argv[2] + "\n"}}}))
-PY
-}
-
-log_of() { cat "$AGENT_HOME"/state/tasks/*/log; }
-set_up_of() { cat "$AGENT_HOME"/state/tasks/*/setup.log; }
-printed() { log_of 2>/dev/null | grep -q "$1"; }
-sleeps() { pgrep -f "sleep $1" >/dev/null; }
-does_not_sleep() { ! sleeps "$1"; }
-
-# in_the_store SCRIPT: a task of the store that asks for the image; prints its id
-in_the_store() {
-  python3 - "$image" "$1" <<'PY'
-import sys
-
-from agentpipe import api, queues
-
-store = api.connect()
-queue = queues.Queues(store, ["default"], create=True).ids[0]
-task = store.call("tasks.create", {"name": "in a place", "type": "training", "container": {"image": sys.argv[1]},
-    "script": {"binary": "bash", "entry_point": "main.sh", "working_dir": ".", "diff": sys.argv[2] + "\n"}})["id"]
-store.call("tasks.enqueue", {"task": task, "queue": queue})
-print(task)
-PY
-}
-
 @test "a task runs in its image, which it cannot change, with its variables and mounts" {
   mkdir data
-  by_hand "cat /etc/debian_version; echo \"secret \$WORD\"; tr '\\0' ' ' </proc/*/cmdline | grep -c a-[w]ord; touch /x; echo made >/data/made; exit 7" \
+  bash_task "cat /etc/debian_version; echo \"secret \$WORD\"; tr '\\0' ' ' </proc/*/cmdline | grep -c a-[w]ord; touch /x; echo made >/data/made; exit 7" \
     "{\"arguments\": \"-e WORD=a-word -v $PWD/data:/data --ipc=host --memory 1g\"}" >task.json
   agent-prepare task.json >line
   run --separate-stderr agent-run line
@@ -76,7 +43,7 @@ PY
 }
 
 @test "a script of set-up changes a copy of the image, which goes with the task; what it exports is there" {
-  by_hand 'echo "$GREETING from $(cat /made)"; ls -d "$AGENT_TASK_DIR/root"' \
+  bash_task 'echo "$GREETING from $(cat /made)"; ls -d "$AGENT_TASK_DIR/root"' \
     '{"setup_shell_script": "if true; then\n  echo it >/made\nfi\nexport GREETING=hello\nfalse\n"}' >task.json
   agent-prepare task.json 2>said >line
   run --separate-stderr agent-run line
@@ -113,14 +80,14 @@ PY
   export TMPDIR=$HOME/tmp UV_CACHE_DIR=$HOME/uv CLEARML_AGENT__AGENT__DOCKER_ALLOW_HOST_ENVIRON=1
   local net
   net=$("$BATS_TEST_DIRNAME/docker-host-args.sh" | paste -sd ' ' | sed 's# *-v /root/[^ ]*##g')
-  by_hand 'id -u; hello' "{\"arguments\": \"$net -e CLEARML_APT_INSTALL=hello\"}" >task.json
+  bash_task 'id -u; hello' "{\"arguments\": \"$net -e CLEARML_APT_INSTALL=hello\"}" >task.json
   as_user agent-prepare task.json >line
   as_user agent-run line >receipt
   [ "$(log_of)" = $'4711\nHello, world!' ]
 }
 
 @test "TERM to agent-run ends what runs inside, also what left its session" {
-  by_hand 'setsid sleep 4721 & echo begun; sleep 4722' >task.json
+  bash_task 'setsid sleep 4721 & echo begun; sleep 4722' >task.json
   agent-prepare task.json >line
   agent-run line >receipt 3>&- &
   run_pid=$!
@@ -134,25 +101,15 @@ PY
 
 @test "agent-run is killed: the next pipeline takes over what runs inside, and has its status" {
   export AGENT_CLAIM_GRACE=0
-  task=$(in_the_store "echo begun; until [ -e \"\$AGENT_TASK_DIR/go\" ]; do sleep 0.05; done; echo over; exit 3")
+  task=$(enqueue_in "$image" "echo begun; until [ -e \"\$AGENT_TASK_DIR/go\" ]; do sleep 0.05; done; echo over; exit 3")
   agent-pull default | agent-prepare >line
-  agent-run line >/dev/null 3>&- &
-  run_pid=$!
-  wait_for 20 printed begun
-  kill -KILL "$run_pid"
-  wait "$run_pid" || true
-  bash -c 'agent-pull default | agent-prepare | agent-run >receipt' 3>&- &
-  second=$!
-  wait_for 20 grep -q 'taking over' "$(attempt "$task")/setup.log"
-  touch "$(attempt "$task")/go"
-  ended "$second"
-  [ "$status" -eq 3 ]
+  seen_through_by_the_next "$task" "$(attempt "$task")/go"
   [ "$(log_of)" = $'begun\nover' ]
   [ "$(status "$task")" = failed ]
 }
 
 @test "a user's stop ends what runs inside" {
-  task=$(in_the_store 'echo begun; sleep 4723')
+  task=$(enqueue_in "$image" 'echo begun; sleep 4723')
   agent-pull default | agent-prepare >line
   agent-run line >receipt 3>&- &
   run_pid=$!
@@ -166,67 +123,15 @@ PY
 
 @test "an image that is not there, or has no shell, is said" {
   image=/no/such.tar
-  by_hand 'true' >task.json
+  bash_task 'true' >task.json
   run --separate-stderr agent-prepare task.json
   [ "$status" -eq 66 ]
   # shellcheck disable=SC2154
   [[ $stderr == *"there is no image /no/such.tar"* ]]
   mkdir -p empty/etc
   image=$PWD/empty
-  by_hand 'true' >task.json
+  bash_task 'true' >task.json
   run --separate-stderr agent-prepare task.json
   [ "$status" -eq 65 ]
   [[ $stderr == *"cannot be entered by charliecloud"* ]]
-}
-
-# An `apptainer` that takes the options that we give it, as it documents them, and has ch-run do the work.
-play_apptainer() {
-  mkdir -p bin
-  cat >bin/apptainer <<'SH'
-#!/bin/bash
-[ "$1" = exec ] || exit 2
-shift
-sources=() words=(--no-passwd --write) root=''
-while [[ $1 == -* ]]; do
-  case $1 in
-    --no-home | --nv) shift ;;
-    --writable-tmpfs) shift ;;
-    --fakeroot) root=1; shift ;;
-    --overlay) overlay=$2; shift 2 ;;
-    --bind) IFS=: read -r source target _ <<<"$2"; words+=("--bind=$source:$target"); sources+=("$source"); shift 2 ;;
-    --env-file) set -a; . "$2"; set +a; shift 2 ;;
-    *) echo "unknown: $1" >&2; exit 2 ;;
-  esac
-done
-image=$1; shift
-# what an overlay keeps, a copy in its folder does
-if [ -n "$overlay" ]; then [ -d "$overlay/upper" ] || cp -a "$image" "$overlay/upper"; image=$overlay/upper; fi
-for source in "${sources[@]}"; do # ch-run makes folders to mount on, no files
-  [ ! -f "$source" ] || { mkdir -p "$image${source%/*}" && : >>"$image$source"; }
-done
-[ -z "$root" ] || words+=(--uid=0 --gid=0)
-USER=root exec ch-run "${words[@]}" "$image" -- "$@"
-SH
-  chmod +x bin/apptainer
-  export PATH=$PWD/bin:$PATH AGENT_PLACE=apptainer
-}
-
-@test "Apptainer, played by Charliecloud: sandbox, set-up in an overlay, variables by file, the script's status" {
-  play_apptainer
-  sandbox=$PWD/sandbox
-  mkdir "$sandbox"
-  tar -C "$sandbox" --exclude='./dev/*' --exclude='dev/*' -xf "$image"
-  mkdir -p "$sandbox/dev" "$sandbox/proc" "$sandbox/sys"
-  image=$sandbox
-  mkdir data
-  by_hand 'echo "$WORD, $GREETING"; cat /made; echo it >/data/made; exit 6' \
-    "{\"arguments\": \"-e 'WORD=it is \$5' -v $PWD/data:/data --sysctl a=b\",
-      \"setup_shell_script\": \"echo new >/made; export GREETING=hello\"}" >task.json
-  agent-prepare task.json >line
-  run -6 --separate-stderr agent-run line
-  [ "$(log_of)" = $'it is $5, hello\nnew' ]
-  [ "$(cat data/made)" = it ]
-  set_up_of | grep -q 'apptainer has no such thing: --sysctl$'
-  [ ! -e "$sandbox/made" ]
-  [ ! -e "$(echo "$AGENT_HOME"/state/tasks/local-*)/root" ]
 }

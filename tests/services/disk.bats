@@ -9,7 +9,7 @@ setup() {
   mkdir -p "$AGENT_HOME/state"
 }
 
-teardown() { umount "$BATS_TEST_TMPDIR"/agent/state/tasks "$BATS_TEST_TMPDIR"/agent 2>/dev/null || true; }
+teardown() { umount "$BATS_TEST_TMPDIR"/agent/state/tasks "$BATS_TEST_TMPDIR"/agent "$BATS_TEST_TMPDIR"/m 2>/dev/null || true; }
 
 small() {  # DIR: a file system of 8 MB there
   mkdir -p "$1"
@@ -56,4 +56,57 @@ test_exit() { [ -e "$(attempt "$1")/exit.0" ]; }
   rm "$AGENT_HOME/state/tasks/filler"
   agent-pull default | agent-prepare | agent-run >/dev/null
   [ "$(status "$task")" = completed ]
+}
+
+@test "no room for a checkout, then none for a diff: said as what it is, and nothing of it stays" {
+  small "$AGENT_HOME/state/tasks"
+  make_repo work train.py 'print("ran")'
+  python3 -c "print(\"12345678\\n\" * 2500000)" >work/large
+  cp -r work whole
+  git -C whole add -A && git -C whole commit -qm large
+  manifest() { printf '{"task":{"script":{"repository":"%s","entry_point":"train.py"}}}' "$PWD/$1"; }
+  run --separate-stderr agent-fetch --quiet < <(manifest whole)
+  [ "$status" -eq 73 ]
+  [[ $stderr == *"large"*"the disk is full"* && $stderr != *damaged* ]]
+  room=$(df --output=used "$AGENT_HOME/state/tasks" | tail -n 1)
+  [ "$room" -lt 500 ]
+  agent-fetch --quiet < <(manifest work) >fetched
+  git -C work add -N large
+  git -C work diff >changes.txt
+  python3 - fetched changes.txt >with <<'PY'
+import json, sys
+manifest = json.load(open(sys.argv[1]))
+manifest["task"]["script"]["diff"] = open(sys.argv[2]).read()
+json.dump(manifest, sys.stdout)
+PY
+  run --separate-stderr agent-patch --quiet <with
+  [ "$status" -eq 73 ]
+  [[ $stderr == *"cannot write the diff"* ]]
+  code=$(field .fetch.code fetched)
+  [ -z "$(git -C "$code" status --porcelain)" ]
+  run -0 agent-patch --quiet <fetched
+}
+
+@test "a disk without room for another file: 73 (of agent-run 125, 75) whichever file that is, and with room again the task runs, once" {
+  mkdir m
+  task=$(enqueue_shell 'echo ran >>"$SIDE"')
+  export SIDE=$PWD/side AGENT_CLAIM_GRACE=0
+  queued=$AGENT_HOME files=$(find "$AGENT_HOME" | wc -l)
+  export AGENT_HOME=$PWD/m
+  for more in 2 4 7 9 11 12 14 16 18 19 20; do
+    mount -t tmpfs -o "nr_inodes=$((files + more)),mode=700" agentpipe-test m
+    cp -a "$queued/." m
+    code=0
+    { agent-pull default >line && agent-prepare <line >prepared && agent-run <prepared; } >said 2>&1 || code=$?
+    cat said
+    [[ $code =~ ^(73|125|75)$ ]]
+    [[ "$(cat said)" != *"a bug of ours"* ]]
+    mount -o remount,nr_inodes=10000 m
+    agent-pull default | agent-prepare | agent-run >receipt
+    [ "$(status "$task")" = completed ]
+    [ "$(cat "$SIDE")" = ran ]
+    [ -z "$(ls -A "$AGENT_HOME/state/active")" ]
+    rm side
+    umount m
+  done
 }

@@ -1,21 +1,15 @@
 #!/usr/bin/env bats
 # Tasks in containers of a real Docker Engine (root, Debian).
 
+# shellcheck disable=SC2154 # contained() sets image
 bats_require_minimum_version 1.5.0
 
-setup_file() {
-  "$BATS_TEST_DIRNAME/docker-up.sh"
-  "$BATS_TEST_DIRNAME/docker-base-image.sh"
-}
+setup_file() { load containers; docker_engine; }
 
-setup() {
-  load ../helpers
-  fresh
-  image=agentpipe-test/python:bookworm
-}
+setup() { load containers; contained; }
 
 teardown() {
-  docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks" | xargs -r docker rm -f >/dev/null 2>&1 || true
+  without_containers
   if [ -n "${network:-}" ]; then engine_down; fi
 }
 
@@ -32,29 +26,10 @@ tiny() {
   tar -C root -cf - . | docker import - "$1" >/dev/null
 }
 
-# enqueue_in IMAGE SCRIPT: a bash task that asks for this image; prints its id
-enqueue_in() {
-  python3 - "$@" <<'PY'
-import sys
-
-from agentpipe import api, queues
-
-store = api.connect()
-queue = queues.Queues(store, ["default"], create=True).ids[0]
-task = store.call("tasks.create", {"name": "in a container", "type": "training", "container": {"image": sys.argv[1]},
-    "script": {"binary": "bash", "entry_point": "main.sh", "working_dir": ".", "diff": sys.argv[2] + "\n"}})["id"]
-store.call("tasks.enqueue", {"task": task, "queue": queue})
-print(task)
-PY
-}
-
 # by_hand FIELDS: a manifest of a task in the image, with these fields of its script
 by_hand() { tr -d '\n' <<<"{\"task\": {\"container\": {\"image\": \"$image\"}, \"script\": {$1}}}"; }
 
-containers() { docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks"; }
 in_containers() { containers | xargs -n 1 docker top | grep -q "$1"; }
-log_of() { cat "$AGENT_HOME"/state/tasks/*/log; }
-printed() { log_of 2>/dev/null | grep -q "$1"; }
 
 # running SCRIPT: start a task that prints `begun`; $task, $run_pid and $container are set
 running() {
@@ -268,6 +243,27 @@ running() {
   done
 }
 
+@test "PID 1 of an image without sleep waits without work, and ends when nobody can reach its engine" {
+  image=agentpipe-test/sleepless
+  for each in bash dash; do
+    docker build -q -t "$image-$each" - >/dev/null 2>&1 <<<"FROM agentpipe-test/python:bookworm
+RUN ln -sf $each /bin/sh && rm /bin/sleep"
+    image=$image-$each by_hand '"binary": "sh", "entry_point": "main.sh", "diff": "echo fine\n"' >task.json
+    agent-prepare task.json >line
+    container=$(field .place.container line)
+    # pids are counted by the container: each process that is started there makes one
+    first=$(docker exec "$container" sh -c 'echo $$')
+    sleep 1
+    [ $(($(docker exec "$container" sh -c 'echo $$') - first)) -lt 10 ]
+    agent-run line >receipt
+    [ "$(field .run.exit receipt)" = 0 ]
+    [ -z "$(containers)" ]
+  done
+  agent-prepare <(image=$image-bash by_hand '"binary": "sh", "entry_point": "main.sh", "diff": "true\n"') >line
+  rm "$AGENT_HOME"/state/tasks/"$(field .task.id line)".1/place.json
+  wait_for 20 sh -c "! docker top $(field .place.container line)"
+}
+
 @test "an image without Python runs a shell script; a Python script is refused, and told why" {
   image=agentpipe-test/tiny
   tiny "$image"
@@ -310,13 +306,13 @@ ENTRYPOINT ["sleep"]'
   image=agentpipe-test/busybox
   mkdir -p root/bin
   cp "$(command -v busybox)" root/bin/
-  for each in sh cat mkdir sleep id; do ln -s busybox "root/bin/$each"; done
+  for each in sh cat mkdir sleep id ln mv setsid; do ln -s busybox "root/bin/$each"; done
   tar -C root -cf - . | docker import - "$image" >/dev/null
   by_hand '"binary": "sh", "entry_point": "main.sh", "diff": "true\n"' >task.json
   agent-prepare task.json >line
   python3 - line >said <<'PY'
 import glob, json, os, sys
-from agentpipe.installers import uv
+from agentpipe.environment.installers import uv
 from agentpipe.job import Job
 job = Job(json.load(open(sys.argv[1])), glob.glob(os.environ["AGENT_HOME"] + "/state/tasks/*")[0])
 print(uv.run(job, ["--version"]), uv.run(job, ["--version"]), sep="")
@@ -333,6 +329,22 @@ PY
   [ "$status" -eq 65 ]
   [[ $stderr == *"image agentpipe-test/bare has no /bin/sh"* ]]
   [ -z "$(containers)" ]
+}
+
+@test "an image that lacks a program around the script is refused, unless its set-up brings that" {
+  image=agentpipe-test/coreless
+  docker build -q -t "$image" - >/dev/null 2>&1 <<<"FROM agentpipe-test/python:bookworm
+RUN rm /usr/bin/setsid /bin/ln"
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "echo fine\n"' >task.json
+  run -65 --separate-stderr agent-prepare task.json
+  [[ $stderr == *"image $image lacks ln, setsid, without which no script can be run"* ]]
+  [ -z "$(containers)" ]
+  bring='cd /bin; for each in ln setsid; do printf "#!/bin/sh\nexec /opt/busybox $each \"\$@\"\n" >$each; chmod 755 $each; done'
+  jq -c --arg bring "$bring" --arg box "$(command -v busybox)" \
+    '.task.container += {setup_shell_script: $bring, arguments: "-v \($box):/opt/busybox:ro"}' task.json >brought.json
+  agent-prepare brought.json | agent-run >receipt
+  [ "$(log_of)" = fine ]
+  run -65 agent-prepare task.json
 }
 
 @test "a failed script's container is kept for a while: agent-task shell walks in" {
@@ -421,6 +433,32 @@ kill_engine() {
   touch "$(attempt "$task")/go"
   ended "$run_pid"
   [ "$status" -eq 6 ]
+  [ -z "$(containers)" ]
+}
+
+@test "the engine is killed while a container is set up: the task fails and is told, nothing is passed over" {
+  engine ""
+  python3 - "$image" >task.json <<'PY'
+import json
+import sys
+print(json.dumps({"task": {"container": {"image": sys.argv[1], "setup_shell_script": "echo begun; sleep 30"},
+                           "script": {"binary": "bash", "entry_point": "main.sh", "diff": "true\n"}}}))
+PY
+  agent-prepare task.json >line 2>said 3>&- &
+  prepare=$!
+  wait_for 30 sh -c 'grep -qx begun "$AGENT_HOME"/state/tasks/*/setup.log 2>/dev/null'
+  kill_engine
+  ended "$prepare"
+  [ "$status" -eq 69 ]
+  grep -q "the container is gone, or its engine does not answer, since the task's set-up script ran" said
+  [ "$(field .failed.stage line)" = prepare ]
+}
+
+@test "an engine that maps users away from this machine's is told as that" {
+  engine --userns-remap=default
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "true\n"' >task.json
+  run -78 --separate-stderr agent-prepare task.json
+  [[ $stderr == *"(userns-remap)"*"--userns=host"* ]]
   [ -z "$(containers)" ]
 }
 

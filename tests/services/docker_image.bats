@@ -1,24 +1,21 @@
 #!/usr/bin/env bats
 # agent-prepare --image: a prepared task as an image, which runs anywhere without us.
 
+# shellcheck disable=SC2154 # contained() sets image
 bats_require_minimum_version 1.5.0
 
-setup_file() {
-  "$BATS_TEST_DIRNAME/docker-up.sh"
-  "$BATS_TEST_DIRNAME/docker-base-image.sh"
-}
+setup_file() { load containers; docker_engine; }
 
 setup() {
-  load ../helpers
-  fresh
+  load containers
+  contained
   # the paths here are those in the image: none of /dev, where a temporary folder may be
   AGENT_HOME=$(mktemp -d /var/tmp/agentpipe-image.XXXXXX)
-  image=agentpipe-test/python:bookworm
   saved=agentpipe-test/saved-$BATS_TEST_NUMBER
 }
 
 teardown() {
-  docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks" | xargs -r docker rm -f >/dev/null 2>&1 || true
+  without_containers
   rm -rf "$AGENT_HOME"
   docker image rm -f "$saved" "$saved:2" >/dev/null 2>&1 || true
 }

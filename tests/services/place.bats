@@ -4,8 +4,8 @@
 bats_require_minimum_version 1.5.0
 
 setup() {
-  load ../helpers
-  fresh
+  load containers
+  contained
   # the keeper: PID 1 of the place; it stays when its task is gone
 
   bwrap --unshare-pid --bind / / --dev-bind /dev /dev --proc /proc --tmpfs /mnt --die-with-parent \
@@ -34,6 +34,10 @@ prepared() { manifest "$1" | agent-fetch | agent-patch | agent-env; }
 
 pulled() {  # SCRIPT: the same, of a task in the store; prints the prepared line
   enqueue_shell "$1" >task
+  pulled_again
+}
+
+pulled_again() {
   agent-pull default | python3 -c '
 import json, sys
 line = json.loads(sys.stdin.readline())
@@ -41,8 +45,6 @@ line["place"] = {"kind": "bubblewrap", "reason": "a test", "prefix": json.loads(
 print(json.dumps(line))' "$prefix" | agent-fetch | agent-patch | agent-env
 }
 
-log_of() { cat "$AGENT_HOME"/state/tasks/*/log; }
-printed() { log_of 2>/dev/null | grep -q "$1"; }
 in_place() { nsenter -t "$keeper" -m -p -- ps -e -o args= | grep -q "$1"; }
 absent() { ! in_place "$1"; }
 
@@ -95,17 +97,7 @@ absent() { ! in_place "$1"; }
 @test "agent-run is killed: the next pipeline takes over what runs inside, and has its status" {
   export AGENT_CLAIM_GRACE=0
   pulled "echo begun; until [ -e '$PWD/go' ]; do sleep 0.05; done; echo over; exit 3" >line
-  agent-run line >/dev/null 3>&- &
-  run_pid=$!
-  wait_for 20 printed begun
-  kill -KILL "$run_pid"
-  wait "$run_pid" || true
-  bash -c 'agent-pull default | agent-prepare | agent-run >receipt' 3>&- &
-  second=$!
-  wait_for 20 grep -q 'taking over' "$(attempt "$(cat task)")/setup.log"
-  touch go
-  ended "$second"
-  [ "$status" -eq 3 ]
+  seen_through_by_the_next "$(cat task)" go
   [ "$(log_of)" = $'begun\nover' ]
   [ "$(status "$(cat task)")" = failed ]
 }
@@ -120,4 +112,18 @@ absent() { ! in_place "$1"; }
   ended "$run_pid"
   [ "$status" -eq 137 ] || [ "$status" -eq 125 ]
   [ "$(status "$(cat task)")" = failed ]
+}
+
+@test "a place that cannot be entered: its task is tried three times, not for ever, then lost and told" {
+  prefix='["false"]'
+  pulled 'echo never' >line
+  run -75 --separate-stderr agent-run line
+  [[ "$stderr" = *'its place could not be entered: `false` ended with 1'* ]]
+  for _ in 2 3; do
+    pulled_again >line
+    run -75 --separate-stderr agent-run line
+  done
+  run -0 --separate-stderr agent-pull default
+  [ -z "$output" ]
+  agent-task show "$(cat task)" | grep -E '^end +lost.*the place it had made could not be entered'
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # The main path in containers of a real Podman, through its socket that answers Docker's API (root, Debian).
 
+# shellcheck disable=SC2154 # contained() sets image
 bats_require_minimum_version 1.5.0
 
 setup_file() {
@@ -9,19 +10,20 @@ setup_file() {
   "$BATS_TEST_DIRNAME/docker-base-image.sh"
 }
 
-setup() {
-  load ../helpers
-  fresh
-  image=agentpipe-test/python:bookworm
-}
+setup() { load containers; contained; }
 
-teardown() { containers | xargs -r docker rm -f >/dev/null 2>&1 || true; }
+teardown() {
+  without_containers
+  if [ -n "${plain:-}" ]; then
+    plain_user podman --storage-driver vfs system reset --force >/dev/null 2>&1 || true
+    pkill -KILL -u "$plain" || true
+    userdel -f "$plain" || true
+    rm -rf "${folder:?}"
+  fi
+}
 
 teardown_file() { "$BATS_TEST_DIRNAME/podman-down.sh"; }
 
-containers() { docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks"; }
-log_of() { cat "$AGENT_HOME"/state/tasks/*/log; }
-printed() { log_of 2>/dev/null | grep -q "$1"; }
 by_hand() { tr -d '\n' <<<"{\"task\": {\"container\": {\"image\": \"$image\"}, \"script\": {$1}}}"; }
 
 @test "podman: a task runs in the image, with its packages, and leaves nothing but its result" {
@@ -52,4 +54,44 @@ by_hand() { tr -d '\n' <<<"{\"task\": {\"container\": {\"image\": \"$image\"}, \
   [ "$status" -eq 75 ]
   printed told
   [ -z "$(containers)" ]
+}
+
+# a Podman of a plain user's own: $plain, its files in $folder, DOCKER_HOST its socket
+plain_podman() {
+  plain=agentpipe-$$
+  useradd "$plain" # with numbers for its containers, in /etc/subuid
+  folder=$(mktemp -d /var/tmp/agentpipe-podman.XXXXXX)
+  printf '[containers]\ndefault_ulimits = []\n[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' \
+    >"$folder/containers.conf"
+  export HOME=$folder XDG_RUNTIME_DIR=$folder CONTAINERS_CONF=$folder/containers.conf DOCKER_HOST=unix://$folder/sock
+  export AGENT_HOME=$folder/agent
+  unset UV_CACHE_DIR
+  chown -R "$plain" "$folder"
+  cd "$folder" || return
+  plain_user podman --storage-driver vfs system service -t 0 "$DOCKER_HOST" >log 2>&1 3>&- 4>&- &
+  wait_for 30 docker version >/dev/null
+}
+# as that user, who may read what is tested wherever it stands
+plain_user() {
+  setpriv --reuid="$plain" --regid="$plain" --init-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search "$@"
+}
+
+@test "podman of a plain user: root inside is that user, and what another user inside has written is its own in the end" {
+  plain_podman
+  mkdir -p root/bin
+  cp "$(command -v busybox)" root/bin/
+  for each in sh cat mkdir sleep id mv ln setsid mkfifo find chown; do ln -s busybox "root/bin/$each"; done
+  image=localhost/plain:1
+  tar -C root -cf - . | docker import - "$image" >/dev/null
+  for user in 0 1234; do
+    by_hand '"binary": "sh", "entry_point": "main.sh", "diff": "id -u; mkdir -p a/b; cat main.sh >a/b/c\n"' |
+      sed "s/\"image\"/\"arguments\": \"--network host --user $user\", \"image\"/" >task.json
+    plain_user agent-prepare --place podman task.json >line
+    [ "$(field .place.ours line)" = 0:0 ]
+    plain_user agent-run line >receipt
+    [ "$(field .run.exit receipt)" = 0 ]
+    [ "$(log_of)" = "$user" ]
+    [ "$(find "$AGENT_HOME" ! -user "$plain")" = "" ]
+    rm -r "$AGENT_HOME"/state/tasks
+  done
 }

@@ -7,8 +7,8 @@ REGISTRY=127.0.0.1:5061
 
 setup_file() {
   load ../helpers
-  "$BATS_TEST_DIRNAME/docker-up.sh"
-  "$BATS_TEST_DIRNAME/docker-base-image.sh"
+  load containers
+  docker_engine
   cd "$BATS_FILE_TMPDIR" || return
   htpasswd -nbB mona lisa >users
   cat >config.yml <<CONF
@@ -29,8 +29,8 @@ CONF
 teardown_file() { kill "$(cat "$BATS_FILE_TMPDIR/pid")"; }
 
 setup() {
-  load ../helpers
-  fresh
+  load containers
+  contained
   image=$REGISTRY/team/small:1
 }
 

@@ -44,7 +44,8 @@ enqueue() {  # SHELL SCRIPT: prints the task's id
   docker exec -i -e AGENT_HOME=/var/lib/agentpipe "$container" /opt/agentpipe/bin/python - "$1" <<'PY'
 import sys
 
-from agentpipe import api, queues
+from agentpipe.claim import queues
+from agentpipe.transport import api
 
 store = api.connect()
 queue = queues.Queues(store, ["default"], create=True).ids[0]

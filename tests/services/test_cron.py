@@ -10,7 +10,7 @@ TABLES = Path("/etc/cron.d")
 # those need a second death, or a signal: the pipelines of tests/chaos have them
 ELSEWHERE = ("recover:", "give-back:")
 POINTS = [point for point in nodes.crash_points() if not point.startswith(ELSEWHERE)]
-PASSED_ON = ("PATH", "AGENT_HOME", "HOME", "SIDE", "UV_CACHE_DIR", "AGENT_CLAIM_GRACE")
+PASSED_ON = ("PATH", "XDG_STATE_HOME", "XDG_CACHE_HOME", "HOME", "SIDE", "UV_CACHE_DIR", "AGENT_CLAIM_GRACE")
 
 
 @pytest.fixture
@@ -35,11 +35,13 @@ def tables():
 # three full minutes, of which the first may be just over
 @pytest.mark.timeout(600)
 def test_cron_runs_each_task_once_whatever_dies_in_its_first_minute(tables, tmp_path, monkeypatch):
-    monkeypatch.setenv("AGENT_HOME", "")
-    found = {"": nodes.Node(tmp_path / "unharmed")}
-    found |= {point: nodes.Node(tmp_path / point.replace(":", "-")) for point in POINTS}
-    tasks = {point: node.shell("echo line") if point == "patch:written" else node.python()
-             for point, node in found.items()}
+    for name in ("AGENT_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, "")
+    found = {"": nodes.Node(tmp_path / "unharmed", tmp_path / "cache")}
+    for point in POINTS:
+        home = tmp_path / point.replace(":", "-")
+        found[point] = nodes.Node(home, home / "cache" if nodes.builds(point) else tmp_path / "cache")
+    tasks = {point: node.task_at(point) for point, node in found.items()}
     for number, (point, node) in enumerate(found.items()):
         crash = {"AGENT_CRASH_AT": f"{point}={node.home / 'died'}"} if point else {}
         tables(node, nodes.pipeline_of(point), number, **crash)

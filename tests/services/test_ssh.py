@@ -11,9 +11,11 @@ import pytest
 from git_servers import free_port
 from repositories import commit, repository, run
 
-from agentpipe import config, errors, git_pins, git_transfer
+from agentpipe import errors
 from agentpipe.cmds import agent_fetch
+from agentpipe.code import git_pins, git_transfer
 from agentpipe.job import Job
+from agentpipe.settings import config
 
 
 class Sshd:
@@ -196,7 +198,7 @@ def test_without_git_lfs_it_is_said_that_pointers_stay(tmp_path, large):
 
 
 def test_a_change_that_git_lfs_keeps_is_said_when_it_is_captured(tmp_path, large, monkeypatch):
-    from agentpipe import capture
+    from agentpipe.code import capture
     (large / "big.bin").write_bytes(b"new")
     monkeypatch.chdir(large)
     found = capture.capture(capture.Wish("train.py", []))

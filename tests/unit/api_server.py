@@ -18,7 +18,7 @@ from agentpipe.server.endpoints import call
 from agentpipe.server.store import Store
 
 KEY, SECRET = "TESTKEY", "a-secret-of-tests"
-EXTENSION_ENDPOINTS = ("events.get_log_position",)
+EXTENSION_ENDPOINTS = ("events.get_log_position", "queues.wait", "tasks.wait")
 # what a server that is not ours does not read
 EXTENSION_FIELDS = ("claim", "host", "front", "after")
 
@@ -76,10 +76,8 @@ class ApiServer:
             if endpoint in EXTENSION_ENDPOINTS:
                 raise ApiError(404, 0, f"Unable to find endpoint for name {endpoint}")
             body = _stripped(endpoint, body)
-        if endpoint == "queues.wait" and not self.ours:
-            raise ApiError(404, 0, f"Unable to find endpoint for name {endpoint}")
-        if endpoint == "queues.wait":
-            self.wait(body)
+        if endpoint in ("queues.wait", "tasks.wait"):
+            self.wait(endpoint, body)
         caller = {"user": "ann", "worker": headers.get("X-Clearml-Worker", "")}
         kept = None if self.ours or endpoint != "tasks.enqueue" else self._runtime(body.get("task"))
         found = call(self.store, caller, endpoint, body)
@@ -91,10 +89,10 @@ class ApiServer:
         found = call(self.store, {}, "tasks.get_all", {"id": [task], "only_fields": ["runtime"]})["tasks"]
         return found[0].get("runtime") if found else None
 
-    def wait(self, body: Any) -> None:
+    def wait(self, endpoint: str, body: Any) -> None:
         """As agent-server does, one thread each."""
         until = time.monotonic() + body.get("seconds", 0)
-        while call(self.store, {}, "queues.wait")["mark"] == body.get("mark") and time.monotonic() < until:
+        while call(self.store, {}, endpoint, body)["mark"] == body.get("mark") and time.monotonic() < until:
             time.sleep(0.02)
 
     def login(self, said: str, body: Any) -> str:

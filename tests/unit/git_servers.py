@@ -5,6 +5,7 @@ import http.server
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -20,10 +21,11 @@ class SmartServer:
 
     `doors`: the beginning of a path → the Authorization header that it wants ("" for none); `faults` are answered
     before anything else, one a request (0: the pack is cut in its middle); `asked` is (method, path, Authorization) of
-    each request.
+    each request; `says` is the text with which a login is refused; `certificate` is a file of a key and what is signed.
     """
 
-    def __init__(self, folder: Path, doors: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, doors: dict[str, str] | None = None, says: str = "",
+                 certificate: Path | None = None) -> None:
         self.asked: list[tuple[str, str, str]] = []
         self.faults: list[int] = []
         outer, environment = self, {**os.environ, "GIT_PROJECT_ROOT": str(folder), "GIT_HTTP_EXPORT_ALL": "1",
@@ -46,8 +48,10 @@ class SmartServer:
                 if wanted and shown != wanted:
                     self.send_response(401)
                     self.send_header("WWW-Authenticate", 'Basic realm="git"')
-                    self.send_header("Content-Length", "0")
+                    self.send_header("Content-Type", "text/plain")
+                    self.send_header("Content-Length", str(len(says)))
                     self.end_headers()
+                    self.wfile.write(says.encode())
                     return
                 self.answer(subprocess.run(["git", "http-backend"], input=body, capture_output=True, env={
                     **environment, "REQUEST_METHOD": self.command, "PATH_INFO": path, "QUERY_STRING": query,
@@ -73,6 +77,11 @@ class SmartServer:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self.server.server_port}"
         self.url = f"http://{self.host}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+            self.url = f"https://{self.host}"
 
     def __enter__(self) -> "SmartServer":
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from agentpipe import api as apis
 from agentpipe import errors, paths
+from agentpipe.transport import api as apis
 
 WORKER = "host:0"
 

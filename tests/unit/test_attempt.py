@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from agentpipe import attempt
+from agentpipe.claim import attempt
 
 
 @pytest.fixture(autouse=True)

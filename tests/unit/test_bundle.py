@@ -1,21 +1,28 @@
 """What a task brings along: it arrives exactly, and an archive of somebody else writes nothing outside the checkout."""
 
 import io
+import json
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from repositories import commit, repository, run, tree
 
-from agentpipe import bundle, capture_bundle, errors, git
+from agentpipe import errors
 from agentpipe.cmds import agent_fetch, agent_patch
+from agentpipe.code import bundle, capture, capture_bundle, git, mirror
 from agentpipe.job import Job
+from agentpipe.task import bundle_diffs, sh_script, sources
+from agentpipe.transport import api
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
 
 
 def job_with(directory: Path, script: dict, *keys: str) -> Job:
@@ -23,6 +30,13 @@ def job_with(directory: Path, script: dict, *keys: str) -> Job:
     directory.mkdir(exist_ok=True)
     items = [{"key": key, "mode": "input"} for key in keys]
     return Job({"task": {"script": script, "execution": {"artifacts": items}}}, str(directory))
+
+
+def brought(directory: Path, script: dict, found: capture_bundle.Bundle) -> Job:
+    """A job whose bundle is in its directory already."""
+    job = job_with(directory, script)
+    keys = [key for key, _, _ in found.written(job.path)]
+    return job_with(directory, script, *keys)
 
 
 def archive(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> None:
@@ -87,9 +101,8 @@ def test_commits_arrive_on_what_the_remote_has(tmp_path, hashes):
     for number in range(3):
         head = commit(work, {"train.py": f"{number}\n"})
     found = capture_bundle.of_checkout(str(work), "origin", head, True, [])
-    assert found.commit == head and not found.files
-    job = job_with(tmp_path / "job", {"repository": str(source), "version_num": head}, bundle.COMMITS)
-    capture_bundle.write_commits(found, str(tmp_path / "job" / "commits.bundle"))
+    assert [each.commit for each in found.commits] == [head] and not found.files
+    job = brought(tmp_path / "job", {"repository": str(source), "version_num": head}, found)
     assert run(work, "for-each-ref", "refs/heads/bundle") == ""
     wanted = agent_fetch.work(job)
     assert (Path(wanted["code"]) / "train.py").read_text() == "2\n"
@@ -100,13 +113,23 @@ def test_commits_arrive_on_what_the_remote_has(tmp_path, hashes):
     assert agent_fetch.work(other)["cached"]
 
 
+@pytest.mark.parametrize("text", [b"", b"no bundle\n", b"# v2 git bundle\n-\n\n", b"# v2 git bundle\n-\xff x\n\n",
+                                  b"# v3 git bundle\n@object-format=\xff\n\n", b"# v2 git bundle\n"])
+def test_a_bundle_that_is_none_is_said(tmp_path, text):
+    source = git.Source(str(repository(tmp_path / "source")), commit="1" * 40)
+    job = job_with(tmp_path / "job", {"version_num": source.commit}, bundle.COMMITS)
+    Path(job.path("commits.bundle")).write_bytes(text)
+    with pytest.raises(errors.Failure) as failure:
+        bundle.bring_commits(job, source)
+    assert failure.value.exit == errors.BAD_DATA and "--bundle" in failure.value.remedy
+
+
 def test_a_bundle_whose_base_is_gone_from_the_remote_says_so(tmp_path):
     source = repository(tmp_path / "source")
     run(tmp_path, "clone", "-q", str(source), "work")
     head = commit(tmp_path / "work", {"train.py": "1\n"})
-    job = job_with(tmp_path / "job", {"repository": str(tmp_path / "new"), "version_num": head}, bundle.COMMITS)
     found = capture_bundle.of_checkout(str(tmp_path / "work"), "origin", head, True, [])
-    capture_bundle.write_commits(found, str(tmp_path / "job" / "commits.bundle"))
+    job = brought(tmp_path / "job", {"repository": str(tmp_path / "new"), "version_num": head}, found)
     repository(tmp_path / "new", {"other": "1\n"})
     with pytest.raises(errors.Failure) as failure:
         agent_fetch.work(job)
@@ -181,8 +204,198 @@ def test_commits_arrive_on_a_base_that_is_on_no_branch_any_more(tmp_path):
         agent_fetch.work(job_with(tmp_path / f"job{number}", {"repository": str(source), "version_num": each}))
     head = commit(tmp_path / "work", {"train.py": "new\n"})
     found = capture_bundle.of_checkout(str(tmp_path / "work"), "origin", head, True, [])
-    job = job_with(tmp_path / "job", {"repository": str(source), "version_num": head}, bundle.COMMITS)
-    capture_bundle.write_commits(found, str(tmp_path / "job" / "commits.bundle"))
+    job = brought(tmp_path / "job", {"repository": str(source), "version_num": head}, found)
     code = Path(agent_fetch.work(job)["code"])
     assert (code / "train.py").read_text() == "new\n" and (code / "base").exists()
     assert "agentpipe" not in run(code, "for-each-ref")
+
+
+@pytest.fixture
+def unpushed(tmp_path):
+    """(repository, checkout, commit): the checkout and its submodules, one in the other, have commits of their own."""
+    (tmp_path / ".gitconfig").write_text('[protocol "file"]\n\tallow = always\n')
+    repository(tmp_path / "inner", {"inner.py": "1\n"})
+    middle = repository(tmp_path / "middle", {"middle.py": "1\n"})
+    run(middle, "submodule", "--quiet", "add", "../inner", "deep")
+    commit(middle, {})
+    outer = repository(tmp_path / "outer")
+    run(outer, "submodule", "--quiet", "add", "../middle", "libs/the middle")
+    commit(outer, {})
+    run(tmp_path, "clone", "-q", "--recurse-submodules", str(outer), "work")
+    work = tmp_path / "work"
+    for folder, name in (("libs/the middle/deep", "inner.py"), ("libs/the middle", "middle.py"), (".", "train.py")):
+        head = commit(work / folder, {name: "new\n"})
+    return outer, work, head
+
+
+def test_commits_of_submodules_arrive_also_of_nested_ones(tmp_path, unpushed):
+    outer, work, head = unpushed
+    (work / "libs/the middle/unknown.txt").write_text("mine\n")
+    found = capture_bundle.of_checkout(str(work), "origin", head, True, [])
+    assert found.told()[:3] == ["1 commit that was not pushed goes along",
+                                "1 commit of the submodule libs/the middle that was not pushed goes along",
+                                "1 commit of the submodule libs/the middle/deep that was not pushed goes along"]
+    job = brought(tmp_path / "job", {"repository": str(outer), "version_num": head}, found)
+    assert tree(Path(agent_fetch.work(job)["code"])) == tree(work)
+    # all of it is on the remotes: nothing goes along
+    for folder in ("libs/the middle/deep", "libs/the middle", "."):
+        run(work / folder, "push", "-q", "origin", "HEAD:refs/heads/new")
+    assert capture_bundle.of_checkout(str(work), "origin", head, False, []).commits == []
+
+
+def test_without_a_bundle_a_submodules_commits_and_files_are_missed_in_words(unpushed, monkeypatch):
+    _, work, _ = unpushed
+    (work / "libs/the middle/unknown.txt").write_text("mine\n")
+    run(work, "push", "-q", "origin", "HEAD:refs/heads/new")
+    found = capture.capture(capture.Wish(str(work / "train.py"), []))
+    said = [what for what, _ in found.warnings]
+    assert [words[:17] for words in said[:2]] == ["commit " + run(work / each, "rev-parse", "HEAD")[:10] for each in
+                                                  ("libs/the middle", "libs/the middle/deep")]
+    assert said[2].startswith("libs/the middle/unknown.txt: not known to git")
+    monkeypatch.chdir(work)
+    for _, remedy in found.warnings[:2]:
+        subprocess.run(["sh", "-c", remedy], check=True)
+    assert [what for what, _ in capture.capture(capture.Wish("train.py", [])).warnings] == said[2:]
+    [(what, _)] = capture.capture(capture.Wish("train.py", [], branch="nosuch")).warnings
+    assert what.startswith("there is no branch nosuch here")
+
+
+def test_changes_that_git_is_told_to_overlook_are_missed_in_words(tmp_path):
+    work = repository(tmp_path / "work", {"a b.py": "1\n", "c.py": "1\n", "same.py": "1\n", "sparse.py": "1\n"})
+    for option, name in (("assume-unchanged", "a b.py"), ("skip-worktree", "c.py"), ("assume-unchanged", "same.py"),
+                         ("skip-worktree", "sparse.py")):
+        run(work, "update-index", f"--{option}", name)
+    (work / "sparse.py").unlink()
+    assert capture.capture(capture.Wish(str(work / "c.py"), [])).warnings == []
+    (work / "a b.py").write_text("2\n")
+    (work / "c.py").write_text("2\n")
+    [(what, remedy)] = capture.capture(capture.Wish(str(work / "c.py"), [])).warnings
+    assert what.startswith("a b.py, c.py: git is told to overlook")
+    subprocess.run(["sh", "-c", remedy], check=True, cwd=work)
+    found = capture.capture(capture.Wish(str(work / "c.py"), []))
+    assert found.warnings == [] and found.script["diff"].count("\n+2\n") == 2
+
+
+@pytest.mark.parametrize("fault", ["no cache", "a pack is gone"])
+def test_a_bundle_arrives_without_a_cache_and_in_a_damaged_one(tmp_path, unpushed, monkeypatch, fault):
+    outer, work, head = unpushed
+    script = {"repository": str(outer), "version_num": head}
+    found = capture_bundle.of_checkout(str(work), "origin", head, True, [])
+    if fault == "no cache":
+        monkeypatch.setenv("CLEARML_AGENT__AGENT__VCS_CACHE__ENABLED", "false")
+    else:
+        agent_fetch.work(brought(tmp_path / "first", script, found))
+        for name in ("outer", "middle"):
+            packs = Path(mirror.path_of(git.Source(str(tmp_path / name)))) / "objects" / "pack"
+            for pack in sorted(packs.glob("*.pack"), key=lambda path: path.stat().st_size)[:1]:
+                pack.unlink()
+    assert tree(Path(agent_fetch.work(brought(tmp_path / "job", script, found))["code"])) == tree(work)
+
+
+FETCH = "import sys, json; from agentpipe.job import Job; from agentpipe.cmds import agent_fetch, agent_patch; " \
+        "job = Job(json.loads(sys.argv[1]), sys.argv[2]); " \
+        "job.manifest.setdefault('fetch', None) or job.manifest.update(fetch=agent_fetch.work(job)); " \
+        "agent_patch.work(job); print(json.dumps(job.manifest))"
+
+
+def pipeline(directory: Path, manifest: dict, **env: str) -> dict | None:
+    """agent-fetch (unless that is done) and agent-patch in a process; the manifest, None when it was killed."""
+    directory.mkdir(exist_ok=True)
+    done = subprocess.run([sys.executable, "-c", FETCH, json.dumps(manifest), str(directory)], capture_output=True,
+                          env={**os.environ, **env}, check=False)
+    assert done.returncode == (-9 if env else 0), done.stderr
+    return None if env else json.loads(done.stdout)
+
+
+@pytest.fixture
+def sent(tmp_path, unpushed):
+    """(checkout, manifest) of a task whose bundle is in the store."""
+    outer, work, head = unpushed
+    (work / "unknown.txt").write_text("mine\n")
+    found = capture_bundle.of_checkout(str(work), "origin", head, True, [])
+    items = [capture_bundle._sent(api.connect(), "t1", key, path, text)
+             for key, path, text in found.written(lambda name: str(tmp_path / name))]
+    return work, {"task": {"script": {"repository": str(outer), "version_num": head, "entry_point": "train.py"},
+                           "execution": {"artifacts": items}}}
+
+
+def test_files_of_any_name_arrive_and_are_told(tmp_path):
+    work = repository(tmp_path / "work")
+    names = [b"lat\xe9", b"two\nlines", b"-dash", b"quo\"te", "\u00fc".encode()]
+    for name in names:
+        Path(os.fsdecode(os.path.join(os.fsencode(work), name))).write_text("mine")
+    found = capture_bundle.of_checkout(str(work), "", run(work, "rev-parse", "HEAD"), True, [])
+    said = [*found.told(), *(text for *_, text in found.written(lambda name: str(tmp_path / name)))]
+    assert "lat?" in said[1] and not any("\n" in each for each in said[:2])
+    json.dumps(said).encode()
+    "".join(said).encode()
+    bundle.unpack(str(tmp_path / "files.tar.gz"), str(tmp_path / "code"))
+    assert sorted(os.listdir(os.fsencode(tmp_path / "code"))) == sorted(names)
+    for word in (".git", ".git/config"):
+        with pytest.raises(errors.Failure) as failure:
+            capture_bundle.add(found, [str(work / word)])
+        assert failure.value.exit == errors.USAGE
+
+
+@pytest.mark.parametrize("point", ["brought", "unbundling", "unbundled", "unpacked"])
+def test_killed_while_a_bundle_is_brought_the_next_fetch_has_all_of_it(tmp_path, sent, point):
+    work, manifest = sent
+    job = tmp_path / "job"
+    assert pipeline(job, manifest, AGENT_CRASH_AT=f"fetch:{point}") is None
+    assert not (job / "code").exists()
+    code = Path(pipeline(job, manifest)["fetch"]["code"])
+    assert tree(code) == tree(work)
+    assert [name for name in os.listdir(job) if ".new-" in name or ".old-" in name] == []
+    assert [name for name in os.listdir(Path(mirror._home())) if ".new-" in name or ".old-" in name] == []
+    assert "agentpipe" not in run(code, "for-each-ref")
+
+
+@pytest.mark.parametrize("diff", ["", "submodule"])
+def test_killed_while_a_patch_is_undone_the_tasks_files_are_there_again(tmp_path, sent, diff):
+    work, manifest = sent
+    if diff:
+        run(work / "libs/the middle", "checkout", "-q", "HEAD^")
+        manifest["task"]["script"]["diff"] = run(work, "diff", "--submodule=short") + "\n"
+        run(work, "submodule", "--quiet", "update")
+    else:
+        manifest["task"]["script"]["diff"] = PATCH
+    job = tmp_path / "job"
+    manifest = pipeline(job, manifest)
+    assert tree(Path(manifest["fetch"]["code"])) != tree(work)
+    manifest["task"]["script"]["diff"] = ""
+    assert pipeline(job, manifest, AGENT_CRASH_AT="fetch:unpacked") is None
+    manifest = pipeline(job, manifest)
+    assert tree(Path(manifest["fetch"]["code"])) == tree(work)
+
+
+def test_the_plain_script_of_a_task_has_the_commits_of_its_submodules(tmp_path, sent):
+    work, manifest = sent
+    (work / "unknown.txt").unlink()
+    parts = bundle_diffs.as_diffs(api.connect(), bundle.of(manifest["task"]))
+    parts.pop(bundle.FILES)
+    lines = sh_script._code(sources.Source(manifest["task"], {}, {}, ""), parts)
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(["sh", "-eu"], input=f"work=$PWD\n{lines}", cwd=tmp_path / "elsewhere", text=True,
+                          capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert tree(tmp_path / "elsewhere/code") == tree(work)
+
+
+PATCH = "diff --git a/train.py b/train.py\n--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-new\n+newer\n"
+
+
+def test_what_a_checkout_has_that_cannot_run_elsewhere_is_said(tmp_path, monkeypatch):
+    source = repository(tmp_path / "source")
+    run(tmp_path, "clone", "-q", str(source), "work")
+    work = tmp_path / "work"
+    repository(work / "inner")
+    head = commit(work, {})
+    (work / "train.py").write_text("<<<<<<< HEAD\n1\n=======\n2\n>>>>>>> other\n")
+    run(work, "checkout", "-q", "--detach")
+    monkeypatch.chdir(work)
+    (detached, push), (stranger, _), (conflict, _) = capture.capture(capture.Wish("train.py", [])).warnings
+    assert detached.startswith(f"commit {head[:10]} is not on origin")
+    assert stranger.startswith("inner is a git repository of its own")
+    assert conflict.startswith("train.py has conflicts")
+    subprocess.run(["sh", "-c", push], check=True)
+    assert len(capture.capture(capture.Wish("train.py", [])).warnings) == 2

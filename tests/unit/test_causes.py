@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentpipe import causes, error_lines, task_diff, task_params, task_plot
+from agentpipe.task import causes, compare, error_lines, params, plot, why
 
 
 @pytest.fixture(autouse=True)
@@ -44,10 +44,42 @@ def test_the_batch_may_stand_among_the_hyperparameters_and_without_one_there_are
     ("main.sh: line 3: ffmpeg: command not found", "there is no program ffmpeg", "install ffmpeg there"),
     ("sh: 1: jq: not found", "there is no program jq", "--docker IMAGE"),
     ("train.py: error: the following arguments are required: --data", "the script wants --data", "-- --data"),
+    ("  File \"/py/subprocess.py\", line 1, in _execute_child\n"
+     "FileNotFoundError: [Errno 2] No such file or directory: 'sox'", "there is no program sox", "install sox there"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: '/mnt/x/y.csv'", "there is no /mnt/x/y.csv on node:0",
+     "put it there"),
+    ("PermissionError: [Errno 13] Permission denied: '/mnt/x y'", "the user that it runs as may not use /mnt/x y",
+     "on node:0: ls -ld '/mnt/x y'"),
+    ("sh: 1: cannot create /mnt/x: Permission denied", "the user that it runs as may not use /mnt/x", "ls -ld /mnt/x"),
 ])
 def test_what_the_machine_lacks_is_said_in_words(evidence: str, reason: str, words: str) -> None:
-    found = told(evidence)
+    found = told(evidence, last_worker="node:0")
     assert found["reason"].startswith(reason) and words in found["advice"] and found["remedy"] is None
+
+
+def test_a_file_by_its_absolute_path_is_mounted_where_the_task_has_a_container() -> None:
+    found = told("FileNotFoundError: [Errno 2] No such file or directory: '/mnt/x/y.csv'", container={"image": "a"})
+    assert "no /mnt/x/y.csv in its container" in found["reason"] and "-v /mnt/x:/mnt/x" in found["advice"]
+
+
+def test_a_pinned_package_that_cannot_be_imported_is_taken_in_another_version() -> None:
+    evidence = ('  File "/s/tasks/1f3c.1/code/t.py", line 1, in <module>\n'
+                '  File "/c/envs/k/lib/python3.11/site-packages/urllib3/util/x.py", line 11, in <module>\n'
+                "ImportError: cannot import name 'Mapping' from 'collections'")
+    found = causes.of_script({"id": "1f3c", "script": {"requirements": {"pip": "requests==2.31.0\nurllib3==1.20\n"}}},
+                             {"class": "script_failed", "reason": "exit 1", "evidence": evidence})
+    assert found["reason"].startswith("urllib3==1.20 does not go with")
+    assert found["remedy"] == "agent-task edit 1f3c --package urllib3 && agent-task enqueue 1f3c"
+    assert told(evidence)["reason"].startswith("ImportError")  # not asked for
+
+
+def test_a_module_that_is_asked_for_and_yet_not_there_is_not_asked_for_again() -> None:
+    for package, advice in (("six==1.16.0", "another version"), ("mine", "git add -N")):
+        script = {"requirements": {"pip": package}, "entry_point": "t.py"}
+        found = causes.of_script({"id": "1f3c", "script": script}, {
+            "class": "script_failed", "reason": "exit 1",
+            "evidence": f"ModuleNotFoundError: No module named '{package[:3] if '=' in package else package}.x'"})
+        assert found["remedy"] is None and advice in found["advice"]
 
 
 @pytest.mark.parametrize("evidence", [
@@ -56,6 +88,124 @@ def test_what_the_machine_lacks_is_said_in_words(evidence: str, reason: str, wor
     "ValueError: numpy.dtype size changed, may indicate binary incompatibility."])
 def test_code_for_the_former_numpy_gets_it(evidence: str) -> None:
     assert "--package 'numpy<2'" in told(evidence)["remedy"]
+
+
+@pytest.mark.parametrize(("evidence", "entry", "reason", "words"), [
+    ("usage: t\nt.py: error: argument -e/--epochs: invalid int value: 'three'", "t.py --epochs three",
+     "the script does not take that -e/--epochs: invalid int value: 'three'", "--set Args/epochs=VALUE"),
+    ("Error: Invalid value for '--lr': 'x' is not a valid float.", "t.py --lr=x", "the script does not take that --lr",
+     "--set Args/lr=VALUE"),
+    ("usage: t\nt.py: error: unrecognized arguments: 5", "t.py 5", "the script takes no argument 5",
+     "--entry-point 't.py 5'"),
+    ("usage: t [-h]\n         [--a A]\nt.py: error: --a wants --b", "t.py", "--a wants --b", "--entry-point t.py"),
+    ("RuntimeError: No CUDA GPUs are available", "t.py", "it wants a GPU, and this worker has none",
+     "enqueue --queue QUEUE 1f3c"),
+    ("AssertionError: Torch not compiled with CUDA enabled", "t.py", "it wants a GPU, and the package",
+     "--queue QUEUE"),
+    ("OSError: [Errno 28] No space left on device: 'x'", "t.py", "a disk of the worker is full", "df -h"),
+    ('  File "/x/t.py", line 1, in <module>\n    os.environ["DATA"]\n    ~~~^^^\n  File "<frozen os>", line 679\n'
+     "KeyError: 'DATA'", "t.py", "the environment variable DATA is not set", "-e DATA=…"),
+    ("x.sh: line 2: DATA: unbound variable", "x.sh", "the environment variable DATA is not set", "set DATA where"),
+])
+def test_what_a_command_line_or_a_worker_lacks_is_named(evidence: str, entry: str, reason: str, words: str) -> None:
+    found = told(evidence, entry)
+    assert found["reason"].startswith(reason) and words in found["advice"] and found["remedy"] is None
+
+
+def test_a_script_that_names_its_device_can_do_without_a_gpu() -> None:
+    for entry in ("t.py --device cuda:0", "t.py --device=cuda"):
+        assert "--set Args/device=cpu" in told("RuntimeError: Found no NVIDIA driver", entry)["remedy"]
+    assert told("RuntimeError: Found no NVIDIA driver", "t.py --data gpu.csv")["remedy"] is None
+
+
+TRACEBACK = '''Traceback (most recent call last):
+  File "/s/tasks/1f3c.2/code/pkg/train.py", line 7, in <module>
+    fit()
+  File "/s/envs/k/lib/python3.11/site-packages/lib/x.py", line 9, in fit
+    raise ValueError("no")
+lib.errors.ShapeError: no (3, 4)
+clearml: done
+'''
+
+
+def test_an_exception_is_named_with_the_line_of_the_tasks_own_code() -> None:
+    found = told(TRACEBACK)
+    assert found["reason"] == "lib.errors.ShapeError: no (3, 4), at pkg/train.py:7 (exit 1)"
+    assert "mend pkg/train.py:7" in found["advice"]
+    assert "there: agent-task edit 1f3c --checkout . && agent-task enqueue 1f3c;" in found["advice"]
+    chained = told(TRACEBACK + "\nDuring handling of the above exception, another exception occurred:\n\n" + TRACEBACK
+                   .replace(", line 7", ", line 9").replace("lib.errors.ShapeError", "TypeError"))
+    assert chained["reason"].startswith("TypeError: no (3, 4), at pkg/train.py:9")
+    elsewhere = told(TRACEBACK.replace("1f3c.2", "other"))
+    assert elsewhere["reason"] == "lib.errors.ShapeError: no (3, 4) (exit 1)"
+    # one that was caught and printed, by a script that ended itself
+    caught = causes.of_script({"id": "1f3c", "script": {}}, {"class": "script_failed", "reason": "exit 3",
+                                                             "evidence": TRACEBACK})
+    assert caught == {}
+
+
+def _syntax(code: str, said: str = "invalid syntax") -> str:
+    return f'  File "/s/tasks/1f3c.1/code/t.py", line 5\n    {code}\n         ^\nSyntaxError: {said}'
+
+
+@pytest.mark.parametrize(("ran", "evidence", "reason", "version"), [
+    ("3.11.2", _syntax("type X = int"), "its syntax (type X = int) needs Python 3.12 or newer, and it ran with 3.11",
+     "3.12"),
+    ("3.8.1", _syntax("match command:"), "its syntax (match command:) needs Python 3.10", "3.10"),
+    ("3.11.2", _syntax('print(f"{d["a"]}")', "f-string: unmatched '['"), 'its syntax (print(f"{d["a"]}"))', "3.12"),
+    ("3.11.2", _syntax('print(f"{", ".join(a)}")', "f-string: expecting '}'"), "its syntax", "3.12"),
+    ("3.7.1", _syntax("if (n := 1):"), "its syntax (if (n := 1):)", "3.8"),
+    ("3.10.1", "ModuleNotFoundError: No module named 'tomllib'", "the module tomllib needs Python 3.11", "3.11"),
+    ("3.10.1", "ImportError: cannot import name 'Self' from 'typing' (/x.py)", "typing.Self needs Python 3.11", "3.11"),
+    ("3.9.1", "TypeError: unsupported operand type(s) for |: 'type' and 'NoneType'", "a type that is written with |",
+     "3.10"),
+    ("3.12.1", "ModuleNotFoundError: No module named 'imp'", "Python 3.12 has no imp any more, 3.11 is the last",
+     "3.11")])
+def test_code_for_another_python_gets_it(ran: str, evidence: str, reason: str, version: str) -> None:
+    found = told(evidence, runtime={"python_version": ran})
+    assert found["reason"].startswith(reason)
+    assert found["remedy"] == f"agent-task edit 1f3c --python {version} && agent-task enqueue 1f3c"
+    assert f"--python {version}" not in (told(evidence, runtime={"python_version": version}).get("remedy") or "")
+
+
+@pytest.mark.parametrize(("ran", "evidence"), [
+    ("3.11.2", _syntax('print(f"{a", "b")', "f-string: expecting '}'")), ("3.13.0", _syntax("type X = ")),
+    ("3.11.2", _syntax('print("a"', "'(' was never closed")), ("", _syntax("x := 1")),
+    ("3.12.1", "TypeError: 'type' object is not subscriptable")])
+def test_a_mistake_is_no_newer_syntax(ran: str, evidence: str) -> None:
+    assert "--python" not in (told(evidence, runtime={"python_version": ran}).get("remedy") or "")
+
+
+@pytest.mark.parametrize(("name", "reason", "remedy"), [
+    ("SIGKILL", "SIGKILL ended it", "agent-task enqueue 1f3c"), ("SIGTERM", "SIGTERM ended it", "agent-task enqueue"),
+    ("SIGSEGV", "a compiled part of it crashed: SIGSEGV", "--binary 'python3.11 -X faulthandler'"),
+    ("SIGILL", "its program is not built for this worker's processor", None)])
+def test_a_signal_is_told_from_a_crash(name: str, reason: str, remedy: str | None) -> None:
+    task = {"id": "1f3c", "script": {"entry_point": "t.py", "binary": "python3.11"}}
+    found = causes.of_script(task, {"class": "script_failed", "reason": f"ended by {name}", "evidence": ""})
+    assert found["reason"].startswith(reason) and (remedy in found["remedy"] if remedy else found["remedy"] is None)
+
+
+@pytest.mark.parametrize(("entry", "words"), [
+    ("t.py --lr 1", "--include data/a.csv t.py -- --lr 1"),
+    ("-m pkg.t", "--include data/a.csv -m pkg.t")])
+def test_data_that_git_does_not_bring_goes_along_by_a_command(entry: str, words: str) -> None:
+    found = told("FileNotFoundError: [Errno 2] No such file or directory: 'data/a.csv'", entry)
+    assert f"there: agent-task enqueue --bundle {words};" in found["advice"]
+
+
+def test_what_a_script_printed_does_not_move_the_cursor_over_what_is_said_of_it() -> None:
+    found = {"task": "1f3c", "status": "failed", "class": "script_failed", "reason": "E: \x1b[2Jno", "advice": None,
+             "evidence": "\x1b[31mred\x1b[0m\tx\n\x1b]0;title\x07\u202e", "remedy": "true"}
+    shown = why.text(found)
+    assert "E: \\x1b[2Jno" in shown and "| red" in shown and "\\x1b]0;title\\x07\\u202e" in shown
+    assert "\x1b" not in shown and "try: true\n" in shown
+
+
+def test_a_line_without_end_is_shown_by_its_ends() -> None:
+    shown = why.text({"task": "1f3c", "class": "script_failed", "reason": "exit 1", "remedy": None, "advice": None,
+                      "evidence": "begin" + "x" * 100_000 + "end"})
+    assert len(shown) < 2000 and "| begin" in shown and "xend\n" in shown and "99008 characters" in shown
 
 
 def test_what_is_not_known_is_left_alone() -> None:
@@ -75,32 +225,42 @@ def test_lines_that_tell_of_errors_and_the_whole_of_a_traceback() -> None:
     ("Args/lr=0.1", ("Args", "lr", "0.1")), ("lr=0.1", ("Args", "lr", "0.1")), ("a/b/c=d=e", ("a", "b/c", "d=e")),
     ("General/note=", ("General", "note", ""))])
 def test_a_parameter_is_its_section_its_name_and_all_behind_the_first_equals_sign(text: str, wanted: Any) -> None:
-    assert task_params.parsed(text) == wanted
+    assert params.parsed(text) == wanted
 
 
 def test_a_value_is_given_where_the_option_stands_and_nowhere_else() -> None:
     said: list[str] = []
     task = {"script": {"entry_point": "train.py --lr 0.1 --verbose --batch-size=3 lr"}, "hyperparams": {}}
-    sections, entry = task_params.changed(task, ["lr=0.2", "batch_size=4", "verbose=1", "General/x=y"], said.append)
+    sections, entry = params.changed(task, ["lr=0.2", "batch_size=4", "verbose=1", "General/x=y"], said.append)
     assert entry == "train.py --lr 0.2 --verbose --batch-size=4 lr"
     assert sections["General"]["x"] == {"section": "General", "name": "x", "type": "", "value": "y"}
     assert [line.split(" ")[0] for line in said] == ["Args/verbose", "General/x"]
 
 
 def test_a_difference_is_named_by_a_package_a_file_or_an_argument_but_not_by_a_part_of_a_word() -> None:
-    assert task_diff.names("numpy 1.26 → 2.1", "module 'numpy' has no attribute 'float'")
-    assert task_diff.names("pkg/data.py: +1 -0 → +2 -0", 'File "/x/code/pkg/data.py", line 3')
-    assert task_diff.names("--lr 0.1 → 0.2", "ValueError: lr must be positive") is False  # two letters are in too much
-    assert not task_diff.names("six 1.16 → 1.17", "sixteen things went wrong")
+    assert compare.names("numpy 1.26 → 2.1", "module 'numpy' has no attribute 'float'")
+    assert compare.names("pkg/data.py: +1 -0 → +2 -0", 'File "/x/code/pkg/data.py", line 3')
+    assert compare.names("--lr 0.1 → 0.2", "ValueError: lr must be positive") is False  # two letters are in too much
+    assert not compare.names("six 1.16 → 1.17", "sixteen things went wrong")
+
+
+def test_what_the_machine_reports_is_drawn_by_units() -> None:
+    names = ["gpu_0_mem_free_gb", "gpu_0_mem_usage", "gpu_0_mem_used_gb", "gpu_0_power_draw", "gpu_0_temperature",
+             "gpu_0_utilization", "gpu_1_utilization"]
+    found = plot.alike(":monitor:gpu", dict.fromkeys(names))
+    assert [list(group) for group in found] == [
+        ["gpu_0_mem_free_gb", "gpu_0_mem_used_gb"], ["gpu_0_mem_usage", "gpu_0_utilization", "gpu_1_utilization"],
+        ["gpu_0_power_draw"], ["gpu_0_temperature"]]
+    assert plot.alike("loss", {"a_gb": 1, "b": 2}) == [{"a_gb": 1, "b": 2}]
 
 
 def test_a_chart_of_one_point_and_of_a_flat_line_is_drawn() -> None:
-    one = task_plot.chart("loss", {"a": {"x": [5], "y": [1.5]}}, 20, 4)
-    flat = task_plot.chart("loss", {"a": {"x": [0, 9], "y": [2.0, 2.0]}}, 20, 4, dots=False)
+    one = plot.chart("loss", {"a": {"x": [5], "y": [1.5]}}, 20, 4)
+    flat = plot.chart("loss", {"a": {"x": [0, 9], "y": [2.0, 2.0]}}, 20, 4, dots=False)
     assert "loss: a 1.5" in one and any(char > "⠀" for char in one)
     assert flat.count("*") == 20
 
 
 def test_a_version_that_the_sdk_writes_with_blanks_is_no_other_version():
-    assert task_diff._packages(["clearml == 2.1.12", "six==1.16.0"], ["clearml==2.1.12", "six==1.17.0"]) == [
+    assert compare._packages(["clearml == 2.1.12", "six==1.16.0"], ["clearml==2.1.12", "six==1.17.0"]) == [
         ("~", "six 1.16.0 → 1.17.0")]

@@ -10,8 +10,12 @@ import time
 
 import pytest
 
-from agentpipe import api, attempt, claims, errors, intents, processes, queues, recovery, script
+from agentpipe import errors, paths, processes, secrets
+from agentpipe.claim import adopt, attempt, claims, holders, intents, on_server, queues, recovery
+from agentpipe.claim import waiting as patience
+from agentpipe.run import script
 from agentpipe.server import documents
+from agentpipe.transport import api
 
 SLEEPER = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 
@@ -52,7 +56,7 @@ def abandoned(claim):
 def test_a_pull_leaves_its_token_on_disk_and_on_the_server(store, task):
     claim, line = pulled(store)
     runtime = store.call("tasks.get_by_id", {"task": task})["task"]["runtime"]
-    assert runtime[claims.RUNTIME_KEY] == claim.token == line["pull"]["claim"]
+    assert runtime[on_server.RUNTIME_KEY] == claim.token == line["pull"]["claim"]
     assert os.readlink(claims.active(claim.token)) == claim.directory
     assert claims.read(claim.directory)["state"] == "held"
 
@@ -92,7 +96,7 @@ def test_a_stage_that_comes_too_late_gets_75(store, task, spoil):
 @pytest.mark.parametrize("spoil", [
     lambda store, task: store.call("tasks.stopped", {"task": task, "force": True}),
     lambda store, task: store.call("tasks.edit_runtime",
-                                   {"task": task, "add_or_update": {claims.RUNTIME_KEY: "0" * 32}}),
+                                   {"task": task, "add_or_update": {on_server.RUNTIME_KEY: "0" * 32}}),
     lambda store, task: store.call("tasks.delete", {"task": task, "force": True}),
 ])
 def test_the_servers_word_is_asked(store, task, spoil):
@@ -121,7 +125,23 @@ def test_given_back_it_is_the_first_in_its_queue_and_carries_no_claim(store, tas
     claims.give_back(store, claim, line, "told to stop")
     assert waiting(store) == [task, other]
     runtime = store.call("tasks.get_by_id", {"task": task})["task"]["runtime"]
-    assert runtime.get(claims.RUNTIME_KEY) == (None if store.ours else claims.RETURNED + claim.token)
+    assert runtime.get(on_server.RUNTIME_KEY) == (None if store.ours else on_server.RETURNED + claim.token)
+    assert os.listdir(claims.active()) == []
+
+
+def test_told_to_stop_while_the_server_is_away_it_is_not_waited_for_and_recovery_gives_back(
+        store, task, transport, monkeypatch):
+    monkeypatch.setattr(claims, "GIVE_BACK_S", 0.5)
+    claim, line = pulled(store)
+    if transport:  # the embedded store is never away
+        transport.failing = [503] * 1000
+        assert not claims.give_back(api.connect("tester", 300), claim, line, "told to stop")
+        transport.failing = []
+        assert len(os.listdir(claims.active())) == 1
+        recovery.recover(store)
+    else:
+        assert claims.give_back(store, claim, line, "told to stop")
+    assert waiting(store) == [task]
     assert os.listdir(claims.active()) == []
 
 
@@ -132,11 +152,11 @@ def test_a_pipe_is_held_as_long_as_somebody_has_it_open(store, task, monkeypatch
     inode = os.fstat(reader.stdin.fileno()).st_ino
     claim.hand("pull", {"pipe": inode, "boot": processes.boot_id()})
     claim.release()
-    assert claims.is_held(claim.directory)
+    assert holders.is_held(claim.directory)
     reader.kill()
     reader.wait()
     reader.stdin.close()
-    assert not claims.is_held(claim.directory)
+    assert not holders.is_held(claim.directory)
 
 
 def test_a_file_is_held_by_a_process_and_only_its_explicit_owner_frees_it(store, task, monkeypatch):
@@ -145,21 +165,21 @@ def test_a_file_is_held_by_a_process_and_only_its_explicit_owner_frees_it(store,
     owner = subprocess.Popen(SLEEPER, stdin=subprocess.PIPE)
     claim.hand("pull", {"process": processes.identity(owner.pid), "owner": True})
     claim.release()
-    assert claims.is_held(claim.directory)
-    assert claims.is_held(claim.directory, os.getpid())
-    assert not claims.is_held(claim.directory, owner.pid)
+    assert holders.is_held(claim.directory)
+    assert holders.is_held(claim.directory, os.getpid())
+    assert not holders.is_held(claim.directory, owner.pid)
     owner.kill()
     owner.wait()
-    assert not claims.is_held(claim.directory)
+    assert not holders.is_held(claim.directory)
 
 
 def test_a_handed_claim_lives_for_the_grace_period(store, task):
     claim, _ = pulled(store)
     claim.hand("pull", {"process": "1 1 another-boot"})
     claim.release()
-    assert claims.is_held(claim.directory)
+    assert holders.is_held(claim.directory)
     os.utime(os.path.join(claim.directory, "claim"), (1, 1))
-    assert not claims.is_held(claim.directory)
+    assert not holders.is_held(claim.directory)
 
 
 def test_a_pid_of_another_boot_means_nothing(store):
@@ -199,7 +219,7 @@ def died_asking(store):
     """A pull that got a task and died before it knew; its intent."""
     intent = claims.Intent()
     queue = store.call("queues.get_default")["id"]
-    intent.note(queue)
+    intent.note(store, queue)
     store.call("queues.get_next_task", {"queue": queue, "claim": intent.token})
     os.close(intent._fd)
     os.utime(intent.path, (1, 1))
@@ -224,7 +244,7 @@ def test_a_task_that_another_agent_has_taken_meanwhile_is_left_to_it(store, task
     monkeypatch.setattr(intents, "STRAY_S", 0.0)
     died_asking(store)
     other = claims.new_token()
-    store.call("tasks.edit", {"task": task, "force": True, "runtime": {claims.RUNTIME_KEY: other}})
+    store.call("tasks.edit", {"task": task, "force": True, "runtime": {on_server.RUNTIME_KEY: other}})
     recovery.recover(store)
     recovery.recover(store)
     assert waiting(store) == []
@@ -239,7 +259,8 @@ def test_a_kill_while_a_task_is_given_back_neither_loses_nor_doubles_it(store, t
         store.call("tasks.started", {"task": task, "force": True})
     claim.hand("pull", None)
     claim.release()
-    code = ("import json, sys; from agentpipe import api, claims\nline = json.loads(sys.argv[1])\n"
+    code = ("import json, sys; from agentpipe.claim import claims; from agentpipe.transport import api\n"
+            "line = json.loads(sys.argv[1])\n"
             "claims.give_back(api.connect(), claims.take(line, 'fetch'), line, 'told to stop')")
     killed = subprocess.run([sys.executable, "-c", code, json.dumps(line)], env={**os.environ, "AGENT_CRASH_AT": point})
     assert killed.returncode == -signal.SIGKILL
@@ -253,7 +274,7 @@ def test_a_kill_while_a_task_is_given_back_neither_loses_nor_doubles_it(store, t
 def test_a_task_given_back_and_taken_by_another_agent_at_once_is_left_to_it(store, task):
     claim, line = pulled(store)
     attempt.forbid_start(claim.directory, attempt.HANDED_BACK)
-    claims.enqueue_again(store, task, line["pull"]["queue"], claim.token, "told to stop")
+    on_server.enqueue_again(store, task, line["pull"]["queue"], claim.token, "told to stop")
     claim.release()
     store.call("queues.get_next_task", {"queue": line["pull"]["queue"]})
     store.call("workers.status_report", {"worker": "another:0", "timestamp": 1, "task": task})
@@ -281,7 +302,7 @@ def ended_unseen(store, command):
     claim, line = pulled(store)
     attempt.store_manifest(claim.directory, (json.dumps(line) + "\n").encode())
     store.call("tasks.started", {"task": line["task"]["id"]})
-    subprocess.run([sys.executable, "-c", "import os, sys; from agentpipe import script\n"
+    subprocess.run([sys.executable, "-c", "import os, sys; from agentpipe.run import script\n"
                     "script.start(sys.argv[1], ['sh', '-c', sys.argv[2]], '/', os.environ)",
                     claim.directory, command], check=True)
     return claim, line
@@ -329,6 +350,20 @@ def test_a_script_killed_with_its_shim_is_lost(store, task):
     assert store.call("tasks.get_by_id", {"task": task})["task"]["runtime"]["_agentpipe_end"]["class"] == "lost"
 
 
+def test_what_is_damaged_keeps_no_other_task_from_being_recovered(store, task, tmp_path, capfd):
+    claim, _ = ended_unseen(store, "exit 0")
+    wait_for(lambda: attempt.exit_status(claim.directory) == 0)
+    open(os.path.join(claim.directory, "secrets.json"), "w").close()  # as a power failure leaves it
+    abandoned(claim)
+    (tmp_path / "no-directory").touch()
+    os.symlink(tmp_path / "no-directory", claims.active("0" * 32))
+    with open(claims.active("1" * 32), "w") as intent:
+        intent.write("queue no-number")
+    recovery.recover(store)
+    assert status(store, task) == "completed"
+    assert f"the task of claim {'0' * 32} cannot be recovered" in capfd.readouterr().err
+
+
 def test_a_task_that_somebody_reset_meanwhile_is_let_go(store, task):
     claim, _ = pulled(store)
     abandoned(claim)
@@ -358,7 +393,7 @@ def test_a_directory_deleted_by_hand_ends_the_task_as_lost(store, task):
 
 
 def test_client_and_server_mean_the_same_field_by_a_claim():
-    assert claims.RUNTIME_KEY == documents.CLAIM
+    assert on_server.RUNTIME_KEY == documents.CLAIM
 
 
 def test_a_task_whose_directory_was_deleted_is_not_ours(store, task):
@@ -375,5 +410,117 @@ def test_a_grace_period_that_is_no_number_is_named(store, task, monkeypatch):
     claim.hand("pull", {"process": processes.identity(os.getpid()), "owner": False})
     claim.release()
     with pytest.raises(errors.Failure, match="AGENT_CLAIM_GRACE is no number: 10s") as caught:
-        claims.is_held(claim.directory)
+        holders.is_held(claim.directory)
     assert caught.value.exit == errors.BAD_CONFIG
+
+
+def test_an_intent_that_recovery_took_before_it_was_locked_is_made_anew(store, monkeypatch):
+    flock, paths = claims.fcntl.flock, []
+
+    def late(fd, how):
+        if not paths:
+            paths.append(os.readlink(f"/proc/self/fd/{fd}"))
+            intents.recover_all(store)
+            assert not os.path.exists(paths[0])
+        flock(fd, how)
+
+    monkeypatch.setattr(claims.fcntl, "flock", late)
+    intent = claims.Intent()
+    assert os.path.exists(intent.path) and intent.path != paths[0]
+    intent.drop()
+    assert not os.listdir(claims.active())
+
+
+class Failing:
+    """A server that answers 500 when a task that it has given out with our token is read; all else is the real one's.
+
+    One that does not write the token itself is asked once before, for that.
+    """
+
+    def __init__(self, real):
+        self._real, self._answers = real, [False] if real.ours else [True, False]
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def call(self, endpoint, body=None):
+        if endpoint == "tasks.get_by_id" and self._answers and not self._answers.pop(0):
+            raise errors.ApiError(500, 0, "a fault of a moment")
+        return self._real.call(endpoint, body or {})
+
+
+def test_a_server_that_fails_when_the_task_is_read_costs_it_no_attempt(store, task):
+    for _ in range(recovery.MAX_ATTEMPTS + 1):
+        with pytest.raises(errors.ApiError, match="a fault of a moment"):
+            queues.next_task(Failing(store), "tester:0", queues.Queues(store, []), wait=False)
+        recovery.recover(store)
+        assert (waiting(store), status(store, task)) == ([task], "queued")
+        assert os.listdir(claims.active()) == []
+    assert attempt.failed_attempts(task) == 0
+
+
+@pytest.mark.parametrize("transport", ["agent-server", "clearml"], indirect=True)
+def test_a_pull_that_waits_outlasts_a_server_that_fails_when_the_task_is_read(store, task, monkeypatch):
+    monkeypatch.setattr(patience, "OUTAGE", (0.01, 0.01))
+    got = queues.next_task(Failing(store), "tester:0", queues.Queues(store, []), wait=True)
+    assert got[1]["task"]["id"] == task
+    assert os.listdir(claims.active()) == [got[0].token]
+
+
+@pytest.mark.parametrize("transport", ["agent-server", "clearml"], indirect=True)
+def test_a_server_that_fails_when_an_adopted_task_is_read_costs_it_no_attempt(store, task, tmp_path, monkeypatch):
+    _, line = pulled(store)
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "another"))
+    with pytest.raises(errors.ApiError, match="a fault of a moment"):
+        adopt.adopt(Failing(store), line, "prepare")
+    recovery.recover(store)
+    assert waiting(store) == [task]
+    assert os.listdir(claims.active()) == []
+    assert attempt.numbers(task) == []
+
+
+def test_a_task_whose_passwords_cannot_be_put_away_goes_back(store, monkeypatch):
+    queue = store.call("queues.get_default")["id"]
+    id = store.call("tasks.create", {"name": "a task", "type": "training",
+                                     "script": {"repository": "https://u:secret@host.invalid/a.git"}})["id"]
+    store.call("tasks.enqueue", {"task": id, "queue": queue})
+    publish = secrets.publish
+
+    def full(path, data):
+        if path.endswith("secrets.json"):
+            raise errors.Failure(f"cannot write {path}: No space left on device", errors.CANNOT_CREATE)
+        publish(path, data)
+
+    monkeypatch.setattr(secrets, "publish", full)
+    with pytest.raises(errors.Failure, match="No space left"):
+        pulled(store)
+    assert waiting(store) == [id]
+    assert os.listdir(claims.active()) == []
+    assert attempt.failed_attempts(id) == 0
+
+
+def test_an_entry_of_a_queue_whose_task_was_deleted_leaves_nothing_behind(store):
+    assert queues._begun(store, "host:0", claims.Intent(), "f" * 32, None) is None
+    assert os.listdir(claims.active()) == os.listdir(paths.state("tasks")) == []
+
+
+def test_an_intent_dropped_twice_closes_no_descriptor_of_another_file(store):
+    intent = claims.Intent()
+    number = intent._fd
+    intent.drop()
+    with open(os.devnull) as other:
+        assert other.fileno() == number
+        intent.drop()
+        os.fstat(number)
+
+
+def test_an_intent_that_becomes_an_attempt_while_recovery_looks_is_left_alone(store, tmp_path, monkeypatch):
+    intent, recover = claims.Intent(), intents.recover
+
+    def late(server, token):
+        intent.becomes(str(tmp_path))
+        recover(server, token)
+
+    monkeypatch.setattr(intents, "recover", late)
+    assert recovery.recover(store) is None
+    assert os.readlink(intent.path) == str(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "man" / "agentpipe-clearml.7").read_text()
 CODE = "\n".join(path.read_text() for folder in ("lib", "cmds") for path in sorted((ROOT / folder).rglob("*"))
-                 if path.suffix == ".py" or path.name == "agent-supervisor")
+                 if path.suffix in (".py", ".sh"))
 ENDINGS = tuple(set(re.findall(r'\}(_?[a-z]+_\w+)"', CODE)))
 # look like keys and variables of clearml-agent, and are none
 OURS = {"agent.db", "agent.worker_status_report_sec", "agent.files_outside_home", "CLEARML_AGENT__", "CLEARML_API_"}
@@ -56,7 +56,7 @@ def test_what_means_the_same_here_is_read():
 def test_what_has_no_effect_is_not_read():
     without = ("Not yet", "Not needed")  # to refuse a setting is to read it
     # that a variable stands for a key, config.py knows; who would ask for it?
-    code = CODE.replace((ROOT / "lib" / "agentpipe" / "config.py").read_text(), "")
+    code = CODE.replace((ROOT / "lib" / "agentpipe" / "settings" / "config.py").read_text(), "")
     assert {key for about, _ in said_of(KEY, *without) for key in KEY.findall(about) if f'"{key}"' in code} == set()
     assert {name for about, _ in said_of(VARIABLE, *without) for name in VARIABLE.findall(about)
             if f'"{name}"' in code} == set()

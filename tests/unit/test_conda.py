@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -12,8 +13,9 @@ import rattler_build
 from env_machine import machine, python, run  # noqa: F401  (machine is a fixture)
 from rattler.index import index_fs
 
-from agentpipe import conda_files, env_cache, errors
+from agentpipe import errors
 from agentpipe.cmds import agent_env
+from agentpipe.environment import conda_files, env_cache
 
 KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
 VERSION = "{}.{}".format(*sys.version_info[:2])
@@ -276,3 +278,78 @@ def test_staging_leaves_condas_packages_to_its_own_cache(machine, channel):
     env = agent_env.work(job)
     assert env["overlay"] is None
     assert os.listdir(os.path.join(machine.folder, "home", "cache", "wheels")) == ["tea-1.0-py3-none-any.whl"]
+
+
+# conda's words for `create`, answered by rattler: no conda can be had where these tests run
+PROGRAM = """#!{python}
+import argparse, asyncio, os, pathlib, re, sys
+import rattler
+parser = argparse.ArgumentParser()
+for word in ("create", "specs"):
+    parser.add_argument(word, nargs="*" if word == "specs" else None)
+for flag in ("--yes", "--quiet", "--override-channels"):
+    parser.add_argument(flag, action="store_true")
+parser.add_argument("--prefix")
+parser.add_argument("--file")
+parser.add_argument("--channel", action="append", default=[])
+said = parser.parse_intermixed_args()
+assert said.create == "create" and said.yes and said.quiet and not os.path.exists(said.prefix), sys.argv
+specs, channels = said.specs, said.channel
+if said.file:
+    urls = open(said.file).read().split()[1:]
+    channels = list({{url.rpartition("/")[0].rpartition("/")[0] for url in urls}})
+    names = [url.rpartition("/")[2].rsplit(".", 1)[0] for url in urls]
+    specs = [re.sub(r"(.+)-([^-]+)-([^-]+)$", r"\\1=\\2=\\3", name) for name in names]
+async def main():
+    records = await rattler.solve([rattler.Channel(each) for each in channels],
+                                  [rattler.MatchSpec(each) for each in specs], platforms=["linux-64", "noarch"])
+    await rattler.install(records, target_prefix=said.prefix, cache_dir=pathlib.Path(sys.argv[0] + "-cache"),
+                          show_progress=False)
+status = 0
+try:
+    asyncio.run(main())
+except Exception as error:
+    missing = re.search(r"No candidates were found for ([A-Za-z0-9._-]+)", str(error))
+    print(f"PackagesNotFoundError: not available:\\n\\n  - {{missing[1]}}\\n" if missing else repr(error))
+    status = 1
+sys.stdout.flush()
+os._exit(status)  # as command.leave() does
+"""
+
+
+@pytest.fixture
+def program(channel, machine, monkeypatch):
+    path = pathlib.Path(machine.folder, "mamba")
+    path.write_text(PROGRAM.format(python=sys.executable))
+    path.chmod(0o755)
+    monkeypatch.setenv("AGENT_CONDA", str(path))
+    return path
+
+
+def test_the_users_own_conda_installs_where_it_is_named(machine, channel, program, monkeypatch):
+    env = env_of(machine, "beans==1.0\ntea==2.0")  # of a pip list what the channels do not know comes by pip
+    assert python(env, "import beans, tea; print(beans.version, tea.version)") == "1.0 2.0"
+    assert f"with {program} (AGENT_CONDA)" in "".join(machine.said)
+    pins = {pin["name"]: pin for pin in env["pins"] if pin.get("conda")}
+    assert set(pins) == {"beans", "python"} and all(len(pin["sha256"]) == 64 for pin in pins.values())
+    monkeypatch.setenv("AGENT_HOME", os.path.join(machine.folder, "other"))
+    again = machine.task("", pins={"packages": env["pins"], "python": env["version"]})
+    assert again["packages"] == env["packages"]
+    with pytest.raises(errors.Failure, match="no conda package nosuch") as caught:
+        env_of(machine, "", conda="nosuch")
+    assert caught.value.exit == errors.NOT_FOUND
+
+
+def test_a_command_that_has_used_rattler_leaves_its_threads_no_interpreter_that_is_taken_down():
+    # under load one of thirty ended with -11: they let go of their results when the interpreter was gone
+    words = ("import atexit, rattler; from agentpipe import command; atexit.register(print, 'taken down');"
+             "command.plain('agent-env', lambda: print('done') or 3)")
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "done\n")
+
+
+def test_a_conda_that_is_not_there_is_said(machine, channel, monkeypatch):
+    monkeypatch.setenv("AGENT_CONDA", "/nowhere/mamba")
+    with pytest.raises(errors.Failure, match="AGENT_CONDA=/nowhere/mamba is no program here") as caught:
+        env_of(machine, "", conda="beans")
+    assert caught.value.exit == errors.BAD_CONFIG

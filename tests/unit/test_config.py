@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import socket
 from pathlib import Path
 
 import pytest
 
-from agentpipe import config, config_file, config_show, errors, redact
+from agentpipe import errors, redact
+from agentpipe.settings import config, config_check, config_file, config_init, config_show
 
 
 @pytest.fixture
@@ -86,6 +88,26 @@ def test_values_of_the_file_have_their_types(conf):
     assert config.get("agent.g") == "three\nlines"
     assert config.get_list("agent.nothing", ["default"]) == ["default"]
     assert config.get_list("agent.b") == ["1.5"]
+
+
+@pytest.mark.parametrize("wrong", ["often", "nan", "inf", "true"])
+def test_what_should_be_a_number_and_is_none_is_refused_with_its_name(conf, monkeypatch, wrong):
+    monkeypatch.setenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC", wrong)
+    with pytest.raises(errors.Failure, match=f"CLEARML_AGENT_STATUS_REPORT_FREQ_SEC is no number: {wrong}") as caught:
+        config.check_numbers()
+    assert caught.value.exit == errors.BAD_CONFIG
+    monkeypatch.delenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC")
+    conf(f'api.http.retries.total: "{wrong}"')
+    with pytest.raises(errors.Failure, match=r"api\.http\.retries\.total in .*clearml\.conf is no number"):
+        config.check_numbers()
+    conf("")
+    monkeypatch.setenv("AGENT_HOOK_TIMEOUT", wrong)
+    with pytest.raises(errors.Failure, match=f"AGENT_HOOK_TIMEOUT is no number: {wrong}"):
+        config.check_numbers()
+    monkeypatch.setenv("AGENT_HOOK_TIMEOUT", "")
+    conf('agent.task_ping_interval_sec: 12.5, api.http.retries.total: ""')
+    config.check_numbers()
+    assert (config.number(*config.TASK_PING), config.number("api.http.retries.total", 7)) == (12.5, 7)
 
 
 # --- the files --------------------------------------------------------------------------------------------------------
@@ -188,6 +210,22 @@ def test_it_is_parsed_again_when_anything_has_changed(conf, agent_home, monkeypa
         assert config.get("agent.a") == "1"
 
 
+def test_what_is_written_while_it_is_parsed_counts_for_the_next_process(conf, agent_home, monkeypatch):
+    parse = config_file.parse_file
+
+    def parse_and_edit(path):
+        found = parse(path)
+        conf("agent.a: 22")
+        return found
+
+    conf("agent.a: 1")
+    with monkeypatch.context() as during:
+        during.setattr(config_file, "parse_file", parse_and_edit)
+        assert config.get("agent.a") == "1"
+    config.reload()
+    assert config.get("agent.a") == "22"
+
+
 def test_a_cache_that_cannot_be_written_is_no_matter(conf, agent_home, monkeypatch):
     (agent_home / "cache").mkdir(parents=True)
     (agent_home / "cache" / "config").write_text("in the way")
@@ -203,6 +241,8 @@ def test_a_cache_that_cannot_be_written_is_no_matter(conf, agent_home, monkeypat
     ("agent.a: [1, 2\nagent.b: 3\n", None),
     ("agent.a: 1\nagent.b: ${nobody.knows}\n", 2),
     ("[1, 2]", 1),
+    ('api {\n  credentials {\n    "access_key" = "A"\n    "secret_key = "s3cret-of-mine"\n  }\n}\n', 4),
+    ('api {\n  credentials {\n    secret_key "s3cret-of-mine\n  }\n}\n', None),
 ])
 def test_a_mistake_is_one_line_that_names_file_and_line(conf, text, line):
     path = conf(text)
@@ -210,7 +250,7 @@ def test_a_mistake_is_one_line_that_names_file_and_line(conf, text, line):
         config.get("agent.a")
     assert caught.value.exit == errors.BAD_CONFIG
     assert caught.value.reason.startswith(f"{path}:{line or ''}")
-    assert "\n" not in caught.value.reason
+    assert "\n" not in caught.value.reason and len(caught.value.reason) < 200 and "s3cret" not in str(caught.value)
 
 
 def test_a_mistake_in_an_included_file_names_that_file(conf):
@@ -291,6 +331,28 @@ def test_secret_variables_among_dockers_arguments_are_masked(conf, capsys):
     assert "LEVEL=3" in out and "MY_TOKEN=" in out and "/a:/b" in out
 
 
+@pytest.mark.parametrize("key", ["extra_docker_arguments", "default_docker.arguments", "default_docker.image"])
+@pytest.mark.parametrize("words", [
+    "-e HF_TOKEN=s3cr3t -e LEVEL=3", "--env HF_TOKEN='s3cr3t one' -e LEVEL=3", "-eHF_TOKEN=s3cr3t -eLEVEL=3",
+    "-ite HF_TOKEN=s3cr3t -e=LEVEL=3", "--env=HF_TOKEN=s3cr3t -e LEVEL=3 -e U=https://me:s3cr3t@example.org/",
+    '["-e", "HF_TOKEN=s3cr3t", "-e", "LEVEL=3"]'])
+def test_they_are_masked_in_a_text_too(conf, capsys, monkeypatch, key, words):
+    for text in (f"agent.{key}: {json.dumps(words)}", ""):
+        conf(text)
+        assert config_show.show(f"agent.{key}") == 0
+        out = capsys.readouterr().out
+        assert "s3cr3t" not in out and "LEVEL=3" in out and "HF_TOKEN=****" in out
+        monkeypatch.setenv("CLEARML_AGENT__AGENT__" + key.upper().replace(".", "__"), words)
+
+
+def test_arguments_that_are_no_words_are_masked_as_a_whole(conf, capsys):
+    conf('agent { default_docker { image: "a:1", arguments: "-e HF_TOKEN=\'s3cr3t" }\n'
+         '        extra_docker_arguments: "[-e, HF_TOKEN=s3cr3t" }')
+    config_show.show("agent")
+    out = capsys.readouterr().out
+    assert "image = a:1 " in out and "s3cr3t" not in out
+
+
 def test_a_pattern_of_the_users_hides_more(conf, capsys):
     conf("agent { sanitize_config_printout.hide_secrets: [worker], worker_name: box }")
     config_show.show("agent.worker_name")
@@ -326,6 +388,20 @@ def test_variables_and_files_of_the_file_are_there_for_tasks(conf, monkeypatch):
     assert (home / "c.bin").read_bytes() == b"\x00\xff"
 
 
+def test_a_file_that_cannot_be_written_is_named_by_its_entry(conf):
+    os.mkdir(os.path.join(os.environ["HOME"], "full"))
+    conf('files.a { path: "~/full/' + 255 * "x" + '", contents: x }')  # with a temporary's ending it is too long a name
+    with pytest.raises(errors.Failure, match=r"^files\.a: cannot write .*: File name too long$") as caught:
+        config.apply()
+    assert caught.value.exit == errors.CANNOT_CREATE
+
+
+def test_a_configuration_that_cannot_be_written_names_the_option_that_helps(tmp_path):
+    keys = dict.fromkeys(config_init.KEYS, "x")
+    with pytest.raises(errors.Failure, match="agent-config init --file FILE"):
+        config_init.write(str(tmp_path / "none" / "clearml.conf"), keys, {})
+
+
 def test_they_can_be_switched_off(conf, monkeypatch):
     conf('environment.FROM_CONF: "yes"\nfiles.a { path: "~/a", contents: x }\nagent.apply_files: false')
     monkeypatch.setenv("CLEARML_AGENT_ENABLE_ENV_CONFIG_SECTION", "0")
@@ -343,9 +419,42 @@ def test_a_file_that_is_there_stays_when_it_is_not_to_be_overwritten(conf):
 
 @pytest.mark.parametrize(("entry", "word"), [
     ('{ path: "/etc/agentpipe-test", contents: x }', "outside"), ("{ contents: x }", "no path"),
-    ('{ path: "~/x", contents: "?", format: base64 }', "base64"), ('{ path: "~/x", contents: x, mode: "9" }', "octal")])
-def test_a_wrong_entry_is_said(conf, entry, word):
-    conf(f"files.bad {entry}")
+    ('{ path: "~/x", contents: "?", format: base64 }', "base64"),
+    ('{ path: "~/x", contents: x, target_format: yaml }', "no section"),
+    ('{ path: "~/x", contents: x, mode: "0999" }', "octal"), ('{ path: "~/x", contents: x, mode: "-1" }', "octal")])
+def test_a_wrong_entry_is_said_before_any_file_is_written(conf, entry, word):
+    conf('files { "a" { path: "~/a", contents: x }, bad ' + entry + " }")
     with pytest.raises(errors.Failure, match=word) as caught:
         config.apply()
     assert caught.value.exit == errors.BAD_CONFIG
+    wrong, = (each for each in config_check.files() if each.level == "wrong")
+    assert re.search(word, wrong.text) and wrong.exit == errors.BAD_CONFIG
+    assert os.listdir(os.environ["HOME"]) == ["clearml.conf"]
+
+
+@pytest.mark.parametrize(("text", "word"), [
+    ("environment: 5", "environment is no section: 5"), ("files: [1]", "files is no section"),
+    ("api = 5", "api is no section: 5"), ("agent: yes", "agent is no section"),
+    ('environment { "A=B": 1 }', "'A=B' can be no variable")])
+def test_what_is_no_section_or_no_variable_is_refused(conf, text, word):
+    conf(text)
+    with pytest.raises(errors.Failure, match=word) as caught:
+        config.apply()
+    assert caught.value.exit == errors.BAD_CONFIG
+
+
+@pytest.mark.parametrize("text", [
+    "agent.task_ping_interval_sec: often", 'agent.uptime: ["25 MON"]', 'environment { "A=B": 1 }'])
+def test_the_doctor_refuses_what_a_pull_does(conf, text):
+    conf(text)
+    assert [(each.level, each.exit) for each in config_check._guarded("configuration", config_check.files)][-1] == (
+        "wrong", errors.BAD_CONFIG)
+
+
+def test_the_doctor_reads_paths_as_a_pull_and_changes_nothing(conf, monkeypatch):
+    conf('environment.MY_DIR: there\nfiles.a { path: "~/$MY_DIR/a", contents: x, mode: 0640 }')
+    assert {each.level for each in config_check.files()} == {"ok"}
+    assert "MY_DIR" not in os.environ and os.listdir(os.environ["HOME"]) == ["clearml.conf"]
+    monkeypatch.setenv("MY_DIR", "")
+    config.apply()
+    assert (Path(os.environ["HOME"]) / "there/a").read_text() == "x"

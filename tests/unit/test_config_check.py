@@ -1,14 +1,17 @@
 """The doctor, where this machine is well: what it says of one that is not."""
+# ruff: noqa: F811
 
+import importlib
 import os
-import sys
 import time
-import types
 
 import pytest
 from api_server import ApiServer
+from gpu_machine import h200  # noqa: F401  (a fixture)
 
-from agentpipe import config_check, errors, http_api, machine_check, paths
+from agentpipe import errors, paths
+from agentpipe.settings import config_check, machine_check
+from agentpipe.transport import http_api
 
 
 def told(look):
@@ -16,38 +19,41 @@ def told(look):
     return {each.subject: (each.level, each.text, each.remedy) for each in look()}
 
 
-# ---- GPUs: this machine may have none, so the library is one of ours
+# ---- GPUs: this machine may have none, so the library has the answers of one that has
 
 @pytest.fixture
-def nvidia(monkeypatch):
-    """A library that finds two cards and their driver."""
-    library = types.ModuleType("pynvml")
-    library.nvmlInit = lambda: None
-    library.nvmlSystemGetDriverVersion = lambda: b"550.54.14"
-    library.nvmlSystemGetCudaDriverVersion = lambda: 12040
-    library.nvmlDeviceGetCount = lambda: 2
-    library.nvmlDeviceGetHandleByIndex = lambda index: index
-    library.nvmlDeviceGetName = lambda handle: "NVIDIA H100"
-    monkeypatch.setitem(sys.modules, "pynvml", library)
+def nvidia(h200, monkeypatch):
+    """A driver that answers for one H200."""
     there = os.path.exists
     monkeypatch.setattr(os.path, "exists", lambda path: path == "/dev/nvidiactl" or there(path))
-    for name in ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"):
-        monkeypatch.delenv(name, raising=False)
-    return library
+    return importlib.import_module("pynvml")
 
 
-def test_cards_driver_and_cuda(nvidia, monkeypatch):
-    assert told(machine_check.gpus)["gpu"][:2] == ("ok", "2 × NVIDIA H100; driver 550.54.14, CUDA up to 12.4")
+@pytest.mark.parametrize(("variables", "level", "more"), [
+    ({}, "ok", ""), ({"NVIDIA_VISIBLE_DEVICES": "0"}, "ok", ""), ({"NVIDIA_VISIBLE_DEVICES": "all"}, "ok", ""),
+    ({"CUDA_VISIBLE_DEVICES": ""}, "ok", "; CUDA_VISIBLE_DEVICES hides them: tasks run on the CPU"),
+    ({"CUDA_VISIBLE_DEVICES": "0,7"}, "warning", "; CUDA_VISIBLE_DEVICES names 7, which is not there")])
+def test_cards_driver_and_cuda(nvidia, monkeypatch, variables, level, more):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert told(machine_check.gpus)["gpu"][:2] == (level, f"1 × NVIDIA H200; driver 580.159.04, CUDA up to 13.0{more}")
+
+
+def test_which_of_several_are_ours_is_said(nvidia, monkeypatch):
+    monkeypatch.setattr(nvidia, "nvmlDeviceGetCount", lambda: 2)
+    monkeypatch.setattr(nvidia, "nvmlDeviceGetUUID", lambda handle: f"GPU-{handle}")
+    monkeypatch.setattr(nvidia, "nvmlDeviceGetSamples", lambda *_: (0, []))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert "of these only 1 " in told(machine_check.gpus)["gpu"][1]
+    text = told(machine_check.gpus)["gpu"][1]
+    assert text.startswith("2 × NVIDIA H200") and text.endswith("; of these only 1 (CUDA_VISIBLE_DEVICES)")
 
 
 @pytest.mark.parametrize(("words", "remedy"), [("Driver/library version mismatch", "restart the machine"),
                                                ("Driver Not Loaded", "reload")])
-def test_a_driver_that_does_not_answer_is_wrong(nvidia, words, remedy):
+def test_a_driver_that_does_not_answer_is_wrong(nvidia, monkeypatch, words, remedy):
     def refuse():
         raise RuntimeError(words)
-    nvidia.nvmlInit = refuse
+    monkeypatch.setattr(nvidia, "nvmlInit", refuse)
     finding, = machine_check.gpus()
     assert (finding.level, finding.exit) == ("wrong", errors.UNAVAILABLE)
     assert words in finding.text and remedy in finding.remedy
@@ -125,3 +131,17 @@ def test_a_web_page_in_place_of_the_api_is_said(server):
     server.failing = [404] * 9
     finding, = config_check._guarded("server", config_check.server)
     assert finding.level == "wrong" and "8008" in finding.remedy
+
+
+# ---- variables of ours
+
+@pytest.mark.parametrize(("variable", "value", "level", "text"), [
+    ("AGENT_HOOK_TIMEOUT", "soon", "wrong", "AGENT_HOOK_TIMEOUT is no number: soon"),
+    ("AGENT_NEED_DISK", "lots", "wrong", "AGENT_NEED_DISK is no size: lots"),
+    ("AGENT_HOOKS", "/nowhere", "wrong", "AGENT_HOOKS names /nowhere, which is no directory"),
+    ("AGENT_STAGE_ENV", "nosuch --fast", "warning", "AGENT_STAGE_ENV: there is no nosuch")])
+def test_nonsense_in_a_variable_is_said_before_a_task_meets_it(monkeypatch, agent_home, variable, value, level, text):
+    for name, each in ((variable, value), ("AGENT_ON_LOST", "maybe"), ("AGENT_STAGE_FETCH", "exec cat")):
+        monkeypatch.setenv(name, each)
+    found = [(each.level, each.text) for each in config_check.files() if each.level != "ok"]
+    assert sorted(found) == sorted([(level, text), ("wrong", "AGENT_ON_LOST is fail or requeue, not 'maybe'")])

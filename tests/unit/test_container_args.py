@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpipe import config, errors
+from agentpipe import errors
 from agentpipe.job import Job
 from agentpipe.place import args_body, args_values, args_words, container_args, ports
 from agentpipe.place.decide import Container
+from agentpipe.settings import config
 
 
 def pairs(text: str) -> list:
@@ -127,6 +128,12 @@ def test_what_the_api_cannot_express_is_refused_and_named(text):
     names = {word.partition("=")[0] for word in text.split(" ") if word.startswith("-")}
     long = {"-p": "--publish", "-v": "--volume"}
     assert any(long.get(name, name) in caught.value.reason for name in names)
+
+
+def test_of_several_values_the_wrong_one_is_named():
+    with pytest.raises(errors.Failure) as caught:
+        body("-v data:/data -v ./x:/y")
+    assert caught.value.reason == "--volume ./x:/y: the path on this machine is not absolute"
 
 
 def test_a_value_of_a_secret_is_not_in_the_failure():
@@ -277,6 +284,15 @@ def test_a_port_that_is_taken_is_moved_and_the_task_is_told(arguments, monkeypat
     assert any("8080:80 is moved" in note for note in found.notes)
 
 
+def test_the_address_is_that_of_the_way_to_the_address_that_is_named(settings, monkeypatch):
+    monkeypatch.delenv("CLEARML_AGENT_FORCE_HOST_MACHINE_IP", raising=False)
+    settings('api.public_ip_ping: "127.0.0.7"')
+    assert ports.host_address() == "127.0.0.1"
+    settings('api.public_ip_ping: "no address"')  # else what this machine calls itself
+    monkeypatch.setattr("socket.gethostname", lambda: "127.0.0.9")
+    assert ports.host_address() == "127.0.0.9"
+
+
 def test_ports_stay_in_the_range_that_the_operator_allows(arguments, settings):
     settings("agent.docker_args_allowed_port_range: [20000, 20003]")
     found = arguments("-p 127.0.0.1:80:80 -p 7000-7001:70-71 -p 1:1 -p 2:2", taken=lambda ip, port: port == 20001)
@@ -313,6 +329,7 @@ def test_a_port_is_written_as_it_is_read(first, more, ip, protocol):
 def test_a_terminal_is_asked_for_in_vain_and_that_is_said(arguments):
     assert any("no terminal" in note for note in arguments("-it").notes)
     assert not any("no terminal" in note for note in arguments("--tty=false").notes)
+    assert any("--workdir has no effect" in note for note in arguments("-w /work").notes)
 
 
 # --- what people see --------------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from repositories import commit, repository, run, tree
 
-from agentpipe import diff, errors
+from agentpipe import errors, tools
 from agentpipe.cmds import agent_fetch, agent_patch
+from agentpipe.code import capture, capture_git, diff
 from agentpipe.job import Job
 
 SCRIPT = "from agentpipe.job import Job; import sys, json; from agentpipe.cmds.agent_patch import work; " \
@@ -53,7 +54,7 @@ class Stage:
     def refused(self, **changes) -> errors.Failure:
         with pytest.raises(errors.Failure) as failure:
             self.patch(**changes)
-        assert type(failure.value) is errors.Failure
+        assert not isinstance(failure.value, tools.ToolFailed)
         return failure.value
 
 
@@ -81,9 +82,19 @@ def uncommitted(where: Path, *options: str) -> str:
     ("import diff\n", "script"), ("# diff \n", "script"), ("submodule is a word\nprint(1)\n", "script"),
     ("diff", "script"), ("Submodule lib 1234567..89abcde:\n  > title\n", "patch"),
     ("Submodule lib 1234567..89abcde:\n  > title\ndiff --git a/x b/x\n", "patch"),
+    ("\x1b[1mdiff --git a/x b/x\x1b[m\n", "patch"), ("\ufeffdiff --git a/x b/x\n", "patch"),
+    ("diff -u x y\n--- x\n", "patch"), ("diff x y\n--- x\n+++ y\n@@ -1 +1 @@\n-1\n+2\n", "patch"),
+    ("diff = 3\nprint(diff)\n", "script"), ("\x1b[0m\n", "none"),
 ])
 def test_a_diff_is_told_from_a_script(text, kind):
     assert diff.kind(text) == kind
+
+
+@pytest.mark.parametrize("text", ["diff -u one two\n", "\n  DIFF --git a b\n",
+                                  "Submodule lib 1234567..89abcde:\n  > 1\n"])
+def test_a_script_that_reads_like_a_diff_is_captured_as_a_script(tmp_path, text):
+    (tmp_path / "compare.sh").write_text(text)
+    assert diff.of(capture.capture(capture.Wish(str(tmp_path / "compare.sh"), [])).script)[0] == "script"
 
 
 def test_an_empty_diff_changes_nothing_and_starts_no_program(stage, monkeypatch):
@@ -257,6 +268,26 @@ def test_changes_in_a_submodule_that_the_diff_only_mentions_are_said(tmp_path, m
     assert "lib has changes, but not which" in stage.log.read_text()
 
 
+def test_a_folder_in_the_place_of_a_submodule_arrives_and_a_staged_submodule_too(tmp_path, moved):
+    outer = tmp_path / "outer"
+    head = run(outer, "rev-parse", "HEAD")
+    run(outer, "rm", "-q", "-f", "lib")
+    (outer / "lib").mkdir()
+    (outer / "lib" / "own.py").write_text("own\n")
+    run(outer, "submodule", "--quiet", "add", "--name", "second", str(tmp_path / "inner"), "more")
+    run(outer, "add", "-A")
+    stage = Stage(tmp_path / "job2", {"repository": str(outer), "version_num": head, "entry_point": "-c pass"})
+    stage.patch(diff=capture_git.diff(str(outer)))
+    assert tree(stage.code) == tree(outer)
+
+
+def test_a_file_whose_name_is_no_utf_8_arrives_and_the_manifest_is_one(stage, source):
+    Path(os.fsdecode(os.path.join(os.fsencode(source), b"lat\xe9.txt"))).write_text("new\n")
+    found = stage.patch(diff=uncommitted(source))
+    assert tree(stage.code) == tree(source)
+    assert json.loads(json.dumps(found, ensure_ascii=False).encode())["files"] == ["lat\ufffd.txt"]
+
+
 def test_a_file_that_reads_like_a_submodule_is_a_file(stage, source):
     (source / "note.txt").write_text(f"Subproject commit {'1' * 40}\n")
     stage.patch(diff=uncommitted(source))
@@ -267,11 +298,47 @@ def test_a_submodule_cannot_be_put_outside_the_checkout(tmp_path, moved):
     os.symlink(tmp_path, moved / "link")
     commit(moved, {})
     stage = Stage(tmp_path / "job", {"repository": str(moved)})
-    for path in ("../evil", "link/evil", ".git/evil"):
+    for path in ("../evil", "link/evil", ".git/evil", str(tmp_path / "evil")):
         hostile = (f"diff --git a/{path} b/{path}\nindex 1111111..2222222 160000\n--- a/{path}\n+++ b/{path}\n"
                    f"@@ -1 +1 @@\n-Subproject commit {'1' * 40}\n+Subproject commit {'2' * 40}\n")
         assert stage.refused(diff=hostile).exit == errors.BAD_DATA
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_submodule_that_a_diff_removes_is_one_of_the_checkout(tmp_path, moved):
+    os.symlink(tmp_path, moved / "link")
+    commit(moved, {})
+    stage = Stage(tmp_path / "job", {"repository": str(moved)})
+    before, fresh = tree(stage.code), everything(tmp_path / "fresh")
+    for path in (str(tmp_path / "fresh"), "../../fresh", "link/fresh", ".", "lib/..", ".git"):
+        failure = stage.refused(diff=f"Submodule {path} 1111111...0000000 (submodule deleted)\n")
+        assert failure.exit == errors.BAD_DATA and path in failure.reason
+        assert tree(stage.code) == before and everything(tmp_path / "fresh") == fresh
+
+
+def test_a_submodules_name_that_cannot_be_read_changes_nothing(stage, source):
+    (source / "lib" / "util.py").write_text("x = 2\n")
+    before = everything(stage.code)
+    failure = stage.refused(diff=uncommitted(source) + 'diff --git "a/\\x" "b/\\x"\nindex 1111111..2222222 160000\n'
+                            f'--- "a/\\x"\n+++ "b/\\x"\n@@ -1 +1 @@\n-Subproject commit {"1" * 40}\n'
+                            f'+Subproject commit {"2" * 40}\n')
+    assert failure.exit == errors.BAD_DATA and everything(stage.code) == before
+
+
+def test_no_file_of_a_removed_submodule_is_removed_through_a_link(tmp_path, moved):
+    commit(tmp_path / "inner", {"sub/precious": "in git\n", "alone": "1\n"})
+    run(moved / "lib", "pull", "-q")
+    commit(moved, {})
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "precious").write_text("mine\n")
+    stage = Stage(tmp_path / "job", {"repository": str(moved)})
+    stage.patch(diff="diff --git a/lib/sub/precious b/lib/sub/precious\ndeleted file mode 100644\n"
+                     "--- a/lib/sub/precious\n+++ /dev/null\n@@ -1 +0,0 @@\n-in git\n"
+                     f"diff --git a/lib/sub b/lib/sub\nnew file mode 120000\n--- /dev/null\n+++ b/lib/sub\n"
+                     f"@@ -0,0 +1 @@\n+{tmp_path / 'outside'}\n\\ No newline at end of file\n"
+                     "Submodule lib 1111111...0000000 (submodule deleted)\n")
+    assert (tmp_path / "outside" / "precious").read_text() == "mine\n"
+    assert os.listdir(stage.code / "lib") == ["sub"]
 
 
 def test_a_diff_without_prefixes_is_tolerated_and_said(stage, source):
@@ -286,6 +353,36 @@ def test_hunks_without_context_are_tolerated_and_said(stage, source):
     stage.patch(diff=uncommitted(source, "-U0"))
     assert tree(stage.code) == tree(source)
     assert "without context" in stage.log.read_text()
+
+
+def test_neither_context_nor_prefixes_are_needed(stage, source):
+    (source / "train.py").write_text((source / "train.py").read_text().replace("line 7\n", "line seven\n"))
+    stage.patch(diff=uncommitted(source, "-U0", "--no-prefix"))
+    assert tree(stage.code) == tree(source)
+
+
+def test_colours_and_foreign_line_ends_of_a_diff_do_not_matter(stage, source):
+    (source / "train.py").write_text((source / "train.py").read_text().replace("line 7\n", "line seven  \n\n"))
+    (source / "dos.txt").write_bytes(b"a\r\nb")
+    stage.patch(diff=uncommitted(source, "--color=always"))
+    assert tree(stage.code) == tree(source)
+    (source / "dos.txt").unlink()
+    stage.patch(diff=uncommitted(source).replace("\n", "\r\n"))
+    assert tree(stage.code) == tree(source)
+    assert "CRLF" in stage.log.read_text()
+
+
+def test_colours_of_a_file_are_its_own(stage, source):
+    (source / "train.py").write_text("print('\x1b[1mbold\x1b[0m')\n")
+    stage.patch(diff=uncommitted(source))
+    assert tree(stage.code) == tree(source)
+
+
+def test_a_file_in_a_folders_place_is_no_full_disk_and_leaves_all_as_it_was(stage, source):
+    before = tree(stage.code)
+    failure = stage.refused(diff=made("aaa") + made("lib"))
+    assert failure.exit == errors.BAD_DATA and "lib" in failure.reason and failure.change
+    assert tree(stage.code) == before
 
 
 def test_a_missing_file_is_taken_for_empty_as_the_peer_does(stage):
@@ -360,7 +457,7 @@ def test_a_diff_that_does_not_apply_names_file_and_hunk_and_changes_nothing(stag
     ("diff --git a/train.py b/train.py\nnew file mode 100644\n--- /dev/null\n+++ b/train.py\n@@ -0,0 +1 @@\n+1\n",
      "train.py"),
     ("diff --git a/w.bin b/w.bin\nindex 111..222 100644\nBinary files a/w.bin and b/w.bin differ\n", "w.bin"),
-    ("diff nothing\n", "No valid patches"),
+    ("diff --git nothing\n", "No valid patches"),
     ("diff --cc train.py\nindex 1,2..3\n--- a/train.py\n+++ b/train.py\n@@@ -1 -1 +1 @@@\n++x\n", "No valid patches"),
 ])
 def test_a_damaged_diff_is_refused_in_clear_words(tmp_path, source, text, words):

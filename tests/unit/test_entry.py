@@ -5,7 +5,9 @@ import os
 
 import pytest
 
-from agentpipe import entry, errors, files, launch, notebook
+from agentpipe import errors, files
+from agentpipe.code import notebook
+from agentpipe.run import entry, launch
 
 NOTEBOOK = json.dumps({"cells": [{"cell_type": "code", "source": ["print(1)"]}]})
 

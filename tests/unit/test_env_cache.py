@@ -2,6 +2,7 @@
 # ruff: noqa: F811
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,8 +10,10 @@ import threading
 import pytest
 from env_machine import machine, python  # noqa: F401  (machine is a fixture)
 
-from agentpipe import env_cache, errors
-from agentpipe.env_cache import Limits
+from agentpipe import errors
+from agentpipe.claim import room
+from agentpipe.environment import env_cache, installed
+from agentpipe.environment.env_cache import Limits
 
 
 def ended(machine, pip):
@@ -138,6 +141,27 @@ def test_whoever_does_not_want_to_wait_builds_his_own(machine, monkeypatch):
     assert "builds one of its own" in "".join(machine.said)
 
 
+def test_what_others_remove_meanwhile_is_passed_over(machine, three, monkeypatch):
+    folder, real = env_cache.home(), installed.damage
+
+    def removed(envs, entry):
+        shutil.rmtree(os.path.join(envs, entry), ignore_errors=True)
+        return False
+
+    monkeypatch.setattr(installed, "damage", lambda path: shutil.rmtree(path) or real(path))
+    assert env_cache.verify() == []
+    monkeypatch.setattr(env_cache, "_is_published", removed)
+    os.mkdir(os.path.join(folder, "left.1"))
+    assert env_cache.sweep(folder, 0) == 0
+
+
+def test_the_limits_are_those_of_the_configuration(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__VENVS_CACHE__FREE_SPACE_THRESHOLD_GB", "7.5")
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__VENVS_CACHE__MAX_ENTRIES", "3")
+    found = env_cache.limits()
+    assert (found.free_gb, found.entries, found.age_days) == (7.5, 3, env_cache.MAX_AGE_DAYS)
+
+
 def test_a_limit_that_is_no_number_is_refused(machine, monkeypatch):
     monkeypatch.setenv("AGENT_ENVS_MAX_GB", "lots")
     with pytest.raises(errors.Failure) as caught:
@@ -177,3 +201,14 @@ print(env_machine.Machine({machine.folder!r}).task("milk")["base"])
     assert all(process.returncode == 0 for process in ten)
     assert len(set(answers)) == 1
     assert len(machine.builds()) == 1
+
+
+def test_before_a_task_is_left_for_want_of_room_unused_environments_go(machine):
+    ended(machine, "tea==1.0")
+    machine.task("tea==2.0")
+    said = []
+    found = room.Room(1 << 60, said.append)
+    assert not found.enough() and not found.enough()
+    assert len(machine.builds()) == 1
+    assert [line.split(":")[0].split(" an ")[0] for line in said] == ["removed", "no task is taken"]
+    assert room.Room(1, said.append).enough()

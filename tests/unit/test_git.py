@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 from repositories import Server, commit, published, repository, run, tree
 
-from agentpipe import errors, git, mirror
+from agentpipe import errors
 from agentpipe.cmds import agent_fetch
+from agentpipe.code import git, git_transfer, mirror
 from agentpipe.job import Job
 
 FETCH = "import sys, json; from agentpipe.job import Job; from agentpipe.cmds.agent_fetch import work; " \
@@ -21,6 +23,7 @@ FETCH = "import sys, json; from agentpipe.job import Job; from agentpipe.cmds.ag
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.setattr(git_transfer, "PAUSES", (0.01, 0.01))
     (tmp_path / "user").mkdir()
     for name in ("AGENT_OFFLINE", "CLEARML_AGENT_FORCE_CODE_DIR", "GIT_CONFIG_COUNT"):
         monkeypatch.delenv(name, raising=False)
@@ -110,13 +113,19 @@ def test_garbage_collection_in_a_checkout_leaves_the_cache_alone(tmp_path, sourc
     ({}, "fourth"),
     ({"tag": "refs/tags/v2"}, "second"),
     ({"branch": "refs/heads/dev"}, "third"),
-    ({"version_num": "v2"}, "second"),
+    ({"version_num": "v2"}, "second"), ({"version_num": "dev"}, "third"), ({"version_num": "origin/dev"}, "third"),
+    ({"version_num": "dev", "branch": "dev"}, "third"), ({"version_num": "refs/heads/dev"}, "third"),
+    ({"version_num": "v2", "branch": "v2"}, "fifth"), ({"version_num": "bead"}, "third"),
+    ({"version_num": "HEAD"}, "fourth"), ({"version_num": "HEAD", "branch": "dev"}, "third"),
 ])
 def test_the_commit_comes_first_then_the_tag_then_the_branch(tmp_path, source, script, expected):
     hashes = {"first": commit(source, {"a": "1"}), "second": commit(source, {"a": "2"})}
     run(source, "tag", "-a", "v2", "-m", "two")
     run(source, "checkout", "-q", "-b", "dev")
     hashes["third"] = commit(source, {"a": "3"})
+    run(source, "branch", "bead")
+    run(source, "checkout", "-q", "-b", "v2")
+    hashes["fifth"] = commit(source, {"a": "5"})
     run(source, "checkout", "-q", "main")
     hashes["fourth"] = commit(source, {"a": "4"})
     wanted = {name: hashes.get(value, value) for name, value in script.items()}
@@ -189,8 +198,10 @@ def test_what_is_not_in_the_repository_is_named_with_a_remedy(tmp_path, source, 
     ("https://", errors.BAD_DATA, "transport"),
     ("git@-oProxyCommand=touch:path", errors.BAD_DATA, "relative path"),
     ("https://example.com/a\nb", errors.BAD_DATA, "address"),
+    ("https://exa mple.com/r.git", errors.BAD_DATA, "no address"),
+    ("https://127.0.0.1:99999/r.git", errors.BAD_DATA, "no address"),
     ("https://127.0.0.1:9/r.git", errors.UNAVAILABLE, "cannot be reached"),
-    ("git@nohost.invalid:a/b.git", errors.UNAVAILABLE, ""),
+    ("git@nohost.invalid:a/b.git", errors.UNAVAILABLE, "no host of that name"),
 ])
 def test_what_cannot_be_cloned_is_refused_in_clear_words(tmp_path, url, exit, words):
     failure = refused(tmp_path / "job", {"repository": url})
@@ -228,6 +239,31 @@ def test_nothing_of_a_repository_or_of_this_users_hooks_is_executed(tmp_path, so
     assert not (tmp_path / "pwned").exists()
     assert "hello" in (Path(found["code"]) / "train.py").read_text()
     assert not (Path(found["code"]) / ".git" / "hooks").exists()
+
+
+def test_a_branch_that_is_a_command_stays_a_word_in_what_is_to_be_typed(tmp_path, source):
+    """Whoever owns the repository chooses its branches' names."""
+    run(source, "branch", "-m", "x;touch$IFS'pwned")
+    run(source, "symbolic-ref", "HEAD", "refs/heads/gone")
+    failure = refused(tmp_path / "job", {"repository": str(source)})
+    assert shlex.split(failure.remedy)[-1] == "x;touch$IFS'pwned"
+    failure = refused(tmp_path / "job", {"repository": str(tmp_path / "a;b"), "branch": "$(id)"})
+    assert shlex.split(failure.remedy)[-1] == str(tmp_path / "a;b")
+    failure = refused(tmp_path / "job", {"repository": str(source), "branch": "$(id)"})
+    assert "push origin '$(id)'" in failure.remedy
+
+
+def test_attributes_that_are_a_link_are_not_read(tmp_path, source, monkeypatch):
+    """git does not either: it may lead to /dev/zero, or to a file of this machine."""
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")  # a machine may have Git LFS for all
+    (tmp_path / "elsewhere").write_text("*.bin filter=lfs\n")
+    commit(source, {".gitattributes": "*.bin filter=lfs\n"})
+    fetch(tmp_path / "one", {"repository": str(source)})
+    (source / ".gitattributes").unlink()
+    os.symlink(tmp_path / "elsewhere", source / ".gitattributes")
+    commit(source, {})
+    fetch(tmp_path / "two", {"repository": str(source)})
+    assert "Git LFS" in log(tmp_path / "one") and "Git LFS" not in log(tmp_path / "two")
 
 
 def test_this_users_git_configuration_is_never_written(tmp_path, source):
@@ -360,6 +396,13 @@ def test_a_damaged_cache_is_cloned_anew_once(tmp_path, source):
     assert fetch(tmp_path / "three", wanted)["cached"]
 
 
+def test_a_cache_without_its_configuration_is_cloned_anew(tmp_path, source):
+    wanted = {"repository": str(source), "version_num": head(source)}
+    fetch(tmp_path / "one", wanted)
+    os.unlink(os.path.join(mirror.path_of(git.Source(str(source))), "config"))
+    assert fetch(tmp_path / "two", wanted)["commit"] == head(source)
+
+
 def test_a_cache_whose_pack_is_gone_is_cloned_anew(tmp_path, source):
     wanted = {"repository": str(source), "version_num": head(source)}
     fetch(tmp_path / "one", wanted)
@@ -376,6 +419,19 @@ def test_a_lock_that_a_killed_git_left_does_not_block_for_ever(tmp_path, source)
     (cached / "refs" / "remotes" / "origin").mkdir(parents=True, exist_ok=True)
     (cached / "refs" / "remotes" / "origin" / "new.lock").touch()
     assert fetch(tmp_path / "two", {"repository": str(source), "branch": "new"})["commit"] == head(source)
+
+
+def test_a_git_that_was_killed_is_no_damaged_repository_and_nothing_stays_there(tmp_path, source):
+    import resource
+    commit(source, {"large.txt": "x" * 300_000})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        failure = refused(tmp_path / "job", {"repository": str(source)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert failure.exit == errors.CANNOT_CREATE and "File size limit exceeded" in failure.reason
+    assert os.listdir(tmp_path / "job") == ["setup.log"] and "damaged" not in log(tmp_path / "job")
 
 
 def test_a_cache_on_another_file_system_is_copied(tmp_path, source, monkeypatch):
@@ -402,11 +458,31 @@ def test_a_shallow_repository_can_be_the_source(tmp_path, source):
     run(Path(code), "fsck")
 
 
+def test_what_is_there_otherwise_is_said_with_what_may_be_meant(tmp_path, source):
+    run(source, "tag", "text", "HEAD:train.py")
+    failure = refused(tmp_path / "job", {"repository": str(source), "tag": "text"})
+    assert failure.exit == errors.BAD_DATA and "at no commit" in failure.reason
+    failure = refused(tmp_path / "job", {"repository": str(source), "branch": "origin/main"})
+    assert failure.exit == errors.NOT_FOUND and failure.change == ("--branch", "main")
+    run(source, "branch", "-m", "main", "work")
+    run(source, "symbolic-ref", "HEAD", "refs/heads/none")
+    failure = refused(tmp_path / "job", {"repository": str(source)})
+    assert failure.exit == errors.NOT_FOUND and "no default branch" in failure.reason
+    assert failure.change == ("--branch", "work")
+    run(source, "branch", "master", "work")
+    assert fetch(tmp_path / "job", {"repository": str(source)})["commit"] == run(source, "rev-parse", "work")
+
+
 def test_an_empty_repository_says_so(tmp_path):
     (tmp_path / "empty").mkdir()
     run(tmp_path / "empty", "init", "-q")
     failure = refused(tmp_path / "job", {"repository": str(tmp_path / "empty")})
     assert failure.exit == errors.NOT_FOUND and "no commits" in failure.reason
+    (tmp_path / "empty" / "info").mkdir()
+    (tmp_path / "empty" / "info" / "refs").write_text("<html>Please log in</html>")
+    with Server(tmp_path) as server:
+        failure = refused(tmp_path / "job", {"repository": f"http://{server.host}/empty", "branch": "main"})
+    assert failure.exit == errors.NOT_FOUND and "no commits, or what answers there is no git server" in failure.reason
 
 
 def start(script, directory, **env):
@@ -523,6 +599,19 @@ def test_a_submodule_that_is_not_there_is_named(tmp_path, nested):
     (tmp_path / "inner").rename(tmp_path / "inner.gone")
     failure = refused(tmp_path / "job", {"repository": str(nested)})
     assert failure.exit == errors.NOT_FOUND and str(tmp_path / "inner") in failure.reason
+    assert failure.reason.startswith("submodule libs/the middle: submodule deep: cannot fetch")
+
+
+def test_a_list_of_submodules_that_is_none_is_said(tmp_path, source):
+    commit(source, {".gitmodules": '[submodule "x"\n garbage'})
+    failure = refused(tmp_path / "job", {"repository": str(source)})
+    assert failure.exit == errors.BAD_DATA and ".gitmodules" in failure.reason
+
+
+def test_a_commit_is_the_same_bytes_whatever_this_user_has_chosen(tmp_path, source):
+    commit(source, {"dos.txt": "a\r\nb\n", "unix.txt": "a\nb\n"})
+    (tmp_path / "user" / ".gitconfig").write_text("[core]\n\tautocrlf = true\n")
+    assert tree(Path(fetch(tmp_path / "job", {"repository": str(source)})["code"])) == tree(source)
 
 
 @pytest.mark.parametrize("base, url, expected", [
@@ -533,7 +622,7 @@ def test_a_submodule_that_is_not_there_is_named(tmp_path, nested):
     ("https://h/a/b/", "../../c", "https://h/c"),
 ])
 def test_relative_submodule_addresses_follow_gits_rule(base, url, expected):
-    from agentpipe import submodules
+    from agentpipe.code import submodules
     assert submodules.relative(base, url) == expected
 
 
@@ -551,7 +640,23 @@ def test_without_the_cache_nothing_of_it_stays(tmp_path, source, monkeypatch):
     for name in ("one", "two"):
         found = fetch(tmp_path / name, wanted)
         assert found["cached"] is False and head(found["code"]) == head(source)
-    assert [name for name in os.listdir(tmp_path / "home" / "cache" / "git") if not name.endswith(".lock")] == []
+        assert sorted(os.listdir(tmp_path / name)) == ["code", "setup.log"]
+    assert not (tmp_path / "home" / "cache" / "git").exists()
+
+
+def test_without_the_cache_nobody_waits_for_another(tmp_path, source):
+    published(source, tmp_path / "www")
+    with Server(tmp_path / "www") as server:
+        server.gate.clear()
+        wanted = {"repository": f"http://{server.host}/r.git", "branch": "main"}
+        both = [start(wanted, tmp_path / name, CLEARML_AGENT__AGENT__VCS_CACHE__ENABLED="false")
+                for name in ("one", "two")]
+        while len(server.requests) < 2:
+            assert [each.poll() for each in both] == [None, None]
+            assert not any("waiting" in path.read_text() for path in tmp_path.glob("*/setup.log"))
+            os.sched_yield()
+        server.gate.set()
+        assert all(head(source) in each.communicate()[0] for each in both)
 
 
 def test_an_update_that_fails_may_be_left_to_its_owner(tmp_path, source, monkeypatch):

@@ -9,9 +9,11 @@ import pytest
 from git_servers import SmartServer, basic
 from repositories import commit, repository, run
 
-from agentpipe import config, errors, git, git_access, git_pins, git_transfer
+from agentpipe import errors
 from agentpipe.cmds import agent_fetch
+from agentpipe.code import git, git_access, git_pins, git_transfer
 from agentpipe.job import Job
+from agentpipe.settings import config
 
 
 @pytest.fixture(autouse=True)
@@ -286,3 +288,46 @@ def test_a_repository_that_is_not_there_is_not_asked_for_again(tmp_path, reposit
         failure = refused(tmp_path / "job", f"{server.url}/none.git")
         assert len(server.asked) == 1
     assert failure.exit == errors.NOT_FOUND
+
+
+@pytest.mark.parametrize("fault, exit, words", [
+    (403, errors.NO_PERMISSION, "no access, or no such repository"),
+    (404, errors.NOT_FOUND, "no such repository"),
+    (500, errors.UNAVAILABLE, "cannot be reached"), (503, errors.UNAVAILABLE, "cannot be reached"),
+    (429, errors.UNAVAILABLE, "cannot be reached")])
+def test_what_a_server_answers_is_told_in_words(tmp_path, repositories, fault, exit, words):
+    with SmartServer(repositories) as server:
+        server.faults += [fault] * 3
+        failure = refused(tmp_path / "job", f"{server.url}/team-a/r.git")
+    assert failure.exit == exit and words in failure.reason and failure.remedy
+
+
+def test_why_a_token_is_refused_is_told_as_the_server_says_it(tmp_path, repositories, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_GIT_USER", "anna")
+    monkeypatch.setenv("CLEARML_AGENT_GIT_PASS", "t0p-s3cret")
+    with SmartServer(repositories, {"/": "Basic none"}, says="HTTP Basic: your token has expired") as server:
+        failure = refused(tmp_path / "job", f"{server.url}/team-a/r.git")
+    assert failure.exit == errors.NO_PERMISSION and "your token has expired" in failure.reason
+    assert "CLEARML_AGENT_GIT_PASS" in failure.remedy
+
+
+def test_a_certificate_that_is_not_trusted_is_said_and_the_remedy_works(tmp_path, repositories, monkeypatch):
+    made = tmp_path / "certificate"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+                    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", made, "-out", f"{made}.pem"], check=True,
+                   capture_output=True)
+    made.write_bytes(made.read_bytes() + Path(f"{made}.pem").read_bytes())
+    with SmartServer(repositories, certificate=made) as server:
+        failure = refused(tmp_path / "job", f"{server.url}/team-a/r.git")
+        assert failure.exit == errors.UNAVAILABLE and "certificate is not trusted" in failure.reason
+        monkeypatch.setenv("GIT_SSL_NO_VERIFY", "1")
+        fetch(tmp_path / "unverified", f"{server.url}/team-b/r.git")
+        monkeypatch.delenv("GIT_SSL_NO_VERIFY")
+        subprocess.run(["sh", "-c", failure.remedy.partition(": ")[2].replace("FILE", f"{made}.pem")], check=True)
+        fetch(tmp_path / "job", f"{server.url}/team-a/r.git")
+
+
+@pytest.mark.parametrize("url", ["https://nohost.invalid/r.git", "ssh://git@nohost.invalid/r.git"])
+def test_a_host_that_is_not_there_is_said(tmp_path, url):
+    failure = refused(tmp_path / "job", url)
+    assert failure.exit == errors.UNAVAILABLE and "no host of that name" in failure.reason

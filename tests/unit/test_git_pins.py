@@ -3,6 +3,7 @@
 # ruff: noqa: F811
 
 import os
+import subprocess
 
 import pytest
 import wheelhouse
@@ -10,7 +11,8 @@ from env_machine import machine, python  # noqa: F401  (machine is a fixture)
 from git_servers import SmartServer, basic
 from repositories import commit, repository, run
 
-from agentpipe import git_access, git_pins
+from agentpipe.code import git_access, git_pins
+from agentpipe.environment.requirements import Requirements
 from agentpipe.job import Job
 
 
@@ -41,6 +43,16 @@ def test_a_name_is_that_branch_or_tag(job, source, ref):
 def test_what_is_not_there_stays_for_the_installer_to_say(job, source):
     line = f"x @ git+file://{source}@none"
     assert git_pins.pinned(job, line) == line
+
+
+@pytest.mark.parametrize("line, expected", [
+    ("x @ git+git://h/t/r.git@%s#egg=x", "x @ git+ssh://git@h/t/r.git@%s#egg=x"),
+    ("-e git+git://git@h:9418/t/r.git@%s", "-e git+ssh://git@h/t/r.git@%s")])
+def test_gits_own_transport_is_asked_for_over_ssh(job, line, expected):
+    asked = Requirements("")
+    asked.packages = [line % ("1" * 40)]
+    git_pins.settle(job, asked)
+    assert asked.packages == [expected % ("1" * 40)] == asked.secrets
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES"])
@@ -78,3 +90,37 @@ def test_an_address_that_is_asked_for_otherwise_is_recorded_as_the_task_has_it(m
         head = run(package, "rev-parse", "HEAD")
         env = machine.task(f"p @ git+ssh://git@example.org/package.git@{head}")
     assert env["packages"] == [f"p @ git+ssh://git@example.org/package.git@{head}"]
+
+
+def committed(folder):
+    git = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], check=True)
+    return folder
+
+
+def test_the_wheelhouse_carries_repositories_to_another_machine(machine, monkeypatch):
+    # lib needs another repository, which lies on no machine but the first either
+    deep = committed(wheelhouse.project(f"{machine.folder}/deep", "deep", "3.0"))
+    folder = committed(wheelhouse.project(f"{machine.folder}/lib", "lib", "1.0",
+                                          requires=["tea", f"deep @ git+file://{deep}@main"]))
+    line = f"lib @ git+file://{folder}@main"
+    monkeypatch.setenv("AGENT_WHEELHOUSE", f"{machine.folder}/carried")
+    online = machine.task(line)
+    machine.task(line, options={"stage_only": True})
+    for each in (folder, deep):
+        os.rename(each, each + ".away")
+    os.rename(machine.index, machine.index + ".away")
+    monkeypatch.setenv("AGENT_HOME", f"{machine.folder}/other")
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    offline = machine.task(line)
+    assert offline["packages"] == online["packages"]
+    assert [pin for pin in offline["pins"] if pin["name"] == "lib"] == [
+        pin for pin in online["pins"] if pin["name"] == "lib"]
+    assert python(offline, "import lib, tea, deep; print(lib.version, tea.version, deep.version)") == "1.0 2.0 3.0"
+    monkeypatch.setenv("AGENT_HOME", f"{machine.folder}/third")  # from its receipt too
+    assert machine.task("", pins={"packages": offline["pins"]})["packages"] == online["packages"]
+    own = {"pyproject.toml": wheelhouse.PYPROJECT.format(name="own"),  # and where the task's own folder needs it
+           "backend.py": wheelhouse.BACKEND.format(here=os.path.dirname(wheelhouse.__file__), hook="pass", name="own",
+                                                   version="1", requires=[line])}
+    assert machine.task("-e .", files=own)["packages"] == [*online["packages"], "-e ."]

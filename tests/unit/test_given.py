@@ -11,7 +11,9 @@ import pytest
 import wheelhouse
 from env_machine import machine, python, run  # noqa: F401  (machine is a fixture)
 
-from agentpipe import errors, installed
+from agentpipe import errors
+from agentpipe.environment import installed
+from agentpipe.environment.installers import uv_failures
 
 
 @pytest.fixture
@@ -57,7 +59,16 @@ def test_one_that_lacks_something_is_not_used_and_the_log_says_what(machine, ven
     wheelhouse.wheel(machine.index, "pot", "1.0")
     env = machine.task("milk\npot", binary=venv)
     assert env["base"] and env["packages"] == ["milk==1.0", "pot==1.0", "tea==1.0"]
-    assert "is not used as it is: it lacks" in "".join(machine.said)
+    assert "is not used as it is: it lacks pot==1.0\n" in "".join(machine.said)
+
+
+def test_what_is_missing_without_a_network_is_the_line_that_asks_for_it():
+    # uv's words where no index was ever asked
+    said = ("error: No solution found when resolving dependencies\n  cause: Because torch was not found in the cache "
+            "and you require torch==2.10.0, we can conclude that your requirements are unsatisfiable.\n\nhint: "
+            "Packages were unavailable because the network was disabled.")
+    assert uv_failures.lacking(said) == "torch==2.10.0"
+    assert uv_failures.lacking("Because six was not found in the cache and all versions of tea depend on six") == "six"
 
 
 def test_never_means_never(machine, venv):
@@ -96,10 +107,19 @@ def test_system_packages_are_seen_where_that_is_asked_for(machine, venv, monkeyp
     assert machine.task("tea==1.0")["base"] != env["base"]
 
 
+def test_packages_of_the_system_that_others_need_are_recorded_too(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES", "true")
+    system = [{"name": name, "version": "1.0", "requires": requires, "extras": ["sweet"]} for name, requires in
+              (("tea", ["Water>0", "sugar; extra == 'sweet'"]), ("water", []), ("sugar", []), ("cup", []))]
+    # this machine's own Python stays as it is
+    monkeypatch.setattr("agentpipe.place.image_packages.known", lambda job, interpreter: system)
+    assert machine.task("milk")["packages"] == ["milk==1.0", "tea==1.0", "water==1.0"]
+
+
 def test_an_images_packages_are_seen_unless_the_variable_says_no(tmp_path, monkeypatch):
-    from agentpipe.installers import policy
+    from agentpipe.environment.installers import policy
+    from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
-    from agentpipe.requirements import Requirements
 
     def seen(**place):
         job = Job({"task": {"id": "t"}, **place}, str(tmp_path))
@@ -163,8 +183,8 @@ def test_a_custom_build_says_what_is_run(machine, venv, monkeypatch):
     script(os.path.join(machine.folder, "build.sh"), BUILD.replace("BINARY", venv))
     monkeypatch.setenv("CLEARML_AGENT__AGENT__CUSTOM_BUILD_SCRIPT", "$HERE/build.sh")
     job = machine.job("nosuchtea")
-    from agentpipe import launch
     from agentpipe.cmds import agent_env
+    from agentpipe.run import launch
     env = agent_env.work(job)
     assert (env["python"], env["installer"]) == (venv, "custom")
     begin = launch.of({**job.manifest, "patch": {}, "env": env}, job.directory, {})
@@ -235,10 +255,35 @@ def test_an_activated_environment_of_an_image_does_as_it_is(image):
     assert python(env, "import milk; print(milk.version)") == "1.0"
 
 
+def test_an_image_that_nothing_has_changed_is_asked_once(machine, venv, monkeypatch, tmp_path):
+    """Each question costs a process in its container."""
+    monkeypatch.setenv("PATH", os.path.dirname(venv) + os.pathsep + os.environ["PATH"])
+    counted = tmp_path / "counted"
+    counted.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\nexec "$@"\n')
+    counted.chmod(0o755)
+
+    def questions(pip, **place) -> int:
+        (tmp_path / "asked").write_text("")
+        env = machine.task(pip, place={"kind": "test", "prefix": [str(counted)], "image_id": "sha256:1", **place})
+        assert env["packages"] == ["milk==1.0"]
+        return len((tmp_path / "asked").read_text().splitlines())
+    first = questions("milk")
+    assert first > 2
+    assert questions("milk") == 0
+    assert questions("milk>=0.5") == 1  # another list
+    assert questions("milk", arguments="--env PATH=/other") == first
+    # a set-up may have brought a Python or packages, and what is mounted may change
+    mounted = os.path.dirname(os.path.dirname(venv))
+    for changed in ({"setup": [{"step": "4-task"}]}, {"arguments": f"--volume /somewhere:{mounted}:ro"},
+                    {"arguments": f"--mount type=bind,source=/somewhere,target={mounted}"}):
+        questions("milk", **changed)
+        assert questions("milk", **changed) > 2
+
+
 def test_what_it_lacks_is_installed_over_it(image, machine, venv):
     wheelhouse.wheel(machine.index, "pot", "1.0")
     env = image("milk\npot")
-    assert env["base"] and {"milk==1.0", "pot==1.0"} == set(env["packages"])
+    assert env["base"] and {"milk==1.0", "pot==1.0", "tea==1.0"} == set(env["packages"])
     where = python(env, "import milk, pot; print(milk.__file__); print(pot.__file__)").splitlines()
     assert where[0].startswith(os.path.dirname(os.path.dirname(venv))) and machine.base(env) in where[1]
     assert image("milk\npot")["cached"]

@@ -1,6 +1,7 @@
 """Hooks: found in order, their answers merged, their vetoes named."""
 
 import os
+import signal
 
 import pytest
 
@@ -26,6 +27,14 @@ def hook(path, text, mode=0o755):
 
 def test_without_hooks_nothing_changes(folder):
     assert hooks.run("pre-fetch", LINE) == LINE
+
+
+def test_a_directory_that_is_named_and_not_there_is_no_policy_without_a_word(folder, monkeypatch):
+    monkeypatch.setenv("AGENT_HOOKS", f"{folder}:{folder}x")
+    with pytest.raises(errors.Failure, match=f"AGENT_HOOKS names {folder}x, which is no directory") as caught:
+        hooks.run("pre-pull", LINE)
+    assert caught.value.exit == errors.BAD_CONFIG
+    assert hooks.run("on-end", LINE) == LINE
 
 
 def test_an_empty_answer_leaves_the_manifest(folder):
@@ -84,6 +93,27 @@ def test_a_file_that_cannot_be_run_is_a_veto(folder):
     with pytest.raises(errors.Failure) as caught:
         hooks.run("pre-env", LINE)
     assert "cannot be run" in caught.value.reason
+
+
+def test_what_a_hook_leaves_in_the_background_is_not_waited_for(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENT_HOOK_TIMEOUT", "10")
+    hook(folder / "on-end", f"""
+import subprocess
+process = subprocess.Popen(["sleep", "600"])  # it has the hook's stdout and stderr, as `curl … &` does
+open({str(tmp_path / "pid")!r}, "w").write(str(process.pid))
+line["site"] = 1
+print(json.dumps(line))""")
+    try:
+        assert hooks.run("on-end", LINE)["site"] == 1
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_one_that_takes_too_long_is_ended_and_a_veto(folder, monkeypatch):
+    monkeypatch.setenv("AGENT_HOOK_TIMEOUT", "0.5")
+    hook(folder / "pre-env", "import time; time.sleep(600)")
+    with pytest.raises(errors.Failure, match=r"it took longer than 0\.5 s"):
+        hooks.run("pre-env", LINE)
 
 
 def test_a_time_limit_that_is_no_number_is_named(folder, monkeypatch):

@@ -93,6 +93,8 @@ def test_a_query_string_is_merged_over_the_body(http):
     assert answer.json()["data"] == {"queues": [{"name": "default"}]}
     form = requests.post(http.api + "/queues.get_all", data={"name": "^nothing$"}, auth=http.keys, timeout=30)
     assert form.json()["data"] == {"queues": []}
+    many = http.post("queues.get_all?" + "name=a&" * 1001, auth=http.keys).json()["meta"]
+    assert (many["result_code"], many["result_subcode"]) == (400, 12) and "1000 fields" in many["result_msg"]
 
 
 def test_events_come_as_lines_as_a_list_or_alone(http):

@@ -2,15 +2,19 @@
 
 import json
 import os
+import socket
 import ssl
 import subprocess
 import threading
+import time
+import types
 
 import pytest
 from api_server import KEY, SECRET, ApiServer
 
-from agentpipe import api, errors, http_api, http_login, http_retry, http_transport
+from agentpipe import errors
 from agentpipe.signals import SIGNALS
+from agentpipe.transport import api, http_api, http_login, http_retry, http_transport
 
 
 @pytest.fixture
@@ -96,19 +100,28 @@ def test_a_token_is_renewed_before_it_ends(server):
     server.life_s = 7200
     client = api.connect()
     queues(client)
-    for name, value in client._login._payload.items():
-        if name in ("iat", "exp"):
-            client._login._payload[name] = value - 3700  # more than half of its life is over
+    client._login._came -= 3700  # more than half of its life is over
     queues(client)
     assert server.logins == 2
+
+
+@pytest.mark.parametrize("ahead", [86400 * 40, -86400 * 40])
+def test_a_clock_that_is_wrong_costs_no_further_logins(server, monkeypatch, ahead):
+    ours = types.SimpleNamespace(time=lambda: time.time() + ahead)
+    monkeypatch.setattr(http_login, "time", ours)
+    client = api.connect()
+    queues(client)
+    queues(client)
+    os.utime(client._login._path(), (ours.time(), ours.time()))  # as this machine would have written it
+    queues(api.connect())
+    assert server.logins == 1
 
 
 def test_how_long_before_is_the_users_choice(server, monkeypatch):
     server.life_s = 86400
     client = api.connect()
     queues(client)
-    for name in ("iat", "exp"):
-        client._login._payload[name] -= 86400 - 3600  # an hour is left
+    client._login._came -= 86400 - 3600  # an hour is left
     monkeypatch.setenv("CLEARML_AGENT__API__AUTH__TOKEN_EXPIRATION_THRESHOLD_SEC", "600")
     queues(client)
     assert server.logins == 1
@@ -121,8 +134,7 @@ def test_a_token_still_good_outlives_a_login_that_fails(server):
     server.life_s = 7200
     client = api.connect()
     queues(client)
-    client._login._payload["iat"] -= 3700
-    client._login._payload["exp"] -= 3700
+    client._login._came -= 3700
     server.failing = [503]
     client.patience = 0
     assert queues(client) == ["default"]
@@ -142,6 +154,25 @@ def test_a_given_token_replaces_the_keys_and_its_successor_goes_to_children(serv
     assert server.requests[-1][2]["Authorization"] == f"Bearer {given}"
     server.tokens.clear()
     assert refused(client).exit == errors.NO_PERMISSION
+
+
+def test_a_newline_behind_a_token_or_a_key_is_no_part_of_it(server, monkeypatch):
+    monkeypatch.setenv("CLEARML_API_SECRET_KEY", SECRET + "\n")
+    assert queues(api.connect()) == ["default"]
+    given = next(iter(server.tokens))
+    monkeypatch.setenv("CLEARML_AUTH_TOKEN", f" {given}\n")
+    assert queues(api.connect()) == ["default"]
+    assert os.environ["CLEARML_AUTH_TOKEN"] == given
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("CLEARML_AUTH_TOKEN", "s3cr3t\n-token"), ("CLEARML_AUTH_TOKEN", "s3cr3t-トークン"),
+    ("CLEARML_API_SECRET_KEY", "s3cr3t-鍵"), ("CLEARML_API_HOST", "http://.example.com")])
+def test_what_no_request_can_carry_is_refused_and_not_quoted(server, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    failure = refused(api.connect())
+    assert failure.exit == errors.BAD_CONFIG
+    assert "no request can carry" in failure.reason and "s3cr3t" not in str(failure)
 
 
 def test_the_lifetime_of_a_token_can_be_asked_for(server, monkeypatch):
@@ -468,6 +499,16 @@ def test_a_login_that_was_lost_has_done_nothing(server):
     assert server.asked()[-3:] == ["auth.login", "auth.login", "queues.get_next_task"]
 
 
+def test_a_server_that_is_starting_up_is_waited_for(server):
+    server.failing = [500] * 4
+    assert queues(api.connect()) == ["default"]
+    client = api.connect()
+    client._login._token = ""
+    server.failing = [500]
+    failure = refused(client.once())
+    assert (failure.exit, failure.status) == (errors.UNAVAILABLE, 500) and "its login answers 500" in failure.reason
+
+
 def test_a_redirect_is_named_and_not_followed(server):
     def redirect(handler):
         handler.send_response(301)
@@ -502,6 +543,24 @@ def test_an_unknown_certificate_is_refused_with_what_to_set(secure):
     failure = refused(api.connect())
     assert failure.exit == errors.BAD_CONFIG
     assert "certificate" in failure.reason and "verify_certificate" in failure.remedy
+
+
+def test_a_server_without_tls_is_told_as_that(server, monkeypatch):
+    monkeypatch.setenv("CLEARML_API_HOST", f"https://localhost:{server.port}")
+    failure = refused(api.connect())
+    assert failure.exit == errors.BAD_CONFIG
+    assert "without TLS" in failure.reason and "http://" in failure.remedy
+
+
+def test_a_proxy_that_hangs_up_before_it_is_up_is_tried_again(server, monkeypatch):
+    with socket.create_server(("localhost", 0)) as listening:
+        def hang_up():
+            client, _ = listening.accept()
+            client.recv(1 << 16)
+            client.close()
+        threading.Thread(target=hang_up, daemon=True).start()
+        monkeypatch.setenv("CLEARML_API_HOST", f"https://localhost:{listening.getsockname()[1]}")
+        assert refused(api.connect().once()).exit == errors.UNAVAILABLE
 
 
 @pytest.mark.parametrize("variable", ["CLEARML_AGENT__API__VERIFY_CERTIFICATE", "REQUESTS_CA_BUNDLE",
@@ -540,8 +599,9 @@ def test_two_threads_renew_once(server):
 def test_a_kept_token_that_cannot_be_read_is_no_matter(server, agent_home):
     queues(api.connect())
     kept, = (agent_home / "state" / "tokens").iterdir()
-    kept.write_text("{")
-    assert queues(api.connect()) == ["default"]
+    for text in ("{", "[]", "5", "{}", json.dumps({**json.loads(kept.read_text()), "token": None})):
+        kept.write_text(text)
+        assert queues(api.connect()) == ["default"]
     found = json.loads(kept.read_text())
     assert found["key"] == KEY
     kept.write_text(json.dumps({**found, "token": "a.b.c"}))

@@ -116,6 +116,26 @@ def test_the_cookie_of_a_login_serves_its_own_pages_and_no_other_site(http):
     assert session.get(http.api + "/queues.get_all", timeout=30).status_code == 401
 
 
+def test_over_plain_http_no_link_and_no_other_page_changes_anything_by_the_cookie(http):
+    """Where browsers do not tell the site that a request comes from."""
+    session = requests.Session()
+    token = session.post(http.api + "/auth.login", auth=http.keys, timeout=30).json()["data"]["token"]
+    link = session.get(http.api + "/queues.create?name=by-a-link", timeout=30)
+    other = [session.post(http.api + "/queues.create", json={"name": "by-a-form"}, headers={"Origin": origin},
+                          timeout=30) for origin in ("http://127.0.0.1:9", "http://elsewhere", "null")]
+    upload = session.post(http.files, files={"x": ("x", b"x")}, headers={"Origin": "http://elsewhere"}, timeout=30)
+    assert [answer.status_code for answer in (link, *other, upload)] == [401] * 5
+    own = session.post(http.api + "/queues.create", json={"name": "by its own page"}, headers={"Origin": http.api},
+                       timeout=30)
+    assert own.status_code == 200
+    assert [queue["name"] for queue in http.call("queues.get_all")["queues"] if "by" in queue["name"]] == [
+        "by its own page"]
+    http.call("queues.delete", queue=own.json()["data"]["id"])
+    # the one that anybody may call ends the session all the same
+    session.post(http.api + "/login.logout", timeout=30)
+    assert http.post("queues.get_all", {}, headers=bearer(token)).status_code == 401
+
+
 def test_a_logout_ends_a_token(http):
     token = http.token()
     assert http.post("auth.validate_token", {"token": token}, auth=http.keys).json()["data"]["valid"] is True

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import socket
 
 import pytest
@@ -45,6 +46,20 @@ def test_a_later_upload_overwrites_and_a_failed_one_leaves_nothing(files, http):
     answer = files("POST", "/", data=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
     assert answer.status_code == 400
     assert files("GET", "/twice.bin").content == b"two"
+    assert os.listdir(os.path.join(files.root, ".agentpipe-uploads")) == []
+
+
+def test_what_cannot_be_written_leaves_nothing_and_is_said(files, http):
+    pid = http.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (8 << 20, before[1]))
+    try:
+        # the second one fails only when what is buffered is flushed
+        answers = [files.put("large.bin", bytes(size)) for size in (9 << 20, (8 << 20) + 1000)]
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+    assert [answer.status_code for answer in answers] == [500, 500] and "too large" in answers[0].text.lower()
+    assert files("GET", "/large.bin").status_code == 404
     assert os.listdir(os.path.join(files.root, ".agentpipe-uploads")) == []
 
 

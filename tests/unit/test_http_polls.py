@@ -5,7 +5,8 @@ import time
 import pytest
 from api_server import ApiServer
 
-from agentpipe import api, claims, http_api, queues
+from agentpipe.claim import claims, queues
+from agentpipe.transport import api, http_api
 
 
 @pytest.fixture(params=["ours", "clearml"])
@@ -70,7 +71,7 @@ def test_who_gives_a_rhythm_gets_it_from_any_server(server, monkeypatch):
     mark = client.changed(None)
     while client.changed(mark) == mark:
         time.sleep(client.look_s / 50)
-    assert 0.2 <= time.monotonic() - begun < 1
+    assert 0.2 <= time.monotonic() - begun < 4  # its own rhythm is 5 s
     assert "queues.wait" not in server.asked()
 
 

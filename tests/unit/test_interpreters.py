@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
-from agentpipe import errors, interpreters
+from agentpipe import errors
+from agentpipe.environment import given, interpreters
 from agentpipe.job import Job
+from agentpipe.place import image_packages
 
 OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -151,6 +153,17 @@ def test_who_decides(job, monkeypatch, script, settings, wish):
     assert interpreters.wanted(job(task={"script": script})) == wish
 
 
+def test_what_a_project_is_for_counts_where_nobody_says_more(job, monkeypatch):
+    own = interpreters.find(job())
+    assert interpreters.find(job(), ">=3.6") == own  # the agent's own, where that fits
+    assert interpreters.find(job("python3." + own["version"].split(".")[1]), ">=3.98") == own
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__DEFAULT_PYTHON", "3.97")
+    assert interpreters.wanted(job(), ">=3.8") == "3.97"
+    assert interpreters.wanted(job(), ">=3.98") == ">=3.98"
+    with pytest.raises(errors.Failure, match=r"no Python pypy3\.98"):  # never silently another one
+        interpreters.find(job("pypy3.98"))
+
+
 def test_a_receipt_brings_its_version(job):
     assert interpreters.wanted(job("python3.8", pins={"python": "3.11.7"})) == "3.11.7"
 
@@ -172,7 +185,25 @@ def test_a_place_without_python_is_refused(job, tmp_path):
     (tmp_path / "sh").symlink_to("/bin/sh")
     with pytest.raises(errors.Failure) as caught:
         interpreters.find(job("python3", ["env", f"PATH={tmp_path}"]))
-    assert caught.value.exit == errors.NOT_FOUND
+    assert caught.value.exit == errors.NOT_FOUND and caught.value.remedy == "use an image that has python3"
+    with pytest.raises(errors.Failure) as caught:
+        interpreters.find(job("bash", ["env", f"PATH={tmp_path}"]))
+    assert "the task's requirements do" in caught.value.remedy
+
+
+def test_what_the_sitecustomize_of_an_image_prints_is_not_its_answer(job, tmp_path):
+    import virtualenv
+    virtualenv.cli_run([str(tmp_path / "loud"), "--without-pip", "--no-periodic-update"], setup_logging=False)
+    site = next((tmp_path / "loud" / "lib").glob("python3*")) / "site-packages"
+    (site / "sitecustomize.py").write_text("print('a banner')")
+    python = str(tmp_path / "loud" / "bin" / "python")
+    assert subprocess.check_output([python, "-c", ""], text=True) == "a banner\n"
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    at = job(python, ["env", f"PATH={tmp_path}"])  # no other one is there
+    assert interpreters.find(at)["version"] and given.folders(at, python) == [str(site)]
+    (site / "mine-1.dist-info").mkdir()
+    (site / "mine-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    assert [each["name"] for each in image_packages.asked(at, python)] == ["mine"]
 
 
 def test_an_image_known_by_its_digest_is_asked_once(job, monkeypatch):

@@ -10,8 +10,9 @@ import pytest
 import wheelhouse
 from env_machine import machine, python  # noqa: F401  (machine is a fixture)
 
-from agentpipe import errors, poetry_lock
+from agentpipe import errors
 from agentpipe.cmds import agent_env
+from agentpipe.environment import lock_files, poetry_lock
 
 KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
 PROJECT = """[project]
@@ -76,6 +77,23 @@ def test_of_a_monorepo_the_nearest_project_counts(machine, web):
     assert "model/uv.lock" in env["reason"]
 
 
+def test_the_project_of_a_script_that_is_run_from_above_it_counts(machine, web):
+    """Its own lock, or as a member of a workspace the part of it in the workspace's."""
+    member = PROJECT.replace('"milk"', '"tea"').replace('name = "', 'name = "model-')
+    whole = PROJECT + '[tool.uv.workspace]\nmembers = ["model"]\n'
+    job, code = checkout(machine, {"pyproject.toml": whole, "model/pyproject.toml": member, "model/run.py": ""},
+                         working_dir=".", entry_point="model/run.py --out ../../../x")
+    lock(code, web)
+    wheelhouse.wheel(machine.index, "tea", "3.0")  # newer than the lock
+    assert lock_files.named(code, os.path.join(code, "model")) == "uv.lock"
+    env = agent_env.work(job)
+    assert versions(env) == ["leafy==1.0", "tea==1.0"] and "asked for by uv.lock" in env["reason"]
+    job, code = checkout(machine, {"pyproject.toml": PROJECT, "model/pyproject.toml": member, "model/run.py": ""},
+                         working_dir=".", entry_point="model/run.py")
+    lock(os.path.join(code, "model"), web)
+    assert versions(agent_env.work(job)) == ["leafy==1.0", "tea==3.0"]
+
+
 def test_extras_and_groups_are_chosen_by_the_arguments_of_uv_sync(machine, web, monkeypatch):
     monkeypatch.setenv(KEY + "UV_SYNC_EXTRA_ARGS", '["--extra", "sweet", "--no-dev", "--frobnicate"]')
     job, code = checkout(machine, {"pyproject.toml": PROJECT})
@@ -94,6 +112,10 @@ def test_a_lock_that_does_not_fit_any_more_is_resolved_anew_and_stays_as_it_was(
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     assert versions(agent_env.work(job)) == ["leafy==1.0", "milk==1.0", "sugar==1.0", "tea==1.0"]
     assert "does not fit" in "".join(machine.said)
+    monkeypatch.setenv(KEY + "UV_SYNC_LOCKED_IF_LOCK_FILE", "false")
+    machine.said.clear()
+    assert versions(agent_env.work(job)) == ["leafy==1.0", "milk==1.0", "sugar==1.0", "tea==1.0"]
+    assert "does not fit" not in "".join(machine.said)
     with open(os.path.join(code, "uv.lock")) as file:
         assert file.read() == before
 
@@ -165,6 +187,44 @@ def test_a_broken_lock_is_refused(machine, web):
 
 def test_a_project_without_a_lock_asks_for_its_dependencies(machine):
     assert versions(machine.task(files={"pyproject.toml": PROJECT})) == ["milk==1.0", "tea==1.0"]
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("[project\nname=", "pyproject.toml is not TOML: "),
+    ('[project]\nname = "own"\nversion = "1"\ndependencies = "tea"\n', "project.dependencies is not a list")])
+def test_a_pyproject_that_cannot_be_read_is_refused(machine, text, words):
+    with pytest.raises(errors.Failure, match=words) as caught:
+        machine.task(files={"pyproject.toml": text})
+    assert caught.value.exit == errors.BAD_DATA
+
+
+def test_a_windows_editors_mark_before_a_pyproject_is_no_matter(machine):
+    assert versions(machine.task(files={"pyproject.toml": "\ufeff" + PROJECT})) == ["milk==1.0", "tea==1.0"]
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_project_for_another_python_than_there_is_is_refused_unless_the_task_says_otherwise(machine, web, locked):
+    files = {"pyproject.toml": PROJECT.replace(">=3.8", ">=3.98,<4")}
+    if locked:
+        files["uv.lock"] = 'version = 1\nrevision = 3\nrequires-python = ">=3.98, <4"\n'
+    with pytest.raises(errors.Failure, match=r"no Python >=3\.98,<4 on this machine") as caught:
+        machine.task(files=files)
+    assert (caught.value.exit, caught.value.change[0]) == (errors.NOT_FOUND, "--python")
+    own = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    if locked:
+        with pytest.raises(errors.Failure, match=r"the project needs Python>=3\.98"):
+            machine.task(files=files, binary=own)
+    else:
+        assert versions(machine.task(files=files, binary=own)) == ["milk==1.0", "tea==1.0"]
+
+
+@pytest.mark.parametrize(("tree", "wish"), [
+    ({"project": {"requires-python": ">= 3.10, < 4"}}, ">=3.10,<4"), ({"project": {}}, ""),
+    ({"tool": {"poetry": {"dependencies": {"python": "^3.9"}}}}, ">=3.9,<4"),
+    ({"tool": {"poetry": {"dependencies": {"python": "*"}}}}, ""),
+    ({"tool": {"poetry": {"dependencies": {"python": "^2.7 || ^3.6"}}}}, "")])
+def test_the_pythons_that_a_project_is_for(tree, wish):
+    assert lock_files._python(tree) == wish
 
 
 def test_a_pyproject_that_only_configures_tools_asks_for_nothing(machine):

@@ -7,7 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agentpipe import config, metrics
+from agentpipe.run import metrics
+from agentpipe.settings import config
 
 
 def test_a_sample_has_the_peers_fields() -> None:
@@ -54,7 +55,7 @@ def test_a_script_is_measured_with_all_its_processes() -> None:
 
 def test_scalars_have_the_names_of_the_sdk() -> None:
     gpu = {"index": 1, "utilization": 50.0, "temperature": 60.0, "used": metrics.GB, "free": 3 * metrics.GB,
-           "total": 4 * metrics.GB}
+           "total": 4 * metrics.GB, "power": 300}
     found = {(metric, variant): value
              for metric, variant, value in metrics.scalars(metrics.Sampler().sample(), [gpu])}
     assert found[":monitor:gpu", "gpu_1_utilization"] == 50
@@ -82,7 +83,7 @@ def test_what_a_card_does_not_tell_is_the_default_or_left_out(tmp_path: Path, mo
         assert metrics.default_utilization() == meant
     sampler = metrics.Sampler()
     gpu = {"index": 0, "utilization": None, "temperature": 30, "used": metrics.GB, "free": metrics.GB,
-           "total": 2 * metrics.GB}
+           "total": 2 * metrics.GB, "power": None}
     monkeypatch.setattr(sampler, "gpus", lambda: [gpu])
     monkeypatch.setenv("CLEARML_AGENT_GPU_FRACTIONS", "0.5")
     stats = sampler.sample()

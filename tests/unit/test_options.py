@@ -59,3 +59,11 @@ def test_a_required_argument_that_is_missing_is_a_mistake():
     with pytest.raises(errors.Failure) as caught:
         options.read("agent-x", [Argument("ID", "Which.", required=True)], [], "agent-x: try.", "")
     assert caught.value.exit == errors.USAGE
+
+
+def test_the_peers_option_for_another_configuration_names_the_variable():
+    with pytest.raises(errors.Failure) as caught:
+        options.read("agent-x", DECLARED, ["--config-file=/etc/a.conf", "gpu"], "", "")
+    assert (caught.value.exit, caught.value.remedy) == (64, "export CLEARML_CONFIG_FILE=/etc/a.conf")
+    with pytest.raises(errors.Failure, match="No such option"):
+        options.read("agent-task enqueue", DECLARED, ["train.py", "--config-file", "a"], "", "")

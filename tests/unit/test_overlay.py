@@ -130,7 +130,7 @@ def test_nothing_of_the_base_is_shared_with_uvs_cache(machine):
 
 
 def test_prepared_again_it_is_new(env, machine):
-    from agentpipe import overlay, python_env
+    from agentpipe.environment import overlay, python_env
     job = machine.job()
     base = python_env.cached(env["base"])
     first = overlay.create(job, base)
@@ -146,6 +146,16 @@ LOOPS = "import os, sys; print('line'); os._exit(0)"  # what a buffer holds is l
 @pytest.mark.parametrize(("variable", "seen"), [(None, ""), ("1", "line"), ("0:0", "")])
 def test_lines_are_out_at_once_when_agent_run_asks(env, variable, seen):
     assert python(env, LOOPS, **({"AGENT_LINE_BUFFERED": variable} if variable else {})) == seen
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.7"])
+def test_an_old_python_says_nothing_of_its_own(machine, version):
+    wheelhouse.wheel(machine.index, "pip", "1.0")  # virtualenv brings none for these
+    env = machine.task("", binary=f"python{version}")
+    if not env["version"].startswith(version):
+        pytest.skip(f"there is no Python {version} here")
+    assert python(env, LOOPS, AGENT_LINE_BUFFERED="1") == "line"
+    assert python(env, "print('à')") == "à"
 
 
 def test_only_the_log_itself_can_be_meant(env, tmp_path):
@@ -167,7 +177,7 @@ def test_a_closed_stdout_is_no_error(env):
 
 
 def test_an_environment_with_odd_characters_in_its_path(machine, monkeypatch, tmp_path):
-    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "a 'b\" é"))
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "a 'b\" [é]"))
     machine.folder = str(tmp_path / "a 'b\" é")
     env = machine.task("milk")
     assert run(env, "tea") == "tea 1.0"

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from api_server import ApiServer
 
-from agentpipe import api, overview, status_view
+from agentpipe.errors import ApiError
+from agentpipe.status import overview, status_view
+from agentpipe.task import cells, listing
+from agentpipe.transport import api
 
 
 @pytest.fixture(params=[True, False], ids=["ours", "clearml"])
@@ -41,6 +44,10 @@ def test_one_request_a_look_of_ours_and_four_at_most_of_another(server: ApiServe
     connected = api.connect()
     running = busy(connected.call)
     looker = overview.Looker(connected)
+    if not server.ours:
+        looker.look()  # the first asks for what is asked for each half a minute, too
+        assert server.asked()[-6:] == ["events.get_task_log", "tasks.get_all",
+                                       *["organization.get_entities_count"] * 3, "workers.get_stats"]
     for _ in running:
         server.requests.clear()
         seen = looker.look()
@@ -49,11 +56,42 @@ def test_one_request_a_look_of_ours_and_four_at_most_of_another(server: ApiServe
             assert asked == ["agentpipe.overview"]
         else:
             assert sorted(asked) == ["events.get_task_log", "queues.get_all", "tasks.get_all", "workers.get_all"]
-    assert [task["id"] for task in seen["running"]] == running
-    assert [task["last_line"] for task in seen["running"]] == [f"epoch 2 of {id[:4]}" for id in running]
+    assert [task["id"] for task in seen["running"]] == running[::-1]  # the newest first
+    assert [task["last_line"] for task in seen["running"]] == [f"epoch 2 of {id[:4]}" for id in running[::-1]]
     gpu = next(queue for queue in seen["queues"] if queue["name"] == "gpu")
     assert gpu["waiting"] == 5 and gpu["oldest"]
     assert seen["workers"][0]["queues"] == ["gpu"] and seen["workers"][0]["alive"]
+
+
+def test_any_server_tells_the_last_ends_and_the_load_of_its_workers(server: ApiServer) -> None:
+    connected = api.connect()
+    first, *_ = busy(connected.call)
+    server.store.transaction(lambda db: db.execute("UPDATE reports SET at=at-60000"))  # no server tells the last minute
+    looker = overview.Looker(connected)
+    looker.look()
+    connected.call("tasks.failed", {"task": first})
+    seen = looker.look()
+    assert [(task["id"], task["status"]) for task in seen["ended"]] == [(first, "failed")]
+    stats = seen["workers"][0]["machine_stats"]
+    assert (stats["cpu_usage"], stats["memory_used"], stats["gpu_usage"]) == ([93.1], 2048.0, [88.0])
+    counts = seen["counts"]
+    assert (counts["queued"], counts["in_progress"], counts["failed"], counts.get("completed", 0)) == (5, 2, 1, 0)
+    text = "\n".join(status_view.lines(seen, 120))
+    assert f"agent-task why {first[:8]}" in text and "cpu 93%" in text and "2 running, 1 failed" in text
+
+
+def test_a_server_too_old_to_count_tells_what_waits_and_runs(server: ApiServer,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    looker = overview.Looker(api.connect())
+    busy(looker.api.call)
+    call = looker.api.call
+
+    def older(endpoint: str, body: Any = None) -> Any:
+        if endpoint in ("organization.get_entities_count", "agentpipe.overview"):
+            raise ApiError(404, 0, f"Unable to find endpoint for name {endpoint}")
+        return call(endpoint, body)
+    monkeypatch.setattr(looker.api, "call", older)
+    assert looker.look()["counts"] == {"queued": 5, "in_progress": 3}
 
 
 def test_the_store_of_this_machine_tells_the_last_ends_and_how_many_of_each(tmp_path: Path,
@@ -69,6 +107,65 @@ def test_the_store_of_this_machine_tells_the_last_ends_and_how_many_of_each(tmp_
     assert {(task["id"], task["end"]) for task in seen["ended"]} == {(first, "out_of_memory"), (second, None)}
     shown = "\n".join(status_view.lines(seen, 100))
     assert f"agent-task why {first[:8]}" in shown and "out_of_memory" in shown
+    heads = [status_view.lines(seen, width)[0] for width in range(1, 120)]
+    assert all(len(line) <= width for width, line in enumerate(heads, 1))
+    assert heads[59].startswith("agentpipe  5 queued, 1 running, 1 failed, 1 completed")
+    assert heads[44] == "5 queued, 1 running, 1 failed, 1 completed" and heads[8] == "5 queued…"
+
+
+def test_a_task_stopped_while_it_waited_has_an_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    store = api.connect()
+    waits = store.call("tasks.create", {"name": "waits", "type": "training"})["id"]
+    store.call("tasks.enqueue", {"task": waits, "queue_name": "default"})
+    store.call("tasks.stop", {"task": waits})
+    line = next(line for line in status_view.lines(overview.Looker(store).look(), 100) if waits[:8] in line)
+    assert line.split("stopped")[1].strip().endswith(" s ago")
+
+
+def test_a_low_terminal_shows_what_runs_before_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    store = api.connect()
+    first, *_, last = busy(store.call, 4)
+    store.call("tasks.completed", {"task": first})
+    seen = overview.Looker(store).look()
+    for height in (4, 6, 8, 10):
+        lines = status_view.lines(seen, 80, height)
+        assert len(lines) <= height and any(line.startswith(f"  {last[:8]}") for line in lines)
+        assert not any(line and not line.startswith(" ") and after[:1] != " "
+                       for line, after in zip(lines[1:], [*lines[2:], ""], strict=True))
+
+
+def test_a_worker_whose_last_task_has_ended_is_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    store = api.connect()
+    first, *_ = busy(store.call)
+    store.call("tasks.completed", {"task": first})
+    seen = overview.Looker(store).look()
+    seen["workers"] = [{"id": "w:0", "alive": True, "queues": ["gpu"], "task": first, "machine_stats": {},
+                        "last_report_time": seen["now"]}]
+    assert next(line for line in status_view.lines(seen, 100) if line.startswith("  w:0")).split()[2] == "idle"
+
+
+def test_names_of_wide_and_of_combining_characters_stand_in_their_columns(tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    store = api.connect()
+    names = ["日本語の長い名前です" * 9, "e\u0301te\u0301" * 30, "plain"]
+    for name in names:
+        id = store.call("tasks.create", {"name": name, "type": "training"})["id"]
+        store.call("tasks.started", {"task": id, "force": True})
+    for width in (20, 41, 80, 200):
+        lines = status_view.lines(overview.Looker(store).look(), width)
+        assert max(map(cells.width, lines)) <= width
+        rows = [line for line in lines if line.endswith(" s") or " s  " in line]
+        assert width < 80 or len({cells.width(line[:line.index(" s")]) for line in rows}) == 1
+    given = {"status": [], "queue": None, "project": None, "tag": [], "name": None, "text": None, "since": None,
+             "archived": False, "columns": None, "limit": 20}
+    shown = listing.text(list(listing.rows(store, given)), ("name", "status"), 40).splitlines()
+    assert {cells.width(line.partition("in_progress")[0]) for line in shown[1:]} == {29}
+    assert cells.cut("日本", 3) == "日…" and cells.cut("日本", 4) == "日本" and cells.padded("日本", 3) == "日…"
+    assert cells.cut("ab…  c", 4) == "ab…"
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
@@ -77,9 +174,13 @@ def test_it_fits_any_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, w
     monkeypatch.setenv("AGENT_HOME", str(tmp_path))
     store = api.connect()
     busy(store.call, 20)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)  # ages that do not grow between two looks
     seen = overview.Looker(store).look()
     seen["gpus"] = [{"index": 0, "utilization": 88.0, "temperature": 61.0, "used": 1 << 34, "free": 1 << 33,
-                     "total": 1 << 35}]
+                     "total": 1 << 35, "name": "NVIDIA H200", "uuid": "GPU-1", "power": None}]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)  # ages are compared below
     lines = status_view.lines(seen, width, height)
     assert max(map(len, lines)) <= width
     assert not height or len(lines) <= height
@@ -88,7 +189,7 @@ def test_it_fits_any_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, w
     away = status_view.lines({**seen, "trouble": "cannot reach http://127.0.0.1:9 " * 9}, width, height)
     assert away[1].startswith("cannot reach") and max(map(len, away)) <= width and (not height or len(away) <= height)
     coloured = status_view.lines(seen, width, height, True)
-    assert [status_view.COLOUR.sub("", line) for line in coloured] == lines
+    assert [cells.COLOUR.sub("", line) for line in coloured] == lines
 
 
 def test_a_server_that_goes_away_leaves_what_was_seen_and_says_so(server: ApiServer) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentpipe.package_names import meant_by, of_module
+from agentpipe.environment.package_names import meant_by, of_module
 
 
 @pytest.mark.parametrize(("module", "package"), [

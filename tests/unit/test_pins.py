@@ -10,7 +10,8 @@ import pytest
 import wheelhouse
 from env_machine import machine, python  # noqa: F401  (machine is a fixture)
 
-from agentpipe import errors, pins
+from agentpipe import errors
+from agentpipe.environment import pins
 
 
 def git(folder, *words):

@@ -3,12 +3,14 @@
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
-from agentpipe import config, errors
+from agentpipe import errors
 from agentpipe.job import Job
 from agentpipe.place import decide
+from agentpipe.settings import config
 
 
 @pytest.fixture
@@ -223,8 +225,27 @@ def test_a_dry_run_says_what_would_be_without_an_engine_and_without_secrets(job,
     assert "with --env 'API_TOKEN=********' --interactive --tty\n" in text and "s3cret" not in text
     assert "--entrypoint" in text and "set-up: the task's set-up script" in text
     assert at.told == []
+    at = job({"container": {"image": "my:1", "arguments": "--memory=lots"}}, dry_run=True)
+    with pytest.raises(errors.Failure, match="--memory lots: it is no size"):
+        place.start(at)
 
 
 def test_the_decision_costs_no_import_of_docker(tmp_path):
     code = "import sys; from agentpipe.place import decide, container_args; print('docker' in sys.modules)"
-    assert subprocess.run(["python", "-c", code], capture_output=True, text=True).stdout == "False\n"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("place", [{"kind": "firecracker"}, {"kind": "docker", "prefix": [], "image": "i:1"}])
+def test_a_place_that_nothing_enters_is_refused_and_does_not_run_on_the_host(place):
+    from agentpipe import stages
+    line = json.dumps({"task": {"script": {"entry_point": "main.py"}}, "place": place}).encode()
+    for stage in ("fetch", "run"):
+        with pytest.raises(errors.Failure, match=r"place\.prefix, which enters it, is empty") as caught:
+            stages.each(stage, pytest.fail, line, {})
+        assert caught.value.exit == errors.BAD_DATA
+
+
+def test_a_container_that_was_entered_by_hand_needs_no_name_of_an_image(tmp_path):
+    from agentpipe import place
+    found = place.of({"place": {"kind": "docker", "prefix": ["docker", "exec", "mine"]}}, str(tmp_path))
+    assert found.variables()["CLEARML_DOCKER_IMAGE"] == ""

@@ -6,18 +6,19 @@ import sys
 
 import pytest
 
-from agentpipe import config, errors
+from agentpipe import errors
 from agentpipe.job import Job
-from agentpipe.place import args_words, gear
+from agentpipe.place import args_words, certificates, docker, gear
 from agentpipe.place.container_args import Args
 from agentpipe.place.decide import Container
+from agentpipe.settings import config
 
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     path = tmp_path / "clearml.conf"
     monkeypatch.setenv("CLEARML_CONFIG_FILE", str(path))
-    for name in ("SSH_AUTH_SOCK", "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"):
+    for name in ("SSH_AUTH_SOCK", "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", *certificates.VARIABLES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
 
@@ -47,6 +48,11 @@ def words(*text: str) -> Args:
 
 def binds(made: dict) -> dict:
     return {each.split(":")[1]: each for each in made["HostConfig"].get("Binds") or []}
+
+
+def read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
 
 
 def test_the_caches_of_pip_and_the_sdk_are_always_there(settings, agent_home):
@@ -166,6 +172,40 @@ def test_the_variables_of_the_peer(job, monkeypatch):
     gear.variables(made, job, Container("docker", "i:1"))
     assert made["Env"] == ["CLEARML_WORKER_ID=mine", "CLEARML_DOCKER_IMAGE=i:1", "CLEARML_TASK_ID=t1",
                            "CLEARML_WORKER_TAGS=a b", "CLEARML_AGENT_SERVICE_TASK=1"]
+
+
+def test_private_certificates_are_found_inside_whoever_the_image_runs_as(job, settings, tmp_path, monkeypatch):
+    (tmp_path / "ca.pem").write_text("ours")
+    (tmp_path / "other.pem").write_text("of the setting")
+    (tmp_path / "ca.pem").chmod(0o600)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("CURL_CA_BUNDLE", "/nowhere")
+
+    def inside() -> dict:
+        made = body()
+        made["Env"] = ["REQUESTS_CA_BUNDLE=/of/the/task"]
+        gear.variables(made, job, Container("docker", "i:1"))
+        return dict(each.split("=", 1) for each in made["Env"] if each.split("=")[0] in certificates.VARIABLES)
+    found = inside()
+    assert set(found) == {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}
+    assert found["REQUESTS_CA_BUNDLE"] == "/of/the/task"
+    copy = found["SSL_CERT_FILE"]
+    assert os.path.dirname(copy) == job.directory and read(copy) == "ours"
+    assert os.stat(copy).st_mode & 0o777 == 0o644
+    settings(f'agent.bootstrap.map_external_ssl_cert: "{tmp_path}/other.pem"')
+    found = inside()
+    assert read(found["SSL_CERT_FILE"]) == "of the setting" and found["CURL_CA_BUNDLE"] == found["SSL_CERT_FILE"]
+    settings('agent.bootstrap.map_external_ssl_cert: "/nowhere.pem"')
+    with pytest.raises(errors.Failure, match=r"map_external_ssl_cert: there is no file /nowhere\.pem"):
+        inside()
+
+
+def test_the_authority_of_the_server_is_named_where_the_script_can_read_it(job, settings, tmp_path):
+    (tmp_path / "ca.pem").write_text("ours")
+    where = docker.Container({"kind": "docker", "prefix": ["docker", "exec", "c"]}, job.directory)
+    assert "api.verify_certificate" not in where.settings()
+    settings(f'api.verify_certificate: "{tmp_path}/ca.pem"')
+    assert read(where.settings()["api.verify_certificate"]) == "ours"
 
 
 def test_in_a_container_of_our_own_paths_are_those_of_the_engines_machine(monkeypatch):

@@ -77,6 +77,28 @@ def test_a_target_again_is_made_anew_and_other_folders_are_left_alone(world, tmp
     world.run("agent-prepare", "--target", target, status=73)
     assert "holds other things: mine" in world.said
     assert (target / "mine").exists()
+    project = tmp_path / "project"  # of a user, and looks like one of ours
+    (project / "code").mkdir(parents=True)
+    (project / "code" / "model.py").write_text("x")
+    world.run("agent-prepare", "--target", project, status=73)
+    assert (project / "code" / "model.py").exists()
+
+
+def test_a_target_takes_one_task_and_has_a_name(world, tmp_path):
+    two = json.dumps({"task": {"script": {"diff": "print(1)", "entry_point": "one.py"}}}).encode() + b"\n"
+    done = subprocess.run([os.path.join(BIN, "agent-prepare"), "--target", str(tmp_path / "built")], input=two * 2,
+                          env=world.environment, capture_output=True)
+    assert done.returncode == 123
+    assert b"--target takes one task" in done.stderr
+    world.run("agent-prepare", "--target", "", status=64)
+
+
+def test_a_task_s_name_of_several_lines_is_no_command_of_a_target(world, tmp_path):
+    target = tmp_path / "built"
+    line = {"task": {**world.task["task"], "name": "x\ntouch injected"}}
+    world.run("agent-prepare", "--target", target, line=line)
+    subprocess.check_call([target / "run"], cwd=tmp_path)
+    assert not list(tmp_path.rglob("injected"))
 
 
 def test_staged_here_and_prepared_where_there_is_no_network(world):

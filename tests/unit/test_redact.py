@@ -43,6 +43,7 @@ def test_without_secrets_nothing_is_touched() -> None:
     ("CLEARML_API_SECRET_KEY", "k3y-of-the-server", "k3y-of-the-server"),
     ("CLEARML_AGENT_GIT_PASS", "tokentoken", "tokentoken"),
     ("HF_TOKEN", "hf_abcdef", "hf_abcdef"),
+    ("HF_TOKEN", "hf_abcdef\n", "hf_abcdef"),
     ("PIP_INDEX_URL", "https://me:s3cr3t-pw@pypi.example/simple", "s3cr3t-pw"),
     ("PIP_INDEX_URL", "https://me:p@ss@word@pypi.example/simple", "p@ss@word"),
     ("SETTINGS", '{"url": "https://me:s3cr3t-pw@pypi.example", "mail": "a@b"}', "s3cr3t-pw"),

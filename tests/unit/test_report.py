@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting import WORKER, Running, Unreliable
+from api_server import ApiServer
+from reporting import WORKER, Foreign, Running, Unreliable
 
-from agentpipe import errors
-from agentpipe.abort import RESETS, Abort, Judge
-from agentpipe.report import Reporter
+from agentpipe import errors, paths
+from agentpipe.run.abort import RESETS, Abort, Judge
+from agentpipe.run.report import Reporter
+from agentpipe.run.shipping import finish
+from agentpipe.transport import api as apis
 
 
 @pytest.fixture
@@ -64,12 +67,10 @@ def test_an_idle_worker_is_registered_with_its_queues(task: Running) -> None:
     assert worker_of(task) is None
 
 
-def test_a_worker_shows_its_task_at_once_and_is_idle_again_afterwards(task: Running, watching: Watching) -> None:
+def test_a_worker_shows_its_task_at_once(task: Running, watching: Watching) -> None:
     worker = wait_for(lambda: (worker_of(task) or {}).get("task") and worker_of(task))
     assert (worker["task"]["id"], worker["queue"]["id"]) == (task.id, task.queue)
     assert task.task["last_worker"] == WORKER
-    watching.reporter.unwatch()
-    wait_for(lambda: "task" not in (worker_of(task) or {}))
 
 
 def test_a_printed_line_arrives_within_half_a_second(task: Running, watching: Watching) -> None:
@@ -81,10 +82,10 @@ def test_a_printed_line_arrives_within_half_a_second(task: Running, watching: Wa
         assert time.monotonic() - printed <= 0.5
 
 
-def test_flush_waits_for_all_whole_lines(task: Running, watching: Watching) -> None:
+def test_many_lines_arrive_whole_and_in_their_order(task: Running, watching: Watching) -> None:
     lines = b"".join(b"line %d\n" % number for number in range(100_000))
     task.prints(lines)
-    assert watching.reporter.flush(10)
+    wait_for(lambda: len(task.log()) >= len(lines))
     assert task.log().encode() == lines
 
 
@@ -118,7 +119,7 @@ def test_another_claim_is_told(task: Running, watching: Watching) -> None:
 
 
 def test_metrics_of_machine_and_script_are_scalars(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentpipe.report.FIRST_REPORT_S", 0.0)
+    monkeypatch.setattr("agentpipe.run.watched.FIRST_METRICS_S", 0.0)
     reporter = Reporter(task.api, WORKER, [task.queue])
     reporter.start()
     reporter.watch(task.id, str(task.directory), task.claim, print, pids=lambda: [os.getpid()])
@@ -130,8 +131,25 @@ def test_metrics_of_machine_and_script_are_scalars(task: Running, monkeypatch: p
     assert task.task["last_iteration"] == 0
 
 
+def test_a_script_that_reports_its_machine_itself_is_not_reported_twice(task: Running,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentpipe.run.watched.FIRST_METRICS_S", 0.0)
+    monkeypatch.setattr("agentpipe.run.watched.METRICS_S", 0.05)
+    task.call("tasks.edit_runtime", task=task.id, add_or_update={"CLEARML VERSION": "clearml-2.1.12"})
+    (task.directory / "pid").symlink_to("1 2 boot")
+    looked = []
+    monkeypatch.setattr("agentpipe.claim.runtime.read", lambda api, id: looked.append(id) or task.task["runtime"])
+    reporter = Reporter(task.api, WORKER, [task.queue])
+    reporter.start()
+    reporter.watch(task.id, str(task.directory), task.claim, print, pids=lambda: [os.getpid()])
+    wait_for(lambda: looked)
+    time.sleep(0.3)
+    reporter.stop()
+    assert looked == [task.id] and task.call("events.scalar_metrics_iter_histogram", task=task.id) == {}
+
+
 def test_no_line_is_lost_in_an_outage_and_the_log_tells_of_it(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentpipe.report.BACK_OFF_S", (0.05, 0.1))
+    monkeypatch.setattr("agentpipe.run.report.BACK_OFF_S", (0.05, 0.1))
     api = Unreliable(task.api)
     api.away = 5
     watching = Watching(task, api)
@@ -140,7 +158,7 @@ def test_no_line_is_lost_in_an_outage_and_the_log_tells_of_it(task: Running, mon
         task.prints(b"line %d\n" % number)
         lines += f"line {number}\n"
         api.lost = number % 2
-    wait_for(lambda: not api.away and watching.reporter.flush(1))
+    wait_for(lambda: len(task.log()) >= len(lines) and "is back" in task.log("setup"))
     watching.reporter.stop()
     assert task.log() == lines
     outage = task.log("setup").splitlines()
@@ -150,36 +168,22 @@ def test_no_line_is_lost_in_an_outage_and_the_log_tells_of_it(task: Running, mon
 
 def test_a_bug_in_a_duty_does_not_end_the_reporting(task: Running, monkeypatch: pytest.MonkeyPatch,
                                                    capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(Reporter, "_poll", lambda *_: 1 / 0)
+    monkeypatch.setattr("agentpipe.run.watched.Watched._poll", lambda *_: 1 / 0)
     watching = Watching(task)
     task.prints(b"line\n")
-    wait_for(lambda: task.log())
-    watching.reporter.stop()
-    assert "ZeroDivisionError" in capfd.readouterr().err
-
-
-def test_flush_gives_up_in_time_when_the_server_is_away(task: Running) -> None:
-    api = Unreliable(task.api)
-    api.away = 1_000_000
-    watching = Watching(task, api)
-    task.prints(b"line\n")
-    begun = time.monotonic()
-    assert not watching.reporter.flush(0.3)
-    assert time.monotonic() - begun < 1
+    wait_for(lambda: task.log() and "ZeroDivisionError" in capfd.readouterr().err)
     watching.reporter.stop()
 
 
 def test_the_next_process_goes_on_where_this_one_stopped(task: Running) -> None:
-    task.prints(b"one\n")
-    for line in (b"two\n", b"three\n"):
+    printed = ""
+    for line in ("one\n", "two\n", "three\n"):
+        task.prints(line.encode())
+        printed += line
         watching = Watching(task)
-        assert watching.reporter.flush(10)
+        wait_for(lambda whole=printed: len(task.log()) >= len(whole))  # type: ignore[misc]
         watching.reporter.stop()
-        task.prints(line)
-    watching = Watching(task)
-    assert watching.reporter.flush(10)
-    watching.reporter.stop()
-    assert task.log() == "one\ntwo\nthree\n"
+    assert task.log() == printed
 
 
 def test_a_refused_registration_does_not_end_the_reporting(task: Running) -> None:
@@ -219,7 +223,7 @@ def test_a_deleted_task_has_to_end() -> None:
 
 
 def test_an_outage_of_another_kind_is_one_too() -> None:
-    from agentpipe.shipping import is_outage
+    from agentpipe.run.shipping import is_outage
     assert is_outage(errors.ApiError(503, 0, "maintenance"))
     assert not is_outage(errors.ApiError(400, 131, "events not added"))
 
@@ -233,7 +237,7 @@ def test_a_worker_at_work_has_its_tags(task: Running, monkeypatch: pytest.Monkey
 
 def test_a_running_plain_script_has_its_machine_in_runtime_and_what_a_script_tells_stays(
         task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentpipe.report.FIRST_REPORT_S", 0.0)
+    monkeypatch.setattr("agentpipe.run.watched.FIRST_METRICS_S", 0.0)
     (task.directory / "pid").symlink_to("1 2 boot")
     watching = Watching(task)
     wait_for(lambda: task.task["runtime"].get("hostname"))
@@ -250,7 +254,7 @@ def test_a_running_plain_script_has_its_machine_in_runtime_and_what_a_script_tel
 @pytest.mark.parametrize(("ping", "pings"), [("0.2", True), ("0", False)])
 def test_status_and_ping_keep_the_rhythm_that_is_asked_for(task: Running, monkeypatch: pytest.MonkeyPatch, ping: str,
                                                            pings: bool) -> None:
-    monkeypatch.setattr("agentpipe.report.FIRST_REPORT_S", 0.0)
+    monkeypatch.setattr("agentpipe.run.report.FIRST_REPORT_S", 0.0)
     monkeypatch.setenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC", "0.2")
     monkeypatch.setenv("CLEARML_AGENT__AGENT__TASK_PING_INTERVAL_SEC", ping)
     api = Unreliable(task.api)
@@ -258,3 +262,70 @@ def test_status_and_ping_keep_the_rhythm_that_is_asked_for(task: Running, monkey
     wait_for(lambda: api.calls.count("workers.status_report") >= 5)
     watching.reporter.stop()
     assert (api.calls.count("tasks.ping") >= 2) == pings
+
+
+@pytest.fixture
+def afar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """agent-server as the task's reporter sees it: over HTTP."""
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    monkeypatch.setattr("agentpipe.run.watched.FIRST_POLL_S", 0.1)
+    with ApiServer(paths.state("agent.db")) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def test_agent_server_tells_a_users_stop_at_once_and_is_asked_seldom(tmp_path: Path, afar: ApiServer,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentpipe.run.watched.LOOKED_OUT_S", 3600.0)  # no poll tells it
+    task = Running(tmp_path)
+    watching = Watching(task, apis.connect(WORKER))
+    poller = watching.reporter._watched._poller
+    wait_for(lambda: "tasks.wait" in afar.asked() and poller.every == 3600 and poller.at > time.monotonic() + 60)
+    polls = afar.asked().count("tasks.get_all")
+    task.call("tasks.stop", task=task.id)
+    assert watching.abort().kind == "stopping"
+    assert afar.asked().count("tasks.get_all") == polls + 1  # what was changed
+    watching.reporter.stop()
+
+
+def test_a_server_that_cannot_wait_is_asked_again_and_again(tmp_path: Path, afar: ApiServer,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentpipe.run.watched.STATUS_POLL_S", 0.2)
+    answer = afar.answer
+    monkeypatch.setattr(afar, "answer", lambda endpoint, *rest: _unknown(endpoint, answer, *rest))
+    task = Running(tmp_path)
+    watching = Watching(task, apis.connect(WORKER))
+    wait_for(lambda: afar.asked().count("tasks.get_all") > 3)
+    assert afar.asked().count("tasks.wait") == 1
+    task.call("tasks.stop", task=task.id)
+    assert watching.abort().kind == "stopping"
+    watching.reporter.stop()
+
+
+def _unknown(endpoint: str, answer: Any, *rest: Any) -> Any:
+    if endpoint == "tasks.wait":
+        raise errors.ApiError(404, 0, "Unable to find endpoint for name tasks.wait")
+    return answer(endpoint, *rest)
+
+
+def test_the_end_goes_on_where_the_reporter_stopped_without_asking_where(task: Running) -> None:
+    network = Unreliable(task.api)
+    task.prints(b"first\n")
+    watching = Watching(task, network)
+    wait_for(lambda: task.log() == "first\n")
+    shipper = watching.reporter.stop()
+    task.prints(b"last, without an end")
+    task.ends("completed")
+    assert finish(network, str(task.directory), shipper=shipper)
+    assert task.log() == "first\nlast, without an end"
+    assert network.calls.count("events.get_log_position") == 1
+
+
+def test_a_server_that_knows_no_claims_is_not_asked_for_a_position(task: Running) -> None:
+    network = Foreign(task.api)
+    task.prints(b"all of it\n")
+    task.ends("completed")
+    assert finish(network, str(task.directory))
+    assert task.log() == "all of it\n"
+    assert "events.get_log_position" not in network.calls

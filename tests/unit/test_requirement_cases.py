@@ -47,6 +47,10 @@ CASES = [
     Case("a marker that holds", 'tea==1.0; python_version >= "3"', ["tea==1.0"]),
     Case("a marker that does not", 'milk\ntea==2.0; python_version < "3"', ["milk==1.0", "tea==1.0"]),
     Case("a marker about the platform", "milk; sys_platform == 'win32'\ntea", ["tea==2.0"]),
+    Case("the interpreter among the packages", "python>=3.8\ntea<2", ["tea==1.0"], said=["python>=3.8 is passed over"]),
+    Case("a build for another kind of machine", "tea==1.0+cu118", exit=66, said=["the nearest one there is tea==1.0"]),
+    Case("a comment without a blank", "tea==1.0#why", exit=65, said=["line 1"]),
+    Case("a build that asks for what is not there", "wants", exit=65, said=["wants==1.0 cannot", "nosuchtool>=3"]),
     Case("an extra", "pot[sweet]", ["pot==1.0", "sugar==1.0"]),
     Case("extras with blanks", "pot [ sweet , hot ]", ["pot==1.0", "sugar==1.0", "tea==2.0"]),
     Case("a wheel by URL", "tea @ {web}/tea-1.0-py3-none-any.whl", ["tea @ {web}/tea-1.0-py3-none-any.whl"]),
@@ -61,6 +65,10 @@ CASES = [
          env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "UV_HTTP_RETRIES": "0"}),
     Case("a further index", "--extra-index-url {web}/simple\ntea<2", ["tea==1.0"],
          env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": "{web}/empty"}),
+    Case("a build whose tool is old in one of the indexes", "--extra-index-url {elsewhere}/simple\nturned",
+         ["turned==1.0"], env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": "{web}/simple"}),
+    Case("a further index in a variable", "--extra-index-url ${{WEB}}/simple\ntea<2", ["tea==1.0"],
+         env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": "{web}/empty", "WEB": "{web}"}),
     Case("the agent's further indexes", "tea<2", ["tea==1.0"],
          env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": "{web}/empty",
               KEY + "EXTRA_INDEX_URL": '["{web}/simple"]'}),
@@ -93,6 +101,9 @@ CASES = [
          files=below("lib", project("own")) | below("more", project("mine")), run="mine"),
     Case("a wheel in the repository", "./wheels/own-1.0-py3-none-any.whl", ["./wheels/own-1.0-py3-none-any.whl"],
          files={"wheels": "own"}, run="own"),
+    Case("a file that is no package", "./notes.txt", exit=65, said=["neither a folder nor"], files={"notes.txt": ""}),
+    Case("a folder whose build needs what is not there", "-e .", exit=65, said=["the project cannot be built here"],
+         files={"setup.py": "import setuptools", "pyproject.toml": "[build-system]\nrequires = ['nosuchtool']\n"}),
     Case("a folder without a package", "./lib", exit=66, files={"lib/readme": ""}),
     Case("a path of another machine", "tea @ file:///home/me/tea-1.0-py3-none-any.whl", ["tea==1.0"],
          said=["is not on this machine"]),
@@ -149,6 +160,10 @@ def shop(tmp_path_factory):
     wheelhouse.wheel(index, "pot", "1.0", ['sugar; extra == "sweet"', 'tea; extra == "hot"'], extras=("sweet", "hot"))
     wheelhouse.source(index, "leaf", "1.0")
     wheelhouse.source(index, "blend", "1.0", hook="import tea")
+    wheelhouse.source(index, "turned", "1.0", build=["lathe>=2"])
+    wheelhouse.wheel(index, "lathe", "2.0")
+    wheelhouse.wheel(os.path.join(folder, "elsewhere"), "lathe", "1.0")
+    wheelhouse.source(index, "wants", "1.0", build=["nosuchtool>=3"])
     wheelhouse.source(index, "broken", "1.0", hook="raise RuntimeError('no compiler')")
     wheelhouse.wheel(os.path.join(folder, "own"), "own", "1.0")
     repository = wheelhouse.project(os.path.join(folder, "leaf"), "leaf", "1.0")
@@ -157,13 +172,16 @@ def shop(tmp_path_factory):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words], cwd=repository,
                        check=True)
     server, web = package_index.serve(index)
+    other, elsewhere = package_index.serve(os.path.join(folder, "elsewhere"))
     yield {"index": index, "own": os.path.join(folder, "own"), "repository": repository, "web": f"http://{web}",
+           "elsewhere": f"http://{elsewhere}",
            "private": f"http://u:secret@{web}/private", "denied": f"http://u:wrong@{web}/private",
            "commit": subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=repository, text=True).strip(),
            "tea1": wheelhouse.sha256(os.path.join(index, "tea-1.0-py3-none-any.whl")),
            "tea2": wheelhouse.sha256(os.path.join(index, "tea-2.0-py3-none-any.whl")),
            "uv": os.path.join(folder, "uv")}
     server.shutdown()
+    other.shutdown()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -173,7 +191,7 @@ def test_a_list(machine, shop, monkeypatch, case):
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     for name, value in case.env.items():
         if value:
-            monkeypatch.setenv(name, value.replace("{web}", shop["web"]))
+            monkeypatch.setenv(name, value.format(**shop))
         else:
             monkeypatch.delenv(name)
     pip = case.pip.format(**shop) if isinstance(case.pip, str) else case.pip

@@ -4,7 +4,9 @@ import os
 
 import pytest
 
-from agentpipe import errors, requirements
+from agentpipe import errors
+from agentpipe.code import capture
+from agentpipe.environment import lock_files, requirements
 from agentpipe.job import Job
 
 
@@ -50,6 +52,13 @@ def test_a_list_and_a_text_are_the_same(asked):
     assert asked(["six", "numpy"]).packages == asked("six\nnumpy").packages == ["six", "numpy"]
 
 
+@pytest.mark.parametrize("pip", [3, {"six": "1.17.0"}, ["six", 3], True])
+def test_what_a_server_kept_that_is_no_list_is_refused_by_its_field(asked, pip):
+    with pytest.raises(errors.Failure, match=r"script\.requirements\.pip is neither") as refused:
+        asked(pip)
+    assert refused.value.exit == errors.BAD_DATA
+
+
 def test_lines_that_end_in_a_backslash_go_on(asked):
     assert asked("six==1.16 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\nnumpy").packages == [
         "six==1.16 --hash=sha256:aa --hash=sha256:bb", "numpy"]
@@ -89,6 +98,41 @@ def test_a_file_in_a_file_is_read_beside_the_working_directory_or_itself(asked):
     found = asked("-r deps/all.txt", files={"deps/all.txt": "six\n-r more.txt\n-c limits.txt", "deps/more.txt": "numpy",
                                             "deps/limits.txt": "numpy<2"})
     assert (found.packages, found.constraints) == (["six", "numpy"], ["numpy<2"])
+
+
+def test_what_pip_freezes_of_checkouts_limits_nothing(asked, tmp_path):
+    (tmp_path / "limits.txt").write_text("-e git+https://me:pw0rd@example.org/a.git#egg=a\nsix<2\n-e .\n")
+    found = asked(f"six\n-c {tmp_path}/limits.txt")
+    assert (found.packages, found.constraints, found.projects) == (["six"], ["six<2"], [])
+    assert found.notes[0] == (f"line 1 of {tmp_path}/limits.txt: '-e git+https://example.org/a.git#egg=a' is passed "
+                              "over, it says no version")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_that_windows_wrote_is_read(asked, tmp_path, encoding):
+    text = "# pinned\r\nsix==1.16.0 \\\r\n  ; python_version > '3'\r\n\r\nattrs\r\n"
+    (tmp_path / "code" / "requirements.txt").write_bytes(text.encode(encoding))
+    found = asked()
+    assert [line.split()[0] for line in found.packages] == ["six==1.16.0", "attrs"]
+    assert capture.requirements_text(str(tmp_path / "code" / "requirements.txt")) == text.replace("\r\n", "\n")
+
+
+def test_what_is_not_utf8_is_not_sent_with_a_task(tmp_path):
+    (tmp_path / "list").write_bytes(b"six # \xff\n")
+    with pytest.raises(errors.Failure, match="not UTF-8: byte 7"):
+        capture.requirements_text(str(tmp_path / "list"))
+
+
+@pytest.mark.parametrize(("files", "named"), [
+    ({"pyproject.toml": "[project]\nname = 'a'\n", "uv.lock": "", "environment.yml": ""}, "uv.lock"),
+    ({"pyproject.toml": "[tool.ruff]\n", "src/environment.yml": ""}, "src/environment.yml"),
+    ({"src/pyproject.toml": "[project]\nname = 'a'\n", "pyproject.toml": ""}, "src/pyproject.toml"),
+    ({"pyproject.toml": "[tool.ruff]\n"}, ""), ({"uv.lock": ""}, "")])
+def test_the_file_that_a_task_without_a_record_takes_its_packages_from(tmp_path, files, named):
+    for name, text in {"src/train.py": "", **files}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert lock_files.named(str(tmp_path), str(tmp_path / "src")) == named
 
 
 def test_files_that_name_each_other_end(asked):

@@ -1,10 +1,15 @@
 """What has ended long ago goes; nothing else does."""
 
 import os
+import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from agentpipe import attempt, claims, errors, paths, retention
+from agentpipe import errors, paths
+from agentpipe.claim import attempt, claims, retention
 
 LONG_AGO = 1_000_000
 
@@ -32,6 +37,26 @@ def test_only_what_has_ended_long_ago_is_removed():
     assert left() == ["running.1", "unreported.1", "young.1"]
 
 
+def test_a_disk_that_takes_no_note_of_it_is_no_reason_to_remove_nothing():
+    claims.active()
+    made("ended", outcome="completed")
+    os.symlink("/no/such/directory/pruned", paths.state("pruned"))
+    assert retention.prune() == 1
+
+
+def test_one_that_is_killed_within_leaves_nothing_for_good():
+    claims.active()
+    made("ended", outcome="completed")
+    code = ("import os; from agentpipe import trees; from agentpipe.claim import retention; "
+            "trees.remove = lambda path: (os.unlink(path + '/outcome'), os.kill(os.getpid(), 9)); retention.prune()")
+    done = subprocess.run([sys.executable, "-c", code])
+    assert done.returncode == -signal.SIGKILL
+    assert attempt.numbers("ended") == []
+    os.utime(paths.state("pruned"), (LONG_AGO, LONG_AGO))
+    retention.prune()
+    assert left() == []
+
+
 def test_it_is_done_once_an_hour():
     claims.active()
     made("first", outcome="completed")
@@ -56,3 +81,17 @@ def test_an_age_that_is_no_number_removes_nothing(monkeypatch):
     with pytest.raises(errors.Failure, match="AGENT_KEEP_DAYS is no number: 2w"):
         retention.prune()
     assert left() == ["ended.1"]
+
+
+def test_another_pull_that_removes_the_same_is_no_error(monkeypatch):
+    claims.active()
+    directory = made("ended", outcome="completed")
+    outcome = attempt.outcome
+
+    def removed_meanwhile(path):
+        found = outcome(path)
+        shutil.rmtree(directory)
+        return found
+
+    monkeypatch.setattr(attempt, "outcome", removed_meanwhile)
+    assert retention.prune() == 0

@@ -4,7 +4,9 @@ import time
 
 import pytest
 
-from agentpipe import api, errors, queues, schedule, waiting
+from agentpipe import errors
+from agentpipe.claim import queues, schedule, waiting
+from agentpipe.transport import api
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from agentpipe import attempt, cgroups, processes, script
+from agentpipe import errors, processes
+from agentpipe.claim import attempt
+from agentpipe.place import Place
+from agentpipe.run import cgroups, ending, script
 
 
 @pytest.fixture
@@ -60,10 +64,12 @@ def test_the_script_leads_a_session_of_its_own_and_reads_nothing(directory):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_to_its_whole_group_is_its_status(directory, signum):
-    # exec: a shell that is about to start a program leaves INT to that one
+    # exec: a shell that is about to start a program leaves INT to that one, and bash passes over QUIT
     found = start(directory, "echo on; exec sleep 60")
     wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
-    os.killpg(int(found.record.split()[0]), signum)
+    pid = int(found.record.split()[0])
+    wait_for(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
+    os.killpg(pid, signum)
     assert found.wait(10)
     assert found.status == 128 + signum
     assert log(directory) == b"on\n"  # and nothing that a shell says of it
@@ -74,6 +80,24 @@ def test_a_program_that_is_missing_is_127(directory, more):
     found = script.start(directory, ["no-such-program"], "/", {**os.environ, **more})
     assert found.wait(10)
     assert found.status == 127
+
+
+@pytest.mark.parametrize("words, env, said", [
+    (["true"], {"LONG": "x" * 200_000}, "the variable LONG has 200005 bytes"),
+    (["true", "y" * 200_000], {}, "its argument 'yyy"),
+    (["true", *["z" * 100_000] * 100], {}, "more than a program can be given")])
+def test_more_than_a_program_can_be_given_is_the_tasks_fault(directory, words, env, said):
+    with pytest.raises(errors.Failure, match=said) as failed:
+        script.start(directory, words, "/", {**os.environ, **env})
+    assert failed.value.exit == errors.BAD_DATA
+
+
+def test_a_place_whose_program_is_not_there_is_no_bug_and_nobody_can_say_what_runs_in_it(directory):
+    nowhere = Place({"kind": "mine", "prefix": ["/nonexistent/enter"]}, directory)
+    with pytest.raises(errors.Failure, match="is not installed") as failed:
+        script.start(directory, ["true"], "/", os.environ, nowhere)
+    assert failed.value.exit == errors.UNAVAILABLE
+    assert nowhere.alive(processes.identity(os.getpid())) is None
 
 
 def test_a_name_that_sh_cannot_write_reaches_the_script(directory):
@@ -136,7 +160,12 @@ def test_nothing_escapes_a_takeover_where_control_groups_are_ours(directory, tmp
     subprocess.run([sys.executable, "-c", LEAVER, directory,
                     f"exec {sys.executable} -c '{ESCAPE}' {mark}"], check=True)
     wait_for(lambda: script.lives(directory))
-    script.taken_over(directory).gather()  # whoever watched it, and was killed then
+
+    def gathered():  # by whoever watched it, and was killed then; a systemd of another test may remove an empty group
+        script.taken_over(directory).gather()
+        return cgroups.pids(directory) or not cgroups.home()
+
+    wait_for(gathered)
     (tmp_path / "escaped.go").touch()
     wait_for(mark.exists)
     found = script.taken_over(directory)
@@ -194,6 +223,21 @@ def test_a_script_that_heeds_term_is_not_killed(directory):
     assert log(directory).endswith(b"saved\n")
 
 
+@pytest.mark.parametrize("after", [0, 0.002])
+def test_a_script_that_is_just_starting_is_told_too(directory, after):
+    found = start(directory, "while :; do sleep 0.05; done")
+    time.sleep(after)
+    found.stop(10)
+    assert found.status == 143
+
+
+def test_a_shim_that_died_before_its_script_started_can_be_waited_for_again(directory):
+    found = script.Script(directory, None, subprocess.Popen(["true"]))
+    assert found.wait(10) and found.status is None
+    assert found.sweep() == 0
+    assert found.wait(0) and found.status is None
+
+
 def test_a_shell_script_cannot_truncate_its_log(directory):
     found = start(directory, "echo one; echo two >/dev/stderr; echo three", piped=True)
     assert found.wait(10)
@@ -235,9 +279,29 @@ def test_what_cannot_be_killed_does_not_hold_the_sweep(directory, monkeypatch):
     assert found.signal_all(signal.SIGKILL) >= 1  # the shell between may not have gone yet
 
 
+def test_orphans_that_ended_are_collected_while_the_script_runs_and_its_own_status_is_not(directory):
+    found = start(directory, "for one in 1 2; do (setsid sh -c 'echo $$' &); done; sleep 60")
+    wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory).count(b"\n") == 2)
+    orphans = set(map(int, log(directory).split()))  # of other tests there may be some too
+    wait_for(lambda: orphans <= set(processes.ended_children()))
+    found.bury()
+    assert orphans <= set(processes.ended_children())  # the first time they may be a program of ours, just over
+    found.bury()
+    assert not orphans & set(processes.ended_children())
+    os.kill(found._shim.pid, signal.SIGKILL)
+    found._shim.wait()
+    processes.send(found.record, signal.SIGKILL)
+    wait_for(lambda: processes.ended_children())
+    found.bury()
+    found.bury()
+    assert found.wait(10)
+    assert found.status == 137
+    found.sweep()
+
+
 LEAVER = """
 import os, sys
-from agentpipe import script
+from agentpipe.run import script
 script.start(sys.argv[1], ["sh", "-c", sys.argv[2]], "/", os.environ)
 """
 
@@ -285,3 +349,11 @@ def test_how_long_it_runs_is_counted_from_its_start(directory):
     assert 0 <= ran < 30
     found.kill()
     assert found.status == 137
+
+
+def test_how_long_it_ran_is_known_also_where_the_clock_has_jumped(directory):
+    found = start(directory, "sleep 0.1")
+    assert found.wait(10)
+    tomorrow = time.time() + 86400
+    os.utime(os.path.join(directory, "pid"), (tomorrow, tomorrow), follow_symlinks=False)
+    assert 0 < ending.run_key(directory, "completed", 0, "", "")["seconds"] < 3600

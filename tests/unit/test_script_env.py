@@ -6,7 +6,8 @@ import stat
 
 import pytest
 
-from agentpipe import errors, gpus, launch, script_env
+from agentpipe import errors, gpus
+from agentpipe.run import launch, script_env
 
 
 def begun(tmp_path, task=None, options=None, **keys):
@@ -92,7 +93,7 @@ def test_the_configuration_has_the_server_and_the_packages_settings_and_nothing_
     assert found["sdk"]["azure"]["storage"]["containers"] == [{"account_name": "N", "account_key": "B"}]
     assert found["sdk"]["google"]["storage"]["credentials_json"] == "/g.json"
     assert "do-not-show" not in written.read_text()
-    script_env.remove_conf(str(tmp_path))
+    script_env.remove_credentials(str(tmp_path))
     assert not written.exists()
 
 
@@ -140,6 +141,8 @@ def test_a_place_gets_the_packages_variables_also_where_they_are_ours_too(tmp_pa
     spec = (tmp_path / "spec").read_text()
     assert "export CLEARML_AUTH_TOKEN=tok\n" in spec
     assert "SOMETHING" not in spec
+    script_env.remove_credentials(str(tmp_path))  # when the script is over
+    assert not (tmp_path / "spec").exists()
 
 
 @pytest.mark.parametrize(("said", "meant"), [

@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servertools import Server
 
+from agentpipe.errors import ApiError
+
 
 @pytest.fixture
 def server(tmp_path):
@@ -50,6 +52,39 @@ class TestLog:
         assert texts(page) == ["b", "c", "d", "e"]
         older = server("events.get_task_log", task=task, order="asc", from_timestamp=200)
         assert texts(older) == ["a", "f"]
+
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(lines=st.lists(st.sampled_from([
+        {}, {"msg": "b\ud800"}, {"msg": 7}, {"msg": None}, {"timestamp": 1}, {"timestamp": "3"}, {"timestamp": True},
+        {"ts": 5}, {"iter": 1}, {"iter": "2", "metric": "loss"}, {"level": "error"}, {"type": "plot"}, {"type": "no"},
+        {"end": "4"}, {"end": "x"}, {"end": 1 << 70}, {"claim": "one", "stream": "log", "offset": 0},
+        {"claim": "one", "stream": "log", "offset": "1"}, {"claim": "one", "stream": "log", "offset": []}]),
+        min_size=1, max_size=12))
+    def test_a_batch_stores_what_its_events_would_have_one_by_one(self, server, lines):
+        events = [{"type": "log", "msg": "as it was", "timestamp": 9, **each} for each in lines]
+        found = []
+        for batches in ([events], [[each] for each in events]):
+            task, added = server.task(), 0
+            for batch in batches:
+                try:
+                    answer = server("events.add_batch", [{**each, "task": task} for each in batch])
+                except ApiError:
+                    continue
+                added += answer["added"]
+            log = server("events.get_task_log", task=task, order="asc")["events"]
+            given = [{key: value for key, value in each.items() if key != "task"} for each in log]
+            # what came without a time has that of its arrival
+            for each in given:
+                each["timestamp"] = min(each["timestamp"], 100)
+            iteration = server("tasks.get_by_id", task=task)["task"].get("last_iteration")
+            found.append((added, given, iteration))
+        assert found[0] == found[1]
+
+    def test_many_lines_of_one_batch_are_stored_in_their_order(self, server, task):
+        server("events.add_batch", [line(task, str(number), 5, level="info") for number in range(150)])
+        assert texts(server("events.get_task_log", task=task, order="asc")) == [str(number) for number in range(150)]
+        stats = server("tasks.get_by_id", task=task)["task"]["metric_stats"]
+        assert [each["event_stats_by_type"] for each in stats.values()] == [{"log": {"last_update": 5}}]
 
     @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
     @given(times=st.lists(st.integers(1, 6), max_size=25), size=st.integers(1, 7), earlier=st.booleans())

@@ -114,3 +114,28 @@ def test_junk_inside_of_lists_of_objects(server, name, field):
                 raise AssertionError(f"{key}={str(value)[:60]!r}: {type(problem).__name__}: {problem}") from problem
     assert server.get(server.known["task"])["id"]
     assert server("tasks.get_all")["tasks"] and server("models.get_all")["models"]
+
+
+@pytest.mark.parametrize(("field", "inner"), [("execution", "artifacts"), ("models", "input"), ("models", "output")])
+def test_junk_inside_of_a_task_is_refused_and_what_was_taken_keeps_nothing_from_being_done(server, field, inner):
+    model = server.known["model"]
+    for value in [*JUNK, *([each] for each in JUNK), {"model": model}, [{"model": model, "key": [], "mode": 1}]]:
+        task = server.task()
+        try:
+            server("tasks.edit", {"task": task, field: {inner: value}})
+        except ApiError as refused:
+            assert refused.subcode == 12, (value, refused.msg)
+        try:
+            task = server("tasks.clone", task=task, execution_overrides={inner: value})["id"]
+        except ApiError as refused:
+            assert refused.subcode == 12, (value, refused.msg)
+        for name in ("tasks.clone", "tasks.reset", "tasks.delete"):
+            server(name, task=task, force=True)
+
+
+@pytest.mark.parametrize("body", [
+    {"execution": {"parameters": [1], "model_desc": 5, "model": "x", "docker_cmd": []}, "models": "x"},
+    {"execution": {"parameters": "x", "model": "y"}, "output": {"model": "z"}, "models": [1]}])
+def test_junk_of_an_old_client_goes_on_as_it_is(body):
+    from agentpipe.server import versions
+    assert isinstance(versions.incoming("tasks.create", (2, 4), body), dict)

@@ -120,6 +120,24 @@ def test_what_a_task_uploads_again_after_its_reset_stays(tmp_path):
     assert os.path.exists(again)
 
 
+def test_what_a_task_brought_along_goes_with_the_last_that_has_it(tmp_path):
+    with House(tmp_path, spared=0.1) as house:
+        server = house.server
+        task, clone, thief = (server.task(name) for name in ("mine", "clone", "thief"))
+        path = f"agentpipe/{task}/artifacts/files.tar.gz"
+        kept = house.file(path)
+        for each, mode in ((task, "input"), (clone, "input"), (thief, "output")):
+            server("tasks.add_or_update_artifacts", task=each, artifacts=[
+                {"key": "agentpipe-files", "type": "archive", "mode": mode, "uri": f"http://any.host:8081/{path}"}])
+        server("tasks.delete", task=thief)
+        server("tasks.reset", task=clone, force=True)
+        server("tasks.delete", task=task)
+        assert server.store.connection().execute("SELECT count(*) FROM doomed").fetchone() == (0,)
+        assert os.path.exists(kept)
+        server("tasks.delete", task=clone)
+        wait_until(lambda: not os.path.exists(os.path.join(house.files.root, "agentpipe")))
+
+
 def test_files_stay_when_that_is_asked_and_inputs_always_do(tmp_path):
     with House(tmp_path, spared=0.1) as house:
         server = house.server

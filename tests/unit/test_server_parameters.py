@@ -3,6 +3,8 @@
 import pytest
 from servertools import Server
 
+from agentpipe.server import scrolls, versions
+
 
 @pytest.fixture
 def server(tmp_path):
@@ -34,6 +36,24 @@ def test_parameters_are_set_replaced_by_section_and_removed(server):
     assert sections(server, task) == [("C", "all", "1")]
     server.refused(15, "tasks.delete_hyper_params", task=task, hyperparams=[{"section": "C"}, parameter("C", "all")])
     server.refused(12, "tasks.edit_hyper_params", task=task, hyperparams=[parameter(" ", "x")])
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("hyperparams", {"Args": 5}), ("hyperparams", {"Args": {"lr": "0.1"}}), ("configuration", {"model": "text"})])
+def test_what_is_no_object_where_one_stands_is_refused_not_stored(server, field, value):
+    task = server.task()
+    server.refused(12, "tasks.create", name="train", type="training", **{field: value})
+    server.refused(12, "tasks.edit", task=task, **{field: value})
+    server.refused(12, "tasks.clone", task=task, **{"new_task_" + field: value})
+
+
+@pytest.mark.parametrize("name", ["tasks.get_hyper_params", "tasks.get_configurations"])
+def test_lists_of_parameters_are_the_same_for_clients_of_old_versions(server, name):
+    task = server.task()
+    server("tasks.edit_hyper_params", task=task, hyperparams=[parameter("Args", "lr")])
+    server("tasks.edit_configuration", task=task, configuration=[{"name": "net", "value": "{}"}])
+    answer = server(name, tasks=[task])
+    assert versions.outgoing(name, (2, 5), answer) == server(name, tasks=[task])
 
 
 def test_they_are_open_for_drafts_with_force_for_running_ones_and_properties_always(server):
@@ -146,6 +166,13 @@ def test_a_scroll_gives_every_task_once_and_ends_empty(server):
     server.refused(12, "tasks.get_all", {"scroll_id": None})
 
 
+def test_positions_of_scrolls_are_a_bounded_number_and_the_oldest_goes(server, monkeypatch):
+    monkeypatch.setattr(scrolls, "MOST", 3)
+    ids = [server("tasks.get_all", {"size": 1, "scroll_id": None})["scroll_id"] for _ in range(6)]
+    server.refused(1104, "tasks.get_all", {"size": 1, "scroll_id": ids[0]})
+    assert server("tasks.get_all", {"size": 1, "scroll_id": ids[-1]})["tasks"] == []
+
+
 def test_queues_are_renamed_cleared_and_deleted_and_their_tasks_moved(server):
     tasks = [server.enqueued(f"task {number}") for number in range(4)]
     move = {"queue": server.queue, "task": tasks[3]}
@@ -165,6 +192,17 @@ def test_queues_are_renamed_cleared_and_deleted_and_their_tasks_moved(server):
     server.refused(701, "queues.get_by_id", queue=server.queue)
 
 
+def test_projects_count_what_stands_in_them_and_below(server):
+    top = server("projects.create", name="top")["id"]
+    deep = server("projects.create", name="top/one/deep")["id"]
+    server.task(project=top)
+    server.put(server.task(project=deep), "failed")
+    found = {project["name"]: project for project in server("projects.get_all_ex", include_stats=True)["projects"]}
+    assert found["top"]["stats"]["active"]["status_count"] == {"created": 1, "failed": 1}
+    assert [each["name"] for each in found["top"]["sub_projects"]] == ["top/one", "top/one/deep"]
+    assert found["top/one/deep"]["stats"]["active"]["total_tasks"] == 1 and not found["top/one/deep"]["sub_projects"]
+
+
 def test_projects_are_renamed_with_all_below_moved_and_removed(server):
     top = server("projects.create", name="top")["id"]
     deep = server("projects.create", name="top/one/deep")["id"]
@@ -178,6 +216,11 @@ def test_projects_are_renamed_with_all_below_moved_and_removed(server):
     assert found["name"] == "other/deep"
     below = server("projects.get_all", parent=found["parent"])["projects"]
     assert [project["name"] for project in below] == ["other/deep"]
+    server.refused(410, "projects.move", project=deep, new_location="other")
+    far = "/".join(f"level{number}" for number in range(9))
+    server("projects.create", name="other/deep/deeper")
+    server.refused(409, "projects.move", project=deep, new_location=far)
+    assert server("projects.get_by_id", project=deep)["project"]["name"] == "other/deep"
     task = server.task(project=deep)
     server.refused(402, "projects.delete", project=deep)
     assert server("projects.delete", project=deep, force=True)["disassociated_tasks"] == 1

@@ -109,9 +109,18 @@ def test_projects_and_those_below(server):
     assert names(server, project=[None]) == ["beta", "gamma", "delta"]
 
 
+def test_the_runs_of_a_pipeline_are_found_as_the_clearml_package_asks_for_them(tmp_path):
+    server = Server(tmp_path / "agent.db")
+    for number in ("", " #2", " #10", " #x"):
+        server.task("my pipe" + number)
+    assert names(server, name=r"^my\ pipe( #[0-9]+)*$") == ["my pipe", "my pipe #2", "my pipe #10"]
+
+
 @pytest.mark.parametrize("code, asked", [
-    (21, {"name": "("}), (21, {"name": "(a+)+$"}),
-    (21, {"name": "((a|b)*c?)*"}), (21, {"_any_": {"fields": ["name"], "pattern": "*"}}),
+    (21, {"name": "("}), (21, {"name": "(a+)+$"}), (21, {"name": "^(.*?a){10}b$"}),
+    (21, {"name": "((a|b)*c?)*"}), (21, {"name": "(a[a-z]+)*$"}), (21, {"name": "(( #[0-9]+)*)*$"}),
+    (21, {"name": "( #([0-9]+)+)*$"}), (21, {"_any_": {"fields": ["name"], "pattern": "(A[a-z]+)*"}}),
+    (21, {"_any_": {"fields": ["name"], "pattern": "*"}}),
     (16, {"tags": ["__$maybe", "a"]}), (16, {"tags": ["__$not"]}),
     (16, {"_any_": {"fields": ["name"]}}),
     (16, {"_any_": {"fields": ["name"], "pattern": "a", "datetime": ["b"]}}),

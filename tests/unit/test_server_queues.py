@@ -169,6 +169,15 @@ class TestDequeue:
         assert server.get(task)["execution"]["queue"] == server.queue
         assert server.entries() == []
 
+    def test_one_that_its_agent_gave_back_runs_nowhere_and_is_stopped(self, server):
+        task = server.enqueued()
+        server("queues.get_next_task", queue=server.queue)
+        server("tasks.started", task=task)
+        for leaves in ("tasks.dequeue", "queues.clear_queue"):
+            server("tasks.enqueue", task=task, force=True)
+            server(leaves, **({"task": task} if leaves == "tasks.dequeue" else {"queue": server.queue}))
+            assert server.get(task)["status"] == "stopped"
+
     def test_a_running_task_is_thrown_back_unless_told_otherwise(self, server):
         task = server.enqueued()
         server("queues.get_next_task", queue=server.queue)

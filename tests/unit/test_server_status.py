@@ -126,6 +126,29 @@ class TestStop:
         server("tasks.stopped", task=task)
         assert server.get(task)["status"] == "stopped"
 
+    @pytest.mark.parametrize(("asked", "steps"), [
+        (True, [("stopped", ""), ("in_progress", "stopping"), ("completed", "")]),
+        (False, [("queued", ""), ("in_progress", ""), ("completed", "")])])
+    def test_a_pipeline_stops_with_its_steps_when_that_is_asked(self, server, asked, steps):
+        pipeline = server.task(system_tags=["pipeline"])
+        server("tasks.started", task=pipeline)
+        waits, runs, done = (server.task(parent=pipeline) for _ in range(3))
+        server("tasks.enqueue", task=waits)
+        server("tasks.started", task=runs)
+        server("workers.status_report", worker="box:0", timestamp=1, task=runs)
+        server.put(done, "completed")
+        server("tasks.stop", task=pipeline, include_pipeline_steps=asked)
+        found = [server.get(task) for task in (waits, runs, done)]
+        assert [(task["status"], task["status_message"].removeprefix("Stopped by ann")) for task in found] == steps
+        assert server.get(pipeline)["status"] == "stopped"
+        assert (waits in server.entries()) != asked
+        plain = server.task()
+        child = server.task(parent=plain)
+        server("tasks.started", task=plain)
+        server("tasks.started", task=child)
+        server("tasks.stop", task=plain, include_pipeline_steps=True)
+        assert server.get(child)["status"] == "in_progress"
+
     def test_a_local_run_is_stopped_at_once_although_it_reports(self, server):
         task = server.task(system_tags=["development"])
         server("tasks.started", task=task)

@@ -12,6 +12,7 @@ from servertools import Server
 
 from agentpipe import errors
 from agentpipe.server import store as store_module
+from agentpipe.server.endpoints import call
 from agentpipe.server.store import Store
 
 
@@ -150,8 +151,13 @@ def test_a_full_disk_is_one_failure(server):
     assert server.task("small")
 
 
-def test_a_store_that_cannot_be_written_is_one_failure(server):
+def test_a_store_that_cannot_be_written_is_one_failure_and_is_read(server):
+    ann = {"user": "ann", "key": "K"}
+    call(server.store, ann, "auth.login")
     server.store.connection().execute("PRAGMA query_only=ON")
+    # a login would note when the key was used
+    assert call(server.store, ann, "auth.login")["token"]
+    assert server("queues.get_all")["queues"]
     with pytest.raises(errors.Failure) as caught:
         server.task()
     assert caught.value.exit == errors.CANNOT_CREATE

@@ -61,7 +61,7 @@ class TestEdit:
 
     @pytest.mark.parametrize("field", ["hyperparams", "configuration", "container", "runtime"])
     def test_other_maps_are_replaced_as_a_whole(self, server, field):
-        task = server.task(**{field: {"a": {"b": "1"}, "c": {}}})
+        task = server.task(**{field: {"a": {"b": {"value": "1"}}, "c": {}}})
         answer = server("tasks.edit", task=task, **{field: {"d": {}}})
         assert server.get(task)[field] == {"d": {}}
         assert answer["fields"][field] == {"d": {}}
@@ -223,10 +223,11 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | TEXT,
 @given(mapping=st.dictionaries(TEXT.map(lambda text: "k" + text + "k"), VALUES, max_size=4), diff=TEXT)
 def test_any_json_comes_back_as_it_went_in(server, mapping, diff):
     """Keys with dots, dollars and underscores, lone surrogates, NULs, integers of any size."""
-    task = server.task(runtime=mapping, configuration=mapping, script={"diff": diff})
+    configuration = {key: {"name": key, "value": value} for key, value in mapping.items()}
+    task = server.task(runtime=mapping, configuration=configuration, script={"diff": diff})
     found = server.get(task)
     assert found["runtime"] == mapping
-    assert found["configuration"] == mapping
+    assert found["configuration"] == configuration
     assert found["script"]["diff"] == diff
     listed = server("tasks.get_all", id=[task], only_fields=["runtime", "script.diff"])["tasks"]
     assert listed == [{"runtime": mapping, "script": {"diff": diff}}]

@@ -29,9 +29,18 @@ def test_a_worker_is_seen_with_its_queues_until_it_leaves(server):
     assert worker["queues"] == [{"id": server.queue, "name": "default", "num_tasks": 1,
                                  "next_task": {"id": task, "name": "next one"}}]
     assert "task" not in worker
+    [queue] = server("queues.get_all_ex")["queues"]
+    assert [each["key"] for each in queue["workers"]] == [worker["key"]]
     assert server("workers.unregister", worker="box:0") == {}
     assert server("workers.unregister", worker="never seen") == {}
     assert ids(server) == []
+
+
+def test_a_worker_is_where_its_last_report_came_from(server):
+    for address in ("10.0.0.7", "10.0.0.8"):
+        endpoints.call(server.store, {"user": "ann", "address": address}, "workers.status_report",
+                       {"worker": "far:0", "timestamp": 1})
+        assert server("workers.get_all")["workers"][0]["ip"] == address
 
 
 def test_an_unknown_queue_registers_nobody(server):

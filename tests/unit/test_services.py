@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentpipe import services
+from agentpipe.run import services
 
 TASK = {"id": "t", "container": {"image": "i:1"}, "hyperparams": {"a": {"n": 3, "yes": True}}}
 

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 
-from agentpipe import config, errors
+from agentpipe import errors
 from agentpipe.job import Job
 from agentpipe.place import setup_script
 from agentpipe.place.decide import Container
+from agentpipe.settings import config
 
 
 @pytest.fixture
@@ -100,6 +101,15 @@ def test_a_script_with_a_trap_of_its_own_or_that_leaves_early_passes_its_exports
 
 def test_nothing_was_set_up_nothing_is_passed_on(job):
     assert setup_script.environment(job.directory) == {}
+
+
+def test_what_the_set_up_took_is_a_stage_of_the_waterfall(run):
+    from agentpipe.task import timing
+    place = {"kind": "docker", "began": timing.iso(0), "seconds": 1.5, "setup": run("echo 1")}
+    container, setup = timing.stages({"place": place})
+    assert (container["stage"], container["seconds"]) == ("place", 1.5)
+    assert setup["stage"] == "setup" and setup["began"] == place["setup"][0]["began"]
+    assert setup["seconds"] == place["setup"][0]["seconds"]
 
 
 def test_a_step_that_fails_is_said_loudly_and_passed_over(run, job, settings, capfd):

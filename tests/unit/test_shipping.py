@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from reporting import WORKER, Foreign, Running, Unreliable
 
-from agentpipe import errors, logs, shipping
+from agentpipe import errors
 from agentpipe.redact import Redactor
-from agentpipe.shipping import Shipper
+from agentpipe.run import logs, shipping
+from agentpipe.run.shipping import Shipper
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpipe import config, templates
+from agentpipe import templates
+from agentpipe.settings import config
 
 TASK = {"id": "t1", "name": "My Task", "project": "p1", "tags": ["a", "b"], "user": "u1",
         "script": {"branch": "main", "diff": "one\ntwo\n"}, "execution": {"queue": "q1"},

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentpipe import command, errors
 from agentpipe.terminal import Fold, whole_characters
 
 
@@ -32,6 +33,11 @@ def folded(*chunks: bytes) -> str:
 ])
 def test_a_line_reads_as_on_a_screen(printed: bytes, seen: str) -> None:
     assert folded(printed) == seen
+
+
+def test_what_a_task_holds_does_not_move_the_cursor_of_who_reads_an_error(capfd):
+    command.tell("agent-env", errors.Failure("line 1 is no requirement: \x1b[2Jté\x00a", 65), line=False)
+    assert capfd.readouterr().err == "agent-env: line 1 is no requirement: \ufffd[2Jté\ufffda\n"
 
 
 def test_a_live_bar_shows_its_state_when_asked_and_its_end_once() -> None:

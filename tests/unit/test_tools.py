@@ -52,6 +52,12 @@ def test_it_is_streamed_while_the_program_runs(tmp_path):
     assert go.exists()
 
 
+@pytest.mark.parametrize("run", [tools.run, lambda argv: streamed(argv)[0]])
+def test_a_program_is_told_that_nobody_reads_it(run):
+    ignored = int(run(["grep", "SigIgn", "/proc/self/status"]).split()[1], 16)
+    assert not ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
+
+
 def test_a_character_cut_in_two_is_whole_again():
     whole, _ = streamed(["sh", "-c", r"printf '\303'; sleep 0.05; printf '\251\n'"])
     assert whole == "é\n"
@@ -72,6 +78,12 @@ class TestFailures:
         with pytest.raises(errors.Failure) as caught:
             run(["no-such-program"])
         assert caught.value.exit == errors.UNAVAILABLE
+
+    def test_a_word_that_is_too_long_is_told_without_a_traceback(self, run):
+        with pytest.raises(errors.Failure) as caught:
+            run(["true", "x" * (1 << 20)])
+        assert caught.value.reason == "cannot start true: Argument list too long"
+        assert "Traceback" not in caught.value.evidence and "[Errno 7]" in caught.value.evidence
 
     def test_what_takes_too_long_is_ended_with_its_children(self, run, tmp_path):
         with pytest.raises(tools.ToolFailed) as caught:

@@ -8,14 +8,14 @@ import pytest
 import wheelhouse
 from env_machine import machine  # noqa: F401  (machine is a fixture)
 
-from agentpipe import torch_backend
-from agentpipe.installers import policy
+from agentpipe import errors
+from agentpipe.environment import requirements, torch_backend
+from agentpipe.environment.installers import policy, uv, uv_failures, ways
 
 KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
 
 
 def settled(machine, pip):
-    from agentpipe import requirements
     job = machine.job(pip)
     asked = requirements.of_task(job)
     return policy.of(job, asked), asked
@@ -120,6 +120,50 @@ def test_a_nightly_build_where_no_release_fits(indexed, monkeypatch):
     assert "trying nightly builds" in "".join(indexed.said)
     for server, _ in servers:
         server.shutdown()
+
+
+def test_nightly_builds_for_rocm_come_from_the_sites_mirror_too(monkeypatch):
+    assert torch_backend.nightly_index("rocm6.2") == "https://download.pytorch.org/whl/nightly/rocm6.2"
+    monkeypatch.setenv(KEY + "NIGHTLY_ROCM_EXTRA_INDEX_URL_TEMPLATE", "https://mirror.example.org/nightly/rocm{}")
+    assert torch_backend.nightly_index("rocm6.2") == "https://mirror.example.org/nightly/rocm6.2"
+
+
+def test_what_the_newest_build_has_not_is_looked_for_in_those_for_older_cuda(indexed, monkeypatch):
+    # seen with driver 580 (CUDA 13.0), whose index begins with torch 2.9; that of CUDA 12.2 has none at all
+    monkeypatch.setenv("CUDA_VERSION", "13.0")
+    found, asked = settled(indexed, "torch==2.3.1\nsix==1.99.0")
+    said = "error: No solution found: Because there is no version of torch==2.3.1 and you require torch==2.3.1, we …"
+    assert found.backend == "cu130"
+    assert "trying those for older CUDA" in ways._without_backend(failed("no_version", said, "torch"), asked, found)
+    assert found.backend == "auto"
+    assert "trying cpu" in ways._without_backend(failed("no_version", said, "torch"), asked, found)
+
+
+def test_a_failure_that_is_not_about_torch_keeps_off_older_builds(indexed, monkeypatch):
+    monkeypatch.setenv("CUDA_VERSION", "13.0")
+    found, asked = settled(indexed, "torch==2.3.1\nsix==1.99.0")
+    ways._without_backend(failed("no_version", "there is no version of six==1.99.0", "six"), asked, found)
+    assert found.backend == "cpu"
+
+
+def failed(kind, said, *names):
+    found = uv_failures.InstallFailed(errors.Failure("no"), kind)
+    found.said, found.names = said, set(names)
+    return found
+
+
+@pytest.mark.parametrize(("version", "first", "none"), [
+    ("13.0", "cu130", "cu140"), ("12.2", "cu129", "cu130"), ("11.8", "cu118", "cu120")])
+def test_uv_looks_at_every_build_that_the_driver_of_this_cuda_runs(indexed, monkeypatch, version, first, none):
+    monkeypatch.setenv("CUDA_VERSION", version)
+    job = indexed.job("torch")
+    asked = requirements.of_task(job)
+    said = []
+    with pytest.raises(errors.Failure):
+        uv._run(job, indexed.folder, asked, ["pip", "install", "--offline", "-vv", "--dry-run", "--target",
+                                             indexed.folder, "--torch-backend", "auto", "torch"], said.append)
+    text = "".join(said)
+    assert f"/whl/{first}/torch/" in text and f"/whl/{none}/" not in text
 
 
 @pytest.mark.parametrize(("backend", "words"), [("cu121", "CUDA 12.1"), ("cpu", "CPUs"), ("rocm6.2", "ROCm 6.2")])

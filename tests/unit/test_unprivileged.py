@@ -1,7 +1,7 @@
 """Places without a daemon: what arguments of `docker run` come to, and the command lines of Charliecloud and Apptainer.
 
-Charliecloud runs for real in tests/services. Apptainer cannot be installed there: its command line is held against the
-options that `apptainer exec` documents.
+Both run for real in tests/services; here Apptainer's command line is held against the options that all its versions
+document.
 """
 
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from agentpipe import errors
 from agentpipe.job import Job
-from agentpipe.place import apptainer, args_words, charliecloud, unprivileged
+from agentpipe.place import apptainer, args_words, charliecloud, images, unprivileged
 from agentpipe.place.decide import Container
 
 # the flags that its action_flags.go registers for `exec` (1.1 to 1.4): with a value, and without
@@ -103,11 +103,16 @@ def test_apptainers_command_line_is_of_documented_options(job):
     assert "apptainer has no such thing: --sysctl\n" in said(job)
 
 
-def test_a_set_up_changes_an_overlay_as_root_of_its_own(job):
+def test_a_set_up_changes_an_overlay_of_root_and_a_copy_of_a_plain_user(job, monkeypatch):
     words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), asked(""), True, True)
     assert documented(words[2:]) == "/a.sif"
     assert words[words.index("--overlay") + 1] == job.path("root")
-    assert "--fakeroot" in words and "--writable-tmpfs" not in words
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    copy = unprivileged.Image(job.path("root"), "k")
+    words = apptainer.words("apptainer", job, copy, asked("-v /a:/root/b"), True, True)
+    assert documented(words[2:]) == job.path("root")
+    assert "--fakeroot" in words and "--writable" in words and "--overlay" not in words
+    assert "/a:" + os.path.expanduser("~/b") in words
 
 
 def test_gpus_that_are_hidden_stay_hidden(job, monkeypatch):
@@ -139,8 +144,7 @@ def test_images_of_a_registry_are_pulled_once(job, program, tmp_path, monkeypatc
 
 def test_a_sif_is_used_where_it_is_and_one_that_is_not_there_is_66(job, program, tmp_path):
     (tmp_path / "a.sif").touch()
-    assert apptainer.image(job, str(tmp_path / "a.sif"), program, [], True).path == str(tmp_path / "a.sif")
-    assert os.path.isdir(job.path("root"))
+    assert apptainer.image(job, str(tmp_path / "a.sif"), program, [], False).path == str(tmp_path / "a.sif")
     with pytest.raises(errors.Failure) as caught:
         apptainer.image(job, "/no/such.sif", program, [], False)
     assert caught.value.exit == errors.NOT_FOUND
@@ -163,10 +167,10 @@ def test_mount_points_are_made_in_the_image_and_not_through_its_links(tmp_path):
     (root / "lib").symlink_to("/usr/lib")
     (root / "out").symlink_to("../../..")
     source.touch()
-    charliecloud._prepare(str(root), [(str(tmp_path), "/lib/a", ""), (str(source), "/etc/b", "")])
+    images.prepare(str(root), [(str(tmp_path), "/lib/a", ""), (str(source), "/etc/b", "")])
     assert (root / "usr" / "lib" / "a").is_dir() and (root / "etc" / "b").is_file()
     with pytest.raises(errors.Failure) as caught:
-        charliecloud._prepare(str(root), [(str(tmp_path), "/out/x", "")])
+        images.prepare(str(root), [(str(tmp_path), "/out/x", "")])
     assert "leads out of it" in caught.value.reason
 
 
@@ -182,7 +186,7 @@ def test_a_folder_is_unpacked_once_until_it_changes(job, tmp_path):
     assert charliecloud.image(job, str(source), "ch-run", [], False).path != first.path
 
 
-def test_a_copy_of_ones_own_goes_with_the_place(job, tmp_path):
+def test_a_copy_of_ones_own_goes_with_the_place(job, tmp_path, monkeypatch):
     source = tmp_path / "source"
     (source / "etc" / "apt" / "apt.conf.d").mkdir(parents=True)
     (source / "shut").mkdir()
@@ -190,7 +194,10 @@ def test_a_copy_of_ones_own_goes_with_the_place(job, tmp_path):
     found = charliecloud.image(job, str(source), "ch-run", [], True)
     assert found.path == job.path("root")
     os.chmod(job.path("root", "shut"), 0o500)
-    assert unprivileged.Unprivileged({"kind": "charliecloud"}, job.directory).remove() == ""
+    # what entered it may be gone meanwhile: module unload
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    value = {"kind": "charliecloud", "as_root": ["/nonexistent/ch-run", "--"]}
+    assert unprivileged.Unprivileged(value, job.directory).remove() == ""
     assert not os.path.exists(job.path("root"))
 
 

@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from agentpipe import api, claims, errors, http_api, intents, queues, signals, waiting
+from agentpipe import errors, signals
+from agentpipe.claim import claims, intents, queues, waiting
+from agentpipe.transport import api, http_api
 
 
 @pytest.fixture
@@ -59,6 +61,14 @@ def test_it_is_registered_while_it_waits(client):
     soon(look)
     wait(client)
     assert seen == [["tester:0"]]
+
+
+def test_one_that_gets_a_task_at_once_is_known_to_serve_its_queue(client):
+    enqueue(client)
+    claim, line = wait(client)
+    worker, = client.call("workers.get_all")["workers"]
+    assert (worker["id"], [queue["id"] for queue in worker["queues"]]) == ("tester:0", [line["pull"]["queue"]])
+    claim.end()
 
 
 def test_a_queue_that_is_closed_by_its_tag_gives_out_nothing(client):
@@ -143,7 +153,7 @@ def test_agent_server_is_asked_seldom_and_answers_at_once(client, transport, mon
 
 @pytest.mark.parametrize("transport", ["agent-server"], indirect=True)
 def test_one_that_answers_without_waiting_is_polled(client, transport, monkeypatch):
-    monkeypatch.setattr(transport, "wait", lambda body: None)
+    monkeypatch.setattr(transport, "wait", lambda endpoint, body: None)
     soon(enqueue, api.connect("other"))
     wait(client)[0].end()
     assert transport.asked().count("queues.wait") == 2

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from agentpipe import held, job, place, processes, watching
+from agentpipe import held, job, place, processes
+from agentpipe.run import watching
 
 
 @pytest.fixture
@@ -30,13 +31,17 @@ def stderr_is_a_pipe():
         os.close(reading)
 
 
-def test_what_a_script_prints_is_shown_once(log):
+@pytest.mark.parametrize(("texts", "shown"), [
+    ((b"one\n", b"one\ntwo\n"), b"one\ntwo\n"),
+    ((b"before\n", b"after\n"), b"before\nafter\n"),  # it was truncated
+])
+def test_what_a_script_prints_is_shown_once_and_from_its_start_when_the_log_begins_anew(log, texts, shown):
     follower = watching.Follower(str(log.parent), True)
     with stderr_is_a_pipe() as reader:
-        for text in (b"one\n", b"one\ntwo\n"):
+        for text in texts:
             log.write_bytes(text)
             follower.copy()
-        assert os.read(reader, 100) == b"one\ntwo\n"
+        assert os.read(reader, 100) == shown
 
 
 def test_a_terminal_that_stands_still_holds_nothing_up_and_gets_all_of_it_later(log):
@@ -49,15 +54,6 @@ def test_a_terminal_that_stands_still_holds_nothing_up_and_gets_all_of_it_later(
             shown += os.read(reader, 1 << 16)
             follower.copy()
     assert shown == text
-
-
-def test_a_log_that_was_truncated_is_shown_from_its_start(log):
-    follower = watching.Follower(str(log.parent), True)
-    with stderr_is_a_pipe() as reader:
-        for text in (b"before\n", b"after\n"):
-            log.write_bytes(text)
-            follower.copy()
-        assert os.read(reader, 100) == b"before\nafter\n"
 
 
 def test_nobody_can_say_whether_a_script_lives_in_a_place_that_hangs(tmp_path, monkeypatch):

@@ -42,18 +42,24 @@ def test_another_error_undoes_all_and_is_raised(store):
     assert names(store) == []
 
 
-def test_the_writer_then_does_them_one_by_one(store):
-    writer = Writer(store)
+def busy(writer):
+    """Keep the writer at work, until the event that comes back is set."""
     held, go = threading.Event(), threading.Event()
 
     def hold():
         held.set()
         go.wait(30)
+    writer.submit(hold, True)
+    held.wait(30)
+    return go
+
+
+def test_the_writer_then_does_them_one_by_one(store):
+    writer = Writer(store)
+    go = busy(writer)
 
     def broken():
         raise RuntimeError("a bug")
-    writer.submit(hold, True)
-    held.wait(30)
     futures = [writer.submit(change, True) for change in (create(store, "one"), broken, create(store, "two"))]
     go.set()
     assert "id" in futures[0].result(30) and "id" in futures[2].result(30)
@@ -61,6 +67,17 @@ def test_the_writer_then_does_them_one_by_one(store):
         futures[1].result(30)
     writer.close()
     assert names(store) == ["one", "two"]
+
+
+def test_a_change_that_nobody_waits_for_any_more_is_left_out_and_the_writer_goes_on(store):
+    writer = Writer(store)
+    go = busy(writer)
+    given_up = writer.submit(create(store, "given up"), True)
+    assert given_up.cancel()
+    go.set()
+    assert "id" in writer.submit(create(store, "later"), True).result(30)
+    writer.close()
+    assert names(store) == ["later"]
 
 
 def test_nobody_sees_a_change_of_a_group_before_the_commit_and_waiting_pulls_are_woken_after_it(store):

@@ -70,23 +70,28 @@ dynamic = ["version", "dependencies"]
 """
 
 
-def project(folder, name, version, requires=(), hook="pass"):
-    """A folder with a package, built by a backend of its own; `hook` is a statement that its build executes."""
+def project(folder, name, version, requires=(), hook="pass", build=()):
+    """A folder with a package, built by a backend of its own; `hook` is a statement that its build executes, `build`
+    what is installed for that (then its metadata need no build: it is built when it is installed)."""
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "pyproject.toml"), "w") as file:
-        file.write(PYPROJECT.format(name=name))
+        text = PYPROJECT.format(name=name)
+        if build:
+            text = text.replace("requires = []", f"requires = {list(build)}").replace(
+                'dynamic = ["version", "dependencies"]', f'version = "{version}"')
+        file.write(text)
     with open(os.path.join(folder, "backend.py"), "w") as file:
         file.write(BACKEND.format(here=os.path.dirname(os.path.abspath(__file__)), hook=hook, name=name,
                                   version=version, requires=list(requires)))
     return folder
 
 
-def source(folder, name, version, requires=(), hook="pass"):
+def source(folder, name, version, requires=(), hook="pass", build=()):
     """NAME-VERSION.tar.gz of such a folder."""
     inside = f"{name.replace('-', '_')}-{version}"
-    made = project(os.path.join(folder, inside + ".tree"), name, version, requires, hook)
+    made = project(os.path.join(folder, inside + ".tree"), name, version, requires, hook, build)
     with open(os.path.join(made, "PKG-INFO"), "w") as file:
-        file.write(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        file.write(f"Metadata-Version: {'2.2' if build else '2.1'}\nName: {name}\nVersion: {version}\n")
     path = os.path.join(folder, f"{inside}.tar.gz")
     with tarfile.open(path, "w:gz") as archive:
         archive.add(made, inside)

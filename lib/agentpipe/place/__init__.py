@@ -13,7 +13,9 @@ from __future__ import annotations
 import os
 import signal
 
-from agentpipe import attempt, paths, processes
+from agentpipe import paths, processes
+from agentpipe.claim import attempt
+from agentpipe.files import publish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +117,7 @@ class Place:
     def evidence(self, status: int | None) -> tuple[str, str]:
         """("out_of_memory" | "lost" | "", what is known of the end): after the script's end, before remove()."""
         if not self.prefix and status == 137:
-            from agentpipe import memory
+            from agentpipe.run import memory
             found = memory.evidence_of_kill(self.directory)
             return ("out_of_memory" if found else ""), found
         return "", ""
@@ -125,13 +127,16 @@ class Place:
         return ""
 
     def _asked(self, script: str, *arguments: str) -> tuple[int, str, str]:
-        """(status, stdout, stderr) of a script there; NO_ANSWER from a place that hangs: limits count there too."""
+        """(status, stdout, stderr) of a script there; NO_ANSWER from a place that hangs (limits count there too), or
+        where what enters it cannot be started now."""
         import subprocess
         try:
             done = subprocess.run([*self.prefix, "sh", "-c", script, "sh", *arguments], stdin=subprocess.DEVNULL,
                                   capture_output=True, text=True, errors="replace", timeout=ANSWER_S)
         except subprocess.TimeoutExpired:
             return NO_ANSWER, "", f"no answer for {ANSWER_S:g} s"
+        except OSError as error:
+            return NO_ANSWER, "", f"{self.prefix[0]}: {error.strerror}"
         return done.returncode, done.stdout, done.stderr
 
 
@@ -148,6 +153,16 @@ def of(manifest: Mapping[str, Any] | None, directory: str) -> Place:
     base = ((manifest or {}).get("env") or {}).get("base")
     found.base = os.path.realpath(paths.cache("envs", base)) if base else None
     return found
+
+
+def check(line: Mapping[str, Any]) -> None:
+    """Failure 65 for a place that nothing enters: its task would run on the host unseen."""
+    found = line.get("place") or {}
+    if found and found["kind"] != "host" and not found.get("prefix"):
+        from agentpipe import errors
+        raise errors.Failure(f"place.kind is {found['kind']}, but place.prefix, which enters it, is empty",
+                             errors.BAD_DATA, remedy="agent-prepare makes containers; a place of your own has a kind "
+                                                     "and a prefix (agent-manifest(5)); kind host has none")
 
 
 def start(job: Job) -> dict[str, Any]:
@@ -173,6 +188,8 @@ def _told(job: Job, wanted: Any) -> list[str]:
     """What a dry run says of a container: its arguments, without secrets, what is made of them, and its set-up."""
     from agentpipe.place import container_args, setup_script
     given = container_args.arguments(job, wanted)
+    if wanted.engine in ("docker", "podman"):
+        container_args.api(given)  # what cannot be meant fails here as well
     steps = setup_script.steps(wanted, any("CLEARML_APT_INSTALL" in word for word in given.words))
     return [*([f"with {given.shown()}"] if given.options else []), *wanted.notes, *given.notes,
             *([f"set-up: {', '.join(step.words for step in steps)}"] if steps else [])]
@@ -181,7 +198,7 @@ def _told(job: Job, wanted: Any) -> list[str]:
 def journal(directory: str, value: Mapping[str, Any]) -> None:
     """Write down what is about to be made, so that whoever comes after us finds it."""
     import json
-    attempt.publish(os.path.join(directory, JOURNAL), json.dumps(value).encode() + b"\n")
+    publish(os.path.join(directory, JOURNAL), json.dumps(value).encode() + b"\n")
 
 
 def journalled(directory: str) -> dict[str, Any] | None:

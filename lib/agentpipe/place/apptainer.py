@@ -1,16 +1,18 @@
 """Apptainer and Singularity: a SIF or sandbox, entered by `apptainer exec`.
 
-Written to the options that Apptainer 1.1 to 1.4 document (SingularityCE 3.10 and later has the same); no such program
-can be installed where this was made, so a test holds the command line against that documentation.
+As tested with Apptainer 1.4.5, as root and as a plain user; its options are those that 1.1 to 1.4 document
+(SingularityCE 3.10 and later has the same).
 """
 
 from __future__ import annotations
 
 import os
 
-from agentpipe import config, errors
-from agentpipe.place.images import cached, digest, mark
+from agentpipe import errors
+from agentpipe.files import publish
+from agentpipe.place.images import cached, digest, mark, prepare, pull, single_user
 from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, say_what_is_left
+from agentpipe.settings import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,15 +23,18 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("apptainer", "singularity")
 INSTALL = "load or install Apptainer (module load apptainer), or agent-prepare --place host"
-# options of docker run that `apptainer exec` has under the same name, with the same values
-SAME = ("blkio-weight", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory", "memory-reservation",
-        "memory-swap", "pids-limit", "hostname")
+# options of docker run that `apptainer exec` has under the same name, with the same values; all need a cgroup
+LIMITS = ("blkio-weight", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory", "memory-reservation",
+          "memory-swap", "pids-limit")
 # those that take all values in one
 JOINED = {"cap-add": "--add-caps", "cap-drop": "--drop-caps", "dns": "--dns"}
 
 
 def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Image:
-    """The image on this disk: a .sif or a sandbox folder as it is, else pulled once; a bare name means docker://NAME."""
+    """The image on this disk: a .sif or a sandbox folder as it is, else pulled once; a bare name means docker://NAME.
+
+    `writable`: its set-up changes it; of a plain user a copy in the task's directory, of root an overlay there.
+    """
     if name.startswith(("/", "~", "./")) or name.endswith(".sif"):
         path = os.path.abspath(os.path.expanduser(name))
         if not os.path.exists(path):
@@ -45,34 +50,48 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
 
         def make(fresh: str) -> None:
             job.say(f"pulling {address} (once)")
-            job.run([program, "pull", "--force", fresh, address], loud=True)
+            pull(job, [program, "pull", "--force", fresh, address], address.partition("://")[2],
+                 f"{program} registry login --username USER docker://")
         path = cached(job, "apptainer", key + ".sif", make)
         found = Image(path, key + ".sif")
-    if writable:
+    if not writable:
+        return found
+    if os.getuid() == 0:
         os.makedirs(job.path(WRITABLE), exist_ok=True)
-    return found
+        return found
+    # an overlay that a plain user mounts renames no folders, which dpkg wants
+    job.say("copying the image: its set-up changes it")
+    own = job.path(WRITABLE)
+    job.run(["cp", "-a", "--reflink=auto", "--", found.path, own] if os.path.isdir(found.path) else
+            [program, "--quiet", "build", "--sandbox", own, found.path])
+    prepare(own, [(source, _inside(target), options) for source, target, options in binds])
+    single_user(own)
+    return Image(own, found.key)
 
 
 def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as_root: bool) -> list[str]:
     """The command line of `apptainer exec`; variables stand in a file."""
     _quote_environment(job, asked)
     # the home of this machine stays outside: its ~/.local would be imported
-    found = [program, "exec", "--no-home", "--env-file", job.path(ENVIRONMENT)]
-    # what the set-up changes lies over the image, in the task's directory
-    found += ["--overlay", job.path(WRITABLE)] if writable else ["--writable-tmpfs"]
-    if as_root:
+    # --no-eval: else $ and ` in the values of a task would be run by a shell
+    found = [program, "exec", "--no-home", "--no-eval", "--env-file", job.path(ENVIRONMENT)]
+    if not writable:
+        found.append("--writable-tmpfs")
+    else:
+        found += ["--writable"] if image.path == job.path(WRITABLE) else ["--overlay", job.path(WRITABLE)]
+    if as_root and os.getuid() != 0:  # root is root there
         found.append("--fakeroot")
     for source, target, options in asked.binds:
-        found += ["--bind", f"{source}:{target}" + (":ro" if options == "ro" else "")]
+        found += ["--bind", f"{source}:{_inside(target)}" + (":ro" if options == "ro" else "")]
     gpus = _gpus(asked)
     if gpus:
         found.append(gpus)
     left: list[Option] = []
     for option in asked.other:
-        if option.name in SAME:
+        if option.name in LIMITS:
             found += [f"--{option.name}", option.value]
-            if option.name == "hostname":
-                found.append("--uts")
+        elif option.name == "hostname":
+            found += ["--hostname", option.value, "--uts"]
         elif option.name not in ("init", "workdir", *JOINED):
             left.append(option)
     for name, theirs in JOINED.items():
@@ -84,6 +103,11 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
         if asked.user:
             job.say("apptainer: --user has no effect, tasks run as the user of this agent")
     return [*found, image.path]
+
+
+def _inside(target: str) -> str:
+    """Where a mount is to be: what is meant for root's home is for that of this user, who cannot enter it there."""
+    return os.path.expanduser("~") + target[5:] if os.getuid() != 0 and target.startswith("/root/") else target
 
 
 def _gpus(asked: Asked) -> str:
@@ -101,6 +125,5 @@ def _quote_environment(job: Job, asked: Asked) -> None:
     """Its --env-file is read by a shell: the values are quoted."""
     import shlex
 
-    from agentpipe import attempt
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in asked.env.items() if "\n" not in value]
-    attempt.publish(job.path(ENVIRONMENT), "".join(lines).encode("utf-8", "surrogateescape"))
+    publish(job.path(ENVIRONMENT), "".join(lines).encode("utf-8", "surrogateescape"))

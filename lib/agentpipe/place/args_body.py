@@ -111,9 +111,19 @@ def of(options: Iterable[Option], exit: int = errors.BAD_DATA) -> Create:
         try:
             handle(made, rest[name])
         except ValueError as error:
-            raise unreadable(Option(name, ", ".join(rest[name]), ""), error, exit) from None
+            raise unreadable(Option(name, _culprit(handle, rest[name]), ""), error, exit) from None
     special.health(made.config)
     return made
+
+
+def _culprit(handle: Callable[[Create, list[str]], None], texts: list[str]) -> str:
+    """The first of an option's values that cannot be read by itself; all of them where only together they cannot."""
+    for text in texts:
+        try:
+            handle(Create(), [text])
+        except (ValueError, LookupError):
+            return text
+    return ", ".join(texts)
 
 
 def _simple(body: Body, option: Option) -> bool:

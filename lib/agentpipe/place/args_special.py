@@ -221,6 +221,7 @@ def _network(text: str) -> dict[str, Any]:
 
 
 def mount(text: str) -> dict[str, Any]:
+    """A mount as the API's HostConfig.Mounts has it, from --mount's "type=bind,source=…,target=…"; 65 when wrong."""
     found: dict[str, Any] = {"Type": "volume"}
     options: dict[str, Any] = {}
     for key, value, has_value in values.fields(text):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import config, errors
-from agentpipe.place.images import cached, digest, mark
+from agentpipe import errors, paths
+from agentpipe.place.images import cached, digest, mark, prepare, pull, single_user
 from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, say_what_is_left
+from agentpipe.settings import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,24 +41,20 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
     else:
         shared = _pulled(job, name.removeprefix("docker://"), key)
     if not writable:
-        _prepare(shared, binds)
+        prepare(shared, binds)
         return Image(shared, key)
     own = job.path(WRITABLE)
     job.say("copying the image: its set-up changes it")
     job.run(["cp", "-a", "--reflink=auto", "--", shared, own])
-    _prepare(own, binds)
-    # apt would become another user, of whom there is none
-    apt = os.path.join(own, "etc/apt/apt.conf.d")
-    if os.path.isdir(apt):
-        with open(os.path.join(apt, "zz-one-user"), "w", encoding="ascii") as file:
-            file.write('APT::Sandbox::User "root";\n')
+    prepare(own, binds)
+    single_user(own)
     return Image(own, key)
 
 
 def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as_root: bool) -> list[str]:
     """ch-run's command line; variables stand in a file."""
     # with TMPDIR ch-run would mount that folder as /tmp, and a task's directory below our /tmp were not there
-    found = ["env", "-u", "TMPDIR", f"USER={os.environ.get('USER') or _user()}", program, "--no-passwd"]
+    found = ["env", "-u", "TMPDIR", f"USER={paths.owner()}", program, "--no-passwd"]
     if writable:
         found.append("--write")
     if as_root:
@@ -112,45 +109,8 @@ def _pulled(job: Job, name: str, key: str) -> str:
     def make(fresh: str) -> None:
         known = name in job.run([builder, "list"], check=False).split()
         if not known or config.flag("agent.docker_force_pull"):
-            job.run([builder, "pull", name], loud=True)
+            pull(job, [builder, "pull", name], name, f"{builder} pull --auth ")
         job.run(["ch-convert", name, fresh], loud=True)
         for folder in ("dev", "proc", "sys", "tmp", "etc"):
             os.makedirs(os.path.join(fresh, folder), exist_ok=True)
     return cached(job, "charliecloud", key, make)
-
-
-def _prepare(root: str, binds: Binds) -> None:
-    """Folders and empty files for the mounts: in a read-only root they cannot come by themselves."""
-    for source, target, _ in binds:
-        inside = _within(root, target)
-        if os.path.lexists(inside):
-            continue
-        if os.path.isfile(source):
-            os.makedirs(os.path.dirname(inside), exist_ok=True)
-            open(inside, "ab").close()
-        else:
-            os.makedirs(inside, exist_ok=True)
-
-
-def _within(root: str, target: str) -> str:
-    """A path of the image on this disk; links of the image stay inside it."""
-    found = root
-    for part in [part for part in target.split("/") if part not in ("", ".", "..")]:
-        found = os.path.join(found, part)
-        for _ in range(8):
-            if not os.path.islink(found):
-                break
-            link = os.readlink(found)
-            above = root + os.sep if link.startswith("/") else os.path.dirname(found)
-            found = os.path.normpath(os.path.join(above, link.lstrip("/")))
-            if found != root and not found.startswith(root + os.sep):
-                raise errors.Failure(f"the image's {target} leads out of it", errors.BAD_DATA)
-    return found
-
-
-def _user() -> str:
-    import pwd
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())

@@ -52,8 +52,8 @@ def arguments(job: Job, container: Container, taken: Callable[[str, int], bool] 
 
     Failure 65 for the task's that cannot be meant, 78 for the operator's.
     """
-    from agentpipe import config
     from agentpipe.place import ports
+    from agentpipe.settings import config
     notes: list[str] = []
     own = args_words.parse(container.arguments, "the container's arguments",
                            errors.BAD_DATA if container.own else errors.BAD_CONFIG)
@@ -65,6 +65,8 @@ def arguments(job: Job, container: Container, taken: Callable[[str, int], bool] 
     found = Args(options, notes)
     if any(option.name in ("tty", "interactive") and option.value == "true" for option in options):
         notes.append("--tty and --interactive have no effect: a task's script has no terminal")
+    if any(option.name == "workdir" for option in options):
+        notes.append("--workdir has no effect on the task's script, which starts in its working_dir")
     ports.place(found, taken or ports.taken)
     return found
 
@@ -79,7 +81,7 @@ def name(job: Job, worker: str = "") -> str:
     """A name for the container, by agent.docker_container_name_format or `clearml-id-TASK-…`."""
     import secrets
 
-    from agentpipe import config
+    from agentpipe.settings import config
     task = re.sub(r"[^a-zA-Z0-9._-]", "-", job.task["id"])
     given = config.get("agent.docker_container_name_format")
     if given:
@@ -112,7 +114,7 @@ def shown(options: list[Option]) -> str:
     (agent.hide_docker_command_env_vars)."""
     import shlex
 
-    from agentpipe import config
+    from agentpipe.settings import config
     hidden = "agent.hide_docker_command_env_vars."
     more = shlex.split(os.environ.get("CLEARML_AGENT_DOCKER_ARGS_HIDE_ENV", ""))
     if not more and not config.flag(hidden + "enabled", True):
@@ -132,7 +134,7 @@ def _masked(option: Option, names: set[str], urls: bool) -> str:
 
 def _operators(job: Job) -> list[Option]:
     """CLEARML_AGENT_EXTRA_DOCKER_ARGS, else agent.extra_docker_arguments, templates filled."""
-    from agentpipe import config
+    from agentpipe.settings import config
     words = config.get_list("agent.extra_docker_arguments", None, "CLEARML_AGENT_EXTRA_DOCKER_ARGS")
     if any("CLEARML_" in word for word in words):
         from agentpipe import templates
@@ -143,7 +145,7 @@ def _operators(job: Job) -> list[Option]:
 
 def _allowed(own: list[Option], notes: list[str]) -> list[Option]:
     """Those of the task that agent.docker_args_filters lets through; all when there are no filters."""
-    from agentpipe import config
+    from agentpipe.settings import config
     filters = config.get_list("agent.docker_args_filters", None, "CLEARML_AGENT_DOCKER_ARGS_FILTERS")
     if not filters:
         return own
@@ -157,7 +159,7 @@ def _allowed(own: list[Option], notes: list[str]) -> list[Option]:
 
 
 def _not_forbidden(options: list[Option], notes: list[str]) -> list[Option]:
-    from agentpipe import config
+    from agentpipe.settings import config
     names = {args_words.canonical(each) for each in config.get_list("agent.forbidden_docker_args", FORBIDDEN)}
     kept = [option for option in options if option.name not in {*names, "entrypoint"}]
     _note(notes, options, kept, "left out, because they are forbidden here (agent.forbidden_docker_args):")
@@ -166,7 +168,7 @@ def _not_forbidden(options: list[Option], notes: list[str]) -> list[Option]:
 
 def _together(own: list[Option], operators: list[Option]) -> list[Option]:
     """Both, those of the operator first; of the protected ones only those of who takes precedence."""
-    from agentpipe import config
+    from agentpipe.settings import config
     protected = {args_words.canonical(each) for each in config.get_list("agent.protected_docker_extra_args", PROTECTED)}
     first, second = operators, own
     if not config.flag("agent.docker_args_extra_precedes_task", True):

@@ -9,10 +9,22 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, claims, config, errors, paths, place, processes
+from agentpipe import errors, paths, place, processes
+from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
-from agentpipe.place import container_args, decide, devices, engine, entrypoint, gear, setup_script
-from agentpipe.place.docker import LABEL, ROOT, STOPPED, Container, remove
+from agentpipe.place import (
+    beginning,
+    container_args,
+    decide,
+    devices,
+    engine,
+    gear,
+    image_programs,
+    image_python,
+    setup_script,
+)
+from agentpipe.place.docker import LABEL, ROOT, Container, remove
+from agentpipe.settings import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,20 +35,28 @@ if TYPE_CHECKING:
     from agentpipe.place.container_args import Args
     from agentpipe.place.decide import Container as Wanted
 
-# PID 1: stays while the journal ($1) is there and collects orphans. Told to stop from outside (docker stop, an engine
-# that is shut down) it notes that in $2, tells everybody, and ends when they have; `kill -1` means everybody, so only
-# where nobody of outside can be among them.
-KEEPER = """[ -z "$3" ] || cat /proc/self/environ >"$3"
-alone() { set -- /proc/[0-9]*; [ $# = 1 ]; }
-trap 'told=1; : >"$2"; if [ $$ = 1 ]; then kill -s TERM -- -1; else exit 143; fi' TERM
-while [ -e "$1" ]; do
-  sleep ${told:-2} & wait $!
-  [ -z "$told" ] || { wait; alone && exit 143; }
-done 2>/dev/null"""
-
 
 def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     """The task's container, running and set up; the value of `place`."""
+    kind = wanted.engine
+    at = engine.url(kind)
+    client = engine.client(kind, at)  # before anything is pulled
+    with engine.spoken_to(kind, at):
+        value, given = _running(job, wanted, client)
+    where = Container(value, job.directory)
+    if image_python.wanted_by(job) and image_python.known_to_lack(value["image_id"]) is not False:
+        image_python.look(job, wanted, value["image_id"], where.prefix)
+    done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.words)
+    value |= {"setup": done} if done else {}
+    if not image_programs.check(job, value):
+        with engine.spoken_to(kind, at):
+            api = engine.connect(kind, at)
+            raise beginning.ended(api, wanted, api.inspect_container(value["container"])["State"])
+    return value
+
+
+def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any], Args]:
+    """The container, started; the value of `place`, and its arguments."""
     began = time.monotonic()
     kind = wanted.engine
     at = engine.url(kind)
@@ -47,6 +67,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
         job.say(note)
     asked = container_args.api(given)
     image = _image(api, job, wanted, asked)
+    wanted.lacks_python = bool(image_python.wanted_by(job) and image_python.known_to_lack(image["Id"]))
     place.journal(job.directory, {"kind": kind, "engine": at})
     crash_point("place:journalled")
     gear.add(asked.config, job, wanted, given)
@@ -58,13 +79,13 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
     if user.partition(":")[0] not in ("", "root", "0"):
         os.chmod(job.directory, 0o711)  # else its PID 1 could not see the journal; what leads here is ours alone
-    created = _created(api, asked, wanted, job)
+    created = beginning.create(api, asked, wanted, job)
     crash_point("place:created")
-    keeper, more = _started(api, created, wanted, _has_entrypoint(image)), list[str]()
-    if _has_entrypoint(image):
-        created, keeper, more = _entered(api, asked, wanted, job, created, keeper)
+    keeper, more = beginning.start(api, created, wanted, beginning.has_entrypoint(image)), list[str]()
+    if beginning.has_entrypoint(image):
+        created, keeper, more = beginning.through_entrypoint(api, asked, wanted, job, created, keeper)
     crash_point("place:started")
-    value = {"kind": kind, "reason": wanted.reason, "prefix": [*_client(kind, at), "exec", *more, created[:12]],
+    value = {"kind": kind, "reason": wanted.reason, "prefix": [*client, "exec", *more, created[:12]],
              "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
              "container": created, "engine": at, "keeper": keeper, "user": None,
              "ours": _ours(api), "arguments": given.shown(), "seconds": 0.0}
@@ -74,9 +95,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
             + (f": {given.shown()}" if given.options else ""))
     place.journal(job.directory, value)
     _record(job, wanted, given)
-    where = Container(value, job.directory)
-    done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.words)
-    return {**value, "setup": done} if done else value
+    return value, given
 
 
 def pinned(job: Job) -> str:
@@ -110,8 +129,11 @@ def _user(job: Job, value: dict[str, Any], name: str) -> int | None:
 
 
 def _ours(api: Any) -> str:
-    """USER:GROUP inside that is us outside: root, where the engine runs as us."""
-    if os.getuid() == 0 or "name=rootless" in (api.info().get("SecurityOptions") or []):
+    """USER:GROUP inside that is us outside: root, where the engine runs as us (as Docker says it, and as Podman)."""
+    if os.getuid() == 0:
+        return ROOT
+    info = api.info()
+    if info.get("Rootless") or "name=rootless" in (info.get("SecurityOptions") or []):
         return ROOT
     return f"{os.getuid()}:{os.getgid()}"
 
@@ -133,7 +155,8 @@ def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any]) ->
     """Add what is ours to what was asked for: the keeper, labels, mounts."""
     worker = (job.manifest.get("pull") or {}).get("worker") or ""
     body = asked.config
-    body |= {"Image": image["Id"] if pinned(job) else wanted.image, **_first_program(job, _has_entrypoint(image))}
+    body |= {"Image": image["Id"] if pinned(job) else wanted.image,
+             **beginning.first_program(job, beginning.has_entrypoint(image))}
     body["Labels"] |= {**container_args.labels(worker), LABEL + "task": job.task["id"],
                        LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
                        LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id()}
@@ -155,8 +178,8 @@ def _record(job: Job, wanted: Wanted, given: Args) -> None:
 
 def _mounts(job: Job) -> list[dict[str, Any]]:
     """The task's directory and the caches that it needs, at their own paths; never mirrors, store or other tasks."""
-    from agentpipe import indexes
-    from agentpipe.installers import uv
+    from agentpipe.environment import indexes
+    from agentpipe.environment.installers import uv
     shared = [paths.cache("envs"), paths.cache("virtualenv"), indexes.download_cache()]
     for folder in shared:
         os.makedirs(folder, 0o700, exist_ok=True)
@@ -178,88 +201,7 @@ def _bind(path: str, read_only: bool = False) -> dict[str, Any]:
     return {"Type": "bind", "Source": gear.outside(os.path.realpath(path)), "Target": path, "ReadOnly": read_only}
 
 
-def _created(api: Any, asked: Create, wanted: Wanted, job: Job) -> str:
-    import docker
-    worker = asked.config["Labels"][LABEL + "worker"]
-    name = asked.name or container_args.name(job, worker)
-    for again in (name, None):
-        try:
-            return str(api.create_container_from_config(asked.config, again, asked.platform)["Id"])
-        except docker.errors.APIError as error:
-            if again is None or error.status_code != 409:
-                raise engine.failure(error, f"no container of {wanted.image} can be made", errors.BAD_CONFIG) from None
-            job.say(f"there is a container called {name} already: the engine names this one")
-    raise AssertionError
-
-
-def _has_entrypoint(image: dict[str, Any]) -> bool:
-    return bool((image.get("Config") or {}).get("Entrypoint"))
-
-
-def _first_program(job: Job, through_entrypoint: bool) -> dict[str, Any]:
-    """Entrypoint and command: the keeper, by itself or as what the image's entrypoint is given."""
-    words = ["-c", KEEPER, "keeper", job.path(place.JOURNAL), job.path(STOPPED)]
-    if through_entrypoint:
-        return {"Cmd": ["/bin/sh", *words, entrypoint.expected(job.directory)]}
-    return {"Entrypoint": ["/bin/sh"], "Cmd": words}
-
-
-def _entered(api: Any, asked: Create, wanted: Wanted, job: Job, created: str,
-             keeper: str | None) -> tuple[str, str | None, list[str]]:
-    """Wait for what the image's entrypoint does; where it does not start what it is given, a container without it."""
-    if entrypoint.passed(job.directory, lambda: api.inspect_container(created)["State"]):
-        found = api.inspect_container(created)
-        return created, keeper, entrypoint.variables(job.directory, found["Config"].get("Env") or [])
-    said = api.logs(created, tail=5).decode("utf-8", "replace").strip()
-    job.say(f"the entrypoint of {wanted.image} does not start what it is given, it is left out"
-            + (f":\n{said}" if said else ""))
-    remove(api, created)
-    asked.config |= _first_program(job, False)
-    created = _created(api, asked, wanted, job)
-    return created, _started(api, created, wanted), []
-
-
-def _started(api: Any, created: str, wanted: Wanted, through_entrypoint: bool = False) -> str | None:
-    """Start it; PID 1 as "PID START BOOT" where it can be seen from here."""
-    import docker
-    try:
-        api.start(created)
-        state = api.inspect_container(created)["State"]
-    except docker.errors.APIError as error:
-        said = str(error.explanation or error)
-        if "/bin/sh" in said and ("no such file" in said or "not found" in said):
-            raise errors.Failure(f"image {wanted.image} has no /bin/sh", errors.BAD_DATA, said,
-                                 "use an image with a shell") from None
-        if "could not select device driver" in said:
-            raise errors.Failure("the engine has no way to give GPUs to containers", errors.UNAVAILABLE, said,
-                                 "install the NVIDIA Container Toolkit; or agent-prepare --gpus none") from None
-        raise engine.failure(error, f"the container of {wanted.image} does not start", errors.BAD_CONFIG) from None
-    if not state.get("Running") and not through_entrypoint:
-        raise errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}",
-                             errors.BAD_DATA, str(state.get("Error") or ""), "use an image with a POSIX shell")
-    pid = int(state.get("Pid") or 0)
-    return processes.identity(pid) if pid and _is_of(pid, created) else None
-
-
-def _client(kind: str, at: str) -> list[str]:
-    """The words that speak to this engine on a command line."""
-    import shutil
-    for name, option in (("docker", "--host"), ("podman", "--url")):
-        if shutil.which(name):
-            default = at == engine.DOCKER_SOCKET and name == "docker" and not os.environ.get("DOCKER_HOST")
-            return [name] if default else [name, option, at]
-    raise errors.Failure(f"there is no docker command here, through which {kind} containers are entered",
-                         errors.UNAVAILABLE, remedy="install Docker's client (Debian: docker.io)")
-
-
 def _home() -> str:
     return paths.state("tasks")
 
 
-def _is_of(pid: int, container: str) -> bool:
-    """Whether this process of ours is the container's: its cgroup is named for it."""
-    try:
-        with open(f"/proc/{pid}/cgroup", encoding="ascii", errors="replace") as file:
-            return container in file.read()
-    except OSError:
-        return False

@@ -24,13 +24,13 @@ RULES = "agent.default_docker.match_rules"
 class Container:
     """The decision: `engine` (host: nothing but `reason` counts), `image`, `arguments` (words as for `docker run`),
     `setup_script`, `reason` in words, `notes` for the task's log, `write_back` (the new `container` of the task).
-    `own`: the arguments are the task's, not the operator's."""
+    `own`: the arguments are the task's, not the operator's. `lacks_python`: the task wants one, the image has none."""
 
     def __init__(self, engine: str, image: str = "", arguments: list[str] | None = None, setup_script: str = "",
                  reason: str = "") -> None:
         self.engine, self.image, self.setup_script, self.reason = engine, image, setup_script, reason
         self.arguments = arguments or []
-        self.own = False
+        self.own = self.lacks_python = False
         self.notes: list[str] = []
         self.write_back: dict[str, str] | None = None
 
@@ -91,7 +91,7 @@ def _of_task(task: dict[str, Any]) -> dict[str, str]:
 
 
 def _own(asked: dict[str, str], engine: str) -> Container | None:
-    from agentpipe import config
+    from agentpipe.settings import config
     if not asked["image"] or config.flag("agent.disable_task_docker_override"):
         return None
     found = Container(engine, asked["image"], _words(asked["arguments"], "the task's container arguments"),
@@ -102,7 +102,7 @@ def _own(asked: dict[str, str], engine: str) -> Container | None:
 
 def _default(job: Job, asked: dict[str, str]) -> Container | None:
     """The agent's own image; the task's set-up script still runs in it."""
-    from agentpipe import config
+    from agentpipe.settings import config
     option = job.option("docker") or job.option("podman")
     variable = config.get("agent.default_docker.image", None, "CLEARML_DOCKER_IMAGE")
     text = option or variable or ""
@@ -128,7 +128,7 @@ def _default(job: Job, asked: dict[str, str]) -> Container | None:
 
 def _by_rule(job: Job, asked: dict[str, str]) -> Container | None:
     """What the first rule of agent.default_docker.match_rules that fits makes of the task's container."""
-    from agentpipe import config
+    from agentpipe.settings import config
     rules = config.value(RULES)
     rules = config.parsed(rules) if isinstance(rules, str) else rules
     if not isinstance(rules, list) or job.option("docker") or job.option("podman"):
@@ -158,7 +158,7 @@ def _by_rule(job: Job, asked: dict[str, str]) -> Container | None:
 
 
 def _is_forced(rule: Any) -> bool:
-    from agentpipe import config
+    from agentpipe.settings import config
     return isinstance(rule, dict) and str(rule.get("force_container_rules") or "").lower() in config.YES
 
 

@@ -75,6 +75,8 @@ class Container(place.Place):
         except OSError:
             return []
         for controllers, path in groups:
+            if self.value["container"] not in path:  # an engine without cgroups: others are in it too
+                continue
             if controllers == "" or "memory" in controllers.split(","):
                 folder = "/sys/fs/cgroup" + ("/memory" if controllers else "") + path
                 try:
@@ -99,13 +101,16 @@ class Container(place.Place):
 
     def variables(self) -> dict[str, str]:
         """What the `clearml` package expects in a container, and git's leave to read a checkout of another user."""
-        return {"CLEARML_DOCKER_IMAGE": self.value["image"], "TRAINS_DOCKER_IMAGE": self.value["image"],
+        image = self.value.get("image") or ""  # a container of somebody else's may be entered by hand
+        return {"CLEARML_DOCKER_IMAGE": image, "TRAINS_DOCKER_IMAGE": image,
                 "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory",
                 "GIT_CONFIG_VALUE_0": os.path.join(self.directory, "code")}
 
     def settings(self) -> dict[str, str]:
-        """The SDK's cache where it is mounted."""
-        return {"sdk.storage.cache.default_base_dir": gear.folder_inside("sdk")}
+        """The SDK's cache where it is mounted; certificates where they can be read."""
+        from agentpipe.place import certificates
+        return {"sdk.storage.cache.default_base_dir": gear.folder_inside("sdk"),
+                **certificates.settings(self.directory)}
 
     def open_up(self) -> None:
         """For an image of another user: the task's directory, which only our own directories lead to, opened to all."""
@@ -169,13 +174,14 @@ class Container(place.Place):
 
     def _own_again(self) -> None:
         """What another user inside has written becomes ours, so that we can read and remove it."""
-        if not self.prefix or os.getuid() == 0 or self.value.get("ours") == ROOT:
+        if not self.prefix or os.getuid() == 0:
             return
         import contextlib
         import subprocess
         folders = [self.directory, *([self.base] if self.base else [])]
-        words = [*self.root_prefix, "sh", "-c", OWN_AGAIN, "sh", str(os.getuid()), str(os.getgid()), *folders]
-        with contextlib.suppress(subprocess.TimeoutExpired):  # an engine that hangs must not keep us
+        ours = self.value.get("ours") or f"{os.getuid()}:{os.getgid()}"
+        words = [*self.root_prefix, "sh", "-c", OWN_AGAIN, "sh", *ours.split(":"), *folders]
+        with contextlib.suppress(subprocess.TimeoutExpired, OSError):  # an engine that hangs must not keep us
             subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                            timeout=OWN_TIMEOUT)
 
@@ -210,6 +216,7 @@ def labelled(api: Any, name: str, value: str) -> list[str]:
 
 
 def remove(api: Any, container: str) -> None:
+    """End and remove a container with its anonymous volumes; one that is gone, or going, already is fine."""
     import docker
     try:
         api.remove_container(container, force=True, v=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from agentpipe import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from agentpipe.job import Job
 
 TIMEOUT_S = 60
+NO_SPACE = "make room on the engine's disk: docker system df, docker system prune"
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
 
@@ -45,10 +48,51 @@ def connect(kind: str, at: str = "") -> Any:
         raise _away(kind, at, error) from None
 
 
+def client(kind: str, at: str) -> list[str]:
+    """The words that speak to this engine on a command line; Failure 69 without such a program."""
+    import shutil
+    for name, option in (("docker", "--host"), ("podman", "--url")):
+        if shutil.which(name):
+            default = at == DOCKER_SOCKET and name == "docker" and not os.environ.get("DOCKER_HOST")
+            return [name] if default else [name, option, at]
+    raise errors.Failure(f"there is no docker command here, through which {kind} containers are entered",
+                         errors.UNAVAILABLE, remedy="install Docker's client (Debian: docker.io)")
+
+
+@contextmanager
+def spoken_to(kind: str, at: str) -> Iterator[None]:
+    """What is asked of the engine meanwhile: one that goes away, hangs or refuses is Failure 69."""
+    import docker
+    import requests
+    import urllib3
+    try:
+        yield
+    except docker.errors.APIError as error:  # of requests too
+        raise failure(error, f"the engine at {at} refuses") from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        name = "Podman" if kind == "podman" else "Docker"
+        raise errors.Failure(f"{name} at {at} went away, or gave no answer for {TIMEOUT_S} s", errors.UNAVAILABLE,
+                             str(error), "look at the engine's own log, then run the task again") from None
+
+
 def failure(error: Exception, what: str, code: int = errors.UNAVAILABLE) -> errors.Failure:
     """What the engine refused, in its own words."""
     said = getattr(error, "explanation", None) or str(error)
     return errors.Failure(f"{what}: {said}", code)
+
+
+def refused(error: Exception, what: str, of_task: bool) -> errors.Failure:
+    """Why no container can be made or started; `of_task`: its arguments are the task's own, not the operator's."""
+    said = str(getattr(error, "explanation", None) or error)
+    if "no space left on device" in said:
+        return errors.Failure(f"{what}: {said}", errors.CANNOT_CREATE, said, NO_SPACE)
+    if "does not match the specified platform" in said:
+        return errors.Failure(f"{what}: {said}", errors.BAD_DATA if of_task else errors.BAD_CONFIG, said,
+                              "take --platform out of the container's arguments, or docker pull --platform … here")
+    mend = "agent-task edit --docker-args" if of_task else \
+        "agent.extra_docker_arguments, agent.default_docker.arguments, --docker"
+    return errors.Failure(f"{what}: {said}", errors.BAD_DATA if of_task else errors.BAD_CONFIG, said,
+                          f"mend the image or the container's arguments: {mend}")
 
 
 def image(api: Any, job: Job, name: str, force: bool, may_pull: bool = True,
@@ -66,7 +110,7 @@ def image(api: Any, job: Job, name: str, force: bool, may_pull: bool = True,
             _pull(api, job, name, platform)
             return dict(api.inspect_image(name))
     except docker.errors.APIError as error:
-        raise _no_image(name, error) from None
+        raise no_image(name, str(error.explanation or error)) from None
 
 
 def digest(found: dict[str, Any], name: str) -> str | None:
@@ -82,6 +126,7 @@ def _pull(api: Any, job: Job, name: str, platform: str | None) -> None:
     import time
 
     import docker
+    import urllib3
     from docker.utils import parse_repository_tag
     repository, tag = parse_repository_tag(name)
     job.say(f"pulling image {name}")
@@ -101,26 +146,31 @@ def _pull(api: Any, job: Job, name: str, platform: str | None) -> None:
                 job.say(f"pulling image {name}: {have >> 20} of {whole >> 20} MiB")
     except docker.errors.APIError:  # an OSError, as requests has it
         raise
-    except OSError as error:
+    except (OSError, urllib3.exceptions.HTTPError) as error:
         raise errors.Failure(f"image {name} cannot be pulled: {error}", errors.UNAVAILABLE,
                              remedy="try again later") from None
     job.say(f"pulled image {name} in {time.monotonic() - began:.1f} s")
 
 
-def _no_image(name: str, error: Any) -> errors.Failure:
-    said = str(error.explanation or error)
+def no_image(name: str, said: str, login: str = "") -> errors.Failure:
+    """Why an image is not to be had, by what a registry, or a program that asked it, has said."""
     low = said.lower()
     registry = name.split("/")[0] if "." in name.split("/")[0] or ":" in name.split("/")[0] else "docker.io"
     if any(sign in low for sign in ("unauthorized", "denied", "no basic auth", "authentication required", "forbidden")):
         return errors.Failure(f"image {name}: the registry refuses access, or has no such image", errors.NO_PERMISSION,
-                              said, f"docker login {registry}, as the user of the agent; or correct the image's name")
+                              said, f"{login or 'docker login '}{registry}, as the user of the agent; or correct the "
+                                    "image's name")
     if any(sign in low for sign in ("not found", "manifest unknown", "does not exist", "no such image")):
         return errors.Failure(f"there is no image {name}", errors.NOT_FOUND, said,
                               "correct the image's name: agent-task edit --docker")
+    if "no space left on device" in low:
+        return errors.Failure(f"image {name} cannot be pulled: the engine's disk is full", errors.CANNOT_CREATE, said,
+                              NO_SPACE)
     if "invalid reference format" in low or "invalid tag" in low:
         return errors.Failure(f"{name} is not the name of an image", errors.BAD_DATA, said,
                               "correct the image's name: agent-task edit --docker")
-    return errors.Failure(f"image {name} is not here and cannot be pulled: {said}", errors.UNAVAILABLE, said,
+    last = said.strip().splitlines()[-1] if said.strip() else ""
+    return errors.Failure(f"image {name} is not here and cannot be pulled: {last}", errors.UNAVAILABLE, said,
                           f"check the network of the engine and the registry {registry}, then run the task again")
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import time
 
+from agentpipe.files import publish
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +59,6 @@ def variables(directory: str, given: list[str]) -> list[str]:
              if before.get(name) != value and name not in NOT_PASSED_ON and "\n" not in value]
     if not lines:
         return []
-    from agentpipe import attempt
     path = os.path.join(directory, VARIABLES)
-    attempt.publish(path, "".join(lines).encode("utf-8", "surrogateescape"))
+    publish(path, "".join(lines).encode("utf-8", "surrogateescape"))
     return ["--env-file", path]

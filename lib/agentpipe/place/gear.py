@@ -56,13 +56,15 @@ def add(config: dict[str, Any], job: Job, container: Container, args: Args) -> N
 def variables(config: dict[str, Any], job: Job, container: Container) -> None:
     """The variables that clearml-agent sets in its containers, for their set-up scripts too; a task by hand has no
     server that would know its id."""
-    from agentpipe import services
+    from agentpipe.place import certificates
+    from agentpipe.run import services
     pull = job.manifest.get("pull")
     worker = (pull or {}).get("worker") or ""
     found = {"CLEARML_WORKER_ID": worker, "CLEARML_DOCKER_IMAGE": container.image,
              "CLEARML_TASK_ID": job.task["id"] if pull else "",
              "CLEARML_WORKER_TAGS": os.environ.get("CLEARML_WORKER_TAGS", ""),
-             "CLEARML_AGENT_SERVICE_TASK": "1" if services.is_one(job.manifest) else ""}
+             "CLEARML_AGENT_SERVICE_TASK": "1" if services.is_one(job.manifest) else "",
+             **certificates.variables(job.directory)}
     for name, value in found.items():
         if value:
             _set(config, name, value)
@@ -70,8 +72,8 @@ def variables(config: dict[str, Any], job: Job, container: Container) -> None:
 
 def caches(config: dict[str, Any], container: Container, args: Args) -> None:
     """Folders of package managers, shared between tasks; those of system packages by one container at a time."""
-    from agentpipe import config as settings
     from agentpipe.place import setup_script
+    from agentpipe.settings import config as settings
     wanted = ["pip", "sdk"]
     if settings.get("agent.package_manager.type") == "poetry":
         wanted.append("poetry")
@@ -89,8 +91,8 @@ def caches(config: dict[str, Any], container: Container, args: Args) -> None:
 
 def folder_here(name: str, suffix: str = "") -> str:
     """A shared folder on this machine, made when it is missing. Failure 73 when it cannot be."""
-    from agentpipe import config as settings
     from agentpipe import paths
+    from agentpipe.settings import config as settings
     given = settings.get(CACHES[name][0]) if CACHES[name][0] else None
     folder = os.path.abspath(os.path.expanduser(os.path.expandvars(given))) if given \
         else paths.cache("containers", name)
@@ -105,7 +107,7 @@ def folder_here(name: str, suffix: str = "") -> str:
 
 def folder_inside(name: str) -> str:
     """Where it appears in the container; below root's home for images that run as root."""
-    from agentpipe import config as settings
+    from agentpipe.settings import config as settings
     _, setting, default = CACHES[name]
     return (settings.get(setting, default) if setting else default) or default
 
@@ -122,7 +124,7 @@ def local_python(directory: str, place: Mapping[str, Any]) -> str:
 
 def ssh(config: dict[str, Any], job: Job, container: Container) -> None:
     """The socket of an SSH agent; without one ~/.ssh, read-only, where a script or a package needs it."""
-    from agentpipe import config as settings
+    from agentpipe.settings import config as settings
     socket = os.environ.get("SSH_AUTH_SOCK", "").strip()
     if socket:
         if os.path.exists(socket):

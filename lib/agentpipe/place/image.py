@@ -82,8 +82,9 @@ def _write_start(job: Job, mode: str) -> str:
     import shlex
     import shutil
 
-    from agentpipe import files, launch
+    from agentpipe import files
     from agentpipe.place import setup_script
+    from agentpipe.run import launch
     begin = launch.of(job.manifest, job.directory, {})
     lines = ["#!/bin/sh", f"# task {job.task['id']}: {job.task.get('name') or ''}".replace("\n", " ")]
     for name, value in setup_script.environment(job.directory).items():
@@ -112,10 +113,13 @@ def _write_start(job: Job, mode: str) -> str:
 
 
 def _paths(job: Job) -> list[str]:
-    """What goes into the image: the code, the task's environment and the base below it, the start."""
+    """What goes into the image: the code, the task's environment and the base below it, the start; what its variables
+    name."""
     from agentpipe import paths
+    from agentpipe.place import certificates
     env = job.manifest["env"]
-    found = [job.path("code"), env.get("overlay"), job.path(START), job.path(TELLER)]
+    found = [job.path("code"), env.get("overlay"), job.path(START), job.path(TELLER),
+             *set(certificates.variables(job.directory).values())]
     if env.get("base"):
         link = paths.cache("envs", env["base"])
         found += [link, os.path.realpath(link)]

@@ -8,14 +8,19 @@ the other. Then the stubs are removed.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from agentpipe.files import publish
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from agentpipe.job import Job
+    from agentpipe.place.args_words import Option
 
     Packages = list[dict[str, Any]]  # name, version, requires (texts as in Requires-Dist), extras
 
@@ -24,7 +29,8 @@ import json, sys
 try:
     from importlib import metadata
 except ImportError:
-    sys.exit(3)
+    print("[]")
+    sys.exit()
 found = {}
 for each in metadata.distributions():
     name = each.metadata["Name"]
@@ -36,35 +42,132 @@ print(json.dumps(list(found.values())))
 """
 
 
-def known(job: Job, interpreter: dict[str, Any]) -> Packages:
-    """What this interpreter has of its own; of an image it is asked once."""
-    import hashlib
-    import json
+# variables of a container that decide which Python it has, and what that finds
+DECIDING = re.compile(r"(PATH|PYTHON\w*|VIRTUAL_ENV|CONDA_\w+)=")
 
-    from agentpipe import attempt, paths
-    image = (job.manifest.get("place") or {}).get("image_id") or ""
-    name = hashlib.sha256(f"{image} {interpreter['executable']}".encode()).hexdigest()[:20]
-    path = paths.cache("interpreters", f"packages-{name}.json")
-    if image:
-        try:
-            with open(path, encoding="utf-8") as file:
-                kept: Packages = json.load(file)
-            return kept
-        except (OSError, ValueError):
-            pass
-    answer = job.run([*job.prefix, interpreter["executable"], "-I", "-c", ASK], check=False, timeout=60)
-    found: Packages = json.loads(answer) if answer.strip().startswith("[") else []
-    if image:
+
+def remembered_as(job: Job) -> str:
+    """The name under which what the task's place has may be remembered: its image, with what is mounted over it and
+    which Python its variables choose.
+
+    "" where a set-up has run: it may have brought a Python or packages that another container of the image lacks.
+    """
+    place = job.manifest.get("place") or {}
+    if not place.get("image_id") or place.get("setup"):
+        return ""
+    return " ".join([place["image_id"], *sorted(
+        option.value for option in _options(job) if option.name in ("volume", "mount", "volumes-from", "env-file")
+        or (option.name == "env" and DECIDING.match(option.value)))])
+
+
+def remembered(job: Job, question: str, python: str, ask: Callable[[], str]) -> str:
+    """The answer of the task's place to a question, about this `python` or ""; an image is asked once, since each time
+    costs a process in it. Not remembered is no answer (""), nor what is mounted: it may change."""
+    import hashlib
+
+    from agentpipe import paths
+    image = remembered_as(job)
+    if not image or _is_mounted(job, python):
+        return ask()
+    question = f"{question} {python}"
+    name = hashlib.sha256(f"{image}\n{question}".encode("utf-8", "surrogateescape")).hexdigest()[:20]
+    path = paths.cache("interpreters", f"answer-{name}")
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        answer = ask()
+    if answer and not job.option("dry_run") and not _is_mounted(job, answer):
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        attempt.publish(path, json.dumps(found).encode())
+        publish(path, answer.encode("utf-8", "surrogateescape"))
+    return answer
+
+
+def answer_in(said: str, sign: str) -> str:
+    """The JSON of one line, which begins with `sign`, that a Python was asked to print; "" when it did not.
+
+    It is the last line: an image's sitecustomize may print, too.
+    """
+    last = said.rstrip("\n").rpartition("\n")[2]
+    return last if last.startswith(sign) else ""
+
+
+def _options(job: Job) -> list[Option]:
+    """The arguments of the task's container, as they were logged."""
+    import shlex
+
+    from agentpipe.place import args_words
+    return args_words.parse(shlex.split((job.manifest.get("place") or {}).get("arguments") or ""))
+
+
+def _is_mounted(job: Job, path: str) -> bool:
+    """Whether a mount of the arguments holds this path of the container."""
+    if not path.startswith("/"):
+        return False
+    from agentpipe.place import args_values
+    targets = []
+    for option in _options(job):
+        if option.name == "volume":
+            targets.append(option.value.split(":")[1:2] or [option.value])
+        elif option.name == "mount":
+            targets.append([value for key, value, _ in args_values.fields(option.value)
+                            if key in ("target", "dst", "destination")])
+    return any(path.startswith(each.rstrip("/") + "/") for found in targets for each in found)
+
+
+def identity(job: Job, interpreter: dict[str, Any]) -> str:
+    """What decides what an environment can find in the task's place: of a changed one all that its Python has."""
+    import hashlib
+    place = job.manifest.get("place") or {}
+    image = str(place.get("image_id") or place.get("kind") or job.prefix[0])
+    if not place.get("image_id") or (name := remembered_as(job)) == image:
+        return image
+    if not name:
+        from agentpipe.environment import interpreters
+        has = known(job, {"executable": interpreters.own_path(job, interpreter)})
+        name = "\n".join(sorted(f"{each['name']}=={each['version']}" for each in has))
+    return f"{image} {hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:20]}"
+
+
+def known(job: Job, interpreter: dict[str, Any]) -> Packages:
+    """What this interpreter has of its own, as long as nothing is installed into it."""
+    import json
+    executable = interpreter["executable"]
+    found: Packages = json.loads(remembered(job, "packages of", executable, lambda: _asked(job, executable)) or "[]")
     return found
+
+
+def asked(job: Job, executable: str) -> Packages:
+    """What this interpreter has now."""
+    import json
+    found: Packages = json.loads(_asked(job, executable) or "[]")
+    return found
+
+
+def _asked(job: Job, executable: str) -> str:
+    return answer_in(job.run([*job.prefix, executable, "-I", "-c", ASK], check=False, timeout=60), "[")
 
 
 def named(packages: Packages, names: set[str]) -> list[str]:
     """Those of these (normalised) names, as "name==version"."""
-    from agentpipe.requirements import normalised
+    from agentpipe.environment.requirements import normalised
     found = ((normalised(each["name"]), each["version"]) for each in packages)
     return sorted(f"{name}=={version}" for name, version in found if name in names)
+
+
+def needed(packages: Packages, names: set[str], hidden: set[str]) -> set[str]:
+    """Of these packages the (normalised) names of those that `names` lead to, one needing the other; none of the
+    `hidden` ones, which have another version before them."""
+    from agentpipe.environment.installed import names_of
+    from agentpipe.environment.requirements import normalised
+    requires = {normalised(each["name"]): names_of(each["requires"]) for each in packages}
+    found: set[str] = set()
+    ahead = set(names)
+    while ahead:
+        new = {name for name in ahead - found if name in requires and name not in hidden}
+        found |= new
+        ahead = set().union(*(requires[name] for name in new)) - found
+    return found
 
 
 @contextmanager
@@ -72,7 +175,7 @@ def stubs(folder: str, packages: Packages) -> Iterator[None]:
     """While this lasts, uv sees the image's packages in the environment `folder`."""
     import shutil
 
-    from agentpipe import installed
+    from agentpipe.environment import installed
     site = installed.site_packages(folder)
     made = [stub(site, each) for each in packages]
     yield
@@ -85,7 +188,7 @@ def stub(site: str, package: dict[str, Any]) -> str:
     """Let a package seem to stand in the folder `site`; the path of its record."""
     import re
 
-    from agentpipe import installed
+    from agentpipe.environment import installed
     name = re.sub(r"[^A-Za-z0-9.]+", "_", package["name"])
     folder = f"{name}-{package['version']}.dist-info"
     lines = ["Metadata-Version: 2.1", f"Name: {package['name']}", f"Version: {package['version']}"]

@@ -138,6 +138,7 @@ def told(server, task, words):
 
 
 def main(mode, task, *words):
+    """Run the program `words` as `task`, or as a clone of it (mode clone_task), and tell its end; the exit code."""
     server = find_server()
     if server is None:
         print("no server: set CLEARML_API_HOST and keys, or mount a clearml.conf; running without", file=sys.stderr)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import config, paths, place
+from agentpipe import errors, paths, place
+from agentpipe.settings import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from agentpipe.job import Job
@@ -47,7 +49,7 @@ def _sweep(folder: str) -> None:
 
     import filelock
 
-    from agentpipe import retention
+    from agentpipe.claim import retention
     days = config.variable("AGENT_KEEP_DAYS", retention.KEEP_DAYS)
     if days <= 0:
         return
@@ -100,10 +102,61 @@ def digest(*parts: str) -> str:
 
 def make_writable(function: Any, path: str, _: Any) -> None:
     """rmtree's second try: an image's folders may be closed to their own owner."""
+    import shutil
     try:
         os.chmod(os.path.dirname(path), 0o700)
         if not os.path.islink(path):
             os.chmod(path, 0o700)
-        function(path)
+        if function in (os.unlink, os.rmdir):
+            function(path)
+        else:  # it could not be looked into
+            shutil.rmtree(path, ignore_errors=True)
     except OSError:
         pass
+
+
+def pull(job: Job, argv: list[str], name: str, login: str) -> None:
+    """Have an engine's own program pull the image `name`; its refusal as that of Docker's. `login`: its command."""
+    from agentpipe import tools
+    from agentpipe.place import engine
+    try:
+        job.run(argv, loud=True)
+    except tools.ToolFailed as failed:
+        raise engine.no_image(name, failed.output.strip(), login) from None
+
+
+def prepare(root: str, binds: Iterable[tuple[str, str, str]]) -> None:
+    """Folders and empty files for the mounts: in a read-only root they cannot come by themselves."""
+    for source, target, _ in binds:
+        inside = _within(root, target)
+        if os.path.lexists(inside):
+            continue
+        if os.path.isfile(source):
+            os.makedirs(os.path.dirname(inside), exist_ok=True)
+            open(inside, "ab").close()
+        else:
+            os.makedirs(inside, exist_ok=True)
+
+
+def _within(root: str, target: str) -> str:
+    """A path of the image on this disk; links of the image stay inside it."""
+    found = root
+    for part in [part for part in target.split("/") if part not in ("", ".", "..")]:
+        found = os.path.join(found, part)
+        for _ in range(8):
+            if not os.path.islink(found):
+                break
+            link = os.readlink(found)
+            above = root + os.sep if link.startswith("/") else os.path.dirname(found)
+            found = os.path.normpath(os.path.join(above, link.lstrip("/")))
+            if found != root and not found.startswith(root + os.sep):
+                raise errors.Failure(f"the image's {target} leads out of it", errors.BAD_DATA)
+    return found
+
+
+def single_user(root: str) -> None:
+    """apt would become another user, of whom there is none, or whose files we could not remove."""
+    apt = _within(root, "etc/apt/apt.conf.d")
+    if os.path.isdir(apt):
+        with open(os.path.join(apt, "zz-one-user"), "w", encoding="ascii") as file:
+            file.write('APT::Sandbox::User "root";\n')

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 
-from agentpipe import attempt
+from agentpipe.files import publish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def argv(job: Job, words: list[str], env: Mapping[str, str], cwd: str | None = N
     if not where.isolated:
         return [*job.prefix, *words]
     path = job.path("inside.env")
-    attempt.publish(path, _exports(job, env).encode("utf-8", "surrogateescape"))
+    publish(path, _exports(job, env).encode("utf-8", "surrogateescape"))
     return [*where.as_ourselves(), "sh", "-c", WITH_FILE, "sh", path, cwd or job.directory, *words]
 
 
@@ -41,7 +41,7 @@ def _exports(job: Job, env: Mapping[str, str]) -> str:
     bundle = next((env[name] for name in CERTIFICATES if env.get(name) and os.path.isfile(env[name])), None)
     if bundle:
         with open(bundle, "rb") as file:
-            attempt.publish(job.path("certificates.pem"), file.read())
+            publish(job.path("certificates.pem"), file.read())
         found["SSL_CERT_FILE"] = job.path("certificates.pem")
     found["HOME"] = job.directory
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in found.items())

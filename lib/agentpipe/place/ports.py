@@ -77,7 +77,7 @@ def host_address() -> str | None:
         return forced
     import socket
 
-    from agentpipe import config
+    from agentpipe.settings import config
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             # UDP: nothing is sent
@@ -92,7 +92,8 @@ def host_address() -> str | None:
 
 
 def _allowed() -> tuple[int, int] | None:
-    from agentpipe import config, errors
+    from agentpipe import errors
+    from agentpipe.settings import config
     found = config.get_list("agent.docker_args_allowed_port_range")
     if not found:
         return None

@@ -49,7 +49,7 @@ def _fits(rule: dict[str, Any], job: Job, image: str, found: dict[str, list[str]
 
 
 def _term(rule: dict[str, Any], name: str) -> Any:
-    from agentpipe import config
+    from agentpipe.settings import config
     match = rule.get("match") or {}
     return match.get(name) or config.at(match, name.split("."))
 

@@ -107,6 +107,12 @@ fi
 """
 
 
+# The same for an image without Python. pip is for the scripts that follow; its compilers are not wanted.
+PYTHON = PACKAGES.replace("set -- $CLEARML_APT_INSTALL @MORE@", """set -- python3 python3-pip
+command -v apt-get >/dev/null || ! command -v apk >/dev/null || set -- python3 py3-pip""") \
+    .replace("apt-get install -y", "apt-get install -y --no-install-recommends")
+
+
 class Step:
     """One script: `name` is its file's, `words` say whose it is, `as_root` whether it needs root inside."""
 
@@ -117,12 +123,14 @@ class Step:
 def steps(container: Container, asks_for_packages: bool = True) -> list[Step]:
     """The steps for this container, those that are empty left out. `asks_for_packages`: whether the container may have
     CLEARML_APT_INSTALL in its environment."""
-    from agentpipe import config
+    from agentpipe.settings import config
     found = [Step("1-preprocess", "agent.docker_preprocess_bash_script", _lines("agent.docker_preprocess_bash_script"))]
     init = _lines("agent.docker_init_bash_script")
     if init:
         found.append(Step("2-init", "agent.docker_init_bash_script", _filled(init)))
     elif not os.environ.get("CLEARML_AGENT_SKIP_CONTAINER_APT"):
+        if container.lacks_python:
+            found.append(Step("2-python", "Python, which the image lacks", PYTHON, as_root=True))
         more = OPENCV if config.flag("agent.docker_install_opencv_libs") else ""
         if more or asks_for_packages or found[0].text.strip():
             found.append(Step("2-packages", "system packages", PACKAGES.replace("@MORE@", more), as_root=True))
@@ -136,7 +144,7 @@ def wants_packages(container: Container, words: list[str]) -> bool:
     texts = [container.setup_script, _lines("agent.docker_preprocess_bash_script"),
              _lines("agent.docker_init_bash_script"), _lines("agent.extra_docker_shell_script"), *words]
     return any(name in text for text in texts for name in ("apt", "dnf", "yum", "apk", "APT_INSTALL")) \
-        or any(step.name == "2-packages" for step in steps(container, False))
+        or any(step.name in ("2-python", "2-packages") for step in steps(container, False))
 
 
 def run(job: Job, container: Container, prefix: list[str], root_prefix: list[str],
@@ -145,6 +153,7 @@ def run(job: Job, container: Container, prefix: list[str], root_prefix: list[str
 
     `words` are the container's arguments. Failure 65 or 66 for a step that fails, with AGENT_SETUP_ERRORS=stop.
     """
+    from agentpipe.task import timing
     wanted = steps(container, any("CLEARML_APT_INSTALL" in word for word in words or []))
     if not wanted:
         return []
@@ -153,13 +162,17 @@ def run(job: Job, container: Container, prefix: list[str], root_prefix: list[str
     done = []
     for step in wanted:
         job.say(f"set-up: {step.words}")
-        began = time.monotonic()
+        at, began = timing.iso(time.time()), time.monotonic()
         status, said = _run(job, [*(root_prefix if step.as_root else prefix), "sh", os.path.join(folder, "run"), folder,
                                   step.name, "stop" if stop else "go"])
-        done.append({"step": step.name, "exit": status, "seconds": round(time.monotonic() - began, 3)})
+        done.append({"step": step.name, "exit": status, "began": at, "seconds": round(time.monotonic() - began, 3)})
         if status == 0:
             job.say(f"set-up: {step.words}: done in {done[-1]['seconds']:.1f} s")
             continue
+        if not _can_be_entered(job, prefix):
+            raise errors.Failure(f"the container is gone, or its engine does not answer, since {step.words} ran",
+                                 errors.UNAVAILABLE, said[-4000:],
+                                 "look at the engine's own log, then run the task again")
         reason = f"{step.words} ended with {status}"
         if stop:
             raise errors.Failure(reason, errors.NOT_FOUND if step.as_root else errors.BAD_DATA, said[-4000:],
@@ -187,6 +200,15 @@ def _run(job: Job, argv: list[str]) -> tuple[int, str]:
         return 0, job.run(argv, loud=True)
     except tools.ToolFailed as failed:
         return failed.status or 1, failed.output
+
+
+def _can_be_entered(job: Job, prefix: list[str]) -> bool:
+    from agentpipe import tools
+    try:
+        job.run([*prefix, "sh", "-c", "exit 0"], timeout=60)
+    except tools.ToolFailed:
+        return False
+    return True
 
 
 def _prepare(job: Job, wanted: list[Step]) -> str:
@@ -220,7 +242,7 @@ def _environ(directory: str, name: str) -> dict[str, str]:
 
 def _lines(key: str) -> str:
     """A script of the configuration: one text, or a list of lines."""
-    from agentpipe import config
+    from agentpipe.settings import config
     found = config.value(key)
     if isinstance(found, str) and found.lstrip().startswith("["):
         found = config.parsed(found)

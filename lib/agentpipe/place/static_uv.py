@@ -33,7 +33,7 @@ def path(job: Job) -> str:
     import tempfile
 
     from agentpipe import tools
-    from agentpipe.installers import uv
+    from agentpipe.environment.installers import uv
     version = tools.run([uv.binary(), "--version"]).split()[1]
     found = paths.cache("virtualenv", f"uv-{version}-static")
     if os.access(found, os.X_OK):

@@ -14,8 +14,9 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import attempt, errors, paths, place, processes
+from agentpipe import errors, paths, place, processes
 from agentpipe.crash import crash_point
+from agentpipe.files import publish
 from agentpipe.place import container_args, decide, gear, images, setup_script
 
 TYPE_CHECKING = False
@@ -81,7 +82,7 @@ class Unprivileged(place.Place):
     def evidence(self, status: int | None) -> tuple[str, str]:
         if status != 137:
             return "", ""
-        from agentpipe import memory
+        from agentpipe.run import memory
         found = memory.evidence_of_kill(self.directory)
         return ("out_of_memory" if found else ""), found
 
@@ -95,8 +96,20 @@ class Unprivileged(place.Place):
                 pass
         folder = os.path.join(self.directory, WRITABLE)
         if os.path.lexists(folder):
+            self._own_again(folder)
             shutil.rmtree(folder, onerror=images.make_writable)
         return f"{folder} could not be removed" if os.path.lexists(folder) else ""
+
+
+    def _own_again(self, folder: str) -> None:
+        """What its set-up has given to other users there (as whom a plain user may act) becomes ours."""
+        import contextlib
+        import subprocess
+        if os.getuid() != 0 and self.value.get("as_root"):
+            # what cannot be had (its program is gone, or hangs) must not keep us
+            with contextlib.suppress(subprocess.TimeoutExpired, OSError):
+                subprocess.run([*self.value["as_root"], "chown", "-Rh", "0:0", folder], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=place.ANSWER_S)
 
 
 def start(job: Job, wanted: Wanted) -> dict[str, Any]:
@@ -115,16 +128,17 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     image = engine.image(job, wanted.image, program, asked.binds, bool(steps))
     crash_point("place:created")
     _write_environment(job, asked)
-    prefix = engine.words(program, job, image, asked, bool(steps), False)
+    prefix = _entered(job, wanted, engine, program, image, asked, bool(steps))
     value = {"kind": wanted.engine, "reason": wanted.reason, "prefix": prefix, "image": wanted.image,
              "image_id": image.key, "root": image.path,
              "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
-    _check(job, prefix, wanted)
     job.say(f"{wanted.engine}: {wanted.image} is ready in {value['seconds']:.2f} s ({wanted.reason})")
     if steps:
         root = engine.words(program, job, image, asked, True, True)
+        place.journal(job.directory, {**value, "as_root": root})
         value["setup"] = setup_script.run(job, wanted, prefix, root, given.words)
-    place.journal(job.directory, value)
+    else:
+        place.journal(job.directory, value)
     decide.write_back(job, wanted)
     return value
 
@@ -172,11 +186,6 @@ def say_what_is_left(job: Job, options: list[Option], engine: str) -> None:
     if left:
         job.say(f"{engine} has no such thing: " + ", ".join(dict.fromkeys(f"--{option.name}" for option in left)))
 
-
-
-
-
-
 def _engine(kind: str) -> ModuleType:
     from importlib import import_module
     return import_module(f"agentpipe.place.{kind}")
@@ -194,8 +203,8 @@ def _program(engine: ModuleType) -> str:
 
 def _add_ours(asked: Asked, job: Job, wanted: Wanted, given: container_args.Args) -> None:
     """Mounts of the task's directory and the caches at their own paths, the peer's variables and shared caches."""
-    from agentpipe import indexes
-    from agentpipe.installers import uv
+    from agentpipe.environment import indexes
+    from agentpipe.environment.installers import uv
     body: dict[str, Any] = {"Env": [], "HostConfig": {"Binds": [f"{source}:{target}" for source, target, _ in
                                                                asked.binds]}}
     before = len(body["HostConfig"]["Binds"])
@@ -227,7 +236,27 @@ def _write_environment(job: Job, asked: Asked) -> None:
             job.say(f"--env {name}: a value of several lines cannot be passed on here")
         else:
             lines.append(f"{name}={value}\n")
-    attempt.publish(job.path(ENVIRONMENT), "".join(lines).encode("utf-8", "surrogateescape"))
+    publish(job.path(ENVIRONMENT), "".join(lines).encode("utf-8", "surrogateescape"))
+
+
+def _entered(job: Job, wanted: Wanted, engine: ModuleType, program: str, image: Image, asked: Asked,
+             writable: bool) -> list[str]:
+    """The prefix, tried; without the limits that need a cgroup where this machine gives a plain user none."""
+    prefix: list[str] = engine.words(program, job, image, asked, writable, False)
+    try:
+        _check(job, prefix, wanted)
+        return prefix
+    except errors.Failure as failure:
+        limits = [option.name for option in asked.other if option.name in getattr(engine, "LIMITS", ())]
+        if not limits or "cgroup" not in (failure.evidence or ""):
+            raise
+        said = (failure.evidence or "").strip().splitlines()[-1]
+    job.say(f"{wanted.engine} cannot limit a task on this machine, left out: "
+            + ", ".join(f"--{name}" for name in dict.fromkeys(limits)) + f" ({said})")
+    asked.other = [option for option in asked.other if option.name not in limits]
+    prefix = engine.words(program, job, image, asked, writable, False)
+    _check(job, prefix, wanted)
+    return prefix
 
 
 def _check(job: Job, prefix: list[str], wanted: Wanted) -> None:

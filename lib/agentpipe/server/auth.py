@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentpipe.errors import ApiError
+from agentpipe.errors import CANNOT_CREATE, ApiError, Failure
 from agentpipe.server import keys
 from agentpipe.server.common import COMPANY, COMPANY_NAME, error
 from agentpipe.server.endpoints import OWN, READ, WRITE, Request, endpoint
@@ -18,7 +18,12 @@ def login(request: Request) -> dict[str, Any]:
     """A token for whoever calls: {token}. `expiration_sec` is when it ends."""
     caller = request.caller
     if caller.get("key") and not caller.get("session"):
-        request.change(_used, durable=False)
+        try:
+            request.change(_used, durable=False)
+        except Failure as problem:
+            # a full disk keeps nobody out who only reads
+            if problem.exit != CANNOT_CREATE:
+                raise
     return {"token": _tokens(request).issue(request.user, caller.get("key", ""), request.get("expiration_sec"))}
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 LINES = "application/json-lines"
 FORM = "application/x-www-form-urlencoded"
+MOST_FIELDS = 1000
 
 
 def parse(data: bytes, kind: str, query: str = "") -> Any:
@@ -53,7 +54,11 @@ def _json(data: bytes) -> Any:
 def _merge(body: dict[str, Any], query: str) -> None:
     """Write the fields of a query string over the body: `a.b=` nests, `a[]=` or a repeated one is a list."""
     from urllib.parse import parse_qs
-    for name, texts in parse_qs(query, keep_blank_values=True, max_num_fields=1000).items():
+    try:
+        fields = parse_qs(query, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise ApiError(400, 12, f"validation error (more than {MOST_FIELDS} fields in a query or form)") from None
+    for name, texts in fields.items():
         values = [_typed(text) for text in texts]
         listed = name.endswith("[]") or len(values) > 1
         *above, last = name.removesuffix("[]").split(".")

@@ -19,11 +19,14 @@ COOKIE = "clearml_token_basic"
 OPEN = {"login.supported_modes", "login.logout", "auth.fixed_users_mode", "debug.ping"}
 
 
-def identify(tokens: Tokens, headers: Mapping[str, str]) -> dict[str, str]:
-    """The caller that these headers prove: {user, key, session}; else 401 as ClearML says it."""
+def identify(tokens: Tokens, headers: Mapping[str, str], link: bool = False) -> dict[str, str]:
+    """The caller that these headers prove: {user, key, session}; else 401 as ClearML says it.
+
+    `link`: the request changes something, and a mere link makes its like.
+    """
     given = headers.get("authorization")
     if given is None:
-        token = _cookie(headers)
+        token = _cookie(headers, link)
         if not token:
             raise refused(20, "missing credentials")
         return _of_token(tokens, token)
@@ -69,9 +72,14 @@ def _of_keys(tokens: Tokens, value: str) -> dict[str, str]:
     return {"user": user, "key": key}
 
 
-def _cookie(headers: Mapping[str, str]) -> str:
-    # a page of another site must not act in the name of somebody who is logged in: every method does everything here
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+def _cookie(headers: Mapping[str, str], link: bool) -> str:
+    """The cookie's token, unless a page of another site may have sent it in the name of who is logged in."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        own = site in ("none", "same-origin")
+    else:  # browsers tell it over https and to this machine only; over http an Origin, but not with a link
+        own = origin.partition("://")[2] == headers.get("host") if origin is not None else not link
+    if not own:
         return ""
     from http.cookies import CookieError, SimpleCookie
     try:

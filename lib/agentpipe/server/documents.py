@@ -90,6 +90,8 @@ class Task:
             names.append("claim")
             values.append(_text(self.claim))
         self._db.execute(f"UPDATE tasks SET {'=?, '.join(names)}=? WHERE id=?", (*values, self.id))
+        if "models" in self._changed:
+            note_inputs(self._db, self.id, self._head.get("models"))
         for part in self._changed.intersection(PARTS):
             self._save_part(part, self._parts[part])
         self._changed.clear()
@@ -140,11 +142,25 @@ def insert(db: sqlite3.Connection, document: dict[str, Any]) -> Task:
                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                (task.id, head["status"], head["name"], head.get("project"), head.get("parent"),
                 _text(task.claim), head["created"], head["last_update"], dumps(head)))
+    note_inputs(db, task.id, head.get("models"))
     for part in PARTS:
         if document.get(part) is not None:
             task.set(part, document[part])
     task.save()
     return task
+
+
+def delete(db: sqlite3.Connection, id: str) -> None:
+    """Remove a task's document."""
+    for table, column in (("parts", "task"), ("inputs", "task"), ("tasks", "id")):
+        db.execute(f"DELETE FROM {table} WHERE {column}=?", (id,))
+
+
+def note_inputs(db: sqlite3.Connection, id: str, models: Any) -> None:
+    """Note which models a task takes as its input."""
+    taken = {item["model"] for item in (models or {}).get("input") or () if isinstance(item.get("model"), str)}
+    db.execute("DELETE FROM inputs WHERE task=?", (id,))
+    db.executemany("INSERT INTO inputs (model, task) VALUES (?, ?)", ((model, id) for model in taken))
 
 
 def check_claim(task: Task, token: Any) -> None:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 from agentpipe.server import documents, status
-from agentpipe.server.common import dumps, error, loads
+from agentpipe.server.common import error, loads
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import LAZY, READ, Request, endpoint
+from agentpipe.server.log_lines import WHOLE, Alike, insert
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 TYPES = {"log", "training_stats_scalar", "training_stats_vector", "training_debug_image", "plot"}
-# a log event's own columns (`offset` and `end` are bytes of what was read, `stream` its name: ours)
-LOG_COLUMNS = ("task", "timestamp", "claim", "stream", "offset", "end", "msg")
 # metrics that do not count for a task's last_iteration
 MONITORS = (":monitor:machine", ":monitor:gpu")
-WHOLE = 1 << 63
 NUMBERS = ("timestamp", "ts", "iter", "offset", "end")
 
 
@@ -35,19 +33,50 @@ def add_batch(request: Request) -> dict[str, Any]:
         raise error(17)
     tasks: dict[str, Task | None] = {}
     problems: dict[str, int] = {}
-    good: dict[str, list[dict[str, Any]]] = {}
+    good: dict[str, Gathered] = {}
+    line: Alike | None = None
     for event in batch:
+        if line is not None and line.takes(event):
+            continue
         problem = _problem(request, event, tasks)
         if problem:
             problems[problem] = problems.get(problem, 0) + 1
         else:
-            good.setdefault(event["task"], []).append(_completed(request, event))
+            line = good.setdefault(event["task"], Gathered()).add(event, _completed(request, event)) or line
     for id, events in good.items():
         _store(request, tasks[id], events)
-    added = sum(map(len, good.values()))
+    added = sum(events.count() for events in good.values())
     if not added:
         raise error(131, ", ".join(problems))
     return {"added": added, "errors": sum(problems.values()), "errors_info": problems}
+
+
+class Gathered:
+    """What a batch has of one task: the lines of its log, and its other events, complete."""
+
+    __slots__ = ("lines", "others")
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[dict[str, Any], Alike]] = []
+        self.others: list[dict[str, Any]] = []
+
+    def add(self, event: dict[str, Any], complete: dict[str, Any]) -> Alike | None:
+        """One more event, as it was sent and with its defaults; a line of the log takes those that are like it."""
+        if complete["type"] != "log":
+            self.others.append(complete)
+            return None
+        line = Alike(event, complete)
+        self.lines.append((complete, line))
+        return line
+
+    def count(self) -> int:
+        """How many events."""
+        return len(self.others) + sum(len(line.rows) for _, line in self.lines)
+
+    def each(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """The events, one of those that are alike, and the latest time of these."""
+        yield from ((event, line.last) for event, line in self.lines)
+        yield from ((event, event["timestamp"]) for event in self.others)
 
 
 def _problem(request: Request, event: Any, tasks: dict[str, Task | None]) -> str:
@@ -111,18 +140,14 @@ def _completed(request: Request, event: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _store(request: Request, task: Task | None, events: list[dict[str, Any]]) -> None:
+def _store(request: Request, task: Task | None, events: Gathered) -> None:
     """Write one task's events and what they change in the task."""
     assert task is not None
-    logs = [event for event in events if event["type"] == "log"]
-    others = [event for event in events if event["type"] != "log"]
-    request.db.executemany(
-        "INSERT OR IGNORE INTO logs (task, timestamp, claim, stream, offset, end, msg, doc) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _log_rows(logs))
-    if others:
+    insert(request.db, [row for _, line in events.lines for row in line.rows])
+    if events.others:
         from agentpipe.server import scalars
-        scalars.store(request, task, others)
-    counted = [event["iter"] for event in events if "iter" in event and event["metric"] not in MONITORS]
+        scalars.store(request, task, events.others)
+    counted = [event["iter"] for event, _ in events.each() if "iter" in event and event["metric"] not in MONITORS]
     if counted:
         task.set("last_iteration", max(task.get("last_iteration") or 0, *counted))
     task.set("metric_stats", _metric_stats(events))
@@ -131,29 +156,13 @@ def _store(request: Request, task: Task | None, events: list[dict[str, Any]]) ->
     task.save()
 
 
-def _log_rows(events: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
-    before: dict[str, Any] | None = None
-    doc = ""
-    for event in events:
-        rest = {key: value for key, value in event.items() if key not in LOG_COLUMNS}
-        # mostly that of the line before
-        if rest != before:
-            before, doc = rest, dumps(rest)
-        message = event.get("msg", "")
-        message = message if isinstance(message, str) else dumps(message)
-        # lone surrogates of a JSON text are kept
-        text = message.encode("utf-8", "surrogatepass")
-        yield (event["task"], event["timestamp"], event.get("claim"), event.get("stream"), event.get("offset"),
-               event.get("end"), text, doc)
-
-
-def _metric_stats(events: list[dict[str, Any]]) -> dict[str, Any]:
+def _metric_stats(events: Gathered) -> dict[str, Any]:
     """What metrics this batch had, by md5 of their names (of the last batch only, as ClearML does)."""
     from hashlib import md5
     last: dict[tuple[str, str], int] = {}
-    for event in events:
+    for event, at in events.each():
         pair = event["metric"], event["type"]
-        last[pair] = max(last.get(pair, 0), event["timestamp"])
+        last[pair] = max(last.get(pair, 0), at)
     found: dict[str, Any] = {}
     for (metric, kind), at in last.items():
         key = md5(metric.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
@@ -175,9 +184,9 @@ def get_task_log(request: Request) -> dict[str, Any]:
     total = request.db.execute("SELECT count(*) FROM logs WHERE task=?", (task,)).fetchone()[0]
     after = request.get("after")
     if after is not None:
-        rows = request.db.execute(f"SELECT {_SELECTED} FROM logs WHERE task=? AND seq>? ORDER BY seq LIMIT ?",
+        rows = request.db.execute(f"SELECT {SELECTED} FROM logs WHERE task=? AND seq>? ORDER BY seq LIMIT ?",
                                   (task, after, size)).fetchall()
-        return {"events": list(map(_log_event, rows)), "returned": len(rows), "total": total,
+        return {"events": list(map(log_event, rows)), "returned": len(rows), "total": total,
                 "last": rows[-1][0] if rows else after}
     earlier = request.get("navigate_earlier", True)
     rows = _page(request, task, size, earlier)
@@ -185,10 +194,11 @@ def get_task_log(request: Request) -> dict[str, Any]:
         rows.sort(key=lambda row: (row[1], row[0]))
     else:
         rows.sort(key=lambda row: (-row[1], -row[0]))
-    return {"events": list(map(_log_event, rows)), "returned": len(rows), "total": total}
+    return {"events": list(map(log_event, rows)), "returned": len(rows), "total": total}
 
 
-_SELECTED = "seq, timestamp, task, claim, stream, offset, end, msg, doc"
+# the columns of a log's rows that log_event() reads
+SELECTED = "seq, timestamp, task, claim, stream, offset, end, msg, doc"
 
 
 def _page(request: Request, task: str, size: int, earlier: bool) -> list[Any]:
@@ -197,16 +207,17 @@ def _page(request: Request, task: str, size: int, earlier: bool) -> list[Any]:
     start = request.get("from_timestamp")
     bound, values = (f" AND timestamp{side}?", [start]) if start else ("", [])
     rows = request.db.execute(
-        f"SELECT {_SELECTED} FROM logs WHERE task=?{bound} ORDER BY timestamp {order}, seq {order} LIMIT ?",
+        f"SELECT {SELECTED} FROM logs WHERE task=?{bound} ORDER BY timestamp {order}, seq {order} LIMIT ?",
         (task, *values, size)).fetchall()
     if len(rows) == size:
         rows += request.db.execute(
-            f"SELECT {_SELECTED} FROM logs WHERE task=? AND timestamp=? AND seq{side}? ORDER BY seq {order}",
+            f"SELECT {SELECTED} FROM logs WHERE task=? AND timestamp=? AND seq{side}? ORDER BY seq {order}",
             (task, rows[-1][1], rows[-1][0])).fetchall()
     return rows
 
 
-def _log_event(row: tuple[Any, ...]) -> dict[str, Any]:
+def log_event(row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row of SELECTED as an event."""
     _, timestamp, task, claim, stream, offset, end, message, doc = row
     text = message.decode("utf-8", "surrogatepass")
     found = {"timestamp": timestamp, "task": task, "msg": text, **loads(doc)}

@@ -17,11 +17,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from agentpipe.errors import CANNOT_CREATE, TRY_AGAIN, UNAVAILABLE, ApiError, Failure
-from agentpipe.server import bodies, callers, endpoints, versions
+from agentpipe.server import bodies, callers, endpoints, versions, waiting, watched
 from agentpipe.server.common import new_id
 from agentpipe.server.files import GUARD
 from agentpipe.server.tokens import API_VERSION, Tokens
-from agentpipe.server.waiting import Waiting
 from agentpipe.server.writer import SharedStore, Writer
 
 TYPE_CHECKING = False
@@ -74,7 +73,8 @@ class Api:
         store.kept["tokens"] = tokens
         self._readers = ThreadPoolExecutor(READERS, "reader")
         self._writer = Writer(store)
-        self.waiting = Waiting(store.wake_path)
+        self.polls = {"queues.wait": waiting.Waiting(self._queues_mark, waiting.LOOK),
+                      "tasks.wait": waiting.Waiting(self._tasks_marks, waiting.LOOK_AT_TASKS)}
         self._common = {"X-Agentpipe-Server": store.server_id, "Access-Control-Allow-Origin": "*",
                         "Access-Control-Allow-Headers": "*", "Access-Control-Allow-Methods": "*",
                         "Cache-Control": "no-store"}
@@ -97,9 +97,7 @@ class Api:
 
     async def _answer(self, request: Request, call: Call) -> Response:
         find(call, request.url.path)
-        if call.name not in callers.OPEN or "authorization" in call.headers:
-            call.caller = callers.known(self.tokens, call.headers) or await self._in_thread(
-                callers.identify, self.tokens, call.headers)
+        await self._identify(call, request.method)
         if not versions.has(call.name, versions.number(call.version)):
             raise ApiError(301, 1, f"moved: {call.name} is not in version {call.version}")
         if call.header("impersonate-as") or call.header("act-as"):
@@ -110,8 +108,8 @@ class Api:
         call.caller["worker"] = call.header("worker")
         call.caller["address"] = request.client.host if request.client else ""
         assert call.endpoint is not None
-        if call.name == "queues.wait":
-            await self.waiting.until_changed(self._parsed(call, data, request.url.query))
+        if call.name in self.polls:
+            await self._polled(call, self._parsed(call, data, request.url.query))
         if not endpoints.writes(call.endpoint) or call.name in FILES:
             return await self._in_thread(self._read, call, data, request.url.query)
         if len(data) < SMALL:
@@ -122,6 +120,29 @@ class Api:
         answer = await asyncio.wrap_future(
             self._writer.submit(change, endpoints.durable(call.endpoint), len(data) >= SMALL))
         return self._respond(call, 200, self._translated(call, answer))
+
+    async def _identify(self, call: Call, method: str) -> None:
+        """Who calls; what everybody may call is called by nobody in particular where nothing good is shown."""
+        assert call.endpoint is not None
+        call.caller = callers.known(self.tokens, call.headers) or {}
+        if call.caller:
+            return
+        link = method in ("GET", "HEAD") and endpoints.writes(call.endpoint)
+        try:
+            call.caller = await self._in_thread(callers.identify, self.tokens, call.headers, link)
+        except ApiError:
+            if call.name not in callers.OPEN or "authorization" in call.headers:
+                raise
+
+    async def _polled(self, call: Call, body: Any) -> None:
+        task = body.get("task") if isinstance(body, dict) else None
+        await self.polls[call.name].until_changed(body, task if isinstance(task, str) else "")
+
+    async def _queues_mark(self, _: set[str]) -> dict[str, Any]:
+        return {"": waiting.mark(self.store.wake_path)}
+
+    async def _tasks_marks(self, tasks: set[str]) -> dict[str, Any]:
+        return await self._in_thread(self.store.read, partial(watched.marks, tasks=tasks))
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._readers, function, *arguments)
@@ -183,7 +204,8 @@ class Api:
 
     def stop(self) -> None:
         """The server is about to end: nobody is kept waiting for news."""
-        self.waiting.stop()
+        for each in self.polls.values():
+            each.stop()
 
     def submit(self, change: Any, durable: bool) -> Any:
         """A change that no request asked for, among those of all others."""

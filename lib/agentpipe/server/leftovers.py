@@ -14,20 +14,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# where the files stand that tasks bring along: agentpipe/TASK/artifacts/NAME
+BUNDLED = "agentpipe/"
 # pictures that stand in plots
 SOURCE = re.compile(r'"source": ?"(https?://[^"\\]+)"')
 
 
-def urls(request: Request, task: Task) -> dict[str, Any]:
-    """Where a task's files lie, for the caller to remove: {model_urls, event_urls, artifact_urls}."""
+def urls(request: Request, task: Task, deleted: bool = False) -> dict[str, Any]:
+    """Where a task's files lie, for the caller to remove: {model_urls, event_urls, artifact_urls}.
+
+    For one that is deleted also `brought_urls`, what it alone brought along: that is safe to remove unseen.
+    """
     models = [loads(doc) for (doc,) in request.db.execute("SELECT doc FROM models WHERE task=?", (task.id,))]
     return {"model_urls": sorted({model["uri"] for model in models if model.get("uri") and not model["ready"]}),
-            "event_urls": sorted(set(_of_events(request, task))), "artifact_urls": sorted(set(_of_artifacts(task)))}
+            "event_urls": sorted(set(_of_events(request, task))), "artifact_urls": sorted(set(_of_artifacts(task))),
+            **({"brought_urls": sorted(set(_brought(request, task)))} if deleted else {})}
 
 
 def _of_artifacts(task: Task) -> Iterator[str]:
     for item in (task.get("execution") or {}).get("artifacts") or []:
         if item.get("uri") and item.get("mode", "output") == "output":
+            yield str(item["uri"])
+
+
+def _brought(request: Request, task: Task) -> Iterator[str]:
+    """What the task, as nobody else, brings along (`agent-task enqueue --bundle`): clones use the same files."""
+    for item in (task.get("execution") or {}).get("artifacts") or []:
+        path = _path(str(item.get("uri") or ""), BUNDLED)
+        if item.get("mode") == "input" and path and not request.db.execute(
+                "SELECT 1 FROM parts WHERE part='execution' AND task<>? AND instr(doc, ?)",
+                (task.id, path[len(BUNDLED):])).fetchone():
             yield str(item["uri"])
 
 
@@ -47,9 +63,10 @@ def remove(request: Request, task: Task, deleted: str = "") -> tuple[int, int]:
     removal, unless `delete_external_artifacts` is false.
     """
     found = [*_of_events(request, task), *_of_artifacts(task)]
+    brought = [*_brought(request, task)] if deleted else []
     gone, updated = _remove_models(request, task, deleted)
     if request.get("delete_external_artifacts", True):
-        _doom(request, task, [*found, *gone])
+        _doom(request, task, [*found, *gone], brought)
     return len(gone), updated
 
 
@@ -61,7 +78,7 @@ def _remove_models(request: Request, task: Task, deleted: str) -> tuple[list[str
     for (doc,) in request.db.execute("SELECT doc FROM models WHERE task=?", (task.id,)).fetchall():
         model = loads(doc)
         if wanted and not model["ready"] and not models.inputs_of(request, model["id"]):
-            request.db.execute("DELETE FROM models WHERE id=?", (model["id"],))
+            models.forget(request, model["id"])
             removed.append(str(model.get("uri") or ""))
         elif deleted:
             model["task"] = deleted
@@ -70,25 +87,34 @@ def _remove_models(request: Request, task: Task, deleted: str) -> tuple[list[str
     return removed, updated
 
 
-def _doom(request: Request, task: Task, addresses: list[str]) -> None:
+def _doom(request: Request, task: Task, addresses: list[str], brought: list[str]) -> None:
     """Note files for removal.
 
     Anybody can write any address into a task, so only what lies in a folder with the task's id in its name counts,
-    as the clearml package lays it out: FILES_HOST/PROJECT/NAME.ID/…
+    as the clearml package lays it out: FILES_HOST/PROJECT/NAME.ID/…; and of what was brought along all that no other
+    task has.
     """
     at = time.time_ns() // 1_000_000
     paths = {path for path in map(_path, addresses)
              if any(part.endswith("." + task.id) for part in path.split("/")[:-1])}
+    paths |= {_path(address, BUNDLED) for address in brought}
     request.db.executemany("INSERT OR REPLACE INTO doomed VALUES (?, ?)", ((path, at) for path in sorted(paths)))
 
 
-def _path(address: str) -> str:
+def _path(address: str, below: str = "") -> str:
+    """A file's path on the files server, out of its address; "" when it is no such address, or not in `below`.
+
+    What a store without a server keeps there has a path of this machine for an address, which counts from `below`.
+    """
     from urllib.parse import unquote, urlsplit
     try:
         found = urlsplit(address)
     except ValueError:
         return ""
-    return unquote(found.path).strip("/") if found.scheme in ("http", "https") else ""
+    path = unquote(found.path).strip("/")
+    if found.scheme == "file" and below and f"/{below}" in path:
+        return below + path.rpartition(f"/{below}")[2]
+    return path if found.scheme in ("http", "https") and path.startswith(below) else ""
 
 
 def published_models(request: Request, task: str) -> bool:

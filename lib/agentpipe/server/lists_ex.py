@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agentpipe.server import expanded, models, projects, queues, tasks
-from agentpipe.server.common import COMPANY, error, loads
+from agentpipe.server import expanded, models, projects, queues, tasks, workers
+from agentpipe.server.common import error, loads
 from agentpipe.server.endpoints import READ, Request, Texts, endpoint
 
 TYPE_CHECKING = False
@@ -38,11 +38,12 @@ def queues_all(request: Request) -> dict[str, Any]:
     """Queues with the workers that pull from each, and their tasks by name."""
     import time
     answer = expanded.every(request, "queues", queues.get_all)
-    workers = [loads(doc) for (doc,) in request.db.execute("SELECT doc FROM workers WHERE expires>=?", (time.time(),))]
+    rows = request.db.execute("SELECT user, doc FROM workers WHERE expires>=?", (time.time(),))
+    found = [(user, loads(doc)) for user, doc in rows]
     for queue in answer["queues"]:
-        queue["workers"] = [{"name": each["id"], "ip": each["ip"], "key": f"worker_{COMPANY}__{each['id']}",
+        queue["workers"] = [{"name": each["id"], "ip": each["ip"], "key": workers.key_of(user, each["id"]),
                              **({"task": each["task"]} if each.get("task") else {})}
-                            for each in workers if queue["id"] in each["queues"]]
+                            for user, each in found if queue["id"] in each["queues"]]
         if "entries" in queue:
             queue["entries"] = [{**entry, "task": _named(request, entry["task"])}
                                 for entry in queue["entries"][:request.get("max_task_entries")]]
@@ -59,12 +60,23 @@ def projects_all(request: Request) -> dict[str, Any]:
     """Projects, with counts of their tasks if asked."""
     answer = expanded.every(request, "projects", projects.get_all)
     if request.get("include_stats"):
+        names, below = _tree(request)
         for project in answer["projects"]:
-            ids = projects.below(request.db, [project["id"]])
-            project["stats"] = {"active": _stats(request, ids)}
-            project["sub_projects"] = [{"id": id, "name": _project_name(request, id)} for id in ids
-                                       if id != project["id"]]
+            ids = below.get(project["id"], [])
+            project["stats"] = {"active": _stats(request, [project["id"], *ids])}
+            project["sub_projects"] = [{"id": id, "name": names[id]} for id in ids]
     return answer
+
+
+def _tree(request: Request) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """The names of all projects, and which are below each."""
+    names: dict[str, str] = {}
+    below: dict[str, list[str]] = {}
+    for id, name, doc in request.db.execute("SELECT id, name, doc FROM projects ORDER BY seq"):
+        names[id] = name
+        for above in loads(doc)["path"]:
+            below.setdefault(above, []).append(id)
+    return names, below
 
 
 def _stats(request: Request, ids: list[str]) -> dict[str, Any]:
@@ -78,10 +90,6 @@ def _stats(request: Request, ids: list[str]) -> dict[str, Any]:
                 counts[state] = counts.get(state, 0) + 1
                 runtime += found.get("active_duration") or 0
     return {"status_count": counts, "total_tasks": sum(counts.values()), "total_runtime": runtime}
-
-
-def _project_name(request: Request, id: str) -> str:
-    return request.db.execute("SELECT name FROM projects WHERE id=?", (id,)).fetchone()[0]
 
 
 @endpoint("users.get_all_ex", READ)

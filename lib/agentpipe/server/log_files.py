@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from agentpipe.server import documents
 from agentpipe.server.common import dumps, error, stamp
 from agentpipe.server.endpoints import OWN, WRITE, Attachment, Request, endpoint
-from agentpipe.server.events import _SELECTED, _log_event
+from agentpipe.server.events import SELECTED, log_event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ def _lines(request: Request, kind: str, line: str) -> Iterator[bytes]:
     at = (-1, -1)
     while True:
         def page(db: sqlite3.Connection, at: tuple[int, int] = at) -> list[Any]:
-            return db.execute(f"SELECT {_SELECTED} FROM logs WHERE task=? AND (timestamp, seq) > (?, ?) "
+            return db.execute(f"SELECT {SELECTED} FROM logs WHERE task=? AND (timestamp, seq) > (?, ?) "
                               "ORDER BY timestamp, seq LIMIT ?", (request.body["task"], *at, AT_ONCE)).fetchall()
         rows = request.store.read(page)
         if not rows:
             return
         at = rows[-1][1], rows[-1][0]
-        yield "".join(_line(_log_event(row), kind, line) + "\n" for row in rows).encode("utf-8", "replace")
+        yield "".join(_line(log_event(row), kind, line) + "\n" for row in rows).encode("utf-8", "replace")
 
 
 def _line(event: dict[str, Any], kind: str, line: str) -> str:

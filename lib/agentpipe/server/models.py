@@ -203,15 +203,17 @@ def remove(request: Request, model: dict[str, Any], force: bool) -> str:
         models["output"] = [item for item in models.get("output", []) if item.get("model") != model["id"]]
         maker.set("models", models)
         maker.save()
-    request.db.execute("DELETE FROM models WHERE id=?", (model["id"],))
+    forget(request, model["id"])
     return model.get("uri") or ""
+
+
+def forget(request: Request, id: str) -> None:
+    """Remove a model's document and what it reported; who refers to it is the caller's."""
+    for table in ("scalars", "shapes"):
+        request.db.execute(f"DELETE FROM {table} WHERE task=?", (id,))
+    request.db.execute("DELETE FROM models WHERE id=?", (id,))
 
 
 def inputs_of(request: Request, id: str) -> list[str]:
     """The tasks that take a model as their input."""
-    found = []
-    for task, doc in request.db.execute("SELECT id, doc FROM tasks WHERE instr(doc, ?)", (id,)):
-        models = loads(doc).get("models") or {}
-        if any(item.get("model") == id for item in models.get("input", [])):
-            found.append(task)
-    return found
+    return [task for (task,) in request.db.execute("SELECT task FROM inputs WHERE model=? ORDER BY task", (id,))]

@@ -32,7 +32,7 @@ def _get_all(kind: str) -> Handler:
 @endpoint("organization.get_tags", READ, {}, include_system=bool, projects=Texts, filter=dict)
 def get_tags(request: Request) -> dict[str, Any]:
     """The tags of tasks and models: {tags, system_tags}."""
-    found = [projects_edit._tags(request, table) for table in ("tasks", "models")]
+    found = [projects_edit.tags_of(request, table) for table in ("tasks", "models")]
     return {field: sorted(set(found[0][field]) | set(found[1][field])) for field in found[0]}
 
 

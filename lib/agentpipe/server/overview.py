@@ -18,7 +18,7 @@ ENDED, LOOKED_AT = 5, 200  # the last ends among the newest tasks
 TAIL = 2048  # bytes of a log's last event, of which the last line is shown
 LONGEST_LINE = 200
 HEAD = ("id", "name", "status", "status_message", "started", "last_update", "last_worker", "last_iteration",
-        "completed", "runtime")
+        "completed", "status_changed", "runtime")
 
 
 @endpoint("agentpipe.overview", READ)
@@ -47,7 +47,7 @@ def _workers(db: sqlite3.Connection) -> list[dict[str, Any]]:
 
 
 def _running(db: sqlite3.Connection) -> list[dict[str, Any]]:
-    rows = db.execute("SELECT doc FROM tasks WHERE status='in_progress' ORDER BY seq LIMIT ?", (MOST_RUNNING,))
+    rows = db.execute("SELECT doc FROM tasks WHERE status='in_progress' ORDER BY seq DESC LIMIT ?", (MOST_RUNNING,))
     found = []
     for (doc,) in rows.fetchall():
         task = _head(loads(doc))

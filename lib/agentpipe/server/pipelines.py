@@ -79,7 +79,7 @@ def delete_runs(request: Request) -> dict[str, Any]:
         if task.get("project") != request.body["project"]:
             raise error(102, "not a pipeline of this project", task=id)
         if id == spared:
-            return {"deleted": False, "archived": tasks_many._archive(request, task)}
+            return {"deleted": False, "archived": tasks_many.put_away(request, task)}
         for (step,) in request.db.execute("SELECT id FROM tasks WHERE parent=?", (id,)).fetchall():
             many.with_body(request, tasks_edit.delete, {"task": step, "force": True})
         return many.with_body(request, tasks_edit.delete, {"task": id, "force": True})

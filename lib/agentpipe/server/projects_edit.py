@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 PROJECT = {"project": str}
 
 
-def _load(request: Request, id: str) -> dict[str, Any]:
+def load(request: Request, id: str) -> dict[str, Any]:
+    """A project's document; unknown 400/401."""
     row = request.db.execute("SELECT doc FROM projects WHERE id=?", (id,)).fetchone()
     if row is None:
         raise error(401, id=id, company=COMPANY)
@@ -32,7 +33,7 @@ def update(request: Request) -> dict[str, Any]:
 
     Null clears the default output destination.
     """
-    body, project = request.body, _load(request, request.body["project"])
+    body, project = request.body, load(request, request.body["project"])
     fields: dict[str, Any] = {}
     for field in ("description", "default_output_destination"):
         if field in body and (body[field] is not None or field == "default_output_destination"):
@@ -61,7 +62,7 @@ def _rename(request: Request, project: dict[str, Any], name: str) -> None:
     _save(request, project)
     for id in below(request.db, [project["id"]]):
         if id != project["id"]:
-            child = _load(request, id)
+            child = load(request, id)
             child["name"] = name + child["name"][len(old):]
             _save(request, child)
 
@@ -69,7 +70,7 @@ def _rename(request: Request, project: dict[str, Any], name: str) -> None:
 @endpoint("projects.validate_delete", READ, PROJECT)
 def validate_delete(request: Request) -> dict[str, Any]:
     """What a delete would meet: counts of tasks and models in the project and below."""
-    _load(request, request.body["project"])
+    load(request, request.body["project"])
     ids = below(request.db, [request.body["project"]])
     tasks, models = _contents(request, ids, "tasks"), _contents(request, ids, "models")
     live = [item for item in tasks if "archived" not in item["system_tags"]]
@@ -126,16 +127,17 @@ def delete(request: Request) -> dict[str, Any]:
 @endpoint("projects.get_task_tags", READ, {}, projects=Texts, include_system=bool)
 def get_task_tags(request: Request) -> dict[str, Any]:
     """The tags of tasks: {tags, system_tags}."""
-    return _tags(request, "tasks")
+    return tags_of(request, "tasks")
 
 
 @endpoint("projects.get_model_tags", READ, {}, projects=Texts, include_system=bool)
 def get_model_tags(request: Request) -> dict[str, Any]:
     """The tags of models: {tags, system_tags}."""
-    return _tags(request, "models")
+    return tags_of(request, "models")
 
 
-def _tags(request: Request, table: str) -> dict[str, Any]:
+def tags_of(request: Request, table: str) -> dict[str, Any]:
+    """The tags of a table's objects ("tasks", "models") in the request's `projects`: {tags, system_tags}."""
     wanted = set(request.get("projects", []))
     tags: set[str] = set()
     system: set[str] = set()
@@ -150,19 +152,23 @@ def _tags(request: Request, table: str) -> dict[str, Any]:
 @endpoint("projects.move", WRITE, PROJECT, new_location=str)
 def move(request: Request) -> dict[str, Any]:
     """Put a project below another one, by its path; "" is the top: {moved}."""
-    project = _load(request, request.body["project"])
+    project = load(request, request.body["project"])
     place = request.get("new_location", "")
     if place == project["name"] or place.startswith(project["name"] + "/"):
         raise error(408, "a project cannot be moved into itself", project=project["id"])
     parent = projects.by_name(request, place) if place else None
+    if parent == project.get("parent"):
+        raise error(410, project=project["id"])
     name = cleaned(f"{place}/{project['basename']}")
     if find(request.db, name):
         raise error(801, name=name, company=COMPANY)
     old, ids = project["name"], below(request.db, [project["id"]])
-    above = [*_load(request, parent)["path"], parent] if parent else []
+    above = [*load(request, parent)["path"], parent] if parent else []
     cut = len(project["path"])
+    if len(above) + 1 + max(len(load(request, id)["path"]) - cut for id in ids) > projects.DEPTH:
+        raise error(409, max_depth=projects.DEPTH, name=name)
     for id in ids:
-        each = _load(request, id)
+        each = load(request, id)
         each["name"] = name + each["name"][len(old):]
         each["path"] = above + each["path"][cut:]
         if id == project["id"]:

@@ -146,11 +146,11 @@ def merge(request: Request) -> dict[str, Any]:
 
     {moved_entities, moved_projects}.
     """
-    source = projects_edit._load(request, request.body["project"])
+    source = projects_edit.load(request, request.body["project"])
     target = request.get("destination_project")
     if target == source["id"]:
         raise error(410, project=source["id"])
-    place = projects_edit._load(request, target)["name"] if target else ""
+    place = projects_edit.load(request, target)["name"] if target else ""
     if place.startswith(source["name"] + "/"):
         raise error(408, "a project cannot be merged into one below it", project=source["id"])
     children = [row[0] for row in request.db.execute("SELECT id FROM projects WHERE parent=?", (source["id"],))]

@@ -22,9 +22,9 @@ MILLISECONDS = 1000
 def sample(db: sqlite3.Connection, everything: bool = False) -> int:
     """Note the lengths of queues that changed since they were noted last, or of all; how many those were."""
     at = time.time_ns() // 1_000_000
-    known = dict(db.execute("SELECT queue, max(at) FROM lengths GROUP BY queue"))
-    due = [id for id, changed in db.execute("SELECT id, last_update FROM queues").fetchall()
-           if everything or known.get(id, 0) < at - EACH_SECONDS * MILLISECONDS or (changed or "") > stamp(known[id])]
+    rows = db.execute("SELECT id, last_update, (SELECT max(at) FROM lengths WHERE queue=id) FROM queues").fetchall()
+    due = [id for id, changed, noted in rows
+           if everything or (noted or 0) < at - EACH_SECONDS * MILLISECONDS or (changed or "") > stamp(noted)]
     for id in due:
         length, waited = db.execute(
             "SELECT count(*), coalesce(avg(julianday(?) - julianday(added)), 0) FROM entries WHERE queue=?",

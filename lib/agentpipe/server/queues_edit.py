@@ -96,18 +96,18 @@ def _shift(request: Request, count: int) -> dict[str, Any]:
     """Move an entry by so many places, within the queue's bounds."""
     queue, task = request.body["queue"], request.body["task"]
     entries.queue(request.db, queue)
-    rows = request.db.execute("SELECT position, task, added FROM entries WHERE queue=? ORDER BY position",
-                              (queue,)).fetchall()
-    order = [row[1] for row in rows]
-    if task not in order:
+    found = request.db.execute("SELECT position FROM entries WHERE task=? AND queue=?", (task, queue)).fetchone()
+    if found is None:
         raise error(703, queue=queue, task=task)
-    old = order.index(task)
-    new = max(0, min(len(order) - 1, old + count))
-    moved = rows.pop(old)
-    rows.insert(new, moved)
-    positions = sorted(row[0] for row in rows)
-    request.db.execute("DELETE FROM entries WHERE queue=?", (queue,))
+    # it, then those that it passes: they get each other's positions
+    side, order = ("<=", "DESC") if count < 0 else (">=", "ASC")
+    rows = request.db.execute(f"SELECT position, task, added FROM entries WHERE queue=? AND position{side}? "
+                              f"ORDER BY position {order} LIMIT ?",
+                              (queue, found[0], min(abs(count), 1 << 32) + 1)).fetchall()
+    positions = [row[0] for row in rows]
+    request.db.executemany("DELETE FROM entries WHERE queue=? AND position=?", ((queue, each) for each in positions))
     request.db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", (
-        (queue, position, row[1], row[2]) for position, row in zip(positions, rows, strict=True)))
+        (queue, position, row[1], row[2]) for position, row in zip(positions, [*rows[1:], rows[0]], strict=True)))
     entries.touch(request.db, queue, request.now)
-    return {"position": new}
+    return {"position": request.db.execute("SELECT count(*) FROM entries WHERE queue=? AND position<?",
+                                           (queue, positions[-1])).fetchone()[0]}

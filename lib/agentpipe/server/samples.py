@@ -6,7 +6,7 @@ from agentpipe.server import scrolls, shapes
 from agentpipe.server.common import error
 from agentpipe.server.endpoints import READ, Request, Texts, endpoint
 from agentpipe.server.owners import load
-from agentpipe.server.series import MOST_TASKS, _name
+from agentpipe.server.series import MOST_TASKS, name_of_owner
 from agentpipe.server.shapes import IMAGE, PLOT
 
 TYPE_CHECKING = False
@@ -92,7 +92,7 @@ def _answer(request: Request, kind: str, event: Event | None, metric: str | None
 
 
 def _events(request: Request, kind: str) -> list[Event]:
-    return shapes._all(request, request.body["task"], kind)
+    return shapes.all_of(request, request.body["task"], kind)
 
 
 def _series(event: Event) -> tuple[str, str]:
@@ -122,10 +122,10 @@ def get_multi_task_plots(request: Request) -> dict[str, Any]:
     count = 0
     for task in tasks:
         load(request, task)
-        events = shapes._newest(request, task, PLOT, request.get("iters", 1))
-        for event in shapes._of_metrics(events, request.get("metrics")):
+        events = shapes.newest_of(request, task, PLOT, request.get("iters", 1))
+        for event in shapes.of_metrics(events, request.get("metrics")):
             below = found.setdefault(event["metric"], {}).setdefault(event["variant"], {}).setdefault(task, {})
-            one = below.setdefault(str(event.get("iter", 0)), {"name": _name(request, task), "plots": []})
+            one = below.setdefault(str(event.get("iter", 0)), {"name": name_of_owner(request, task), "plots": []})
             one["plots"].append(event)
             count += 1
     return {"plots": found, "returned": count, "total": count, "scroll_id": scrolls.keep(request, "plots", None)}
@@ -155,7 +155,7 @@ def vector_metrics_iter_histogram(request: Request) -> dict[str, Any]:
     """The vectors of one metric and variant by iteration: {metric, variant, vectors, iterations}."""
     body = request.body
     load(request, body["task"])
-    events = [event for event in shapes._all(request, body["task"], "training_stats_vector")
+    events = [event for event in shapes.all_of(request, body["task"], "training_stats_vector")
               if _series(event) == (body["metric"], body["variant"])]
     events.sort(key=lambda event: event.get("iter", 0))
     return {"metric": body["metric"], "variant": body["variant"], "vectors": [each.get("value") for each in events],

@@ -3,7 +3,7 @@
 import sqlite3
 
 # raised with each change of the tables; a newer one than ours is refused (store.py)
-VERSION = 4
+VERSION = 5
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -84,6 +84,11 @@ CREATE INDEX IF NOT EXISTS tasks_created ON tasks (created);
 CREATE INDEX IF NOT EXISTS tasks_status_created ON tasks (status, created);
 CREATE INDEX IF NOT EXISTS tasks_name ON tasks (name);
 """
+# which tasks take a model as their input: to look into all documents for each of a task's models takes half a minute
+FIFTH = """
+CREATE TABLE inputs (model TEXT NOT NULL, task TEXT NOT NULL, PRIMARY KEY (model, task)) WITHOUT ROWID;
+CREATE INDEX inputs_task ON inputs (task);
+"""
 
 
 def create(db: sqlite3.Connection) -> None:
@@ -103,7 +108,17 @@ def upgrade(db: sqlite3.Connection, found: int) -> None:
         _run(db, THIRD)
     if found < 4:
         _run(db, FOURTH)
+    if found < 5:
+        _run(db, FIFTH)
+        _note_inputs(db)
     db.execute(f"PRAGMA user_version={VERSION}")
+
+
+def _note_inputs(db: sqlite3.Connection) -> None:
+    from agentpipe.server import documents
+    from agentpipe.server.common import loads
+    for id, doc in db.execute("""SELECT id, doc FROM tasks WHERE instr(doc, '"input":[{')""").fetchall():
+        documents.note_inputs(db, id, loads(doc).get("models"))
 
 
 def _run(db: sqlite3.Connection, statements: str) -> None:

@@ -40,7 +40,10 @@ def keep(request: Request, kind: str, position: Any, id: str | None = None) -> s
     if len(kept) > MOST:
         for old in [key for key, (until, _) in list(kept.items()) if until < at]:
             kept.pop(old, None)
+        while len(kept) > MOST:  # all of them young: the oldest goes
+            kept.pop(next(iter(kept)), None)
     id = id or new_id()
+    kept.pop((kind, id), None)  # one that is used is young again
     kept[kind, id] = (at + LIVES_SECONDS, position)
     return id
 

@@ -28,11 +28,12 @@ def get_task_single_value_metrics(request: Request) -> dict[str, Any]:
         values = [{"metric": metric, "variant": variant, "value": value, "timestamp": timestamp}
                   for metric, variant, value, timestamp in rows if not wanted or metric in wanted]
         if values:
-            found.append({"task": id, "task_name": _name(request, id), "values": values})
+            found.append({"task": id, "task_name": name_of_owner(request, id), "values": values})
     return {"tasks": found}
 
 
-def _name(request: Request, id: str) -> str:
+def name_of_owner(request: Request, id: str) -> str:
+    """The name of the task, or model, that events belong to."""
     table = "models" if request.get("model_events") else "tasks"
     row = request.db.execute(f"SELECT name FROM {table} WHERE id=?", (id,)).fetchone()
     return row[0] if row else ""
@@ -52,7 +53,7 @@ def multi_task_scalar_metrics_iter_histogram(request: Request) -> dict[str, Any]
         for metric, variants in curves.items():
             for variant, curve in variants.items():
                 below = found.setdefault(metric, {}).setdefault(variant, {})
-                below[id] = {**curve, "name": _name(request, id)}
+                below[id] = {**curve, "name": name_of_owner(request, id)}
     return {"metrics": {metric: dict(sorted(found[metric].items())) for metric in sorted(found)}}
 
 

@@ -44,17 +44,15 @@ def needed() -> None:
 def only_one(store: Store) -> Iterator[None]:
     """Hold the lock of a store's server; another one that runs is named (75)."""
     from filelock import FileLock, Timeout
-    path = os.path.join(os.path.dirname(store.path), "server.lock")
-    note = path.replace(".lock", ".pid")
+    path, note = os.path.join(os.path.dirname(store.path), "server.lock"), _note(store)
     lock = FileLock(path, mode=0o600, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise Failure(f"another agent-server serves {store.path} (pid {_text(note)})", errors.TRY_AGAIN,
+        raise Failure(f"another agent-server serves {store.path} (pid {_lines(note)[0]})", errors.TRY_AGAIN,
                       remedy="stop it first, or set AGENT_HOME") from None
     try:
-        with open(note, "w", encoding="ascii", opener=_private) as file:
-            file.write(str(os.getpid()))
+        note_addresses(store, [])
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -62,16 +60,32 @@ def only_one(store: Store) -> Iterator[None]:
         lock.release()
 
 
+def note_addresses(store: Store, urls: list[str]) -> None:
+    """Write who serves a store, and where: its process id and its addresses, one a line."""
+    with open(_note(store), "w", encoding="ascii", errors="replace", opener=_private) as file:
+        file.write("\n".join([str(os.getpid()), *urls]))
+
+
+def addresses(store: Store) -> list[str]:
+    """Where the server of a store is reached: the API's and the files' address; empty when none runs."""
+    found = _lines(_note(store))[1:]
+    return found if len(found) == 2 else []
+
+
+def _note(store: Store) -> str:
+    return os.path.join(os.path.dirname(store.path), "server.pid")
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _text(path: str) -> str:
+def _lines(path: str) -> list[str]:
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read() or "?"
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().splitlines() or ["?"]
     except OSError:
-        return "?"
+        return ["?"]
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
@@ -90,11 +104,10 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     return found
 
 
-def url(host: str, listening: socket.socket) -> str:
-    """Where clients reach a socket."""
+def url(host: str, port: int) -> str:
+    """Where clients reach what listens on `host`."""
     if host in ("0.0.0.0", "::", ""):
         host = socket.gethostname()
-    port = listening.getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -119,6 +132,7 @@ def serve(apps: list[tuple[Any, socket.socket]], ready: Callable[[], None]) -> N
         limit_concurrency=MOST_CONNECTIONS, http=patience.Patient)) for app, _ in apps]
 
     async def run() -> None:
+        """All servers in this thread's event loop, until a signal."""
         def stop() -> None:
             for server, (app, _) in zip(servers, apps, strict=True):
                 server.should_exit = True

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from agentpipe.server import scrolls
 from agentpipe.server.common import error, loads
 from agentpipe.server.endpoints import LAZY, READ, Request, endpoint
-from agentpipe.server.events import _SELECTED, _log_event, add_batch
+from agentpipe.server.events import SELECTED, add_batch, log_event
 from agentpipe.server.owners import load
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ def get_task_events(request: Request) -> dict[str, Any]:
     load(request, asked["task"])
     kind, size = asked.get("event_type") or "all", max(1, min(int(asked.get("batch_size") or 500), 10_000))
     found = list(_events(request, asked["task"], kind))
-    found = _of_metrics(found, asked.get("metrics"))
+    found = of_metrics(found, asked.get("metrics"))
     found.sort(key=lambda event: (event.get("iter") or 0, event["timestamp"]), reverse=asked.get("order") == "desc")
     page = found[at:at + size]
     return {"events": page, "returned": len(page), "total": len(found),
@@ -44,8 +44,8 @@ def get_task_events(request: Request) -> dict[str, Any]:
 
 def _events(request: Request, task: str, kind: str) -> Iterator[dict[str, Any]]:
     if kind in ("all", "log"):
-        for row in request.db.execute(f"SELECT {_SELECTED} FROM logs WHERE task=? ORDER BY timestamp, seq", (task,)):
-            yield {"type": "log", **_log_event(row)}
+        for row in request.db.execute(f"SELECT {SELECTED} FROM logs WHERE task=? ORDER BY timestamp, seq", (task,)):
+            yield {"type": "log", **log_event(row)}
     if kind in ("all", SCALAR):
         rows = request.db.execute(
             "SELECT metric, variant, iter, timestamp, value, doc FROM scalars WHERE task=?", (task,))
@@ -70,7 +70,7 @@ def named(metrics: Any) -> dict[str, list[str]]:
     return found
 
 
-def _of_metrics(events: list[dict[str, Any]], metrics: Any) -> list[dict[str, Any]]:
+def of_metrics(events: list[dict[str, Any]], metrics: Any) -> list[dict[str, Any]]:
     """Those of the metrics that a request names: names, or {metric, variants}."""
     if not metrics:
         return events
@@ -90,12 +90,12 @@ def get_task_plots(request: Request) -> dict[str, Any]:
     load(request, task)
     if request.get("scroll_id"):
         return {"plots": [], "returned": 0, "total": 0, "scroll_id": request.body["scroll_id"]}
-    found = _of_metrics(_newest(request, task, PLOT, request.get("iters", 1)), request.get("metrics"))
+    found = of_metrics(newest_of(request, task, PLOT, request.get("iters", 1)), request.get("metrics"))
     return {"plots": found, "returned": len(found), "total": len(found),
             "scroll_id": scrolls.keep(request, "plots", None)}
 
 
-def _newest(request: Request, task: str, kind: str, iterations: int) -> list[dict[str, Any]]:
+def newest_of(request: Request, task: str, kind: str, iterations: int) -> list[dict[str, Any]]:
     """Events of the last iterations of each metric and variant, these ascending, newest first."""
     rows = request.db.execute(
         "SELECT metric, variant, iter, doc FROM shapes WHERE task=? AND type=? "
@@ -141,7 +141,7 @@ def _iterations(request: Request, kind: str) -> dict[str, Any]:
     for task, metrics in by_task.items():
         load(request, task)
         groups: dict[int, list[dict[str, Any]]] = {}
-        for event in _of_metrics(_all(request, task, kind), metrics):
+        for event in of_metrics(all_of(request, task, kind), metrics):
             groups.setdefault(event.get("iter") or 0, []).append(event)
         newest = sorted(groups, reverse=True)[start:start + count]
         shown = max(shown, start + len(newest))
@@ -149,7 +149,7 @@ def _iterations(request: Request, kind: str) -> dict[str, Any]:
     return {"metrics": answer, "scroll_id": scrolls.keep(request, "iterations", (start, shown), id)}
 
 
-def _all(request: Request, task: str, kind: str) -> list[dict[str, Any]]:
+def all_of(request: Request, task: str, kind: str) -> list[dict[str, Any]]:
     """All events of a kind; of pictures those with a url, of one that is used again only the newest."""
     rows = request.db.execute(
         "SELECT doc FROM shapes WHERE task=? AND type=? ORDER BY iter DESC, metric, variant, key", (task, kind))

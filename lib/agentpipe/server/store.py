@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-VERSION = 4
+VERSION = 5
 # how long a writer waits for the others before it gives up (s)
 BUSY_SECONDS = 30
 # a commit takes well under 1 ms; this much page cache is plenty for one task's rows (KiB)

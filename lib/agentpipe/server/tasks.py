@@ -221,20 +221,29 @@ def _ended(request: Request, new: str) -> dict[str, Any]:
     return {"updated": 1, "fields": fields}
 
 
-@endpoint("tasks.stop", WRITE, TASK, **CHANGE)
+@endpoint("tasks.stop", WRITE, TASK, include_pipeline_steps=bool, **CHANGE)
 def stop(request: Request) -> dict[str, Any]:
-    """A user's wish: a task that a worker runs gets the message "stopping", any other is stopped at once."""
+    """A user's wish: a task that a worker runs gets the message "stopping", any other is stopped at once.
+
+    With `include_pipeline_steps` what a pipeline's controller has waiting or running is stopped before it.
+    """
     task = _task(request)
+    if request.get("include_pipeline_steps") and "pipeline" in task.get("system_tags", []):
+        rows = request.db.execute("SELECT id FROM tasks WHERE parent=? AND status IN ('queued', 'in_progress')",
+                                  (task.id,)).fetchall()
+        for (step,) in rows:
+            _stop(request, documents.load(request.db, step))
+    return {"updated": 1, "fields": _stop(request, task)}
+
+
+def _stop(request: Request, task: Task) -> dict[str, Any]:
     request.wakes = True
     if task.get("status") == "queued":
         entries.remove_everywhere(request.db, task.id, request.now)
     reason, force = request.get("status_reason", ""), request.get("force", False)
     if _is_run(request, task):
-        fields = status.change(request, task, "in_progress", reason=reason, message="stopping")
-    else:
-        fields = status.change(request, task, "stopped", reason=reason, force=force,
-                               message=f"Stopped by {request.user}")
-    return {"updated": 1, "fields": fields}
+        return status.change(request, task, "in_progress", reason=reason, message="stopping")
+    return status.change(request, task, "stopped", reason=reason, force=force, message=f"Stopped by {request.user}")
 
 
 def _is_run(request: Request, task: Task) -> bool:
@@ -263,7 +272,8 @@ def enqueue(request: Request) -> dict[str, Any]:
     if request.get("update_execution_queue", True):
         task.set("execution", {**(task.get("execution") or {}), "queue": queue})
     # enqueued again while queued: what it was before the first time still counts
-    before = task.get("enqueue_status") if old == "queued" else old
+    # one that its agent gives back runs nowhere when it leaves its queue: ClearML would call it running for ever
+    before = task.get("enqueue_status") if old == "queued" else "stopped" if old == "in_progress" else old
     fields = _change(request, task, "queued", sets={"enqueue_status": before})
     request.wakes = True
     answer = {"queued": 1, "updated": 1, "fields": {**fields, "execution.queue": queue}}

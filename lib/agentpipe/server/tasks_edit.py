@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from agentpipe.server import documents, entries, leftovers, status
 from agentpipe.server.common import error, name_of, strings
 from agentpipe.server.documents import Task
@@ -104,9 +106,9 @@ def _given(request: Request) -> dict[str, Any]:
             found[field] = _clean_keys(field, found[field])
     if body.get("output_dest") is not None:
         found["output"] = {**found.get("output", {}), "destination": body["output_dest"]}
-    if "execution" in found and isinstance(found["execution"].get("artifacts"), list):
-        found["execution"] = {**found["execution"], "artifacts": sorted(
-            found["execution"]["artifacts"], key=lambda artifact: str(artifact.get("key")))}
+    for field in ("execution", "models"):
+        if field in found:
+            found[field] = _with_lists(field, found[field])
     _check_references(request, found)
     return found
 
@@ -121,15 +123,34 @@ def _check_references(request: Request, found: dict[str, Any]) -> None:
 
 
 def _clean_keys(field: str, mapping: dict[str, Any]) -> dict[str, Any]:
-    """Keys are kept as they are but for outer blanks; an empty one is 400/12."""
+    """Keys are kept as they are but for outer blanks; an empty one, or no object where one stands, is 400/12."""
     found = {}
     for key, value in mapping.items():
         if not key.strip():
             raise error(12, "empty key", field=field)
-        if field == "hyperparams" and isinstance(value, dict):
+        if field in ("hyperparams", "configuration"):
+            _check_objects(field, [value])
+        if field == "hyperparams":
+            _check_objects(field, value.values())
             value = {name.strip(): item for name, item in value.items()}
         found[key.strip()] = value
     return found
+
+
+def _with_lists(field: str, value: dict[str, Any]) -> dict[str, Any]:
+    """`execution` or `models` with what others go through as lists of objects (else 400/12), artefacts sorted."""
+    found = dict(value)
+    for inner in {"artifacts", "input", "output"} & found.keys():
+        items = found[inner] if isinstance(found[inner], list) else [found[inner]] if found[inner] is not None else []
+        _check_objects(f"{field}.{inner}", items)
+        found[inner] = sorted(items, key=lambda item: str(item.get("key"))) if inner == "artifacts" else items
+    return found
+
+
+def _check_objects(field: str, values: Iterable[Any]) -> None:
+    for value in values:
+        if not isinstance(value, dict):
+            raise error(12, f"error for field '{field}'. value is wrong, expected type \"object\" {value!r}"[:200])
 
 
 @endpoint("tasks.set_requirements", WRITE, {"task": str, "requirements": dict}, claim=str)
@@ -178,7 +199,7 @@ def clone(request: Request) -> dict[str, Any]:
     if (old.get("output") or {}).get("destination"):
         document["output"]["destination"] = old["output"]["destination"]
     document["execution"] = _fresh_execution(old.get("execution") or {})
-    document["execution"].update(request.get("execution_overrides", {}))
+    document["execution"].update(_with_lists("execution_overrides", request.get("execution_overrides", {})))
     document["system_tags"] = [tag for tag in old["system_tags"] if tag not in ("development", "archived")]
     own = old.get("parent") or ""
     inherited = own if own and not own.startswith(DELETED) else old["id"]
@@ -275,7 +296,7 @@ def delete(request: Request) -> dict[str, Any]:
             raise error(123, "not a draft and not archived", task=task.id, status=task.get("status"))
         if _published_children(request, task.id) or leftovers.published_models(request, task.id):
             raise error(123, "has published children or models", task=task.id)
-    urls = {"urls": leftovers.urls(request, task)} if request.get("return_file_urls") else {}
+    urls = {"urls": leftovers.urls(request, task, deleted=True)} if request.get("return_file_urls") else {}
     removed, updated = leftovers.remove(request, task, DELETED + task.id)
     entries.remove_everywhere(request.db, task.id, request.now)
     children = [row[0] for row in request.db.execute("SELECT id FROM tasks WHERE parent=?", (task.id,))]
@@ -284,8 +305,7 @@ def delete(request: Request) -> dict[str, Any]:
         orphan.set("parent", DELETED + task.id)
         orphan.save()
     _delete_events(request, task.id)
-    request.db.execute("DELETE FROM parts WHERE task=?", (task.id,))
-    request.db.execute("DELETE FROM tasks WHERE id=?", (task.id,))
+    documents.delete(request.db, task.id)
     request.wakes = True
     return {"deleted": True, "updated_children": len(children), "updated_models": updated,
             "deleted_models": removed, **urls}

@@ -58,16 +58,17 @@ def update_batch(request: Request) -> dict[str, Any]:
 @endpoint("tasks.archive_many", WRITE, IDS, status_reason=str, status_message=str)
 def archive_many(request: Request) -> dict[str, Any]:
     """Take tasks out of their queues, stop those that run, and give them the tag `archived`."""
-    return many.each(request, lambda id: {"archived": _archive(request, documents.load(request.db, id))})
+    return many.each(request, lambda id: {"archived": put_away(request, documents.load(request.db, id))})
 
 
 @endpoint("tasks.archive", WRITE, {"tasks": Texts}, status_reason=str, status_message=str)
 def archive(request: Request) -> dict[str, Any]:
     """The same, all or none: {archived}."""
-    return {"archived": sum(_archive(request, documents.load(request.db, id)) for id in request.body["tasks"])}
+    return {"archived": sum(put_away(request, documents.load(request.db, id)) for id in request.body["tasks"])}
 
 
-def _archive(request: Request, task: Task) -> int:
+def put_away(request: Request, task: Task) -> int:
+    """Archive one task; 1."""
     entries.remove_everywhere(request.db, task.id, request.now)
     given = {"reason": request.get("status_reason", ""), "message": request.get("status_message", "")}
     if task.get("status") == "queued":
@@ -135,7 +136,7 @@ def get_types(request: Request) -> dict[str, Any]:
     return {"types": sorted({kind for kind, project in rows if kind and (not wanted or project in wanted)})}
 
 
-@endpoint("tasks.stop_many", WRITE, IDS, **CHANGE)
+@endpoint("tasks.stop_many", WRITE, IDS, include_pipeline_steps=bool, **CHANGE)
 def stop_many(request: Request) -> dict[str, Any]:
     """tasks.stop for each."""
     return many.each(request, lambda id: many.again(request, tasks.stop, task=id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 
@@ -50,7 +51,8 @@ class Upload:
                 self._refuse("the body ends too early")
         finally:
             if self._file is not None:
-                self._file.close()
+                with contextlib.suppress(OSError):  # on a full disk what is still buffered cannot be written either
+                    self._file.close()
                 os.unlink(self._growing)
         return self.names
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 NEWEST = (2, 34)
+# whose answers are tasks as they are stored
+OF_TASKS = ("tasks.get_by_id", "tasks.get_all", "tasks.get_by_id_ex", "tasks.get_all_ex")
 # where older clients find a task's parameters, and where newer ones
 DEFAULT_SECTION = "Args"
 SECTIONS = ("TF_DEFINE",)
@@ -55,7 +57,7 @@ def outgoing(name: str, version: tuple[int, int], answer: dict[str, Any]) -> dic
     for found in _objects(answer):
         if service in ("models", "queues") and "metadata" in found:
             found["metadata"] = []
-        if service == "tasks" and version < (2, 13):
+        if name in OF_TASKS and version < (2, 13):
             _mirror(found, version)
         if version < (2, 3) and "system_tags" in found:
             found["tags"] = sorted({*found.get("tags", []), *found["system_tags"]})
@@ -102,15 +104,16 @@ def _command_in(body: dict[str, Any], command: Any, field: str) -> None:
 
 
 def _model_in(body: dict[str, Any], kind: str, model: Any) -> None:
-    if isinstance(model, str):
-        models = dict(body.get("models") or {})
+    models = body.get("models") or {}
+    if isinstance(model, str) and isinstance(models, dict):
+        models = dict(models)
         models.setdefault(kind, [{"name": kind, "model": model}] if model else [])
         body["models"] = models
 
 
 def _parameters_in(body: dict[str, Any], execution: dict[str, Any]) -> None:
     parameters, designs = execution.pop("parameters", None), execution.pop("model_desc", None)
-    if parameters and not body.get("hyperparams"):
+    if isinstance(parameters, dict) and parameters and not body.get("hyperparams"):
         sections: dict[str, Any] = {}
         for full, value in parameters.items():
             section, slash, name = full.partition("/")
@@ -119,6 +122,6 @@ def _parameters_in(body: dict[str, Any], execution: dict[str, Any]) -> None:
             sections.setdefault(section, {})[name] = {
                 "section": section, "name": name, "value": str(value), "type": "legacy"}
         body["hyperparams"] = sections
-    if designs and not body.get("configuration"):
+    if isinstance(designs, dict) and designs and not body.get("configuration"):
         body["configuration"] = {name: {"name": name, "value": str(value), "type": "legacy"}
                                  for name, value in designs.items()}

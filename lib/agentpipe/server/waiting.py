@@ -1,4 +1,4 @@
-"""Long polls: clients that wait until something in the store may be worth a look (ours: queues.wait)."""
+"""Long polls: clients that wait until something in the store may be worth a look (ours: queues.wait, tasks.wait)."""
 
 from __future__ import annotations
 
@@ -7,31 +7,38 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from typing import Any
 
+    Marks = Callable[[set[str]], Awaitable[dict[str, Any]]]
+
 LOOK = 0.05  # how often the file that every waking change touches is looked at (s); any process may touch it
+LOOK_AT_TASKS = 0.2  # how often the store is asked for the tasks that agents watch (s)
 MOST = 60.0  # no poll lasts longer (s)
 
 
 class Waiting:
-    """All polls of one server. `stop()` ends them, so that none delays the server's own end."""
+    """All polls of one kind: `marks(keys)` is how what is waited on stands now, looked at each `every` seconds.
 
-    def __init__(self, path: str) -> None:
-        self._path, self._stopped = path, False
+    `stop()` ends them, so that none delays the server's own end.
+    """
+
+    def __init__(self, marks: Marks, every: float) -> None:
+        self._marks, self._every, self._stopped = marks, every, False
         # what each poll waits on, and the mark that it knows
-        self._polls: dict[asyncio.Future[None], int] = {}
+        self._polls: dict[asyncio.Future[None], tuple[str, Any]] = {}
         self._looking: asyncio.Task[None] | None = None
 
-    async def until_changed(self, body: Any) -> None:
-        """Until the mark is another than body's `mark`, or `seconds` are over."""
-        if not isinstance(body, dict) or not isinstance(body.get("mark"), int) or self._stopped:
+    async def until_changed(self, body: Any, key: str = "") -> None:
+        """Until the mark of `key` is another than body's `mark`, or `seconds` are over."""
+        if not isinstance(body, dict) or body.get("mark") is None or self._stopped:
             return
         seconds = body.get("seconds")
         limit = min(float(seconds) if isinstance(seconds, int | float) else 0.0, MOST)
-        if mark(self._path) != body["mark"] or not limit > 0:
+        if not limit > 0 or (await self._marks({key})).get(key) != body["mark"]:
             return
         poll = asyncio.get_running_loop().create_future()
-        self._polls[poll] = body["mark"]
+        self._polls[poll] = key, body["mark"]
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         try:
@@ -40,12 +47,15 @@ class Waiting:
             del self._polls[poll]
 
     async def _look(self) -> None:
-        """Look at the file for all of them, as long as there are any."""
+        """Look for all of them, as long as there are any; when that fails, the calls themselves say why."""
         while self._polls:
-            await asyncio.sleep(LOOK)
-            found = mark(self._path)
-            for poll, known in self._polls.items():
-                if known != found and not poll.done():
+            await asyncio.sleep(self._every)
+            try:
+                found = await self._marks({key for key, _ in self._polls.values()})
+            except Exception:
+                found = {}
+            for poll, (key, known) in self._polls.items():
+                if known != found.get(key) and not poll.done():
                     poll.set_result(None)
 
     def stop(self) -> None:

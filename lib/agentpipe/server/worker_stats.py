@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Buckets = list[list[float]]
+    Buckets = dict[int, list[float]]  # by their number; most hold nothing
 
 # reports come each 30 s; a shorter interval would have holes (s)
 LEAST_INTERVAL = 40
@@ -87,9 +87,8 @@ def get_stats(request: Request) -> dict[str, Any]:
     begin, end, width = span(request)
     asked = _items(request)
     wanted, split = request.get("worker_ids"), request.get("split_by_resource", False)
-    # (worker, key) -> variant ("" is all of them) -> a list of values a bucket
+    # (worker, key) -> variant ("" is all of them) -> the values of each bucket
     found: dict[tuple[str, str], dict[str, Buckets]] = {}
-    count = (end - begin) // width
     rows = request.db.execute("SELECT at, worker, stats FROM reports WHERE at>=? AND at<? ORDER BY at", (begin, end))
     for at, worker, text in rows:
         if wanted and worker not in wanted:
@@ -97,10 +96,9 @@ def get_stats(request: Request) -> dict[str, Any]:
         stats, bucket = loads(text), (at - begin) // width
         for key in asked:
             for variant, value in samples(stats, key):
-                series = found.setdefault((worker, key), {"": [[] for _ in range(count)]})
-                series[""][bucket].append(value)
-                if split:
-                    series.setdefault(variant, [[] for _ in range(count)])[bucket].append(value)
+                series = found.setdefault((worker, key), {})
+                for name in ("", variant) if split else ("",):
+                    series.setdefault(name, {}).setdefault(bucket, []).append(value)
     dates = list(range(begin, end, width))
     workers: dict[str, list[dict[str, Any]]] = {}
     for (worker, key), series in sorted(found.items()):
@@ -124,7 +122,7 @@ def _stat(how: str, dates: list[int], series: dict[str, Buckets], split: bool) -
     work = AGGREGATIONS[how]
 
     def values(buckets: Buckets) -> list[float]:
-        return [work(bucket) if bucket else 0 for bucket in buckets]
+        return [work(buckets[number]) if number in buckets else 0 for number in range(len(dates))]
     found = {"aggregation": how, "dates": dates, "values": values(series[""])}
     if split:
         found["resource_series"] = [{"name": name, "values": values(series[name])} for name in sorted(series) if name]

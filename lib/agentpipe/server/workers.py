@@ -63,6 +63,7 @@ def status_report(request: Request) -> dict[str, Any]:
         worker["machine_stats"] = body["machine_stats"]
     worker_stats.record(request, body["worker"], bool(request.get("task")), request.get("machine_stats", {}))
     worker["last_activity_time"] = worker["last_report_time"] = request.now
+    worker["ip"] = _address(request)
     _save(request, worker)
     if request.get("task"):
         task = documents.load(request.db, body["task"])
@@ -75,8 +76,12 @@ def status_report(request: Request) -> dict[str, Any]:
 
 def _new(request: Request) -> dict[str, Any]:
     at = request.now
-    return {"id": request.body["worker"], "ip": "127.0.0.1", "register_time": at, "register_timeout": TIMEOUT,
+    return {"id": request.body["worker"], "ip": _address(request), "register_time": at, "register_timeout": TIMEOUT,
             "last_activity_time": at, "last_report_time": at, "queues": [], "tags": [], "system_tags": []}
+
+
+def _address(request: Request) -> str:
+    return request.caller.get("address") or "127.0.0.1"
 
 
 def _save(request: Request, worker: dict[str, Any]) -> None:
@@ -95,14 +100,15 @@ def get_all(request: Request) -> dict[str, Any]:
     tests = [listquery.condition(field, request.body[field]) for field in ("tags", "system_tags")
              if request.body.get(field)]
     pattern, now = request.get("worker_pattern"), time.time()
-    found = []
+    found: list[dict[str, Any]] = []
+    queues: dict[str, dict[str, Any]] = {}  # many workers serve one
     rows = request.db.execute("SELECT user, doc FROM workers WHERE expires>=? ORDER BY id, user", (now,))
     for user, doc in rows.fetchall():
         worker = loads(doc)
         if pattern and not fnmatchcase(worker["id"], pattern):
             continue
         if _age(worker, now) <= request.get("last_seen", 3600) and all(test(worker) for test in tests):
-            found.append(_whole(request.db, user, worker))
+            found.append(_whole(request.db, user, worker, queues))
     return {"workers": found}
 
 
@@ -111,15 +117,24 @@ def _age(worker: dict[str, Any], now: float) -> float:
     return now - seconds(worker["last_report_time"])
 
 
-def _whole(db: sqlite3.Connection, user: str, worker: dict[str, Any]) -> dict[str, Any]:
-    """A worker as it is answered: ids with their names."""
-    found = {**worker, "key": f"worker_{COMPANY}__{user}__{worker['id']}",
+def key_of(user: str, worker: str) -> str:
+    """What pages know a worker of a user by."""
+    return f"worker_{COMPANY}_{user}_{worker}"
+
+
+def _whole(db: sqlite3.Connection, user: str, worker: dict[str, Any],
+           queues: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A worker as it is answered: ids with their names; `queues` are those that are known by now."""
+    for id in (*worker["queues"], *filter(None, [worker.get("queue")])):
+        if id not in queues:
+            queues[id] = _queue(db, id)
+    found = {**worker, "key": key_of(user, worker["id"]),
              "company": {"id": COMPANY, "name": COMPANY_NAME},
              "user": {"id": user, "name": user}}
     found.pop("machine_stats", None)
-    found["queues"] = [_queue(db, id) for id in worker["queues"]]
+    found["queues"] = [queues[id] for id in worker["queues"]]
     if worker.get("queue"):
-        found["queue"] = _queue(db, worker["queue"])
+        found["queue"] = queues[worker["queue"]]
     task = documents.find(db, worker["task"]) if worker.get("task") else None
     if task is not None:
         found["task"] = _running(task)

@@ -113,7 +113,10 @@ class Writer:
             each.start()
 
     def submit(self, change: Change, durable: bool, long: bool = False) -> Future[Any]:
-        """Do `change` after all of its kind that were submitted before it; a `long` one lets others overtake."""
+        """Do `change` after all of its kind that were submitted before it; a `long` one lets others overtake.
+
+        A Future that is cancelled before its turn came takes its change with it.
+        """
         future: Future[Any] = Future()
         self._waiting.put((change, durable, long, future))
         return future
@@ -135,7 +138,7 @@ class Writer:
             self._pages += SHORT_PAGES * len(group)
             long = [self._long.popleft() for _ in range(min(len(self._long), LONG_TOGETHER))]
             self._pages += LONG_PAGES * len(long)
-            group += long
+            group = [each for each in group + long if each[2].set_running_or_notify_cancel()]
             if len(group) > 1:
                 self._together(group)
             else:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -69,15 +70,8 @@ class Server:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         self.errors = home / "stderr"
-        environment = {**clean_environment(), "AGENT_HOME": str(home / "agent"), "USER": "tester"}
-        with open(self.errors, "wb") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "agentpipe.cmds.agent_server", "--json", "--port", "0", "--files-port", "0"],
-                env=environment, stdout=subprocess.PIPE, stderr=errors)
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.errors.read_text()
-        self.said = json.loads(line)
+        self.said: dict[str, str] = {}
+        self.start()
         self.conf = home / "clearml.conf"
         self.conf.write_text(CONF.format(home=home, fork="false", threads="true", **self.said))
         # as the package reports where nothing is configured, but without the race of the comment above
@@ -85,6 +79,19 @@ class Server:
         self.forking.write_text(CONF.format(home=home, fork="true", threads="false", **self.said))
         self.session = requests.Session()
         self.session.headers["Authorization"] = "Bearer " + self.login()
+
+    def start(self, again: bool = False) -> None:
+        """The process; `again`: at the addresses of the one before."""
+        ports = [self.said[name].rpartition(":")[2] if again else "0" for name in ("api_server", "files_server")]
+        with open(self.errors, "ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "agentpipe.cmds.agent_server", "--json", "--port", ports[0],
+                 "--files-port", ports[1]], stdout=subprocess.PIPE, stderr=errors,
+                env={**clean_environment(), "AGENT_HOME": str(self.home / "agent"), "USER": "tester"})
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.errors.read_text()
+        self.said |= json.loads(line)
 
     def login(self) -> str:
         answer = requests.post(self.said["api_server"] + "/auth.login",
@@ -153,16 +160,22 @@ def run(sdk_python: str, server: Server, tmp_path: Path):
         return command([sdk_python, str(path), *arguments], code, **environment)
 
     def command(argv: list[str], code: int = 0, **environment: str) -> Finished:
-        process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={
-            **clean_environment(), "HOME": str(tmp_path), "CLEARML_CONFIG_FILE": str(server.conf),
-            "PATH": f"{VENV}/bin:{os.environ['PATH']}", "PYTHONFAULTHANDLER": "1", **environment})
-        try:
-            output, errors = process.communicate(timeout=200)
-        except subprocess.TimeoutExpired:
-            # where it hangs is then said
-            process.send_signal(signal.SIGABRT)
-            output, errors = process.communicate(timeout=30)
-        assert process.returncode == code, output + errors
-        return Finished(output + errors)
+        # files, no pipes: what the package has started may outlive the script and hold them open
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(argv, cwd=tmp_path, stdout=output, stderr=errors, env={
+                **clean_environment(), "HOME": str(tmp_path), "CLEARML_CONFIG_FILE": str(server.conf),
+                "PATH": f"{VENV}/bin:{os.environ['PATH']}", "PYTHONFAULTHANDLER": "1", **environment})
+            try:
+                process.wait(400)
+            except subprocess.TimeoutExpired:
+                # where it hangs is then said
+                process.send_signal(signal.SIGABRT)
+                process.wait(30)
+            said = ""
+            for file in (output, errors):
+                file.seek(0)
+                said += file.read().decode("utf-8", "replace")
+        assert process.returncode == code, said
+        return Finished(said)
     work.command = command  # type: ignore[attr-defined]
     return work

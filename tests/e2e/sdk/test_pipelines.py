@@ -20,7 +20,9 @@ say(id=pipe.id, steps=sorted(nodes))
 step = nodes["second"]
 from clearml import Task
 say(result=Task.get_task(task_id=step.executed).artifacts["y"].get())
+say(again=PipelineController.get(pipeline_project="pipes", pipeline_name="functions").id)
 """)
+    assert done.again == done.id
     assert sorted(done.steps) == ["first", "second"]
     assert done.result == [10]
     task = server.task(done.id)

@@ -1,5 +1,10 @@
 """Tasks that are to run elsewhere: made, cloned, put into queues, found again."""
 
+import subprocess
+import sys
+
+from conftest import clean_environment
+
 
 def test_a_task_is_made_cloned_enqueued_and_found(run, server):
     queue = server("queues.create", name="made")["id"]
@@ -13,6 +18,14 @@ clone.set_parameter("Args/epochs", "5")
 entry = Task.enqueue(clone, queue_name="made")
 found = Task.get_tasks(project_name="demo/made", task_name="^cloned$", task_filter={"status": ["queued"]})
 by_tag = Task.query_tasks(project_name="demo/made", tags=["nothing"])
+made.add_tags(["a", "b"])
+clone.add_tags("a")
+names = lambda **asked: [task.name for task in Task.get_tasks(project_name="demo/made", **asked)]
+say(tagged=sorted(names(tags=["a"])), without=names(tags=["a", "-b"]), both=names(tags=["__$all", "a", "b"]),
+    ordered=names(task_filter={"order_by": ["-name"]}), page=names(task_filter={
+        "order_by": ["name"], "page": 0, "page_size": 1}),
+    fields=Task.query_tasks(project_name="demo/made", tags=["b"],
+                            additional_return_fields=["name", "script.entry_point"]))
 say(made=made.id, clone=clone.id, found=[t.id for t in found], by_tag=by_tag, parent=found[0].parent,
     status=str(found[0].status), pending=Task.get_task(task_id=clone.id).get_parameters())
 Task.dequeue(clone)
@@ -20,6 +33,9 @@ say(after=Task.get_task(task_id=clone.id).get_status(), projects=[p.name for p i
 """)
     assert done.found == [done.clone]
     assert done.by_tag == []
+    assert (done.tagged, done.without, done.both) == (["cloned", "made"], ["cloned"], ["made"])
+    assert (done.ordered, done.page) == (["made", "cloned"], ["cloned"])
+    assert done.fields == [{"id": done.made, "name": "made", "script.entry_point": "train.py"}]
     assert done.parent == done.made
     assert done.status == "queued"
     assert done.pending["Args/epochs"] == "5"
@@ -112,3 +128,12 @@ say(archived=two.get_archived(), gone=bool(task.delete()),
     assert done.archived is True
     assert done.gone is True
     assert done.left == []
+
+
+def test_clearml_init_takes_what_new_keys_prints(run, server, tmp_path):
+    block = subprocess.run(
+        [sys.executable, "-m", "agentpipe.cmds.agent_server", "--new-keys"], capture_output=True, text=True, check=True,
+        env={**clean_environment(), "AGENT_HOME": str(server.home / "agent"), "USER": "tester"}).stdout
+    (tmp_path / "block").write_text(block + "\n" * 9)
+    said = run.command(["sh", "-c", "exec clearml-init --file mine.conf <block"]).output
+    assert "Credentials verified!" in said and server.said["api_server"] in (tmp_path / "mine.conf").read_text()

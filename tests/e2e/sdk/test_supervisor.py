@@ -110,3 +110,62 @@ def test_a_clone_with_a_changed_argument_hyperparameter_configuration_and_packag
     assert task["hyperparams"]["Args"]["epochs"]["value"] == "5"
     assert server.task(by_hand.id)["hyperparams"]["Args"]["epochs"]["value"] == "2"
     assert task["last_worker"]
+
+
+def test_scripts_of_clearml_task_and_of_task_create_get_task_init_and_their_arguments(run, server, tmp_path):
+    queue = server("queues.create", name="added")["id"]
+    (tmp_path / "alone.py").write_text("""
+import argparse, importlib.metadata, sys
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=0.1)
+lr = parser.parse_args().lr
+from clearml import Task
+print("lr is", lr, "of task", Task.current_task().id, "with iniconfig", importlib.metadata.version("iniconfig"))
+""")
+    (tmp_path / "needs.txt").write_text("clearml\niniconfig==2.0.0\n")
+    run.command(["clearml-task", "--project", "demo/added", "--name", "by clearml-task", "--script", "alone.py",
+                 "--requirements", "needs.txt", "--args", "lr=0.25", "--queue", "added"])
+    made = run("""
+from clearml import Task
+task = Task.create("demo/added", "by function", script="alone.py", requirements_file="needs.txt",
+                   argparse_args=[("lr", "0.75")], add_task_init_call=True)
+Task.enqueue(task, queue_name="added")
+say(id=task.id)
+""").id
+    tasks = [entry["task"] for entry in server("queues.get_by_id", queue=queue)["queue"]["entries"]]
+    assert tasks[1] == made
+    with Supervisor(server, tmp_path / "node", "added"):
+        for task, lr in zip(tasks, ("0.25", "0.75"), strict=True):
+            assert ended(server, task)["status"] == "completed"
+            log = "".join(event["msg"] for event in server("events.get_task_log", task=task)["events"])
+            assert f"lr is {lr} of task {task} with iniconfig 2.0.0" in log, log
+
+
+PIPELINE = """
+from clearml import PipelineDecorator, Task
+@PipelineDecorator.component(return_values=["more"], packages=["clearml"], execution_queue="steps")
+def step(value):
+    return int(value) + 1
+@PipelineDecorator.component(return_values=["ten"], packages=["clearml"], execution_queue="steps",
+                             monitor_artifacts=["ten"])
+def times(value):
+    return value * 10
+@PipelineDecorator.pipeline(name="queued", project="demo/pipes", version="1", pipeline_execution_queue="control",
+                            packages=["clearml"])
+def whole(start=3):
+    print("the result is", int(times(step(start))))
+whole(start=4)
+"""
+
+
+def test_a_pipeline_whose_controller_and_steps_are_queued(run, server, tmp_path):
+    control, _ = (server("queues.create", name=name)["id"] for name in ("control", "steps"))
+    assert "Terminating local execution" in run(PIPELINE).output
+    [entry] = server("queues.get_by_id", queue=control)["queue"]["entries"]
+    with Supervisor(server, tmp_path / "first", "control"), Supervisor(server, tmp_path / "second", "steps"):
+        ended(server, entry["task"])
+    log = "\n".join(event["msg"] for event in server("events.get_task_log", task=entry["task"])["events"])
+    assert "the result is 50" in log, log
+    found = server("tasks.get_all", parent=entry["task"], search_hidden=True, only_fields=["name", "status"])["tasks"]
+    assert {(task["name"], task["status"]) for task in found} == {("step", "completed"), ("times", "completed")}
+    assert server("workers.get_all")["workers"] == []

@@ -1,0 +1,23 @@
+#!/bin/sh
+# The polling loop of agent-supervisor(1), which starts it: pull a task, prepare it, run it, and again.
+#     loop.sh NAME FILES STRICT [OPTION of agent-pull]... -- QUEUE...
+# NAME is the worker's, whose lock is descriptor 9; FILES.pulled and FILES.receipt are the manifest before and after;
+# STRICT, when not empty, ends the loop when something fails.
+# shellcheck source=cmds/agent-supervisor/shared.sh
+. "${0%/*}/shared.sh"
+name=$1 files=$2 strict=$3; shift 3
+
+while go_on; do
+  idle=1 status=73 # where the file cannot be written, nothing is started
+  if start sh -c "$pull" agent-pull --wait --owner $$ --worker "$name" "$@" >"$files.pulled" &&
+    await "$new" && { [ ! -s "$files.pulled" ] || { idle=''; start sh -c "$work" sh "$files"; await "$new"; }; }; then
+    pause=1
+  elif idle=1 && go_on; then
+    failed "$status" || exit "$status"
+    rest "$pause"; back_off
+  fi
+done
+# a pull that leaves says so itself; after a task nobody does, unless it was left running. In a session of its own, since
+# a slot's signals come to its whole group
+if [ -z "$left" ] && [ -s "$files.pulled" ]; then setsid agent-report worker "$name" --gone 9>&- & await $!; fi
+exit 0

@@ -1,0 +1,34 @@
+#!/bin/sh
+# agent-supervisor --services, which starts it: pipelines side by side, each behind a fifo; the newest waits for a task.
+#     services.sh NAME FILES STRICT N [OPTION of agent-pull]... -- QUEUE...
+# As loop.sh; N is how many tasks may run. Signals leave tasks running for the next supervisor; --stop stops them.
+# shellcheck source=cmds/agent-supervisor/shared.sh
+. "${0%/*}/shared.sh"
+name=$1 files=$2 strict=$3 jobs=$4; shift 4
+leave() { # $child is the newest, which may not have been written down yet
+  signals=$((signals + 1)); tell HUP "$child"; again HUP "$child"
+  if [ "$signals" -gt 1 ]; then tell TERM "$slots"; else tell HUP "$slots"; fi
+}
+# who opened the fifo to read would wait for ever for a pull that was ended before it opened it
+let_go() { if [ -p "$fifo" ]; then : <>"$fifo"; rm -f "$fifo"; fi; }
+slots='' number=0 fifo=''
+trap leave TERM INT HUP USR2
+trap '[ "$signals" -gt 1 ] || { signals=1; leave; }' PWR
+
+while go_on; do
+  running='' count=0 number=$((number + 1)) fifo=$files.$number.pulled
+  for slot in $slots; do if is_ours "$slot"; then running="$running $slot" count=$((count + 1)); fi; done
+  slots=$running
+  if [ "$count" -ge "$jobs" ]; then rest 1; continue; fi
+  rm -f "$fifo"; mkfifo "$fifo" || { code=73; leave; break; } # one that was killed has left its own
+  start sh -c "$work" sh "$files.$number" "$files"; slots="$slots $new"
+  start sh -c "exec >\"\$0\"; $pull" "$fifo" --wait --services --owner $$ --worker "$name" "$@"
+  if await "$new"; then pause=1; elif go_on; then
+    failed "$status" || { code=$status; leave; break; }
+    rest "$pause"; back_off
+  fi
+  let_go
+done
+let_go
+for slot in $slots; do await "$slot" || :; done
+exit "$code"

@@ -1,0 +1,161 @@
+"""One attempt at a task on this node: its directory state/tasks/ID.N and the facts that stand there as names.
+
+`running` (locked by the shim) → `exit.N`, `pid` → "PID START BOOT" and `outcome` → CLASS are names, not contents,
+so that a full disk cannot lose them.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors, files, paths
+from agentpipe.files import publish
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+GIVEN_BACK = "given-back"  # by recovery: counts as a failed attempt
+HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not
+
+
+def create(task: str) -> str:
+    """A new directory for an attempt at `task`: the next N, by exclusive mkdir; its path."""
+    home = paths.state("tasks")
+    try:
+        os.makedirs(home, 0o700, exist_ok=True)
+        return files.new_directory(home, task)
+    except OSError as error:
+        raise errors.unwritable(f"create {error.filename or home}", error) from None
+
+
+def discard(directory: str) -> None:
+    """Remove an attempt that nobody can know of yet."""
+    import shutil
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def numbers(task: str) -> list[int]:
+    """The attempts at `task` that stand on this node."""
+    return files.numbers(paths.state("tasks"), task)
+
+
+def latest(task: str) -> str | None:
+    """The directory of the highest attempt, which is the one that tools show."""
+    known = numbers(task)
+    return paths.state("tasks", f"{task}.{max(known)}") if known else None
+
+
+def outcome(directory: str) -> str | None:
+    """The end's class, once somebody has decided it."""
+    return _link(directory, "outcome")
+
+
+def decide(directory: str, end: str) -> bool:
+    """Make `end` the attempt's outcome; False when another process already decided (exactly one ever does)."""
+    return _make_link(directory, "outcome", end)
+
+
+def pid_record(directory: str) -> str | None:
+    """ "PID START BOOT" of the script, or GIVEN_BACK, HANDED_BACK; None before the script starts."""
+    return _link(directory, "pid")
+
+
+def forbid_start(directory: str, why: str) -> bool:
+    """Take the name `pid`, so that no script can start here any more; False when one has started (look again)."""
+    return _make_link(directory, "pid", why)
+
+
+def was_returned(directory: str) -> bool:
+    """Whether this attempt was given back to its queue."""
+    return pid_record(directory) in (GIVEN_BACK, HANDED_BACK)
+
+
+def exit_status(directory: str) -> int | None:
+    """The script's status as its shim recorded it (exit.N); None while it runs, or when nobody could."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:  # deleted by the script: nobody can say how it ended
+        return None
+    for name in names:
+        stem, _, number = name.partition(".")
+        if stem == "exit" and number.isdigit():
+            return int(number)
+    return None
+
+
+def never_began(directory: str) -> bool:
+    """Whether its shim ended before the script stood in `pid`: a disk without room for another file."""
+    return bool(exit_status(directory)) and pid_record(directory) is None
+
+
+def ended_at(directory: str) -> float | None:
+    """When the script's status was written, in seconds since the epoch: the moment of the rename."""
+    status = exit_status(directory)
+    try:
+        return None if status is None else os.lstat(os.path.join(directory, f"exit.{status}")).st_ctime
+    except FileNotFoundError:  # what the script left behind has deleted its directory just now
+        return None
+
+
+def shim_lives(directory: str) -> bool:
+    """Whether `running` is locked: somebody can still start the script or write its status."""
+    try:
+        fd = os.open(os.path.join(directory, "running"), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    import fcntl
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+
+
+def failed_attempts(task: str) -> int:
+    """How many attempts in a row recovery gave back; an attempt that came to an end starts the count anew."""
+    count = 0
+    for number in sorted(numbers(task), reverse=True):
+        directory = paths.state("tasks", f"{task}.{number}")
+        found = pid_record(directory)
+        if outcome(directory) or found not in (GIVEN_BACK, None):
+            break
+        count += found == GIVEN_BACK
+    return count
+
+
+def lost_attempts(task: str) -> int:
+    """How many attempts at `task` on this node were lost."""
+    return sum(outcome(paths.state("tasks", f"{task}.{number}")) == "lost" for number in numbers(task))
+
+
+def read_manifest(directory: str) -> dict[str, Any] | None:
+    """The manifest as the last stage stored it."""
+    from agentpipe import manifest
+    try:
+        with open(os.path.join(directory, "manifest.json"), "rb") as file:
+            return manifest.read(file.read())
+    except (FileNotFoundError, errors.Failure):
+        return None
+
+
+def store_manifest(directory: str, line: bytes) -> None:
+    """Publish the manifest for recovery: whole or not at all."""
+    publish(os.path.join(directory, "manifest.json"), line)
+
+
+def _link(directory: str, name: str) -> str | None:
+    try:
+        return os.readlink(os.path.join(directory, name))
+    except OSError:
+        return None
+
+
+def _make_link(directory: str, name: str, target: str) -> bool:
+    try:
+        os.symlink(target, os.path.join(directory, name))
+        return True
+    except FileExistsError:
+        return False

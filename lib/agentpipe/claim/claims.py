@@ -1,0 +1,301 @@
+"""Who owns a task on this node: intents, claims, the task's lock, and giving back (design: what stands on disk).
+
+A pull makes one token. It names the intent `active/TOKEN` (a locked file, later a link to the attempt's directory),
+stands in the file `claim` there and in the task's runtime on the server. Whoever holds the directory's `lock` works
+on the task; between two stages the claim is handed to whoever will read the line.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+
+from agentpipe import errors, files, paths
+from agentpipe.claim import attempt, on_server
+from agentpipe.crash import crash_point
+from agentpipe.files import publish
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LOCK_TIMEOUT = 10.0
+GIVE_BACK_S = 10.0  # patience with a server that is away: who is told to stop has little time; recovery does the rest
+
+
+def new_token() -> str:
+    """A claim's only identity: 32 hex digits."""
+    return os.urandom(16).hex()
+
+
+def active(token: str = "") -> str:
+    """The directory of intents and claims, or one of them."""
+    home = paths.state("active")
+    os.makedirs(home, 0o700, exist_ok=True)
+    return os.path.join(home, token) if token else home
+
+
+def any_active() -> bool:
+    """Whether there is anything that recovery would have to look at."""
+    return bool(os.listdir(active()))
+
+
+class Intent:
+    """`active/TOKEN` as a locked file: this process may be about to own a task, and says so before it asks."""
+
+    def __init__(self) -> None:
+        self.used = False  # whether it has become an attempt
+        self._durable = False
+        self.asked = False  # whether the server may have given us a task that we do not know of, or could not keep
+        while True:
+            self.token = new_token()
+            self.path = active(self.token)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            if os.fstat(self._fd).st_nlink:
+                break
+            os.close(self._fd)  # before it was locked another pull took it for one that a dead one had left
+
+    def note(self, api: Any, queue: str) -> None:
+        """Which queue is asked, for a server that cannot write the token itself.
+
+        Before another machine is asked the intent is on the disk: what it gives out would be lost with our power. The
+        embedded store's own commit takes the intent with it.
+        """
+        try:
+            os.ftruncate(self._fd, os.pwrite(self._fd, queue.encode(), 0))
+            if not (api.embedded or self._durable):
+                os.fsync(self._fd)
+                files.sync_directory(os.path.dirname(self.path))
+                self._durable = True
+        except OSError as error:
+            raise errors.unwritable(f"write {self.path}", error) from None
+        self.asked = True
+
+    def becomes(self, directory: str) -> None:
+        """Publish the attempt: the link takes the intent's name, so there is never neither."""
+        link = f"{self.path}.{os.getpid()}"
+        os.symlink(directory, link)
+        os.rename(link, self.path)
+        self.used = True
+        self._close()
+
+    def drop(self) -> None:
+        """Nothing was got; where that is not certain, the next recovery asks the server by the token."""
+        if self._fd < 0:  # it has become an attempt, or is dropped already
+            return
+        if not self.asked:
+            os.unlink(self.path)
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1  # once closed, the number may be another file's
+        os.close(fd)
+
+
+class NotOurs(errors.Failure):
+    """The task is somebody else's now, or it has ended (75): whoever holds it here lets it go."""
+
+
+class Claim:
+    """The hold of one process on one attempt: its lock, and (for a pulled task) its claim.
+
+    `token` is None for a task by hand: nothing is reported and nobody else looks.
+    """
+
+    def __init__(self, directory: str, token: str | None, lock: int, worker: str = "") -> None:
+        self.directory = directory
+        self.token = token
+        self.worker = worker
+        self.is_new = False  # whether take() made the directory
+        self._lock: int | None = lock
+
+    def held_by(self, stage: str) -> None:
+        """Write that `stage` works on it now: dead at once when the lock is free."""
+        if self.token:
+            self._write("held", stage, None)
+
+    def hand(self, stage: str, holder: dict[str, Any] | None) -> None:
+        """Write that whoever `holder` names has it next."""
+        if self.token:
+            self._write("handed", stage, holder)
+
+    def touch(self) -> None:
+        """Start the grace period anew: the line is out now."""
+        if self.token:
+            os.utime(os.path.join(self.directory, "claim"))
+
+    def release(self) -> None:
+        """Let the lock go."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def end(self) -> None:
+        """The end is acknowledged: nothing is left to recover."""
+        if self.token:
+            try:
+                os.unlink(active(self.token))
+            except FileNotFoundError:
+                pass
+
+    def undo(self) -> None:
+        """Nothing has come of it, and nobody has been told: neither claim nor directory stays."""
+        self.end()
+        attempt.discard(self.directory)
+        self.release()
+
+    def _write(self, state: str, stage: str, holder: dict[str, Any] | None) -> None:
+        # no fsync: after a power loss the boot has changed, and a claim that cannot be read counts as dead
+        publish(os.path.join(self.directory, "claim"), json.dumps(
+            {"token": self.token, "worker": self.worker, "state": state, "stage": stage, "holder": holder},
+        ).encode() + b"\n")
+
+
+def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:
+    """The attempt's lock as a descriptor; None when another process has it for longer than `timeout` seconds."""
+    fd = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                os.close(fd)
+                return None
+            time.sleep(0.01)
+
+
+def begin(intent: Intent, task: str, worker: str) -> Claim:
+    """A new attempt at a task that this process has just got from its queue: directory, lock, claim, link.
+
+    Failure 73 when the disk takes one of them; then none of them stays.
+    """
+    directory = attempt.create(task)
+    crash_point("pull:directory")
+    fd = None
+    try:
+        fd = lock(directory)  # whoever looks whether somebody works on it has it for an instant
+        if fd is None:
+            raise errors.Failure(f"{directory} is locked by another process", errors.BUG)
+        claim = Claim(directory, intent.token, fd, worker)
+        claim.held_by("pull")
+        crash_point("pull:claimed")
+        intent.becomes(directory)
+    except (errors.Failure, OSError) as error:
+        attempt.discard(directory)
+        if fd is not None:
+            os.close(fd)
+        if isinstance(error, errors.Failure):
+            raise
+        raise errors.unwritable(f"write in {directory}", error) from None
+    crash_point("pull:linked")
+    return claim
+
+
+def take(manifest: dict[str, Any], stage: str, look_only: bool = False) -> Claim:
+    """Take the lock of a task whose line this stage has read, and check on this node that it is still ours.
+
+    With `look_only` the claim stays as it is. Failure 75 when it is not. The server's word is checked_with_server()'s.
+    """
+    pull = manifest.get("pull")
+    if not pull:
+        return _take_local(manifest, stage)
+    token = pull["claim"]
+    try:
+        directory = os.readlink(active(token))
+    except OSError:
+        raise _late(manifest, "it is no longer claimed on this node") from None
+    try:
+        fd = lock(directory)
+    except FileNotFoundError:
+        raise _late(manifest, "its directory on this machine was deleted") from None
+    if fd is None:
+        raise _late(manifest, "another stage works on it")
+    found = read(directory) or {}
+    claim = Claim(directory, token, fd, found.get("worker", ""))
+    if found.get("token") != token or attempt.was_returned(directory) \
+            or attempt.outcome(directory) or not os.path.islink(active(token)):
+        claim.release()
+        raise _late(manifest, "it has been given back or has ended meanwhile")
+    if not look_only:
+        claim.held_by(stage)
+    return claim
+
+
+def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
+    """Under the lock: the task's status when the server still shows it ours (queued or in progress, our token).
+
+    Otherwise Failure 75: nothing may run. An earlier agent of the same token is impossible, tokens are random.
+    """
+    task = manifest["task"]["id"]
+    found = api.call("tasks.get_all", {"id": [task], "only_fields": ["id", "status", "runtime"],
+                                       "search_hidden": True})["tasks"]
+    if not found:
+        raise _late(manifest, "the server no longer knows it")
+    status = found[0].get("status", "")
+    follows = manifest["pull"].get("follows")
+    if not follows and (found[0].get("runtime") or {}).get(on_server.RUNTIME_KEY) != manifest["pull"]["claim"]:
+        raise _late(manifest, "another agent has claimed it")
+    if status not in ("queued", "in_progress", "created"):
+        raise _late(manifest, f"it is {status}")
+    # a server that does not look at claims leaves ours on a task that somebody has enqueued again
+    if status == "queued" and not (api.ours or follows) and on_server.waits(api, [task]):
+        raise _late(manifest, "it waits in a queue again")
+    return status
+
+
+def read(directory: str) -> dict[str, Any] | None:
+    """What the file `claim` says: {token, worker, state: held|handed, stage, holder}; None when it cannot be read."""
+    try:
+        with open(os.path.join(directory, "claim"), encoding="utf-8") as file:
+            return json.load(file)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # an intent is a file
+        return None
+
+
+def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str) -> bool:
+    """Return a task that nobody started to the front of its queue, while the lock is held; False when it could not be.
+
+    An attempt whose script has started is left alone: recovery takes it over. Errors of the server, and a disk that
+    takes no further name, leave the claim for recovery too.
+    """
+    if not claim.token:
+        claim.release()
+        return True
+    try:
+        if attempt.forbid_start(claim.directory, attempt.HANDED_BACK):
+            crash_point("give-back:forbidden")
+            if not manifest["pull"].get("follows"):  # else there is nothing to give back
+                on_server.enqueue_again(api.once(GIVE_BACK_S), manifest["task"]["id"], manifest["pull"].get("queue"),
+                                        claim.token, why)
+            crash_point("give-back:enqueued")
+            claim.end()
+        return True
+    except (errors.ApiError, errors.Failure, OSError):
+        return False
+    finally:
+        claim.release()
+
+
+def _take_local(manifest: dict[str, Any], stage: str) -> Claim:
+    task = manifest["task"]["id"]
+    directory = attempt.latest(task)
+    # a script that has ended is run again beside it: code and environment stay where the manifest says
+    is_new = directory is None or (stage == "run" and attempt.outcome(directory) is not None)
+    if is_new or directory is None:
+        directory = attempt.create(task)
+    fd = lock(directory)
+    if fd is None:
+        raise _late(manifest, "another stage works on it")
+    claim = Claim(directory, None, fd)
+    claim.is_new = is_new
+    return claim
+
+
+def _late(manifest: dict[str, Any], why: str) -> NotOurs:
+    return NotOurs(f"task {manifest['task'].get('id')} is not ours to run: {why}", errors.TRY_AGAIN,
+                   remedy="agent-pull")

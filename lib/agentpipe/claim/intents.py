@@ -1,0 +1,99 @@
+"""Intents that no process holds: pulls that died, or lost their server, between asking for a task and owning it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from agentpipe import errors
+from agentpipe.claim import claims, on_server
+from agentpipe.crash import crash_point
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STRAY_S = 120.0  # how long a task of no queue must be seen so before it counts as forgotten
+YOUNG_S = 10.0  # a request of a pull that has just died may still be on its way
+
+
+def recover_all(api: Any) -> int:
+    """Only what pulls left that died, or whose server did, while they asked; how many of those remain."""
+    tokens = [token for token in os.listdir(claims.active())
+              if len(token) == 32 and not os.path.islink(claims.active(token))]
+    for token in tokens:
+        try:
+            recover(api, token)
+        except (OSError, errors.ApiError, errors.Failure):
+            continue  # somebody else was quicker, or the server is away again
+    return sum(os.path.lexists(claims.active(token)) for token in tokens)
+
+
+def recover(api: Any, token: str) -> None:
+    """A pull died between saying that it might own a task and owning it: ask the server by the token."""
+    path = claims.active(token)
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # that pull lives
+        if os.path.islink(path) or os.stat(path).st_ino != os.fstat(fd).st_ino:
+            return
+        found = on_server.by_token(api, token, ["id", "status", "execution.queue"])
+        for task in found:
+            if task["status"] in ("queued", "in_progress"):
+                queue = (task.get("execution") or {}).get("queue")
+                on_server.enqueue_again(api, task["id"], queue, token, "its pull died")
+        if not found and not api.ours and _is_open(api, fd):
+            return
+        crash_point("recover:intent")
+        os.unlink(path)
+    finally:
+        os.close(fd)
+
+
+def _is_open(api: Any, fd: int) -> bool:
+    """A server that cannot write our token itself may have given out a task that carries none.
+
+    Then it is queued and stands in no queue. Seen so for two minutes it goes back: another agent that is about to
+    start it takes less. What was seen is noted in the intent (QUEUE, TIME, IDS). True: look again later.
+    """
+    noted = os.pread(fd, 1 << 16, 0).decode("ascii", "replace").split()
+    if not noted:
+        return False
+    if time.time() - os.fstat(fd).st_mtime < YOUNG_S and len(noted) == 1:
+        return True
+    queue, since, before = noted[0], float(noted[1]) if len(noted) > 1 else time.time(), noted[2:]
+    stray = _stray(api, queue)
+    if len(noted) == 1 or since > time.time():
+        os.ftruncate(fd, os.pwrite(fd, " ".join([queue, str(int(time.time())), *stray]).encode(), 0))
+        return bool(stray)
+    left = [task for task in before if task in stray]
+    if left and time.time() - since < STRAY_S:
+        return True
+    for task in left:
+        api.call("tasks.enqueue", {"task": task, "queue": queue, "force": True, "status_reason": "its pull died"})
+        api.call("queues.move_task_to_front", {"task": task, "queue": queue})
+    return False
+
+
+def _stray(api: Any, queue: str) -> list[str]:
+    """The tasks of this queue that are queued, stand in no queue and carry no claim."""
+    found: list[str] = []
+    page = 0
+    while True:
+        tasks = api.call("tasks.get_all", {
+            "status": ["queued"], "search_hidden": True, "page": page, "page_size": 500, "order_by": ["id"],
+            "only_fields": ["id", "runtime", "execution.queue"]})["tasks"]
+        for task in tasks:
+            token = (task.get("runtime") or {}).get(on_server.RUNTIME_KEY, on_server.RETURNED)
+            if (task.get("execution") or {}).get("queue") == queue and token.startswith(on_server.RETURNED):
+                found.append(task["id"])
+        if len(tasks) < 500:
+            break
+        page += 1
+    # the queues are asked after the tasks: one that was put back meanwhile stands there
+    standing = on_server.waits(api, found) if found else set()
+    return [task for task in found if task not in standing]

@@ -1,0 +1,135 @@
+"""What git, ssh and curl mean when they fail to fetch: in words, with an exit code and what to do."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from agentpipe import errors, tools
+from agentpipe.code.git import Source, without_credentials
+
+# what they say (LC_ALL=C) → exit, what it means, remedy; looked up from the top
+MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
+    (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full",
+     "make room there (df -h)"),
+    (("bad/illegal format",), errors.BAD_DATA, "that is no address", "correct it: agent-task edit --repo URL"),
+    (("died of signal",), errors.TRY_AGAIN, "one of git's processes was killed",
+     "is there memory enough: free -m; dmesg | tail"),
+    (("remote host identification has changed",), errors.NO_PERMISSION,
+     "its ssh key is another than before: it was set up anew, or somebody stands between",
+     "ask who runs it; was it set up anew: ssh-keygen -R {known} && ssh-keyscan{port} {name} >> ~/.ssh/known_hosts"),
+    (("host key verification failed",), errors.NO_PERMISSION, "the host's ssh key is not known here",
+     "compare it, then: ssh-keyscan{port} {name} >> ~/.ssh/known_hosts"),
+    (("too many authentication failures",), errors.NO_PERMISSION, "ssh offers more keys than it takes",
+     "name the one key for {name} in ~/.ssh/config (IdentityFile, IdentitiesOnly yes)"),
+    (("permission denied (publickey", "permission denied (password", "permission denied (keyboard"),
+     errors.NO_PERMISSION, "none of this user's ssh keys is accepted",
+     "ssh-add a key that it knows, or add ~/.ssh/id_*.pub there; see what is tried: ssh -v{port} {login}"),
+    (("could not read username", "could not read password"), errors.NO_PERMISSION,
+     "it wants a user and a password (or there is no such repository), and none is configured for {name}",
+     "export CLEARML_AGENT_GIT_USER=USER CLEARML_AGENT_GIT_PASS=TOKEN, or set agent.git_user and agent.git_pass in "
+     "clearml.conf; and check the URL"),
+    (("authentication failed", "error: 401", "invalid username or password", "invalid credentials"),
+     errors.NO_PERMISSION, "{name} does not accept the user and password", "{who}"),
+    (("permission denied (", "error: 403", "access denied", "could not be read from remote"),
+     errors.NO_PERMISSION, "no access, or no such repository",
+     "check the URL, and that this user may read it: git ls-remote {url}"),
+    (("detected dubious ownership",), errors.NO_PERMISSION, "it belongs to another user",
+     "let this user trust it there: git config --global --add safe.directory {url}"),
+    (("couldn't find remote ref",), errors.NOT_FOUND, "it is not there",
+     "push it from the checkout that has it: git push origin {wanted}, or give the task another"),
+    (("not our ref", "unadvertised object", "no such remote ref", "cannot obtain needed"), errors.NOT_FOUND,
+     "it is not there",
+     "push it from the checkout that has it (git push), or enqueue it there with --bundle"),
+    (("ssl certificate", "certificate verif", "gnutls", "ssl_error"), errors.UNAVAILABLE,
+     "its certificate is not trusted",
+     "give git its certificate authority: git config --global http.https://{name}/.sslCAInfo FILE"),
+    (("could not resolve host", "temporary failure in name", "unable to look up", "name or service not known"),
+     errors.UNAVAILABLE, "there is no host of that name", "check the URL, and the network: getent hosts {name}"),
+    (("could not connect", "couldn't connect", "failed to connect", "timed out", "connection refused", "unreachable",
+      "connection reset", "connection closed by", "operation too slow", "early eof", "error: 5", "error: 429",
+      "rpc failed", "unexpected disconnect", "empty reply", "transfer closed", "cannot run ssh",
+      "unable to find remote helper"),
+     errors.UNAVAILABLE, "the server cannot be reached",
+     "see whether it answers there: git ls-remote {url}"),
+    (("repository not found", "' not found", "does not appear to be a git repository", "does not exist",
+      "no such file or directory", "not a git repository", "could not read from remote repository"),
+     errors.NOT_FOUND, "no such repository", "check the URL: git ls-remote {url}"),
+)
+# worth asking again after a moment
+PASSING = ("could not resolve host", "temporary failure in name", "timed out", "connection refused",
+           "connection reset", "connection closed by", "couldn't connect", "failed to connect", "operation too slow",
+           "early eof", "error: 5", "error: 429", "rpc failed", "unexpected disconnect", "empty reply",
+           "transfer closed")
+
+
+def passing(failed: tools.ToolFailed) -> bool:
+    """Whether it may be over in a moment: a server that is restarted, a line that was cut."""
+    low = failed.output.lower()
+    return any(sign in low for sign in PASSING) and "host key verification" not in low
+
+
+def explained(failed: tools.ToolFailed, source: Source) -> errors.Failure | None:
+    """What a failed git meant, in words with exit and remedy; None when it is none of the known causes."""
+    output = without_credentials(failed.output)
+    low = output.lower()
+    for signs, exit, words, remedy in MEANINGS:
+        if any(sign in low for sign in signs):
+            said = next((line for line in output.splitlines() if any(sign in line.lower() for sign in signs)), "")
+            if exit == errors.NO_PERMISSION:
+                said = _told(output) or said
+            names = _names(source)
+            return errors.Failure(f"cannot fetch {_shown(source)}: {words.format(**names)} ({said.strip()})", exit,
+                                  output[-4000:], remedy.format(**names))
+    return None
+
+
+def _told(output: str) -> str:
+    """What the server itself says of a refusal (a token that has expired, a single sign-on), on one line."""
+    lines = (line.removeprefix("remote:").strip() for line in output.splitlines() if line.startswith("remote:"))
+    # without rulers and progress
+    return " ".join(line for line in lines if re.search(r"\w", line) and "objects:" not in line)[:300]
+
+
+def unknown(failed: tools.ToolFailed, source: Source) -> errors.Failure:
+    """A git failure without a known cause, its output as the evidence."""
+    reason = without_credentials(failed.reason)
+    return errors.Failure(f"cannot fetch {_shown(source)}: {reason}", errors.UNAVAILABLE,
+                          without_credentials(failed.evidence),
+                          f"see what git says there: git ls-remote {shlex.quote(source.url)}")
+
+
+def _shown(source: Source) -> str:
+    return str(source) + (f" (as {source.address})" if source.address != source.url else "")
+
+
+def _names(source: Source) -> dict[str, str]:
+    """What stands in a remedy: the host as ssh knows it, its port as an option, whose login was shown.
+
+    Quoted for a shell: addresses and names are the task's, or a repository's.
+    """
+    address = source.address
+    authority = address.partition("://")[2].partition("/")[0] or address.partition(":")[0]
+    user, _, host = authority.rpartition("@")
+    match = re.match(r"(.*?)(?::(\d+))?$", host)
+    name, port = match.groups() if match else (host, None)
+    option = "" if not port else f" -p {port}"
+    if address.startswith("http"):
+        name = host
+    words = {"url": source.address, "name": name, "known": f"[{name}]:{port}" if port else name,
+             "login": f"{user}@{name}" if user else name, "wanted": source.branch or source.tag or "HEAD"}
+    return {**{key: shlex.quote(word) for key, word in words.items()}, "port": option, "who": _who(source)}
+
+
+def _who(source: Source) -> str:
+    """Where the login that was refused stands."""
+    if source.password is not None:
+        return "correct the user and password in the task's repository URL"
+    from agentpipe.code import git_access
+    login = git_access.login_for(source.address)
+    if not login:
+        return "correct it where this user's git has it: git credential reject, or ~/.netrc"
+    where = "agent.git_pass (or CLEARML_AGENT_GIT_PASS)"
+    if any(login.password == each.password for each in git_access.logins()[:-1]):
+        where = "its entry of agent.git.extra_credentials"
+    return f"correct {where}: the user there is {login.user!r}" if login.user else f"correct {where}"

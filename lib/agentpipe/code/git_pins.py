@@ -1,0 +1,137 @@
+"""`git+URL@branch` in a requirement list: the commit it means today, so that the cache's key can hold it."""
+
+from __future__ import annotations
+
+import os
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe.environment.requirements import Requirements
+    from agentpipe.job import Job
+
+# git+https://host/repository.git@ref#egg=…; the user part of ssh://git@host is no ref
+LINE = re.compile(r"(?P<head>.*?\bgit\+)(?P<url>\w+://[^/\s]*[^@#\s]*)(?:@(?P<ref>[^#\s]+))?(?P<tail>.*)$", re.DOTALL)
+OWN = re.compile(r"\bgit\+git://(?:[^/@\s]*@)?([^/:@\s]+)(?::\d+)?/")
+
+
+def settle(job: Job, asked: Requirements) -> None:
+    """Put a commit into every line of a repository, and its password aside: what is installed is then one thing."""
+    lines = [line for line in asked.packages if "git+" in line]
+    if lines:
+        # git's own transport knows no login and has been switched off by those who host; the peer asks by ssh too
+        asked.packages = [OWN.sub(r"git+ssh://git@\1/", line) for line in asked.packages]
+        lines = [line for line in asked.packages if "git+" in line]
+        asked.secrets = lines
+        asked.packages = [without_password(pinned(job, line)) if "git+" in line else line for line in asked.packages]
+
+
+def pinned(job: Job, line: str) -> str:
+    """The line with a commit in place of a branch, a tag or nothing.
+
+    When the server cannot be asked, the commit of last time is taken and said so; without one the line stays as it
+    is and the installer will say what is wrong.
+    """
+    match = LINE.match(line)
+    if not match or re.fullmatch(r"[0-9a-f]{40}", match["ref"] or ""):
+        return line
+    memory = _memory(match["url"], match["ref"] or "HEAD")
+    commit = _asked(job, match["url"], match["ref"] or "HEAD")
+    if commit:
+        if not job.option("dry_run"):
+            _remember(memory, commit)
+    else:
+        from agentpipe.environment import wheelhouse_repositories
+        commit = _remembered(memory) or wheelhouse_repositories.commit_of(match["url"], match["ref"] or "HEAD")
+        if not commit:
+            return line
+        from agentpipe.code.git import without_credentials
+        job.say(f"cannot ask {without_credentials(match['url'])}, its commit of last time is taken: {commit}")
+    return f"{match['head']}{match['url']}@{commit}{match['tail']}"
+
+
+def _asked(job: Job, url: str, ref: str) -> str:
+    """The commit, from the server; "" when it does not answer (the installer's own words say why)."""
+    from agentpipe import errors
+    from agentpipe.code import git
+    from agentpipe.offline import offline
+    if offline():
+        return ""
+    source = git.Source(url)
+    names = _names(ref)
+    try:
+        answer = job.run(["git", "ls-remote", "--", source.address, *names], env=source.asking(), timeout=60)
+    except errors.Failure:
+        return ""
+    # git takes a name as the end of one: a/refs/heads/main is also an answer to refs/heads/main
+    found = {name: commit for commit, _, name in (line.partition("\t") for line in answer.splitlines())}
+    return next((found[name] for name in names if name in found), "")
+
+
+def _names(ref: str) -> list[str]:
+    """What `ref` may mean, as the installer tries it: a branch, then a tag (the commit that it names)."""
+    if ref == "HEAD" or ref.startswith("refs/"):
+        return [f"{ref}^{{}}", ref]
+    return [f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}"]
+
+
+def _memory(url: str, ref: str) -> str:
+    import hashlib
+
+    from agentpipe import paths
+    name = hashlib.sha256(f"{url}\0{ref}".encode("utf-8", "surrogateescape")).hexdigest()[:20]
+    return paths.cache("git-pins", name)
+
+
+def _remember(path: str, commit: str) -> None:
+    from agentpipe import files
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    files.publish(path, commit.encode())
+
+
+def _remembered(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def without_password(line: str) -> str:
+    """The line as it may stand in an argv: uv hands a repository's URL to git as it is."""
+    from agentpipe.code import git
+    match = LINE.match(line)
+    if not match:
+        return line
+    url, _, password = git.split_url(match["url"])
+    if not password:
+        return line
+    return f"{match['head']}{url}{'@' + match['ref'] if match['ref'] else ''}{match['tail']}"
+
+
+def access(lines: list[str]) -> dict[str, str]:
+    """What git needs to get at the repositories of these lines, as environment of the installer that runs it.
+
+    It may hold passwords. An address that is asked for otherwise (ssh for https) is rewritten by git itself, so that
+    what is recorded stays as the task has it.
+    """
+    from agentpipe.code import git, git_access
+    if not lines:
+        return {}
+    env: dict[str, str] = {}
+    settings: list[tuple[str, str]] = []
+    urls = []
+    for number, line in enumerate(lines):
+        match = LINE.match(line)
+        url, user, password = git.split_url(match["url"]) if match else ("", None, None)
+        if password:
+            env[f"AGENT_GIT_USER_R{number}"], env[f"AGENT_GIT_PASSWORD_R{number}"] = user or "", password
+            helper = git.login_helper(f"_R{number}")
+            settings += [(f"credential.{url}.helper", ""), (f"credential.{url}.helper", helper)]
+        elif url:
+            urls.append(url)
+    more, configured = git_access.variables(map(git_access.address, urls))
+    rewritten = git_access.rewritten(urls)
+    whole = git.with_ssh(git.environment(env | more, [*rewritten, *configured, *settings], local=True))
+    del whole["GIT_LITERAL_PATHSPECS"]
+    return {name: value for name, value in whole.items() if os.environ.get(name) != value}

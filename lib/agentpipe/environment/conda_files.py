@@ -1,0 +1,144 @@
+"""What a task asks of conda: its recorded section, an exported environment, or an environment.yml of the repository."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+MANAGER = "agent.package_manager."
+CHANNELS = ["pytorch", "conda-forge", "nvidia", "defaults"]
+FILES = ("environment.yml", "environment.yaml", "conda.yaml", "conda.yml")
+# packages that are called otherwise there
+NAMES = {"torch": "pytorch", "opencv-python": "opencv", "tables": "pytables", "msgpack": "msgpack-python",
+         "psycopg2-binary": "psycopg2", "graphviz": "python-graphviz"}
+
+
+class Wanted:
+    """`specs` of conda and `pip` lines, from `channels`; `soft` are specs whose package may come by pip instead
+    (name of the spec: the pip line); `exact` are the pins of a receipt."""
+
+    def __init__(self, origin: str, specs: list[str], pip: list[str], channels: list[str]) -> None:
+        self.origin, self.specs, self.pip, self.channels = origin, specs, pip, channels
+        self.soft: dict[str, str] = {}
+        self.exact: list[dict[str, Any]] = []
+        self.folders: list[str] = []  # where its pip lines look for files first
+
+    def canonical(self) -> list[str]:
+        """One spelling of all that decides the outcome."""
+        return [*(f"channel {each}" for each in self.channels), *sorted(f"conda {spec}" for spec in self.specs),
+                *sorted(f"conda {pin['name']} {pin.get('sha256')}" for pin in self.exact)]
+
+
+def is_manager() -> bool:
+    """Whether agent.package_manager.type is conda."""
+    from agentpipe.settings import config
+    return (config.get(MANAGER + "type") or "").lower() == "conda"
+
+
+def channels(named: list[str]) -> list[str]:
+    """The channels of a file, else those of the configuration; their addresses."""
+    from agentpipe.settings import config
+    told = [each for each in named if each != "nodefaults"] or config.get_list(MANAGER + "conda_channels", CHANNELS)
+    return ["https://repo.anaconda.com/pkgs/main" if each == "defaults" else each for each in told]
+
+
+def recorded(record: dict[str, Any], original: bool) -> Wanted | None:
+    """What a task's requirements say of conda; None when they say nothing."""
+    import json
+    exported = record.get("conda_env_json")
+    if exported:
+        try:
+            tree = json.loads(exported) if isinstance(exported, str) else exported
+        except ValueError:
+            raise errors.Failure("requirements.conda_env_json is not JSON", errors.BAD_DATA,
+                                 remedy="record it with `conda env export --json`") from None
+        return _of_tree(tree, "the exported conda environment")
+    lines = _lines((original and record.get("org_conda")) or record.get("conda"))
+    lines = [line for line in (re.sub(r"(^|\s)#.*$", "", line).strip() for line in lines) if line]
+    if not lines:
+        return None
+    pip = _lines((original and record.get("org_pip")) or record.get("pip"))
+    return Wanted("the task's conda requirements", [spec(line) for line in lines], pip, channels([]))
+
+
+def of_pip(lines: list[str], origin: str) -> Wanted:
+    """A pip list for conda: each package that its channels know comes from there, the rest by pip."""
+    from agentpipe.environment.requirements import NAME, normalised
+    found = Wanted(origin, [], [], channels([]))
+    for line in lines:
+        body = line.split(";")[0].split(" --hash")[0].strip()
+        match = re.match(NAME + r"((?:[<>=!~]=?=?[\s\w.*+,<>=!~]+)?)$", body)
+        if not match or match[2] or ";" in line or line.startswith("-"):
+            found.pip.append(line)
+            continue
+        name = NAMES.get(normalised(match[1]), normalised(match[1]))
+        found.specs.append(spec(name + match[3].replace(" ", "")))
+        found.soft[name] = line
+    return found
+
+
+def in_repository(code: str, folder: str) -> str:
+    """The environment.yml that stands nearest above the script; "" without one."""
+    place = folder
+    while True:
+        for name in FILES:
+            if os.path.isfile(os.path.join(place, name)):
+                return os.path.join(place, name)
+        if place in (code, "/"):
+            return ""
+        place = os.path.dirname(place)
+
+
+def of_file(path: str, code: str) -> Wanted:
+    """An environment.yml."""
+    where = os.path.relpath(path, code)
+    try:
+        import yaml
+    except ImportError:
+        raise errors.Failure(f"{where} needs the conda extra, which is not installed", errors.UNAVAILABLE,
+                             remedy="pip install 'agentpipe[conda]' beside the agent") from None
+    try:
+        with open(path, encoding="utf-8") as file:
+            tree = yaml.safe_load(file)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise errors.Failure(f"{where} is not YAML: {str(error).splitlines()[0]}", errors.BAD_DATA,
+                             remedy=f"correct {where}") from None
+    found = _of_tree(tree, where)
+    found.folders = [os.path.dirname(path)]
+    return found
+
+
+def spec(line: str) -> str:
+    """A line of ours, of conda's export (name=1.2=build) or of clearml's (name == 1.2) as rattler reads it."""
+    line = re.sub(r"\s*(==|=|~=|>=|<=|!=|<|>)\s*", r"\1", line.strip())
+    line = re.sub(r"^(torch)(?=$|[<>=!~])", "pytorch", line)
+    # what is recorded of another machine's pip may have no exact twin here: as clearml-agent takes it
+    return re.sub(r"^([A-Za-z0-9._-]+)==([\d.]+)$", _compatible, line)
+
+
+def _compatible(match: re.Match[str]) -> str:
+    return f"{match[1]}~={match[2]}" if "." in match[2] else match[0]
+
+
+def _of_tree(tree: Any, origin: str) -> Wanted:
+    if not isinstance(tree, dict) or not isinstance(tree.get("dependencies") or [], list):
+        raise errors.Failure(f"{origin} is not a conda environment", errors.BAD_DATA,
+                             remedy="it has `dependencies`, a list")
+    specs, pip = [], []
+    for each in tree.get("dependencies") or []:
+        if isinstance(each, dict):
+            pip += [str(line) for line in each.get("pip") or []]
+        else:
+            specs.append(re.sub(r"\s*(==|=|~=|>=|<=|!=|<|>)\s*", r"\1", str(each).strip()))
+    return Wanted(origin, specs, pip, channels([str(each) for each in tree.get("channels") or []]))
+
+
+def _lines(text: Any) -> list[str]:
+    return text.splitlines() if isinstance(text, str) else [str(line) for line in text or ()]

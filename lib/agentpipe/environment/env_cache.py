@@ -1,0 +1,239 @@
+"""The cache of environments as a whole: where it is, what stands in it, what may go, what is damaged.
+
+How a single one is built and used is python_env.py's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from agentpipe import paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Entry = dict[str, Any]
+
+MAX_ENTRIES = 10
+FREE_GB = 2.0
+MAX_AGE_DAYS = 30.0
+# in the name of an environment that is not to be found again: the cache is switched off
+PRIVATE = "-only-"
+GB = 1 << 30
+# an unpublished build that was not touched for so long is nobody's any more (s)
+LEFT_BEHIND = 3600
+
+
+class Limits:
+    """What is kept: so many environments, so many GB of them, none unused for longer, so many GB of the disk free."""
+
+    def __init__(self, entries: float = MAX_ENTRIES, size_gb: float = 0, age_days: float = MAX_AGE_DAYS,
+                 free_gb: float = FREE_GB) -> None:
+        self.entries, self.size_gb, self.age_days, self.free_gb = entries, size_gb, age_days, free_gb
+
+
+def limits() -> Limits:
+    """As configured: agent.venvs_cache.{max_entries,free_space_threshold_gb}, AGENT_ENVS_MAX_{GB,DAYS}.
+
+    Failure 78 for what is no number.
+    """
+    from agentpipe.settings import config
+    return Limits(config.number("agent.venvs_cache.max_entries", MAX_ENTRIES),
+                  config.variable("AGENT_ENVS_MAX_GB", 0), config.variable("AGENT_ENVS_MAX_DAYS", MAX_AGE_DAYS),
+                  config.number("agent.venvs_cache.free_space_threshold_gb", FREE_GB))
+
+
+def home() -> str:
+    """The folder of environments: agent.venvs_cache.path, else in our own cache."""
+    from agentpipe.settings import config
+    told = config.get("agent.venvs_cache.path", None, "CLEARML_AGENT_VENV_CACHE_PATH")
+    return os.path.abspath(os.path.expanduser(told)) if told else paths.cache("envs")
+
+
+def is_off() -> bool:
+    """Whether the user's file has an empty agent.venvs_cache.path: nothing is kept for the next task."""
+    from agentpipe.settings import config
+    if os.environ.get("CLEARML_AGENT_VENV_CACHE_PATH") or not config.files():
+        return False
+    return config.section("agent.venvs_cache", whole=True).get("path") == ""
+
+
+def lock_timeout() -> float:
+    """How long a build of another task is waited for (s); -1, as long as it takes, when nobody said otherwise."""
+    from agentpipe.settings import config
+    return config.number("agent.venvs_cache.lock_timeout", -1)
+
+
+def entries() -> list[Entry]:
+    """The published environments, the one that was used last first."""
+    envs, found = home(), {}  # type: ignore[var-annotated]
+    try:
+        names = sorted(os.listdir(envs))
+    except FileNotFoundError:
+        return []
+    for name in names:
+        target = _published(envs, name)
+        if target:
+            found.setdefault(target, []).append(name)
+    each = (_entry(envs, target, keys) for target, keys in found.items())
+    return sorted(filter(None, each), key=lambda entry: -entry["used"])
+
+
+def evict(wanted: Limits, room: bool = False) -> list[Entry]:
+    """Remove what no limit keeps, longest unused first, and never what a task uses; what was removed.
+
+    With `room` only the limit of free space counts: before a build.
+    """
+    envs, kept, removed = home(), entries(), []
+    size = sum(entry["size"] for entry in kept)
+    for entry in reversed(kept[:]):
+        over = _free(envs) < wanted.free_gb * GB or (not room and (
+            len(kept) > wanted.entries or bool(wanted.size_gb and size > wanted.size_gb * GB)
+            or time.time() - entry["used"] > wanted.age_days * 86400 or PRIVATE in entry["key"]))
+        if over and not entry["tasks"] and _remove(envs, entry):
+            kept.remove(entry)
+            removed.append(entry)
+            size -= entry["size"]
+    return removed
+
+
+def verify() -> list[tuple[Entry, list[str]]]:
+    """Every environment with the files that are not as they were installed, by their hashes.
+
+    A damaged one that no task uses is taken out of the cache: the next task builds it again.
+    """
+    from agentpipe.environment import installed
+    found = []
+    for entry in entries():
+        try:
+            damage = installed.damage(entry["path"])
+        except (OSError, IndexError):
+            if os.path.isdir(entry["path"]):
+                raise
+            continue  # evicted meanwhile
+        if damage and not entry["tasks"]:
+            _remove(home(), entry)
+        found.append((entry, damage))
+    return found
+
+
+def sweep(envs: str, left_behind: float) -> int:
+    """Remove builds of killed stages: never published, untouched for `left_behind` s, nobody's lock on them."""
+    import shutil
+
+    import filelock
+    count = 0
+    for entry in os.listdir(envs):
+        directory = os.path.join(envs, entry)
+        name, _, number = entry.rpartition(".")
+        if not number.isdigit() or _is_published(envs, entry):
+            continue
+        try:
+            if time.time() - os.stat(directory).st_mtime < left_behind or tasks(directory):
+                continue
+        except FileNotFoundError:  # whoever built it has removed it
+            continue
+        try:
+            with filelock.FileLock(os.path.join(envs, name + ".lock"), timeout=0, fallback_to_soft=False):
+                if not _is_published(envs, entry):
+                    shutil.rmtree(directory, ignore_errors=True)
+                    count += 1
+        except filelock.Timeout:
+            pass
+    return count
+
+
+def tasks(directory: str) -> list[str]:
+    """The tasks (ID.N) that use this build: those that have not ended."""
+    users = os.path.join(directory, "users")
+    try:
+        names = os.listdir(users)
+    except FileNotFoundError:
+        return []
+    return [name for name in names if os.path.isdir(os.path.join(users, name))
+            and not os.path.lexists(os.path.join(users, name, "outcome"))]
+
+
+def _entry(envs: str, target: str, keys: list[str]) -> Entry | None:
+    import json
+    directory = os.path.join(envs, target)
+    try:
+        with open(os.path.join(directory, "agentpipe.json"), encoding="utf-8") as file:
+            base = json.load(file)
+        return {"key": base["key"], "keys": keys, "path": directory, "python": base["interpreter"]["version"],
+                "packages": base["packages"], "size": base["size"], "created": base["created"],
+                "used": _last_used(directory, base["created"]), "tasks": tasks(directory)}
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _last_used(directory: str, created: float) -> float:
+    """When a task last asked for it; of the links of tasks that are gone only the newest stays, to tell that."""
+    users = os.path.join(directory, "users")
+    found = []
+    for name in os.listdir(users):
+        path = os.path.join(users, name)
+        try:
+            found.append((os.lstat(path).st_mtime, path))
+        except FileNotFoundError:
+            continue
+    found.sort()
+    for _, path in found[:-1]:
+        if not os.path.exists(path):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+    return found[-1][0] if found else created
+
+
+def _remove(envs: str, entry: Entry) -> bool:
+    """Take it out of the cache, unless a task came for it meanwhile; whether it is gone."""
+    import shutil
+
+    import filelock
+    target = os.path.basename(entry["path"])
+    try:
+        with filelock.FileLock(os.path.join(envs, entry["key"] + ".lock"), timeout=0, fallback_to_soft=False):
+            links = [name for name in entry["keys"] if _published(envs, name) == target]
+            for name in links:
+                os.unlink(os.path.join(envs, name))
+            # whoever uses one writes his link before he looks at KEY again (python_env.use)
+            if tasks(entry["path"]):
+                for name in links:
+                    os.symlink(target, os.path.join(envs, name))
+                return False
+            shutil.rmtree(entry["path"], ignore_errors=True)
+    except (filelock.Timeout, OSError):
+        return False
+    return True
+
+
+def _published(envs: str, name: str) -> str:
+    try:
+        return os.readlink(os.path.join(envs, name))
+    except OSError:
+        return ""
+
+
+def _is_published(envs: str, target: str) -> bool:
+    """Whether a link leads to this build: that of its own name, or another's."""
+    own = target.rpartition(".")[0]
+    return _published(envs, own) == target or any(
+        _published(envs, name) == target for name in os.listdir(envs) if not name.endswith(".lock"))
+
+
+def _free(folder: str) -> float:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def ago(when: float) -> str:
+    """How long ago that is, for people ("3 h")."""
+    seconds = max(0.0, time.time() - when)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

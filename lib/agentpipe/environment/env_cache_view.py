@@ -1,0 +1,80 @@
+"""agent-env --list, --prune and --verify: the cache of environments for those who look after it."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import command, errors
+from agentpipe.environment import env_cache, progress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+def work(values: Mapping[str, Any]) -> int:
+    """One of the three; the exit code."""
+    asked = [name for name in ("list", "prune", "verify") if values.get(name)]
+    if len(asked) > 1 or values.get("file"):
+        raise errors.Failure(f"--{asked[0]} stands alone: it reads no manifests", errors.USAGE,
+                             remedy="agent-env --help")
+    if values.get("keep") is not None and (not values.get("prune") or values["keep"] < 0):
+        raise errors.Failure("--keep N goes with --prune, and is 0 or more", errors.USAGE, remedy="agent-env --help")
+    if values.get("list"):
+        show(env_cache.entries())
+        return 0
+    return prune(values) if values.get("prune") else verify()
+
+
+def show(entries: list[env_cache.Entry]) -> None:
+    """The environments, the one used last first."""
+    if not os.isatty(1):
+        import json
+        command.put("".join(json.dumps(entry) + "\n" for entry in entries).encode())
+        return
+    print(f"{'USED':>8}  {'SIZE':>10}  {'PACKAGES':>8}  {'TASKS':>5}  KEY")
+    for entry in entries:
+        print(f"{env_cache.ago(entry['used']):>8}  {progress.shown(entry['size']):>10}  {len(entry['packages']):>8}  "
+              f"{len(entry['tasks']):>5}  {entry['key']}")
+    total = sum(entry["size"] for entry in entries)
+    print(f"{len(entries)} environments, {progress.shown(total) or '0 B'} in {env_cache.home()}")
+
+
+def prune(values: Mapping[str, Any]) -> int:
+    """Down to the limits, or to the N that were used last."""
+    if not os.path.isdir(env_cache.home()):
+        command.say("agent-env: the cache is empty")
+        return 0
+    limits = env_cache.limits()
+    if values.get("keep") is not None:
+        limits.entries = values["keep"]
+    if values.get("dry_run"):
+        kept = env_cache.entries()
+        gone = [entry for entry in kept[int(limits.entries):] if not entry["tasks"]]
+        command.say(f"agent-env: would remove up to {len(gone)} of {len(kept)} environments")
+        return 0
+    left = env_cache.sweep(env_cache.home(), env_cache.LEFT_BEHIND)
+    gone = env_cache.evict(limits)
+    for entry in gone:
+        command.say(f"agent-env: removed {entry['key']}, used {env_cache.ago(entry['used'])} ago")
+    size = sum(entry["size"] for entry in gone)
+    command.say(f"agent-env: {_counted(gone)} removed{progress.shown(size, ', ')}"
+                + (f"; {left} unfinished ones" if left else "") + f"; {len(env_cache.entries())} are left")
+    return 0
+
+
+def verify() -> int:
+    """0 when all is as it was installed, else 65."""
+    found = env_cache.verify()
+    damaged = [(entry, files) for entry, files in found if files]
+    for entry, files in damaged:
+        after = "in use" if entry["tasks"] else "taken out of the cache"
+        some = ", ".join(files[:3])
+        command.say(f"agent-env: {entry['key']}: {len(files)} files are not as installed ({some}); {after}")
+    command.say(f"agent-env: {_counted(found)} looked over, {len(damaged)} damaged")
+    return errors.BAD_DATA if damaged else 0
+
+
+def _counted(environments: list[Any]) -> str:
+    return f"{len(environments)} environment{'s' * (len(environments) != 1)}"

@@ -1,0 +1,249 @@
+"""Conda environments, by rattler (the extra `conda`) or the user's own conda; what is of pip goes into them by uv."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from agentpipe import errors, live, paths
+from agentpipe.crash import crash_point
+from agentpipe.environment.installers import conda_program, uv
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from agentpipe.environment.conda_files import Wanted
+    from agentpipe.environment.installers.policy import Policy
+    from agentpipe.environment.pins import Pin
+    from agentpipe.environment.requirements import Requirements
+    from agentpipe.job import Job
+
+NAME = "conda"
+
+
+def interpreter(job: Job, asked: Requirements) -> dict[str, Any]:
+    """What stands for the interpreter in the cache's key: conda brings its own, of the version that is wanted."""
+    import sys
+
+    from agentpipe.environment import interpreters
+    wish = interpreters.wanted(job)
+    version = wish if re.fullmatch(r"3(\.\d+)*", wish) else "{}.{}".format(*sys.version_info[:2])
+    return {"executable": conda_program.named() or "conda", "version": version, "implementation": "CPython",
+            "platform": platform()}
+
+
+def platform() -> str:
+    """This machine as conda calls it ("linux-64")."""
+    import platform as machine
+    names = {"x86_64": "64", "aarch64": "aarch64", "ppc64le": "ppc64le"}
+    return f"linux-{names.get(machine.machine(), machine.machine())}"
+
+
+def create(job: Job, wish: dict[str, Any], folder: str, asked: Requirements) -> tuple[bool, list[Pin]]:
+    """A conda prefix in `folder`, on the host: (whether it has pip, its packages as pins).
+
+    Packages of a pip list that the channels do not know are moved to the list for pip. Failure 65, 66 or 69.
+    """
+    program = conda_program.named()
+    found = _by_program(job, program, wish, folder, asked) if program else _by_rattler(job, wish, folder, asked)
+    crash_point("env:conda")
+    names = {pin["name"] for pin in found}
+    if "python" not in names:
+        raise errors.Failure("the conda environment has no python", errors.BAD_DATA,
+                             remedy="add python to its dependencies")
+    return "pip" in names, found
+
+
+def _by_rattler(job: Job, wish: dict[str, Any], folder: str, asked: Requirements) -> list[Pin]:
+    from agentpipe.environment import progress
+    records = solved(job, asked, wish)
+    assert asked.conda is not None
+    found = [{"name": record.name.normalized, "version": str(record.version), "build": str(record.build),
+              "source": record.url, "conda": True,
+              **({"sha256": record.sha256.hex()} if record.sha256 else {})} for record in records]
+    for pin in found:
+        _compare(pin, asked.conda)
+    size = sum(record.size or 0 for record in records)
+    job.say(f"installing {len(records)} conda packages{progress.shown(size, ', ')}")
+    try:
+        from pathlib import Path
+
+        import rattler
+        with live.Line(job, lambda: f"installing {len(records)} conda packages"):
+            _await(rattler.install(records, target_prefix=folder, cache_dir=Path(paths.cache("conda")),
+                                   show_progress=False))
+    except Exception as error:
+        raise _explained(error, asked.conda) from None
+    return found
+
+
+def _by_program(job: Job, program: str, wish: dict[str, Any], folder: str, asked: Requirements) -> list[Pin]:
+    assert asked.conda is not None
+    specs = _specs(asked, wish)
+    while True:
+        try:
+            found = conda_program.create(job, program, asked.conda, specs, folder)
+            for pin in found:
+                _compare(pin, asked.conda)
+            return found
+        except conda_program.Missing as missing:
+            names = sorted(missing.names & set(asked.conda.soft))
+            if not names:
+                raise
+            for name in names:
+                specs = _without(job, asked, specs, name)
+
+
+def build(job: Job, folder: str, wish: dict[str, Any], asked: Requirements,
+          policy: Policy) -> tuple[dict[str, Any], list[Pin]]:
+    """Fill `folder`, the pip part by uv: (the interpreter that it has now, what is installed as pins)."""
+    from agentpipe.environment import installed, installers, interpreters, pins
+    from agentpipe.environment.installers import ways
+    has_pip, found = create(job, wish, folder, asked)
+    python = os.path.join(folder, "bin", "python")
+    interpreter = interpreters.described(job, python)
+    if interpreter is None:
+        raise errors.Failure("the python of the conda environment does not start", errors.BAD_DATA,
+                             remedy=f"see what {python} says")
+    pip = "" if has_pip else installers.pip_requirement(interpreter["version"])
+    policy.system = True  # what conda has installed counts as there
+    by_pip = ways.install(job, folder, asked, policy, uv, pip)
+    own = installed.packages(folder, asked.names(), but_by="conda")
+    return interpreter, [*found, *pins.matching(by_pip, own)]  # type: ignore[list-item]
+
+
+def variables(prefix: str) -> dict[str, str]:
+    """What activation sets: of conda itself, and of the packages that have a script for it."""
+    import shlex
+    import subprocess
+    found = {"CONDA_PREFIX": prefix, "CONDA_DEFAULT_ENV": prefix, "CONDA_SHLVL": "1"}
+    folder = os.path.join(prefix, "etc", "conda", "activate.d")
+    scripts = sorted(name for name in os.listdir(folder) if name.endswith(".sh")) if os.path.isdir(folder) else []
+    if not scripts:
+        return found
+    before = {"PATH": f"{prefix}/bin:/usr/local/bin:/usr/bin:/bin", **found}
+    text = "".join(f". {shlex.quote(os.path.join(folder, name))} >/dev/null 2>&1; " for name in scripts)
+    try:
+        done = subprocess.run(["bash", "-c", text + "env -0"], env=before, stdin=subprocess.DEVNULL,
+                              capture_output=True, timeout=60, check=False)
+        said = done.stdout.decode("utf-8", "surrogateescape")
+    except (OSError, subprocess.TimeoutExpired):
+        return found
+    pairs = (entry.partition("=")[::2] for entry in said.split("\0") if "=" in entry)
+    more = {name: value for name, value in pairs if before.get(name) != value}
+    return {**found, **{name: value for name, value in more.items() if name not in ("PATH", "_", "SHLVL", "PWD")}}
+
+
+def solved(job: Job, asked: Requirements, wish: dict[str, Any]) -> list[Any]:
+    """The records of what the conda part comes to; pip lines that no channel knows join the list for pip."""
+    rattler, wanted = _rattler(), asked.conda
+    assert wanted is not None
+    specs = _specs(asked, wish)
+    channels = [rattler.Channel(each) for each in wanted.channels]
+    while True:
+        try:
+            # as text they would be read more strictly: name=1.2=build not at all
+            parsed = [rattler.MatchSpec(spec) for spec in specs]
+            with live.Line(job, lambda: "solving the conda packages"):
+                return list(_await(rattler.solve(channels, parsed, platforms=[wish["platform"], "noarch"],
+                                                 virtual_packages=_virtual())))
+        except Exception as error:
+            missing = re.search(r"(?:No candidates were found for|nothing provides) ([A-Za-z0-9._-]+)", str(error))
+            name = missing[1] if missing else ""
+            if name not in wanted.soft:
+                raise _explained(error, wanted) from None
+            specs = _without(job, asked, specs, name)
+
+
+def _specs(asked: Requirements, wish: dict[str, Any]) -> list[str]:
+    """What is asked of conda, with the Python that is wanted, and pip where it has work."""
+    wanted = asked.conda
+    assert wanted is not None
+    specs = [f"{pin['name']}=={pin['version']}={pin['build']}" for pin in wanted.exact] or list(wanted.specs)
+    if not any(re.match(r"(\S+::)?python($|[\s<>=!~])", spec) for spec in specs):
+        specs.append(f"python={wish['version']}")
+    if not wanted.exact and asked.file_text() and not any(re.match(r"pip($|[<>=!~])", spec) for spec in specs):
+        wanted.soft.setdefault("pip", "")
+        specs.append("pip")
+    return specs
+
+
+def _without(job: Job, asked: Requirements, specs: list[str], name: str) -> list[str]:
+    """The specs without one that no channel knows; its line goes to pip."""
+    from agentpipe.environment.requirement_lines import Reader
+    assert asked.conda is not None
+    line = asked.conda.soft.pop(name)
+    if line:
+        job.say(f"{name} is not in the conda channels as it is asked for: by pip")
+        Reader(asked, [asked.code]).read([line], asked.conda.origin)
+    return [spec for spec in specs if not re.match(rf"{re.escape(name)}($|[\s<>=!~])", spec)]
+
+
+def _virtual() -> list[Any]:
+    """This machine to conda's solver; its CUDA as configured, or the driver's."""
+    import rattler
+
+    from agentpipe.environment import torch_backend
+    found = [each.into_generic() for each in rattler.VirtualPackage.detect()]
+    cuda = torch_backend.cuda()
+    found = [each for each in found if each.name.normalized != "__cuda"]
+    if cuda:
+        version, build = rattler.Version(f"{cuda // 10}.{cuda % 10}"), rattler.BuildString("0")
+        found.append(rattler.GenericVirtualPackage(rattler.PackageName("__cuda"), version, build))
+    return found
+
+
+def _compare(found: Pin, wanted: Wanted) -> None:
+    pin = next((pin for pin in wanted.exact if pin["name"] == found["name"]), None)
+    if pin and pin.get("sha256") and found.get("sha256") and found["sha256"] != pin["sha256"]:
+        raise errors.Failure(f"{pin['name']}: the file in the channel is not the one whose hash was recorded",
+                             errors.BAD_DATA, remedy=f"find out who replaced {pin['name']}, or record its new hash")
+
+
+def is_installed() -> bool:
+    """Whether the extra `conda` is there."""
+    import importlib.util
+    return importlib.util.find_spec("rattler") is not None
+
+
+def _rattler() -> Any:
+    try:
+        import rattler
+    except ImportError:
+        raise errors.Failure("this task wants a conda environment, and the conda extra is not installed",
+                             errors.UNAVAILABLE, remedy="pip install 'agentpipe[conda]' beside the agent, or name a "
+                                                        "conda of yours in AGENT_CONDA") from None
+    return rattler
+
+
+def _await(work: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio
+    return asyncio.run(_awaited(work))
+
+
+async def _awaited(work: Any) -> Any:
+    return await work
+
+
+def _explained(error: Exception, wanted: Wanted) -> errors.Failure:
+    from agentpipe.code.git import without_credentials
+    said = without_credentials(str(error))
+    first = re.sub(r"^Cannot solve the request because of: ", "", said.strip()).splitlines()[0] if said else "no words"
+    missing = re.search(r"No candidates were found for (\S+ ?\S*?)\.?$", first)
+    if missing:
+        return errors.Failure(f"no conda package {missing[1].strip()} in {', '.join(wanted.channels)}",
+                              errors.NOT_FOUND, said[-4000:],
+                              f"correct it in {wanted.origin}, or name the channel that has it")
+    if "incompatible" in said or "Cannot solve" in said:
+        return errors.Failure(f"the conda packages contradict each other: {' '.join(said.split())[:300]}",
+                              errors.BAD_DATA, said[-4000:], f"relax a version in {wanted.origin}")
+    if re.search(r"No space left", said):
+        return errors.Failure("the disk of the environment cache is full", errors.CANNOT_CREATE, said[-4000:],
+                              "make room there, or set AGENT_HOME to a larger disk")
+    if re.search(r"match ?spec|range specifier|invalid", said, re.I):
+        return errors.Failure(f"a conda package is not understood: {first[:200]}", errors.BAD_DATA, said[-4000:],
+                              f"write it as name=1.2 in {wanted.origin}")
+    return errors.Failure(f"a conda channel cannot be used: {first[:200]}", errors.UNAVAILABLE, said[-4000:],
+                          "check the network and agent.package_manager.conda_channels")

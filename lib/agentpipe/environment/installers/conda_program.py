@@ -1,0 +1,112 @@
+"""The user's own conda, mamba or micromamba in rattler's place: AGENT_CONDA names it, or its path.
+
+What stands in `conda-meta` afterwards is what was installed. The three share the words that are used here:
+https://docs.conda.io/projects/conda/en/stable/commands/create.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe import tools
+    from agentpipe.environment.conda_files import Wanted
+    from agentpipe.environment.pins import Pin
+    from agentpipe.job import Job
+
+# of the environment that the agent itself was started in
+NOT_PASSED_ON = {"CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_SHLVL", "PYTHONPATH", "PYTHONHOME"}
+
+
+def named() -> str:
+    """Its path; "" when AGENT_CONDA says nothing. Failure 78 when it is not there."""
+    import shutil
+    told = os.environ.get("AGENT_CONDA", "").strip()
+    if not told:
+        return ""
+    found = shutil.which(os.path.expanduser(told))
+    if found is None:
+        raise errors.Failure(f"AGENT_CONDA={told} is no program here", errors.BAD_CONFIG,
+                             remedy="give the path of conda, mamba or micromamba, or unset it: rattler needs none")
+    return found
+
+
+def create(job: Job, program: str, wanted: Wanted, specs: list[str], folder: str) -> list[Pin]:
+    """A prefix in the empty `folder`; its packages as pins. Unknown ones says Missing; Failure 65, 66 or 69."""
+    from agentpipe import live, tools
+    os.rmdir(folder)  # micromamba wants to make it; nobody else does, the key's lock is ours
+    words = ["create", "--yes", "--quiet", "--prefix", folder]
+    if wanted.exact:
+        listed = job.path("conda-explicit.txt")
+        with open(listed, "w", encoding="utf-8") as file:
+            file.write("@EXPLICIT\n" + "".join(f"{pin['source']}\n" for pin in wanted.exact))
+        words += ["--file", listed]
+    else:
+        words += ["--override-channels", *(word for each in wanted.channels for word in ("--channel", each)), *specs]
+    name = os.path.basename(program)
+    job.say(f"installing conda packages with {program} (AGENT_CONDA)")
+    try:
+        with live.Line(job, lambda: name):
+            job.run([program, *words], cwd="/", env=_environment(), loud=True)
+    except tools.ToolFailed as failed:
+        os.makedirs(folder, exist_ok=True)
+        raise _explained(failed, wanted, name) from None
+    return installed(folder)
+
+
+class Missing(errors.Failure):
+    """`names` are in none of the channels."""
+
+    names: set[str]
+
+
+def installed(folder: str) -> list[Pin]:
+    """What `conda-meta` of a prefix says, as pins; a hash that it does not know is taken from the file."""
+    from agentpipe.environment.requirements import file_digest
+    found, meta = [], os.path.join(folder, "conda-meta")
+    for name in sorted(os.listdir(meta)):
+        if not name.endswith(".json"):
+            continue
+        with open(os.path.join(meta, name), encoding="utf-8") as file:
+            record = json.load(file)
+        archive = str(record.get("package_tarball_full_path") or "")
+        sha256 = record.get("sha256") or (file_digest(archive) if os.path.isfile(archive) else None)
+        found.append({"name": record["name"], "version": str(record["version"]), "build": str(record["build"]),
+                      "source": str(record.get("url") or ""), "conda": True, **({"sha256": sha256} if sha256 else {})})
+    return found
+
+
+def _environment() -> dict[str, str]:
+    from agentpipe.environment import torch_backend
+    env = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
+    cuda = torch_backend.cuda()
+    return {**env, "CONDA_OVERRIDE_CUDA": f"{cuda // 10}.{cuda % 10}" if cuda else ""}
+
+
+def _explained(failed: tools.ToolFailed, wanted: Wanted, name: str) -> errors.Failure:
+    from agentpipe.code.git import without_credentials
+    said = without_credentials(failed.output)
+    listed = said.partition("PackagesNotFoundError")[2]
+    names = {*re.findall(r"^\s*- (?:\S+::)?([A-Za-z0-9._-]+)", listed, re.M),
+             *re.findall(r"nothing provides (?:requested )?([A-Za-z0-9._-]+)", said),
+             *re.findall(r"([A-Za-z0-9._-]+)(?: [^\n]{1,60})? does not exist", said)}
+    if names:
+        failure = Missing(f"no conda package {', '.join(sorted(names))} in {', '.join(wanted.channels)}",
+                          errors.NOT_FOUND, said[-4000:],
+                          f"correct it in {wanted.origin}, or name the channel that has it")
+        failure.names = names
+        return failure
+    if "No space left" in said:
+        return errors.Failure("the disk of the environment cache is full", errors.CANNOT_CREATE, said[-4000:],
+                              "make room there, or set AGENT_HOME to a larger disk")
+    if re.search(r"Unsatisfiable|incompatible|conflict|Could not solve", said, re.I):
+        return errors.Failure(f"the conda packages contradict each other: {name} found no way to install them",
+                              errors.BAD_DATA, said[-4000:], f"relax a version in {wanted.origin}")
+    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), failed.reason)
+    return errors.Failure(f"{name} could not install the conda packages: {last[:200]}", errors.UNAVAILABLE,
+                          said[-4000:], "see the task's set-up log for its words")

@@ -1,0 +1,59 @@
+"""pip, for what uv cannot do: flags, repositories and lists that only pip knows."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors, live, paths
+from agentpipe.environment import indexes
+from agentpipe.environment.installers import uv
+from agentpipe.offline import offline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe.environment.installers.policy import Policy
+    from agentpipe.environment.pins import Pin
+    from agentpipe.environment.requirements import Requirements
+    from agentpipe.job import Job
+
+
+def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str = "") -> list[Pin]:
+    """Fill the environment; what was installed has no pins but its versions. Failure as pip's last words say."""
+    from agentpipe.environment import installed
+    from agentpipe.settings import config
+    wanted = [f"pip{each}" for each in config.get_list("agent.package_manager.pip_version")]
+    if pip or wanted:
+        bare = asked.only(lambda name: False, projects=False)
+        uv.direct(job, folder, "".join(line + "\n" for line in wanted) or pip + "\n", bare, [])
+    text = asked.file_text()
+    if text:
+        listed = job.path("requirements.txt")
+        uv.write_list(listed, text, asked, job.path("constraints.txt"))
+        flags = [*policy.pip_flags, *(["--upgrade"] if policy.upgrade else [])]
+        run(job, folder, asked, ["install", *flags, "-r", listed])
+    if asked.projects:
+        run(job, folder, asked, ["uninstall", "-y", *installed.projects(folder)])
+    return []
+
+
+def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> None:
+    """The pip of the environment in `folder`, with what it needs to reach indexes and repositories."""
+    from agentpipe.code import git_pins
+    from agentpipe.place import inside
+    from agentpipe.tools import ToolFailed
+    python = os.path.join(folder, "bin", "python")
+    argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    env = {**uv.environment(), "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR") or paths.cache("pip"),
+           **git_pins.access(asked.secrets), **({"PIP_NO_INDEX": "1"} if offline() else {})}
+    for host in indexes.insecure_hosts():
+        env.setdefault("PIP_TRUSTED_HOST", host)
+    try:
+        with live.Line(job, lambda: f"pip {arguments[0]}"):
+            job.run(inside.argv(job, argv, env) if job.prefix else argv, cwd=paths.cache(), env=env, loud=True)
+    except ToolFailed as error:
+        from agentpipe.code.git import without_credentials
+        said = without_credentials(error.output)
+        words = [line for line in said.splitlines() if line.startswith("ERROR: ")]
+        last = (words or said.splitlines() or ["no word of its own"])[-1].removeprefix("ERROR: ")
+        raise errors.Failure(f"pip could not install the requirements: {last[:300]}", errors.BAD_DATA, said[-4000:],
+                             "see the task's set-up log for pip's words") from None

@@ -1,0 +1,128 @@
+"""How a list is installed: what the configuration decides beside the list itself.
+
+The keys are clearml-agent's (agent.package_manager.*). Flags for pip that stand for lines of a list (indexes,
+constraints) become such lines, those that uv has too are passed on to it, and those that only pip has make pip do the
+work.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe.environment.requirements import Requirements
+    from agentpipe.job import Job
+
+POST = ["horovod"]
+OPTIONAL = ["pygobject"]
+LEGACY = "agent.package_manager.pip_legacy_resolver"
+# flags of `pip install` that change nothing here
+NEEDLESS = {"--disable-pip-version-check", "--no-input", "--no-color", "--prefer-binary", "--no-python-version-warning",
+            "--no-warn-script-location", "--no-warn-conflicts", "--quiet", "-q", "--verbose", "-v", "-vv", "-vvv",
+            "--isolated", "--break-system-packages", "--no-compile", "--use-pep517", "--no-cache-dir"}
+NEEDLESS_WITH_VALUE = {"--progress-bar", "--timeout", "--default-timeout", "--retries", "--root-user-action",
+                       "--exists-action", "--cache-dir", "--use-feature", "--upgrade-strategy"}
+# the same in uv
+UV_ALONE = {"--no-build-isolation"}
+UV_WITH_VALUE = {"--config-settings": "--config-setting", "-C": "--config-setting"}
+LINES = {"-i", "--index-url", "--pypi-url", "--extra-index-url", "-f", "--find-links", "--no-binary", "--only-binary",
+         "--trusted-host", "-c", "--constraint"}
+LINES_ALONE = {"--no-index", "--pre", "--require-hashes"}
+
+
+class Policy:
+    """`tool` is "uv" or "pip" (`why` says why not uv); `system`: the interpreter's packages are seen; `flags` are uv's,
+    `pip_flags` all of the user's; `last` and `optional` are names (installed after the rest, allowed to fail);
+    `overrides`: lines that count though other packages disagree (`legacy` allows it); `backend` names PyTorch's index
+    ("cu121", "cpu", "" for none), `nightly` allows its nightly one."""
+
+    def __init__(self) -> None:
+        self.tool, self.why = "uv", ""
+        self.system = self.upgrade = self.no_deps = False
+        self.flags: list[str] = []
+        self.pip_flags: list[str] = []
+        self.last: set[str] = set()
+        self.optional: set[str] = set()
+        self.legacy = True
+        self.overrides: list[str] = []
+        self.nightly = self.nightly_now = False
+        self.backend = ""
+        self.notes: list[str] = []
+
+    def without_deps(self) -> Policy:
+        """The same for a list that is complete."""
+        import copy
+        found = copy.copy(self)
+        found.no_deps, found.upgrade, found.overrides = True, False, []
+        return found
+
+    def parts(self) -> list[str]:
+        """What of it decides the outcome: part of the cache's key."""
+        return [self.tool, *(["system packages"] if self.system else []), *(["upgrade"] if self.upgrade else []),
+                *(["no deps"] if self.no_deps else []), *([f"torch {self.backend}"] if self.backend else []),
+                *(["nightly"] if self.nightly else []), *self.flags, *(self.pip_flags if self.tool == "pip" else [])]
+
+
+def _sees_system(job: Job) -> bool:
+    """Whether the interpreter's own packages are seen: in a place they are, images ship the big ones."""
+    import os
+
+    from agentpipe.settings import config
+    forced = os.environ.get("CLEARML_AGENT_FORCE_SYSTEM_SITE_PACKAGES") if job.prefix else None
+    if forced:
+        return forced.strip().lower() in config.YES
+    return config.flag("agent.package_manager.system_site_packages", bool(job.prefix))
+
+
+def of(job: Job, asked: Requirements) -> Policy:
+    """The policy for this task's list; options that its flags stand for are added to `asked`."""
+    from agentpipe.environment import torch_backend
+    from agentpipe.environment.requirements import normalised
+    from agentpipe.settings import config
+    found = Policy()
+    manager = "agent.package_manager."
+    found.system = _sees_system(job)
+    found.upgrade = config.flag(manager + "force_upgrade")
+    # an empty list is a choice too: no version of pip gets the old resolver
+    found.legacy = str(config.value(LEGACY)).strip() != "[]"
+    post = config.get_list(manager + "post_packages", POST)
+    may_fail = [*config.get_list(manager + "priority_optional_packages", OPTIONAL),
+                *config.get_list(manager + "post_optional_packages")]
+    found.optional = {normalised(name) for name in may_fail}
+    asked_for = asked.names()
+    last = [*post, *config.get_list(manager + "post_optional_packages")]
+    found.last = {normalised(name) for name in last} & asked_for
+    found.optional &= asked_for
+    if asked.exact:
+        found.no_deps, found.last, found.optional, found.upgrade = True, set(), set(), False
+    if config.get(manager + "type") == "pip":  # said by a variable: in a file it is the peer's default, no choice
+        found.tool, found.why = "pip", "agent.package_manager.type says so"
+    _flags(found, asked, config.get_list(manager + "extra_pip_install_flags", None, "CLEARML_EXTRA_PIP_INSTALL_FLAGS"))
+    torch_backend.settle(job, asked, found)
+    return found
+
+
+def _flags(found: Policy, asked: Requirements, words: list[str]) -> None:
+    """Sort the user's flags for `pip install`."""
+    from agentpipe.environment.requirement_lines import Reader
+    found.pip_flags = list(words)
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in LINES:
+            Reader(asked, [asked.code]).read([f"{name} {value if equals else next(rest, '')}"],
+                                             "agent.package_manager.extra_pip_install_flags")
+        elif word in LINES_ALONE:
+            asked.options.append((word, ""))
+        elif word in ("-U", "--upgrade"):
+            found.upgrade = True
+        elif word == "--no-deps":
+            found.no_deps = True
+        elif word in UV_ALONE:
+            found.flags.append(word)
+        elif name in UV_WITH_VALUE:
+            found.flags += [UV_WITH_VALUE[name], value if equals else next(rest, "")]
+        elif name in NEEDLESS_WITH_VALUE:
+            if not equals:
+                next(rest, "")
+        elif word not in NEEDLESS:
+            found.tool, found.why = "pip", f"uv has no {name}"

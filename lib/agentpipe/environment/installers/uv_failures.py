@@ -1,0 +1,324 @@
+"""What uv said, as a cause with an exit code and something to do: the package is named, the remedy is a change."""
+
+from __future__ import annotations
+
+import re
+
+from agentpipe import errors
+from agentpipe.code.git import without_credentials
+from agentpipe.environment.requirements import NAME, normalised
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentpipe.environment.requirements import Requirements
+    from agentpipe.job import Job
+    from agentpipe.tools import ToolFailed
+
+PACKAGE = r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?"
+WISH = PACKAGE + r"((?:[<>=!~]=?=?[^\s,]+(?:,\s?)?)*)"
+NETWORK = ("tcp connect error", "dns error", "error sending request", "operation timed out", "connection reset",
+           "Could not connect", "Could not resolve host", "Failed to connect to", "Connection refused",
+           "Network is unreachable", "(502", "(503", "(504", "(500", "error decoding response body")
+
+
+def explained(job: Job, error: ToolFailed, folder: str, requirements: Requirements) -> errors.Failure:
+    """The Failure for what uv printed: 65, 66, 69, 73 or 77, its words as evidence."""
+    said = _plain(error.output)
+    evidence = without_credentials(error.output[-4000:])
+    python = _python(folder)
+    looks: tuple[tuple[str, Callable[[], errors.Failure | None]], ...] = (
+        ("disk", lambda: _disk(said)),
+        ("offline", lambda: _offline(said, evidence)),
+        ("network", lambda: _network(said, evidence)),
+        ("malformed", lambda: _malformed(said)),
+        ("not_built", lambda: _build_needs(said, requirements)),
+        ("no_package", lambda: _no_package(job, said, folder, requirements)),
+        ("wrong_python", lambda: _wrong_python(said, requirements, python)),
+        ("no_version", lambda: _no_version(job, said, folder, requirements)),
+        ("hash", lambda: _hash(said)),
+        ("repository", lambda: _repository(said, requirements)),
+        ("not_built", lambda: _not_built(said, requirements)),
+        ("conflict", lambda: _conflict(said, requirements)),
+    )
+    found = next((InstallFailed(failure, kind) for kind, look in looks if (failure := look())), None)
+    if found is None:
+        found = InstallFailed(errors.Failure(
+            f"uv could not install the requirements: {_last(said)}", errors.BAD_DATA,
+            remedy="see the task's set-up log for uv's words"), "unknown")
+    found.evidence = evidence
+    found.names = {name for name in requirements.names()
+                   if re.search(rf"(?<![\w.-]){re.sub('-', '[-_.]+', re.escape(name))}(?![\w-])", said, re.I)}
+    found.said = said
+    found.reason += _where(found, requirements)
+    return found
+
+
+class InstallFailed(errors.Failure):
+    """What uv could not do; `kind` of the causes above, `names` of the list's packages that it spoke of."""
+
+    def __init__(self, failure: errors.Failure, kind: str) -> None:
+        super().__init__(failure.reason, failure.exit, failure.evidence, failure.remedy, failure.change)
+        self.kind = kind
+        self.names: set[str] = set()
+        self.said = ""
+
+
+def first_words(output: str) -> str:
+    """The cause in an output of uv, for a line of the log."""
+    return without_credentials(_cause(_plain(output)))[:200]
+
+
+def lacking(output: str) -> str:
+    """What uv, which may not ask the network, misses: the line that asks for it, else a package's name."""
+    found = re.search(r"(\S+) was not found in the cache(?: and you require (.+?),? we can conclude)?", _plain(output))
+    return without_credentials(found[2] or found[1]) if found else first_words(output)
+
+
+def _python(folder: str) -> str:
+    """The version of an environment's Python, by its own record."""
+    try:
+        with open(f"{folder}/pyvenv.cfg", encoding="utf-8") as file:
+            found = re.search(r"^version(?:_info)? = (\d+\.\d+\.\d+)", file.read(), re.M)
+    except OSError:
+        return ""
+    return found[1] if found else ""
+
+
+def _where(failure: errors.Failure, requirements: Requirements) -> str:
+    """" (line 3 of more.txt)": where the line stands that the failure is about, when that is a file."""
+    said = f"{failure.reason}\n{failure.remedy}"
+    places = [place for line, place in requirements.places.items() if f"'{without_credentials(line)}'" in said
+              or re.search(rf"(?:^| ){re.escape(without_credentials(line))}(?:$|[ ;:])", failure.reason)]
+    return f" ({' and '.join(places)})" if places else ""
+
+
+def _disk(said: str) -> errors.Failure | None:
+    found = re.search(r"No space left on device|Disk quota exceeded", said)
+    if found:
+        return errors.Failure("the disk of the environment cache is full", errors.CANNOT_CREATE,
+                              remedy="make room there, or set AGENT_HOME to a larger disk")
+    if "Permission denied (os error 13)" in said:
+        return errors.Failure("a file of the environment cannot be written: permission denied", errors.CANNOT_CREATE,
+                              remedy="let the agent's user own its cache directory")
+    return None
+
+
+def _offline(said: str, evidence: str) -> errors.Failure | None:
+    found = re.search(rf"Because {PACKAGE} was not found in the cache", said)
+    if not (found or "network was disabled" in said or "the network is disabled" in said.lower()):
+        return None
+    name = found[1] if found else _first_name(said) or "a package"
+    return errors.Failure(f"{name} is not in the download cache, and AGENT_OFFLINE forbids the network",
+                          errors.UNAVAILABLE,
+                          remedy="fetch it where there is a network: agent-prepare --stage-only")
+
+
+def _network(said: str, evidence: str) -> errors.Failure | None:
+    url = _url(said)
+    denied = re.search(r"\((401|403)[^)]*\)|HTTP 40[13]|Authentication failed|could not read Username", said)
+    if denied:
+        return _denied(url or "the index")
+    if re.search(r"\(404[^)]*\)", said) and url:
+        return errors.Failure(f"{_first_name(said) or 'a package'}: nothing at {url}", errors.NOT_FOUND,
+                              remedy=f"correct the address {url} in the requirements")
+    if not any(sign in said for sign in NETWORK):
+        return None
+    return errors.Failure(f"cannot reach {url or 'the package index'}", errors.UNAVAILABLE,
+                          remedy="check the network, the proxy and the index (PIP_INDEX_URL, pip.conf), "
+                                 "then run the task again")
+
+
+def _denied(index: str) -> errors.Failure:
+    return errors.Failure(f"{index} refuses access", errors.NO_PERMISSION,
+                          remedy="give its user and password in PIP_EXTRA_INDEX_URL, pip.conf or ~/.netrc")
+
+
+def _malformed(said: str) -> errors.Failure | None:
+    found = re.search(r"Couldn't parse requirement in `[^`]*` at position \d+ (?:cause: )?(.*)", said)
+    if not found:
+        return None
+    return errors.Failure(f"a requirement is not understood: {found[1][:200]}", errors.BAD_DATA,
+                          remedy="write it as NAME, NAME==VERSION or NAME @ URL in the requirements")
+
+
+def _no_package(job: Job, said: str, folder: str, requirements: Requirements) -> errors.Failure | None:
+    found = re.search(rf"Because {PACKAGE} was not found in the (?:package registry|provided package locations)", said)
+    if not found:
+        return None
+    from agentpipe.environment import package_names
+    from agentpipe.environment.installers import uv_questions
+    refused = uv_questions.refused(job, folder, found[1], requirements)
+    if refused:
+        return _denied(without_credentials(refused))
+    line = _line(found[1], requirements)
+    hint = re.search(r"Did you mean to install `([^`]+)`", said)
+    better = hint[1] if hint else package_names.meant_by(found[1])
+    remedy = (f"replace '{line}' by '{better}' in the requirements" if better else
+              f"take '{line}' out of the requirements, or name the index that has it in PIP_EXTRA_INDEX_URL")
+    return errors.Failure(f"no package {found[1]} in the indexes" + (f"; {better} may be meant" if better else ""),
+                          errors.NOT_FOUND, remedy=remedy, change=_replaced(line, better))
+
+
+def _no_version(job: Job, said: str, folder: str, requirements: Requirements) -> errors.Failure | None:
+    found = (re.search(rf"there (?:is|are) no versions? of {WISH}", said)
+             or re.search(rf"only (?:the following versions of )?{WISH} (?:is|are) available", said))
+    if not found:
+        return None
+    from agentpipe.environment.installers import uv_questions
+    name = found[1]
+    line = _line(name, requirements)
+    exact = re.search(r"==\s*([^\s,;*+]+)", line)
+    # of 1.0+cu118 first 1.0, which an index has where its maker builds for one kind of machine more
+    wishes = [f"{name}=={exact[1]}", f"{name}<{exact[1]}"] if exact else []
+    newest = (uv_questions.newest(job, folder, each, requirements) for each in [*wishes, name])
+    better = next(filter(None, newest), "")
+    wish = line if line != name else f"{name}{found[2] or ''}"
+    if better:
+        return errors.Failure(f"no such version: {wish}; the nearest one there is {better}", errors.NOT_FOUND,
+                              remedy=f"replace '{line}' by '{better}' in the requirements",
+                              change=_replaced(line, better))
+    return errors.Failure(f"no such version: {wish}", errors.NOT_FOUND, change=_replaced(line, name),
+                          remedy=f"ask for another version than '{line}' in the requirements")
+
+
+def _wrong_python(said: str, requirements: Requirements, python: str) -> errors.Failure | None:
+    this = re.search(r"Using (?:CPython |Python )?([\d.]+)", said)
+    here = this[1] if this else python or "another one"
+    found = (re.search(rf"does not satisfy Python(?P<needs>[<>=!~][^\s]+[^\s,]) and {_named('owner')} depends on", said)
+             or re.search(rf"Because {_named('owner')} requires Python (?P<needs>[<>=!~][^\s]+)", said))
+    if found:
+        name = re.split(r"[<>=!~]", found["owner"])[0]
+        line, lowest = _line(name, requirements), re.match(r">=\s*(\d+\.\d+)", found["needs"])
+        python = f"set the task's binary to python{lowest[1]}" if lowest else f"use a Python{found['needs']}"
+        return errors.Failure(f"{found['owner']} needs Python{found['needs']}, this is {here}", errors.NOT_FOUND,
+                              remedy=f"{python}, or ask for another version than '{line}' in the requirements",
+                              change=_replaced(line, name))
+    found = re.search(rf"{_named('owner')} has no (?:usable )?wheels", said)
+    if not found:
+        return None
+    name = re.split(r"[<>=!~]", found["owner"])[0]
+    line = _line(name, requirements)
+    built_for = [int(minor) for minor in re.findall(r"`cp3(\d+)\w?`", said.partition("we only found")[2])]
+    python = f"set the task's binary to python3.{max(built_for)}" if built_for else "use another Python"
+    return errors.Failure(f"{found['owner']} has no build for this Python ({here}) and platform", errors.NOT_FOUND,
+                          remedy=f"{python}, or ask for another version than '{line}' in the requirements",
+                          change=_replaced(line, name))
+
+
+def _named(group: str) -> str:
+    return rf"(?P<{group}>[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^\]]*\])?(?:[<>=!~]=?=?[^\s,]+)?)"
+
+
+def _hash(said: str) -> errors.Failure | None:
+    found = re.search(rf"Hash mismatch for `?{PACKAGE}", said)
+    if not found:
+        return None
+    return errors.Failure(f"{found[1]}: the file in the index is not the one whose hash was recorded",
+                          errors.BAD_DATA, remedy=f"find out who replaced {found[1]}, or record its new hash")
+
+
+def _repository(said: str, requirements: Requirements) -> errors.Failure | None:
+    if "Git operation failed" not in said:
+        return None
+    name = _first_name(said) or "a package"
+    return errors.Failure(f"{name}: its repository or commit cannot be fetched", errors.NOT_FOUND,
+                          remedy=f"correct the address or the commit in '{_line(name, requirements)}'")
+
+
+def _build_needs(said: str, requirements: Requirements) -> errors.Failure | None:
+    """A source whose build asks for what the indexes do not have: the task's own list is not to blame."""
+    found = re.search(r"Failed to \w+ requirements from `[^`]*`.*?cause: (?:.*cause: )?(?:Because )?(.*)", said)
+    if not found or "No solution found" not in said:
+        return None
+    built = re.search(r"Failed to (?:download and )?build `([^`@\s]+)", said)
+    why = re.split(r",? we can conclude| hint: ", found[1])[0].strip().rstrip(".,")
+    remedy, change = "name the index that has it in PIP_EXTRA_INDEX_URL", tuple[str, ...]()
+    if built:
+        line = _line(re.split(r"[<>=!~]", built[1])[0], requirements)
+        remedy, change = f"ask for a version that has wheels for this Python in '{line}', or {remedy}", _another(line)
+    what = f"{built[1] if built else 'the project'} cannot be built here, its build needs what is not in the indexes"
+    why = why.replace("you require", "it requires")
+    return errors.Failure(f"{what}: {why}"[:400], errors.BAD_DATA, remedy=remedy, change=change)
+
+
+def _not_built(said: str, requirements: Requirements) -> errors.Failure | None:
+    found = re.search(r"Failed to (?:download and )?build `([^`@\s]+)", said)
+    if not found:
+        return None
+    name = re.split(r"[<>=!~]", found[1])[0]
+    line = _line(name, requirements)
+    hint = re.search(r"Did you mean to install `([^`]+)`", said)
+    module = re.search(r"ModuleNotFoundError: No module named '([^']+)'", said)
+    remedy = (f"replace '{line}' by '{hint[1]}' in the requirements" if hint else
+              f"ask for a version of {name} that has wheels for this Python, "
+              + (f"or one whose build declares {module[1]}" if module else "or install what its build needs here"))
+    return errors.Failure(f"{found[1]} cannot be built here: {_cause(said)}", errors.BAD_DATA, remedy=remedy,
+                          change=_replaced(line, hint[1]) if hint else _another(line))
+
+
+def _another(line: str) -> tuple[str, ...]:
+    """The options of agent-task edit that let the index choose the version of a package that was pinned."""
+    match = re.match(NAME + r"===?[^@]*$", line)
+    return _replaced(line, match[1] + (f"[{match[2]}]" if match[2] else "")) if match else ()
+
+
+def _conflict(said: str, requirements: Requirements) -> errors.Failure | None:
+    if "unsatisfiable" not in said and "No solution found" not in said:
+        return None
+    names = dict.fromkeys(match[1] for match in re.finditer(rf"(?:require|depends on|and|Because) {WISH}", said)
+                          if match[1] not in ("your", "you", "the", "because"))
+    lines = [line for name in names for line in _lines(name, requirements)]
+    which = " and ".join(dict.fromkeys(lines)) or "the requirements"
+    pinned = next((name for name in reversed(names) if _line(name, requirements) != name), "")
+    cannot = "cannot be installed together" if len(lines) > 1 or not lines else "cannot be installed"
+    # what uv concludes is what was just said; that the lines ask for it as well
+    cause = re.split(r",? (?:and you require|we can conclude)", _cause(said))[0]
+    why = "" if cause.startswith("you require") else f": {cause}"
+    return errors.Failure(f"{which} {cannot}{why}", errors.BAD_DATA,
+                          remedy=f"relax '{lines[-1] if lines else which}' in the requirements",
+                          change=_replaced(_line(pinned, requirements), pinned) if pinned else ())
+
+
+def _replaced(line: str, better: str) -> tuple[str, ...]:
+    """The options of agent-task edit that put `better` in the place of a requirement, or take it out ("")."""
+    same = better and normalised(re.split(r"[^A-Za-z0-9._-]", better)[0]) == normalised(
+        re.split(r"[^A-Za-z0-9._-]", line)[0])
+    return (*(() if same else ("--drop-package", line)), *(("--package", better) if better else ()))
+
+
+def _plain(output: str) -> str:
+    """uv's words on one line, without the drawing that it puts around causes."""
+    return re.sub(r"\s+", " ", re.sub(r"[│├╰─▶×]|\x1b\[[0-9;]*m", " ", output))
+
+
+def _cause(said: str) -> str:
+    causes = re.findall(r"(?:cause:|Because) (.*?)(?= cause:| hint:| And because|$)", said)
+    text = causes[-1] if causes and "cause:" not in said else (causes[0] if causes else _last(said))
+    return text.strip().removeprefix("Because ").rstrip(".,")[:300]
+
+
+def _last(said: str) -> str:
+    return said.strip().rpartition("error: ")[2][:300]
+
+
+def _url(said: str) -> str:
+    found = re.search(r"(?:Failed to (?:fetch|download)[^`]*|for url \(|access ')`?((?:https?|file)://[^\s`)']+)", said)
+    return without_credentials(found[1]) if found else ""
+
+
+def _first_name(said: str) -> str:
+    found = re.search(rf"Failed to (?:download|build|fetch)[^`]*`{PACKAGE}", said)
+    return found[1] if found else ""
+
+
+def _line(name: str, requirements: Requirements) -> str:
+    """The task's own line about this package; its name when another package brought it."""
+    return next(iter(_lines(name, requirements)), name)
+
+
+def _lines(name: str, requirements: Requirements) -> list[str]:
+    found = [(re.match(NAME, line), line) for line in requirements.packages]
+    return [without_credentials(line) for match, line in found if match and normalised(match[1]) == normalised(name)]
+

@@ -1,0 +1,139 @@
+"""Install a list, and where that fails try what else may be meant, each said in the log with its reason."""
+
+from __future__ import annotations
+
+import re
+
+from agentpipe import errors
+from agentpipe.environment.installers.uv_failures import InstallFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
+
+    from agentpipe.environment.installers.policy import Policy
+    from agentpipe.environment.pins import Pin
+    from agentpipe.environment.requirements import Requirements
+    from agentpipe.job import Job
+
+PINNED = re.compile(r"[^;]*?(?:={2,3}\s*[^\s,;*]+|\s@\s).*$")
+
+
+def install(job: Job, folder: str, asked: Requirements, policy: Policy, tool: ModuleType, pip: str) -> list[Pin]:
+    """The first way that works; when none does, the Failure of the first one."""
+    found: list[Pin] = tried(job, asked, policy, lambda: tool.install(job, folder, asked, policy, pip),
+                             lambda first: _by_pip(job, folder, asked, policy, pip, first))
+    return found
+
+
+def tried(job: Job, asked: Requirements, policy: Policy, work: Callable[[], Any],
+          by_pip: Callable[[errors.Failure | None], Any]) -> Any:
+    """work(), again with what may help, until it works or nothing is left; else by_pip(the first failure)."""
+    first: errors.Failure | None = None
+    while True:
+        if policy.tool == "pip":
+            return by_pip(first)
+        try:
+            return work()
+        except InstallFailed as failure:
+            first = first or failure
+            other = _other(failure, asked, policy)
+            if not other:
+                raise first from None
+            job.say(f"{failure.reason}: {other}")
+
+
+def _by_pip(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str,
+            first: errors.Failure | None) -> list[Pin]:
+    from agentpipe.environment.installers import pip as pips
+    job.say(f"installing with pip: {policy.why}")
+    try:
+        return pips.install(job, folder, asked, policy, pip)
+    except errors.Failure as failure:
+        if first is None:
+            raise
+        first.evidence += f"\npip: {failure.evidence}"
+        raise first from None
+
+
+def _other(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
+    """Change list or policy to what may help, and say what; "" when nothing is left."""
+    for way in (_without_backend, _nightly, _without_optional, _as_pinned, _after_the_rest, _with_pip):
+        words = way(failure, asked, policy)
+        if words:
+            return words
+    return ""
+
+
+def _without_backend(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
+    """PyTorch's own index cannot be reached, or has no such build: what the other indexes have.
+
+    For a GPU those for older CUDA come first: each has some versions only (torch 2.3 ends with CUDA 12.1), or none.
+    """
+    from agentpipe.environment import torch_backend
+    if not policy.backend or asked.exact:
+        return ""
+    here = "download.pytorch.org" in failure.said
+    kinds = ("offline", "no_version", "no_package", "wrong_python", "conflict")
+    about_torch = not failure.names or failure.names & (torch_backend.TORCH | torch_backend.BRINGS)
+    if policy.backend.startswith("cu") and failure.kind in kinds[1:] and about_torch and torch_backend.driver():
+        backend, policy.backend = policy.backend, torch_backend.AUTO
+        return f"PyTorch's index for {backend} does not do, trying those for {torch_backend.words(policy.backend)}"
+    if (failure.kind == "network" and here) or failure.kind in kinds:
+        backend, policy.backend = policy.backend, "" if here or policy.backend == "cpu" else "cpu"
+        return f"PyTorch's index for {backend} does not do, trying {policy.backend or 'the other indexes'}"
+    return ""
+
+
+def _nightly(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
+    from agentpipe.environment import torch_backend
+    if not policy.nightly or policy.nightly_now or failure.kind not in ("no_version", "no_package", "wrong_python"):
+        return ""
+    policy.nightly_now = True
+    asked.options.append(("--extra-index-url", torch_backend.nightly_index(policy.backend or torch_backend.here())))
+    return "trying nightly builds (agent.package_manager.torch_nightly)"
+
+
+def _without_optional(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
+    names = failure.names & policy.optional
+    if not names:
+        return ""
+    kept = asked.only(lambda name: name not in names)
+    asked.packages, policy.optional = kept.packages, policy.optional - names
+    return f"going on without {', '.join(sorted(names))}, which may fail"
+
+
+def _as_pinned(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
+    """A frozen list of an environment that contradicts itself: what stands there was installed once, and is again."""
+    if (failure.kind not in ("conflict", "no_version") or policy.overrides or not policy.legacy or asked.exact
+            or not all(PINNED.match(line) for line in asked.packages)):
+        return ""
+    missing = re.match(r"no such version: ([^;\s]+)", failure.reason)
+    if missing and missing[1] in {line.partition(";")[0].replace(" ", "") for line in asked.packages}:
+        return ""  # a pin of the list itself is not there: it would be wanted again
+    policy.overrides = [line for line in asked.packages if "==" in line]
+    return "every package of the list is pinned, so the pins count" if policy.overrides else ""
+
+
+def _after_the_rest(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
+    """A build that imports what it does not declare (numpy, torch): after the rest, with that in sight."""
+    missing = re.search(r"ModuleNotFoundError: No module named '([^'.]+)", failure.said)
+    built = re.search(r"Failed to (?:download and )?build `([A-Za-z0-9._-]+?)(?:[=@\s`])", failure.said)
+    if failure.kind != "not_built" or not missing or not built:
+        return ""
+    from agentpipe.environment.requirements import normalised
+    name = normalised(built[1])
+    if name not in asked.names() or name in policy.last:
+        return ""
+    policy.last.add(name)
+    return f"its build needs {missing[1]}, so it comes after the rest"
+
+
+def _with_pip(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
+    """What uv does not understand, pip may."""
+    if failure.kind not in ("unknown", "malformed") or asked.exact:
+        return ""
+    policy.tool, policy.why = "pip", "uv could not"
+    return "trying pip"

@@ -1,0 +1,278 @@
+"""Projects as lists: uv.lock, poetry.lock and pyproject.toml become requirement lines, and all the rest is the same.
+
+A lock counts for the machine that installs, by its markers; its hashes are compared with the files.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors
+from agentpipe.environment.pins import load_toml, read_toml
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from agentpipe.job import Job
+
+MANAGER = "agent.package_manager."
+FILES = {"uv": "uv.lock", "poetry": "poetry.lock"}
+# of `uv sync`, what says which part of a lock is meant
+UV_ALONE = {"--all-extras", "--all-groups", "--no-default-groups", "--no-dev", "--only-dev", "--dev", "--all-packages",
+            "--no-editable"}
+INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX")
+UV_WITH_VALUE = {"--extra", "--no-extra", "--group", "--no-group", "--only-group", "--package"}
+
+
+class Found:
+    """A project: `kind` ("uv.lock", "poetry.lock", "pyproject.toml"), its `folder`, what it asks for as `lines`, and
+    the versions of `python` that it is for (">=3.10,<4"; "" for any)."""
+
+    def __init__(self, kind: str, folder: str, lines: list[str], notes: list[str], python: str) -> None:
+        self.kind, self.folder, self.lines, self.notes, self.python = kind, folder, lines, notes, python
+
+
+def asked_for(job: Job, code: str, folder: str) -> Found | None:
+    """The project that agent.package_manager.type (uv, poetry) says is to be used whatever the task records."""
+    from agentpipe.settings import config
+    kind = (config.get(MANAGER + "type") or "").lower()
+    for name, variable in (("poetry", "CLEARML_AGENT_FORCE_POETRY"), ("uv", "CLEARML_AGENT_FORCE_UV")):
+        kind = name if config.flag("", False, variable) else kind
+    if kind not in FILES:
+        return None
+    in_folder = config.flag(MANAGER + f"{kind}_files_from_repo_working_dir")
+    for place in (folder, code) if in_folder else (code, folder):
+        if os.path.isfile(os.path.join(place, FILES[kind])):
+            return _read(job, FILES[kind], place)
+        if os.path.isfile(os.path.join(place, "pyproject.toml")):
+            return _read(job, "pyproject.toml", place)
+    return None
+
+
+def nearest(job: Job, code: str, folder: str) -> Found | None:
+    """The project whose files stand nearest above the script: for a task that records nothing."""
+    place = folder
+    while True:
+        for name in ("uv.lock", "poetry.lock", "pyproject.toml"):
+            if os.path.isfile(os.path.join(place, name)) and os.path.isfile(os.path.join(place, "pyproject.toml")):
+                of = _workspace(code, place) if name == "pyproject.toml" else None
+                found = _of_member(job, place, *of) if of else _read(job, name, place)
+                if found is not None:
+                    return found
+        if place in (code, "/"):
+            return None
+        place = os.path.dirname(place)
+
+
+def named(code: str, folder: str) -> str:
+    """The file of the project, or of conda, that a task without a record in `folder` takes its packages from; or ""."""
+    from agentpipe.environment import conda_files
+    place = os.path.normpath(folder)
+    while True:
+        for name in ("uv.lock", "poetry.lock", "pyproject.toml"):
+            path = os.path.join(place, name)
+            if os.path.isfile(path) and os.path.isfile(os.path.join(place, "pyproject.toml")) and (
+                    name != "pyproject.toml" or _asks(load_toml(path))):
+                of = _workspace(code, place) if name == "pyproject.toml" else None
+                path = os.path.join(of[0], "uv.lock") if of else path
+                return os.path.relpath(path, code)
+        if place in (code, "/"):
+            found = conda_files.in_repository(code, os.path.normpath(folder))
+            return os.path.relpath(found, code) if found else ""
+        place = os.path.dirname(place)
+
+
+def _workspace(code: str, folder: str) -> tuple[str, str] | None:
+    """(the folder above whose uv.lock has this project as a member of its workspace, the project's name in it)."""
+    above = folder
+    while above not in (code, "/"):
+        above = os.path.dirname(above)
+        lock = os.path.join(above, "uv.lock")
+        if os.path.isfile(lock):
+            for package in load_toml(lock).get("package") or []:
+                source = package.get("source") or {}
+                path = source.get("editable") or source.get("virtual")
+                if path and os.path.normpath(os.path.join(above, path)) == folder:
+                    return above, package["name"]
+            return None
+    return None
+
+
+def _of_member(job: Job, folder: str, workspace: str, name: str) -> Found:
+    python = _python(read_toml(os.path.join(folder, "pyproject.toml")))
+    return Found("uv.lock", workspace, *_of_uv(job, workspace, python, ["--package", name]), python)
+
+
+def _asks(project: dict[str, Any]) -> bool:
+    """Whether a pyproject.toml is more than the settings of tools."""
+    return "project" in project or "poetry" in project.get("tool", {})
+
+
+def _read(job: Job, kind: str, folder: str) -> Found | None:
+    path = os.path.join(folder, "pyproject.toml")
+    python = _python(read_toml(path)) if os.path.isfile(path) else ""
+    if kind == "uv.lock":
+        return Found(kind, folder, *_of_uv(job, folder, python), python)
+    if kind == "poetry.lock":
+        from agentpipe.environment import poetry_lock
+        from agentpipe.settings import config
+        lines, notes = poetry_lock.lines(folder, config.get_list(MANAGER + "poetry_install_extra_args"))
+        return Found(kind, folder, lines, notes, python)
+    found = _of_project(folder)
+    return None if found is None else Found(kind, folder, found, [], python)
+
+
+def _python(project: dict[str, Any]) -> str:
+    """The versions of Python that a project is for, as a range; "" where it says nothing that is one."""
+    import re
+    poetry = project.get("tool", {}).get("poetry", {}).get("dependencies", {})
+    told = project.get("project", {}).get("requires-python") or (poetry or {}).get("python")
+    text = re.sub(r"\s+", "", told) if isinstance(told, str) else ""
+    text = re.sub(r"\^(\d+)([\d.]*)", lambda found: f">={found[1]}{found[2]},<{int(found[1]) + 1}", text)
+    return text if re.fullmatch(r"(?:,?(?:[<>]=?|==|!=|~=)\d[\d.]*(?:\.\*)?)+,?", text) else ""
+
+
+def _of_project(folder: str) -> list[str] | None:
+    """A pyproject.toml without a lock: the package itself where it can be built, else what it depends on."""
+    project = read_toml(os.path.join(folder, "pyproject.toml"))
+    poetry = project.get("tool", {}).get("poetry", {})
+    own = project.get("project", {})
+    buildable = ("build-system" in project or "dependencies" in own.get("dynamic", ())) and poetry.get("package-mode",
+                                                                                                       True)
+    if buildable and (own or poetry):
+        return [f"-e {folder}"]
+    if "project" in project:
+        lines = own.get("dependencies") or []
+        if not isinstance(lines, list):
+            raise errors.Failure("pyproject.toml: project.dependencies is not a list", errors.BAD_DATA,
+                                 remedy='write dependencies = ["NAME", …]')
+        return [str(line) for line in lines]
+    if poetry:
+        raise errors.Failure("the project of poetry has no poetry.lock", errors.NOT_FOUND,
+                             remedy="make it with `poetry lock`, and commit it")
+    return None
+
+
+# ---- uv
+
+def _of_uv(job: Job, folder: str, python: str, more: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """(lines, notes) of a uv.lock, by `uv export`; kept for the next task that has the same."""
+    from agentpipe.environment import interpreters
+    from agentpipe.settings import config
+    words, notes = _uv_words([*more, *config.get_list(MANAGER + "uv_sync_extra_args")])
+    locked = config.flag(MANAGER + "uv_sync_locked_if_lock_file", True)
+    memory = _memory(folder, [*words, str(locked)])
+    known = _kept(memory)
+    if known is not None:
+        return known, notes
+    lock = os.path.join(folder, "uv.lock")
+    with open(lock, "rb") as file:
+        before = file.read()
+    try:
+        # uv looks for a Python that fits in fewer places than we do
+        here = ["--python", interpreters.find(job, python)["executable"]] if python else []
+        text, fits = _exported(job, folder, [*words, *here], locked)
+    finally:
+        with open(lock, "rb") as file:
+            changed = file.read() != before
+        if changed:  # the task's checkout stays as it was
+            with open(lock, "wb") as out:
+                out.write(before)
+    if not fits:
+        notes = [*notes, "uv.lock does not fit pyproject.toml any more: it is resolved anew for this task"]
+    lines = [line for line in text.splitlines() if line.strip() != "--index-url https://pypi.org/simple"]
+    if fits and not job.option("dry_run"):
+        _keep(memory, lines)
+    return lines, notes
+
+
+def _exported(job: Job, folder: str, words: list[str], locked: bool) -> tuple[str, bool]:
+    """(the list, whether the lock fits the project)."""
+    # a lock holds the indexes that it was made with: the project's, or those of whoever made it
+    for own in (False, True) if locked else ():
+        try:
+            return _export(job, folder, [*words, "--locked"], own), True
+        except errors.Failure as failure:
+            # elsewhere than with its own indexes it may not even be resolved
+            if own and "--locked" not in getattr(failure, "output", ""):
+                raise _no_lock(failure) from None
+    try:
+        return _export(job, folder, words, True), not locked
+    except errors.Failure as failure:
+        raise _no_lock(failure) from None
+
+
+def _export(job: Job, folder: str, words: list[str], own_indexes: bool) -> str:
+    from agentpipe.code import git_pins
+    from agentpipe.environment import indexes
+    from agentpipe.environment.installers import uv
+    with open(os.path.join(folder, "uv.lock"), encoding="utf-8", errors="replace") as file:
+        repositories = [f"git+{line}" for line in _git_urls(file.read())]
+    env = {**(indexes.as_variables(indexes.lines()) if own_indexes else dict.fromkeys(INDEXES, "")),
+           **git_pins.access(repositories)}
+    return uv.run(job, ["export", "--quiet", "--no-header", "--no-annotate", "--emit-index-url", "--format",
+                        "requirements.txt", *words], loud=False, cwd=folder, env=env)
+
+
+def _git_urls(text: str) -> list[str]:
+    import re
+    return sorted(set(re.findall(r'git = "([^"?#]+)', text)))
+
+
+def _no_lock(failure: errors.Failure) -> errors.Failure:
+    import re
+
+    from agentpipe.environment.installers import uv_failures
+    said = getattr(failure, "output", failure.evidence) or failure.reason
+    wrong = re.search(r"resolved to Python ([\d.]+), which is incompatible with [^:]*: `([^`]+)`",
+                      " ".join(said.split()))
+    if wrong:
+        return errors.Failure(f"the project needs Python{wrong[2]}, this is {wrong[1]}", errors.NOT_FOUND, said[-4000:],
+                              "give the task another Python: agent-task edit --python")
+    return errors.Failure(f"uv.lock cannot be used: {uv_failures.first_words(said) or failure.reason}", errors.BAD_DATA,
+                          said[-4000:], "run `uv lock` in the project, and commit uv.lock")
+
+
+def _uv_words(words: list[str]) -> tuple[list[str], list[str]]:
+    found, notes = [], []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in UV_WITH_VALUE:
+            found += [name, value if equals else next(rest, "")]
+        elif word in UV_ALONE:
+            found.append(word)
+        elif word not in ("--locked", "--frozen", "--inexact", "--quiet", "-q"):
+            notes.append(f"agent.package_manager.uv_sync_extra_args: {word} is passed over")
+    return found, notes
+
+
+def _memory(folder: str, words: list[str]) -> str:
+    import hashlib
+
+    from agentpipe import paths
+    from agentpipe.environment import indexes, requirements
+    digest = hashlib.sha256("\0".join([*words, *indexes.fingerprint()]).encode())
+    for here, names, leaves in os.walk(folder):  # members of a workspace have theirs below
+        names[:] = sorted(name for name in names if not name.startswith(".") and name != "node_modules")
+        for leaf in sorted(leaves):
+            if leaf in ("pyproject.toml", "uv.lock", "uv.toml"):
+                path = os.path.join(here, leaf)
+                digest.update(f"{os.path.relpath(path, folder)}\0{requirements.file_digest(path)}\n".encode())
+    return paths.cache("locks", digest.hexdigest()[:32])
+
+
+def _kept(path: str) -> list[str] | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except OSError:
+        return None
+
+
+def _keep(path: str, lines: list[str]) -> None:
+    from agentpipe import files
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    files.publish(path, "\n".join(lines).encode())

@@ -1,0 +1,109 @@
+"""What was installed, exactly: for a receipt, and back from one into lines that bring the very same files.
+
+A pin is {"name", "version", "source", "sha256"}: `source` is the file's address ("git+URL@COMMIT" for a repository,
+which has no hash: the commit is one), passwords taken out. A task's own folders are pinned by its commit; they stand
+among the pins as the lines that they are ("-e .").
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Pin = dict[str, Any]
+
+
+def of_lock(path: str) -> list[Pin]:
+    """The pins of a pylock.toml (PEP 751) that was resolved for one environment: one file a package."""
+    return of_packages(read_lock(path))
+
+
+def of_packages(packages: list[dict[str, Any]]) -> list[Pin]:
+    """The same for packages as read_lock() gives them."""
+    return [_of_package(package) for package in packages]
+
+
+def read_lock(path: str) -> list[dict[str, Any]]:
+    """The packages of a pylock.toml, as they stand there."""
+    with open(path, "rb") as file:
+        found: list[dict[str, Any]] = _toml().load(file).get("packages") or []
+    return found
+
+
+def lines(pins: list[Pin | str]) -> list[str]:
+    """Requirement lines that only these files satisfy."""
+    return [pin if isinstance(pin, str) else _line(pin) for pin in pins]
+
+
+def is_pin(value: Any) -> bool:
+    """Whether a value of a receipt's `pins.packages` is one of ours, or a line."""
+    return isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str)
+                                      and isinstance(value.get("version"), str))
+
+
+def matching(pins: list[Pin], packages: list[str]) -> list[Pin | str]:
+    """The pins of exactly these packages (as installed.packages() gives them); those without a pin stay lines."""
+    from agentpipe.environment.requirements import normalised
+    known = {normalised(pin["name"]): pin for pin in pins}
+    found: list[Pin | str] = []
+    for package in packages:
+        name, _, version = package.partition("==")
+        pin = known.get(normalised(name.partition(" @ ")[0]))
+        same = pin is not None and (not version or pin["version"] == version)
+        found.append(pin if same and pin is not None else package)
+    return found
+
+
+def _of_package(package: dict[str, Any]) -> Pin:
+    from agentpipe.code.git import without_credentials
+    pin = {"name": package["name"], "version": str(package.get("version") or "")}
+    vcs, archive = package.get("vcs"), package.get("archive") or package.get("directory")
+    if vcs:
+        inside = f"#subdirectory={vcs['subdirectory']}" if vcs.get("subdirectory") else ""
+        source = f"{vcs.get('type', 'git')}+{vcs.get('url') or vcs.get('path')}@{vcs.get('commit-id')}{inside}"
+        return {**pin, "source": without_credentials(source)}
+    file = archive or (package.get("wheels") or [package.get("sdist") or {}])[0]
+    inside = f"#subdirectory={file['subdirectory']}" if archive and file.get("subdirectory") else ""
+    pin["source"] = without_credentials(str(file.get("url") or file.get("path") or "")) + inside
+    if archive:
+        pin["direct"] = True
+    sha = (file.get("hashes") or {}).get("sha256")
+    return {**pin, "sha256": sha} if sha else pin
+
+
+def _line(pin: Pin) -> str:
+    source, sha = str(pin.get("source") or ""), pin.get("sha256")
+    direct = "+" in source.split("://")[0] or pin.get("direct")
+    line = f"{pin['name']} @ {source}" if direct else f"{pin['name']}=={pin['version']}"
+    return f"{line} --hash=sha256:{sha}" if sha else line
+
+
+def _toml() -> Any:
+    import importlib
+    import sys
+    return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+def load_toml(path: str) -> dict[str, Any]:
+    """A TOML file; {} when it is none, or not there."""
+    from agentpipe import errors
+    try:
+        return read_toml(path)
+    except (errors.Failure, OSError):
+        return {}
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """A TOML file; Failure 65 says where it is none."""
+    import os
+
+    from agentpipe import errors
+    with open(path, "rb") as file:
+        text = file.read().decode("utf-8-sig", "replace")
+    try:
+        found: dict[str, Any] = _toml().loads(text)
+    except ValueError as error:
+        name = os.path.basename(path)
+        raise errors.Failure(f"{name} is not TOML: {error}", errors.BAD_DATA, remedy=f"correct {name}") from None
+    return found

@@ -1,0 +1,254 @@
+"""The cache of base environments: one per key, built once, shared by all tasks that ask for the same.
+
+    cache/envs/KEY        a link to the published build, made by rename; what it does not point to is not there
+    cache/envs/KEY.N/     one build, at its final path (environments carry their path); N is new for each attempt,
+                          since installers of a killed stage may still write into theirs
+    cache/envs/KEY.lock   held while somebody builds
+
+In a build, `agentpipe.json` says what stands in it, so that a warm run reads one file, and `users/NAME` links to each
+task's directory that uses it. A build is in use while such a directory is there without an `outcome`; the newest
+link's age is when it was last used. Whoever evicts a build takes its lock and removes KEY before it looks at `users`;
+whoever uses one writes its link before it looks at KEY again: so one of the two sees the other.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors, files
+from agentpipe.crash import crash_point
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+    from agentpipe.environment.installers.policy import Policy
+    from agentpipe.environment.interpreters import Interpreter
+    from agentpipe.environment.requirements import Requirements
+    from agentpipe.job import Job
+
+    Base = dict[str, Any]
+
+FORMAT = "4"  # of a build and its record; another one is another key
+RECORD = "agentpipe.json"
+
+
+
+
+def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: Policy) -> str:
+    """The name of the base environment for these requirements: whatever decides what would be installed is in it."""
+    import hashlib
+
+    from agentpipe.environment import env_cache, indexes
+    from agentpipe.place import image_packages
+    where = image_packages.identity(job, interpreter) if job.prefix else ""
+    parts = [FORMAT, where, indexes.strategy(), *policy.parts(), *(interpreter[name] for name in sorted(interpreter)),
+             *indexes.fingerprint(), *requirements.canonical()]
+    digest = hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{interpreter['version']}-{digest[:24]}" + (
+        f"{env_cache.PRIVATE}{os.path.basename(job.directory)}" if env_cache.is_off() else "")
+
+
+def cached(name: str) -> Base | None:
+    """The published build of this key, or None. It has `directory`, `key`, `packages`, `site` and what to copy."""
+    import json
+
+    from agentpipe.environment import env_cache
+    link = os.path.join(env_cache.home(), name)
+    try:
+        directory = os.path.join(os.path.dirname(link), os.readlink(link))
+        with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
+            base: Base = json.load(file)
+    except (OSError, ValueError):
+        return None
+    base["directory"] = directory
+    return base
+
+
+def use(job: Job, name: str) -> Base | None:
+    """The published build, kept from eviction while this task has no outcome; None when it must be built."""
+    while (base := cached(name)) is not None:
+        if not _outlived(job, base):
+            return None
+        link = os.path.join(base["directory"], "users", os.path.basename(job.directory))
+        try:
+            os.symlink(job.directory, link)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _cannot_write(link, error) from None
+        again = cached(name)
+        if again and again["directory"] == base["directory"]:
+            return base
+    return None
+
+
+def _outlived(job: Job, base: Base) -> bool:
+    """Whether it is whole although the machine went down after it was built, perhaps before all was on disk."""
+    from agentpipe import processes
+    mark = os.path.join(base["directory"], "outlived")
+    if base["boot"] == processes.boot_id() or os.path.exists(mark) or base["installer"] == "conda":
+        return True
+    from agentpipe.environment import installed
+    if not installed.whole(base["directory"]):
+        job.say("the environment in the cache was damaged when the machine went down, it is built again")
+        return False
+    if not job.option("dry_run"):
+        open(mark, "w", encoding="ascii").close()
+    return True
+
+
+def build(job: Job, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
+          installer: ModuleType) -> Base:
+    """The build of this key: by us, or by another task that we wait for. It is in use by this task."""
+    from agentpipe.environment import env_cache
+    envs = env_cache.home()
+    try:
+        os.makedirs(envs, 0o700, exist_ok=True)
+        env_cache.evict(env_cache.limits(), room=True)
+    except OSError as error:
+        raise _cannot_write(envs, error) from None
+    lock = _locked(job, os.path.join(envs, name + ".lock"))
+    if lock is None:
+        return build(job, f"{name}{env_cache.PRIVATE}{os.path.basename(job.directory)}", interpreter, requirements,
+                     policy, installer)
+    with lock:
+        crash_point("env:locked")
+        base = use(job, name)
+        if base is None:
+            try:
+                _make(job, files.new_directory(envs, name), name, interpreter, requirements, policy,
+                      installer)
+            except OSError as error:
+                raise _cannot_write(envs, error) from None
+            base = use(job, name)
+        assert base is not None
+    env_cache.sweep(envs, env_cache.LEFT_BEHIND)
+    for gone in env_cache.evict(env_cache.limits()):
+        job.say(f"removed an environment that was last used {env_cache.ago(gone['used'])} ago: {gone['key']}")
+    return base
+
+
+def also(name: str, base: Base) -> None:
+    """Publish a build under a second key, for which the same would be installed."""
+    from agentpipe.environment import env_cache
+    link = os.path.join(env_cache.home(), name)
+    if not os.path.lexists(link):
+        temporary = f"{link}.{os.getpid()}.link"
+        os.symlink(os.path.basename(base["directory"]), temporary)
+        os.rename(temporary, link)
+
+
+def _make(job: Job, directory: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
+          installer: ModuleType) -> None:
+    """Build in `directory` and publish it; what failed is removed at once."""
+    import shutil
+
+    from agentpipe.environment import given, installers, wheelhouse_repositories
+    from agentpipe.environment.installers import conda, ways
+    from agentpipe.offline import offline
+    from agentpipe.place import image_packages
+    wanted, taken = requirements, []  # type: ignore[var-annotated]
+    if offline():
+        wanted, taken, overrides = wheelhouse_repositories.taken(requirements)
+        policy.overrides += overrides
+    try:
+        if job.prefix:
+            os.chmod(directory, 0o755)  # the place may run the script as another user
+        if requirements.conda:
+            interpreter, found = conda.build(job, directory, interpreter, requirements, policy)
+            _record(directory, name, interpreter, requirements, policy, found, [])
+            _publish(directory, name)
+            return
+        seeded = installer.create(job, interpreter, directory, policy.system)
+        crash_point("env:created")
+        # an image may have an environment activated: the overlay lies on that as well
+        python, behind = given.activated(job, interpreter) if job.prefix and policy.system else (
+            interpreter["executable"], [])
+        below = image_packages.known(job, {"executable": python}) if policy.system else []
+        if image_packages.named(below, {"pip"}):
+            seeded = True
+            installers.write_pip(directory)
+        pip = "" if seeded else installers.pip_requirement(interpreter["version"])
+        with image_packages.stubs(directory, below):
+            found = ways.install(job, directory, wanted, policy, installer, pip)
+        crash_point("env:installed")
+        _record(directory, name, interpreter, requirements, policy, found, below, behind, taken)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    _publish(directory, name)
+
+
+def _publish(directory: str, name: str) -> None:
+    link = os.path.join(os.path.dirname(directory), name)
+    temporary = f"{directory}.link"
+    os.symlink(os.path.basename(directory), temporary)
+    os.rename(temporary, link)
+    crash_point("env:published")
+
+
+def _record(directory: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
+            found: list[Any], below: list[dict[str, Any]], behind: list[str] | None = None,
+            taken: list[Any] | None = None) -> None:
+    """Write down what a warm run needs to know, so that it need not look at the packages; of those that stand below
+    (in the image, in the system) the ones that were asked for, and those that others need; and repositories whose
+    wheels were `taken` in their place."""
+    import json
+    import time
+
+    from agentpipe import processes
+    from agentpipe.environment import installed, installers, overlay, pins
+    from agentpipe.environment.installers import conda
+    from agentpipe.place import image_packages
+    of_conda = requirements.conda is not None
+    if not of_conda:
+        installers.make_relocatable(directory)
+    site = installed.site_packages(directory)
+    packages = installed.packages(directory, requirements.names())
+    packages += [f"{pin['name']} @ {pin['source']}" for pin in taken or ()]
+    own = set(installed.names(directory))
+    needed = image_packages.needed(below, requirements.names() | installed.required(directory), own)
+    seen = image_packages.named(below, needed)
+    base = {"key": name, "interpreter": interpreter, "created": time.time(), "boot": processes.boot_id(),
+            "packages": sorted(packages + seen), "below": seen, "installer": policy.tool, "system": policy.system,
+            "size": installed.size(directory), "behind": behind or [],
+            "pins": requirements.pins if requirements.exact else
+            found if of_conda else pins.matching([*found, *(taken or ())], packages),
+            "site": os.path.relpath(site, directory),
+            **({"scripts": [], "folders": [], "links": [], "installer": "conda", "system": False,
+                "variables": conda.variables(directory)} if of_conda else overlay.parts(directory, site))}
+    os.mkdir(os.path.join(directory, "users"), 0o700)
+    with open(os.path.join(directory, RECORD), "w", encoding="utf-8") as file:
+        json.dump(base, file)
+
+
+def _locked(job: Job, path: str) -> Any:
+    """The lock, taken; says so when another task has it, since that may take minutes.
+
+    None when it was waited for as long as agent.venvs_cache.lock_timeout allows.
+    """
+    import filelock
+
+    from agentpipe import live
+    from agentpipe.environment import env_cache
+    lock = filelock.FileLock(path, fallback_to_soft=False)
+    try:
+        return lock.acquire(timeout=0)
+    except filelock.Timeout:
+        job.say("another task builds the same environment, waiting for it")
+        try:
+            with live.Line(job, lambda: "waiting for another task's build"):
+                return lock.acquire(timeout=env_cache.lock_timeout(), poll_interval=0.1)
+        except filelock.Timeout:
+            job.say("not waiting any longer (agent.venvs_cache.lock_timeout): this task builds one of its own")
+            return None
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: str, error: OSError) -> errors.Failure:
+    return errors.unwritable(f"write in {path}", error)

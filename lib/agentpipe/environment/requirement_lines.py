@@ -1,0 +1,197 @@
+"""Reads requirement lists line by line, as pip reads its requirements files."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from agentpipe import errors
+from agentpipe.code.git import without_credentials
+from agentpipe.environment.requirements import NAME, Project, file_digest, sorted_extras
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe.environment.requirements import Requirements
+
+ARCHIVES = (".whl", ".tar.gz", ".tgz", ".zip", ".tar.bz2")
+VERSION = r"(?:===|==|~=|!=|<=|>=|<|>)\s*[^\s,;()#]+"
+REQUIREMENT = NAME + rf"\(?\s*(?:{VERSION}\s*(?:,\s*{VERSION}\s*)*,?)?\s*\)?"
+OPTIONS_WITH_VALUE = {"-i": "--index-url", "--index-url": "--index-url", "--pypi-url": "--index-url",
+                      "--extra-index-url": "--extra-index-url", "-f": "--find-links", "--find-links": "--find-links",
+                      "--no-binary": "--no-binary", "--only-binary": "--only-binary",
+                      "--trusted-host": "--trusted-host"}
+OPTIONS_ALONE = {"--no-index", "--pre", "--require-hashes"}
+OPTIONS_PASSED_OVER = {"--prefer-binary", "--use-feature", "--process-dependency-links", "--use-pep517",
+                       "--no-use-wheel", "--use-wheel", "--global-option", "--install-option", "--config-settings"}
+
+
+class Reader:
+    """Reads lists into one Requirements; relative paths are looked for in `folders`, then beside the file."""
+
+    def __init__(self, into: Requirements, folders: list[str]) -> None:
+        self.into, self.folders = into, folders
+        self.reading: list[str] = []
+
+    def file(self, path: str, constraints: bool = False) -> None:
+        """Read one file; one that includes itself is read once."""
+        real = os.path.realpath(path)
+        if real in self.reading:
+            return
+        self.reading.append(real)
+        with open(path, "rb") as file:
+            self.read(decoded(file.read()).splitlines(), self._name(path), constraints)
+        self.reading.pop()
+
+    def _name(self, path: str) -> str:
+        within = os.path.relpath(path, self.into.code)
+        return path if within.startswith("../") else within
+
+    def read(self, lines: list[str], origin: str, constraints: bool = False) -> None:
+        """Sort the lines of one list; `origin` names it in messages."""
+        for number, line in _logical_lines(lines):
+            where = f"line {number} of {origin}"
+            if line.startswith("-"):
+                self._option(line, where, constraints)
+            elif constraints:
+                self.into.constraints.append(line if "://" in line else _understood(line, where))
+            else:
+                before = len(self.into.packages)
+                self._package(line, where)
+                if self.reading:
+                    self.into.places.update((each, where) for each in self.into.packages[before:])
+
+    def _option(self, line: str, where: str, constraints: bool) -> None:
+        if line.startswith("--"):
+            name, value = re.match(r"(--[\w-]*)[\s=]*(.*)$", line, re.DOTALL).groups()  # type: ignore[union-attr]
+        else:
+            name, value = line[:2], line[2:].lstrip(" =")
+        value = value.strip().strip("'\"")
+        if name in ("-r", "--requirement", "-c", "--constraint"):
+            self.file(self._there(value, where), constraints or name in ("-c", "--constraint"))
+        elif constraints and name in ("-e", "--editable"):  # as `pip freeze` writes them
+            self.into.notes.append(f"{where}: '{without_credentials(line)}' is passed over, it says no version")
+        elif name in ("-e", "--editable"):
+            self._editable(value, line, where)
+        elif name in OPTIONS_WITH_VALUE:
+            if OPTIONS_WITH_VALUE[name] == "--find-links" and "://" not in value:
+                value = self._there(value, where)
+            self.into.options.append((OPTIONS_WITH_VALUE[name], value))
+        elif name in OPTIONS_ALONE:
+            self.into.options.append((name, ""))
+        elif name in OPTIONS_PASSED_OVER:
+            self.into.notes.append(f"{where}: {name} is passed over")
+        else:
+            raise errors.Failure(f"{where}: option {name} is not known", errors.BAD_DATA,
+                                 evidence=without_credentials(line), change=("--drop-package", line),
+                                 remedy=f"take '{without_credentials(line)}' out of the requirements")
+
+    def _editable(self, value: str, line: str, where: str) -> None:
+        """`-e`: a folder of the task, or a repository, which is installed as it is since nobody edits it there."""
+        if "://" in value and not value.startswith("file:"):
+            egg = re.search(r"[#&]egg=([A-Za-z0-9._-]+)", value)
+            self.into.packages.append(f"{egg[1]} @ {value}" if egg and " @ " not in value else value)
+        else:
+            self._local(value, line, where, editable=True)
+
+    def _package(self, line: str, where: str) -> None:
+        direct = re.match(NAME + r"@\s*(\S+)(.*)$", line)
+        target = direct[3] if direct else line
+        if direct and target.startswith("file:") and not os.path.exists(_url_path(target)):
+            self._elsewhere(direct[1], direct[2], _url_path(target), direct[4], where)
+        elif target.startswith("file:"):
+            path = _url_path(target)
+            self._local(f"{path}[{direct[2]}]" if direct and direct[2] else path, line, where)
+        elif "://" in target:
+            self.into.packages.append(line)
+        elif self._is_path(line):
+            self._local(line, line, where)
+        elif re.fullmatch(r"(?i:python)(?:[^A-Za-z0-9._-].*)?", line):
+            self.into.notes.append(f"{where}: {line} is passed over, the interpreter is no package (see script.binary)")
+        else:
+            self.into.packages.append(_understood(line, where))
+
+    def _local(self, value: str, line: str, where: str, editable: bool = False) -> None:
+        value = _url_path(value) if value.startswith("file:") else value
+        path, extras = re.match(r"(.*?)\s*(?:\[([^\]]*)\])?\s*(?:;.*)?$", value).groups()  # type: ignore[union-attr]
+        there = self._there(path, where)
+        if os.path.isdir(there):
+            if not any(os.path.isfile(os.path.join(there, name)) for name in ("pyproject.toml", "setup.py")):
+                raise errors.Failure(f"{where}: {path} has neither pyproject.toml nor setup.py", errors.NOT_FOUND,
+                                     evidence=line, remedy=f"take '{line}' out of the requirements",
+                                     change=("--drop-package", line))
+            self.into.projects.append(Project(there, sorted_extras(extras), editable, line))
+        elif not path.endswith(ARCHIVES):
+            raise errors.Failure(f"{where}: {path} is neither a folder nor a package's file ({', '.join(ARCHIVES)})",
+                                 errors.BAD_DATA, evidence=line, remedy=f"take '{line}' out of the requirements",
+                                 change=("--drop-package", line))
+        else:
+            self.into.archives.append((there, sorted_extras(extras), file_digest(there), line))
+
+    def _elsewhere(self, name: str, extras: str | None, path: str, marker: str, where: str) -> None:
+        """A path of the machine that recorded the list: its name is kept, and its version where the path has one."""
+        spelling = re.sub(r"[-_.]+", "[-_.]+", name)
+        stem = re.sub(r"\.(whl|zip|tgz|tar\.\w+)$", "", os.path.basename(path))
+        found = re.match(rf"{spelling}-(\d[^-]*)(?:-|$)", stem, re.I)
+        kept = name + (f"[{extras}]" if extras else "") + (f"=={found[1]}" if found else "")
+        self.into.notes.append(f"{where}: {path} is not on this machine, {kept} is taken instead")
+        self.into.packages.append(kept + marker)
+
+    def _there(self, value: str, where: str) -> str:
+        beside = [os.path.dirname(path) for path in self.reading[-1:]]
+        for folder in [*self.folders, *beside]:
+            path = os.path.normpath(os.path.join(folder, os.path.expanduser(value)))
+            if os.path.exists(path):
+                return path
+        raise errors.Failure(f"{where}: {value} is not there", errors.NOT_FOUND,
+                             remedy=f"commit {value} to the repository, or take it out of the requirements")
+
+    def _is_path(self, line: str) -> bool:
+        path = re.split(r"\s*[\[;]", line, maxsplit=1)[0].strip()
+        if path.startswith((".", "/", "~")) or path.endswith(ARCHIVES):
+            return True
+        return "/" in path and any(os.path.exists(os.path.join(folder, path)) for folder in self.folders)
+
+
+def decoded(data: bytes) -> str:
+    """A list's text, in the encoding that its first bytes tell: `pip freeze > FILE` of a PowerShell writes UTF-16."""
+    import codecs
+    for mark, encoding in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+                           (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if data.startswith(mark):
+            return data[len(mark):].decode(encoding, "replace")
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _logical_lines(lines: list[str]) -> list[tuple[int, str]]:
+    """(number, text) without comments and blanks, lines that end in a backslash joined, as pip does."""
+    found: list[tuple[int, str]] = []
+    pending, start = "", 0
+    for number, raw in enumerate([*lines, ""], 1):
+        line = raw.lstrip("\ufeff").rstrip()
+        start = start if pending else number
+        if line.endswith("\\") and not line.lstrip().startswith("#"):
+            pending += line[:-1].strip() + " "
+            continue
+        text = re.sub(r"(^|\s+)#.*$", "", pending + line.strip()).strip()
+        pending = ""
+        if text:
+            found.append((start, text))
+    return found
+
+
+def _understood(line: str, where: str) -> str:
+    """The line, when it is a name with versions and a marker; else Failure 65 that says how it should look."""
+    body = re.split(r"\s+--", line, maxsplit=1)[0].split(";", 1)[0].strip()
+    if re.fullmatch(REQUIREMENT, body):
+        return line
+    line = without_credentials(line)
+    conda = re.match(r"([A-Za-z0-9._-]+)\s*={1,3}\s*([0-9][^=\s#]*)([=#].*)?$", body)
+    better = f"write {conda[1]}=={conda[2]}" if conda else "write NAME, NAME==VERSION or NAME @ URL"
+    raise errors.Failure(f"{where} is not a requirement: {line}", errors.BAD_DATA, evidence=line,
+                         remedy=f"{better} instead of '{line}' in the requirements",
+                         change=("--drop-package", line, *(("--package", better.split(" ")[1]) if conda else ())))
+
+
+def _url_path(url: str) -> str:
+    from urllib.parse import unquote, urlsplit
+    return unquote(urlsplit(url.split("#", 1)[0]).path)

@@ -1,0 +1,304 @@
+"""What a task asks to be installed: its recorded list, or the repository's files.
+
+The lines are sorted into what the base environment holds (index packages, URLs, wheels) and what is the task's own
+(folders, `-e .`), and are spelled in one way for the cache's key: order, comments, blanks and case do not matter there.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from agentpipe.environment.conda_files import Wanted
+    from agentpipe.job import Job
+
+# what may decide the dependencies of a folder's package, which are in the base
+PROJECT_FILES = (".py", ".toml", ".cfg", ".txt", ".in")
+NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*"
+
+
+class Project:
+    """A folder with a package of its own; `line` as the task wrote it, `digest` of what decides its dependencies."""
+
+    __slots__ = ("digest", "editable", "extras", "line", "path")
+
+    def __init__(self, path: str, extras: str, editable: bool, line: str) -> None:
+        self.path, self.extras, self.editable, self.line = path, extras, editable, line
+        self.digest = project_digest(path)
+
+
+class Requirements:
+    """A list that was read.
+
+    `origin` says for people where it comes from ("" when there is none). `packages` and `archives` (path, extras,
+    SHA-256, line) go into the base, `projects` into the overlay; `options` are (name, value) in pip's long spelling,
+    `constraints` limit versions; `notes` are what its owner should hear; `places` says of a line of a file where it
+    stands ("line 3 of more.txt"); `exact` lists are complete.
+    """
+
+    def __init__(self, code: str, origin: str = "") -> None:
+        self.code = code
+        self.origin = origin
+        self.packages: list[str] = []
+        self.archives: list[tuple[str, str, str, str]] = []
+        self.projects: list[Project] = []
+        self.options: list[tuple[str, str]] = []
+        self.constraints: list[str] = []
+        self.notes: list[str] = []
+        self.places: dict[str, str] = {}
+        # a receipt's list: complete, and to be installed as it is
+        self.exact = False
+        self.pins: list[Any] = []
+        self.torch_index = ""
+        # the versions of Python that the list's project is for (">=3.10"), where it says so
+        self.python = ""
+        # what is asked of conda beside it (conda_files.py)
+        self.conda: Wanted | None = None
+        # lines of repositories with the passwords that the others are without
+        self.secrets: list[str] = []
+
+    def empty(self) -> bool:
+        """Whether nothing is asked for."""
+        return not (self.packages or self.archives or self.projects or self.conda)
+
+    def canonical(self) -> list[str]:
+        """One spelling of everything that decides what is installed: equal lists give equal environments."""
+        lines = sorted({spelled(line) for line in self.packages})
+        lines += sorted({"-c " + spelled(line) for line in self.constraints})
+        lines += [f"{name} {filled(value.removeprefix(self.code + '/'))}".strip() for name, value in self.options]
+        lines += sorted(f"archive {os.path.basename(path)}[{extras}] {digest}"
+                        for path, extras, digest, _ in self.archives)
+        lines += self.conda.canonical() if self.conda else []
+        return lines + sorted(f"project [{project.extras}] {project.digest}" for project in self.projects)
+
+    def file_text(self) -> str:
+        """What goes into the base, as a requirements file; projects stand for what they depend on."""
+        lines = list(self.packages)
+        lines += [path + (f"[{extras}]" if extras else "") for path, extras, *_ in self.archives]
+        lines += [("-e " if project.editable else "") + project.path
+                  + (f"[{project.extras}]" if project.extras else "") for project in self.projects]
+        return "".join(line + "\n" for line in lines)
+
+    def local_lines(self) -> list[str]:
+        """The lines about the task's own files, as it wrote them (for the manifest)."""
+        return [line for *_, line in self.archives] + [project.line for project in self.projects]
+
+    def option_lines(self) -> list[str]:
+        """The task's own options (indexes), without passwords."""
+        from agentpipe.code.git import without_credentials
+        return [without_credentials(f"{name} {value}".strip()) for name, value in self.options]
+
+    def has_hashes(self) -> bool:
+        """Whether it says itself which files are meant."""
+        return any("--hash" in line for line in self.packages) or ("--require-hashes", "") in self.options
+
+    def only(self, wanted: Callable[[str], bool], projects: bool = True) -> Requirements:
+        """The same with those packages alone whose normalised names are `wanted`; archives go with the projects."""
+        import copy
+        import re
+        found = copy.copy(self)
+        matches = ((re.match(NAME, line), line) for line in self.packages)
+        found.packages = [line for match, line in matches if wanted(normalised(match[1]) if match else "")]
+        found.constraints, found.conda = list(self.constraints), None
+        if not projects:
+            found.projects, found.archives = [], []
+        return found
+
+    def names(self) -> set[str]:
+        """The normalised names of the packages that are asked for."""
+        import re
+        found = (re.match(NAME, line) for line in self.packages)
+        return {normalised(match[1]) for match in found if match}
+
+    def also(self, names: list[str] | None) -> None:
+        """Ask for these packages too (a notebook's ipython), where nothing of that name is asked for."""
+        known = self.names()
+        self.packages += [name for name in names or () if normalised(name) not in known]
+
+
+def of_task(job: Job) -> Requirements:
+    """What this task asks for.
+
+    Its record (`pins` of a receipt, `script.requirements.pip` or `org_pip`), else every requirements.txt from the
+    repository's root down to the script's folder (as ClearML Agent does), else the nearest project (uv.lock,
+    poetry.lock, pyproject.toml). Failure 65 for a line that nobody
+    understands, 66 for a file or folder that is not there.
+    """
+    from agentpipe.environment.requirement_lines import Reader
+    code, folder = folders(job)
+    pinned = (job.manifest.get("pins") or {}).get("packages")
+    if isinstance(pinned, list):
+        from agentpipe.environment import requirement_sources
+        return requirement_sources.pinned(job, pinned, code, folder)
+    from agentpipe.environment import lock_files, requirement_sources
+    there = os.path.isdir(code)
+    conda = requirement_sources.of_conda(job, code, folder)
+    if conda:
+        return conda
+    project = lock_files.asked_for(job, code, folder) if there else None
+    if project:
+        return requirement_sources.of_project(project, code, folder)
+    origin, lines = record(job)
+    found = Requirements(code, origin)
+    if origin:
+        Reader(found, [folder, code]).read(lines, origin)
+        return found
+    if not there:
+        found.notes.append(f"{code} is not there yet, so a requirements.txt in it is not looked at")
+    start = script_folder(job.task.get("script") or {}, code, folder)
+    for path in _files(code, start):
+        found.origin = "the repository's requirements.txt"
+        Reader(found, [folder, code]).file(path)
+    if not there or found.origin:
+        return found
+    project = lock_files.nearest(job, code, start)
+    if project:
+        return requirement_sources.of_project(project, code, folder)
+    from agentpipe.environment import conda_files
+    path = conda_files.in_repository(code, start)
+    return requirement_sources.with_conda(conda_files.of_file(path, code), code, folder) if path else found
+
+
+def frozen(asked: Requirements, packages: list[str]) -> Requirements:
+    """What a task asks for whose record is that of this one: all of `packages`, at their versions."""
+    from agentpipe.environment.requirement_lines import Reader
+    found = Requirements(asked.code, "the recorded packages")
+    Reader(found, [asked.code]).read([*asked.option_lines(), *packages], found.origin)
+    return found
+
+
+def is_python(binary: str) -> bool:
+    """Whether `script.binary` asks for a Python ("" does)."""
+    return os.path.basename(binary.split(" ", 1)[0]).startswith(("python", "pypy")) or not binary.strip()
+
+
+def normalised(name: str) -> str:
+    """A package's name as indexes compare it (PEP 503)."""
+    import re
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def filled(text: str) -> str:
+    """With the values of `${NAME}`, as pip reads its files; what is not set stays. Only for what the installer gets."""
+    import re
+    return re.sub(r"\$\{([A-Z0-9_]+)\}", lambda found: os.environ.get(found[1]) or found[0], text)
+
+
+def sorted_extras(extras: str | None) -> str:
+    """Extras in one spelling."""
+    return ",".join(sorted(normalised(extra.strip()) for extra in (extras or "").split(",") if extra.strip()))
+
+
+def spelled(line: str) -> str:
+    """A requirement in one spelling: name and extras normalised, versions sorted, no needless blanks."""
+    import re
+    body, *flags = re.split(r"\s+(?=--)", line)
+    match = re.match(NAME + r"([^;]*)(;.*)?$", body, re.DOTALL)
+    if not match or "://" in body.split("@")[0]:
+        return line
+    name, extras, rest, marker = match.groups()
+    if rest.startswith("@"):
+        rest = " @ " + rest[1:].strip()
+    else:
+        rest = ",".join(sorted(re.sub(r"[\s()]", "", rest).strip(",").split(",")))
+    marker = re.sub(r"\s+", " ", (marker or "").replace("'", '"').strip("; ")).strip()
+    known = normalised(name) + (f"[{sorted_extras(extras)}]" if extras else "") + rest
+    return " ".join([known + (f"; {marker}" if marker else ""), *sorted(flags)])
+
+
+def file_digest(path: str) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    import hashlib
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def project_digest(folder: str) -> str:
+    """A hash over the files in a package's own folder that may decide what it depends on (not over its modules)."""
+    import hashlib
+    digest = hashlib.sha256()
+    for path in project_files(folder):
+        digest.update(f"{os.path.basename(path)}\0{file_digest(path)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def project_files(folder: str) -> list[str]:
+    """The files in a package's own folder that may decide what it depends on."""
+    found = []
+    for place in (folder, os.path.join(folder, "requirements")):
+        names = sorted(os.listdir(place)) if os.path.isdir(place) else []
+        found += [os.path.join(place, name) for name in names if name.endswith(PROJECT_FILES)]
+    return [path for path in found if os.path.isfile(path)]
+
+
+def record(job: Job) -> tuple[str, list[str]]:
+    """(where it stands, its lines) of what the task itself records; ("", []) when it records nothing."""
+    from agentpipe.settings import config
+    if config.flag("agent.package_manager.force_repo_requirements_txt"):
+        return "", []
+    told = recorded(job)
+    original = config.flag("agent.package_manager.force_original_requirements") and told.get("org_pip")
+    lines = _lines(told, "org_pip" if original else "pip")
+    return ("the task's requirements", lines) if any(line.strip() for line in lines) else ("", [])
+
+
+def option_lines(job: Job) -> list[str]:
+    """Indexes that the task names: pinned packages come from there too."""
+    lines = _lines(recorded(job), "org_pip") + _lines(recorded(job), "pip")
+    names = ("--extra-index-url", "--index-url", "--find-links", "-i ", "-f ", "--trusted-host", "--pre")
+    return [line for line in lines if line.strip().startswith(names)]
+
+
+def recorded(job: Job) -> dict[str, Any]:
+    """`script.requirements`, passwords included: they go to the installer only."""
+    from agentpipe import secrets
+    return secrets.script(job).get("requirements") or {}
+
+
+def _lines(told: Mapping[str, Any], name: str) -> list[str]:
+    """The lines of `script.requirements.NAME`; Failure 65 for anything else, which servers keep as it was sent."""
+    text = told.get(name) or ""
+    lines = text.splitlines() if isinstance(text, str) else text
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        from agentpipe import errors
+        raise errors.Failure(f"script.requirements.{name} is neither a text nor a list of lines", errors.BAD_DATA,
+                             remedy="write one requirement a line, as in requirements.txt")
+    return lines
+
+
+def folders(job: Job) -> tuple[str, str]:
+    """The checkout and the working directory inside it; a task without code has its own directory for both."""
+    code = os.path.normpath((job.manifest.get("fetch") or {}).get("code") or job.directory)
+    script: dict[str, Any] = job.task.get("script") or {}
+    inside = (job.manifest.get("patch") or {}).get("working_dir") or script.get("working_dir") or "."
+    folder = os.path.normpath(os.path.join(code, inside))
+    return code, folder if folder.startswith(code.rstrip("/") + "/") else code
+
+
+def script_folder(script: dict[str, Any], code: str, folder: str) -> str:
+    """Where the script stands in the checkout; the working directory `folder` for a module, and what is outside."""
+    import shlex
+    entry = str(script.get("entry_point") or "")
+    if not os.path.isfile(os.path.join(folder, entry)):
+        try:
+            entry = next(iter(shlex.split(entry)), "")
+        except ValueError:
+            pass
+    path = os.path.normpath(os.path.join(folder, os.path.dirname(entry)))
+    return path if not entry.startswith("-") and (path + "/").startswith(code.rstrip("/") + "/") else folder
+
+
+def _files(code: str, folder: str) -> list[str]:
+    steps = os.path.relpath(folder, code).split(os.sep)
+    if os.pardir in steps:
+        steps = []
+    folders = [code] + [os.path.join(code, *steps[:n + 1]) for n in range(len(steps)) if steps != [os.curdir]]
+    paths = (os.path.join(each, "requirements.txt") for each in folders)
+    return [path for path in paths if os.path.isfile(path)]

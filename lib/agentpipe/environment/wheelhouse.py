@@ -1,0 +1,78 @@
+"""The wheelhouse: the files of packages, fetched while there is a network, for machines and times without one."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import paths
+from agentpipe.offline import offline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe.environment.pins import Pin
+    from agentpipe.environment.requirements import Requirements
+    from agentpipe.job import Job
+
+
+def home() -> str:
+    """AGENT_WHEELHOUSE, else in our cache."""
+    told = os.environ.get("AGENT_WHEELHOUSE")
+    return os.path.abspath(os.path.expanduser(told)) if told else paths.cache("wheels")
+
+
+def lines() -> list[str]:
+    """The line of a requirements list that finds it: only without a network."""
+    return [f"--find-links {home()}"] if offline() and os.path.isdir(home()) else []
+
+
+def fill(job: Job, base: str, pins: list[Pin | str], asked: Requirements) -> int:
+    """Fetch what `pins` name into it, by the pip of the environment `base`; how many files are there for them.
+
+    Wheels as they are, by their hashes; conda's packages stay in its own cache. What is built from a source or a
+    repository becomes a wheel: its own files would want a network again.
+    """
+    from agentpipe.environment import wheelhouse_repositories as repositories
+    wheels: list[Pin] = []
+    rest: list[Pin] = []
+    pins = [pin for pin in pins if isinstance(pin, str) or not pin.get("conda")]
+    missing = [pin for pin in pins if isinstance(pin, dict) and not _is_there(pin)]
+    for pin in missing:
+        is_wheel = str(pin.get("source", "")).split("#")[0].endswith(".whl")
+        (wheels if is_wheel else rest).append(pin)
+    paths.made(home(), "set AGENT_WHEELHOUSE to a folder that you can write")
+    if wheels:
+        _pip(job, base, asked, ["download", "--only-binary", ":all:"], wheels)
+    for pin in rest:
+        folder = repositories.folder(pin)
+        if folder:
+            _pip(job, base, asked, ["wheel"], [pin], folder)
+    rest = [{name: value for name, value in pin.items() if name != "sha256"}
+            for pin in rest if not repositories.folder(pin)]
+    if rest:
+        _pip(job, base, asked, ["wheel"], rest)
+    repositories.remember(asked, pins)
+    job.say(f"wheelhouse {home()}: {len(missing)} of {len(pins)} packages fetched, the others were there")
+    return len(missing)
+
+
+def _is_there(pin: Pin) -> bool:
+    from agentpipe.environment import requirements
+    from agentpipe.environment import wheelhouse_repositories as repositories
+    if repositories.folder(pin):
+        return bool(repositories.wheel(pin))
+    path = os.path.join(home(), os.path.basename(str(pin.get("source")).split("#")[0]))
+    if path.endswith(".whl"):
+        return os.path.isfile(path) and requirements.file_digest(path) == pin.get("sha256")
+    built = f"{requirements.normalised(pin['name']).replace('-', '_')}-{pin['version']}-"
+    return any(name.lower().startswith(built) for name in os.listdir(home())) if os.path.isdir(home()) else False
+
+
+def _pip(job: Job, base: str, asked: Requirements, words: list[str], pins: list[Pin], folder: str = "") -> None:
+    """pip download or wheel of these, into `folder` (default: the wheelhouse)."""
+    from agentpipe.environment import pins as pinned
+    from agentpipe.environment.installers import pip, uv
+    listed = job.path("wheelhouse.txt")
+    bare = asked.only(lambda name: False, projects=False)
+    uv.write_list(listed, "".join(line + "\n" for line in pinned.lines(list(pins))), bare, "")
+    flag = "--dest" if words[0] == "download" else "--wheel-dir"
+    pip.run(job, base, asked, [*words, "--no-deps", flag, folder or home(), "-r", listed])

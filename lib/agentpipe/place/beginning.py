@@ -1,0 +1,122 @@
+"""How a container begins: its PID 1, which is started through the image's entrypoint, and what is said when it does
+not stay.
+"""
+
+from __future__ import annotations
+
+from agentpipe import errors, place, processes
+from agentpipe.place import container_args, engine, entrypoint
+from agentpipe.place.docker import LABEL, STOPPED, remove
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.job import Job
+    from agentpipe.place.args_body import Create
+    from agentpipe.place.decide import Container as Wanted
+
+# PID 1: stays while the journal ($1) is there and collects orphans. Told to stop from outside (docker stop, an engine
+# that is shut down) it notes that in $2, tells everybody, and ends when they have; `kill -1` means everybody, so only
+# where nobody of outside can be among them. In an image without `sleep` it waits for its own stdin, into which nobody
+# writes; a shell without `read -t` does so until the container is removed.
+KEEPER = """journal=$1 stopped=$2
+[ -z "$3" ] || cat /proc/self/environ >"$3"
+alone() { set -- /proc/[0-9]*; [ $# = 1 ]; }
+nap() { sleep "$1" & wait $!; }
+command -v sleep >/dev/null || nap() { read -r -t "$1" line || [ $? != 2 ] || read -r line; }
+trap 'told=1; : >"$stopped"; if [ $$ = 1 ]; then kill -s TERM -- -1; else exit 143; fi' TERM
+while [ -e "$journal" ]; do
+  nap ${told:-2}
+  [ -z "$told" ] || { wait; alone && exit 143; }
+done 2>/dev/null"""
+
+
+def create(api: Any, asked: Create, wanted: Wanted, job: Job) -> str:
+    """Make the container; its id. A name that is taken is left to the engine."""
+    import docker
+    worker = asked.config["Labels"][LABEL + "worker"]
+    name = asked.name or container_args.name(job, worker)
+    for again in (name, None):
+        try:
+            return str(api.create_container_from_config(asked.config, again, asked.platform)["Id"])
+        except docker.errors.APIError as error:
+            if again is None or error.status_code != 409:
+                raise engine.refused(error, f"no container of {wanted.image} can be made", wanted.own) from None
+            job.say(f"there is a container called {name} already: the engine names this one")
+    raise AssertionError
+
+
+def has_entrypoint(image: dict[str, Any]) -> bool:
+    """Whether the image, as the engine describes it, has one."""
+    return bool((image.get("Config") or {}).get("Entrypoint"))
+
+
+def first_program(job: Job, by_entrypoint: bool) -> dict[str, Any]:
+    """Entrypoint and command: the keeper, by itself or as what the image's entrypoint is given."""
+    words = ["-c", KEEPER, "keeper", job.path(place.JOURNAL), job.path(STOPPED)]
+    if by_entrypoint:
+        return {"Cmd": ["/bin/sh", *words, entrypoint.expected(job.directory)]}
+    return {"Entrypoint": ["/bin/sh"], "Cmd": words, "OpenStdin": True}
+
+
+def through_entrypoint(api: Any, asked: Create, wanted: Wanted, job: Job, created: str,
+                       keeper: str | None) -> tuple[str, str | None, list[str]]:
+    """Wait for what the image's entrypoint does; where it does not start what it is given, a container without it."""
+    if entrypoint.passed(job.directory, lambda: api.inspect_container(created)["State"]):
+        found = api.inspect_container(created)
+        return created, keeper, entrypoint.variables(job.directory, found["Config"].get("Env") or [])
+    said = api.logs(created, tail=5).decode("utf-8", "replace").strip()
+    job.say(f"the entrypoint of {wanted.image} does not start what it is given, it is left out"
+            + (f":\n{said}" if said else ""))
+    remove(api, created)
+    asked.config |= first_program(job, False)
+    created = create(api, asked, wanted, job)
+    return created, start(api, created, wanted), []
+
+
+def start(api: Any, created: str, wanted: Wanted, by_entrypoint: bool = False) -> str | None:
+    """Start it; PID 1 as "PID START BOOT" where it can be seen from here."""
+    import docker
+    try:
+        api.start(created)
+        state = api.inspect_container(created)["State"]
+    except docker.errors.APIError as error:
+        said = str(error.explanation or error)
+        if "/bin/sh" in said and ("no such file" in said or "not found" in said):
+            raise errors.Failure(f"image {wanted.image} has no /bin/sh", errors.BAD_DATA, said,
+                                 "use an image with a shell") from None
+        if "could not select device driver" in said:
+            raise errors.Failure("the engine has no way to give GPUs to containers", errors.UNAVAILABLE, said,
+                                 "install the NVIDIA Container Toolkit; or agent-prepare --gpus none") from None
+        raise engine.refused(error, f"the container of {wanted.image} does not start", wanted.own) from None
+    if not state.get("Running") and not by_entrypoint:
+        raise ended(api, wanted, state)
+    pid = int(state.get("Pid") or 0)
+    return processes.identity(pid) if pid and _is_of(pid, created) else None
+
+
+def ended(api: Any, wanted: Wanted, state: dict[str, Any]) -> errors.Failure:
+    """Why nothing can be run in a container that was started; `state` is the engine's word on it."""
+    if "name=userns" in (api.info().get("SecurityOptions") or []):
+        return errors.Failure("the engine gives containers other users than this machine's (userns-remap): theirs can "
+                              "read nothing of the task's", errors.BAD_CONFIG,
+                              remedy='agent.extra_docker_arguments: ["--userns=host"]')
+    if state.get("Running"):
+        return errors.Failure(f"the container of {wanted.image} runs, but no program can be started in it",
+                              errors.UNAVAILABLE, remedy="look at the engine's own log, then run the task again")
+    return errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}",
+                          errors.BAD_DATA, str(state.get("Error") or ""), "use an image with a POSIX shell")
+
+
+def _is_of(pid: int, container: str) -> bool:
+    """Whether this process of ours is the container's: its cgroup is named for it, or (of an engine that makes none)
+    the folder of its mounts."""
+    for name in ("cgroup", "mountinfo"):
+        try:
+            with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
+                if container in file.read():
+                    return True
+        except OSError:
+            pass
+    return False

@@ -1,0 +1,47 @@
+"""Whether an image has a Python: one for a task that wants it is installed by the set-up, as clearml-agent does."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import paths
+from agentpipe.files import publish
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe.job import Job
+    from agentpipe.place.decide import Container
+
+
+def wanted_by(job: Job) -> bool:
+    """Whether the task's script, or what it requires, needs a Python."""
+    from agentpipe.environment import requirements
+    script = job.task.get("script") or {}
+    packages = (script.get("requirements") or {}).get("pip")
+    return requirements.is_python(str(script.get("binary") or "")) or bool(packages)
+
+
+def known_to_lack(image: str) -> bool | None:
+    """Whether the image has no Python, by its id; None when nobody has looked."""
+    try:
+        with open(_memory(image), encoding="ascii") as file:
+            return file.read() == "lacks"
+    except OSError:
+        return None
+
+
+def look(job: Job, container: Container, image: str, prefix: list[str]) -> None:
+    """Settle `lacks_python` of a container of this image that runs, and remember it for the next one."""
+    binary = str((job.task.get("script") or {}).get("binary") or "").split(" ")[0]
+    words = '[ -z "$LOCAL_PYTHON" ] && ! [ -x "$1" ] || exit 0; command -v python3 || command -v python || echo none'
+    said = job.run([*prefix, "sh", "-c", words, "sh", binary], check=False, timeout=60).strip()
+    container.lacks_python = said == "none"
+    if not said:
+        return  # this task has one of its own
+    os.makedirs(paths.cache("interpreters"), 0o700, exist_ok=True)
+    publish(_memory(image), b"lacks" if container.lacks_python else b"has")
+
+
+def _memory(image: str) -> str:
+    import hashlib
+    return paths.cache("interpreters", f"python-{hashlib.sha256(image.encode()).hexdigest()[:20]}")

@@ -1,0 +1,202 @@
+"""The end of a task: decide it once, record it, report it, and print the receipt."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from agentpipe import command, ends, errors, hooks, manifest, processes
+from agentpipe.claim import attempt
+from agentpipe.crash import crash_point
+from agentpipe.run import hold, script, script_env, services, watching
+from agentpipe.settings import config
+from agentpipe.signals import SIGNALS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from agentpipe.held import Held
+    from agentpipe.run.watching import Verdict
+
+REPORT_TIMEOUT = 60.0
+MAX_LOST = 3
+
+
+def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
+    """The end of a script that is over (or was left running); agent-run's exit code."""
+    directory, status = held.claim.directory, held.script.status if held.script else None
+    SIGNALS.take_aborts(False)  # it is over: a stop that comes now does not keep its end from being told
+    if verdict.left:
+        held.release()
+        return 129
+    kind, known = held.place.evidence(status)
+    if not verdict.ours or attempt.was_returned(directory):
+        held.leave_place()
+    if not verdict.ours:
+        held.let_go()
+        raise errors.LetGo(f"task {held.id}: {verdict.reason}")
+    if attempt.was_returned(directory):
+        held.release()
+        if held.script and held.script.never_began:
+            entering = " ".join(held.place.prefix)
+            raise errors.Failure(f"task {held.id}: its place could not be entered: `{entering}` ended with "
+                                 f"{held.script.never_began}", errors.TRY_AGAIN,
+                                 remedy=f"agent-task log --stream setup {held.id}")
+        raise errors.Failure(f"task {held.id} was given back meanwhile", errors.TRY_AGAIN)
+    if attempt.never_began(directory):
+        held.release()
+        raise errors.Failure(f"task {held.id}: its script could not be started (exit {status} of the shell above it); "
+                             "the next agent-pull gives it back", errors.TRY_AGAIN, remedy=f"df -i {directory}")
+    gone = not os.path.isdir(directory)
+    os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
+    if status:
+        verdict = watching.asked_meanwhile(held, verdict)
+    end, reason, evidence = _classified(status, verdict, kind, known)
+    if gone and end == "lost" and not known:
+        reason = f"{directory} was deleted while the script ran, and with it its status and its log"
+    keep = hold.wanted(held, end, values)
+    if not keep:
+        script_env.remove_credentials(directory)
+        held.leave_place()
+        crash_point("run:left")
+    if not attempt.decide(directory, end):
+        end = attempt.outcome(directory) or end
+    crash_point("run:decided")
+    run = run_key(directory, end, status, reason, evidence)
+    if not verdict.requeue:
+        run["requeue"] = False
+    elif end == "lost" and queued_when_lost(held.id, values["on_lost"]):
+        run["requeue"] = True
+    held.use(manifest.with_key(held.manifest, "run", run))
+    try:
+        held.use(hooks.run("post-run", held.manifest, held.job))
+    except errors.Failure as failure:  # the script has ended: it is only said
+        held.job.say(failure.reason)
+    return _report(held, values, keep)
+
+
+def of_failed(held: Held, values: Mapping[str, Any]) -> int:
+    """The end of a task whose set-up failed (or was stopped): as its `failed` says; agent-run's exit code."""
+    SIGNALS.take_aborts(False)
+    end = held.manifest["failed"].get("class") or "setup_failed"
+    if not attempt.decide(held.claim.directory, end if end in ends.ENDS else "setup_failed"):
+        held.release()
+        raise errors.Failure(f"task {held.id} has ended already", errors.TRY_AGAIN)
+    crash_point("run:decided")
+    return _report(held, values)
+
+
+def run_key(directory: str, end: str, status: int | None, reason: str, evidence: str) -> dict[str, Any]:
+    """The value of `run`: {exit, end, reason, evidence, started, ended, seconds, pid, status}; times ISO 8601 UTC."""
+    known = ends.ENDS[end].exit
+    code = known if known is not None else (status if status is not None else 125)
+    ended = attempt.ended_at(directory) or time.time()
+    found: dict[str, Any] = {"exit": code, "end": end, "reason": reason, "evidence": evidence, "status": status,
+                             "ended": _iso(ended)}
+    record = attempt.pid_record(directory)
+    if record and record.split(" ")[0].isdigit():
+        started = os.lstat(os.path.join(directory, "pid")).st_mtime
+        ran = script.running_for(directory) if record.endswith(processes.boot_id()) else None
+        # by the clock that never jumps, where that is this boot's
+        seconds = ended - started if ran is None else ran - (time.time() - ended)
+        found |= {"pid": int(record.split(" ")[0]), "started": _iso(started), "seconds": round(max(0.0, seconds), 3)}
+    return found
+
+
+def queued_when_lost(task: str, policy: str | None) -> bool:
+    """Whether a lost task goes back to its queue: by --on-lost or AGENT_ON_LOST, `fail` or `requeue`.
+
+    The third time that this node loses it, it fails: a task may be what takes the node down.
+    """
+    return config.lost_policy(policy) == "requeue" and attempt.lost_attempts(task) < MAX_LOST
+
+
+def pins(line: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run repeatable, out of what the stages found."""
+    place, fetch, patch, env = (line.get(key) or {} for key in ("place", "fetch", "patch", "env"))
+    found = {"commit": fetch.get("commit"), "diff": patch.get("diff"), "python": env.get("version"),
+             "packages": env.get("pins", env.get("packages")),
+             "image": place.get("digest") or place.get("image_id")}
+    return {**(line.get("pins") or {}), **{key: value for key, value in found.items() if value is not None}}
+
+
+def _classified(status: int | None, verdict: Verdict, kind: str, known: str) -> tuple[str, str, str]:
+    if verdict.end:
+        return verdict.end, verdict.reason, ""
+    if kind == "out_of_memory":
+        return "out_of_memory", "killed by the kernel for lack of memory", known
+    if status is None or kind == "lost":
+        return "lost", known.split("\n")[0] or ("its shim is gone and left no status: how the script ended is not "
+                                                "known; its log says how far it came"), known
+    if status == 0:
+        return "completed", "", ""
+    if status in (126, 127):
+        return "script_failed", f"the script, or a command in it, could not be started (exit {status})", ""
+    if status == 120:  # https://docs.python.org/3/c-api/init.html: Py_FinalizeEx() failed to flush
+        return "script_failed", "exit 120, as Python ends when its last output cannot be written (a full disk?)", ""
+    if status > 128:
+        import signal
+        try:
+            return "script_failed", f"ended by {signal.Signals(status - 128).name}", ""
+        except ValueError:
+            pass
+    return "script_failed", f"exit {status}", ""
+
+
+def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
+    line = held.manifest
+    code = line["failed"]["exit"] if "failed" in line else line["run"]["exit"]
+    try:
+        attempt.store_manifest(held.claim.directory, manifest.write(line))
+    except errors.Failure as failure:  # a full disk: outcome and exit.N stand all the same
+        command.say(f"agent-run: {failure.reason}")
+    crash_point("run:recorded")
+    if held.api:
+        _tell_server(held)
+    else:
+        try:
+            hooks.run("on-end", line, held.job)
+        except errors.Failure as failure:
+            held.job.say(failure.reason)
+    if keep:
+        hold.hold(held, values)
+    held.release()
+    _print(held, line)
+    return 0 if values["supervised"] else code
+
+
+def _tell_server(held: Held) -> None:
+    """Send the rest; what cannot be sent now stays for the next agent-pull or agent-report."""
+    try:
+        with SIGNALS.open():
+            done = held.finish(REPORT_TIMEOUT)
+        why = "the store cannot be written" if held.api.embedded else "the server is away"
+    except (errors.Interrupted, errors.Aborted):
+        done, why = False, "told to leave"
+    except errors.ApiError as error:
+        done, why = False, f"the server refused: {error.msg}"
+    crash_point("run:reported")
+    if done:
+        held.claim.end()
+        services.again(held)
+    else:
+        command.say(f"agent-run: {why}; the next agent-pull or agent-report sends the rest")
+
+
+def _print(held: Held, line: dict[str, Any]) -> None:
+    receipt = {("origin" if key == "pull" else key): value for key, value in line.items()}
+    receipt["pins"] = pins(line)
+    if not os.isatty(1):
+        try:
+            command.put(manifest.write(receipt))
+        except OSError as error:  # nobody reads it: the end is recorded, and the exit code is the task's
+            command.say(f"agent-run: the receipt could not be written: {error.strerror}")
+    if "run" in line and held.job.watched:
+        command.say(f"agent-run: task {held.id}: {line['run']['end']}, exit {line['run']['exit']}")
+
+
+def _iso(seconds: float) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03d}+00:00"

@@ -1,0 +1,62 @@
+"""agent-run --hold-on-failure: the place of a script that failed stays for a while, to be looked at from inside."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+
+from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.held import Held
+
+ENDS = ("script_failed", "out_of_memory", "time_limit", "stalled")
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+LOOK_S = 1.0
+
+
+def seconds(text: str) -> float:
+    """`2h`, `30m`, `45s`, `1d` or seconds; Failure 64 for anything else."""
+    found = _DURATION.fullmatch(text.strip())
+    if not found or not float(found[1]):
+        raise errors.Failure(f"--hold-on-failure {text}: no time", errors.USAGE, remedy="such as 2h, 30m or 45s")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def wanted(held: Held, end: str, values: Mapping[str, Any]) -> bool:
+    """Whether what came to this end is to be kept. On the host there is nothing that would go."""
+    return bool(values.get("hold_on_failure")) and end in ENDS and held.place.isolated
+
+
+def hold(held: Held, values: Mapping[str, Any]) -> None:
+    """Keep the place until the time is over, somebody removes it, or a signal comes; then it goes.
+
+    Whoever finds the task's lock free removes it for us.
+    """
+    import signal
+
+    from agentpipe import command, place
+    from agentpipe.run import script_env
+    from agentpipe.signals import SIGNALS
+    directory, text = held.claim.directory, values["hold_on_failure"]
+    if held.script and held.script.record:
+        held.place.signal(held.script.record, signal.SIGKILL)  # what it left behind is not to be kept
+    held.job.say(f"agent-run: its container is kept for {text}: agent-task shell {held.id}")
+    if not held.job.watched:
+        command.say(f"agent-run: the container of task {held.id} is kept for {text}: agent-task shell {held.id}")
+    until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds(text)
+    try:
+        with SIGNALS.open():
+            while (left := until - time.clock_gettime(time.CLOCK_BOOTTIME)) > 0 \
+                    and os.path.exists(os.path.join(directory, place.JOURNAL)):
+                time.sleep(min(left, LOOK_S))
+    except (errors.Interrupted, errors.Aborted):
+        pass
+    script_env.remove_credentials(directory)
+    held.leave_place()

@@ -1,0 +1,125 @@
+"""What is started for a task: its command line, its working directory and its environment."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+
+from agentpipe import errors, place
+from agentpipe.files import publish
+from agentpipe.run import script_env
+from agentpipe.run.entry import SHELLS
+from agentpipe.run.shim import NAME
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PYTHONS = ("python", "pypy")
+
+
+class Launch:
+    """A command to start: `argv` in `cwd` with the environment `env`; `piped` as script.start() wants it."""
+
+    def __init__(self, argv: list[str], cwd: str, env: dict[str, str], piped: bool) -> None:
+        self.argv, self.cwd, self.env, self.piped = argv, cwd, env, piped
+
+
+def of(manifest: Mapping[str, Any], directory: str, options: Mapping[str, Any]) -> Launch:
+    """The launch of a prepared manifest; a Failure (65) says which stage is missing, or what the task lacks.
+
+    `options` are agent-run's: log_level, optimize.
+    """
+    for key, stage in (("fetch", "agent-fetch"), ("patch", "agent-patch"), ("env", "agent-env")):
+        if key not in manifest:
+            raise errors.Failure(f"the manifest has no `{key}`: {stage} has not run", errors.BAD_DATA,
+                                 remedy=f"run {stage} (or agent-prepare) before agent-run; a command in "
+                                        f"AGENT_STAGE_{key.upper()} must print the manifest with that key")
+    patch, env = manifest["patch"], manifest["env"]
+    script = manifest["task"].get("script") or {}
+    # a custom build may have put the script elsewhere
+    working_dir = env.get("working_dir") or patch.get("working_dir") or script.get("working_dir") or "."
+    cwd = os.path.normpath(os.path.join(manifest["fetch"]["code"], working_dir))
+    words = [env["entry_point"]] if env.get("entry_point") else _split(
+        patch.get("entry_point") or script.get("entry_point") or "")
+    if not words:
+        raise errors.Failure("the task has no entry_point: nothing to run", errors.BAD_DATA,
+                             remedy="agent-task enqueue SCRIPT")
+    where = place.of(manifest, directory)
+    program, shell = _program(env.get("binary") or script.get("binary") or "", words, env, where.prefix)
+    found = script_env.of(manifest, directory, cwd, words, options, where.isolated)
+    if not shell and words[0] == "-m":
+        words = [words[0], *(script_env.filled(word, found) for word in words[1:])]
+    if options.get("optimize") and program[0] == env.get("python"):
+        program.append("-" + "O" * options["optimize"])
+    argv = [*program, *words]
+    if nul := [word for word in argv if "\0" in word]:
+        raise errors.Failure(f"the argument {nul[0]!r} has a NUL byte, which no program can be given", errors.BAD_DATA,
+                             remedy="agent-task edit --entry-point")
+    return Launch(argv, cwd, found, shell)
+
+
+def own() -> dict[str, str]:
+    """Our own environment: what a place's prefix (nsenter, docker exec) itself needs."""
+    return dict(os.environ)
+
+
+def write_spec(directory: str, env: Mapping[str, str], isolated: bool) -> list[str]:
+    """For a place: `spec`, a 0600 file of exports that the shim reads there; the names that sh cannot export.
+
+    Where our environment gets in (not `isolated`) only what differs from it goes in, and what is for the `clearml`
+    package.
+    """
+    from agentpipe.place import setup_script
+    base = {"PATH": os.environ.get("PATH", "")} if isolated else os.environ
+    lines, dropped = [], []
+    for name, value in setup_script.environment(directory).items():
+        if NAME.fullmatch(name):
+            lines.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
+    for name, value in env.items():
+        if base.get(name) == value and not name.startswith(("CLEARML_", "TRAINS_")):
+            continue
+        if not NAME.fullmatch(name):
+            dropped.append(name)
+        elif name == "PATH":
+            ours = os.pathsep.join(part for part in value.split(os.pathsep)
+                                   if part not in base.get("PATH", "").split(os.pathsep))
+            if ours:
+                lines.append(f"PATH={shlex.quote(ours)}:$PATH; export PATH")
+        elif name == "PYTHONPATH" and isolated:  # an image's own stays behind
+            lines.append(f"PYTHONPATH={shlex.quote(value)}${{PYTHONPATH:+:$PYTHONPATH}}; export PYTHONPATH")
+        else:
+            lines.append(f"export {name}={shlex.quote(value)}")
+    publish(os.path.join(directory, script_env.SPEC), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    return dropped
+
+
+def _split(text: str, what: str = "entry_point") -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise errors.Failure(f"{what} cannot be split into words: {error}: {text}",
+                             errors.BAD_DATA) from None
+
+
+def _program(binary: str, words: list[str], env: Mapping[str, Any], prefix: list[str]) -> tuple[list[str], bool]:
+    """(the program that gets the entry point, whether it is a shell): the environment's Python, or any other program.
+
+    Failure 66 for one that is not there; within a place only that can tell.
+    """
+    asked = _split(binary, "binary") or ["python3"]
+    name = os.path.basename(asked[0])
+    if words[0].endswith((".sh", ".bash")) and not binary:
+        asked, name = ["bash"], "bash"
+    if name.startswith(PYTHONS):
+        if not env.get("python"):
+            raise errors.Failure(f"the task wants {name}, but its environment has no Python", errors.BAD_DATA,
+                                 remedy="let agent-env make one: it was told that the task needs none")
+        return [env["python"], *asked[1:]], False
+    import shutil
+    if not prefix and not shutil.which(asked[0], path=script_env.path(env)):
+        raise errors.Failure(f"the task's program {asked[0]} is not on PATH here", errors.NOT_FOUND,
+                             remedy=f"install {name} on this machine, or name another in the task's binary "
+                                    "(agent-task edit --binary)")
+    return asked, name in SHELLS

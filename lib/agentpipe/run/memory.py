@@ -1,0 +1,100 @@
+"""Whether the kernel killed something for lack of memory, and what it says about it (cgroups, /proc/vmstat)."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe.files import publish
+
+MARK = "oom_kills"
+
+
+def mark(directory: str) -> None:
+    """Note in the attempt's directory how many processes have been killed for lack of memory so far."""
+    from agentpipe import errors
+    try:
+        publish(os.path.join(directory, MARK), f"{kills()}\n".encode())
+    except errors.Failure:
+        pass  # a full disk: then a kill is told as a signal
+
+
+def kills() -> int:
+    """How many processes the kernel has killed for lack of memory: in our cgroup, else on this machine."""
+    here = _events("memory.events", "memory.oom_control")
+    if here is not None:
+        return here
+    return _counter("/proc/vmstat", "oom_kill") or 0
+
+
+def evidence_of_kill(directory: str) -> str:
+    """The limit and the peak, when the kernel has killed something since mark(); else empty."""
+    try:
+        with open(os.path.join(directory, MARK), encoding="ascii") as file:
+            before = int(file.read())
+    except (OSError, ValueError):
+        return ""
+    killed = kills() - before
+    if killed <= 0:
+        return ""
+    import resource
+    lines = [f"the kernel killed {killed} process(es) for lack of memory while the script ran"]
+    limit, peak = _cgroup("memory.max", "memory.limit_in_bytes"), _cgroup("memory.peak", "memory.max_usage_in_bytes")
+    if limit is not None:
+        lines.append(f"limit {limit} bytes" + (f", peak {peak} bytes" if peak is not None else ""))
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    if children:
+        lines.append(f"largest process: {children} bytes resident")
+    return "\n".join(lines)
+
+
+def _cgroup(v2: str, v1: str) -> int | None:
+    for path in _files(v2, v1):
+        found = _number(path)
+        if found is not None:
+            return found
+    return None
+
+
+def _events(v2: str, v1: str) -> int | None:
+    for path in _files(v2, v1):
+        found = _counter(path, "oom_kill")
+        if found is not None:
+            return found
+    return None
+
+
+def _files(v2: str, v1: str) -> list[str]:
+    """These files of the cgroup that we are in: version 2, or the memory controller of version 1."""
+    found = []
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            for line in file:
+                _, controllers, path = line.rstrip("\n").split(":", 2)
+                if controllers == "":
+                    found.append(f"/sys/fs/cgroup{path}/{v2}")
+                elif "memory" in controllers.split(","):
+                    found.append(f"/sys/fs/cgroup/memory{path}/{v1}")
+    except OSError:
+        pass
+    return found
+
+
+def _counter(path: str, name: str) -> int | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            for line in file:
+                if line.startswith(name + " "):
+                    return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _number(path: str) -> int | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            text = file.read().strip()
+    except OSError:
+        return None
+    # "max", and v1's figure for no limit, are none
+    return int(text) if text.isdigit() and int(text) < 1 << 62 else None

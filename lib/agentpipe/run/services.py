@@ -1,0 +1,86 @@
+"""Tasks of services mode: each a worker of its own, and queued again by CLEARML_AGENT_SERVICES_DOCKER_RESTART.
+
+As clearml-agent: POLICY[;path[=value]], a policy of Docker (no, always, unless-stopped, on-failure[:N]) for the tasks
+that have a field at that path, or that value there. There the engine starts the container again; here the task goes
+back into its queue with its log and results, so that any worker of that queue can take it, in a new container.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from agentpipe.held import Held
+
+POLICIES = ("no", "always", "unless-stopped", "on-failure")
+# a user's word, or the operator's
+TOLD_TO_END = ("aborted", "drained", "preempted")
+LONGEST_S = 60.0
+
+
+def is_one(manifest: Mapping[str, Any]) -> bool:
+    """Whether the task of this manifest is a worker of its own (agent-pull --services)."""
+    worker = (manifest.get("pull") or {}).get("worker") or ""
+    return worker.endswith(f":service:{(manifest.get('task') or {}).get('id')}")
+
+
+def runs_again(task: Mapping[str, Any], end: str, runs: int, setting: str) -> bool:
+    """Whether a task that ended so, after that many runs here, is to run again. An unknown policy is none."""
+    policy, _, selector = setting.strip().partition(";")
+    policy, _, most = policy.partition(":")
+    if policy not in POLICIES or policy == "no" or end in TOLD_TO_END:
+        return False
+    if policy == "on-failure" and (end == "completed" or (most.isdigit() and runs > int(most))):
+        return False
+    return _fits(task, selector)
+
+
+def again(held: Held) -> None:
+    """The end of a service is told: queue it again where its policy says so, after ever longer pauses."""
+    import time
+
+    from agentpipe import command, errors
+    from agentpipe.claim import attempt
+    from agentpipe.signals import SIGNALS
+    setting = os.environ.get("CLEARML_AGENT_SERVICES_DOCKER_RESTART", "")
+    if not setting or not is_one(held.manifest):
+        return
+    line = held.manifest
+    end = line["failed"].get("class", "setup_failed") if "failed" in line else line["run"]["end"]
+    runs = len(attempt.numbers(held.id))
+    queue = line["pull"].get("queue")
+    if not queue or not runs_again(line["task"], end, runs, setting):
+        return
+    try:
+        with SIGNALS.open():
+            time.sleep(min(LONGEST_S, 0.1 * 2 ** min(runs, 16)))
+    except (errors.Interrupted, errors.Aborted):
+        pass  # we leave; others may take it at once
+    try:
+        held.api.call("tasks.enqueue", {"task": held.id, "queue": queue, "force": True,
+                                        "status_reason": f"runs again ({setting.partition(';')[0]})"})
+    except (errors.ApiError, errors.Failure) as error:
+        command.say(f"agent-run: task {held.id} could not be queued again: {error}")
+
+
+def _fits(task: Mapping[str, Any], selector: str) -> bool:
+    """Whether the task has that field, or that value in it, compared by the value's own type."""
+    path, equals, wanted = selector.partition("=")
+    if not path:
+        return True
+    from agentpipe.settings import config
+    value = config.at(task, path.split("."))
+    if value is None or not equals:
+        return value is not None
+    if isinstance(value, bool):
+        return value == (wanted.strip().lower() in config.YES)
+    if isinstance(value, int | float):
+        try:
+            return value == float(wanted)
+        except ValueError:
+            return False
+    return str(value) == wanted

@@ -1,0 +1,1 @@
+"""What agent-status shows, and the terminal that it draws on."""

@@ -1,0 +1,1 @@
+"""agent-task: what people look at, change and ask of tasks."""

@@ -1,0 +1,89 @@
+"""Causes in the machine that ran a task: memory, disks, libraries, programs, its environment."""
+
+from __future__ import annotations
+
+import re
+
+from agentpipe.task.remedies import again, edit, smaller
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.task.remedies import Known
+
+CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE")
+FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
+
+
+def memory(task: dict[str, Any], evidence: str) -> Known | None:
+    """Memory of the machine ran out, and the script said so itself."""
+    if re.search(r"^(MemoryError|numpy.*ArrayMemoryError|std::bad_alloc)", evidence, re.MULTILINE):
+        return smaller(task, "memory ran out") or {
+            "reason": "memory ran out", "advice": "less at a time, or a machine with more memory"}
+    return None
+
+
+def library(task: dict[str, Any], evidence: str) -> Known | None:
+    """A library of the system that the machine lacks."""
+    said = re.findall(r"(?:ImportError|OSError): (\S+\.so[\w.]*): cannot open shared object file", evidence)
+    if said:
+        return {"reason": f"this machine lacks the library {said[-1]}", "advice":
+                f"install the system package with {said[-1]} on the worker, or run it in an image that has it: "
+                f"agent-task edit {task['id']} --docker IMAGE"}
+    return None
+
+
+def program(task: dict[str, Any], evidence: str) -> Known | None:
+    """A program that the machine lacks, called by a shell or by Python's subprocess."""
+    said = re.findall(r"(?:line \d+: |sh: \d+: |: )([\w.+-]+): (?:command )?not found$", evidence, re.MULTILINE)
+    if "in _execute_child" in evidence:
+        said += re.findall(r"^FileNotFoundError: .*?: '([^'/]+)'", evidence, re.MULTILINE)
+    if said:
+        return {"reason": f"there is no program {said[-1]} on the worker", "advice":
+                f"install {said[-1]} there, or run it in an image that has it: "
+                f"agent-task edit {task['id']} --docker IMAGE"}
+    return None
+
+
+def disk(task: dict[str, Any], evidence: str) -> Known | None:
+    """A disk that is full."""
+    if not re.search(r"No space left on device|Disk quota exceeded", evidence):
+        return None
+    return {"reason": "a disk of the worker is full", "advice":
+            f"on the worker: agent-config check, df -h; when there is room again: {again(task)}"}
+
+
+def variable(task: dict[str, Any], evidence: str) -> Known | None:
+    """A variable of the environment that the worker does not set."""
+    said = re.findall(r"os\.environ\[.*\n(?:[ \t].*\n)*KeyError: '([^']+)'", evidence)
+    said += re.findall(r"(?:line \d+|sh: \d+): (\w+): (?:unbound variable|parameter not set)", evidence)
+    if not said:
+        return None
+    return {"reason": f"the environment variable {said[-1]} is not set", "advice":
+            f"set {said[-1]} where the agent is started, or of a task with an image: agent-task edit {task['id']} "
+            f"--docker-args '-e {said[-1]}=…'; then {again(task)}"}
+
+
+def signal(task: dict[str, Any], reason: str, where: str = "") -> Known | None:
+    """A script that a signal has ended: `reason` is "ended by SIGNAL", `where` the line of a crash, if it is known."""
+    name = reason.rpartition("ended by ")[2]
+    if name in FROM_OUTSIDE:
+        return {"reason": f"{name} ended it, which no agent has sent", "remedy": again(task), "advice":
+                "if it comes again: look for who sends it on the worker (the script itself, a limit, an administrator)"}
+    if name == "SIGILL":
+        return {"reason": "its program is not built for this worker's processor", "advice":
+                f"another worker, or other versions of its packages: agent-task enqueue --queue QUEUE {task['id']}"}
+    if name not in CRASHES:
+        return None
+    return {"reason": f"a compiled part of it crashed: {name}" + (f", at {where}" if where else ""),
+            "remedy": _traced(task), "advice": "other versions of its compiled packages, or other data"}
+
+
+def _traced(task: dict[str, Any]) -> str | None:
+    """The same in a Python that says where it crashes; None when it did."""
+    from agentpipe.environment import requirements
+    binary = (task.get("script") or {}).get("binary") or "python3"
+    if "faulthandler" in binary or not requirements.is_python(binary):
+        return None
+    return edit(task, "--binary", f"{binary} -X faulthandler")

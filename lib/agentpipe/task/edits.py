@@ -1,0 +1,169 @@
+"""Changing what a task says: the fields of its script, and single packages of its requirements."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from agentpipe import errors
+from agentpipe.code import capture
+from agentpipe.environment.requirements import normalised
+from agentpipe.task import container_options, find, queueing, typed
+
+# options of `agent-task edit` that are a field of the script
+FIELDS = {"repo": "repository", "branch": "branch", "commit": "version_num", "entry_point": "entry_point",
+          "working_dir": "working_dir", "binary": "binary"}
+LABELS = ("name", "tags")
+NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
+
+
+def edit(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: queueing.Say) -> list[str]:
+    """Apply the options that were given; the names of the fields that changed.
+
+    A task that has ended becomes a draft, but only once everything is known to be right, and not for a mere label.
+    """
+    typed.fields(wanted)
+    labels = _labels(task, wanted)
+    notes: list[str] = []
+    changes = fields(task, wanted, notes.append)
+    queueing.only_text({**changes, **labels})
+    if not changes and not labels:
+        raise errors.Failure("nothing to change", errors.USAGE, remedy="agent-task edit --help")
+    if not changes:
+        # a label is no part of what runs: nothing that the task has done becomes wrong by it
+        api.call("tasks.edit", {"task": task["id"], **labels, "force": True})
+        return list(labels)
+    if task["status"] in ("queued", "in_progress"):
+        waits = task["status"] == "queued"
+        raise errors.Failure(f"task {task['id']} {'waits in a queue: take it out' if waits else 'is running: stop it'} "
+                             "first", errors.TRY_AGAIN,
+                             remedy=f"agent-task {'dequeue' if waits else 'stop'} {task['id']}")
+    for note in notes:
+        say(note)
+    if task["status"] in find.ENDED:
+        queueing.reset(api, task, say)
+    api.call("tasks.edit", {"task": task["id"], **changes, **labels})
+    return [*changes.get("script", {}), *(field for field in changes if field != "script"), *labels]
+
+
+def _labels(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and tags as they are to be, if they change."""
+    found: dict[str, Any] = {}
+    if wanted.get("name") is not None:
+        found["name"] = typed.name(wanted["name"])
+    tags, add, drop = list(task.get("tags") or []), wanted.get("tag") or [], wanted.get("drop_tag") or []
+    for tag in drop:
+        if tag not in tags:
+            raise errors.Failure(f"task {task['id']} has no tag {tag}", errors.NOT_FOUND,
+                                 remedy=f"agent-task show {task['id']}")
+    if add or drop:
+        found["tags"] = sorted({*tags, *add} - set(drop))
+    return found
+
+
+def fields(task: Mapping[str, Any], wanted: Mapping[str, Any], say: queueing.Say) -> dict[str, Any]:
+    """What tasks.edit is told, out of the options that say what runs: {script, hyperparams, container}."""
+    script = {field: wanted[option] for option, field in FIELDS.items() if wanted.get(option) is not None}
+    if wanted.get("branch") and wanted.get("commit") is None:
+        script["version_num"] = ""  # else it would still be the other branch's commit
+    if wanted.get("drop_diff"):
+        if not (task.get("script") or {}).get("repository"):
+            raise errors.Failure(f"task {task['id']} has no repository: its diff is its script", errors.USAGE)
+        script["diff"] = ""
+    if wanted.get("checkout"):
+        from agentpipe.task import recapture
+        at = {**task, "script": {**(task.get("script") or {}), **script}}
+        script |= recapture.fields(at, wanted["checkout"], say)
+    requirements = changed_requirements(task, wanted)
+    if requirements is not None:
+        # what its last run had installed is no longer what it asks for
+        script["requirements"] = {"pip": requirements}
+    found: dict[str, Any] = {}
+    if wanted.get("set"):
+        from agentpipe.task import params
+        at = {**task, "script": {**(task.get("script") or {}), **script}}
+        found["hyperparams"], entry = params.changed(at, wanted["set"], say)
+        script |= {} if entry is None else {"entry_point": entry}
+    container = container_options.changed(wanted, task.get("container"))
+    if container is not None:
+        found["container"] = container
+    return {"script": script, **found} if script else found
+
+
+def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The requirements as they are to be; None when nothing was said about them."""
+    text = None
+    if wanted.get("requirements"):
+        text = capture.requirements_text(wanted["requirements"])
+    dropped, put = wanted.get("drop_package") or [], wanted.get("package") or []
+    if not dropped and not put:
+        return text
+    lines = _as_it_is(task) if text is None else text.splitlines()
+    for name in dropped:
+        package = package_of(name)
+        kept = [line for line in lines if line.strip() != name.strip() and (not package or package_of(line) != package)]
+        if len(kept) == len(lines):
+            raise errors.Failure(f"the requirements have no {name}", errors.NOT_FOUND,
+                                 remedy=f"agent-task show {task['id']}")
+        lines = kept
+    for line in put:
+        lines = _put(lines, line)
+    # an empty record would mean: read the repository's files
+    return "\n".join(lines) + "\n" if any(line.strip() for line in lines) else capture.NOTHING
+
+
+def recorded(task: Mapping[str, Any]) -> str:
+    """The requirements that a task asked for: before its first run what was recorded, later what that was then."""
+    found = (task.get("script") or {}).get("requirements") or {}
+    text = found.get("org_pip") or found.get("pip") or ""
+    return text if isinstance(text, str) else "\n".join(map(str, text))
+
+
+def _as_it_is(task: Mapping[str, Any]) -> list[str]:
+    """What the task asks for now: its record, else its repository's lists, with the lists that they name written out.
+
+    The repository's stand in the checkout of the last run on this machine; without one Failure 66.
+    """
+    import os
+
+    from agentpipe.claim import attempt
+    from agentpipe.environment import requirement_files
+    text, script = recorded(task), task.get("script") or {}
+    directory = attempt.latest(task["id"])
+    code = os.path.join(directory, "code") if directory else ""
+    folder = script.get("working_dir") or "."
+    if text:
+        lists = requirement_files.NAMES_A_LIST.search(text)
+        return requirement_files.written_out(text, code, folder) if lists and os.path.isdir(code) else text.splitlines()
+    if not script.get("repository"):
+        return []
+    if not os.path.isdir(code):
+        raise errors.Failure(f"task {task['id']} records no requirements, and its repository, which may have lists of "
+                             "them, is not checked out here", errors.NOT_FOUND,
+                             remedy=f"give the whole list: agent-task edit {task['id']} --requirements FILE")
+    entry = (script.get("entry_point") or "").split(" ")[0]
+    lines = []
+    for path in capture.requirement_files(code, folder, "" if entry.startswith("-") else entry):
+        lines += requirement_files.written_out(capture.requirements_text(path), code, folder, path)
+    return lines
+
+
+def package_of(line: str) -> str | None:
+    """The normalised name of the package that a line of requirements asks for; None for an option or a path."""
+    line = line.split(" #")[0]
+    if line.lstrip().startswith(("-", "#", ".", "/")) or ("://" in line and "@" not in line.split("://")[0]):
+        egg = re.search(r"#egg=([A-Za-z0-9._-]+)", line)
+        return normalised(egg[1]) if egg else None
+    match = NAME.match(line)
+    return normalised(match[1]) if match else None
+
+
+def _put(lines: list[str], line: str) -> list[str]:
+    """The list with this requirement in the place of the one for the same package, or at its end."""
+    name, found, result = package_of(line), False, []
+    for old in lines:
+        if package_of(old) != name:
+            result.append(old)
+        elif not found:
+            found = True
+            result.append(line)
+    return result if found else [*result, line]

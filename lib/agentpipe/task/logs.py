@@ -1,0 +1,214 @@
+"""A task's log as a person reads it: whole, in order, and followed until the task has ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+
+from agentpipe import errors
+from agentpipe.task import find, timing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
+
+FIRST_PAGE, PAGE = 4, 500  # events, each a batch of lines: the first of a long log are soon on the screen
+PAGE_BYTES = 16 << 20  # about: ours have up to 256 KiB each, and a log may be larger than the memory
+LOOK_S = 0.1  # how often a follower asks the embedded store's change mark
+LOOK_OURS_S, LOOK_HTTP_S = 0.25, 0.7  # at agent-server, at any other
+
+
+class Reader:
+    """Reads on from where it was. The embedded store numbers events by arrival; of another server the time counts.
+
+    `begin`: only events since then, in seconds since the epoch.
+    """
+
+    def __init__(self, api: Any, task: str, begin: float | None = None) -> None:
+        self.api, self.task = api, task
+        self._begin = int((begin or 0) * 1000)
+        self._after = 0
+        self._time = self._begin
+        self._size = FIRST_PAGE
+        self._seen: set[tuple[Any, ...]] = set()  # events of the last time
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """All events that are there now and were not given yet."""
+        while True:
+            size = self._size
+            count, page = self._page_after(size) if self.api.ours else self._page_since(size)
+            read = 0
+            for event in page:
+                read += len(event.get("msg") or "")
+                yield event
+            if count < size:
+                return
+            self._size = min(2 * size, PAGE)
+            if self.api.ours:  # of another server a page must go beyond all events of one time
+                self._size = max(FIRST_PAGE, min(self._size, PAGE_BYTES * count // max(1, read)))
+
+    def _page_after(self, size: int) -> tuple[int, list[dict[str, Any]]]:
+        answer = self.api.call("events.get_task_log", {"task": self.task, "batch_size": size, "after": self._after,
+                                                       "navigate_earlier": False})
+        self._after = answer["last"]
+        events = answer["events"]
+        return len(events), [event for event in events if event["timestamp"] >= self._begin]
+
+    def _page_since(self, size: int) -> tuple[int, list[dict[str, Any]]]:
+        # from_timestamp is exclusive, and events of its millisecond may still come
+        body = {"task": self.task, "batch_size": size, "navigate_earlier": False, "order": "asc"}
+        if self._time:
+            body["from_timestamp"] = self._time - 1
+        found, events = [], self.api.call("events.get_task_log", body)["events"]
+        for event in events:
+            mark = (event["timestamp"], event.get("stream"), event.get("offset"), event.get("msg"))
+            if mark in self._seen:
+                continue
+            if event["timestamp"] > self._time:
+                self._time, self._seen = event["timestamp"], set()
+            self._seen.add(mark)
+            found.append(event)
+        # a page of nothing but what was seen leads nowhere
+        return (len(events) if found else 0), found
+
+
+def follow(api: Any, task: str, show: Shown, say: Callable[[str], None], begin: float | None = None) -> str:
+    """Show every event as it comes, until the task has ended; its last status."""
+    reader, told, mark = Reader(api, task, begin), "", None
+    while True:
+        mark = api.changed(mark) if api.embedded else None
+        # the status first: whoever ends a task has sent its log before
+        status, queue = state(api, task)
+        for event in reader.events():
+            show.put(event)
+        show.end()
+        if status in find.ENDED:
+            return status
+        if status != told:
+            told = status
+            if status == "created":
+                say(f"a draft, in no queue yet: agent-task enqueue {task}")
+            elif status == "queued" and queue:
+                say(f"waits in {find.queue_name(api, queue)}")
+        if not api.embedded:
+            time.sleep(LOOK_OURS_S if api.ours else LOOK_HTTP_S)
+            continue
+        while api.changed(mark) == mark:
+            time.sleep(LOOK_S)
+
+
+def state(api: Any, task: str) -> tuple[str, str | None]:
+    """(status, queue's id) of a task; Failure 66 when it was deleted."""
+    found = api.call("tasks.get_all", {"id": [task], "only_fields": ["status", "execution.queue"],
+                                       "search_hidden": True})["tasks"]
+    if not found:
+        raise errors.Failure(f"task {task} was deleted", errors.NOT_FOUND)
+    return found[0]["status"], (found[0].get("execution") or {}).get("queue")
+
+
+def text_of(event: dict[str, Any]) -> bytes:
+    """An event's text as it was printed. Ours end where the lines end; the SDK's may lack the line's end."""
+    text = event.get("msg") or ""
+    if "offset" not in event and not text.endswith("\n"):
+        text += "\n"
+    return text.encode("utf-8", "surrogatepass")
+
+
+def tail(api: Any, task: str, count: int, events: int = 50) -> list[str]:
+    """The last lines that the script printed, out of the last so many events."""
+    body = {"task": task, "batch_size": events, "navigate_earlier": True, "order": "asc"}
+    found = api.call("events.get_task_log", body)["events"]
+    printed = [text_of(event) for event in found if event.get("stream", "log") == "log"]
+    lines = b"".join(printed).decode("utf-8", "replace").splitlines()
+    return lines[-count:]
+
+
+def newest(api: Any, task: str, show: Shown, begin: float | None = None) -> list[dict[str, Any]] | None:
+    """The events with the last lines that `show` wants, without reading a long log from its start.
+
+    None when those are not among the last PAGE events; then all have to be read.
+    """
+    size = FIRST_PAGE
+    while size <= PAGE:
+        body = {"task": task, "batch_size": size, "navigate_earlier": True, "order": "asc"}
+        found = api.call("events.get_task_log", body)["events"]
+        fits = [event for event in found if event["timestamp"] >= (begin or 0) * 1000]
+        if len(found) < size or len(fits) < len(found) or show.enough(fits):
+            return fits
+        size *= 5
+    return None
+
+
+def last(api: Any, task: str) -> tuple[str, str] | None:
+    """(ISO time, text) of the last line of a task's log, the agent's own lines included; None of an empty one."""
+    body = {"task": task, "batch_size": 5, "navigate_earlier": True, "order": "desc"}
+    for event in api.call("events.get_task_log", body)["events"]:
+        lines = [line for line in text_of(event).decode("utf-8", "replace").splitlines() if line.strip()]
+        if lines:
+            return timing.iso(event["timestamp"] / 1000), COLOUR.sub(b"", lines[-1].encode()).decode()
+    return None
+
+
+class Shown:
+    """The log on stdout: text as it was printed, or JSON, one event a line.
+
+    Of all events or of one stream ("setup", "log"); only `errors`; of what is there at first only the last `lines`.
+    """
+
+    def __init__(self, stream: str | None = None, errors: bool = False, as_json: bool = False,
+                 lines: int | None = None) -> None:
+        self._stream, self._json = stream, as_json
+        self._errors = {} if errors else None  # type: dict[str, Any] | None
+        self._plain = bool(os.environ.get("NO_COLOR")) and os.isatty(1)
+        self._last: Any = None
+        if lines:
+            from collections import deque
+            self._last = deque(maxlen=lines)
+
+    def enough(self, events: list[dict[str, Any]]) -> bool:
+        """Whether the last lines that are wanted are all in these events, whose first may begin within a line."""
+        lines = sum(text_of(event).count(b"\n") for event in events
+                    if self._stream in (None, event.get("stream", "log")))
+        return self._last is not None and lines > self._last.maxlen
+
+    def put(self, event: dict[str, Any]) -> None:
+        """Show an event, or keep it until it is known whether it is one of the last."""
+        stream = event.get("stream", "log")
+        if self._stream and stream != self._stream:
+            return
+        if self._errors is None and self._last is None:
+            self._write(json.dumps(event).encode() + b"\n" if self._json else text_of(event))
+            return
+        for line in text_of(event).splitlines(keepends=True):
+            if self._errors is None:
+                self._line(event, line)
+                continue
+            from agentpipe.task import error_lines
+            for each in self._errors.setdefault(stream, error_lines.Finder()).feed(line):
+                self._line(event, each)
+
+    def _line(self, event: dict[str, Any], line: bytes) -> None:
+        if self._json:
+            line = json.dumps({"timestamp": event["timestamp"], "stream": event.get("stream", "log"),
+                               "line": line.decode("utf-8", "replace").rstrip("\n")}).encode() + b"\n"
+        if self._last is None:
+            self._write(line)
+        else:
+            self._last.append(line)
+
+    def end(self) -> None:
+        """All that is there has been put: the last lines are known."""
+        if self._last is not None:
+            self._write(b"".join(self._last))
+            self._last = None
+
+    def _write(self, data: bytes) -> None:
+        if self._plain:
+            data = COLOUR.sub(b"", data)
+        while data:
+            data = data[os.write(1, data):]

@@ -1,0 +1,132 @@
+"""agent-task enqueue, create, clone and edit: what each prints of the tasks that it makes or changes."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from agentpipe import errors
+from agentpipe.code import capture
+from agentpipe.task import container_options, edits, find, queueing
+from agentpipe.task.output import put, say
+from agentpipe.transport import api
+
+OF_A_NEW_TASK = ("requirements", "python", "binary", "branch", "commit", "working_dir", "bundle", "include", "name",
+                 "project", "tag", "docker", "docker_args", "setup_script")
+
+
+def enqueue(wish: capture.Wish, values: Mapping[str, Any]) -> int:
+    """A new task, or a new run of existing ones; prints ids."""
+    server = api.connect()
+    if wish.script == "-":
+        return find.each(["-"], lambda word: _enqueue_again(server, word, values), say)
+    if not wish.module and not wish.repo and not os.path.isfile(wish.script):
+        _enqueue_again(server, wish.script, values)
+        return 0
+    found = _captured(wish, values)
+    if values["dry_run"]:
+        put(json.dumps(queueing.body(found, values["name"] or "", None, values["tag"]), indent=2) + "\n")
+        return 0
+    where = find.queue(server, values["queue"] or "", values["create_queue"])
+    id = queueing.new(server, found, values["name"] or "", values["project"], where, values["tag"], say)
+    _queued(server, id, where, values["json"])
+    return 0
+
+
+def create(wish: capture.Wish, values: Mapping[str, Any]) -> int:
+    """A new draft; prints its id."""
+    if not wish.module and not wish.repo and not os.path.isfile(wish.script):
+        what = f"{wish.script} is a folder, not a script" if os.path.isdir(wish.script) else f"no file `{wish.script}`"
+        raise errors.Failure(what, errors.NOT_FOUND, remedy="agent-task create --help")
+    found = _captured(wish, values)
+    if values["dry_run"]:
+        put(json.dumps(queueing.body(found, values["name"] or "", None, values["tag"]), indent=2) + "\n")
+        return 0
+    id = queueing.draft(api.connect(), found, values["name"] or "", values["project"], values["tag"], say)
+    put((json.dumps({"task": id}) if values["json"] else id) + "\n")
+    if os.isatty(2):
+        say(f"a draft: agent-task enqueue {id}")
+    return 0
+
+
+def _captured(wish: capture.Wish, values: Mapping[str, Any]) -> capture.Captured:
+    container = container_options.changed(values)
+    found = capture.capture(wish)
+    found.container = container
+    if found.bundle:
+        found.notes += found.bundle.told()
+    for what, remedy in found.warnings:
+        say(f"warning: {what} ({remedy})")
+    for note in found.notes:
+        say(note)
+    if values["check"]:
+        from agentpipe.task import enqueue_check
+        enqueue_check.check(found.script, found.bundle, say, unreachable=found.unreachable)
+    return found
+
+
+def _enqueue_again(server: Any, word: str, values: Mapping[str, Any]) -> None:
+    try:
+        task = find.task(server, word)
+    except errors.Failure as failure:
+        if failure.exit != errors.NOT_FOUND:
+            raise
+        what = f"{word} is a folder, not a script" if os.path.isdir(word) else f"`{word}` is neither a file nor a task"
+        raise errors.Failure(what, errors.NOT_FOUND, remedy="agent-task list") from None
+    _refuse_changes(task["id"], values)
+    if values["check"]:
+        from agentpipe.task import enqueue_check
+        enqueue_check.check(task.get("script") or {}, None, say, (task.get("execution") or {}).get("artifacts"))
+    if values["dry_run"]:
+        put(json.dumps({"task": task["id"], "status": task["status"]}) + "\n")
+        return
+    where = find.queue(server, values["queue"], values["create_queue"]) if values["queue"] else None
+    _queued(server, task["id"], queueing.again(server, task, where, say), values["json"])
+
+
+def _refuse_changes(task: str, values: Mapping[str, Any]) -> None:
+    """Failure 64 when options say how a new task is to be: of one that is there enqueue changes nothing."""
+    given = ["--" + option.replace("_", "-") for option in OF_A_NEW_TASK if values[option] not in (None, False, [])]
+    remedy = f"agent-task edit {task} {' … '.join(given)} …, then agent-task enqueue {task}"
+    if values["args"]:
+        given, remedy = [*given, "-- ARGS"], f"agent-task clone {task} --queue QUEUE -- ARGS"
+    if given:
+        raise errors.Failure(f"{task} is a task already, and enqueue does not change it: {', '.join(given)}",
+                             errors.USAGE, remedy=remedy)
+
+
+def _queued(server: Any, task: str, queue: dict[str, Any], as_json: bool) -> None:
+    put((json.dumps({"task": task, "queue": queue["name"]}) if as_json else task) + "\n")
+    if os.isatty(2):
+        say(f"waits in {queue['name']}; {queueing.next_step(server, queue)}")
+
+
+def clone(wanted: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    """A task like another; prints its id."""
+    from agentpipe.task import clones
+    server = api.connect()
+    queue = find.queue(server, values["queue"], values["create_queue"]) if values["queue"] else None
+    id = clones.clone(server, find.task(server, values["task"]), wanted, say)
+    if queue:
+        queueing.enqueue_new(server, id, queue)
+        _queued(server, id, queue, values["json"])
+        return 0
+    put((json.dumps({"task": id}) if values["json"] else id) + "\n")
+    if os.isatty(2):
+        say(f"a draft: agent-task enqueue {id}")
+    return 0
+
+
+def edit(wanted: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    """Change a task; says what changed. The id is for people and --json: `edit && enqueue` prints one id, once."""
+    server = api.connect()
+    task = find.task(server, values["task"])
+    changed = edits.edit(server, task, wanted, say)
+    if values["json"]:
+        put(json.dumps({"task": task["id"], "changed": changed}) + "\n")
+    elif os.isatty(1):
+        put(task["id"] + "\n")
+    if os.isatty(2):
+        then = f"; agent-task enqueue {task['id']}" if set(changed) - set(edits.LABELS) else ""
+        say(f"changed {', '.join(changed)}{then}")
+    return 0

@@ -1,0 +1,58 @@
+"""`agent-task edit --checkout DIR`: a task's code taken anew, as it stands in a checkout now."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+from agentpipe import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+TAKEN = ("repository", "branch", "version_num", "diff", "working_dir", "entry_point")
+
+
+def fields(task: Mapping[str, Any], directory: str, say: Callable[[str], None]) -> dict[str, str]:
+    """The fields of the script that differ from the task's: commit, branch and what is not committed.
+
+    Script, arguments, packages and interpreter stay as the task has them. Failure 66 when the script is not there, 64
+    for a task that brings files along, which only `enqueue --bundle` can take.
+    """
+    from agentpipe.code import bundle, capture
+    if bundle.of(dict(task)):
+        raise errors.Failure(f"task {task['id']} brings files along, which --checkout does not take", errors.USAGE,
+                             remedy="enqueue the script anew with --bundle")
+    before = dict(task.get("script") or {})
+    found = capture.capture(_wish(before, directory))
+    for what, remedy in found.warnings:
+        say(f"warning: {what} ({remedy})")
+    now = {field: found.script.get(field) or "" for field in TAKEN}
+    if before.get("tag"):
+        now["tag"] = ""  # else it would still be that tag's commit
+    return {field: value for field, value in now.items() if value != (before.get(field) or "")}
+
+
+def _wish(script: dict[str, Any], directory: str) -> Any:
+    """The same script and arguments, to be looked for below `directory`."""
+    from agentpipe.code import capture, capture_git
+    words = shlex.split(script.get("entry_point") or "")
+    module = words[:1] == ["-m"]
+    if len(words) < 1 + module:
+        raise errors.Failure("the task has no entry point", errors.BAD_DATA, remedy="agent-task edit --entry-point")
+    name, args = words[module], words[1 + module:]
+    # the packages stay: nothing is to be said of them
+    same: dict[str, Any] = {"binary": script.get("binary") or "python3", "requirements": "none"}
+    if not script.get("repository"):
+        path = os.path.join(directory, name)
+        if not os.path.isfile(path):
+            raise errors.Failure(f"no file {path}", errors.NOT_FOUND)
+        return capture.Wish(path, args, working_dir=os.path.abspath(directory), **same)
+    top = capture_git.root(directory)
+    if not top:
+        raise errors.Failure(f"{directory} is no git checkout", errors.NOT_FOUND)
+    folder = script.get("working_dir") or "."
+    path = name if module else os.path.join(top, folder, name)
+    return capture.Wish(path, args, module, repo=top, working_dir=folder, **same)

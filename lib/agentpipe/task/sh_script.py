@@ -1,0 +1,232 @@
+"""agent-task script: a task as a plain sh script, for a machine that has git, uv and sh and none of this."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+
+from agentpipe import command, errors
+from agentpipe.task import sources
+from agentpipe.transport import api
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from agentpipe.task.sources import Source
+
+# code cells of a notebook, without its magics
+NOTEBOOK = """import json, sys
+cells = json.load(open(sys.argv[1]))["cells"]
+code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+lines = [line for line in "\\n\\n".join(code).split("\\n") if not line.lstrip().startswith(("%", "!"))]
+open(sys.argv[2], "w").write("\\n".join(lines) + "\\n")"""
+
+
+def script(word: str) -> None:
+    """Print the script of a task, or of the manifest or receipt in a file."""
+    import os
+
+    from agentpipe.code import bundle
+    from agentpipe.task import bundle_diffs
+    server = None if os.path.isfile(word) else api.connect()
+    source = sources.of(server, word)
+    brought = bundle.of(source.task)
+    parts = bundle_diffs.as_diffs(server or api.connect(), brought) if brought else {}
+    command.put(text(source, parts).encode("utf-8", "surrogateescape"))
+
+
+def text(source: Source, brought: Mapping[str, str] | None = None) -> str:
+    """The whole script; `brought` are the diffs that make what the task brings along (bundle_diffs.py)."""
+    from agentpipe.code.bundle import FILES
+    from agentpipe.environment import requirements
+    entry = Entry(source)
+    python = requirements.is_python(source.script.get("binary") or "python") and not entry.is_shell
+    brought = brought or {}
+    commits = {key: diff for key, diff in brought.items() if key != FILES}
+    parts = [_head(source), _code(source, commits), _changes(source, entry), _files(brought.get(FILES)), entry.folder()]
+    if python:
+        parts += [_environment(source), entry.converted()]
+    parts.append(entry.run(source, python))
+    return "\n".join(part for part in parts if part)
+
+
+class Entry:
+    """What is run, and where."""
+
+    def __init__(self, source: Source) -> None:
+        from agentpipe.run import launch
+        try:
+            self.words = shlex.split(source.script.get("entry_point") or "")
+            self.program = shlex.split(source.script.get("binary") or "")
+        except ValueError as error:
+            raise errors.Failure(f"the task's entry point cannot be split into words: {error}",
+                                 errors.BAD_DATA) from None
+        if not self.words:
+            raise errors.Failure("the task has no entry point: nothing to run", errors.BAD_DATA)
+        self.directory = posixpath.normpath(source.script.get("working_dir") or ".")
+        self.is_shell = (posixpath.basename((self.program or [""])[0]) in launch.SHELLS
+                         or (not self.program and self.words[0].endswith((".sh", ".bash"))))
+
+    def folder(self) -> str:
+        """Into the working directory."""
+        return "" if self.directory == "." else f"cd {shlex.quote(self.directory)}\n"
+
+    def converted(self) -> str:
+        """A notebook as a script."""
+        if not self.words[0].endswith(".ipynb"):
+            return ""
+        notebook, name = shlex.quote(self.words[0]), self.words[0].removesuffix(".ipynb") + ".py"
+        self.words = [name, *self.words[1:]]
+        return (f"# the notebook's code\n\"$work/env/bin/python\" - {notebook} {shlex.quote(name)} <<'PYTHON'\n"
+                f"{NOTEBOOK}\nPYTHON\n")
+
+    def run(self, source: Source, python: bool) -> str:
+        """The last command: its exit status is the script's."""
+        lines = ["# the script"]
+        named = parameters(source.task)
+        if named:
+            lines += ["# of its hyperparameters (which a script with the clearml package reads from the task):",
+                      *(f"#   {line}" for line in named)]
+        if python:
+            folder = posixpath.dirname(self.words[0]) if not self.words[0].startswith("-") else ""
+            path = '"$PWD' + (f':$PWD"/{shlex.quote(folder)}' if folder else '"')
+            lines += [f"export PYTHONPATH={path} PYTHONUNBUFFERED=1"]
+            if any(re.match(r"clearml\b", line) for line in source.packages):
+                lines += ["# a run of its own, that no server sees",
+                          'export CLEARML_OFFLINE_MODE="${CLEARML_OFFLINE_MODE-1}"']
+            program = '"$work/env/bin/python"'
+            options = self.program[1:]
+        else:
+            program, options = shlex.quote((self.program or ["bash"])[0]), self.program[1:]
+        lines.append("exec " + " ".join([program, shlex.join([*options, *self.words])]) + " </dev/null")
+        return "\n".join(lines) + "\n"
+
+
+def parameters(task: dict[str, Any]) -> list[str]:
+    """SECTION/NAME=VALUE of each hyperparameter."""
+    return [f"{section}/{name}={(item or {}).get('value')}".replace("\n", "\\n")
+            for section, items in sorted((task.get("hyperparams") or {}).items()) for name, item in items.items()]
+
+
+def _head(source: Source) -> str:
+    task, end = source.task, source.end
+    id, name = (str(text).replace("\n", " ") for text in (task.get("id") or "by-hand", task.get("name") or ""))
+    lines = ["#!/bin/sh", f"# Task {id} ({name}), with the code, changes, packages and arguments that it has."]
+    if end.get("class"):
+        lines.append(f"# It ended as {end['class']}, exit {end.get('exit')}.".replace("\n", " "))
+    image = (task.get("container") or {}).get("image")
+    if image:
+        lines += _left_out(task["container"], image)
+    lines += ["# Needs git, uv and sh:  sh run.sh [NEW-DIRECTORY]", "set -eu",
+              f"work=${{1:-task-{shlex.quote(id[:8])}}}", 'mkdir "$work"', 'cd "$work"', "work=$PWD", ""]
+    return "\n".join(lines)
+
+
+def _left_out(container: dict[str, Any], image: str) -> list[str]:
+    """Comments that say what of a container a plain script does not do, and how to do it by hand."""
+    left = ["the image's own packages and Python"]
+    left += ["its arguments of docker run"] if container.get("arguments") else []
+    left += ["its set-up script"] if container.get("setup_shell_script") else []
+    named = image.replace("\n", " ")
+    return [f"# It asks for the container image {named}. This runs on the machine as it is, without {', '.join(left)}.",
+            f'# In an image that has git and uv as well:  docker run --rm -it -v "$PWD:/w" -w /w {named} sh run.sh']
+
+
+def _code(source: Source, commits: Mapping[str, str]) -> str:
+    """`commits` are the diffs that make bundles of commits, by their artefacts' keys."""
+    script = source.script
+    repository, commit = script.get("repository"), source.pins.get("commit") or script.get("version_num")
+    if not repository:
+        return "mkdir code\ncd code\n"
+    from agentpipe.code.bundle import COMMITS, file_name
+    from agentpipe.code.git import without_credentials
+    lines = ["# the code"]
+    if repository.startswith(("/", "file:")):
+        lines.append("# (the repository is on the machine that made the task)")
+    ref = script.get("tag") or script.get("branch")
+    where = f"-- {shlex.quote(without_credentials(repository))} code"
+    lines += ["# (with commits that were not pushed)"] if commits else []
+    lines += [_document('GIT_CEILING_DIRECTORIES="$work" git apply -', diff).rstrip("\n") for diff in commits.values()]
+    if commit:
+        commit = shlex.quote(commit)
+        brought = f'git fetch --quiet "$work/{file_name(COMMITS)}" "+refs/*:refs/brought/*"'
+        lines += [f"git clone --quiet --no-checkout {where}", "cd code", *([brought] if COMMITS in commits else []),
+                  f"git checkout --quiet --detach {commit} 2>/dev/null ||",
+                  f"  {{ git fetch --quiet origin {commit} && git checkout --quiet --detach {commit}; }}"]
+    else:
+        lines += ["# (its commit was never recorded: this takes the newest)",
+                  "git clone --quiet " + (f"--branch {shlex.quote(ref)} " if ref else "") + where, "cd code"]
+    return "\n".join([*lines, *_submodules([file_name(key) for key in commits if key != COMMITS]), ""])
+
+
+def _submodules(bundles: list[str]) -> list[str]:
+    """Lines that check out the submodules; each of the bundles has commits of one of them, at any depth."""
+    update = "git submodule --quiet update --init --recursive"
+    if not bundles:
+        return [f"[ ! -f .gitmodules ] || {update}"]
+    each = "  git submodule --quiet foreach --recursive"
+    fetched = [f"""{each} 'git fetch --quiet "$work/{name}" "+refs/*:refs/brought/*" 2>/dev/null || :'"""
+               for name in bundles]
+    # a submodule that misses its commit is there to fetch it into, one in it only after that
+    return ["export work", f"for each in {' '.join(map(str, range(len(bundles))))}; do",
+            f"  {update} 2>/dev/null || :", *fetched, "done", update]
+
+
+def _files(files: str | None) -> str:
+    return "# files that git did not know\n" + _document("git apply --whitespace=nowarn -", files) if files else ""
+
+
+def _changes(source: Source, entry: Entry) -> str:
+    from agentpipe.code import diff
+    kind, found = diff.of(source.script)
+    if kind == "none":
+        return ""
+    if kind == "patch":
+        return "# what was not committed\n" + _document("git apply --whitespace=nowarn -", found)
+    name = entry.words[0]
+    if name.startswith("-"):
+        raise errors.Failure("the task's script is its diff, but its entry point names no file", errors.BAD_DATA)
+    whole = posixpath.normpath(posixpath.join(entry.directory, name))
+    path, made = shlex.quote(whole), posixpath.dirname(whole)
+    mkdir = f"mkdir -p -- {shlex.quote(made)}\n" if made else ""
+    if source.script.get("repository"):
+        # the repository's own file counts more
+        return f"# the script\n{mkdir}[ -e {path} ] ||\n" + _document(f"cat >{path}", found)
+    return f"# the script\n{mkdir}" + _document(f"cat >{path}", found)
+
+
+def _document(line: str, content: str) -> str:
+    """A here-document: its end is no line of the content. What sh cannot carry is refused."""
+    if "\0" in content:
+        raise errors.Failure("the task's diff has a NUL byte, which no shell script can carry", errors.BAD_DATA)
+    end = "END"
+    while f"\n{end}\n" in f"\n{content}\n":
+        end += "_"
+    return f"{line} <<'{end}'\n{content}" + ("" if content.endswith("\n") else "\n") + f"{end}\n"
+
+
+def _environment(source: Source) -> str:
+    from agentpipe.code.git import without_credentials
+    version = source.pins.get("python") or _version(source.script.get("binary") or "")
+    python = f" --python {shlex.quote(version)}" if version else ""
+    lines = ["# the packages", f'uv venv --quiet{python} "$work/env"']
+    install = 'uv pip install --quiet --python "$work/env/bin/python"'
+    if source.packages:
+        packages = [without_credentials(line) for line in source.packages]
+        exact = " --no-deps" if source.installed else ""
+        document = _document(f"{install}{exact} -r -", "\n".join(packages))
+        return "\n".join(lines) + "\n" + document
+    if source.script.get("repository") and "requirements" not in source.script:
+        # as an agent would: every list from the top down to the script
+        lines += ['set --', 'for each in "$work/code/requirements.txt" "$PWD/requirements.txt"; do',
+                  '  [ ! -f "$each" ] || set -- "$@" -r "$each"', "done",
+                  f'[ $# -eq 0 ] || {install} "$@"']
+    return "\n".join(lines) + "\n"
+
+
+def _version(binary: str) -> str:
+    found = re.search(r"python(\d+(?:\.\d+)*)", binary)
+    return found[1] if found else ""

@@ -1,0 +1,67 @@
+"""agent-task shell: a shell, or any command, where a task runs: the same place, environment and directory."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors, place
+from agentpipe.claim import attempt
+from agentpipe.run import launch
+from agentpipe.task import find
+from agentpipe.transport import api
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.place import Place
+
+# $1 the attempt's directory, $2 the script's; then a command. As the script's shim enters it.
+ENTER = r"""cd "$1" || exit 125
+[ ! -r spec ] || . ./spec || exit 125
+cd "$2" || exit 125
+shift 2
+[ $# -gt 0 ] || set -- "$(command -v bash || echo sh)"
+exec "$@" """
+
+
+def shell(word: str, words: list[str]) -> None:
+    """Become that shell. Failure 66 when the task has not run on this machine, or its place is gone."""
+    id = word if word.startswith("local-") else find.task(api.connect(), word)["id"]
+    directory = attempt.latest(id)
+    line = attempt.read_manifest(directory) if directory else None
+    if directory is None or line is None or "env" not in line:
+        raise errors.Failure(f"task {id} has not run on this machine", errors.NOT_FOUND,
+                             remedy=f"agent-task show {id} names its worker: ask there")
+    where = place.of(line, directory)
+    if where.isolated and not os.path.exists(os.path.join(directory, place.JOURNAL)):
+        raise errors.Failure(f"the container of task {id} is gone", errors.NOT_FOUND,
+                             remedy="agent-run --hold-on-failure 2h keeps that of a script that fails")
+    begin = launch.of(line, directory, {})
+    if where.prefix:
+        argv = [*where.entered(os.isatty(0) and os.isatty(1)), "sh", "-c", ENTER, "sh", directory, begin.cwd, *words]
+        os.execvp(argv[0], argv)
+    try:
+        os.chdir(begin.cwd)
+    except OSError as error:
+        raise errors.Failure(f"{begin.cwd}: {error.strerror}", errors.NOT_FOUND) from None
+    env = _of_running(where, directory) or begin.env
+    argv = words or [os.environ.get("SHELL") or "sh"]
+    try:
+        os.execvpe(argv[0], argv, env)
+    except OSError as error:
+        raise errors.Failure(f"{argv[0]}: {error.strerror}", 127 if error.errno == 2 else 126) from None
+
+
+def _of_running(where: Place, directory: str) -> dict[str, str] | None:
+    """The environment with which the script was started, while it runs."""
+    record: Any = attempt.pid_record(directory)
+    pid = where.pid(record) if record and not attempt.was_returned(directory) else None
+    if not pid:
+        return None
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            entries = file.read().decode("utf-8", "surrogateescape").split("\0")
+    except OSError:
+        return None
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)

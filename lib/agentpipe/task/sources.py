@@ -1,0 +1,87 @@
+"""A task as it ran, out of the server's word or out of a receipt: what `agent-task diff` and `script` look at."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors
+from agentpipe.claim import attempt
+from agentpipe.task import find, timing, view
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Source:
+    """`task` as the ClearML API spells it, `pins` what it ran with, `end` how it ended ({} when it has not).
+
+    `packages` are lines of requirements: all that was installed when `installed`, else what was asked for.
+    """
+
+    def __init__(self, task: dict[str, Any], pins: dict[str, Any], end: dict[str, Any], worker: str) -> None:
+        self.task, self.pins, self.end, self.worker = task, pins, end, worker
+        self.script: dict[str, Any] = task.get("script") or {}
+        self.installed = bool(pins.get("packages"))
+        self.packages = [spelled(each) for each in pins.get("packages") or []]
+        self.stages: list[dict[str, Any]] = end.get("stages") or []
+        if not self.packages:
+            self.packages = recorded(self.script)
+            self.installed = bool((self.script.get("requirements") or {}).get("org_pip"))
+
+
+def of(api: Any, word: str) -> Source:
+    """The source that a word means: a file with a manifest or a receipt, else a task."""
+    if os.path.isfile(word):
+        return of_file(word)
+    task = find.task(api, word)
+    end = view.end_of(task)
+    pins = {**end.get("pins", {})}
+    directory = attempt.latest(task["id"])
+    line = attempt.read_manifest(directory) if directory else None
+    if line and task["status"] in find.ENDED and _same_claim(task, line):
+        from agentpipe.run import ending
+        pins = {**ending.pins(line), **pins}
+    return Source(task, pins, end, task.get("last_worker") or "")
+
+
+def of_file(path: str) -> Source:
+    """The first line of a file; what is no manifest is a Failure (65)."""
+    from agentpipe import manifest
+    from agentpipe.run import ending
+    try:
+        with open(path, "rb") as file:
+            line = manifest.read(file.readline())
+    except OSError as error:
+        raise errors.Failure(f"{path}: {error.strerror}", errors.NOT_FOUND) from None
+    except errors.Failure as failure:
+        raise errors.Failure(f"{path}: {failure.reason}", failure.exit) from None
+    run, failed = line.get("run") or {}, line.get("failed") or {}
+    end = {"class": failed.get("class") or run.get("end"), "exit": failed.get("exit", run.get("exit")),
+           "stage": failed.get("stage", "run"), "reason": failed.get("reason") or run.get("reason") or "",
+           "evidence": failed.get("evidence") or run.get("evidence") or "", "stages": timing.stages(line)}
+    origin = line.get("origin") or line.get("pull") or {}
+    return Source(line["task"], ending.pins(line), end if end["class"] else {}, origin.get("worker") or "")
+
+
+def _same_claim(task: dict[str, Any], line: dict[str, Any]) -> bool:
+    from agentpipe.claim import on_server
+    pull = line.get("pull") or line.get("origin") or {}
+    return pull.get("claim") == (task.get("runtime") or {}).get(on_server.RUNTIME_KEY)
+
+
+def recorded(script: dict[str, Any]) -> list[str]:
+    """The requirements of a task's script, without blank lines and comments."""
+    text = (script.get("requirements") or {}).get("pip") or ""
+    lines = text.splitlines() if isinstance(text, str) else map(str, text)
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+
+
+def spelled(package: Any) -> str:
+    """A pinned package (pins.py) as a line of requirements, for any platform: without its file's hash."""
+    if not isinstance(package, dict):
+        return str(package)
+    source = str(package.get("source") or "")
+    if "+" in source.split("://")[0] or package.get("direct"):
+        return f"{package['name']} @ {source}"
+    return f"{package['name']}=={package['version']}" if package.get("version") else str(package["name"])

@@ -1,0 +1,191 @@
+"""Why a task is as it is: the cause of its end and what to do, where it runs, or what it waits for."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from agentpipe import ends
+from agentpipe.task import causes, cells, find, logs, timing, units, view, watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+EVIDENCE_LINES = 12
+LONGEST = 1000  # characters of a line of it: some programs print a whole file as one
+# git's progress, which shows no cause
+NOISE = re.compile(r"remote: (Enumerating|Counting|Compressing|Total)|(Receiving objects|Resolving deltas):"
+                   r"|From \S+$| \* \[new (branch|tag)\]")
+
+
+def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
+    """{task, status, class, stage, exit, reason, evidence, remedy, advice}; what is not known is left out.
+
+    `remedy` (a command that can be typed as it is) and `advice` (what to do, in words) are always there, or None.
+    """
+    status = task["status"]
+    found: dict[str, Any]
+    if status == "queued":
+        found = _waiting(api, task)
+    elif status == "in_progress":
+        found = _running(api, task)
+    elif status == "created":
+        found = {"reason": "a draft: it stands in no queue", "remedy": _enqueue(task)}
+    else:
+        found = _ended(api, task)
+    return {"task": task["id"], "status": status,
+            **{key: value for key, value in found.items() if value not in (None, "")},
+            "remedy": found.get("remedy") or None, "advice": found.get("advice") or None,
+            **({"reproduce": reproduce(task["id"])} if is_failure(found) else {})}
+
+
+def is_failure(found: Mapping[str, Any]) -> bool:
+    """Whether a task has ended otherwise than it should."""
+    return found.get("class") in ("script_failed", "out_of_memory", "time_limit", "stalled", "setup_failed", "lost")
+
+
+def reproduce(task: str) -> str:
+    """The line that shows the failure again on any machine that has git, uv and sh, and our agent-task."""
+    return f"agent-task script {task} > run.sh && sh run.sh"
+
+
+def text(found: dict[str, Any]) -> str:
+    """The answer for a screen: reason, the last lines of the evidence, and a command to try or words what to do."""
+    head = found.get("class") or found["status"]
+    if found.get("exit"):
+        head += f", exit {found['exit']}"
+    if found.get("stage"):
+        head += f", in agent-{found['stage']}"
+    lines = [f"{found['task']}: {head}", f"  {found['reason']}"]
+    evidence = [line.rstrip() for line in found.get("evidence", "").strip("\n").splitlines() if not NOISE.match(line)]
+    if evidence and found.get("class") == "running":
+        lines += ["", f"  the last that was printed, {units.ago(found['since'])}:"]
+    if evidence:
+        lines += [*([] if found.get("class") == "running" else [""]),
+                  *(f"  | {_shortened(line)}" for line in evidence[-EVIDENCE_LINES:])]
+    if found["remedy"]:
+        lines += ["", f"  try: {found['remedy']}"]
+        lines += [f"  or: {found['advice']}"] if _says_more(found["advice"]) else []
+    elif found["advice"]:
+        lines += ["", f"  to do: {found['advice']}"]
+        if found.get("class") == "setup_failed":
+            lines += [f"  then: agent-task enqueue {found['task']}"]
+    if found.get("reproduce"):
+        lines += [f"  reproduce: {found['reproduce']}"]
+    # what a script printed must not move the cursor over what we say
+    return "\n".join(map(cells.printed, lines)) + "\n"
+
+
+def _shortened(line: str) -> str:
+    """A line with its middle left out where it is long: what it is about stands at one of its ends."""
+    if len(line) <= LONGEST:
+        return line
+    half = LONGEST // 2
+    return f"{line[:half]} … {len(line) - LONGEST} characters … {line[-half:]}"
+
+
+def _says_more(advice: str | None) -> bool:
+    """Whether words say something else than the command beside them: of requirements they are the same change."""
+    return bool(advice) and not re.match(r"replace |take '|.* instead of '", advice or "")
+
+
+def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
+    end = view.end_of(task)
+    if end:
+        found = {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy", "advice")}
+        if not found["remedy"] and not found["advice"] and found["class"] in ends.ENDS:
+            row = ends.ENDS[found["class"]]
+            found |= {"remedy": row.remedy.format(id=task["id"]) or None, "advice": row.advice or None}
+        return {**found, **causes.of_script(task, found), **_longer(task, found)}
+    kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
+        task["status"], "script_failed")
+    reason = task.get("status_reason") or task.get("status_message")
+    evidence = "" if kind == "completed" else "\n".join(logs.tail(api, task["id"], EVIDENCE_LINES))
+    found = {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
+             "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}
+    return {**found, **causes.of_script(task, found)}
+
+
+def _longer(task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """{remedy} of a script that a limit of ours ended: the same with twice of it; {} otherwise."""
+    option = {"time_limit": "--time-limit", "stalled": "--stall-limit"}.get(found.get("class") or "")
+    limit = re.search(r"([0-9.]+) s\b", found.get("reason") or "")
+    if not option or not limit:
+        return {}
+    twice = f"{2 * float(limit[1]):g}"
+    return {"remedy": f"{_enqueue(task)} && agent-pull --id {task['id']} | agent-prepare | agent-run {option} {twice}"}
+
+
+def _enqueue(task: dict[str, Any]) -> str:
+    return f"agent-task enqueue {task['id']}"
+
+
+def _running(api: Any, task: dict[str, Any]) -> dict[str, Any]:
+    worker = task.get("last_worker") or "a worker"
+    silent = units.seconds_since(task.get("last_update"))
+    started, advice = task.get("started"), ""
+    reason = f"on {worker} since {units.clock(started)} ({units.ago(started)})"
+    if task.get("status_message") == "stopping":
+        reason += "; asked to stop"
+    left = watch.unwatched(task)
+    if left == "end":
+        return {"class": "running", "reason": f"{reason}; it has ended, which could not be told to its server yet",
+                "remedy": f"agent-pull --id {task['id']}"}
+    if left:
+        reason += "; its script runs, but nobody watches it" if left == "script" else "; nobody works on it any more"
+        # whatever queue it is: the first thing that agent-pull does is to look after what was left behind
+        prepare = "" if left == "script" else "agent-prepare | "
+        return {"class": "running", "reason": reason, "remedy": f"agent-pull --id {task['id']} | {prepare}agent-run"}
+    if silent and silent > 300:
+        reason += f"; nothing was heard of it for {units.duration(silent)}"
+        advice = (f"agent-pull on that machine, which recovers what was left behind; where that is gone: agent-task "
+                  f"stop {task['id']}")
+    found = watch.claim_of(task)
+    stage, doing = (found[1]["stage"], _doing(found[0])) if found else (None, "")
+    printed = logs.last(api, task["id"])
+    return {"class": "running", "stage": stage, "reason": reason + doing, "advice": advice,
+            "evidence": printed[1] if printed else "", "since": printed[0] if printed else None}
+
+
+def _doing(directory: str) -> str:
+    """What an attempt of this machine is at, and for how long: "; env for 12 s"."""
+    from agentpipe.claim import attempt
+    record = attempt.pid_record(directory)
+    if record and record[:1].isdigit():
+        began: float | None = os.lstat(os.path.join(directory, "pid")).st_mtime
+        name = "its script runs"
+    else:
+        stages = timing.stages(attempt.read_manifest(directory) or {})
+        last = [each for each in stages if each["seconds"] is not None and each["stage"] != "queue"][-1:]
+        began = (timing.moment(last[0]["began"]) or 0.0) + last[0]["seconds"] if last else None
+        name = "it is being set up"
+    return f"; {name} for {units.duration(time.time() - began)}" if began else ""
+
+
+def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
+    queue = (task.get("execution") or {}).get("queue")
+    name = find.queue_name(api, queue)
+    since = units.ago(task.get("status_changed"))
+    place = find.place_in_queue(api, queue, task["id"]) if queue else None
+    if place is None:
+        worker = task.get("last_worker")
+        return {"class": "queued", "reason": f"it was pulled from {name} and is about to start"
+                                             + (f" on {worker}" if worker else "")}
+    workers, dead = watch.serving(api, queue or "")
+    ahead = "it is next" if place == 1 else f"{place - 1} before it"
+    found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; "}
+    if not workers:
+        found["reason"] += "nobody serves this queue"
+        if dead:
+            ago = units.duration(min(map(watch.silence, dead)))
+            found["reason"] += f" any more ({watch.names(dead)} reported {ago} ago)"
+        found["remedy"] = find.serve(name)
+        return found
+    busy = [worker for worker in workers if worker.get("task")]
+    found["reason"] += f"served by {watch.names(workers)}"
+    found["reason"] += f" (heard of {units.duration(min(map(watch.silence, workers)))} ago)"
+    found["reason"] += f", {'all' if len(busy) == len(workers) else len(busy)} busy" if busy else ""
+    return found

@@ -1,0 +1,1 @@
+"""The ClearML API: in process, or over HTTP."""

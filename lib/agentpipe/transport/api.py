@@ -1,0 +1,51 @@
+"""The ClearML API: one call(), whatever is behind it (design: one API, two transports)."""
+
+from __future__ import annotations
+
+from agentpipe import paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.transport.http_api import HttpApi
+
+
+class StoreApi:
+    """The embedded store of this node, called in process: no server, no socket."""
+
+    embedded = True
+    ours = True  # it knows claims
+
+    def __init__(self, path: str, worker: str = "") -> None:
+        from agentpipe.server.store import Store
+        self.store = Store(path)
+        self.server_id: str = self.store.server_id
+        self.worker = worker
+
+    def call(self, endpoint: str, body: Any = None) -> dict[str, Any]:
+        """The `data` of an endpoint's answer ("queues.get_all"); ApiError when it refuses, Failure when it is away."""
+        from agentpipe.server.endpoints import call
+        caller = {"user": paths.owner(), "worker": self.worker}
+        return call(self.store, caller, endpoint, body or {})
+
+    def changed(self, since: Any) -> Any:
+        """A mark that differs from `since` once something may have changed; cheap enough for each 50 ms."""
+        return self.store.data_version()
+
+    def once(self, patience: float = 0) -> StoreApi:
+        """The same: what fails here does not pass by itself."""
+        return self
+
+
+def connect(worker: str = "", patience: float | None = None) -> StoreApi | HttpApi:
+    """The server that this configuration means: the embedded store unless a ClearML server is configured.
+
+    `patience` is how long (seconds) calls are repeated while a server is away.
+    """
+    from agentpipe.settings import config
+    host = config.get("api.api_server", None, "CLEARML_API_HOST") or config.get("api.host")
+    if not host:
+        return StoreApi(paths.state("agent.db"), worker)
+    from agentpipe.transport import http_api
+    return http_api.HttpApi(host, worker, http_api.PATIENCE_S if patience is None else patience)

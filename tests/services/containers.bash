@@ -1,0 +1,71 @@
+# What the bats files of containers share: the engine, a task in an image, and how to look at it.
+#   setup_file() { load containers; docker_engine; }
+#   setup() { load containers; contained; }
+# shellcheck shell=bash
+
+docker_engine() {
+  "$BATS_TEST_DIRNAME/docker-up.sh"
+  "$BATS_TEST_DIRNAME/docker-base-image.sh"
+}
+
+# shellcheck disable=SC2034 # for the tests
+contained() {
+  load ../helpers
+  fresh
+  image=agentpipe-test/python:bookworm
+}
+
+# enqueue_in IMAGE SCRIPT: a bash task that asks for this image; prints its id
+enqueue_in() {
+  python3 - "$@" <<'PY'
+import sys
+
+from agentpipe.claim import queues
+from agentpipe.transport import api
+
+store = api.connect()
+queue = queues.Queues(store, ["default"], create=True).ids[0]
+task = store.call("tasks.create", {"name": "in a container", "type": "training", "container": {"image": sys.argv[1]},
+    "script": {"binary": "bash", "entry_point": "main.sh", "working_dir": ".", "diff": sys.argv[2] + "\n"}})["id"]
+store.call("tasks.enqueue", {"task": task, "queue": queue})
+print(task)
+PY
+}
+
+containers() { docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks"; }
+without_containers() { containers | xargs -r docker rm -f >/dev/null 2>&1 || true; }
+log_of() { cat "$AGENT_HOME"/state/tasks/*/log; }
+set_up_of() { cat "$AGENT_HOME"/state/tasks/*/setup.log; }
+printed() { log_of 2>/dev/null | grep -q "$1"; }
+
+# seen_through_by_the_next TASK FILE: agent-run of `line` is killed once its script has printed `begun`; the next
+# pipeline takes the script over, which ends with 3 when FILE is there
+seen_through_by_the_next() {
+  local runner second
+  agent-run line >/dev/null 3>&- &
+  runner=$!
+  wait_for 20 printed begun
+  kill -KILL "$runner"
+  wait "$runner" || true
+  bash -c 'agent-pull default | agent-prepare | agent-run >receipt' 3>&- &
+  second=$!
+  wait_for 20 grep -q 'taking over' "$(attempt "$1")/setup.log"
+  touch "$2"
+  ended "$second"
+  # shellcheck disable=SC2154 # ended() sets it
+  [ "$status" -eq 3 ]
+}
+
+# bash_task SCRIPT [CONTAINER]: a manifest of a bash task in $image, with more fields of its container
+bash_task() {
+  python3 - "$image" "$1" "${2:-}" <<'PY'
+import json
+import sys
+container = {"image": sys.argv[1], **json.loads(sys.argv[3] or "{}")}
+print(json.dumps({"task": {"container": container, "script": {"binary": "bash", "entry_point": "main.sh",
+                                                              "diff": sys.argv[2] + "\n"}}}))
+PY
+}
+
+sleeps() { pgrep -f "sleep $1" >/dev/null; }
+does_not_sleep() { ! sleeps "$1"; }

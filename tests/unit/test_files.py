@@ -1,0 +1,47 @@
+"""Files that others read are whole, whoever writes them at the same time; some are on the disk at once."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from agentpipe import files
+from agentpipe.claim import claims
+from agentpipe.transport import api
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """The paths that were brought to the disk, in order."""
+    found, sync = [], os.fsync
+
+    def fsync(fd):
+        found.append(os.readlink(f"/proc/self/fd/{fd}"))
+        sync(fd)
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+def test_two_threads_may_publish_one_file(tmp_path):
+    path = str(tmp_path / "file")
+
+    def write(letter):
+        for _ in range(300):
+            files.publish(path, letter * 5000)
+            with open(path, "rb") as file:
+                assert file.read() in (b"a" * 5000, b"b" * 5000)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, (b"a", b"b")))
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_durable_one_is_on_the_disk_with_its_name(tmp_path, synced):
+    files.publish(str(tmp_path / "file"), b"text", durable=True)
+    assert [os.path.dirname(synced[0]), *synced[1:]] == [str(tmp_path), str(tmp_path)]
+
+
+def test_before_another_machine_is_asked_for_a_task_the_intent_is_on_the_disk(transport, synced):
+    server, intent = api.connect(), claims.Intent()
+    intent.note(server, "queue")
+    intent.note(server, "another")
+    assert synced == ([] if transport is None else [intent.path, claims.active()])

@@ -1,0 +1,161 @@
+"""Signals of a command: where they are raised, and what becomes of them when it executes another program."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from agentpipe import command, errors
+from agentpipe.signals import Signals
+
+
+def run(code: str, **options) -> subprocess.CompletedProcess:
+    """A Python of its own that does `code`."""
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=30,
+                          **options)
+
+
+def test_given_up_handlers_mean_what_a_new_process_has_for_them():
+    done = run("""
+        import os, signal
+        from agentpipe.signals import SIGNALS
+        SIGNALS.install()
+        SIGNALS.uninstall()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGTERM)
+    """)
+    assert done.returncode == -signal.SIGTERM, done.stderr
+
+
+def test_what_waited_is_raised_before_the_handlers_are_given_up():
+    done = run("""
+        import os, signal
+        from agentpipe import command
+        from agentpipe.signals import SIGNALS
+
+        def work():
+            with SIGNALS.closed():
+                os.kill(os.getpid(), signal.SIGTERM)
+                SIGNALS.is_open = True  # as when it comes behind the last look of the interpreter
+                SIGNALS.uninstall()
+                print("lost")
+
+        command.plain("agent-trial", work)
+    """)
+    assert (done.returncode, done.stdout) == (75, "")
+
+
+def test_an_ignored_signal_stays_ignored():
+    done = run("""
+        import signal
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        from agentpipe.signals import SIGNALS
+        SIGNALS.install()
+        SIGNALS.uninstall()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    """)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_a_shell_ignores_in_the_background_a_script_does_not():
+    done = subprocess.run(["sh", "-c", "trap '' INT QUIT; exec \"$0\" -c \"$1\"", sys.executable, textwrap.dedent("""
+        import signal, subprocess, sys
+        import agentpipe.signals
+        code = "import signal; print(signal.getsignal(signal.SIGINT) != signal.SIG_IGN," \\
+               " signal.getsignal(signal.SIGQUIT) == signal.SIG_DFL)"
+        subprocess.run([sys.executable, "-c", code])
+    """)], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "True True\n", done.stderr
+
+
+@pytest.mark.parametrize("how, line", [("source", True), ("plain", False)])
+def test_only_the_first_command_of_a_pipeline_tells_the_next_one_that_it_was_stopped(how, line):
+    done = run(f"""
+        import os, signal
+        from agentpipe import command
+        from agentpipe.signals import SIGNALS
+
+        def work():
+            with SIGNALS.open():
+                os.kill(os.getpid(), signal.SIGINT)
+
+        command.{how}("agent-trial", work)
+    """)
+    assert done.returncode == 130
+    assert ('"failed"' in done.stdout) is line
+
+
+def test_a_closed_standard_stream_is_no_file_of_a_child_either(tmp_path):
+    done = run(f"""
+        import os
+        from agentpipe import command
+        command.keep_places()
+        file = os.open({str(tmp_path / "file")!r}, os.O_CREAT | os.O_WRONLY)
+        os.set_inheritable(file, True)
+        os.execv("/bin/sh", ["sh", "-c", "exec 5>{tmp_path}/other; echo astray >&2"])
+    """, preexec_fn=lambda: os.close(2))
+    assert done.returncode != 0
+    assert not (tmp_path / "other").read_text() + (tmp_path / "file").read_text()
+
+
+def test_pipes_that_do_not_wait_are_waited_for():
+    read, write = os.pipe()
+    inward, outward = os.pipe()
+    for fd in (inward, write):
+        os.set_blocking(fd, False)
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
+        from agentpipe import command
+        command.put(next(command.Input()) * 300_000)
+    """)], stdin=inward, stdout=write)
+    os.close(write)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.5)  # nothing has come in yet
+    os.write(outward, b"x\n")
+    with open(read, "rb") as printed:
+        assert printed.read() == b"x" * 300_000
+    assert child.wait(30) == 0
+
+
+def test_told_to_stop_at_a_terminal_that_has_hung_up_is_no_error():
+    ours, theirs = os.openpty()
+    waiting = command.Input(theirs)
+    os.close(ours)
+    with pytest.raises(errors.Interrupted):
+        waiting._stop(signal.SIGTERM)
+    os.close(theirs)
+
+
+def test_a_part_that_is_not_entered_because_of_what_waited_leaves_all_closed():
+    signals = Signals()
+    signals.waiting += [signal.SIGTERM]
+    with pytest.raises(errors.Interrupted), signals.open():
+        pytest.fail("it was entered")
+    assert not signals.is_open
+
+
+def test_ctrl_c_within_the_imports_of_a_command_says_nothing(tmp_path):
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = run("from agentpipe.cmds.agent_config import main", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_stop_means_nothing_once_the_end_is_decided():
+    done = run("""
+        from agentpipe import errors
+        from agentpipe.signals import SIGNALS
+        SIGNALS.install()
+        SIGNALS.aborted("before")
+        SIGNALS.take_aborts(False)
+        with SIGNALS.open():
+            SIGNALS.aborted("after")
+        SIGNALS.take_aborts(True)  # the next task
+        try:
+            with SIGNALS.open():
+                SIGNALS.aborted("another's")
+        except errors.Aborted as aborted:
+            print(aborted.abort)
+    """)
+    assert done.stdout == "another's\n", done.stderr

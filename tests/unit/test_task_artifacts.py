@@ -1,0 +1,42 @@
+"""agent-task artifacts --get: the whole file, or none."""
+
+import socket
+import threading
+
+import pytest
+
+from agentpipe import errors
+from agentpipe.task import artifacts
+
+
+class Api:
+    embedded = True
+
+
+@pytest.fixture
+def cut():
+    """The address of a file of 100 bytes whose server goes away after ten of them."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789")
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/task/weights.bin"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_download_that_was_cut_is_no_file(tmp_path, monkeypatch, cut):
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    (tmp_path / "before.bin").write_text("before")
+    for name in ("before.bin", "new.bin"):
+        with pytest.raises(errors.Failure) as failure:
+            artifacts.copy(Api(), {"name": "weights", "uri": cut}, str(tmp_path / name))
+        assert failure.value.exit == errors.UNAVAILABLE and "90 bytes are missing" in failure.value.reason
+    assert (tmp_path / "before.bin").read_text() == "before"
+    assert [path.name for path in tmp_path.glob("*.bin*")] == ["before.bin"]

@@ -1,0 +1,82 @@
+"""Names of workers and their locks."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from agentpipe import processes
+from agentpipe.claim import claims, supervisors, workers
+from agentpipe.cmds import agent_supervisor
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+
+
+def test_a_name_is_locked_once():
+    mine = workers.lock("box")
+    assert mine is not None
+    assert workers.lock("box") is None
+    assert workers.locked(workers.lock_path("box"))
+    os.close(mine)
+    assert workers.locked(workers.lock_path("box")) is False
+    assert workers.locked(workers.lock_path("other")) is None
+
+
+def test_who_only_looks_whether_a_name_is_taken_does_not_take_it():
+    os.close(workers.lock("box"))
+    looking = os.open(workers.lock_path("box"), os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    timer = threading.Timer(0.1, os.close, [looking])
+    timer.start()
+    assert workers.lock("box") is not None
+
+
+def test_a_supervisor_belongs_to_the_process_that_started_it_not_to_one_that_is_only_named(tmp_path):
+    code = ("import time; from agentpipe.claim import supervisors; supervisors.serve('box', [], 'default');"
+            "print(flush=True); time.sleep(60)")
+    for parent, expected in [(os.getpid(), processes.identity(os.getpid())), (os.getppid(), "")]:
+        env = {**os.environ, supervisors.PARENT: str(parent)}
+        with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) as child:
+            child.stdout.readline()
+            assert [one["parent"] for one in supervisors.running()] == [expected]
+            child.kill()
+
+
+def test_a_name_of_any_bytes_is_kept():
+    name = os.fsdecode(b"b\xf6x")
+    code = ("import sys, time; from agentpipe.claim import supervisors; supervisors.serve(sys.argv[1], [], 'default');"
+            "print(flush=True); time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", code, name], stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        assert [one["worker"] for one in supervisors.running()] == [name]
+        child.kill()
+
+
+def test_what_a_supervisor_took_over_is_told_though_it_runs_under_another_name(tmp_path):
+    directory = tmp_path / "state" / "tasks" / "1f3c.1"
+    directory.mkdir(parents=True)
+    (directory / "claim").write_text('{"token": "t1", "worker": "box:0"}')
+    os.symlink(directory, claims.active("t1"))
+    pulled = Path(workers.lock_path("box:1").removesuffix(".lock") + ".pulled")
+    pulled.parent.mkdir(parents=True, exist_ok=True)
+    assert supervisors.taken_over("box:1") == ""
+    pulled.write_text('{"pull": {"claim": "t1"}}\n')
+    assert (supervisors.taken_over("box:1"), supervisors.taken_over("box:0")) == ("1f3c", "")
+    assert supervisors.tasks_of("box:0") == supervisors.tasks_of("box:1") == ["1f3c"]
+    os.unlink(claims.active("t1"))  # its end was told
+    assert supervisors.tasks_of("box:1") == []
+    pulled.unlink()
+    os.mkfifo(pulled)  # as services have them: opening it would wait for ever
+    assert supervisors.taken_over("box:1") == ""
+
+
+def test_a_name_that_is_not_utf8_hides_no_supervisor():
+    one = {"worker": "w\udcff", "serves": "default", "tasks": ["1f3c"]}
+    assert agent_supervisor.shown(one, False) == b"w\xff\tdefault\truns 1f3c\n"
