@@ -1,5 +1,6 @@
-"""In each process of the tests' interpreter with clearml (conftest.py puts it there): tells where it hangs when asked by
-SIGUSR2, and is without a race of the package that hung a script now and then.
+"""In each process of the tests' interpreter with clearml, where conftest.py puts it.
+
+It tells where it hangs when asked by SIGUSR2, and is without a race of the package that hung a script now and then.
 """
 
 import faulthandler
@@ -13,9 +14,9 @@ from importlib.machinery import PathFinder
 faulthandler.register(signal.SIGUSR2, file=2, all_threads=True, chain=False)
 
 # The race (seen in clearml 2.1.12): Task._edit_lock makes the lock of a task when it is first asked for, and nothing
-# guards that. Within Task.init two threads may be the first: the main one (_set_parameters, _set_startup_info), and that
-# of the repository (_update_repository) or, under an agent, that of the machine's load (ResourceMonitor). Each then
-# makes a lock of its own over one file. Whoever locks the first, and within that asks for the lock again
+# guards that. Within Task.init two threads may be the first: the main one (_set_parameters, _set_startup_info), and
+# that of the repository (_update_repository) or, under an agent, that of the machine's load (ResourceMonitor). Each
+# then makes a lock of its own over one file. Whoever locks the first, and within that asks for the lock again
 # (_update_repository and _set_runtime_properties call _edit), gets the second, and waits in locks/utils.py for the
 # file that it holds itself, for ever; the other thread waits for the second.
 MODULE = "clearml.backend_interface.task.task"
