@@ -13,6 +13,7 @@ import pytest
 from agentpipe import errors, paths, processes, secrets
 from agentpipe.claim import adopt, attempt, claims, holders, intents, on_server, queues, recovery
 from agentpipe.claim import waiting as patience
+from agentpipe.held import Held
 from agentpipe.run import script
 from agentpipe.server import documents
 from agentpipe.transport import api
@@ -105,6 +106,32 @@ def test_the_servers_word_is_asked(store, task, spoil):
     with pytest.raises(errors.Failure) as caught:
         claims.checked_with_server(store, line, "fetch")
     assert caught.value.exit == errors.TRY_AGAIN
+
+
+class StopsMeanwhile:
+    """The server, where a user stops the task right after it was looked at."""
+
+    def __init__(self, api, task):
+        self.api, self.task = api, task
+
+    def __getattr__(self, name):
+        return getattr(self.api, name)
+
+    def call(self, endpoint, body=None):
+        answer = self.api.call(endpoint, body)
+        if endpoint == "tasks.get_all":
+            self.api.call("tasks.stop", {"task": self.task})
+        return answer
+
+
+@pytest.mark.parametrize("transport", ["store", "agent-server"], indirect=True)
+def test_a_stop_between_the_look_and_the_start_stands(store, task):
+    claim, line = pulled(store)
+    meanwhile = StopsMeanwhile(store, task)
+    with pytest.raises(claims.NotOurs, match="it has ended since it was pulled"):
+        Held(line, "fetch", api=meanwhile, claim=claim).begin()
+    assert status(store, task) == "stopped"
+    assert os.listdir(claims.active()) == []
 
 
 def test_one_that_waits_in_a_queue_again_is_not_ours(store, task):

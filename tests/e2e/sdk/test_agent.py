@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 
+import hung
 from conftest import VENV, clean_environment
 
 
@@ -17,7 +18,7 @@ def wait_for(what, seconds, *, while_alive):
         if while_alive.poll() is not None:
             break
         time.sleep(0.2)
-    raise AssertionError(f"not seen in {seconds} s; agent: {while_alive.poll()}")
+    raise AssertionError(f"not seen in {seconds} s; agent: {while_alive.poll()}\n{hung.tell(while_alive.pid)}")
 
 
 def workers(server):

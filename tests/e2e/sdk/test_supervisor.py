@@ -13,7 +13,8 @@ import argparse, importlib.util
 from clearml import Task
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=3)
-task = Task.init("demo/shows", "by hand", auto_connect_frameworks=False)
+# no monitoring: in an environment of its own the script is without the guard of in_sdk_python.py
+task = Task.init("demo/shows", "by hand", auto_connect_frameworks=False, auto_resource_monitoring=False)
 args = parser.parse_args()
 settings = task.connect({"lr": 0.1, "net": {"depth": 2}})
 network = task.connect_configuration({"layers": [1, 2]}, name="network")
