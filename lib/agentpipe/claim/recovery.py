@@ -77,8 +77,7 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
         return None
     if fd is None:
         return None
-    found = claims.read(directory) or {}
-    claim = claims.Claim(directory, token, fd, found.get("worker", ""))
+    claim = claims.found_again(directory, token, fd)
     running = False
     try:
         if os.path.islink(claims.active(token)) and not holders.is_held(directory, owner):
@@ -94,7 +93,8 @@ def _recover_claim(api: Any, claim: claims.Claim, say: Say, on_lost: str | None)
     directory = claim.directory
     task = os.path.basename(directory).rpartition(".")[0]
     line = attempt.read_manifest(directory) or {}
-    if (line.get("pull") or {}).get("server", api.server_id) != api.server_id:
+    server = claim.server or (line.get("pull") or {}).get("server")
+    if server != api.server_id and (server or not _knows(api, task)):
         return False  # a task of another server, which is not asked now
     where = place.of(line, directory)
     runs = attempt.outcome(directory) is None and attempt.exit_status(directory) is None \
@@ -225,6 +225,11 @@ def _message_if_ours(api: Any, task: str, token: str, worker: str, runs: bool) -
     if found["status"] == "queued" and not api.ours and on_server.waits(api, [task]):
         return None  # somebody has enqueued it again
     return found.get("status_message") or ""
+
+
+def _knows(api: Any, task: str) -> bool:
+    """Whether it is a task of this server: after a power failure nothing here may say of which."""
+    return bool(api.call("tasks.get_all", {"id": [task], "only_fields": ["id"], "search_hidden": True})["tasks"])
 
 
 def _message_while_runnable(api: Any, task: str) -> str | None:
