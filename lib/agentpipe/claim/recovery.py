@@ -249,5 +249,5 @@ def _queue(api: Any, task: str) -> str | None:
 
 def _remove_if_old(path: str) -> None:
     """The temporary name of a link whose maker died."""
-    if time.time() - os.lstat(path).st_mtime > 60:
+    if not 0 <= time.time() - os.lstat(path).st_mtime <= 60:
         os.unlink(path)
