@@ -1,5 +1,4 @@
 """Base environments: built once, by one of many, and never seen half done."""
-# ruff: noqa: F811
 
 import json
 import os
@@ -10,7 +9,7 @@ import time
 
 import pytest
 import wheelhouse
-from env_machine import machine, python, run, tree  # noqa: F401  (machine is a fixture)
+from env_machine import python, run
 
 from agentpipe import errors
 from agentpipe.environment import env_cache, installed, interpreters, python_env, requirements
