@@ -1,5 +1,4 @@
 """The cache of environments: what goes, what stays, what is damaged."""
-# ruff: noqa: F811
 
 import os
 import shutil
@@ -8,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from env_machine import machine, python  # noqa: F401  (machine is a fixture)
+from env_machine import python
 
 from agentpipe import errors
 from agentpipe.claim import attempt, room

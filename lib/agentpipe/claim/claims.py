@@ -13,7 +13,7 @@ import os
 import time
 
 from agentpipe import errors, files, paths
-from agentpipe.claim import attempt, on_server
+from agentpipe.claim import attempt, namespaces, on_server
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
 
@@ -149,10 +149,11 @@ class Claim:
         self.release()
 
     def _write(self, state: str, stage: str, holder: dict[str, Any] | None) -> None:
+        namespaces.hold()
         # no fsync: after a power loss the boot has changed, and a claim that cannot be read counts as dead
         publish(os.path.join(self.directory, "claim"), json.dumps(
             {"token": self.token, "server": self.server, "worker": self.worker, "state": state, "stage": stage,
-             "holder": holder}).encode() + b"\n")
+             "holder": holder, "namespace": namespaces.own()}).encode() + b"\n")
 
 
 def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:
@@ -256,7 +257,10 @@ def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
 
 
 def read(directory: str) -> dict[str, Any] | None:
-    """What the file `claim` says (as Claim writes it; state: held|handed); None when it cannot be read."""
+    """What the file `claim` says (as Claim writes it; state: held|handed), or None: it may be one that cannot be read.
+
+    `namespace` is where its pids are to be understood (namespaces.py).
+    """
     try:
         with open(os.path.join(directory, "claim"), encoding="utf-8") as file:
             return json.load(file)

@@ -63,6 +63,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | 
                     raise
                 if time.monotonic() + pause > until:
                     return False
+                shipper.doubt()
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
     finally:
