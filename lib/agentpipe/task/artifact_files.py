@@ -151,7 +151,8 @@ def _answer(api: Any, method: str, url: str, headers: dict[str, str] | None = No
         answer = requests.request(method, url, headers=headers, timeout=(CONNECT_S, READ_S), allow_redirects=False,
                                   verify=certificate(), auth=lambda request: request, **more)
     except requests.exceptions.RequestException as error:
-        raise errors.Failure(f"the files server at {url.rpartition('/agentpipe/')[0] or url} cannot be reached", errors.UNAVAILABLE,
+        where = url.rpartition("/agentpipe/")[0] or url
+        raise errors.Failure(f"the files server at {where} cannot be reached", errors.UNAVAILABLE,
                              str(error), "set api.files_server in clearml.conf to its address (port 8081), or try "
                                          "again later") from None
     if answer.status_code == 200:
