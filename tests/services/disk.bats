@@ -25,6 +25,7 @@ small() {  # DIR: a file system of 8 MB there
   [ "$(status "$task")" = failed ]
   [ -e "$(attempt "$task")/exit.5" ]
   [ "$(readlink "$(attempt "$task")/outcome")" = script_failed ]
+  [[ $(agent-task why "$task") == *"exit 5; its log could not be written: the disk was full"*--need-disk* ]]
   [ -z "$(ls -A "$AGENT_HOME/state/active")" ]
 }
 
