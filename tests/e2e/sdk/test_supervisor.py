@@ -13,8 +13,7 @@ import argparse, importlib.util
 from clearml import Task
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=3)
-# no monitoring: in an environment of its own the script is without the guard of in_sdk_python.py
-task = Task.init("demo/shows", "by hand", auto_connect_frameworks=False, auto_resource_monitoring=False)
+task = Task.init("demo/shows", "by hand", auto_connect_frameworks=False)
 args = parser.parse_args()
 settings = task.connect({"lr": 0.1, "net": {"depth": 2}})
 network = task.connect_configuration({"layers": [1, 2]}, name="network")
@@ -59,6 +58,8 @@ class Supervisor:
                 [os.path.join(commands, "agent-supervisor"), queue], stdout=log, stderr=log, cwd=home,
                 env={**clean_environment(), "HOME": str(home), "AGENT_HOME": str(home / "agent"),
                      "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES": "false",
+                     # no monitor of the machine's load: environments of tasks lack the guard of in_sdk_python.py
+                     "CLEARML_MULTI_NODE_SINGLE_TASK": "-1",
                      "CLEARML_CONFIG_FILE": str(server.conf), "PATH": f"{commands}:{os.environ['PATH']}"})
 
     def __enter__(self):
