@@ -305,6 +305,7 @@ def _each_line(name, lines, each, values, codes):
     """Do them one by one; what goes wrong with one line does not keep later ones from being done."""
     from agentpipe import errors
     while True:
+        line = None
         try:
             line = next(lines, None)
             if line is None:
@@ -313,7 +314,12 @@ def _each_line(name, lines, each, values, codes):
         except errors.Interrupted:
             lines.give_back()
             raise
-        except (errors.Failure, errors.ApiError) as error:
+        except BrokenPipeError:  # nobody reads what later ones would print
+            raise
+        except Exception as error:
+            if not isinstance(error, (errors.Failure, errors.ApiError)) and (
+                    line is None or os.environ.get("AGENT_DEBUG")):
+                raise
             codes.append(tell(name, as_failure(name, error)))
             if isinstance(error, errors.Failure) and error.ends_input:
                 return
