@@ -17,6 +17,7 @@ from agentpipe.claim import waiting as patience
 from agentpipe.held import Held
 from agentpipe.run import script
 from agentpipe.server import documents
+from agentpipe.task import find, why
 from agentpipe.transport import api
 
 SLEEPER = [sys.executable, "-c", "import sys; sys.stdin.read()"]
@@ -500,13 +501,26 @@ def test_only_the_named_task_is_recovered(store, task):
 
 
 def test_a_directory_deleted_by_hand_ends_the_task_as_lost(store, task):
-    import shutil
     claim, _ = pulled(store)
     abandoned(claim)
     shutil.rmtree(claim.directory)
     recovery.recover(store)
     assert status(store, task) == "failed"
     assert os.listdir(claims.active()) == []
+    found = why.why(store, find.task(store, task))
+    assert (found["class"], found["reason"]) == ("lost", "its directory on this machine was deleted")
+    assert found["remedy"] == f"agent-task enqueue {task}"
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_a_directory_deleted_by_hand_queues_its_task_again_where_lost_ones_are(store, task, began):
+    claim, _ = pulled(store)
+    if began:
+        store.call("tasks.started", {"task": task, "claim": claim.token})
+    abandoned(claim)
+    shutil.rmtree(claim.directory)
+    recovery.recover(store, on_lost="requeue")
+    assert (waiting(store), os.listdir(claims.active())) == ([task], [])
 
 
 def test_client_and_server_mean_the_same_field_by_a_claim():

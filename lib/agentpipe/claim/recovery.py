@@ -73,7 +73,7 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
     try:
         fd = claims.lock(directory, 0)
     except FileNotFoundError:  # the directory was deleted by hand: nothing is known of a script
-        _recover_deleted(api, token)
+        _recover_deleted(api, token, directory, say, on_lost)
         return None
     if fd is None:
         return None
@@ -161,9 +161,14 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
             return
     _decide(api, claim, task, record, unwanted, known, on_lost)
     crash_point("recover:decided")
-    say(f"task {task}: reporting that it ended: {attempt.outcome(directory)}")
+    _report(api, claim, task, say)
+
+
+def _report(api: Any, claim: claims.Claim, task: str, say: Say) -> None:
+    """Tell the end that is decided; once that is acknowledged, nothing is left to recover."""
+    say(f"task {task}: reporting that it ended: {attempt.outcome(claim.directory)}")
     from agentpipe.run import shipping
-    if shipping.finish(api, directory, REPORT_TIMEOUT):
+    if shipping.finish(api, claim.directory, REPORT_TIMEOUT):
         claim.end()
 
 
@@ -194,12 +199,35 @@ def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwant
         attempt.store_manifest(directory, manifest.write(line))
 
 
-def _recover_deleted(api: Any, token: str) -> None:
-    for task in on_server.by_token(api, token, ["id", "status"]):
-        if task["status"] in ("queued", "in_progress"):
-            api.call("tasks.failed", {"task": task["id"], "claim": token, "force": True,
-                                      "status_reason": "lost: its directory on this machine was deleted"})
-    os.unlink(claims.active(token))
+def _recover_deleted(api: Any, token: str, directory: str, say: Say, on_lost: str | None) -> None:
+    """Its directory was deleted by hand: a task that is still ours is lost, and its end recorded as every other."""
+    ours = [task for task in on_server.by_token(api, token, ["id", "status"])
+            if task["status"] in ("queued", "in_progress")]
+    if not ours:
+        os.unlink(claims.active(token))
+        return
+    task = ours[0]["id"]
+    os.makedirs(directory, 0o700, exist_ok=True)
+    fd = claims.lock(directory, 0)
+    if fd is None:
+        return
+    claim = claims.Claim(directory, token, fd)
+    try:
+        attempt.decide(directory, "lost")
+        why, queue = "its directory on this machine was deleted", _queue(api, task)
+        run = ending.run_key(directory, "lost", None, why, "")
+        if ending.queued_when_lost(task, on_lost):
+            run["requeue"] = True
+            if ours[0]["status"] == "queued":  # it never began: no change of its status puts it into its queue
+                on_server.enqueue_again(api, task, queue, token, f"lost: {why}")
+                claim.end()
+                return
+        attempt.store_manifest(directory, manifest.write({
+            "manifest": manifest.VERSION, "task": {"id": task}, "run": run,
+            "pull": {"server": api.server_id, "queue": queue, "claim": token, "worker": ""}}))
+        _report(api, claim, task, say)
+    finally:
+        claim.release()
 
 
 def _message_if_ours(api: Any, task: str, token: str, worker: str, runs: bool) -> str | None:
