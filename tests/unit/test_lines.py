@@ -20,7 +20,7 @@ def through(steps):
     lines, codes = command.Input(read), []
     gc.disable()  # what is let go of is let go of at once
     try:
-        command._each_line("agent-patch", lines, lambda raw, values: stages.each("patch", steps, raw, values), {}, codes)
+        command._each_line("agent-patch", lines, lambda raw, _: stages.each("patch", steps, raw, {}), {}, codes)
     finally:
         gc.enable()
         lines.close()
