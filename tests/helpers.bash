@@ -1,10 +1,11 @@
 # What every bats file loads: a fresh AGENT_HOME and HOME for each test, our commands on PATH, nothing of the user's.
 #   setup() { load ../helpers; fresh; }
 
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export ROOT
+
 fresh() {
-  local root name transport=${AGENT_TESTS_TRANSPORT:-store}
-  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-  export ROOT=$root
+  local name root=$ROOT transport=${AGENT_TESTS_TRANSPORT:-store}
   case :$PATH: in *":$root/.venv/bin:"*) ;; *) export PATH=$root/.venv/bin:$PATH ;; esac
   # uv's downloads are shared by all tests; nothing else is
   export UV_CACHE_DIR=${UV_CACHE_DIR:-$root/.cache/tests/uv}
@@ -31,7 +32,8 @@ fresh() {
 # serve ours|clearml: from now on every command speaks HTTP to a server of this test, which knows our claims or does not
 serve() {
   rm -f server.url # of the one before
-  python3 "$ROOT/tests/unit/api_server.py" "$BATS_TEST_TMPDIR/server.db" "$1" $$ >server.url 2>server.log 3>&- &
+  companion requests api_server || return
+  py 'import api_server; api_server.main()' "$BATS_TEST_TMPDIR/server.db" "$1" $$ >server.url 2>server.log 3>&- &
   wait_for 10 test -s server.url
   export CLEARML_API_HOST CLEARML_API_ACCESS_KEY=TESTKEY CLEARML_API_SECRET_KEY=a-secret-of-tests
   CLEARML_API_HOST=$(cat server.url)
@@ -51,9 +53,37 @@ make_repo() {
   git -C "$dir" commit -q -m 'first'
 }
 
+# py CODE [ARG]… : what python3 -c CODE [ARG]… would do, without starting an interpreter (companion.py); CODE - is read
+# from the standard input
+py() {
+  # it opens our output itself, and where we are in a file it cannot know
+  if [ -f /dev/fd/1 ]; then py "$@" | cat; return "${PIPESTATUS[0]}"; fi
+  local code=$1 fd out port secret status; shift
+  if [ "$code" = - ]; then IFS= read -r -d '' code || true; fi
+  companion || return
+  read -r port secret <"$BATS_RUN_TMPDIR/companion.port"
+  exec {fd}<>"/dev/tcp/127.0.0.1/$port" {out}>&1 || return
+  { printf '%s\0' "$secret" "$BASHPID" "$out" "$(($# + 1))" "$code" "$@"; env -0; printf '\0'; } >&"$fd"
+  IFS= read -r -d '' -u "$fd" status || status=1
+  exec {fd}>&- {out}>&-
+  return "$status"
+}
+
+# companion [MODULE]… : whoever comes first starts it, with these imported for all; it ends with bats
+companion() {
+  local place=$BATS_RUN_TMPDIR/companion
+  if [ -s "$place.port" ]; then return; fi
+  if mkdir "$place" 2>/dev/null; then
+    # no child of this shell, and nothing of its environment: tests wait for the one and look for the other
+    (cd / && exec env -i PATH="$PATH" LC_ALL=C.UTF-8 "$ROOT/.venv/bin/python" "$ROOT/tests/companion.py" \
+      "$place.port" "$BATS_ROOT_PID" "$@" </dev/null >"$place/log" 2>&1 3>&- 4>&- &)
+  fi
+  wait_for 20 test -s "$place.port" || { cat "$place/log" >&2; return 1; }
+}
+
 # field PATH [FILE]: one field of a JSON line, as jq's -r would print it: `field .run.exit receipt.json`, `… | field .task.id`
 field() {
-  python3 -c '
+  py '
 import json, re, sys
 value = json.loads(open(sys.argv[2]).readline() if len(sys.argv) > 2 else sys.stdin.readline())
 for name in re.findall(r"[^.\[\]]+", sys.argv[1]):
@@ -77,7 +107,7 @@ wait_for() {
 
 # call ENDPOINT [BODY]: the API of the store of this AGENT_HOME, as JSON
 call() {
-  python3 -c '
+  py '
 import json, sys
 from agentpipe.transport import api
 print(json.dumps(api.connect().call(sys.argv[1], json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}"))))' "$@"
@@ -85,7 +115,7 @@ print(json.dumps(api.connect().call(sys.argv[1], json.loads(sys.argv[2] if len(s
 
 # enqueue_shell SCRIPT [QUEUE]: a task that is a bash script (no git, no Python environment); prints its id
 enqueue_shell() {
-  python3 - "$1" "${2:-default}" <<'PY'
+  py - "$1" "${2:-default}" <<'PY'
 import sys
 
 from agentpipe.claim import queues
@@ -106,7 +136,7 @@ ended() { status=0; wait "$1" || status=$?; }
 
 # status TASK: its ClearML status
 status() {
-  python3 -c '
+  py '
 import sys
 from agentpipe.transport import api
 print(api.connect().call("tasks.get_by_id", {"task": sys.argv[1]})["task"]["status"])' "$1"

@@ -214,7 +214,7 @@ setup() { load ../helpers; fresh; }
 
 @test "--fair takes turns between the queues, and CLEARML_AGENT_DEBUG_GET_NEXT_TASK shows what is asked" {
   for queue in aaa aaa bbb bbb; do enqueue_shell 'echo hi' $queue >>ids; done
-  python3 - >order <<'PY'
+  py - >order <<'PY'
 from agentpipe.claim import claims, queues
 from agentpipe.transport import api
 server = api.connect()

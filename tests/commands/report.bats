@@ -13,7 +13,7 @@ left_behind() {
   [ -L "$dir/outcome" ]
 }
 
-log() { call events.get_task_log "{\"task\": \"$1\", \"after\": 0}" | python3 -c '
+log() { call events.get_task_log "{\"task\": \"$1\", \"after\": 0}" | py '
 import json, sys
 print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.get("stream") == "log"), end="")'; }
 

@@ -531,7 +531,7 @@ EOF
 
 # told TASK KEY=VALUE…: what the clearml package would write into the task's runtime
 told() {
-  python3 - "$@" <<'PY'
+  py - "$@" <<'PY'
 import json, sys
 
 from agentpipe.claim import runtime

@@ -413,7 +413,7 @@ six" ]
 
 @test "a task of any age is found by the beginning of its id" {
   id=$(enqueue_shell 'echo the first')
-  python3 -c '
+  py '
 from agentpipe.transport import api
 store = api.connect()
 for number in range(600):
@@ -602,7 +602,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   enqueue_shell 'true'
   pipeline
   id=$(enqueue_shell 'true')
-  python3 -c '
+  py '
 import os
 from agentpipe.claim import queues
 from agentpipe.transport import api
@@ -612,7 +612,7 @@ store.call("workers.register", {"worker": os.uname().nodename + ":0", "queues": 
   [[ $output == *"nobody serves this queue any more ($(uname -n):0 reported "* ]]
   agent-task stop "$id"
   agent-pull --wait default 3>&- >pulled & puller=$!
-  wait_for 20 python3 -c '
+  wait_for 20 py '
 import sys
 from agentpipe.claim import queues
 from agentpipe.task import watch
@@ -621,7 +621,7 @@ store = api.connect()
 sys.exit(not watch.serving(store, queues.Queues(store, ["default"]).ids[0])[0])'
   kill "$puller"
   wait "$puller" || true
-  run -0 python3 -c '
+  run -0 py '
 import os
 from agentpipe.claim import workers
 print(workers.lives(os.uname().nodename + ":0"), workers.lives("given"))'

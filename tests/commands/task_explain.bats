@@ -30,7 +30,7 @@ elsewhere() {
   run -0 pipeline
   run -0 agent-task time --json "$again"
   [ "$(field .cold <<<"$output")" = 0 ] || [ "$(field .cold <<<"$output")" = 0.0 ]
-  python3 -c '
+  py '
 import json, sys
 found = json.loads(sys.argv[1])
 stages = {each["stage"]: each for each in found["stages"]}
@@ -128,7 +128,7 @@ print(six.__version__, helper.X, sys.argv[1:]); sys.exit(3)' pack/helper.py 'X =
 
 @test "plot draws each metric with its newest value; a part of a name chooses; --json has the points" {
   id=$(enqueue_shell 'true')
-  python3 - "$id" <<'PY'
+  py - "$id" <<'PY'
 import sys
 from agentpipe.transport import api
 store = api.connect()
