@@ -35,6 +35,20 @@ watched() {
   [ -z "$(ls "$AGENT_HOME/state/active")" ]
 }
 
+# bats test_tags=store
+@test "no command leaves a log beside the store: who copies the one file has all of it" {
+  enqueue_shell 'echo hello'
+  look() { [ "$(ls "$AGENT_HOME"/state/agent.db*)" = "$AGENT_HOME/state/agent.db" ]; }
+  agent-pull default >line
+  look
+  agent-prepare <line >prepared
+  look
+  agent-run <prepared >receipt
+  look
+  agent-task list
+  look
+}
+
 @test "the pipeline exits as the script did, under dash too" {
   id=$(enqueue_shell 'exit 3')
   run dash -c 'agent-pull default | agent-prepare | agent-run'
