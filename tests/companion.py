@@ -1,14 +1,13 @@
-"""Runs the bats files' bits of Python: one process for all of them, a fork for each, as starting an interpreter costs
-more than what they do.
+"""Runs the bats files' bits of Python: one process, a fork for each; starting an interpreter costs more than they do.
 
     companion.py PORT_FILE PID [MODULE]…   serve until process PID is gone; PORT_FILE gets "PORT SECRET"
 
 What nearly all of them import is imported once, before the forks: the store, and MODULEs.
 
-A request (helpers.bash, `py`) is "SECRET\\0PID\\0OUT\\0N\\0" and N words, the code and its arguments, then the environment
-as `env -0` prints it, and one more NUL. The answer is the exit status. What runs is as a `python3 -c` of PID's would be:
-with its environment, its directory and its standard streams, which are taken from /proc (the output is its descriptor
-OUT); what it imports, opens and changes is gone with it.
+A request (helpers.bash, `py`) is "SECRET\\0PID\\0OUT\\0N\\0" and N words, the code and its arguments, then the
+environment as `env -0` prints it, and one more NUL. The answer is the exit status. What runs is as a `python3 -c` of
+PID's would be: with its environment, its directory and its standard streams, which are taken from /proc (the output is
+its descriptor OUT); what it imports, opens and changes is gone with it.
 """
 
 import gc

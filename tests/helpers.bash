@@ -5,17 +5,13 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export ROOT
 
 fresh() {
-  local name root=$ROOT transport=${AGENT_TESTS_TRANSPORT:-store}
+  local root=$ROOT transport=${AGENT_TESTS_TRANSPORT:-store} warnings=${PYTHONWARNINGS:-}
   case :$PATH: in *":$root/.venv/bin:"*) ;; *) export PATH=$root/.venv/bin:$PATH ;; esac
   # uv's downloads are shared by all tests; nothing else is
   export UV_CACHE_DIR=${UV_CACHE_DIR:-$root/.cache/tests/uv}
-  for name in $(compgen -e); do
-    case $name in
-      PYTHONWARNINGS) ;;
-      PYTHON*|CLEARML*|TRAINS*|AGENT_TESTS*) unset "$name" ;;
-      AGENT_*|VIRTUAL_ENV|XDG_*|GIT_DIR|GIT_WORK_TREE|GIT_INDEX_FILE) unset "$name" ;;
-    esac
-  done
+  # shellcheck disable=SC2086  # names
+  unset ${!PYTHON@} ${!CLEARML@} ${!TRAINS@} ${!AGENT_@} ${!XDG_@} VIRTUAL_ENV GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+  if [ -n "$warnings" ]; then export PYTHONWARNINGS=$warnings; fi
   # pip's own settings may stand in the user's HOME: the tests' HOME is empty, and says where they are
   if [ -z "${PIP_CONFIG_FILE:-}" ] && [ -f "${HOME:-}/.config/pip/pip.conf" ]; then
     export PIP_CONFIG_FILE=$HOME/.config/pip/pip.conf
@@ -142,6 +138,9 @@ from agentpipe.transport import api
 print(api.connect().call("tasks.get_by_id", {"task": sys.argv[1]})["task"]["status"])' "$1"
 }
 
+# has_worker TASK: whether a worker has said that it has it
+has_worker() { [ "$(call tasks.get_by_id "{\"task\": \"$1\"}" | field .task.last_worker)" != null ]; }
+
 # attempt TASK: the directory of its last attempt
 attempt() { find "$AGENT_HOME/state/tasks" -maxdepth 1 -name "$1.*" | sort -t. -k2n | tail -n 1; }
 
@@ -153,7 +152,7 @@ left_unwatched() {
   local runner
   agent-pull default | agent-prepare -q >line
   agent-run -q <line 3>&- >receipt.json & runner=$!
-  wait_for 20 sh -c "agent-task show --json $1 | grep -q last_worker"
+  wait_for 20 has_worker "$1"
   wait_for 20 test -L "$(attempt "$1")/pid"
   kill -9 "$runner"
   wait "$runner" || true

@@ -274,7 +274,7 @@ bash" ]]
   id=$(enqueue_shell 'echo started; sleep 100')
   pipeline 3>&- & runner=$!
   wait_for 20 test -s "$AGENT_HOME/state/tasks/$id.1/log"
-  wait_for 10 sh -c "agent-task show --json $id | grep -q last_worker"
+  wait_for 10 has_worker "$id"
   run -0 agent-task why "$id"
   [[ $output == *running*"in agent-run"* ]]
   agent-task stop "$id"
