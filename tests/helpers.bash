@@ -25,6 +25,18 @@ fresh() {
   if [ "$transport" != store ]; then serve "$transport"; fi
 }
 
+# shared_pythons: the tests of this file share what is known of this machine's Pythons: looking for them takes seconds
+shared_pythons() {
+  mkdir -p "$BATS_FILE_TMPDIR/interpreters" "$AGENT_HOME/cache"
+  ln -s "$BATS_FILE_TMPDIR/interpreters" "$AGENT_HOME/cache/interpreters"
+}
+
+# shared_environments: and the environments, as tasks of one machine do; for tests of something else
+shared_environments() {
+  shared_pythons
+  export CLEARML_AGENT_VENV_CACHE_PATH=$BATS_FILE_TMPDIR/environments
+}
+
 # serve ours|clearml: from now on every command speaks HTTP to a server of this test, which knows our claims or does not
 serve() {
   rm -f server.url # of the one before

@@ -2,7 +2,7 @@
 
 bats_require_minimum_version 1.5.0
 
-setup() { load ../helpers; fresh; }
+setup() { load ../helpers; fresh; shared_pythons; }
 
 BLOCK='api {
   # Notice: host is the api server (default port 8008), not the web server.

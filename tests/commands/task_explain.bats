@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016 # what stands in single quotes is for the scripts of tasks
 bats_require_minimum_version 1.5.0
 
-setup() { load ../helpers; fresh; }
+setup() { load ../helpers; fresh; shared_environments; }
 
 pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >receipt.json; }
 
@@ -17,6 +17,7 @@ elsewhere() {
 }
 
 @test "time: a waterfall of a finished task, cold at first and warm the second time, kept on the server" {
+  unset CLEARML_AGENT_VENV_CACHE_PATH # an environment that nobody has built yet
   make_repo work train.py 'import six, time; time.sleep(0.3)' requirements.txt 'six'
   id=$(agent-task enqueue --repo work train.py)
   run -0 pipeline

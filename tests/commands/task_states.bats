@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016 # what stands in single quotes is for the scripts of tasks
 bats_require_minimum_version 1.5.0
 
-setup() { load ../helpers; fresh; }
+setup() { load ../helpers; fresh; shared_environments; }
 
 pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >receipt.json; }
 script_of() { agent-task show --json "$1" | field ".script.$2"; }
