@@ -48,6 +48,17 @@ def sync_directory(path: str) -> None:
         os.close(fd)
 
 
+def make_directories(path: str, mode: int = 0o700) -> None:
+    """As os.makedirs(): each that was made is on the disk when this returns. Raises OSError."""
+    above, made = path, []
+    while not os.path.isdir(above):
+        made.append(above)
+        above = os.path.dirname(above)
+    os.makedirs(path, mode, exist_ok=True)
+    for each in made:
+        sync_directory(os.path.dirname(each))
+
+
 def numbers(folder: str, name: str) -> list[int]:
     """The N of every NAME.N in a folder; [] when that is not there."""
     try:

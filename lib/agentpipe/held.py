@@ -79,14 +79,24 @@ class Held:
             return
         try:
             status = claims.checked_with_server(self.api, self.manifest, self.stage)
+            if status != "in_progress" and not ranks.is_follower(self.manifest):
+                self._start()
         except claims.NotOurs:
             self.claim.end()
             raise
-        if status != "in_progress" and not ranks.is_follower(self.manifest):
-            self.api.call("tasks.started", {"task": self.id, "claim": self.claim.token, "force": True,
-                                            "status_message": "pulled by agent"})
-            crash_point(f"{self.stage}:started")
         self.watch()
+
+    def _start(self) -> None:
+        """Tell the server that it has started; without force, which would undo a stop that came since we looked."""
+        try:
+            self.api.call("tasks.started", {"task": self.id, "claim": self.claim.token,
+                                            "status_message": "pulled by agent"})
+        except errors.ApiError as error:
+            if error.code != 400:
+                raise
+            raise claims.NotOurs(f"task {self.id} is not ours to run: {error.msg}", errors.TRY_AGAIN,
+                                 remedy="agent-pull") from None
+        crash_point(f"{self.stage}:started")
 
     def watch(self) -> None:
         """Report log, metrics and status of this task until quiet()."""

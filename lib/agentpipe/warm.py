@@ -21,6 +21,8 @@ def up_while_waiting(name: str, fd: int) -> None:
     if poll.poll(int(AFTER_S * 1000)):
         return
     try:
+        from agentpipe.claim import namespaces
+        namespaces.hold()
         load(name)
     except Exception:
         if os.environ.get("AGENT_DEBUG"):

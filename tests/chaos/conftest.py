@@ -8,17 +8,27 @@ import pytest
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
-    """A cache for many nodes: making the same environment in each would be most of the work."""
+    """A cache for many nodes: making the same mirror and environment in each would be most of the work."""
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory):
+    """A repository for all nodes, and its commit."""
+    folder = tmp_path_factory.mktemp("repository")
+    return folder, nodes.make_repository(folder)
+
+
 @pytest.fixture
-def node(request, tmp_path, cache, monkeypatch):
+def node(request, tmp_path, cache, repository, monkeypatch):
     """A node with an empty queue `default`."""
     for name in ("AGENT_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, "")
     params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    made = nodes.Node(tmp_path / "node", tmp_path / "cache" if nodes.builds(params.get("point", "")) else cache)
+    point = params.get("point", "")
+    if nodes.builds(point):
+        cache = without_environments(tmp_path / "cache", cache)
+    made = nodes.Node(tmp_path / "node", cache, None if nodes.fetches(point) else repository)
     yield made
     # what a failing test left running would disturb the next
     home = f"XDG_STATE_HOME={made.env['XDG_STATE_HOME']}".encode()
@@ -26,3 +36,12 @@ def node(request, tmp_path, cache, monkeypatch):
     for pid in processes.having(home):
         if pid != os.getpid():
             nodes.kill(pid)
+
+
+def without_environments(new, cache):
+    """A cache that has of another one all but the environments."""
+    (new / "agentpipe").mkdir(parents=True)
+    for name in ("git", "interpreters", "virtualenv"):
+        (cache / "agentpipe" / name).mkdir(parents=True, exist_ok=True)
+        (new / "agentpipe" / name).symlink_to(cache / "agentpipe" / name)
+    return new

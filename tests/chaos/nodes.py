@@ -54,18 +54,45 @@ def builds(point):
     return stage == "env" and step not in BY_STAGE
 
 
-class Node:
-    """One machine's state in `home`, and what a test does with it; mirrors and environments in `cache`."""
+def fetches(point):
+    """Whether it is passed only where a repository is fetched that nobody has fetched before."""
+    stage, _, step = point.partition(":")
+    return stage == "fetch" and step not in BY_STAGE
 
-    def __init__(self, home, cache):
+
+def git(folder, *words):
+    """What git answers, in this repository."""
+    return subprocess.check_output(["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org",
+                                    *words], text=True).strip()
+
+
+def make_repository(folder):
+    """A repository with one committed file; the commit."""
+    (folder / "src").mkdir(parents=True)
+    (folder / "src" / "train.py").write_text("# the committed file\n")
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "first")
+    return git(folder, "rev-parse", "HEAD")
+
+
+class Node:
+    """One machine's state in `home`, and what a test does with it; mirrors and environments in `cache`.
+
+    `known` is (a repository that this cache has or will have a mirror of, its commit); without it python() makes one,
+    and names its branch.
+    """
+
+    def __init__(self, home, cache, known=None):
         self.home = home
+        self.known = known
         self.state = home / "agentpipe"
         self.side = home / "runs"  # each run of a script adds its pid
         home.mkdir(exist_ok=True)
         downloads = os.environ.get("UV_CACHE_DIR") or str(ROOT / ".cache" / "tests" / "uv")
         kept = {name: value for name, value in os.environ.items()
                 if not name.startswith(("AGENT_", "CLEARML_", "TRAINS_", "PYTHON", "XDG_", "VIRTUAL_ENV"))}
-        self.env = {**kept, "XDG_STATE_HOME": str(home), "XDG_CACHE_HOME": str(cache), "HOME": str(home),
+        self.env = {**kept, "XDG_STATE_HOME": str(home), "XDG_CACHE_HOME": str(cache), "HOME": str(cache),
                     "UV_CACHE_DIR": downloads, "AGENT_CLAIM_GRACE": "0", "SIDE": str(self.side),
                     "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"}
         if "PIP_CONFIG_FILE" not in kept and (Path.home() / ".config/pip/pip.conf").exists():
@@ -87,19 +114,15 @@ class Node:
 
     def python(self, text="for number in range(20):\n    print('epoch', number)\n", requirements=""):
         """A task that is a Python script in a git repository, with an uncommitted line and an environment; its id."""
-        repository = self.home / "repository"
+        repository, commit = self.known or (self.home / "repository", "")
         if not repository.exists():
-            (repository / "src").mkdir(parents=True)
-            (repository / "src" / "train.py").write_text("# the committed file\n")
-            git = ["git", "-C", str(repository), "-c", "user.name=t", "-c", "user.email=t@example.org"]
-            for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "first"]):
-                subprocess.run([*git, *words], check=True, env=self.env)
+            make_repository(repository)
         count = "import os\nopen(os.environ['SIDE'], 'a').write(f'{os.getpid()}\\n')\n"
         lines = ["# the committed file", *(count + text).splitlines()]
         diff = "diff --git a/src/train.py b/src/train.py\n--- a/src/train.py\n+++ b/src/train.py\n" \
             f"@@ -1 +1,{len(lines)} @@\n {lines[0]}\n" + "".join(f"+{line}\n" for line in lines[1:])
-        return self.enqueue(binary="python3", repository=str(repository), branch="main", entry_point="train.py",
-                            working_dir="src", diff=diff, requirements={"pip": requirements})
+        return self.enqueue(binary="python3", repository=str(repository), branch="main", version_num=commit,
+                            entry_point="train.py", working_dir="src", diff=diff, requirements={"pip": requirements})
 
     def task_at(self, point):
         """A task that passes this point; with a repository and an environment only where they are at stake."""

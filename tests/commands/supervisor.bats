@@ -192,6 +192,13 @@ over" ]
 }
 
 # bats test_tags=local
+@test "a child is ours also when its program's name has blanks" {
+  cp "$(command -v sleep)" 'a name'
+  run -0 timeout 10 sh -c '. "$1"; ./"a name" 9 & until grep -q name "/proc/$!/comm"; do :; done; is_ours "$!"; code=$?
+    kill "$!"; exit "$code"' sh "$ROOT/cmds/agent-supervisor/shared.sh"
+}
+
+# bats test_tags=local
 @test "one worker name with --jobs, one supervisor" {
   said=first supervise --jobs 2 --worker box default
   wait_for 10 grep -q 'box:1 serves' first
@@ -315,6 +322,20 @@ over" ]
   mkdir -p "$AGENT_HOME/state/workers"
   ln -s /no/such/folder/pulled "$AGENT_HOME/state/workers/w.pulled"
   run -73 timeout 20 agent-supervisor --exit-on-error --worker w default
+}
+
+# bats test_tags=local
+@test "a task that a post-pull hook refuses has failed for that, and is no failure of the supervisor" {
+  mkdir hooks
+  printf '#!/bin/sh\necho too large >&2\nexit 1\n' >hooks/post-pull
+  chmod +x hooks/post-pull
+  id=$(enqueue_shell 'echo never')
+  AGENT_HOOKS=$PWD/hooks supervise --exit-on-error default
+  wait_for 20 is "$id" failed
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  [[ $(agent-task why "$id") == *setup_failed*"too large"* ]]
 }
 
 @test "--exit-on-error leaves with the stage's status, instead of trying again" {

@@ -20,6 +20,52 @@ def agent_home(tmp_path, monkeypatch):
     return home
 
 
+@pytest.fixture(scope="session")
+def seeds(tmp_path_factory):
+    """seeds(home) lets a new AGENT_HOME know this machine's Pythons, and what virtualenv puts into environments.
+
+    Both are found out once for all tests: they are three quarters of the work of a home's first environment.
+    """
+    common = tmp_path_factory.mktemp("seeds")
+
+    def share(home):
+        (home / "cache").mkdir(parents=True)
+        for name in ("virtualenv", "interpreters"):
+            (common / name).mkdir(exist_ok=True)
+            (home / "cache" / name).symlink_to(common / name)
+    return share
+
+
+@pytest.fixture
+def no_shims(monkeypatch):
+    """PATH without the folders whose programs ask a version manager what to be: each takes it a second to say so."""
+    import os
+    folders = os.environ["PATH"].split(os.pathsep)
+    monkeypatch.setenv("PATH", os.pathsep.join(each for each in folders if os.path.basename(each) != "shims"))
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch, no_shims, seeds):
+    """A machine for environments, with an index of three wheels."""
+    import os
+
+    import wheelhouse
+    from env_machine import Machine
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_", "CLEARML_", "AGENT_", "PYTHON"))]:
+        monkeypatch.delenv(name)
+    made = Machine(tmp_path)
+    seeds(tmp_path / "home")
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", made.index)
+    wheelhouse.wheel(made.index, "tea", "1.0", scripts=["tea"])
+    wheelhouse.wheel(made.index, "tea", "2.0", scripts=["tea"])
+    wheelhouse.wheel(made.index, "milk", "1.0", requires=["tea<2"])
+    return made
+
+
 @pytest.fixture(params=["store", "agent-server", "clearml"])
 def transport(request, tmp_path, monkeypatch):
     """The embedded store; the same behind HTTP; and behind a server that knows nothing of our claims."""

@@ -1,10 +1,10 @@
-"""A machine of its own for tests of environments: a home, a local package index, tasks. No network."""
+"""A machine of its own for tests of environments: a home, a local package index, tasks. No network.
+
+Many tests start it in processes of their own: nothing is imported here that a stage has no use for.
+"""
 
 import os
 import subprocess
-
-import pytest
-import wheelhouse
 
 from agentpipe.cmds import agent_env
 from agentpipe.job import Job
@@ -45,22 +45,6 @@ class Machine:
     def base(self, env):
         folder = os.path.join(self.folder, "home", "cache", "envs")
         return os.path.join(folder, os.readlink(os.path.join(folder, env["base"])))
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_", "CLEARML_", "AGENT_", "PYTHON"))]:
-        monkeypatch.delenv(name)
-    made = Machine(tmp_path)
-    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", made.index)
-    wheelhouse.wheel(made.index, "tea", "1.0", scripts=["tea"])
-    wheelhouse.wheel(made.index, "tea", "2.0", scripts=["tea"])
-    wheelhouse.wheel(made.index, "milk", "1.0", requires=["tea<2"])
-    return made
 
 
 def run(env, *argv, **more):

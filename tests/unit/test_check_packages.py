@@ -6,7 +6,6 @@ import sys
 
 import pytest
 import wheelhouse
-from env_machine import machine  # noqa: F401  (a fixture)
 from test_conda import KEY, channel  # noqa: F401  (a fixture)
 from test_lock_files import PROJECT, lock, web  # noqa: F401  (web is a fixture)
 

@@ -1,5 +1,6 @@
 """Who owns a task: tokens, locks, holders, and what recovery does with what nobody holds."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -11,10 +12,12 @@ import time
 import pytest
 
 from agentpipe import errors, paths, processes, secrets
-from agentpipe.claim import adopt, attempt, claims, holders, intents, on_server, queues, recovery
+from agentpipe.claim import adopt, attempt, claims, holders, intents, namespaces, on_server, queues, recovery
 from agentpipe.claim import waiting as patience
+from agentpipe.held import Held
 from agentpipe.run import script
 from agentpipe.server import documents
+from agentpipe.task import find, why
 from agentpipe.transport import api
 
 SLEEPER = [sys.executable, "-c", "import sys; sys.stdin.read()"]
@@ -107,6 +110,32 @@ def test_the_servers_word_is_asked(store, task, spoil):
     assert caught.value.exit == errors.TRY_AGAIN
 
 
+class StopsMeanwhile:
+    """The server, where a user stops the task right after it was looked at."""
+
+    def __init__(self, api, task):
+        self.api, self.task = api, task
+
+    def __getattr__(self, name):
+        return getattr(self.api, name)
+
+    def call(self, endpoint, body=None):
+        answer = self.api.call(endpoint, body)
+        if endpoint == "tasks.get_all":
+            self.api.call("tasks.stop", {"task": self.task})
+        return answer
+
+
+@pytest.mark.parametrize("transport", ["store", "agent-server"], indirect=True)
+def test_a_stop_between_the_look_and_the_start_stands(store, task):
+    claim, line = pulled(store)
+    meanwhile = StopsMeanwhile(store, task)
+    with pytest.raises(claims.NotOurs, match="it has ended since it was pulled"):
+        Held(line, "fetch", api=meanwhile, claim=claim).begin()
+    assert status(store, task) == "stopped"
+    assert os.listdir(claims.active()) == []
+
+
 def test_one_that_waits_in_a_queue_again_is_not_ours(store, task):
     claim, line = pulled(store)
     store.call("tasks.enqueue", {"task": task, "force": True})
@@ -180,6 +209,67 @@ def test_a_handed_claim_lives_for_the_grace_period(store, task):
     assert holders.is_held(claim.directory)
     os.utime(os.path.join(claim.directory, "claim"), (1, 1))
     assert not holders.is_held(claim.directory)
+
+
+@pytest.fixture
+def container(agent_home):
+    """Another pid namespace of this machine, in which an agent lives until the file that this gives is closed."""
+    path = agent_home / "state" / "namespaces" / f"{processes.boot_id()}.1"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield file
+
+
+def moved_into(container, claim):
+    """As if the claim had been written there."""
+    path = os.path.join(claim.directory, "claim")
+    with open(path) as file:
+        found = json.load(file)
+    assert found["namespace"] == namespaces.own()
+    with open(path, "w") as file:
+        json.dump({**found, "namespace": os.path.basename(container.name)}, file)
+
+
+@pytest.mark.parametrize("holder", [{"pipe": 1, "boot": processes.boot_id()},
+                                    {"process": f"1 1 {processes.boot_id()}", "owner": False}])
+def test_what_another_container_holds_is_held_while_an_agent_lives_there(store, task, monkeypatch, container, holder):
+    monkeypatch.setenv("AGENT_CLAIM_GRACE", "0")
+    claim, _ = pulled(store)
+    claim.hand("pull", holder)
+    moved_into(container, claim)
+    claim.release()
+    recovery.recover(store)
+    assert holders.is_held(claim.directory) and waiting(store) == []
+    container.close()
+    recovery.recover(store)
+    assert waiting(store) == [task], "its container has ended, or was started anew"
+
+
+def test_a_script_of_another_container_is_not_lost_while_an_agent_lives_there(store, task, container):
+    claim, _ = pulled(store)
+    moved_into(container, claim)
+    claim.release()
+    assert not holders.is_held(claim.directory), "nothing has begun: its free lock says all"
+    os.symlink(f"1 1 {processes.boot_id()}", os.path.join(claim.directory, "pid"))
+    assert holders.is_held(claim.directory)
+    container.close()
+    assert not holders.is_held(claim.directory)
+
+
+def test_who_lives_in_a_container_is_known_by_a_lock(agent_home, container):
+    mine = subprocess.Popen([sys.executable, "-c", "from agentpipe.claim import namespaces as n; import sys; n.hold(); "
+                             "print(n.own(), flush=True); sys.stdin.read()"],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert mine.stdout.readline().strip() == namespaces.own()
+    assert namespaces.lives(namespaces.own())
+    mine.communicate()
+    assert not namespaces.lives(namespaces.own()) and not namespaces.lives("never-there")
+    os.unlink(namespaces._path(namespaces.own()))
+    (agent_home / "state" / "namespaces" / "old").touch()
+    namespaces.hold()
+    assert sorted(os.listdir(agent_home / "state" / "namespaces")) == sorted(
+        [namespaces.own(), os.path.basename(container.name)]), "what nobody holds goes"
 
 
 def test_a_pid_of_another_boot_means_nothing(store):
@@ -285,6 +375,34 @@ def test_a_task_given_back_and_taken_by_another_agent_at_once_is_left_to_it(stor
     assert os.listdir(claims.active()) == []
 
 
+def died_before_its_line_was_out(store):
+    abandoned(pulled(store)[0])
+
+
+def damaged_by_a_power_failure(store):
+    claim, _ = pulled(store)
+    open(os.path.join(claim.directory, "claim"), "w").close()
+    abandoned(claim)
+
+
+@pytest.mark.parametrize("transport", ["agent-server", "clearml"], indirect=True)
+@pytest.mark.parametrize("die", [died_asking, died_before_its_line_was_out, damaged_by_a_power_failure])
+def test_what_died_with_a_task_of_another_server_is_left_until_that_is_asked(
+        store, transport, task, die, monkeypatch, tmp_path):
+    monkeypatch.setattr(intents, "STRAY_S", 0.0)
+    die(store)
+    left = os.listdir(claims.active())
+    another = api.StoreApi(str(tmp_path / "another.db"))
+    for _ in range(2):
+        assert recovery.recover(another) is None
+        assert not intents.recover_all(another)
+    assert os.listdir(claims.active()) == left
+    for _ in range(2):
+        recovery.recover(store)
+    assert waiting(store) == [task]
+    assert os.listdir(claims.active()) == []
+
+
 def test_an_intent_that_got_nothing_is_dropped(store):
     os.close(claims.Intent()._fd)
     recovery.recover(store)
@@ -358,7 +476,7 @@ def test_what_is_damaged_keeps_no_other_task_from_being_recovered(store, task, t
     (tmp_path / "no-directory").touch()
     os.symlink(tmp_path / "no-directory", claims.active("0" * 32))
     with open(claims.active("1" * 32), "w") as intent:
-        intent.write("queue no-number")
+        intent.write(f"{store.server_id} queue no-number")
     recovery.recover(store)
     assert status(store, task) == "completed"
     assert f"the task of claim {'0' * 32} cannot be recovered" in capfd.readouterr().err
@@ -383,13 +501,26 @@ def test_only_the_named_task_is_recovered(store, task):
 
 
 def test_a_directory_deleted_by_hand_ends_the_task_as_lost(store, task):
-    import shutil
     claim, _ = pulled(store)
     abandoned(claim)
     shutil.rmtree(claim.directory)
     recovery.recover(store)
     assert status(store, task) == "failed"
     assert os.listdir(claims.active()) == []
+    found = why.why(store, find.task(store, task))
+    assert (found["class"], found["reason"]) == ("lost", "its directory on this machine was deleted")
+    assert found["remedy"] == f"agent-task enqueue {task}"
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_a_directory_deleted_by_hand_queues_its_task_again_where_lost_ones_are(store, task, began):
+    claim, _ = pulled(store)
+    if began:
+        store.call("tasks.started", {"task": task, "claim": claim.token})
+    abandoned(claim)
+    shutil.rmtree(claim.directory)
+    recovery.recover(store, on_lost="requeue")
+    assert (waiting(store), os.listdir(claims.active())) == ([task], [])
 
 
 def test_client_and_server_mean_the_same_field_by_a_claim():

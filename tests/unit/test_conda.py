@@ -1,5 +1,4 @@
 """Conda environments out of a real channel of this machine, without conda."""
-# ruff: noqa: F811
 
 import asyncio
 import json
@@ -10,7 +9,7 @@ import sys
 
 import pytest
 import rattler_build
-from env_machine import machine, python, run  # noqa: F401  (machine is a fixture)
+from env_machine import python
 from rattler.index import index_fs
 
 from agentpipe import errors

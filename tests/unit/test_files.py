@@ -1,12 +1,17 @@
 """Files that others read are whole, whoever writes them at the same time; some are on the disk at once."""
 
+import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
+from starlette.requests import Request
 
 from agentpipe import files
 from agentpipe.claim import claims
+from agentpipe.server.files import Files
+from agentpipe.server.uploads import Upload
 from agentpipe.transport import api
 
 
@@ -20,6 +25,23 @@ def synced(monkeypatch):
         sync(fd)
     monkeypatch.setattr(os, "fsync", fsync)
     return found
+
+
+def test_an_upload_is_on_the_disk_with_its_name_and_its_folders_when_it_is_answered(tmp_path, synced):
+    sent = requests.Request("POST", "http://files", files={"proj/task/u.bin": ("u.bin", b"data")}).prepare()
+
+    async def receive():
+        return {"type": "http.request", "body": sent.body, "more_body": False}
+    scope = {"type": "http", "method": "POST", "path": "/",
+             "headers": [(b"content-type", sent.headers["Content-Type"].encode())]}
+    root = str(tmp_path / "files")
+    upload = Upload(Files(root, tokens=None))
+    assert asyncio.run(upload.receive(Request(scope, receive))) == ["proj/task/u.bin"]
+    written, *folders = synced
+    assert os.path.dirname(written) == f"{root}/.agentpipe-uploads"
+    assert sorted(folders[:-1]) == [root, f"{root}/proj"] and folders[-1] == f"{root}/proj/task"
+    with open(f"{root}/proj/task/u.bin", "rb") as file:
+        assert file.read() == b"data"
 
 
 def test_two_threads_may_publish_one_file(tmp_path):

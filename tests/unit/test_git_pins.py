@@ -1,13 +1,12 @@
 """A branch in a requirement list becomes the commit that it means, and no other branch's."""
 
-# ruff: noqa: F811
 
 import os
 import subprocess
 
 import pytest
 import wheelhouse
-from env_machine import machine, python  # noqa: F401  (machine is a fixture)
+from env_machine import python
 from git_servers import SmartServer, basic
 from repositories import commit, repository, run
 

@@ -1,5 +1,4 @@
 """Environments that are used as they are found, or that somebody else's script builds."""
-# ruff: noqa: F811
 
 import json
 import os
@@ -9,7 +8,7 @@ import sys
 
 import pytest
 import wheelhouse
-from env_machine import machine, python, run  # noqa: F401  (machine is a fixture)
+from env_machine import python, run
 
 from agentpipe import errors
 from agentpipe.environment import installed

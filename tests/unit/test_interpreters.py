@@ -15,7 +15,7 @@ OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 @pytest.fixture
-def job(tmp_path, monkeypatch):
+def job(tmp_path, monkeypatch, no_shims):
     """job(binary, …) makes the task; `job.said` is what it was told."""
     monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
 

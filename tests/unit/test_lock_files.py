@@ -1,5 +1,4 @@
 """Projects with uv.lock, poetry.lock or pyproject.toml alone: what is in the environment afterwards."""
-# ruff: noqa: F811
 
 import os
 import subprocess
@@ -8,7 +7,7 @@ import sys
 import package_index
 import pytest
 import wheelhouse
-from env_machine import machine, python  # noqa: F401  (machine is a fixture)
+from env_machine import python
 
 from agentpipe import errors
 from agentpipe.cmds import agent_env

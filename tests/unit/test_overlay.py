@@ -1,5 +1,4 @@
 """A task's own environment over a shared base: what it does there is seen by nobody else."""
-# ruff: noqa: F811
 
 import os
 import subprocess
@@ -7,7 +6,7 @@ import sys
 
 import pytest
 import wheelhouse
-from env_machine import machine, python, run, tree  # noqa: F401  (machine is a fixture)
+from env_machine import python, run, tree
 
 
 def pip(env, *words):

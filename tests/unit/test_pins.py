@@ -1,5 +1,4 @@
 """A receipt's pins: the very same files again, whatever an index has become meanwhile."""
-# ruff: noqa: F811
 
 import json
 import os
@@ -8,7 +7,7 @@ import subprocess
 
 import pytest
 import wheelhouse
-from env_machine import machine, python  # noqa: F401  (machine is a fixture)
+from env_machine import python
 
 from agentpipe import errors
 from agentpipe.environment import pins

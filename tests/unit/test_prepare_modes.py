@@ -54,7 +54,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path):
+def world(tmp_path, no_shims, seeds):
+    seeds(tmp_path / "home")
     made = World(tmp_path)
     yield made
     made.gone()

@@ -1,5 +1,4 @@
 """Base environments: built once, by one of many, and never seen half done."""
-# ruff: noqa: F811
 
 import json
 import os
@@ -10,7 +9,7 @@ import time
 
 import pytest
 import wheelhouse
-from env_machine import machine, python, run, tree  # noqa: F401  (machine is a fixture)
+from env_machine import python, run
 
 from agentpipe import errors
 from agentpipe.environment import env_cache, installed, interpreters, python_env, requirements
@@ -423,7 +422,6 @@ def test_without_the_network_an_environment_of_the_cache_is_used(machine, monkey
 def test_a_disk_that_takes_nothing_is_called_that(machine, mount, words):
     cache = os.path.join(machine.folder, "home", "cache")
     wheelhouse.wheel(machine.index, "heavy", "1.0", files={"heavy/data.txt": "x" * 6_000_000})
-    os.makedirs(cache)
     script = f"mount -t tmpfs -o {mount} none {cache} && exec \"$0\" \"$@\""
     code = STAGE.format(here=os.path.dirname(__file__), folder=machine.folder, pip="heavy")
     code = code.replace("env = made.task(", "import agentpipe.errors, agentpipe.stages\nfrom agentpipe.cmds import "

@@ -1,5 +1,4 @@
 """Requirement lists of every kind, each installed for real: what is there afterwards, and what its owner was told."""
-# ruff: noqa: F811
 
 import os
 import subprocess
@@ -7,7 +6,7 @@ import subprocess
 import package_index
 import pytest
 import wheelhouse
-from env_machine import machine, python  # noqa: F401  (machine is a fixture)
+from env_machine import python
 
 from agentpipe import errors
 

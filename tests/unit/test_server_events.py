@@ -130,6 +130,28 @@ class TestLog:
         assert answer == {"positions": {"log": 8, "setup": 7}}
         assert server("events.get_log_position", task=task, claim="other") == {"positions": {}}
 
+    def test_what_is_cut_elsewhere_than_what_is_stored_is_refused_whole(self, server, task):
+        server("events.add_batch", [line(task, "one\n", claim="c", stream="log", offset=0, end=4)])
+        more = [line(task, "two\n", claim="c", stream="log", offset=4, end=8),
+                line(task, "one\ntwo\n3\n", claim="c", stream="log", offset=0, end=10)]
+        assert "position=8" in server.refused(139, "events.add_batch", more)
+        assert texts(server("events.get_task_log", task=task)) == ["one\n"]
+
+    def test_what_is_stored_in_longer_pieces_is_stored_once(self, server, task):
+        server("events.add_batch", [line(task, "one\ntwo\n", claim="c", stream="log", offset=0, end=8)])
+        late = [line(task, "one\n", claim="c", stream="log", offset=0, end=4),
+                line(task, "two\n", claim="c", stream="log", offset=4, end=8)]
+        assert server("events.add_batch", late)["added"] == 2
+        assert texts(server("events.get_task_log", task=task)) == ["one\ntwo\n"]
+
+    def test_a_log_that_is_cleared_goes_on_where_it_was(self, server, task):
+        for offset in (0, 4):
+            server("events.add_batch", [line(task, "one\n", claim="c", stream="log", offset=offset, end=offset + 4)])
+        assert server("events.clear_task_log", task=task) == {"deleted": 2}
+        assert texts(server("events.get_task_log", task=task)) == [""]
+        assert server("events.get_log_position", task=task, claim="c") == {"positions": {"log": 8}}
+        assert server("events.clear_task_log", task=task) == {"deleted": 0}
+
     def test_the_same_bytes_of_another_claim_are_another_event(self, server, task):
         for claim in ("c", "d"):
             server("events.add_batch", [line(task, "x", claim=claim, stream="log", offset=0, end=1)])

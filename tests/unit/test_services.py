@@ -1,8 +1,14 @@
 """Which services run again, and how often."""
 
+import time
+
 import pytest
 
-from agentpipe.run import services
+from agentpipe import manifest
+from agentpipe.claim import attempt, queues
+from agentpipe.held import Held
+from agentpipe.run import finish, services
+from agentpipe.transport import api
 
 TASK = {"id": "t", "container": {"image": "i:1"}, "hyperparams": {"a": {"n": 3, "yes": True}}}
 
@@ -26,3 +32,45 @@ def test_a_service_is_known_by_its_worker():
     assert services.is_one({"pull": {"worker": "host:0:service:t"}, "task": {"id": "t"}})
     assert not services.is_one({"pull": {"worker": "host:0"}, "task": {"id": "t"}})
     assert not services.is_one({"task": {"id": "t"}})
+
+
+@pytest.fixture
+def held(monkeypatch, transport):
+    """A service that has failed, as agent-run has told it."""
+    monkeypatch.setenv("CLEARML_AGENT_SERVICES_DOCKER_RESTART", "always")
+    store = api.connect("tester")
+    task = store.call("tasks.create", {"name": "a service", "type": "service"})["id"]
+    store.call("tasks.enqueue", {"task": task, "queue": store.call("queues.get_default")["id"]})
+    claim, line = queues.next_task(store, "tester:0", queues.Queues(store, []), wait=False)
+    line = {**line, "pull": {**line["pull"], "worker": f"tester:0:service:{task}"},
+            "run": {"exit": 1, "end": "script_failed", "reason": "exit 1"}}
+    store.call("tasks.started", {"task": task, "claim": claim.token})
+    attempt.store_manifest(claim.directory, manifest.write(line))
+    attempt.decide(claim.directory, "script_failed")
+    assert finish.finish(store, claim.directory)
+    claim.end()
+    found = Held(line, "run", api=store, claim=claim)
+    found.release()
+    return found
+
+
+def status(held):
+    return held.api.call("tasks.get_by_id", {"task": held.id})["task"]["status"]
+
+
+def test_a_service_is_queued_again_when_its_end_is_told(held):
+    services.again(held)
+    assert status(held) == "queued"
+
+
+@pytest.mark.parametrize("meanwhile, expected", [
+    (("tasks.reset", {}), "created"), (("tasks.publish", {"force": True}), "published"),
+    (("tasks.enqueue", {"queue_name": "mine"}), "queued")])
+def test_what_a_user_does_in_the_pause_stands(held, monkeypatch, meanwhile, expected):
+    endpoint, body = meanwhile
+    mine = held.api.call("queues.create", {"name": "mine"})["id"]
+    monkeypatch.setattr(time, "sleep", lambda _: held.api.call(endpoint, {**body, "task": held.id}))
+    services.again(held)
+    assert status(held) == expected
+    entries = held.api.call("queues.get_by_id", {"queue": mine})["queue"]["entries"]
+    assert [entry["task"] for entry in entries] == ([held.id] if expected == "queued" else [])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting import WORKER, Foreign, Running, Unreliable
+from reporting import WORKER, Foreign, Late, Running, Unreliable
 
 from agentpipe import errors
 from agentpipe.redact import Redactor
@@ -143,6 +143,91 @@ def until_acknowledged(sender: Shipper) -> None:
                 return
         except errors.Failure:
             pass
+
+
+def test_two_that_read_the_same_position_lose_nothing(task: Running) -> None:
+    first, second = shipper(task), shipper(task)
+    task.prints(b"one\n")
+    for sender in (first, second):
+        sender.ship(0)  # both ask where to go on
+    first.ship()
+    task.prints(b"two\n")
+    second.ship()
+    assert task.log() == "one\ntwo\n"
+    first.ship()
+    task.prints(b"three\n")
+    first.ship()
+    assert task.log() == "one\ntwo\nthree\n"
+
+
+def test_a_request_that_is_carried_out_late_changes_nothing(task: Running) -> None:
+    late = Late(task.api)
+    task.prints(b"one\n")
+    with pytest.raises(errors.Failure):
+        shipper(task, late).ship()
+    task.prints(b"two\n")
+    shipper(task).ship()
+    late.carry_out()
+    assert task.log() == "one\ntwo\n"
+
+
+def loses_power(task: Running, offset: int) -> None:
+    """What a server forgets whose last lines were not on its disk yet."""
+    task.api.store.transaction(lambda db: db.execute("DELETE FROM logs WHERE task=? AND offset>=?", (task.id, offset)))
+
+
+def test_what_a_server_lost_with_its_power_is_sent_again(task: Running) -> None:
+    api = Unreliable(task.api)
+    sender = shipper(task, api)
+    for text in (b"one\n", b"two\n"):
+        task.prints(text)
+        sender.ship()
+    loses_power(task, 4)
+    api.away = 1
+    task.prints(b"three\n")
+    with pytest.raises(errors.Failure):
+        sender.ship()
+    sender.ship()
+    assert task.log() == "one\ntwo\nthree\n"
+
+
+def test_at_the_end_the_server_is_asked_what_it_has(task: Running) -> None:
+    api = Unreliable(task.api)
+    api.embedded = False
+    sender = shipper(task, api)
+    for text in (b"one\n", b"two\n"):
+        task.prints(text)
+        sender.ship()
+    loses_power(task, 4)
+    for _ in range(2):
+        sender.ship(final=True)
+    assert task.log() == "one\ntwo\n"
+    assert api.calls.count("events.get_log_position") == 2, "once as it began, once at the end"
+
+
+def test_an_outage_that_another_call_noticed_is_a_doubt(task: Running) -> None:
+    sender = shipper(task)
+    task.prints(b"one\n")
+    sender.ship()
+    loses_power(task, 0)
+    sender.doubt()
+    sender.ship()
+    assert task.log() == "one\n"
+
+
+def test_a_server_without_claims_is_given_time_for_a_request_of_another_process(
+        task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "READ_BACK_S", 0.2)
+    late = Late(Foreign(task.api))
+    task.prints(b"one\n")
+    with pytest.raises(errors.Failure):
+        shipper(task, late).ship()
+    sender = shipper(task, late.api)
+    with pytest.raises(errors.Failure, match="does not show yet"):
+        sender.ship()
+    late.carry_out()
+    sender.ship()
+    assert task.log() == "one\n"
 
 
 def test_a_server_without_claims_gets_no_line_twice(task: Running) -> None:

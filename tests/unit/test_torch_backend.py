@@ -1,12 +1,10 @@
 """Which build of PyTorch a machine gets, and what becomes of a list where its index cannot be had."""
-# ruff: noqa: F811
 
 import os
 
 import package_index
 import pytest
 import wheelhouse
-from env_machine import machine  # noqa: F401  (machine is a fixture)
 
 from agentpipe import errors
 from agentpipe.environment import requirements, torch_backend

@@ -7,7 +7,7 @@ import stat
 import time
 
 from agentpipe import processes
-from agentpipe.claim import claims
+from agentpipe.claim import attempt, claims, namespaces
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -44,23 +44,40 @@ def stdout_holder(owner: int | None = None) -> dict[str, Any]:
 def is_held(directory: str, owner: int | None = None) -> bool:
     """Whether a claim whose lock is free still belongs to somebody: a living holder, or the grace of a handed line.
 
-    What process `owner` (given explicitly) held before is free: it asks for the next task itself.
+    What process `owner` (given explicitly) held before is free: it asks for the next task itself. What only pids of
+    another container could tell is held as long as an agent lives there.
     """
     found = claims.read(directory)
-    if found is None or found["state"] != "handed":
+    if found is None:
         return False
+    elsewhere = found.get("namespace") not in (None, "", namespaces.own())
+    if found["state"] != "handed":
+        return elsewhere and _has_begun(directory) and namespaces.lives(found["namespace"])
     holder = found["holder"] or {}
     if "engine" in holder:
         return True
+    if elsewhere:
+        return _is_fresh(directory) or namespaces.lives(found["namespace"])
     if owner and holder.get("owner") and holder.get("process") == processes.identity(owner):
         return False
-    try:
-        age = time.time() - os.stat(os.path.join(directory, "claim")).st_mtime
-    except FileNotFoundError:
-        return False
-    if 0 <= age < config.variable("AGENT_CLAIM_GRACE", GRACE_S):
+    if _is_fresh(directory):
         return True
     if "pipe" in holder:
         return holder.get("boot") == processes.boot_id() and \
             processes.pipe_is_held(holder["pipe"], holder.get("fifo", ""))
     return bool(holder.get("process")) and processes.alive(holder["process"])
+
+
+def _is_fresh(directory: str) -> bool:
+    """Whether the line was handed on just now."""
+    try:
+        age = time.time() - os.stat(os.path.join(directory, "claim")).st_mtime
+    except FileNotFoundError:
+        return False
+    return 0 <= age < config.variable("AGENT_CLAIM_GRACE", GRACE_S)
+
+
+def _has_begun(directory: str) -> bool:
+    """Whether a script was started here whose end nobody knows yet: it may live, also without its shim."""
+    return bool(attempt.pid_record(directory)) and not attempt.was_returned(directory) \
+        and attempt.exit_status(directory) is None and attempt.outcome(directory) is None

@@ -153,8 +153,9 @@ def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
     except errors.Failure as failure:  # a full disk: outcome and exit.N stand all the same
         command.say(f"agent-run: {failure.reason}")
     crash_point("run:recorded")
+    told = False
     if held.api:
-        _tell_server(held)
+        told = _tell_server(held)
     else:
         try:
             hooks.run("on-end", line, held.job)
@@ -164,11 +165,13 @@ def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
         hold.hold(held, values)
     held.release()
     _print(held, line)
+    if told:
+        services.again(held)
     return 0 if values["supervised"] else code
 
 
-def _tell_server(held: Held) -> None:
-    """Send the rest; what cannot be sent now stays for the next agent-pull or agent-report."""
+def _tell_server(held: Held) -> bool:
+    """Send the rest; whether all is sent. What cannot be sent now stays for the next agent-pull or agent-report."""
     try:
         with SIGNALS.open():
             done = held.finish(REPORT_TIMEOUT)
@@ -180,9 +183,9 @@ def _tell_server(held: Held) -> None:
     crash_point("run:reported")
     if done:
         held.claim.end()
-        services.again(held)
     else:
         command.say(f"agent-run: {why}; the next agent-pull or agent-report sends the rest")
+    return done
 
 
 def _print(held: Held, line: dict[str, Any]) -> None:

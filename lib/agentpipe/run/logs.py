@@ -34,8 +34,9 @@ class Stream:
         self._drained = False
 
     def seek(self, position: int) -> None:
-        """Go on from what is acknowledged."""
+        """Go on from what is acknowledged; what was read behind it is read again."""
         self.start = self.read = max(position, self.base)
+        self._fold, self._since, self._drained = terminal.Fold(), None, False
 
     def take(self, now: float, final: bool = False) -> tuple[str, int, int] | None:
         """The next (text, offset, end) that is due at `now` (monotonic seconds), or None.

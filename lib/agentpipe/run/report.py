@@ -182,6 +182,8 @@ class Reporter:
     def _is_back(self) -> None:
         self._pause, self._retry_at = BACK_OFF_S[0], 0.0
         watched = self._watched
+        if self._away is not None and watched:
+            watched.shipper.doubt()
         if self._away is not None and watched and watched.told_away:
             watched.told_away = False
             say(watched.directory, f"the server is back after {time.monotonic() - self._away:.0f} s")

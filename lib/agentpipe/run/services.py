@@ -20,6 +20,7 @@ POLICIES = ("no", "always", "unless-stopped", "on-failure")
 # a user's word, or the operator's
 TOLD_TO_END = ("aborted", "drained", "preempted")
 LONGEST_S = 60.0
+ENDED = ("completed", "failed", "stopped")
 
 
 def is_one(manifest: Mapping[str, Any]) -> bool:
@@ -40,7 +41,10 @@ def runs_again(task: Mapping[str, Any], end: str, runs: int, setting: str) -> bo
 
 
 def again(held: Held) -> None:
-    """The end of a service is told: queue it again where its policy says so, after ever longer pauses."""
+    """The end of a service is told: queue it again where its policy says so, after ever longer pauses.
+
+    Whoever has reset, published or enqueued it in the pause has decided otherwise. Nothing here is held meanwhile.
+    """
     import time
 
     from agentpipe import command, errors
@@ -61,10 +65,26 @@ def again(held: Held) -> None:
     except (errors.Interrupted, errors.Aborted):
         pass  # we leave; others may take it at once
     try:
-        held.api.call("tasks.enqueue", {"task": held.id, "queue": queue, "force": True,
+        status = _ended(held.api, line)
+        if not status:
+            command.say(f"agent-run: task {held.id} has been changed since it ended, so it is not queued again")
+            return
+        # of these ends ClearML's table lacks one on the way into a queue
+        held.api.call("tasks.enqueue", {"task": held.id, "queue": queue, "claim": line["pull"]["claim"],
+                                        "force": status == "completed",
                                         "status_reason": f"runs again ({setting.partition(';')[0]})"})
     except (errors.ApiError, errors.Failure) as error:
         command.say(f"agent-run: task {held.id} could not be queued again: {error}")
+
+
+def _ended(api: Any, line: Mapping[str, Any]) -> str:
+    """The status of a task while its end is the one that this claim has recorded; else ""."""
+    from agentpipe.run import finish
+    tasks = api.call("tasks.get_all", {"id": [line["task"]["id"]], "only_fields": ["status", "runtime"],
+                                       "search_hidden": True})["tasks"]
+    status = tasks[0].get("status", "") if tasks else ""
+    record = (tasks[0].get("runtime") or {}).get(finish.RECORD_KEY) or {} if tasks else {}
+    return status if status in ENDED and record.get("claim") == line["pull"]["claim"] else ""
 
 
 def _fits(task: Mapping[str, Any], selector: str) -> bool:

@@ -22,14 +22,16 @@ BATCH = 1 << 20  # raw bytes a request at most (the peer's limit; a server takes
 STREAMS = (("setup", "setup.log", "INFO"), ("log", "log", "DEBUG"))
 # how long a real server may take until what it has accepted can be read back (Elasticsearch refreshes)
 READ_BACK_S = 6.0
+SUBCODE_ELSEWHERE = 139  # of agent-server: a stream is stored up to another position than the events go on from
 
 
 class Shipper:
     """Ships `setup.log` and `log` of `directory` as log events of `task`; one at a time per directory.
 
     Each event names the claim, its stream and the raw bytes [offset, end) that it stands for. A server that
-    knows claims keeps the position itself and takes no range twice. For any other the file `reported` keeps
-    it, and after an unanswered batch the last lines are read back.
+    knows claims keeps the position itself and takes no range twice; it may lose the last lines with its power, so it
+    is asked again when there is a doubt, and at the end. For any other the file `reported` keeps the position, and
+    after an unanswered batch the last lines are read back.
     """
 
     def __init__(self, api: Any, task: str, claim: str, directory: str, worker: str,
@@ -42,7 +44,8 @@ class Shipper:
         self._streams = [Stream(name, os.path.join(directory, file), redactor, rows) for name, file, _ in STREAMS]
         self._levels = {name: level for name, _, level in STREAMS}
         self._pending: list[dict[str, Any]] = []
-        self._started = False
+        self._started = self._doubted = False
+        self._asks_at_end = not api.embedded  # a store on this machine loses its power with us
         self._unanswered: float | None = None
         self._stamp = 0
 
@@ -53,12 +56,19 @@ class Shipper:
         what was not acknowledged is sent again by the next call.
         """
         self._start()
+        if self.server_knows and (self._doubted or (final and self._asks_at_end)):
+            self._go_back(self._positions({}))
+            self._doubted, self._asks_at_end = False, self._asks_at_end and not final
         acknowledged = 0
         while limit_bytes is None or acknowledged < limit_bytes:
             if not self._pending and not self._gather(final):
                 break
             acknowledged += self._send()
         return acknowledged
+
+    def doubt(self) -> None:
+        """The server was away: what it acknowledged before may be gone."""
+        self._doubted = self._started
 
     def close(self) -> None:
         """Let the files go."""
@@ -75,6 +85,8 @@ class Shipper:
                 stream.chunk = EVENT
             stream.base = noted.get("base", {}).get(stream.name, 0)
             stream.seek(positions.get(stream.name, 0))
+        if not self.server_knows and noted.get("sending") and positions == noted.get("positions", {}):
+            self._unanswered = time.monotonic()  # a request of another process may still be under way
         self._started = True
 
     def _gather(self, final: bool) -> bool:
@@ -111,6 +123,9 @@ class Shipper:
         except (errors.Failure, errors.ApiError) as error:
             if is_outage(error):
                 self._unanswered = time.monotonic()
+            if isinstance(error, errors.ApiError) and error.subcode == SUBCODE_ELSEWHERE \
+                    and self._go_back(self._positions({})):
+                return 0
             raise
         if answer.get("errors"):
             raise errors.ApiError(400, 131, "; ".join(answer.get("errors_info") or ["no event was added"]))
@@ -123,11 +138,35 @@ class Shipper:
     def _drop_arrived(self, since: float) -> None:
         """After a request without an answer: forget what the server has all the same."""
         positions = self._positions({})
-        self._pending = [event for event in self._pending if event["end"] > positions.get(event["stream"], 0)]
+        if self.server_knows:
+            self._go_back(positions)
+        else:
+            self._pending = [event for event in self._pending if event["end"] > positions.get(event["stream"], 0)]
         if self._pending and not self.server_knows and time.monotonic() - since < READ_BACK_S:
             raise errors.Failure("the server does not show yet whether it got the last lines",
                                  errors.TRY_AGAIN)
         self._unanswered = None
+
+    def _go_back(self, positions: dict[str, int]) -> bool:
+        """Go on from where the server says that each stream is; whether that is elsewhere than we thought.
+
+        It has lost lines that it had acknowledged (its power failed), or another process of ours has sent some.
+        """
+        moved = False
+        for stream in self._streams:
+            position = positions.get(stream.name, 0)
+            waiting = [event for event in self._pending if event["stream"] == stream.name]
+            here = waiting[0]["offset"] if waiting else stream.start
+            if position == here:
+                continue
+            moved = True
+            if any(event["end"] == position for event in waiting):
+                waiting = [event for event in waiting if event["end"] > position]
+            else:
+                waiting = []
+                stream.seek(position)
+            self._pending = [event for event in self._pending if event["stream"] != stream.name] + waiting
+        return moved
 
     def _positions(self, noted: dict[str, Any]) -> dict[str, int]:
         if self.server_knows:

@@ -6,8 +6,7 @@ from agentpipe.server import documents, status
 from agentpipe.server.common import error
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import WRITE, Objects, Request, endpoint
-from agentpipe.server.tasks import CHANGE, TASK
-from agentpipe.server.tasks_edit import RUNNABLE
+from agentpipe.server.tasks import CHANGE, RUNNABLE, TASK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

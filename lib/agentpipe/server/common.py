@@ -25,6 +25,7 @@ TEXTS = {
     101: "invalid task id", 102: "task validation error", 110: "invalid task status",
     121: "failed changing task status. probably someone changed it before you",
     122: "task is missing expected fields", 123: "task cannot be deleted", 131: "events not added",
+    139: "the log of this claim is stored up to another position",
     201: "invalid model id", 203: "model is ready", 205: "model in use and cannot be deleted",
     206: "task exists and cannot be deleted", 300: "invalid user", 301: "invalid user id",
     401: "invalid project id", 402: "project has associated tasks", 405: "project has associated models",

@@ -8,7 +8,7 @@ from agentpipe.server import documents, status
 from agentpipe.server.common import error, loads
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import LAZY, READ, Request, endpoint
-from agentpipe.server.log_lines import WHOLE, Alike, insert
+from agentpipe.server.log_lines import WHOLE, Alike, insert, positions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ NUMBERS = ("timestamp", "ts", "iter", "offset", "end")
 def add_batch(request: Request) -> dict[str, Any]:
     """Store events: {added, errors, errors_info}. Part may fail; nothing added is 400/131, no events 400/17.
 
-    A log event with `claim`, `stream` and `offset` (ours) is stored once; repeated, it counts as added.
+    A log event with `claim`, `stream`, `offset` and `end` (ours) is stored once; repeated, it counts as added. One that
+    goes on behind what is stored, but does not begin there, is 400/139, and nothing of the batch is stored.
     Events are written in order with later changes: a status that is on the disk has its log before it.
     """
     batch = request.body if isinstance(request.body, list) else [request.body] if request.body else []
@@ -230,7 +231,4 @@ def log_event(row: tuple[Any, ...]) -> dict[str, Any]:
 @endpoint("events.get_log_position", READ, {"task": str, "claim": str})
 def get_log_position(request: Request) -> dict[str, Any]:
     """How far the log of a claim is stored (ours): {positions: {stream: end in bytes}}."""
-    rows = request.db.execute(
-        "SELECT stream, max(end) FROM logs WHERE task=? AND claim=? AND stream IS NOT NULL GROUP BY stream",
-        (request.body["task"], request.body["claim"]))
-    return {"positions": {stream: end for stream, end in rows if end is not None}}
+    return {"positions": positions(request.db, request.body["task"], request.body["claim"])}

@@ -61,7 +61,13 @@ def clear_task_log(request: Request) -> dict[str, Any]:
     _unlocked(request)
     threshold = request.get("threshold_sec")
     limit = 1 << 62 if threshold is None else int((time.time() - threshold) * 1000)
-    gone = request.db.execute("DELETE FROM logs WHERE task=? AND timestamp<?", (request.body["task"], limit)).rowcount
+    task = request.body["task"]
+    # of each stream of an agent its last event stays, without its text: it says from where the agent is to go on
+    last = "SELECT max(seq) FROM logs WHERE task=? AND claim IS NOT NULL GROUP BY claim, stream"
+    gone = request.db.execute(f"DELETE FROM logs WHERE task=? AND timestamp<? AND seq NOT IN ({last})",
+                              (task, limit, task)).rowcount
+    gone += request.db.execute("UPDATE logs SET msg=x'' WHERE task=? AND timestamp<? AND length(msg) "
+                               f"AND seq IN ({last})", (task, limit, task)).rowcount
     return {"deleted": gone}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from itertools import chain
 
-from agentpipe.server.common import dumps
+from agentpipe.server.common import dumps, error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,10 +71,47 @@ def _encoded(text: str) -> bytes:
 
 
 def insert(db: sqlite3.Connection, rows: list[Row]) -> None:
-    """Write rows; one whose claim, stream and offset are there is left out."""
+    """Write rows; of a claim's stream what is stored already is left out, whoever sent it.
+
+    What begins within it and goes on behind it is cut elsewhere than what is there: 400/139, nothing is written. Two
+    have read the same position then, and who is refused asks for it again (events.get_log_position).
+    """
+    known: dict[tuple[Any, ...], int | None] = {}
+    rows = [row for row in rows if _is_new(db, row, known)]
     at = 0
     for size in SIZES:
         many = INSERT + ", (?, ?, ?, ?, ?, ?, ?, ?)" * (size - 1)
         while len(rows) - at >= size:
             db.execute(many, list(chain.from_iterable(rows[at:at + size])))
             at += size
+
+
+def position(db: sqlite3.Connection, task: str, claim: str, stream: str) -> int | None:
+    """Up to where a stream of a claim is stored, in bytes of what was read; None when nothing of it is."""
+    row = db.execute("SELECT end FROM logs WHERE task=? AND claim=? AND stream=? AND end IS NOT NULL "
+                     "ORDER BY offset DESC LIMIT 1", (task, claim, stream)).fetchone()
+    return row[0] if row else None
+
+
+def positions(db: sqlite3.Connection, task: str, claim: str) -> dict[str, int]:
+    """The position of each stream of a claim."""
+    streams = db.execute("SELECT DISTINCT stream FROM logs WHERE task=? AND claim=? AND stream IS NOT NULL",
+                         (task, claim)).fetchall()
+    found = {stream: position(db, task, claim, stream) for (stream,) in streams}
+    return {stream: end for stream, end in found.items() if end is not None}
+
+
+def _is_new(db: sqlite3.Connection, row: Row, known: dict[tuple[Any, ...], int | None]) -> bool:
+    task, _, claim, stream, offset, end, _, _ = row
+    if type(claim) is not str or type(stream) is not str or not (_whole(offset) and _whole(end)):
+        return True
+    key = task, claim, stream
+    if key not in known:
+        known[key] = position(db, *key)
+    stored = known[key]
+    if stored is not None and offset < stored:
+        if end > stored:
+            raise error(139, claim=claim, stream=stream, position=stored)
+        return False
+    known[key] = end
+    return True

@@ -224,12 +224,12 @@ def _failure(path: str, error: sqlite3.Error) -> errors.Failure:
         return errors.Failure(f"cannot write the store {path}", errors.CANNOT_CREATE, text,
                               f"make {directory} and the files in it yours and writable, or set AGENT_HOME")
     if "malformed" in text or "not a database" in text or "corrupt" in text:
-        return errors.Failure(
-            f"the store {path} is damaged", errors.UNAVAILABLE, text,
+        return errors.Damaged(
+            f"the store {path} is damaged", text,
             f"mv {path} {path}.damaged; rm -f {path}-wal {path}-shm; "
             f"sqlite3 {path}.damaged .recover | sqlite3 {path}")
     if "I/O" in text:
-        return errors.Failure(f"cannot read or write the store {path}: {text}", errors.UNAVAILABLE, text,
+        return errors.Damaged(f"cannot read or write the store {path}: {text}", text,
                               "look for errors of the disk: dmesg | tail")
     return errors.Failure(f"the store {path}: {text}", errors.BUG, f"{type(error).__name__}: {text}")
 

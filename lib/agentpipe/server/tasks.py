@@ -22,6 +22,8 @@ TASK = {"task": str}
 CHANGE: dict[str, type] = {"force": bool, "status_reason": str, "status_message": str, "claim": str}
 # a task without a sign of life for so long is run by nobody (s)
 SILENT_SECONDS = 600
+# what is not ended, and may be begun
+RUNNABLE = ("created", "queued", "in_progress")
 
 
 @endpoint("tasks.get_by_id", READ, TASK)
@@ -172,9 +174,13 @@ def _change(request: Request, task: Task, new: str, **more: Any) -> dict[str, An
 def started(request: Request) -> dict[str, Any]:
     """→ in_progress.
 
-    Accepted again and again; the time of the first start stays. Unknown: 400/10 (as ClearML).
+    Accepted again and again; the time of the first start stays. Unknown: 400/10 (as ClearML). With a `claim` only of
+    what a pull has got: a stop that came since then stands (400/110).
     """
     task = _task(request, 10)
+    if request.get("claim") is not None and task.get("status") not in RUNNABLE:
+        raise error(110, "it has ended since it was pulled", current_status=task.get("status"),
+                    new_status="in_progress")
     again = task.get("status") == "in_progress" and task.get("started")
     fields = _change(request, task, "in_progress", sets={} if again else {"started": request.now},
                      drops=() if again else ("completed", "active_duration"))

@@ -8,7 +8,7 @@ from agentpipe.server import documents, entries, leftovers, status
 from agentpipe.server.common import error, name_of, strings
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import WRITE, Request, Texts, endpoint
-from agentpipe.server.tasks import CHANGE, TASK, new_document
+from agentpipe.server.tasks import CHANGE, RUNNABLE, TASK, new_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ FIELDS: dict[str, type] = {
     **dict.fromkeys((*MERGED, *REPLACED), dict)}
 # a parent of that name is none
 DELETED = "__DELETED__"
-RUNNABLE = ("created", "queued", "in_progress")
 
 
 @endpoint("tasks.create", WRITE, {"name": str, "type": str}, **FIELDS)

@@ -9,6 +9,8 @@ import tempfile
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from agentpipe.files import make_directories, sync_directory
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -119,10 +121,13 @@ class Upload:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+        folder = os.path.dirname(self._target)
         with self.files.placing:
-            os.makedirs(os.path.dirname(self._target), 0o700, exist_ok=True)
+            make_directories(folder)
             os.replace(self._growing, self._target)
         self._file = None
+        with contextlib.suppress(FileNotFoundError):  # somebody has removed it again
+            sync_directory(folder)
 
     def _ends(self) -> None:
         self._complete = True

@@ -4,7 +4,8 @@ import os
 import subprocess
 import time
 
-from conftest import VENV, clean_environment
+import hung
+from conftest import clean_environment
 
 
 def wait_for(what, seconds, *, while_alive):
@@ -17,14 +18,15 @@ def wait_for(what, seconds, *, while_alive):
         if while_alive.poll() is not None:
             break
         time.sleep(0.2)
-    raise AssertionError(f"not seen in {seconds} s; agent: {while_alive.poll()}")
+    raise AssertionError(f"not seen in {seconds} s; agent: {while_alive.poll()}\n{hung.tell(while_alive.pid)}")
 
 
 def workers(server):
     return [each["id"] for each in server("workers.get_all")["workers"]]
 
 
-def test_clearml_agent_runs_a_task_with_its_changed_parameters(run, server, tmp_path):
+def test_clearml_agent_runs_a_task_with_its_changed_parameters(run, server, sdk_python, tmp_path):
+    commands = os.path.dirname(sdk_python)
     queue = server("queues.create", name="peers")["id"]
     done = run("""
 import argparse
@@ -47,9 +49,9 @@ task.close()
     server("tasks.enqueue", task=clone, queue=queue)
     with open(tmp_path / "agent.log", "wb") as log:
         agent = subprocess.Popen(
-            [str(VENV / "bin" / "clearml-agent"), "--config-file", str(server.conf), "daemon", "--foreground",
+            [os.path.join(commands, "clearml-agent"), "--config-file", str(server.conf), "daemon", "--foreground",
              "--queue", "peers", "--cpu-only"], cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT,
-            env={**clean_environment(), "HOME": str(tmp_path), "PATH": f"{VENV}/bin:{os.environ['PATH']}",
+            env={**clean_environment(), "HOME": str(tmp_path), "PATH": f"{commands}:{os.environ['PATH']}",
                  "CLEARML_CONFIG_FILE": str(server.conf), "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL": "1",
                  "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC": "1", "CLEARML_WORKER_ID": "peer:0"})
     try:

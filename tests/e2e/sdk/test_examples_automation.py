@@ -176,7 +176,7 @@ def test_a_pipeline_of_existing_tasks(run, server):
     base = run(BASE.format(project="examples/steps") + "say(base=base)", name="base.py").base
     done = run(f"base = '{base}'" + """
 from clearml import PipelineController, Task
-pipe = PipelineController("from tasks", "examples/steps", "0.1", add_pipeline_tags=True)
+pipe = PipelineController("from tasks", "examples/steps", "0.1", add_pipeline_tags=True, pool_frequency=0.01)
 pipe.add_parameter("x", "3")
 pipe.add_step(name="first", base_task_project="examples/steps", base_task_name="base",
               parameter_override={"General/x": "${pipeline.x}"})

@@ -6,8 +6,15 @@ and run again as an agent starts it: the change must be what the script prints.
 
 import pytest
 
+
+@pytest.fixture(scope="module")
+def sdk_python(examples_python):
+    """With what the examples import."""
+    return examples_python
+
+
 ARGUMENTS = {
-    # examples/frameworks/click/click_multi_cmd.py (click_single_cmd.py: test_task.py)
+    # examples/frameworks/click/click_multi_cmd.py (click_single_cmd.py: below)
     "click": ("""
 import click
 from clearml import Task
@@ -125,3 +132,27 @@ task.close()
     assert server("events.scalar_metrics_iter_histogram", task=done.id)["group"]["value"]["y"] == [0, 1, 4, 9]
     metrics = server("events.get_task_metrics", tasks=[done.id])["metrics"][0]["metrics"]
     assert {"sklearn", "Images"} <= set(metrics)
+
+
+def test_click_takes_its_arguments_from_a_clone_as_under_an_agent(run, server):
+    script = """
+import click
+from clearml import Task
+@click.command()
+@click.option("--lr", default=0.1)
+@click.option("--name", default="net")
+def main(lr, name):
+    task = Task.init("demo", "click", auto_connect_frameworks=False)
+    say(id=task.id, lr=lr, name=name)
+    task.close()
+main()
+"""
+    first = run(script, "--lr", "0.5")
+    assert first.lr == 0.5
+    clone = server("tasks.clone", task=first.id)["id"]
+    parameters = server("tasks.get_hyper_params", tasks=[clone])["params"][0]["hyperparams"]
+    [lr] = [item for item in parameters if item["name"].endswith("lr")]
+    assert lr["value"] == "0.5"
+    server("tasks.edit_hyper_params", task=clone, hyperparams=[{**lr, "value": "0.75"}])
+    again = run(script, CLEARML_TASK_ID=clone, CLEARML_LOG_TASK_TO_BACKEND="0")
+    assert (again.id, again.lr, again.name) == (clone, 0.75, "net")

@@ -5,6 +5,15 @@ The package on PyPI carries no example, so these use the same calls as the docum
 
 import json
 
+import pytest
+
+
+@pytest.fixture(scope="module")
+def sdk_python(examples_python):
+    """With what the examples import."""
+    return examples_python
+
+
 REPORTS = """
 import io, os, pathlib
 import matplotlib; matplotlib.use("Agg")

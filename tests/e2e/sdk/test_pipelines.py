@@ -9,7 +9,7 @@ def first(n):
 def second(x):
     print("got", x)
     return [int(x) * 2]
-pipe = PipelineController("functions", "pipes", "1.0.0", add_pipeline_tags=False)
+pipe = PipelineController("functions", "pipes", "1.0.0", add_pipeline_tags=False, pool_frequency=0.01)
 pipe.add_parameter("n", 4)
 pipe.add_function_step("first", first, function_kwargs=dict(n="${pipeline.n}"), function_return=["x"],
                        cache_executed_step=True)

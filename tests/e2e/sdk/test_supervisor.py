@@ -58,6 +58,8 @@ class Supervisor:
                 [os.path.join(commands, "agent-supervisor"), queue], stdout=log, stderr=log, cwd=home,
                 env={**clean_environment(), "HOME": str(home), "AGENT_HOME": str(home / "agent"),
                      "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES": "false",
+                     # no monitor of the machine's load: environments of tasks lack the guard of in_sdk_python.py
+                     "CLEARML_MULTI_NODE_SINGLE_TASK": "-1",
                      "CLEARML_CONFIG_FILE": str(server.conf), "PATH": f"{commands}:{os.environ['PATH']}"})
 
     def __enter__(self):

@@ -141,30 +141,6 @@ say(scalars=len(Task.get_task(task_id=task.id).get_reported_scalars()["loss"]["t
     assert done.scalars == 50
 
 
-def test_click_takes_its_arguments_from_a_clone_as_under_an_agent(run, server):
-    script = """
-import click
-from clearml import Task
-@click.command()
-@click.option("--lr", default=0.1)
-@click.option("--name", default="net")
-def main(lr, name):
-    task = Task.init("demo", "click", auto_connect_frameworks=False)
-    say(id=task.id, lr=lr, name=name)
-    task.close()
-main()
-"""
-    first = run(script, "--lr", "0.5")
-    assert first.lr == 0.5
-    clone = server("tasks.clone", task=first.id)["id"]
-    parameters = server("tasks.get_hyper_params", tasks=[clone])["params"][0]["hyperparams"]
-    [lr] = [item for item in parameters if item["name"].endswith("lr")]
-    assert lr["value"] == "0.5"
-    server("tasks.edit_hyper_params", task=clone, hyperparams=[{**lr, "value": "0.75"}])
-    again = run(script, CLEARML_TASK_ID=clone, CLEARML_LOG_TASK_TO_BACKEND="0")
-    assert (again.id, again.lr, again.name) == (clone, 0.75, "net")
-
-
 def test_subprocesses_report_to_the_task_of_their_parent(run, server):
     done = run("""
 import multiprocessing

@@ -1,0 +1,81 @@
+"""Containers of one machine that share a home: in each a pid means another process, though all have one boot.
+
+So nobody judges pids and pipes of another pid namespace. Who lives there says a kernel lock, which all of them see:
+each process that has a claim, or waits for a line, holds a shared one on a file named as its namespace.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from agentpipe import paths, processes
+
+_held: dict[str, int] = {}  # paths of locks, and our descriptors; closed by our end
+
+
+def own() -> str:
+    """The name of our pid namespace, never given twice; "" where the kernel does not tell."""
+    try:
+        return f"{processes.boot_id()}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+
+def hold() -> None:
+    """From now on, and until this process ends, somebody lives in our namespace (unless the disk takes no file)."""
+    name = own()
+    path = _path(name)
+    if not name or path in _held:
+        return
+    try:
+        _held[path] = _shared(path)
+    except OSError:
+        pass
+
+
+def _shared(path: str) -> int:
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    if not os.path.exists(path):
+        _remove_old(os.path.dirname(path))
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        if os.fstat(fd).st_nlink:
+            return fd
+        os.close(fd)  # removed just before it was locked
+
+
+def lives(name: str) -> bool:
+    """Whether any process in that namespace has a claim, or waits for a line."""
+    fd = _alone(_path(name))
+    if fd is None:
+        return os.path.exists(_path(name))
+    os.close(fd)
+    return False
+
+
+def _remove_old(folder: str) -> None:
+    for name in os.listdir(folder):
+        fd = _alone(os.path.join(folder, name))
+        if fd is not None:
+            os.unlink(os.path.join(folder, name))
+            os.close(fd)
+
+
+def _alone(path: str) -> int | None:
+    """The file, locked for us alone; None when it is not there, or somebody holds it."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _path(name: str) -> str:
+    return paths.state("namespaces", name)
