@@ -43,6 +43,8 @@ def report(values):
     if values["all"]:
         if words:
             raise errors.Failure("--all goes without other words", errors.USAGE, remedy="agent-report --all")
+        from agentpipe.transport import api
+        api.connect(patience=values["timeout"])  # a store that cannot be read is told, whatever is claimed
         return each(claimed(), values, quiet=True)
     if not words:
         raise errors.Failure("what is to be reported?", errors.USAGE,

@@ -77,7 +77,8 @@ def supervise(values):
 def check_what_pull_refuses(values):
     """A Failure for what agent-pull would refuse again and again, now that somebody looks.
 
-    Once it serves it tries again, whatever happens to its queues; a server that is away is waited for.
+    Once it serves it tries again, whatever happens to its queues; a server that is away is waited for, and a store
+    that is damaged is not.
     """
     from agentpipe import errors
     from agentpipe.claim import queues, supervisors
@@ -95,7 +96,8 @@ def check_what_pull_refuses(values):
     except errors.Failure as failure:
         if failure.exit == errors.NOT_FOUND:
             failure.remedy = "the same with --create-queue"
-        if failure.exit in (errors.NOT_FOUND, errors.NO_PERMISSION, errors.BAD_CONFIG, errors.CANNOT_CREATE):
+        lasting = (errors.NOT_FOUND, errors.NO_PERMISSION, errors.BAD_CONFIG, errors.CANNOT_CREATE)
+        if failure.exit in lasting or isinstance(failure, errors.Damaged):
             raise
 
 

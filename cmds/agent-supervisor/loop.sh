@@ -6,11 +6,17 @@
 # shellcheck source=cmds/agent-supervisor/shared.sh
 . "${0%/*}/shared.sh"
 name=$1 files=$2 strict=$3; shift 3
+# what agent-pull says without one is for pipelines, which cannot see its status
+has_task() { grep -qs '"task"' "$files.pulled"; }
 
 while go_on; do
   idle=1 status=73 # where the file cannot be written, nothing is started
-  if start sh -c "$pull" agent-pull --wait --owner $$ --worker "$name" "$@" >"$files.pulled" &&
-    await "$new" && { [ ! -s "$files.pulled" ] || { idle=''; start sh -c "$work" sh "$files"; await "$new"; }; }; then
+  if start sh -c "$pull" agent-pull --wait --owner $$ --worker "$name" "$@" >"$files.pulled"; then
+    await "$new"
+    # whatever its status: a task that a hook has refused fails there
+    if has_task; then idle=''; start sh -c "$work" sh "$files"; await "$new"; fi
+  fi
+  if [ "$status" -eq 0 ]; then
     pause=1
   elif idle=1 && go_on; then
     failed "$status" || exit "$status"
@@ -19,5 +25,5 @@ while go_on; do
 done
 # a pull that leaves says so itself; after a task nobody does, unless it was left running. In a session of its own, since
 # a slot's signals come to its whole group
-if [ -z "$left" ] && [ -s "$files.pulled" ]; then setsid agent-report worker "$name" --gone 9>&- & await $!; fi
+if [ -z "$left" ] && has_task; then setsid agent-report worker "$name" --gone 9>&- & await $!; fi
 exit 0

@@ -11,17 +11,18 @@ leave() { # $child is the newest, which may not have been written down yet
 }
 # who opened the fifo to read would wait for ever for a pull that was ended before it opened it
 let_go() { if [ -p "$fifo" ]; then : <>"$fifo"; rm -f "$fifo"; fi; }
-slots='' number=0 fifo=''
+slots='' number=0 fifo='' mine=$files.$$ # no name twice: a claim may still name the pipe of a supervisor before us
+for old in "$files".*[0-9].*[0-9].pulled; do if [ -p "$old" ]; then rm -f "$old"; fi; done # one that was killed left it
 trap leave TERM INT HUP USR2
 trap '[ "$signals" -gt 1 ] || { signals=1; leave; }' PWR
 
 while go_on; do
-  running='' count=0 number=$((number + 1)) fifo=$files.$number.pulled
+  running='' count=0 number=$((number + 1)) fifo=$mine.$number.pulled
   for slot in $slots; do if is_ours "$slot"; then running="$running $slot" count=$((count + 1)); fi; done
   slots=$running
   if [ "$count" -ge "$jobs" ]; then rest 1; continue; fi
-  rm -f "$fifo"; mkfifo "$fifo" || { code=73; leave; break; } # one that was killed has left its own
-  start sh -c "$work" sh "$files.$number" "$files"; slots="$slots $new"
+  mkfifo "$fifo" || { code=73; leave; break; }
+  start sh -c "$work" sh "$mine.$number" "$files"; slots="$slots $new"
   start sh -c "exec >\"\$0\"; $pull" "$fifo" --wait --services --owner $$ --worker "$name" "$@"
   if await "$new"; then pause=1; elif go_on; then
     failed "$status" || { code=$status; leave; break; }

@@ -17,7 +17,10 @@ start() {
   if [ "$signals$idle" = 11 ]; then again "$drain" "$new"; fi
 }
 # PID is a child of ours, and not another process that got its number since sh has reaped it
-is_ours() { read -r _ _ _ parent _ 2>/dev/null <"/proc/$1/stat" && [ "$parent" = $$ ]; }
+is_ours() { # its parent stands behind its name, which may hold blanks
+  # shellcheck disable=SC2086 # to be split
+  read -r stat 2>/dev/null <"/proc/$1/stat" && set -- ${stat##*) } && [ "$2" = $$ ]
+}
 tell() { for pid in $2; do if is_ours "$pid"; then kill -s "$1" -- "-$pid" 2>/dev/null || kill -s "$1" "$pid" 2>/dev/null; fi; done; }
 # a child between fork and exec still has our traps, and loses what comes then
 again() { ( (trap '' USR2; sleep 1; tell "$1" "$2") >/dev/null 2>&1 9>&- & ); }

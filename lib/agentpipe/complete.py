@@ -48,7 +48,7 @@ def found(kind: str) -> list[tuple[str, str]]:
     try:
         with open(path, encoding="utf-8") as file:
             kept = [(word, what) for word, what in json.load(file)]
-        if time.time() - os.stat(path).st_mtime > FRESH_S:
+        if not 0 <= time.time() - os.stat(path).st_mtime <= FRESH_S:
             _refresh(kind)
         return kept
     except (OSError, ValueError):

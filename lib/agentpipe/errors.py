@@ -42,6 +42,13 @@ class Failure(Exception):
         return self.reason + (f" ({self.remedy})" if self.remedy else "")
 
 
+class Damaged(Failure):
+    """The store of this machine cannot be read (69), and waiting does not mend it."""
+
+    def __init__(self, reason: str, evidence: str, remedy: str) -> None:
+        super().__init__(reason, UNAVAILABLE, evidence, remedy)
+
+
 class LetGo(Failure):
     """Somebody else has decided about the task while we worked on it: nothing failed, and nothing is to be done."""
 

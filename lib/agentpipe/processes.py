@@ -123,25 +123,27 @@ def having(variable: bytes) -> list[int]:
     return found
 
 
-def holding_open(path: str) -> list[int]:
-    """The processes of this user that have the file open."""
+def holding_open(path: str, to_write: bool = False) -> list[int]:
+    """The processes of this user that have the file open, or (`to_write`) can write it: no mere readers."""
     try:
         wanted = os.stat(path)
     except FileNotFoundError:
         return []
     me = os.getpid()
     return [pid for pid in all_pids() if pid != me
-            and any(_is_file(fd, wanted.st_dev, wanted.st_ino) for fd in _descriptors(pid))]
+            and any(_is_file(fd, wanted.st_dev, wanted.st_ino) and not (to_write and _only_reads(fd))
+                    for fd in _descriptors(pid))]
 
 
 def pipe_is_held(inode: int, fifo: str = "") -> bool:
     """Whether any process of this user still has the pipe open, on either side (2 ms for a few hundred).
 
-    `fifo` is its path, for one that has a name; it may have been removed meanwhile.
+    `fifo` is its path, for one that has a name; it may have been removed meanwhile, and another stand there.
     """
     names = (fifo, f"{fifo} (deleted)") if fifo else (f"pipe:[{inode}]",)
     me = os.getpid()
-    return any(_links_to(path, *names) for pid in all_pids() if pid != me for path in _descriptors(pid))
+    return any(_links_to(path, *names) and (not fifo or _inode(path) == inode)
+               for pid in all_pids() if pid != me for path in _descriptors(pid))
 
 
 def become_subreaper(adopt: bool = True) -> None:
@@ -173,6 +175,23 @@ def _is_file(path: str, device: int, inode: int) -> bool:
     except OSError:
         return False
     return found.st_ino == inode and found.st_dev == device
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
+
+
+def _only_reads(path: str) -> bool:
+    """Whether a descriptor (/proc/PID/fd/N) is open for reading alone; also one that was closed meanwhile."""
+    try:
+        with open(path.replace("/fd/", "/fdinfo/"), "rb") as file:
+            flags = next(line for line in file if line.startswith(b"flags:"))
+    except OSError:
+        return True
+    return int(flags.split()[1], 8) & os.O_ACCMODE == os.O_RDONLY
 
 
 def _parts(record: str) -> tuple[int, int, str]:

@@ -15,7 +15,7 @@ teardown() {
 }
 
 supervise() { agent-supervisor "$@" 2>"${said:-said}" 3>&- & supervisor=$!; }
-idle() { call workers.get_all | python3 -c '
+idle() { call workers.get_all | py '
 import json, sys
 sys.exit(not any(not worker.get("task") for worker in json.load(sys.stdin)["workers"]))'; }
 waits() { wait_for 10 idle; }
@@ -192,6 +192,13 @@ over" ]
 }
 
 # bats test_tags=local
+@test "a child is ours also when its program's name has blanks" {
+  cp "$(command -v sleep)" 'a name'
+  run -0 timeout 10 sh -c '. "$1"; ./"a name" 9 & until grep -q name "/proc/$!/comm"; do :; done; is_ours "$!"; code=$?
+    kill "$!"; exit "$code"' sh "$ROOT/cmds/agent-supervisor/shared.sh"
+}
+
+# bats test_tags=local
 @test "one worker name with --jobs, one supervisor" {
   said=first supervise --jobs 2 --worker box default
   wait_for 10 grep -q 'box:1 serves' first
@@ -317,6 +324,20 @@ over" ]
   run -73 timeout 20 agent-supervisor --exit-on-error --worker w default
 }
 
+# bats test_tags=local
+@test "a task that a post-pull hook refuses has failed for that, and is no failure of the supervisor" {
+  mkdir hooks
+  printf '#!/bin/sh\necho too large >&2\nexit 1\n' >hooks/post-pull
+  chmod +x hooks/post-pull
+  id=$(enqueue_shell 'echo never')
+  AGENT_HOOKS=$PWD/hooks supervise --exit-on-error default
+  wait_for 20 is "$id" failed
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+  [[ $(agent-task why "$id") == *setup_failed*"too large"* ]]
+}
+
 @test "--exit-on-error leaves with the stage's status, instead of trying again" {
   export AGENT_STAGE_PULL='exit 9'
   run -9 timeout 20 agent-supervisor --exit-on-error default
@@ -371,7 +392,7 @@ over" ]
 
 # services DEFAULT…: a supervisor in services mode, which TERM leaves running tasks to the next
 services() { agent-supervisor --services "$@" 2>"${said:-said}" 3>&- & supervisor=$!; }
-workers_of() { call workers.get_all | python3 -c '
+workers_of() { call workers.get_all | py '
 import json, sys
 print(" ".join(sorted(each["id"] for each in json.load(sys.stdin)["workers"])))'; }
 serves_as() { [ "$(workers_of)" = "$1" ]; }

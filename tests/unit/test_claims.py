@@ -17,6 +17,7 @@ from agentpipe.claim import waiting as patience
 from agentpipe.held import Held
 from agentpipe.run import script
 from agentpipe.server import documents
+from agentpipe.task import find, why
 from agentpipe.transport import api
 
 SLEEPER = [sys.executable, "-c", "import sys; sys.stdin.read()"]
@@ -374,6 +375,34 @@ def test_a_task_given_back_and_taken_by_another_agent_at_once_is_left_to_it(stor
     assert os.listdir(claims.active()) == []
 
 
+def died_before_its_line_was_out(store):
+    abandoned(pulled(store)[0])
+
+
+def damaged_by_a_power_failure(store):
+    claim, _ = pulled(store)
+    open(os.path.join(claim.directory, "claim"), "w").close()
+    abandoned(claim)
+
+
+@pytest.mark.parametrize("transport", ["agent-server", "clearml"], indirect=True)
+@pytest.mark.parametrize("die", [died_asking, died_before_its_line_was_out, damaged_by_a_power_failure])
+def test_what_died_with_a_task_of_another_server_is_left_until_that_is_asked(
+        store, transport, task, die, monkeypatch, tmp_path):
+    monkeypatch.setattr(intents, "STRAY_S", 0.0)
+    die(store)
+    left = os.listdir(claims.active())
+    another = api.StoreApi(str(tmp_path / "another.db"))
+    for _ in range(2):
+        assert recovery.recover(another) is None
+        assert not intents.recover_all(another)
+    assert os.listdir(claims.active()) == left
+    for _ in range(2):
+        recovery.recover(store)
+    assert waiting(store) == [task]
+    assert os.listdir(claims.active()) == []
+
+
 def test_an_intent_that_got_nothing_is_dropped(store):
     os.close(claims.Intent()._fd)
     recovery.recover(store)
@@ -447,7 +476,7 @@ def test_what_is_damaged_keeps_no_other_task_from_being_recovered(store, task, t
     (tmp_path / "no-directory").touch()
     os.symlink(tmp_path / "no-directory", claims.active("0" * 32))
     with open(claims.active("1" * 32), "w") as intent:
-        intent.write("queue no-number")
+        intent.write(f"{store.server_id} queue no-number")
     recovery.recover(store)
     assert status(store, task) == "completed"
     assert f"the task of claim {'0' * 32} cannot be recovered" in capfd.readouterr().err
@@ -472,13 +501,26 @@ def test_only_the_named_task_is_recovered(store, task):
 
 
 def test_a_directory_deleted_by_hand_ends_the_task_as_lost(store, task):
-    import shutil
     claim, _ = pulled(store)
     abandoned(claim)
     shutil.rmtree(claim.directory)
     recovery.recover(store)
     assert status(store, task) == "failed"
     assert os.listdir(claims.active()) == []
+    found = why.why(store, find.task(store, task))
+    assert (found["class"], found["reason"]) == ("lost", "its directory on this machine was deleted")
+    assert found["remedy"] == f"agent-task enqueue {task}"
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_a_directory_deleted_by_hand_queues_its_task_again_where_lost_ones_are(store, task, began):
+    claim, _ = pulled(store)
+    if began:
+        store.call("tasks.started", {"task": task, "claim": claim.token})
+    abandoned(claim)
+    shutil.rmtree(claim.directory)
+    recovery.recover(store, on_lost="requeue")
+    assert (waiting(store), os.listdir(claims.active())) == ([task], [])
 
 
 def test_client_and_server_mean_the_same_field_by_a_claim():

@@ -10,7 +10,7 @@ import pytest
 from env_machine import python
 
 from agentpipe import errors
-from agentpipe.claim import room
+from agentpipe.claim import attempt, room
 from agentpipe.environment import env_cache, installed
 from agentpipe.environment.env_cache import Limits
 
@@ -72,6 +72,15 @@ def test_a_full_disk_takes_what_it_needs_before_a_build(machine, three, monkeypa
     free = iter([1 << 30, 3 << 30, 3 << 30])
     monkeypatch.setattr(env_cache, "_free", lambda folder: next(free))
     assert keys(env_cache.evict(Limits(entries=1, free_gb=2), room=True)) == [three[0]]
+
+
+def test_a_task_that_was_given_back_uses_it_no_longer(machine):
+    job = machine.job("milk")
+    from agentpipe.cmds import agent_env
+    key = agent_env.work(job)["base"]
+    assert env_cache.evict(Limits(entries=0)) == []
+    attempt.forbid_start(job.directory, attempt.GIVEN_BACK)
+    assert keys(env_cache.evict(Limits(entries=0))) == [key]
 
 
 def test_what_a_task_uses_stays_whatever_the_limits(machine, three):

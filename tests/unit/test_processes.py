@@ -70,7 +70,10 @@ def test_a_file_closed_while_we_look_does_not_hide_its_process(monkeypatch, tmp_
     real = os.listdir
     monkeypatch.setattr(os, "listdir", lambda path: ["9999", *real(path)] if path.endswith("/fd") else real(path))
     try:
-        assert processes.holding_open(str(path)) == [holder.pid]
+        with open(path) as read, subprocess.Popen(["sleep", "60"], stdin=read) as reader:
+            assert sorted(processes.holding_open(str(path))) == sorted([holder.pid, reader.pid])
+            assert processes.holding_open(str(path), to_write=True) == [holder.pid]
+            reader.kill()
         assert processes.pipe_is_held(inode)
     finally:
         holder.kill()
@@ -89,6 +92,7 @@ def test_a_pipe_with_a_name_is_held_also_when_its_name_is_gone(tmp_path):
             assert holder.poll() is None
         os.unlink(path)
         assert processes.pipe_is_held(inode, path)
+        assert not processes.pipe_is_held(inode + 1, path)  # one that stood there before
     finally:
         holder.kill()
         holder.wait()

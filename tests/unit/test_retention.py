@@ -37,6 +37,19 @@ def test_only_what_has_ended_long_ago_is_removed():
     assert left() == ["running.1", "unreported.1", "young.1"]
 
 
+def test_a_task_by_hand_that_was_never_run_has_its_time_too():
+    claims.active()
+    made("local-run", pid="1 1 boot")
+    prepared, busy = made("local-prepared"), made("local-busy")
+    os.close(claims.lock(prepared))
+    lock = claims.lock(busy)
+    for directory in prepared, busy:
+        os.utime(directory, (LONG_AGO, LONG_AGO))
+    assert retention.prune() == 1
+    assert left() == ["local-busy.1", "local-run.1"]
+    os.close(lock)
+
+
 def test_a_disk_that_takes_no_note_of_it_is_no_reason_to_remove_nothing():
     claims.active()
     made("ended", outcome="completed")
@@ -64,6 +77,9 @@ def test_it_is_done_once_an_hour():
     made("second", outcome="completed")
     assert retention.prune() == 0
     os.utime(paths.state("pruned"), (LONG_AGO, LONG_AGO))
+    assert retention.prune() == 1
+    made("third", outcome="completed")
+    os.utime(paths.state("pruned"), (4_000_000_000, 4_000_000_000))  # a clock was wrong then
     assert retention.prune() == 1
 
 

@@ -324,9 +324,13 @@ def test_after_a_takeover_stopping_finds_every_process(directory):
                    check=True, env={**os.environ, "AGENT_TASK_DIR": directory})
     wait_for(lambda: script.lives(directory) and len(processes.holding_open(f"{directory}/log")) >= 3)
     found = script.taken_over(directory)
-    found.stop(5)
-    found.sweep()
-    assert processes.holding_open(f"{directory}/log") == []
+    with subprocess.Popen(["tail", "-f", f"{directory}/log"], stdout=subprocess.DEVNULL) as reader:
+        wait_for(lambda: reader.pid in processes.holding_open(f"{directory}/log"))
+        found.stop(5)
+        found.sweep()
+        assert processes.holding_open(f"{directory}/log") == [reader.pid]
+        assert reader.poll() is None
+        reader.kill()
     assert found.status == 143
 
 

@@ -1,6 +1,7 @@
 """The file under the embedded server: opened by many, safe against kills, clear about what is wrong."""
 
 import os
+import pathlib
 import sqlite3
 import stat
 import subprocess
@@ -10,10 +11,12 @@ import threading
 import pytest
 from servertools import Server
 
-from agentpipe import errors
+from agentpipe import errors, paths
+from agentpipe.cmds import agent_report, agent_supervisor
 from agentpipe.server import store as store_module
 from agentpipe.server.endpoints import call
 from agentpipe.server.store import Store
+from agentpipe.settings import config_check
 
 
 @pytest.fixture
@@ -178,6 +181,25 @@ def test_a_damaged_store_is_one_failure_that_says_how_to_recover(tmp_path, damag
         Server(path)
     assert caught.value.exit == errors.UNAVAILABLE
     assert "recover" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("damage", "exit"), [("random", errors.UNAVAILABLE), ("cut", errors.UNAVAILABLE),
+                                              ("newer", errors.BAD_CONFIG)])
+def test_whoever_opens_a_store_that_cannot_be_read_says_so_with_what_mends_it(tmp_path, damage, exit):
+    path = pathlib.Path(paths.state("agent.db"))
+    server = Server(path)
+    if damage == "newer":
+        server.store.connection().execute("PRAGMA user_version=999")
+    server.store.close()
+    if damage != "newer":
+        path.write_bytes(path.read_bytes()[:6000] if damage == "cut" else os.urandom(50_000))
+    finding, = config_check._guarded("server", config_check.server)
+    assert finding.exit == exit and "agent-config show" not in finding.remedy
+    for look in (lambda: agent_supervisor.check_what_pull_refuses({"queue": ["default"], "create_queue": False}),
+                 lambda: agent_report.report({"what": [], "where": False, "all": True, "timeout": 1, "json": False})):
+        with pytest.raises(errors.Failure) as caught:
+            look()
+        assert (caught.value.exit, caught.value.remedy) == (exit, finding.remedy)
 
 
 def test_a_store_locked_for_too_long_is_away_and_says_who_has_it(tmp_path, monkeypatch):

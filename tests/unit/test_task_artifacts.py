@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from agentpipe import errors
-from agentpipe.task import artifacts
+from agentpipe.task import artifact_files, artifacts
 
 
 class Api:
@@ -40,3 +40,19 @@ def test_a_download_that_was_cut_is_no_file(tmp_path, monkeypatch, cut):
         assert failure.value.exit == errors.UNAVAILABLE and "90 bytes are missing" in failure.value.reason
     assert (tmp_path / "before.bin").read_text() == "before"
     assert [path.name for path in tmp_path.glob("*.bin*")] == ["before.bin"]
+
+
+@pytest.mark.parametrize("home", [None, "agentpipe", "agentpipe/agentpipe/x"])
+def test_what_a_task_brings_along_is_found_and_removed_in_a_store_of_our_own_name(tmp_path, monkeypatch, home):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    if home:
+        monkeypatch.setenv("AGENT_HOME", str(tmp_path / home))
+    else:
+        monkeypatch.delenv("AGENT_HOME")
+    (tmp_path / "files.tar.gz").write_bytes(b"brought along")
+    uri = artifact_files.put(Api(), "1f3c", str(tmp_path / "files.tar.gz"), "files.tar.gz")
+    artifact_files.get(Api(), {"key": "agentpipe-files", "uri": uri}, str(tmp_path / "got"))
+    assert (tmp_path / "got").read_bytes() == b"brought along"
+    artifact_files.discard([uri])
+    assert not list(tmp_path.rglob("1f3c*"))

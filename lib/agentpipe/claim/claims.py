@@ -59,13 +59,13 @@ class Intent:
             os.close(self._fd)  # before it was locked another pull took it for one that a dead one had left
 
     def note(self, api: Any, queue: str) -> None:
-        """Which queue is asked, for a server that cannot write the token itself.
+        """Which server is asked, and of it which queue: one that cannot write the token itself is asked for that too.
 
         Before another machine is asked the intent is on the disk: what it gives out would be lost with our power. The
         embedded store's own commit takes the intent with it.
         """
         try:
-            os.ftruncate(self._fd, os.pwrite(self._fd, queue.encode(), 0))
+            os.ftruncate(self._fd, os.pwrite(self._fd, f"{api.server_id} {queue}".encode(), 0))
             if not (api.embedded or self._durable):
                 os.fsync(self._fd)
                 files.sync_directory(os.path.dirname(self.path))
@@ -105,10 +105,11 @@ class Claim:
     `token` is None for a task by hand: nothing is reported and nobody else looks.
     """
 
-    def __init__(self, directory: str, token: str | None, lock: int, worker: str = "") -> None:
+    def __init__(self, directory: str, token: str | None, lock: int, worker: str = "", server: str = "") -> None:
         self.directory = directory
         self.token = token
         self.worker = worker
+        self.server = server  # by its id: only that one is asked for the task
         self.is_new = False  # whether take() made the directory
         self._lock: int | None = lock
 
@@ -151,9 +152,8 @@ class Claim:
         namespaces.hold()
         # no fsync: after a power loss the boot has changed, and a claim that cannot be read counts as dead
         publish(os.path.join(self.directory, "claim"), json.dumps(
-            {"token": self.token, "worker": self.worker, "state": state, "stage": stage, "holder": holder,
-             "namespace": namespaces.own()},
-        ).encode() + b"\n")
+            {"token": self.token, "server": self.server, "worker": self.worker, "state": state, "stage": stage,
+             "holder": holder, "namespace": namespaces.own()}).encode() + b"\n")
 
 
 def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:
@@ -171,8 +171,8 @@ def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:
             time.sleep(0.01)
 
 
-def begin(intent: Intent, task: str, worker: str) -> Claim:
-    """A new attempt at a task that this process has just got from its queue: directory, lock, claim, link.
+def begin(api: Any, intent: Intent, task: str, worker: str) -> Claim:
+    """A new attempt at a task that this process has just got from this server: directory, lock, claim, link.
 
     Failure 73 when the disk takes one of them; then none of them stays.
     """
@@ -183,7 +183,7 @@ def begin(intent: Intent, task: str, worker: str) -> Claim:
         fd = lock(directory)  # whoever looks whether somebody works on it has it for an instant
         if fd is None:
             raise errors.Failure(f"{directory} is locked by another process", errors.BUG)
-        claim = Claim(directory, intent.token, fd, worker)
+        claim = Claim(directory, intent.token, fd, worker, api.server_id)
         claim.held_by("pull")
         crash_point("pull:claimed")
         intent.becomes(directory)
@@ -218,7 +218,7 @@ def take(manifest: dict[str, Any], stage: str, look_only: bool = False) -> Claim
     if fd is None:
         raise _late(manifest, "another stage works on it")
     found = read(directory) or {}
-    claim = Claim(directory, token, fd, found.get("worker", ""))
+    claim = found_again(directory, token, fd)
     if found.get("token") != token or attempt.was_returned(directory) \
             or attempt.outcome(directory) or not os.path.islink(active(token)):
         claim.release()
@@ -226,6 +226,12 @@ def take(manifest: dict[str, Any], stage: str, look_only: bool = False) -> Claim
     if not look_only:
         claim.held_by(stage)
     return claim
+
+
+def found_again(directory: str, token: str, lock: int) -> Claim:
+    """The claim of an attempt whose lock is ours now, as its file tells."""
+    found = read(directory) or {}
+    return Claim(directory, token, lock, found.get("worker") or "", found.get("server") or "")
 
 
 def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
@@ -251,9 +257,9 @@ def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
 
 
 def read(directory: str) -> dict[str, Any] | None:
-    """What the file `claim` says: {token, worker, state: held|handed, stage, holder, namespace}, or None.
+    """What the file `claim` says (as Claim writes it; state: held|handed), or None: it may be one that cannot be read.
 
-    `namespace` is where its pids are to be understood (namespaces.py); the file may be one that cannot be read.
+    `namespace` is where its pids are to be understood (namespaces.py).
     """
     try:
         with open(os.path.join(directory, "claim"), encoding="utf-8") as file:

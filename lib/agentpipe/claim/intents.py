@@ -18,57 +18,63 @@ STRAY_S = 120.0  # how long a task of no queue must be seen so before it counts 
 YOUNG_S = 10.0  # a request of a pull that has just died may still be on its way
 
 
-def recover_all(api: Any) -> int:
-    """Only what pulls left that died, or whose server did, while they asked; how many of those remain."""
-    tokens = [token for token in os.listdir(claims.active())
-              if len(token) == 32 and not os.path.islink(claims.active(token))]
-    for token in tokens:
+def recover_all(api: Any) -> bool:
+    """Only what pulls left that died, or whose server did, while they asked; whether there is more to do later."""
+    more = False
+    for token in os.listdir(claims.active()):
+        if len(token) != 32 or os.path.islink(claims.active(token)):
+            continue
         try:
-            recover(api, token)
-        except (OSError, errors.ApiError, errors.Failure):
-            continue  # somebody else was quicker, or the server is away again
-    return sum(os.path.lexists(claims.active(token)) for token in tokens)
+            more |= recover(api, token)
+        except OSError:
+            pass  # somebody else was quicker
+        except (errors.ApiError, errors.Failure):
+            more = True  # the server is away again
+    return more
 
 
-def recover(api: Any, token: str) -> None:
-    """A pull died between saying that it might own a task and owning it: ask the server by the token."""
+def recover(api: Any, token: str) -> bool:
+    """A pull died between saying that it might own a task and owning it: ask its server by the token.
+
+    True: look again later. One that asked another server than this is left alone.
+    """
     path = claims.active(token)
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # that pull lives
-        if os.path.islink(path) or os.stat(path).st_ino != os.fstat(fd).st_ino:
-            return
+            return False  # that pull lives
+        server, *noted = os.pread(fd, 1 << 16, 0).decode("utf-8", "replace").split() or [api.server_id]
+        if os.path.islink(path) or os.stat(path).st_ino != os.fstat(fd).st_ino or server != api.server_id:
+            return False
         found = on_server.by_token(api, token, ["id", "status", "execution.queue"])
         for task in found:
             if task["status"] in ("queued", "in_progress"):
                 queue = (task.get("execution") or {}).get("queue")
                 on_server.enqueue_again(api, task["id"], queue, token, "its pull died")
-        if not found and not api.ours and _is_open(api, fd):
-            return
+        if not found and not api.ours and noted and _is_open(api, fd, noted):
+            return True
         crash_point("recover:intent")
         os.unlink(path)
+        return False
     finally:
         os.close(fd)
 
 
-def _is_open(api: Any, fd: int) -> bool:
+def _is_open(api: Any, fd: int, noted: list[str]) -> bool:
     """A server that cannot write our token itself may have given out a task that carries none.
 
     Then it is queued and stands in no queue. Seen so for two minutes it goes back: another agent that is about to
-    start it takes less. What was seen is noted in the intent (QUEUE, TIME, IDS). True: look again later.
+    start it takes less. What was seen is `noted` in the intent (SERVER, then QUEUE, TIME, IDS). True: look again later.
     """
-    noted = os.pread(fd, 1 << 16, 0).decode("ascii", "replace").split()
-    if not noted:
-        return False
-    if time.time() - os.fstat(fd).st_mtime < YOUNG_S and len(noted) == 1:
+    if 0 <= time.time() - os.fstat(fd).st_mtime < YOUNG_S and len(noted) == 1:
         return True
     queue, since, before = noted[0], float(noted[1]) if len(noted) > 1 else time.time(), noted[2:]
     stray = _stray(api, queue)
     if len(noted) == 1 or since > time.time():
-        os.ftruncate(fd, os.pwrite(fd, " ".join([queue, str(int(time.time())), *stray]).encode(), 0))
+        note = " ".join([api.server_id, queue, str(int(time.time())), *stray])
+        os.ftruncate(fd, os.pwrite(fd, note.encode(), 0))
         return bool(stray)
     left = [task for task in before if task in stray]
     if left and time.time() - since < STRAY_S:

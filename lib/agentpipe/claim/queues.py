@@ -194,7 +194,7 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
            queue_name: str | None = None) -> Got | None:
     try:
         found = by_id(api, task)  # first: a server that fails now must not make an attempt that counts
-        claim = claims.begin(intent, task, worker)
+        claim = claims.begin(api, intent, task, worker)
     except (errors.ApiError, errors.Failure) as error:
         why = error.reason if isinstance(error, errors.Failure) else f"its agent could not read it: {error.msg}"
         on_server.enqueue_again(api, task, queue, intent.token, why)

@@ -73,12 +73,11 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
     try:
         fd = claims.lock(directory, 0)
     except FileNotFoundError:  # the directory was deleted by hand: nothing is known of a script
-        _recover_deleted(api, token)
+        _recover_deleted(api, token, directory, say, on_lost)
         return None
     if fd is None:
         return None
-    found = claims.read(directory) or {}
-    claim = claims.Claim(directory, token, fd, found.get("worker", ""))
+    claim = claims.found_again(directory, token, fd)
     running = False
     try:
         if os.path.islink(claims.active(token)) and not holders.is_held(directory, owner):
@@ -94,7 +93,8 @@ def _recover_claim(api: Any, claim: claims.Claim, say: Say, on_lost: str | None)
     directory = claim.directory
     task = os.path.basename(directory).rpartition(".")[0]
     line = attempt.read_manifest(directory) or {}
-    if (line.get("pull") or {}).get("server", api.server_id) != api.server_id:
+    server = claim.server or (line.get("pull") or {}).get("server")
+    if server != api.server_id and (server or not _knows(api, task)):
         return False  # a task of another server, which is not asked now
     where = place.of(line, directory)
     runs = attempt.outcome(directory) is None and attempt.exit_status(directory) is None \
@@ -161,9 +161,14 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
             return
     _decide(api, claim, task, record, unwanted, known, on_lost)
     crash_point("recover:decided")
-    say(f"task {task}: reporting that it ended: {attempt.outcome(directory)}")
+    _report(api, claim, task, say)
+
+
+def _report(api: Any, claim: claims.Claim, task: str, say: Say) -> None:
+    """Tell the end that is decided; once that is acknowledged, nothing is left to recover."""
+    say(f"task {task}: reporting that it ended: {attempt.outcome(claim.directory)}")
     from agentpipe.run import shipping
-    if shipping.finish(api, directory, REPORT_TIMEOUT):
+    if shipping.finish(api, claim.directory, REPORT_TIMEOUT):
         claim.end()
 
 
@@ -194,12 +199,35 @@ def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwant
         attempt.store_manifest(directory, manifest.write(line))
 
 
-def _recover_deleted(api: Any, token: str) -> None:
-    for task in on_server.by_token(api, token, ["id", "status"]):
-        if task["status"] in ("queued", "in_progress"):
-            api.call("tasks.failed", {"task": task["id"], "claim": token, "force": True,
-                                      "status_reason": "lost: its directory on this machine was deleted"})
-    os.unlink(claims.active(token))
+def _recover_deleted(api: Any, token: str, directory: str, say: Say, on_lost: str | None) -> None:
+    """Its directory was deleted by hand: a task that is still ours is lost, and its end recorded as every other."""
+    ours = [task for task in on_server.by_token(api, token, ["id", "status"])
+            if task["status"] in ("queued", "in_progress")]
+    if not ours:
+        os.unlink(claims.active(token))
+        return
+    task = ours[0]["id"]
+    os.makedirs(directory, 0o700, exist_ok=True)
+    fd = claims.lock(directory, 0)
+    if fd is None:
+        return
+    claim = claims.Claim(directory, token, fd)
+    try:
+        attempt.decide(directory, "lost")
+        why, queue = "its directory on this machine was deleted", _queue(api, task)
+        run = ending.run_key(directory, "lost", None, why, "")
+        if ending.queued_when_lost(task, on_lost):
+            run["requeue"] = True
+            if ours[0]["status"] == "queued":  # it never began: no change of its status puts it into its queue
+                on_server.enqueue_again(api, task, queue, token, f"lost: {why}")
+                claim.end()
+                return
+        attempt.store_manifest(directory, manifest.write({
+            "manifest": manifest.VERSION, "task": {"id": task}, "run": run,
+            "pull": {"server": api.server_id, "queue": queue, "claim": token, "worker": ""}}))
+        _report(api, claim, task, say)
+    finally:
+        claim.release()
 
 
 def _message_if_ours(api: Any, task: str, token: str, worker: str, runs: bool) -> str | None:
@@ -227,6 +255,11 @@ def _message_if_ours(api: Any, task: str, token: str, worker: str, runs: bool) -
     return found.get("status_message") or ""
 
 
+def _knows(api: Any, task: str) -> bool:
+    """Whether it is a task of this server: after a power failure nothing here may say of which."""
+    return bool(api.call("tasks.get_all", {"id": [task], "only_fields": ["id"], "search_hidden": True})["tasks"])
+
+
 def _message_while_runnable(api: Any, task: str) -> str | None:
     """The status_message of a task that another node leads, until it has ended."""
     tasks = api.call("tasks.get_all", {"id": [task], "only_fields": ["status", "status_message"],
@@ -244,5 +277,5 @@ def _queue(api: Any, task: str) -> str | None:
 
 def _remove_if_old(path: str) -> None:
     """The temporary name of a link whose maker died."""
-    if time.time() - os.lstat(path).st_mtime > 60:
+    if not 0 <= time.time() - os.lstat(path).st_mtime <= 60:
         os.unlink(path)

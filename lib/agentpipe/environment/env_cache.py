@@ -131,7 +131,7 @@ def sweep(envs: str, left_behind: float) -> int:
         if not number.isdigit() or _is_published(envs, entry):
             continue
         try:
-            if time.time() - os.stat(directory).st_mtime < left_behind or tasks(directory):
+            if 0 <= time.time() - os.stat(directory).st_mtime < left_behind or tasks(directory):
                 continue
         except FileNotFoundError:  # whoever built it has removed it
             continue
@@ -146,14 +146,16 @@ def sweep(envs: str, left_behind: float) -> int:
 
 
 def tasks(directory: str) -> list[str]:
-    """The tasks (ID.N) that use this build: those that have not ended."""
+    """The tasks (ID.N) that use this build: those that have neither ended nor been given back."""
+    from agentpipe.claim import attempt
     users = os.path.join(directory, "users")
     try:
         names = os.listdir(users)
     except FileNotFoundError:
         return []
-    return [name for name in names if os.path.isdir(os.path.join(users, name))
-            and not os.path.lexists(os.path.join(users, name, "outcome"))]
+    each = {name: os.path.join(users, name) for name in names}
+    return [name for name, directory in each.items() if os.path.isdir(directory)
+            and not (attempt.outcome(directory) or attempt.was_returned(directory))]
 
 
 def _entry(envs: str, target: str, keys: list[str]) -> Entry | None:

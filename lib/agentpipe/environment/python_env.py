@@ -6,9 +6,10 @@
     cache/envs/KEY.lock   held while somebody builds
 
 In a build, `agentpipe.json` says what stands in it, so that a warm run reads one file, and `users/NAME` links to each
-task's directory that uses it. A build is in use while such a directory is there without an `outcome`; the newest
-link's age is when it was last used. Whoever evicts a build takes its lock and removes KEY before it looks at `users`;
-whoever uses one writes its link before it looks at KEY again: so one of the two sees the other.
+task's directory that uses it. A build is in use while such a directory is there without an `outcome`, and was
+not given back; the newest link's age is when it was last used. Whoever evicts a build takes its lock and removes KEY
+before it looks at `users`; whoever uses one writes its link before it looks at KEY again: so one of the two sees the
+other.
 """
 
 from __future__ import annotations

@@ -108,7 +108,8 @@ def known(directory: str) -> dict[str, Any] | None:
         return None
     # its file is gone or damaged: what the directory's name and the claim say is enough for an end
     task = os.path.basename(os.path.normpath(directory)).rpartition(".")[0]
-    return {"task": {"id": task}, "pull": {"claim": claim["token"], "queue": None, "worker": claim.get("worker")}}
+    return {"task": {"id": task}, "pull": {"server": claim.get("server"), "claim": claim["token"], "queue": None,
+                                           "worker": claim.get("worker")}}
 
 
 def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def follow(api: Any, line: dict[str, Any]) -> Got:
                              errors.BAD_DATA, remedy="run agent-prepare and agent-run under the same one")
     intent = claims.Intent()
     try:
-        claim = claims.begin(intent, task, pull.get("worker") or "")
+        claim = claims.begin(api, intent, task, pull.get("worker") or "")
     finally:
         if not intent.used:
             intent.drop()

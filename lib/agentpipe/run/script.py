@@ -144,7 +144,7 @@ class Script:
             shims = set(processes.holding_open(os.path.join(self.directory, "running")))
             found = [script, *processes.descendants(script)] if script else []
             found += processes.having(f"AGENT_TASK_DIR={self.directory}".encode())
-            found += processes.holding_open(os.path.join(self.directory, "log"))
+            found += processes.holding_open(os.path.join(self.directory, "log"), to_write=True)  # who reads it is free
         found += cgroups.pids(self.directory)
         # the shim's own children but the script: the reader of a piped script's output
         return [pid for pid in dict.fromkeys(found) if pid != os.getpid() and pid not in shims

@@ -175,6 +175,7 @@ def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Findi
 
 
 def _remedy(name: str, failure: errors.Failure) -> str:
-    if name == "server" and failure.exit == errors.UNAVAILABLE:
+    from agentpipe.transport.http_transport import Away
+    if name == "server" and isinstance(failure, Away):
         return "start it, or correct its address: agent-config show api.api_server"
     return failure.remedy or "agent-config show"

@@ -41,8 +41,8 @@ def get(api: Any, artifact: dict[str, Any], target: str) -> None:
     Only what put() has kept: whatever else an address says, nothing else of this machine or its network is read.
     """
     uri, key = str(artifact.get("uri") or ""), artifact.get("key")
-    _, ours, below = uri.partition("/agentpipe/")
-    if not ours:
+    below = _below(uri)
+    if not below:
         raise errors.Failure(f"the artefact {key} is not one of agentpipe's: {uri}", errors.BAD_DATA)
     if not api.embedded:
         _download(api, f"{server(api)}/agentpipe/{below}", target)
@@ -63,12 +63,17 @@ def get(api: Any, artifact: dict[str, Any], target: str) -> None:
 def discard(addresses: list[str]) -> None:
     """Remove of these files those that the store of this machine keeps, and folders that are empty without them."""
     for address in addresses:
-        path = _here(address.partition("/agentpipe/")[2])
+        path = _here(_below(address))
         try:
             os.unlink(path)
             os.removedirs(os.path.dirname(path))
         except OSError:  # it is gone already, or others are there
             pass
+
+
+def _below(address: str) -> str:
+    """What stands in an address below the last folder of our name: the store's own path usually has that name too."""
+    return address.rpartition("/agentpipe/")[2] if "/agentpipe/" in address else ""
 
 
 def _here(below: str) -> str:
@@ -146,7 +151,8 @@ def _answer(api: Any, method: str, url: str, headers: dict[str, str] | None = No
         answer = requests.request(method, url, headers=headers, timeout=(CONNECT_S, READ_S), allow_redirects=False,
                                   verify=certificate(), auth=lambda request: request, **more)
     except requests.exceptions.RequestException as error:
-        raise errors.Failure(f"the files server at {url.split('/agentpipe/')[0]} cannot be reached", errors.UNAVAILABLE,
+        where = url.rpartition("/agentpipe/")[0] or url
+        raise errors.Failure(f"the files server at {where} cannot be reached", errors.UNAVAILABLE,
                              str(error), "set api.files_server in clearml.conf to its address (port 8081), or try "
                                          "again later") from None
     if answer.status_code == 200:
