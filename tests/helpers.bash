@@ -1,20 +1,17 @@
 # What every bats file loads: a fresh AGENT_HOME and HOME for each test, our commands on PATH, nothing of the user's.
 #   setup() { load ../helpers; fresh; }
 
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export ROOT
+
 fresh() {
-  local root name transport=${AGENT_TESTS_TRANSPORT:-store}
-  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-  export ROOT=$root
+  local root=$ROOT transport=${AGENT_TESTS_TRANSPORT:-store} warnings=${PYTHONWARNINGS:-}
   case :$PATH: in *":$root/.venv/bin:"*) ;; *) export PATH=$root/.venv/bin:$PATH ;; esac
   # uv's downloads are shared by all tests; nothing else is
   export UV_CACHE_DIR=${UV_CACHE_DIR:-$root/.cache/tests/uv}
-  for name in $(compgen -e); do
-    case $name in
-      PYTHONWARNINGS) ;;
-      PYTHON*|CLEARML*|TRAINS*|AGENT_TESTS*) unset "$name" ;;
-      AGENT_*|VIRTUAL_ENV|XDG_*|GIT_DIR|GIT_WORK_TREE|GIT_INDEX_FILE) unset "$name" ;;
-    esac
-  done
+  # shellcheck disable=SC2086  # names
+  unset ${!PYTHON@} ${!CLEARML@} ${!TRAINS@} ${!AGENT_@} ${!XDG_@} VIRTUAL_ENV GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+  if [ -n "$warnings" ]; then export PYTHONWARNINGS=$warnings; fi
   # pip's own settings may stand in the user's HOME: the tests' HOME is empty, and says where they are
   if [ -z "${PIP_CONFIG_FILE:-}" ] && [ -f "${HOME:-}/.config/pip/pip.conf" ]; then
     export PIP_CONFIG_FILE=$HOME/.config/pip/pip.conf
@@ -28,10 +25,23 @@ fresh() {
   if [ "$transport" != store ]; then serve "$transport"; fi
 }
 
+# shared_pythons: the tests of this file share what is known of this machine's Pythons: looking for them takes seconds
+shared_pythons() {
+  mkdir -p "$BATS_FILE_TMPDIR/interpreters" "$AGENT_HOME/cache"
+  ln -s "$BATS_FILE_TMPDIR/interpreters" "$AGENT_HOME/cache/interpreters"
+}
+
+# shared_environments: and the environments, as tasks of one machine do; for tests of something else
+shared_environments() {
+  shared_pythons
+  export CLEARML_AGENT_VENV_CACHE_PATH=$BATS_FILE_TMPDIR/environments
+}
+
 # serve ours|clearml: from now on every command speaks HTTP to a server of this test, which knows our claims or does not
 serve() {
   rm -f server.url # of the one before
-  python3 "$ROOT/tests/unit/api_server.py" "$BATS_TEST_TMPDIR/server.db" "$1" $$ >server.url 2>server.log 3>&- &
+  companion requests api_server || return
+  py 'import api_server; api_server.main()' "$BATS_TEST_TMPDIR/server.db" "$1" $$ >server.url 2>server.log 3>&- &
   wait_for 10 test -s server.url
   export CLEARML_API_HOST CLEARML_API_ACCESS_KEY=TESTKEY CLEARML_API_SECRET_KEY=a-secret-of-tests
   CLEARML_API_HOST=$(cat server.url)
@@ -51,9 +61,37 @@ make_repo() {
   git -C "$dir" commit -q -m 'first'
 }
 
+# py CODE [ARG]… : what python3 -c CODE [ARG]… would do, without starting an interpreter (companion.py); CODE - is read
+# from the standard input
+py() {
+  # it opens our output itself, and where we are in a file it cannot know
+  if [ -f /dev/fd/1 ]; then py "$@" | cat; return "${PIPESTATUS[0]}"; fi
+  local code=$1 fd out port secret status; shift
+  if [ "$code" = - ]; then IFS= read -r -d '' code || true; fi
+  companion || return
+  read -r port secret <"$BATS_RUN_TMPDIR/companion.port"
+  exec {fd}<>"/dev/tcp/127.0.0.1/$port" {out}>&1 || return
+  { printf '%s\0' "$secret" "$BASHPID" "$out" "$(($# + 1))" "$code" "$@"; env -0; printf '\0'; } >&"$fd"
+  IFS= read -r -d '' -u "$fd" status || status=1
+  exec {fd}>&- {out}>&-
+  return "$status"
+}
+
+# companion [MODULE]… : whoever comes first starts it, with these imported for all; it ends with bats
+companion() {
+  local place=$BATS_RUN_TMPDIR/companion
+  if [ -s "$place.port" ]; then return; fi
+  if mkdir "$place" 2>/dev/null; then
+    # no child of this shell, and nothing of its environment: tests wait for the one and look for the other
+    (cd / && exec env -i PATH="$PATH" LC_ALL=C.UTF-8 "$ROOT/.venv/bin/python" "$ROOT/tests/companion.py" \
+      "$place.port" "$BATS_ROOT_PID" "$@" </dev/null >"$place/log" 2>&1 3>&- 4>&- &)
+  fi
+  wait_for 20 test -s "$place.port" || { cat "$place/log" >&2; return 1; }
+}
+
 # field PATH [FILE]: one field of a JSON line, as jq's -r would print it: `field .run.exit receipt.json`, `… | field .task.id`
 field() {
-  python3 -c '
+  py '
 import json, re, sys
 value = json.loads(open(sys.argv[2]).readline() if len(sys.argv) > 2 else sys.stdin.readline())
 for name in re.findall(r"[^.\[\]]+", sys.argv[1]):
@@ -77,7 +115,7 @@ wait_for() {
 
 # call ENDPOINT [BODY]: the API of the store of this AGENT_HOME, as JSON
 call() {
-  python3 -c '
+  py '
 import json, sys
 from agentpipe.transport import api
 print(json.dumps(api.connect().call(sys.argv[1], json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}"))))' "$@"
@@ -85,7 +123,7 @@ print(json.dumps(api.connect().call(sys.argv[1], json.loads(sys.argv[2] if len(s
 
 # enqueue_shell SCRIPT [QUEUE]: a task that is a bash script (no git, no Python environment); prints its id
 enqueue_shell() {
-  python3 - "$1" "${2:-default}" <<'PY'
+  py - "$1" "${2:-default}" <<'PY'
 import sys
 
 from agentpipe.claim import queues
@@ -106,11 +144,14 @@ ended() { status=0; wait "$1" || status=$?; }
 
 # status TASK: its ClearML status
 status() {
-  python3 -c '
+  py '
 import sys
 from agentpipe.transport import api
 print(api.connect().call("tasks.get_by_id", {"task": sys.argv[1]})["task"]["status"])' "$1"
 }
+
+# has_worker TASK: whether a worker has said that it has it
+has_worker() { [ "$(call tasks.get_by_id "{\"task\": \"$1\"}" | field .task.last_worker)" != null ]; }
 
 # attempt TASK: the directory of its last attempt
 attempt() { find "$AGENT_HOME/state/tasks" -maxdepth 1 -name "$1.*" | sort -t. -k2n | tail -n 1; }
@@ -123,7 +164,7 @@ left_unwatched() {
   local runner
   agent-pull default | agent-prepare -q >line
   agent-run -q <line 3>&- >receipt.json & runner=$!
-  wait_for 20 sh -c "agent-task show --json $1 | grep -q last_worker"
+  wait_for 20 has_worker "$1"
   wait_for 20 test -L "$(attempt "$1")/pid"
   kill -9 "$runner"
   wait "$runner" || true

@@ -41,10 +41,15 @@ class Held:
         self.script: Script | None = None  # once it is started, or taken over
         config.apply()
         self.api: Any = api or ("pull" in line and connect(line["pull"])) or None
+        self._connected = None if api else self.api  # by us, for this line alone
         self.claim = claim or self._taken(line)
-        self.job = Job(self.manifest, self.claim.directory, self.options, _echo(self.options))
-        if "pull" not in line and not self.dry:
-            self.use({**line, "task": secrets.put_away(line["task"], self.claim.directory)})
+        try:
+            self.job = Job(self.manifest, self.claim.directory, self.options, _echo(self.options))
+            if "pull" not in line and not self.dry:
+                self.use({**line, "task": secrets.put_away(line["task"], self.claim.directory)})
+        except Exception:  # nobody gets us: the lock would stay ours as long as this process lives
+            self.claim.release()
+            raise
         if self.api and not self.dry:
             self.job.tell = self._tell
         crash_point(f"{stage}:held")
@@ -142,7 +147,7 @@ class Held:
         self.leave_place()
         if not claims.give_back(self.api, self.claim, self.manifest, why):
             command.say(f"agent-{self.stage}: task {self.id} could not be given back; the next agent-pull here does")
-        self.job.close()
+        self._close()
 
     def put_down(self) -> None:
         """After a dry run: everything as it was, except that a line which came through a pipe is used up by it."""
@@ -179,7 +184,7 @@ class Held:
         """Let the lock go; the claim stays as it is."""
         self.quiet()
         self.claim.release()
-        self.job.close()
+        self._close()
 
     def quiet(self) -> Shipper | None:
         """Stop reporting: another process is about to. What knows how far the log is shipped, if it is at rest."""
@@ -187,6 +192,11 @@ class Held:
         self.reporter = None
         SIGNALS.take_aborts(False)
         return shipper
+
+    def _close(self) -> None:
+        self.job.close()
+        if self._connected:
+            self._connected.close()
 
     def _taken(self, line: dict[str, Any]) -> claims.Claim:
         if self.api and not self.dry and ranks.is_to_follow(line):

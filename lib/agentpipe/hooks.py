@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # seconds; AGENT_HOOK_TIMEOUT sets both
 TIMEOUT = 600.0
 END_TIMEOUT = 60.0
+# bytes that a hook may print, beside twice what it was given
+MOST = 64 << 20
 # what a hook cannot change: who the task is and who reports it
 FIXED = ("manifest", "pull", "origin")
 
@@ -89,16 +91,18 @@ def _answer(path: str, name: str, line: bytes) -> tuple[int, bytes, str]:
         with SIGNALS.closed():
             process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                        env={**os.environ, "AGENT_HOOK": name}, start_new_session=True)
-        in_time, out, err = tools.communicate(process, line, time.monotonic() + limit)
+        in_time, out, err = tools.communicate(process, line, time.monotonic() + limit, MOST + 2 * len(line))
     except OSError as error:
         raise _veto(path, name, f"cannot be run: {error.strerror}") from None
-    except BaseException:
+    except BaseException as error:
         if process:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
             process.wait()
+        if isinstance(error, tools.TooMuch):
+            raise _veto(path, name, f"{error}, which is no manifest") from None
         raise
     if not in_time:
         raise _veto(path, name, f"it took longer than {limit:g} s")

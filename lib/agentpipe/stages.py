@@ -50,7 +50,17 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
     if "failed" not in line and name != "prepare" and not values.get("dry_run"):
         place.check(line)
     held = Held(line if "failed" in line else identified(line), name, values)
-    if "failed" not in line:
+    try:
+        return _through(held, steps, values, end)
+    except Exception:
+        held.release()  # whatever it was: somebody else's now, or for recovery
+        raise
+
+
+def _through(held: Held, steps: Callable[[Held], Any], values: dict[str, Any],
+             end: Callable[[Held], int] | None) -> int:
+    name = held.stage
+    if "failed" not in held.manifest:
         if held.started and end is None:
             held.job.say(f"agent-{name}: the script runs already; passed on")
         else:
@@ -59,7 +69,7 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
             held.put_down()
             return 0
     if end:
-        return _ended(held, end)
+        return end(held)
     held.hand_on()
     return held.manifest["failed"]["exit"] if "failed" in held.manifest else 0
 
@@ -165,16 +175,12 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
         held.leave_place()
     except errors.Failure as failure:
         if isinstance(failure, claims.NotOurs) or not begun:
-            held.release()  # somebody else's, or for recovery once the server is there again
             raise
         if held.dry or failure.exit == errors.TRY_AGAIN:
             held.give_back(failure.reason)
             raise
         _tell_failure(held, failure)
         held.leave_place()
-    except errors.ApiError:
-        held.release()
-        raise
 
 
 def _begin(held: Held) -> None:
@@ -185,14 +191,6 @@ def _begin(held: Held) -> None:
         held.begin()
     elif held.api:
         held.watch()
-
-
-def _ended(held: Held, end: Callable[[Held], int]) -> int:
-    try:
-        return end(held)
-    except (errors.Failure, errors.ApiError):
-        held.release()
-        raise
 
 
 def _tell_failure(held: Held, failure: errors.Failure, end: str = "setup_failed") -> None:

@@ -28,6 +28,10 @@ class ToolFailed(errors.Failure):
         self.output = output
 
 
+class TooMuch(Exception):
+    """A program printed more than was to be kept."""
+
+
 def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str | None = None,
         env: Mapping[str, str] | None = None, timeout: float | None = None, check: bool = True,
         stdin: bytes = b"", stderr: int = subprocess.PIPE) -> str:
@@ -81,28 +85,52 @@ def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
     threading.Thread(target=write, daemon=True).start()
 
 
-def communicate(process: subprocess.Popen[bytes], stdin: bytes, until: float | None) -> tuple[bool, bytes, bytes]:
+def communicate(process: subprocess.Popen[bytes], stdin: bytes, until: float | None,
+                most: int | None = None) -> tuple[bool, bytes, bytes]:
     """(whether it ended before `until`, a time.monotonic(), its stdout, its stderr); else its session is killed.
 
-    Not waited for is what it has left behind with its output open.
+    Not waited for is what it has left behind with its output open. More than `most` bytes are TooMuch, at once.
     """
     if stdin:
         _feed(process, stdin)
-    in_time, ended = True, False
-    while True:
-        try:
-            out, err = process.communicate(timeout=_slice(until if in_time else None))
-            return in_time, out or b"", err or b""
-        except subprocess.TimeoutExpired as waiting:
-            if ended:  # already before this slice: all that it wrote has been read
-                for stream in (process.stdout, process.stderr):
-                    if stream:
-                        stream.close()
-                return in_time, waiting.output or b"", waiting.stderr or b""
-            ended = process.poll() is not None
-            if not ended and in_time and until is not None and time.monotonic() >= until:
-                _kill_group(process.pid)
-                in_time = False
+    streams = {stream.fileno(): (stream, list[bytes]()) for stream in (process.stdout, process.stderr) if stream}
+    poll = select.poll()
+    for fd in streams:
+        poll.register(fd, select.POLLIN)
+    left, room, in_time, ended = set(streams), most, True, False
+    while left or process.poll() is None:
+        look = time.monotonic() + _slice(until if in_time else None)
+        while left and (ready := poll.poll(max(0, int((look - time.monotonic()) * 1000)))):
+            for fd, _ in ready:
+                data = os.read(fd, 1 << 16)
+                streams[fd][1].append(data)
+                if not data:
+                    poll.unregister(fd)
+                    left.discard(fd)
+                if room is not None and (room := room - len(data)) < 0:
+                    raise TooMuch(f"it printed more than {most} bytes")
+            if time.monotonic() >= look:
+                break
+        if not left and _waited(process, look):
+            break
+        if ended:  # already before this slice: all that it wrote has been read
+            break
+        ended = process.poll() is not None
+        if not ended and in_time and until is not None and time.monotonic() >= until:
+            _kill_group(process.pid)
+            in_time = False
+    out, err = (b"".join(streams[stream.fileno()][1]) if stream else b"" for stream in (process.stdout, process.stderr))
+    for stream, _ in streams.values():
+        stream.close()
+    return in_time, out, err
+
+
+def _waited(process: subprocess.Popen[bytes], until: float) -> bool:
+    try:
+        process.wait(max(0.0, until - time.monotonic()))
+        return True
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, env: Mapping[str, str] | None,

@@ -2,7 +2,7 @@
 
 bats_require_minimum_version 1.5.0
 
-setup() { load ../helpers; fresh; }
+setup() { load ../helpers; fresh; shared_pythons; }
 
 BLOCK='api {
   # Notice: host is the api server (default port 8008), not the web server.
@@ -151,7 +151,7 @@ server() {
   chmod 644 "$HOME/clearml.conf"
   CLEARML_API_HOST=http://127.0.0.1:9 DOCKER_HOST=unix:///no/socket run -69 agent-config check --json
   [[ $output == *"agent.git_user is set and agent.git_pass is not"*"there is no /no/python"*"no Docker answers"* ]]
-  python3 -c 'import json, sys
+  py 'import json, sys
 for each in map(json.loads, sys.stdin):
     assert bool(each["remedy"]) == (each["level"] != "ok"), each' <<<"$output"
   AGENT_PLACE=dokcer run -78 agent-config check containers
@@ -170,7 +170,7 @@ for each in map(json.loads, sys.stdin):
   server
   {
     printf '%s\n' "${BLOCK//URL/$URL}"
-    python3 - <<'PY'
+    py - <<'PY'
 import json, os
 import agentpipe
 path = os.path.join(os.path.dirname(agentpipe.__file__), "settings", "peer_defaults.json")

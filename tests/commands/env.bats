@@ -16,7 +16,7 @@ wheelhouse.wheel(sys.argv[1], "milk", "1.0", requires=["tea<2"])' "$PIP_FIND_LIN
 
 # manifest REQUIREMENTS [NAME=VALUE…]: a task by hand with these lines, and fields of `script`
 manifest() {
-  python3 -c '
+  py '
 import json, sys
 script = dict(word.split("=", 1) for word in sys.argv[2:])
 print(json.dumps({"task": {"script": {"requirements": {"pip": sys.argv[1]}, **script}}}))' "$@"

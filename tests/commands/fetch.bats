@@ -6,7 +6,7 @@ setup() { load ../helpers; fresh; make_repo repo; head=$(git -C repo rev-parse H
 
 # manifest NAME=VALUE…: a task by hand with these fields of `script`
 manifest() {
-  python3 -c '
+  py '
 import json, sys
 print(json.dumps({"task": {"script": dict(word.split("=", 1) for word in sys.argv[1:])}}))' "$@"
 }

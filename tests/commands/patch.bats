@@ -6,7 +6,7 @@ setup() { load ../helpers; fresh; make_repo repo; }
 
 # manifest NAME=VALUE…: a task by hand with these fields of `script`; diff=@FILE reads it
 manifest() {
-  python3 -c '
+  py '
 import json, sys
 script = dict(word.split("=", 1) for word in sys.argv[1:])
 if script.get("diff", "").startswith("@"):

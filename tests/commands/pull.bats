@@ -37,6 +37,7 @@ setup() { load ../helpers; fresh; }
   [[ $output == *'no queue `gpu`'*default*--create-queue* ]]
 }
 
+# bats test_tags=local
 @test "spaces around a queue's name are none of it, as on the server" {
   [ -z "$(agent-pull --create-queue ' lead')" ]
   [ -z "$(agent-pull --create-queue ' lead')" ]
@@ -85,6 +86,7 @@ setup() { load ../helpers; fresh; }
   [[ $output == *"no task 0123456789abcdef"* ]]
 }
 
+# bats test_tags=local
 @test "a password in the repository's URL stands in no manifest, and in a file of ours only" {
   call tasks.create '{"name":"secret","type":"training","script":{"repository":"https://me:s3cr3tpw@example.org/r.git","entry_point":"t.py"}}' >created
   call tasks.enqueue "{\"task\": \"$(field .id created)\"}" >enqueued
@@ -123,6 +125,7 @@ setup() { load ../helpers; fresh; }
   [ "$(call queues.get_all | field .queues.0.entries.0.task)" = "$id" ]
 }
 
+# bats test_tags=local
 @test "a node whose disk is short leaves the task in its queue" {
   id=$(enqueue_shell 'echo hi')
   run -0 --separate-stderr agent-pull --need-disk 900000T default
@@ -145,6 +148,7 @@ setup() { load ../helpers; fresh; }
   [ "$(grep -c 'no task is taken' <<<"$output")" = 1 ]
 }
 
+# bats test_tags=local
 @test "a pre-pull hook that fails means no work" {
   id=$(enqueue_shell 'echo hi')
   mkdir -p "$HOME/.config/agentpipe/hooks"
@@ -214,7 +218,7 @@ setup() { load ../helpers; fresh; }
 
 @test "--fair takes turns between the queues, and CLEARML_AGENT_DEBUG_GET_NEXT_TASK shows what is asked" {
   for queue in aaa aaa bbb bbb; do enqueue_shell 'echo hi' $queue >>ids; done
-  python3 - >order <<'PY'
+  py - >order <<'PY'
 from agentpipe.claim import claims, queues
 from agentpipe.transport import api
 server = api.connect()

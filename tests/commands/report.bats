@@ -13,7 +13,7 @@ left_behind() {
   [ -L "$dir/outcome" ]
 }
 
-log() { call events.get_task_log "{\"task\": \"$1\", \"after\": 0}" | python3 -c '
+log() { call events.get_task_log "{\"task\": \"$1\", \"after\": 0}" | py '
 import json, sys
 print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.get("stream") == "log"), end="")'; }
 
@@ -24,6 +24,7 @@ print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.
   [[ $stderr == *"agent-report --all"* ]]
 }
 
+# bats test_tags=local
 @test "with nothing left behind --all is silent" {
   run -0 agent-report --all
   [ -z "$output" ]
@@ -51,6 +52,7 @@ print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.
   [ -z "$output" ]
 }
 
+# bats test_tags=local
 @test "a receipt names its task's directory" {
   id=$(enqueue_shell 'echo hello')
   agent-pull | agent-prepare | agent-run >receipt.json
@@ -79,6 +81,7 @@ print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.
   [ "$(status "$id")" = completed ]
 }
 
+# bats test_tags=local
 @test "a directory that is not there is 66, and the others are done all the same" {
   left_behind
   run -123 --separate-stderr agent-report missing "$dir" also-missing
@@ -102,6 +105,7 @@ print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.
   [ "$(field .loss.val.y curve.json)" = "[0.1, 0.2, 0.3]" ]
 }
 
+# bats test_tags=local
 @test "an event that is none is refused with its line (65), those before it are stored" {
   id=$(enqueue_shell 'echo hello')
   printf '%s\n' "{\"type\": \"log\", \"task\": \"$id\", \"msg\": \"good\"}" '{"type": "log"}' >lines.ndjson

@@ -35,6 +35,21 @@ watched() {
   [ -z "$(ls "$AGENT_HOME/state/active")" ]
 }
 
+# bats test_tags=store
+@test "no command leaves a log beside the store: who copies the one file has all of it" {
+  enqueue_shell 'echo hello'
+  look() { [ "$(ls "$AGENT_HOME"/state/agent.db*)" = "$AGENT_HOME/state/agent.db" ]; }
+  agent-pull default >line
+  look
+  agent-prepare <line >prepared
+  look
+  agent-run <prepared >receipt
+  look
+  agent-task list
+  look
+}
+
+# bats test_tags=local
 @test "the pipeline exits as the script did, under dash too" {
   id=$(enqueue_shell 'exit 3')
   run dash -c 'agent-pull default | agent-prepare | agent-run'
@@ -42,6 +57,7 @@ watched() {
   [ "$(status "$id")" = failed ]
 }
 
+# bats test_tags=local
 @test "--supervised exits 0 once the end is recorded" {
   enqueue_shell 'env -u PYTHONUNBUFFERED python3 -c "print(1)" >/dev/full'
   run --separate-stderr sh -c 'agent-pull default | agent-prepare | agent-run --supervised'
@@ -131,6 +147,7 @@ watched() {
   [ "$(status "$id")" = stopped ]
 }
 
+# bats test_tags=local
 @test "a time limit ends the script, and the end says which" {
   id=$(enqueue_shell 'echo on; sleep 60')
   run sh -c 'agent-pull default | agent-prepare | agent-run --time-limit 0.5'
@@ -173,6 +190,7 @@ watched() {
   run -0 agent-fetch --dry-run $(printf 'one.json %.0s' {1..60})
 }
 
+# bats test_tags=local
 @test "the receipt reproduces the task" {
   make_repo repo
   echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}}" | agent-prepare | agent-run >one.json
@@ -182,6 +200,7 @@ watched() {
   [ "$(field .task.id one.json)" != "$(field .task.id two.json)" ]
 }
 
+# bats test_tags=local
 @test "several tasks: each is done, later ones also when one fails, and 123" {
   make_repo repo train.py 'import sys; sys.exit(int(sys.argv[1]))'
   for code in 0 5 0; do
@@ -213,6 +232,7 @@ watched() {
   [ "$(field .failed.class receipt.json)" = setup_failed ]
 }
 
+# bats test_tags=local
 @test "a pulled task that has no script is setup_failed" {
   call tasks.create '{"name":"empty","type":"training"}' >created
   call tasks.enqueue "{\"task\": \"$(field .id created)\"}" >enqueued
@@ -531,7 +551,7 @@ EOF
 
 # told TASK KEY=VALUE…: what the clearml package would write into the task's runtime
 told() {
-  python3 - "$@" <<'PY'
+  py - "$@" <<'PY'
 import json, sys
 
 from agentpipe.claim import runtime
@@ -561,6 +581,7 @@ PY
   [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.status_reason)" = "task was stopped by tasks.stop" ]
 }
 
+# bats test_tags=local
 @test "agent.abort_callback_max_timeout bounds the wait for a callback that never ends" {
   id=$(enqueue_shell 'echo on; sleep 60')
   CLEARML_AGENT__AGENT__ABORT_CALLBACK_MAX_TIMEOUT=1 pipeline >receipt.json &

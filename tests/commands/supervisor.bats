@@ -15,7 +15,7 @@ teardown() {
 }
 
 supervise() { agent-supervisor "$@" 2>"${said:-said}" 3>&- & supervisor=$!; }
-idle() { call workers.get_all | python3 -c '
+idle() { call workers.get_all | py '
 import json, sys
 sys.exit(not any(not worker.get("task") for worker in json.load(sys.stdin)["workers"]))'; }
 waits() { wait_for 10 idle; }
@@ -392,7 +392,7 @@ over" ]
 
 # services DEFAULT…: a supervisor in services mode, which TERM leaves running tasks to the next
 services() { agent-supervisor --services "$@" 2>"${said:-said}" 3>&- & supervisor=$!; }
-workers_of() { call workers.get_all | python3 -c '
+workers_of() { call workers.get_all | py '
 import json, sys
 print(" ".join(sorted(each["id"] for each in json.load(sys.stdin)["workers"])))'; }
 serves_as() { [ "$(workers_of)" = "$1" ]; }

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016 # what stands in single quotes is for the scripts of tasks
 bats_require_minimum_version 1.5.0
 
-setup() { load ../helpers; fresh; }
+setup() { load ../helpers; fresh; shared_environments; }
 
 teardown() {
   local pid
@@ -148,6 +148,7 @@ not committed" ]
   [[ $output == *"(git add -N -- new.py)" ]]
 }
 
+# bats test_tags=local
 @test "a password in a remote's address is neither stored nor printed" {
   make_repo work
   git -C work remote add origin https://me:s3cret@127.0.0.1:1/team/repo.git
@@ -194,6 +195,7 @@ bash" ]]
   [[ $(agent-task list --queue gpu) == *"${id:0:8}"*gpu* ]]
 }
 
+# bats test_tags=local
 @test "what would change a task that is there is refused by enqueue, not passed over" {
   id=$(enqueue_shell 'true')
   agent-task dequeue "$id"
@@ -242,6 +244,7 @@ bash" ]]
   [[ $output == *"fits 2 tasks, the newest first: "*"beginning of an id, 4 digits or more"* ]]
 }
 
+# bats test_tags=local
 @test "list --json is one object a line" {
   enqueue_shell 'echo one'
   enqueue_shell 'echo two'
@@ -274,7 +277,7 @@ bash" ]]
   id=$(enqueue_shell 'echo started; sleep 100')
   pipeline 3>&- & runner=$!
   wait_for 20 test -s "$AGENT_HOME/state/tasks/$id.1/log"
-  wait_for 10 sh -c "agent-task show --json $id | grep -q last_worker"
+  wait_for 10 has_worker "$id"
   run -0 agent-task why "$id"
   [[ $output == *running*"in agent-run"* ]]
   agent-task stop "$id"
@@ -294,6 +297,7 @@ bash" ]]
   [ "$(agent-task log --stream log "$id")" = again ]
 }
 
+# bats test_tags=local
 @test "a package that does not exist: why names it, and its remedy, run as printed, completes the task" {
   make_repo work train.py 'print("ran")' requirements.txt 'nosuchpkg-of-agentpipe==1.0'
   id=$(agent-task enqueue --repo work train.py)
@@ -343,6 +347,7 @@ six" ]
   [[ $output == *"no package "*"Pillow may be meant"*"try: agent-task edit $id --drop-package PIL --package Pillow && agent-task enqueue $id"* ]]
 }
 
+# bats test_tags=local
 @test "edit puts one requirement in the place of another, and leaves a running task alone" {
   make_repo work
   printf 'six==1.16.0\nattrs\n' >list
@@ -413,7 +418,7 @@ six" ]
 
 @test "a task of any age is found by the beginning of its id" {
   id=$(enqueue_shell 'echo the first')
-  python3 -c '
+  py '
 from agentpipe.transport import api
 store = api.connect()
 for number in range(600):
@@ -527,6 +532,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   [[ ${lines[1]} == "  stopped with agent-task" ]]
 }
 
+# bats test_tags=local
 @test "a script that lacks a module: why gives the package, and its remedy, run as printed, completes the task" {
   checkout train.py 'import six; print("six", six.__name__)'
   id=$(agent-task enqueue --repo work train.py)
@@ -602,7 +608,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   enqueue_shell 'true'
   pipeline
   id=$(enqueue_shell 'true')
-  python3 -c '
+  py '
 import os
 from agentpipe.claim import queues
 from agentpipe.transport import api
@@ -612,7 +618,7 @@ store.call("workers.register", {"worker": os.uname().nodename + ":0", "queues": 
   [[ $output == *"nobody serves this queue any more ($(uname -n):0 reported "* ]]
   agent-task stop "$id"
   agent-pull --wait default 3>&- >pulled & puller=$!
-  wait_for 20 python3 -c '
+  wait_for 20 py '
 import sys
 from agentpipe.claim import queues
 from agentpipe.task import watch
@@ -621,7 +627,7 @@ store = api.connect()
 sys.exit(not watch.serving(store, queues.Queues(store, ["default"]).ids[0])[0])'
   kill "$puller"
   wait "$puller" || true
-  run -0 python3 -c '
+  run -0 py '
 import os
 from agentpipe.claim import workers
 print(workers.lives(os.uname().nodename + ":0"), workers.lives("given"))'
@@ -639,6 +645,7 @@ print(workers.lives(os.uname().nodename + ":0"), workers.lives("given"))'
   [ "$(status "$id")" = stopped ]
 }
 
+# bats test_tags=local
 @test "list takes the words that it shows, and says which there are" {
   run -64 agent-task list --status bogus
   [[ $output == *'no status `bogus` (one of created, queued,'*setup_failed* ]]
@@ -736,6 +743,7 @@ echo ${BASH_VERSION:+bash} "$@"'
   [[ $output == *"../empty is no git repository"* ]]
 }
 
+# bats test_tags=local
 @test "a password in an address that a script prints is in no log, and in no evidence" {
   id=$(enqueue_shell 'echo "clone https://user:longpassword1@host/x.git"; exit 1')
   run -1 pipeline

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016 # what stands in single quotes is for the scripts of tasks
 bats_require_minimum_version 1.5.0
 
-setup() { load ../helpers; fresh; }
+setup() { load ../helpers; fresh; shared_environments; }
 
 pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >receipt.json; }
 
@@ -17,6 +17,7 @@ elsewhere() {
 }
 
 @test "time: a waterfall of a finished task, cold at first and warm the second time, kept on the server" {
+  unset CLEARML_AGENT_VENV_CACHE_PATH # an environment that nobody has built yet
   make_repo work train.py 'import six, time; time.sleep(0.3)' requirements.txt 'six'
   id=$(agent-task enqueue --repo work train.py)
   run -0 pipeline
@@ -30,7 +31,7 @@ elsewhere() {
   run -0 pipeline
   run -0 agent-task time --json "$again"
   [ "$(field .cold <<<"$output")" = 0 ] || [ "$(field .cold <<<"$output")" = 0.0 ]
-  python3 -c '
+  py '
 import json, sys
 found = json.loads(sys.argv[1])
 stages = {each["stage"]: each for each in found["stages"]}
@@ -128,7 +129,7 @@ print(six.__version__, helper.X, sys.argv[1:]); sys.exit(3)' pack/helper.py 'X =
 
 @test "plot draws each metric with its newest value; a part of a name chooses; --json has the points" {
   id=$(enqueue_shell 'true')
-  python3 - "$id" <<'PY'
+  py - "$id" <<'PY'
 import sys
 from agentpipe.transport import api
 store = api.connect()

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016 # what stands in single quotes is for the scripts of tasks
 bats_require_minimum_version 1.5.0
 
-setup() { load ../helpers; fresh; }
+setup() { load ../helpers; fresh; shared_environments; }
 
 pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >receipt.json; }
 script_of() { agent-task show --json "$1" | field ".script.$2"; }
@@ -160,7 +160,7 @@ run 1" ]
   make_repo work
   one=$(agent-task create --repo work --project vision/base --tag a --tag b train.py -- --epochs 3)
   two=$(agent-task create --repo work --project vision --tag a --name 'weird [name]' train.py)
-  ids() { agent-task list --json "$@" | python3 -c 'import json, sys; print(*sorted(json.loads(line)["id"] for line in sys.stdin))'; }
+  ids() { agent-task list --json "$@" | py 'import json, sys; print(*sorted(json.loads(line)["id"] for line in sys.stdin))'; }
   both=$(printf '%s\n' "$one" "$two" | sort | paste -sd' ')
   [ "$(ids --project vision)" = "$both" ]
   [ "$(ids --project vision/base)" = "$one" ]
@@ -178,7 +178,7 @@ run 1" ]
 }
 
 @test "list --limit 0 gives all of them, page after page" {
-  python3 -c '
+  py '
 from agentpipe.transport import api
 store = api.connect()
 for number in range(1003):

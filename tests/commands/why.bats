@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016,SC2030,SC2031,SC2119,SC2120 # single quotes are for the scripts of tasks; each test is a subshell
 bats_require_minimum_version 1.5.0
 
-setup() { load ../helpers; fresh; }
+setup() { load ../helpers; fresh; shared_environments; }
 
 teardown() { touch "$HOME/go"; }
 

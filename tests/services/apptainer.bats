@@ -32,7 +32,7 @@ setup() {
 
 # python_task SCRIPT REQUIREMENTS: a manifest of a Python task in $image
 python_task() {
-  python3 - "$image" "$@" <<'PY'
+  py - "$image" "$@" <<'PY'
 import json
 import sys
 print(json.dumps({"task": {"container": {"image": sys.argv[1]}, "script": {

@@ -17,7 +17,7 @@ contained() {
 
 # enqueue_in IMAGE SCRIPT: a bash task that asks for this image; prints its id
 enqueue_in() {
-  python3 - "$@" <<'PY'
+  py - "$@" <<'PY'
 import sys
 
 from agentpipe.claim import queues
@@ -58,7 +58,7 @@ seen_through_by_the_next() {
 
 # bash_task SCRIPT [CONTAINER]: a manifest of a bash task in $image, with more fields of its container
 bash_task() {
-  python3 - "$image" "$1" "${2:-}" <<'PY'
+  py - "$image" "$1" "${2:-}" <<'PY'
 import json
 import sys
 container = {"image": sys.argv[1], **json.loads(sys.argv[3] or "{}")}

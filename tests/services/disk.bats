@@ -74,7 +74,7 @@ test_exit() { [ -e "$(attempt "$1")/exit.0" ]; }
   agent-fetch --quiet < <(manifest work) >fetched
   git -C work add -N large
   git -C work diff >changes.txt
-  python3 - fetched changes.txt >with <<'PY'
+  py - fetched changes.txt >with <<'PY'
 import json, sys
 manifest = json.load(open(sys.argv[1]))
 manifest["task"]["script"]["diff"] = open(sys.argv[2]).read()

@@ -438,7 +438,7 @@ kill_engine() {
 
 @test "the engine is killed while a container is set up: the task fails and is told, nothing is passed over" {
   engine ""
-  python3 - "$image" >task.json <<'PY'
+  py - "$image" >task.json <<'PY'
 import json
 import sys
 print(json.dumps({"task": {"container": {"image": sys.argv[1], "setup_shell_script": "echo begun; sleep 30"},

@@ -21,7 +21,7 @@ teardown() {
 }
 
 manifest() {  # ID: a Python task that prints, in the image
-  python3 - "$image" "$1" <<'PY'
+  py - "$image" "$1" <<'PY'
 import json
 import sys
 print(json.dumps({"task": {"id": sys.argv[2], "name": "my task", "container": {"image": sys.argv[1],
@@ -49,7 +49,7 @@ PY
 
 @test "--entry-point reuse_task: the image runs the task, whose server gets log and end; clone_task: a clone of it" {
   serve ours
-  task=$(call tasks.create "$(manifest x | python3 -c '
+  task=$(call tasks.create "$(manifest x | py '
 import json, sys
 task = json.load(sys.stdin)["task"]
 del task["id"]

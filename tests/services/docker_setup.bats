@@ -15,7 +15,7 @@ teardown() {
 
 # by_hand SCRIPT SETUP [ARGUMENTS]: a manifest of a bash task in the image
 by_hand() {
-  python3 - "$image" "$@" <<'PY'
+  py - "$image" "$@" <<'PY'
 import json
 import sys
 image, script, setup, arguments = [*sys.argv[1:], ""][:4]
@@ -172,7 +172,7 @@ RUN mv /usr/bin/dnf /usr/bin/yum'
 
 # python_task SCRIPT REQUIREMENTS [SETUP]: the same of a Python task
 python_task() {
-  python3 - "$image" "$@" <<'PY'
+  py - "$image" "$@" <<'PY'
 import json
 import sys
 container = {"image": sys.argv[1], "setup_shell_script": (sys.argv[4:] or [""])[0]}
@@ -204,7 +204,7 @@ PY
 }
 
 @test "LOCAL_PYTHON, that a set-up script exports, is the Python of a task that names none" {
-  python3 - "$image" >task.json <<'PY'
+  py - "$image" >task.json <<'PY'
 import json
 import sys
 print(json.dumps({"task": {"container": {"image": sys.argv[1],
@@ -221,7 +221,7 @@ PY
   unset UV_CACHE_DIR
   export AGENT_HOME=$PWD/here/agent CLEARML_AGENT_DOCKER_HOST_MOUNT=$PWD/there:$PWD/here
   # a mount that the engine does not see, as in a container of our own: here is empty for it
-  python3 - "$image" >task.json <<'PY'
+  py - "$image" >task.json <<'PY'
 import json
 import sys
 print(json.dumps({"task": {"container": {"image": sys.argv[1]}, "script": {"binary": "python3", "entry_point": "main.py",
@@ -235,7 +235,7 @@ PY
 
 @test "a service in a container knows that it is one, by its variables and its labels; a restart takes it over" {
   export AGENT_CLAIM_GRACE=0
-  id=$(python3 - "$image" <<'PY'
+  id=$(py - "$image" <<'PY'
 import sys
 
 from agentpipe.claim import queues

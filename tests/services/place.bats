@@ -22,7 +22,7 @@ teardown() {
 }
 
 manifest() {  # SCRIPT: a task by hand in that place
-  python3 - "$1" "$prefix" <<'PY'
+  py - "$1" "$prefix" <<'PY'
 import json
 import sys
 print(json.dumps({"manifest": 1, "task": {"script": {"binary": "bash", "entry_point": "main.sh", "diff": sys.argv[1] + "\n"}},
@@ -38,7 +38,7 @@ pulled() {  # SCRIPT: the same, of a task in the store; prints the prepared line
 }
 
 pulled_again() {
-  agent-pull default | python3 -c '
+  agent-pull default | py '
 import json, sys
 line = json.loads(sys.stdin.readline())
 line["place"] = {"kind": "bubblewrap", "reason": "a test", "prefix": json.loads(sys.argv[1])}

@@ -78,6 +78,16 @@ def test_secrets_are_not_in_the_evidence(task: Running, monkeypatch: pytest.Monk
     assert task.task["runtime"]["_agentpipe_end"]["evidence"] == "401 for [REDACTED]"
 
 
+def test_nor_in_what_else_is_told_of_a_failed_set_up(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI_TOKEN", "supersecretvalue")
+    task.ends("setup_failed", failed={"stage": "fetch", "class": "setup_failed", "exit": 77,
+                                      "reason": "refused: supersecretvalue", "remedy": "login with supersecretvalue"})
+    finish(task.api, str(task.directory))
+    record = task.task["runtime"]["_agentpipe_end"]
+    assert (record["reason"], record["advice"]) == ("refused: [REDACTED]", "login with [REDACTED]")
+    assert task.task["status_reason"] == "refused: [REDACTED]"
+
+
 def test_other_keys_of_runtime_stay(task: Running) -> None:
     task.call("tasks.edit_runtime", task=task.id, add_or_update={"gpu_type": "H100"})
     task.ends("completed")

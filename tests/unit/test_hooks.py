@@ -122,3 +122,11 @@ def test_a_time_limit_that_is_no_number_is_named(folder, monkeypatch):
     with pytest.raises(errors.Failure, match="AGENT_HOOK_TIMEOUT is no number: 5m") as caught:
         hooks.run("pre-fetch", LINE)
     assert caught.value.exit == errors.BAD_CONFIG
+
+
+def test_one_that_prints_without_end_is_ended_at_once(folder, monkeypatch):
+    monkeypatch.setattr(hooks, "MOST", 1 << 20)
+    hook(folder / "pre-fetch", "while True: print('x' * 1000)")
+    with pytest.raises(errors.Failure, match=r"it printed more than .* bytes, which is no manifest") as caught:
+        hooks.run("pre-fetch", LINE)
+    assert caught.value.exit == errors.NO_PERMISSION

@@ -53,6 +53,14 @@ def test_what_is_no_json_object_in_utf8_is_refused_in_one_line(line):
     refusal(line)
 
 
+def test_a_failure_quotes_no_secret_of_ours(monkeypatch):
+    monkeypatch.setenv("CI_TOKEN", "supersecretvalue")
+    said = errors.Failure("no supersecretvalue", evidence="why: supersecretvalue", remedy="try supersecretvalue")
+    failed = manifest.failure(said, "fetch")["failed"]
+    assert [failed[key] for key in ("reason", "evidence", "remedy")] == [
+        "no [REDACTED]", "why: [REDACTED]", "try [REDACTED]"]
+
+
 def test_what_is_nested_deeper_than_it_could_be_written_is_refused():
     assert "nested too deeply" in refusal(b'{"task": {"x": ' + b"[" * 800 + b"]" * 800 + b"}}")
     manifest.read(b'{"task": {"x": ' + b"[[]," * 150 + b"1" + b"]" * 150 + b"}}")

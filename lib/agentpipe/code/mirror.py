@@ -119,6 +119,7 @@ def _locked(job: Job, mirror: str, source: git.Source) -> Iterator[None]:
         raise errors.Failure(f"cannot use the cache {os.path.dirname(mirror)}: {error}", errors.CANNOT_CREATE,
                              remedy="set AGENT_HOME to a directory of yours on a local disk") from None
     try:
+        trees.put_back(mirror)
         yield
     finally:
         lock.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import command, ends, errors, hooks, manifest, processes
+from agentpipe import command, ends, errors, hooks, manifest, processes, redact
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
 from agentpipe.run import full_disk, hold, script, script_env, services, watching
@@ -96,8 +96,8 @@ def run_key(directory: str, end: str, status: int | None, reason: str, evidence:
     known = ends.ENDS[end].exit
     code = known if known is not None else (status if status is not None else 125)
     ended = attempt.ended_at(directory) or time.time()
-    found: dict[str, Any] = {"exit": code, "end": end, "reason": reason, "evidence": evidence, "status": status,
-                             "ended": _iso(ended)}
+    found: dict[str, Any] = {"exit": code, "end": end, "reason": redact.known(reason),
+                             "evidence": redact.known(evidence), "status": status, "ended": _iso(ended)}
     record = attempt.pid_record(directory)
     if record and record.split(" ")[0].isdigit():
         started = os.lstat(os.path.join(directory, "pid")).st_mtime

@@ -94,6 +94,8 @@ class Reporter:
             self._wakened.notify_all()
         watched, self._watched = self._watched, None
         at_rest = self._settle(watched)
+        if at_rest and self._thread:  # it sees that at once
+            self._thread.join(timeout=1)
         if unregister:
             try:
                 self.api.call("workers.unregister", {"worker": self.worker})

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 from agentpipe import errors
@@ -25,6 +26,21 @@ BUSY_SECONDS = 30
 CACHE_KIB = 512
 # connections that a fork copied: closing one here would undo the parent's locks, so they are kept to the end
 _inherited: list[sqlite3.Connection] = []
+_opened: weakref.WeakSet[_Connection] = weakref.WeakSet()
+
+
+class _Connection(sqlite3.Connection):
+    """One that close_all() finds: by itself it is closed as late as the garbage collector comes by."""
+
+    __slots__ = ("__weakref__", "pid")
+    pid: int
+
+
+def close_all() -> None:
+    """Close what this process opened, so that the last of all processes leaves one whole file. No thread may use it."""
+    for each in list(_opened):
+        if each.pid == os.getpid():
+            each.close()
 
 
 class Store:
@@ -181,7 +197,10 @@ class Store:
             raise errors.Failure(
                 f"cannot create the store {self.path}: {error.strerror}", errors.CANNOT_CREATE,
                 remedy="set AGENT_HOME to a directory that you can write") from error
-        db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False,
+                             factory=_Connection)
+        db.pid = os.getpid()
+        _opened.add(db)
         try:
             db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             db.execute("PRAGMA synchronous=FULL")

@@ -41,6 +41,10 @@ class StoreApi:
         """The same: what fails here does not pass by itself."""
         return self
 
+    def close(self) -> None:
+        """Let this thread's connection go; the next call opens another."""
+        self.store.close()
+
 
 def connect(worker: str = "", patience: float | None = None) -> StoreApi | HttpApi:
     """The server that this configuration means: the embedded store unless a ClearML server is configured.
