@@ -125,7 +125,7 @@ PY
     [[ $output == *'"queued": 1'* ]]
     local change
     for change in "agent-task stop $task" "agent-config check server" "agent-supervisor default"; do
-      run -73 timeout 10 $change
+      run -73 timeout 10 bash -c "$change"
       [[ $output == *"$1"* ]]
     done
   }
