@@ -10,6 +10,7 @@ from agentpipe.signals import EXITS, SIGNALS
 
 CHUNK = 1 << 16
 CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
+LONGEST = 256 << 20  # bytes of a line; the diff in one may have some 50 MB
 
 
 class Input:
@@ -18,6 +19,7 @@ class Input:
     def __init__(self, fd=0, source="standard input"):
         self._fd, self._source = fd, source
         self._parts = []  # what is read and not yet a line; never joined for nothing (a diff may have 50 MB)
+        self._size = None  # bytes of that; nothing is read yet
         self._lines = []
         self.on_wait = None  # what to do once before the first read
         self.printed = False  # whether a line has gone out: then nobody waits for a word of ours
@@ -61,8 +63,21 @@ class Input:
             failure = errors.Failure(f"{self._source}: {error.strerror}", errors.BAD_DATA)
             failure.ends_input = True
             raise failure from None
+        self._refuse_endless(chunk)
         self._add(chunk)
         return bool(chunk)
+
+    def _refuse_endless(self, chunk):
+        """Failure 65 for what is no text (/dev/zero, an archive), or a line that memory may not hold."""
+        from agentpipe import errors
+        what = "holds no text" if self._size is None and b"\0" in chunk else ""
+        self._size = len(chunk) - chunk.rfind(b"\n") - 1 if b"\n" in chunk else (self._size or 0) + len(chunk)
+        if self._size > LONGEST:
+            what = f"has a line of more than {LONGEST >> 20} MiB"
+        if what:
+            failure = errors.Failure(f"{self._source} {what}: a manifest is one JSON object a line", errors.BAD_DATA)
+            failure.ends_input = True
+            raise failure
 
     def _add(self, chunk):
         head, newline, rest = chunk.rpartition(b"\n")
