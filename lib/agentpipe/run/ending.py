@@ -8,7 +8,7 @@ import time
 from agentpipe import command, ends, errors, hooks, manifest, processes, redact, units
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
-from agentpipe.run import hold, script, script_env, services, watching
+from agentpipe.run import full_disk, hold, script, script_env, services, watching
 from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
@@ -52,8 +52,11 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     gone = not os.path.isdir(directory)
     os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
     if status:
+        full_disk.look(directory)
         verdict = watching.asked_meanwhile(held, verdict)
     end, reason, evidence = _classified(status, verdict, kind, known)
+    if end == "script_failed":
+        reason = full_disk.told(directory, reason)
     if gone and end == "lost" and not known:
         reason = f"{directory} was deleted while the script ran, and with it its status and its log"
     keep = hold.wanted(held, end, values)
@@ -133,17 +136,7 @@ def _classified(status: int | None, verdict: Verdict, kind: str, known: str) -> 
                                                 "known; its log says how far it came"), known
     if status == 0:
         return "completed", "", ""
-    if status in (126, 127):
-        return "script_failed", f"the script, or a command in it, could not be started (exit {status})", ""
-    if status == 120:  # https://docs.python.org/3/c-api/init.html: Py_FinalizeEx() failed to flush
-        return "script_failed", "exit 120, as Python ends when its last output cannot be written (a full disk?)", ""
-    if status > 128:
-        import signal
-        try:
-            return "script_failed", f"ended by {signal.Signals(status - 128).name}", ""
-        except ValueError:
-            pass
-    return "script_failed", f"exit {status}", ""
+    return "script_failed", ends.why_failed(status), ""
 
 
 def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
