@@ -179,8 +179,8 @@ class Held:
 
     def finish(self, deadline: float) -> bool:
         """Send the rest and the end's status, for up to `deadline` seconds; True when both are acknowledged."""
-        from agentpipe.run import shipping
-        done = shipping.finish(self.api, self.claim.directory, deadline, self.quiet())
+        from agentpipe.run import finish
+        done = finish.finish(self.api, self.claim.directory, deadline, self.quiet())
         self._end_worker()
         return done
 
