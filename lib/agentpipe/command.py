@@ -4,11 +4,13 @@ Nothing may be imported above what an empty pipeline needs: most runs of a stage
 """
 
 import os
+import stat
 import sys
 
 from agentpipe.signals import EXITS, SIGNALS
 
 CHUNK = 1 << 16
+PIECE = 4096  # PIPE_BUF
 CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
 LONGEST = 256 << 20  # bytes of a line; the diff in one may have some 50 MB
 
@@ -55,7 +57,7 @@ class Input:
                 try:
                     chunk = os.read(self._fd, CHUNK)
                 except BlockingIOError:
-                    _await(self._fd)
+                    _is_ready(self._fd)
                     chunk = os.read(self._fd, CHUNK)
         except errors.Interrupted as told:
             self._stop(told.signum)
@@ -252,7 +254,7 @@ def _tell_stage(name, failure):
         end = manifest.LET_GO if isinstance(failure, errors.LetGo) else "setup_failed"
         try:
             put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"), end=end)))
-        except OSError:  # nobody reads it: the exit code has to do
+        except (OSError, errors.Interrupted):  # nobody reads it: the exit code has to do
             pass
 
 
@@ -265,21 +267,33 @@ def say(text):
 
 
 def put(data):
-    """All of `data` to stdout, unbuffered: a line is out when this returns. A reader that is gone: BrokenPipeError."""
+    """All of `data` to stdout, unbuffered: a line is out when this returns. A reader that is gone: BrokenPipeError.
+
+    While it takes nothing we are open to signals: errors.Interrupted, and a part may be out that no later word mends.
+    """
+    from agentpipe import errors
+    # what poll(2) calls ready takes so much at once, and no signal finds us in a write
+    piece = len(data) if stat.S_ISREG(os.fstat(1).st_mode) else PIECE
     view = memoryview(data)
     while view:
         try:
-            view = view[os.write(1, view):]
-        except BlockingIOError:
-            _await(1)
+            if not _is_ready(1, 0):
+                with SIGNALS.open():
+                    _is_ready(1)
+            view = view[os.write(1, view[:piece]):]
+        except BlockingIOError:  # whoever shares it (ssh, node) has made it one that does not wait
+            continue
+        except errors.Interrupted as told:
+            told.silent = True
+            raise
 
 
-def _await(fd):
-    """Wait until a descriptor is ready that whoever shares it (ssh, node) has made one that does not wait."""
+def _is_ready(fd, patience=None):
+    """Whether a descriptor takes (stdout) or has something; waits for that, or for up to `patience` ms."""
     import select
     poll = select.poll()
     poll.register(fd, select.POLLOUT if fd == 1 else select.POLLIN)
-    poll.poll()
+    return bool(poll.poll(patience))
 
 
 def old_names():
