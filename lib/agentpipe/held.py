@@ -41,10 +41,15 @@ class Held:
         self.script: Script | None = None  # once it is started, or taken over
         config.apply()
         self.api: Any = api or ("pull" in line and connect(line["pull"])) or None
+        self._connected = None if api else self.api  # by us, for this line alone
         self.claim = claim or self._taken(line)
-        self.job = Job(self.manifest, self.claim.directory, self.options, _echo(self.options))
-        if "pull" not in line and not self.dry:
-            self.use({**line, "task": secrets.put_away(line["task"], self.claim.directory)})
+        try:
+            self.job = Job(self.manifest, self.claim.directory, self.options, _echo(self.options))
+            if "pull" not in line and not self.dry:
+                self.use({**line, "task": secrets.put_away(line["task"], self.claim.directory)})
+        except Exception:  # nobody gets us: the lock would stay ours as long as this process lives
+            self.claim.release()
+            raise
         if self.api and not self.dry:
             self.job.tell = self._tell
         crash_point(f"{stage}:held")
@@ -113,7 +118,10 @@ class Held:
                             follows=ranks.is_follower(self.manifest), prefix=ranks.prefix(pull))
 
     def hand_on(self, owner: int | None = None) -> None:
-        """Store the line, hand the claim to its reader, print it, let go; what cannot be printed is given back."""
+        """Store the line, hand the claim to its reader, print it, let go; what cannot be printed is given back.
+
+        So it is when we are told to stop while the reader takes nothing.
+        """
         line = manifest.write(self.manifest)
         self.quiet()
         try:
@@ -122,6 +130,10 @@ class Held:
             self.claim.hand(self.stage, holders.stdout_holder(owner))
             crash_point(f"{self.stage}:handed")
             command.put(line)
+        except errors.Interrupted:
+            self.give_back("told to stop")
+            SIGNALS.forget()
+            raise
         except (OSError, errors.Failure) as error:  # the next stage is gone, or a disk is full
             self.give_back("its line could not be handed on")
             if isinstance(error, errors.Failure) or error.errno == errno.EPIPE:
@@ -134,15 +146,21 @@ class Held:
         self.release()
 
     def give_back(self, why: str) -> None:
-        """Return the task to the front of its queue; nothing runs here any more. What only looked lets it go."""
+        """Return the task to the front of its queue; nothing runs here any more. What only looked lets it go.
+
+        A script that runs is left running, for recovery to hand it out again.
+        """
         if self.dry:
             self.put_down()
+            return
+        if self.started:
+            self.release()
             return
         self.quiet()
         self.leave_place()
         if not claims.give_back(self.api, self.claim, self.manifest, why):
             command.say(f"agent-{self.stage}: task {self.id} could not be given back; the next agent-pull here does")
-        self.job.close()
+        self._close()
 
     def put_down(self) -> None:
         """After a dry run: everything as it was, except that a line which came through a pipe is used up by it."""
@@ -161,8 +179,8 @@ class Held:
 
     def finish(self, deadline: float) -> bool:
         """Send the rest and the end's status, for up to `deadline` seconds; True when both are acknowledged."""
-        from agentpipe.run import shipping
-        done = shipping.finish(self.api, self.claim.directory, deadline, self.quiet())
+        from agentpipe.run import finish
+        done = finish.finish(self.api, self.claim.directory, deadline, self.quiet())
         self._end_worker()
         return done
 
@@ -179,7 +197,7 @@ class Held:
         """Let the lock go; the claim stays as it is."""
         self.quiet()
         self.claim.release()
-        self.job.close()
+        self._close()
 
     def quiet(self) -> Shipper | None:
         """Stop reporting: another process is about to. What knows how far the log is shipped, if it is at rest."""
@@ -187,6 +205,11 @@ class Held:
         self.reporter = None
         SIGNALS.take_aborts(False)
         return shipper
+
+    def _close(self) -> None:
+        self.job.close()
+        if self._connected:
+            self._connected.close()
 
     def _taken(self, line: dict[str, Any]) -> claims.Claim:
         if self.api and not self.dry and ranks.is_to_follow(line):

@@ -92,9 +92,13 @@ LET_GO = "let_go"
 
 def failure(failure: errors.Failure, stage: str, manifest: dict[str, Any] | None = None,
             end: str = "setup_failed") -> dict[str, Any]:
-    """What a failed stage prints: the manifest (none when it was told to stop, or it was no manifest) with `failed`."""
-    failed = {"stage": stage, "class": end, "exit": failure.exit, "reason": failure.reason,
-              "evidence": failure.evidence, "remedy": failure.remedy,
+    """What a failed stage prints: the manifest (none when it was told to stop, or it was no manifest) with `failed`.
+
+    Programs and hooks that it quotes may have printed a secret of ours: none stands in it.
+    """
+    from agentpipe.redact import known
+    failed = {"stage": stage, "class": end, "exit": failure.exit, "reason": known(failure.reason),
+              "evidence": known(failure.evidence), "remedy": known(failure.remedy),
               **({"change": list(failure.change)} if failure.change else {}), **failure.timed}
     return {"manifest": VERSION, **(manifest or {}), "failed": failed}
 

@@ -138,6 +138,8 @@ def own_secrets() -> set[str]:
 def known(text: str) -> str:
     """A text that may quote what this process holds, without the secrets of its environment and clearml.conf."""
     from agentpipe import errors
+    if not text:
+        return text
     try:
         secrets = own_secrets()
     except errors.Failure:  # a clearml.conf that cannot be read, which is no matter here

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import command, errors, hooks, manifest, place
+from agentpipe import command, errors, hooks, manifest, place, units
 from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
 from agentpipe.signals import SIGNALS
-from agentpipe.task import timing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +49,17 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
     if "failed" not in line and name != "prepare" and not values.get("dry_run"):
         place.check(line)
     held = Held(line if "failed" in line else identified(line), name, values)
-    if "failed" not in line:
+    try:
+        return _through(held, steps, values, end)
+    except Exception:
+        held.release()  # whatever it was: somebody else's now, or for recovery
+        raise
+
+
+def _through(held: Held, steps: Callable[[Held], Any], values: dict[str, Any],
+             end: Callable[[Held], int] | None) -> int:
+    name = held.stage
+    if "failed" not in held.manifest:
         if held.started and end is None:
             held.job.say(f"agent-{name}: the script runs already; passed on")
         else:
@@ -59,7 +68,7 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
             held.put_down()
             return 0
     if end:
-        return _ended(held, end)
+        return end(held)
     held.hand_on()
     return held.manifest["failed"]["exit"] if "failed" in held.manifest else 0
 
@@ -76,7 +85,7 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
             add(held, key, timed(work, held.job))
     except errors.Failure as failure:
         failure.stage = stage
-        failure.timed = {"began": timing.iso(began), "seconds": round(time.monotonic() - clock, 3)}
+        failure.timed = {"began": units.iso(began), "seconds": round(time.monotonic() - clock, 3)}
         raise
     except errors.OutOfTime as over:
         over.stage = stage
@@ -89,7 +98,7 @@ def timed(work: Work, job: Job) -> dict[str, Any]:
     """A stage's value, with when it `began`."""
     began = time.time()
     try:
-        return {**work(job), "began": timing.iso(began)}
+        return {**work(job), "began": units.iso(began)}
     except OSError as error:
         failure = errors.of_disk(error)
         if failure is None:
@@ -165,16 +174,12 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
         held.leave_place()
     except errors.Failure as failure:
         if isinstance(failure, claims.NotOurs) or not begun:
-            held.release()  # somebody else's, or for recovery once the server is there again
             raise
         if held.dry or failure.exit == errors.TRY_AGAIN:
             held.give_back(failure.reason)
             raise
         _tell_failure(held, failure)
         held.leave_place()
-    except errors.ApiError:
-        held.release()
-        raise
 
 
 def _begin(held: Held) -> None:
@@ -185,14 +190,6 @@ def _begin(held: Held) -> None:
         held.begin()
     elif held.api:
         held.watch()
-
-
-def _ended(held: Held, end: Callable[[Held], int]) -> int:
-    try:
-        return end(held)
-    except (errors.Failure, errors.ApiError):
-        held.release()
-        raise
 
 
 def _tell_failure(held: Held, failure: errors.Failure, end: str = "setup_failed") -> None:

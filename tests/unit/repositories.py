@@ -1,10 +1,13 @@
 """Real git repositories, and a small web server for them, for the tests of fetch and patch."""
 
+import atexit
 import base64
 import functools
 import http.server
 import os
+import shutil
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
@@ -14,18 +17,26 @@ WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.com", "GIT_COMMITT
 
 def run(where: Path, *words: str, stdin: bytes | None = None, env: dict[str, str] | None = None) -> str:
     """git's stdout, in a repository."""
-    done = subprocess.run(["git", "-c", "protocol.file.allow=always", *words], cwd=where,
-                          env={**(env or os.environ), **WHO},
-                          input=stdin, capture_output=True)
+    done = subprocess.run(["git", "-c", "protocol.file.allow=always", "-c", "maintenance.auto=false", *words],
+                          cwd=where, env={**(env or os.environ), **WHO}, input=stdin, capture_output=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
 
 def repository(where: Path, files: dict[str, str] | None = None, *, hashes: str = "sha1") -> Path:
     """A repository with one commit on `main`."""
-    where.mkdir(parents=True)
-    run(where, "init", "-q", "-b", "main", f"--object-format={hashes}")
-    commit(where, files or {"train.py": "print('hello')\n"})
+    files = files or {"train.py": "print('hello')\n"}
+    shutil.copytree(_first_commit(tuple(files.items()), hashes), where, symlinks=True)
+    return where
+
+
+@functools.cache
+def _first_commit(files: tuple[tuple[str, str], ...], hashes: str) -> Path:
+    """Such a repository to copy: five calls of git make one, and hundreds of tests begin with the same."""
+    where = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, where, True)
+    run(where, "init", "-q", "-b", "main", f"--object-format={hashes}", "--template=")
+    commit(where, dict(files))
     return where
 
 

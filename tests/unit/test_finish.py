@@ -11,7 +11,7 @@ import pytest
 from reporting import WORKER, Foreign, Running, Unreliable
 
 from agentpipe import errors
-from agentpipe.run.shipping import finish
+from agentpipe.run.finish import finish
 
 
 @pytest.fixture
@@ -76,6 +76,16 @@ def test_secrets_are_not_in_the_evidence(task: Running, monkeypatch: pytest.Monk
     task.ends("script_failed", 1)
     finish(task.api, str(task.directory))
     assert task.task["runtime"]["_agentpipe_end"]["evidence"] == "401 for [REDACTED]"
+
+
+def test_nor_in_what_else_is_told_of_a_failed_set_up(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI_TOKEN", "supersecretvalue")
+    task.ends("setup_failed", failed={"stage": "fetch", "class": "setup_failed", "exit": 77,
+                                      "reason": "refused: supersecretvalue", "remedy": "login with supersecretvalue"})
+    finish(task.api, str(task.directory))
+    record = task.task["runtime"]["_agentpipe_end"]
+    assert (record["reason"], record["advice"]) == ("refused: [REDACTED]", "login with [REDACTED]")
+    assert task.task["status_reason"] == "refused: [REDACTED]"
 
 
 def test_other_keys_of_runtime_stay(task: Running) -> None:
@@ -190,8 +200,8 @@ def test_a_kill_at_any_point_and_once_more_is_right(task: Running, point: str, t
     task.prints(b"cloning\n", "setup.log")
     task.prints(b"epoch 1\nepoch 2\nno end")
     task.ends("script_failed", 4)
-    code = ("import sys; from agentpipe.run import shipping; from agentpipe.transport import api; "
-            "shipping.finish(api.connect('host:0'), sys.argv[1])")
+    code = ("import sys; from agentpipe.run import finish; from agentpipe.transport import api; "
+            "finish.finish(api.connect('host:0'), sys.argv[1])")
     killed = subprocess.run([sys.executable, "-c", code, str(task.directory)],
                             env={**os.environ, "AGENT_CRASH_AT": point})
     assert killed.returncode == -signal.SIGKILL

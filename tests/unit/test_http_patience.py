@@ -11,9 +11,10 @@ import pytest
 import requests
 from http_server import HttpServer
 
-# the waits of agentpipe.server.patience, shortened
+# the waits of agentpipe.server.patience, shortened, and less memory than its servers have
 IMPATIENT = """
-from agentpipe.server import patience
+from agentpipe.server import http, patience
+http.MOST_TOGETHER = 2 << 20
 patience.HEAD_SECONDS = patience.BODY_SECONDS = 1
 patience.LOOK_SECONDS = 0.1
 from agentpipe.cmds.agent_server import main
@@ -193,3 +194,12 @@ def test_while_the_store_cannot_be_written_clients_are_told_to_wait_and_then_go_
         assert server.post("tasks.create", body, headers=headers).status_code == 200
     finally:
         assert server.stop() == 0
+
+
+def test_what_would_fill_the_memory_is_to_come_later(server):
+    task = server.call("tasks.create", name="train", type="training")["id"]
+    lines = [{"type": "log", "task": task, "msg": "x" * (1 << 20)}]
+    answer = server.post("events.add_batch", 3 * lines, auth=server.keys)
+    assert answer.status_code == 503 and float(answer.headers["Retry-After"]) > 0
+    for _ in range(3):  # each is forgotten once it is answered
+        assert server.call("events.add_batch", lines)["added"] == 1

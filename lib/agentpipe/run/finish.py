@@ -8,7 +8,7 @@ import time
 from agentpipe import ends, errors, redact, secrets, terminal
 from agentpipe.claim import attempt, claims, on_server, runtime
 from agentpipe.crash import crash_point
-from agentpipe.run import ranks
+from agentpipe.run import full_disk, ranks
 from agentpipe.run.shipping import Shipper, is_outage, note_reported, read_reported
 
 TYPE_CHECKING = False
@@ -124,14 +124,17 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
         found = failed
     else:
         reason = run.get("reason") if run.get("end") == end else None
+        if end == "script_failed" and not reason and status:
+            reason = full_disk.told(directory, ends.why_failed(status))
         found = {"stage": "run", "exit": status if kind.exit is None else kind.exit,
                  "reason": reason or _reason(end, status) or kind.when}
     evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
     remedy, advice = _remedy(manifest["task"]["id"], found, kind)
+    clear = redact.Redactor(redact.own_secrets() | redact.task_secrets(secrets.whole(manifest["task"], directory))).text
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
-            "exit": found.get("exit", kind.exit), "reason": found["reason"],
-            "evidence": _without_secrets(directory, manifest, evidence)[-EVIDENCE:],
-            "remedy": remedy or None, "advice": advice or None, **_measured(manifest)}
+            "exit": found.get("exit", kind.exit), "reason": clear(found["reason"]),
+            "evidence": clear(evidence)[-EVIDENCE:],
+            "remedy": clear(remedy) or None, "advice": clear(advice) or None, **_measured(manifest)}
 
 
 def _measured(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -260,11 +263,6 @@ def _reason(end: str, status: int | None) -> str | None:
     if end == "script_failed":
         return f"worker execution exit code {status}"
     return None
-
-
-def _without_secrets(directory: str, manifest: dict[str, Any], text: str) -> str:
-    known = redact.own_secrets() | redact.task_secrets(secrets.whole(manifest["task"], directory))
-    return redact.Redactor(known).text(text)
 
 
 def _last_lines(directory: str) -> str:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 PATH = re.compile(r"/*(?:v(?P<version>\d{1,4}(?:\.\d{1,4})?)/)?(?P<name>\w{1,64}\.\w{1,64})/?")
 # a batch is 15 MB at most, a task with its uncommitted changes may be more (bytes)
 MOST = 128 << 20
+# bytes of all requests that wait or are carried out, beside small ones: a slow disk must not fill the memory
+MOST_TOGETHER = 256 << 20
+TRY_AGAIN_S = 2
 # what those may send who are nobody yet
 MOST_OPEN = 64 << 10
 COMPRESSED = 2048
@@ -50,7 +53,7 @@ COOKIE_SECONDS = 30 * 86400
 class Call:
     """One request on its way: what was asked and by whom, as far as it is known."""
 
-    __slots__ = ("caller", "endpoint", "headers", "id", "name", "started", "version")
+    __slots__ = ("caller", "endpoint", "headers", "id", "name", "size", "started", "version")
 
     def __init__(self, headers: dict[str, str]) -> None:
         self.headers = headers
@@ -58,6 +61,7 @@ class Call:
         self.name = self.version = ""
         self.endpoint: endpoints.Endpoint | None = None
         self.caller: dict[str, str] = {}
+        self.size = 0  # bytes of its body that count for MOST_TOGETHER
         self.started = time.monotonic()
 
     def header(self, name: str) -> str:
@@ -71,6 +75,7 @@ class Api:
     def __init__(self, store: SharedStore, tokens: Tokens, verbose: bool = False) -> None:
         self.store, self.tokens, self.verbose = store, tokens, verbose
         store.kept["tokens"] = tokens
+        self._size = 0  # of all calls; only the event loop changes it
         self._readers = ThreadPoolExecutor(READERS, "reader")
         self._writer = Writer(store)
         self.polls = {"queues.wait": waiting.Waiting(self._queues_mark, waiting.LOOK),
@@ -92,6 +97,8 @@ class Api:
                 return
             except Exception as problem:
                 response = self._respond(call, 200, None, problem)
+            finally:
+                self._count(call, 0)
             self._note(call, response.status_code)
         await response(scope, receive, send)
 
@@ -104,7 +111,7 @@ class Api:
             raise ApiError(400, 6, "impersonation is not allowed")
         if call.headers.get("content-encoding", "identity") != "identity":
             return self._respond(call, 415, None, ApiError(415, 0, "content encoding is not supported"))
-        data = await _read(request, MOST if call.caller else MOST_OPEN)
+        data = await self._received(request, call, MOST if call.caller else MOST_OPEN)
         call.caller["worker"] = call.header("worker")
         call.caller["address"] = request.client.host if request.client else ""
         assert call.endpoint is not None
@@ -133,6 +140,32 @@ class Api:
         except ApiError:
             if call.name not in callers.OPEN or "authorization" in call.headers:
                 raise
+
+    async def _received(self, request: Request, call: Call, most: int) -> bytes:
+        """The body; 503 when too much of others is in memory already (then it is read to its end, and forgotten)."""
+        parts: list[bytes] = []
+        size, refused = 0, False
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > most:
+                raise ApiError(413, 0, f"the request is larger than {most} bytes")
+            if refused:
+                continue
+            parts.append(chunk)
+            if size > SMALL:
+                self._count(call, size)
+                if self._size > MOST_TOGETHER:
+                    refused = True
+                    parts.clear()
+                    self._count(call, 0)
+        if refused:
+            raise ApiError(503, 0, "too many changes wait for the disk, try again")
+        return b"".join(parts)
+
+    def _count(self, call: Call, size: int) -> None:
+        """So many bytes of this call are in memory."""
+        self._size += size - call.size
+        call.size = size
 
     async def _polled(self, call: Call, body: Any) -> None:
         task = body.get("task") if isinstance(body, dict) else None
@@ -176,6 +209,8 @@ class Api:
                      "error_data": {}},
             "data": data if data is not None else {}}
         response = self._packed(call, bodies.dump(answer), code)
+        if code == 503:
+            response.headers["Retry-After"] = str(TRY_AGAIN_S)
         if call.name == "auth.login" and code == 200:
             response.set_cookie(callers.COOKIE, data["token"], max_age=COOKIE_SECONDS, httponly=True, samesite="lax")
         elif call.name.endswith(".logout") and code == 200:
@@ -224,16 +259,6 @@ def find(call: Call, path: str) -> None:
         raise ApiError(400, 0, f"Invalid request path {path[:200]}")
     call.name, call.version = found["name"], found["version"] or API_VERSION
     call.endpoint = endpoints.find(call.name, call.version)
-
-
-async def _read(request: Request, most: int) -> bytes:
-    parts, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most:
-            raise ApiError(413, 0, f"the request is larger than {most} bytes")
-        parts.append(chunk)
-    return b"".join(parts)
 
 
 def _told(problem: Exception) -> tuple[int, int, str]:
