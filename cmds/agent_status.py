@@ -3,7 +3,7 @@
 import os
 import sys
 
-from agentpipe import command
+from agentpipe import command, units
 
 PATIENCE_S = 3.0  # with a server that is away: whoever watches wants to see that
 EXAMPLES = """
@@ -93,8 +93,7 @@ def now_is(seen):
     """What was seen, under the present time."""
     import time
 
-    from agentpipe.task import timing
-    return {**seen, "now": timing.iso(time.time())}
+    return {**seen, "now": units.iso(time.time())}
 
 
 def main():

@@ -89,6 +89,8 @@ def check_what_pull_refuses(values):
     config.lost_policy(None)
     try:
         server = api.connect(patience=0)
+        if isinstance(server, api.StoreApi):
+            server.write()
         if not values["create_queue"]:
             queues.Queues(server, values["queue"])
     except errors.ApiError:

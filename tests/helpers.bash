@@ -91,14 +91,15 @@ companion() {
 
 # field PATH [FILE]: one field of a JSON line, as jq's -r would print it: `field .run.exit receipt.json`, `… | field .task.id`
 field() {
+  if [ $# -gt 1 ]; then field "$1" <"$2"; return; fi # opened here, where <(…) means something
   py '
 import json, re, sys
-value = json.loads(open(sys.argv[2]).readline() if len(sys.argv) > 2 else sys.stdin.readline())
+value = json.loads(sys.stdin.readline())
 for name in re.findall(r"[^.\[\]]+", sys.argv[1]):
     if value is None:
         break
     value = value[int(name)] if isinstance(value, list) else value.get(name)
-print(value if isinstance(value, str) else json.dumps(value))' "$@"
+print(value if isinstance(value, str) else json.dumps(value))' "$1"
 }
 
 # wait_for SECONDS COMMAND…: until the command succeeds; fails, showing it, when the bound is over, three times so long

@@ -4,12 +4,15 @@ Nothing may be imported above what an empty pipeline needs: most runs of a stage
 """
 
 import os
+import stat
 import sys
 
 from agentpipe.signals import EXITS, SIGNALS
 
 CHUNK = 1 << 16
+PIECE = 4096  # PIPE_BUF
 CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
+LONGEST = 256 << 20  # bytes of a line; the diff in one may have some 50 MB
 
 
 class Input:
@@ -18,6 +21,7 @@ class Input:
     def __init__(self, fd=0, source="standard input"):
         self._fd, self._source = fd, source
         self._parts = []  # what is read and not yet a line; never joined for nothing (a diff may have 50 MB)
+        self._size = None  # bytes of that; nothing is read yet
         self._lines = []
         self.on_wait = None  # what to do once before the first read
         self.printed = False  # whether a line has gone out: then nobody waits for a word of ours
@@ -53,7 +57,7 @@ class Input:
                 try:
                     chunk = os.read(self._fd, CHUNK)
                 except BlockingIOError:
-                    _await(self._fd)
+                    _is_ready(self._fd)
                     chunk = os.read(self._fd, CHUNK)
         except errors.Interrupted as told:
             self._stop(told.signum)
@@ -61,8 +65,21 @@ class Input:
             failure = errors.Failure(f"{self._source}: {error.strerror}", errors.BAD_DATA)
             failure.ends_input = True
             raise failure from None
+        self._refuse_endless(chunk)
         self._add(chunk)
         return bool(chunk)
+
+    def _refuse_endless(self, chunk):
+        """Failure 65 for what is no text (/dev/zero, an archive), or a line that memory may not hold."""
+        from agentpipe import errors
+        what = "holds no text" if self._size is None and b"\0" in chunk else ""
+        self._size = len(chunk) - chunk.rfind(b"\n") - 1 if b"\n" in chunk else (self._size or 0) + len(chunk)
+        if self._size > LONGEST:
+            what = f"has a line of more than {LONGEST >> 20} MiB"
+        if what:
+            failure = errors.Failure(f"{self._source} {what}: a manifest is one JSON object a line", errors.BAD_DATA)
+            failure.ends_input = True
+            raise failure
 
     def _add(self, chunk):
         head, newline, rest = chunk.rpartition(b"\n")
@@ -237,7 +254,7 @@ def _tell_stage(name, failure):
         end = manifest.LET_GO if isinstance(failure, errors.LetGo) else "setup_failed"
         try:
             put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"), end=end)))
-        except OSError:  # nobody reads it: the exit code has to do
+        except (OSError, errors.Interrupted):  # nobody reads it: the exit code has to do
             pass
 
 
@@ -250,21 +267,33 @@ def say(text):
 
 
 def put(data):
-    """All of `data` to stdout, unbuffered: a line is out when this returns. A reader that is gone: BrokenPipeError."""
+    """All of `data` to stdout, unbuffered: a line is out when this returns. A reader that is gone: BrokenPipeError.
+
+    While it takes nothing we are open to signals: errors.Interrupted, and a part may be out that no later word mends.
+    """
+    from agentpipe import errors
+    # what poll(2) calls ready takes so much at once, and no signal finds us in a write
+    piece = len(data) if stat.S_ISREG(os.fstat(1).st_mode) else PIECE
     view = memoryview(data)
     while view:
         try:
-            view = view[os.write(1, view):]
-        except BlockingIOError:
-            _await(1)
+            if not _is_ready(1, 0):
+                with SIGNALS.open():
+                    _is_ready(1)
+            view = view[os.write(1, view[:piece]):]
+        except BlockingIOError:  # whoever shares it (ssh, node) has made it one that does not wait
+            continue
+        except errors.Interrupted as told:
+            told.silent = True
+            raise
 
 
-def _await(fd):
-    """Wait until a descriptor is ready that whoever shares it (ssh, node) has made one that does not wait."""
+def _is_ready(fd, patience=None):
+    """Whether a descriptor takes (stdout) or has something; waits for that, or for up to `patience` ms."""
     import select
     poll = select.poll()
     poll.register(fd, select.POLLOUT if fd == 1 else select.POLLIN)
-    poll.poll()
+    return bool(poll.poll(patience))
 
 
 def old_names():

@@ -118,7 +118,10 @@ class Held:
                             follows=ranks.is_follower(self.manifest), prefix=ranks.prefix(pull))
 
     def hand_on(self, owner: int | None = None) -> None:
-        """Store the line, hand the claim to its reader, print it, let go; what cannot be printed is given back."""
+        """Store the line, hand the claim to its reader, print it, let go; what cannot be printed is given back.
+
+        So it is when we are told to stop while the reader takes nothing.
+        """
         line = manifest.write(self.manifest)
         self.quiet()
         try:
@@ -127,6 +130,10 @@ class Held:
             self.claim.hand(self.stage, holders.stdout_holder(owner))
             crash_point(f"{self.stage}:handed")
             command.put(line)
+        except errors.Interrupted:
+            self.give_back("told to stop")
+            SIGNALS.forget()
+            raise
         except (OSError, errors.Failure) as error:  # the next stage is gone, or a disk is full
             self.give_back("its line could not be handed on")
             if isinstance(error, errors.Failure) or error.errno == errno.EPIPE:
@@ -139,9 +146,15 @@ class Held:
         self.release()
 
     def give_back(self, why: str) -> None:
-        """Return the task to the front of its queue; nothing runs here any more. What only looked lets it go."""
+        """Return the task to the front of its queue; nothing runs here any more. What only looked lets it go.
+
+        A script that runs is left running, for recovery to hand it out again.
+        """
         if self.dry:
             self.put_down()
+            return
+        if self.started:
+            self.release()
             return
         self.quiet()
         self.leave_place()
@@ -166,8 +179,8 @@ class Held:
 
     def finish(self, deadline: float) -> bool:
         """Send the rest and the end's status, for up to `deadline` seconds; True when both are acknowledged."""
-        from agentpipe.run import shipping
-        done = shipping.finish(self.api, self.claim.directory, deadline, self.quiet())
+        from agentpipe.run import finish
+        done = finish.finish(self.api, self.claim.directory, deadline, self.quiet())
         self._end_worker()
         return done
 

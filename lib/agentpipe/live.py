@@ -10,6 +10,8 @@ import os
 import threading
 import time
 
+from agentpipe import units
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,10 +76,8 @@ class Line:
                     self._log(text + "\n")
 
     def _text(self) -> str:
-        from agentpipe.environment import progress
-        from agentpipe.task import units
         written = _written() - self._before
-        size = progress.shown(written, ", ") + " written" if written >= 1 << 20 else ""
+        size = units.told(written, ", ") + " written" if written >= units.MIB else ""
         return f"{self._told()}, {units.duration(time.monotonic() - self._began)}{size}"
 
     def _log(self, text: str) -> None:

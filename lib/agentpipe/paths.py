@@ -50,14 +50,25 @@ def file_system(path: str) -> str:
 
 
 def _agent_home() -> str | None:
-    """AGENT_HOME, absolute: what stands on disk names its own place, for processes of other directories."""
     home = os.environ.get("AGENT_HOME")
-    return os.path.abspath(home) if home else None
+    return os.path.normpath(_absolute("AGENT_HOME", home)) if home else None
 
 
 def _xdg(variable: str, default: str) -> str:
     value = os.environ.get(variable, "")
-    return value if value.startswith("/") else os.path.join(os.path.expanduser("~"), default)
+    if value.startswith("/"):  # others are to be ignored: XDG Base Directory Specification
+        return value
+    if "HOME" in os.environ:
+        _absolute("HOME", os.environ["HOME"], "export HOME=/…, or set AGENT_HOME")
+    return os.path.join(os.path.expanduser("~"), default)
+
+
+def _absolute(variable: str, path: str, remedy: str = "") -> str:
+    """The path; Failure 78 for one that is another place in each directory: what it holds would not be found again."""
+    if path.startswith("/"):
+        return path
+    raise errors.Failure(f"{variable} wants an absolute path, and is {path!r}", errors.BAD_CONFIG,
+                         remedy=remedy or f"{variable}={os.path.abspath(os.path.expanduser(path))}")
 
 
 def _state_home() -> str:

@@ -5,7 +5,10 @@ nothing: an empty pipeline pays for this file.
 """
 
 import _signal
+import _thread
 import os
+import sys
+import time
 
 # Until the handlers stand, Ctrl-C simply ends us: no traceback out of an import. And a script of ours is to have both
 # as every new process has them, though a shell's `&` has made us ignore them.
@@ -13,6 +16,7 @@ for _signum in (_signal.SIGINT, _signal.SIGQUIT):
     _signal.signal(_signum, _signal.SIG_DFL)
 
 EXITS = {_signal.SIGINT: 130, _signal.SIGTERM: 75, _signal.SIGHUP: 129}
+AGAIN_S = 0.01
 _HANDLED = (*EXITS, _signal.SIGUSR1, _signal.SIGALRM)
 
 
@@ -66,6 +70,7 @@ class Signals:
                 _signal.signal(signum, self._arrived)
         for signum in (_signal.SIGUSR1, _signal.SIGALRM):
             _signal.signal(signum, self._arrived)
+        sys.unraisablehook = self._dropped
 
     def uninstall(self) -> None:
         """Give each the meaning that a new process has for it; what came up to now is raised, when we are open."""
@@ -125,6 +130,18 @@ class Signals:
         else:
             self.waiting.append(signum)
 
+    def _dropped(self, what: "sys.UnraisableHookArgs") -> None:
+        """An exception that nobody gets (a weak reference's callback, as imports have them): ours is raised again."""
+        from agentpipe import errors
+        found = what.exc_value
+        if isinstance(found, errors.OutOfTime):
+            _signal.setitimer(_signal.ITIMER_REAL, AGAIN_S)
+        elif isinstance(found, (errors.Interrupted, errors.Aborted)):
+            signum = found.signum if isinstance(found, errors.Interrupted) else _signal.SIGUSR1
+            _thread.start_new_thread(_send_later, (signum,))
+        else:
+            sys.__unraisablehook__(what)
+
     def _raise(self, signum: int) -> None:
         from agentpipe import errors
         if signum == _signal.SIGUSR1:
@@ -132,6 +149,11 @@ class Signals:
         if signum == _signal.SIGALRM:
             raise errors.OutOfTime
         raise errors.Interrupted(signum)
+
+
+def _send_later(signum: int) -> None:
+    time.sleep(AGAIN_S)
+    os.kill(os.getpid(), signum)
 
 
 SIGNALS = Signals()

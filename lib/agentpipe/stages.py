@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import command, errors, hooks, manifest, place
+from agentpipe import command, errors, hooks, manifest, place, units
 from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
 from agentpipe.signals import SIGNALS
-from agentpipe.task import timing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
             add(held, key, timed(work, held.job))
     except errors.Failure as failure:
         failure.stage = stage
-        failure.timed = {"began": timing.iso(began), "seconds": round(time.monotonic() - clock, 3)}
+        failure.timed = {"began": units.iso(began), "seconds": round(time.monotonic() - clock, 3)}
         raise
     except errors.OutOfTime as over:
         over.stage = stage
@@ -99,7 +98,7 @@ def timed(work: Work, job: Job) -> dict[str, Any]:
     """A stage's value, with when it `began`."""
     began = time.time()
     try:
-        return {**work(job), "began": timing.iso(began)}
+        return {**work(job), "began": units.iso(began)}
     except OSError as error:
         failure = errors.of_disk(error)
         if failure is None:

@@ -25,6 +25,7 @@ small() {  # DIR: a file system of 8 MB there
   [ "$(status "$task")" = failed ]
   [ -e "$(attempt "$task")/exit.5" ]
   [ "$(readlink "$(attempt "$task")/outcome")" = script_failed ]
+  [[ $(agent-task why "$task") == *"exit 5; its log could not be written: the disk was full"*--need-disk* ]]
   [ -z "$(ls -A "$AGENT_HOME/state/active")" ]
 }
 
@@ -109,4 +110,34 @@ PY
     rm side
     umount m
   done
+}
+
+@test "a store on a full or a read-only disk is read; what would change it is refused with what to do" {
+  small "$AGENT_HOME"
+  task=$(enqueue_shell 'echo hello')
+  looks() {
+    run -0 agent-task list
+    [[ $output == *"${task:0:8}"*queued* ]]
+    run -0 agent-task show "$task"
+    run -0 agent-task why "$task"
+    run -0 agent-task log "$task"
+    run -0 agent-status
+    [[ $output == *'"queued": 1'* ]]
+    local change
+    for change in "agent-task stop $task" "agent-config check server" "agent-supervisor default"; do
+      run -73 timeout 10 bash -c "$change"
+      [[ $output == *"$1"* ]]
+    done
+  }
+  head -c 20000000 /dev/zero >"$AGENT_HOME/filler" 2>/dev/null || true
+  looks "the disk is full"
+  agent-task log -f "$task" >followed 3>&- &
+  rm "$AGENT_HOME/filler"
+  agent-pull default | agent-prepare | agent-run >/dev/null
+  wait $! # who followed meanwhile sees it run
+  grep -q hello followed
+  task=$(enqueue_shell 'echo hello')
+  rm -f "$AGENT_HOME"/state/agent.db-{wal,shm}
+  mount -o remount,ro "$AGENT_HOME"
+  looks "cannot write the store"
 }

@@ -91,8 +91,14 @@ class ApiServer:
 
     def wait(self, endpoint: str, body: Any) -> None:
         """As agent-server does, one thread each."""
-        until = time.monotonic() + body.get("seconds", 0)
-        while call(self.store, {}, endpoint, body)["mark"] == body.get("mark") and time.monotonic() < until:
+        until, seen = time.monotonic() + body.get("seconds", 0), None
+        while True:
+            now = self.store.data_version()  # cheap; the mark is not
+            if now != seen and call(self.store, {}, endpoint, body)["mark"] != body.get("mark"):
+                return
+            if time.monotonic() >= until:
+                return
+            seen = now
             time.sleep(0.02)
 
     def login(self, said: str, body: Any) -> str:

@@ -15,7 +15,7 @@ from agentpipe import errors, paths, processes, secrets
 from agentpipe.claim import adopt, attempt, claims, holders, intents, namespaces, on_server, queues, recovery
 from agentpipe.claim import waiting as patience
 from agentpipe.held import Held
-from agentpipe.run import script
+from agentpipe.run import full_disk, script
 from agentpipe.server import documents
 from agentpipe.task import find, why
 from agentpipe.transport import api
@@ -444,6 +444,26 @@ def test_a_script_that_ended_unseen_is_reported_with_its_log(store, task, code, 
     logged = "".join(event["msg"] for event in store.call("events.get_task_log", {"task": task})["events"]
                      if event.get("stream") == "log")
     assert logged == "out\n"
+
+
+@pytest.mark.parametrize("transport", ["store"], indirect=True)
+def test_a_script_that_failed_on_a_full_disk_is_told_as_that_when_there_is_room_again(store, task):
+    claim, _ = ended_unseen(store, "exit 120")
+    directory = claim.directory
+    wait_for(lambda: attempt.exit_status(directory))
+    abandoned(claim)
+    os.symlink("/dev/full", os.path.join(directory, f"room.{os.getpid()}"))  # which takes nothing
+    full_disk.look(directory)
+    recovery.recover(store)
+    found = why.why(store, find.task(store, task))
+    assert found["class"] == "script_failed" and "--need-disk" in found["advice"] and not found["remedy"]
+    assert found["reason"].startswith("exit 120") and found["reason"].endswith(full_disk.SAID)
+    assert "a full disk?" not in found["reason"]
+
+
+def test_a_disk_with_room_is_no_full_one(tmp_path):
+    full_disk.look(str(tmp_path))
+    assert not list(tmp_path.iterdir()) and full_disk.told(str(tmp_path), "exit 1") == "exit 1"
 
 
 def test_a_script_that_runs_unwatched_is_handed_out_to_be_watched(store, task):

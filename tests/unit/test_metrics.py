@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agentpipe import units
 from agentpipe.run import metrics
 from agentpipe.settings import config
 
@@ -21,8 +22,8 @@ def test_a_sample_has_the_peers_fields() -> None:
 def test_memory_and_disk_agree_with_psutil(tmp_path: object) -> None:
     stats = metrics.Sampler(str(tmp_path)).sample()
     memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(tmp_path))
-    assert stats["memory_free"] == pytest.approx(memory.available / metrics.MB, rel=0.1)
-    assert stats["memory_used"] + stats["memory_free"] == pytest.approx(memory.total / metrics.MB, rel=0.01)
+    assert stats["memory_free"] == pytest.approx(memory.available / units.MIB, rel=0.1)
+    assert stats["memory_used"] + stats["memory_free"] == pytest.approx(memory.total / units.MIB, rel=0.01)
     assert stats["disk_free_home"] == pytest.approx(100 - disk.percent, abs=1)
 
 
@@ -49,13 +50,13 @@ def test_a_script_is_measured_with_all_its_processes() -> None:
     sampler = metrics.Sampler()
     sampler.processes([os.getpid()])
     found = {variant: value for _, variant, value in sampler.processes([os.getpid(), 2 ** 22])}
-    assert found["task_memory_gb"] * metrics.GB == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
+    assert found["task_memory_gb"] * units.GIB == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
     assert found["task_cpu_usage"] >= 0
 
 
 def test_scalars_have_the_names_of_the_sdk() -> None:
-    gpu = {"index": 1, "utilization": 50.0, "temperature": 60.0, "used": metrics.GB, "free": 3 * metrics.GB,
-           "total": 4 * metrics.GB, "power": 300}
+    gpu = {"index": 1, "utilization": 50.0, "temperature": 60.0, "used": units.GIB, "free": 3 * units.GIB,
+           "total": 4 * units.GIB, "power": 300}
     found = {(metric, variant): value
              for metric, variant, value in metrics.scalars(metrics.Sampler().sample(), [gpu])}
     assert found[":monitor:gpu", "gpu_1_utilization"] == 50
@@ -65,7 +66,7 @@ def test_scalars_have_the_names_of_the_sdk() -> None:
 
 
 def test_fractions_are_shares_or_slices() -> None:
-    totals = [40 * metrics.GB, 80 * metrics.GB]
+    totals = [40 * units.GIB, 80 * units.GIB]
     assert metrics.fractions("0.5,0.25", totals) == [0.5, 0.25]
     assert metrics.fractions("0.5", totals) == [0.5, 0.5]
     assert metrics.fractions("nvidia.com/mig-1g.5gb:2,nvidia.com/mig-2g.20gb:1", totals) == [0.25, 0.25]
@@ -82,8 +83,8 @@ def test_what_a_card_does_not_tell_is_the_default_or_left_out(tmp_path: Path, mo
         config.reload()
         assert metrics.default_utilization() == meant
     sampler = metrics.Sampler()
-    gpu = {"index": 0, "utilization": None, "temperature": 30, "used": metrics.GB, "free": metrics.GB,
-           "total": 2 * metrics.GB, "power": None}
+    gpu = {"index": 0, "utilization": None, "temperature": 30, "used": units.GIB, "free": units.GIB,
+           "total": 2 * units.GIB, "power": None}
     monkeypatch.setattr(sampler, "gpus", lambda: [gpu])
     monkeypatch.setenv("CLEARML_AGENT_GPU_FRACTIONS", "0.5")
     stats = sampler.sample()

@@ -7,11 +7,20 @@ import pytest
 from agentpipe import errors, paths
 
 
-def test_a_relative_home_is_the_same_place_from_anywhere(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("variable", "value", "remedy"), [
+    ("AGENT_HOME", "here", "AGENT_HOME={}/here"), ("AGENT_HOME", "./a/../b", "AGENT_HOME={}/b"),
+    ("AGENT_HOME", "~/x", "AGENT_HOME={}/home/x"), ("HOME", "", "set AGENT_HOME"), ("HOME", "here", "set AGENT_HOME")])
+def test_a_home_that_depends_on_where_one_stands_is_refused(tmp_path, monkeypatch, variable, value, remedy):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AGENT_HOME", "here")
-    assert paths.state("tasks") == str(tmp_path / "here" / "state" / "tasks")
-    assert paths.cache("git") == str(tmp_path / "here" / "cache" / "git")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("AGENT_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    for place in (paths.state, paths.cache):
+        with pytest.raises(errors.Failure, match=f"^{variable} wants an absolute path, and is '{value}'") as caught:
+            place()
+        assert caught.value.exit == errors.BAD_CONFIG and remedy.format(tmp_path) in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_directories_are_private(agent_home):

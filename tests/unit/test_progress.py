@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from agentpipe import live
+from agentpipe import live, units
 from agentpipe.environment import progress
 from agentpipe.job import Job
 
@@ -36,7 +36,7 @@ def test_downloads_and_builds_are_counted_sized_and_timed():
 
 @pytest.mark.parametrize(("size", "shown"), [(0, ""), (512, "512 B"), (2048, "2.0 KiB"), (5 << 30, "5.0 GiB")])
 def test_a_size_for_people(size, shown):
-    assert progress.shown(size) == shown
+    assert units.told(size) == shown
 
 
 def test_what_is_under_way_stands_in_the_line_that_moves():

@@ -13,8 +13,8 @@ from reporting import WORKER, Foreign, Running, Unreliable
 
 from agentpipe import errors, paths
 from agentpipe.run.abort import RESETS, Abort, Judge
+from agentpipe.run.finish import finish
 from agentpipe.run.report import Reporter
-from agentpipe.run.shipping import finish
 from agentpipe.transport import api as apis
 
 

@@ -48,6 +48,36 @@ def test_what_waited_is_raised_before_the_handlers_are_given_up():
     assert (done.returncode, done.stdout) == (75, "")
 
 
+@pytest.mark.parametrize(("raised", "code"), [
+    ("os.kill(os.getpid(), signal.SIGTERM)", 75),
+    ("SIGNALS.aborted('by a user')", 1),
+    ("[signal.setitimer(signal.ITIMER_REAL, 0.001), time.sleep(1)]", 2),
+])
+def test_what_is_raised_where_python_drops_exceptions_is_raised_again(raised, code):
+    done = run(f"""
+        import os, signal, time, weakref
+        from agentpipe import command, errors
+        from agentpipe.signals import SIGNALS
+
+        class Gone:
+            pass
+
+        def work():
+            gone = Gone()
+            kept = weakref.ref(gone, lambda _: {raised})
+            try:
+                del gone
+                time.sleep(20)
+            except errors.Aborted:
+                return 1
+            except errors.OutOfTime:
+                return 2
+
+        command.plain("agent-trial", work)
+    """)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
 def test_an_ignored_signal_stays_ignored():
     done = run("""
         import signal

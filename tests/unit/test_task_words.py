@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agentpipe import complete, errors
+from agentpipe import complete, errors, units
 from agentpipe.server import tasks
-from agentpipe.task import find, listing, sh_script, sources, units
+from agentpipe.task import find, listing, sh_script, sources
 from agentpipe.transport import api
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 GIVEN_BACK = "given-back"  # by recovery: counts as a failed attempt
 HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not
+RETURNED = (GIVEN_BACK, HANDED_BACK)  # in the place of a script's process
 
 
 def create(task: str) -> str:
@@ -68,7 +69,7 @@ def forbid_start(directory: str, why: str) -> bool:
 
 def was_returned(directory: str) -> bool:
     """Whether this attempt was given back to its queue."""
-    return pid_record(directory) in (GIVEN_BACK, HANDED_BACK)
+    return pid_record(directory) in RETURNED
 
 
 def exit_status(directory: str) -> int | None:

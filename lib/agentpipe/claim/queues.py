@@ -6,10 +6,9 @@ import os
 import time
 from collections.abc import Callable
 
-from agentpipe import errors, manifest
+from agentpipe import errors, manifest, units
 from agentpipe.claim import claims, on_server, waiting
 from agentpipe.crash import crash_point
-from agentpipe.task import timing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -210,7 +209,7 @@ def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str |
         claims.give_back(api, claim, {"task": found, "pull": {"queue": queue}}, failure.reason)
         raise
     pull = {"server": api.server_id, "queue": queue, "queue_name": queue_name, "worker": worker,
-            "claim": claim.token, "pulled": timing.iso(time.time())}
+            "claim": claim.token, "pulled": units.iso(time.time())}
     if found.get("status") == "queued":
         pull["queued"] = found.get("status_changed")
     return claim, {"manifest": manifest.VERSION, "task": found, "pull": pull}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Say = Callable[[str], object]
 
 MAX_ATTEMPTS = 3
-REPORT_TIMEOUT = 10.0
+PATIENCE_S = 10.0  # with a server that is away: the next pull looks again
 GRACE = 10.0
 
 
@@ -147,7 +147,7 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
             crash_point("recover:forbidden")
         if record is None:
             return  # a script started this very moment: look again next time
-        if record in (attempt.GIVEN_BACK, attempt.HANDED_BACK) and ranks.is_follower(attempt.read_manifest(directory)):
+        if record in attempt.RETURNED and ranks.is_follower(attempt.read_manifest(directory)):
             claim.end()  # there is nothing to give back
             return
         if not unwanted and (record == attempt.HANDED_BACK or (record == attempt.GIVEN_BACK and
@@ -167,8 +167,8 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
 def _report(api: Any, claim: claims.Claim, task: str, say: Say) -> None:
     """Tell the end that is decided; once that is acknowledged, nothing is left to recover."""
     say(f"task {task}: reporting that it ended: {attempt.outcome(claim.directory)}")
-    from agentpipe.run import shipping
-    if shipping.finish(api, claim.directory, REPORT_TIMEOUT):
+    from agentpipe.run import finish
+    if finish.finish(api, claim.directory, PATIENCE_S):
         claim.end()
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths
+from agentpipe import errors, paths, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-GIB = 1 << 30
 
 
 class Room:
@@ -26,15 +24,15 @@ class Room:
         if free < self.wanted:
             from agentpipe.environment import env_cache
             # no limit but that of free space
-            endless = env_cache.Limits(float("inf"), 0, float("inf"), self.wanted / env_cache.GB)
+            endless = env_cache.Limits(float("inf"), 0, float("inf"), self.wanted / units.GIB)
             for gone in env_cache.evict(endless, room=True):
-                self._say(f"removed an environment that was last used {env_cache.ago(gone['used'])} ago, "
+                self._say(f"removed an environment that was last used {units.age(gone['used'])} ago, "
                           f"to make room: {gone['key']}")
             path, free = _least()
         short = free < self.wanted
         if short and not self._short:
-            self._say(f"no task is taken: {path} has {free / GIB:.1f} GiB free, --need-disk wants "
-                      f"{self.wanted / GIB:.1f} GiB")
+            self._say(f"no task is taken: {path} has {free / units.GIB:.1f} GiB free, --need-disk wants "
+                      f"{self.wanted / units.GIB:.1f} GiB")
         self._short = short
         return not short
 
@@ -50,9 +48,8 @@ def gate(told: str | None, may_work: Callable[[], bool] | None,
 
 
 def _bytes(text: str, name: str) -> int:
-    from agentpipe.place import args_values
     try:
-        return args_values.size(text)
+        return units.read_size(text)
     except ValueError:
         raise errors.Failure(f"{name} is no size: {text}", errors.USAGE if name.startswith("-") else errors.BAD_CONFIG,
                              remedy=f"write it as 50G or 800M: {name}{'=' if name.isupper() else ' '}50G") from None

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from agentpipe.claim.schedule import Schedule
 
-# how often it looks, in seconds: at the embedded store's change counter, or whether it is time to ask a server
-LOOK, LOOK_HTTP = 0.05, 0.5
+# how often it looks at the embedded store's change counter (s); a server's transport says it of itself
+LOOK = 0.05
 LONGEST = 60.0  # after so long it asks its queues also when nothing seems to have changed
 NOT_NOW = 5.0  # how long it pauses when this node may not work
 OUTAGE = (1.0, 30.0)  # the pauses while the server is away

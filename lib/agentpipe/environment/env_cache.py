@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import paths
+from agentpipe import paths, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ FREE_GB = 2.0
 MAX_AGE_DAYS = 30.0
 # in the name of an environment that is not to be found again: the cache is switched off
 PRIVATE = "-only-"
-GB = 1 << 30
 # an unpublished build that was not touched for so long is nobody's any more (s)
 LEFT_BEHIND = 3600
 
@@ -89,8 +88,8 @@ def evict(wanted: Limits, room: bool = False) -> list[Entry]:
     envs, kept, removed = home(), entries(), []
     size = sum(entry["size"] for entry in kept)
     for entry in reversed(kept[:]):
-        over = _free(envs) < wanted.free_gb * GB or (not room and (
-            len(kept) > wanted.entries or bool(wanted.size_gb and size > wanted.size_gb * GB)
+        over = _free(envs) < wanted.free_gb * units.GIB or (not room and (
+            len(kept) > wanted.entries or bool(wanted.size_gb and size > wanted.size_gb * units.GIB)
             or time.time() - entry["used"] > wanted.age_days * 86400 or PRIVATE in entry["key"]))
         if over and not entry["tasks"] and _remove(envs, entry):
             kept.remove(entry)
@@ -230,12 +229,3 @@ def _is_published(envs: str, target: str) -> bool:
 def _free(folder: str) -> float:
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
-
-
-def ago(when: float) -> str:
-    """How long ago that is, for people ("3 h")."""
-    seconds = max(0.0, time.time() - when)
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import command, errors
-from agentpipe.environment import env_cache, progress
+from agentpipe import command, errors, units
+from agentpipe.environment import env_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def show(entries: list[env_cache.Entry]) -> None:
         return
     print(f"{'USED':>8}  {'SIZE':>10}  {'PACKAGES':>8}  {'TASKS':>5}  KEY")
     for entry in entries:
-        print(f"{env_cache.ago(entry['used']):>8}  {progress.shown(entry['size']):>10}  {len(entry['packages']):>8}  "
+        print(f"{units.age(entry['used']):>8}  {units.told(entry['size']):>10}  {len(entry['packages']):>8}  "
               f"{len(entry['tasks']):>5}  {entry['key']}")
     total = sum(entry["size"] for entry in entries)
-    print(f"{len(entries)} environments, {progress.shown(total) or '0 B'} in {env_cache.home()}")
+    print(f"{len(entries)} environments, {units.told(total) or '0 B'} in {env_cache.home()}")
 
 
 def prune(values: Mapping[str, Any]) -> int:
@@ -57,9 +57,9 @@ def prune(values: Mapping[str, Any]) -> int:
     left = env_cache.sweep(env_cache.home(), env_cache.LEFT_BEHIND)
     gone = env_cache.evict(limits)
     for entry in gone:
-        command.say(f"agent-env: removed {entry['key']}, used {env_cache.ago(entry['used'])} ago")
+        command.say(f"agent-env: removed {entry['key']}, used {units.age(entry['used'])} ago")
     size = sum(entry["size"] for entry in gone)
-    command.say(f"agent-env: {_counted(gone)} removed{progress.shown(size, ', ')}"
+    command.say(f"agent-env: {_counted(gone)} removed{units.told(size, ', ')}"
                 + (f"; {left} unfinished ones" if left else "") + f"; {len(env_cache.entries())} are left")
     return 0
 

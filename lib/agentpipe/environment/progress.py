@@ -21,18 +21,6 @@ def amount(lock: str) -> tuple[int, int]:
     return len(packages), sum(int(file.get("size") or 0) for file in files)
 
 
-def shown(size: int, before: str = "") -> str:
-    """A size for people ("17.4 MiB"); nothing for 0."""
-    if not size:
-        return ""
-    amount, unit = float(size), "B"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":
-            break
-        amount /= 1024
-    return f"{before}{amount:.0f} {unit}" if unit == "B" else f"{before}{amount:.1f} {unit}"
-
-
 class Lines:
     """A sink for uv's output: its lines as they come, those of downloads and builds counted and timed.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, files
+from agentpipe import errors, files, units
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -129,7 +129,7 @@ def build(job: Job, name: str, interpreter: Interpreter, requirements: Requireme
         assert base is not None
     env_cache.sweep(envs, env_cache.LEFT_BEHIND)
     for gone in env_cache.evict(env_cache.limits()):
-        job.say(f"removed an environment that was last used {env_cache.ago(gone['used'])} ago: {gone['key']}")
+        job.say(f"removed an environment that was last used {units.age(gone['used'])} ago: {gone['key']}")
     return base
 
 

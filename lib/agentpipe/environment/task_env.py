@@ -258,8 +258,9 @@ def beside(job: Job, interpreter: Interpreter, asked: Requirements, policy: Poli
 
 def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements, policy: Policy) -> Value:
     """--dry-run: say what would be done, do nothing; Failure when the list cannot be installed."""
+    from agentpipe import units
     from agentpipe.code.git import without_credentials
-    from agentpipe.environment import env_cache, indexes, progress, python_env
+    from agentpipe.environment import env_cache, indexes, python_env
     from agentpipe.environment.installers import uv_questions, ways
     base = python_env.cached(key)
     job.say(f"Python {interpreter['version']} ({interpreter['executable']})")
@@ -281,7 +282,7 @@ def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements, poli
                               lambda: uv_questions.resolved(job, interpreter["executable"], asked, policy),
                               lambda first: [(line, 0) for line in asked.canonical()])
         for line, size in packages:
-            job.say(f"would install {line}{progress.shown(size, ' (')}{')' if size else ''}")
+            job.say(f"would install {line}{units.told(size, ' (')}{')' if size else ''}")
         if not packages:
             job.say("would install nothing but pip")
     for project in asked.projects:

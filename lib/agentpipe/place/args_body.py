@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from agentpipe import errors
+from agentpipe import errors, units
 from agentpipe.place import args_values as values
 from agentpipe.place.args_words import Option
 
@@ -38,11 +38,13 @@ SINGLE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "cpu-rt-runtime": (HOST, "CpuRealtimeRuntime", values.integer), "cpu-shares": (HOST, "CpuShares", values.integer),
     "cpus": (HOST, "NanoCpus", values.cpus), "cpuset-cpus": (HOST, "CpusetCpus", str),
     "cpuset-mems": (HOST, "CpusetMems", str), "ipc": (HOST, "IpcMode", str), "pid": (HOST, "PidMode", str),
-    "kernel-memory": (HOST, "KernelMemory", values.size), "memory": (HOST, "Memory", values.size),
-    "memory-reservation": (HOST, "MemoryReservation", values.size), "memory-swap": (HOST, "MemorySwap", values.swap),
+    "kernel-memory": (HOST, "KernelMemory", units.read_size), "memory": (HOST, "Memory", units.read_size),
+    "memory-reservation": (HOST, "MemoryReservation", units.read_size),
+    "memory-swap": (HOST, "MemorySwap", values.swap),
     "memory-swappiness": (HOST, "MemorySwappiness", values.integer),
     "oom-score-adj": (HOST, "OomScoreAdj", values.integer), "pids-limit": (HOST, "PidsLimit", values.integer),
-    "runtime": (HOST, "Runtime", str), "shm-size": (HOST, "ShmSize", values.size), "userns": (HOST, "UsernsMode", str),
+    "runtime": (HOST, "Runtime", str), "shm-size": (HOST, "ShmSize", units.read_size),
+    "userns": (HOST, "UsernsMode", str),
     "uts": (HOST, "UTSMode", str), "volume-driver": (HOST, "VolumeDriver", str),
     "domainname": ("", "Domainname", str), "hostname": ("", "Hostname", str), "mac-address": ("", "MacAddress", str),
     "stop-signal": ("", "StopSignal", str), "stop-timeout": ("", "StopTimeout", values.integer),
@@ -57,9 +59,9 @@ LISTS: dict[str, tuple[str, Callable[[str], Any]]] = {
                                                                "Weight": values.natural(values.pair(text, ":")[1])}),
     "cap-add": ("CapAdd", values.capability), "cap-drop": ("CapDrop", values.capability),
     "device-cgroup-rule": ("DeviceCgroupRules", str),
-    "device-read-bps": ("BlkioDeviceReadBps", lambda text: values.rate(text, values.size)),
+    "device-read-bps": ("BlkioDeviceReadBps", lambda text: values.rate(text, units.read_size)),
     "device-read-iops": ("BlkioDeviceReadIOps", lambda text: values.rate(text, values.natural)),
-    "device-write-bps": ("BlkioDeviceWriteBps", lambda text: values.rate(text, values.size)),
+    "device-write-bps": ("BlkioDeviceWriteBps", lambda text: values.rate(text, units.read_size)),
     "device-write-iops": ("BlkioDeviceWriteIOps", lambda text: values.rate(text, values.natural)),
     "dns": ("Dns", str), "dns-option": ("DnsOptions", str), "dns-search": ("DnsSearch", str),
     "gpus": ("DeviceRequests", values.gpus), "group-add": ("GroupAdd", str), "ulimit": ("Ulimits", values.ulimit),

@@ -6,6 +6,7 @@ import json
 import os
 import re
 
+from agentpipe import units
 from agentpipe.place import args_values as values
 
 TYPE_CHECKING = False
@@ -256,7 +257,7 @@ def _mount_option(options: dict[str, Any], key: str, value: str) -> None:
     known: dict[str, tuple[str, Any]] = {
         "bind-propagation": ("Propagation", str.lower), "bind-nonrecursive": ("NonRecursive", _yes),
         "volume-subpath": ("Subpath", str), "volume-nocopy": ("NoCopy", _yes), "image-subpath": ("Subpath", str),
-        "tmpfs-size": ("SizeBytes", values.size), "tmpfs-mode": ("Mode", lambda text: int(text, 8)),
+        "tmpfs-size": ("SizeBytes", units.read_size), "tmpfs-mode": ("Mode", lambda text: int(text, 8)),
     }
     if key in known:
         field, read = known[key]

@@ -7,11 +7,12 @@ import os
 import re
 from collections.abc import Iterable
 
+from agentpipe import units
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?([kmgtp]?)(i?b)?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 ULIMITS = {"core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
@@ -31,17 +32,9 @@ def natural(text: str) -> int:
     return found
 
 
-def size(text: str) -> int:
-    """Bytes: 64m, 1.5g, 512 kb, 1GiB; all of them powers of 1024."""
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise ValueError("it is no size")
-    return int(float(match[1]) * 1024 ** " kmgtp".index(match[2].lower() or " "))
-
-
 def swap(text: str) -> int:
     """A size, or -1: no limit."""
-    return -1 if text == "-1" else size(text)
+    return -1 if text == "-1" else units.read_size(text)
 
 
 def cpus(text: str) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors
+from agentpipe import errors, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,7 +153,6 @@ def run(job: Job, container: Container, prefix: list[str], root_prefix: list[str
 
     `words` are the container's arguments. Failure 65 or 66 for a step that fails, with AGENT_SETUP_ERRORS=stop.
     """
-    from agentpipe.task import timing
     wanted = steps(container, any("CLEARML_APT_INSTALL" in word for word in words or []))
     if not wanted:
         return []
@@ -162,7 +161,7 @@ def run(job: Job, container: Container, prefix: list[str], root_prefix: list[str
     done = []
     for step in wanted:
         job.say(f"set-up: {step.words}")
-        at, began = timing.iso(time.time()), time.monotonic()
+        at, began = units.iso(time.time()), time.monotonic()
         status, said = _run(job, [*(root_prefix if step.as_root else prefix), "sh", os.path.join(folder, "run"), folder,
                                   step.name, "stop" if stop else "go"])
         done.append({"step": step.name, "exit": status, "began": at, "seconds": round(time.monotonic() - began, 3)})

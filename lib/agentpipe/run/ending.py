@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import command, ends, errors, hooks, manifest, processes, redact
+from agentpipe import command, ends, errors, hooks, manifest, processes, redact, units
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
-from agentpipe.run import hold, script, script_env, services, watching
+from agentpipe.run import full_disk, hold, script, script_env, services, watching
 from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agentpipe.held import Held
     from agentpipe.run.watching import Verdict
 
-REPORT_TIMEOUT = 60.0
+PATIENCE_S = 60.0  # with a server that is away; then the next agent-pull or agent-report sends the rest
 MAX_LOST = 3
 
 
@@ -52,8 +52,11 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     gone = not os.path.isdir(directory)
     os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
     if status:
+        full_disk.look(directory)
         verdict = watching.asked_meanwhile(held, verdict)
     end, reason, evidence = _classified(status, verdict, kind, known)
+    if end == "script_failed":
+        reason = full_disk.told(directory, reason)
     if gone and end == "lost" and not known:
         reason = f"{directory} was deleted while the script ran, and with it its status and its log"
     keep = hold.wanted(held, end, values)
@@ -94,14 +97,15 @@ def run_key(directory: str, end: str, status: int | None, reason: str, evidence:
     code = known if known is not None else (status if status is not None else 125)
     ended = attempt.ended_at(directory) or time.time()
     found: dict[str, Any] = {"exit": code, "end": end, "reason": redact.known(reason),
-                             "evidence": redact.known(evidence), "status": status, "ended": _iso(ended)}
+                             "evidence": redact.known(evidence), "status": status, "ended": units.iso(ended)}
     record = attempt.pid_record(directory)
     if record and record.split(" ")[0].isdigit():
         started = os.lstat(os.path.join(directory, "pid")).st_mtime
         ran = script.running_for(directory) if record.endswith(processes.boot_id()) else None
         # by the clock that never jumps, where that is this boot's
         seconds = ended - started if ran is None else ran - (time.time() - ended)
-        found |= {"pid": int(record.split(" ")[0]), "started": _iso(started), "seconds": round(max(0.0, seconds), 3)}
+        found |= {"pid": int(record.split(" ")[0]), "started": units.iso(started),
+                  "seconds": round(max(0.0, seconds), 3)}
     return found
 
 
@@ -132,17 +136,7 @@ def _classified(status: int | None, verdict: Verdict, kind: str, known: str) -> 
                                                 "known; its log says how far it came"), known
     if status == 0:
         return "completed", "", ""
-    if status in (126, 127):
-        return "script_failed", f"the script, or a command in it, could not be started (exit {status})", ""
-    if status == 120:  # https://docs.python.org/3/c-api/init.html: Py_FinalizeEx() failed to flush
-        return "script_failed", "exit 120, as Python ends when its last output cannot be written (a full disk?)", ""
-    if status > 128:
-        import signal
-        try:
-            return "script_failed", f"ended by {signal.Signals(status - 128).name}", ""
-        except ValueError:
-            pass
-    return "script_failed", f"exit {status}", ""
+    return "script_failed", ends.why_failed(status), ""
 
 
 def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
@@ -174,7 +168,7 @@ def _tell_server(held: Held) -> bool:
     """Send the rest; whether all is sent. What cannot be sent now stays for the next agent-pull or agent-report."""
     try:
         with SIGNALS.open():
-            done = held.finish(REPORT_TIMEOUT)
+            done = held.finish(PATIENCE_S)
         why = "the store cannot be written" if held.api.embedded else "the server is away"
     except (errors.Interrupted, errors.Aborted):
         done, why = False, "told to leave"
@@ -198,8 +192,3 @@ def _print(held: Held, line: dict[str, Any]) -> None:
             command.say(f"agent-run: the receipt could not be written: {error.strerror}")
     if "run" in line and held.job.watched:
         command.say(f"agent-run: task {held.id}: {line['run']['end']}, exit {line['run']['exit']}")
-
-
-def _iso(seconds: float) -> str:
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{int(seconds % 1 * 1000):03d}+00:00"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Mapping
 
-from agentpipe import errors
+from agentpipe import errors, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,17 +15,16 @@ if TYPE_CHECKING:
     from agentpipe.held import Held
 
 ENDS = ("script_failed", "out_of_memory", "time_limit", "stalled")
-UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 LOOK_S = 1.0
 
 
 def seconds(text: str) -> float:
     """`2h`, `30m`, `45s`, `1d` or seconds; Failure 64 for anything else."""
-    found = _DURATION.fullmatch(text.strip())
-    if not found or not float(found[1]):
-        raise errors.Failure(f"--hold-on-failure {text}: no time", errors.USAGE, remedy="such as 2h, 30m or 45s")
-    return float(found[1]) * UNITS[found[2]]
+    try:
+        return units.read_seconds(text)
+    except ValueError as error:
+        raise errors.Failure(f"--hold-on-failure {text}: {error}", errors.USAGE,
+                             remedy="such as 2h, 30m or 45s") from None
 
 
 def wanted(held: Held, end: str, values: Mapping[str, Any]) -> bool:

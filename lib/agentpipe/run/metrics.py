@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 
+from agentpipe import units
 from agentpipe.run import gpu_reader
 from agentpipe.settings import config
 
@@ -17,8 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MB = 1 << 20
-GB = 1 << 30
 SECTOR = 512  # of /proc/diskstats, whatever the disk's own are (Documentation/admin-guide/iostats.rst)
 _MIG = re.compile(r"nvidia\.com/mig-\d+g\.(\d+)gb")
 _NO_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd")
@@ -55,13 +54,13 @@ class Sampler:
         free, total = memory()
         stats: dict[str, Any] = {
             "cpu_usage": [_share(now.busy - before.busy, now.total - before.total)],
-            "memory_free": round(free / MB, 3),
-            "memory_used": round((total - free) / MB, 3),
+            "memory_free": round(free / units.MIB, 3),
+            "memory_used": round((total - free) / units.MIB, 3),
             "disk_free_home": self._disk_free(),
-            "disk_read": round((now.read - before.read) / MB / seconds, 3),
-            "disk_write": round((now.written - before.written) / MB / seconds, 3),
-            "network_rx": round((now.received - before.received) / MB / seconds, 3),
-            "network_tx": round((now.sent - before.sent) / MB / seconds, 3),
+            "disk_read": round((now.read - before.read) / units.MIB / seconds, 3),
+            "disk_write": round((now.written - before.written) / units.MIB / seconds, 3),
+            "network_rx": round((now.received - before.received) / units.MIB / seconds, 3),
+            "network_tx": round((now.sent - before.sent) / units.MIB / seconds, 3),
         }
         temperature = cpu_temperature()
         if temperature is not None:
@@ -74,8 +73,8 @@ class Sampler:
             if shares:
                 stats["gpu_fraction"] = shares
             stats |= {"gpu_temperature": [gpu["temperature"] or 0.0 for gpu in gpus],
-                      "gpu_memory_free": [round(gpu["free"] / MB, 3) for gpu in gpus],
-                      "gpu_memory_used": [round(gpu["used"] / MB, 3) for gpu in gpus]}
+                      "gpu_memory_free": [round(gpu["free"] / units.MIB, 3) for gpu in gpus],
+                      "gpu_memory_used": [round(gpu["used"] / units.MIB, 3) for gpu in gpus]}
         return stats
 
     def gpus(self) -> list[dict[str, Any]]:
@@ -115,7 +114,7 @@ class Sampler:
         now = time.monotonic()
         used = sum(count - self._ticks.get(pid, 0) for pid, count in ticks.items())
         seconds = now - self._ticks_at
-        found = [(":monitor:machine", "task_memory_gb", resident / GB)]
+        found = [(":monitor:machine", "task_memory_gb", resident / units.GIB)]
         if self._ticks_at:
             percent = 100 * used / os.sysconf("SC_CLK_TCK") / max(seconds, 1e-3)
             found.append((":monitor:machine", "task_cpu_usage", max(0.0, percent)))
@@ -148,8 +147,8 @@ def scalars(stats: dict[str, Any], gpus: list[dict[str, Any]]) -> list[tuple[str
     found = [(":monitor:machine", name, float(value)) for name, value in machine.items()]
     for gpu in gpus:
         values = {"utilization": gpu["utilization"], "temperature": gpu["temperature"],
-                  "mem_usage": 100 * gpu["used"] / gpu["total"], "mem_used_gb": gpu["used"] / GB,
-                  "mem_free_gb": gpu["free"] / GB, "power_draw": gpu["power"]}
+                  "mem_usage": 100 * gpu["used"] / gpu["total"], "mem_used_gb": gpu["used"] / units.GIB,
+                  "mem_free_gb": gpu["free"] / units.GIB, "power_draw": gpu["power"]}
         found += [(":monitor:gpu", f"gpu_{gpu['index']}_{name}", float(value))
                   for name, value in values.items() if value is not None]
     return found
@@ -222,7 +221,7 @@ def fractions(text: str, totals: list[int]) -> list[float]:
         mig = _MIG.fullmatch(name)
         try:
             if mig and colon:
-                found.append(round(int(mig[1]) * int(count) * GB / totals[min(number, len(totals) - 1)], 3))
+                found.append(round(int(mig[1]) * int(count) * units.GIB / totals[min(number, len(totals) - 1)], 3))
             else:
                 found.append(float(item))
         except ValueError:
@@ -238,14 +237,14 @@ def machine(manifest: Mapping[str, Any], told: Mapping[str, Any] | None = None) 
     system, env = os.uname(), manifest.get("env") or {}
     found: dict[str, Any] = {
         "platform": "linux", "OS": f"{system.sysname}-{system.release}-{system.machine}", "processor": system.machine,
-        "hostname": system.nodename, "cpu_cores": os.cpu_count() or 1, "memory_gb": round(memory()[1] / GB, 1),
+        "hostname": system.nodename, "cpu_cores": os.cpu_count() or 1, "memory_gb": round(memory()[1] / units.GIB, 1),
         "gpu_count": 0}
     if env.get("python"):
         found |= {"python_exec": env["python"], "python_version": env.get("version") or ""}
     told = gpu_reader.ask() if told is None else told
     if told.get("gpus"):
         found |= {"gpu_count": len(told["gpus"]), "gpu_type": ", ".join(gpu["name"] for gpu in told["gpus"]),
-                  "gpu_memory": ", ".join(f"{round(gpu['total'] / GB)}GB" for gpu in told["gpus"]),
+                  "gpu_memory": ", ".join(f"{round(gpu['total'] / units.GIB)}GB" for gpu in told["gpus"]),
                   "gpu_driver_version": told["driver"], "gpu_driver_cuda_version": told["cuda"]}
     return found
 

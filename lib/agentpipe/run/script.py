@@ -18,7 +18,6 @@ from agentpipe.place import Place
 from agentpipe.run import cgroups
 from agentpipe.run.shim import start_shim
 
-RETURNED = (attempt.GIVEN_BACK, attempt.HANDED_BACK)
 KILL_WAIT = 5.0
 SHIM_WRITES = 1.0
 STARTS = 2.0  # until a shim's script stands in `pid`: milliseconds, on a busy machine more
@@ -174,7 +173,7 @@ class Script:
         if not os.path.isdir(self.directory):  # the script has deleted it: nobody can say how it ended
             return True
         record = self.record
-        if record in RETURNED:
+        if record in attempt.RETURNED:
             return True
         # a place that cannot be entered may be the task's own doing (its limits): that is not tried for ever
         why = attempt.GIVEN_BACK if self.place.prefix else attempt.HANDED_BACK
@@ -222,11 +221,11 @@ class Script:
     def _recorded_pid(self) -> int:
         """What the script wrote as its pid, living or not (in a place the place's); 0 before it started."""
         record = self.record
-        return 0 if record is None or record in RETURNED else int(record.split(" ")[0])
+        return 0 if record is None or record in attempt.RETURNED else int(record.split(" ")[0])
 
     def _script_pid(self) -> int | None:
         record = self.record
-        return self.place.pid(record) if record and record not in RETURNED else None
+        return self.place.pid(record) if record and record not in attempt.RETURNED else None
 
     def _gone(self) -> bool:
         """Whether the script is gone; in a place since a moment, in which its shim there writes the status."""
@@ -269,7 +268,7 @@ def taken_over(directory: str, place: Place | None = None) -> Script:
 def lives(directory: str, place: Place | None = None) -> bool:
     """Whether the script of this attempt still runs, as far as anybody can say at the moment."""
     record = attempt.pid_record(directory)
-    if record is None or record in RETURNED:
+    if record is None or record in attempt.RETURNED:
         return False
     return (place or Place({}, directory)).alive(record) is not False
 
@@ -277,7 +276,7 @@ def lives(directory: str, place: Place | None = None) -> bool:
 def running_for(directory: str) -> float | None:
     """Seconds since the script's process started, by a clock that neither jumps nor stops in suspend."""
     record = attempt.pid_record(directory)
-    if not record or record in RETURNED:
+    if not record or record in attempt.RETURNED:
         return None
     started = int(record.split(" ")[1]) / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started

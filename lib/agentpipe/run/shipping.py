@@ -201,12 +201,6 @@ class Shipper:
                              "what was written over is lost, going on from its start")
 
 
-def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | None = None) -> bool:
-    """Ship the rest of an attempt that has ended, and give its task the final status: see finish.finish()."""
-    from agentpipe.run import finish
-    return finish.finish(api, directory, deadline_s, shipper)
-
-
 def say(directory: str, line: str) -> None:
     """One line of ours to the task's set-up log, where its owner reads it; a full disk loses the line."""
     try:

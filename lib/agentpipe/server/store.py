@@ -75,10 +75,11 @@ class Store:
             return db
         if db is not None:
             _inherited.append(db)
+        self._local.unwritable = None
         try:
             db = self._open()
         except sqlite3.Error as error:
-            raise self.failure(error) from error
+            db = self._open_to_read(error)
         self._local.db, self._local.pid, self._local.synchronous = db, pid, "FULL"
         return db
 
@@ -102,9 +103,10 @@ class Store:
     def data_version(self) -> int:
         """A number that changes when another connection has committed something (one cheap look, no lock)."""
         try:
-            return self.connection().execute("PRAGMA data_version").fetchone()[0]
+            found = self.connection().execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error as error:
             raise self.failure(error) from error
+        return time.monotonic_ns() if self._local.unwritable else found
 
     def wake(self) -> None:
         """Tell waiting pulls to look again; that they might sleep on is no reason to fail."""
@@ -130,6 +132,8 @@ class Store:
 
     def _run(self, begin: str, work: Callable[[sqlite3.Connection], Any]) -> Any:
         db = self.connection()
+        if self._local.unwritable:
+            return self._look(begin, work)
         if db.in_transaction:
             # an exception hit us while we undid the last one
             self._undo(db)
@@ -144,6 +148,36 @@ class Store:
             if isinstance(error, sqlite3.Error):
                 raise self.failure(error) from error
             raise
+
+    def _look(self, begin: str, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        """What `work` reads of a store that cannot be written, each time from a connection of its own."""
+        from agentpipe.server import unwritable
+        db, failure = self.connection(), self._local.unwritable
+        if begin != "BEGIN":
+            raise failure
+        try:
+            before = os.stat(self.path)
+            found = work(db)
+        except sqlite3.Error as error:
+            raise self.failure(error) from error
+        finally:
+            self.close()
+        if not unwritable.is_as_it_was(self.path, before):
+            raise failure
+        return found
+
+    def _open_to_read(self, error: sqlite3.Error) -> sqlite3.Connection:
+        from agentpipe.server import unwritable
+        failure = self.failure(error)
+        try:
+            db = unwritable.opened(self.path, error)
+            if _version(db) == VERSION:
+                self._local.unwritable = failure
+                return db
+            db.close()
+        except sqlite3.Error:
+            pass
+        raise failure from error
 
     def _undo(self, db: sqlite3.Connection) -> None:
         try:

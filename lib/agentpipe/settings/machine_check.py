@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from agentpipe import errors, paths, tools
+from agentpipe import errors, paths, tools, units
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ def directories() -> Iterator[Finding]:
             continue
         free, inodes = shutil.disk_usage(path).free, os.statvfs(path)
         kind = paths.file_system(path)
-        text = f"{path}, {free / (1 << 30):.1f} GiB free on {kind}"
+        text = f"{path}, {free / units.GIB:.1f} GiB free on {kind}"
         if free < LOW_SPACE:
             yield Finding(ODD, name, text, "free some space (agent-env --prune), or set AGENT_HOME")
         elif inodes.f_files and inodes.f_favail < LOW_FILES:

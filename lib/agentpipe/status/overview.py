@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agentpipe import errors
-from agentpipe.task import logs, timing, view, watch
+from agentpipe import errors, units
+from agentpipe.task import logs, view, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Looker:
         self._learn_the_rest([task["id"] for task in running], [each["id"] for each in found])
         shown = [_queue(each) for each in queues]
         counts = {"queued": sum(queue["waiting"] for queue in shown), "in_progress": len(running), **self._counts}
-        return {"now": timing.iso(time.time()), "counts": counts, "queues": shown,
+        return {"now": units.iso(time.time()), "counts": counts, "queues": shown,
                 "workers": [_worker({"machine_stats": self._stats.get(each["id"]), **each}) for each in found],
                 "running": [{**{key: task.get(key) for key in HEAD[:9]}, "runtime": task.get("runtime"),
                              "queue": (task.get("execution") or {}).get("queue"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from agentpipe.task import cells, units, view
+from agentpipe import units
+from agentpipe.task import cells, view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 NARROW = 60
 BOLD, DIM, RED, GREEN, YELLOW, OFF = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
-MB = 1 << 20
 URGENCY = ("RUNNING", "QUEUES", "ENDED", "WORKERS", "GPUS OF THIS MACHINE")
 
 
@@ -114,13 +114,13 @@ def _load(stats: dict[str, Any]) -> str:
     if stats.get("cpu_usage"):
         told.append(f"cpu {stats['cpu_usage'][0]:.0f}%")
     if stats.get("memory_used") is not None:
-        told.append(f"mem {units.size(int(stats['memory_used'] * MB))}")
+        told.append(f"mem {units.size(int(stats['memory_used'] * units.MIB))}")
     usage, memory = stats.get("gpu_usage") or [], stats.get("gpu_memory_used") or []
     if usage:
         each = " ".join(f"{value:.0f}%" for value in usage)
         told.append(f"gpu {each}" if len(usage) <= 4 else f"{len(usage)} gpus {sum(usage) / len(usage):.0f}%")
     if memory:
-        told.append(units.size(int(sum(memory) * MB)))
+        told.append(units.size(int(sum(memory) * units.MIB)))
     return " ".join(told)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-from agentpipe import command, errors
-from agentpipe.task import cells, find, units
+from agentpipe import command, errors, units
+from agentpipe.task import cells, find
 from agentpipe.task.output import put, say
 from agentpipe.transport import api
 

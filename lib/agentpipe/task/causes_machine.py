@@ -54,6 +54,13 @@ def disk(task: dict[str, Any], evidence: str) -> Known | None:
             f"on the worker: agent-config check, df -h; when there is room again: {again(task)}"}
 
 
+def full(task: dict[str, Any]) -> Known:
+    """Its log could not be written."""
+    return {"remedy": None, "advice":
+            f"free some space on the worker (agent-config check disk), and let its agent-pull take no task while there "
+            f"is too little (--need-disk SIZE, AGENT_NEED_DISK); then {again(task)}"}
+
+
 def variable(task: dict[str, Any], evidence: str) -> Known | None:
     """A variable of the environment that the worker does not set."""
     said = re.findall(r"os\.environ\[.*\n(?:[ \t].*\n)*KeyError: '([^']+)'", evidence)

@@ -7,8 +7,8 @@ import os
 import re
 import shlex
 
-from agentpipe import command
-from agentpipe.task import cells, sources, units
+from agentpipe import command, units
+from agentpipe.task import cells, sources
 from agentpipe.transport import api
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from agentpipe import errors
+from agentpipe import errors, units
 from agentpipe.task import cells
 
 # ids of ClearML: 32 hex digits; fewer than four would fit too much
@@ -48,7 +48,6 @@ def whole_id(api: Any, word: str) -> str:
 
 
 def _several(word: str, found: list[dict[str, Any]]) -> errors.Failure:
-    from agentpipe.task import units
     shown = ", ".join(f"{each['id'][:12]} ({each['status']}, {units.ago(each.get('created'))})"
                       for each in found[:SHOWN])
     more = ", …" if len(found) > SHOWN else ""

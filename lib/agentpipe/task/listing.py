@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from agentpipe import ends, errors
-from agentpipe.task import cells, find, timing, units, view
+from agentpipe import ends, errors, units
+from agentpipe.task import cells, find, view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _asked(api: Any, statuses: list[str], values: Mapping[str, Any]) -> dict[str
         body["_any_"] = {"fields": SEARCHED, "pattern": re.escape(values["text"])}
     since = find.moment(values["since"], "--since")
     if since is not None:
-        body["status_changed"] = [">=" + timing.iso(since)]
+        body["status_changed"] = [">=" + units.iso(since)]
     return body
 
 

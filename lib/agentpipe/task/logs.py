@@ -8,8 +8,8 @@ import re
 import time
 from collections.abc import Callable, Iterator
 
-from agentpipe import errors
-from agentpipe.task import find, timing
+from agentpipe import errors, units
+from agentpipe.task import find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def last(api: Any, task: str) -> tuple[str, str] | None:
     for event in api.call("events.get_task_log", body)["events"]:
         lines = [line for line in text_of(event).decode("utf-8", "replace").splitlines() if line.strip()]
         if lines:
-            return timing.iso(event["timestamp"] / 1000), COLOUR.sub(b"", lines[-1].encode()).decode()
+            return units.iso(event["timestamp"] / 1000), COLOUR.sub(b"", lines[-1].encode()).decode()
     return None
 
 

@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 
-from agentpipe import errors
+from agentpipe import errors, units
 from agentpipe.claim import attempt
-from agentpipe.task import find, timing, units, view
+from agentpipe.task import find, timing, view
 from agentpipe.task.output import put, say
 from agentpipe.transport import api
 
@@ -65,7 +65,7 @@ def _here(task: dict[str, Any]) -> list[Stage]:
     record = attempt.pid_record(directory)
     if found[-1:] and found[-1]["stage"] != "run" and record and record[:1].isdigit():
         began = os.lstat(os.path.join(directory, "pid")).st_mtime
-        found.append({"stage": "run", "began": timing.iso(began), "seconds": None})
+        found.append({"stage": "run", "began": units.iso(began), "seconds": None})
     return found
 
 
@@ -73,8 +73,8 @@ def _known_of(task: dict[str, Any]) -> list[Stage]:
     """What the server alone knows: from `started` on, set-up and run together."""
     if not task.get("started"):
         return []
-    ended = timing.moment(task.get("completed")) if task["status"] in find.ENDED else None
-    began = timing.moment(task["started"])
+    ended = units.moment(task.get("completed")) if task["status"] in find.ENDED else None
+    began = units.moment(task["started"])
     seconds = None if ended is None or began is None else round(ended - began, 3)
     return [{"stage": "run", "began": task["started"], "seconds": seconds, "whole": True}]
 
@@ -85,11 +85,11 @@ def _with_gaps(stages: list[Stage]) -> list[Stage]:
     found: list[Stage] = []
     end = None
     for stage in stages:
-        began = timing.moment(stage["began"])
+        began = units.moment(stage["began"])
         if began is None:
             continue
         if end is not None and began - end > SMALLEST_GAP_S:
-            found.append({"stage": "between", "began": timing.iso(end), "seconds": round(began - end, 3)})
+            found.append({"stage": "between", "began": units.iso(end), "seconds": round(began - end, 3)})
         seconds = stage["seconds"]
         if seconds is None:
             seconds = round(max(0.0, time.time() - began), 3)
@@ -106,7 +106,7 @@ def text(found: dict[str, Any], width: int = WIDTH) -> str:
     """
     rows = found["stages"]
     shown = [row for row in rows if row["stage"] != "queue"]
-    begins = [timing.moment(row["began"]) or 0.0 for row in shown]
+    begins = [units.moment(row["began"]) or 0.0 for row in shown]
     first, last = min(begins), max(at + row["seconds"] for at, row in zip(begins, shown, strict=True))
     room, span = max(10, min(width, 120) - 32), max(last - first, 1e-3)
     full, light = _marks()
@@ -114,7 +114,7 @@ def text(found: dict[str, Any], width: int = WIDTH) -> str:
     for row in rows:
         bar = ""
         if row["stage"] != "queue":
-            at = int((timing.moment(row["began"]) - first) / span * room)  # type: ignore[operator]
+            at = int((units.moment(row["began"]) - first) / span * room)  # type: ignore[operator]
             mark = light if row["stage"] == "between" or row.get("cached") else full
             bar = " " * min(at, room - 1) + mark * max(1, round(row["seconds"] / span * room))
         lines.append(f"  {row['stage']:<8} {units.measured(row['seconds']):>9}  {_note(row):<7} {bar[:room]}".rstrip())

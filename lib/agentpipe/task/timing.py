@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from agentpipe import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,12 +13,6 @@ STAGES = ("place", "fetch", "patch", "env")
 SMALL_PINS = ("commit", "diff", "python", "image", "digest", "driver")
 
 
-def iso(seconds: float) -> str:
-    """Seconds since the epoch as the API writes times."""
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{int(seconds % 1 * 1000):03d}+00:00"
-
-
 def stages(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """[{stage, began, seconds, cached, failed}] in order, as far as the manifest knows: queue, place … run.
 
@@ -26,7 +20,7 @@ def stages(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     found = []
     pull = manifest.get("pull") or manifest.get("origin") or {}
-    queued, pulled = moment(pull.get("queued")), moment(pull.get("pulled"))
+    queued, pulled = units.moment(pull.get("queued")), units.moment(pull.get("pulled"))
     if queued is not None and pulled is not None:
         found.append({"stage": "queue", "began": pull["queued"], "seconds": round(max(0.0, pulled - queued), 3)})
     for name in STAGES:
@@ -53,14 +47,3 @@ def pins(manifest: Mapping[str, Any]) -> dict[str, Any]:
     from agentpipe.run import ending
     known = ending.pins(manifest)
     return {key: known[key] for key in SMALL_PINS if known.get(key) is not None}
-
-
-def moment(text: Any) -> float | None:
-    """Seconds since the epoch of an ISO 8601 time; None when it is none."""
-    from datetime import datetime
-    if not isinstance(text, str):
-        return None
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return None

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from agentpipe import ends
-from agentpipe.task import cells, find, units
+from agentpipe import ends, units
+from agentpipe.task import cells, find
 
 END_KEY = "_agentpipe_end"
 CHANGED_BY_US = "Changed by agentpipe"  # the status_message of an end that an agent reported

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from agentpipe import place
+from agentpipe import place, units
 from agentpipe.claim import attempt, claims, holders, on_server, workers
-from agentpipe.task import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import os
 import re
 import time
 
-from agentpipe import ends
-from agentpipe.task import causes, cells, find, logs, timing, units, view, watch
+from agentpipe import ends, units
+from agentpipe.task import causes, cells, find, logs, timing, view, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _doing(directory: str) -> str:
     else:
         stages = timing.stages(attempt.read_manifest(directory) or {})
         last = [each for each in stages if each["seconds"] is not None and each["stage"] != "queue"][-1:]
-        began = (timing.moment(last[0]["began"]) or 0.0) + last[0]["seconds"] if last else None
+        began = (units.moment(last[0]["began"]) or 0.0) + last[0]["seconds"] if last else None
         name = "it is being set up"
     return f"; {name} for {units.duration(time.time() - began)}" if began else ""
 

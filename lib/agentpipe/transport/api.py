@@ -33,6 +33,10 @@ class StoreApi:
         """A mark that differs from `since` once something may have changed; cheap enough for each 50 ms."""
         return self.store.data_version()
 
+    def write(self) -> None:
+        """Failure 73 where the store can be read only."""
+        self.store.transaction(lambda db: None)
+
     def once(self, patience: float = 0) -> StoreApi:
         """The same: what fails here does not pass by itself."""
         return self

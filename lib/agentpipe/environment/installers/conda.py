@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import errors, live, paths
+from agentpipe import errors, live, paths, units
 from agentpipe.crash import crash_point
 from agentpipe.environment.installers import conda_program, uv
 
@@ -57,7 +57,6 @@ def create(job: Job, wish: dict[str, Any], folder: str, asked: Requirements) -> 
 
 
 def _by_rattler(job: Job, wish: dict[str, Any], folder: str, asked: Requirements) -> list[Pin]:
-    from agentpipe.environment import progress
     records = solved(job, asked, wish)
     assert asked.conda is not None
     found = [{"name": record.name.normalized, "version": str(record.version), "build": str(record.build),
@@ -66,7 +65,7 @@ def _by_rattler(job: Job, wish: dict[str, Any], folder: str, asked: Requirements
     for pin in found:
         _compare(pin, asked.conda)
     size = sum(record.size or 0 for record in records)
-    job.say(f"installing {len(records)} conda packages{progress.shown(size, ', ')}")
+    job.say(f"installing {len(records)} conda packages{units.told(size, ', ')}")
     try:
         from pathlib import Path
 

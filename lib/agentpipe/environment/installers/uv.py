@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths
+from agentpipe import errors, paths, units
 from agentpipe.crash import crash_point
 from agentpipe.environment import indexes, installers, pins, requirements, wheelhouse
 from agentpipe.offline import offline
@@ -82,7 +82,7 @@ def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Poli
     count, size = progress.amount(locked)
     if not count:
         return []
-    job.say(f"installing {count} package{'' if count == 1 else 's'}{progress.shown(size, ', ')}")
+    job.say(f"installing {count} package{'' if count == 1 else 's'}{units.told(size, ', ')}")
     _run(job, folder, asked, ["pip", "install", "--link-mode", "copy", *target(folder), *_binaries(asked),
                               *policy.flags, "--preview-features", "pylock", "-r", locked], progress.Lines(job, count))
     return pins.of_lock(locked)
