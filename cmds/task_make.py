@@ -93,6 +93,8 @@ def _wish(values: dict[str, Any]) -> Any:
     binary = typed.binary(values["python"] or "", values["binary"] or "") or ""
     for name in ("branch", "commit"):
         typed.ref(f"--{name}", text[name])
+    if values["name"]:
+        typed.name(values["name"])
     return capture.Wish(values["script"], values["args"], values["module"], binary=binary, bundle=values["bundle"],
                         include=values["include"], **text)
 

@@ -41,18 +41,3 @@ ENDS = {
 def of_exit(status: int) -> str:
     """The end's class of a script that ended by itself with this exit status (128 + N after signal N)."""
     return "completed" if status == 0 else "script_failed"
-
-
-def why_failed(status: int) -> str:
-    """What the exit status of a script that failed by itself says."""
-    if status in (126, 127):
-        return f"the script, or a command in it, could not be started (exit {status})"
-    if status == 120:  # https://docs.python.org/3/c-api/init.html: Py_FinalizeEx() failed to flush
-        return "exit 120, as Python ends when its last output cannot be written (a full disk?)"
-    if status > 128:
-        import signal
-        try:
-            return f"ended by {signal.Signals(status - 128).name}"
-        except ValueError:
-            pass
-    return f"exit {status}"

@@ -50,10 +50,10 @@ class Damaged(Failure):
 
 
 class LetGo(Failure):
-    """Somebody else has decided about the task while we worked on it: nothing failed, and nothing is to be done."""
+    """Somebody else has decided about the task while we worked on it, or before we began: nothing failed."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, TRY_AGAIN)
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason, TRY_AGAIN, remedy=remedy)
 
 
 def unwritable(what: str, error: OSError) -> Failure:

@@ -99,8 +99,7 @@ class Held:
         except errors.ApiError as error:
             if error.code != 400:
                 raise
-            raise claims.NotOurs(f"task {self.id} is not ours to run: {error.msg}", errors.TRY_AGAIN,
-                                 remedy="agent-pull") from None
+            raise claims.NotOurs(self.id, error.msg) from None
         crash_point(f"{self.stage}:started")
 
     def watch(self) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentpipe import errors, paths
+from agentpipe.run import launch
 from agentpipe.task import causes, compare, error_lines, params, plot, why
 
 
@@ -55,6 +58,29 @@ def test_the_batch_may_stand_among_the_hyperparameters_and_without_one_there_are
 def test_what_the_machine_lacks_is_said_in_words(evidence: str, reason: str, words: str) -> None:
     found = told(evidence, last_worker="node:0")
     assert found["reason"].startswith(reason) and words in found["advice"] and found["remedy"] is None
+
+
+def test_a_package_that_its_environment_never_got_is_told_as_that(tmp_path: Path) -> None:
+    said = "ModuleNotFoundError: No module named 'numpy'"
+    asked = {"requirements": {"pip": "numpy==1.26\n"}, "entry_point": "train.py"}
+    directory = Path(paths.state("tasks")) / "1f3c.1"
+    for packages, words in ((["numpy==1.26"], "though numpy is"), ([], "its environment was made without numpy")):
+        directory.mkdir(parents=True, exist_ok=True)
+        line = {"manifest": 1, "task": {"id": "1f3c"}, "env": {"packages": packages}}
+        (directory / "manifest.json").write_text(json.dumps(line))
+        found = causes.of_script({"id": "1f3c", "script": asked},
+                                 {"class": "script_failed", "reason": "exit 1", "evidence": said})
+        assert words in found["reason"]
+    assert "AGENT_STAGE_ENV" in found["advice"] and found["remedy"] is None
+
+
+def test_a_task_without_an_entry_point_is_told_one_way_that_works(tmp_path: Path) -> None:
+    line = {"task": {"id": "1f3c", "script": {}}, "fetch": {"code": "/"}, "patch": {}, "env": {"python": "python3"}}
+    with pytest.raises(errors.Failure) as caught:
+        launch.of(line, str(tmp_path), {})
+    shown = why.text({"task": "1f3c", "class": "setup_failed", "reason": str(caught.value.reason), "remedy": None,
+                      "advice": caught.value.remedy})
+    assert "to do: agent-task edit 1f3c --entry-point SCRIPT\n  then: agent-task enqueue 1f3c\n" in shown
 
 
 def test_a_file_by_its_absolute_path_is_mounted_where_the_task_has_a_container() -> None:

@@ -15,7 +15,7 @@ from agentpipe import errors, paths, processes, secrets
 from agentpipe.claim import adopt, attempt, claims, holders, intents, namespaces, on_server, queues, recovery
 from agentpipe.claim import waiting as patience
 from agentpipe.held import Held
-from agentpipe.run import full_disk, script
+from agentpipe.run import own_end, script
 from agentpipe.server import documents
 from agentpipe.task import find, why
 from agentpipe.transport import api
@@ -453,17 +453,17 @@ def test_a_script_that_failed_on_a_full_disk_is_told_as_that_when_there_is_room_
     wait_for(lambda: attempt.exit_status(directory))
     abandoned(claim)
     os.symlink("/dev/full", os.path.join(directory, f"room.{os.getpid()}"))  # which takes nothing
-    full_disk.look(directory)
+    own_end.look(directory)
     recovery.recover(store)
     found = why.why(store, find.task(store, task))
     assert found["class"] == "script_failed" and "--need-disk" in found["advice"] and not found["remedy"]
-    assert found["reason"].startswith("exit 120") and found["reason"].endswith(full_disk.SAID)
+    assert found["reason"].startswith("exit 120") and found["reason"].endswith(own_end.FULL)
     assert "a full disk?" not in found["reason"]
 
 
 def test_a_disk_with_room_is_no_full_one(tmp_path):
-    full_disk.look(str(tmp_path))
-    assert not list(tmp_path.iterdir()) and full_disk.told(str(tmp_path), "exit 1") == "exit 1"
+    own_end.look(str(tmp_path))
+    assert not list(tmp_path.iterdir()) and own_end.reason(str(tmp_path), 1) == "exit 1"
 
 
 def test_a_script_that_runs_unwatched_is_handed_out_to_be_watched(store, task):
@@ -551,8 +551,29 @@ def test_a_task_whose_directory_was_deleted_is_not_ours(store, task):
     claim, line = pulled(store)
     claim.release()
     shutil.rmtree(claim.directory)
-    with pytest.raises(claims.NotOurs, match="was deleted"):
+    with pytest.raises(errors.LetGo, match="was deleted") as caught:
         claims.take(line, "fetch")
+    assert caught.value.remedy.startswith(f"agent-pull --id {task}")
+
+
+def test_a_line_of_a_task_that_was_stopped_is_let_go_with_what_runs_it_again(store, task):
+    _, line = pulled(store)
+    store.call("tasks.stopped", {"task": task, "force": True})
+    with pytest.raises(errors.LetGo, match="is not ours to run") as caught:
+        claims.checked_with_server(store, line, "fetch")
+    assert caught.value.remedy in (f"to run it again: agent-task enqueue {task}", f"agent-task why {task}")
+
+
+def test_a_stage_that_failed_and_whose_line_went_to_a_file_is_no_running_one(store, task):
+    claim, line = pulled(store)
+    store.call("tasks.started", {"task": task, "claim": claim.token})
+    failed = {"stage": "env", "class": "setup_failed", "exit": 66, "reason": "no such package", "evidence": "e"}
+    attempt.store_manifest(claim.directory, (json.dumps({**line, "failed": failed}) + "\n").encode())
+    claim.hand("env", {"process": processes.identity(os.getpid()), "owner": False})
+    claim.release()
+    found = why.why(store, find.task(store, task))
+    assert found["reason"].endswith("it has failed: no such package") and "agent-run < FILE" in found["advice"]
+    assert "to do: nobody has told its server yet" in why.text(found)
 
 
 def test_a_grace_period_that_is_no_number_is_named(store, task, monkeypatch):

@@ -133,6 +133,14 @@ def test_a_web_page_in_place_of_the_api_is_said(server):
     assert finding.level == "wrong" and "8008" in finding.remedy
 
 
+def test_a_clearml_conf_that_cannot_be_read_is_told_once(tmp_path, monkeypatch, capfd):
+    (tmp_path / "clearml.conf").write_text("agent { oops")
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(tmp_path / "clearml.conf"))
+    config_check.check(["configuration", "server", "containers"])
+    said = capfd.readouterr().out.splitlines()
+    assert len([line for line in said if "clearml.conf" in line]) == 1
+
+
 # ---- variables of ours
 
 @pytest.mark.parametrize(("variable", "value", "level", "text"), [

@@ -14,7 +14,7 @@ import pytest
 from agentpipe import errors, processes
 from agentpipe.claim import attempt
 from agentpipe.place import Place
-from agentpipe.run import cgroups, ending, script
+from agentpipe.run import cgroups, ending, own_end, script
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_status_and_output_are_on_disk(directory):
     assert found.status == 7
     assert log(directory) == b"out\nerr\n"
     found.sweep()
-    assert sorted(os.listdir(directory)) == ["exit.7", "log", "pid"]
+    assert sorted(os.listdir(directory)) == ["exit.7", "log", "pid", "shell"]
 
 
 def test_the_script_leads_a_session_of_its_own_and_reads_nothing(directory):
@@ -86,6 +86,16 @@ def test_a_signal_to_its_whole_group_is_its_status(directory, signum):
     assert found.wait(10)
     assert found.status == 128 + signum
     assert log(directory) == b"on\n"  # and nothing that a shell says of it
+
+
+@pytest.mark.parametrize(("command", "reason"), [
+    ("kill -KILL $$", "ended by SIGKILL"), ("exec kill -SEGV $$", "ended by SIGSEGV"), ("kill -INT $$", "ended by SIGINT"),
+    ("exit 137", "exit 137, as a shell ends when SIGKILL has ended a program of it"), ("exit 255", "exit 255"),
+    ("exit 1", "exit 1")])
+def test_a_signal_is_told_from_an_exit_status_that_looks_like_one(directory, command, reason):
+    found = start(directory, command)
+    assert found.wait(10)
+    assert own_end.reason(directory, found.status) == reason
 
 
 @pytest.mark.parametrize("more", [{}, {"my.var": "x"}])

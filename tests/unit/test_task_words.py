@@ -110,3 +110,29 @@ def test_help_is_a_verb_too(capfd: pytest.CaptureFixture[str]) -> None:
     for words, of in ((["help"], "COMMAND"), (["help", "list"], "list")):
         assert GROUP.run(words) == 0
         assert f"Usage: agent-task {of}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["enqueue", "create"])
+def test_a_name_that_no_server_takes_is_refused_and_one_of_ours_made_longer(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], verb: str) -> None:
+    from agentpipe.cmds.agent_task import GROUP
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").write_text("#!/bin/sh\n")
+    queue = ["--queue", "default"] if verb == "enqueue" else []
+    assert GROUP.run([verb, *queue, "--binary", "sh", "--name", "S1", "a"]) == errors.USAGE
+    assert "the name `S1` is too short" in capfd.readouterr().err
+    store = api.connect()
+    assert store.call("tasks.get_all", {})["tasks"] == []
+    assert GROUP.run([verb, *queue, "--binary", "sh", "a"]) == 0
+    assert "its name is `a task`" in capfd.readouterr().err
+    assert [task["name"] for task in store.call("tasks.get_all", {"only_fields": ["name"]})["tasks"]] == ["a task"]
+
+
+def test_a_task_without_artefacts_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    from agentpipe.cmds.agent_task import GROUP
+    task = api.connect().call("tasks.create", {"name": "none", "type": "training"})["id"]
+    assert GROUP.run(["artifacts", task]) == 0
+    shown = capfd.readouterr()
+    assert shown.out == "" and shown.err == f"agent-task: task {task} has neither artefacts nor models\n"
+    assert GROUP.run(["plot", "--width", "-3", task]) == errors.USAGE
+    assert capfd.readouterr().err == "agent-task: --width -3: it wants 20 or more\n"

@@ -60,10 +60,9 @@ def _write_over(api: Any, task: str, old: str, new: str) -> None:
         except errors.ApiError as error:
             if error.subcode != 121:
                 raise
-            raise claims.NotOurs(f"task {task} has been given back meanwhile", errors.TRY_AGAIN,
-                                 remedy="agent-pull") from None
+            raise claims.NotOurs(task, "it has been given back meanwhile") from None
         return
     runtime = api.call("tasks.get_by_id", {"task": task})["task"].get("runtime") or {}
     if runtime.get(on_server.RUNTIME_KEY) != old:
-        raise claims.NotOurs(f"task {task} has been given back meanwhile", errors.TRY_AGAIN, remedy="agent-pull")
+        raise claims.NotOurs(task, "it has been given back meanwhile")
     api.call("tasks.edit", {"task": task, "force": True, "runtime": {**runtime, on_server.RUNTIME_KEY: new}})

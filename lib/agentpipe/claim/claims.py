@@ -95,8 +95,11 @@ class Intent:
         os.close(fd)
 
 
-class NotOurs(errors.Failure):
+class NotOurs(errors.LetGo):
     """The task is somebody else's now, or it has ended (75): whoever holds it here lets it go."""
+
+    def __init__(self, task: str, why: str, remedy: str = "") -> None:
+        super().__init__(f"task {task} is not ours to run: {why}", remedy or f"agent-task why {task}")
 
 
 class Claim:
@@ -214,9 +217,10 @@ def take(manifest: dict[str, Any], stage: str, look_only: bool = False) -> Claim
     try:
         fd = lock(directory)
     except FileNotFoundError:
-        raise _late(manifest, "its directory on this machine was deleted") from None
+        raise _late(manifest, "its directory on this machine was deleted",
+                    f"agent-pull --id {manifest['task'].get('id')}, which tells its server that it is lost") from None
     if fd is None:
-        raise _late(manifest, "another stage works on it")
+        raise _late(manifest, "another stage works on it", "wait for that, or end it")
     found = read(directory) or {}
     claim = found_again(directory, token, fd)
     if found.get("token") != token or attempt.was_returned(directory) \
@@ -243,13 +247,13 @@ def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
     found = api.call("tasks.get_all", {"id": [task], "only_fields": ["id", "status", "runtime"],
                                        "search_hidden": True})["tasks"]
     if not found:
-        raise _late(manifest, "the server no longer knows it")
+        raise _late(manifest, "the server no longer knows it", "it was deleted")
     status = found[0].get("status", "")
     follows = manifest["pull"].get("follows")
     if not follows and (found[0].get("runtime") or {}).get(on_server.RUNTIME_KEY) != manifest["pull"]["claim"]:
         raise _late(manifest, "another agent has claimed it")
     if status not in ("queued", "in_progress", "created"):
-        raise _late(manifest, f"it is {status}")
+        raise _late(manifest, f"it is {status}", f"to run it again: agent-task enqueue {task}")
     # a server that does not look at claims leaves ours on a task that somebody has enqueued again
     if status == "queued" and not (api.ours or follows) and on_server.waits(api, [task]):
         raise _late(manifest, "it waits in a queue again")
@@ -301,12 +305,11 @@ def _take_local(manifest: dict[str, Any], stage: str) -> Claim:
         directory = attempt.create(task)
     fd = lock(directory)
     if fd is None:
-        raise _late(manifest, "another stage works on it")
+        raise _late(manifest, "another stage works on it", "wait for that, or end it")
     claim = Claim(directory, None, fd)
     claim.is_new = is_new
     return claim
 
 
-def _late(manifest: dict[str, Any], why: str) -> NotOurs:
-    return NotOurs(f"task {manifest['task'].get('id')} is not ours to run: {why}", errors.TRY_AGAIN,
-                   remedy="agent-pull")
+def _late(manifest: dict[str, Any], why: str, remedy: str = "") -> NotOurs:
+    return NotOurs(str(manifest["task"].get("id")), why, remedy)

@@ -8,7 +8,7 @@ import time
 from agentpipe import command, ends, errors, hooks, manifest, processes, redact, units
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
-from agentpipe.run import full_disk, hold, script, script_env, services, watching
+from agentpipe.run import hold, own_end, script, script_env, services, watching
 from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
@@ -52,11 +52,9 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     gone = not os.path.isdir(directory)
     os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
     if status:
-        full_disk.look(directory)
+        own_end.look(directory)
         verdict = watching.asked_meanwhile(held, verdict)
-    end, reason, evidence = _classified(status, verdict, kind, known)
-    if end == "script_failed":
-        reason = full_disk.told(directory, reason)
+    end, reason, evidence = _classified(directory, status, verdict, kind, known)
     if gone and end == "lost" and not known:
         reason = f"{directory} was deleted while the script ran, and with it its status and its log"
     keep = hold.wanted(held, end, values)
@@ -126,7 +124,8 @@ def pins(line: Mapping[str, Any]) -> dict[str, Any]:
     return {**(line.get("pins") or {}), **{key: value for key, value in found.items() if value is not None}}
 
 
-def _classified(status: int | None, verdict: Verdict, kind: str, known: str) -> tuple[str, str, str]:
+def _classified(directory: str, status: int | None, verdict: Verdict, kind: str,
+                known: str) -> tuple[str, str, str]:
     if verdict.end:
         return verdict.end, verdict.reason, ""
     if kind == "out_of_memory":
@@ -136,7 +135,7 @@ def _classified(status: int | None, verdict: Verdict, kind: str, known: str) -> 
                                                 "known; its log says how far it came"), known
     if status == 0:
         return "completed", "", ""
-    return "script_failed", ends.why_failed(status), ""
+    return "script_failed", own_end.reason(directory, status), ""
 
 
 def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:

@@ -8,7 +8,7 @@ import time
 from agentpipe import ends, errors, redact, secrets, terminal
 from agentpipe.claim import attempt, claims, on_server, runtime
 from agentpipe.crash import crash_point
-from agentpipe.run import full_disk, ranks
+from agentpipe.run import own_end, ranks
 from agentpipe.run.shipping import Shipper, is_outage, note_reported, read_reported
 
 TYPE_CHECKING = False
@@ -125,7 +125,7 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
     else:
         reason = run.get("reason") if run.get("end") == end else None
         if end == "script_failed" and not reason and status:
-            reason = full_disk.told(directory, ends.why_failed(status))
+            reason = own_end.reason(directory, status)
         found = {"stage": "run", "exit": status if kind.exit is None else kind.exit,
                  "reason": reason or _reason(end, status) or kind.when}
     evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))

@@ -45,7 +45,7 @@ def of(manifest: Mapping[str, Any], directory: str, options: Mapping[str, Any]) 
         patch.get("entry_point") or script.get("entry_point") or "")
     if not words:
         raise errors.Failure("the task has no entry_point: nothing to run", errors.BAD_DATA,
-                             remedy="agent-task enqueue SCRIPT")
+                             remedy=f"agent-task edit {manifest['task'].get('id')} --entry-point SCRIPT")
     where = place.of(manifest, directory)
     program, shell = _program(env.get("binary") or script.get("binary") or "", words, env, where.prefix)
     found = script_env.of(manifest, directory, cwd, words, options, where.isolated)

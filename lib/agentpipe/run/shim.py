@@ -66,6 +66,7 @@ except OSError as error:
     sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 """
 
+SAID = "shell"  # what the shell above a script on the host has to say: the signal that ended it ("Killed")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LONGEST = 128 << 10  # bytes of one argument or variable: MAX_ARG_STRLEN, execve(2)
 
@@ -83,8 +84,7 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
         if not place.prefix:
             argv = _around_the_shell(directory, argv, env)
         # why a place could not be entered, its owner reads in the set-up log
-        said = os.open(os.path.join(directory, "setup.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
-                       0o600) if place.prefix else subprocess.DEVNULL
+        said = _opened(os.path.join(directory, "setup.log" if place.prefix else SAID))
         try:
             return subprocess.Popen([*place.prefix, "sh", "-c", SHIM, "sh", directory, "piped" if piped else "direct",
                                      cwd, *argv], env=dict(env), stdin=running, stdout=subprocess.DEVNULL, stderr=said,
@@ -100,6 +100,21 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
                 os.close(said)
     finally:
         os.close(running)
+
+
+def was_signalled(directory: str) -> bool | None:
+    """Whether a signal ended the script itself, as the shell above it says of most; None where that is not known."""
+    try:
+        return os.stat(os.path.join(directory, SAID)).st_size > 0
+    except OSError:
+        return None
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError:  # no room for another file
+        return subprocess.DEVNULL
 
 
 def _around_the_shell(directory: str, argv: Sequence[str], env: Mapping[str, str]) -> Sequence[str]:

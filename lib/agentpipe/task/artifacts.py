@@ -29,7 +29,7 @@ def artifacts(word: str, name: str | None, output: str | None, force: bool, as_j
     if name is None:
         if output or force:
             raise errors.Failure("--output and --force want --get NAME", errors.USAGE)
-        if not found and os.isatty(2):
+        if not found:
             say(f"task {task['id']} has neither artefacts nor models")
         put("".join(json.dumps(row) + "\n" for row in found) if as_json else table(found))
         return

@@ -6,7 +6,7 @@ A cause is a function (task, evidence) → {reason, remedy or advice} or None; t
 
 from __future__ import annotations
 
-from agentpipe.run import full_disk
+from agentpipe.run import own_end
 from agentpipe.task import (
     causes_code,
     causes_command,
@@ -41,7 +41,7 @@ def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:
     evidence, reason = found.get("evidence") or "", found.get("reason") or ""
     if found["class"] == "out_of_memory":
         return remedies.smaller(task, reason) or {}
-    if full_disk.SAID in reason:
+    if own_end.FULL in reason:
         return causes_machine.full(task)
     for cause in (*CAUSES, *([causes_code.raised] if reason == UNCAUGHT else [])):
         known = cause(task, evidence)

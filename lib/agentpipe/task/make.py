@@ -7,7 +7,7 @@ from typing import Any
 
 from agentpipe import errors
 from agentpipe.code import capture
-from agentpipe.task import container_options, edits, find, queueing
+from agentpipe.task import container_options, edits, find, queueing, typed
 from agentpipe.task.output import put, say
 from agentpipe.transport import api
 
@@ -53,6 +53,10 @@ def _captured(wish: capture.Wish, values: Mapping[str, Any]) -> capture.Captured
     container = container_options.changed(values)
     found = capture.capture(wish)
     found.container = container
+    if not values["name"] and len(found.name.strip()) < typed.SHORTEST_NAME:
+        found.name = f"{found.name.strip()} task"
+        found.notes.append(f"its name is `{found.name}`: a server takes none of fewer than {typed.SHORTEST_NAME} "
+                           "characters (--name TEXT)")
     if found.bundle:
         found.notes += found.bundle.told()
     for what, remedy in found.warnings:

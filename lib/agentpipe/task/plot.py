@@ -28,8 +28,9 @@ COLOURS = (36, 33, 35, 32, 31, 34)
 
 def plot(word: str, wanted: list[str], width: int | None, height: int, as_json: bool) -> None:
     """Draw the metrics that fit; --json gives their points."""
-    if height < 2 or (width is not None and width < 20):
-        raise errors.Failure("--height wants 2 or more, --width 20 or more", errors.USAGE)
+    for option, given, least in (("--height", height, 2), ("--width", width, 20)):
+        if given is not None and given < least:
+            raise errors.Failure(f"{option} {given}: it wants {least} or more", errors.USAGE)
     server = api.connect()
     task = find.task(server, word, ("status",))["id"]
     width = width or (shutil.get_terminal_size().columns if os.isatty(1) else WIDTH)

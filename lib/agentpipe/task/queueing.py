@@ -13,10 +13,7 @@ Say = Callable[[str], None]
 
 def body(found: capture.Captured, name: str, project: str | None, tags: list[str] | None = None) -> dict[str, Any]:
     """What tasks.create is told about a captured script; `project` is an id."""
-    name = name.strip() or found.name.strip()
-    # ClearML takes no shorter names
-    name = name if len(name) >= 3 else name + " task"
-    asked: dict[str, Any] = {"name": name, "type": "training", "script": found.script}
+    asked: dict[str, Any] = {"name": name.strip() or found.name.strip(), "type": "training", "script": found.script}
     if project:
         asked["project"] = project
     if found.container:

@@ -71,7 +71,7 @@ def text(found: dict[str, Any]) -> str:
         lines += [f"  or: {found['advice']}"] if _says_more(found["advice"]) else []
     elif found["advice"]:
         lines += ["", f"  to do: {found['advice']}"]
-        if found.get("class") == "setup_failed":
+        if found.get("class") == "setup_failed" and "agent-task enqueue" not in found["advice"]:
             lines += [f"  then: agent-task enqueue {found['task']}"]
     if found.get("reproduce"):
         lines += [f"  reproduce: {found['reproduce']}"]
@@ -145,9 +145,22 @@ def _running(api: Any, task: dict[str, Any]) -> dict[str, Any]:
                   f"stop {task['id']}")
     found = watch.claim_of(task)
     stage, doing = (found[1]["stage"], _doing(found[0])) if found else (None, "")
+    failed = _failed_unseen(found)
+    if failed:
+        return {"class": "running", "stage": failed.get("stage") or stage, "reason":
+                f"{reason}; it has failed: {failed.get('reason')}", "advice":
+                "nobody has told its server yet: agent-run < FILE, with the line that the stage has printed"}
     printed = logs.last(api, task["id"])
     return {"class": "running", "stage": stage, "reason": reason + doing, "advice": advice,
             "evidence": printed[1] if printed else "", "since": printed[0] if printed else None}
+
+
+def _failed_unseen(found: tuple[str, dict[str, Any]] | None) -> dict[str, Any]:
+    """`failed` of an attempt of this machine whose line was handed on, and has not come to agent-run; {} otherwise."""
+    from agentpipe.claim import attempt
+    if not found or found[1].get("state") != "handed":
+        return {}
+    return (attempt.read_manifest(found[0]) or {}).get("failed") or {}
 
 
 def _doing(directory: str) -> str:
