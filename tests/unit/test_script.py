@@ -89,7 +89,8 @@ def test_a_signal_to_its_whole_group_is_its_status(directory, signum):
 
 
 @pytest.mark.parametrize(("command", "reason"), [
-    ("kill -KILL $$", "ended by SIGKILL"), ("exec kill -SEGV $$", "ended by SIGSEGV"), ("kill -INT $$", "ended by SIGINT"),
+    ("kill -KILL $$", "ended by SIGKILL"), ("exec kill -SEGV $$", "ended by SIGSEGV"),
+    ("kill -INT $$", "ended by SIGINT"),
     ("exit 137", "exit 137, as a shell ends when SIGKILL has ended a program of it"), ("exit 255", "exit 255"),
     ("exit 1", "exit 1")])
 def test_a_signal_is_told_from_an_exit_status_that_looks_like_one(directory, command, reason):

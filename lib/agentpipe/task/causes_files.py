@@ -43,14 +43,15 @@ def missing_module(task: dict[str, Any], evidence: str) -> Known | None:
     asked = {edits.package_of(line) for line in edits.recorded(task).splitlines()}
     if edits.package_of(package) in asked and _lacks(task, edits.package_of(package)):
         return {"reason": f"{reason}: its environment was made without {package}, which the task asks for", "advice":
-                mine or f"where AGENT_STAGE_ENV or a Python of the machine stands for ours, mend that; then {again(task)}"}
+                mine or f"where AGENT_STAGE_ENV or a Python of the machine stands for ours, mend that; "
+                        f"then {again(task)}"}
     if edits.package_of(package) in asked:
         return {"reason": f"{reason}, though {package} is", "advice":
                 mine or f"ask for another version of it: agent-task edit {task['id']} --package {package}==VERSION"}
     return {"reason": reason, "remedy": edit(task, "--package", package), "advice": mine}
 
 
-def _lacks(task: dict[str, Any], package: str) -> bool:
+def _lacks(task: dict[str, Any], package: str | None) -> bool:
     """Whether the environment of its last run on this machine is known to have been without a package."""
     from agentpipe.claim import attempt
     from agentpipe.task import edits
