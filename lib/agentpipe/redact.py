@@ -14,9 +14,14 @@ MASK = b"[REDACTED]"
 _MASKED = MASK + b"@"
 # shorter values are words that occur by themselves ("true", "root"): masking them would spoil the log
 SHORTEST = 6
-# as Buildkite's agent names them, and what tools of this field use
-_NAMES = re.compile(r"(PASSWORD|PASSWD|GIT_PASS|SECRET|TOKEN|PRIVATE_KEY|ACCESS_KEY|SECRET_KEY|API_KEY"
-                    r"|CONNECTION_STRING)(_\d+)?$", re.IGNORECASE)
+# as Buildkite's agent names them, and what tools of this field use (they stand in agent-report(1))
+_NAMES = re.compile(r"(PASSWORD|PASSWD|PASSPHRASE|(^|_)(PASS|PWD)|SECRETS?|TOKEN|CREDENTIALS?|CONNECTION_STRING"
+                    r"|(PRIVATE|ACCESS|SECRET|API)_?KEY)(_\d+)?$", re.IGNORECASE)
+# other keys may be names of things: of a column, a metric, a setting of git
+_KEYS = re.compile(r"(?<!PUBLIC)(?<!PUB)(?<!PRIMARY)(?<!FOREIGN)(?<!SORT)(?<!CACHE)(?<!PARTITION)_KEY(_\d+)?$",
+                   re.IGNORECASE)
+_WORD = re.compile(r"[A-Za-z_.]{1,19}")
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")  # what everybody writes in the same way
 # user:password@ of any URL, or a token in the user's place; not docker://image:tag@sha256:…
 _URL = re.compile(rb"(://(?:[^\s/@:]{0,128}:|(?=[^\s/@:]{16,256}@)))[^\s/@]{1,256}@(?!sha256:)")
 # what may be the begin of one
@@ -36,6 +41,10 @@ class Redactor:
         self.secrets = sorted((value for value in known if value), key=lambda value: (-len(value), value))
         self._longest = len(self.secrets[0]) if self.secrets else 0
         self._any = re.compile(b"|".join(re.escape(value) for value in self.secrets))
+        self._by_first: dict[int, list[bytes]] = {}
+        for value in self.secrets:
+            self._by_first.setdefault(value[0], []).append(value)
+        self._first = re.compile(b"[" + re.escape(bytes(self._by_first)) + b"]") if self.secrets else None
         self._held = b""
 
     def replace(self, data: bytes, final: bool) -> tuple[bytes, int]:
@@ -89,27 +98,31 @@ class Redactor:
         """From where on `data` could be the begin of a secret, or of a URL, whose rest is still to come."""
         begun = _URL_BEGUN.search(data, max(begin, len(data) - _URL_LONGEST))
         held = begun.start() if begun else len(data)
-        for at in range(max(begin, len(data) - self._longest + 1), len(data)):
-            tail = data[at:]
-            if any(len(secret) > len(tail) and secret.startswith(tail) for secret in self.secrets):
-                return min(at, held)
+        if self._first is None:
+            return held
+        for found in self._first.finditer(data, max(begin, len(data) - self._longest + 1)):
+            at, left = found.start(), len(data) - found.start()
+            for secret in self._by_first[data[at]]:
+                if len(secret) > left and data.endswith(secret[:left]):
+                    return min(at, held)
         return held
 
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable of this name holds a secret."""
-    return bool(_NAMES.search(name))
+    return bool(_NAMES.search(name) or _KEYS.search(name))
 
 
 def secrets_in(environment: Mapping[str, str]) -> set[str]:
-    """The values of variables that are secret by their names, and passwords in URLs; URL-quoted too."""
+    """The values of variables that are secret by their names, and passwords in URLs; as others write them too."""
     found = set()
     for name, value in environment.items():
         secret = value.strip()  # whoever uses it does the same with a file's last newline
-        if _NAMES.search(name) and len(secret) >= SHORTEST and not secret.startswith("/"):
+        named = _NAMES.search(name) or (_KEYS.search(name) and not _WORD.fullmatch(secret))
+        if named and len(secret) >= SHORTEST and not secret.startswith("/"):
             found.add(secret)
         found |= _in_urls(value)
-    return found | {_quoted(value) for value in found}
+    return _written(found)
 
 
 def task_secrets(task: Mapping[str, Any]) -> set[str]:
@@ -131,7 +144,7 @@ def own_secrets() -> set[str]:
     if config.files():
         from agentpipe.settings import config_show
         values = {value for value in map(str.strip, config_show.secret_values()) if len(value) >= SHORTEST}
-        found |= values | {_quoted(value) for value in values}
+        found |= _written(values)
     return found
 
 
@@ -156,8 +169,16 @@ def _in_urls(text: str) -> set[str]:
     return {value for value in [*passwords, *tokens] if len(value) >= SHORTEST}
 
 
-def _quoted(value: str) -> str:
-    if value.isalnum():
-        return value
-    from urllib.parse import quote
-    return quote(value, safe="", errors="surrogateescape")
+def _written(values: Iterable[str]) -> set[str]:
+    """These texts, and each as it stands in a URL (of Python, a form, a browser), in JSON, and in Python's repr()."""
+    found: set[str] = set()
+    for value in values:
+        found.add(value)
+        if not _PLAIN.fullmatch(value):
+            import json
+            from urllib.parse import quote, quote_plus
+            found |= {quote(value, safe, errors="surrogateescape") for safe in ("", "/", "!'()*")}
+            found |= {quote_plus(value, errors="surrogateescape"), repr(value)[1:-1],
+                      repr(os.fsencode(value))[2:-1], json.dumps(value)[1:-1],
+                      json.dumps(value, ensure_ascii=False)[1:-1]}
+    return found

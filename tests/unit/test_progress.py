@@ -69,22 +69,28 @@ def test_the_log_has_a_plain_line_now_and_then(tmp_path, monkeypatch):
 
 
 WORK = """
-import sys, time
+import sys, threading
 from agentpipe import live
 from agentpipe.job import Job
 job = Job({"task": {}}, sys.argv[1], {}, lambda text: sys.stderr.write(text) and sys.stderr.flush())
-with live.Line(job, lambda: "working"):
-    time.sleep(0.9)
+live.FIRST = live.STEP = 0.01
+asked = threading.Event()
+def told():
+    asked.set()
+    return "working"
+with live.Line(job, told):
+    asked.wait(float(sys.argv[2]))
     job.say("found something")
-    time.sleep(0.9)
+    asked.clear()
+    asked.wait(float(sys.argv[2]))
 job.say("done")
 """
 
 
-@pytest.mark.parametrize(("term", "moves"), [("xterm", True), ("dumb", False)])
-def test_at_a_terminal_a_line_moves_until_the_work_is_over_and_is_in_no_log(tmp_path, term, moves):
+@pytest.mark.parametrize(("term", "moves", "patience"), [("xterm", True, 20), ("dumb", False, 0.1)])
+def test_at_a_terminal_a_line_moves_until_the_work_is_over_and_is_in_no_log(tmp_path, term, moves, patience):
     ours, theirs = pty.openpty()
-    with subprocess.Popen([sys.executable, "-c", WORK, str(tmp_path)], stderr=theirs,
+    with subprocess.Popen([sys.executable, "-c", WORK, str(tmp_path), str(patience)], stderr=theirs,
                           env={**os.environ, "TERM": term}) as process:
         os.close(theirs)
         said = b""

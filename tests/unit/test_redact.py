@@ -1,7 +1,9 @@
 """Secrets do not reach the log, however the output is cut into reads."""
 
+import json
 import re
 from itertools import pairwise
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import given
@@ -44,6 +46,10 @@ def test_without_secrets_nothing_is_touched() -> None:
     ("CLEARML_AGENT_GIT_PASS", "tokentoken", "tokentoken"),
     ("HF_TOKEN", "hf_abcdef", "hf_abcdef"),
     ("HF_TOKEN", "hf_abcdef\n", "hf_abcdef"),
+    ("OPENAI_KEY", "sk-proj-abcdef", "sk-proj-abcdef"),
+    ("PRIV_KEY", "QWxhZGRpbjpvcGVuc2VzYW1l", "QWxhZGRpbjpvcGVuc2VzYW1l"),
+    ("MY_PASSPHRASE", "correct horse", "correct horse"), ("AZURE_CREDENTIALS", '{"id": "1"}', '{"id": "1"}'),
+    ("DB_PASS", "hunter22", "hunter22"), ("MYSQL_PWD", "hunter22", "hunter22"), ("MYAPIKEY_2", "keykey", "keykey"),
     ("PIP_INDEX_URL", "https://me:s3cr3t-pw@pypi.example/simple", "s3cr3t-pw"),
     ("PIP_INDEX_URL", "https://me:p@ss@word@pypi.example/simple", "p@ss@word"),
     ("SETTINGS", '{"url": "https://me:s3cr3t-pw@pypi.example", "mail": "a@b"}', "s3cr3t-pw"),
@@ -54,6 +60,8 @@ def test_secrets_are_known_by_their_variable(name: str, value: str, secret: str)
 
 @pytest.mark.parametrize(("name", "value"), [
     ("HF_TOKEN", "none"), ("TOKENIZERS_PARALLELISM", "parallel"), ("GIT_TOKEN_FILE", "secret-file"),
+    ("METRIC_KEY", "val_loss"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("PUBLIC_KEY", "ssh-ed25519 AAAA"),
+    ("OLDPWD", "work/here"), ("COMPASS", "north-west"), ("MONKEY", "chimpanzee-1"),
     ("SSH_PRIVATE_KEY", "/run/keys/id_ed25519"), ("URL", "https://host.example/path@version"),
 ])
 def test_ordinary_values_are_not_masked(name: str, value: str) -> None:
@@ -62,6 +70,15 @@ def test_ordinary_values_are_not_masked(name: str, value: str) -> None:
 
 def test_a_password_is_masked_as_it_stands_in_a_url_too() -> None:
     assert "p%40ss%2Fword" in secrets_in({"DB_PASSWORD": "p@ss/word"})
+
+
+@pytest.mark.parametrize("secret", ["pä'ss\"w/o rd\\\n+end!", "a b&c=d", "-----BEGIN\nabc\n-----END"])
+def test_a_secret_is_masked_as_programs_write_it(secret: str) -> None:
+    redactor = Redactor(secrets_in({"DB_PASSWORD": secret}))
+    for written in (secret, json.dumps({"p": secret}), json.dumps([secret], ensure_ascii=False), repr(secret),
+                    repr([secret.encode()]), quote(secret), quote(secret, safe=""), urlencode({"p": secret})):
+        shown = redactor.text(f"said {written} here")
+        assert MASK.decode() in shown and not set(re.findall(r"\w+", shown)) & {"ss", "end", "rd", "c", "d", "abc"}
 
 
 def test_the_secrets_that_a_task_carries_are_known() -> None:

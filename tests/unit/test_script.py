@@ -19,12 +19,25 @@ from agentpipe.run import cgroups, ending, script
 
 @pytest.fixture
 def directory():
-    """An attempt's directory; afterwards this process adopts no orphans any more, and those that it did are buried."""
+    """An attempt's directory; afterwards this process adopts no orphans any more, and those that it did are buried.
+
+    What a test before left running below this process would count as the script's: it goes first.
+    """
+    while left := processes.descendants(os.getpid()):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)  # one that dies is there for a moment more
+        _bury()
     made = attempt.create("t1")
     yield made
     cgroups.kill(made)
     cgroups.remove(made)
     processes.become_subreaper(False)
+    _bury()
+
+
+def _bury():
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
