@@ -225,6 +225,17 @@ over" ]
   [ "$(cat "$AGENT_HOME"/state/tasks/*/claim | grep -o 'box:[01]' | sort -u | wc -l)" -eq 2 ]
 }
 
+# bats test_tags=local
+@test "--jobs 2 leaves when it is told to, also when it was started by what ignores the signals that it uses" {
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  env --ignore-signal=USR2,PWR agent-supervisor --jobs 2 default 3>&- & supervisor=$!
+  has_started "$id"
+  kill -TERM "$supervisor"
+  touch "$HOME/go"
+  wait_for 20 gone "$supervisor"
+  is "$id" completed
+}
+
 @test "a slot of --jobs that was killed is started again, under its name" {
   supervise --jobs 2 --worker box default
   served() { [ "$(grep -c "box:$1 serves" said)" -eq "$2" ]; }

@@ -96,7 +96,8 @@ def become(script: str, words: list[str]) -> None:
     A signal that comes meanwhile ends us at the latest when execve(2) would forget it: there is no task yet.
     """
     SIGNALS.uninstall()
-    for ours in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and so would every stage
+    # the first two Python ignores, and so would every stage; the others whoever started us may: sh could not trap them
+    for ours in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGUSR2, signal.SIGPWR):
         signal.signal(ours, signal.SIG_DFL)
     beside = os.path.dirname(os.path.abspath(sys.argv[0]))  # where the stages are, if on nobody's PATH (cron)
     os.environ["PATH"] = os.pathsep.join(filter(None, [os.environ.get("PATH") or os.defpath, beside]))
