@@ -73,13 +73,15 @@ def run(argv: list[str]) -> int:
     """Do what a command line says; the exit code."""
     if argv == ["--version"]:
         from importlib.metadata import version
-        print("agent-config", version("agentpipe"))
+        command.put(f"agent-config {version('agentpipe')}\n".encode())
         return 0
     try:
         done = app(argv or ["--help"], prog_name="agent-config", standalone_mode=False)
         return done or (0 if argv else errors.USAGE)
     except (typer.Abort, EOFError):  # Ctrl-D at a question
         return 130
+    except SystemExit:  # typer's, which exits 1 at this alone
+        raise BrokenPipeError from None
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise

@@ -129,7 +129,8 @@ def read(name: str, declared: Declared, argv: Sequence[str], help: str, examples
         return values
     if list(argv) == ["--version"]:
         from importlib.metadata import version
-        print(name, version("agentpipe"))
+        from agentpipe import command
+        command.put(f"{name} {version('agentpipe')}\n".encode())
         raise SystemExit(0)
     found: list[dict[str, Any]] = []
     app = typer_app(name, declared, found.append, help, examples)

@@ -312,21 +312,21 @@ api.auth.token_expiration_threshold_sec: 77
 """
 
 
-def test_show_masks_every_secret_and_nothing_else(conf, capsys):
+def test_show_masks_every_secret_and_nothing_else(conf, capfd):
     conf(SECRET)
     assert config_show.show("", False, False) == 0
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert "s3cr3t" not in out
     assert out.count(config_show.MASK) == 5
     for shown in ("KEY", "worker_name = box", "enable_git_ask_pass = true", "https://ann:****", "bucket", "= 77"):
         assert shown in out
 
 
-def test_secret_variables_among_dockers_arguments_are_masked(conf, capsys):
+def test_secret_variables_among_dockers_arguments_are_masked(conf, capfd):
     conf('agent.extra_docker_arguments: ["-e", "MY_TOKEN=s3cr3t", "--env=DB_PASSWORD=s3cr3t", '
          '"-e", "LEVEL=3", "-v", "/a:/b"]')
     assert config_show.show("agent.extra_docker_arguments") == 0
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert "s3cr3t" not in out
     assert "LEVEL=3" in out and "MY_TOKEN=" in out and "/a:/b" in out
 
@@ -336,27 +336,27 @@ def test_secret_variables_among_dockers_arguments_are_masked(conf, capsys):
     "-e HF_TOKEN=s3cr3t -e LEVEL=3", "--env HF_TOKEN='s3cr3t one' -e LEVEL=3", "-eHF_TOKEN=s3cr3t -eLEVEL=3",
     "-ite HF_TOKEN=s3cr3t -e=LEVEL=3", "--env=HF_TOKEN=s3cr3t -e LEVEL=3 -e U=https://me:s3cr3t@example.org/",
     '["-e", "HF_TOKEN=s3cr3t", "-e", "LEVEL=3"]'])
-def test_they_are_masked_in_a_text_too(conf, capsys, monkeypatch, key, words):
+def test_they_are_masked_in_a_text_too(conf, capfd, monkeypatch, key, words):
     for text in (f"agent.{key}: {json.dumps(words)}", ""):
         conf(text)
         assert config_show.show(f"agent.{key}") == 0
-        out = capsys.readouterr().out
+        out = capfd.readouterr().out
         assert "s3cr3t" not in out and "LEVEL=3" in out and "HF_TOKEN=****" in out
         monkeypatch.setenv("CLEARML_AGENT__AGENT__" + key.upper().replace(".", "__"), words)
 
 
-def test_arguments_that_are_no_words_are_masked_as_a_whole(conf, capsys):
+def test_arguments_that_are_no_words_are_masked_as_a_whole(conf, capfd):
     conf('agent { default_docker { image: "a:1", arguments: "-e HF_TOKEN=\'s3cr3t" }\n'
          '        extra_docker_arguments: "[-e, HF_TOKEN=s3cr3t" }')
     config_show.show("agent")
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert "image = a:1 " in out and "s3cr3t" not in out
 
 
-def test_a_pattern_of_the_users_hides_more(conf, capsys):
+def test_a_pattern_of_the_users_hides_more(conf, capfd):
     conf("agent { sanitize_config_printout.hide_secrets: [worker], worker_name: box }")
     config_show.show("agent.worker_name")
-    assert "box" not in capsys.readouterr().out
+    assert "box" not in capfd.readouterr().out
 
 
 def test_secrets_of_the_file_are_masked_in_logs(conf):
@@ -452,7 +452,7 @@ def test_the_doctor_refuses_what_a_pull_does(conf, text):
 
 
 def test_the_doctor_reads_paths_as_a_pull_and_changes_nothing(conf, monkeypatch):
-    conf('environment.MY_DIR: there\nfiles.a { path: "~/$MY_DIR/a", contents: x, mode: 0640 }')
+    conf('environment.MY_DIR: there\nfiles.a { path: "~/$MY_DIR/a", contents: x, mode: 0640 }').chmod(0o600)
     assert {each.level for each in config_check.files()} == {"ok"}
     assert "MY_DIR" not in os.environ and os.listdir(os.environ["HOME"]) == ["clearml.conf"]
     monkeypatch.setenv("MY_DIR", "")

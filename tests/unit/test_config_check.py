@@ -3,6 +3,8 @@
 
 import importlib
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -133,12 +135,52 @@ def test_a_web_page_in_place_of_the_api_is_said(server):
     assert finding.level == "wrong" and "8008" in finding.remedy
 
 
+@pytest.mark.parametrize("text", [
+    "api.credentials { access_key: K, secret_key: S }", "agent.git_pass: p", "environment { A: b }",
+    'agent.package_manager.extra_index_url: ["https://u:password@h/simple"]',
+    'agent.extra_docker_arguments: ["-e", "HF_TOKEN=t"]', 'include "more.conf"'])
+@pytest.mark.parametrize(("mode", "words"), [(0o600, ""), (0o644, "others can read it"), (0o666, "others can write it"),
+                                             (0o620, "others can write it")])
+def test_a_file_with_secrets_is_its_owners_alone(tmp_path, monkeypatch, text, mode, words):
+    path = tmp_path / "clearml.conf"
+    path.write_text(text + "\n")
+    (tmp_path / "more.conf").write_text("agent.git_pass: p\n")
+    for each in (path, tmp_path / "more.conf"):
+        each.chmod(mode)
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(path))
+    said = [(each.level, each.remedy) for each in config_check.files() if words and words in each.text]
+    assert said == [("warning", f"chmod 600 {each}") for each in (path, *([tmp_path / "more.conf"] if "include" in text
+                                                                         else [])) if words]
+    assert words or {each.level for each in config_check.files()} == {"ok"}
+
+
+def test_a_file_without_secrets_may_be_read_by_others_and_not_be_theirs(tmp_path, monkeypatch):
+    path = tmp_path / "clearml.conf"
+    path.write_text("agent.git_user: me\n")
+    path.chmod(0o644)
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(path))
+    assert told(config_check.files)["configuration"][0] == "ok"
+    if os.getuid() == 0:
+        os.chown(path, 12345, -1)
+        assert "somebody else's" in told(config_check.files)["configuration"][1]
+
+
 def test_a_clearml_conf_that_cannot_be_read_is_told_once(tmp_path, monkeypatch, capfd):
     (tmp_path / "clearml.conf").write_text("agent { oops")
     monkeypatch.setenv("CLEARML_CONFIG_FILE", str(tmp_path / "clearml.conf"))
     config_check.check(["configuration", "server", "containers"])
     said = capfd.readouterr().out.splitlines()
     assert len([line for line in said if "clearml.conf" in line]) == 1
+
+
+@pytest.mark.parametrize(("output", "status", "words"), [("gone", 141, ""), ("/dev/full", 73, "cannot write")])
+def test_an_output_that_takes_nothing_is_told_by_the_exit_code(output, status, words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing if output == "gone" else output, "wb") as out:
+        done = subprocess.run([sys.executable, "-m", "agentpipe.cmds.agent_config", "check", "configuration"],
+                              stdout=out, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == status and words in done.stderr and bool(words) == bool(done.stderr)
 
 
 # ---- variables of ours

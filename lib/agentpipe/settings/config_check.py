@@ -7,9 +7,9 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from agentpipe import errors
+from agentpipe import command, errors, paths
 from agentpipe.claim import schedule
-from agentpipe.settings import config, config_apply, config_file, machine_check
+from agentpipe.settings import config, config_apply, config_file, config_show, machine_check
 from agentpipe.settings.machine_check import BAD, GOOD, ODD, Finding
 
 TYPE_CHECKING = False
@@ -39,12 +39,11 @@ def check(parts: list[str], as_json: bool = False) -> int:
             if each.level == BAD and each.text in told:  # a clearml.conf that cannot be read stops every look
                 continue
             told.add(each.text)
+            line = f"{each.level:8}{each.subject}: {each.text}" + (f" ({each.remedy})" if each.remedy else "")
             if as_json:
-                print(json.dumps({"level": each.level, "subject": each.subject, "text": each.text,
-                                  "remedy": each.remedy}), flush=True)
-            else:
-                print(f"{each.level:8}{each.subject}: {each.text}" + (f" ({each.remedy})" if each.remedy else ""),
-                      flush=True)
+                line = json.dumps({"level": each.level, "subject": each.subject, "text": each.text,
+                                   "remedy": each.remedy})
+            command.put(line.encode("utf-8", "replace") + b"\n")
     return code
 
 
@@ -54,16 +53,27 @@ def files() -> Iterator[Finding]:
     if not found:
         yield Finding(GOOD, "configuration", "no clearml.conf: the store of this machine needs none")
     tree, _ = config.trees()
-    for path in found:
-        loose = os.stat(path).st_mode & 0o077
-        if loose and config.value("api.credentials.secret_key"):
-            yield Finding(ODD, "configuration", f"{path} holds keys, and others can read it", f"chmod 600 {path}")
-        else:
-            yield Finding(GOOD, "configuration", path)
+    secret = config_show.holds_secrets(tree)
+    for path in [*found, *config_file.included(found)]:
+        yield _file(path, secret)
     for path in config_file.missing(found):
         yield Finding(ODD, "configuration", f"{path} is included and not there", "correct the include, or make it")
     yield from _refused(tree)
     yield from _swapped()
+
+
+def _file(path: str, secret: bool) -> Finding:
+    """One of them; `secret`: whether they hold what nobody else may know."""
+    import shlex
+    state, remedy = os.stat(path), f"chmod 600 {shlex.quote(path)}"
+    if state.st_uid not in (0, os.getuid()):
+        return Finding(ODD, "configuration", f"{path} is somebody else's, who decides by it what runs as you",
+                       f"chown {paths.user()} {shlex.quote(path)}")
+    if state.st_mode & 0o022:
+        return Finding(ODD, "configuration", f"{path}: others can write it, and so decide what runs as you", remedy)
+    if secret and state.st_mode & 0o044:
+        return Finding(ODD, "configuration", f"{path} holds secrets (keys, passwords), and others can read it", remedy)
+    return Finding(GOOD, "configuration", path)
 
 
 def _refused(tree: Any) -> Iterator[Finding]:

@@ -84,6 +84,11 @@ def missing(files: list[str]) -> list[str]:
     return [path for path, mark in _sources(files)["files"].items() if mark is None]
 
 
+def included(files: list[str]) -> list[str]:
+    """The files that these include, and that are there."""
+    return [path for path, mark in _sources(files)["files"].items() if mark is not None and path not in files]
+
+
 def chosen(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """(the tree without what is empty or equals a default of clearml-agent, the keys of the latter)."""
     defaults = _peer_defaults()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from agentpipe import command
 from agentpipe.settings import config, config_file
 
 TYPE_CHECKING = False
@@ -29,13 +30,12 @@ def show(key: str, all_values: bool = False, as_json: bool = False) -> int:
     import json
     rows = found(key, all_values)
     for name, value, origin in rows:
+        line = f"{name} = {config.as_text(value)}  ({origin})"
         if as_json:
-            print(json.dumps({"key": name, "value": value, "origin": origin}))
-        else:
-            print(f"{name} = {config.as_text(value)}  ({origin})")
+            line = json.dumps({"key": name, "value": value, "origin": origin})
+        command.put(line.encode("utf-8", "replace") + b"\n")
     if rows:
         return 0
-    from agentpipe import command
     command.say(f"agent-config: {key + ' is' if key else 'nothing is'} not set{_why(key)}" if key else
                 "agent-config: nothing is set: the embedded store of this machine is used")
     return 1 if key else 0
@@ -111,6 +111,11 @@ def is_secret(key: str) -> bool:
         return False
     return _fits(names[-1], [*HIDDEN, *_patterns("hide_secrets")]) \
         or any(_fits(name, [*WHOLE, *_patterns("hide_secrets_recursive")]) for name in names[:-1])
+
+
+def holds_secrets(tree: dict[str, Any]) -> bool:
+    """Whether anything of it would be masked."""
+    return any(masked(name, value) != value for name, value in tree.items())
 
 
 def secret_values() -> set[str]:
