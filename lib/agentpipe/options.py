@@ -129,6 +129,7 @@ def read(name: str, declared: Declared, argv: Sequence[str], help: str, examples
         return values
     if list(argv) == ["--version"]:
         from importlib.metadata import version
+
         from agentpipe import command
         command.put(f"{name} {version('agentpipe')}\n".encode())
         raise SystemExit(0)
