@@ -132,7 +132,7 @@ ask() {
   ask nothing.here >/dev/null
   grep -q '200 queues.get_all' said
   grep -q '404 nothing.here' said
-  run grep -q "$(field .secret_key ready)" said
+  run grep -qFe "$(field .secret_key ready)" said
   [ "$status" -eq 1 ]
 }
 
