@@ -52,11 +52,11 @@ def is_ours(job, code):
     """Whether a folder is of a task's directory or of agent-prepare --target, or is the operator's own choice."""
     from agentpipe import paths, targets
     above, name = os.path.split(code)
-    chosen = os.environ.get("CLEARML_AGENT_FORCE_CODE_DIR") or ""
+    chosen = os.environ.get("CLEARML_AGENT_FORCE_CODE_DIR")
     return (code.startswith(os.path.realpath(job.directory) + "/")
             or (name == "code" and (os.path.dirname(above) == os.path.realpath(paths.state("tasks"))
                                     or os.path.lexists(os.path.join(above, targets.MARK))))
-            or bool(os.environ.get("AGENT_STAGE_FETCH")) or (chosen != "" and code == os.path.realpath(chosen)))
+            or bool(os.environ.get("AGENT_STAGE_FETCH")) or (bool(chosen) and code == os.path.realpath(chosen)))
 
 
 def finished(started, kind, text, files, found, packages=()):
