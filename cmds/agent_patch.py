@@ -42,21 +42,7 @@ def fetched(job):
                              remedy="agent-fetch | agent-patch")
     if not os.path.isdir(code) and not job.option("dry_run"):
         raise errors.Failure(f"the checkout {code} is not there", errors.NOT_FOUND, remedy="run agent-fetch again")
-    if not is_ours(job, os.path.realpath(code)):
-        raise errors.Failure(f"agent-fetch has not made {code}: nothing is written there", errors.BAD_DATA,
-                             remedy=f"agent-fetch | agent-patch, or CLEARML_AGENT_FORCE_CODE_DIR={code}")
     return code
-
-
-def is_ours(job, code):
-    """Whether a folder is of a task's directory or of agent-prepare --target, or is the operator's own choice."""
-    from agentpipe import paths, targets
-    above, name = os.path.split(code)
-    chosen = os.environ.get("CLEARML_AGENT_FORCE_CODE_DIR")
-    return (code.startswith(os.path.realpath(job.directory) + "/")
-            or (name == "code" and (os.path.dirname(above) == os.path.realpath(paths.state("tasks"))
-                                    or os.path.lexists(os.path.join(above, targets.MARK))))
-            or bool(os.environ.get("AGENT_STAGE_FETCH")) or (bool(chosen) and code == os.path.realpath(chosen)))
 
 
 def finished(started, kind, text, files, found, packages=()):

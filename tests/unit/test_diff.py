@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from repositories import commit, repository, run, tree
 
-from agentpipe import errors, paths, tools
+from agentpipe import errors, tools
 from agentpipe.cmds import agent_fetch, agent_patch
 from agentpipe.code import capture, capture_git, diff
 from agentpipe.job import Job
@@ -750,33 +750,6 @@ def test_patch_without_fetch_says_what_to_run(tmp_path):
     with pytest.raises(errors.Failure) as failure:
         agent_patch.work(Job({"task": {"script": {}}}, str(tmp_path / "job")))
     assert failure.value.remedy == "agent-fetch | agent-patch"
-
-
-@pytest.mark.parametrize("variable", [None, "AGENT_STAGE_FETCH", "CLEARML_AGENT_FORCE_CODE_DIR"])
-def test_nothing_is_written_where_agent_fetch_was_not(tmp_path, monkeypatch, variable):
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "job").mkdir()
-    (tmp_path / "job" / "code").symlink_to(tmp_path / "etc")
-    for code in (tmp_path / "etc", tmp_path / "job" / "code"):
-        job = Job({"task": {"script": {"entry_point": "one.py", "diff": "print(1)\n"}},
-                   "fetch": {"code": str(code)}}, str(tmp_path / "job"))
-        if variable:  # the operator's own choice
-            monkeypatch.setenv(variable, str(code))
-            (tmp_path / "etc" / "one.py").touch()
-            agent_patch.work(job)
-            continue
-        with pytest.raises(errors.Failure, match="agent-fetch has not made") as caught:
-            agent_patch.work(job)
-        assert caught.value.exit == errors.BAD_DATA and list((tmp_path / "etc").iterdir()) == []
-
-
-def test_a_receipt_is_patched_in_the_checkout_that_it_names(tmp_path):
-    code = Path(paths.state("tasks")) / "local-1.1" / "code"
-    code.mkdir(parents=True)
-    (tmp_path / "job").mkdir()
-    job = Job({"task": {"script": {"entry_point": "one.py", "diff": "print(1)\n"}}, "fetch": {"code": str(code)}},
-              str(tmp_path / "job"))
-    assert agent_patch.work(job)["files"] == ["one.py"] and (code / "one.py").exists()
 
 
 def test_a_dry_run_changes_nothing(tmp_path, stage, source):

@@ -1,4 +1,4 @@
-"""What these tests rely on: a script that hangs says where, and two threads of the package have one lock."""
+"""What these tests rely on: a script that hangs says where, and neither threads nor forks of the package do."""
 
 import subprocess
 import tempfile
@@ -56,3 +56,22 @@ say(locks=len(set(map(id, found))), kind=type(found[0]).__module__)
 os._exit(0)
 """)
     assert (done.locks, done.kind) == (1, "clearml.utilities.locks.utils")
+
+
+def test_a_fork_asks_though_another_thread_was_about_to(run, server):
+    """Without the guard of in_sdk_python.py it waits for ever for a lock that only its parent's thread lets go of."""
+    done = run(f"""
+import os, signal
+from clearml.backend_api.utils import get_http_session_with_retry
+session, url = get_http_session_with_retry(), "{server.said['api_server']}/debug.ping"
+assert session.get(url).ok
+session.get_adapter(url).poolmanager.connection_from_url(url).pool.mutex.acquire()
+child = os.fork()
+if not child:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(20)
+    os._exit(0 if session.get(url).ok else 1)
+say(status=os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os._exit(0)
+""")
+    assert done.status == 0
