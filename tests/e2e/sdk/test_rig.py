@@ -65,7 +65,8 @@ import os, signal
 from clearml.backend_api.utils import get_http_session_with_retry
 session, url = get_http_session_with_retry(), "{server.said['api_server']}/debug.ping"
 assert session.get(url).ok
-session.get_adapter(url).poolmanager.connection_from_url(url).pool.mutex.acquire()
+pools = session.get_adapter(url).poolmanager.pools
+assert all([pools[key].pool.mutex.acquire() for key in pools.keys()]) and len(pools)
 child = os.fork()
 if not child:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
