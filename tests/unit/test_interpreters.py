@@ -168,6 +168,7 @@ def test_a_receipt_brings_its_version(job):
     assert interpreters.wanted(job("python3.8", pins={"python": "3.11.7"})) == "3.11.7"
 
 
+@pytest.mark.bubblewrap
 def test_inside_a_place_the_place_is_asked(job):
     prefix = ["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--"]
     found = interpreters.find(job(sys.executable, prefix))

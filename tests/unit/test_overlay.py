@@ -182,6 +182,7 @@ def test_an_environment_with_odd_characters_in_its_path(machine, monkeypatch, tm
     assert run(env, "tea") == "tea 1.0"
 
 
+@pytest.mark.bubblewrap
 def test_in_a_place_the_environment_is_made_inside_it(machine):
     prefix = ["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent", "--"]
     line = {"place": {"kind": "bwrap", "prefix": prefix}}

@@ -13,7 +13,7 @@ import pytest
 
 from agentpipe import errors, processes
 from agentpipe.claim import attempt
-from agentpipe.place import Place
+from agentpipe.place import SIGNAL_SESSION, Place
 from agentpipe.run import cgroups, ending, own_end, script
 
 
@@ -122,6 +122,15 @@ def test_a_place_whose_program_is_not_there_is_no_bug_and_nobody_can_say_what_ru
         script.start(directory, ["true"], "/", os.environ, nowhere)
     assert failed.value.exit == errors.UNAVAILABLE
     assert nowhere.alive(processes.identity(os.getpid())) is None
+
+
+@pytest.mark.bubblewrap
+def test_a_prefix_that_enters_no_namespace_does_not_make_the_machine_the_scripts(directory):
+    here = Place({"kind": "mine", "prefix": ["env"]}, directory)
+    ask = [SIGNAL_SESSION, "0", "0", processes.namespace()]  # kill -s 0 hurts nobody
+    assert here._asked(*ask) == (0, "0\n", "")
+    inside = Place({"kind": "mine", "prefix": ["bwrap", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]}, "")
+    assert int(inside._asked(*ask)[1]) > 0
 
 
 def test_a_name_that_sh_cannot_write_reaches_the_script(directory):

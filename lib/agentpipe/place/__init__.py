@@ -29,8 +29,11 @@ JOURNAL = "place.json"
 ANSWER_S = 60.0
 NO_ANSWER = 124
 
-# $1 the script's pid, which is its session's id; $2 a signal. Those of its session, and their children of any session.
+# $1 the script's pid, which is its session's id, or 0: all that was entered from outside, which has no session there;
+# $2 a signal; $3 this host's namespace of pids, where 0 would be the whole machine: a prefix may enter no other. Those of
+# its session, and their children of any session.
 SIGNAL_SESSION = r"""
+if [ "$1" = 0 ] && [ "$(readlink /proc/self/ns/pid 2>/dev/null)" = "$3" ]; then echo 0; exit; fi
 known=" $1 "; count=0; more=1
 while [ "$more" ]; do
   more=
@@ -92,7 +95,7 @@ class Place:
     def signal(self, record: str, signum: int) -> int:
         """Signal the script and all below it, through the prefix; how many there were."""
         name = signal.Signals(signum).name.removeprefix("SIG")
-        _, said, _ = self._asked(SIGNAL_SESSION, record.split(" ")[0] or "0", name)
+        _, said, _ = self._asked(SIGNAL_SESSION, record.split(" ")[0] or "0", name, processes.namespace())
         return int(said.strip() or 0)
 
     def as_ourselves(self) -> list[str]:
