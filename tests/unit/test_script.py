@@ -129,7 +129,8 @@ def test_a_prefix_that_enters_no_namespace_does_not_make_the_machine_the_scripts
     here = Place({"kind": "mine", "prefix": ["env"]}, directory)
     ask = [SIGNAL_SESSION, "0", "0", processes.namespace()]  # kill -s 0 hurts nobody
     assert here._asked(*ask) == (0, "0\n", "")
-    inside = Place({"kind": "mine", "prefix": ["bwrap", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]}, "")
+    enter = ["bwrap", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
+    inside = Place({"kind": "mine", "prefix": enter}, directory)
     assert int(inside._asked(*ask)[1]) > 0
 
 

@@ -30,8 +30,8 @@ ANSWER_S = 60.0
 NO_ANSWER = 124
 
 # $1 the script's pid, which is its session's id, or 0: all that was entered from outside, which has no session there;
-# $2 a signal; $3 this host's namespace of pids, where 0 would be the whole machine: a prefix may enter no other. Those of
-# its session, and their children of any session.
+# $2 a signal; $3 this host's namespace of pids, where 0 would be the whole machine: a prefix may enter no other. Those
+# of its session, and their children of any session.
 SIGNAL_SESSION = r"""
 if [ "$1" = 0 ] && [ "$(readlink /proc/self/ns/pid 2>/dev/null)" = "$3" ]; then echo 0; exit; fi
 known=" $1 "; count=0; more=1
