@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from agentpipe.server.common import error
 from agentpipe.server.fieldpaths import values
-from agentpipe.server.patterns import compile_pattern
+from agentpipe.server.patterns import Pattern, compile_pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _condition(found: Query, field: str, value: Any) -> None:
     top = field.partition(".")[0]
     if reading == "pattern":
         pattern = compile_pattern(value)
-        found.add(lambda document: any(isinstance(text, str) and pattern.search(text) is not None
+        found.add(lambda document: any(isinstance(text, str) and pattern.search(text)
                                        for text in values(document, field)), top)
     elif reading == "list":
         from agentpipe.server import listquery
@@ -242,8 +242,8 @@ def _several(found: Query, asked: Any, join: Callable[[Iterable[bool]], bool]) -
               *(field.partition(".")[0] for field in fields))
 
 
-def _search(field: str, pattern: re.Pattern[str]) -> Condition:
-    return lambda document: any(pattern.search(str(value)) is not None for value in values(document, field)
+def _search(field: str, pattern: Pattern) -> Condition:
+    return lambda document: any(pattern.search(str(value)) for value in values(document, field)
                                 if isinstance(value, str | int | float))
 
 
