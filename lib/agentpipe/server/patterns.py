@@ -101,7 +101,7 @@ def _begins_alone(body: Any) -> bool:
     """Whether a pattern begins with a character that nothing else of it fits."""
     while len(body) == 1 and str(body[0][0]) == "SUBPATTERN":
         body = body[0][1][-1]
-    operator, argument = body[0] if len(body) else ("", None)
+    operator, argument = body[0] if len(body) else ("", 0)
     if str(operator) != "LITERAL":
         return False
     letter = chr(argument)
