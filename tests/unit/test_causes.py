@@ -74,10 +74,11 @@ HOSTILE = "x; touch pwned; $(touch pwned)"
 def test_what_a_script_printed_is_one_word_of_a_command(evidence: str, tmp_path: Path) -> None:
     found = told(evidence, container={"image": "i"}, script={"entry_point": "t.py", "requirements": {"pip": HOSTILE}})
     said = f"{found['remedy'] or ''}\n{found['advice'] or ''}"
-    commands = re.findall(r"agent-task (?:edit|clone) .*?(?=\), or|; then |; where other |; what |$)", said, re.MULTILINE)
+    commands = re.findall(r"agent-task (?:edit|clone) .*?(?=\), or|; then |; where other |$)", said, re.MULTILINE)
     assert commands
     for command in commands:
-        subprocess.run(["sh", "-c", "agent-task() { :; }\n" + command], cwd=tmp_path, capture_output=True, check=False)
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True,
+                       check=False)
     assert not (tmp_path / "pwned").exists()
 
 

@@ -94,7 +94,8 @@ def _absent(task: dict[str, Any], path: str) -> Known | None:
     inside = (task.get("container") or {}).get("image")
     mend = f"put it there, or name another place; then {again(task)}"
     if inside:
-        mend = f"name another place, or mount it: {edit(task, '--docker-args', shlex.join(['-v', f'{folder}:{folder}']))}"
+        mount = shlex.join(["-v", f"{folder}:{folder}"])
+        mend = f"name another place, or mount it: {edit(task, '--docker-args', mount)}"
     return {"reason": f"there is no {path} {'in its container' if inside else 'on ' + _worker(task)}", "advice":
             f"{mend}; where other workers have it: agent-task enqueue --queue QUEUE {task['id']}"}
 
