@@ -164,7 +164,10 @@ class Shown:
                  lines: int | None = None) -> None:
         self._stream, self._json = stream, as_json
         self._errors = {} if errors else None  # type: dict[str, Any] | None
-        self._plain = bool(os.environ.get("NO_COLOR")) and os.isatty(1)
+        self._harmless = None
+        if os.isatty(1):
+            from agentpipe.task import harmless
+            self._harmless = harmless.Harmless(not os.environ.get("NO_COLOR"))
         self._last: Any = None
         if lines:
             from collections import deque
@@ -208,7 +211,7 @@ class Shown:
             self._last = None
 
     def _write(self, data: bytes) -> None:
-        if self._plain:
-            data = COLOUR.sub(b"", data)
+        if self._harmless is not None:
+            data = self._harmless.feed(data)
         while data:
             data = data[os.write(1, data):]
