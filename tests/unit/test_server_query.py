@@ -110,6 +110,18 @@ def test_projects_and_those_below(server):
     assert names(server, project=[None]) == ["beta", "gamma", "delta"]
 
 
+def test_a_part_may_be_asked_for_by_where_it_starts(server):
+    everything = names(server)
+    for start, size in ((0, 2), (1, 2), (2, 1), (3, 500), (100, 1)):
+        assert names(server, start=start, size=size) == everything[start:start + size]
+        assert names(server, start=start, size=size, order_by=["-name"]) == \
+            sorted(everything, reverse=True)[start:start + size]
+    assert names(server, start=2) == everything[2:] and names(server, page=1, page_size=1) == everything[1:2]
+    server.refused(12, "tasks.get_all", {"start": -1, "size": 1})
+    server.refused(12, "tasks.get_all", {"start": 0, "size": 0})
+    server.refused(12, "tasks.get_all", {"start": "x", "size": 1})
+
+
 def test_the_runs_of_a_pipeline_are_found_as_the_clearml_package_asks_for_them(tmp_path):
     server = Server(tmp_path / "agent.db")
     for number in ("", " #2", " #10", " #x"):
