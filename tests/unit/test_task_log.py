@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from api_server import ApiServer
 
+from agentpipe.server import events
 from agentpipe.task import harmless, logs, look
 from agentpipe.transport import api
 
@@ -81,6 +82,21 @@ def test_a_log_on_a_terminal_is_harmless(tmp_path: Path, monkeypatch: pytest.Mon
     os.close(slave)
     assert os.read(master, 1000) == b"a\x1b[31mb\r\n"
     os.close(master)
+
+
+def test_a_log_of_long_lines_comes_in_parts_that_are_not_too_large(
+        store: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(events, "MOST_BYTES", 10_000)
+    id = store.call("tasks.create", {"name": "wide", "type": "training"})["id"]
+    store.call("events.add_batch", [{"type": "log", "task": id, "timestamp": 1000 + number, "msg": f"{number} " * 1000}
+                                    for number in range(20)])
+    asked = {"task": id, "stream": None, "errors": False, "since": None, "follow": False, "json": False}
+    look.log({**asked, "lines": None})
+    whole = capfd.readouterr().out.splitlines()
+    assert [line.split()[0] for line in whole] == [str(number) for number in range(20)]
+    for lines in (1, 3, 15):
+        look.log({**asked, "lines": lines})
+        assert capfd.readouterr().out.splitlines() == whole[-lines:]
 
 
 def test_few_lines_of_a_long_log_are_one_small_answer(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
