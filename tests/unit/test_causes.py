@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,26 @@ def test_the_batch_may_stand_among_the_hyperparameters_and_without_one_there_are
 def test_what_the_machine_lacks_is_said_in_words(evidence: str, reason: str, words: str) -> None:
     found = told(evidence, last_worker="node:0")
     assert found["reason"].startswith(reason) and words in found["advice"] and found["remedy"] is None
+
+
+HOSTILE = "x; touch pwned; $(touch pwned)"
+
+
+@pytest.mark.parametrize("evidence", [
+    f"FileNotFoundError: [Errno 2] No such file or directory: '/data/{HOSTILE}/f'",
+    f"ModuleNotFoundError: No module named '{HOSTILE}'",
+    f"t.py: error: the following arguments are required: {HOSTILE}",
+    f'  File "/x/t.py", line 1, in <module>\n    os.environ[x]\n    ~~^\nKeyError: \'{HOSTILE}\'',
+])
+def test_what_a_script_printed_is_one_word_of_a_command(evidence: str, tmp_path: Path) -> None:
+    found = told(evidence, container={"image": "i"}, script={"entry_point": "t.py", "requirements": {"pip": HOSTILE}})
+    said = f"{found['remedy'] or ''}\n{found['advice'] or ''}"
+    commands = re.findall(r"agent-task (?:edit|clone) .*?(?=\), or|; then |; where other |$)", said, re.MULTILINE)
+    assert commands
+    for command in commands:
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True,
+                       check=False)
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_a_package_that_its_environment_never_got_is_told_as_that(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from api_server import ApiServer
 
 from agentpipe.errors import ApiError
 from agentpipe.status import overview, status_view
-from agentpipe.task import cells, listing
+from agentpipe.task import artifacts, cells, listing
 from agentpipe.transport import api
 
 
@@ -145,6 +145,28 @@ def test_a_worker_whose_last_task_has_ended_is_idle(tmp_path: Path, monkeypatch:
     seen["workers"] = [{"id": "w:0", "alive": True, "queues": ["gpu"], "task": first, "machine_stats": {},
                         "last_report_time": seen["now"]}]
     assert next(line for line in status_view.lines(seen, 100) if line.startswith("  w:0")).split()[2] == "idle"
+
+
+@pytest.mark.parametrize("stats", [
+    {"cpu_usage": ["x"]}, {"cpu_usage": "x"}, {"memory_used": "1"}, {"gpu_usage": [None]}, {"cpu_usage": 3},
+    {"gpu_memory_used": {"a": 1}}, {"cpu_usage": [True]}, {"memory_used": float("nan")}, {"memory_used": 1e300}, ["x"]])
+def test_what_a_worker_says_of_itself_spoils_no_screen(stats: Any) -> None:
+    evil = "w\x1b]0;owned\x07\x1b[2J"
+    at = "2026-11-30T00:00:00+00:00"
+    seen = {"now": at, "server": "s", "counts": {}, "running": [], "ended": [], "gpus": [],
+            "queues": [{"id": "q", "name": "default", "waiting": 1, "oldest": None}],
+            "workers": [{"id": evil, "queues": ["default"], "alive": True, "task": "\x1b[2J", "last_report_time": at,
+                         "machine_stats": stats}]}
+    shown = status_view.lines(seen, 200)
+    assert not any("\x1b" in line for line in shown) and any("served by w" in line for line in shown)
+
+
+def test_a_table_has_nothing_that_a_terminal_would_obey() -> None:
+    task = {"id": "a" * 32, "status": "created", "parent": "\x1b[2J", "script": {"version_num": "\x1b[H"}}
+    row = listing._row(task, {}, {})
+    assert "\x1b" not in listing.text([row], ("id", "commit", "parent"))
+    assert "\x1b" not in artifacts.table([{"name": "n", "kind": "artifact", "type": "\x1b]52;c;ZXZpbA==\x07", "size": 1,
+                                           "uri": "u"}])
 
 
 def test_names_of_wide_and_of_combining_characters_stand_in_their_columns(tmp_path: Path,

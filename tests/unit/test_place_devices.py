@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentpipe.place import devices
+from agentpipe.place import args_body, args_words, devices
 
 ALL = {"Driver": "", "Count": -1, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {}}
 
@@ -70,3 +70,27 @@ def test_where_the_runtime_is_nvidias_only_the_variable_is_set(config, machine):
     devices.nvidia(config, {"NVIDIA_VISIBLE_DEVICES": "1", "CLEARML_DOCKER_SKIP_GPUS_FLAG": "1"}, root=machine)
     assert requests(config) == []
     assert config["Env"] == ["NVIDIA_VISIBLE_DEVICES=1"]
+
+
+GPUS = ("nvidia.com/gpu=all", "amd.com/gpu=1", "/dev/dri/renderD129", "/dev/dri", "/dev//kfd", "/dev/nvidia1:/dev/x:r",
+        "/dev/nvidia-caps/nvidia-cap1", "/dev", "/dev/../dev/dri/card0")
+
+
+@pytest.mark.parametrize("environ", [{"NVIDIA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": ""}])
+def test_no_other_gpu_comes_in_as_a_device(environ):
+    words = [word for name in (*GPUS, "/dev/fuse", "vendor.com/nic=0") for word in ("--device", name)]
+    config = args_body.of(args_words.parse(words)).config
+    note = devices.withhold(config, environ)
+    assert all(name.split(":")[0] in note for name in GPUS) and "fuse" not in note
+    assert [each["PathOnHost"] for each in config["HostConfig"]["Devices"]] == ["/dev/fuse"]
+    assert config["HostConfig"]["DeviceRequests"] == [{"Driver": "cdi", "DeviceIDs": ["vendor.com/nic=0"]}]
+    only = args_body.of(args_words.parse(["--device", GPUS[0]])).config
+    devices.withhold(only, environ)
+    assert requests(only) == []
+
+
+def test_devices_are_the_tasks_business_where_the_agent_says_nothing():
+    config = args_body.of(args_words.parse([word for name in GPUS for word in ("--device", name)])).config
+    before = str(config)
+    assert devices.withhold(config, {}) == "" and str(config) == before
+    assert devices.withhold(config, {}, cpu_only=True)

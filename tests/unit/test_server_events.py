@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from servertools import Server
 
 from agentpipe.errors import ApiError
+from agentpipe.server import events
 
 
 @pytest.fixture
@@ -297,3 +298,17 @@ class TestScalars:
         server("events.add_batch", [scalar(task, 2, 7, metric="m0")])
         known = server.get(task)["last_metrics"][md5(b"m0").hexdigest()]
         assert known[md5(b"train").hexdigest()]["value"] == 7
+
+
+@pytest.mark.parametrize("order", [{"after": 0}, {"navigate_earlier": True}, {"navigate_earlier": False}])
+def test_an_answer_has_no_more_events_and_bytes_than_fit_the_memory(server, task, monkeypatch, order):
+    server("events.add_batch", [line(task, f"{number} " * 100, 1000 + number) for number in range(30)])
+    asked = {"task": task, "batch_size": 10**9, **order}
+    assert server("events.get_task_log", asked)["returned"] == 30
+    monkeypatch.setattr(events, "MOST", 10)
+    assert server("events.get_task_log", asked)["returned"] == 10
+    monkeypatch.setattr(events, "MOST_BYTES", 1000)
+    found = server("events.get_task_log", asked)
+    assert 1 <= found["returned"] < 10 and found["more"] and found["total"] == 30
+    monkeypatch.setattr(events, "MOST_BYTES", 1)
+    assert server("events.get_task_log", asked)["returned"] == 1

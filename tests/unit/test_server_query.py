@@ -1,6 +1,7 @@
 """The query language of get_all, asked as the SDK, the agent and a person ask."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from servertools import Server
 
 from agentpipe.errors import ApiError
-from agentpipe.server import fieldpaths, listquery, ranges
+from agentpipe.server import fieldpaths, listquery, patterns, ranges
 
 # last_metrics.md5("m").md5("v")
 CURVE = "last_metrics.6f8f57715090da2632453988d9a1501b.9e3669d19b675bd57058fd4664205d2a"
@@ -109,6 +110,18 @@ def test_projects_and_those_below(server):
     assert names(server, project=[None]) == ["beta", "gamma", "delta"]
 
 
+def test_a_part_may_be_asked_for_by_where_it_starts(server):
+    everything = names(server)
+    for start, size in ((0, 2), (1, 2), (2, 1), (3, 500), (100, 1)):
+        assert names(server, start=start, size=size) == everything[start:start + size]
+        assert names(server, start=start, size=size, order_by=["-name"]) == \
+            sorted(everything, reverse=True)[start:start + size]
+    assert names(server, start=2) == everything[2:] and names(server, page=1, page_size=1) == everything[1:2]
+    server.refused(12, "tasks.get_all", {"start": -1, "size": 1})
+    server.refused(12, "tasks.get_all", {"start": 0, "size": 0})
+    server.refused(12, "tasks.get_all", {"start": "x", "size": 1})
+
+
 def test_the_runs_of_a_pipeline_are_found_as_the_clearml_package_asks_for_them(tmp_path):
     server = Server(tmp_path / "agent.db")
     for number in ("", " #2", " #10", " #x"):
@@ -116,10 +129,27 @@ def test_the_runs_of_a_pipeline_are_found_as_the_clearml_package_asks_for_them(t
     assert names(server, name=r"^my\ pipe( #[0-9]+)*$") == ["my pipe", "my pipe #2", "my pipe #10"]
 
 
+@pytest.mark.parametrize("pattern, fits", [
+    ("^alpha$", True), (r"^alph\.$", False), (".*lph.*", True), ("^(beta|alpha)$", True), ("(?i)^ALPHA", True),
+    ("^.*lp.*$", True), (r"^al(ph)*a( #[0-9]+)*$", True), ("()*a*", True), ("alp|bet", True), ("[^x]*pha", True),
+])
+def test_ordinary_patterns_fit(server, pattern, fits):
+    assert ("alpha" in names(server, name=pattern)) == fits
+
+
+@pytest.mark.parametrize("pattern", [".*.*x", "^.*x.*y.*$", "a*a*b", "(?:ab){15000}c", "(?m)^.*a*x", "[ab]{30000}x"])
+def test_no_pattern_takes_long_on_a_long_text(pattern):
+    began = time.process_time()
+    assert not patterns.compile_pattern(pattern).search("a" * 100_000)
+    assert time.process_time() - began < 5
+
+
 @pytest.mark.parametrize("code, asked", [
     (21, {"name": "("}), (21, {"name": "(a+)+$"}), (21, {"name": "^(.*?a){10}b$"}),
     (21, {"name": "((a|b)*c?)*"}), (21, {"name": "(a[a-z]+)*$"}), (21, {"name": "(( #[0-9]+)*)*$"}),
     (21, {"name": "( #([0-9]+)+)*$"}), (21, {"_any_": {"fields": ["name"], "pattern": "(A[a-z]+)*"}}),
+    (21, {"name": "(a|a)*b"}), (21, {"name": "(a|aa)*b"}), (21, {"name": "(?:a|.){30}b"}),
+    (21, {"name": ".*.*.*.*=x"}), (21, {"name": "a?" * 30 + "a" * 30}), (21, {"name": "(a|a)" * 30 + "b"}),
     (21, {"_any_": {"fields": ["name"], "pattern": "*"}}),
     (16, {"tags": ["__$maybe", "a"]}), (16, {"tags": ["__$not"]}),
     (16, {"_any_": {"fields": ["name"]}}),

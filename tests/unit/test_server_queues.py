@@ -244,3 +244,12 @@ def test_four_pullers_of_which_some_are_killed_neither_lose_nor_double_a_task(se
     assert set(claims.values()) <= asked, "what a killed puller took is found by the token of its intent"
     assert len({task for _, task in got}) == len(got), "no task was handed out twice"
     assert all(claims[task] == token for token, task in got)
+
+
+def test_a_list_of_queues_has_no_more_entries_than_were_asked_for(server):
+    tasks = [server.enqueued(f"task {number}") for number in range(5)]
+    for most, there in ((2, tasks[:2]), (0, []), (None, tasks), (9, tasks)):
+        found = server("queues.get_all", {"max_task_entries": most})["queues"][0]
+        assert [entry["task"] for entry in found["entries"]] == there
+        one = server("queues.get_by_id", {"queue": server.queue, "max_task_entries": most})["queue"]
+        assert one["entries"] == found["entries"]

@@ -5,6 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servertools import Server
 
+from agentpipe.server import bodies
+
 
 @pytest.fixture
 def server(tmp_path):
@@ -248,3 +250,15 @@ def test_a_poll_of_the_status_does_not_read_a_large_diff(server):
     db.set_trace_callback(None)
     assert seen
     assert not [statement for statement in seen if "parts" in statement]
+
+
+def test_a_batch_of_updates_comes_as_lines(server):
+    one, two = server.task("one"), server.task("two")
+    lines = b'{"task": "%s", "comment": "x"}\n{"task": "%s", "name": "second"}\n' % (one.encode(), two.encode())
+    assert server("tasks.update_batch", bodies.parse(lines, bodies.LINES)) == {"updated": 2}
+    assert (server.get(one)["comment"], server.get(two)["name"]) == ("x", "second")
+    assert server("tasks.update_batch", bodies.parse(lines.split(b"\n")[0], bodies.LINES)) == {"updated": 1}
+    server.refused(17, "tasks.update_batch", [{"comment": "of no task"}])
+    server.refused(17, "tasks.update_batch", ["x"])
+    server.refused(12, "tasks.update_batch", [{"task": one, "tags": [7]}])
+    server.refused(12, "tasks.update", [{"task": one}])

@@ -72,6 +72,12 @@ def test_a_report_registers_an_unknown_worker_and_names_it_in_its_task(server):
     assert worker["queue"]["name"] == "default"
 
 
+def test_a_report_that_is_no_numbers_is_refused(server):
+    for stats in ({"cpu_usage": ["x"]}, {"memory_used": "1"}, {"gpu_usage": [1, {}]}, {"cpu_usage": True}):
+        server.refused(12, "workers.status_report", {"worker": "w", "timestamp": 1, "machine_stats": stats})
+    server("workers.status_report", worker="w", timestamp=1, machine_stats={"cpu_usage": [1, None, 2.5], "disk": 7})
+
+
 def test_a_report_without_a_task_means_idle_and_without_queues_keeps_them(server):
     task = server.task()
     server("workers.status_report", worker="w", timestamp=1, task=task, queues=[server.queue])

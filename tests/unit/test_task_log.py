@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from api_server import ApiServer
 
-from agentpipe.task import logs, look
+from agentpipe.server import events
+from agentpipe.task import harmless, logs, look
 from agentpipe.transport import api
 
 
@@ -47,6 +49,54 @@ def test_the_last_lines_are_those_of_the_whole_log(store: Any, capfd: pytest.Cap
     assert len(whole) == (1 if stream == "setup" else 3 * events + (stream is None))
     look.log({**asked, "lines": lines})
     assert capfd.readouterr().out.splitlines() == whole[-lines:]
+
+
+EVIL = ("\x1b]0;owned\x07a\x1b]52;c;ZXZpbA==\x1b\\b\x1bP1$r0m\x1b\\c\x1b[2J\x1b[H\x1b[?1049hd\x1bce\x9b2Jf\x07"
+        "\x1b[6n\x1b[999Ag\x1b]0;no end\nh\x1b[201~i\x1b")
+SEEN = "\x1b[1;31mred\x1b[0m 50%|#  |\r\x1b[2K\x1b[K\x1b[A\x1b[1Aü\tx\b\r\n"
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 1000])
+def test_a_terminal_obeys_colours_and_progress_bars_of_a_log_and_nothing_else(pieces: int) -> None:
+    whole = (SEEN + EVIL + SEEN).encode()
+    shown = harmless.Harmless()
+    told = b"".join(shown.feed(whole[at:at + pieces]) for at in range(0, len(whole), pieces)).decode()
+    assert told == SEEN + "abcde2Jfg\nhi" + SEEN
+    assert "31m" not in harmless.Harmless(colours=False).feed(whole).decode()
+
+
+def test_a_log_on_a_terminal_is_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    store = api.connect()
+    id = store.call("tasks.create", {"name": "evil", "type": "training"})["id"]
+    store.call("events.add_batch", [{"type": "log", "task": id, "msg": "\x1b]0;owned\x07a\x1b[31mb\n"}])
+    master, slave = os.openpty()
+    kept = os.dup(1)
+    os.dup2(slave, 1)
+    try:
+        look.log({"task": id, "stream": None, "errors": False, "since": None, "follow": False, "json": False,
+                  "lines": None})
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    os.close(slave)
+    assert os.read(master, 1000) == b"a\x1b[31mb\r\n"
+    os.close(master)
+
+
+def test_a_log_of_long_lines_comes_in_parts_that_are_not_too_large(
+        store: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(events, "MOST_BYTES", 10_000)
+    id = store.call("tasks.create", {"name": "wide", "type": "training"})["id"]
+    store.call("events.add_batch", [{"type": "log", "task": id, "timestamp": 1000 + number, "msg": f"{number} " * 1000}
+                                    for number in range(20)])
+    asked = {"task": id, "stream": None, "errors": False, "since": None, "follow": False, "json": False}
+    look.log({**asked, "lines": None})
+    whole = capfd.readouterr().out.splitlines()
+    assert [line.split()[0] for line in whole] == [str(number) for number in range(20)]
+    for lines in (1, 3, 15):
+        look.log({**asked, "lines": lines})
+        assert capfd.readouterr().out.splitlines() == whole[-lines:]
 
 
 def test_few_lines_of_a_long_log_are_one_small_answer(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,19 @@ def test_the_beginning_of_an_id_is_that_of_one_task(monkeypatch: pytest.MonkeyPa
     assert caught.value.exit == errors.BAD_DATA
 
 
+def test_a_name_that_is_the_beginning_of_another_id_is_ambiguous(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = api.connect()
+    ids = iter([other := "2024abcd" * 4, named := "bcde" * 8, alone := "7777" * 8])
+    monkeypatch.setattr(tasks, "new_id", lambda: next(ids))
+    for name in ("other", "2024", "2025"):
+        store.call("tasks.create", {"name": name, "type": "training"})
+    with pytest.raises(errors.Failure, match="fits 2 tasks") as caught:
+        find.task(store, "2024")
+    assert caught.value.exit == errors.BAD_DATA
+    assert {other, named} == set(caught.value.evidence.splitlines())
+    assert [find.task(store, word)["id"] for word in ("2024a", "2025", named)] == [other, alone, named]
+
+
 def test_an_old_task_is_completed_by_the_beginning_of_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                              capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("AGENT_HOME", str(tmp_path))

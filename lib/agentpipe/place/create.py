@@ -70,10 +70,11 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
     wanted.lacks_python = bool(image_python.wanted_by(job) and image_python.known_to_lack(image["Id"]))
     place.journal(job.directory, {"kind": kind, "engine": at})
     crash_point("place:journalled")
+    cpu_only = config.flag("agent.cpu_only")
+    withheld = devices.withhold(asked.config, os.environ, cpu_only)
     gear.add(asked.config, job, wanted, given)
     gear.beside(asked.config, api)
-    note = devices.nvidia(asked.config, os.environ, config.flag("agent.cpu_only"))
-    if note:
+    for note in filter(None, (withheld, devices.nvidia(asked.config, os.environ, cpu_only))):
         job.say(note)
     _complete(job, asked, wanted, image)
     user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""

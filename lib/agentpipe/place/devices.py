@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from agentpipe import gpus
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 SIGNS = ("dev/nvidiactl", "proc/driver/nvidia/version", "dev/dxg")  # a driver; the last one is WSL's
+
+GPU = re.compile(r"/+dev/(kfd|dri|nvidia|dxg)")
+CDI = re.compile("/(gpu|mig)=")
 
 
 def nvidia(config: dict[str, Any], environ: Mapping[str, str], cpu_only: bool = False, root: str = "/") -> str:
@@ -34,6 +38,33 @@ def nvidia(config: dict[str, Any], environ: Mapping[str, str], cpu_only: bool = 
     if not theirs or theirs == host["DeviceRequests"]:
         return ""
     return f"--gpus of the container's arguments is left out: this agent has {', '.join(ours) or 'no GPU'}"
+
+
+def withhold(config: dict[str, Any], environ: Mapping[str, str], cpu_only: bool = False) -> str:
+    """Leave out the GPUs that --device of the task's arguments names, by path or in CDI's way, where it is said here
+    which are ours. A word for the log when there were any; to be called before gear.add(), which adds AMD's own."""
+    if not cpu_only and gpus.visible(environ) is None:
+        return ""
+    host, left = config["HostConfig"], []
+    for each in host.get("Devices") or []:
+        left += [each["PathOnHost"]] if _gpu_path(each["PathOnHost"]) else []
+    if left:
+        host["Devices"] = [each for each in host["Devices"] if each["PathOnHost"] not in left]
+    for request in host.get("DeviceRequests") or []:
+        if request.get("Driver") == "cdi":
+            named = [id for id in request["DeviceIDs"] if CDI.search(id)]
+            left += named
+            request["DeviceIDs"] = [id for id in request["DeviceIDs"] if id not in named]
+    if host.get("DeviceRequests"):
+        host["DeviceRequests"] = [each for each in host["DeviceRequests"]
+                                  if each.get("Driver") != "cdi" or each["DeviceIDs"]]
+    return f"--device {', '.join(left)} of the container's arguments is left out: this agent says which GPUs it has" \
+        if left else ""
+
+
+def _gpu_path(path: str) -> bool:
+    """Whether a device is a GPU, or a folder with all of them; a link is what it leads to."""
+    return any(each in ("/", "/dev") or GPU.match(each) for each in (os.path.normpath(path), os.path.realpath(path)))
 
 
 def _request(config: dict[str, Any], ids: list[str] | None, environ: Mapping[str, str]) -> None:

@@ -68,9 +68,10 @@ def count(db: sqlite3.Connection, queue: str) -> int:
     return db.execute("SELECT count(*) FROM entries WHERE queue=?", (queue,)).fetchone()[0]
 
 
-def listed(db: sqlite3.Connection, queue: str) -> list[dict[str, Any]]:
-    """All entries in order."""
-    rows = db.execute("SELECT task, added FROM entries WHERE queue=? ORDER BY position", (queue,))
+def listed(db: sqlite3.Connection, queue: str, most: int | None = None) -> list[dict[str, Any]]:
+    """All entries in order, or the first so many of them."""
+    rows = db.execute("SELECT task, added FROM entries WHERE queue=? ORDER BY position LIMIT ?",
+                      (queue, -1 if most is None else max(0, most)))
     return [{"task": task, "added": added} for task, added in rows]
 
 

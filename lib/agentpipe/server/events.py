@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TYPES = {"log", "training_stats_scalar", "training_stats_vector", "training_debug_image", "plot"}
 # metrics that do not count for a task's last_iteration
 MONITORS = (":monitor:machine", ":monitor:gpu")
+# events of an answer, and about their bytes
+MOST, MOST_BYTES = 10_000, 16 << 20
 NUMBERS = ("timestamp", "ts", "iter", "offset", "end")
 
 
@@ -178,43 +180,57 @@ def get_task_log(request: Request) -> dict[str, Any]:
     """Log events: {events, returned, total}, from the newest backwards, or the oldest on (navigate_earlier).
 
     from_timestamp is exclusive; events of one time are never split between two answers. With `after` (ours):
-    in order of arrival behind that position; `last` is where to go on, so that a follower misses nothing.
+    in order of arrival behind that position; `last` is where to go on, so that a follower misses nothing. An answer
+    that has fewer than were asked for since they are large says so: `more` (ours).
     """
-    task, size = request.body["task"], max(1, request.get("batch_size", 5000))
+    task, size = request.body["task"], max(1, min(request.get("batch_size", 5000), MOST))
     documents.load(request.db, task)
     total = request.db.execute("SELECT count(*) FROM logs WHERE task=?", (task,)).fetchone()[0]
     after = request.get("after")
     if after is not None:
-        rows = request.db.execute(f"SELECT {SELECTED} FROM logs WHERE task=? AND seq>? ORDER BY seq LIMIT ?",
-                                  (task, after, size)).fetchall()
+        rows, more = _bounded(request, f"SELECT {SELECTED} FROM logs WHERE task=? AND seq>? ORDER BY seq LIMIT ?",
+                              (task, after, size))
         return {"events": list(map(log_event, rows)), "returned": len(rows), "total": total,
-                "last": rows[-1][0] if rows else after}
+                "last": rows[-1][0] if rows else after, **more}
     earlier = request.get("navigate_earlier", True)
-    rows = _page(request, task, size, earlier)
+    rows, more = _page(request, task, size, earlier)
     if (request.get("order") or ("desc" if earlier else "asc")) == "asc":
         rows.sort(key=lambda row: (row[1], row[0]))
     else:
         rows.sort(key=lambda row: (-row[1], -row[0]))
-    return {"events": list(map(log_event, rows)), "returned": len(rows), "total": total}
+    return {"events": list(map(log_event, rows)), "returned": len(rows), "total": total, **more}
 
 
 # the columns of a log's rows that log_event() reads
 SELECTED = "seq, timestamp, task, claim, stream, offset, end, msg, doc"
 
 
-def _page(request: Request, task: str, size: int, earlier: bool) -> list[Any]:
+def _bounded(request: Request, query: str, values: tuple[Any, ...]) -> tuple[list[Any], dict[str, bool]]:
+    """Rows of SELECTED, one or more, as many as together fit into an answer; {more} when that is not all."""
+    found, held = [], 0
+    rows = request.db.execute(query, values)
+    for row in rows:
+        found.append(row)
+        held += len(row[7]) + len(row[8])
+        if held > MOST_BYTES:
+            rows.close()
+            return found, {"more": True}
+    return found, {}
+
+
+def _page(request: Request, task: str, size: int, earlier: bool) -> tuple[list[Any], dict[str, bool]]:
     """A batch of rows, and all others of the last one's time."""
     side, order = ("<", "DESC") if earlier else (">", "ASC")
     start = request.get("from_timestamp")
     bound, values = (f" AND timestamp{side}?", [start]) if start else ("", [])
-    rows = request.db.execute(
-        f"SELECT {SELECTED} FROM logs WHERE task=?{bound} ORDER BY timestamp {order}, seq {order} LIMIT ?",
-        (task, *values, size)).fetchall()
-    if len(rows) == size:
+    rows, more = _bounded(
+        request, f"SELECT {SELECTED} FROM logs WHERE task=?{bound} ORDER BY timestamp {order}, seq {order} LIMIT ?",
+        (task, *values, size))
+    if more or len(rows) == size:
         rows += request.db.execute(
             f"SELECT {SELECTED} FROM logs WHERE task=? AND timestamp=? AND seq{side}? ORDER BY seq {order}",
             (task, rows[-1][1], rows[-1][0])).fetchall()
-    return rows
+    return rows, more
 
 
 def log_event(row: tuple[Any, ...]) -> dict[str, Any]:

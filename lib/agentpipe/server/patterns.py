@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -17,41 +18,75 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST = 10_000
-# so often, and no more: what is inside of such a repetition is tried in more ways than anybody can wait for
+# in so many ways a pattern may be tried on one text; the longest text of these with which it stays below is looked into
+WAYS = math.log2(2e8)
+LENGTHS = (1 << 16, 4096, 512)
+# a repetition of so many rounds takes time even where each of them fits in one way only
 MANY = 64
-# (.*a){10} is .*a ten times: what repeats without an end may be repeated so often
-FEW = 3
-REPEATS = ("MAX_REPEAT", "MIN_REPEAT")
+REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
 
 
-def compile_pattern(text: Any, flags: int = 0) -> re.Pattern[str]:
-    """A regular expression of a request; a malformed or endless one is 400/21."""
+class Pattern:
+    """A regular expression that ends: of a text so much is looked into as can be done in time."""
+
+    def __init__(self, compiled: re.Pattern[str], length: int) -> None:
+        self._compiled, self.length = compiled, length
+
+    def search(self, text: str) -> bool:
+        """Whether it fits anywhere in (the beginning of) a text."""
+        return self._compiled.search(text, 0, self.length) is not None
+
+
+def compile_pattern(text: Any, flags: int = 0) -> Pattern:
+    """A regular expression of a request; a malformed or endless one is 400/21.
+
+    Nobody else would be answered while an endless one is tried, since the search holds Python's lock.
+    """
     if not isinstance(text, str):
         raise error(12, f'value is wrong, expected type "str" {text!r}'[:200])
     if len(text) > MOST:
         raise error(21, f"longer than {MOST} characters")
     try:
-        if text.count("*") + text.count("+") + text.count("{") > 1 and _endless(parser.parse(text, flags), 1):
-            raise error(21, "a repetition inside of a repetition", pattern=text[:200])
-        return re.compile(text, flags)
+        tokens = parser.parse(text, flags)
+        for length in LENGTHS:
+            if _tries(tokens, length) <= WAYS:
+                return Pattern(re.compile(text, flags), length)
     except (re.error, RecursionError, OverflowError) as problem:
         raise error(21, str(problem), pattern=text[:200]) from None
+    raise error(21, "repetitions and alternatives that can be tried in too many ways", pattern=text[:200])
 
 
-def _endless(tokens: Any, times: int) -> bool:
-    """Whether a repetition stands inside of others, `times` of them: (a+)+ takes exponential time on what does not fit.
+def _tries(tokens: Any, length: int) -> float:
+    """In how many ways (as a power of 2) a pattern may be tried on a text: from each of its places, but for ^."""
+    first, last = (tokens[0], tokens[-1]) if len(tokens) else (("", ""), ("", ""))
+    anchored = str(first[1]) in ("AT_BEGINNING", "AT_BEGINNING_STRING") and not tokens.state.flags & re.MULTILINE
+    if str(last[0]) in REPEATS and int(last[1][0]) < MANY and _ways(last[1][2], length) == 0:
+        tokens = tokens[:-1]  # nothing follows for whose sake it would be tried with fewer rounds
+    return _ways(tokens, length) + (0 if anchored else math.log2(length))
 
-    Nobody else would be answered meanwhile, since the search holds Python's lock. ( #[0-9]+)* is none of these: each
-    of its rounds can begin at one place only (so the clearml package looks for the runs of a pipeline).
-    """
+
+def _ways(tokens: Any, length: int) -> float:
+    """In how many ways, as a power of 2, these may fit a text of that length, one after the other."""
+    found = 0.0
     for operator, argument in tokens:
-        often = int(argument[1]) if str(operator) in REPEATS else 1
-        if often >= MANY and times > FEW:
-            return True
-        inside = times * min(often, MANY) if often > 1 and not _begins_alone(argument[2]) else times
-        if any(_endless(below, inside) for below in _below(argument)):
-            return True
-    return False
+        inside = [_ways(below, length) for below in _below(argument)]
+        kind = str(operator)
+        if kind == "BRANCH":
+            found += _sum(inside)
+        elif kind in REPEATS:
+            most = min(int(argument[1]), length)
+            rounds = most if most >= MANY else most - int(argument[0]) + 1
+            # ( #[0-9]+)*: each round begins at one place only (so the clearml package looks for the runs of a pipeline)
+            alone = inside[0] == 0 or _begins_alone(argument[2])
+            found += math.log2(max(1, rounds)) + inside[0] * (1 if alone else most)
+        else:
+            found += sum(inside)
+    return found
+
+
+def _sum(powers: list[float]) -> float:
+    most = max(powers)
+    return most + math.log2(sum(2 ** (power - most) for power in powers))
 
 
 def _below(argument: Any) -> Iterator[Any]:
@@ -66,7 +101,7 @@ def _begins_alone(body: Any) -> bool:
     """Whether a pattern begins with a character that nothing else of it fits."""
     while len(body) == 1 and str(body[0][0]) == "SUBPATTERN":
         body = body[0][1][-1]
-    operator, argument = body[0]
+    operator, argument = body[0] if len(body) else ("", 0)
     if str(operator) != "LITERAL":
         return False
     letter = chr(argument)

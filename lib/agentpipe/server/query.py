@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from agentpipe.server.common import error
 from agentpipe.server.fieldpaths import values
-from agentpipe.server.patterns import compile_pattern
+from agentpipe.server.patterns import Pattern, compile_pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Query:
         self.conditions: list[Condition] = []
         self.used: set[str] = set()
         self.order: list[tuple[str, bool]] = []
-        self.page = 0
+        self.first = 0
         self.size = PAGE
         self.shown: dict[str, Any] | None = None
         self.hidden: list[str] = []
@@ -119,14 +119,13 @@ class Query:
 
     def select(self, documents: Iterable[Document]) -> list[Document]:
         """The page of those that match, out of documents that come in the order that was asked for."""
-        first = self.page * self.size
         found = []
         for document in documents:
             if self.matches(document):
                 found.append(document)
-                if len(found) >= first + self.size:
+                if len(found) >= self.first + self.size:
                     break
-        return found[first:]
+        return found[self.first:]
 
     def arrange(self, documents: Iterable[Document]) -> list[Document]:
         """The page of those that match, put into order: of each only its id and what it is ordered by."""
@@ -144,8 +143,7 @@ class Query:
                     slim[SCORE] = self.score(document)
                 found.append(slim)
         sort(found, self.order)
-        first = self.page * self.size
-        return found[first:first + self.size]
+        return found[self.first:self.first + self.size]
 
     def show(self, document: Document) -> Document:
         """The fields that were asked for, no others."""
@@ -201,7 +199,7 @@ def _condition(found: Query, field: str, value: Any) -> None:
     top = field.partition(".")[0]
     if reading == "pattern":
         pattern = compile_pattern(value)
-        found.add(lambda document: any(isinstance(text, str) and pattern.search(text) is not None
+        found.add(lambda document: any(isinstance(text, str) and pattern.search(text)
                                        for text in values(document, field)), top)
     elif reading == "list":
         from agentpipe.server import listquery
@@ -242,20 +240,23 @@ def _several(found: Query, asked: Any, join: Callable[[Iterable[bool]], bool]) -
               *(field.partition(".")[0] for field in fields))
 
 
-def _search(field: str, pattern: re.Pattern[str]) -> Condition:
-    return lambda document: any(pattern.search(str(value)) is not None for value in values(document, field)
+def _search(field: str, pattern: Pattern) -> Condition:
+    return lambda document: any(pattern.search(str(value)) for value in values(document, field)
                                 if isinstance(value, str | int | float))
 
 
 def _paging(found: Query, body: Document) -> None:
-    page, size = body.get("page"), body.get("page_size")
-    for value in (page, size):
-        if value is not None and not isinstance(value, int):
+    """`page` of `page_size`, or `size` from `start` on."""
+    page, size, start = body.get("page"), body.get("page_size"), body.get("start")
+    if start is not None and size is None:
+        size = body.get("size")
+    for value in (page, size, start):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise error(12, f'value is wrong, expected type "int" {value!r}'[:200])
-    if (page or 0) < 0 or (size is not None and size < 1):
-        raise error(12, "invalid paging", page=page, page_size=size)
-    found.page = page or 0
+    if min(page or 0, start or 0) < 0 or (size is not None and size < 1):
+        raise error(12, "invalid paging", page=page, page_size=size, start=start)
     found.size = size if isinstance(size, Everything) else min(size or PAGE, PAGE)
+    found.first = page * found.size if page else start or 0
 
 
 def texts(value: Any, what: str) -> list[str]:

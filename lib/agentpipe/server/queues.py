@@ -113,11 +113,12 @@ def get_default(request: Request) -> dict[str, Any]:
     return {"id": id, "name": name}
 
 
-def whole(db: sqlite3.Connection, doc: str, last_update: str, with_entries: bool = True) -> dict[str, Any]:
-    """A queue as it is answered."""
+def whole(db: sqlite3.Connection, doc: str, last_update: str, with_entries: bool = True,
+          most: int | None = None) -> dict[str, Any]:
+    """A queue as it is answered, with `most` entries at most."""
     found = loads(doc)
     if with_entries:
-        found["entries"] = entries.listed(db, found["id"])
+        found["entries"] = entries.listed(db, found["id"], most)
     found["last_update"] = last_update
     found.setdefault("metadata", {})
     return found
@@ -130,14 +131,10 @@ def get_by_id(request: Request) -> dict[str, Any]:
     row = request.db.execute("SELECT doc, last_update FROM queues WHERE id=?", (id,)).fetchone()
     if row is None:
         raise error(701, id=id, company=COMPANY)
-    found = whole(request.db, *row)
-    limit = request.get("max_task_entries")
-    if limit is not None:
-        del found["entries"][limit:]
-    return {"queue": found}
+    return {"queue": whole(request.db, *row, most=request.get("max_task_entries"))}
 
 
-@endpoint("queues.get_all")
+@endpoint("queues.get_all", READ, {}, max_task_entries=int)
 def get_all(request: Request) -> dict[str, Any]:
     """Queues by name, id and tags (server.md §4)."""
     from agentpipe.server import query
@@ -146,7 +143,8 @@ def get_all(request: Request) -> dict[str, Any]:
     if not (request.get("search_hidden") or request.get("id") or request.get("name")):
         wanted.add(lambda queue: "k8s-glue" not in queue["system_tags"])
     rows = request.db.execute("SELECT doc, last_update FROM queues ORDER BY seq")
-    return {"queues": wanted.answer(whole(request.db, doc, at, with_entries) for doc, at in rows)}
+    most = request.get("max_task_entries")
+    return {"queues": wanted.answer(whole(request.db, doc, at, with_entries, most) for doc, at in rows)}
 
 
 @endpoint("queues.get_num_entries", READ, {"queue": str})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentpipe.server import documents, entries, many, status, tasks, tasks_edit
 from agentpipe.server.common import error, name_of, strings
 from agentpipe.server.documents import Task
-from agentpipe.server.endpoints import READ, WRITE, Request, Texts, endpoint
+from agentpipe.server.endpoints import READ, WRITE, Request, Texts, check, endpoint, find
 from agentpipe.server.tasks import CHANGE, TASK
 
 TYPE_CHECKING = False
@@ -50,6 +50,7 @@ def update_batch(request: Request) -> dict[str, Any]:
         raise error(17)
     done = 0
     for item in batch:
+        check(find("tasks.update"), item)
         request.body = item
         done += update(request)["updated"]
     return {"updated": done}

@@ -29,6 +29,15 @@ def _mean(found: list[float]) -> float:
 AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {"avg": _mean, "min": min, "max": max}
 
 
+def checked(stats: dict[str, Any]) -> dict[str, Any]:
+    """A report, of numbers and lists of numbers as it has to be; a text that is in it is 400/12 to whoever sent it."""
+    for name, value in stats.items():
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None and (not isinstance(each, int | float) or isinstance(each, bool)):
+                raise error(12, f"machine_stats.{name}: value is wrong, expected numbers {each!r}"[:200])
+    return stats
+
+
 def record(request: Request, worker: str, busy: bool, stats: dict[str, Any]) -> None:
     """Keep a report of a worker."""
     request.db.execute("INSERT INTO reports (at, user, worker, busy, stats) VALUES (?, ?, ?, ?, ?)",

@@ -59,9 +59,10 @@ def status_report(request: Request) -> dict[str, Any]:
         worker["queues"] = body["queues"]
     if request.get("tags") is not None:
         worker["tags"] = strings(body, "tags")
-    if request.get("machine_stats"):
-        worker["machine_stats"] = body["machine_stats"]
-    worker_stats.record(request, body["worker"], bool(request.get("task")), request.get("machine_stats", {}))
+    stats = worker_stats.checked(request.get("machine_stats", {}))
+    if stats:
+        worker["machine_stats"] = stats
+    worker_stats.record(request, body["worker"], bool(request.get("task")), stats)
     worker["last_activity_time"] = worker["last_report_time"] = request.now
     worker["ip"] = _address(request)
     _save(request, worker)

@@ -92,13 +92,13 @@ def _queue(queue: dict[str, Any], seen: dict[str, Any], width: int) -> tuple[Row
     waits = f"{queue['waiting']} waiting"
     if queue["oldest"] and width >= NARROW:
         waits += f", the first for {_age(queue['oldest'])}"
-    served = f"served by {', '.join(serving)}" if serving else "nobody serves it"
+    served = f"served by {cells.plain(', '.join(serving))}" if serving else "nobody serves it"
     return (cells.plain(queue["name"]), waits, served), YELLOW if queue["waiting"] and not serving else ""
 
 
 def _worker(worker: dict[str, Any], names: dict[str, str], ended: set[str], width: int) -> tuple[Row, str]:
     task = worker["task"] if worker["task"] not in ended else None
-    doing = f"{task[:8]} {cells.plain(names.get(task) or '')}".rstrip() if task else "idle"
+    doing = cells.plain(f"{task[:8]} {names.get(task) or ''}").rstrip() if task else "idle"
     if not worker["alive"]:
         doing = "gone"
     row: Row = (cells.plain(worker["id"]), cells.plain(",".join(worker["queues"])), doing,
@@ -109,19 +109,27 @@ def _worker(worker: dict[str, Any], names: dict[str, str], ended: set[str], widt
 
 
 def _load(stats: dict[str, Any]) -> str:
-    """CPU, memory and GPUs as a worker reported them."""
+    """CPU, memory and GPUs as a worker reported them; what is no number is left out."""
     told = []
-    if stats.get("cpu_usage"):
-        told.append(f"cpu {stats['cpu_usage'][0]:.0f}%")
-    if stats.get("memory_used") is not None:
-        told.append(f"mem {units.size(int(stats['memory_used'] * units.MIB))}")
-    usage, memory = stats.get("gpu_usage") or [], stats.get("gpu_memory_used") or []
+    cpu, used, usage, memory = (_numbers(stats, key) for key in ("cpu_usage", "memory_used", "gpu_usage",
+                                                                 "gpu_memory_used"))
+    if cpu:
+        told.append(f"cpu {cpu[0]:.0f}%")
+    if used:
+        told.append(f"mem {units.size(int(used[0] * units.MIB))}")
     if usage:
         each = " ".join(f"{value:.0f}%" for value in usage)
         told.append(f"gpu {each}" if len(usage) <= 4 else f"{len(usage)} gpus {sum(usage) / len(usage):.0f}%")
     if memory:
         told.append(units.size(int(sum(memory) * units.MIB)))
     return " ".join(told)
+
+
+def _numbers(stats: dict[str, Any], key: str) -> list[float]:
+    """The numbers of a report under that name, which any holder of keys may have sent."""
+    found = stats.get(key) if isinstance(stats, dict) else None
+    return [value for value in (found if isinstance(found, list) else [found])
+            if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15]
 
 
 def _running(task: dict[str, Any], width: int) -> tuple[Row, str]:

@@ -69,8 +69,8 @@ def table(found: list[dict[str, Any]]) -> str:
         return ""
     rows = [("NAME", "KIND", "TYPE", "SIZE", "URI")]
     for row in found:
-        rows.append((cells.plain(str(row["name"])), row["kind"], row["type"] or "", units.size(row["size"]),
-                     cells.plain(row["uri"] or "")))
+        rows.append((cells.plain(str(row["name"])), row["kind"], cells.plain(str(row["type"] or "")),
+                     units.size(row["size"]), cells.plain(row["uri"] or "")))
     widths = [max(cells.width(row[column]) for row in rows) for column in range(4)]
     return "".join("  ".join([*map(cells.padded, row[:4], widths), row[4]]).rstrip() + "\n" for row in rows)
 

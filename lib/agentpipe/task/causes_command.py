@@ -50,7 +50,7 @@ def _missing(task: dict[str, Any], evidence: str) -> Known | None:
     if not said:
         return None
     return {"reason": f"the script wants {said[-1]}", "advice":
-            f"agent-task clone {task['id']} --queue QUEUE -- {said[-1].split(',')[0]} …"}
+            f"agent-task clone {task['id']} --queue QUEUE -- {shlex.quote(said[-1].split(',')[0])} …"}
 
 
 def _value(task: dict[str, Any], evidence: str) -> Known | None:

@@ -47,7 +47,7 @@ def missing_module(task: dict[str, Any], evidence: str) -> Known | None:
                         f"then {again(task)}"}
     if edits.package_of(package) in asked:
         return {"reason": f"{reason}, though {package} is", "advice":
-                mine or f"ask for another version of it: agent-task edit {task['id']} --package {package}==VERSION"}
+                mine or f"ask for another version of it: {edit(task, '--package', package + '==VERSION')}"}
     return {"reason": reason, "remedy": edit(task, "--package", package), "advice": mine}
 
 
@@ -90,12 +90,14 @@ def _absent(task: dict[str, Any], path: str) -> Known | None:
     """A file by its absolute path: the worker has it, or has not."""
     if f"/{task['id']}." in path:
         return None  # in the task's own directory: the script's business
-    folder = shlex.quote(os.path.dirname(path))
-    mount = f"mount it (agent-task edit {task['id']} --docker-args '-v {folder}:{folder}')"
+    folder = os.path.dirname(path)
     inside = (task.get("container") or {}).get("image")
+    mend = f"put it there, or name another place; then {again(task)}"
+    if inside:
+        mount = shlex.join(["-v", f"{folder}:{folder}"])
+        mend = f"name another place, or mount it: {edit(task, '--docker-args', mount)}"
     return {"reason": f"there is no {path} {'in its container' if inside else 'on ' + _worker(task)}", "advice":
-            f"{mount if inside else 'put it there'}, or name another place; then {again(task)}; where other workers "
-            f"have it: agent-task enqueue --queue QUEUE {task['id']}"}
+            f"{mend}; where other workers have it: agent-task enqueue --queue QUEUE {task['id']}"}
 
 
 def forbidden(task: dict[str, Any], evidence: str) -> Known | None:

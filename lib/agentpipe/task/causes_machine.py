@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from agentpipe.task.remedies import again, edit, smaller
 
@@ -69,7 +70,7 @@ def variable(task: dict[str, Any], evidence: str) -> Known | None:
         return None
     return {"reason": f"the environment variable {said[-1]} is not set", "advice":
             f"set {said[-1]} where the agent is started, or of a task with an image: agent-task edit {task['id']} "
-            f"--docker-args '-e {said[-1]}=…'; then {again(task)}"}
+            f"--docker-args {shlex.quote(f'-e {shlex.quote(said[-1])}=…')}; then {again(task)}"}
 
 
 def signal(task: dict[str, Any], reason: str, where: str = "") -> Known | None:

@@ -61,9 +61,12 @@ def _found(api: Any, word: str) -> list[dict[str, Any]]:
     if len(word) > LONGEST or SURROGATE.search(word):
         return []
     found = _query(api, {"id": [word]}) if ID.match(word) else []
-    if not found and PREFIX.match(word):
-        found = _begun(api, word)
-    return found or (_query(api, {"name": exactly(word)}) if word else [])
+    if found or not word:
+        return found
+    # a name of digits, a date say, may be the beginning of another task's id: neither is preferred in silence
+    named, begun = _query(api, {"name": exactly(word)}), _begun(api, word) if PREFIX.match(word) else []
+    both = {each["id"]: each for each in (*named, *begun)}
+    return sorted(both.values(), key=lambda each: each.get("created") or "", reverse=True)
 
 
 def _begun(api: Any, word: str) -> list[dict[str, Any]]:

@@ -153,7 +153,7 @@ def _cell(row: Row, column: str) -> str:
         return ""
     value = row[column]
     if column in ("id", "parent", "commit"):
-        return (value or "")[:8]
+        return cells.plain((value or "")[:8])
     return cells.plain(", ".join(value) if isinstance(value, list) else str(value if value is not None else ""))
 
 

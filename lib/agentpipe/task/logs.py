@@ -41,30 +41,31 @@ class Reader:
         """All events that are there now and were not given yet."""
         while True:
             size = self._size
-            count, page = self._page_after(size) if self.api.ours else self._page_since(size)
+            count, page, more = self._page_after(size) if self.api.ours else self._page_since(size)
             read = 0
             for event in page:
                 read += len(event.get("msg") or "")
                 yield event
-            if count < size:
+            if count < size and not more:
                 return
             self._size = min(2 * size, PAGE)
             if self.api.ours:  # of another server a page must go beyond all events of one time
                 self._size = max(FIRST_PAGE, min(self._size, PAGE_BYTES * count // max(1, read)))
 
-    def _page_after(self, size: int) -> tuple[int, list[dict[str, Any]]]:
+    def _page_after(self, size: int) -> tuple[int, list[dict[str, Any]], bool]:
         answer = self.api.call("events.get_task_log", {"task": self.task, "batch_size": size, "after": self._after,
                                                        "navigate_earlier": False})
         self._after = answer["last"]
         events = answer["events"]
-        return len(events), [event for event in events if event["timestamp"] >= self._begin]
+        return len(events), [event for event in events if event["timestamp"] >= self._begin], "more" in answer
 
-    def _page_since(self, size: int) -> tuple[int, list[dict[str, Any]]]:
+    def _page_since(self, size: int) -> tuple[int, list[dict[str, Any]], bool]:
         # from_timestamp is exclusive, and events of its millisecond may still come
         body = {"task": self.task, "batch_size": size, "navigate_earlier": False, "order": "asc"}
         if self._time:
             body["from_timestamp"] = self._time - 1
-        found, events = [], self.api.call("events.get_task_log", body)["events"]
+        answer = self.api.call("events.get_task_log", body)
+        found, events = [], answer["events"]
         for event in events:
             mark = (event["timestamp"], event.get("stream"), event.get("offset"), event.get("msg"))
             if mark in self._seen:
@@ -74,7 +75,7 @@ class Reader:
             self._seen.add(mark)
             found.append(event)
         # a page of nothing but what was seen leads nowhere
-        return (len(events) if found else 0), found
+        return (len(events) if found else 0), found, bool(found) and "more" in answer
 
 
 def follow(api: Any, task: str, show: Shown, say: Callable[[str], None], begin: float | None = None) -> str:
@@ -136,10 +137,13 @@ def newest(api: Any, task: str, show: Shown, begin: float | None = None) -> list
     size = FIRST_PAGE
     while size <= PAGE:
         body = {"task": task, "batch_size": size, "navigate_earlier": True, "order": "asc"}
-        found = api.call("events.get_task_log", body)["events"]
+        answer = api.call("events.get_task_log", body)
+        found, more = answer["events"], "more" in answer
         fits = [event for event in found if event["timestamp"] >= (begin or 0) * 1000]
-        if len(found) < size or len(fits) < len(found) or show.enough(fits):
+        if (len(found) < size and not more) or len(fits) < len(found) or show.enough(fits):
             return fits
+        if more:
+            return None
         size *= 5
     return None
 
@@ -164,7 +168,10 @@ class Shown:
                  lines: int | None = None) -> None:
         self._stream, self._json = stream, as_json
         self._errors = {} if errors else None  # type: dict[str, Any] | None
-        self._plain = bool(os.environ.get("NO_COLOR")) and os.isatty(1)
+        self._harmless = None
+        if os.isatty(1):
+            from agentpipe.task import harmless
+            self._harmless = harmless.Harmless(not os.environ.get("NO_COLOR"))
         self._last: Any = None
         if lines:
             from collections import deque
@@ -208,7 +215,7 @@ class Shown:
             self._last = None
 
     def _write(self, data: bytes) -> None:
-        if self._plain:
-            data = COLOUR.sub(b"", data)
+        if self._harmless is not None:
+            data = self._harmless.feed(data)
         while data:
             data = data[os.write(1, data):]
