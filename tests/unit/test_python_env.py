@@ -12,6 +12,7 @@ import wheelhouse
 from env_machine import python, run
 
 from agentpipe import errors
+from agentpipe.cmds import agent_env
 from agentpipe.environment import env_cache, installed, interpreters, python_env, requirements
 from agentpipe.environment.installers import policy
 
@@ -123,6 +124,18 @@ def test_a_constraint_file_counts_by_its_content(machine, monkeypatch, tmp_path)
     assert machine.task("tea")["packages"] == ["tea==1.0"]
     limits.write_text("tea>=2")
     assert machine.task("tea")["packages"] == ["tea==2.0"]
+
+
+def test_wheels_in_a_repository_count_by_their_content(machine):
+    said = []
+    for whose in ("mine", "theirs"):
+        job = machine.job("--no-index\n-f wheels\nown==1.0")
+        folder = os.path.join(job.manifest["fetch"]["code"], "wheels")
+        wheelhouse.wheel(folder, "own", "1.0", files={"own/who.py": f"who = {whose!r}\n"})
+        said.append(python(agent_env.work(job), "import own.who; print(own.who.who)"))
+    assert said == ["mine", "theirs"]
+    # and neither is published under what is recorded of it
+    assert len([entry for entry in env_cache.entries() if len(entry["keys"]) == 1]) == 2
 
 
 def test_a_folder_of_packages_may_have_any_name(machine, monkeypatch):

@@ -86,7 +86,7 @@ def _built(job: Job, key: str, interpreter: Interpreter, asked: Requirements, po
     job.say(f"building an environment: Python {interpreter['version']} ({interpreter['executable']}), "
             f"{asked.origin or 'no requirements'}")
     base = python_env.build(job, key, interpreter, asked, policy, installers.choose(job))
-    if not asked.local_lines() and not asked.conda:
+    if not asked.local_lines() and not asked.conda and not asked.linked_files():
         # a clone asks for what is recorded of this run
         recorded = requirements.frozen(asked, base["packages"])
         python_env.also(python_env.key(job, interpreter, recorded, policies.of(job, recorded)), base)
