@@ -12,6 +12,7 @@ import wheelhouse
 from env_machine import python, run
 
 from agentpipe import errors
+from agentpipe.cmds import agent_env
 from agentpipe.environment import env_cache, installed, interpreters, python_env, requirements
 from agentpipe.environment.installers import policy
 
@@ -125,6 +126,18 @@ def test_a_constraint_file_counts_by_its_content(machine, monkeypatch, tmp_path)
     assert machine.task("tea")["packages"] == ["tea==2.0"]
 
 
+def test_wheels_in_a_repository_count_by_their_content(machine):
+    said = []
+    for whose in ("mine", "theirs"):
+        job = machine.job("--no-index\n-f wheels\nown==1.0")
+        folder = os.path.join(job.manifest["fetch"]["code"], "wheels")
+        wheelhouse.wheel(folder, "own", "1.0", files={"own/who.py": f"who = {whose!r}\n"})
+        said.append(python(agent_env.work(job), "import own.who; print(own.who.who)"))
+    assert said == ["mine", "theirs"]
+    # and neither is published under what is recorded of it
+    assert len([entry for entry in env_cache.entries() if len(entry["keys"]) == 1]) == 2
+
+
 def test_a_folder_of_packages_may_have_any_name(machine, monkeypatch):
     odd = os.path.join(machine.folder, "é, odd")
     os.rename(machine.index, odd)
@@ -141,6 +154,42 @@ def test_pip_conf_names_the_mirror(machine, monkeypatch, tmp_path):
     configuration.write_text(f"[global]\nno-index = true\nfind-links =\n    {machine.index}\n    /nowhere\n")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
     assert machine.task("tea")["packages"] == ["tea==2.0"]
+
+
+def test_pip_gets_an_index_of_its_flags_by_the_list_alone(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_EXTRA_PIP_INSTALL_FLAGS",
+                       "--extra-index-url http://u:s3cret@127.0.0.1:9/simple --no-index --retries 0 --ignore-installed")
+    job = machine.job("tea==1.0")
+    argvs, real = [], job.run
+    job.run = lambda argv, **rest: (argvs.append(argv), real(argv, **rest))[1]
+    assert agent_env.work(job)["packages"] == ["tea==1.0"]
+    own, = [argv for argv in argvs if "--ignore-installed" in argv]
+    assert own[own.index("--retries") + 1] == "0" and "s3cret" not in str(argvs)
+    with open(job.path("requirements.txt")) as file:
+        assert "--extra-index-url http://u:s3cret@127.0.0.1:9/simple" in file.read()
+
+
+def test_pip_adds_nothing_to_a_receipt(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "pip")
+    assert machine.task(pins={"packages": ["milk==1.0"]})["packages"] == ["milk==1.0"]
+
+
+@pytest.mark.parametrize(("where", "text"), [
+    ("list", "--pre\n"), ("PIP_PRE", "1"), ("pip.conf", "[install]\npre = yes\n")])
+def test_pre_brings_what_is_no_release_yet(machine, monkeypatch, tmp_path, where, text):
+    wheelhouse.wheel(machine.index, "tea", "3.0b1")
+    if where == "pip.conf":
+        (tmp_path / "pip.conf").write_text(text)
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    elif where != "list":
+        monkeypatch.setenv(where, text)
+    head = text if where == "list" else ""
+    job = machine.job(f"{head}tea", options={"dry_run": True})
+    agent_env.work(job)
+    assert "would install tea==3.0b1" in "".join(machine.said)
+    assert machine.task(f"{head}tea")["packages"] == ["tea==3.0b1"]
+    digest = wheelhouse.sha256(os.path.join(machine.index, "tea-3.0b1-py3-none-any.whl"))
+    assert machine.task(f"{head}tea>=2 --hash=sha256:{digest}")["packages"] == ["tea==3.0b1"]
 
 
 def test_no_password_of_an_index_is_in_an_argv_or_the_log(machine, monkeypatch):

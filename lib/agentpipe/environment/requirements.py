@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # what may decide the dependencies of a folder's package, which are in the base
 PROJECT_FILES = (".py", ".toml", ".cfg", ".txt", ".in")
+# what installers look at in a folder of packages
+LINKED = (".whl", ".zip", ".egg", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".xz", ".txz", ".lzma", ".tlz", ".html")
 NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*"
 
 
@@ -70,6 +72,7 @@ class Requirements:
         lines = sorted({spelled(line) for line in self.packages})
         lines += sorted({"-c " + spelled(line) for line in self.constraints})
         lines += [f"{name} {filled(value.removeprefix(self.code + '/'))}".strip() for name, value in self.options]
+        lines += [f"link {os.path.basename(path)} {file_digest(path)}" for path in self.linked_files()]
         lines += sorted(f"archive {os.path.basename(path)}[{extras}] {digest}"
                         for path, extras, digest, _ in self.archives)
         lines += self.conda.canonical() if self.conda else []
@@ -91,6 +94,13 @@ class Requirements:
         """The task's own options (indexes), without passwords."""
         from agentpipe.code.git import without_credentials
         return [without_credentials(f"{name} {value}".strip()) for name, value in self.options]
+
+    def linked_files(self) -> list[str]:
+        """What lies in the checkout where the list says `--find-links`: other files have the same names elsewhere."""
+        own = [value for name, value in self.options if name == "--find-links" and _inside(value, self.code)]
+        each = (os.path.join(place, name) for place in own if os.path.isdir(place)
+                for name in sorted(os.listdir(place)) if name.endswith(LINKED))
+        return [path for path in [*each, *own] if os.path.isfile(path)]
 
     def has_hashes(self) -> bool:
         """Whether it says itself which files are meant."""
@@ -186,6 +196,10 @@ def filled(text: str) -> str:
     """With the values of `${NAME}`, as pip reads its files; what is not set stays. Only for what the installer gets."""
     import re
     return re.sub(r"\$\{([A-Z0-9_]+)\}", lambda found: os.environ.get(found[1]) or found[0], text)
+
+
+def _inside(path: str, folder: str) -> bool:
+    return (path + "/").startswith(folder.rstrip("/") + "/")
 
 
 def sorted_extras(extras: str | None) -> str:

@@ -39,9 +39,12 @@ def tried(job: Job, asked: Requirements, policy: Policy, work: Callable[[], Any]
             return work()
         except InstallFailed as failure:
             first = first or failure
+            optional = policy.optional
             other = _other(failure, asked, policy)
             if not other:
                 raise first from None
+            # tomorrow the same list may give what it says: not an answer for other tasks
+            policy.makeshift |= failure.kind in ("network", "offline") or policy.optional != optional
             job.say(f"{failure.reason}: {other}")
 
 
@@ -92,6 +95,7 @@ def _nightly(failure: InstallFailed, asked: Requirements, policy: Policy) -> str
     if not policy.nightly or policy.nightly_now or failure.kind not in ("no_version", "no_package", "wrong_python"):
         return ""
     policy.nightly_now = True
+    asked.options.append(("--pre", ""))
     asked.options.append(("--extra-index-url", torch_backend.nightly_index(policy.backend or torch_backend.here())))
     return "trying nightly builds (agent.package_manager.torch_nightly)"
 
