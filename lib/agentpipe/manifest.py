@@ -96,10 +96,12 @@ def failure(failure: errors.Failure, stage: str, manifest: dict[str, Any] | None
 
     Programs and hooks that it quotes may have printed a secret of ours: none stands in it.
     """
+    from agentpipe.code.git import without_credentials
     from agentpipe.redact import known
+    change = [without_credentials(known(word)) for word in failure.change]
     failed = {"stage": stage, "class": end, "exit": failure.exit, "reason": known(failure.reason),
               "evidence": known(failure.evidence), "remedy": known(failure.remedy),
-              **({"change": list(failure.change)} if failure.change else {}), **failure.timed}
+              **({"change": change} if change else {}), **failure.timed}
     return {"manifest": VERSION, **(manifest or {}), "failed": failed}
 
 

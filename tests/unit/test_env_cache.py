@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from env_machine import python
@@ -81,6 +82,40 @@ def test_a_task_that_was_given_back_uses_it_no_longer(machine):
     assert env_cache.evict(Limits(entries=0)) == []
     attempt.forbid_start(job.directory, attempt.GIVEN_BACK)
     assert keys(env_cache.evict(Limits(entries=0))) == [key]
+
+
+@pytest.mark.parametrize("name", ["abc.1", "abc.1@0123456789ab@0123456789ab"])
+def test_what_a_task_of_another_machine_uses_stays_until_nobody_can_use_it_any_more(machine, monkeypatch, name):
+    key = ended(machine, "milk")
+    link = os.path.join(machine.base({"base": key}), "users", name)
+    os.symlink("/elsewhere/tasks/abc.1", link)
+    assert env_cache.evict(Limits(entries=0)) == []
+    assert env_cache.entries()[0]["tasks"] == ["abc.1"]
+    monkeypatch.setenv("AGENT_KEEP_DAYS", "2")
+    os.utime(link, (time.time() - 3 * 86400,) * 2, follow_symlinks=False)
+    assert keys(env_cache.evict(Limits(entries=0))) == [key]
+
+
+def test_a_task_of_another_machine_is_not_judged_by_one_of_that_path_here(machine):
+    job = machine.job("milk")
+    from agentpipe.cmds import agent_env
+    key = agent_env.work(job)["base"]
+    os.symlink("completed", job.path("outcome"))
+    users = os.path.join(machine.base({"base": key}), "users")
+    own, = os.listdir(users)
+    os.rename(os.path.join(users, own), os.path.join(users, own.split("@")[0] + "@0123456789ab@0123456789ab"))
+    assert env_cache.evict(Limits(entries=0)) == []
+
+
+def test_two_homes_on_one_machine_know_of_each_others_tasks(machine, monkeypatch):
+    ended(machine, "milk")
+    theirs = os.path.join(machine.folder, "home2", "state", "tasks", "abc.1")
+    os.makedirs(theirs)
+    users = os.path.join(machine.base({"base": env_cache.entries()[0]["key"]}), "users")
+    os.symlink(theirs, os.path.join(users, env_cache.user(theirs)))
+    assert env_cache.evict(Limits(entries=0)) == []
+    shutil.rmtree(theirs)
+    assert len(env_cache.evict(Limits(entries=0))) == 1
 
 
 def test_what_a_task_uses_stays_whatever_the_limits(machine, three):

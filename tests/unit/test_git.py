@@ -421,6 +421,23 @@ def test_a_lock_that_a_killed_git_left_does_not_block_for_ever(tmp_path, source)
     assert fetch(tmp_path / "two", {"repository": str(source), "branch": "new"})["commit"] == head(source)
 
 
+@pytest.mark.parametrize("name", ["quota.py", "filter.py", "smudge-filter.py"])
+def test_a_cache_that_lacks_a_file_is_cloned_anew_whatever_the_name_of_that(tmp_path, name):
+    source = repository(tmp_path / "files", {name: "# what the cache has lost\n", "train.py": "print(1)\n"})
+    wanted = {"repository": str(source), "version_num": head(source)}
+    fetch(tmp_path / "one", wanted)
+    cached = Path(mirror.path_of(git.source_of(wanted)))
+    (pack,) = (cached / "objects" / "pack").glob("*.pack")
+    packed = pack.read_bytes()
+    for file in (cached / "objects" / "pack").iterdir():
+        file.unlink()
+    run(cached, "unpack-objects", "-q", stdin=packed)
+    blob = run(source, "rev-parse", f"HEAD:{name}")
+    (cached / "objects" / blob[:2] / blob[2:]).unlink()
+    assert head(fetch(tmp_path / "two", wanted)["code"]) == head(source)
+    assert "damaged" in log(tmp_path / "two")
+
+
 def test_a_git_that_was_killed_is_no_damaged_repository_and_nothing_stays_there(tmp_path, source):
     import resource
     commit(source, {"large.txt": "x" * 300_000})

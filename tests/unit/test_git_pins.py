@@ -10,6 +10,7 @@ from env_machine import python
 from git_servers import SmartServer, basic
 from repositories import commit, repository, run
 
+from agentpipe import errors
 from agentpipe.code import git_access, git_pins
 from agentpipe.environment.requirements import Requirements
 from agentpipe.job import Job
@@ -39,9 +40,39 @@ def test_a_name_is_that_branch_or_tag(job, source, ref):
     assert git_pins.pinned(job, f"x @ git+file://{source}@{ref}") == f"x @ git+file://{source}@{wanted}"
 
 
-def test_what_is_not_there_stays_for_the_installer_to_say(job, source):
-    line = f"x @ git+file://{source}@none"
+def test_a_branch_that_was_deleted_is_not_taken_from_last_time(job, source):
+    line = f"x @ git+file://{source}@a/main"
+    assert git_pins.pinned(job, line) != line
+    run(source, "branch", "-D", "a/main")
+    with pytest.raises(errors.Failure, match="no branch or tag a/main") as refused:
+        git_pins.pinned(job, line)
+    assert refused.value.exit == errors.NOT_FOUND
+
+
+def test_the_beginning_of_a_hash_stays_for_the_installer_to_find(job, source):
+    line = f"x @ git+file://{source}@{run(source, 'rev-parse', 'main')[:8]}"
     assert git_pins.pinned(job, line) == line
+
+
+def test_a_login_that_is_refused_now_is_not_done_without(job, tmp_path):
+    repository(tmp_path / "served" / "package.git")
+    doors = {"/": basic("anna", "t0ken")}
+    with SmartServer(tmp_path / "served", doors) as server:
+        line = f"p @ git+http://anna:t0ken@{server.host}/package.git@main"
+        assert git_pins.pinned(job, line) != line
+        doors["/"] = basic("anna", "an0ther")
+        with pytest.raises(errors.Failure, match="does not accept the user and password") as refused:
+            git_pins.pinned(job, line)
+    assert refused.value.exit == errors.NO_PERMISSION
+    assert "t0ken" not in str(refused.value.reason) + refused.value.evidence + refused.value.remedy
+
+
+def test_a_server_that_cannot_be_reached_is_done_without(job, tmp_path):
+    repository(tmp_path / "served" / "package.git")
+    with SmartServer(tmp_path / "served") as server:
+        line = f"p @ git+{server.url}/package.git@main"
+        pinned = git_pins.pinned(job, line)
+    assert git_pins.pinned(job, line) == pinned != line
 
 
 @pytest.mark.parametrize("line, expected", [

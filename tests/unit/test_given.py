@@ -11,7 +11,7 @@ import wheelhouse
 from env_machine import python, run
 
 from agentpipe import errors
-from agentpipe.environment import installed
+from agentpipe.environment import installed, requirements, task_env
 from agentpipe.environment.installers import uv_failures
 
 
@@ -229,6 +229,22 @@ def test_one_node_of_several_records_the_packages_and_never_clearml_agent(machin
     agent_env.work(job)
     assert [found["pip"] for found in told] == ([lines] if lines else [])
     assert all(found["org_pip"] == "tea\nclearml-agent" for found in told)
+
+
+def test_what_a_repositorys_file_asks_for_is_recorded_without_paths_and_passwords(machine):
+    with open(os.path.join(machine.index, "tea-1.0-py3-none-any.whl"), "rb") as file:
+        wheel = file.read()
+    job = machine.job(None, files={"requirements.txt": "./tea-1.0-py3-none-any.whl\n-e own\n"
+                                   "sugar @ https://u:s3cret@host/sugar-1.0-py3-none-any.whl\n"})
+    code = job.manifest["fetch"]["code"]
+    with open(os.path.join(code, "tea-1.0-py3-none-any.whl"), "wb") as file:
+        file.write(wheel)
+    wheelhouse.project(os.path.join(code, "own"), "own", "1.0")
+    asked, told = requirements.of_task(job), []
+    job.tell = lambda endpoint, body: told.append(body["requirements"])
+    task_env.record(job, asked, ["tea==1.0"])
+    assert told[0]["org_pip"].splitlines() == ["sugar @ https://host/sugar-1.0-py3-none-any.whl",
+                                               "./tea-1.0-py3-none-any.whl", "-e own"]
 
 
 def test_another_program_with_requirements_gets_them_beside_it(machine):

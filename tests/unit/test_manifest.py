@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentpipe import command, errors, manifest
+from agentpipe.task import edits
 
 TASK = {"task": {"script": {"repository": "https://example.org/r.git", "entry_point": "train.py"}}}
 
@@ -60,6 +61,15 @@ def test_a_failure_quotes_no_secret_of_ours(monkeypatch):
     failed = manifest.failure(said, "fetch")["failed"]
     assert [failed[key] for key in ("reason", "evidence", "remedy")] == [
         "no [REDACTED]", "why: [REDACTED]", "try [REDACTED]"]
+
+
+def test_what_is_to_be_changed_has_no_password_of_the_task():
+    told = errors.Failure("no", errors.BAD_DATA,
+                          change=("--drop-package", "--extra-index https://u:s3cret@host/simple"))
+    assert manifest.failure(told, "env")["failed"]["change"] == [
+        "--drop-package", "--extra-index https://host/simple"]
+    task = {"id": "a", "script": {"requirements": {"pip": "six\n--extra-index https://u:s3cret@host/simple\n"}}}
+    assert edits.changed_requirements(task, {"drop_package": ["--extra-index https://host/simple"]}) == "six\n"
 
 
 def test_what_is_nested_deeper_than_it_could_be_written_is_refused():

@@ -433,6 +433,13 @@ error: No solution found when resolving dependencies
     ("""error: Failed to fetch: `https://user:****@example.org/simple/six/`
   Caused by: HTTP status client error (401 Unauthorized) for url (https://example.org/simple/six/)
 """, "https://example.org/simple/six/ refuses access", "~/.netrc"),
+    ("""  × Failed to download and build `lib @ git+http://git.example.org/lib.git@v1`
+  ├─▶ Git operation failed
+  ├─▶ failed to clone into: /cache/git-v0/db/1
+  ╰─▶ process didn't exit successfully: `git fetch --force http://git.example.org/lib.git` (exit status: 128)
+      --- stderr
+      fatal: could not read Username for 'http://git.example.org': terminal prompts disabled
+""", "http://git.example.org/lib.git refuses access", "agent.git.extra_credentials"),
     ("""error: Failed to install: big-1.0-py3-none-any.whl (big==1.0)
   Caused by: failed to copy file: No space left on device (os error 28)
 """, "the disk of the environment cache is full", "AGENT_HOME"),

@@ -169,6 +169,18 @@ def test_a_path_of_another_machine_keeps_its_name_and_version(asked, line, kept)
     assert "is not on this machine" in found.notes[0]
 
 
+@pytest.mark.parametrize("files", [{"lib/pyproject.toml": "", "more.txt": "own @ file:./lib\n"},
+                                   {"more/lib/pyproject.toml": "", "more/more.txt": "own @ file:./lib\n"}])
+def test_a_named_folder_of_the_task_is_not_taken_from_an_index(asked, files):
+    found = asked(f"-r {list(files)[1]}", files=files)
+    assert (found.packages, [project.line for project in found.projects]) == ([], ["own @ file:./lib"])
+
+
+def test_a_named_folder_that_the_task_lacks_is_not_taken_from_an_index(asked):
+    with pytest.raises(errors.Failure, match=r"\./lib is not there"):
+        asked("own @ file:./lib")
+
+
 def test_an_editable_repository_is_installed_as_it_is(asked):
     assert asked("-e git+https://example.org/x.git@abc#egg=x").packages == [
         "x @ git+https://example.org/x.git@abc#egg=x"]

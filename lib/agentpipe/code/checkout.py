@@ -8,6 +8,7 @@ mirror of its own, with their git directories where git keeps them (.git/modules
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 from agentpipe import errors, live, tools, trees
@@ -159,7 +160,8 @@ def _why(failed: tools.ToolFailed, source: git.Source, commit: str) -> Exception
         return errors.Failure(f"cannot check out {source}: git was killed ({name})",
                               errors.CANNOT_CREATE if full else errors.TRY_AGAIN, output,
                               "ulimit -f" if full else "is there memory enough: free -m; dmesg | tail")
-    if "No space left" in output or "quota" in output or "unable to write" in output:
+    # whole phrases of git: it also prints names of files, which may be quota.py and filter.py
+    if re.search(r"No space left on device|[Dd]isk quota exceeded|unable to write ", output):
         # git does not say why; it has other words for what it cannot read
         return errors.Failure(f"cannot check out {source}: {last}: the disk is full, or no file may be as large",
                               errors.CANNOT_CREATE, output, "df -h")
@@ -170,7 +172,7 @@ def _why(failed: tools.ToolFailed, source: git.Source, commit: str) -> Exception
         return errors.Failure(f"cannot check out {source}: {last}", errors.NOT_FOUND, output[-4000:],
                               "git lfs push --all origin, in the checkout that has its files; "
                               "with GIT_LFS_SKIP_SMUDGE=1 only what points to them comes")
-    if "invalid path" in output or "filter" in output or "unable to create file" in output:
+    if re.search(r"invalid path '|(?:external|smudge|clean) filter |unable to create file ", output):
         return errors.Failure(f"cannot check out {source}: {last}", errors.BAD_DATA, output[-4000:])
     if "non-commit" in output:
         return errors.Failure(f"{commit} is not a commit", errors.BAD_DATA, output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def settle(job: Job, asked: Requirements) -> None:
 def pinned(job: Job, line: str) -> str:
     """The line with a commit in place of a branch, a tag or nothing.
 
-    When the server cannot be asked, the commit of last time is taken and said so; without one the line stays as it
-    is and the installer will say what is wrong.
+    When the server cannot be reached, the commit of last time is taken and said so; without one the line stays as it
+    is and the installer will say what is wrong. Failure 66 for what a server does not have, 77 for a login it refuses.
     """
     from agentpipe.environment.requirements import filled
     match = LINE.match(line)
@@ -58,8 +59,8 @@ def pinned(job: Job, line: str) -> str:
 
 def _asked(job: Job, url: str, ref: str) -> str:
     """The commit, from the server; "" when it does not answer (the installer's own words say why)."""
-    from agentpipe import errors
-    from agentpipe.code import git
+    from agentpipe import errors, tools
+    from agentpipe.code import git, git_failures
     from agentpipe.offline import offline
     if offline():
         return ""
@@ -67,11 +68,27 @@ def _asked(job: Job, url: str, ref: str) -> str:
     names = _names(ref)
     try:
         answer = job.run(["git", "ls-remote", "--", source.address, *names], env=source.asking(), timeout=60)
+    except tools.ToolFailed as failed:
+        failure = git_failures.explained(failed, source)
+        # a variable in a login is the installer's to fill in; a disk that is not mounted is as a server that is away
+        refused = failure and (failure.exit == errors.NO_PERMISSION
+                               or (failure.exit == errors.NOT_FOUND and not url.startswith("file:")))
+        if failure and refused and "${" not in url:
+            raise failure from None
+        return ""
     except errors.Failure:
         return ""
     # git takes a name as the end of one: a/refs/heads/main is also an answer to refs/heads/main
     found = {name: commit for commit, _, name in (line.partition("\t") for line in answer.splitlines())}
-    return next((found[name] for name in names if name in found), "")
+    commit = next((found[name] for name in names if name in found), "")
+    # the beginning of a hash, which no server looks up, is the installer's to find
+    if commit or re.fullmatch(r"[0-9a-f]{4,40}", ref):
+        return commit
+    shown = git.without_credentials(url)
+    raise errors.Failure(f"there is no branch or tag {ref} in {shown}" if ref != "HEAD" else f"{shown} is empty",
+                         errors.NOT_FOUND,
+                         remedy=f"push it there, or name another one in the requirements: "
+                                f"git ls-remote {shlex.quote(shown)}")
 
 
 def _names(ref: str) -> list[str]:

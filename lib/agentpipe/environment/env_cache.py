@@ -151,17 +151,60 @@ def sweep(envs: str, left_behind: float) -> int:
     return count
 
 
+def user(directory: str) -> str:
+    """The name of the link in `users/` of the task at `directory`: ID.N and, behind it, in whose folder that is.
+
+    A cache may be shared by machines and containers, where a link leads to nothing, or to another task of that path.
+    """
+    folder, name = os.path.split(directory)
+    return "@".join((name, *_owners(folder)))
+
+
+def _owners(folder: str) -> list[str]:
+    """This folder of tasks, by this host's name and, for containers that share it, by this machine's start."""
+    import hashlib
+
+    from agentpipe import processes
+    same = f"{folder}\0{os.stat(folder).st_ino}"
+    return [hashlib.sha256(f"{host}\0{same}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
+            for host in (os.uname().nodename, processes.boot_id())]
+
+
 def tasks(directory: str) -> list[str]:
-    """The tasks (ID.N) that use this build: those that have neither ended nor been given back."""
-    from agentpipe.claim import attempt
+    """The tasks (ID.N) that use this build: those that have neither ended nor been given back.
+
+    What cannot be seen from here, a task of another machine, counts for AGENT_KEEP_DAYS since it came.
+    """
     users = os.path.join(directory, "users")
     try:
         names = os.listdir(users)
     except FileNotFoundError:
         return []
-    each = {name: os.path.join(users, name) for name in names}
-    return [name for name, directory in each.items() if os.path.isdir(directory)
-            and not (attempt.outcome(directory) or attempt.was_returned(directory))]
+    return [name.partition("@")[0] for name in names if _in_use(os.path.join(users, name))]
+
+
+def _in_use(link: str) -> bool:
+    from agentpipe.claim import attempt, retention
+    from agentpipe.settings import config
+    try:
+        task, since = os.readlink(link), os.lstat(link).st_mtime
+    except FileNotFoundError:  # its task is gone, and another process has tidied up
+        return False
+    if _is_seen(os.path.basename(link), task):
+        return os.path.isdir(task) and not (attempt.outcome(task) or attempt.was_returned(task))
+    days = config.variable("AGENT_KEEP_DAYS", retention.KEEP_DAYS) or retention.KEEP_DAYS
+    return time.time() - since < days * 86400
+
+
+def _is_seen(name: str, task: str) -> bool:
+    """Whether what stands at `task` here is what the link of this name was made for."""
+    owners = name.split("@")[1:]
+    if not owners:  # of an earlier version, which did not say whose it is
+        return os.path.isdir(task)
+    try:
+        return bool(set(owners) & set(_owners(os.path.dirname(task))))
+    except OSError:
+        return False
 
 
 def _entry(envs: str, target: str, keys: list[str]) -> Entry | None:
@@ -189,7 +232,7 @@ def _last_used(directory: str, created: float) -> float:
             continue
     found.sort()
     for _, path in found[:-1]:
-        if not os.path.exists(path):
+        if not os.path.exists(path) and not _in_use(path):
             try:
                 os.unlink(path)
             except FileNotFoundError:

@@ -7,9 +7,9 @@
 
 In a build, `agentpipe.json` says what stands in it, so that a warm run reads one file, and `users/NAME` links to each
 task's directory that uses it. A build is in use while such a directory is there without an `outcome`, and was
-not given back; the newest link's age is when it was last used. Whoever evicts a build takes its lock and removes KEY
-before it looks at `users`; whoever uses one writes its link before it looks at KEY again: so one of the two sees the
-other.
+not given back (one of another machine, which cannot be seen from here, for AGENT_KEEP_DAYS); the newest link's age is
+when it was last used. Whoever evicts a build takes its lock and removes KEY before it looks at `users`; whoever uses
+one writes its link before it looks at KEY again: so one of the two sees the other.
 """
 
 from __future__ import annotations
@@ -69,10 +69,11 @@ def cached(name: str) -> Base | None:
 
 def use(job: Job, name: str) -> Base | None:
     """The published build, kept from eviction while this task has no outcome; None when it must be built."""
+    from agentpipe.environment import env_cache
     while (base := cached(name)) is not None:
         if not _outlived(job, base):
             return None
-        link = os.path.join(base["directory"], "users", os.path.basename(job.directory))
+        link = os.path.join(base["directory"], "users", env_cache.user(job.directory))
         try:
             os.symlink(job.directory, link)
         except FileExistsError:

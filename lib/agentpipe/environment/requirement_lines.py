@@ -96,7 +96,7 @@ class Reader:
     def _package(self, line: str, where: str) -> None:
         direct = re.match(NAME + r"@\s*(\S+)(.*)$", line)
         target = direct[3] if direct else line
-        if direct and target.startswith("file:") and not os.path.exists(_url_path(target)):
+        if direct and target.startswith("file:/") and not os.path.exists(_url_path(target)):
             self._elsewhere(direct[1], direct[2], _url_path(target), direct[4], where)
         elif target.startswith("file:"):
             path = _url_path(target)

@@ -223,7 +223,7 @@ def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[An
     # what holds a password stays as its owner wrote it: our lines are without, and could not be installed again
     if not job.tell or not packages or known == lines or whole != before:
         return
-    told = {**before, "org_pip": before.get("org_pip") or text or asked.file_text(), "pip": lines}
+    told = {**before, "org_pip": before.get("org_pip") or text or _asked_for(asked), "pip": lines}
     if asked.conda:
         told["org_conda"] = before.get("org_conda") or before.get("conda") or ""
         of_conda = [pin for pin in pins if isinstance(pin, dict) and pin.get("conda")]
@@ -234,6 +234,12 @@ def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[An
         job.tell("tasks.set_requirements", {"requirements": told})
     except (errors.ApiError, errors.Failure) as error:
         job.say(f"the packages could not be recorded on the task: {error}")
+
+
+def _asked_for(asked: Requirements) -> str:
+    """What a repository's files ask for, as they are written there: no path of this machine, no password."""
+    from agentpipe.code.git import without_credentials
+    return "".join(without_credentials(line) + "\n" for line in [*asked.packages, *asked.local_lines()])
 
 
 def staged(job: Job, base: Base, asked: Requirements) -> Value:

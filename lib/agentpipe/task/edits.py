@@ -6,6 +6,7 @@ from typing import Any
 
 from agentpipe import errors
 from agentpipe.code import capture
+from agentpipe.code.git import without_credentials
 from agentpipe.environment.requirements import normalised
 from agentpipe.task import container_options, find, queueing, typed
 
@@ -100,7 +101,9 @@ def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
     lines = _as_it_is(task) if text is None else text.splitlines()
     for name in dropped:
         package = package_of(name)
-        kept = [line for line in lines if line.strip() != name.strip() and (not package or package_of(line) != package)]
+        shown = without_credentials(name.strip())  # as `why` advises it
+        kept = [line for line in lines if without_credentials(line.strip()) != shown
+                and (not package or package_of(line) != package)]
         if len(kept) == len(lines):
             raise errors.Failure(f"the requirements have no {name}", errors.NOT_FOUND,
                                  remedy=f"agent-task show {task['id']}")

@@ -118,6 +118,11 @@ def _offline(said: str, evidence: str) -> errors.Failure | None:
 def _network(said: str, evidence: str) -> errors.Failure | None:
     url = _url(said)
     denied = re.search(r"\((401|403)[^)]*\)|HTTP 40[13]|Authentication failed|could not read Username", said)
+    if denied and re.search(r"Git operation failed|Authentication failed for|could not read Username", said):
+        found = re.search(r"git\+(https?://[^\s`@#]+)", without_credentials(said))
+        return errors.Failure(f"{found[1] if found else url or 'a repository'} refuses access", errors.NO_PERMISSION,
+                              remedy="set agent.git_user and agent.git_pass (CLEARML_AGENT_GIT_USER, "
+                                     "CLEARML_AGENT_GIT_PASS), or agent.git.extra_credentials for its host")
     if denied:
         return _denied(url or "the index")
     if re.search(r"\(404[^)]*\)", said) and url:
