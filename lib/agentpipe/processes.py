@@ -123,14 +123,6 @@ def having(variable: bytes) -> list[int]:
     return found
 
 
-def namespace() -> str:
-    """Our namespace of pids, as `readlink /proc/self/ns/pid` prints it; "" where the kernel does not tell."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
 def holding_open(path: str, to_write: bool = False) -> list[int]:
     """The processes of this user that have the file open, or (`to_write`) can write it: no mere readers."""
     try:

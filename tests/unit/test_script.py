@@ -13,7 +13,7 @@ import pytest
 
 from agentpipe import errors, processes
 from agentpipe.claim import attempt
-from agentpipe.place import SIGNAL_SESSION, Place
+from agentpipe.place import Place
 from agentpipe.run import cgroups, ending, own_end, script
 
 
@@ -124,16 +124,6 @@ def test_a_place_whose_program_is_not_there_is_no_bug_and_nobody_can_say_what_ru
     assert nowhere.alive(processes.identity(os.getpid())) is None
 
 
-@pytest.mark.bubblewrap
-def test_a_prefix_that_enters_no_namespace_does_not_make_the_machine_the_scripts(directory):
-    here = Place({"kind": "mine", "prefix": ["env"]}, directory)
-    ask = [SIGNAL_SESSION, "0", "0", processes.namespace()]  # kill -s 0 hurts nobody
-    assert here._asked(*ask) == (0, "0\n", "")
-    enter = ["bwrap", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
-    inside = Place({"kind": "mine", "prefix": enter}, directory)
-    assert int(inside._asked(*ask)[1]) > 0
-
-
 def test_a_name_that_sh_cannot_write_reaches_the_script(directory):
     found = script.start(directory, [sys.executable, "-c", "import os; print(os.environ['my.var'])"], "/",
                          {**os.environ, "my.var": "x y"})
@@ -213,6 +203,7 @@ def test_nothing_escapes_a_takeover_where_control_groups_are_ours(directory, tmp
 
 
 def test_a_group_is_named_by_its_link_and_goes_with_it(directory, tmp_path, monkeypatch):
+    monkeypatch.setattr(cgroups, "MOUNTS", (str(tmp_path.parent),))
     monkeypatch.setattr(cgroups, "home", lambda: str(tmp_path))
     cgroups.make(directory)
     path = os.readlink(f"{directory}/cgroup")

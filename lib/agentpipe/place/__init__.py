@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 
-from agentpipe import paths, processes
+from agentpipe import paths, processes, untrusted
 from agentpipe.claim import attempt
 from agentpipe.files import publish
 
@@ -29,11 +29,8 @@ JOURNAL = "place.json"
 ANSWER_S = 60.0
 NO_ANSWER = 124
 
-# $1 the script's pid, which is its session's id, or 0: all that was entered from outside, which has no session there;
-# $2 a signal; $3 this host's namespace of pids, where 0 would be the whole machine: a prefix may enter no other. Those
-# of its session, and their children of any session.
+# $1 the script's pid, which is its session's id; $2 a signal. Those of its session, and their children of any session.
 SIGNAL_SESSION = r"""
-if [ "$1" = 0 ] && [ "$(readlink /proc/self/ns/pid 2>/dev/null)" = "$3" ]; then echo 0; exit; fi
 known=" $1 "; count=0; more=1
 while [ "$more" ]; do
   more=
@@ -94,8 +91,11 @@ class Place:
 
     def signal(self, record: str, signum: int) -> int:
         """Signal the script and all below it, through the prefix; how many there were."""
+        pid = record.split(" ")[0]
+        if not pid.isdecimal() or int(pid) < 2:  # session 0 is all that entered the place from outside
+            return 0
         name = signal.Signals(signum).name.removeprefix("SIG")
-        _, said, _ = self._asked(SIGNAL_SESSION, record.split(" ")[0] or "0", name, processes.namespace())
+        _, said, _ = self._asked(SIGNAL_SESSION, pid, name)
         return int(said.strip() or 0)
 
     def as_ourselves(self) -> list[str]:
@@ -208,13 +208,12 @@ def journalled(directory: str) -> dict[str, Any] | None:
     """What an attempt has made, or was about to make; None when there is nothing, or nothing any more."""
     import json
     try:
-        with open(os.path.join(directory, JOURNAL), encoding="utf-8") as file:
-            found: dict[str, Any] = json.load(file)
-        return found
+        found = json.loads(untrusted.read(directory, JOURNAL, untrusted.LARGE))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, untrusted.NotRegular):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def leave(directory: str, say: Callable[[str], object]) -> None:

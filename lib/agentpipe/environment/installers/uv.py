@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths, units
+from agentpipe import errors, paths, units, untrusted
 from agentpipe.crash import crash_point
 from agentpipe.environment import indexes, installers, pins, requirements, wheelhouse
 from agentpipe.offline import offline
@@ -188,8 +188,7 @@ def run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None
     argv = [uv, *no_network, "--no-python-downloads", "--cache-dir", indexes.download_cache(), *arguments]
     variables = environment() | (env or {})
     try:
-        return job.run(inside.argv(job, argv, variables, cwd) if job.prefix else argv, loud=loud, sink=sink,
-                       cwd=cwd or paths.cache(), env=variables, timeout=timeout)
+        return inside.run(job, argv, variables, cwd, outside=paths.cache(), loud=loud, sink=sink, timeout=timeout)
     except ToolFailed as error:
         if job.prefix and error.status in (126, 127):
             if (job.manifest.get("place") or {}).get("image_id") and not static_uv.wanted(job):
@@ -212,10 +211,11 @@ def _run(job: Job, folder: str, asked: Requirements, arguments: list[str], sink:
     from agentpipe import live
     from agentpipe.code import git_pins
     from agentpipe.environment import progress, torch_backend
+    from agentpipe.place import inside
     from agentpipe.tools import ToolFailed
     # a lock names files; what they are built with still comes from the indexes
     env = {**indexes.as_variables(option_lines(asked)), "UV_INDEX_STRATEGY": indexes.strategy(),
-           **git_pins.access(asked.secrets)}
+           **git_pins.access(asked.secrets, only=inside.isolated(job))}
     if torch_backend.AUTO in arguments and "UV_CUDA_DRIVER_VERSION" not in os.environ:
         # as agent.cuda_version has it, and also in a place where uv sees no driver
         env |= {"UV_CUDA_DRIVER_VERSION": torch_backend.driver()} if torch_backend.driver() else {}
@@ -263,6 +263,6 @@ def _binaries(asked: Requirements) -> list[str]:
 
 
 def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = untrusted.opened(*os.path.split(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
