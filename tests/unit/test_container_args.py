@@ -117,6 +117,7 @@ def test_an_option_is_the_apis_field(text, path, expected):
     "-p 80:90:100:110", "-p 99999:1", "-p 1-3:4-5", "-p 80/ipx", "-p ::1:80:80", "-v relative:path", "-v ./a:/b",
     "-v ~/a:/b",
     "--mount type=bind,src=a,dst=/b", "--mount type=cow,dst=/b", "--mount type=bind,src=/a,dst=/b,tmpfs-size=1",
+    "--mount 'type=bind\rx'", "--gpus 'device=0\rx'", "--gpus '\"options=a=1\rx\"'",
     "--gpus some", "--gpus count=1,device=0", "--gpus colour=red", "--health-interval soon", "--pull sometimes",
     "--env-file /no/such", "--security-opt seccomp=/no/such", "--security-opt wrong", "--sysctl =1",
     "--network alias=x",

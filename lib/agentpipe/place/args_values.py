@@ -66,12 +66,18 @@ def pair(text: str, between: str = "=") -> tuple[str, str]:
 
 def fields(text: str) -> list[tuple[str, str, bool]]:
     """key=value,key2=value2 with the quotes of CSV: (key, value, whether there was an =)."""
-    rows = list(csv.reader([text]))
     found = []
-    for word in rows[0] if rows else []:
+    for word in _csv(text):
         key, equals, value = word.partition("=")
         found.append((key.strip().lower() if equals else key.strip(), value, bool(equals)))
     return found
+
+
+def _csv(text: str) -> list[str]:
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error as error:  # a line's end within it
+        raise ValueError(str(error)) from None
 
 
 def gpus(text: str) -> dict[str, Any]:
@@ -91,7 +97,7 @@ def gpus(text: str) -> dict[str, Any]:
         elif key == "capabilities":
             request["Capabilities"] = [[*value.split(","), "gpu"]]
         elif key == "options":
-            request["Options"] = dict(pair(each) for each in next(csv.reader([value]), []))
+            request["Options"] = dict(pair(each) for each in _csv(value))
         else:
             raise ValueError(f"{key} is no key of it")
     if counted and request["DeviceIDs"]:

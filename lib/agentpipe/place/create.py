@@ -21,6 +21,7 @@ from agentpipe.place import (
     gear,
     image_programs,
     image_python,
+    owner,
     setup_script,
 )
 from agentpipe.place.docker import LABEL, ROOT, Container, remove
@@ -141,11 +142,16 @@ def _ours(api: Any) -> str:
 
 def sweep(api: Any) -> None:
     """Remove containers that an earlier life of ours left: their task's directory has no journal any more, or its end
-    is decided and nobody holds it."""
+    is decided and nobody holds it. One that does not say whose it is may be another agent's, whose state directory
+    has the path of ours inside of its own container: it stays where we have no journal of it."""
     for found in api.containers(all=True, filters={"label": f"{LABEL}home={_home()}"}):
+        ours = owner.of(found["Labels"])
+        if ours is False:
+            continue
         directory = found["Labels"].get(LABEL + "directory", "")
         if not os.path.lexists(os.path.join(directory, place.JOURNAL)):
-            remove(api, found["Id"])
+            if ours:
+                remove(api, found["Id"])
         elif attempt.outcome(directory):
             try:
                 lock = claims.lock(directory, 0)
@@ -165,7 +171,8 @@ def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any]) ->
              **beginning.first_program(job, beginning.has_entrypoint(image))}
     body["Labels"] |= {**container_args.labels(worker), LABEL + "task": job.task["id"],
                        LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
-                       LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id()}
+                       LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id(),
+                       owner.LABEL: owner.id()}
     host = body["HostConfig"]
     there = gear.mounted(body)
     host["Mounts"] = [*(host.get("Mounts") or []), *(each for each in _mounts(job) if each["Target"] not in there)]

@@ -212,7 +212,10 @@ done"""
 
 
 def labelled(api: Any, name: str, value: str) -> list[str]:
-    return [found["Id"] for found in api.containers(all=True, filters={"label": f"{LABEL}{name}={value}"})]
+    """Those with that label, but for such as are another agent's."""
+    from agentpipe.place import owner
+    return [found["Id"] for found in api.containers(all=True, filters={"label": f"{LABEL}{name}={value}"})
+            if owner.of(found["Labels"]) is not False]
 
 
 def remove(api: Any, container: str) -> None:

@@ -131,7 +131,8 @@ def get_by_id(request: Request) -> dict[str, Any]:
     row = request.db.execute("SELECT doc, last_update FROM queues WHERE id=?", (id,)).fetchone()
     if row is None:
         raise error(701, id=id, company=COMPANY)
-    return {"queue": whole(request.db, *row, most=request.get("max_task_entries"))}
+    doc, at = row
+    return {"queue": whole(request.db, doc, at, most=request.get("max_task_entries"))}
 
 
 @endpoint("queues.get_all", READ, {}, max_task_entries=int)
