@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -34,6 +36,15 @@ def test_a_link_within_the_checkout_is_no_harm(code):
     (code / "within" / "nb.ipynb").write_text(NOTEBOOK)
     path = entry.check_there(str(code), entry.of({"entry_point": "within/nb.ipynb"}, str(code)))
     assert notebook.convert(path) == (str(code / "within" / "nb.py"), False)
+
+
+@pytest.mark.parametrize("source", ["!echo one \\\n  two\nprint(3)", "if True:\n    !echo one \\\n  two\n    print(3)"])
+def test_a_command_of_a_notebook_goes_on_behind_a_backslash(code, source):
+    path = code / "nb.ipynb"
+    path.write_text(json.dumps({"cells": [{"cell_type": "code", "source": source}]}))
+    script, _ = notebook.convert(str(path))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["one", "two", "3"]
 
 
 def test_a_link_in_the_place_of_the_temporary_is_not_followed(code, tmp_path):

@@ -282,6 +282,18 @@ def test_a_poetry_lock(machine, web, monkeypatch, two, words, installed):
     assert versions(machine.task(files=files)) == installed
 
 
+@pytest.mark.parametrize(("words", "found"), [
+    (["--extras", "one"], ["a==1"]), (["-E", "two_b"], ["b==1"]), (["--all-extras"], ["a==1", "b==1"]), ([], [])])
+def test_an_extra_of_a_project_with_a_lock_of_poetry_1_brings_its_own_alone(tmp_path, words, found):
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.poetry]\nname = "x"\n[tool.poetry.dependencies]\na = {version = "1", optional = true}\n'
+        'b = {version = "1", optional = true}\n[tool.poetry.extras]\none = ["a"]\ntwo-b = ["b"]\n')
+    (tmp_path / "poetry.lock").write_text("".join(
+        f'[[package]]\nname = "{name}"\nversion = "1"\noptional = true\n' for name in "ab")
+        + '[metadata]\nlock-version = "2.0"\n')
+    assert poetry_lock.lines(str(tmp_path), words)[0] == found
+
+
 def test_a_poetry_lock_compares_its_hashes(machine, web):
     with pytest.raises(errors.Failure) as caught:
         machine.task(files={"pyproject.toml": POETRY, "poetry.lock": poetry(machine, wrong="tea")})

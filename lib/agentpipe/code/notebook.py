@@ -71,8 +71,8 @@ def _plain(source: str) -> str | None:
     """The cell as Python alone; None when it takes IPython."""
     if _is_python(source):
         return source.rstrip("\n") + "\n"
-    lines = []
-    for line in source.splitlines():
+    lines: list[str] = []
+    for line in _logical_lines(source):
         code = line.lstrip()
         plain: str | None = code
         if code.startswith("!"):
@@ -87,6 +87,19 @@ def _plain(source: str) -> str | None:
     text = "".join(lines)
     # a notebook may await at its top; what nobody understands is for the task's own Python to refuse
     return None if not _is_python(text) and _is_python(text, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT) else text
+
+
+def _logical_lines(source: str) -> list[str]:
+    """The lines, those of a `!` or `%` that go on behind a backslash joined as IPython does."""
+    lines: list[str] = []
+    goes_on = False
+    for line in source.splitlines():
+        if goes_on:
+            lines[-1] = lines[-1][:-1] + line
+        else:
+            lines.append(line)
+        goes_on = lines[-1].endswith("\\") and lines[-1].lstrip().startswith(("!", "%"))
+    return lines
 
 
 def _shell(command: str) -> str | None:

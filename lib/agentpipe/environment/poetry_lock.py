@@ -65,7 +65,7 @@ def lines(folder: str, words: list[str]) -> tuple[list[str], list[str]]:
     if packages and all("groups" in package for package in packages):
         wanted = {id(package): _marker(package, wish) for package in packages if wish.groups & set(package["groups"])}
     else:
-        wanted = _followed(packages, roots, wish)
+        wanted = _followed(packages, roots, wish, _of_extras(project, wish))
     chosen = [(package, wanted[id(package)]) for package in packages if wanted.get(id(package)) is not None]
     found = sorted({package["source"]["url"] for package, _ in chosen
                     if (package.get("source") or {}).get("type") == "legacy"})
@@ -128,18 +128,27 @@ def _named(listed: list[str]) -> Package:
                        "markers": line.partition(";")[2].strip()} for match, line in matches if match}
 
 
-def _followed(packages: list[Package], roots: dict[str, tuple[bool, Package]], wish: Wish) -> dict[int, str | None]:
+def _of_extras(project: Package, wish: Wish) -> set[str]:
+    """The normalised names of the optional dependencies that the wanted extras bring."""
+    from agentpipe.environment.requirements import normalised
+    wanted = {normalised(each) for each in wish.extras}
+    told = project.get("tool", {}).get("poetry", {}).get("extras") or {}
+    return {normalised(name) for extra, names in told.items() if wish.all_extras or normalised(extra) in wanted
+            for name in names}
+
+
+def _followed(packages: list[Package], roots: dict[str, tuple[bool, Package]], wish: Wish,
+              brought: set[str]) -> dict[int, str | None]:
     """{id(package): its marker} of all that the groups need, in a lock that does not say so itself."""
     from agentpipe.environment.requirements import normalised
     named: dict[str, list[Package]] = {}
     for package in packages:
         named.setdefault(normalised(package["name"]), []).append(package)
-    extras = {normalised(each) for each in wish.extras}
     waiting = []
     for group in wish.groups:
         for name, told in roots.get(group, (False, {}))[1].items():
             for each in told if isinstance(told, list) else [told]:
-                if not (isinstance(each, dict) and each.get("optional")) or extras or wish.all_extras:
+                if not (isinstance(each, dict) and each.get("optional")) or normalised(name) in brought:
                     waiting.append((name, each, ""))
     seen: dict[int, set[str]] = {}
     while waiting:
