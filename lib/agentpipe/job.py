@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
+from agentpipe import untrusted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -25,7 +27,12 @@ class Job:
         # a call about this task to its server: tell("tasks.set_requirements", {…}); None for a task by hand
         self.tell: Callable[[str, dict[str, Any]], Any] | None = None
         self.echo = echo  # shows what is said where a person watches; None: nobody does
-        self._log = os.open(self.path("setup.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            self._log = untrusted.opened(directory, "setup.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        except untrusted.NotRegular as error:  # as with a full disk: what is said is lost, the task is not
+            from agentpipe import command
+            command.say(f"agentpipe: {error.filename} is not written: {error.strerror}")
+            self._log = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     @property
     def task(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+from agentpipe import untrusted
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -52,9 +53,8 @@ def whole(task: dict[str, Any], directory: str) -> dict[str, Any]:
 
 def _whole_script(found: dict[str, Any], directory: str) -> dict[str, Any]:
     try:
-        with open(os.path.join(directory, FILE), "rb") as file:
-            moved = json.load(file)
-    except (FileNotFoundError, ValueError):  # none, or a file that a power failure has left empty
+        moved = json.loads(untrusted.read(directory, FILE, untrusted.LARGE))
+    except (FileNotFoundError, untrusted.NotRegular, ValueError):  # none, or a file that a power failure left empty
         return found
     # a hook may have put something else in the place of what was moved
     return {**found, **{field: each["whole"] for field, each in moved.items() if found.get(field) == each["shown"]}}

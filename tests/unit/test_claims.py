@@ -452,8 +452,7 @@ def test_a_script_that_failed_on_a_full_disk_is_told_as_that_when_there_is_room_
     directory = claim.directory
     wait_for(lambda: attempt.exit_status(directory))
     abandoned(claim)
-    os.symlink("/dev/full", os.path.join(directory, f"room.{os.getpid()}"))  # which takes nothing
-    own_end.look(directory)
+    os.symlink("disk", os.path.join(directory, "full"))  # as own_end.look() notes it on a disk that takes nothing
     recovery.recover(store)
     found = why.why(store, find.task(store, task))
     assert found["class"] == "script_failed" and "--need-disk" in found["advice"] and not found["remedy"]
@@ -696,3 +695,28 @@ def test_an_intent_that_becomes_an_attempt_while_recovery_looks_is_left_alone(st
     monkeypatch.setattr(intents, "recover", late)
     assert recovery.recover(store) is None
     assert os.readlink(intent.path) == str(tmp_path)
+
+
+@pytest.mark.parametrize("transport", ["store"], indirect=True)
+@pytest.mark.parametrize("name", ["lock", "claim", "manifest.json", "running"])
+@pytest.mark.parametrize("plant", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)],
+                         ids=["fifo", "directory", "symlink"])
+def test_what_a_container_puts_in_the_place_of_a_record_holds_up_no_other_task(store, task, name, plant, capfd):
+    claim, _ = pulled(store)
+    abandoned(claim)
+    path = os.path.join(claim.directory, name)
+    if os.path.lexists(path):
+        os.unlink(path)
+    plant(path)
+    queue = store.call("queues.get_default")["id"]
+    other = store.call("tasks.create", {"name": "other", "type": "training", "script": {"entry_point": "a.sh"}})["id"]
+    store.call("tasks.enqueue", {"task": other, "queue": queue})
+    abandoned(pulled(store)[0])
+    capfd.readouterr()
+    recovery.recover(store)
+    said = capfd.readouterr().err.splitlines()
+    assert other in waiting(store)
+    if name == "lock":
+        assert len(said) == 1 and f"{path} cannot be locked: it is no regular file" in said[0]
+    else:
+        assert said == [] and task in waiting(store)

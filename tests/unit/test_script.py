@@ -203,6 +203,7 @@ def test_nothing_escapes_a_takeover_where_control_groups_are_ours(directory, tmp
 
 
 def test_a_group_is_named_by_its_link_and_goes_with_it(directory, tmp_path, monkeypatch):
+    monkeypatch.setattr(cgroups, "MOUNTS", (str(tmp_path.parent),))
     monkeypatch.setattr(cgroups, "home", lambda: str(tmp_path))
     cgroups.make(directory)
     path = os.readlink(f"{directory}/cgroup")

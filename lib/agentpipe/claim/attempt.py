@@ -7,8 +7,9 @@ so that a full disk cannot lose them.
 from __future__ import annotations
 
 import os
+import re
 
-from agentpipe import errors, files, paths
+from agentpipe import errors, files, paths, untrusted
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 GIVEN_BACK = "given-back"  # by recovery: counts as a failed attempt
 HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not
 RETURNED = (GIVEN_BACK, HANDED_BACK)  # in the place of a script's process
+_RECORD = re.compile(r"[1-9][0-9]{0,6} [0-9]{1,18} \S{1,64}", re.ASCII)
+_NOBODY = "0 0 unknown"  # of no boot
+_EXIT = re.compile(r"exit\.(0|[1-9][0-9]{0,2})")
 
 
 def create(task: str) -> str:
@@ -58,8 +62,12 @@ def decide(directory: str, end: str) -> bool:
 
 
 def pid_record(directory: str) -> str | None:
-    """ "PID START BOOT" of the script, or GIVEN_BACK, HANDED_BACK; None before the script starts."""
-    return _link(directory, "pid")
+    """ "PID START BOOT" of the script, or GIVEN_BACK, HANDED_BACK; None before the script starts.
+
+    What is neither was not written by us: the record of a script that is gone.
+    """
+    found = _link(directory, "pid")
+    return found if found is None or found in RETURNED or _RECORD.fullmatch(found) else _NOBODY
 
 
 def forbid_start(directory: str, why: str) -> bool:
@@ -79,9 +87,9 @@ def exit_status(directory: str) -> int | None:
     except FileNotFoundError:  # deleted by the script: nobody can say how it ended
         return None
     for name in names:
-        stem, _, number = name.partition(".")
-        if stem == "exit" and number.isdigit():
-            return int(number)
+        found = _EXIT.fullmatch(name)
+        if found and int(found[1]) <= 255:
+            return int(found[1])
     return None
 
 
@@ -102,8 +110,8 @@ def ended_at(directory: str) -> float | None:
 def shim_lives(directory: str) -> bool:
     """Whether `running` is locked: somebody can still start the script or write its status."""
     try:
-        fd = os.open(os.path.join(directory, "running"), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+        fd = untrusted.opened(directory, "running", os.O_RDWR)
+    except (FileNotFoundError, untrusted.NotRegular):
         return False
     import fcntl
     try:
@@ -136,9 +144,8 @@ def read_manifest(directory: str) -> dict[str, Any] | None:
     """The manifest as the last stage stored it."""
     from agentpipe import manifest
     try:
-        with open(os.path.join(directory, "manifest.json"), "rb") as file:
-            return manifest.read(file.read())
-    except (FileNotFoundError, errors.Failure):
+        return manifest.read(untrusted.read(directory, "manifest.json", untrusted.LARGE))
+    except (FileNotFoundError, untrusted.NotRegular, errors.Failure):
         return None
 
 

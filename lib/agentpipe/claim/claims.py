@@ -12,7 +12,7 @@ import json
 import os
 import time
 
-from agentpipe import errors, files, paths
+from agentpipe import errors, files, paths, untrusted
 from agentpipe.claim import attempt, namespaces, on_server
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
@@ -129,7 +129,7 @@ class Claim:
     def touch(self) -> None:
         """Start the grace period anew: the line is out now."""
         if self.token:
-            os.utime(os.path.join(self.directory, "claim"))
+            os.utime(os.path.join(self.directory, "claim"), follow_symlinks=False)
 
     def release(self) -> None:
         """Let the lock go."""
@@ -160,8 +160,15 @@ class Claim:
 
 
 def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:
-    """The attempt's lock as a descriptor; None when another process has it for longer than `timeout` seconds."""
-    fd = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """The attempt's lock as a descriptor; None when another process has it for longer than `timeout` seconds.
+
+    Failure 65 where something else stands in its place.
+    """
+    try:
+        fd = untrusted.opened(directory, "lock", os.O_RDWR | os.O_CREAT)
+    except untrusted.NotRegular as error:
+        raise errors.Failure(f"{error.filename} cannot be locked: {error.strerror}", errors.BAD_DATA,
+                             remedy="end what runs there, then remove it") from None
     until = time.monotonic() + timeout
     while True:
         try:
@@ -266,10 +273,10 @@ def read(directory: str) -> dict[str, Any] | None:
     `namespace` is where its pids are to be understood (namespaces.py).
     """
     try:
-        with open(os.path.join(directory, "claim"), encoding="utf-8") as file:
-            return json.load(file)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # an intent is a file
+        found = json.loads(untrusted.read(directory, "claim"))
+    except (FileNotFoundError, NotADirectoryError, untrusted.NotRegular, ValueError):  # an intent is a file
         return None
+    return found if isinstance(found, dict) else None
 
 
 def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str) -> bool:

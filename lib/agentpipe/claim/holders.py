@@ -71,7 +71,7 @@ def is_held(directory: str, owner: int | None = None) -> bool:
 def _is_fresh(directory: str) -> bool:
     """Whether the line was handed on just now."""
     try:
-        age = time.time() - os.stat(os.path.join(directory, "claim")).st_mtime
+        age = time.time() - os.lstat(os.path.join(directory, "claim")).st_mtime
     except FileNotFoundError:
         return False
     return 0 <= age < config.variable("AGENT_CLAIM_GRACE", GRACE_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import paths, trees
+from agentpipe import errors, paths, trees
 from agentpipe.claim import attempt, claims
 from agentpipe.settings import config
 
@@ -54,7 +54,7 @@ def _is_unused(path: str) -> bool:
         return False
     try:
         fd = claims.lock(path, 0)
-    except OSError:  # another pull is at it too
+    except (OSError, errors.Failure):  # another pull is at it too, or it cannot be locked
         return False
     if fd is None:
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from agentpipe import errors, files, paths
+from agentpipe import errors, files, paths, untrusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def custom_build(job: Job) -> Value | None:
         job.say(f"would run the custom build script {script}")
         return {}
     answer = job.path("custom-build.json")
-    if os.path.exists(answer):
+    if os.path.lexists(answer):
         os.unlink(answer)
     job.say(f"custom build: {script}")
     _run_build(job, script, answer)
@@ -84,8 +84,7 @@ def _run_build(job: Job, script: str, answer: str) -> None:
 def _built(job: Job, script: str, answer: str) -> Value | None:
     """Its answer as the value of `env`; one that is missing or wrong is said, and the build is ours."""
     try:
-        with open(answer, encoding="utf-8") as file:
-            found = json.load(file)
+        found = json.loads(untrusted.read(job.directory, os.path.basename(answer)))
         binary, entry, folder = (found[name] for name in ("binary", "entry_point", "working_dir"))
         wrong = next((name for name in ("binary", "entry_point", "working_dir")
                       if not os.path.isabs(found[name]) or not (job.prefix or os.path.exists(found[name]))), "")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 
-from agentpipe import paths, processes
+from agentpipe import paths, processes, untrusted
 from agentpipe.claim import attempt
 from agentpipe.files import publish
 
@@ -91,8 +91,11 @@ class Place:
 
     def signal(self, record: str, signum: int) -> int:
         """Signal the script and all below it, through the prefix; how many there were."""
+        pid = record.split(" ")[0]
+        if not pid.isdecimal() or int(pid) < 2:  # session 0 is all that entered the place from outside
+            return 0
         name = signal.Signals(signum).name.removeprefix("SIG")
-        _, said, _ = self._asked(SIGNAL_SESSION, record.split(" ")[0] or "0", name)
+        _, said, _ = self._asked(SIGNAL_SESSION, pid, name)
         return int(said.strip() or 0)
 
     def as_ourselves(self) -> list[str]:
@@ -205,13 +208,12 @@ def journalled(directory: str) -> dict[str, Any] | None:
     """What an attempt has made, or was about to make; None when there is nothing, or nothing any more."""
     import json
     try:
-        with open(os.path.join(directory, JOURNAL), encoding="utf-8") as file:
-            found: dict[str, Any] = json.load(file)
-        return found
+        found = json.loads(untrusted.read(directory, JOURNAL, untrusted.LARGE))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, untrusted.NotRegular):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def leave(directory: str, say: Callable[[str], object]) -> None:

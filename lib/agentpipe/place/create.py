@@ -145,10 +145,15 @@ def sweep(api: Any) -> None:
         directory = found["Labels"].get(LABEL + "directory", "")
         if not os.path.lexists(os.path.join(directory, place.JOURNAL)):
             remove(api, found["Id"])
-        elif attempt.outcome(directory) and (lock := claims.lock(directory, 0)) is not None:
-            remove(api, found["Id"])
-            place.forget(directory)
-            os.close(lock)
+        elif attempt.outcome(directory):
+            try:
+                lock = claims.lock(directory, 0)
+            except errors.Failure:  # the task's own doing: no other task's set-up fails for that
+                continue
+            if lock is not None:
+                remove(api, found["Id"])
+                place.forget(directory)
+                os.close(lock)
 
 
 def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 
+from agentpipe import untrusted
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -19,26 +20,26 @@ if TYPE_CHECKING:
 ENTERED = "entered"  # in the task's directory: PID 1's environment as the kernel has it
 VARIABLES = "entered.env"  # what of it every program gets, for the client's --env-file
 WAIT_S = 15.0
+LIMIT = 16 << 20  # bytes of an environment; the kernel takes 6 MiB
 # of the shell, not of the image
 NOT_PASSED_ON = {"PWD", "OLDPWD", "SHLVL", "_", "HOME", "HOSTNAME", "TERM"}
 
 
 def expected(directory: str) -> str:
     """The file into which PID 1 will write, made empty; whoever it is can."""
-    path = os.path.join(directory, ENTERED)
-    with open(path, "wb") as file:
-        os.fchmod(file.fileno(), 0o666)
-    return path
+    fd = untrusted.opened(directory, ENTERED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.fchmod(fd, 0o666)
+    os.close(fd)
+    return os.path.join(directory, ENTERED)
 
 
 def passed(directory: str, state: Callable[[], dict[str, Any]]) -> bool:
     """Wait until PID 1 has been started; False when the container ended, or too much time went by. `state()` asks the
     engine for the container's."""
-    path, until, look = os.path.join(directory, ENTERED), time.monotonic() + WAIT_S, 0.0
+    until, look = time.monotonic() + WAIT_S, 0.0
     while time.monotonic() < until:
-        with open(path, "rb") as file:
-            if file.read().endswith(b"\0"):
-                return True
+        if _entered(directory).endswith(b"\0"):
+            return True
         if time.monotonic() >= look:
             if not state().get("Running"):
                 return False
@@ -52,8 +53,8 @@ def variables(directory: str, given: list[str]) -> list[str]:
 
     A value of several lines is left out: no client can pass it.
     """
-    with open(os.path.join(directory, ENTERED), encoding="utf-8", errors="surrogateescape") as file:
-        entries = dict(entry.split("=", 1) for entry in file.read().split("\0") if "=" in entry)
+    said = _entered(directory).decode("utf-8", "surrogateescape")
+    entries = dict(entry.split("=", 1) for entry in said.split("\0") if "=" in entry)
     before = dict(entry.split("=", 1) for entry in given if "=" in entry)
     lines = [f"{name}={value}\n" for name, value in entries.items()
              if before.get(name) != value and name not in NOT_PASSED_ON and "\n" not in value]
@@ -62,3 +63,11 @@ def variables(directory: str, given: list[str]) -> list[str]:
     path = os.path.join(directory, VARIABLES)
     publish(path, "".join(lines).encode("utf-8", "surrogateescape"))
     return ["--env-file", path]
+
+
+def _entered(directory: str) -> bytes:
+    """What PID 1 has written; nothing where something else stands in the place of that file."""
+    try:
+        return untrusted.read(directory, ENTERED, LIMIT)
+    except OSError:
+        return b""

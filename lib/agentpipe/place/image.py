@@ -80,7 +80,6 @@ def _split(name: str) -> tuple[str, str]:
 def _write_start(job: Job, mode: str) -> str:
     """The script that starts the program in the image, in the task's directory; its path."""
     import shlex
-    import shutil
 
     from agentpipe import files
     from agentpipe.place import setup_script
@@ -104,7 +103,8 @@ def _write_start(job: Job, mode: str) -> str:
         if not task or task.startswith("local-"):
             raise errors.Failure(f"--entry-point {mode} wants a task of a server: this manifest has no id of one",
                                  errors.BAD_DATA, remedy="agent-pull --id TASK, or a receipt")
-        shutil.copyfile(os.path.join(os.path.dirname(__file__), TELLER), job.path(TELLER))
+        with open(os.path.join(os.path.dirname(__file__), TELLER), "rb") as file:
+            files.publish(job.path(TELLER), file.read(), 0o644)
         words = [python, job.path(TELLER), mode, task, *words]
     lines.append(f'exec {shlex.join(words)} "$@"')
     path = job.path(START)

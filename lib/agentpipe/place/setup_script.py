@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, units
+from agentpipe import errors, units, untrusted
+from agentpipe.place import entrypoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -218,22 +219,23 @@ def _prepare(job: Job, wanted: list[Step]) -> str:
     os.makedirs(folder)
     os.chmod(folder, 0o755)
     for name, text in [("run", RUN), *((step.name, step.text) for step in wanted)]:
-        _write(os.path.join(folder, name), text, 0o644)
+        _write(job, name, text, 0o644)
     for name in ("before", "exports", "environment"):
-        _write(os.path.join(folder, name), "", 0o666)
+        _write(job, name, "", 0o666)
     return folder
 
 
-def _write(path: str, text: str, mode: int) -> None:
-    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+def _write(job: Job, name: str, text: str, mode: int) -> None:
+    fd = untrusted.opened(job.directory, f"{FOLDER}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text if text.endswith("\n") else text + "\n" if text else "")
-    os.chmod(path, mode)
+        os.fchmod(fd, mode)
 
 
 def _environ(directory: str, name: str) -> dict[str, str]:
     try:
-        with open(os.path.join(directory, FOLDER, name), "rb") as file:
-            pairs = [each.partition(b"=") for each in file.read().split(b"\0") if b"=" in each]
+        said = untrusted.read(directory, f"{FOLDER}/{name}", entrypoint.LIMIT)
+        pairs = [each.partition(b"=") for each in said.split(b"\0") if b"=" in each]
     except OSError:
         return {}
     return {os.fsdecode(key): os.fsdecode(value) for key, _, value in pairs}

@@ -1,7 +1,8 @@
 """A control group of a script's own (cgroup v2, where ours is delegated to us): none of its processes can leave it.
 
-The link `cgroup` in the attempt's directory names it, so that whoever takes the script over finds all of it too. Where
-none can be made the walks of /proc have to do.
+The link `cgroup` in the attempt's directory names it, so that whoever takes the script over finds all of it too. It is
+believed only where it names a group that make() can have made for this attempt. Where none can be made the walks of
+/proc have to do.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # the latter where versio
 
 def make(directory: str) -> bool:
     """Make the group of an attempt, and its link; whether there is one now."""
-    if os.path.isdir(os.path.join(directory, LINK)):
+    if os.path.isdir(of(directory) or ""):
         return True
     above = home()
     if not above:
@@ -32,12 +33,26 @@ def make(directory: str) -> bool:
     return True
 
 
+def of(directory: str) -> str | None:
+    """The group's own directory, as the link names it; None without one, and for what is no group of this attempt."""
+    try:
+        path = os.readlink(os.path.join(directory, LINK))
+    except OSError:
+        return None
+    name, _, number = os.path.basename(path).rpartition(".")
+    if name != f"agentpipe-{os.path.basename(directory)}" or not number.isdecimal() or os.path.realpath(path) != path:
+        return None
+    return path if any(path.startswith(os.path.realpath(mount) + "/") for mount in MOUNTS) else None
+
+
 def enter(directory: str, pids: Iterable[int]) -> int:
     """Move processes into it; how many went."""
-    moved = 0
+    moved, group = 0, of(directory)
+    if not group:
+        return 0
     for pid in pids:
         try:
-            with open(os.path.join(directory, LINK, "cgroup.procs"), "w", encoding="ascii") as file:
+            with open(os.path.join(group, "cgroup.procs"), "w", encoding="ascii") as file:
                 file.write(str(pid))
             moved += 1
         except OSError:
@@ -48,7 +63,7 @@ def enter(directory: str, pids: Iterable[int]) -> int:
 def pids(directory: str) -> list[int]:
     """The processes in it, and in groups that they made below."""
     found: list[int] = []
-    for path, _, names in os.walk(os.path.join(directory, LINK)):
+    for path, _, names in os.walk(of(directory) or ""):
         if "cgroup.procs" in names:
             try:
                 with open(os.path.join(path, "cgroup.procs"), encoding="ascii") as file:
@@ -60,8 +75,11 @@ def pids(directory: str) -> list[int]:
 
 def kill(directory: str) -> None:
     """KILL all of it in one step (Linux 5.14); else the signals have to do."""
+    group = of(directory)
+    if not group:
+        return
     try:
-        with open(os.path.join(directory, LINK, "cgroup.kill"), "w", encoding="ascii") as file:
+        with open(os.path.join(group, "cgroup.kill"), "w", encoding="ascii") as file:
             file.write("1")
     except OSError:
         pass
@@ -69,14 +87,12 @@ def kill(directory: str) -> None:
 
 def remove(directory: str) -> None:
     """Nothing of the script is left: remove its group."""
-    link = os.path.join(directory, LINK)
-    try:
-        path = os.readlink(link)
-    except OSError:
+    path = of(directory)
+    if not path:
         return
     for here, _, _ in os.walk(path, topdown=False):
         _remove(here)
-    os.unlink(link)
+    os.unlink(os.path.join(directory, LINK))
 
 
 def home() -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import ends, errors, redact, secrets, terminal
+from agentpipe import ends, errors, redact, secrets, terminal, untrusted
 from agentpipe.claim import attempt, claims, on_server, runtime
 from agentpipe.crash import crash_point
 from agentpipe.run import own_end, ranks
@@ -269,7 +269,7 @@ def _last_lines(directory: str) -> str:
     """The end of what the script printed, as a terminal shows it; of one that never started what the agent did."""
     for name in ("log",) if attempt.pid_record(directory) else ("log", "setup.log"):
         try:
-            with open(os.path.join(directory, name), "rb") as file:
+            with os.fdopen(untrusted.opened(directory, name), "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - EVIDENCE // 2))
                 data = file.read()
         except OSError:

@@ -2,7 +2,7 @@
 
 import os
 
-from agentpipe import redact, terminal
+from agentpipe import redact, terminal, untrusted
 
 CHUNK = 256 << 10  # raw bytes a piece at most
 # a last line without an end is due after a second without growth; one that keeps growing, and what a progress
@@ -88,8 +88,8 @@ class Stream:
         if self._fd is None:
             try:
                 # kept open: a file that is renamed or removed is read on
-                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
+                self._fd = untrusted.opened(*os.path.split(self._path))
+            except (FileNotFoundError, untrusted.NotRegular):
                 return None
         size = os.fstat(self._fd).st_size
         if size != self._size:

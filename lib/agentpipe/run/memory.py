@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from agentpipe import untrusted
 from agentpipe.files import publish
 
 MARK = "oom_kills"
@@ -29,8 +30,7 @@ def kills() -> int:
 def evidence_of_kill(directory: str) -> str:
     """The limit and the peak, when the kernel has killed something since mark(); else empty."""
     try:
-        with open(os.path.join(directory, MARK), encoding="ascii") as file:
-            before = int(file.read())
+        before = int(untrusted.read(directory, MARK, 32))
     except (OSError, ValueError):
         return ""
     killed = kills() - before

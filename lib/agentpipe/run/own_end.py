@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 
+from agentpipe import untrusted
 from agentpipe.run import shim
 
 FULL = "its log could not be written: the disk was full"
@@ -20,16 +21,19 @@ _SILENT = (signal.SIGINT, signal.SIGPIPE)  # of which no shell says anything
 
 def look(directory: str) -> None:
     """Note it, if the disk of this attempt takes nothing at this moment: its script has just failed."""
-    path = os.path.join(directory, f"room.{os.getpid()}")
+    name = f"room.{os.getpid()}"
+    path = os.path.join(directory, name)
     try:
-        with open(path, "wb", buffering=0) as file:
+        with os.fdopen(untrusted.opened(directory, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb", 0) as file:
             file.write(bytes(_ROOM))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _note(directory)
     finally:
-        if os.path.lexists(path):
+        try:
             os.unlink(path)
+        except OSError:  # it could not be made
+            pass
 
 
 def reason(directory: str, status: int) -> str:

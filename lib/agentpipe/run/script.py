@@ -80,7 +80,8 @@ class Script:
     def kill(self) -> None:
         """KILL, again and again (new ones may be born meanwhile), until the script is over and nothing is left."""
         until = time.monotonic() + KILL_WAIT
-        cgroups.kill(self.directory)
+        if not self.place.prefix:  # what runs in a place can write its link
+            cgroups.kill(self.directory)
         while self.signal_all(signal.SIGKILL) and time.monotonic() < until:
             if self.wait(0.02):
                 self._reap()
@@ -93,7 +94,8 @@ class Script:
             self.kill()
         if self._shim:
             self._end_shim(self._shim)
-        cgroups.remove(self.directory)
+        if not self.place.prefix:
+            cgroups.remove(self.directory)
         return left
 
     def _end_shim(self, shim: subprocess.Popen[bytes]) -> None:
@@ -186,8 +188,11 @@ class Script:
             return True
         if not self._script_pid() and attempt.shim_lives(self.directory):
             return False  # the shim's mv outlives it by a moment
+        pid = self._recorded_pid()
+        if not pid:  # somebody has written over its name
+            return True
         try:
-            done, raw = os.waitpid(self._recorded_pid(), os.WNOHANG)
+            done, raw = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
             return not self._script_lives()
         if not done:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from agentpipe import errors, processes, tools
+from agentpipe import errors, processes, tools, untrusted
 from agentpipe.files import publish
 from agentpipe.place import Place
 from agentpipe.run import script_env
@@ -77,14 +77,17 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
 
     Failure 65 for more than a program can be given; 69 or 77 for a place that cannot be entered.
     """
-    running = os.open(os.path.join(directory, "running"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        running = untrusted.opened(directory, "running", os.O_RDWR | os.O_CREAT)
+    except untrusted.NotRegular as error:
+        raise errors.Failure(f"{error.filename} cannot be used: {error.strerror}", errors.BAD_DATA) from None
     try:
         fcntl.flock(running, fcntl.LOCK_EX)
         processes.become_subreaper()
         if not place.prefix:
             argv = _around_the_shell(directory, argv, env)
         # why a place could not be entered, its owner reads in the set-up log
-        said = _opened(os.path.join(directory, "setup.log" if place.prefix else SAID))
+        said = _opened(directory, "setup.log" if place.prefix else SAID)
         try:
             return subprocess.Popen([*place.prefix, "sh", "-c", SHIM, "sh", directory, "piped" if piped else "direct",
                                      cwd, *argv], env=dict(env), stdin=running, stdout=subprocess.DEVNULL, stderr=said,
@@ -110,10 +113,10 @@ def was_signalled(directory: str) -> bool | None:
         return None
 
 
-def _opened(path: str) -> int:
+def _opened(directory: str, name: str) -> int:
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    except OSError:  # no room for another file
+        return untrusted.opened(directory, name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    except OSError:  # no room for another file, or something else stands there
         return subprocess.DEVNULL
 
 

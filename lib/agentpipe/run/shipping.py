@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable
 
-from agentpipe import errors, redact
+from agentpipe import errors, redact, untrusted
 from agentpipe.files import publish
 from agentpipe.run.logs import Stream
 from agentpipe.settings import config
@@ -204,8 +204,7 @@ class Shipper:
 def say(directory: str, line: str) -> None:
     """One line of ours to the task's set-up log, where its owner reads it; a full disk loses the line."""
     try:
-        fd = os.open(os.path.join(directory, "setup.log"),
-                     os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = untrusted.opened(directory, "setup.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             os.write(fd, line.encode("utf-8", "replace") + b"\n")
         finally:
@@ -223,8 +222,7 @@ def is_outage(error: Exception) -> bool:
 def read_reported(directory: str) -> dict[str, Any]:
     """What the file `reported` says; {} when there is none that can be read."""
     try:
-        with open(os.path.join(directory, "reported"), encoding="utf-8") as file:
-            found = json.load(file)
+        found = json.loads(untrusted.read(directory, "reported"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

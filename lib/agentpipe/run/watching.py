@@ -7,7 +7,7 @@ import select
 import time
 from collections.abc import Mapping
 
-from agentpipe import errors
+from agentpipe import errors, untrusted
 from agentpipe.crash import crash_point
 from agentpipe.run.script import Script, running_for
 from agentpipe.signals import SIGNALS
@@ -55,8 +55,8 @@ class Follower:
             return
         if self._fd is None:
             try:
-                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
+                self._fd = untrusted.opened(*os.path.split(self._path))
+            except (FileNotFoundError, untrusted.NotRegular):
                 return
         size = os.fstat(self._fd).st_size  # what comes meanwhile is for the next time: it may never end
         if size < self._shown:  # the script has truncated it
@@ -185,6 +185,6 @@ def asked_meanwhile(held: Any, verdict: Verdict) -> Verdict:
 
 def _size(directory: str) -> int:
     try:
-        return os.stat(os.path.join(directory, "log")).st_size
+        return os.lstat(os.path.join(directory, "log")).st_size
     except FileNotFoundError:
         return 0

@@ -51,7 +51,8 @@ def _what_follows(task: str, waits: bool, left: str) -> str:
     if left == "script":
         from agentpipe.claim import attempt
         pid = (attempt.pid_record(attempt.latest(task) or "") or "").split(" ")[0]
-        return "stopped; its script still runs here, and nobody watches it" + (f" (kill -- -{pid})" if pid else "")
+        return "stopped; its script still runs here, and nobody watches it" + (
+            f" (kill -- -{pid})" if pid.strip("0") else "")
     return "its worker is told to stop it" if waits else "stopped"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths, units
+from agentpipe import errors, paths, units, untrusted
 from agentpipe.crash import crash_point
 from agentpipe.environment import indexes, installers, pins, requirements, wheelhouse
 from agentpipe.offline import offline
@@ -264,6 +264,6 @@ def _binaries(asked: Requirements) -> list[str]:
 
 
 def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = untrusted.opened(*os.path.split(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
