@@ -331,3 +331,20 @@ def test_a_certificate_that_is_not_trusted_is_said_and_the_remedy_works(tmp_path
 def test_a_host_that_is_not_there_is_said(tmp_path, url):
     failure = refused(tmp_path / "job", url)
     assert failure.exit == errors.UNAVAILABLE and "no host of that name" in failure.reason
+
+
+@pytest.mark.parametrize("by_prefix, url, passwords", [
+    ("false", "https://one/t/r.git", {"p1"}), ("false", "https://two/team/r.git", {"p2"}),
+    ("false", "https://two/other/r.git", set()), ("false", "https://public/t/r.git", set()),
+    ("true", "https://two/team/r.git", {"p2"}), ("true", "https://two/other/r.git", set()),
+    ("true", "https://one.evil/t/r.git", set())])
+def test_a_container_gets_no_login_of_another_host(user, by_prefix, url, passwords):
+    settings(user, f"""agent {{ git_host_match_prefix: {by_prefix}, git_user: u3, git_pass: p3, git_host: three
+        git.extra_credentials: [{{host: one, user: u1, pass: p1}}
+                                {{host: "https://two/team/", user: u2, pass: p2}}] }}""")
+    line = f"p @ git+{url}@main"
+    found = git_pins.access([line], only=True)
+    assert {value for name, value in found.items() if name.startswith("AGENT_GIT_PASSWORD_")} == passwords
+    assert "u3" not in found.values()
+    every = git_pins.access([line]).values()
+    assert {"p1", "p2", "p3"} <= set(every)

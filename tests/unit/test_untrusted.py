@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from agentpipe import errors, job, place, processes, secrets, untrusted
+from agentpipe import errors, job, place, processes, secrets, tools, untrusted
 from agentpipe.claim import attempt, claims, holders
 from agentpipe.environment import given
-from agentpipe.place import entrypoint, setup_script
+from agentpipe.place import entrypoint, inside, setup_script
 from agentpipe.redact import Redactor
 from agentpipe.run import cgroups, finish, logs, memory, own_end, script, shim, shipping, watching
 
@@ -191,3 +191,20 @@ def test_no_session_that_is_none_of_a_script_is_signalled(directory, record):
     where = place.Place({"kind": "own", "prefix": ["touch", asked, "--"]}, directory)
     assert where.signal(record, 9) == 0
     assert not os.path.exists(asked)
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_the_file_with_what_git_needs_does_not_outlive_the_installer(directory, status):
+    # an engine's client in small: it enters nothing, and what it is told to run starts behind `sh`
+    client = ["sh", "-c", 'until [ "$1" = sh ]; do shift; done; exec "$@"', "client"]
+    found = job.Job({"task": {"id": "t1"}, "place": {"kind": "docker", "prefix": client, "container": "c"}}, directory)
+    assert inside.isolated(found)
+    env = {**os.environ, "AGENT_GIT_PASSWORD_0": "s3cret"}
+    look = ["sh", "-c", f'cat inside.env; exit {status}']
+    if status:
+        with pytest.raises(tools.ToolFailed):
+            inside.run(found, look, env, outside="/")
+    else:
+        assert "AGENT_GIT_PASSWORD_0=s3cret" in inside.run(found, look, env, outside="/")
+    assert not os.path.lexists(f"{directory}/inside.env")
+    found.close()

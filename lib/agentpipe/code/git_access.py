@@ -47,6 +47,10 @@ class Login:
         host = self.host.partition("://")[2] or self.host
         return host.lower() in (match["host"].lower(), f"{match['host']}:{match['port']}".lower())
 
+    def is_for(self, url: str) -> bool:
+        """Whether git may show them for this URL: it fits, or lies below one of the scopes."""
+        return self.fits(url) or any(_begins(url.lower(), scope.lower()) for scope in self.scopes())
+
     def scopes(self) -> list[str]:
         """The URLs below which git itself is to offer them (git-config(1), credential.<url>)."""
         if not self.host:
@@ -105,17 +109,17 @@ def address(url: str) -> str:
     return _ssh(user or match["user"] or "git", match["host"], port or match.groupdict().get("port"), path)
 
 
-def variables(urls: Iterable[str]) -> tuple[dict[str, str], Settings]:
+def variables(urls: Iterable[str], only: bool = False) -> tuple[dict[str, str], Settings]:
     """(environment, git settings) with which git gets the configured logins for these URLs.
 
-    Those that name a host are offered to git below that as well.
+    Those that name a host are offered to git below that as well; with `only` none that fits none of these URLs.
     """
-    found = logins()
+    found, urls = logins(), list(urls)
     env: dict[str, str] = {}
     settings: Settings = []
-    for number, login in enumerate(found):
+    numbers = [(number, login) for number, login in enumerate(found) if not only or any(map(login.is_for, urls))]
+    for number, login in numbers:
         env[f"AGENT_GIT_USER_{number}"], env[f"AGENT_GIT_PASSWORD_{number}"] = login.user, login.password
-    numbers = list(enumerate(found))
     # git takes the last of those that fit equally well, and the empty helper keeps this user's own from storing it
     for number, login in reversed(numbers):
         for scope in login.scopes():

@@ -109,11 +109,12 @@ def without_password(line: str) -> str:
     return f"{match['head']}{url}{'@' + match['ref'] if match['ref'] else ''}{match['tail']}"
 
 
-def access(lines: list[str]) -> dict[str, str]:
+def access(lines: list[str], only: bool = False) -> dict[str, str]:
     """What git needs to get at the repositories of these lines, as environment of the installer that runs it.
 
-    It may hold passwords. An address that is asked for otherwise (ssh for https) is rewritten by git itself, so that
-    what is recorded stays as the task has it.
+    It may hold passwords; with `only`, which is for a container, none that fits none of these repositories. An address
+    that is asked for otherwise (ssh for https) is rewritten by git itself, so that what is recorded stays as the task
+    has it.
     """
     from agentpipe.code import git, git_access
     if not lines:
@@ -130,7 +131,7 @@ def access(lines: list[str]) -> dict[str, str]:
             settings += [(f"credential.{url}.helper", ""), (f"credential.{url}.helper", helper)]
         elif url:
             urls.append(url)
-    more, configured = git_access.variables(map(git_access.address, urls))
+    more, configured = git_access.variables(map(git_access.address, urls), only)
     rewritten = git_access.rewritten(urls)
     whole = git.with_ssh(git.environment(env | more, [*rewritten, *configured, *settings], local=True))
     del whole["GIT_LITERAL_PATHSPECS"]

@@ -208,10 +208,11 @@ def _export(job: Job, folder: str, words: list[str], own_indexes: bool) -> str:
     from agentpipe.code import git_pins
     from agentpipe.environment import indexes
     from agentpipe.environment.installers import uv
+    from agentpipe.place import inside
     with open(os.path.join(folder, "uv.lock"), encoding="utf-8", errors="replace") as file:
         repositories = [f"git+{line}" for line in _git_urls(file.read())]
     env = {**(indexes.as_variables(indexes.lines()) if own_indexes else dict.fromkeys(INDEXES, "")),
-           **git_pins.access(repositories)}
+           **git_pins.access(repositories, only=inside.isolated(job))}
     return uv.run(job, ["export", "--quiet", "--no-header", "--no-annotate", "--emit-index-url", "--format",
                         "requirements.txt", *words], loud=False, cwd=folder, env=env)
 

@@ -11,14 +11,43 @@ from agentpipe.files import publish
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from agentpipe.job import Job
 
+FILE = "inside.env"
 WITH_FILE = '. "$1" && cd "$2" || exit 125; shift 2; exec "$@"'
 # what uv needs to reach the indexes as we do; certificates by a copy, since their paths mean nothing inside
 PASSED_ON = re.compile(r"UV_(?!CACHE_DIR|PYTHON|SYSTEM|TOOL|INSTALL)\w+|PIP_(?!PYTHON|CACHE_DIR|TARGET|PREFIX|USER$)\w+"
                        r"|GIT_CONFIG_\w+|AGENT_GIT_\w+|NO_COLOR|(https?|all|no)_proxy$", re.I)
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+def run(job: Job, words: list[str], env: Mapping[str, str], cwd: str | None = None, *, outside: str,
+        **how: Any) -> str:
+    """job.run() of `words` in the task's place as this user, in `cwd`, or on the host (there else in `outside`).
+
+    The file with the variables, which may hold passwords, is gone afterwards.
+    """
+    try:
+        return job.run(argv(job, words, env, cwd) if job.prefix else words, cwd=cwd or outside, env=env, **how)
+    finally:
+        if job.prefix:
+            forget(job.directory)
+
+
+def isolated(job: Job) -> bool:
+    """Whether the task runs where our environment stays outside."""
+    from agentpipe import place
+    return bool(job.prefix) and place.of(job.manifest, job.directory).isolated
+
+
+def forget(directory: str) -> None:
+    """Remove the file with the variables, if it is there."""
+    try:
+        os.unlink(os.path.join(directory, FILE))
+    except OSError:
+        pass
 
 
 def argv(job: Job, words: list[str], env: Mapping[str, str], cwd: str | None = None) -> list[str]:
@@ -31,7 +60,7 @@ def argv(job: Job, words: list[str], env: Mapping[str, str], cwd: str | None = N
     where = place.of(job.manifest, job.directory)
     if not where.isolated:
         return [*job.prefix, *words]
-    path = job.path("inside.env")
+    path = job.path(FILE)
     publish(path, _exports(job, env).encode("utf-8", "surrogateescape"))
     return [*where.as_ourselves(), "sh", "-c", WITH_FILE, "sh", path, cwd or job.directory, *words]
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from agentpipe.files import publish
+from agentpipe.place import inside
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -109,7 +110,7 @@ def write_conf(directory: str, more: Mapping[str, str] | None = None) -> None:
 
 def remove_credentials(directory: str) -> None:
     """The script is over: nobody needs its credentials any more, nor its environment, which holds them."""
-    for name in (CONF, SPEC, ODD_NAMES):
+    for name in (CONF, SPEC, ODD_NAMES, inside.FILE):
         try:
             os.unlink(os.path.join(directory, name))
         except OSError:

@@ -44,12 +44,12 @@ def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> Non
     python = os.path.join(folder, "bin", "python")
     argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     env = {**uv.environment(), "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR") or paths.cache("pip"),
-           **git_pins.access(asked.secrets), **({"PIP_NO_INDEX": "1"} if offline() else {})}
+           **git_pins.access(asked.secrets, only=inside.isolated(job)), **({"PIP_NO_INDEX": "1"} if offline() else {})}
     for host in indexes.insecure_hosts():
         env.setdefault("PIP_TRUSTED_HOST", host)
     try:
         with live.Line(job, lambda: f"pip {arguments[0]}"):
-            job.run(inside.argv(job, argv, env) if job.prefix else argv, cwd=paths.cache(), env=env, loud=True)
+            inside.run(job, argv, env, outside=paths.cache(), loud=True)
     except ToolFailed as error:
         from agentpipe.code.git import without_credentials
         said = without_credentials(error.output)

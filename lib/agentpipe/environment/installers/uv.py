@@ -188,8 +188,7 @@ def run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None
     argv = [uv, *no_network, "--no-python-downloads", "--cache-dir", indexes.download_cache(), *arguments]
     variables = environment() | (env or {})
     try:
-        return job.run(inside.argv(job, argv, variables, cwd) if job.prefix else argv, loud=loud, sink=sink,
-                       cwd=cwd or paths.cache(), env=variables, timeout=timeout)
+        return inside.run(job, argv, variables, cwd, outside=paths.cache(), loud=loud, sink=sink, timeout=timeout)
     except ToolFailed as error:
         if job.prefix and error.status in (126, 127):
             if (job.manifest.get("place") or {}).get("image_id") and not static_uv.wanted(job):
@@ -212,10 +211,11 @@ def _run(job: Job, folder: str, asked: Requirements, arguments: list[str], sink:
     from agentpipe import live
     from agentpipe.code import git_pins
     from agentpipe.environment import progress, torch_backend
+    from agentpipe.place import inside
     from agentpipe.tools import ToolFailed
     # a lock names files; what they are built with still comes from the indexes
     env = {**indexes.as_variables(option_lines(asked)), "UV_INDEX_STRATEGY": indexes.strategy(),
-           **git_pins.access(asked.secrets)}
+           **git_pins.access(asked.secrets, only=inside.isolated(job))}
     if torch_backend.AUTO in arguments and "UV_CUDA_DRIVER_VERSION" not in os.environ:
         # as agent.cuda_version has it, and also in a place where uv sees no driver
         env |= {"UV_CUDA_DRIVER_VERSION": torch_backend.driver()} if torch_backend.driver() else {}
