@@ -452,8 +452,7 @@ def test_a_script_that_failed_on_a_full_disk_is_told_as_that_when_there_is_room_
     directory = claim.directory
     wait_for(lambda: attempt.exit_status(directory))
     abandoned(claim)
-    os.symlink("/dev/full", os.path.join(directory, f"room.{os.getpid()}"))  # which takes nothing
-    own_end.look(directory)
+    os.symlink("disk", os.path.join(directory, "full"))  # as own_end.look() notes it on a disk that takes nothing
     recovery.recover(store)
     found = why.why(store, find.task(store, task))
     assert found["class"] == "script_failed" and "--need-disk" in found["advice"] and not found["remedy"]
