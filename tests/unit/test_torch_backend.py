@@ -7,7 +7,7 @@ import pytest
 import wheelhouse
 
 from agentpipe import errors
-from agentpipe.environment import requirements, torch_backend
+from agentpipe.environment import env_cache, requirements, torch_backend
 from agentpipe.environment.installers import policy, uv, uv_failures, ways
 
 KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
@@ -99,7 +99,11 @@ def test_where_pytorchs_index_cannot_be_reached_the_others_have_to_do(indexed, m
     monkeypatch.setenv("CUDA_VERSION", "12.1")
     assert indexed.task("torch==2.1.0", options={"dry_run": True}) == {}
     assert "would install torch==2.1.0" in "".join(indexed.said)
-    assert indexed.task("torch==2.1.0")["packages"] == ["torch==2.1.0"]
+    found = [indexed.task("torch==2.1.0") for _ in range(2)]
+    assert [env["packages"] for env in found] == [["torch==2.1.0"]] * 2
+    # a moment's outage is no answer for the next task
+    assert [env["cached"] for env in found] == [False, False] and found[0]["base"] != found[1]["base"]
+    assert all(indexed.base(env) for env in found) and all(len(each["keys"]) == 1 for each in env_cache.entries())
     server.shutdown()
     said = "".join(indexed.said)
     assert "PyTorch for CUDA 12.1" in said and "trying the other indexes" in said

@@ -14,12 +14,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.job import Job
+
     Entry = dict[str, Any]
 
 MAX_ENTRIES = 10
 FREE_GB = 2.0
 MAX_AGE_DAYS = 30.0
-# in the name of an environment that is not to be found again: the cache is switched off
+# in the name of an environment that is not to be found again: the cache is switched off, or it is a makeshift
 PRIVATE = "-only-"
 # an unpublished build that was not touched for so long is nobody's any more (s)
 LEFT_BEHIND = 3600
@@ -57,6 +59,11 @@ def is_off() -> bool:
     if os.environ.get("CLEARML_AGENT_VENV_CACHE_PATH") or not config.files():
         return False
     return config.section("agent.venvs_cache", whole=True).get("path") == ""
+
+
+def private(job: Job) -> str:
+    """The end of the key of an environment that is this task's alone."""
+    return PRIVATE + os.path.basename(job.directory)
 
 
 def lock_timeout() -> float:

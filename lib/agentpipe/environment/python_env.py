@@ -48,7 +48,7 @@ def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: 
              *indexes.fingerprint(), *requirements.canonical()]
     digest = hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
     return f"{interpreter['version']}-{digest[:24]}" + (
-        f"{env_cache.PRIVATE}{os.path.basename(job.directory)}" if env_cache.is_off() else "")
+        env_cache.private(job) if env_cache.is_off() else "")
 
 
 def cached(name: str) -> Base | None:
@@ -114,15 +114,13 @@ def build(job: Job, name: str, interpreter: Interpreter, requirements: Requireme
         raise _cannot_write(envs, error) from None
     lock = _locked(job, os.path.join(envs, name + ".lock"))
     if lock is None:
-        return build(job, f"{name}{env_cache.PRIVATE}{os.path.basename(job.directory)}", interpreter, requirements,
-                     policy, installer)
+        return build(job, name + env_cache.private(job), interpreter, requirements, policy, installer)
     with lock:
         crash_point("env:locked")
         base = use(job, name)
         if base is None:
             try:
-                _make(job, files.new_directory(envs, name), name, interpreter, requirements, policy,
-                      installer)
+                name = _make(job, files.new_directory(envs, name), name, interpreter, requirements, policy, installer)
             except OSError as error:
                 raise _cannot_write(envs, error) from None
             base = use(job, name)
@@ -144,11 +142,11 @@ def also(name: str, base: Base) -> None:
 
 
 def _make(job: Job, directory: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
-          installer: ModuleType) -> None:
-    """Build in `directory` and publish it; what failed is removed at once."""
+          installer: ModuleType) -> str:
+    """Build in `directory` and publish it, a makeshift for this task alone; under which key. What failed is removed."""
     import shutil
 
-    from agentpipe.environment import given, installers, wheelhouse_repositories
+    from agentpipe.environment import env_cache, given, installers, wheelhouse_repositories
     from agentpipe.environment.installers import conda, ways
     from agentpipe.offline import offline
     from agentpipe.place import image_packages
@@ -163,7 +161,7 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
             interpreter, found = conda.build(job, directory, interpreter, requirements, policy)
             _record(directory, name, interpreter, requirements, policy, found, [])
             _publish(directory, name)
-            return
+            return name
         seeded = installer.create(job, interpreter, directory, policy.system)
         crash_point("env:created")
         # an image may have an environment activated: the overlay lies on that as well
@@ -177,11 +175,15 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
         with image_packages.stubs(directory, below):
             found = ways.install(job, directory, wanted, policy, installer, pip)
         crash_point("env:installed")
+        if policy.makeshift and env_cache.PRIVATE not in name:
+            job.say("this environment is for this task alone: the next one tries again to have all that is asked for")
+            name += env_cache.private(job)
         _record(directory, name, interpreter, requirements, policy, found, below, behind, taken)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     _publish(directory, name)
+    return name
 
 
 def _publish(directory: str, name: str) -> None:

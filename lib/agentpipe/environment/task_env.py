@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def own(job: Job, asked: Requirements, began: float) -> Value:
     """An overlay over a base of the cache, or over what is there already."""
     from agentpipe.code import git_pins
-    from agentpipe.environment import installers, python_env
+    from agentpipe.environment import env_cache, installers, python_env
     from agentpipe.environment.installers import policy as policies
     git_pins.settle(job, asked)
     policy = policies.of(job, asked)
@@ -43,6 +43,7 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
         return {}
     if base is None:
         base = _built(job, key, interpreter, asked, policy)
+        key = base["key"] if env_cache.PRIVATE in base["key"] else key
     if "variables" in base:
         behind = [os.path.join(base["directory"], "bin")]
         interpreter = base["interpreter"]
@@ -80,13 +81,14 @@ def _found(job: Job, asked: Requirements, policy: Policy) -> tuple[Interpreter, 
 
 
 def _built(job: Job, key: str, interpreter: Interpreter, asked: Requirements, policy: Policy) -> Base:
-    """The base of this key, built now."""
-    from agentpipe.environment import installers, python_env, requirements
+    """The base of this key, or one for this task alone, built now."""
+    from agentpipe.environment import env_cache, installers, python_env, requirements
     from agentpipe.environment.installers import policy as policies
     job.say(f"building an environment: Python {interpreter['version']} ({interpreter['executable']}), "
             f"{asked.origin or 'no requirements'}")
     base = python_env.build(job, key, interpreter, asked, policy, installers.choose(job))
-    if not asked.local_lines() and not asked.conda and not asked.linked_files():
+    shared = env_cache.PRIVATE not in base["key"] and not asked.linked_files()
+    if shared and not asked.local_lines() and not asked.conda:
         # a clone asks for what is recorded of this run
         recorded = requirements.frozen(asked, base["packages"])
         python_env.also(python_env.key(job, interpreter, recorded, policies.of(job, recorded)), base)

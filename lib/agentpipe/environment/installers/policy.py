@@ -33,7 +33,8 @@ class Policy:
     """`tool` is "uv" or "pip" (`why` says why not uv); `system`: the interpreter's packages are seen; `flags` are uv's,
     `pip_flags` all of the user's; `last` and `optional` are names (installed after the rest, allowed to fail);
     `overrides`: lines that count though other packages disagree (`legacy` allows it); `backend` names PyTorch's index
-    ("cu121", "cpu", "" for none), `nightly` allows its nightly one."""
+    ("cu121", "cpu", "" for none), `nightly` allows its nightly one. `makeshift`: something could not be reached, or was
+    left out for that, and what is installed now is not what the list would give otherwise."""
 
     def __init__(self) -> None:
         self.tool, self.why = "uv", ""
@@ -46,6 +47,7 @@ class Policy:
         self.overrides: list[str] = []
         self.nightly = self.nightly_now = False
         self.backend = ""
+        self.makeshift = False
         self.notes: list[str] = []
 
     def without_deps(self) -> Policy:
