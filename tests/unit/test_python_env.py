@@ -156,6 +156,24 @@ def test_pip_conf_names_the_mirror(machine, monkeypatch, tmp_path):
     assert machine.task("tea")["packages"] == ["tea==2.0"]
 
 
+@pytest.mark.parametrize(("where", "text"), [
+    ("list", "--pre\n"), ("PIP_PRE", "1"), ("pip.conf", "[install]\npre = yes\n")])
+def test_pre_brings_what_is_no_release_yet(machine, monkeypatch, tmp_path, where, text):
+    wheelhouse.wheel(machine.index, "tea", "3.0b1")
+    if where == "pip.conf":
+        (tmp_path / "pip.conf").write_text(text)
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    elif where != "list":
+        monkeypatch.setenv(where, text)
+    head = text if where == "list" else ""
+    job = machine.job(f"{head}tea", options={"dry_run": True})
+    agent_env.work(job)
+    assert "would install tea==3.0b1" in "".join(machine.said)
+    assert machine.task(f"{head}tea")["packages"] == ["tea==3.0b1"]
+    digest = wheelhouse.sha256(os.path.join(machine.index, "tea-3.0b1-py3-none-any.whl"))
+    assert machine.task(f"{head}tea>=2 --hash=sha256:{digest}")["packages"] == ["tea==3.0b1"]
+
+
 def test_no_password_of_an_index_is_in_an_argv_or_the_log(machine, monkeypatch):
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://user:secret@127.0.0.1:9/simple")
     monkeypatch.delenv("PIP_NO_INDEX")

@@ -60,12 +60,13 @@ def download_cache() -> str:
 
 
 def as_variables(lines: list[str]) -> dict[str, str]:
-    """Lines of a requirements file that name indexes, as variables that uv reads; what uv was told itself stays."""
+    """Lines of a requirements file about indexes, as variables that uv reads; what uv was told itself stays."""
     pairs = [line.partition(" ")[::2] for line in lines]
     found = {"UV_DEFAULT_INDEX": [url for name, url in pairs if name == "--index-url"][:1],
               "UV_INDEX": [url for name, url in pairs if name == "--extra-index-url"],
               "UV_FIND_LINKS": [",".join(_without_comma(place) for name, place in pairs if name == "--find-links")],
-              "UV_NO_INDEX": ["1" for name, _ in pairs if name == "--no-index"][:1]}
+              "UV_NO_INDEX": ["1" for name, _ in pairs if name == "--no-index"][:1],
+              "UV_PRERELEASE": ["allow" for name, _ in pairs if name == "--pre"][:1]}
     return {name: " ".join(values) for name, values in found.items() if any(values) and not os.environ.get(name)}
 
 

@@ -210,7 +210,9 @@ def _export(job: Job, folder: str, words: list[str], own_indexes: bool) -> str:
     from agentpipe.environment.installers import uv
     with open(os.path.join(folder, "uv.lock"), encoding="utf-8", errors="replace") as file:
         repositories = [f"git+{line}" for line in _git_urls(file.read())]
-    env = {**(indexes.as_variables(indexes.lines()) if own_indexes else dict.fromkeys(INDEXES, "")),
+    # a lock was made with or without pre-releases: told otherwise, uv calls it outdated
+    lines = [line for line in indexes.lines() if line != "--pre"]
+    env = {**(indexes.as_variables(lines) if own_indexes else dict.fromkeys(INDEXES, "")),
            **git_pins.access(repositories)}
     return uv.run(job, ["export", "--quiet", "--no-header", "--no-annotate", "--emit-index-url", "--format",
                         "requirements.txt", *words], loud=False, cwd=folder, env=env)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Base = dict[str, Any]
 
-FORMAT = "4"  # of a build and its record; another one is another key
+FORMAT = "5"  # of a build and its record; another one is another key
 RECORD = "agentpipe.json"
 
 

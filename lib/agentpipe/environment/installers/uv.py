@@ -235,8 +235,6 @@ def _flags(job: Job, policy: Policy) -> list[str]:
         found.append("--upgrade")
     if policy.backend:
         found += ["--torch-backend", policy.backend]
-    if policy.nightly_now:
-        found += ["--prerelease", "allow"]
     if policy.overrides:
         _write(job.path("overrides.txt"), "".join(line + "\n" for line in policy.overrides))
         found += ["--overrides", job.path("overrides.txt")]
@@ -251,10 +249,11 @@ def target(folder: str) -> list[str]:
 
 
 def index_words(asked: Requirements) -> list[str]:
-    """How its indexes are looked at; where they are stands in the list."""
+    """How its indexes are looked at; where they are stands in the list, whose `--pre` uv passes over."""
     hosts = indexes.insecure_hosts() + [host for name, host in asked.options if name == "--trusted-host"]
     return ["--index-strategy", indexes.strategy(),
-            *(word for host in hosts for word in ("--allow-insecure-host", host))]
+            *(word for host in hosts for word in ("--allow-insecure-host", host)),
+            *(["--prerelease", "allow"] if "--pre" in option_lines(asked) else [])]
 
 
 def _binaries(asked: Requirements) -> list[str]:

@@ -94,6 +94,7 @@ def _nightly(failure: InstallFailed, asked: Requirements, policy: Policy) -> str
     if not policy.nightly or policy.nightly_now or failure.kind not in ("no_version", "no_package", "wrong_python"):
         return ""
     policy.nightly_now = True
+    asked.options.append(("--pre", ""))
     asked.options.append(("--extra-index-url", torch_backend.nightly_index(policy.backend or torch_backend.here())))
     return "trying nightly builds (agent.package_manager.torch_nightly)"
 
