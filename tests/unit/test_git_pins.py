@@ -77,6 +77,21 @@ def test_a_password_in_a_line_reaches_the_server_and_no_argv(machine, monkeypatc
     assert "fetch" in trace.read_text() and "s3cret" not in trace.read_text() + "".join(machine.said)
 
 
+def test_a_variable_in_a_line_is_filled_for_the_server_alone(job, monkeypatch, tmp_path):
+    package = repository(tmp_path / "served" / "package.git")
+    monkeypatch.setenv("GITLAB_TOKEN", "gl-s3cret")
+    asked = Requirements("")
+    with SmartServer(tmp_path / "served", {"/": basic("oauth2", "gl-s3cret")}) as server:
+        asked.packages = [f"p @ git+http://oauth2:${{GITLAB_TOKEN}}@{server.host}/package.git@main"]
+        git_pins.settle(job, asked)
+        assert asked.packages == [f"p @ git+{server.url}/package.git@{run(package, 'rev-parse', 'HEAD')}"]
+    assert "gl-s3cret" in git_pins.access(asked.secrets).values()
+    # a user's name alone is no password that could be put aside
+    asked.packages = ["p @ git+https://${GITLAB_TOKEN}@git.invalid/package.git@" + "1" * 40]
+    git_pins.settle(job, asked)
+    assert "gl-s3cret" not in str(asked.packages)
+
+
 def test_an_address_that_is_asked_for_otherwise_is_recorded_as_the_task_has_it(machine, monkeypatch, tmp_path):
     package = repository(tmp_path / "served" / "package.git", {
         "pyproject.toml": wheelhouse.PYPROJECT.format(name="p"),

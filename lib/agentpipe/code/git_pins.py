@@ -16,13 +16,17 @@ OWN = re.compile(r"\bgit\+git://(?:[^/@\s]*@)?([^/:@\s]+)(?::\d+)?/")
 
 
 def settle(job: Job, asked: Requirements) -> None:
-    """Put a commit into every line of a repository, and its password aside: what is installed is then one thing."""
+    """Put a commit into every line of a repository, and its password aside: what is installed is then one thing.
+
+    Variables (`${TOKEN}`) have their values for git alone: what is recorded keeps their names.
+    """
+    from agentpipe.environment.requirements import filled
     lines = [line for line in asked.packages if "git+" in line]
     if lines:
         # git's own transport knows no login and has been switched off by those who host; the peer asks by ssh too
         asked.packages = [OWN.sub(r"git+ssh://git@\1/", line) for line in asked.packages]
         lines = [line for line in asked.packages if "git+" in line]
-        asked.secrets = lines
+        asked.secrets = [filled(line) for line in lines]
         asked.packages = [without_password(pinned(job, line)) if "git+" in line else line for line in asked.packages]
 
 
@@ -32,21 +36,23 @@ def pinned(job: Job, line: str) -> str:
     When the server cannot be asked, the commit of last time is taken and said so; without one the line stays as it
     is and the installer will say what is wrong.
     """
+    from agentpipe.environment.requirements import filled
     match = LINE.match(line)
     if not match or re.fullmatch(r"[0-9a-f]{40}", match["ref"] or ""):
         return line
-    memory = _memory(match["url"], match["ref"] or "HEAD")
-    commit = _asked(job, match["url"], match["ref"] or "HEAD")
+    url, ref = filled(match["url"]), filled(match["ref"] or "HEAD")
+    memory = _memory(url, ref)
+    commit = _asked(job, url, ref)
     if commit:
         if not job.option("dry_run"):
             _remember(memory, commit)
     else:
         from agentpipe.environment import wheelhouse_repositories
-        commit = _remembered(memory) or wheelhouse_repositories.commit_of(match["url"], match["ref"] or "HEAD")
+        commit = _remembered(memory) or wheelhouse_repositories.commit_of(url, ref)
         if not commit:
             return line
         from agentpipe.code.git import without_credentials
-        job.say(f"cannot ask {without_credentials(match['url'])}, its commit of last time is taken: {commit}")
+        job.say(f"cannot ask {without_credentials(url)}, its commit of last time is taken: {commit}")
     return f"{match['head']}{match['url']}@{commit}{match['tail']}"
 
 
