@@ -62,6 +62,15 @@ def test_another_machines_build_is_cut_off(indexed, monkeypatch):
         "torch==1.13.1", "numpy==1.0+local"]
 
 
+@pytest.mark.parametrize("mirror", ["", "http://m/whl/cu{}"])
+def test_a_list_with_hashes_says_itself_which_build_it_means(indexed, monkeypatch, mirror):
+    monkeypatch.setenv("CUDA_VERSION", "12.1")
+    monkeypatch.setenv(KEY + "EXTRA_INDEX_URL_TEMPLATE", mirror)
+    line = "torch==1.10.1+cu113 --hash=sha256:" + "0" * 64
+    found, asked = settled(indexed, line)
+    assert (found.backend, asked.packages, asked.options) == ("", [line], [])
+
+
 @pytest.mark.parametrize("variable", [KEY + "PYTORCH_RESOLVE", "CLEARML_AGENT_PACKAGE_PYTORCH_RESOLVE"])
 def test_none_leaves_torch_alone(indexed, monkeypatch, variable):
     monkeypatch.setenv(variable, "none")

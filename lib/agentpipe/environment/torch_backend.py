@@ -43,6 +43,8 @@ def settle(job: Job, asked: Requirements, policy: Policy) -> None:
     if asked.exact:
         policy.backend = asked.torch_index
         return
+    if asked.has_hashes():
+        return  # it says itself which build is meant: another one has another hash
     _needs_old_setuptools(asked, names)
     resolve = (config.get(MANAGER + "pytorch_resolve", None, "CLEARML_AGENT_PACKAGE_PYTORCH_RESOLVE") or "pip").lower()
     if resolve == "none":
