@@ -156,6 +156,24 @@ def test_pip_conf_names_the_mirror(machine, monkeypatch, tmp_path):
     assert machine.task("tea")["packages"] == ["tea==2.0"]
 
 
+def test_pip_gets_an_index_of_its_flags_by_the_list_alone(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_EXTRA_PIP_INSTALL_FLAGS",
+                       "--extra-index-url http://u:s3cret@127.0.0.1:9/simple --no-index --retries 0 --ignore-installed")
+    job = machine.job("tea==1.0")
+    argvs, real = [], job.run
+    job.run = lambda argv, **rest: (argvs.append(argv), real(argv, **rest))[1]
+    assert agent_env.work(job)["packages"] == ["tea==1.0"]
+    own, = [argv for argv in argvs if "--ignore-installed" in argv]
+    assert own[own.index("--retries") + 1] == "0" and "s3cret" not in str(argvs)
+    with open(job.path("requirements.txt")) as file:
+        assert "--extra-index-url http://u:s3cret@127.0.0.1:9/simple" in file.read()
+
+
+def test_pip_adds_nothing_to_a_receipt(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "pip")
+    assert machine.task(pins={"packages": ["milk==1.0"]})["packages"] == ["milk==1.0"]
+
+
 @pytest.mark.parametrize(("where", "text"), [
     ("list", "--pre\n"), ("PIP_PRE", "1"), ("pip.conf", "[install]\npre = yes\n")])
 def test_pre_brings_what_is_no_release_yet(machine, monkeypatch, tmp_path, where, text):

@@ -29,7 +29,8 @@ def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
     if text:
         listed = job.path("requirements.txt")
         uv.write_list(listed, text, asked, job.path("constraints.txt"))
-        flags = [*policy.pip_flags, *(["--upgrade"] if policy.upgrade else [])]
+        flags = [*policy.pip_flags, *(["--upgrade"] if policy.upgrade else []),
+                 *(["--no-deps"] if policy.no_deps else [])]
         run(job, folder, asked, ["install", *flags, "-r", listed])
     if asked.projects:
         run(job, folder, asked, ["uninstall", "-y", *installed.projects(folder)])

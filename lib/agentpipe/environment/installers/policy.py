@@ -31,7 +31,8 @@ LINES_ALONE = {"--no-index", "--pre", "--require-hashes"}
 
 class Policy:
     """`tool` is "uv" or "pip" (`why` says why not uv); `system`: the interpreter's packages are seen; `flags` are uv's,
-    `pip_flags` all of the user's; `last` and `optional` are names (installed after the rest, allowed to fail);
+    `pip_flags` pip's, both without what is in the list; `last` and `optional` are names (installed after the rest,
+    allowed to fail);
     `overrides`: lines that count though other packages disagree (`legacy` allows it); `backend` names PyTorch's index
     ("cu121", "cpu", "" for none), `nightly` allows its nightly one. `makeshift`: something could not be reached, or was
     left out for that, and what is installed now is not what the list would give otherwise."""
@@ -106,10 +107,11 @@ def of(job: Job, asked: Requirements) -> Policy:
 def _flags(found: Policy, asked: Requirements, words: list[str]) -> None:
     """Sort the user's flags for `pip install`."""
     from agentpipe.environment.requirement_lines import Reader
-    found.pip_flags = list(words)
     rest = iter(words)
     for word in rest:
         name, equals, value = word.partition("=")
+        if name not in LINES:  # an index's address may hold a password, which the list keeps out of the argv
+            found.pip_flags.append(word)
         if name in LINES:
             Reader(asked, [asked.code]).read([f"{name} {value if equals else next(rest, '')}"],
                                              "agent.package_manager.extra_pip_install_flags")
@@ -121,10 +123,11 @@ def _flags(found: Policy, asked: Requirements, words: list[str]) -> None:
             found.no_deps = True
         elif word in UV_ALONE:
             found.flags.append(word)
-        elif name in UV_WITH_VALUE:
-            found.flags += [UV_WITH_VALUE[name], value if equals else next(rest, "")]
-        elif name in NEEDLESS_WITH_VALUE:
+        elif name in UV_WITH_VALUE or name in NEEDLESS_WITH_VALUE:
             if not equals:
-                next(rest, "")
+                value = next(rest, "")
+                found.pip_flags.append(value)
+            if name in UV_WITH_VALUE:
+                found.flags += [UV_WITH_VALUE[name], value]
         elif word not in NEEDLESS:
             found.tool, found.why = "pip", f"uv has no {name}"
