@@ -35,7 +35,7 @@ class Policy:
     allowed to fail);
     `overrides`: lines that count though other packages disagree (`legacy` allows it); `backend` names PyTorch's index
     ("cu121", "cpu", "" for none), `nightly` allows its nightly one. `makeshift`: something could not be reached, or was
-    left out, and what is installed now is not what the list would give otherwise."""
+    left out for that, and what is installed now is not what the list would give otherwise."""
 
     def __init__(self) -> None:
         self.tool, self.why = "uv", ""

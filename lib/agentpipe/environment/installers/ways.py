@@ -39,12 +39,11 @@ def tried(job: Job, asked: Requirements, policy: Policy, work: Callable[[], Any]
             return work()
         except InstallFailed as failure:
             first = first or failure
-            optional = policy.optional
             other = _other(failure, asked, policy)
             if not other:
                 raise first from None
             # tomorrow the same list may give what it says: not an answer for other tasks
-            policy.makeshift |= failure.kind in ("network", "offline") or policy.optional != optional
+            policy.makeshift |= failure.kind in ("network", "offline")
             job.say(f"{failure.reason}: {other}")
 
 
