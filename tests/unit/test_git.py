@@ -266,6 +266,20 @@ def test_attributes_that_are_a_link_are_not_read(tmp_path, source, monkeypatch):
     assert "Git LFS" in log(tmp_path / "one") and "Git LFS" not in log(tmp_path / "two")
 
 
+def test_offline_the_files_of_lfs_are_not_asked_for(tmp_path, source, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")  # a machine may have Git LFS for all
+    said = tmp_path / "said"
+    (tmp_path / "user" / ".gitconfig").write_text(
+        f'[filter "lfs"]\nsmudge = "cat; echo got $GIT_LFS_SKIP_SMUDGE >> {said}"\n')
+    commit(source, {".gitattributes": "*.bin filter=lfs\n", "m.bin": "points to it\n"})
+    wanted = {"repository": str(source), "version_num": head(source)}
+    fetch(tmp_path / "one", wanted)
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    fetch(tmp_path / "two", wanted)
+    assert said.read_text() == "got\ngot 1\n"
+    assert "AGENT_OFFLINE" in log(tmp_path / "two") and "Git LFS" not in log(tmp_path / "one")
+
+
 def test_this_users_git_configuration_is_never_written(tmp_path, source):
     fetch(tmp_path / "job", {"repository": str(source)})
     assert os.listdir(tmp_path / "user") == []

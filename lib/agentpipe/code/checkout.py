@@ -57,8 +57,10 @@ def _tell_of_lfs(job: Job, source: git.Source, tree: str) -> None:
     except OSError:
         return
     env = source.environment()
-    if wanted and not tools.run(["git", "config", "--get-regexp", r"^filter\.lfs\.(process|smudge)$"], env=env, cwd="/",
-                                check=False).strip():
+    if wanted and offline():
+        job.say("its files of Git LFS are not here, only what points to them: AGENT_OFFLINE forbids the network")
+    elif wanted and not tools.run(["git", "config", "--get-regexp", r"^filter\.lfs\.(process|smudge)$"], env=env,
+                                  cwd="/", check=False).strip():
         job.say("its files of Git LFS are not here, only what points to them: git-lfs is not set up for this user "
                 "(git lfs install)")
 

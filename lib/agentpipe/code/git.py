@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 
 from agentpipe import errors, tools
+from agentpipe.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -212,6 +213,8 @@ def environment(more: dict[str, str] | None = None, settings: Iterable[tuple[str
     # an empty GIT_ASKPASS keeps git from opening a window through SSH_ASKPASS
     for name, value in (("GIT_ASKPASS", ""), ("GIT_HTTP_LOW_SPEED_LIMIT", "1000"), ("GIT_HTTP_LOW_SPEED_TIME", "60")):
         env.setdefault(name, value)
+    if offline():
+        env["GIT_LFS_SKIP_SMUDGE"] = "1"  # a checkout asks the server for its files
     env.update(more or {})
     return env
 
