@@ -46,8 +46,12 @@ class Running:
 
     def log(self, stream: str = "log") -> str:
         """What the store has of a stream, in the order of arrival."""
-        events = self.call("events.get_task_log", task=self.id, after=0, batch_size=1_000_000)["events"]
-        return "".join(event["msg"] for event in events if event.get("stream") == stream)
+        found, after, more = [], 0, True
+        while more:
+            page = self.call("events.get_task_log", task=self.id, after=after, batch_size=10_000)
+            found += [event["msg"] for event in page["events"] if event.get("stream") == stream]
+            more, after = page["returned"] > 0, page["last"]
+        return "".join(found)
 
     @property
     def task(self) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """A filter's lines: each is done, whatever goes wrong with one before it."""
 
+import errno
 import gc
 import json
 import os
 
 import pytest
 
-from agentpipe import command, errors, paths, stages
+from agentpipe import command, errors, held, paths, stages
 from agentpipe.claim import claims
 
 TWO = ("local-a", "local-b")
@@ -39,9 +40,16 @@ def is_free(task):
     return lock is not None
 
 
-def test_a_directory_that_cannot_be_used_keeps_no_later_line_from_being_done(capfd):
-    os.makedirs(paths.state("tasks", f"{TWO[0]}.1", "setup.log"))
-    assert through(lambda held: None) == [errors.BUG, 0]
+def test_a_disk_without_room_for_one_task_keeps_no_later_line_from_being_done(capfd, monkeypatch):
+    begin = held.Job.__init__
+
+    def full(self, manifest, directory, *more):
+        if directory.endswith(f"/{TWO[0]}.1"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), directory)
+        begin(self, manifest, directory, *more)
+
+    monkeypatch.setattr(held.Job, "__init__", full)
+    assert through(lambda held: None) == [errors.CANNOT_CREATE, 0]
     told, done = map(json.loads, capfd.readouterr().out.splitlines())
     assert "task" not in told
     assert done["task"]["id"] == TWO[1]
