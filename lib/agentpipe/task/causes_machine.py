@@ -29,9 +29,8 @@ def library(task: dict[str, Any], evidence: str) -> Known | None:
     """A library of the system that the machine lacks."""
     said = re.findall(r"(?:ImportError|OSError): (\S+\.so[\w.]*): cannot open shared object file", evidence)
     if said:
-        return {"reason": f"this machine lacks the library {said[-1]}", "advice":
-                f"install the system package with {said[-1]} on the worker, or run it in an image that has it: "
-                f"agent-task edit {task['id']} --docker IMAGE"}
+        return _lacking(task, f"this machine lacks the library {said[-1]}",
+                        f"install the system package with {said[-1]} on the worker")
     return None
 
 
@@ -41,10 +40,14 @@ def program(task: dict[str, Any], evidence: str) -> Known | None:
     if "in _execute_child" in evidence:
         said += re.findall(r"^FileNotFoundError: .*?: '([^'/]+)'", evidence, re.MULTILINE)
     if said:
-        return {"reason": f"there is no program {said[-1]} on the worker", "advice":
-                f"install {said[-1]} there, or run it in an image that has it: "
-                f"agent-task edit {task['id']} --docker IMAGE"}
+        return _lacking(task, f"there is no program {said[-1]} on the worker", f"install {said[-1]} there")
     return None
+
+
+def _lacking(task: dict[str, Any], reason: str, install: str) -> Known:
+    """What the machine lacks, and an image may have."""
+    return {"reason": reason, "advice":
+            f"{install}, or run it in an image that has it: agent-task edit {task['id']} --docker IMAGE"}
 
 
 def disk(task: dict[str, Any], evidence: str) -> Known | None:
