@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import errors, files, paths, untrusted
+from agentpipe import ends, errors, files, paths, untrusted
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -52,8 +52,19 @@ def latest(task: str) -> str | None:
 
 
 def outcome(directory: str) -> str | None:
-    """The end's class, once somebody has decided it."""
-    return _link(directory, "outcome")
+    """The end's class, once somebody has decided it; for a word that is none, what the script's status says."""
+    found = _link(directory, "outcome")
+    if found is None or found in ends.ENDS:
+        return found
+    status = exit_status(directory)
+    return "lost" if status is None else ends.of_exit(status)
+
+
+def strange_outcome(directory: str) -> str | None:
+    """The word that stands there as the end and is none (a newer version's, or the script's own doing), as it can be
+    shown; else None."""
+    found = _link(directory, "outcome")
+    return None if found is None or found in ends.ENDS else ascii(found)[:60]
 
 
 def decide(directory: str, end: str) -> bool:
