@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ cd "$1" || exit 125
 how=$2
 shift 2
 [ ! -r spec ] || . ./spec || exit 125
+{ true >>shell; } 2>/dev/null && exec 2>>shell
+if [ -n "$BASH_VERSION" ] && (set +o posix) 2>/dev/null; then set +o posix; fi  # as sh it says nothing of a signal
 trap '' TERM INT HUP QUIT
 script() (
   exec 2>&1
@@ -66,7 +69,7 @@ except OSError as error:
     sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 """
 
-SAID = "shell"  # what the shell above a script on the host has to say: the signal that ended it ("Killed")
+SAID = "shell"  # what the shell above a script has to say: the signal that ended it ("Killed")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LONGEST = 128 << 10  # bytes of one argument or variable: MAX_ARG_STRLEN, execve(2)
 
@@ -86,8 +89,7 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
         processes.become_subreaper()
         if not place.prefix:
             argv = _around_the_shell(directory, argv, env)
-        # why a place could not be entered, its owner reads in the set-up log
-        said = _opened(directory, "setup.log" if place.prefix else SAID)
+        said = _opened(directory, "setup.log")  # why a place could not be entered, its owner reads there
         try:
             return subprocess.Popen([*place.prefix, "sh", "-c", SHIM, "sh", directory, "piped" if piped else "direct",
                                      cwd, *argv], env=dict(env), stdin=running, stdout=subprocess.DEVNULL, stderr=said,
@@ -108,9 +110,10 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
 def was_signalled(directory: str) -> bool | None:
     """Whether a signal ended the script itself, as the shell above it says of most; None where that is not known."""
     try:
-        return os.stat(os.path.join(directory, SAID)).st_size > 0
+        found = os.lstat(os.path.join(directory, SAID))
     except OSError:
         return None
+    return found.st_size > 0 if stat.S_ISREG(found.st_mode) else None
 
 
 def _opened(directory: str, name: str) -> int:
