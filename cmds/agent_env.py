@@ -39,8 +39,8 @@ def work(job: "Job") -> "dict[str, Any]":
     import os
     import time
 
+    from agentpipe.code import entry
     from agentpipe.environment import conda_packed, given, requirements, task_env
-    from agentpipe.run import entry
     began = time.monotonic()
     made = given.custom_build(job)
     if made is not None:

@@ -41,7 +41,8 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe.claim import claims, retention, schedule, workers
+    from agentpipe.claim import claims, retention, workers
+    from agentpipe.pull import schedule
     from agentpipe.settings import config
     from agentpipe.signals import SIGNALS
     from agentpipe.transport import api
@@ -54,7 +55,7 @@ def pull(values):
     hours = schedule.of(values["uptime"], values["downtime"])
     server = api.connect()
     if values["id"]:
-        from agentpipe.task import find
+        from agentpipe import find
         values = {**values, "id": find.whole_id(server, values["id"])}
     if not values["no_recover"] and claims.any_active():
         done = recovered(server, values)
@@ -93,7 +94,7 @@ def told(values):
 
 def recovered(server, values):
     """What this node left behind is looked after; the exit code when that was all there is to do, else None."""
-    from agentpipe.claim import recovery
+    from agentpipe.pull import recovery
     ran = values["id"] and status_of(server, values["id"]) == "in_progress"
     running = recovery.recover(server, values["owner"], values["id"], told(values), values["on_lost"])
     if running:
@@ -107,8 +108,8 @@ def recovered(server, values):
 
 def named(server, worker, values):
     """The task of --id, or a copy of it, as (claim, line); None when this node may not work."""
-    from agentpipe.claim import queues
-    from agentpipe.run import ranks
+    from agentpipe.claim import ranks
+    from agentpipe.pull import queues
     allowed = gate(values)
     if allowed and not allowed():
         return None
@@ -120,7 +121,7 @@ def named(server, worker, values):
 
 def next_one(server, worker, values, hours, ends_with):
     """The next task of the queues, as (claim, line); None when there is none. A wait ends with that process."""
-    from agentpipe.claim import queues
+    from agentpipe.pull import queues
     wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"], hours, worker)
     say = told(values)
     if say and values["wait"]:
@@ -131,7 +132,7 @@ def next_one(server, worker, values, hours, ends_with):
 def gate(values):
     """What has to hold before this node takes a task, as a function; None when nothing has to."""
     from agentpipe import hooks
-    from agentpipe.claim import room
+    from agentpipe.pull import room
     return room.gate(values["need_disk"], may_work if hooks.find("pre-pull") else None,
                      lambda text: command.say(f"agent-pull: {text}"))
 

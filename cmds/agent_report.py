@@ -87,7 +87,7 @@ def one(directory, timeout):
     """Ship what is left of one attempt, and its end if it has one: {directory, task, end, acknowledged}."""
     from agentpipe import errors, held
     from agentpipe.claim import attempt, claims, holders
-    from agentpipe.run import finish
+    from agentpipe.report import finish
     if not os.path.isdir(directory):
         raise errors.Failure(f"no directory {directory}", errors.NOT_FOUND, remedy="agent-report --all")
     # a claim has a lock before anything else, and a script may delete all but its end
@@ -123,7 +123,7 @@ def one(directory, timeout):
 def ship(api, directory, found):
     """The log of an attempt that has not come to its end (agent-pull decides what becomes of it)."""
     from agentpipe.claim import attempt
-    from agentpipe.run import finish
+    from agentpipe.report import finish
     try:
         finish.ours(api, found)
     except finish.NotOurs:
@@ -222,8 +222,8 @@ def keep_worker(name, values):
     import time
 
     from agentpipe import errors
-    from agentpipe.claim import queues
-    from agentpipe.run.report import Reporter
+    from agentpipe.pull import queues
+    from agentpipe.report.reporter import Reporter
     from agentpipe.signals import SIGNALS
     from agentpipe.transport import api
     server = api.connect(name)

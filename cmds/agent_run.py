@@ -41,17 +41,17 @@ def each(raw, values):
     verdicts = []
 
     def steps(held):
-        from agentpipe.run import watching
+        from agentpipe.run import monitor
         from agentpipe.signals import SIGNALS
         if held.dry:
             dry_run(held, values)
             return
         if not is_running(held):
             stages.hook(held, "pre-run")
-        # from the script's start to the verdict no signal may lose it: watching opens where it waits
+        # from the script's start to the verdict no signal may lose it: monitor.py opens where it waits
         with SIGNALS.closed():
             held.script = taken_over(held) if is_running(held) else started(held, values)
-            verdicts.append(watching.watch(held, held.script, values))
+            verdicts.append(monitor.watch(held, held.script, values))
 
     def end(held):
         if held.dry:
@@ -123,7 +123,8 @@ def started(held, values):
     from agentpipe import manifest
     from agentpipe.claim import attempt
     from agentpipe.crash import crash_point
-    from agentpipe.run import callbacks, launch, memory, script, script_env
+    from agentpipe.place import memory
+    from agentpipe.run import callbacks, launch, script, script_env
     begin = launch.of(held.manifest, held.claim.directory, values)
     if not held.place.prefix and not os.path.isdir(begin.cwd):
         from agentpipe import errors

@@ -65,7 +65,7 @@ def supervise(values):
         said = "a queue's name is empty" if values["queue"] else "which queue?"
         raise errors.Failure(said, errors.USAGE, remedy="agent-supervisor --help")
     if values["uptime"] or values["downtime"]:
-        from agentpipe.claim import schedule
+        from agentpipe.pull import schedule
         schedule.of(values["uptime"], values["downtime"])  # what agent-pull would refuse for ever
     if values["jobs"] is not None and values["jobs"] < 1:
         raise errors.Failure("--jobs wants a number above 0", errors.USAGE, remedy="agent-supervisor --help")
@@ -81,7 +81,8 @@ def check_what_pull_refuses(values):
     that is damaged is not.
     """
     from agentpipe import errors
-    from agentpipe.claim import queues, supervisors
+    from agentpipe.claim import supervisors
+    from agentpipe.pull import queues
     from agentpipe.settings import config
     from agentpipe.transport import api
     if os.environ.get("AGENT_STAGE_PULL") or os.environ.get(supervisors.PARENT):
@@ -145,7 +146,7 @@ def there(seen):
     from agentpipe import errors, gpus
     if seen in (None, gpus.NONE, gpus.ALL):
         return seen
-    from agentpipe.run import gpu_reader
+    from agentpipe.report import gpu_reader
     cards = gpu_reader.ask(everything=True).get("gpus") or []
     missing = gpus.absent(seen.split(","), cards) if cards else []
     if missing:

@@ -6,10 +6,9 @@ import errno
 import os
 
 from agentpipe import command, errors, manifest, place, secrets
-from agentpipe.claim import attempt, claims, holders
+from agentpipe.claim import attempt, claims, holders, ranks
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
-from agentpipe.run import ranks
 from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.place import Place
+    from agentpipe.report.shipping import Shipper
     from agentpipe.run.script import Script
-    from agentpipe.run.shipping import Shipper
 
 ECHO_PATIENCE_S = 5.0  # for a person's terminal that takes nothing
 
@@ -105,7 +104,7 @@ class Held:
     def watch(self) -> None:
         """Report log, metrics and status of this task until quiet()."""
         from agentpipe import redact
-        from agentpipe.run.report import Reporter
+        from agentpipe.report.reporter import Reporter
         pull = self.manifest["pull"]
         SIGNALS.take_aborts(True)
         if self.reporter is None:
@@ -178,7 +177,7 @@ class Held:
 
     def finish(self, deadline: float) -> bool:
         """Send the rest and the end's status, for up to `deadline` seconds; True when both are acknowledged."""
-        from agentpipe.run import finish
+        from agentpipe.report import finish
         done = finish.finish(self.api, self.claim.directory, deadline, self.quiet())
         self._end_worker()
         return done
@@ -253,7 +252,7 @@ def _echo(options: dict[str, Any]) -> Callable[[str], None] | None:
     def echo(text: str) -> None:
         """Show it, unless the terminal stands still (Ctrl-S, a pager): the set-up log has all of it."""
         nonlocal patience
-        from agentpipe.run.watching import PIECE, has_room
+        from agentpipe.run.monitor import PIECE, has_room
         data = text.encode("utf-8", "replace")
         try:
             while data and has_room(patience):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agentpipe import errors, redact
-from agentpipe.settings import config, config_check, config_file, config_init, config_show
+from agentpipe.configure import config_check, config_init
+from agentpipe.settings import config, config_file, config_show
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from repositories import commit, repository, run
 
 from agentpipe import errors
 from agentpipe.cmds import agent_fetch
-from agentpipe.code import git, git_access, git_pins, git_transfer
+from agentpipe.code import git, git_access, git_transfer
+from agentpipe.environment import git_pins
 from agentpipe.job import Job
 from agentpipe.settings import config
 

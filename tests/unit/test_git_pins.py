@@ -11,7 +11,8 @@ from git_servers import SmartServer, basic
 from repositories import commit, repository, run
 
 from agentpipe import errors
-from agentpipe.code import git_access, git_pins
+from agentpipe.code import git_access
+from agentpipe.environment import git_pins
 from agentpipe.environment.requirements import Requirements
 from agentpipe.job import Job
 

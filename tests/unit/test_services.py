@@ -5,9 +5,11 @@ import time
 import pytest
 
 from agentpipe import manifest
-from agentpipe.claim import attempt, queues
+from agentpipe.claim import attempt
 from agentpipe.held import Held
-from agentpipe.run import finish, services
+from agentpipe.pull import queues
+from agentpipe.report import finish
+from agentpipe.run import services
 from agentpipe.transport import api
 
 TASK = {"id": "t", "container": {"image": "i:1"}, "hyperparams": {"a": {"n": 3, "yes": True}}}

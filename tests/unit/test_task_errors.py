@@ -6,8 +6,8 @@ import pytest
 import requests
 
 from agentpipe import command, errors
+from agentpipe.capture import capture
 from agentpipe.cmds import agent_task
-from agentpipe.code import capture
 from agentpipe.task import look, queueing, typed, view, why
 from agentpipe.transport import api
 

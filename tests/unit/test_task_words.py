@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agentpipe import complete, errors, units
+from agentpipe import complete, errors, find, units
 from agentpipe.server import tasks
-from agentpipe.task import find, listing, sh_script, sources
+from agentpipe.task import listing, sh_script, sources
 from agentpipe.transport import api
 
 

@@ -6,7 +6,7 @@ import re
 
 from agentpipe.environment.requirements import normalised
 
-STUB = "AGENTPIPE_STUB"  # a file in the record of a package that only seems to be there (place/image_packages.py)
+STUB = "AGENTPIPE_STUB"  # a file in the record of a package that only seems to be there (image_packages.py)
 SEEDS = {"pip", "setuptools", "wheel"}
 
 

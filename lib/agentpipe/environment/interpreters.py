@@ -70,8 +70,8 @@ def wanted(job: Job, project: str = "") -> str:
     agent's own interpreter."""
     import re
 
+    from agentpipe.code import entry
     from agentpipe.environment import requirements
-    from agentpipe.run import entry
     from agentpipe.settings import config
     script = job.task.get("script") or {}
     binary = str(script.get("binary") or "").split(" ", 1)[0]
@@ -102,7 +102,7 @@ def own_path(job: Job, interpreter: Interpreter) -> str:
         return str(interpreter["executable"])
     # an image may have an environment activated
     names = [*([f"python{wish}"] if wish else []), "python3", "python"]
-    from agentpipe.place import image_packages
+    from agentpipe.environment import image_packages
     words = '[ -z "$0" ] || PATH=$0; for each; do command -v "$each" && exit; done'
     argv = [*job.prefix, "sh", "-c", words, _path_in_place(job), *names]
     found = image_packages.remembered(job, f"which {' '.join(names)}", "",
@@ -273,7 +273,8 @@ def _search_folders() -> list[str]:
 
 def _in_place(job: Job, wish: str) -> Interpreter:
     """Ask inside the place; an image that nothing has changed is asked once."""
-    from agentpipe.place import gear, image_packages
+    from agentpipe.environment import image_packages
+    from agentpipe.place import gear
     memory, local = "", gear.local_python(job.directory, job.manifest.get("place") or {})
     image = image_packages.remembered_as(job)
     if image:
@@ -328,7 +329,7 @@ def described(job: Job, python: str) -> Interpreter | None:
 def _first_answer(job: Job, names: list[str]) -> Interpreter | None:
     import json
 
-    from agentpipe.place import image_packages
+    from agentpipe.environment import image_packages
     for name in names:
         words = '[ -z "$2" ] || PATH=$2; exec "$0" -I -c "$1" 2>/dev/null'
         answer = image_packages.answer_in(

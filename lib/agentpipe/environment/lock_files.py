@@ -205,10 +205,10 @@ def _exported(job: Job, folder: str, words: list[str], locked: bool) -> tuple[st
 
 
 def _export(job: Job, folder: str, words: list[str], own_indexes: bool) -> str:
-    from agentpipe.code import git_pins
-    from agentpipe.environment import indexes
+    from agentpipe.environment import git_pins
     from agentpipe.environment.installers import uv
     from agentpipe.place import inside
+    from agentpipe.settings import indexes
     with open(os.path.join(folder, "uv.lock"), encoding="utf-8", errors="replace") as file:
         repositories = [f"git+{line}" for line in _git_urls(file.read())]
     # a lock was made with or without pre-releases: told otherwise, uv calls it outdated
@@ -256,7 +256,8 @@ def _memory(folder: str, words: list[str]) -> str:
     import hashlib
 
     from agentpipe import paths
-    from agentpipe.environment import indexes, requirements
+    from agentpipe.environment import requirements
+    from agentpipe.settings import indexes
     digest = hashlib.sha256("\0".join([*words, *indexes.fingerprint()]).encode())
     for here, names, leaves in os.walk(folder):  # members of a workspace have theirs below
         names[:] = sorted(name for name in names if not name.startswith(".") and name != "node_modules")

@@ -14,8 +14,7 @@ import os
 import re
 
 from agentpipe import files
-from agentpipe.code import git_pins
-from agentpipe.environment import wheelhouse
+from agentpipe.environment import git_pins, wheelhouse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

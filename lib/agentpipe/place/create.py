@@ -191,8 +191,8 @@ def _record(job: Job, wanted: Wanted, given: Args) -> None:
 
 def _mounts(job: Job) -> list[dict[str, Any]]:
     """The task's directory and the caches that it needs, at their own paths; never mirrors, store or other tasks."""
-    from agentpipe.environment import indexes
     from agentpipe.environment.installers import uv
+    from agentpipe.settings import indexes
     shared = [paths.cache("envs"), paths.cache("virtualenv"), indexes.download_cache()]
     for folder in shared:
         os.makedirs(folder, 0o700, exist_ok=True)

@@ -50,8 +50,7 @@ def register(held: Held) -> None:
     keys: dict[str, Any] = {TIMEOUT: -1, COMPLETED: ""} if before.get(TIMEOUT) or before.get(COMPLETED) else {}
     if os.environ.get(COMMAND, "").strip():
         keys = {TIMEOUT: _command_timeout(), POLL: COMMAND_POLL, COMPLETED: ""}
-    from agentpipe.claim import runtime
-    from agentpipe.run import ranks
+    from agentpipe.claim import ranks, runtime
     if not held.api or not keys or ranks.is_follower(held.manifest):
         return
     try:

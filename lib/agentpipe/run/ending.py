@@ -8,7 +8,8 @@ import time
 from agentpipe import command, ends, errors, hooks, manifest, processes, redact, units
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
-from agentpipe.run import hold, own_end, script, script_env, services, watching
+from agentpipe.report import own_end
+from agentpipe.run import hold, monitor, script, script_env, services
 from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.held import Held
-    from agentpipe.run.watching import Verdict
+    from agentpipe.run.monitor import Verdict
 
 PATIENCE_S = 60.0  # with a server that is away; then the next agent-pull or agent-report sends the rest
 MAX_LOST = 3
@@ -53,7 +54,7 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
     if status:
         own_end.look(directory)
-        verdict = watching.asked_meanwhile(held, verdict)
+        verdict = monitor.asked_meanwhile(held, verdict)
     end, reason, evidence = _classified(directory, status, verdict, kind, known)
     if gone and end == "lost" and not known:
         reason = f"{directory} was deleted while the script ran, and with it its status and its log"

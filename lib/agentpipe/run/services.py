@@ -79,7 +79,7 @@ def again(held: Held) -> None:
 
 def _ended(api: Any, line: Mapping[str, Any]) -> str:
     """The status of a task while its end is the one that this claim has recorded; else ""."""
-    from agentpipe.run import finish
+    from agentpipe.report import finish
     tasks = api.call("tasks.get_all", {"id": [line["task"]["id"]], "only_fields": ["status", "runtime"],
                                        "search_hidden": True})["tasks"]
     status = tasks[0].get("status", "") if tasks else ""

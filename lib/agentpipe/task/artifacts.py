@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from agentpipe import command, errors, units
-from agentpipe.task import cells, find
+from agentpipe import cells, command, errors, find, units
 from agentpipe.task.output import put, say
 from agentpipe.transport import api
 

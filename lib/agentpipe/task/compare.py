@@ -7,8 +7,8 @@ import os
 import re
 import shlex
 
-from agentpipe import command, units
-from agentpipe.task import cells, sources
+from agentpipe import cells, command, units
+from agentpipe.task import sources
 from agentpipe.transport import api
 
 TYPE_CHECKING = False

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import errors
-from agentpipe.task import find, logs, view
+from agentpipe import errors, find
+from agentpipe.task import logs, view
 from agentpipe.task import why as whys
 from agentpipe.task.output import put, say
 from agentpipe.transport import api

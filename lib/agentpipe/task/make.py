@@ -5,9 +5,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import errors
-from agentpipe.code import capture
-from agentpipe.task import container_options, edits, find, queueing, typed
+from agentpipe import errors, find
+from agentpipe.capture import capture
+from agentpipe.task import container_options, edits, queueing, typed
 from agentpipe.task.output import put, say
 from agentpipe.transport import api
 

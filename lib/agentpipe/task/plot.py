@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 
-from agentpipe import command, errors
-from agentpipe.task import cells, find
+from agentpipe import cells, command, errors, find
 from agentpipe.transport import api
 
 TYPE_CHECKING = False

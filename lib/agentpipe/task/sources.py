@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors
+from agentpipe import errors, find
 from agentpipe.claim import attempt
-from agentpipe.task import find, timing, view
+from agentpipe.report import timing
+from agentpipe.task import view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

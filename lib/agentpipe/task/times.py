@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 
-from agentpipe import errors, units
+from agentpipe import errors, find, units
 from agentpipe.claim import attempt
-from agentpipe.task import find, timing, view
+from agentpipe.report import timing
+from agentpipe.task import view
 from agentpipe.task.output import put, say
 from agentpipe.transport import api
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, live, paths
-from agentpipe.environment import indexes
 from agentpipe.environment.installers import uv
 from agentpipe.offline import offline
+from agentpipe.settings import indexes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
 
 def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> None:
     """The pip of the environment in `folder`, with what it needs to reach indexes and repositories."""
-    from agentpipe.code import git_pins
+    from agentpipe.environment import git_pins
     from agentpipe.place import inside
     from agentpipe.tools import ToolFailed
     python = os.path.join(folder, "bin", "python")

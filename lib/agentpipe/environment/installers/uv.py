@@ -6,8 +6,9 @@ import os
 
 from agentpipe import errors, paths, units, untrusted
 from agentpipe.crash import crash_point
-from agentpipe.environment import indexes, installers, pins, requirements, wheelhouse
+from agentpipe.environment import installers, pins, requirements, wheelhouse
 from agentpipe.offline import offline
+from agentpipe.settings import indexes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,7 +182,8 @@ def binary() -> str:
 def run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None = None, sink: Any = None,
         env: dict[str, str] | None = None, cwd: str | None = None) -> str:
     """uv with these arguments, on the host or in the task's place; ToolFailed has what it said."""
-    from agentpipe.place import inside, static_uv
+    from agentpipe.environment.installers import static_uv
+    from agentpipe.place import inside
     from agentpipe.tools import ToolFailed
     uv = static_uv.path(job) if job.prefix and static_uv.wanted(job) else binary()
     no_network = ["--offline"] if offline() else []
@@ -209,8 +211,7 @@ def environment() -> dict[str, str]:
 def _run(job: Job, folder: str, asked: Requirements, arguments: list[str], sink: Any = None) -> str:
     """The same with the list's indexes and credentials in the environment; a failure is explained."""
     from agentpipe import live
-    from agentpipe.code import git_pins
-    from agentpipe.environment import progress, torch_backend
+    from agentpipe.environment import git_pins, progress, torch_backend
     from agentpipe.place import inside
     from agentpipe.tools import ToolFailed
     # a lock names files; what they are built with still comes from the indexes

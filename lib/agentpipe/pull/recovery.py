@@ -7,9 +7,9 @@ import os
 import time
 
 from agentpipe import command, ends, errors, manifest, place
-from agentpipe.claim import attempt, claims, holders, intents, on_server
+from agentpipe.claim import attempt, claims, holders, intents, on_server, ranks
 from agentpipe.crash import crash_point
-from agentpipe.run import ending, ranks, script, script_env
+from agentpipe.run import ending, script, script_env
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
@@ -167,7 +167,7 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
 def _report(api: Any, claim: claims.Claim, task: str, say: Say) -> None:
     """Tell the end that is decided; once that is acknowledged, nothing is left to recover."""
     say(f"task {task}: reporting that it ended: {attempt.outcome(claim.directory)}")
-    from agentpipe.run import finish
+    from agentpipe.report import finish
     if finish.finish(api, claim.directory, PATIENCE_S):
         claim.end()
 

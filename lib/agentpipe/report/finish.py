@@ -6,10 +6,10 @@ import os
 import time
 
 from agentpipe import ends, errors, redact, secrets, terminal, untrusted
-from agentpipe.claim import attempt, claims, on_server, runtime
+from agentpipe.claim import attempt, claims, on_server, ranks, runtime
 from agentpipe.crash import crash_point
-from agentpipe.run import own_end, ranks
-from agentpipe.run.shipping import Shipper, is_outage, note_reported, read_reported
+from agentpipe.report import own_end
+from agentpipe.report.shipping import Shipper, is_outage, note_reported, read_reported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
 
 def _measured(manifest: dict[str, Any]) -> dict[str, Any]:
     """{stages, pins}: where the seconds went, and what it ran with; what is not known is left out."""
-    from agentpipe.task import timing
+    from agentpipe.report import timing
     found = {"stages": timing.stages(manifest), "pins": timing.pins(manifest)}
     return {key: value for key, value in found.items() if value}
 
@@ -194,7 +194,7 @@ def _record(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: d
         return
     values: dict[str, Any] = {RECORD_KEY: record}
     if runtime.OF_THE_SDK not in found["runtime"] and record["stage"] == "run":  # else the script has told it
-        from agentpipe.run import metrics
+        from agentpipe.report import metrics
         values |= metrics.machine(manifest)
     try:
         runtime.merge(api, manifest["task"]["id"], record["claim"], values)

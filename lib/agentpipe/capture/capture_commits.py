@@ -9,7 +9,7 @@ import os
 import tempfile
 
 from agentpipe import errors, tools
-from agentpipe.code import capture_git
+from agentpipe.capture import capture_git
 
 
 class Commits:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from agentpipe import held, job, place, processes
-from agentpipe.run import watching
+from agentpipe.run import monitor
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def stderr_is_a_pipe():
     ((b"before\n", b"after\n"), b"before\nafter\n"),  # it was truncated
 ])
 def test_what_a_script_prints_is_shown_once_and_from_its_start_when_the_log_begins_anew(log, texts, shown):
-    follower = watching.Follower(str(log.parent), True)
+    follower = monitor.Follower(str(log.parent), True)
     with stderr_is_a_pipe() as reader:
         for text in texts:
             log.write_bytes(text)
@@ -47,7 +47,7 @@ def test_what_a_script_prints_is_shown_once_and_from_its_start_when_the_log_begi
 def test_a_terminal_that_stands_still_holds_nothing_up_and_gets_all_of_it_later(log):
     text = os.urandom(200_000)  # more than any pipe takes at once
     log.write_bytes(text)
-    follower, shown = watching.Follower(str(log.parent), True), b""
+    follower, shown = monitor.Follower(str(log.parent), True), b""
     with stderr_is_a_pipe() as reader:
         follower.copy()
         while len(shown) < len(text):

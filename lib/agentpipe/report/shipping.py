@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from agentpipe import errors, redact, untrusted
 from agentpipe.files import publish
-from agentpipe.run.logs import Stream
+from agentpipe.report.logs import Stream
 from agentpipe.settings import config
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from agentpipe import units
-from agentpipe.run import gpu_reader
+from agentpipe.report import gpu_reader
 from agentpipe.settings import config
 
 TYPE_CHECKING = False

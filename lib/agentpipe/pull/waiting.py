@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agentpipe.claim.schedule import Schedule
+    from agentpipe.pull.schedule import Schedule
 
 # how often it looks at the embedded store's change counter (s); a server's transport says it of itself
 LOOK = 0.05
@@ -85,7 +85,7 @@ class Waiting:
             self._reporter.stop(unregister=unregister)
 
     def _registered(self) -> Any:
-        from agentpipe.run.report import Reporter
+        from agentpipe.report.reporter import Reporter
         reporter = Reporter(self._api, self._worker, self._queues)
         reporter.start()
         return reporter

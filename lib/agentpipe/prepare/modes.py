@@ -30,7 +30,7 @@ def begin(job: Job) -> None:
     if job.option("wheelhouse"):
         os.environ["AGENT_WHEELHOUSE"] = os.path.abspath(job.options["wheelhouse"])
     if job.option("target"):
-        from agentpipe import targets
+        from agentpipe.environment import targets
         if not job.option("dry_run"):
             targets.make(targets.folder(job))
         job.options["place"] = "host"  # what it leaves must work without an engine
@@ -42,10 +42,10 @@ def end(held: Held, came: dict[str, Any]) -> None:
     if job.option("dry_run"):
         return
     if job.option("target"):
-        from agentpipe import targets
+        from agentpipe.environment import targets
         targets.write_start(job)
     if job.option("image"):
-        from agentpipe.place import image
+        from agentpipe.prepare import image
         saved = image.save(job)
         job.say(f"saved as image {saved['name']} ({saved['id'][:19]})")
         came = {**came, "saved": saved}

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from agentpipe import command, errors
-from agentpipe.run.abort import Abort, Judge
-from agentpipe.run.shipping import Shipper, is_outage, say
-from agentpipe.run.watched import Duty, Watched
+from agentpipe.report.abort import Abort, Judge
+from agentpipe.report.duties import Duty, Watched
+from agentpipe.report.shipping import Shipper, is_outage, say
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -211,6 +211,6 @@ class Reporter:
     def sample(self) -> tuple[dict[str, Any], Any]:
         """What the machine does now, as a status report has it, and the sampler that keeps what was before."""
         if self._sampler is None:
-            from agentpipe.run import metrics
+            from agentpipe.report import metrics
             self._sampler = metrics.Sampler(config.get("agent.resource_monitoring.disk_use_path"))
         return self._sampler.sample(), self._sampler

@@ -110,7 +110,7 @@ def _unknown(top: str, remote: str, commit: str, branch: str) -> list[Warned]:
 
 def diff(top: str) -> str:
     """What is not committed, staged or not, submodules included; files that are not text go in git's binary form."""
-    from agentpipe.code.capture_text import as_text
+    from agentpipe.capture.capture_text import as_text
     return as_text(top, lambda *more: _bytes(top, *more), DIFF)
 
 

@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable
 
 from agentpipe import errors, manifest, units
-from agentpipe.claim import claims, on_server, waiting
+from agentpipe.claim import claims, on_server
 from agentpipe.crash import crash_point
+from agentpipe.pull import waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agentpipe.claim.schedule import Schedule
+    from agentpipe.pull.schedule import Schedule
 
     Got = tuple[claims.Claim, dict[str, Any]]
 
@@ -128,7 +129,7 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
     Taking it out of its queue is one step that only one agent can make, so two can never both start it; with
     `require_queue` a task that stands in none is refused (75), as by clearml-agent execute --require-queue.
     """
-    from agentpipe.task import find
+    from agentpipe import find
     found = by_id(api, task)
     if found is None:
         raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")

@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable, Iterable
 
 from agentpipe.claim import attempt
-from agentpipe.run.abort import Abort, Judge
-from agentpipe.run.lookout import Lookout
-from agentpipe.run.shipping import Shipper
+from agentpipe.report.abort import Abort, Judge
+from agentpipe.report.long_poll import LongPoll
+from agentpipe.report.shipping import Shipper
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agentpipe.run.report import Reporter
+    from agentpipe.report.reporter import Reporter
 
 STATUS_POLL_S = 3.0  # a stop is seen at the latest after so long
-FIRST_POLL_S = 1.0  # of agent-server, which then tells by itself (lookout.py): a shorter task does not ask it to
+FIRST_POLL_S = 1.0  # of agent-server, which then tells by itself (long_poll.py): a shorter task does not ask it to
 LOOKED_OUT_S = 60.0  # how often it is asked all the same
 STORE_POLL_S = 0.5  # of the embedded store's change mark, which costs nothing
 FIRST_METRICS_S, METRICS_S = 3.0, 30.0
@@ -54,7 +54,7 @@ class Watched:
         self._by, self._judge, self._on_abort, self._pids = by, judge, on_abort, pids
         self._mark: Any = None  # of the embedded store, when it was looked at
         self._described = self._of_the_sdk = self._left = False
-        self._lookout: Lookout | None = None
+        self._long_poll: LongPoll | None = None
         self._told: set[str] = set()
         self._since = time.monotonic() - max(0.0, time.time() - _begun_at(directory))  # a clock may jump from now on
         self._shipping = Duty(self._ship, SHIP_SOON_S)
@@ -70,8 +70,8 @@ class Watched:
     def leave(self) -> None:
         """It is no longer ours to report."""
         self._left = True
-        if self._lookout:
-            self._lookout.leave()
+        if self._long_poll:
+            self._long_poll.leave()
 
     def _ping(self) -> None:
         self._by.api.call("tasks.ping", {"task": self.task})
@@ -85,7 +85,7 @@ class Watched:
     def _metrics(self) -> None:
         """What the machine and the script do; of a script with the `clearml` package it reports the same by itself."""
         from agentpipe.claim import runtime
-        from agentpipe.run import metrics
+        from agentpipe.report import metrics
         if self._of_the_sdk:
             return
         started = attempt.pid_record(self.directory)
@@ -118,17 +118,17 @@ class Watched:
             self._poller.at = 0.0
             self._by.wake()
 
-        if self._by.ours and self._lookout is None:
-            self._lookout = Lookout(self._by.api, self.task, news)  # whose first word is that we should look
+        if self._by.ours and self._long_poll is None:
+            self._long_poll = LongPoll(self._by.api, self.task, news)  # whose first word is that we should look
             return
         # before we look: what changes meanwhile makes it due again
-        self._poller.every = LOOKED_OUT_S if self._lookout and self._lookout.settled else STATUS_POLL_S
+        self._poller.every = LOOKED_OUT_S if self._long_poll and self._long_poll.settled else STATUS_POLL_S
         self._poller.at = time.monotonic() + self._poller.every
         self._poll()
         if self._judge.resets:  # a reset counts when it stays
             self._poller.at = min(self._poller.at, time.monotonic() + STATUS_POLL_S)
-        if self._lookout and self._lookout.is_over():
-            self._lookout = Lookout(self._by.api, self.task, news)
+        if self._long_poll and self._long_poll.is_over():
+            self._long_poll = LongPoll(self._by.api, self.task, news)
 
     def _poll(self) -> None:
         """Look whether the task is still ours to run."""

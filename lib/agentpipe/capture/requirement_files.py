@@ -3,7 +3,7 @@
 import os
 import re
 
-from agentpipe.code import capture
+from agentpipe.capture import capture
 
 NAMES_A_LIST = re.compile(r"^\s*(?:-r|--requirement)\b", re.MULTILINE)
 _OPTION = re.compile(r"(-r|--requirement|-c|--constraint|-e|--editable|-f|--find-links)(?:\s*=\s*|\s+)?(\S.*)$")

@@ -57,7 +57,8 @@ def _bytes(text: str, name: str) -> int:
 
 def _least() -> tuple[str, int]:
     """(the folder with the least room, its free bytes) of those that a set-up fills."""
-    from agentpipe.environment import env_cache, indexes
+    from agentpipe.environment import env_cache
+    from agentpipe.settings import indexes
     found = []
     for path in (paths.state(), paths.cache(), env_cache.home(), indexes.download_cache()):
         there = path.rstrip("/")

@@ -12,13 +12,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
 from agentpipe import errors
-from agentpipe.code import bundle, capture_commits, capture_git
+from agentpipe.capture import capture_commits, capture_git
+from agentpipe.code import bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agentpipe.code.capture_commits import Commits
+    from agentpipe.capture.capture_commits import Commits
 
 LARGE = 100 << 20
 SHOWN = 10
@@ -167,7 +168,7 @@ def _sent(api: Any, task: str, key: str, path: str, preview: str) -> dict[str, A
     import time
 
     from agentpipe.environment.requirements import file_digest
-    from agentpipe.task import artifact_files
+    from agentpipe.transport import artifact_files
     kind = "application/gzip" if key == bundle.FILES else "application/x-git-bundle"
     return {"key": key, "type": "archive", "mode": "input", "hash": file_digest(path),
             "content_size": os.path.getsize(path), "timestamp": int(time.time()),

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Generator, Iterator
 
 from agentpipe import command, errors, paths
-from agentpipe.claim import schedule
-from agentpipe.settings import config, config_apply, config_file, config_show, machine_check
-from agentpipe.settings.machine_check import BAD, GOOD, ODD, Finding
+from agentpipe.configure import machine_check
+from agentpipe.configure.machine_check import BAD, GOOD, ODD, Finding
+from agentpipe.pull import schedule
+from agentpipe.settings import config, config_apply, config_file, config_show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _file(path: str, secret: bool) -> Finding:
 def _refused(tree: Any) -> Iterator[Finding]:
     """What agent-pull refuses before it takes a task."""
     from agentpipe import hooks
-    from agentpipe.claim import room
+    from agentpipe.pull import room
     looks: tuple[Callable[[], Any], ...] = (
         lambda: config_apply.check(tree), config.check_numbers, lambda: config.lost_policy(None),
         lambda: schedule.of([], []), lambda: hooks.find("pre-pull"), lambda: room.gate(None, None, lambda _: None))

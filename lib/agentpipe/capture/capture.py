@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agentpipe.code.capture_bundle import Bundle
+    from agentpipe.capture.capture_bundle import Bundle
 
 SHELL_SCRIPTS = (".sh", ".bash")
 PYTHON_SCRIPTS = (".py", ".ipynb")
@@ -44,7 +44,7 @@ class Wish:
 
 def capture(wish: Wish) -> Captured:
     """The script in its git checkout, at a repository's address, or alone; a Failure says what is missing."""
-    from agentpipe.code import capture_git
+    from agentpipe.capture import capture_git
     if wish.repo and (not os.path.isdir(wish.repo) or capture_git.is_bare(wish.repo)):
         return _remote(wish)
     root = capture_git.root(wish.repo or ("." if wish.module else os.path.dirname(wish.script)) or ".")
@@ -56,7 +56,7 @@ def capture(wish: Wish) -> Captured:
 
 def _remote(wish: Wish) -> Captured:
     """A repository by its address (also that of a bare one on this machine): nothing of it is here to look at."""
-    from agentpipe.code import capture_git
+    from agentpipe.capture import capture_git
     if wish.bundle:
         raise errors.Failure("--bundle needs the checkout, not the repository's address", errors.USAGE,
                              remedy="--repo DIR")
@@ -74,7 +74,7 @@ def _remote(wish: Wish) -> Captured:
 
 def _checkout(wish: Wish, root: str) -> Captured:
     """A git checkout: remote, commit, what is not committed, and where the script stands in it."""
-    from agentpipe.code import capture_git
+    from agentpipe.capture import capture_git
     folder, entry = _placed(wish, root)
     source = capture_git.source(root, wish.branch, wish.commit, not wish.bundle)
     script = {"repository": source.repository, "branch": source.branch, "version_num": source.commit,
@@ -84,12 +84,12 @@ def _checkout(wish: Wish, root: str) -> Captured:
     found.warnings, found.notes = source.warnings, source.notes
     inside = [] if wish.bundle else capture_git.submodules(root, source.commit)
     if not wish.bundle:
-        from agentpipe.code import capture_commits
+        from agentpipe.capture import capture_commits
         found.warnings += capture_commits.warnings(root, inside)
     found.unreachable = next(iter(source.warnings), None)
     whole = not (wish.commit or wish.branch)
     if wish.bundle:
-        from agentpipe.code import capture_bundle
+        from agentpipe.capture import capture_bundle
         found.bundle = capture_bundle.of_checkout(root, source.remote, source.commit, whole, wish.include)
     if whole:
         script["diff"] = capture_git.diff(root)
@@ -131,7 +131,7 @@ def _alone(wish: Wish) -> Captured:
               "binary": wish.binary or _binary(wish, path)}
     found = Captured(script, name)
     if wish.bundle:
-        from agentpipe.code import capture_bundle
+        from agentpipe.capture import capture_bundle
         found.bundle = capture_bundle.Bundle(os.path.dirname(os.path.abspath(path)))
         capture_bundle.add(found.bundle, wish.include)
     else:
@@ -143,7 +143,7 @@ def _alone(wish: Wish) -> Captured:
 
 def _as_other(name: str, script: dict[str, Any]) -> str:
     """What a lone script is called on a worker, if otherwise than here: a command line shows it."""
-    from agentpipe.run import entry
+    from agentpipe.code import entry
     there = entry.name_alone([name], script)
     return "" if there == name else f", as {there}"
 
@@ -263,7 +263,7 @@ def _with_packages(found: Captured, path: str) -> str:
     text = requirements_text(path)
     if not found.bundle or path == "none":
         return text
-    from agentpipe.code import capture_bundle
+    from agentpipe.capture import capture_bundle
     return capture_bundle.add_packages(found.bundle, text, os.path.dirname(os.path.abspath(path)))
 
 

@@ -73,7 +73,7 @@ def follow(api: Any, line: dict[str, Any]) -> Got:
 def join(api: Any, worker: str, task: str) -> Got:
     """agent-pull --id of a follower: the task is taken out of no queue."""
     from agentpipe import manifest, secrets
-    from agentpipe.claim import queues
+    from agentpipe.pull import queues
     found = queues.by_id(api, task)
     if found is None:
         raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")

@@ -136,7 +136,7 @@ def gpus() -> Iterator[Finding]:
 
 def _nvidia() -> Finding:
     try:
-        from agentpipe.run import gpu_reader
+        from agentpipe.report import gpu_reader
         told = gpu_reader.read(everything=True)
     except Exception as error:  # NVMLError, or no libnvidia-ml
         remedy = "restart the machine: driver and library are of two versions" if "mismatch" in str(error).lower() \

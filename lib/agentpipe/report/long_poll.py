@@ -17,7 +17,7 @@ MISSING = 404
 REST_S = 30.0  # after a call that failed
 
 
-class Lookout:
+class LongPoll:
     """Long polls of one task (tasks.wait); `news()` is called in the thread after each change.
 
     It begins at once, ends at the first call that fails and then calls `news` once more: who relied on it has to look
@@ -29,7 +29,7 @@ class Lookout:
         self._api, self._task, self._news = api, task, news
         self._left = self._unknown = False
         self._ended: float | None = None
-        threading.Thread(target=self._run, name="lookout", daemon=True).start()
+        threading.Thread(target=self._run, name="long-poll", daemon=True).start()
 
     def is_over(self) -> bool:
         """Whether another one may do better: not so soon, nor with an agent-server that does not know this call."""

@@ -4,8 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from agentpipe import errors, units
-from agentpipe.task import cells
+from agentpipe import cells, errors, units
 
 # ids of ClearML: 32 hex digits; fewer than four would fit too much
 DIGITS = 4
