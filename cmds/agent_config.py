@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from agentpipe import command, errors
+from agentpipe import command, errors, stdio
 
 app = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,7 +73,7 @@ def run(argv: list[str]) -> int:
     """Do what a command line says; the exit code."""
     if argv == ["--version"]:
         from importlib.metadata import version
-        command.put(f"agent-config {version('agentpipe')}\n".encode())
+        stdio.put(f"agent-config {version('agentpipe')}\n".encode())
         return 0
     try:
         done = app(argv or ["--help"], prog_name="agent-config", standalone_mode=False)

@@ -2,7 +2,7 @@
 
 import os
 
-from agentpipe import command
+from agentpipe import command, stdio
 
 EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run
@@ -86,10 +86,10 @@ def check_options(values):
 
 
 def told(values):
-    """What gets a line for people: command.say() or None."""
+    """What gets a line for people: stdio.say() or None."""
     if values["quiet"] or not (values["verbose"] or os.isatty(2)):
         return None
-    return lambda text: command.say(f"agent-pull: {text}")
+    return lambda text: stdio.say(f"agent-pull: {text}")
 
 
 def recovered(server, values):
@@ -101,7 +101,7 @@ def recovered(server, values):
         return hand_running(server, running, values)
     if ran and (now := status_of(server, values["id"])) not in ("queued", "in_progress"):
         # it ran unwatched: it is not started a second time
-        command.say(f"agent-pull: task {values['id']} has ended: {now}")
+        stdio.say(f"agent-pull: task {values['id']} has ended: {now}")
         return 0
     return None
 
@@ -115,7 +115,7 @@ def named(server, worker, values):
         return None
     task = queues.cloned(server, values["id"]) if values["clone"] else values["id"]
     if ranks.rank() and not values["require_queue"]:
-        return ranks.join(server, worker, task)
+        return queues.join(server, worker, task)
     return queues.take(server, worker, task, values["require_queue"])
 
 
@@ -134,7 +134,7 @@ def gate(values):
     from agentpipe import hooks
     from agentpipe.pull import room
     return room.gate(values["need_disk"], may_work if hooks.find("pre-pull") else None,
-                     lambda text: command.say(f"agent-pull: {text}"))
+                     lambda text: stdio.say(f"agent-pull: {text}"))
 
 
 def status_of(server, task):
@@ -150,7 +150,7 @@ def may_work():
         hooks.run("pre-pull", {"manifest": 1, "task": {}})
         return True
     except errors.Failure as failure:
-        command.say(f"agent-pull: {failure.reason}")
+        stdio.say(f"agent-pull: {failure.reason}")
         return False
 
 
@@ -172,7 +172,7 @@ def hand(server, claim, line, values):
         raise
     except errors.Failure as failure:
         task.use(manifest.failure(failure, "pull", line))
-        command.say(f"agent-pull: {failure}")
+        stdio.say(f"agent-pull: {failure}")
     task.hand_on(values["owner"])
     return task.manifest["failed"]["exit"] if "failed" in task.manifest else 0
 

@@ -55,7 +55,8 @@ def each(raw, values):
 
     def end(held):
         if held.dry:
-            command.say(f"agent-run: would report that it failed: {held.manifest['failed']['reason']}")
+            from agentpipe import stdio
+            stdio.say(f"agent-run: would report that it failed: {held.manifest['failed']['reason']}")
             held.put_down()
             return held.manifest["failed"]["exit"]
         if verdicts:
@@ -65,7 +66,8 @@ def each(raw, values):
     try:
         return stages.each("run", steps, raw, values, end)
     except errors.LetGo as gone:
-        code = command.tell("agent-run", gone)
+        from agentpipe import failures
+        code = failures.tell("agent-run", gone)
         return 0 if values["supervised"] else code
 
 
@@ -155,9 +157,10 @@ def dry_run(held, values):
     """Say what would be started."""
     import shlex
 
+    from agentpipe import stdio
     from agentpipe.run import launch
     begin = launch.of(held.manifest, held.claim.directory, values)
-    command.say(f"agent-run: would run in {begin.cwd}: {shlex.join([*held.job.prefix, *begin.argv])}")
+    stdio.say(f"agent-run: would run in {begin.cwd}: {shlex.join([*held.job.prefix, *begin.argv])}")
 
 
 def main():

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from agentpipe import command
+from agentpipe import command, stdio
 
 LOOPS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "agent-supervisor", "")
 EXAMPLES = """
@@ -111,7 +111,7 @@ def look_after(what, values):
     found = supervisors.running(values["queue"])
     if what == "status" and (found or not values["queue"]):
         for one in found:
-            command.put(shown(one, values["json"]))
+            stdio.put(shown(one, values["json"]))
         return 0
     if not found:
         named = " as " + " ".join(values["queue"]) if values["queue"] else ""
@@ -183,7 +183,7 @@ def serve(values, seen):
         names = itertools.chain([base], workers.numbered(base, 1))
     serves = " ".join(word for word in for_stages if word != "--")
     name = supervisors.serve(name, names, serves)
-    command.say(f"agent-supervisor: {name} serves {serves}")
+    stdio.say(f"agent-supervisor: {name} serves {serves}")
     files = workers.lock_path(name).removesuffix(".lock")
     if values["services"]:
         supervisors.become(LOOPS + "services.sh", [name, files, strict, str(values["jobs"] or 100), *for_stages])

@@ -162,7 +162,7 @@ def test_https_is_asked_for_over_ssh_where_that_is_forced(tmp_path, sshd, source
     found = fetch(tmp_path / "job", f"https://127.0.0.1{source}")
     assert run(Path(found["code"]), "remote", "get-url", "origin") == f"https://127.0.0.1{source}"
     # and so does an installer's git
-    env = {**os.environ, **git_pins.access([f"git+https://127.0.0.1{source}"])}
+    env = {**os.environ, **git_pins.access(Job({}, str(tmp_path)), [f"git+https://127.0.0.1{source}"])}
     assert found["commit"] in run(tmp_path, "ls-remote", f"https://127.0.0.1{source}", env=env)
 
 

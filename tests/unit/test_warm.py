@@ -8,8 +8,8 @@ import pytest
 
 CODE = """
 import sys
-from agentpipe import command
-stdin = command.Input()
+from agentpipe import command, lines
+stdin = lines.Input()
 stdin.on_wait = lambda: command.warm_up("agent-run")
 stdin.fill()
 print([name for name in ("agentpipe.report.reporter", "agentpipe.run.launch", "requests") if name in sys.modules])

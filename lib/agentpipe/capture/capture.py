@@ -6,6 +6,7 @@ import os
 import shlex
 
 from agentpipe import errors
+from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _remote(wish: Wish) -> Captured:
     elif "://" not in wish.repo and ":" not in wish.repo:
         raise errors.Failure(f"{wish.repo} is neither a directory nor a repository's address", errors.NOT_FOUND)
     script = {"binary": wish.binary or _binary(wish, wish.script),
-              "repository": capture_git.without_credentials(wish.repo), "working_dir": wish.working_dir or ".",
+              "repository": without_credentials(wish.repo), "working_dir": wish.working_dir or ".",
               "entry_point": _entry_point(wish, wish.script), "branch": wish.branch, "version_num": wish.commit}
     found = Captured(_given(script), os.path.basename(wish.script), capture_git.name_of(wish.repo))
     _add_requirements(found, wish, [])
@@ -239,7 +240,8 @@ def _add_requirements(found: Captured, wish: Wish, files: list[str], root: str =
 
     In a checkout at `root` a project's files above the script's `folder` take their place.
     """
-    from agentpipe.environment import lock_files, requirements
+    from agentpipe.code import entry
+    from agentpipe.environment import lock_files
     if wish.requirements:
         found.script["requirements"] = {"pip": _with_packages(found, wish.requirements)}
         return
@@ -252,7 +254,7 @@ def _add_requirements(found: Captured, wish: Wish, files: list[str], root: str =
         found.notes.append("the requirements name other files: the worker reads them in the repository")
     elif texts:
         found.script["requirements"] = {"pip": "\n".join(text.rstrip("\n") for text in texts) + "\n"}
-    elif requirements.is_python(found.script["binary"]):
+    elif entry.is_python(found.script["binary"]):
         project = lock_files.named(root, os.path.join(root, folder)) if root else ""
         found.notes.append(f"no requirements.txt: the worker installs what {project} asks for" if project else
                            "no requirements.txt: nothing is installed for it (--requirements FILE)")

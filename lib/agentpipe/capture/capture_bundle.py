@@ -167,7 +167,7 @@ def write_files(found: Bundle, path: str) -> None:
 def _sent(api: Any, task: str, key: str, path: str, preview: str) -> dict[str, Any]:
     import time
 
-    from agentpipe.environment.requirements import file_digest
+    from agentpipe.files import file_digest
     from agentpipe.transport import artifact_files
     kind = "application/gzip" if key == bundle.FILES else "application/x-git-bundle"
     return {"key": key, "type": "archive", "mode": "input", "hash": file_digest(path),

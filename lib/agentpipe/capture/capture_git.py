@@ -5,7 +5,8 @@ import re
 import shlex
 
 from agentpipe import errors, tools
-from agentpipe.code.git import LOCAL_VARIABLES, without_credentials
+from agentpipe.code.git import LOCAL_VARIABLES
+from agentpipe.urls import without_credentials
 
 # a user's settings must not change what a diff looks like, and nothing may ask for a password
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}

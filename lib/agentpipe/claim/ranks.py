@@ -70,21 +70,6 @@ def follow(api: Any, line: dict[str, Any]) -> Got:
     return claim, found
 
 
-def join(api: Any, worker: str, task: str) -> Got:
-    """agent-pull --id of a follower: the task is taken out of no queue."""
-    from agentpipe import manifest, secrets
-    from agentpipe.pull import queues
-    found = queues.by_id(api, task)
-    if found is None:
-        raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")
-    if found["status"] not in RUNNABLE:
-        raise errors.Failure(f"task {task} is {found['status']}", errors.TRY_AGAIN, remedy=f"agent-task reset {task}")
-    queue = (found.get("execution") or {}).get("queue")
-    pull = {"server": api.server_id, "queue": queue, "queue_name": None, "worker": worker, "claim": "0" * 32}
-    claim, line = follow(api, {"manifest": manifest.VERSION, "task": found, "pull": pull})
-    return claim, {**line, "task": secrets.put_away(found, claim.directory)}
-
-
 def prefix(pull: dict[str, Any]) -> str:
     """What a follower's lines begin with where all report to one task (CLEARML_MULTI_NODE_SINGLE_TASK above 0)."""
     said = os.environ.get("CLEARML_MULTI_NODE_SINGLE_TASK", "").strip()

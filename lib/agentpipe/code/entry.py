@@ -240,3 +240,8 @@ def is_shell(script: dict[str, Any]) -> bool:
     """Whether `script.binary` asks for a shell, which needs no Python environment of its own."""
     words = str(script.get("binary") or "").split()
     return bool(words) and os.path.basename(words[0]) in SHELLS
+
+
+def is_python(binary: str) -> bool:
+    """Whether `script.binary` asks for a Python ("" does)."""
+    return os.path.basename(binary.split(" ", 1)[0]).startswith(("python", "pypy")) or not binary.strip()

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from agentpipe import command, errors, paths
+from agentpipe import errors, paths, stdio
 from agentpipe.configure import machine_check
 from agentpipe.configure.machine_check import BAD, GOOD, ODD, Finding
 from agentpipe.pull import schedule
@@ -44,7 +44,7 @@ def check(parts: list[str], as_json: bool = False) -> int:
             if as_json:
                 line = json.dumps({"level": each.level, "subject": each.subject, "text": each.text,
                                    "remedy": each.remedy})
-            command.put(line.encode("utf-8", "replace") + b"\n")
+            stdio.put(line.encode("utf-8", "replace") + b"\n")
     return code
 
 

@@ -6,6 +6,8 @@ import os
 import re
 import shlex
 
+from agentpipe.urls import split_url, without_credentials
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agentpipe.environment.requirements import Requirements
@@ -52,7 +54,6 @@ def pinned(job: Job, line: str) -> str:
         commit = _remembered(memory) or wheelhouse_repositories.commit_of(url, ref)
         if not commit:
             return line
-        from agentpipe.code.git import without_credentials
         job.say(f"cannot ask {without_credentials(url)}, its commit of last time is taken: {commit}")
     return f"{match['head']}{match['url']}@{commit}{match['tail']}"
 
@@ -84,7 +85,7 @@ def _asked(job: Job, url: str, ref: str) -> str:
     # the beginning of a hash, which no server looks up, is the installer's to find
     if commit or re.fullmatch(r"[0-9a-f]{4,40}", ref):
         return commit
-    shown = git.without_credentials(url)
+    shown = without_credentials(url)
     raise errors.Failure(f"there is no branch or tag {ref} in {shown}" if ref != "HEAD" else f"{shown} is empty",
                          errors.NOT_FOUND,
                          remedy=f"push it there, or name another one in the requirements: "
@@ -122,24 +123,24 @@ def _remembered(path: str) -> str:
 
 def without_password(line: str) -> str:
     """The line as it may stand in an argv: uv hands a repository's URL to git as it is."""
-    from agentpipe.code import git
     match = LINE.match(line)
     if not match:
         return line
-    url, _, password = git.split_url(match["url"])
+    url, _, password = split_url(match["url"])
     if not password:
         return line
     return f"{match['head']}{url}{'@' + match['ref'] if match['ref'] else ''}{match['tail']}"
 
 
-def access(lines: list[str], only: bool = False) -> dict[str, str]:
+def access(job: Job, lines: list[str]) -> dict[str, str]:
     """What git needs to get at the repositories of these lines, as environment of the installer that runs it.
 
-    It may hold passwords; with `only`, which is for a container, none that fits none of these repositories. An address
-    that is asked for otherwise (ssh for https) is rewritten by git itself, so that what is recorded stays as the task
-    has it.
+    It may hold passwords; where the task runs in a place that our environment does not reach, none that fits none of
+    these repositories. An address that is asked for otherwise (ssh for https) is rewritten by git itself, so that what
+    is recorded stays as the task has it.
     """
     from agentpipe.code import git, git_access
+    from agentpipe.place import inside
     if not lines:
         return {}
     env: dict[str, str] = {}
@@ -147,14 +148,14 @@ def access(lines: list[str], only: bool = False) -> dict[str, str]:
     urls = []
     for number, line in enumerate(lines):
         match = LINE.match(line)
-        url, user, password = git.split_url(match["url"]) if match else ("", None, None)
+        url, user, password = split_url(match["url"]) if match else ("", None, None)
         if password:
             env[f"AGENT_GIT_USER_R{number}"], env[f"AGENT_GIT_PASSWORD_R{number}"] = user or "", password
             helper = git.login_helper(f"_R{number}")
             settings += [(f"credential.{url}.helper", ""), (f"credential.{url}.helper", helper)]
         elif url:
             urls.append(url)
-    more, configured = git_access.variables(map(git_access.address, urls), only)
+    more, configured = git_access.variables(map(git_access.address, urls), inside.isolated(job))
     rewritten = git_access.rewritten(urls)
     whole = git.with_ssh(git.environment(env | more, [*rewritten, *configured, *settings], local=True))
     del whole["GIT_LITERAL_PATHSPECS"]

@@ -94,8 +94,8 @@ def _built(job: Job, script: str, answer: str) -> Value | None:
     if wrong:
         job.say(f"{script} answered with a {wrong} that is not there ({found[wrong]}): building as always")
         return None
-    from agentpipe.environment import requirements
-    python = binary if requirements.is_python(binary) else None
+    from agentpipe.code.entry import is_python
+    python = binary if is_python(binary) else None
     return {"python": python, "version": None, "base": None, "overlay": None, "cached": False, "packages": [],
             "pins": None, "installer": "custom", "reason": f"built by {script}", "path": [os.path.dirname(binary)],
             "binary": binary, "entry_point": entry, "working_dir": folder}

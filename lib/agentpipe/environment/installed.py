@@ -178,7 +178,7 @@ def _direct_url(record: str) -> dict:
 
 def _origin(name: str, record: str) -> str:
     """"name @ url" for what came from no index (PEP 610), without a password that the URL may hold."""
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     direct = _direct_url(record)
     url = without_credentials(str(direct.get("url") or ""))
     if not url:

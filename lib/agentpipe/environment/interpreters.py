@@ -71,7 +71,6 @@ def wanted(job: Job, project: str = "") -> str:
     import re
 
     from agentpipe.code import entry
-    from agentpipe.environment import requirements
     from agentpipe.settings import config
     script = job.task.get("script") or {}
     binary = str(script.get("binary") or "").split(" ", 1)[0]
@@ -80,7 +79,7 @@ def wanted(job: Job, project: str = "") -> str:
         if isinstance(pinned, str) and re.fullmatch(r"\d+(\.\d+){0,2}", pinned):
             return pinned
         # another program (/usr/bin/julia) runs beside a Python of ours
-        if (os.path.isabs(binary) and requirements.is_python(binary) and not entry.is_shell(script)
+        if (os.path.isabs(binary) and entry.is_python(binary) and not entry.is_shell(script)
                 and (job.prefix or os.access(binary, os.X_OK))):
             return binary
         if os.path.basename(binary).startswith("pypy"):
@@ -297,9 +296,9 @@ def _in_place(job: Job, wish: str) -> Interpreter:
 
 
 def _remedy_without_python(job: Job) -> str:
-    from agentpipe.environment import requirements
+    from agentpipe.code import entry
     binary = str((job.task.get("script") or {}).get("binary") or "")
-    if not binary or requirements.is_python(binary):
+    if not binary or entry.is_python(binary):
         return "use an image that has python3"
     return (f"{binary} needs none, but the task's requirements do: take them out (agent-task edit --requirements none),"
             " or use an image that has python3")

@@ -9,7 +9,6 @@ from agentpipe import errors
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
-    from typing import Any
 
     from agentpipe.environment.installers.policy import Policy
     from agentpipe.environment.interpreters import Interpreter
@@ -72,21 +71,3 @@ def build(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     packages = installed.packages(directory, asked.names())
     return {"packages": packages, "pins": asked.pins if asked.exact else pins.matching(found, packages),
             "installer": policy.tool, "directory": directory, "interpreter": interpreter, "variables": {}}
-
-
-def write_start(job: Job) -> None:
-    """TARGET/run: a script that starts the task's program, with further arguments if there are any."""
-    import shlex
-
-    from agentpipe import files
-    from agentpipe.run import launch
-    begin = launch.of(job.manifest, job.directory, {})
-    env: dict[str, Any] = job.manifest["env"]
-    name = " ".join(str(job.task.get("name") or job.task.get("id")).split())  # of one line
-    lines = ["#!/bin/sh", f"# {name}, prepared by agent-prepare --target",
-             f"cd {shlex.quote(begin.cwd)} || exit",
-             f"PATH={shlex.quote(os.pathsep.join(env.get('path') or []))}${{PATH:+:$PATH}}; export PATH",
-             f"PYTHONPATH={shlex.quote(begin.env['PYTHONPATH'])}; export PYTHONPATH",
-             *(f"{name}={shlex.quote(value)}; export {name}" for name, value in (env.get("variables") or {}).items()),
-             f'exec {shlex.join(begin.argv)} "$@"']
-    files.publish(folder(job, "run"), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"), 0o755)

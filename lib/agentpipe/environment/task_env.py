@@ -234,7 +234,7 @@ def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[An
 
 def _asked_for(asked: Requirements) -> str:
     """What a repository's files ask for, as they are written there: no path of this machine, no password."""
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     return "".join(without_credentials(line) + "\n" for line in [*asked.packages, *asked.local_lines()])
 
 
@@ -263,10 +263,10 @@ def beside(job: Job, interpreter: Interpreter, asked: Requirements, policy: Poli
 def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements, policy: Policy) -> Value:
     """--dry-run: say what would be done, do nothing; Failure when the list cannot be installed."""
     from agentpipe import units
-    from agentpipe.code.git import without_credentials
     from agentpipe.environment import env_cache, python_env
     from agentpipe.environment.installers import uv_questions, ways
     from agentpipe.settings import indexes
+    from agentpipe.urls import without_credentials
     base = python_env.cached(key)
     job.say(f"Python {interpreter['version']} ({interpreter['executable']})")
     built = f"would be built, with downloads kept in {indexes.download_cache()}"

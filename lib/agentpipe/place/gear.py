@@ -56,14 +56,14 @@ def add(config: dict[str, Any], job: Job, container: Container, args: Args) -> N
 def variables(config: dict[str, Any], job: Job, container: Container) -> None:
     """The variables that clearml-agent sets in its containers, for their set-up scripts too; a task by hand has no
     server that would know its id."""
+    from agentpipe import manifest
     from agentpipe.place import certificates
-    from agentpipe.run import services
     pull = job.manifest.get("pull")
     worker = (pull or {}).get("worker") or ""
     found = {"CLEARML_WORKER_ID": worker, "CLEARML_DOCKER_IMAGE": container.image,
              "CLEARML_TASK_ID": job.task["id"] if pull else "",
              "CLEARML_WORKER_TAGS": os.environ.get("CLEARML_WORKER_TAGS", ""),
-             "CLEARML_AGENT_SERVICE_TASK": "1" if services.is_one(job.manifest) else "",
+             "CLEARML_AGENT_SERVICE_TASK": "1" if manifest.is_service(job.manifest) else "",
              **certificates.variables(job.directory)}
     for name, value in found.items():
         if value:

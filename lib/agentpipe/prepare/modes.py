@@ -42,8 +42,7 @@ def end(held: Held, came: dict[str, Any]) -> None:
     if job.option("dry_run"):
         return
     if job.option("target"):
-        from agentpipe.environment import targets
-        targets.write_start(job)
+        write_start(job)
     if job.option("image"):
         from agentpipe.prepare import image
         saved = image.save(job)
@@ -56,3 +55,22 @@ def end(held: Held, came: dict[str, Any]) -> None:
         place.leave(job.directory, job.say)
         shutil.rmtree(job.path("code"), ignore_errors=True)
         held.use({**came, "manifest": held.manifest["manifest"], "task": held.manifest["task"]})
+
+
+def write_start(job: Job) -> None:
+    """TARGET/run: a script that starts the task's program, with further arguments if there are any."""
+    import shlex
+
+    from agentpipe import files
+    from agentpipe.environment import targets
+    from agentpipe.run import launch
+    begin = launch.of(job.manifest, job.directory, {})
+    env: dict[str, Any] = job.manifest["env"]
+    name = " ".join(str(job.task.get("name") or job.task.get("id")).split())  # of one line
+    lines = ["#!/bin/sh", f"# {name}, prepared by agent-prepare --target",
+             f"cd {shlex.quote(begin.cwd)} || exit",
+             f"PATH={shlex.quote(os.pathsep.join(env.get('path') or []))}${{PATH:+:$PATH}}; export PATH",
+             f"PYTHONPATH={shlex.quote(begin.env['PYTHONPATH'])}; export PYTHONPATH",
+             *(f"{name}={shlex.quote(value)}; export {name}" for name, value in (env.get("variables") or {}).items()),
+             f'exec {shlex.join(begin.argv)} "$@"']
+    files.publish(targets.folder(job, "run"), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"), 0o755)

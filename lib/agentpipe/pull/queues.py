@@ -157,6 +157,21 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
     return got
 
 
+def join(api: Any, worker: str, task: str) -> Got:
+    """agent-pull --id of a follower: the task is taken out of no queue."""
+    from agentpipe import secrets
+    from agentpipe.claim import ranks
+    found = by_id(api, task)
+    if found is None:
+        raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")
+    if found["status"] not in ranks.RUNNABLE:
+        raise errors.Failure(f"task {task} is {found['status']}", errors.TRY_AGAIN, remedy=f"agent-task reset {task}")
+    queue = (found.get("execution") or {}).get("queue")
+    pull = {"server": api.server_id, "queue": queue, "queue_name": None, "worker": worker, "claim": "0" * 32}
+    claim, line = ranks.follow(api, {"manifest": manifest.VERSION, "task": found, "pull": pull})
+    return claim, {**line, "task": secrets.put_away(found, claim.directory)}
+
+
 def cloned(api: Any, task: str) -> str:
     """The id of a copy of a task, named as clearml-agent execute --clone does."""
     found = by_id(api, task)
@@ -176,8 +191,8 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
         intent.note(api, queue)
         answer = api.call("queues.get_next_task", {"queue": queue, "claim": intent.token, "host": _host()})
         if loud:
-            from agentpipe import command
-            command.say(f"agent-pull: queues.get_next_task {queues.names[queue]}: {answer}")
+            from agentpipe import stdio
+            stdio.say(f"agent-pull: queues.get_next_task {queues.names[queue]}: {answer}")
         if not answer.get("entry"):
             intent.asked = False
             continue

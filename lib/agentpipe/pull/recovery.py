@@ -6,7 +6,7 @@ import errno
 import os
 import time
 
-from agentpipe import command, ends, errors, manifest, place
+from agentpipe import ends, errors, failures, manifest, place, stdio
 from agentpipe.claim import attempt, claims, holders, intents, on_server, ranks
 from agentpipe.crash import crash_point
 from agentpipe.run import ending, script, script_env
@@ -49,10 +49,10 @@ def recover(api: Any, owner: int | None = None, only: str | None = None, say: Sa
 
 
 def _tell(token: str, error: Exception) -> None:
-    failure = command.as_failure("agent-pull", error)
+    failure = failures.as_failure("agent-pull", error)
     if failure.exit == errors.BUG and os.environ.get("AGENT_DEBUG"):
         raise error
-    command.say(f"agent-pull: the task of claim {token} cannot be recovered: {failure}")
+    stdio.say(f"agent-pull: the task of claim {token} cannot be recovered: {failure}")
 
 
 def _recover_entry(api: Any, token: str, owner: int | None, only: str | None, say: Say,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from agentpipe.claim import on_server
-from agentpipe.run import callbacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 # not `completed`: a script that closes its own task early is left to its end, as the peer does
 ENDED = ("stopped", "failed", "closed", "publishing", "published")
 RESETS = 5  # a reset counts when seen so often: a clone or an edit may pass through it
+
+
+# of a callback that the script has registered, in the task's runtime; the keys are the `clearml` package's
+TIMEOUT, POLL, COMPLETED = "_abort_callback_timeout", "_abort_poll_freq", "_abort_callback_completed"
 
 
 class Abort:
@@ -46,7 +50,7 @@ class Judge:
         if task is None:
             return Abort("deleted", "the task was deleted")
         runtime = task.get("runtime") or {}
-        status, wanted = task.get("status", ""), callbacks.seconds_wanted(runtime)
+        status, wanted = task.get("status", ""), seconds_wanted(runtime)
         self.resets = self.resets + 1 if status == "created" else 0
         # no token at all: the SDK writes the whole runtime back, and a reset empties it
         if self._claim and runtime.get(on_server.RUNTIME_KEY, self._claim) != self._claim:
@@ -61,3 +65,13 @@ class Judge:
             return Abort("changed", "the task was reset", wanted)
         return None
 
+
+def seconds_wanted(runtime: Mapping[str, Any]) -> float | None:
+    """How long a callback that is registered and has not run may take; None when there is none."""
+    if runtime.get(COMPLETED):
+        return None
+    try:
+        seconds, poll = float(runtime[TIMEOUT]), float(runtime.get(POLL) or 0)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return seconds + max(poll, 0.0) if seconds > 0 else None

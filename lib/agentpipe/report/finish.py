@@ -10,6 +10,7 @@ from agentpipe.claim import attempt, claims, on_server, ranks, runtime
 from agentpipe.crash import crash_point
 from agentpipe.report import own_end
 from agentpipe.report.shipping import Shipper, is_outage, note_reported, read_reported
+from agentpipe.settings import own_secrets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
                  "reason": reason or _reason(end, status) or kind.when}
     evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
     remedy, advice = _remedy(manifest["task"]["id"], found, kind)
-    clear = redact.Redactor(redact.own_secrets() | redact.task_secrets(secrets.whole(manifest["task"], directory))).text
+    clear = redact.Redactor(own_secrets.known() | redact.task_secrets(secrets.whole(manifest["task"], directory))).text
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
             "exit": found.get("exit", kind.exit), "reason": clear(found["reason"]),
             "evidence": clear(evidence)[-EVIDENCE:],

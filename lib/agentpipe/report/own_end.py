@@ -11,7 +11,7 @@ import os
 import signal
 
 from agentpipe import untrusted
-from agentpipe.run import shim
+from agentpipe.claim import attempt
 
 FULL = "its log could not be written: the disk was full"
 _MARK = "full"
@@ -39,7 +39,7 @@ def look(directory: str) -> None:
 def reason(directory: str, status: int) -> str:
     """Why the script of this attempt failed, which ended with that status."""
     if not os.path.islink(os.path.join(directory, _MARK)):
-        return _of_status(status, shim.was_signalled(directory))
+        return _of_status(status, attempt.was_signalled(directory))
     if status == 120:
         return f"exit 120; {FULL}"
     return f"{_of_status(status, None)}; {FULL}"

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from agentpipe import command, errors
+from agentpipe import errors, failures, stdio
 from agentpipe.report.abort import Abort, Judge
 from agentpipe.report.duties import Duty, Watched
 from agentpipe.report.shipping import Shipper, is_outage, say
@@ -162,7 +162,7 @@ class Reporter:
                 duty.later(REFUSED_S)  # refused for good: asking again at once would change nothing
         except Exception as error:
             # a bug of ours must not leave a task unreported; nor must a stderr that is gone
-            command.say(f"agent-report: {command.as_failure('agent-report', error)}")
+            stdio.say(f"agent-report: {failures.as_failure('agent-report', error)}")
             if duty:
                 duty.later(REFUSED_S)
         self._is_back()

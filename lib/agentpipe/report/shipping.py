@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from agentpipe import errors, redact, untrusted
 from agentpipe.files import publish
 from agentpipe.report.logs import Stream
-from agentpipe.settings import config
+from agentpipe.settings import config, own_secrets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Shipper:
         self.server_knows = bool(api.ours)  # until one of an older version has no events.get_log_position
         self._api, self._task, self._claim = api, task, claim
         self._directory, self._worker, self._prefix = directory, worker, prefix
-        redactor = redact.Redactor({*redact.own_secrets(), *secrets})
+        redactor = redact.Redactor({*own_secrets.known(), *secrets})
         rows = not config.flag("agent.suppress_carriage_return", True)
         self._streams = [Stream(name, os.path.join(directory, file), redactor, rows) for name, file, _ in STREAMS]
         self._levels = {name: level for name, _, level in STREAMS}

@@ -44,6 +44,6 @@ def stages(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def pins(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What makes the run repeatable, without its packages (those are recorded on the task)."""
-    from agentpipe.run import ending
-    known = ending.pins(manifest)
+    from agentpipe import manifest as manifests
+    known = manifests.pins(manifest)
     return {key: known[key] for key in SMALL_PINS if known.get(key) is not None}

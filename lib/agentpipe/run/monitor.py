@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import time
 from collections.abc import Mapping
 
-from agentpipe import errors, untrusted
+from agentpipe import errors, stdio, untrusted
 from agentpipe.crash import crash_point
 from agentpipe.run.script import Script, running_for
 from agentpipe.signals import SIGNALS
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 SETTLED = 2.0  # after so many seconds a script is worth a control group of its own
 BY_USER = "stopped by a user"
-PIECE = 4096  # bytes that a pipe which has room takes without blocking (PIPE_BUF)
 PATIENCE_S = 5.0  # at the end, for a terminal that shows nothing
 
 
@@ -61,8 +59,8 @@ class Follower:
         size = os.fstat(self._fd).st_size  # what comes meanwhile is for the next time: it may never end
         if size < self._shown:  # the script has truncated it
             self._shown = 0
-        while self._shown < size and has_room(patience):
-            data = os.pread(self._fd, PIECE, self._shown)
+        while self._shown < size and stdio.takes(2, patience):
+            data = os.pread(self._fd, stdio.PIECE, self._shown)
             if not data:  # truncated at this very moment
                 return
             try:
@@ -70,13 +68,6 @@ class Follower:
             except OSError:
                 self._path = None
                 return
-
-
-def has_room(seconds: float) -> bool:
-    """Whether stderr takes something without blocking."""
-    poll = select.poll()
-    poll.register(2, select.POLLOUT)
-    return bool(poll.poll(seconds * 1000))
 
 
 def watch(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
@@ -170,7 +161,7 @@ def asked_meanwhile(held: Any, verdict: Verdict) -> Verdict:
     """
     if verdict.end or not held.api:
         return verdict
-    from agentpipe.run import callbacks
+    from agentpipe.report import abort
     try:
         found = held.api.once().call("tasks.get_all", {
             "id": [held.id], "only_fields": ["status", "status_message", "runtime"], "search_hidden": True})["tasks"]
@@ -178,7 +169,7 @@ def asked_meanwhile(held: Any, verdict: Verdict) -> Verdict:
         return verdict
     if found and found[0].get("status") == "in_progress" and (
             found[0].get("status_message") == "stopping"
-            or (found[0].get("runtime") or {}).get(callbacks.COMPLETED)):
+            or (found[0].get("runtime") or {}).get(abort.COMPLETED)):
         return Verdict("aborted", BY_USER)
     return verdict
 

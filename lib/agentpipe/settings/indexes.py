@@ -91,14 +91,14 @@ def variables() -> dict[str, str]:
 
 def fingerprint() -> list[str]:
     """All of it that decides what is installed, for hashing only (it may hold passwords)."""
-    from agentpipe.environment import requirements
+    from agentpipe.files import file_digest
     found = lines() + [f"{name}={os.environ[name]}" for name in UV_VARIABLES if os.environ.get(name)]
     for line in found[:]:
         if line.startswith("-c "):
-            found.append(requirements.file_digest(line[3:]))
+            found.append(file_digest(line[3:]))
     for path in _uv_files():
         if os.path.isfile(path):
-            found.append(f"{path} {requirements.file_digest(path)}")
+            found.append(f"{path} {file_digest(path)}")
     return found
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from agentpipe import errors, find
 from agentpipe.capture import capture
-from agentpipe.code.git import without_credentials
 from agentpipe.environment.requirements import normalised
 from agentpipe.task import container_options, queueing, typed
+from agentpipe.urls import without_credentials
 
 # options of `agent-task edit` that are a field of the script
 FIELDS = {"repo": "repository", "branch": "branch", "commit": "version_num", "entry_point": "entry_point",

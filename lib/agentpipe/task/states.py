@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentpipe import errors, find
-from agentpipe.task import at_work, queueing
+from agentpipe.task import at_work, named, queueing
 from agentpipe.task.output import put, say
 from agentpipe.transport import api as transports
 
@@ -26,7 +26,7 @@ def each(name: str, values: Mapping[str, Any]) -> int:
             put(json.dumps({"task": task["id"], **told}) + "\n")
         else:
             say(f"{task['id']}: {told['said']}")
-    return find.each(values["task"], one, say)
+    return named.each(values["task"], one, say)
 
 
 def stop(server: Any, task: dict[str, Any], values: Mapping[str, Any]) -> Told:

@@ -53,7 +53,7 @@ def get(api: Any, artifact: dict[str, Any], target: str) -> None:
             raise errors.Failure(f"the artefact {key} is not in {paths.state('files')}: {uri}", errors.NOT_FOUND,
                                  remedy="enqueue it again with --bundle")
         shutil.copyfile(path, target)
-    from agentpipe.environment.requirements import file_digest
+    from agentpipe.files import file_digest
     if artifact.get("hash") and file_digest(target) != artifact["hash"]:
         os.unlink(target)
         raise errors.Failure(f"the artefact {key} is not what was sent: its SHA-256 differs", errors.BAD_DATA, uri,

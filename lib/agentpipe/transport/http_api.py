@@ -199,8 +199,8 @@ class HttpApi:
     def _tell(self, away: Away) -> None:
         import os
         if not self._told and os.isatty(2):
-            from agentpipe import command
-            command.say(f"{away.reason}; trying again")
+            from agentpipe import stdio
+            stdio.say(f"{away.reason}; trying again")
         self._told = True
 
 

@@ -45,14 +45,14 @@ def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> Non
     python = os.path.join(folder, "bin", "python")
     argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     env = {**uv.environment(), "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR") or paths.cache("pip"),
-           **git_pins.access(asked.secrets, only=inside.isolated(job)), **({"PIP_NO_INDEX": "1"} if offline() else {})}
+           **git_pins.access(job, asked.secrets), **({"PIP_NO_INDEX": "1"} if offline() else {})}
     for host in indexes.insecure_hosts():
         env.setdefault("PIP_TRUSTED_HOST", host)
     try:
         with live.Line(job, lambda: f"pip {arguments[0]}"):
             inside.run(job, argv, env, outside=paths.cache(), loud=True)
     except ToolFailed as error:
-        from agentpipe.code.git import without_credentials
+        from agentpipe.urls import without_credentials
         said = without_credentials(error.output)
         words = [line for line in said.splitlines() if line.startswith("ERROR: ")]
         last = (words or said.splitlines() or ["no word of its own"])[-1].removeprefix("ERROR: ")

@@ -34,7 +34,7 @@ def path(job: Job) -> str:
 
     from agentpipe import tools
     from agentpipe.environment.installers import uv
-    version = tools.run([uv.binary(), "--version"]).split()[1]
+    version = tools.run([tools.uv(), "--version"]).split()[1]
     found = paths.cache("virtualenv", f"uv-{version}-static")
     if os.access(found, os.X_OK):
         return found
@@ -42,7 +42,7 @@ def path(job: Job) -> str:
     os.makedirs(os.path.dirname(found), 0o700, exist_ok=True)
     folder = tempfile.mkdtemp(dir=os.path.dirname(found), prefix="uv.")
     try:
-        job.run([uv.binary(), "pip", "install", "--quiet", "--target", folder, "--no-deps", "--only-binary", ":all:",
+        job.run([tools.uv(), "pip", "install", "--quiet", "--target", folder, "--no-deps", "--only-binary", ":all:",
                  "--python-platform", f"{platform.machine()}-unknown-linux-musl", f"uv=={version}"],
                 env=uv.environment())
         os.rename(os.path.join(folder, "bin", "uv"), found)
