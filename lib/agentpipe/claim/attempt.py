@@ -122,12 +122,8 @@ def shim_lives(directory: str) -> bool:
         fd = untrusted.opened(directory, "running", os.O_RDWR)
     except (FileNotFoundError, untrusted.NotRegular):
         return False
-    import fcntl
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
+        return not files.try_lock(fd)
     finally:
         os.close(fd)
 
