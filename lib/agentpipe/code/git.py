@@ -91,15 +91,16 @@ class Source:
         """git's environment for this source: the one place where logins come in; `others` are further addresses."""
         if self.local:
             return environment(local=True)
-        if not self._has_login():  # a name alone (https://me@host/…) counts where no login is configured
-            from agentpipe.code import git_access
-            if self.password is None or self.address != self.url or git_access.login_for(self.url):
-                env, settings = git_access.variables((self.address, *others))
-                # what asks by itself (Git LFS) goes the same way
-                return environment(env, [*git_access.rewritten([self.url]), *settings])
+        from agentpipe.code import git_access
+        # a name alone (https://me@host/…) counts where no login is configured
+        if not self._has_login() and (self.password is None or self.address != self.url
+                                      or git_access.login_for(self.url)):
+            env, settings = git_access.variables((self.address, *others))
+            # what asks by itself (Git LFS) goes the same way
+            return environment(env, [*git_access.rewritten([self.url]), *settings])
         more = {"AGENT_GIT_USER": self.user or "", "AGENT_GIT_PASSWORD": self.password or ""}
         host = "/".join(self.url.split("/", 3)[:3])
-        helper = login_helper("")
+        helper = git_access.login_helper("")
         # the empty one first: this user's own helpers must neither answer nor store what stood in the URL
         return environment(more, [(f"credential.{host}.helper", ""), (f"credential.{host}.helper", helper)])
 
@@ -117,12 +118,6 @@ class Source:
         if meant and meant != self.address:
             env = self.environment(without_credentials(meant))
         return with_ssh(env)
-
-
-def login_helper(number: str) -> str:
-    """The credential helper that prints what AGENT_GIT_USER and …_PASSWORD of that number hold; it stores nothing."""
-    return ('!f() { test "$1" = get || return 0; printf "username=%s\\npassword=%s\\n" '
-            f'"$AGENT_GIT_USER{number}" "$AGENT_GIT_PASSWORD{number}"; }}; f')
 
 
 def source_of(script: dict[str, Any]) -> Source | None:

@@ -151,7 +151,7 @@ def access(job: Job, lines: list[str]) -> dict[str, str]:
         url, user, password = split_url(match["url"]) if match else ("", None, None)
         if password:
             env[f"AGENT_GIT_USER_R{number}"], env[f"AGENT_GIT_PASSWORD_R{number}"] = user or "", password
-            helper = git.login_helper(f"_R{number}")
+            helper = git_access.login_helper(f"_R{number}")
             settings += [(f"credential.{url}.helper", ""), (f"credential.{url}.helper", helper)]
         elif url:
             urls.append(url)
