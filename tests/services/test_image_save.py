@@ -12,7 +12,8 @@ import pytest
 
 from agentpipe import errors
 from agentpipe.job import Job
-from agentpipe.place import engine, image
+from agentpipe.place import engine
+from agentpipe.prepare import image
 
 HERE = os.path.dirname(__file__)
 IMAGE = "agentpipe-test/saved-slowly"

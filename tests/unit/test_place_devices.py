@@ -107,7 +107,7 @@ def test_devices_are_the_tasks_business_where_the_agent_says_nothing():
     ({"CUDA_VISIBLE_DEVICES": ""}, False, ""), ({}, True, "")])
 def test_where_all_gpus_can_be_reached_the_variables_name_ours_and_it_is_said(
         machine, monkeypatch, text, environ, cpu_only, expected):
-    monkeypatch.setattr("agentpipe.run.gpu_reader.DEVICE", "/no/driver")
+    monkeypatch.setattr("agentpipe.report.gpu_reader.DEVICE", "/no/driver")
     words = [*shlex.split(text), "-e", "CUDA_VISIBLE_DEVICES=7", "-e", "NVIDIA_VISIBLE_DEVICES=7"]
     config = args_body.of(args_words.parse(words)).config
     devices.nvidia(config, environ, cpu_only, machine)

@@ -82,7 +82,7 @@ def uuids(words: list[str]) -> list[str]:
     """The same GPUs by names that mean the same wherever only some are seen; numbers stay where no driver answers."""
     if not any(word.isdigit() for word in words):
         return words
-    from agentpipe.run import gpu_reader
+    from agentpipe.report import gpu_reader
     known = {str(card["index"]): card["uuid"] for card in gpu_reader.ask(everything=True).get("gpus") or []}
     return [known.get(word) or word for word in words]
 

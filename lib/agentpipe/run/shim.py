@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import re
-import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -69,7 +68,6 @@ except OSError as error:
     sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 """
 
-SAID = "shell"  # what the shell above a script has to say: the signal that ended it ("Killed")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LONGEST = 128 << 10  # bytes of one argument or variable: MAX_ARG_STRLEN, execve(2)
 
@@ -105,15 +103,6 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
                 os.close(said)
     finally:
         os.close(running)
-
-
-def was_signalled(directory: str) -> bool | None:
-    """Whether a signal ended the script itself, as the shell above it says of most; None where that is not known."""
-    try:
-        found = os.lstat(os.path.join(directory, SAID))
-    except OSError:
-        return None
-    return found.st_size > 0 if stat.S_ISREG(found.st_mode) else None
 
 
 def _opened(directory: str, name: str) -> int:
