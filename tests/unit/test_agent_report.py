@@ -1,10 +1,12 @@
-"""agent-report over several tasks."""
+"""agent-report over several tasks, and over what comes on its standard input."""
 
+import json
 import os
+import tempfile
 
 import pytest
 
-from agentpipe import errors, manifest
+from agentpipe import command, errors, manifest
 from agentpipe.claim import attempt, queues
 from agentpipe.cmds import agent_report
 from agentpipe.transport import api
@@ -26,7 +28,7 @@ def test_an_answer_that_refuses_one_task_keeps_no_other_from_being_reported(monk
 def test_a_receipt_that_cannot_be_read_is_said(tmp_path):
     (tmp_path / "receipt").symlink_to("receipt")
     with pytest.raises(errors.Failure, match="receipt: Too many levels") as caught:
-        agent_report.text_of(str(tmp_path / "receipt"))
+        agent_report.named(str(tmp_path / "receipt"))
     assert caught.value.exit == errors.NOT_FOUND
 
 
@@ -52,3 +54,40 @@ def test_the_log_of_a_script_that_runs_unwatched_is_sent_without_the_secrets_of_
     agent_report.one(claim.directory, 5)
     events = store.call("events.get_task_log", {"task": task})["events"]
     assert [event["msg"] for event in events if event["stream"] == "log"] == ["token [REDACTED]\n"]
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """Gives standard input to read from what a test writes."""
+    kept = os.dup(0)
+
+    def give(data):
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.seek(0)
+            os.dup2(file.fileno(), 0)
+    yield give
+    os.dup2(kept, 0)
+    os.close(kept)
+
+
+@pytest.mark.parametrize(("rest", "said"), [
+    (b"x" * (200 << 10), "has a line of more than"), (b'{"type":' * 9000, "line 2: not JSON")])
+def test_a_line_without_end_ends_it_and_those_before_it_are_sent(standard_input, monkeypatch, rest, said):
+    monkeypatch.setattr(command, "LONGEST", 100 << 10)
+    store = api.connect()
+    task = store.call("tasks.create", {"name": "a task", "type": "training"})["id"]
+    standard_input(json.dumps({"type": "log", "task": task, "msg": "good"}).encode() + b"\n" + rest)
+    with pytest.raises(errors.Failure, match=said) as caught:
+        agent_report.send_events({"task": None, "json": False})
+    assert caught.value.exit == errors.BAD_DATA
+    assert [event["msg"] for event in store.call("events.get_task_log", {"task": task})["events"]] == ["good"]
+
+
+def test_what_holds_no_receipt_ends_it(standard_input, monkeypatch):
+    monkeypatch.setattr(command, "LONGEST", 100 << 10)
+    for data, said in ((b"\0" * 99, "standard input holds no text: a receipt is one JSON object a line"),
+                       (b"x" * (200 << 10), "has a line of more than")):
+        standard_input(data)
+        with pytest.raises(errors.Failure, match=said):
+            agent_report.named("-")

@@ -18,7 +18,7 @@ STATUSES = ("created", "queued", "in_progress", "stopped", "completed", "failed"
             "unknown")
 PAGE = 500
 WIDEST = 80  # of a column in a pipe: what is longer is printed whole, and moves only its own row
-SHORTEST_NAME = 8  # of a name in the table, however narrow the terminal
+NAMES = ("name", "queue", "worker", "project", "tags", "entry_point", "branch", "image", "user")  # may be cut
 DEFAULT = ("id", "status", "name", "queue", "worker", "created")
 ASKED = ("id", "name", "status", "status_message", "type", "tags", "created", "started", "completed", "status_changed",
          "execution.queue", "last_worker", "last_iteration", "runtime", "project", "parent", "user",
@@ -158,16 +158,15 @@ def _cell(row: Row, column: str) -> str:
 
 
 def text(found: list[Row], names: tuple[str, ...] = DEFAULT, width: int | None = None) -> str:
-    """The table for a screen; `width` columns wide at most, for which names are cut."""
+    """The table for a screen; `width` columns wide at most, for which NAMES are cut, the widest column first."""
     if not found:
         return ""
     table = [tuple(name.upper() for name in names), *(tuple(_cell(row, name) for name in names) for row in found)]
     wide = [[cells.width(line[column]) for line in table] for column in range(len(names))]
     widths = [max(each) if width else max(min(one, WIDEST) for one in each) for each in wide]
-    if width and "name" in names:
-        at = names.index("name")
-        others = sum(widths) - widths[at] + 2 * (len(widths) - 1)
-        widths[at] = max(min(widths[at], width - others), SHORTEST_NAME)
+    if width:
+        cut = [column for column, name in enumerate(names) if name in NAMES]
+        widths = cells.narrowed(widths, width - 2 * (len(widths) - 1), cut)
     lines = ["  ".join(cells.padded(cell, columns) if width else cells.filled(cell, columns)
                        for cell, columns in zip(line, widths, strict=True)).rstrip() for line in table]
     return "".join((cells.cut(line, width) if width else line) + "\n" for line in lines)
