@@ -7,13 +7,15 @@ import posixpath
 import re
 import shlex
 
+from agentpipe.task import entry_words
 from agentpipe.task.remedies import again, anew, checkout, edit, fresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agentpipe.task.remedies import Known
+    from agentpipe.task import entry_words
+from agentpipe.task.remedies import Known
 
 SMALL = 1 << 20  # bytes of a file that may stand in a task's diff
 
@@ -159,7 +161,7 @@ def _looked_into(task: dict[str, Any]) -> set[str]:
 def _moved(task: dict[str, Any], folder: str) -> tuple[str, ...]:
     """The options of edit that run the same script in another folder of the checkout."""
     script = task.get("script") or {}
-    words = shlex.split(script.get("entry_point") or "")
+    words = entry_words.known(script)
     before = script.get("working_dir") or "."
     if words and not words[0].startswith("-"):
         words[0] = posixpath.relpath(posixpath.normpath(posixpath.join(before, words[0])), folder)

@@ -48,14 +48,17 @@ def of(api: Any, word: str) -> Source:
 def of_file(path: str) -> Source:
     """The first line of a file; what is no manifest is a Failure (65)."""
     from agentpipe import manifest
+    from agentpipe.lines import Lines
     from agentpipe.run import ending
+    lines = Lines("a manifest or a receipt is one JSON object a line", path)
     try:
-        with open(path, "rb") as file:
-            line = manifest.read(file.readline())
-    except OSError as error:
-        raise errors.Failure(f"{path}: {error.strerror}", errors.NOT_FOUND) from None
-    except errors.Failure as failure:
-        raise errors.Failure(f"{path}: {failure.reason}", failure.exit) from None
+        first = next(lines, b"")
+        try:
+            line = manifest.read(first)
+        except errors.Failure as failure:
+            raise errors.Failure(f"{path}: {failure.reason}", failure.exit) from None
+    finally:
+        lines.close()
     run, failed = line.get("run") or {}, line.get("failed") or {}
     end = {"class": failed.get("class") or run.get("end"), "exit": failed.get("exit", run.get("exit")),
            "stage": failed.get("stage", "run"), "reason": failed.get("reason") or run.get("reason") or "",
