@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from agentpipe import errors, paths
 from agentpipe.run import launch
 from agentpipe.task import causes, compare, error_lines, params, plot, why
+from agentpipe.transport import api
 
 
 @pytest.fixture(autouse=True)
@@ -307,6 +309,21 @@ def test_a_chart_of_one_point_and_of_a_flat_line_is_drawn() -> None:
     flat = plot.chart("loss", {"a": {"x": [0, 9], "y": [2.0, 2.0]}}, 20, 4, dots=False)
     assert "loss: a 1.5" in one and any(char > "⠀" for char in one)
     assert flat.count("*") == 20
+
+
+def test_a_loss_that_became_infinite_is_drawn_as_far_as_it_is_a_number(capfd: pytest.CaptureFixture[str]) -> None:
+    store = api.connect()
+    task = store.call("tasks.create", {"name": "diverged", "type": "training"})["id"]
+    store.call("events.add_batch", [{"type": "training_stats_scalar", "task": task, "metric": "loss", "variant": "v",
+                                     "iter": at, "value": value}
+                                    for at, value in enumerate([1.0, 2.0, math.nan, math.inf])])
+    plot.plot(task, [], 60, 5, False)
+    assert capfd.readouterr().out.startswith("loss: v inf\n        2 ")
+    plot.plot(task, [], 60, 5, True)
+    assert json.loads(capfd.readouterr().out, parse_constant=pytest.fail)["y"] == [1.0, 2.0, None]
+    alone = plot.chart("loss", {"a": {"x": [0, 1], "y": [math.inf, -math.inf]}}, 20, 4, dots=False)
+    assert "*" not in alone and "loss: a -inf" in alone
+    assert "*" in plot.chart("loss", {"a": {"x": [0, 1], "y": [-1.7e308, 1.7e308]}}, 20, 4, dots=False)
 
 
 def test_a_version_that_the_sdk_writes_with_blanks_is_no_other_version():
