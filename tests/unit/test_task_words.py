@@ -219,3 +219,25 @@ def test_a_bad_line_keeps_no_other_task_from_being_done(tmp_path: Path, monkeypa
     assert done == ["one", "\udcff", "two"]
     assert said == ["line 2 of standard input is no JSON", "line 4 of standard input names no task",
                     "line 7 of standard input is no JSON"]
+
+
+@pytest.mark.parametrize("ties", [4, 12])
+def test_a_list_gives_each_task_once_whatever_its_reader_does_to_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                                                      ties: int) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    monkeypatch.setattr(listing, "PAGE", 5)
+    store = api.connect()
+    moments = iter([f"2026-11-30T00:00:{second:02}.000000+00:00" for second in (1, 2, 3, 3, 3, 4, 4, *[5] * ties, 6, 7)])
+    ids = [store.call("tasks.create", {"name": f"task {number}", "type": "training"})["id"] for number in range(9 + ties)]
+    for id, at in zip(ids, moments, strict=True):
+        store.store.transaction(lambda db, id=id, at=at: db.execute(
+            "UPDATE tasks SET created=?, doc=json_set(doc, '$.created', ?) WHERE id=?", (at, at, id)))
+    asked = {"status": ["created"], "queue": None, "project": None, "tag": [], "name": None, "text": None,
+             "since": None, "archived": False, "columns": None, "limit": 0}
+    assert sorted(row["id"] for row in listing.rows(store, asked)) == sorted(ids)
+    if ties > listing.PAGE:
+        return
+    assert [row["id"] for row in listing.rows(store, {**asked, "limit": 7})][:2] == ids[:-3:-1]
+    for row in listing.rows(store, asked):
+        store.call("tasks.archive_many", {"ids": [row["id"]]})
+    assert list(listing.rows(store, asked)) == []

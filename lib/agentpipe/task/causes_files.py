@@ -14,8 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agentpipe.task import entry_words
-from agentpipe.task.remedies import Known
+    from agentpipe.task.remedies import Known
 
 SMALL = 1 << 20  # bytes of a file that may stand in a task's diff
 

@@ -30,28 +30,44 @@ SEARCHED = ["name", "id", "comment", "script.repository", "script.entry_point"]
 
 def rows(api: Any, values: Mapping[str, Any]) -> Iterator[Row]:
     """The newest tasks that fit the options of `agent-task list`, as they come."""
-    statuses = values["status"]
+    statuses, limit = values["status"], values["limit"] or 1 << 60
+    narrow = any(word not in STATUSES for word in statuses)
+    size = PAGE if narrow or limit > PAGE else limit
     _check(statuses, values)
     body = _asked(api, statuses, values)
-    names = _names(api, "queues", {"search_hidden": True})
-    projects: dict[str, str] = {}
-    narrow = any(word not in STATUSES for word in statuses)
-    limit = values["limit"] or 1 << 60
-    size, page, given = PAGE if narrow or limit > PAGE else limit, 0, 0
-    while True:
-        tasks = api.call("tasks.get_all", body | {"page": page, "page_size": size})["tasks"]
+    queues, projects, given = _names(api, "queues", {"search_hidden": True}), dict[str, str](), 0
+    for tasks in _pages(api, body, size):
         _learn(api, projects, tasks)
         for task in tasks:
-            row = _row(task, names, projects)
+            row = _row(task, queues, projects)
             if narrow and row["status"] not in statuses and view.shown_status(row) not in statuses:
                 continue
             yield row
             given += 1
             if given >= limit:
                 return
-        if len(tasks) < size:
+
+
+def _pages(api: Any, body: Row, size: int) -> Iterator[list[Row]]:
+    """The tasks that fit, some at a time, each once.
+
+    Not by the number of a page: whoever reads the list may change what fits (`list … --json | archive -`), and then as
+    many are passed over as do not fit any more. A page begins at the time of the last task of the one before.
+    """
+    seen: set[str] = set()  # of that time
+    until, page = None, 0
+    while True:
+        begin = {"created": [None, until]} if until else {}
+        found = api.call("tasks.get_all", {**body, **begin, "page": page, "page_size": size})["tasks"]
+        yield [task for task in found if task["id"] not in seen]
+        if len(found) < size:
             return
-        page += 1
+        last = found[-1].get("created")
+        if last is None or last == until:  # more of one time than are in a page
+            page += 1
+            continue
+        until, page = last, 0
+        seen = {task["id"] for task in found if task.get("created") == last}
 
 
 def _asked(api: Any, statuses: list[str], values: Mapping[str, Any]) -> dict[str, Any]:

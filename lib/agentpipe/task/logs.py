@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
 
 FIRST_PAGE, PAGE = 4, 500  # events, each a batch of lines: the first of a long log are soon on the screen
+PAGE_OURS = 10_000  # of a script that sends each line as an event of its own
 GROWTH = 5  # of a page of the last events, until it has enough
 PAGE_BYTES = 16 << 20  # about: ours have up to 256 KiB each, and a log may be larger than the memory
 LOOK_S = 0.1  # how often a follower asks the embedded store's change mark
@@ -51,7 +52,7 @@ class Reader:
                 return
             self._size = min(2 * size, PAGE)
             if self.api.ours:  # of another server a page must go beyond all events of one time
-                self._size = max(FIRST_PAGE, min(self._size, PAGE_BYTES * count // max(1, read)))
+                self._size = max(FIRST_PAGE, min(2 * size, PAGE_OURS, PAGE_BYTES * count // max(1, read)))
 
     def newest(self, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]] | None:
         """The last events, as many as enough() wants to see, in the order of their time; events() goes on behind them.
