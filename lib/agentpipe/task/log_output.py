@@ -8,6 +8,7 @@ import os
 
 from agentpipe import command
 from agentpipe.task.logs import text_of
+from agentpipe.task.output import coloured
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Output:
         self._harmless = None
         if os.isatty(1):
             from agentpipe.task import harmless
-            self._harmless = harmless.Harmless(not os.environ.get("NO_COLOR"))
+            self._harmless = harmless.Harmless(coloured())
 
     def put(self, event: dict[str, Any]) -> None:
         """Show an event."""

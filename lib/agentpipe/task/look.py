@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from agentpipe import errors
 from agentpipe.task import find, log_output, logs, view
 from agentpipe.task import why as whys
-from agentpipe.task.output import put, say
+from agentpipe.task.output import columns, put, say
 from agentpipe.transport import api
 
 
@@ -22,11 +21,10 @@ def listing(values: Mapping[str, Any]) -> None:
         for row in rows:
             put(json.dumps(row) + "\n")
         return
-    width = shutil.get_terminal_size().columns if os.isatty(1) else None
     found = list(rows)
     if not found and os.isatty(2):
         say("no task fits")
-    put(listing.text(found, listing.columns(values["columns"]), width))
+    put(listing.text(found, listing.columns(values["columns"]), columns()))
 
 
 def log(values: Mapping[str, Any]) -> None:

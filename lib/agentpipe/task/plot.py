@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 
 from agentpipe import command, errors
-from agentpipe.task import cells, find
+from agentpipe.task import cells, find, output
 from agentpipe.transport import api
 
 TYPE_CHECKING = False
@@ -34,13 +32,11 @@ def plot(word: str, wanted: list[str], width: int | None, height: int, as_json: 
             raise errors.Failure(f"{option} {given}: it wants {least} or more", errors.USAGE)
     server = api.connect()
     task = find.task(server, word, ("status",))["id"]
-    width = width or (shutil.get_terminal_size().columns if os.isatty(1) else WIDTH)
-    columns = min(width, WIDEST) - 11
+    columns = min(width or output.columns() or WIDTH, WIDEST) - 11
     found = chosen(server.call("events.scalar_metrics_iter_histogram", {"task": task, "samples": 2 * columns}), wanted)
     if not found:
         raise errors.Failure(f"task {task} has no scalars" + (f" like {', '.join(wanted)}" if wanted else ""),
                              errors.NOT_FOUND, remedy=f"agent-task log {task}")
-    colour = os.isatty(1) and not os.environ.get("NO_COLOR")
     for metric, variants in found.items():
         if as_json:
             for variant, curve in variants.items():
@@ -50,7 +46,8 @@ def plot(word: str, wanted: list[str], width: int | None, height: int, as_json: 
                 command.put((json.dumps(row) + "\n").encode())
         else:
             for some in alike(metric, variants):
-                command.put(chart(metric, some, columns, height, _utf8(), colour).encode("utf-8", "replace"))
+                command.put(chart(metric, some, columns, height, output.beyond_ascii(),
+                                   output.coloured()).encode("utf-8", "replace"))
 
 
 def chosen(answer: Curves, wanted: list[str]) -> Curves:
@@ -133,8 +130,3 @@ def _title(metric: str, variants: dict[str, dict[str, Any]], dots: bool, colour:
 
 def _number(value: float) -> str:
     return f"{value:.4g}"
-
-
-def _utf8() -> bool:
-    import sys
-    return "utf" in (sys.stdout.encoding or "").lower()
