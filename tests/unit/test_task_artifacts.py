@@ -72,8 +72,8 @@ def test_ctrl_c_leaves_nothing_of_it_behind(tmp_path, monkeypatch):
         {"key": "weights", "type": "custom", "uri": f"file://{tmp_path}/slow"}]})
     folder = tmp_path / "here"
     folder.mkdir()
-    copying = subprocess.Popen([sys.executable, "-m", "agentpipe.cmds.agent_task", "artifacts", task, "--get", "weights"],
-                               cwd=folder, stderr=subprocess.PIPE)
+    get = [sys.executable, "-m", "agentpipe.cmds.agent_task", "artifacts", task, "--get", "weights"]
+    copying = subprocess.Popen(get, cwd=folder, stderr=subprocess.PIPE)
     with open(tmp_path / "slow", "wb") as fifo:  # opened once the copy has begun to read
         fifo.write(b"x" * (3 << 20))  # and taken once it writes
         assert [path.suffix for path in folder.iterdir()] == [".part"]

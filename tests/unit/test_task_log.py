@@ -16,7 +16,6 @@ from agentpipe.server import events
 from agentpipe.task import harmless, log_output, logs, look
 from agentpipe.transport import api
 
-
 ALL = {"stream": None, "errors": False, "since": None, "follow": False, "json": False, "lines": None}
 
 

@@ -211,7 +211,8 @@ def test_completion_does_without_a_cache_that_it_can_write(tmp_path: Path, monke
 
 
 def test_a_bad_line_keeps_no_other_task_from_being_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "lines").write_bytes(b'one\n{"broken\n\n{"name": "none"}\n\xff\n{"id": "two"}\n' + b'{"a":' * 20_000 + b"\n")
+    (tmp_path / "lines").write_bytes(b'one\n{"broken\n\n{"name": "none"}\n\xff\n{"id": "two"}\n'
+                                     + b'{"a":' * 20_000 + b"\n")
     done: list[str] = []
     said: list[str] = []
     with standard_input(os.open(tmp_path / "lines", os.O_RDONLY)):
@@ -222,14 +223,15 @@ def test_a_bad_line_keeps_no_other_task_from_being_done(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("ties", [4, 12])
-def test_a_list_gives_each_task_once_whatever_its_reader_does_to_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                                                      ties: int) -> None:
+def test_a_list_gives_each_task_once_whatever_its_reader_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                                              ties: int) -> None:
     monkeypatch.setenv("AGENT_HOME", str(tmp_path))
     monkeypatch.setattr(listing, "PAGE", 5)
     store = api.connect()
-    moments = iter([f"2026-11-30T00:00:{second:02}.000000+00:00" for second in (1, 2, 3, 3, 3, 4, 4, *[5] * ties, 6, 7)])
-    ids = [store.call("tasks.create", {"name": f"task {number}", "type": "training"})["id"] for number in range(9 + ties)]
-    for id, at in zip(ids, moments, strict=True):
+    ids = []
+    for second in (1, 2, 3, 3, 3, 4, 4, *[5] * ties, 6, 7):
+        ids.append(id := store.call("tasks.create", {"name": "one of many", "type": "training"})["id"])
+        at = f"2026-11-30T00:00:0{second}.000000+00:00"
         store.store.transaction(lambda db, id=id, at=at: db.execute(
             "UPDATE tasks SET created=?, doc=json_set(doc, '$.created', ?) WHERE id=?", (at, at, id)))
     asked = {"status": ["created"], "queue": None, "project": None, "tag": [], "name": None, "text": None,

@@ -180,8 +180,8 @@ def get_task_log(request: Request) -> dict[str, Any]:
     """Log events: {events, returned, total}, from the newest backwards, or the oldest on (navigate_earlier).
 
     from_timestamp is exclusive; events of one time are never split between two answers. With `after` (ours):
-    in order of arrival behind that position. `last` (ours) is where to go on, so that a follower misses nothing. An answer
-    that has fewer than were asked for since they are large says so: `more` (ours).
+    in order of arrival behind that position. `last` (ours) is where to go on, so that a follower misses nothing. An
+    answer that has fewer than were asked for since they are large says so: `more` (ours).
     """
     task, size = request.body["task"], max(1, min(request.get("batch_size", 5000), MOST))
     documents.load(request.db, task)
@@ -189,7 +189,8 @@ def get_task_log(request: Request) -> dict[str, Any]:
     if after is not None:
         rows, more = _bounded(request, f"SELECT {SELECTED} FROM logs WHERE task=? AND seq>? ORDER BY seq LIMIT ?",
                               (task, after, size))
-        return {"events": list(map(log_event, rows)), "returned": len(rows), "last": rows[-1][0] if rows else after, **more}
+        last = rows[-1][0] if rows else after
+        return {"events": list(map(log_event, rows)), "returned": len(rows), "last": last, **more}
     total, last = request.db.execute("SELECT count(*), max(seq) FROM logs WHERE task=?", (task,)).fetchone()
     earlier = request.get("navigate_earlier", True)
     rows, more = _page(request, task, size, earlier)

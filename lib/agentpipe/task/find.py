@@ -160,7 +160,7 @@ def each(words: list[str], do: Callable[[str], None], say: Callable[[str], None]
 
 
 def named(words: list[str]) -> Iterator[str | errors.Failure]:
-    """The words, with those of standard input in the place of a "-"; of a line that names none what is wrong with it."""
+    """The words, with those of standard input in the place of a "-"; of a line that names none what is wrong."""
     for word in words:
         if word == "-":
             yield from _from_input()

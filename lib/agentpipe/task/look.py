@@ -54,8 +54,8 @@ def _at_the_last(count: int, reader: logs.Reader, counting: logs.Reader, show: l
                  choice: Callable[[], log_output.Choice]) -> bool:
     """Have only the last lines shown; whether they are already.
 
-    They may be more than memory holds. So where they are not among the newest events, all is read by `counting`, for the
-    number of lines, before `reader` reads it again.
+    They may be more than memory holds. So where they are not among the newest events, all is read by `counting`, for
+    the number of lines, before `reader` reads it again.
     """
     def enough(events: list[dict[str, Any]]) -> bool:
         return log_output.lines(events, choice()) > count  # the first may begin within a line
