@@ -114,7 +114,7 @@ def _of_beginning(server: Any, beginning: str) -> list[tuple[str, str]]:
     """Tasks older than the newest ones, by the beginning of their ids; else tasks by that of their names."""
     import re
 
-    from agentpipe.task import find
+    from agentpipe import find
     body: dict[str, Any] = {"page_size": MOST, "page": 0, "only_fields": ["id", "name", "status"],
                             "order_by": ["-created"]}
     if find.PREFIX.match(beginning):
@@ -129,5 +129,5 @@ def _of_beginning(server: Any, beginning: str) -> list[tuple[str, str]]:
 
 
 def _named(task: dict[str, Any]) -> tuple[str, str]:
-    from agentpipe.task import cells
+    from agentpipe import cells
     return task["id"], f"{task['status']}, {cells.cut(cells.plain(task.get('name') or ''), NAME)}"

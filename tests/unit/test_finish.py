@@ -11,7 +11,7 @@ import pytest
 from reporting import WORKER, Foreign, Running, Unreliable
 
 from agentpipe import errors
-from agentpipe.run.finish import finish
+from agentpipe.report.finish import finish
 
 
 @pytest.fixture

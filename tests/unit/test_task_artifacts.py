@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from agentpipe import errors
-from agentpipe.task import artifact_files, artifacts
-from agentpipe.transport import api
+from agentpipe.task import artifacts
+from agentpipe.transport import api, artifact_files
 
 
 class Api:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from api_server import ApiServer
 
-from agentpipe import complete, errors, units
+from agentpipe import complete, errors, find, units
 from agentpipe.server import tasks
-from agentpipe.task import causes, clones, edits, find, listing, recapture, sh_script, sources
+from agentpipe.task import causes, clones, edits, listing, named, recapture, sh_script, sources
 from agentpipe.transport import api
 
 
@@ -125,7 +125,7 @@ def test_at_a_terminal_it_says_what_it_waits_for(capfd: pytest.CaptureFixture[st
         if not terminal:
             os.close(typed)
         with standard_input(given):
-            assert list(find.named(["a", "-"])) == ["a", "1f3c", "two words"]
+            assert list(named.listed(["a", "-"])) == ["a", "1f3c", "two words"]
         said = capfd.readouterr().err
         assert said == ("agent-task: waiting for tasks, an id or a name a line (Ctrl-D ends)\n" if terminal else "")
         if terminal:
@@ -216,7 +216,7 @@ def test_a_bad_line_keeps_no_other_task_from_being_done(tmp_path: Path, monkeypa
     done: list[str] = []
     said: list[str] = []
     with standard_input(os.open(tmp_path / "lines", os.O_RDONLY)):
-        assert find.each(["-"], done.append, said.append) == errors.SEVERAL_FAILED
+        assert named.each(["-"], done.append, said.append) == errors.SEVERAL_FAILED
     assert done == ["one", "\udcff", "two"]
     assert said == ["line 2 of standard input is no JSON", "line 4 of standard input names no task",
                     "line 7 of standard input is no JSON"]

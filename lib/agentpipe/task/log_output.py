@@ -6,7 +6,7 @@ import io
 import json
 import os
 
-from agentpipe import command
+from agentpipe import stdio
 from agentpipe.task.logs import text_of
 from agentpipe.task.output import coloured
 
@@ -70,7 +70,7 @@ class Output:
             return
         if self._json:
             text = b"".join(json.dumps(each).encode() + b"\n" for each in self._objects(event, text))
-        command.put(self._harmless.feed(text) if self._harmless else text)
+        stdio.put(self._harmless.feed(text) if self._harmless else text)
 
     def _rest(self, text: bytes) -> bytes:
         """The text without the lines that are to be left out."""

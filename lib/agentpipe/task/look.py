@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from agentpipe import errors
-from agentpipe.task import find, log_output, logs, view
+from agentpipe import errors, find
+from agentpipe.task import log_output, logs, named, view
 from agentpipe.task import why as whys
 from agentpipe.task.output import columns, put, say
 from agentpipe.transport import api
@@ -74,7 +74,7 @@ def show(words: list[str], as_json: bool) -> int:
     def one(word: str) -> None:
         task = find.task(server, word)
         put(json.dumps(task) + "\n" if as_json else view.page(server, task))
-    return find.each(words, one, say)
+    return named.each(words, one, say)
 
 
 def why(words: list[str], as_json: bool) -> int:
@@ -84,4 +84,4 @@ def why(words: list[str], as_json: bool) -> int:
     def one(word: str) -> None:
         found = whys.why(server, find.task(server, word))
         put(json.dumps(found) + "\n" if as_json else whys.text(found))
-    return find.each(words, one, say)
+    return named.each(words, one, say)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 
-from agentpipe import command, errors
-from agentpipe.task import cells, find, output
+from agentpipe import cells, errors, find, stdio
+from agentpipe.task import output
 from agentpipe.transport import api
 
 TYPE_CHECKING = False
@@ -43,11 +43,11 @@ def plot(word: str, wanted: list[str], width: int | None, height: int, as_json: 
                 # JSON has no word for what is infinite
                 finite = [y if math.isfinite(y) else None for y in curve["y"]]
                 row = {"metric": metric, "variant": variant, "x": curve["x"], "y": finite}
-                command.put((json.dumps(row) + "\n").encode())
+                stdio.put((json.dumps(row) + "\n").encode())
         else:
             for some in alike(metric, variants):
-                command.put(chart(metric, some, columns, height, output.beyond_ascii(),
-                                   output.coloured()).encode("utf-8", "replace"))
+                stdio.put(chart(metric, some, columns, height, output.beyond_ascii(),
+                                output.coloured()).encode("utf-8", "replace"))
 
 
 def chosen(answer: Curves, wanted: list[str]) -> Curves:

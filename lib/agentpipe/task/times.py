@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 
-from agentpipe import errors, units
+from agentpipe import errors, find, units
 from agentpipe.claim import attempt
-from agentpipe.task import find, timing, view
+from agentpipe.report import timing
+from agentpipe.task import named, view
 from agentpipe.task.output import beyond_ascii, columns, put, say
 from agentpipe.transport import api
 
@@ -28,7 +29,7 @@ def times(words: list[str], as_json: bool) -> int:
     def one(word: str) -> None:
         found = of_task(find.task(server, word))
         put(json.dumps(found) + "\n" if as_json else text(found, columns() or WIDTH))
-    return find.each(words, one, say)
+    return named.each(words, one, say)
 
 
 def of_task(task: dict[str, Any]) -> dict[str, Any]:
