@@ -14,14 +14,11 @@ LONGEST = 256 << 20  # bytes of a line; the diff in one may have some 50 MB
 class Input:
     """Lines from a descriptor, as they come. Told to stop, it gives back the tasks of the lines that it still has."""
 
-    holds = "a manifest is one JSON object a line"
-
     def __init__(self, fd=0, source="standard input"):
         self._fd, self._source = fd, source
         self._parts = []  # what is read and not yet a line; never joined for nothing (a diff may have 50 MB)
         self._size = None  # bytes of that; nothing is read yet
         self._lines = []
-        self.number = 0  # of the line that was given last, blank ones counted
         self.on_wait = None  # what to do once before the first read
         self.printed = False  # whether a line has gone out: then nobody waits for a word of ours
         self._given_back = False
@@ -42,7 +39,6 @@ class Input:
                     raise StopIteration
             else:
                 continue
-            self.number += 1
             if line.strip():
                 return line
 
@@ -77,7 +73,7 @@ class Input:
         if self._size > LONGEST:
             what = f"has a line of more than {LONGEST >> 20} MiB"
         if what:
-            failure = errors.Failure(f"{self._source} {what}: {self.holds}", errors.BAD_DATA)
+            failure = errors.Failure(f"{self._source} {what}: a manifest is one JSON object a line", errors.BAD_DATA)
             failure.ends_input = True
             raise failure
 
@@ -136,7 +132,7 @@ def of_files(name, files, each, values, stdin):
         if codes and SIGNALS.told:  # what was not begun stays with whoever has these files
             raise errors.Interrupted(SIGNALS.told, silent=True)
         try:
-            lines = stdin if file == "-" else Input(opened(file), file)
+            lines = stdin if file == "-" else Input(_opened(file), file)
         except errors.Failure as failure:
             from agentpipe import failures
             codes.append(failures.tell(name, failure))
@@ -178,8 +174,7 @@ def _each_line(name, lines, each, values, codes):
         lines.printed = True
 
 
-def opened(file):
-    """A descriptor to read a file of the command line; Failure 66 when that cannot be."""
+def _opened(file):
     try:
         return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:

@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from agentpipe import errors, lines, manifest
+from agentpipe import errors, manifest, plain_lines
 from agentpipe.claim import attempt
 from agentpipe.cmds import agent_report
 from agentpipe.pull import queues
@@ -75,7 +75,7 @@ def standard_input(monkeypatch):
 @pytest.mark.parametrize(("rest", "said"), [
     (b"x" * (200 << 10), "has a line of more than"), (b'{"type":' * 9000, "line 2: not JSON")])
 def test_a_line_without_end_ends_it_and_those_before_it_are_sent(standard_input, monkeypatch, rest, said):
-    monkeypatch.setattr(lines, "LONGEST", 100 << 10)
+    monkeypatch.setattr(plain_lines, "LONGEST", 100 << 10)
     store = api.connect()
     task = store.call("tasks.create", {"name": "a task", "type": "training"})["id"]
     standard_input(json.dumps({"type": "log", "task": task, "msg": "good"}).encode() + b"\n" + rest)
@@ -86,7 +86,7 @@ def test_a_line_without_end_ends_it_and_those_before_it_are_sent(standard_input,
 
 
 def test_what_holds_no_receipt_ends_it(standard_input, monkeypatch):
-    monkeypatch.setattr(lines, "LONGEST", 100 << 10)
+    monkeypatch.setattr(plain_lines, "LONGEST", 100 << 10)
     for data, said in ((b"\0" * 99, "standard input holds no text: a receipt is one JSON object a line"),
                        (b"x" * (200 << 10), "has a line of more than")):
         standard_input(data)
