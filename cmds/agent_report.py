@@ -148,7 +148,7 @@ def claimed():
 def named(word):
     """The directories that a word of the command line means: itself, or those of the receipts in it."""
     from agentpipe import manifest
-    if word != "-" and not os.path.isfile(word):
+    if word != "-" and (os.path.isdir(word) or not os.path.lexists(word)):
         return [word]
     from agentpipe.plain_lines import Lines
     found = []

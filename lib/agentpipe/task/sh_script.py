@@ -27,11 +27,9 @@ open(sys.argv[2], "w").write("\\n".join(lines) + "\\n")"""
 
 def script(word: str) -> None:
     """Print the script of a task, or of the manifest or receipt in a file."""
-    import os
-
     from agentpipe.code import bundle
     from agentpipe.task import bundle_diffs
-    server = None if os.path.isfile(word) else api.connect()
+    server = None if sources.is_file(word) else api.connect()
     source = sources.of(server, word)
     brought = bundle.of(source.task)
     parts = bundle_diffs.as_diffs(server or api.connect(), brought) if brought else {}

@@ -31,9 +31,14 @@ class Source:
             self.installed = bool((self.script.get("requirements") or {}).get("org_pip"))
 
 
+def is_file(word: str) -> bool:
+    """Whether a word means a file, or a pipe as a shell names one: <(agent-pull …)."""
+    return os.path.exists(word) and not os.path.isdir(word)
+
+
 def of(api: Any, word: str) -> Source:
     """The source that a word means: a file with a manifest or a receipt, else a task."""
-    if os.path.isfile(word):
+    if is_file(word):
         return of_file(word)
     task = find.task(api, word)
     end = view.end_of(task)
