@@ -183,17 +183,18 @@ def send_events(values):
     from agentpipe.transport import api
     server = api.connect()
     lines = Lines("an event is one JSON object a line")
-    sent, batch, size, line = 0, [], 0, b""
-    while line is not None:
+    sent, batch, size, is_more = 0, [], 0, True
+    while is_more:
         try:
             line = next(lines, None)
+            is_more = line is not None
             if line is not None:
                 batch.append(events.checked(line, lines.number, values["task"]))
                 size += len(line)
         except errors.Failure:
             events.send(server, batch, lines.number - 1)
             raise
-        if line is None or len(batch) >= BATCH or size >= BATCH_BYTES or lines.is_awaited():
+        if not is_more or len(batch) >= BATCH or size >= BATCH_BYTES or lines.is_awaited():
             sent += events.send(server, batch, lines.number)
             batch, size = [], 0
     if values["json"]:

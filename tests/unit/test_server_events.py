@@ -309,6 +309,6 @@ def test_an_answer_has_no_more_events_and_bytes_than_fit_the_memory(server, task
     assert server("events.get_task_log", asked)["returned"] == 10
     monkeypatch.setattr(events, "MOST_BYTES", 1000)
     found = server("events.get_task_log", asked)
-    assert 1 <= found["returned"] < 10 and found["more"] and found["total"] == 30
+    assert 1 <= found["returned"] < 10 and found["more"] and ("after" in order or found["total"] == 30)
     monkeypatch.setattr(events, "MOST_BYTES", 1)
     assert server("events.get_task_log", asked)["returned"] == 1

@@ -57,7 +57,7 @@ def _pages(api: Any, body: Row, size: int) -> Iterator[list[Row]]:
     seen: set[str] = set()  # of that time
     until, page = None, 0
     while True:
-        begin = {"created": [None, until]} if until else {}
+        begin: Row = {"created": [None, until]} if until else {}
         found = api.call("tasks.get_all", {**body, **begin, "page": page, "page_size": size})["tasks"]
         yield [task for task in found if task["id"] not in seen]
         if len(found) < size:
