@@ -66,11 +66,12 @@ class Lines:
         if self._size > LONGEST:
             raise errors.Failure(f"{self._source} has a line of more than {LONGEST >> 20} MiB: {self._holds}",
                                  errors.BAD_DATA)
-        if newline or self._ended:
+        if newline:
             self._lines += b"".join([*self._parts, whole]).split(b"\n")
-            self._parts = [rest]
-        else:
-            self._parts.append(rest)
+            self._parts = []
+        self._parts += [rest] if rest else []
+        if self._ended and self._parts:  # the last one may have no newline
+            self._lines.append(b"".join(self._parts))
 
     def _is_ready(self, milliseconds: int | None) -> bool:
         poll = select.poll()

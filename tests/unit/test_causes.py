@@ -326,6 +326,15 @@ def test_a_loss_that_became_infinite_is_drawn_as_far_as_it_is_a_number(capfd: py
     assert "*" in plot.chart("loss", {"a": {"x": [0, 1], "y": [-1.7e308, 1.7e308]}}, 20, 4, dots=False)
 
 
+def test_of_a_task_that_did_well_why_says_how_long_it_took() -> None:
+    task = {"id": "1f3c", "status": "completed", "status_message": "Changed by agentpipe vm:0",
+            "started": "2026-11-29T10:00:00+00:00", "completed": "2026-11-29T10:12:05+00:00",
+            "runtime": {"_agentpipe_end": {"class": "completed", "stage": "run", "exit": 0,
+                                           "reason": "worker execution done"}}}
+    head, reason = why.text(why.why(None, task)).splitlines()
+    assert head == "1f3c: completed" and reason.startswith("  the script ended with 0, after 12 min 05 s, ")
+
+
 def test_a_version_that_the_sdk_writes_with_blanks_is_no_other_version():
     assert compare._packages(["clearml == 2.1.12", "six==1.16.0"], ["clearml==2.1.12", "six==1.17.0"]) == [
         ("~", "six 1.16.0 → 1.17.0")]
