@@ -259,7 +259,8 @@ def test_a_line_without_end_is_shown_by_its_ends() -> None:
 
 
 def test_what_is_not_known_is_left_alone() -> None:
-    assert told("Traceback (most recent call last):\nValueError: no") == {}
+    known = told("Traceback (most recent call last):\nValueError: no")
+    assert known == {"reason": "ValueError: no (exit 1)"}
     assert told("ModuleNotFoundError: No module named 'x'", end="setup_failed") == {}
 
 
@@ -324,6 +325,11 @@ def test_a_loss_that_became_infinite_is_drawn_as_far_as_it_is_a_number(capfd: py
     alone = plot.chart("loss", {"a": {"x": [0, 1], "y": [math.inf, -math.inf]}}, 20, 4, dots=False)
     assert "*" not in alone and "loss: a -inf" in alone
     assert "*" in plot.chart("loss", {"a": {"x": [0, 1], "y": [-1.7e308, 1.7e308]}}, 20, 4, dots=False)
+
+
+def test_an_exit_status_alone_is_no_reason_where_the_script_said_one() -> None:
+    assert told("loading\nno configuration: set MODEL_DIR\n\n") == {"reason": "no configuration: set MODEL_DIR (exit 1)"}
+    assert told("") == {"reason": "it printed nothing (exit 1)"}
 
 
 def test_of_a_task_that_did_well_why_says_how_long_it_took() -> None:
