@@ -191,7 +191,7 @@ def test_an_exception_is_named_with_the_line_of_the_tasks_own_code() -> None:
     # one that was caught and printed, by a script that ended itself
     caught = causes.of_script({"id": "1f3c", "script": {}}, {"class": "script_failed", "reason": "exit 3",
                                                              "evidence": TRACEBACK})
-    assert caught == {}
+    assert caught == {"reason": "lib.errors.ShapeError: no (3, 4) (exit 3)"}
 
 
 def _syntax(code: str, said: str = "invalid syntax") -> str:

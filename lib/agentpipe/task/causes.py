@@ -16,6 +16,7 @@ from agentpipe.task import (
     causes_gpu,
     causes_machine,
     causes_python,
+    error_lines,
     remedies,
 )
 
@@ -55,8 +56,9 @@ def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:
 
 
 def _last_words(evidence: str, reason: str) -> Known:
-    """What a script printed last, where else only its exit status is known; {} where more is."""
+    """What a script said last, of an error if it did, where else only its exit status is known; {} where more is."""
     if not re.fullmatch(r"exit \d+", reason):
         return {}
     lines = [line.strip() for line in evidence.splitlines() if line.strip()]
+    lines = [line for line in lines if error_lines.tells(line.encode("utf-8", "replace"))] or lines
     return {"reason": f"{lines[-1][:LONGEST] if lines else 'it printed nothing'} ({reason})"}
