@@ -6,7 +6,6 @@ Nothing may be imported above what an empty pipeline needs: most runs of a stage
 import os
 import sys
 
-from agentpipe import lines
 from agentpipe.signals import EXITS, SIGNALS
 
 
@@ -18,6 +17,7 @@ def entry(name, declared, doc, examples, each, common=True):
     """
     argv = sys.argv[1:]
     begin()
+    from agentpipe import lines
     stdin = lines.Input()
     stdin.on_wait = lambda: warm_up(name)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEVICE = "/dev/nvidiactl"
 PATIENCE_S = 20.0  # eight cards that sleep take some seconds to wake
-READ = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); from agentpipe.run import gpu_reader; "
+READ = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); from agentpipe.report import gpu_reader; "
         "print(json.dumps(gpu_reader.read(float(sys.argv[2]), sys.argv[3] == 'True')))")
 MEAN_S = 2.0  # what the first look at a card's utilization is a mean of
 _ready = False
