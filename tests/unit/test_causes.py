@@ -328,7 +328,8 @@ def test_a_loss_that_became_infinite_is_drawn_as_far_as_it_is_a_number(capfd: py
 
 
 def test_an_exit_status_alone_is_no_reason_where_the_script_said_one() -> None:
-    assert told("loading\nno configuration: set MODEL_DIR\n\n") == {"reason": "no configuration: set MODEL_DIR (exit 1)"}
+    said = "no configuration: set MODEL_DIR"
+    assert told(f"loading\n{said}\n\n") == {"reason": f"{said} (exit 1)"}
     assert told("") == {"reason": "it printed nothing (exit 1)"}
 
 
