@@ -51,7 +51,7 @@ def test_what_waited_is_raised_before_the_handlers_are_given_up():
 @pytest.mark.parametrize(("raised", "code"), [
     ("os.kill(os.getpid(), signal.SIGTERM)", 75),
     ("SIGNALS.aborted('by a user')", 1),
-    ("[signal.setitimer(signal.ITIMER_REAL, 0.001), time.sleep(1)]", 2),
+    ("[SIGNALS.limited(0.001).__enter__(), time.sleep(1)]", 2),
 ])
 def test_what_is_raised_where_python_drops_exceptions_is_raised_again(raised, code):
     done = run(f"""
@@ -189,3 +189,29 @@ def test_a_stop_means_nothing_once_the_end_is_decided():
             print(aborted.abort)
     """)
     assert done.stdout == "another's\n", done.stderr
+
+
+@pytest.mark.parametrize("signum", ["SIGUSR1", "SIGALRM"])
+def test_what_slurm_or_somebody_else_sends_is_not_the_servers_word_nor_a_limit(signum):
+    done = run(f"""
+        import os, signal
+        from agentpipe import command
+        from agentpipe.signals import SIGNALS
+
+        def work():
+            with SIGNALS.limited(None):
+                os.kill(os.getpid(), signal.{signum})
+            SIGNALS.take_aborts(True)
+            SIGNALS.aborted("of the task before")
+            SIGNALS.take_aborts(False)
+            SIGNALS.take_aborts(True)
+            os.kill(os.getpid(), signal.{signum})
+            return 7
+
+        def closed():
+            with SIGNALS.closed():
+                return work()
+
+        command.plain("agent-trial", closed)
+    """)
+    assert (done.returncode, done.stderr) == (7, "")
