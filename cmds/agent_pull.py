@@ -47,6 +47,7 @@ def pull(values):
     from agentpipe.transport import api
     config.apply()
     config.check_numbers()
+    config.check_user(ahead=True)
     check_options(values)
     ends_with = values["owner"]
     if values["services"]:  # the owner has other tasks at work: it ends this wait, and holds nothing

@@ -312,7 +312,12 @@ def combined(codes):
 
 def _filter(name, declared, doc, examples, each, argv, stdin, common):
     from agentpipe import errors, options
-    values = options.read(name, [*declared(), *(common_options() if common else [])], argv, doc, examples)
+    try:
+        values = options.read(name, [*declared(), *(common_options() if common else [])], argv, doc, examples)
+    except errors.Failure:  # a mistake: what the stage before us hands over meanwhile is not to be lost on us
+        if stat.S_ISFIFO(os.fstat(0).st_mode):
+            stdin.give_back()
+        raise
     if values.get("schema"):
         from agentpipe import manifest
         put(manifest.schema().encode())

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from agentpipe import errors, paths, processes, secrets
+from agentpipe import errors, manifest, paths, processes, secrets, stages
 from agentpipe.claim import adopt, attempt, claims, holders, intents, namespaces, on_server, queues, recovery
 from agentpipe.claim import waiting as patience
 from agentpipe.held import Held
@@ -636,6 +636,39 @@ def test_a_pull_that_waits_outlasts_a_server_that_fails_when_the_task_is_read(st
     got = queues.next_task(Failing(store), "tester:0", queues.Queues(store, []), wait=True)
     assert got[1]["task"]["id"] == task
     assert os.listdir(claims.active()) == [got[0].token]
+
+
+@pytest.fixture
+def by_pipe():
+    """A pipe that is our standard input, for what was handed to it; its inode."""
+    kept, (read, write) = os.dup(0), os.pipe()
+    os.dup2(read, 0)
+    yield os.fstat(0).st_ino
+    os.dup2(kept, 0)
+    for fd in (kept, read, write):
+        os.close(fd)
+
+
+@pytest.mark.parametrize("transport", ["agent-server", "clearml"], indirect=True)
+@pytest.mark.parametrize("known", [True, False], ids=["its token is known", "it cannot be logged in to"])
+def test_a_server_that_is_away_before_a_stage_begins_costs_no_attempt(
+        store, task, transport, by_pipe, known, monkeypatch, agent_home):
+    monkeypatch.setenv("AGENT_CLAIM_GRACE", "0")
+    connect = api.connect
+    monkeypatch.setattr(api, "connect", lambda worker="", patience=None: connect(worker, 0.1))
+    for _ in range(recovery.MAX_ATTEMPTS + 1):
+        claim, line = pulled(store)
+        claim.hand("pull", {"pipe": by_pipe, "boot": processes.boot_id()})
+        claim.release()
+        if not known:
+            shutil.rmtree(agent_home / "state" / "tokens")
+        transport.failing = [503] * 1000
+        with pytest.raises((errors.Failure, errors.ApiError)):
+            stages.each("prepare", pytest.fail, manifest.write(line), {})
+        transport.failing = []
+        recovery.recover(store)
+        assert (waiting(store), status(store, task)) == ([task], "queued")
+    assert attempt.failed_attempts(task) == 0
 
 
 @pytest.mark.parametrize("transport", ["agent-server", "clearml"], indirect=True)

@@ -303,6 +303,19 @@ def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str) -> boo
         claim.release()
 
 
+def hand_back(claim: Claim) -> None:
+    """Nothing of it was begun, and its server cannot be told now: the next recovery gives it back, and counts nothing.
+
+    A script that runs is left running.
+    """
+    if claim.token:
+        try:
+            attempt.forbid_start(claim.directory, attempt.HANDED_BACK)
+        except OSError:  # a disk that takes no further name
+            pass
+    claim.release()
+
+
 def _take_local(manifest: dict[str, Any], stage: str) -> Claim:
     task = manifest["task"]["id"]
     directory = attempt.latest(task)
