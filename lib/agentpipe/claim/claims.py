@@ -12,7 +12,7 @@ import json
 import os
 import time
 
-from agentpipe import errors, files, paths, untrusted
+from agentpipe import errors, files, paths, processes, untrusted
 from agentpipe.claim import attempt, namespaces, on_server
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
@@ -277,6 +277,20 @@ def read(directory: str) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, untrusted.NotRegular, ValueError):  # an intent is a file
         return None
     return found if isinstance(found, dict) else None
+
+
+def is_of_this_boot(directory: str) -> bool:
+    """Whether the machine has not been started anew since the attempt's script was, or else a stage worked on it last.
+
+    A claim that cannot be read is what a power failure left of it.
+    """
+    record = attempt.pid_record(directory)
+    if record and record not in attempt.RETURNED:
+        return record.endswith(processes.boot_id())
+    found = read(directory)
+    if found is None:
+        return not os.path.lexists(os.path.join(directory, "claim"))
+    return not found.get("namespace") or str(found["namespace"]).startswith(processes.boot_id())
 
 
 def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str) -> bool:
