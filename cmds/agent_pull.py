@@ -161,12 +161,14 @@ def hand(server, claim, line, values):
     if values["services"]:
         claim.worker += f":service:{line['task']['id']}"
         line = {**line, "pull": {**line["pull"], "worker": claim.worker}}
+    line = readable(line)
     task = held.Held(line, "pull", values, server, claim)
     queue = line["pull"]["queue_name"] or line["pull"]["queue"] or "no queue"
     task.job.say(f"task {task.id} pulled from {queue} by worker {claim.worker}")
     try:
         with SIGNALS.open():
-            stages.hook(task, "post-pull")
+            if "failed" not in line:
+                stages.hook(task, "post-pull")
     except errors.Interrupted:
         task.give_back("told to stop")
         raise
@@ -175,6 +177,20 @@ def hand(server, claim, line, values):
         command.say(f"agent-pull: {failure}")
     task.hand_on(values["owner"])
     return task.manifest["failed"]["exit"] if "failed" in task.manifest else 0
+
+
+def readable(line):
+    """The line; of a task that is no manifest (a server may hold anything) one that fails, with nothing but its id."""
+    from agentpipe import errors, manifest
+    try:
+        manifest.read(manifest.write(line))
+        return line
+    except (errors.Failure, RecursionError) as error:
+        why = error.reason if isinstance(error, errors.Failure) else "nested too deeply"
+    command.say(f"agent-pull: task {line['task']['id']}: {why}")
+    failure = errors.Failure(f"the task as its server has it is {why}", errors.BAD_DATA,
+                             remedy="make it anew: agent-task enqueue")
+    return manifest.failure(failure, "pull", {**line, "task": {"id": line["task"]["id"]}})
 
 
 def hand_running(server, claim, values):

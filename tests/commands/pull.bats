@@ -97,6 +97,18 @@ setup() { load ../helpers; fresh; }
   [ "$(stat -c %a "$directory/secrets.json")" = 600 ]
 }
 
+# bats test_tags=local
+@test "a task that its server has and no stage could read fails, and its owner is told why" {
+  deep=$(printf '[%.0s' {1..300})$(printf ']%.0s' {1..300})
+  call tasks.create "{\"name\": \"odd\", \"type\": \"training\", \"runtime\": {\"x\": $deep}}" >created
+  id=$(field .id created)
+  call tasks.enqueue "{\"task\": \"$id\"}"
+  run -65 sh -c 'agent-pull default | agent-prepare | agent-run'
+  [ "$(status "$id")" = failed ]
+  run -0 agent-task why "$id"
+  [[ $output == *"setup_failed, exit 65, in agent-pull"*"nested too deeply"* ]]
+}
+
 # bats test_tags=claims
 @test "a waiting pull wakes up for a task" {
   agent-pull --wait default >task.json &
