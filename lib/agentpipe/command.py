@@ -52,19 +52,23 @@ class Input:
         if self.on_wait:
             self.on_wait()
             self.on_wait = None
+        got: list[bytes] = []
         try:
             with SIGNALS.open():
+                # kept in the same step: behind read(2) a signal may come, which must not cost us what was read
                 try:
-                    chunk = os.read(self._fd, CHUNK)
+                    got.extend(map(os.read, (self._fd,), (CHUNK,)))
                 except BlockingIOError:
                     _is_ready(self._fd)
-                    chunk = os.read(self._fd, CHUNK)
+                    got.extend(map(os.read, (self._fd,), (CHUNK,)))
         except errors.Interrupted as told:
+            self._add(b"".join(got))
             self._stop(told.signum)
         except OSError as error:
             failure = errors.Failure(f"{self._source}: {error.strerror}", errors.BAD_DATA)
             failure.ends_input = True
             raise failure from None
+        chunk = got[0]
         self._refuse_endless(chunk)
         self._add(chunk)
         return bool(chunk)
@@ -327,7 +331,11 @@ def _filter(name, declared, doc, examples, each, argv, stdin, common):
         if codes and SIGNALS.told:  # what was not begun stays with whoever has these files
             raise errors.Interrupted(SIGNALS.told, silent=True)
         try:
-            lines = stdin if file == "-" else Input(_opened(file), file)
+            with SIGNALS.open():  # a fifo waits for whoever writes it
+                lines = stdin if file == "-" else Input(_opened(file), file)
+        except errors.Interrupted as told:
+            told.silent = bool(codes)
+            raise
         except errors.Failure as failure:
             codes.append(tell(name, failure))
             continue

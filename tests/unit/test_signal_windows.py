@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
@@ -215,3 +217,46 @@ def test_what_slurm_or_somebody_else_sends_is_not_the_servers_word_nor_a_limit(s
         command.plain("agent-trial", closed)
     """)
     assert (done.returncode, done.stderr) == (7, "")
+
+
+def test_a_line_that_was_read_when_the_signal_came_is_not_thrown_away():
+    done = run("""
+        import os, signal, threading, time
+        from agentpipe import command, errors
+        from agentpipe.signals import SIGNALS
+        SIGNALS.install()
+        read, write = os.pipe()
+        lines, me = command.Input(read), threading.get_native_id()
+        lines.give_back = lambda: print(lines._lines) or 1
+
+        def tell():  # the kernel gives a signal to any thread that takes it: the main one is not woken by it
+            while "pipe" not in open(f"/proc/self/task/{me}/wchan").read():
+                time.sleep(0.01)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            os.write(write, b"one\\n")
+
+        threading.Thread(target=tell).start()
+        try:
+            next(lines)
+        except errors.Interrupted as told:
+            print(told.signum == signal.SIGTERM)
+    """)
+    assert done.stdout == "[b'one']\nTrue\n", done.stderr
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_fifo_that_nobody_writes_is_waited_for_only_until_we_are_told_to_stop(tmp_path, signum, code):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    waiting = subprocess.Popen([sys.executable, "-m", "agentpipe.cmds.agent_patch", str(fifo)], stdout=subprocess.PIPE,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    until = time.monotonic() + 30
+    while Path(f"/proc/{waiting.pid}/wchan").read_text() != "wait_for_partner":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    waiting.send_signal(signum)
+    try:
+        assert waiting.wait(10) == code
+        assert b'"told to stop"' in waiting.stdout.read()
+    finally:
+        waiting.kill()
