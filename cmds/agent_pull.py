@@ -146,8 +146,10 @@ def status_of(server, task):
 def may_work():
     """Whether the operator's pre-pull hooks let this node take work now; one that fails is said."""
     from agentpipe import errors, hooks
+    from agentpipe.signals import SIGNALS
     try:
-        hooks.run("pre-pull", {"manifest": 1, "task": {}})
+        with SIGNALS.open():
+            hooks.run("pre-pull", {"manifest": 1, "task": {}})
         return True
     except errors.Failure as failure:
         command.say(f"agent-pull: {failure.reason}")

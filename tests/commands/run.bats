@@ -263,7 +263,10 @@ watched() {
   run agent-run --dry-run prepared.json
   [ "$status" -eq 0 ]
   [[ $output == *"would run in"*main.sh* ]]
+  run -0 agent-prepare --dry-run prepared.json
+  [[ $output == *"would "* ]]
   agent-run prepared.json >receipt.json
+  run -1 grep 'would ' "$(attempt "$id")/setup.log"
   [ "$(status "$id")" = completed ]
 }
 
