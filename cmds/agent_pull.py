@@ -152,7 +152,7 @@ def may_work():
             hooks.run("pre-pull", {"manifest": 1, "task": {}})
         return True
     except errors.Failure as failure:
-        command.say(f"agent-pull: {failure.reason}")
+        command.tell("agent-pull", failure, line=False)
         return False
 
 
@@ -176,7 +176,7 @@ def hand(server, claim, line, values):
         raise
     except errors.Failure as failure:
         task.use(manifest.failure(failure, "pull", line))
-        command.say(f"agent-pull: {failure}")
+        command.tell("agent-pull", failure, line=False)
     task.hand_on(values["owner"])
     return task.manifest["failed"]["exit"] if "failed" in task.manifest else 0
 

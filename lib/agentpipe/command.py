@@ -245,8 +245,12 @@ def common_options(dry_run=True):
 
 
 def tell(name, failure, line=True):
-    """One line on stderr; and where a later stage reads our stdout, a `failed` line without a task."""
-    say(f"{name}: {failure}")
+    """One line on stderr; and where a later stage reads our stdout, a `failed` line without a task.
+
+    The line may stand in the mail of cron or in a journal: programs that it quotes may have printed a secret of ours.
+    """
+    from agentpipe import redact
+    say(redact.known(f"{name}: {failure}"))
     if line:
         _tell_stage(name, failure)
     return failure.exit

@@ -226,7 +226,7 @@ def _tell_failure(held: Held, failure: errors.Failure, end: str = "setup_failed"
         held.use({**held.manifest, "failed": failure.failed})
     else:
         held.use(manifest.failure(failure, failure.stage or held.stage, held.manifest, end))
-    command.say(f"agent-{held.stage}: {failure}")
+    command.tell(f"agent-{held.stage}", failure, line=False)
     held.job.say(f"agent-{held.stage}: {failure.reason}")
 
 

@@ -135,3 +135,16 @@ told() {
   [ "$(field .run.end receipt.json)" = completed ]
   [ "$SECONDS" -lt 50 ]
 }
+
+@test "a secret that a hook prints stands neither in a manifest nor in what cron would mail" {
+  printf '#!/bin/sh\necho "not with $SITE_TOKEN" >&2; exit 1\n' | tee "$hooks/post-pull" >"$hooks/pre-env"
+  chmod +x "$hooks/pre-env"
+  export SITE_TOKEN=s3cr3tvalue
+  for _ in pre-env post-pull; do
+    enqueue_shell 'echo never'
+    run -77 --separate-stderr pipeline
+    [[ $stderr == *"not with [REDACTED]"* ]]
+    [[ $output$stderr != *s3cr3tvalue* ]]
+    chmod +x "$hooks/post-pull"
+  done
+}
