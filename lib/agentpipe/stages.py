@@ -250,8 +250,11 @@ def _swapped(held: Held, stage: str, key: str, shell_command: str) -> None:
     held.job.say(f"{stage}: {shell_command}")
     variable, problem = f"AGENT_STAGE_{stage.upper()}", None
     try:
-        answer = tools.run(["sh", "-c", shell_command], stdin=line, stderr=held.job.log).encode("utf-8",
-                                                                                                "surrogateescape")
+        answer = tools.run(["sh", "-c", shell_command], stdin=line, stderr=held.job.log,
+                           most=hooks.MOST + 2 * len(line)).encode("utf-8", "surrogateescape")
+    except tools.TooMuch as much:
+        raise errors.Failure(f"{variable} ({shell_command}): {much}, which is no manifest", errors.BAD_DATA,
+                             remedy=f"unset {variable}, or mend the command") from None
     except tools.ToolFailed as failed:
         answer = failed.output.encode()
         status = failed.status or 1

@@ -288,7 +288,7 @@ EOF
 
 # bats test_tags=local
 @test "a swapped stage that fails, or answers nonsense, fails the task" {
-  for answer in 'exit 7' 'echo nonsense' 'cat >/dev/null'; do
+  for answer in 'exit 7' 'echo nonsense' 'cat >/dev/null' 'yes nonsense'; do
     id=$(enqueue_shell 'echo never')
     AGENT_STAGE_ENV=$answer run pipeline
     [ "$status" -ne 0 ]

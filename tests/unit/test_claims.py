@@ -298,6 +298,19 @@ def test_a_dead_stage_gives_its_task_back_and_the_third_time_it_is_lost(store, t
     assert os.listdir(claims.active()) == []
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_agent_run_wrote_for_a_script_that_never_started_does_not_stay(store, task, ends):
+    claim, _ = pulled(store)
+    for name in ("clearml.conf", "spec"):
+        with open(os.path.join(claim.directory, name), "w") as file:
+            file.write("a secret")
+    abandoned(claim)
+    if ends:
+        store.call("tasks.stopped", {"task": task, "force": True})
+    recovery.recover(store)
+    assert not {"clearml.conf", "spec"} & set(os.listdir(claim.directory))
+
+
 def test_what_somebody_holds_is_left_alone(store, task):
     claim, _ = pulled(store)
     recovery.recover(store)
