@@ -59,7 +59,7 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
         held = Held(line if "failed" in line else identified(line), name, values)
     except (errors.Failure, errors.ApiError) as error:
         if by_pipe and waiting.is_away(error):
-            claims.hand_back(claims.take(line, name))
+            _hand_back(line, name)
         raise
     try:
         return _through(held, steps, values, end)
@@ -68,6 +68,13 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
             claims.hand_back(held.claim)
         held.release()  # whatever it was: somebody else's now, or for recovery
         raise
+
+
+def _hand_back(line: dict[str, Any], name: str) -> None:
+    try:
+        claims.hand_back(claims.take(line, name))
+    except errors.Failure:  # it is somebody else's already
+        pass
 
 
 def _through(held: Held, steps: Callable[[Held], Any], values: dict[str, Any],

@@ -258,7 +258,7 @@ def test_a_server_without_claims_is_asked_after_a_death_in_mid_request(task: Run
 
 
 @pytest.mark.parametrize("server", [lambda api: api, Foreign], ids=["ours", "without claims"])
-def test_a_log_whose_end_was_lost_with_this_machines_power_is_not_sent_a_second_time(task: Running, server: Any) -> None:
+def test_a_log_whose_end_was_lost_with_this_machines_power_is_not_sent_twice(task: Running, server: Any) -> None:
     api = server(task.api)
     task.prints(b"one\n")
     shipper(task, api).ship()

@@ -1,4 +1,4 @@
-"""How long attempts stay on this node: what has been over for AGENT_KEEP_DAYS is removed; once an hour it is looked for.
+"""How long attempts stay on this node: what has been over for AGENT_KEEP_DAYS is removed, once an hour.
 
 By no clock that somebody could set: `state/pruned` keeps for how long this machine has run, as far as that was looked
 at, and at what time of that each attempt was first seen to be over.
