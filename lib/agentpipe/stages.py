@@ -54,17 +54,17 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
         return 0 if is_fine else line["failed"]["exit"]
     if "failed" not in line and name != "prepare" and not values.get("dry_run"):
         place.check(line)
-    by_pipe = holders.line_came_by_pipe(line)
+    goes_back = "failed" not in line and holders.line_came_by_pipe(line)  # where the server is away before it begins
     try:
         held = Held(line if "failed" in line else identified(line), name, values)
     except (errors.Failure, errors.ApiError) as error:
-        if by_pipe and waiting.is_away(error):
+        if goes_back and waiting.is_away(error):
             _hand_back(line, name)
         raise
     try:
         return _through(held, steps, values, end)
     except Exception as error:
-        if by_pipe and not held.begun and waiting.is_away(error):
+        if goes_back and not held.begun and waiting.is_away(error):
             claims.hand_back(held.claim)
         held.release()  # whatever it was: somebody else's now, or for recovery
         raise
