@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from agentpipe import errors, manifest, paths, processes, secrets, stages
+from agentpipe import errors, files, manifest, paths, processes, secrets, stages
 from agentpipe.claim import adopt, attempt, claims, holders, intents, namespaces, on_server, queues, recovery
 from agentpipe.claim import waiting as patience
 from agentpipe.held import Held
@@ -30,6 +30,10 @@ def store(transport):
 
 @pytest.fixture
 def task(store):
+    return task_of(store)
+
+
+def task_of(store):
     queue = store.call("queues.get_default")["id"]
     id = store.call("tasks.create", {"name": "a task", "type": "training",
                                      "script": {"binary": "bash", "diff": "echo", "entry_point": "a.sh"}})["id"]
@@ -414,6 +418,26 @@ def test_what_died_with_a_task_of_another_server_is_left_until_that_is_asked(
         recovery.recover(store)
     assert waiting(store) == [task]
     assert os.listdir(claims.active()) == []
+
+
+def test_an_intent_is_on_the_disk_before_a_task_is_given_out(store, monkeypatch):
+    done, sync, call = [], files.sync_directory, type(store).call
+
+    def asked(self, endpoint, body=None):
+        done.append(endpoint)
+        return call(self, endpoint, body)
+
+    monkeypatch.setattr(files, "sync_directory", lambda path: (done.append(path), sync(path)))
+    monkeypatch.setattr(type(store), "call", asked)
+    wanted = queues.Queues(store, [])
+    assert queues.next_task(store, "tester:0", wanted, wait=False) is None
+    # where nothing waits, nothing has to be written down
+    assert (claims.active() in done) == (not store.embedded)
+    task_of(store)
+    done.clear()
+    abandoned(queues.next_task(store, "tester:0", wanted, wait=False)[0])
+    assert done.index(claims.active()) < done.index("queues.get_next_task")
+    assert done.count(claims.active()) == 1
 
 
 def test_an_intent_that_got_nothing_is_dropped(store):

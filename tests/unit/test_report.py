@@ -12,6 +12,7 @@ from api_server import ApiServer
 from reporting import WORKER, Foreign, Running, Unreliable
 
 from agentpipe import errors, files, paths
+from agentpipe.claim import claims
 from agentpipe.run.abort import RESETS, Abort, Judge
 from agentpipe.run.finish import finish
 from agentpipe.run.report import Reporter
@@ -98,11 +99,11 @@ def test_that_the_script_has_started_is_on_the_disk_soon(task: Running, monkeypa
     wait_for(lambda: task.log("setup"))
     assert not synced
     (task.directory / "pid").symlink_to("1 2 boot")
-    wait_for(lambda: synced)
+    wait_for(lambda: len(synced) >= 3)
     task.prints(b"line\n")
     wait_for(task.log)
     watching.reporter.stop()
-    assert synced == [str(task.directory)]
+    assert synced == [str(task.directory), str(task.directory.parent), claims.active()]
 
 
 def test_a_users_stop_is_told(task: Running, watching: Watching) -> None:

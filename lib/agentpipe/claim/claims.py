@@ -58,21 +58,30 @@ class Intent:
                 break
             os.close(self._fd)  # before it was locked another pull took it for one that a dead one had left
 
-    def note(self, api: Any, queue: str) -> None:
+    def note(self, api: Any, queue: str, durable: bool = True) -> None:
         """Which server is asked, and of it which queue: one that cannot write the token itself is asked for that too.
 
-        Before another machine is asked the intent is on the disk: what it gives out would be lost with our power. The
-        embedded store's own commit takes the intent with it.
+        What is given out is lost with our power, unless the intent is on the disk before; `durable` is false where
+        nothing is there to be given out, as far as was seen.
         """
         try:
             os.ftruncate(self._fd, os.pwrite(self._fd, f"{api.server_id} {queue}".encode(), 0))
-            if not (api.embedded or self._durable):
-                os.fsync(self._fd)
-                files.sync_directory(os.path.dirname(self.path))
-                self._durable = True
         except OSError as error:
             raise errors.unwritable(f"write {self.path}", error) from None
+        if durable:
+            self.keep()
         self.asked = True
+
+    def keep(self) -> None:
+        """It is on the disk from now on; no commit of the store takes it there (fdatasync(2) of a file that is reused)."""
+        if self._durable:
+            return
+        try:
+            os.fsync(self._fd)
+            files.sync_directory(os.path.dirname(self.path))
+        except OSError as error:
+            raise errors.unwritable(f"write {self.path}", error) from None
+        self._durable = True
 
     def becomes(self, directory: str) -> None:
         """Publish the attempt: the link takes the intent's name, so there is never neither."""

@@ -96,7 +96,7 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
             try:
                 if patience:
                     patience.note()
-                allowed = may_work is None or not _any(api, queues) or may_work()
+                allowed = may_work is None or not any(_waits(api, queue) for queue in queues.ids) or may_work()
                 got = _ask(api, worker, queues, intent) if allowed else None
                 if got:
                     if patience:
@@ -165,14 +165,16 @@ def cloned(api: Any, task: str) -> str:
                                     "new_task_parent": found["id"]})["id"]
 
 
-def _any(api: Any, queues: Queues) -> bool:
-    return any(api.call("queues.get_num_entries", {"queue": queue})["num"] for queue in queues.ids)
+def _waits(api: Any, queue: str) -> bool:
+    """Whether a task waits there."""
+    return bool(api.call("queues.get_num_entries", {"queue": queue})["num"])
 
 
 def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | None:
     loud = os.environ.get("CLEARML_AGENT_DEBUG_GET_NEXT_TASK")
     for queue in queues.in_order():
-        intent.note(api, queue)
+        # to ask for it over a network takes as long as to write it down
+        intent.note(api, queue, durable=not api.embedded or _waits(api, queue))
         answer = api.call("queues.get_next_task", {"queue": queue, "claim": intent.token, "host": _host()})
         if loud:
             from agentpipe import command
@@ -180,6 +182,7 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
         if not answer.get("entry"):
             intent.asked = False
             continue
+        intent.keep()  # it came in the very moment
         task = answer["entry"]["task"]
         if not answer.get("claimed"):
             _mark(api, by_id(api, task) or {"id": task}, intent.token)

@@ -87,11 +87,13 @@ class Watched:
 
     def _keep(self) -> None:
         """That its script has started is on the disk from now on: after a power failure it is not run a second time."""
+        from agentpipe.claim import claims
         self._kept = True
-        try:
-            files.sync_directory(self.directory)
-        except OSError:  # deleted by its script
-            pass
+        for path in (self.directory, os.path.dirname(self.directory), claims.active()):
+            try:
+                files.sync_directory(path)
+            except OSError:  # deleted by its script
+                pass
 
     def _metrics(self) -> None:
         """What the machine and the script do; of a script with the `clearml` package it reports the same by itself."""
