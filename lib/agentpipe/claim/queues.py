@@ -182,7 +182,6 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
         if not answer.get("entry"):
             intent.asked = False
             continue
-        intent.keep()  # it came in the very moment
         task = answer["entry"]["task"]
         if not answer.get("claimed"):
             _mark(api, by_id(api, task) or {"id": task}, intent.token)
@@ -195,6 +194,7 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
 def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str | None,
            queue_name: str | None = None) -> Got | None:
     try:
+        intent.keep()  # of a task that came in the very moment
         found = by_id(api, task)  # first: a server that fails now must not make an attempt that counts
         claim = claims.begin(api, intent, task, worker)
     except (errors.ApiError, errors.Failure) as error:
