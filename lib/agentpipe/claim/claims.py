@@ -73,7 +73,7 @@ class Intent:
         self.asked = True
 
     def keep(self) -> None:
-        """It is on the disk from now on. No commit of the store takes it there: fdatasync(2) of a log that is reused."""
+        """It is on the disk from now on. No commit of the store takes it there: its log is reused, with fdatasync(2)."""
         if self._durable:
             return
         try:
