@@ -73,7 +73,7 @@ class Intent:
         self.asked = True
 
     def keep(self) -> None:
-        """It is on the disk from now on. No commit of the store takes it there: its log is reused, with fdatasync(2)."""
+        """It is on the disk from now on; the store's commit alone is an fdatasync(2) of a log that is reused."""
         if self._durable:
             return
         try:
