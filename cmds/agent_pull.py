@@ -152,7 +152,7 @@ def may_work():
             hooks.run("pre-pull", {"manifest": 1, "task": {}})
         return True
     except errors.Failure as failure:
-        command.tell("agent-pull", failure, line=False)
+        command.tell("agent-pull", errors.Failure(failure.reason), line=False)
         return False
 
 

@@ -335,8 +335,7 @@ def _filter(name, declared, doc, examples, each, argv, stdin, common):
         if codes and SIGNALS.told:  # what was not begun stays with whoever has these files
             raise errors.Interrupted(SIGNALS.told, silent=True)
         try:
-            with SIGNALS.open():  # a fifo waits for whoever writes it
-                lines = stdin if file == "-" else Input(_opened(file), file)
+            lines = stdin if file == "-" else Input(_opened(file), file)
         except errors.Interrupted as told:
             told.silent = bool(codes)
             raise
@@ -433,7 +432,8 @@ def _takes_nothing(error):
 
 def _opened(file):
     try:
-        return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        with SIGNALS.open():  # a fifo waits for whoever writes it
+            return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         from agentpipe import errors
         raise errors.Failure(f"{file}: {error.strerror}", errors.NOT_FOUND) from None
