@@ -25,7 +25,7 @@ def came_by_pipe(directory: str) -> bool:
 
 def line_came_by_pipe(line: dict[str, Any]) -> bool:
     """The same, of a line that nobody has taken yet; False for a task by hand."""
-    token = (line.get("pull") or {}).get("claim")
+    token = str((line.get("pull") or {}).get("claim") or "")
     return bool(token) and came_by_pipe(claims.active(token))
 
 
