@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from agentpipe import command, errors, paths
+from agentpipe import errors, paths, stdio
 from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
@@ -47,7 +47,7 @@ def find(name: str) -> list[str]:
             unseen = errors.Failure(f"cannot see which hooks there are: {error.filename}: {error.strerror}",
                                     errors.BAD_CONFIG, remedy=f"namei -l {path}")
             if name in SAID_ONLY:
-                command.say(str(unseen))
+                stdio.say(str(unseen))
                 continue
             raise unseen from None
     hooks = []
@@ -55,7 +55,7 @@ def find(name: str) -> list[str]:
         if os.access(path, os.X_OK):
             hooks.append(path)
         else:
-            command.say(f"{path} is not executable, so it is no hook (chmod +x {path})")
+            stdio.say(f"{path} is not executable, so it is no hook (chmod +x {path})")
     return hooks
 
 

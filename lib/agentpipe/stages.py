@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import command, errors, hooks, manifest, place, units
-from agentpipe.claim import attempt, claims, holders, waiting
+from agentpipe import errors, failures, files, hooks, manifest, place, stdio, units
+from agentpipe.claim import attempt, claims, holders
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
 from agentpipe.signals import SIGNALS
@@ -49,7 +49,7 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
             lay_down(line)
             raise
     if "failed" in line and (end is None or "task" not in line):
-        command.put(raw + b"\n")
+        stdio.put(raw + b"\n")
         is_fine = values.get("supervised") and line["failed"].get("class") == manifest.LET_GO
         return 0 if is_fine else line["failed"]["exit"]
     if "failed" not in line and name != "prepare" and not values.get("dry_run"):
@@ -58,13 +58,13 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
     try:
         held = Held(line if "failed" in line else identified(line), name, values)
     except (errors.Failure, errors.ApiError) as error:
-        if goes_back and waiting.is_away(error):
+        if goes_back and errors.is_away(error):
             _hand_back(line, name)
         raise
     try:
         return _through(held, steps, values, end)
     except Exception as error:
-        if goes_back and not held.begun and waiting.is_away(error):
+        if goes_back and not held.begun and errors.is_away(error):
             claims.hand_back(held.claim)
         held.release()  # whatever it was: somebody else's now, or for recovery
         raise
@@ -121,7 +121,7 @@ def timed(work: Work, job: Job) -> dict[str, Any]:
     try:
         return {**work(job), "began": units.iso(began)}
     except OSError as error:
-        failure = errors.of_disk(error)
+        failure = files.of_disk(error)
         if failure is None:
             raise
         raise failure from None
@@ -195,7 +195,7 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
                 steps(held)
     except errors.Interrupted:
         if not held.started and held.claim.token:
-            command.say(f"agent-{held.stage}: told to stop; task {held.id} goes back to its queue")
+            stdio.say(f"agent-{held.stage}: told to stop; task {held.id} goes back to its queue")
         held.give_back("told to stop")
         SIGNALS.forget()
         raise
@@ -233,7 +233,7 @@ def _tell_failure(held: Held, failure: errors.Failure, end: str = "setup_failed"
         held.use({**held.manifest, "failed": failure.failed})
     else:
         held.use(manifest.failure(failure, failure.stage or held.stage, held.manifest, end))
-    command.tell(f"agent-{held.stage}", failure, line=False)
+    failures.tell(f"agent-{held.stage}", failure, line=False)
     held.job.say(f"agent-{held.stage}: {failure.reason}")
 
 

@@ -7,9 +7,10 @@ import subprocess
 import psutil
 import pytest
 
-from agentpipe import command, errors, manifest, paths, stages
-from agentpipe.claim import attempt, queues
+from agentpipe import errors, lines, manifest, paths, stages
+from agentpipe.claim import attempt
 from agentpipe.cmds import agent_report
+from agentpipe.pull import queues
 from agentpipe.transport import api
 
 
@@ -107,7 +108,7 @@ def test_the_connection_of_one_line_is_no_more_when_the_next_one_has_its_turn(ta
 
 
 def test_an_event_without_end_is_refused_before_memory_is_full(monkeypatch):
-    monkeypatch.setattr(command, "LONGEST", 1 << 20)
+    monkeypatch.setattr(lines, "LONGEST", 1 << 20)
     endless = subprocess.Popen(["sh", "-c", "yes | tr -d '\\n'"], stdout=subprocess.PIPE)
     kept = os.dup(0)
     os.dup2(endless.stdout.fileno(), 0)

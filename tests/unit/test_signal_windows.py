@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentpipe import command, errors
+from agentpipe import errors, lines
 from agentpipe.signals import Signals
 
 
@@ -139,8 +139,8 @@ def test_pipes_that_do_not_wait_are_waited_for():
     for fd in (inward, write):
         os.set_blocking(fd, False)
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
-        from agentpipe import command
-        command.put(next(command.Input()) * 300_000)
+        from agentpipe import lines, stdio
+        stdio.put(next(lines.Input()) * 300_000)
     """)], stdin=inward, stdout=write)
     os.close(write)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -153,7 +153,7 @@ def test_pipes_that_do_not_wait_are_waited_for():
 
 def test_told_to_stop_at_a_terminal_that_has_hung_up_is_no_error():
     ours, theirs = os.openpty()
-    waiting = command.Input(theirs)
+    waiting = lines.Input(theirs)
     os.close(ours)
     with pytest.raises(errors.Interrupted):
         waiting._stop(signal.SIGTERM)
@@ -222,11 +222,12 @@ def test_what_slurm_or_somebody_else_sends_is_not_the_servers_word_nor_a_limit(s
 def test_a_line_that_was_read_when_the_signal_came_is_not_thrown_away():
     done = run("""
         import os, signal, threading, time
-        from agentpipe import command, errors
+        from agentpipe import errors
+        from agentpipe.lines import Input
         from agentpipe.signals import SIGNALS
         SIGNALS.install()
         read, write = os.pipe()
-        lines, me = command.Input(read), threading.get_native_id()
+        lines, me = Input(read), threading.get_native_id()
         lines.give_back = lambda: print(lines._lines) or 1
 
         def tell():  # the kernel gives a signal to any thread that takes it: the main one is not woken by it
