@@ -85,6 +85,8 @@ def each(directories, values, quiet=False):
 
 def one(directory, timeout):
     """Ship what is left of one attempt, and its end if it has one: {directory, task, end, acknowledged}."""
+    import contextlib
+
     from agentpipe import errors, held
     from agentpipe.claim import attempt, claims, holders
     from agentpipe.report import finish
@@ -106,15 +108,15 @@ def one(directory, timeout):
         # between two stages the lock is free: the next one must find it so
         if attempt.outcome(directory) is None and holders.is_held(directory):
             raise busy
-        api = held.connect(pull)
-        end = attempt.outcome(directory)
-        if end:
-            if not finish.finish(api, directory, timeout):
-                raise errors.Failure(f"task {task}: the server is away, its end is not recorded yet",
-                                     errors.UNAVAILABLE, remedy="agent-report --all")
-            claim.end()
-        else:
-            ship(api, directory, found)
+        with contextlib.closing(held.connect(pull)) as api:
+            end = attempt.outcome(directory)
+            if end:
+                if not finish.finish(api, directory, timeout):
+                    raise errors.Failure(f"task {task}: the server is away, its end is not recorded yet",
+                                         errors.UNAVAILABLE, remedy="agent-report --all")
+                claim.end()
+            else:
+                ship(api, directory, found)
         return {"directory": directory, "task": task, "end": end, "acknowledged": True}
     finally:
         claim.release()
