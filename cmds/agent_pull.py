@@ -62,7 +62,7 @@ def pull(values):
             return done
     with SIGNALS.open():  # large trees take their time
         retention.prune()
-    worker = workers.Worker(values["worker"])
+    worker = workers.Worker(server, values["worker"])
     server.worker = worker.name
     if values["id"]:
         got = named(server, worker.name, values)
