@@ -39,10 +39,11 @@ def options():
 
 def steps(held):
     """The place, then what happens in it."""
-    from agentpipe import place, prepare_modes, stages
+    from agentpipe import place, stages
     from agentpipe.cmds import agent_env, agent_fetch, agent_patch
+    from agentpipe.prepare import modes
     came = held.manifest
-    prepare_modes.begin(held.job)
+    modes.begin(held.job)
     stages.hook(held, "pre-prepare")
     stages.add(held, "place", stages.timed(place.start, held.job))
     stages.step(held, "fetch", "fetch", agent_fetch.work)
@@ -52,7 +53,7 @@ def steps(held):
     else:
         stages.step(held, "env", "env", agent_env.work)
     stages.hook(held, "post-prepare")
-    prepare_modes.end(held, came)
+    modes.end(held, came)
 
 
 def each(line, values):
@@ -67,7 +68,8 @@ def each(line, values):
 
 def check_options(values):
     """Values that cannot be meant: Failure 64."""
-    from agentpipe.place import decide, image
+    from agentpipe.place import decide
+    from agentpipe.prepare import image
     decide.engine(values.get)
     image.check(values)
     if values["setup_limit"] is not None and not values["setup_limit"] > 0:

@@ -2,7 +2,7 @@
 
 import os
 
-from agentpipe import command
+from agentpipe import command, stdio
 
 EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run
@@ -41,7 +41,8 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe.claim import claims, retention, schedule, workers
+    from agentpipe.claim import claims, retention, workers
+    from agentpipe.pull import schedule
     from agentpipe.settings import config
     from agentpipe.signals import SIGNALS
     from agentpipe.transport import api
@@ -54,7 +55,7 @@ def pull(values):
     hours = schedule.of(values["uptime"], values["downtime"])
     server = api.connect()
     if values["id"]:
-        from agentpipe.task import find
+        from agentpipe import find
         values = {**values, "id": find.whole_id(server, values["id"])}
     if not values["no_recover"] and claims.any_active():
         done = recovered(server, values)
@@ -85,42 +86,42 @@ def check_options(values):
 
 
 def told(values):
-    """What gets a line for people: command.say() or None."""
+    """What gets a line for people: stdio.say() or None."""
     if values["quiet"] or not (values["verbose"] or os.isatty(2)):
         return None
-    return lambda text: command.say(f"agent-pull: {text}")
+    return lambda text: stdio.say(f"agent-pull: {text}")
 
 
 def recovered(server, values):
     """What this node left behind is looked after; the exit code when that was all there is to do, else None."""
-    from agentpipe.claim import recovery
+    from agentpipe.pull import recovery
     ran = values["id"] and status_of(server, values["id"]) == "in_progress"
     running = recovery.recover(server, values["owner"], values["id"], told(values), values["on_lost"])
     if running:
         return hand_running(server, running, values)
     if ran and (now := status_of(server, values["id"])) not in ("queued", "in_progress"):
         # it ran unwatched: it is not started a second time
-        command.say(f"agent-pull: task {values['id']} has ended: {now}")
+        stdio.say(f"agent-pull: task {values['id']} has ended: {now}")
         return 0
     return None
 
 
 def named(server, worker, values):
     """The task of --id, or a copy of it, as (claim, line); None when this node may not work."""
-    from agentpipe.claim import queues
-    from agentpipe.run import ranks
+    from agentpipe.claim import ranks
+    from agentpipe.pull import queues
     allowed = gate(values)
     if allowed and not allowed():
         return None
     task = queues.cloned(server, values["id"]) if values["clone"] else values["id"]
     if ranks.rank() and not values["require_queue"]:
-        return ranks.join(server, worker, task)
+        return queues.join(server, worker, task)
     return queues.take(server, worker, task, values["require_queue"])
 
 
 def next_one(server, worker, values, hours, ends_with):
     """The next task of the queues, as (claim, line); None when there is none. A wait ends with that process."""
-    from agentpipe.claim import queues
+    from agentpipe.pull import queues
     wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"], hours, worker)
     say = told(values)
     if say and values["wait"]:
@@ -131,9 +132,9 @@ def next_one(server, worker, values, hours, ends_with):
 def gate(values):
     """What has to hold before this node takes a task, as a function; None when nothing has to."""
     from agentpipe import hooks
-    from agentpipe.claim import room
+    from agentpipe.pull import room
     return room.gate(values["need_disk"], may_work if hooks.find("pre-pull") else None,
-                     lambda text: command.say(f"agent-pull: {text}"))
+                     lambda text: stdio.say(f"agent-pull: {text}"))
 
 
 def status_of(server, task):
@@ -149,7 +150,7 @@ def may_work():
         hooks.run("pre-pull", {"manifest": 1, "task": {}})
         return True
     except errors.Failure as failure:
-        command.say(f"agent-pull: {failure.reason}")
+        stdio.say(f"agent-pull: {failure.reason}")
         return False
 
 
@@ -171,7 +172,7 @@ def hand(server, claim, line, values):
         raise
     except errors.Failure as failure:
         task.use(manifest.failure(failure, "pull", line))
-        command.say(f"agent-pull: {failure}")
+        stdio.say(f"agent-pull: {failure}")
     task.hand_on(values["owner"])
     return task.manifest["failed"]["exit"] if "failed" in task.manifest else 0
 

@@ -41,21 +41,22 @@ def each(raw, values):
     verdicts = []
 
     def steps(held):
-        from agentpipe.run import watching
+        from agentpipe.run import monitor
         from agentpipe.signals import SIGNALS
         if held.dry:
             dry_run(held, values)
             return
         if not is_running(held):
             stages.hook(held, "pre-run")
-        # from the script's start to the verdict no signal may lose it: watching opens where it waits
+        # from the script's start to the verdict no signal may lose it: monitor.py opens where it waits
         with SIGNALS.closed():
             held.script = taken_over(held) if is_running(held) else started(held, values)
-            verdicts.append(watching.watch(held, held.script, values))
+            verdicts.append(monitor.watch(held, held.script, values))
 
     def end(held):
         if held.dry:
-            command.say(f"agent-run: would report that it failed: {held.manifest['failed']['reason']}")
+            from agentpipe import stdio
+            stdio.say(f"agent-run: would report that it failed: {held.manifest['failed']['reason']}")
             held.put_down()
             return held.manifest["failed"]["exit"]
         if verdicts:
@@ -65,7 +66,8 @@ def each(raw, values):
     try:
         return stages.each("run", steps, raw, values, end)
     except errors.LetGo as gone:
-        code = command.tell("agent-run", gone)
+        from agentpipe import failures
+        code = failures.tell("agent-run", gone)
         return 0 if values["supervised"] else code
 
 
@@ -123,7 +125,8 @@ def started(held, values):
     from agentpipe import manifest
     from agentpipe.claim import attempt
     from agentpipe.crash import crash_point
-    from agentpipe.run import callbacks, launch, memory, script, script_env
+    from agentpipe.place import memory
+    from agentpipe.run import callbacks, launch, script, script_env
     begin = launch.of(held.manifest, held.claim.directory, values)
     if not held.place.prefix and not os.path.isdir(begin.cwd):
         from agentpipe import errors
@@ -154,9 +157,10 @@ def dry_run(held, values):
     """Say what would be started."""
     import shlex
 
+    from agentpipe import stdio
     from agentpipe.run import launch
     begin = launch.of(held.manifest, held.claim.directory, values)
-    command.say(f"agent-run: would run in {begin.cwd}: {shlex.join([*held.job.prefix, *begin.argv])}")
+    stdio.say(f"agent-run: would run in {begin.cwd}: {shlex.join([*held.job.prefix, *begin.argv])}")
 
 
 def main():

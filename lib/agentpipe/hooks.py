@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import command, errors, paths
+from agentpipe import errors, paths, stdio
 from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
@@ -45,7 +45,7 @@ def find(name: str) -> list[str]:
         if os.access(path, os.X_OK):
             hooks.append(path)
         else:
-            command.say(f"{path} is not executable, so it is no hook (chmod +x {path})")
+            stdio.say(f"{path} is not executable, so it is no hook (chmod +x {path})")
     return hooks
 
 

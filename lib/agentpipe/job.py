@@ -30,8 +30,8 @@ class Job:
         try:
             self._log = untrusted.opened(directory, "setup.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         except untrusted.NotRegular as error:  # as with a full disk: what is said is lost, the task is not
-            from agentpipe import command
-            command.say(f"agentpipe: {error.filename} is not written: {error.strerror}")
+            from agentpipe import stdio
+            stdio.say(f"agentpipe: {error.filename} is not written: {error.strerror}")
             self._log = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     @property

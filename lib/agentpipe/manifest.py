@@ -9,6 +9,7 @@ from agentpipe import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing costs 6 ms at run time
+    from collections.abc import Mapping
     from typing import Any, NoReturn
 
 VERSION = 1
@@ -96,13 +97,28 @@ def failure(failure: errors.Failure, stage: str, manifest: dict[str, Any] | None
 
     Programs and hooks that it quotes may have printed a secret of ours: none stands in it.
     """
-    from agentpipe.code.git import without_credentials
-    from agentpipe.redact import known
-    change = [without_credentials(known(word)) for word in failure.change]
-    failed = {"stage": stage, "class": end, "exit": failure.exit, "reason": known(failure.reason),
-              "evidence": known(failure.evidence), "remedy": known(failure.remedy),
+    from agentpipe.settings.own_secrets import hidden
+    from agentpipe.urls import without_credentials
+    change = [without_credentials(hidden(word)) for word in failure.change]
+    failed = {"stage": stage, "class": end, "exit": failure.exit, "reason": hidden(failure.reason),
+              "evidence": hidden(failure.evidence), "remedy": hidden(failure.remedy),
               **({"change": change} if change else {}), **failure.timed}
     return {"manifest": VERSION, **(manifest or {}), "failed": failed}
+
+
+def pins(line: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run repeatable, out of what the stages found."""
+    place, fetch, patch, env = (line.get(key) or {} for key in ("place", "fetch", "patch", "env"))
+    found = {"commit": fetch.get("commit"), "diff": patch.get("diff"), "python": env.get("version"),
+             "packages": env.get("pins", env.get("packages")),
+             "image": place.get("digest") or place.get("image_id")}
+    return {**(line.get("pins") or {}), **{key: value for key, value in found.items() if value is not None}}
+
+
+def is_service(manifest: Mapping[str, Any]) -> bool:
+    """Whether the task of this manifest is a worker of its own (agent-pull --services)."""
+    worker = (manifest.get("pull") or {}).get("worker") or ""
+    return worker.endswith(f":service:{(manifest.get('task') or {}).get('id')}")
 
 
 def _parsed() -> dict[str, Any]:

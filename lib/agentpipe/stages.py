@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import command, errors, hooks, manifest, place, units
+from agentpipe import errors, files, hooks, manifest, place, stdio, units
 from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
@@ -43,7 +43,7 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
     """
     line = manifest.read(raw)
     if "failed" in line and (end is None or "task" not in line):
-        command.put(raw + b"\n")
+        stdio.put(raw + b"\n")
         is_fine = values.get("supervised") and line["failed"].get("class") == manifest.LET_GO
         return 0 if is_fine else line["failed"]["exit"]
     if "failed" not in line and name != "prepare" and not values.get("dry_run"):
@@ -100,7 +100,7 @@ def timed(work: Work, job: Job) -> dict[str, Any]:
     try:
         return {**work(job), "began": units.iso(began)}
     except OSError as error:
-        failure = errors.of_disk(error)
+        failure = files.of_disk(error)
         if failure is None:
             raise
         raise failure from None
@@ -159,7 +159,7 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
                 steps(held)
     except errors.Interrupted:
         if not held.started and held.claim.token:
-            command.say(f"agent-{held.stage}: told to stop; task {held.id} goes back to its queue")
+            stdio.say(f"agent-{held.stage}: told to stop; task {held.id} goes back to its queue")
         held.give_back("told to stop")
         SIGNALS.forget()
         raise
@@ -197,7 +197,7 @@ def _tell_failure(held: Held, failure: errors.Failure, end: str = "setup_failed"
         held.use({**held.manifest, "failed": failure.failed})
     else:
         held.use(manifest.failure(failure, failure.stage or held.stage, held.manifest, end))
-    command.say(f"agent-{held.stage}: {failure}")
+    stdio.say(f"agent-{held.stage}: {failure}")
     held.job.say(f"agent-{held.stage}: {failure.reason}")
 
 

@@ -227,3 +227,17 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
+
+
+def uv() -> str:
+    """The uv of our own environment, else the one on PATH."""
+    import shutil
+    import sysconfig
+    own = os.path.join(sysconfig.get_path("scripts"), "uv")
+    if os.access(own, os.X_OK):
+        return own
+    found = shutil.which("uv")
+    if found is None:
+        raise errors.Failure("uv is not installed", errors.UNAVAILABLE,
+                             remedy="install it beside agentpipe: pip install uv")
+    return found

@@ -219,7 +219,8 @@ setup() { load ../helpers; fresh; }
 @test "--fair takes turns between the queues, and CLEARML_AGENT_DEBUG_GET_NEXT_TASK shows what is asked" {
   for queue in aaa aaa bbb bbb; do enqueue_shell 'echo hi' $queue >>ids; done
   py - >order <<'PY'
-from agentpipe.claim import claims, queues
+from agentpipe.claim import claims
+from agentpipe.pull import queues
 from agentpipe.transport import api
 server = api.connect()
 wanted = queues.Queues(server, ["aaa", "bbb"], fair=True)

@@ -5,8 +5,9 @@ import os
 import pytest
 
 from agentpipe import errors, manifest
-from agentpipe.claim import attempt, queues
+from agentpipe.claim import attempt
 from agentpipe.cmds import agent_report
+from agentpipe.pull import queues
 from agentpipe.transport import api
 
 

@@ -11,13 +11,15 @@ import time
 
 import pytest
 
-from agentpipe import errors, paths, processes, secrets
-from agentpipe.claim import adopt, attempt, claims, holders, intents, namespaces, on_server, queues, recovery
-from agentpipe.claim import waiting as patience
+from agentpipe import errors, find, paths, processes, secrets
+from agentpipe.claim import adopt, attempt, claims, holders, intents, namespaces, on_server
 from agentpipe.held import Held
-from agentpipe.run import own_end, script
+from agentpipe.pull import queues, recovery
+from agentpipe.pull import waiting as patience
+from agentpipe.report import own_end
+from agentpipe.run import script
 from agentpipe.server import documents
-from agentpipe.task import find, why
+from agentpipe.task import why
 from agentpipe.transport import api
 
 SLEEPER = [sys.executable, "-c", "import sys; sys.stdin.read()"]

@@ -14,7 +14,8 @@ import pytest
 from agentpipe import errors, processes
 from agentpipe.claim import attempt
 from agentpipe.place import Place
-from agentpipe.run import cgroups, ending, own_end, script
+from agentpipe.report import own_end
+from agentpipe.run import cgroups, ending, script
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from reporting import WORKER, Foreign, Late, Running, Unreliable
 
 from agentpipe import errors
 from agentpipe.redact import Redactor
-from agentpipe.run import logs, shipping
-from agentpipe.run.shipping import Shipper
+from agentpipe.report import logs, shipping
+from agentpipe.report.shipping import Shipper
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from agentpipe import command, errors
+from agentpipe import errors, lines
 from agentpipe.signals import Signals
 
 
@@ -137,8 +137,8 @@ def test_pipes_that_do_not_wait_are_waited_for():
     for fd in (inward, write):
         os.set_blocking(fd, False)
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
-        from agentpipe import command
-        command.put(next(command.Input()) * 300_000)
+        from agentpipe import lines, stdio
+        stdio.put(next(lines.Input()) * 300_000)
     """)], stdin=inward, stdout=write)
     os.close(write)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -151,7 +151,7 @@ def test_pipes_that_do_not_wait_are_waited_for():
 
 def test_told_to_stop_at_a_terminal_that_has_hung_up_is_no_error():
     ours, theirs = os.openpty()
-    waiting = command.Input(theirs)
+    waiting = lines.Input(theirs)
     os.close(ours)
     with pytest.raises(errors.Interrupted):
         waiting._stop(signal.SIGTERM)

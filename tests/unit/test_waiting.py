@@ -10,7 +10,8 @@ import time
 import pytest
 
 from agentpipe import errors, signals
-from agentpipe.claim import claims, intents, queues, waiting
+from agentpipe.claim import claims, intents
+from agentpipe.pull import queues, waiting
 from agentpipe.transport import api, http_api
 
 

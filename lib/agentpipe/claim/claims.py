@@ -171,14 +171,12 @@ def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:
                              remedy="end what runs there, then remove it") from None
     until = time.monotonic() + timeout
     while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if files.try_lock(fd):
             return fd
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                os.close(fd)
-                return None
-            time.sleep(0.01)
+        if time.monotonic() >= until:
+            os.close(fd)
+            return None
+        time.sleep(0.01)
 
 
 def begin(api: Any, intent: Intent, task: str, worker: str) -> Claim:

@@ -7,11 +7,10 @@ at a time chooses, so two that start together do not miss each other.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 
-from agentpipe import errors, paths
+from agentpipe import errors, files, paths
 from agentpipe.claim import claims, workers
 
 TYPE_CHECKING = False
@@ -43,12 +42,8 @@ def choosing(servers: set[str]) -> Iterator[tuple[set[str], set[str]]]:
 
 def _lock(fd: int) -> None:
     until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            time.sleep(0.01)
+    while not files.try_lock(fd) and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def _name(state: str) -> str:

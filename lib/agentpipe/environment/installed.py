@@ -6,7 +6,7 @@ import re
 
 from agentpipe.environment.requirements import normalised
 
-STUB = "AGENTPIPE_STUB"  # a file in the record of a package that only seems to be there (place/image_packages.py)
+STUB = "AGENTPIPE_STUB"  # a file in the record of a package that only seems to be there (image_packages.py)
 SEEDS = {"pip", "setuptools", "wheel"}
 
 
@@ -178,7 +178,7 @@ def _direct_url(record: str) -> dict:
 
 def _origin(name: str, record: str) -> str:
     """"name @ url" for what came from no index (PEP 610), without a password that the URL may hold."""
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     direct = _direct_url(record)
     url = without_credentials(str(direct.get("url") or ""))
     if not url:

@@ -41,8 +41,8 @@ def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: 
     """The name of the base environment for these requirements: whatever decides what would be installed is in it."""
     import hashlib
 
-    from agentpipe.environment import env_cache, indexes
-    from agentpipe.place import image_packages
+    from agentpipe.environment import env_cache, image_packages
+    from agentpipe.settings import indexes
     where = image_packages.identity(job, interpreter) if job.prefix else ""
     parts = [FORMAT, where, indexes.strategy(), *policy.parts(), *(interpreter[name] for name in sorted(interpreter)),
              *indexes.fingerprint(), *requirements.canonical()]
@@ -147,10 +147,9 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
     """Build in `directory` and publish it, a makeshift for this task alone; under which key. What failed is removed."""
     import shutil
 
-    from agentpipe.environment import env_cache, given, installers, wheelhouse_repositories
+    from agentpipe.environment import env_cache, given, image_packages, installers, wheelhouse_repositories
     from agentpipe.environment.installers import conda, ways
     from agentpipe.offline import offline
-    from agentpipe.place import image_packages
     wanted, taken = requirements, []  # type: ignore[var-annotated]
     if offline():
         wanted, taken, overrides = wheelhouse_repositories.taken(requirements)
@@ -205,9 +204,8 @@ def _record(directory: str, name: str, interpreter: Interpreter, requirements: R
     import time
 
     from agentpipe import processes
-    from agentpipe.environment import installed, installers, overlay, pins
+    from agentpipe.environment import image_packages, installed, installers, overlay, pins
     from agentpipe.environment.installers import conda
-    from agentpipe.place import image_packages
     of_conda = requirements.conda is not None
     if not of_conda:
         installers.make_relocatable(directory)

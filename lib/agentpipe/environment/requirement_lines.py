@@ -6,8 +6,9 @@ import os
 import re
 
 from agentpipe import errors
-from agentpipe.code.git import without_credentials
-from agentpipe.environment.requirements import NAME, Project, file_digest, sorted_extras
+from agentpipe.environment.requirements import NAME, Project, sorted_extras
+from agentpipe.files import file_digest
+from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ import os
 import re
 
 from agentpipe import files
-from agentpipe.code import git_pins
-from agentpipe.environment import wheelhouse
+from agentpipe.environment import git_pins, wheelhouse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +69,8 @@ def taken(asked: Requirements) -> tuple[Requirements, list[Pin], list[str]]:
     by which what the list's packages need from repositories is a wheel as well)."""
     import copy
 
-    from agentpipe.environment.requirements import NAME, file_digest, normalised, sorted_extras
+    from agentpipe.environment.requirements import NAME, normalised, sorted_extras
+    from agentpipe.files import file_digest
     found, pins = copy.copy(asked), []
     found.packages, found.archives = [], list(asked.archives)
     for line in asked.packages:
@@ -112,7 +112,7 @@ def _wheel_of(match: re.Match[str], commit: str) -> str:
 
 def _pin(name: str, match: re.Match[str], commit: str, path: str) -> Pin:
     """What a repository's wheel stands for."""
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     inside = f"#subdirectory={_subdirectory(match)}" if _subdirectory(match) else ""
     return {"name": name, "version": os.path.basename(path).split("-")[1],
             "source": without_credentials(f"git+{match['url']}@{commit}{inside}")}
@@ -155,7 +155,7 @@ def _subdirectory(match: re.Match[str]) -> str:
 
 
 def _bare(url: str) -> str:
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     return without_credentials(url).rstrip("/").removesuffix(".git")
 
 

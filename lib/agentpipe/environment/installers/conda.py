@@ -227,7 +227,7 @@ async def _awaited(work: Any) -> Any:
 
 
 def _explained(error: Exception, wanted: Wanted) -> errors.Failure:
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     said = without_credentials(str(error))
     first = re.sub(r"^Cannot solve the request because of: ", "", said.strip()).splitlines()[0] if said else "no words"
     missing = re.search(r"No candidates were found for (\S+ ?\S*?)\.?$", first)

@@ -67,7 +67,7 @@ class Missing(errors.Failure):
 
 def installed(folder: str) -> list[Pin]:
     """What `conda-meta` of a prefix says, as pins; a hash that it does not know is taken from the file."""
-    from agentpipe.environment.requirements import file_digest
+    from agentpipe.files import file_digest
     found, meta = [], os.path.join(folder, "conda-meta")
     for name in sorted(os.listdir(meta)):
         if not name.endswith(".json"):
@@ -89,7 +89,7 @@ def _environment() -> dict[str, str]:
 
 
 def _explained(failed: tools.ToolFailed, wanted: Wanted, name: str) -> errors.Failure:
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     said = without_credentials(failed.output)
     listed = said.partition("PackagesNotFoundError")[2]
     names = {*re.findall(r"^\s*- (?:\S+::)?([A-Za-z0-9._-]+)", listed, re.M),
