@@ -126,7 +126,8 @@ def next_one(server, worker, values, hours, ends_with):
     say = told(values)
     if say and values["wait"]:
         say(f"worker {worker} waits for a task in {', '.join(values['queue'] or ['the default queue'])}")
-    return queues.next_task(server, worker, wanted, values["wait"], gate(values), ends_with)
+    return queues.next_task(server, worker, wanted, values["wait"], gate(values), ends_with,
+                            values["services"])
 
 
 def gate(values):
