@@ -85,6 +85,8 @@ def each(directories, values, quiet=False):
 
 def one(directory, timeout):
     """Ship what is left of one attempt, and its end if it has one: {directory, task, end, acknowledged}."""
+    import contextlib
+
     from agentpipe import errors, held
     from agentpipe.claim import attempt, claims, holders
     from agentpipe.report import finish
@@ -106,15 +108,15 @@ def one(directory, timeout):
         # between two stages the lock is free: the next one must find it so
         if attempt.outcome(directory) is None and holders.is_held(directory):
             raise busy
-        api = held.connect(pull)
-        end = attempt.outcome(directory)
-        if end:
-            if not finish.finish(api, directory, timeout):
-                raise errors.Failure(f"task {task}: the server is away, its end is not recorded yet",
-                                     errors.UNAVAILABLE, remedy="agent-report --all")
-            claim.end()
-        else:
-            ship(api, directory, found)
+        with contextlib.closing(held.connect(pull)) as api:
+            end = attempt.outcome(directory)
+            if end:
+                if not finish.finish(api, directory, timeout):
+                    raise errors.Failure(f"task {task}: the server is away, its end is not recorded yet",
+                                         errors.UNAVAILABLE, remedy="agent-report --all")
+                claim.end()
+            else:
+                ship(api, directory, found)
         return {"directory": directory, "task": task, "end": end, "acknowledged": True}
     finally:
         claim.release()
@@ -186,15 +188,20 @@ def send_events(values):
     import select
 
     from agentpipe import errors, events
+    from agentpipe.lines import LONGEST
     from agentpipe.transport import api
     server = api.connect()
     sent, batch, size, number = 0, [], 0, 0
     parts: list[bytes] = []  # of the line that is not whole yet: a plot may have 50 MB
+    long = 0  # bytes of it, about
     poll = select.poll()
     poll.register(0, select.POLLIN)
     while True:
         chunk = os.read(0, 1 << 16)
         parts.append(chunk or (b"\n" if any(parts) else b""))  # a last line may have none
+        long = 0 if b"\n" in chunk else long + len(chunk)
+        if long > LONGEST:
+            raise errors.Failure(f"line {number + 1} has more than {LONGEST >> 20} MiB", errors.BAD_DATA)
         lines = b"".join(parts).split(b"\n") if b"\n" in parts[-1] else []
         if lines:
             parts = [lines.pop()]

@@ -88,6 +88,7 @@ def check_what_pull_refuses(values):
     if os.environ.get("AGENT_STAGE_PULL") or os.environ.get(supervisors.PARENT):
         return  # another's pull, or looked at by the supervisor of this slot
     config.lost_policy(None)
+    config.check_user(ahead=True)
     try:
         server = api.connect(patience=0)
         if isinstance(server, api.StoreApi):

@@ -38,6 +38,7 @@ class Held:
         self.dry = bool(self.options.get("dry_run"))
         self.reporter: Any = None
         self.script: Script | None = None  # once it is started, or taken over
+        self.begun = False  # whether its server has been asked, and the work may begin
         config.apply()
         self.api: Any = api or ("pull" in line and connect(line["pull"])) or None
         self._connected = None if api else self.api  # by us, for this line alone

@@ -31,6 +31,11 @@ class Worker:
     def __init__(self, api: Any, given: str | None = None) -> None:
         self._lock: int | None = None
         self.name = given or given_name() or ""
+        try:
+            self.name.encode()
+        except UnicodeEncodeError:
+            raise errors.Failure(f"the worker's name is not UTF-8: {self.name!r}", errors.BAD_CONFIG,
+                                 remedy="correct --worker, or CLEARML_WORKER_ID") from None
         if not self.name:
             self.name, self._lock = first_free(numbered(host()), known_as(api))
 
