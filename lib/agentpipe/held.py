@@ -113,8 +113,8 @@ class Held:
                                      redact.task_secrets(secrets.whole(self.manifest["task"], self.claim.directory)),
                                      registers=False)
             self.reporter.start()
-        self.reporter.watch(self.id, self.claim.directory, self.claim.token, SIGNALS.aborted, self._pids, pull.get("queue"),
-                            follows=ranks.is_follower(self.manifest), prefix=ranks.prefix(pull))
+        self.reporter.watch(self.id, self.claim.directory, self.claim.token, SIGNALS.aborted, self._pids,
+                            pull.get("queue"), ranks.is_follower(self.manifest), ranks.prefix(pull))
 
     def hand_on(self, owner: int | None = None) -> None:
         """Store the line, hand the claim to its reader, print it, let go; what cannot be printed is given back.
