@@ -31,7 +31,7 @@ def test_a_name_is_locked_once():
 
 def test_a_name_that_could_stand_in_no_manifest_is_refused():
     with pytest.raises(errors.Failure, match="the worker's name is not UTF-8") as caught:
-        workers.Worker(os.fsdecode(b"caf\xe9:0"))
+        workers.Worker(None, os.fsdecode(b"caf\xe9:0"))
     assert caught.value.exit == errors.BAD_CONFIG
 
 
