@@ -59,11 +59,10 @@ def steps(held):
 def each(line, values):
     """One line; options that cannot be meant are no fault of its task."""
     from agentpipe import stages
-    check_options(values)
     if values["image"]:  # by hand it gets another id here, and the image's is that of its server
         from agentpipe import manifest
         values = {**values, "task_id": (manifest.read(line).get("task") or {}).get("id")}
-    return stages.each("prepare", steps, line, values)
+    return stages.each("prepare", steps, line, values, check=check_options)
 
 
 def check_options(values):

@@ -48,6 +48,7 @@ def pull(values):
     from agentpipe.transport import api
     config.apply()
     config.check_numbers()
+    config.check_user(ahead=True)
     check_options(values)
     ends_with = values["owner"]
     if values["services"]:  # the owner has other tasks at work: it ends this wait, and holds nothing
@@ -63,7 +64,7 @@ def pull(values):
             return done
     with SIGNALS.open():  # large trees take their time
         retention.prune()
-    worker = workers.Worker(values["worker"])
+    worker = workers.Worker(server, values["worker"])
     server.worker = worker.name
     if values["id"]:
         got = named(server, worker.name, values)
@@ -126,7 +127,8 @@ def next_one(server, worker, values, hours, ends_with):
     say = told(values)
     if say and values["wait"]:
         say(f"worker {worker} waits for a task in {', '.join(values['queue'] or ['the default queue'])}")
-    return queues.next_task(server, worker, wanted, values["wait"], gate(values), ends_with)
+    return queues.next_task(server, worker, wanted, values["wait"], gate(values), ends_with,
+                            values["services"])
 
 
 def gate(values):
@@ -145,36 +147,54 @@ def status_of(server, task):
 
 def may_work():
     """Whether the operator's pre-pull hooks let this node take work now; one that fails is said."""
-    from agentpipe import errors, hooks
+    from agentpipe import errors, failures, hooks
+    from agentpipe.signals import SIGNALS
     try:
-        hooks.run("pre-pull", {"manifest": 1, "task": {}})
+        with SIGNALS.open():
+            hooks.run("pre-pull", {"manifest": 1, "task": {}})
         return True
     except errors.Failure as failure:
-        stdio.say(f"agent-pull: {failure.reason}")
+        failures.tell("agent-pull", errors.Failure(failure.reason), line=False)
         return False
 
 
 def hand(server, claim, line, values):
     """Hooks, then the line goes out and the claim with it."""
-    from agentpipe import errors, held, manifest, stages
+    from agentpipe import errors, failures, held, manifest, stages
     from agentpipe.signals import SIGNALS
     if values["services"]:
         claim.worker += f":service:{line['task']['id']}"
         line = {**line, "pull": {**line["pull"], "worker": claim.worker}}
+    line = readable(line)
     task = held.Held(line, "pull", values, server, claim)
     queue = line["pull"]["queue_name"] or line["pull"]["queue"] or "no queue"
     task.job.say(f"task {task.id} pulled from {queue} by worker {claim.worker}")
     try:
         with SIGNALS.open():
-            stages.hook(task, "post-pull")
+            if "failed" not in line:
+                stages.hook(task, "post-pull")
     except errors.Interrupted:
         task.give_back("told to stop")
         raise
     except errors.Failure as failure:
         task.use(manifest.failure(failure, "pull", line))
-        stdio.say(f"agent-pull: {failure}")
+        failures.tell("agent-pull", failure, line=False)
     task.hand_on(values["owner"])
     return task.manifest["failed"]["exit"] if "failed" in task.manifest else 0
+
+
+def readable(line):
+    """The line; of a task that is no manifest (a server may hold anything) one that fails, with nothing but its id."""
+    from agentpipe import errors, manifest
+    try:
+        manifest.read(manifest.write(line))
+        return line
+    except (errors.Failure, RecursionError) as error:
+        why = error.reason if isinstance(error, errors.Failure) else "nested too deeply"
+    stdio.say(f"agent-pull: task {line['task']['id']}: {why}")
+    failure = errors.Failure(f"the task as its server has it is {why}", errors.BAD_DATA,
+                             remedy="make it anew: agent-task enqueue")
+    return manifest.failure(failure, "pull", {**line, "task": {"id": line["task"]["id"]}})
 
 
 def hand_running(server, claim, values):

@@ -85,6 +85,8 @@ def each(directories, values, quiet=False):
 
 def one(directory, timeout):
     """Ship what is left of one attempt, and its end if it has one: {directory, task, end, acknowledged}."""
+    import contextlib
+
     from agentpipe import errors, held
     from agentpipe.claim import attempt, claims, holders
     from agentpipe.report import finish
@@ -106,15 +108,15 @@ def one(directory, timeout):
         # between two stages the lock is free: the next one must find it so
         if attempt.outcome(directory) is None and holders.is_held(directory):
             raise busy
-        api = held.connect(pull)
-        end = attempt.outcome(directory)
-        if end:
-            if not finish.finish(api, directory, timeout):
-                raise errors.Failure(f"task {task}: the server is away, its end is not recorded yet",
-                                     errors.UNAVAILABLE, remedy="agent-report --all")
-            claim.end()
-        else:
-            ship(api, directory, found)
+        with contextlib.closing(held.connect(pull)) as api:
+            end = attempt.outcome(directory)
+            if end:
+                if not finish.finish(api, directory, timeout):
+                    raise errors.Failure(f"task {task}: the server is away, its end is not recorded yet",
+                                         errors.UNAVAILABLE, remedy="agent-report --all")
+                claim.end()
+            else:
+                ship(api, directory, found)
         return {"directory": directory, "task": task, "end": end, "acknowledged": True}
     finally:
         claim.release()
@@ -147,71 +149,56 @@ def claimed():
 
 def named(word):
     """The directories that a word of the command line means: itself, or those of the receipts in it."""
-    from agentpipe import errors, manifest, paths
-    from agentpipe.claim import attempt, claims
-    if word != "-" and not os.path.isfile(word):
+    from agentpipe import manifest
+    if word != "-" and (os.path.isdir(word) or not os.path.lexists(word)):
         return [word]
+    from agentpipe.plain_lines import Lines
     found = []
-    for line in text_of(word).split(b"\n"):
-        if not line.strip():
-            continue
-        receipt = manifest.read(line)
-        pull = receipt.get("origin") or receipt.get("pull")
-        if not pull or "id" not in receipt.get("task", {}):
-            continue  # by hand, or no task at all: nobody is to be told
-        task = receipt["task"]["id"]
-        directories = [paths.state("tasks", f"{task}.{number}") for number in sorted(attempt.numbers(task))]
-        ours = [path for path in directories if (claims.read(path) or {}).get("token") == pull["claim"]]
-        if not ours:
-            raise errors.Failure(f"this node has no directory of task {task} for that receipt",
-                                 errors.NOT_FOUND)
-        found += ours[-1:]
+    lines = Lines("a receipt is one JSON object a line", word)
+    try:
+        for line in lines:
+            found += of_receipt(manifest.read(line))
+    finally:
+        lines.close()
     return found
 
 
-def text_of(word):
-    """The bytes of a file; - is standard input."""
-    if word == "-":
-        return sys.stdin.buffer.read()
-    try:
-        with open(word, "rb") as file:
-            return file.read()
-    except OSError as error:
-        from agentpipe import errors
-        raise errors.Failure(f"{word}: {error.strerror}", errors.NOT_FOUND) from None
+def of_receipt(receipt):
+    """The directory of the attempt that a receipt tells of, in a list; [] where nobody is to be told."""
+    from agentpipe import errors, paths
+    from agentpipe.claim import attempt, claims
+    pull = receipt.get("origin") or receipt.get("pull")
+    if not pull or "id" not in receipt.get("task", {}):
+        return []  # by hand, or no task at all
+    task = receipt["task"]["id"]
+    directories = [paths.state("tasks", f"{task}.{number}") for number in sorted(attempt.numbers(task))]
+    ours = [path for path in directories if (claims.read(path) or {}).get("token") == pull["claim"]]
+    if not ours:
+        raise errors.Failure(f"this node has no directory of task {task} for that receipt", errors.NOT_FOUND)
+    return ours[-1:]
 
 
 def send_events(values):
     """Events from stdin, NDJSON, in batches as they come."""
-    import select
-
     from agentpipe import errors, events
+    from agentpipe.plain_lines import Lines
     from agentpipe.transport import api
     server = api.connect()
-    sent, batch, size, number = 0, [], 0, 0
-    parts: list[bytes] = []  # of the line that is not whole yet: a plot may have 50 MB
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
-    while True:
-        chunk = os.read(0, 1 << 16)
-        parts.append(chunk or (b"\n" if any(parts) else b""))  # a last line may have none
-        lines = b"".join(parts).split(b"\n") if b"\n" in parts[-1] else []
-        if lines:
-            parts = [lines.pop()]
-        for line in lines:
-            number += 1
-            size += len(line)
-            if line.strip():
-                try:
-                    batch.append(events.checked(line, number, values["task"]))
-                except errors.Failure:
-                    events.send(server, batch, number - 1)
-                    raise
-        if batch and (len(batch) >= BATCH or size >= BATCH_BYTES or not chunk or not poll.poll(0)):
-            sent += events.send(server, batch, number)
+    lines = Lines("an event is one JSON object a line")
+    sent, batch, size, is_more = 0, [], 0, True
+    while is_more:
+        try:
+            line = next(lines, None)
+            is_more = line is not None
+            if line is not None:
+                batch.append(events.checked(line, lines.number, values["task"]))
+                size += len(line)
+        except errors.Failure:
+            events.send(server, batch, lines.number - 1)
+            raise
+        if not is_more or len(batch) >= BATCH or size >= BATCH_BYTES or lines.is_awaited():
+            sent += events.send(server, batch, lines.number)
             batch, size = [], 0
-        if not chunk:
-            break
     if values["json"]:
         stdio.put(b'{"events": %d}\n' % sent)
     return 0

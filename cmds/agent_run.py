@@ -2,7 +2,7 @@
 
 import os
 
-from agentpipe import command, paths
+from agentpipe import command
 
 EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run
@@ -36,8 +36,6 @@ def each(raw, values):
     """One line: report its failure, watch the script that already runs, or start it; the exit code."""
     from agentpipe import errors, stages
     from agentpipe.run import ending
-    check_options(values)
-    pin(values)
     verdicts = []
 
     def steps(held):
@@ -64,7 +62,7 @@ def each(raw, values):
         return ending.of_failed(held, values)
 
     try:
-        return stages.each("run", steps, raw, values, end)
+        return stages.each("run", steps, raw, values, end, ready)
     except errors.LetGo as gone:
         from agentpipe import failures
         code = failures.tell("agent-run", gone)
@@ -93,14 +91,12 @@ def check_options(values):
         wrong = "--gpus and --cpu-only do not go together"
     if wrong:
         raise errors.Failure(wrong, errors.USAGE, remedy="agent-run --help")
-    user = os.environ.get("CLEARML_AGENT_EXEC_USER")
-    if user and user != paths.user():
-        raise errors.Failure(f"CLEARML_AGENT_EXEC_USER: a task runs as whoever starts agent-run, not as {user}",
-                             errors.BAD_CONFIG, remedy=f"start the pipeline as {user}, or unset it")
+    config.check_user()
 
 
-def pin(values):
-    """Show ourselves, and so the script, only the GPUs that were asked for."""
+def ready(values):
+    """check_options(); and show ourselves, and so the script, only the GPUs that were asked for."""
+    check_options(values)
     if values["gpus"] is not None or values["cpu_only"]:
         from agentpipe import gpus
         os.environ.update(gpus.variables(gpus.NONE if values["cpu_only"] else gpus.parsed(values["gpus"])))

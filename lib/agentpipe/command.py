@@ -24,8 +24,12 @@ def entry(name, declared, doc, examples, each, common=True):
     def work():
         if not argv and not os.isatty(0) and not stdin.fill():
             return 0
-        from agentpipe import options
-        values = options.read(name, [*declared(), *(options.common() if common else [])], argv, doc, examples)
+        from agentpipe import errors, options
+        try:
+            values = options.read(name, [*declared(), *(options.common() if common else [])], argv, doc, examples)
+        except errors.Failure:
+            stdin.lay_down()
+            raise
         if values.get("schema"):
             from agentpipe import manifest, stdio
             stdio.put(manifest.schema().encode())

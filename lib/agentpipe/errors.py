@@ -94,6 +94,13 @@ def combined(codes: list[int]) -> int:
     return codes[0] if len(codes) == 1 else SEVERAL_FAILED
 
 
+def is_away(error: Exception) -> bool:
+    """Whether the server is away for now, rather than our request or this node at fault."""
+    if isinstance(error, ApiError):
+        return error.code >= 500 or error.code == 429
+    return isinstance(error, Failure) and error.exit == UNAVAILABLE
+
+
 class Interrupted(BaseException):
     """A signal asked this process to stop: raised in the main thread by the handlers of signals.py."""
 

@@ -24,8 +24,12 @@ def as_failure(name: str, error: Exception) -> errors.Failure:
 
 
 def tell(name: str, failure: errors.Failure, line: bool = True) -> int:
-    """One line on stderr; and where a later stage reads our stdout, a `failed` line without a task. The exit code."""
-    stdio.say(f"{name}: {failure}")
+    """One line on stderr; and where a later stage reads our stdout, a `failed` line without a task. The exit code.
+
+    The line may stand in the mail of cron or in a journal: programs that it quotes may have printed a secret of ours.
+    """
+    from agentpipe.settings import own_secrets
+    stdio.say(own_secrets.hidden(f"{name}: {failure}"))
     if line:
         tell_stage(name, failure)
     return failure.exit

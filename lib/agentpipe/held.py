@@ -38,6 +38,7 @@ class Held:
         self.dry = bool(self.options.get("dry_run"))
         self.reporter: Any = None
         self.script: Script | None = None  # once it is started, or taken over
+        self.begun = False  # whether its server has been asked, and the work may begin
         config.apply()
         self.api: Any = api or ("pull" in line and connect(line["pull"])) or None
         self._connected = None if api else self.api  # by us, for this line alone
@@ -108,12 +109,12 @@ class Held:
         pull = self.manifest["pull"]
         SIGNALS.take_aborts(True)
         if self.reporter is None:
-            self.reporter = Reporter(self.api, pull.get("worker") or "", [pull["queue"]] if pull.get("queue") else [],
+            self.reporter = Reporter(self.api, pull.get("worker") or "", pull.get("queues") or [],
                                      redact.task_secrets(secrets.whole(self.manifest["task"], self.claim.directory)),
                                      registers=False)
             self.reporter.start()
         self.reporter.watch(self.id, self.claim.directory, self.claim.token, SIGNALS.aborted, self._pids,
-                            follows=ranks.is_follower(self.manifest), prefix=ranks.prefix(pull))
+                            pull.get("queue"), ranks.is_follower(self.manifest), ranks.prefix(pull))
 
     def hand_on(self, owner: int | None = None) -> None:
         """Store the line, hand the claim to its reader, print it, let go; what cannot be printed is given back.

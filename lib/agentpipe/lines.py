@@ -48,19 +48,23 @@ class Input:
         if self.on_wait:
             self.on_wait()
             self.on_wait = None
+        got: list[bytes] = []
         try:
             with SIGNALS.open():
+                # kept in the same step: behind read(2) a signal may come, which must not cost us what was read
                 try:
-                    chunk = os.read(self._fd, CHUNK)
+                    got.extend(map(os.read, (self._fd,), (CHUNK,)))
                 except BlockingIOError:
                     _wait_for(self._fd)
-                    chunk = os.read(self._fd, CHUNK)
+                    got.extend(map(os.read, (self._fd,), (CHUNK,)))
         except errors.Interrupted as told:
+            self._add(b"".join(got))
             self._stop(told.signum)
         except OSError as error:
             failure = errors.Failure(f"{self._source}: {error.strerror}", errors.BAD_DATA)
             failure.ends_input = True
             raise failure from None
+        chunk = got[0]
         self._refuse_endless(chunk)
         self._add(chunk)
         return bool(chunk)
@@ -109,6 +113,12 @@ class Input:
             stages.give_back_line(line)
         return len(lines)
 
+    def lay_down(self):
+        """The command was called in a wrong way: what the stage before it hands over meanwhile is not lost on it."""
+        import stat
+        if stat.S_ISFIFO(os.fstat(self._fd).st_mode):
+            self.give_back()
+
     def close(self):
         """Let the descriptor go; the standard input stays."""
         if self._fd:
@@ -133,6 +143,9 @@ def of_files(name, files, each, values, stdin):
             raise errors.Interrupted(SIGNALS.told, silent=True)
         try:
             lines = stdin if file == "-" else Input(_opened(file), file)
+        except errors.Interrupted as told:
+            told.silent = bool(codes)
+            raise
         except errors.Failure as failure:
             from agentpipe import failures
             codes.append(failures.tell(name, failure))
@@ -176,7 +189,8 @@ def _each_line(name, lines, each, values, codes):
 
 def _opened(file):
     try:
-        return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        with SIGNALS.open():  # a fifo waits for whoever writes it
+            return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         from agentpipe import errors
         raise errors.Failure(f"{file}: {error.strerror}", errors.NOT_FOUND) from None

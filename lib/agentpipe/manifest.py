@@ -44,7 +44,7 @@ def read(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         _refuse(f"byte {error.start + 1} is not UTF-8")
     try:
-        value = _without_lone_surrogates(json.loads(text, parse_constant=_no_constant), text)
+        value = _without_lone_surrogates(json.loads(text, parse_constant=_no_constant, parse_float=_finite), text)
         _look_into(value, text)
     except RecursionError:
         _refuse("it is nested too deeply")
@@ -152,7 +152,13 @@ def _without_lone_surrogates(value: Any, text: str) -> Any:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    # written again it were Infinity, which is none either
+    value = float(digits)
+    return value if abs(value) != float("inf") else _no_constant(digits)
 
 
 def _refuse(why: str, remedy: str = "agent-fetch --schema") -> NoReturn:

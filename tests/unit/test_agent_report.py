@@ -1,10 +1,14 @@
-"""agent-report over several tasks."""
+"""agent-report over several tasks, and over what comes on its standard input."""
 
+import gc
+import json
 import os
+import tempfile
 
+import psutil
 import pytest
 
-from agentpipe import errors, manifest
+from agentpipe import errors, manifest, paths, plain_lines, stages
 from agentpipe.claim import attempt
 from agentpipe.cmds import agent_report
 from agentpipe.pull import queues
@@ -27,7 +31,7 @@ def test_an_answer_that_refuses_one_task_keeps_no_other_from_being_reported(monk
 def test_a_receipt_that_cannot_be_read_is_said(tmp_path):
     (tmp_path / "receipt").symlink_to("receipt")
     with pytest.raises(errors.Failure, match="receipt: Too many levels") as caught:
-        agent_report.text_of(str(tmp_path / "receipt"))
+        agent_report.named(str(tmp_path / "receipt"))
     assert caught.value.exit == errors.NOT_FOUND
 
 
@@ -53,3 +57,89 @@ def test_the_log_of_a_script_that_runs_unwatched_is_sent_without_the_secrets_of_
     agent_report.one(claim.directory, 5)
     events = store.call("events.get_task_log", {"task": task})["events"]
     assert [event["msg"] for event in events if event["stream"] == "log"] == ["token [REDACTED]\n"]
+
+
+@pytest.fixture
+def task(transport):
+    store = api.connect("tester")
+    found = store.call("tasks.create", {"name": "a task", "type": "training", "script": {"entry_point": "a.sh"}})["id"]
+    store.call("tasks.enqueue", {"task": found, "queue": store.call("queues.get_default")["id"]})
+    return found
+
+
+def connections():
+    """How many this process has to its server (which these tests have in the same process), or to the store's file."""
+    port = int(os.environ.get("CLEARML_API_HOST", ":0").rpartition(":")[2])
+    files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+             if os.path.islink(f"/proc/self/fd/{fd}")]
+    return len([one for one in psutil.Process().net_connections() if one.raddr and one.raddr.port == port]) \
+        + len([file for file in files if file == paths.state("agent.db")])
+
+
+def test_the_connection_of_one_task_is_no_more_when_the_next_one_has_its_turn(task):
+    store = api.connect("tester")
+    claim, line = queues.next_task(store, "tester:0", queues.Queues(store, []), wait=False)
+    attempt.store_manifest(claim.directory, manifest.write(line))
+    claim.release()
+    gc.disable()  # what nobody closes stays
+    try:
+        agent_report.one(claim.directory, 5)
+        before = connections()
+        for _ in range(3):
+            agent_report.one(claim.directory, 5)
+        assert connections() == before
+    finally:
+        gc.enable()
+
+
+def test_the_connection_of_one_line_is_no_more_when_the_next_one_has_its_turn(task, capfd):
+    store = api.connect("tester")
+    claim, line = queues.next_task(store, "tester:0", queues.Queues(store, []), wait=False)
+    claim.hand("pull", None)
+    claim.release()
+    gc.disable()
+    try:
+        stages.each("fetch", lambda held: None, manifest.write(line), {})
+        before = connections()
+        for _ in range(3):
+            stages.each("fetch", lambda held: None, capfd.readouterr().out.encode(), {})
+        assert connections() == before
+    finally:
+        gc.enable()
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """Gives standard input to read from what a test writes."""
+    kept = os.dup(0)
+
+    def give(data):
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.seek(0)
+            os.dup2(file.fileno(), 0)
+    yield give
+    os.dup2(kept, 0)
+    os.close(kept)
+
+
+@pytest.mark.parametrize(("rest", "said"), [
+    (b"x" * (200 << 10), "has a line of more than"), (b'{"type":' * 9000, "line 2: not JSON")])
+def test_a_line_without_end_ends_it_and_those_before_it_are_sent(standard_input, monkeypatch, rest, said):
+    monkeypatch.setattr(plain_lines, "LONGEST", 100 << 10)
+    store = api.connect()
+    task = store.call("tasks.create", {"name": "a task", "type": "training"})["id"]
+    standard_input(json.dumps({"type": "log", "task": task, "msg": "good"}).encode() + b"\n" + rest)
+    with pytest.raises(errors.Failure, match=said) as caught:
+        agent_report.send_events({"task": None, "json": False})
+    assert caught.value.exit == errors.BAD_DATA
+    assert [event["msg"] for event in store.call("events.get_task_log", {"task": task})["events"]] == ["good"]
+
+
+def test_what_holds_no_receipt_ends_it(standard_input, monkeypatch):
+    monkeypatch.setattr(plain_lines, "LONGEST", 100 << 10)
+    for data, said in ((b"\0" * 99, "standard input holds no text: a receipt is one JSON object a line"),
+                       (b"x" * (200 << 10), "has a line of more than")):
+        standard_input(data)
+        with pytest.raises(errors.Failure, match=said):
+            agent_report.named("-")

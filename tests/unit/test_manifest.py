@@ -48,7 +48,8 @@ def test_what_is_wrong_is_named(value, field):
 
 
 @pytest.mark.parametrize("line", [
-    b"\xff\xfe", b'{"task":', b'{"task": {}} trailing', b'{"task": {"x": NaN}}', b'{"task": {"x": "\\ud800"}}',
+    b"\xff\xfe", b'{"task":', b'{"task": {}} trailing', b'{"task": {"x": NaN}}',
+    b'{"task": {"x": -1e999}}', b'{"task": {"x": "\\ud800"}}',
     b"[" * 100_000, b"[]", b"null", b'"task"', b"\x00",
 ])
 def test_what_is_no_json_object_in_utf8_is_refused_in_one_line(line):

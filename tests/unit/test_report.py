@@ -11,7 +11,8 @@ import pytest
 from api_server import ApiServer
 from reporting import WORKER, Foreign, Running, Unreliable
 
-from agentpipe import errors, paths
+from agentpipe import errors, files, paths
+from agentpipe.claim import claims
 from agentpipe.report.abort import RESETS, Abort, Judge
 from agentpipe.report.finish import finish
 from agentpipe.report.reporter import Reporter
@@ -87,6 +88,22 @@ def test_many_lines_arrive_whole_and_in_their_order(task: Running, watching: Wat
     task.prints(lines)
     wait_for(lambda: len(task.log()) >= len(lines))
     assert task.log().encode() == lines
+
+
+def test_that_the_script_has_started_is_on_the_disk_soon(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    sync = files.sync_directory
+    monkeypatch.setattr(files, "sync_directory", lambda path: (synced.append(path), sync(path)))
+    watching = Watching(task)
+    task.prints(b"set up\n", "setup.log")
+    wait_for(lambda: task.log("setup"))
+    assert not synced
+    (task.directory / "pid").symlink_to("1 2 boot")
+    wait_for(lambda: len(synced) >= 3)
+    task.prints(b"line\n")
+    wait_for(task.log)
+    watching.reporter.stop()
+    assert synced == [str(task.directory), str(task.directory.parent), claims.active()]
 
 
 def test_a_users_stop_is_told(task: Running, watching: Watching) -> None:

@@ -83,7 +83,8 @@ def _refused(tree: Any) -> Iterator[Finding]:
     from agentpipe.pull import room
     looks: tuple[Callable[[], Any], ...] = (
         lambda: config_apply.check(tree), config.check_numbers, lambda: config.lost_policy(None),
-        lambda: schedule.of([], []), lambda: hooks.find("pre-pull"), lambda: room.gate(None, None, lambda _: None))
+        lambda: config.check_user(ahead=True), lambda: schedule.of([], []), lambda: hooks.find("pre-pull"),
+        lambda: room.gate(None, None, lambda _: None))
     for look in looks:
         try:
             look()

@@ -48,6 +48,16 @@ def required(folder: str) -> set[str]:
     return set().union(*(_metadata(record)[2] for record in _records(folder)))
 
 
+def modules(folder: str, asked: set[str]) -> list[str]:
+    """The names of the modules and packages that these distributions bring, by their records, in order of names."""
+    found: dict[str, None] = {}
+    for record in _records(folder):
+        if normalised(_metadata(record)[0]) in asked:
+            with open(os.path.join(record, "RECORD"), encoding="utf-8", errors="replace") as file:
+                found.update(dict.fromkeys(re.findall(r"^(\w+)(?:/__init__)?\.py,", file.read(), re.M)))
+    return list(found)
+
+
 def projects(folder: str) -> list[str]:
     """The names of packages that were installed from a folder of this machine."""
     return [_metadata(record)[0] for record in _records(folder) if "dir_info" in _direct_url(record)]

@@ -106,7 +106,7 @@ def _outlived(job: Job, base: Base) -> bool:
 def build(job: Job, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
           installer: ModuleType) -> Base:
     """The build of this key: by us, or by another task that we wait for. It is in use by this task."""
-    from agentpipe.environment import env_cache
+    from agentpipe.environment import bytecode, env_cache
     envs = env_cache.home()
     try:
         os.makedirs(envs, 0o700, exist_ok=True)
@@ -125,7 +125,8 @@ def build(job: Job, name: str, interpreter: Interpreter, requirements: Requireme
             except OSError as error:
                 raise _cannot_write(envs, error) from None
             base = use(job, name)
-        assert base is not None
+            assert base is not None
+            bytecode.ahead(job, base, requirements)
     env_cache.sweep(envs, env_cache.LEFT_BEHIND)
     for gone in env_cache.evict(env_cache.limits()):
         job.say(f"removed an environment that was last used {units.age(gone['used'])} ago: {gone['key']}")

@@ -83,12 +83,13 @@ class Queues:
 
 
 def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Callable[[], bool] | None = None,
-              owner: int | None = None) -> Got | None:
+              owner: int | None = None, side_by_side: bool = False) -> Got | None:
     """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
 
     may_work() is asked when there is a task; while it is false none is taken, and a waiting pull asks again after
     some seconds. One that waits for process `owner` ends with it: what it then got, nobody would run. Open to signals
-    only while it waits.
+    only while it waits. The line of one that waits names the worker's queues: whoever works on the task reports them,
+    unless the task gets a worker of its own (`side_by_side`).
     """
     patience = waiting.Waiting(api, worker, queues.ids, owner, queues.schedule) if wait else None
     intent = claims.Intent()
@@ -97,18 +98,20 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
             try:
                 if patience:
                     patience.note()
-                allowed = may_work is None or not _any(api, queues) or may_work()
+                allowed = may_work is None or not any(_waits(api, queue) for queue in queues.ids) or may_work()
                 got = _ask(api, worker, queues, intent) if allowed else None
                 if got:
-                    if patience:
+                    if patience and side_by_side:
                         patience.serves()
+                    elif patience:
+                        got[1]["pull"]["queues"] = queues.ids
                     return got
                 if intent.used:  # what it named was deleted
                     intent = claims.Intent()
                 elif patience is None or not patience.look(allowed):
                     return None
             except (errors.ApiError, errors.Failure) as error:
-                if patience is None or api.embedded or not waiting.is_away(error):
+                if patience is None or api.embedded or not errors.is_away(error):
                     raise
                 if intent.asked:  # it may have got a task all the same: recovery asks for that by the token
                     patience.left_open()
@@ -181,14 +184,16 @@ def cloned(api: Any, task: str) -> str:
                                     "new_task_parent": found["id"]})["id"]
 
 
-def _any(api: Any, queues: Queues) -> bool:
-    return any(api.call("queues.get_num_entries", {"queue": queue})["num"] for queue in queues.ids)
+def _waits(api: Any, queue: str) -> bool:
+    """Whether a task waits there."""
+    return bool(api.call("queues.get_num_entries", {"queue": queue})["num"])
 
 
 def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | None:
     loud = os.environ.get("CLEARML_AGENT_DEBUG_GET_NEXT_TASK")
     for queue in queues.in_order():
-        intent.note(api, queue)
+        # to ask for it over a network takes as long as to write it down
+        intent.note(api, queue, durable=not api.embedded or _waits(api, queue))
         answer = api.call("queues.get_next_task", {"queue": queue, "claim": intent.token, "host": _host()})
         if loud:
             from agentpipe import stdio
@@ -208,6 +213,7 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
 def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str | None,
            queue_name: str | None = None) -> Got | None:
     try:
+        intent.keep()  # of a task that came in the very moment
         found = by_id(api, task)  # first: a server that fails now must not make an attempt that counts
         claim = claims.begin(api, intent, task, worker)
     except (errors.ApiError, errors.Failure) as error:

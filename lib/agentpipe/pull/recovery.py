@@ -108,6 +108,7 @@ def _recover_claim(api: Any, claim: claims.Claim, say: Say, on_lost: str | None)
             say(f"task {task}: somebody else decides about it now; ending its script, which still runs")
             _sweep(directory, where, runs)
         place.leave(directory, say)
+        script_env.remove_credentials(directory)
         claim.end()
         return False
     if runs:
@@ -117,6 +118,7 @@ def _recover_claim(api: Any, claim: claims.Claim, say: Say, on_lost: str | None)
         _sweep(directory, where)
     known = where.evidence(attempt.exit_status(directory)) if where.prefix else ("", "")
     place.leave(directory, say)
+    script_env.remove_credentials(directory)
     _finish_or_return(api, claim, task, message == "stopping", known, say, on_lost)
     return False
 
@@ -129,7 +131,6 @@ def _sweep(directory: str, where: place.Place, runs: bool = False) -> None:
     else:
         left.wait(2 * script.SHIM_WRITES if where.prefix else 0)  # for a status that is being written there
     left.sweep()
-    script_env.remove_credentials(directory)
 
 
 def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, known: tuple[str, str],

@@ -100,10 +100,3 @@ class Waiting:
                 if left <= 0:
                     return True
                 time.sleep(min(left, 1.0))
-
-
-def is_away(error: Exception) -> bool:
-    """Whether the server is away for now, rather than our request or this node at fault."""
-    if isinstance(error, errors.ApiError):
-        return error.code >= 500 or error.code == 429
-    return isinstance(error, errors.Failure) and error.exit == errors.UNAVAILABLE

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
+from agentpipe import files
 from agentpipe.claim import attempt
 from agentpipe.report.abort import Abort, Judge
 from agentpipe.report.long_poll import LongPoll
@@ -53,7 +54,7 @@ class Watched:
         self.told_away = False  # whether its log says that the server is away
         self._by, self._judge, self._on_abort, self._pids = by, judge, on_abort, pids
         self._mark: Any = None  # of the embedded store, when it was looked at
-        self._described = self._of_the_sdk = self._left = False
+        self._described = self._of_the_sdk = self._left = self._kept = False
         self._long_poll: LongPoll | None = None
         self._told: set[str] = set()
         self._since = time.monotonic() - max(0.0, time.time() - _begun_at(directory))  # a clock may jump from now on
@@ -79,8 +80,20 @@ class Watched:
     def _ship(self) -> None:
         """Send what has grown; look again soon while it grows, later when it rests."""
         sent = self.shipper.ship(SHIP_AT_ONCE)
+        if not self._kept and attempt.pid_record(self.directory):
+            self._keep()
         self._shipping.every = SHIP_SOON_S if sent else min(self._shipping.every * 1.5, SHIP_LATE_S)
         self._shipping.at = time.monotonic() + (0 if sent >= SHIP_AT_ONCE else self._shipping.every)
+
+    def _keep(self) -> None:
+        """That its script has started is on the disk from now on: after a power failure it is not run a second time."""
+        from agentpipe.claim import claims
+        self._kept = True
+        for path in (self.directory, os.path.dirname(self.directory), claims.active()):
+            try:
+                files.sync_directory(path)
+            except OSError:  # deleted by its script
+                pass
 
     def _metrics(self) -> None:
         """What the machine and the script do; of a script with the `clearml` package it reports the same by itself."""

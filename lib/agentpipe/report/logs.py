@@ -33,8 +33,13 @@ class Stream:
         self._over = False  # what waits is being written over
         self._drained = False
 
-    def seek(self, position: int) -> None:
-        """Go on from what is acknowledged; what was read behind it is read again."""
+    def seek(self, position: int, cut: bool = False) -> None:
+        """Go on from what is acknowledged; what was read behind it is read again.
+
+        `cut`: the file may have lost its end, with its machine's power: then what is left of it has been sent.
+        """
+        if cut:
+            self.base = max(self.base, position - (self._look(0.0) or 0))
         self.start = self.read = max(position, self.base)
         self._fold, self._since, self._drained = terminal.Fold(), None, False
 

@@ -44,7 +44,7 @@ class Shipper:
         self._streams = [Stream(name, os.path.join(directory, file), redactor, rows) for name, file, _ in STREAMS]
         self._levels = {name: level for name, _, level in STREAMS}
         self._pending: list[dict[str, Any]] = []
-        self._started = self._doubted = False
+        self._started = self._doubted = self._cut = False
         self._asks_at_end = not api.embedded  # a store on this machine loses its power with us
         self._unanswered: float | None = None
         self._stamp = 0
@@ -78,13 +78,20 @@ class Shipper:
     def _start(self) -> None:
         if self._started:
             return
+        from agentpipe.claim import claims
         noted = read_reported(self._directory)
+        # then neither the end of a log nor what was noted last need be on the disk
+        self._cut = not claims.is_of_this_boot(self._directory)
         positions = self._positions(noted)
+        self._stamp = noted.get("stamp", 0)  # a clock may have been set back since
+        before = noted.get("base", {})
         for stream in self._streams:
             if not self.server_knows:
                 stream.chunk = EVENT
-            stream.base = noted.get("base", {}).get(stream.name, 0)
-            stream.seek(positions.get(stream.name, 0))
+            stream.base = before.get(stream.name, 0)
+            stream.seek(positions.get(stream.name, 0), self._cut)
+        if any(stream.base != before.get(stream.name, 0) for stream in self._streams):
+            self._note()
         if not self.server_knows and noted.get("sending") and positions == noted.get("positions", {}):
             self._unanswered = time.monotonic()  # a request of another process may still be under way
         self._started = True
@@ -178,7 +185,7 @@ class Shipper:
                     raise
                 self.server_knows = False
         positions = dict(noted.get("positions", {}))
-        if noted.get("sending") or self._unanswered is not None:
+        if noted.get("sending") or self._unanswered is not None or self._cut:
             last = self._api.call("events.get_task_log", {"task": self._task, "batch_size": 100,
                                                           "navigate_earlier": True, "order": "asc"})
             for event in last["events"]:
@@ -192,7 +199,8 @@ class Shipper:
         ahead = {event["stream"]: event["offset"] for event in reversed(self._pending)}
         note_reported(self._directory, {
             "positions": {stream.name: ahead.get(stream.name, stream.start) for stream in self._streams},
-            "base": {stream.name: stream.base for stream in self._streams}, "sending": sending})
+            "base": {stream.name: stream.base for stream in self._streams}, "stamp": self._stamp,
+            "sending": sending})
 
     def _truncated(self, stream: Stream) -> None:
         was, size = stream.restart()

@@ -73,9 +73,12 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
         run["requeue"] = True
     held.use(manifest.with_key(held.manifest, "run", run))
     try:
-        held.use(hooks.run("post-run", held.manifest, held.job))
+        with SIGNALS.open():
+            held.use(hooks.run("post-run", held.manifest, held.job))
     except errors.Failure as failure:  # the script has ended: it is only said
         held.job.say(failure.reason)
+    except errors.Interrupted:
+        held.job.say("agent-run: told to leave before the hooks post-run were over")
     return _report(held, values, keep)
 
 
@@ -143,9 +146,12 @@ def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
         told = _tell_server(held)
     else:
         try:
-            hooks.run("on-end", line, held.job)
+            with SIGNALS.open():
+                hooks.run("on-end", line, held.job)
         except errors.Failure as failure:
             held.job.say(failure.reason)
+        except errors.Interrupted:
+            held.job.say("agent-run: told to leave before the hooks on-end were over")
     if keep:
         hold.hold(held, values)
     held.release()

@@ -207,7 +207,8 @@ class HttpApi:
 def data_of(host: str, answer: Answer) -> dict[str, Any]:
     """The `data` of an answer; ApiError as its `meta` says, Failure when it is not the API's."""
     try:
-        found = json.loads(answer.body)
+        # what JSON has no number for (NaN) is none: in a manifest the next stage would refuse it
+        found = json.loads(answer.body, parse_constant=lambda _: None)
         meta = found["meta"]
         code = int(meta["result_code"])
     except (ValueError, KeyError, TypeError):
