@@ -54,7 +54,7 @@ def test_a_token_says_what_the_clearml_package_reads_and_of_which_server_it_is(h
 
 @pytest.mark.parametrize(("header", "subcode", "text"), [
     (None, 20, "unauthorized (missing credentials)"),
-    ("Digest abc", 10, "unauthorized (unsupported authorization scheme)"),
+    ("Digest abc", 10, "unauthorized (bad authentication header type)"),
     ("Basic !!!", 21, "unauthorized (malformed credentials)"),
     ("Basic " + base64.b64encode(b"no colon").decode(), 21, "unauthorized (malformed credentials)"),
     ("Basic " + base64.b64encode(b"key:secret").decode(), 22,

@@ -304,11 +304,12 @@ class TestScalars:
 def test_an_answer_has_no_more_events_and_bytes_than_fit_the_memory(server, task, monkeypatch, order):
     server("events.add_batch", [line(task, f"{number} " * 100, 1000 + number) for number in range(30)])
     asked = {"task": task, "batch_size": 10**9, **order}
-    assert server("events.get_task_log", asked)["returned"] == 30
+    found = server("events.get_task_log", asked)
+    assert found["returned"] == 30 and found.get("total") == (None if "after" in order else 30)
     monkeypatch.setattr(events, "MOST", 10)
     assert server("events.get_task_log", asked)["returned"] == 10
     monkeypatch.setattr(events, "MOST_BYTES", 1000)
     found = server("events.get_task_log", asked)
-    assert 1 <= found["returned"] < 10 and found["more"] and found["total"] == 30
+    assert 1 <= found["returned"] < 10 and found["more"]
     monkeypatch.setattr(events, "MOST_BYTES", 1)
     assert server("events.get_task_log", asked)["returned"] == 1

@@ -13,10 +13,16 @@ def test_a_store_of_version_1_keeps_its_tasks_and_gets_models_and_keys(tmp_path)
     task = old.enqueued()
     model = old("models.create", name="base", uri="", ready=False)["id"]
     old("tasks.edit", task=task, force=True, models={"input": [{"name": "base", "model": model}]})
+    old("events.add_batch", [{"type": "training_debug_image", "task": task, "metric": "m", "iter": number, "url": url}
+                             for number, url in enumerate(["http://f/a", "http://f/b", "http://f/a", ""])])
     old.store.transaction(lambda db: db.execute("DROP TABLE inputs"))
     old.store.close()
     db = sqlite3.connect(path)
-    for table in ("models", "credentials", "revoked", "reports", "lengths", "preferences", "doomed"):
+    for index in ("shapes_iter", "shapes_shown", "shapes_url", "logs_arrival"):
+        db.execute(f"DROP INDEX {index}")
+    for column in ("url", "hidden"):
+        db.execute(f"ALTER TABLE shapes DROP COLUMN {column}")
+    for table in ("models", "credentials", "revoked", "reports", "lengths", "preferences", "doomed", "containers"):
         db.execute(f"DROP TABLE {table}")
     db.execute("PRAGMA user_version=1")
     db.commit()
@@ -24,6 +30,8 @@ def test_a_store_of_version_1_keeps_its_tasks_and_gets_models_and_keys(tmp_path)
     new = Server(path)
     assert new.entries() == [task]
     assert new.store.connection().execute("SELECT model, task FROM inputs").fetchall() == [(model, task)]
+    shown = new("events.debug_images", metrics=[{"task": task}], iters=9)["metrics"][0]["iterations"]
+    assert [each["iter"] for each in shown] == [2, 1]
     assert new("models.create", name="net", uri="")["created"] is True
     assert new("auth.create_credentials")["credentials"]["secret_key"]
     assert new.store.connection().execute("PRAGMA user_version").fetchone()[0] == schema.VERSION

@@ -135,3 +135,13 @@ def test_null_is_not_given_and_unknown_fields_are_ignored(server):
 def test_the_endpoints_that_there_are_say_what_they_do(service, actions):
     for action in actions.split():
         assert endpoints.find(f"{service}.{action}").function.__doc__
+
+
+def test_a_task_that_was_deleted_is_no_longer_its_workers(server):
+    task = server.task()
+    server("tasks.started", task=task)
+    server("workers.status_report", worker="w", timestamp=1, task=task, queue=server.queue)
+    assert [worker["task"] for worker in server("agentpipe.overview")["workers"]] == [task]
+    server("tasks.delete", task=task, force=True)
+    assert "task" not in server("workers.get_all")["workers"][0]
+    assert [worker["task"] for worker in server("agentpipe.overview")["workers"]] == [None]

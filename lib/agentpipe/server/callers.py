@@ -35,7 +35,7 @@ def identify(tokens: Tokens, headers: Mapping[str, str], link: bool = False) -> 
         return _of_token(tokens, value.strip())
     if scheme.lower() == "basic":
         return _of_keys(tokens, value.strip())
-    raise refused(10, "unsupported authorization scheme")
+    raise refused(10, "bad authentication header type")
 
 
 def known(tokens: Tokens, headers: Mapping[str, str]) -> dict[str, str] | None:

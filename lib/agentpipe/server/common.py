@@ -26,8 +26,8 @@ TEXTS = {
     121: "failed changing task status. probably someone changed it before you",
     122: "task is missing expected fields", 123: "task cannot be deleted", 131: "events not added",
     139: "the log of this claim is stored up to another position",
-    201: "invalid model id", 203: "model is ready", 205: "model in use and cannot be deleted",
-    206: "task exists and cannot be deleted", 300: "invalid user", 301: "invalid user id",
+    201: "invalid model id", 203: "model is ready", 205: "model is used by tasks",
+    206: "task that created this model exists", 300: "invalid user", 301: "invalid user id",
     401: "invalid project id", 402: "project has associated tasks", 405: "project has associated models",
     406: "project has associated datasets", 407: "invalid project name",
     408: "cannot update project location", 409: "project depth exceeds the limit",
@@ -37,7 +37,7 @@ TEXTS = {
     707: "no queue is tagged as the default queue for this company",
     708: "more than one queue is tagged as the default queue for this company",
     800: "data validation error", 801: "value combination already exists",
-    1001: "worker id not found", 1005: "no stats", 1104: "invalid scroll id",
+    1001: "invalid worker id", 1005: "worker stats not found", 1104: "Invalid scroll id",
 }
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode

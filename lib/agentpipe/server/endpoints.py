@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 MODULES = {
     "queues": ("queues", "queues_edit", "queue_metrics", "lists_ex"),
     "tasks": ("tasks", "tasks_edit", "parameters", "artifacts", "tasks_many", "lists_ex", "watched"),
-    "events": ("events", "scalars", "shapes", "series", "samples", "log_files"),
+    "events": ("events", "scalars", "shapes", "series", "samples", "event_pages", "log_files"),
     "workers": ("workers", "worker_stats"),
     "projects": ("projects", "projects_edit", "projects_lists", "lists_ex"),
     "models": ("models", "models_edit", "lists_ex"),
     "organization": ("organization",), "pipelines": ("pipelines",),
     "auth": ("auth",), "login": ("auth",), "users": ("auth", "users", "lists_ex"), "server": ("auth", "info"),
-    "debug": ("auth",), "agentpipe": ("overview",),
+    "debug": ("auth",), "serving": ("model_serving",), "agentpipe": ("overview",),
 }
 # how an endpoint is run: READ from one state of the store, WRITE as one durable change, LAZY as a change that
 # may be lost when the power fails, OWN opens its transaction itself

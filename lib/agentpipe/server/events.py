@@ -12,7 +12,8 @@ from agentpipe.server.log_lines import WHOLE, Alike, insert, positions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import sqlite3
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 TYPES = {"log", "training_stats_scalar", "training_stats_vector", "training_debug_image", "plot"}
@@ -179,19 +180,20 @@ def _metric_stats(events: Gathered) -> dict[str, Any]:
 def get_task_log(request: Request) -> dict[str, Any]:
     """Log events: {events, returned, total}, from the newest backwards, or the oldest on (navigate_earlier).
 
-    from_timestamp is exclusive; events of one time are never split between two answers. With `after` (ours):
-    in order of arrival behind that position; `last` is where to go on, so that a follower misses nothing. An answer
-    that has fewer than were asked for since they are large says so: `more` (ours).
+    from_timestamp is exclusive; events of one time are not split between two answers, as far as they fit into one.
+    With `after` (ours): in order of arrival behind that position, uncounted; `last` is where to go on, so that a
+    follower misses nothing. An answer that lacks events since they are too large together says so: `more` (ours).
     """
     task, size = request.body["task"], max(1, min(request.get("batch_size", 5000), MOST))
     documents.load(request.db, task)
-    total = request.db.execute("SELECT count(*) FROM logs WHERE task=?", (task,)).fetchone()[0]
     after = request.get("after")
     if after is not None:
-        rows, more = _bounded(request, f"SELECT {SELECTED} FROM logs WHERE task=? AND seq>? ORDER BY seq LIMIT ?",
-                              (task, after, size))
-        return {"events": list(map(log_event, rows)), "returned": len(rows), "total": total,
-                "last": rows[-1][0] if rows else after, **more}
+        rows, more = bounded(request.db.execute(
+            f"SELECT {SELECTED} FROM logs WHERE task=? AND seq>? ORDER BY seq LIMIT ?", (task, after, size)),
+            MOST_BYTES)
+        return {"events": list(map(log_event, rows)), "returned": len(rows), "last": rows[-1][0] if rows else after,
+                **more}
+    total = request.db.execute("SELECT count(*) FROM logs WHERE task=?", (task,)).fetchone()[0]
     earlier = request.get("navigate_earlier", True)
     rows, more = _page(request, task, size, earlier)
     if (request.get("order") or ("desc" if earlier else "asc")) == "asc":
@@ -205,17 +207,27 @@ def get_task_log(request: Request) -> dict[str, Any]:
 SELECTED = "seq, timestamp, task, claim, stream, offset, end, msg, doc"
 
 
-def _bounded(request: Request, query: str, values: tuple[Any, ...]) -> tuple[list[Any], dict[str, bool]]:
-    """Rows of SELECTED, one or more, as many as together fit into an answer; {more} when that is not all."""
+def bounded(rows: Iterable[Any], most: int) -> tuple[list[Any], dict[str, bool]]:
+    """Rows of SELECTED, one or more, until they have so many bytes; {more} when that may not be all."""
     found, held = [], 0
-    rows = request.db.execute(query, values)
     for row in rows:
         found.append(row)
         held += len(row[7]) + len(row[8])
-        if held > MOST_BYTES:
-            rows.close()
+        if held > most:
             return found, {"more": True}
     return found, {}
+
+
+def behind(db: sqlite3.Connection, task: str, at: tuple[int, int] | None, earlier: bool = False) -> Iterator[Any]:
+    """Rows of SELECTED by their time, and those of one time as they came, behind the place (timestamp, seq)."""
+    side, order = ("<", "DESC") if earlier else (">", "ASC")
+    bounds: list[tuple[str, tuple[int, ...]]] = [("", ())]
+    if at is not None:
+        # not (timestamp, seq) > (?, ?): SQLite would go through all of that time again
+        bounds = [(f" AND timestamp=? AND seq{side}?", at), (f" AND timestamp{side}?", at[:1])]
+    for bound, values in bounds:
+        yield from db.execute(f"SELECT {SELECTED} FROM logs WHERE task=?{bound} "
+                              f"ORDER BY timestamp {order}, seq {order}", (task, *values))
 
 
 def _page(request: Request, task: str, size: int, earlier: bool) -> tuple[list[Any], dict[str, bool]]:
@@ -223,13 +235,14 @@ def _page(request: Request, task: str, size: int, earlier: bool) -> tuple[list[A
     side, order = ("<", "DESC") if earlier else (">", "ASC")
     start = request.get("from_timestamp")
     bound, values = (f" AND timestamp{side}?", [start]) if start else ("", [])
-    rows, more = _bounded(
-        request, f"SELECT {SELECTED} FROM logs WHERE task=?{bound} ORDER BY timestamp {order}, seq {order} LIMIT ?",
-        (task, *values, size))
+    rows, more = bounded(request.db.execute(
+        f"SELECT {SELECTED} FROM logs WHERE task=?{bound} ORDER BY timestamp {order}, seq {order} LIMIT ?",
+        (task, *values, size)), MOST_BYTES)
     if more or len(rows) == size:
-        rows += request.db.execute(
+        others, cut = bounded(request.db.execute(
             f"SELECT {SELECTED} FROM logs WHERE task=? AND timestamp=? AND seq{side}? ORDER BY seq {order}",
-            (task, rows[-1][1], rows[-1][0])).fetchall()
+            (task, rows[-1][1], rows[-1][0])), MOST_BYTES)
+        rows, more = rows + others, more | cut
     return rows, more
 
 

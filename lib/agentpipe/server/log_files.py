@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from agentpipe.server import documents
 from agentpipe.server.common import dumps, error, stamp
 from agentpipe.server.endpoints import OWN, WRITE, Attachment, Request, endpoint
-from agentpipe.server.events import SELECTED, log_event
+from agentpipe.server.events import behind, bounded, log_event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 LINE = "{asctime} {worker} {level} {msg}"
 FIELD = re.compile(r"\{(\w+)\}")
-# events that are read at once: a log may be larger than the memory
-AT_ONCE = 1000
+# about the bytes of the events that are read at once: a log may be larger than the memory
+AT_ONCE = 1 << 20
 
 
 @endpoint("events.download_task_log", OWN, {"task": str}, line_type=str, line_format=str)
@@ -34,11 +34,10 @@ def download_task_log(request: Request) -> dict[str, Any]:
 
 def _lines(request: Request, kind: str, line: str) -> Iterator[bytes]:
     """The file, piece by piece, each from a look of its own at the store."""
-    at = (-1, -1)
+    at = None
     while True:
-        def page(db: sqlite3.Connection, at: tuple[int, int] = at) -> list[Any]:
-            return db.execute(f"SELECT {SELECTED} FROM logs WHERE task=? AND (timestamp, seq) > (?, ?) "
-                              "ORDER BY timestamp, seq LIMIT ?", (request.body["task"], *at, AT_ONCE)).fetchall()
+        def page(db: sqlite3.Connection, at: tuple[int, int] | None = at) -> list[Any]:
+            return bounded(behind(db, request.body["task"], at), AT_ONCE)[0]
         rows = request.store.read(page)
         if not rows:
             return

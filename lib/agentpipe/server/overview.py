@@ -40,7 +40,10 @@ def _workers(db: sqlite3.Connection) -> list[dict[str, Any]]:
     found = []
     for (doc,) in db.execute("SELECT doc FROM workers WHERE expires>=? ORDER BY id, user", (time.time(),)):
         worker = loads(doc)
-        found.append({"id": worker["id"], "queues": worker["queues"], "task": worker.get("task"),
+        # a task that was deleted, or has ended, since the worker's last report is not its any more
+        row = db.execute("SELECT id FROM tasks WHERE id=? AND status IN ('queued', 'in_progress')",
+                         (worker.get("task"),)).fetchone()
+        found.append({"id": worker["id"], "queues": worker["queues"], "task": row and row[0],
                       "last_report_time": worker["last_report_time"],
                       "machine_stats": worker.get("machine_stats") or {}})
     return found

@@ -1,19 +1,21 @@
-"""events.*: one picture or plot after the other, and plots of several tasks side by side (server.md §8)."""
+"""events.*: one picture or plot after the other, and the vectors of a series (server.md §8)."""
 
 from __future__ import annotations
 
-from agentpipe.server import scrolls, shapes
-from agentpipe.server.common import error
-from agentpipe.server.endpoints import READ, Request, Texts, endpoint
+import sqlite3
+
+from agentpipe.server import event_series, scrolls
+from agentpipe.server.common import loads
+from agentpipe.server.endpoints import READ, Request, endpoint
+from agentpipe.server.event_series import IMAGE, OF_SERIES, PLOT, SHOWN, VECTOR
 from agentpipe.server.owners import load
-from agentpipe.server.series import MOST_TASKS, name_of_owner
-from agentpipe.server.shapes import IMAGE, PLOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Event = dict[str, Any]
+    # metric, variant and iteration
+    Place = tuple[str, str, int]
 
 ONE: dict[str, type] = {"task": str, "metric": str, "variant": str}
 MORE: dict[str, type] = {"iteration": int, "scroll_id": str, "refresh": bool, "navigate_current_metric": bool,
@@ -49,105 +51,84 @@ def next_plot_sample(request: Request) -> dict[str, Any]:
 def _sample(request: Request, kind: str) -> dict[str, Any]:
     body = request.body
     load(request, body["task"])
-    event = _at(_events(request, kind), body["metric"], body["variant"], request.get("iteration"))
-    metric = body["metric"] if request.get("navigate_current_metric", True) else None
     id = request.get("scroll_id")
     if id:
         scrolls.recall(request, kind, id)
-    return _answer(request, kind, event, metric, id)
+    name, last = (body["metric"], body["variant"]), request.get("iteration")
+    found = _nearest(request, kind, name, True, None if last is None else last + 1)
+    return _answer(request, kind, None if found is None else (*name, found),
+                   body["metric"] if request.get("navigate_current_metric", True) else None, id)
 
 
 def _next(request: Request, kind: str) -> dict[str, Any]:
-    id, body = request.body["scroll_id"], request.body
+    id = request.body["scroll_id"]
     at, metric = scrolls.recall(request, kind, id)
-    load(request, body["task"])
-    events = [event for event in _events(request, kind) if metric in (None, event["metric"])]
-    if request.get("next_iteration"):
-        events = [event for event in events if at is None or _series(event) == at[1:]]
-    events.sort(key=lambda event: (-event.get("iter", 0), *_series(event)))
-    if not request.get("navigate_earlier", True):
-        events.reverse()
-    places = [_place(event) for event in events]
-    following = places.index(at) + 1 if at in places else len(events)
-    # several plots of one iteration are one place
-    while following < len(events) and places[following] == at:
-        following += 1
-    return _answer(request, kind, events[following] if following < len(events) else None, metric, id, at)
+    load(request, request.body["task"])
+    earlier = request.get("navigate_earlier", True)
+    if at is None:
+        found = None
+    elif request.get("next_iteration"):
+        following = _nearest(request, kind, at[:2], earlier, at[2])
+        found = None if following is None else (*at[:2], following)
+    else:
+        found = _following(request, kind, at, metric, earlier)
+    return _answer(request, kind, found, metric, id, at)
 
 
-def _answer(request: Request, kind: str, event: Event | None, metric: str | None, id: str | None,
-            at: Any = None) -> dict[str, Any]:
-    """The event with the iterations between which its like is found, and the scroll that is now at it."""
+def _answer(request: Request, kind: str, place: Place | None, metric: str | None, id: str | None,
+            at: Place | None = None) -> dict[str, Any]:
+    """What is there, with the iterations between which its like is found, and the scroll that is now at it."""
     found: dict[str, Any] = {}
-    if event is not None:
-        alike = [each for each in _events(request, kind) if _series(each) == _series(event)]
-        iterations = [each.get("iter", 0) for each in alike]
-        found = {"min_iteration": min(iterations), "max_iteration": max(iterations)}
-        if kind == IMAGE:
-            found["event"] = event
-        else:
-            found["events"] = [each for each in alike if _place(each) == _place(event)]
-        at = _place(event)
+    if place is not None:
+        name = place[:2]
+        found = {"min_iteration": _nearest(request, kind, name, False), "max_iteration": _nearest(request, kind, name)}
+        docs = request.db.execute(f"SELECT doc FROM shapes WHERE {SHOWN} AND iter=? ORDER BY key",
+                                  (request.body["task"], kind, *place)).fetchall()
+        events = [loads(doc) for (doc,) in docs]
+        found |= {"event": events[0]} if kind == IMAGE else {"events": events}
+        at = place
     return {**found, "scroll_id": scrolls.keep(request, kind, (at, metric), id)}
 
 
-def _events(request: Request, kind: str) -> list[Event]:
-    return shapes.all_of(request, request.body["task"], kind)
+def _nearest(request: Request, kind: str, name: tuple[str, str], earlier: bool = True,
+             at: int | None = None) -> int | None:
+    """The iteration of a series that comes before `at`, or the other way; without it the last, or the first."""
+    bound, values = ("", []) if at is None else (f"AND iter{'<' if earlier else '>'}?", [at])
+    return request.db.execute(f"SELECT {'max' if earlier else 'min'}(iter) FROM shapes WHERE {SHOWN} {bound}",
+                              (request.body["task"], kind, *name, *values)).fetchone()[0]
 
 
-def _series(event: Event) -> tuple[str, str]:
-    return event["metric"], event["variant"]
+def _following(request: Request, kind: str, at: Place, metric: str | None, earlier: bool) -> Place | None:
+    """The next place: metric and variant ascend within an iteration, iterations go down; or all the other way."""
+    task = request.body["task"]
+    name, iteration = at[:2], at[2]
+    found = _within(request.db, task, kind, metric, iteration, earlier, name)
+    if found:
+        return *found, iteration
+    if metric is None:
+        side, order = ("<", "DESC") if earlier else (">", "ASC")
+        row = request.db.execute(f"SELECT iter FROM shapes WHERE task=? AND type=? AND NOT hidden AND iter{side}? "
+                                 f"ORDER BY iter {order} LIMIT 1", (task, kind, iteration)).fetchone()
+        following = row and row[0]
+    else:
+        near = [_nearest(request, kind, each, earlier, iteration)
+                for each in event_series.names(request.db, task, kind, {metric: []})]
+        following = (max if earlier else min)((each for each in near if each is not None), default=None)
+    if following is None:
+        return None
+    found = _within(request.db, task, kind, metric, following, earlier)
+    return (*found, following) if found else None
 
 
-def _place(event: Event) -> tuple[int, str, str]:
-    return event.get("iter", 0), *_series(event)
-
-
-def _at(events: list[Event], metric: str, variant: str, iteration: int | None) -> Event | None:
-    fitting = [event for event in events if _series(event) == (metric, variant)
-               and (iteration is None or event.get("iter", 0) <= iteration)]
-    return max(fitting, key=lambda event: event.get("iter", 0), default=None)
-
-
-@endpoint("events.get_multi_task_plots", READ, {"tasks": Texts}, iters=int, metrics=list, scroll_id=str, no_scroll=bool,
-          model_events=bool)
-def get_multi_task_plots(request: Request) -> dict[str, Any]:
-    """The last plots of several tasks side by side: {plots: {metric: {variant: {task: {iter: {name, plots}}}}}, …}."""
-    tasks = request.body["tasks"]
-    if len(tasks) > MOST_TASKS:
-        raise error(12, f"up to {MOST_TASKS} tasks", tasks=len(tasks))
-    if request.get("scroll_id"):
-        return {"plots": {}, "returned": 0, "total": 0, "scroll_id": request.body["scroll_id"]}
-    found: dict[str, Any] = {}
-    count = 0
-    for task in tasks:
-        load(request, task)
-        events = shapes.newest_of(request, task, PLOT, request.get("iters", 1))
-        for event in shapes.of_metrics(events, request.get("metrics")):
-            below = found.setdefault(event["metric"], {}).setdefault(event["variant"], {}).setdefault(task, {})
-            one = below.setdefault(str(event.get("iter", 0)), {"name": name_of_owner(request, task), "plots": []})
-            one["plots"].append(event)
-            count += 1
-    return {"plots": found, "returned": count, "total": count, "scroll_id": scrolls.keep(request, "plots", None)}
-
-
-@endpoint("events.get_multi_task_metrics", READ, {"tasks": Texts}, event_type=str, model_events=bool)
-def get_multi_task_metrics(request: Request) -> dict[str, Any]:
-    """What several tasks reported, together: {metrics: [{metric, variants}]}."""
-    kind = request.get("event_type", "all")
-    found: dict[str, set[str]] = {}
-    for task in request.body["tasks"]:
-        load(request, task)
-        rows = []
-        if kind in ("all", shapes.SCALAR):
-            rows += request.db.execute("SELECT DISTINCT metric, variant FROM scalars WHERE task=?", (task,)).fetchall()
-        if kind != shapes.SCALAR:
-            condition, more = ("", []) if kind == "all" else (" AND type=?", [kind])
-            rows += request.db.execute(f"SELECT DISTINCT metric, variant FROM shapes WHERE task=?{condition}",
-                                       (task, *more)).fetchall()
-        for metric, variant in rows:
-            found.setdefault(metric, set()).add(variant)
-    return {"metrics": [{"metric": metric, "variants": sorted(found[metric])} for metric in sorted(found)]}
+def _within(db: sqlite3.Connection, task: str, kind: str, metric: str | None, iteration: int, forward: bool,
+            name: tuple[str, str] | None = None) -> tuple[str, str] | None:
+    """The first (or last) metric and variant of an iteration, or the one that follows (or precedes) `name`."""
+    side, order = (">", "ASC") if forward else ("<", "DESC")
+    bound, values = (f"AND (metric, variant) {side} (?, ?)", [*name]) if name else ("", [])
+    if metric is not None:
+        bound, values = f"{bound} AND metric=?", [*values, metric]
+    return db.execute(f"SELECT metric, variant FROM shapes WHERE task=? AND type=? AND iter=? AND NOT hidden {bound} "
+                      f"ORDER BY metric {order}, variant {order} LIMIT 1", (task, kind, iteration, *values)).fetchone()
 
 
 @endpoint("events.vector_metrics_iter_histogram", READ, ONE)
@@ -155,8 +136,8 @@ def vector_metrics_iter_histogram(request: Request) -> dict[str, Any]:
     """The vectors of one metric and variant by iteration: {metric, variant, vectors, iterations}."""
     body = request.body
     load(request, body["task"])
-    events = [event for event in shapes.all_of(request, body["task"], "training_stats_vector")
-              if _series(event) == (body["metric"], body["variant"])]
-    events.sort(key=lambda event: event.get("iter", 0))
+    rows = request.db.execute(f"SELECT doc FROM shapes WHERE {OF_SERIES} ORDER BY iter, key",
+                              (body["task"], VECTOR, body["metric"], body["variant"]))
+    events = [loads(doc) for (doc,) in rows]
     return {"metric": body["metric"], "variant": body["variant"], "vectors": [each.get("value") for each in events],
             "iterations": [each.get("iter", 0) for each in events]}

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from agentpipe.server import documents
-from agentpipe.server.common import dumps, error
+import sqlite3
+
+from agentpipe.server import documents, event_series
+from agentpipe.server.common import dumps, error, loads, stamp
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import READ, Request, endpoint
+from agentpipe.server.event_series import SCALAR
 from agentpipe.server.owners import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-SCALAR = "training_stats_scalar"
 # Logger.report_single_value: no point of a curve
 SINGLE_VALUE = -(1 << 31)
 MOST_METRICS = 2000
+# the points of a curve; single values and what is no number are none
+POINTS = "task=? AND metric=? AND variant=? AND iter<>? AND value IS NOT NULL"
 OWN = ("task", "type", "metric", "variant", "iter", "timestamp", "value", "key")
 
 
@@ -27,10 +31,10 @@ def store(request: Request, task: Task, events: list[dict[str, Any]]) -> None:
         "VALUES (?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (task, metric, variant, iter) DO UPDATE "
         "SET timestamp=excluded.timestamp, value=excluded.value, doc=excluded.doc", map(_scalar_row, scalars))
-    request.db.executemany(
-        "INSERT OR REPLACE INTO shapes (task, type, metric, variant, iter, key, timestamp, doc) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (_shape_row(event) for event in events if event["type"] != SCALAR))
+    others = [event for event in events if event["type"] != SCALAR]
+    if others:
+        from agentpipe.server import shape_rows
+        shape_rows.insert(request.db, others)
     if scalars:
         _remember(task, scalars)
 
@@ -39,11 +43,6 @@ def _scalar_row(event: dict[str, Any]) -> tuple[Any, ...]:
     rest = {key: value for key, value in event.items() if key not in OWN}
     return (event["task"], event["metric"], event["variant"], event.get("iter", 0), event["timestamp"],
             _value(event), dumps(rest))
-
-
-def _shape_row(event: dict[str, Any]) -> tuple[Any, ...]:
-    return (event["task"], event["type"], event["metric"], event["variant"], event.get("iter", 0),
-            str(event.get("key", "")), event["timestamp"], dumps(event))
 
 
 def _value(event: dict[str, Any]) -> float | None:
@@ -117,10 +116,7 @@ def get_scalar_metrics_and_variants(request: Request) -> dict[str, Any]:
     """The names of a task's curves: {metrics: {metric: [variants]}}."""
     documents.load(request.db, request.body["task"])
     found: dict[str, list[str]] = {}
-    rows = request.db.execute(
-        "SELECT DISTINCT metric, variant FROM scalars WHERE task=? ORDER BY metric, variant",
-        (request.body["task"],))
-    for metric, variant in rows:
+    for metric, variant in event_series.names(request.db, request.body["task"], SCALAR):
         found.setdefault(metric, []).append(variant)
     return {"metrics": found}
 
@@ -136,53 +132,28 @@ def scalar_metrics_iter_histogram(request: Request) -> dict[str, Any]:
     load(request, task)
     if not 1 <= samples <= 6000 or key not in ("iter", "timestamp", "iso_time"):
         raise error(12, "samples are 1 to 6000, key is iter, timestamp or iso_time", samples=samples, key=key)
-    column = "iter" if key == "iter" else "timestamp"
-    rows = request.db.execute(
-        f"SELECT metric, variant, {column}, value, doc FROM scalars "
-        f"WHERE task=? AND iter<>? AND value IS NOT NULL ORDER BY metric, variant, {column}",
-        (task, SINGLE_VALUE))
-    wanted = _wanted(request.get("metrics"))
-    series: dict[tuple[str, str], tuple[list[int], list[float], str]] = {}
-    for metric, variant, x, y, doc in rows:
-        if wanted is None or (metric in wanted and (not wanted[metric] or variant in wanted[metric])):
-            xs, ys, _ = series.setdefault((metric, variant), ([], [], doc))
-            xs.append(x)
-            ys.append(y)
     found: dict[str, dict[str, Any]] = {}
-    for (metric, variant), (xs, ys, doc) in series.items():
-        found.setdefault(metric, {})[variant] = _curve(variant, *_buckets(xs, ys, samples), key, doc)
+    for name in event_series.names(request.db, task, SCALAR, event_series.wanted(request.get("metrics"))):
+        curve = _curve(request.db, task, name, key, samples)
+        if curve:
+            found.setdefault(name[0], {})[name[1]] = curve
     return found
 
 
-def _wanted(metrics: Any) -> dict[str, list[str]] | None:
-    if not metrics:
-        return None
-    from agentpipe.server import shapes
-    return shapes.named(metrics)
-
-
-def _curve(variant: str, xs: list[int], ys: list[float], key: str, doc: str) -> dict[str, Any]:
-    from agentpipe.server.common import loads, stamp
-    times = [stamp(x) for x in xs] if key == "iso_time" else xs
-    found: dict[str, Any] = {"name": variant, "x": times, "y": ys}
+def _curve(db: sqlite3.Connection, task: str, name: tuple[str, str], key: str, samples: int) -> dict[str, Any]:
+    """All points of a series, or the means over `samples` buckets of equal width, whose x is the bucket's start."""
+    x, of = "iter" if key == "iter" else "timestamp", (task, *name, SINGLE_VALUE)
+    count, first, last = db.execute(f"SELECT count(*), min({x}), max({x}) FROM scalars WHERE {POINTS}", of).fetchone()
+    if not count:
+        return {}
+    if count < samples:
+        rows = db.execute(f"SELECT {x}, value FROM scalars WHERE {POINTS} ORDER BY {x}", of).fetchall()
+    else:
+        # % takes the sign of what is divided
+        rows = db.execute(f"SELECT {x} - ({x} % ?1 + ?1) % ?1 AS start, avg(value) FROM scalars WHERE {POINTS} "
+                          "GROUP BY start ORDER BY start", (max(1, -(-(last - first) // samples)), *of)).fetchall()
+    times = [stamp(row[0]) for row in rows] if key == "iso_time" else [row[0] for row in rows]
+    found: dict[str, Any] = {"name": name[1], "x": times, "y": [row[1] for row in rows]}
+    [doc] = db.execute(f"SELECT doc FROM scalars WHERE {POINTS} ORDER BY iter LIMIT 1", of).fetchone()
     label = loads(doc).get("x_axis_label")
     return found if label is None else {**found, "x_axis_label": label}
-
-
-def _buckets(xs: list[int], ys: list[float], samples: int) -> tuple[list[int], list[float]]:
-    """All points, or the means over buckets of equal width, whose x is the bucket's start."""
-    if len(xs) < samples:
-        return xs, ys
-    width = max(1, -(-(xs[-1] - xs[0]) // samples))
-    starts: list[int] = []
-    sums: list[float] = []
-    counts: list[int] = []
-    for x, y in zip(xs, ys, strict=True):
-        start = x // width * width
-        if not starts or starts[-1] != start:
-            starts.append(start)
-            sums.append(0.0)
-            counts.append(0)
-        sums[-1] += y
-        counts[-1] += 1
-    return starts, [total / count for total, count in zip(sums, counts, strict=True)]

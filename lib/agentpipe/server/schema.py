@@ -3,7 +3,7 @@
 import sqlite3
 
 # raised with each change of the tables; a newer one than ours is refused (store.py)
-VERSION = 5
+VERSION = 6
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -89,6 +89,17 @@ FIFTH = """
 CREATE TABLE inputs (model TEXT NOT NULL, task TEXT NOT NULL, PRIMARY KEY (model, task)) WITHOUT ROWID;
 CREATE INDEX inputs_task ON inputs (task);
 """
+# pages of pictures and plots by iteration, which pictures were written over since (shape_rows.py), pages of a log in
+# the order of its arrival, and containers that serve models
+SIXTH = """
+CREATE INDEX logs_arrival ON logs (task);
+ALTER TABLE shapes ADD COLUMN url BLOB;
+ALTER TABLE shapes ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX shapes_iter ON shapes (task, type, iter, metric, variant, key) WHERE NOT hidden;
+CREATE INDEX shapes_shown ON shapes (task, type, metric, variant, iter) WHERE NOT hidden;
+CREATE INDEX shapes_url ON shapes (task, url) WHERE url IS NOT NULL AND NOT hidden;
+CREATE TABLE containers (id TEXT PRIMARY KEY, expires REAL NOT NULL, doc TEXT NOT NULL) WITHOUT ROWID;
+"""
 
 
 def create(db: sqlite3.Connection) -> None:
@@ -111,6 +122,10 @@ def upgrade(db: sqlite3.Connection, found: int) -> None:
     if found < 5:
         _run(db, FIFTH)
         _note_inputs(db)
+    if found < 6:
+        from agentpipe.server import shape_rows
+        _run(db, SIXTH)
+        shape_rows.note_pictures(db)
     db.execute(f"PRAGMA user_version={VERSION}")
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from agentpipe.server import documents, scalars
+from agentpipe.server import documents, event_series, scalars, scrolls
 from agentpipe.server.common import error
 from agentpipe.server.endpoints import READ, Request, Texts, endpoint
+from agentpipe.server.event_series import SCALAR, SHAPES, named
 from agentpipe.server.owners import load
 from agentpipe.server.scalars import SINGLE_VALUE
-from agentpipe.server.shapes import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 MOST_TASKS = 100
+# the points of a curve
+POINTS = "task=? AND metric=? AND variant=? AND iter<>?"
 
 
 @endpoint("events.get_task_single_value_metrics", READ, {"tasks": Texts}, metrics=list, model_events=bool)
@@ -64,41 +66,60 @@ def get_task_metrics(request: Request) -> dict[str, Any]:
     found = []
     for id in request.body["tasks"]:
         load(request, id)
-        names: set[str] = set()
-        if kind in ("all", scalars.SCALAR):
-            names.update(row[0] for row in request.db.execute(
-                "SELECT DISTINCT metric FROM scalars WHERE task=? AND iter<>?", (id, SINGLE_VALUE)))
-        if kind != scalars.SCALAR:
-            condition, more = ("", []) if kind == "all" else (" AND type=?", [kind])
-            names.update(row[0] for row in request.db.execute(
-                f"SELECT DISTINCT metric FROM shapes WHERE task=?{condition}", (id, *more)))
+        names = {name[0] for each in _kinds(kind) for name in event_series.names(request.db, id, each)
+                 if each != SCALAR or _is_curve(request, id, name)}
         found.append({"task": id, "metrics": sorted(names)})
     return {"metrics": found}
+
+
+def _kinds(kind: str) -> tuple[str, ...]:
+    return (SCALAR, *SHAPES) if kind == "all" else (kind,)
+
+
+def _is_curve(request: Request, task: str, name: tuple[str, str]) -> bool:
+    """Whether a series has any point beside a single value."""
+    return request.db.execute(f"SELECT 1 FROM scalars WHERE {POINTS} LIMIT 1",
+                              (task, *name, SINGLE_VALUE)).fetchone() is not None
+
+
+@endpoint("events.get_multi_task_metrics", READ, {"tasks": Texts}, event_type=str, model_events=bool)
+def get_multi_task_metrics(request: Request) -> dict[str, Any]:
+    """What several tasks reported, together: {metrics: [{metric, variants}]}."""
+    found: dict[str, set[str]] = {}
+    for task in request.body["tasks"]:
+        load(request, task)
+        for kind in _kinds(request.get("event_type", "all")):
+            for metric, variant in event_series.names(request.db, task, kind):
+                found.setdefault(metric, set()).add(variant)
+    return {"metrics": [{"metric": metric, "variants": sorted(found[metric])} for metric in sorted(found)]}
 
 
 @endpoint("events.scalar_metrics_iter_raw", READ, {"task": str, "metric": dict}, batch_size=int, scroll_id=str,
           count_total=bool, key=str, model_events=bool)
 def scalar_metrics_iter_raw(request: Request) -> dict[str, Any]:
     """All points of one metric, page by page: {variants: {variant: {iter, y}}, returned, total, scroll_id}."""
-    from agentpipe.server import scrolls
-    id = request.get("scroll_id")
-    at = scrolls.recall(request, "raw", id) if id else 0
-    task, asked = request.body["task"], request.body["metric"]
+    id, task = request.get("scroll_id"), request.body["task"]
+    total, at = scrolls.recall(request, "raw", id) if id else (None, None)
     load(request, task)
-    variants, size = asked.get("variants") or [], max(1, min(request.get("batch_size", 10_000), 200_000))
-    condition = f" AND variant IN ({','.join('?' * len(variants))})" if variants else ""
-    values = [task, asked.get("metric"), SINGLE_VALUE, *variants]
-    rows = request.db.execute(f"SELECT variant, iter, value FROM scalars WHERE task=? AND metric=? AND iter<>?"
-                              f"{condition} ORDER BY variant, iter LIMIT ? OFFSET ?", (*values, size, at)).fetchall()
-    total = request.db.execute(f"SELECT count(*) FROM scalars WHERE task=? AND metric=? AND iter<>?{condition}",
-                               values).fetchone()[0]
+    names = list(event_series.names(request.db, task, SCALAR, named(request.body["metric"])))
+    if not id and request.get("count_total", True):
+        total = sum(request.db.execute(f"SELECT count(*) FROM scalars WHERE {POINTS}",
+                                       (task, *name, SINGLE_VALUE)).fetchone()[0] for name in names)
+    left = size = max(1, min(request.get("batch_size", 10_000), 200_000))
     found: dict[str, Any] = {}
-    for variant, iteration, value in rows:
-        curve = found.setdefault(variant, {"name": variant, "iter": [], "y": []})
-        curve["iter"].append(iteration)
-        curve["y"].append(value)
-    return {"variants": found, "returned": len(rows), "total": total,
-            "scroll_id": scrolls.keep(request, "raw", at + len(rows), id)}
+    for name in names:
+        if at is not None and name[1] < at[0]:
+            continue
+        bound, values = ("AND iter>?", [at[1]]) if at is not None and name[1] == at[0] else ("", [])
+        rows = request.db.execute(f"SELECT iter, value FROM scalars WHERE {POINTS} {bound} ORDER BY iter LIMIT ?",
+                                  (task, *name, SINGLE_VALUE, *values, left)).fetchall()
+        if rows:
+            found[name[1]] = {"name": name[1], "iter": [row[0] for row in rows], "y": [row[1] for row in rows]}
+            left, at = left - len(rows), (name[1], rows[-1][0])
+        if not left:
+            break
+    return {"variants": found, "returned": size - left, **({} if total is None else {"total": total}),
+            "scroll_id": scrolls.keep(request, "raw", (total, at), id)}
 
 
 @endpoint("events.get_task_latest_scalar_values", READ, {"task": str})

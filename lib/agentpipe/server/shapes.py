@@ -1,20 +1,26 @@
-"""events.*: plots, pictures, and any events of a task, page by page (server.md §8)."""
+"""events.*: plots and pictures, the newest of each series, or iteration by iteration (server.md §8)."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 
-from agentpipe.server import scrolls
+from agentpipe.server import event_series, scrolls
 from agentpipe.server.common import error, loads
-from agentpipe.server.endpoints import LAZY, READ, Request, endpoint
-from agentpipe.server.events import SELECTED, add_batch, log_event
+from agentpipe.server.endpoints import LAZY, READ, Request, Texts, endpoint
+from agentpipe.server.event_series import IMAGE, MOST, MOST_BYTES, PLOT
+from agentpipe.server.events import add_batch
 from agentpipe.server.owners import load
+from agentpipe.server.series import MOST_TASKS, name_of_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-PLOT, IMAGE, SCALAR = "plot", "training_debug_image", "training_stats_scalar"
+    from agentpipe.server.event_series import Event, Wanted
+
+    # metric, variant and iteration
+    Place = tuple[str, str, int]
 
 
 @endpoint("events.add", LAZY)
@@ -23,91 +29,83 @@ def add(request: Request) -> dict[str, Any]:
     return add_batch(request)
 
 
-@endpoint("events.get_task_events", READ, {"task": str}, event_type=str, order=str, batch_size=int, scroll_id=str,
-          metrics=list, count_total=bool, model_events=bool)
-def get_task_events(request: Request) -> dict[str, Any]:
-    """A task's events by iteration: {events, returned, total, scroll_id}; past the end there are none."""
-    id = request.get("scroll_id")
-    if id:
-        asked, at = scrolls.recall(request, "events", id)
-    else:
-        asked, at = request.body, 0
-    load(request, asked["task"])
-    kind, size = asked.get("event_type") or "all", max(1, min(int(asked.get("batch_size") or 500), 10_000))
-    found = list(_events(request, asked["task"], kind))
-    found = of_metrics(found, asked.get("metrics"))
-    found.sort(key=lambda event: (event.get("iter") or 0, event["timestamp"]), reverse=asked.get("order") == "desc")
-    page = found[at:at + size]
-    return {"events": page, "returned": len(page), "total": len(found),
-            "scroll_id": scrolls.keep(request, "events", (asked, at + len(page)), id)}
-
-
-def _events(request: Request, task: str, kind: str) -> Iterator[dict[str, Any]]:
-    if kind in ("all", "log"):
-        for row in request.db.execute(f"SELECT {SELECTED} FROM logs WHERE task=? ORDER BY timestamp, seq", (task,)):
-            yield {"type": "log", **log_event(row)}
-    if kind in ("all", SCALAR):
-        rows = request.db.execute(
-            "SELECT metric, variant, iter, timestamp, value, doc FROM scalars WHERE task=?", (task,))
-        for metric, variant, iteration, timestamp, value, doc in rows:
-            yield {"type": SCALAR, "task": task, "metric": metric, "variant": variant, "iter": iteration,
-                   "timestamp": timestamp, **({} if value is None else {"value": value}), **loads(doc or "{}")}
-    if kind not in ("log", SCALAR):
-        condition, values = ("", [task]) if kind == "all" else (" AND type=?", [task, kind])
-        for (doc,) in request.db.execute(f"SELECT doc FROM shapes WHERE task=?{condition}", values):
-            yield loads(doc)
-
-
-def named(metrics: Any) -> dict[str, list[str]]:
-    """The variants (none: all of them) by metric, of a list of names or {metric, variants}; else 400/12."""
-    found: dict[str, list[str]] = {}
-    for item in metrics if isinstance(metrics, list) else [metrics]:
-        each = item if isinstance(item, dict) else {"metric": item}
-        metric, variants = each.get("metric"), each.get("variants") or []
-        if not isinstance(metric, str) or not isinstance(variants, list):
-            raise error(12, f"metrics are names, or {{metric, variants}}: {item!r}"[:200])
-        found[metric] = variants
-    return found
-
-
-def of_metrics(events: list[dict[str, Any]], metrics: Any) -> list[dict[str, Any]]:
-    """Those of the metrics that a request names: names, or {metric, variants}."""
-    if not metrics:
-        return events
-    wanted = named(metrics)
-
-    def fits(event: dict[str, Any]) -> bool:
-        variants = wanted.get(event.get("metric", ""))
-        return variants is not None and (not variants or event.get("variant") in variants)
-    return list(filter(fits, events))
-
-
 @endpoint("events.get_task_plots", READ, {"task": str}, iters=int, scroll_id=str, metrics=list, no_scroll=bool,
           model_events=bool)
 def get_task_plots(request: Request) -> dict[str, Any]:
     """The plots of the last `iters` iterations of each metric and variant: {plots, returned, total, scroll_id}."""
-    task = request.body["task"]
-    load(request, task)
-    if request.get("scroll_id"):
-        return {"plots": [], "returned": 0, "total": 0, "scroll_id": request.body["scroll_id"]}
-    found = of_metrics(newest_of(request, task, PLOT, request.get("iters", 1)), request.get("metrics"))
-    return {"plots": found, "returned": len(found), "total": len(found),
-            "scroll_id": scrolls.keep(request, "plots", None)}
+    load(request, request.body["task"])
+    found, more = _newest_plots(request, [request.body["task"]])
+    return {"plots": [event for _, event in found], **more}
 
 
-def newest_of(request: Request, task: str, kind: str, iterations: int) -> list[dict[str, Any]]:
-    """Events of the last iterations of each metric and variant, these ascending, newest first."""
-    rows = request.db.execute(
-        "SELECT metric, variant, iter, doc FROM shapes WHERE task=? AND type=? "
-        "ORDER BY metric, variant, iter DESC, timestamp DESC", (task, kind))
-    found: list[dict[str, Any]] = []
-    seen: dict[tuple[str, str], set[int]] = {}
-    for metric, variant, iteration, doc in rows:
-        kept = seen.setdefault((metric, variant), set())
-        if iteration in kept or len(kept) < iterations:
-            kept.add(iteration)
-            found.append(loads(doc))
+@endpoint("events.get_multi_task_plots", READ, {"tasks": Texts}, iters=int, metrics=list, scroll_id=str, no_scroll=bool,
+          model_events=bool)
+def get_multi_task_plots(request: Request) -> dict[str, Any]:
+    """The last plots of several tasks side by side: {plots: {metric: {variant: {task: {iter: {name, plots}}}}}, …}."""
+    tasks = request.body["tasks"]
+    if len(tasks) > MOST_TASKS:
+        raise error(12, f"up to {MOST_TASKS} tasks", tasks=len(tasks))
+    for task in tasks:
+        load(request, task)
+    events, more = _newest_plots(request, tasks)
+    found: dict[str, Any] = {}
+    for task, event in events:
+        below = found.setdefault(event["metric"], {}).setdefault(event["variant"], {}).setdefault(task, {})
+        one = below.setdefault(str(event.get("iter", 0)), {"name": name_of_owner(request, task), "plots": []})
+        one["plots"].append(event)
+    return {"plots": found, **more}
+
+
+def _newest_plots(request: Request, tasks: list[str]) -> tuple[list[tuple[str, Event]], dict[str, Any]]:
+    """The plots with their tasks, as many as fit into an answer, and {returned, total, scroll_id}."""
+    id, most = request.get("scroll_id"), max(1, min(request.get("iters", 1), MOST))
+    asked = event_series.wanted(request.get("metrics"))
+    if id:
+        total, left, at = scrolls.recall(request, "plots", id)
+    else:
+        total, left, at = sum(_count(request.db, task, most, asked) for task in tasks), tasks, None
+    found: list[tuple[str, Event]] = []
+    held = 0
+    while left and held <= MOST_BYTES:
+        for place, docs in _newest(request.db, left[0], most, asked, at):
+            found += [(left[0], loads(doc)) for doc in docs]
+            held, at = held + sum(map(len, docs)), place
+            if held > MOST_BYTES:
+                break
+        else:
+            left, at = left[1:], None
+    return found, {"returned": len(found), "total": total,
+                   "scroll_id": scrolls.keep(request, "plots", (total, left, at), id)}
+
+
+def _last_iterations(db: sqlite3.Connection, task: str, name: tuple[str, str], most: int) -> list[int]:
+    rows = db.execute(f"SELECT DISTINCT iter FROM shapes WHERE {event_series.SHOWN} ORDER BY iter DESC LIMIT ?",
+                      (task, PLOT, *name, most))
+    return [iteration for (iteration,) in rows]
+
+
+def _count(db: sqlite3.Connection, task: str, most: int, asked: Wanted) -> int:
+    """How many plots the last iterations of each series have."""
+    found = 0
+    for name in event_series.names(db, task, PLOT, asked):
+        oldest = _last_iterations(db, task, name, most)[-1]
+        found += db.execute(f"SELECT count(*) FROM shapes WHERE {event_series.SHOWN} AND iter>=?",
+                            (task, PLOT, *name, oldest)).fetchone()[0]
     return found
+
+
+def _newest(db: sqlite3.Connection, task: str, most: int, asked: Wanted,
+            at: Place | None) -> Iterator[tuple[Place, list[str]]]:
+    """The plots of each series' last iterations, newest first, that stand behind `at`."""
+    for name in event_series.names(db, task, PLOT, asked):
+        if at is not None and name < at[:2]:
+            continue
+        for iteration in _last_iterations(db, task, name, most):
+            if at is not None and name == at[:2] and iteration >= at[2]:
+                continue
+            rows = db.execute(f"SELECT doc FROM shapes WHERE {event_series.SHOWN} AND iter=? "
+                              "ORDER BY timestamp DESC, seq DESC", (task, PLOT, *name, iteration))
+            yield (*name, iteration), [doc for (doc,) in rows]
 
 
 @endpoint("events.debug_images", READ, {"metrics": list}, iters=int, navigate_earlier=bool, refresh=bool,
@@ -125,41 +123,65 @@ def plots(request: Request) -> dict[str, Any]:
 
 
 def _iterations(request: Request, kind: str) -> dict[str, Any]:
-    asked, count = request.body["metrics"], max(1, request.get("iters", 1))
-    id = request.get("scroll_id")
-    first, last = scrolls.recall(request, "iterations", id) if id else (0, 0)
+    """A scroll knows for each task between which iterations it is: what is above goes later, below earlier."""
+    id, scroll = request.get("scroll_id"), f"{kind} by iteration"
+    places: dict[str, tuple[int, int]] = scrolls.recall(request, scroll, id) if id else {}
     if request.get("refresh"):
-        first, last = 0, 0
-    start = last if request.get("navigate_earlier", True) else max(0, first - count)
-    answer = []
+        places = {}
     by_task: dict[str, list[Any]] = {}
-    for item in asked:
+    for item in request.body["metrics"]:
         if not isinstance(item, dict) or not item.get("task") or not isinstance(item["task"], str):
             raise error(12, "metrics are {task, metric, variants}")
         by_task.setdefault(item["task"], []).extend([item] if item.get("metric") else [])
-    shown = start
+    answer = []
+    held = [0]
     for task, metrics in by_task.items():
         load(request, task)
-        groups: dict[int, list[dict[str, Any]]] = {}
-        for event in of_metrics(all_of(request, task, kind), metrics):
-            groups.setdefault(event.get("iter") or 0, []).append(event)
-        newest = sorted(groups, reverse=True)[start:start + count]
-        shown = max(shown, start + len(newest))
-        answer.append({"task": task, "iterations": [{"iter": each, "events": groups[each]} for each in newest]})
-    return {"metrics": answer, "scroll_id": scrolls.keep(request, "iterations", (start, shown), id)}
+        groups, place = _beside(request, task, kind, event_series.wanted(metrics), places.get(task), held)
+        places = {**places, task: place} if place else places
+        answer.append({"task": task, "iterations": groups})
+    return {"metrics": answer, "scroll_id": scrolls.keep(request, scroll, places, id)}
 
 
-def all_of(request: Request, task: str, kind: str) -> list[dict[str, Any]]:
-    """All events of a kind; of pictures those with a url, of one that is used again only the newest."""
-    rows = request.db.execute(
-        "SELECT doc FROM shapes WHERE task=? AND type=? ORDER BY iter DESC, metric, variant, key", (task, kind))
-    found = [loads(doc) for (doc,) in rows]
-    if kind != IMAGE:
-        return found
-    seen: set[str] = set()
-    kept = []
-    for event in found:
-        if event.get("url") and event["url"] not in seen:
-            seen.add(event["url"])
-            kept.append(event)
-    return kept
+def _beside(request: Request, task: str, kind: str, asked: Wanted, place: tuple[int, int] | None,
+            held: list[int]) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
+    """The next iterations of a task, newest first, and where the scroll is then; `held` is about the answer's bytes."""
+    most, earlier = max(1, min(request.get("iters", 1), MOST)), request.get("navigate_earlier", True)
+    found: list[dict[str, Any]] = []
+    for iteration in _numbers(request.db, task, kind, asked, place, most, earlier):
+        if found and held[0] > MOST_BYTES:
+            break
+        docs = _of_iteration(request.db, task, kind, asked, iteration)
+        held[0] += sum(map(len, docs))
+        found.append({"iter": iteration, "events": list(map(loads, docs))})
+    if not found:
+        # past the end: from there the other way leads back to what was shown last
+        return [], place and ((place[1] - 1, place[1]) if earlier else (place[0], place[0] + 1))
+    if not earlier:
+        found.reverse()
+    return found, (found[0]["iter"], found[-1]["iter"])
+
+
+def _numbers(db: sqlite3.Connection, task: str, kind: str, asked: Wanted, place: tuple[int, int] | None, most: int,
+             earlier: bool) -> list[int]:
+    """Up to `most` iterations that have something to show, going away from where the scroll is."""
+    side, order = ("<", "DESC") if earlier else (">", "ASC")
+    bound, values = (f"AND iter {side} ?", [place[1] if earlier else place[0]]) if place else ("", [])
+    rest = f"AND NOT hidden {bound} ORDER BY iter {order} LIMIT ?"
+    if asked is None:
+        rows = db.execute(f"SELECT DISTINCT iter FROM shapes WHERE task=? AND type=? {rest}",
+                          (task, kind, *values, most)).fetchall()
+        return [iteration for (iteration,) in rows]
+    found: set[int] = set()
+    for name in event_series.names(db, task, kind, asked):
+        found.update(row[0] for row in db.execute(
+            f"SELECT DISTINCT iter FROM shapes WHERE {event_series.OF_SERIES} {rest}",
+            (task, kind, *name, *values, most)))
+    return sorted(found, reverse=earlier)[:most]
+
+
+def _of_iteration(db: sqlite3.Connection, task: str, kind: str, asked: Wanted, iteration: int) -> list[str]:
+    rows = db.execute("SELECT metric, variant, seq FROM shapes WHERE task=? AND type=? AND iter=? AND NOT hidden "
+                      "ORDER BY metric, variant, key", (task, kind, iteration)).fetchall()
+    return [db.execute("SELECT doc FROM shapes WHERE seq=?", (seq,)).fetchone()[0]
+            for metric, variant, seq in rows if event_series.fits(asked, metric, variant)]

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-VERSION = 5
+VERSION = 6
 # how long a writer waits for the others before it gives up (s)
 BUSY_SECONDS = 30
 # a commit takes well under 1 ms; this much page cache is plenty for one task's rows (KiB)

@@ -136,7 +136,8 @@ def _whole(db: sqlite3.Connection, user: str, worker: dict[str, Any],
     found["queues"] = [queues[id] for id in worker["queues"]]
     if worker.get("queue"):
         found["queue"] = queues[worker["queue"]]
-    task = documents.find(db, worker["task"]) if worker.get("task") else None
+    # it may have been deleted since the worker's last report
+    task = documents.find(db, found.pop("task")) if worker.get("task") else None
     if task is not None:
         found["task"] = _running(task)
         row = db.execute("SELECT name FROM projects WHERE id=?", (task.get("project"),)).fetchone()

@@ -9,9 +9,9 @@ from agentpipe.server import endpoints
 CLASS = re.compile(r"\b([a-z]+)\.([A-Z]\w+)Request\b")
 TEXT = re.compile(r"""send_request\(\s*["']([a-z]+)["'],\s*["']([a-z_]+)["']""")
 WORDS = re.compile(r"""service=["']([a-z]+)["'],\s*action=["']([a-z_]+)["']""")
-# of paid servers (data sets of frames, vaults, tokens of owners, the gateway), of model serving, of the client itself
+# of paid servers (data sets of frames, vaults, tokens of owners, the gateway), of the client itself
 # ("service" is a variable, models.PreparedRequest one of requests')
-LACKING = re.compile(r"(datasets|frames|dataviews|routers|serving|async|service)\.|users\.get_vaults$|"
+LACKING = re.compile(r"(datasets|frames|dataviews|routers|async|service)\.|users\.get_vaults$|"
                      r"workers\.cluster_(report|unregister)$|models\.prepared$")
 
 
@@ -32,3 +32,26 @@ def test_no_call_of_the_packages_is_missing(sdk_python):
     assert len(found) > 60, found
     missing = sorted(name for name in found - set(endpoints.known()) if not LACKING.match(name))
     assert not missing, " ".join(missing)
+
+
+TELEMETRY = """
+import time
+from clearml import Task
+from clearml.router.endpoint_telemetry import EndpointTelemetry
+task = Task.init("demo/serving", "served", auto_connect_frameworks=False)
+telemetry = EndpointTelemetry("digits", "net", report_statistics=False, endpoint_url="http://127.0.0.1:1/digits")
+telemetry.on_request()
+telemetry.on_response()
+telemetry.container_status_report()
+say(id=task.id)
+task.close()
+"""
+
+
+def test_a_container_that_serves_a_model_is_told_of(run, server):
+    done = run(TELEMETRY)
+    assert "Failed" not in done.output
+    [found] = server("serving.get_endpoints")["endpoints"]
+    assert (found["endpoint"], found["model"], found["instances"], found["requests"]) == ("digits", "net", 1, 1)
+    details = server("serving.get_endpoint_details", endpoint_url="http://127.0.0.1:1/digits")
+    assert details["instances"][0]["reference"] == [{"type": "task", "value": done.id}]

@@ -1,6 +1,7 @@
 """A script with Task.init, run once by hand; its clone with changed arguments is run by agent-supervisor."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -49,13 +50,13 @@ def repository(tmp_path):
 class Supervisor:
     """agent-supervisor in a home of its own, until the end of the `with` block."""
 
-    def __init__(self, server, home, queue):
+    def __init__(self, server, home, queue, *options):
         self.log = home / "supervisor.log"
         commands = os.path.dirname(sys.executable)
         home.mkdir()
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [os.path.join(commands, "agent-supervisor"), queue], stdout=log, stderr=log, cwd=home,
+                [os.path.join(commands, "agent-supervisor"), *options, queue], stdout=log, stderr=log, cwd=home,
                 env={**clean_environment(), "HOME": str(home), "AGENT_HOME": str(home / "agent"),
                      "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES": "false",
                      # no monitor of the machine's load: environments of tasks lack the guard of in_sdk_python.py
@@ -171,3 +172,47 @@ def test_a_pipeline_whose_controller_and_steps_are_queued(run, server, tmp_path)
     found = server("tasks.get_all", parent=entry["task"], search_hidden=True, only_fields=["name", "status"])["tasks"]
     assert {(task["name"], task["status"]) for task in found} == {("step", "completed"), ("times", "completed")}
     assert server("workers.get_all")["workers"] == []
+
+
+NODES = SAY + """
+import os, socket, time
+from clearml import Task
+task = Task.init("demo/nodes", "node", auto_connect_frameworks=False)
+config = task.launch_multi_node(3, queue="ranks", port=PORT, addr="127.0.0.1")
+rank, where = int(os.environ["RANK"]), (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+if rank == 0:
+    with socket.create_server(where) as server:
+        server.settimeout(200)
+        print("the others are", sorted(server.accept()[0].makefile().read() for _ in range(2)))
+else:
+    while True:
+        try:
+            with socket.create_connection(where) as client:
+                client.sendall(f"{rank} of {os.environ['WORLD_SIZE']}".encode())
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.2)
+print("rank", rank, "is over")
+"""
+
+
+def test_the_nodes_of_launch_multi_node_meet_when_several_supervisors_run_them(run, server, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "nodes.py").write_text(NODES.replace("PORT", str(port), 1))
+    server("queues.create", name="ranks")
+    first = run(SAY + """
+from clearml import Task
+task = Task.create("demo/nodes", "node", script="nodes.py", packages=["clearml"])
+Task.enqueue(task, queue_name="ranks")
+say(id=task.id)
+""").id
+    with Supervisor(server, tmp_path / "node", "ranks", "--jobs", "3"):
+        task = ended(server, first)
+        nodes = server("tasks.get_all", parent=first, search_hidden=True, only_fields=["id"])["tasks"]
+        found = [task, *(ended(server, node["id"]) for node in nodes)]
+    logs = ["".join(event["msg"] for event in server("events.get_task_log", task=each["id"], order="asc")["events"])
+            for each in found]
+    assert "the others are ['1 of 3', '2 of 3']" in logs[0], logs
+    assert [each["status"] for each in found] == ["completed"] * 3, logs
+    assert len({each["last_worker"] for each in found}) == 3
