@@ -373,6 +373,7 @@ def guarded(machine, channel, monkeypatch):
                 self.send_header("WWW-Authenticate", "Basic")
                 self.end_headers()
                 return
+            del self.headers["If-Modified-Since"]  # rattler does not take this server's 304 for an answer
             super().do_GET()
 
         do_HEAD = do_GET
