@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from agentpipe import command, errors
+from agentpipe import command, errors, stdio
 
 app = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,7 +29,7 @@ def init(
     no_check: Annotated[bool, typer.Option("--no-check", help="Write it without trying the keys.")] = False,
 ) -> None:
     """Write a clearml.conf that works: asks at a terminal, else reads ClearML's credentials block."""
-    from agentpipe.settings import config_init
+    from agentpipe.configure import config_init
     given = {"api_server": api_server, "web_server": web_server, "files_server": files_server,
              "access_key": access_key}
     config_init.init(given, file, not yes and sys.stdin.isatty(), not no_check)
@@ -59,7 +59,7 @@ def check(
 ) -> int:
     """Look at configuration, server, credentials, clock, disks, tools, containers and GPUs; say what is wrong and
     what to do."""
-    from agentpipe.settings import config_check
+    from agentpipe.configure import config_check
     return config_check.check(parts or [], as_json)
 
 
@@ -73,7 +73,7 @@ def run(argv: list[str]) -> int:
     """Do what a command line says; the exit code."""
     if argv == ["--version"]:
         from importlib.metadata import version
-        command.put(f"agent-config {version('agentpipe')}\n".encode())
+        stdio.put(f"agent-config {version('agentpipe')}\n".encode())
         return 0
     try:
         done = app(argv or ["--help"], prog_name="agent-config", standalone_mode=False)

@@ -39,8 +39,8 @@ def work(job: "Job") -> "dict[str, Any]":
     import os
     import time
 
+    from agentpipe.code import entry
     from agentpipe.environment import conda_packed, given, requirements, task_env
-    from agentpipe.run import entry
     began = time.monotonic()
     made = given.custom_build(job)
     if made is not None:
@@ -48,7 +48,7 @@ def work(job: "Job") -> "dict[str, Any]":
     asked = requirements.of_task(job)
     asked.also((job.manifest.get("patch") or {}).get("packages"))
     binary = str((job.task.get("script") or {}).get("binary") or "")
-    if asked.empty() and not requirements.is_python(binary):
+    if asked.empty() and not entry.is_python(binary):
         kind = "shell" if entry.is_shell(job.task.get("script") or {}) else os.path.basename(binary.split(" ")[0])
         return nothing(f"a {kind} task without requirements needs none", began)
     if given.nothing_installed():
@@ -76,7 +76,7 @@ def cache() -> int:
     """--list, --prune and --verify."""
     from agentpipe import options as parser
     from agentpipe.environment import env_cache_view
-    values = parser.read("agent-env", [*options(), *command.common_options()], sys.argv[1:], __doc__ or "", EXAMPLES)
+    values = parser.read("agent-env", [*options(), *parser.common()], sys.argv[1:], __doc__ or "", EXAMPLES)
     return env_cache_view.work(values)
 
 

@@ -14,9 +14,10 @@ EXAMPLES = """
 
 def work(job):
     """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
-    from agentpipe import secrets, targets
+    from agentpipe import secrets
     from agentpipe.code import checkout, git
     from agentpipe.crash import crash_point
+    from agentpipe.environment import targets
     started = time.monotonic()
     pinned = (job.manifest.get("pins") or {}).get("commit")
     script = secrets.script(job)

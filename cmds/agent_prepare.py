@@ -39,10 +39,11 @@ def options():
 
 def steps(held):
     """The place, then what happens in it."""
-    from agentpipe import place, prepare_modes, stages
+    from agentpipe import place, stages
     from agentpipe.cmds import agent_env, agent_fetch, agent_patch
+    from agentpipe.prepare import modes
     came = held.manifest
-    prepare_modes.begin(held.job)
+    modes.begin(held.job)
     stages.hook(held, "pre-prepare")
     stages.add(held, "place", stages.timed(place.start, held.job))
     stages.step(held, "fetch", "fetch", agent_fetch.work)
@@ -52,22 +53,22 @@ def steps(held):
     else:
         stages.step(held, "env", "env", agent_env.work)
     stages.hook(held, "post-prepare")
-    prepare_modes.end(held, came)
+    modes.end(held, came)
 
 
 def each(line, values):
     """One line; options that cannot be meant are no fault of its task."""
     from agentpipe import stages
-    check_options(values)
     if values["image"]:  # by hand it gets another id here, and the image's is that of its server
         from agentpipe import manifest
         values = {**values, "task_id": (manifest.read(line).get("task") or {}).get("id")}
-    return stages.each("prepare", steps, line, values)
+    return stages.each("prepare", steps, line, values, check=check_options)
 
 
 def check_options(values):
     """Values that cannot be meant: Failure 64."""
-    from agentpipe.place import decide, image
+    from agentpipe.place import decide
+    from agentpipe.prepare import image
     decide.engine(values.get)
     image.check(values)
     if values["setup_limit"] is not None and not values["setup_limit"] > 0:

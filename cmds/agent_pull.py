@@ -2,7 +2,7 @@
 
 import os
 
-from agentpipe import command
+from agentpipe import command, stdio
 
 EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run
@@ -41,12 +41,14 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe.claim import claims, retention, schedule, workers
+    from agentpipe.claim import claims, retention, workers
+    from agentpipe.pull import schedule
     from agentpipe.settings import config
     from agentpipe.signals import SIGNALS
     from agentpipe.transport import api
     config.apply()
     config.check_numbers()
+    config.check_user(ahead=True)
     check_options(values)
     ends_with = values["owner"]
     if values["services"]:  # the owner has other tasks at work: it ends this wait, and holds nothing
@@ -54,7 +56,7 @@ def pull(values):
     hours = schedule.of(values["uptime"], values["downtime"])
     server = api.connect()
     if values["id"]:
-        from agentpipe.task import find
+        from agentpipe import find
         values = {**values, "id": find.whole_id(server, values["id"])}
     if not values["no_recover"] and claims.any_active():
         done = recovered(server, values)
@@ -85,42 +87,42 @@ def check_options(values):
 
 
 def told(values):
-    """What gets a line for people: command.say() or None."""
+    """What gets a line for people: stdio.say() or None."""
     if values["quiet"] or not (values["verbose"] or os.isatty(2)):
         return None
-    return lambda text: command.say(f"agent-pull: {text}")
+    return lambda text: stdio.say(f"agent-pull: {text}")
 
 
 def recovered(server, values):
     """What this node left behind is looked after; the exit code when that was all there is to do, else None."""
-    from agentpipe.claim import recovery
+    from agentpipe.pull import recovery
     ran = values["id"] and status_of(server, values["id"]) == "in_progress"
     running = recovery.recover(server, values["owner"], values["id"], told(values), values["on_lost"])
     if running:
         return hand_running(server, running, values)
     if ran and (now := status_of(server, values["id"])) not in ("queued", "in_progress"):
         # it ran unwatched: it is not started a second time
-        command.say(f"agent-pull: task {values['id']} has ended: {now}")
+        stdio.say(f"agent-pull: task {values['id']} has ended: {now}")
         return 0
     return None
 
 
 def named(server, worker, values):
     """The task of --id, or a copy of it, as (claim, line); None when this node may not work."""
-    from agentpipe.claim import queues
-    from agentpipe.run import ranks
+    from agentpipe.claim import ranks
+    from agentpipe.pull import queues
     allowed = gate(values)
     if allowed and not allowed():
         return None
     task = queues.cloned(server, values["id"]) if values["clone"] else values["id"]
     if ranks.rank() and not values["require_queue"]:
-        return ranks.join(server, worker, task)
+        return queues.join(server, worker, task)
     return queues.take(server, worker, task, values["require_queue"])
 
 
 def next_one(server, worker, values, hours, ends_with):
     """The next task of the queues, as (claim, line); None when there is none. A wait ends with that process."""
-    from agentpipe.claim import queues
+    from agentpipe.pull import queues
     wanted = queues.Queues(server, values["queue"], values["create_queue"], values["fair"], hours, worker)
     say = told(values)
     if say and values["wait"]:
@@ -131,9 +133,9 @@ def next_one(server, worker, values, hours, ends_with):
 def gate(values):
     """What has to hold before this node takes a task, as a function; None when nothing has to."""
     from agentpipe import hooks
-    from agentpipe.claim import room
+    from agentpipe.pull import room
     return room.gate(values["need_disk"], may_work if hooks.find("pre-pull") else None,
-                     lambda text: command.say(f"agent-pull: {text}"))
+                     lambda text: stdio.say(f"agent-pull: {text}"))
 
 
 def status_of(server, task):
@@ -144,36 +146,54 @@ def status_of(server, task):
 
 def may_work():
     """Whether the operator's pre-pull hooks let this node take work now; one that fails is said."""
-    from agentpipe import errors, hooks
+    from agentpipe import errors, failures, hooks
+    from agentpipe.signals import SIGNALS
     try:
-        hooks.run("pre-pull", {"manifest": 1, "task": {}})
+        with SIGNALS.open():
+            hooks.run("pre-pull", {"manifest": 1, "task": {}})
         return True
     except errors.Failure as failure:
-        command.say(f"agent-pull: {failure.reason}")
+        failures.tell("agent-pull", errors.Failure(failure.reason), line=False)
         return False
 
 
 def hand(server, claim, line, values):
     """Hooks, then the line goes out and the claim with it."""
-    from agentpipe import errors, held, manifest, stages
+    from agentpipe import errors, failures, held, manifest, stages
     from agentpipe.signals import SIGNALS
     if values["services"]:
         claim.worker += f":service:{line['task']['id']}"
         line = {**line, "pull": {**line["pull"], "worker": claim.worker}}
+    line = readable(line)
     task = held.Held(line, "pull", values, server, claim)
     queue = line["pull"]["queue_name"] or line["pull"]["queue"] or "no queue"
     task.job.say(f"task {task.id} pulled from {queue} by worker {claim.worker}")
     try:
         with SIGNALS.open():
-            stages.hook(task, "post-pull")
+            if "failed" not in line:
+                stages.hook(task, "post-pull")
     except errors.Interrupted:
         task.give_back("told to stop")
         raise
     except errors.Failure as failure:
         task.use(manifest.failure(failure, "pull", line))
-        command.say(f"agent-pull: {failure}")
+        failures.tell("agent-pull", failure, line=False)
     task.hand_on(values["owner"])
     return task.manifest["failed"]["exit"] if "failed" in task.manifest else 0
+
+
+def readable(line):
+    """The line; of a task that is no manifest (a server may hold anything) one that fails, with nothing but its id."""
+    from agentpipe import errors, manifest
+    try:
+        manifest.read(manifest.write(line))
+        return line
+    except (errors.Failure, RecursionError) as error:
+        why = error.reason if isinstance(error, errors.Failure) else "nested too deeply"
+    stdio.say(f"agent-pull: task {line['task']['id']}: {why}")
+    failure = errors.Failure(f"the task as its server has it is {why}", errors.BAD_DATA,
+                             remedy="make it anew: agent-task enqueue")
+    return manifest.failure(failure, "pull", {**line, "task": {"id": line["task"]["id"]}})
 
 
 def hand_running(server, claim, values):

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from agentpipe import command
+from agentpipe import command, stdio
 
 EXAMPLES = """
   agent-report --all
@@ -38,7 +38,7 @@ def report(values):
     words = values["what"]
     if values["where"]:
         from agentpipe import paths
-        command.put(os.fsencode(paths.state() + "\n"))
+        stdio.put(os.fsencode(paths.state() + "\n"))
         return 0
     if values["all"]:
         if words:
@@ -61,33 +61,35 @@ def report(values):
 
 def each(directories, values, quiet=False):
     """One directory after the other, later ones also when one fails."""
-    from agentpipe import errors
+    from agentpipe import errors, failures
     codes = []
     for directory in directories:
         try:
             done = one(directory, values["timeout"])
             codes.append(0)
         except (errors.Failure, errors.ApiError) as error:
-            failure = command.as_failure("agent-report", error)
+            failure = failures.as_failure("agent-report", error)
             if quiet and failure.exit == errors.TRY_AGAIN:
                 continue
-            command.say(f"agent-report: {failure}")
+            stdio.say(f"agent-report: {failure}")
             codes.append(failure.exit)
             done = {"directory": directory, "acknowledged": False, "reason": failure.reason}
         if values["json"]:
             import json
-            command.put(json.dumps(done).encode() + b"\n")
+            stdio.put(json.dumps(done).encode() + b"\n")
         elif os.isatty(2) and done["acknowledged"]:
             state = f"its end ({done['end']}) is recorded" if done["end"] else "its log is sent as far as it goes"
-            command.say(f"agent-report: task {done['task']}: {state}")
-    return command.combined(codes)
+            stdio.say(f"agent-report: task {done['task']}: {state}")
+    return errors.combined(codes)
 
 
 def one(directory, timeout):
     """Ship what is left of one attempt, and its end if it has one: {directory, task, end, acknowledged}."""
+    import contextlib
+
     from agentpipe import errors, held
     from agentpipe.claim import attempt, claims, holders
-    from agentpipe.run import finish
+    from agentpipe.report import finish
     if not os.path.isdir(directory):
         raise errors.Failure(f"no directory {directory}", errors.NOT_FOUND, remedy="agent-report --all")
     # a claim has a lock before anything else, and a script may delete all but its end
@@ -106,15 +108,15 @@ def one(directory, timeout):
         # between two stages the lock is free: the next one must find it so
         if attempt.outcome(directory) is None and holders.is_held(directory):
             raise busy
-        api = held.connect(pull)
-        end = attempt.outcome(directory)
-        if end:
-            if not finish.finish(api, directory, timeout):
-                raise errors.Failure(f"task {task}: the server is away, its end is not recorded yet",
-                                     errors.UNAVAILABLE, remedy="agent-report --all")
-            claim.end()
-        else:
-            ship(api, directory, found)
+        with contextlib.closing(held.connect(pull)) as api:
+            end = attempt.outcome(directory)
+            if end:
+                if not finish.finish(api, directory, timeout):
+                    raise errors.Failure(f"task {task}: the server is away, its end is not recorded yet",
+                                         errors.UNAVAILABLE, remedy="agent-report --all")
+                claim.end()
+            else:
+                ship(api, directory, found)
         return {"directory": directory, "task": task, "end": end, "acknowledged": True}
     finally:
         claim.release()
@@ -123,7 +125,7 @@ def one(directory, timeout):
 def ship(api, directory, found):
     """The log of an attempt that has not come to its end (agent-pull decides what becomes of it)."""
     from agentpipe.claim import attempt
-    from agentpipe.run import finish
+    from agentpipe.report import finish
     try:
         finish.ours(api, found)
     except finish.NotOurs:
@@ -186,15 +188,20 @@ def send_events(values):
     import select
 
     from agentpipe import errors, events
+    from agentpipe.lines import LONGEST
     from agentpipe.transport import api
     server = api.connect()
     sent, batch, size, number = 0, [], 0, 0
     parts: list[bytes] = []  # of the line that is not whole yet: a plot may have 50 MB
+    long = 0  # bytes of it, about
     poll = select.poll()
     poll.register(0, select.POLLIN)
     while True:
         chunk = os.read(0, 1 << 16)
         parts.append(chunk or (b"\n" if any(parts) else b""))  # a last line may have none
+        long = 0 if b"\n" in chunk else long + len(chunk)
+        if long > LONGEST:
+            raise errors.Failure(f"line {number + 1} has more than {LONGEST >> 20} MiB", errors.BAD_DATA)
         lines = b"".join(parts).split(b"\n") if b"\n" in parts[-1] else []
         if lines:
             parts = [lines.pop()]
@@ -213,7 +220,7 @@ def send_events(values):
         if not chunk:
             break
     if values["json"]:
-        command.put(b'{"events": %d}\n' % sent)
+        stdio.put(b'{"events": %d}\n' % sent)
     return 0
 
 
@@ -222,8 +229,8 @@ def keep_worker(name, values):
     import time
 
     from agentpipe import errors
-    from agentpipe.claim import queues
-    from agentpipe.run.report import Reporter
+    from agentpipe.pull import queues
+    from agentpipe.report.reporter import Reporter
     from agentpipe.signals import SIGNALS
     from agentpipe.transport import api
     server = api.connect(name)

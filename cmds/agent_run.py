@@ -2,7 +2,7 @@
 
 import os
 
-from agentpipe import command, paths
+from agentpipe import command
 
 EXAMPLES = """
   agent-pull gpu | agent-prepare | agent-run
@@ -36,26 +36,25 @@ def each(raw, values):
     """One line: report its failure, watch the script that already runs, or start it; the exit code."""
     from agentpipe import errors, stages
     from agentpipe.run import ending
-    check_options(values)
-    pin(values)
     verdicts = []
 
     def steps(held):
-        from agentpipe.run import watching
+        from agentpipe.run import monitor
         from agentpipe.signals import SIGNALS
         if held.dry:
             dry_run(held, values)
             return
         if not is_running(held):
             stages.hook(held, "pre-run")
-        # from the script's start to the verdict no signal may lose it: watching opens where it waits
+        # from the script's start to the verdict no signal may lose it: monitor.py opens where it waits
         with SIGNALS.closed():
             held.script = taken_over(held) if is_running(held) else started(held, values)
-            verdicts.append(watching.watch(held, held.script, values))
+            verdicts.append(monitor.watch(held, held.script, values))
 
     def end(held):
         if held.dry:
-            command.say(f"agent-run: would report that it failed: {held.manifest['failed']['reason']}")
+            from agentpipe import stdio
+            stdio.say(f"agent-run: would report that it failed: {held.manifest['failed']['reason']}")
             held.put_down()
             return held.manifest["failed"]["exit"]
         if verdicts:
@@ -63,9 +62,10 @@ def each(raw, values):
         return ending.of_failed(held, values)
 
     try:
-        return stages.each("run", steps, raw, values, end)
+        return stages.each("run", steps, raw, values, end, ready)
     except errors.LetGo as gone:
-        code = command.tell("agent-run", gone)
+        from agentpipe import failures
+        code = failures.tell("agent-run", gone)
         return 0 if values["supervised"] else code
 
 
@@ -91,14 +91,12 @@ def check_options(values):
         wrong = "--gpus and --cpu-only do not go together"
     if wrong:
         raise errors.Failure(wrong, errors.USAGE, remedy="agent-run --help")
-    user = os.environ.get("CLEARML_AGENT_EXEC_USER")
-    if user and user != paths.user():
-        raise errors.Failure(f"CLEARML_AGENT_EXEC_USER: a task runs as whoever starts agent-run, not as {user}",
-                             errors.BAD_CONFIG, remedy=f"start the pipeline as {user}, or unset it")
+    config.check_user()
 
 
-def pin(values):
-    """Show ourselves, and so the script, only the GPUs that were asked for."""
+def ready(values):
+    """check_options(); and show ourselves, and so the script, only the GPUs that were asked for."""
+    check_options(values)
     if values["gpus"] is not None or values["cpu_only"]:
         from agentpipe import gpus
         os.environ.update(gpus.variables(gpus.NONE if values["cpu_only"] else gpus.parsed(values["gpus"])))
@@ -123,7 +121,8 @@ def started(held, values):
     from agentpipe import manifest
     from agentpipe.claim import attempt
     from agentpipe.crash import crash_point
-    from agentpipe.run import callbacks, launch, memory, script, script_env
+    from agentpipe.place import memory
+    from agentpipe.run import callbacks, launch, script, script_env
     begin = launch.of(held.manifest, held.claim.directory, values)
     if not held.place.prefix and not os.path.isdir(begin.cwd):
         from agentpipe import errors
@@ -154,9 +153,10 @@ def dry_run(held, values):
     """Say what would be started."""
     import shlex
 
+    from agentpipe import stdio
     from agentpipe.run import launch
     begin = launch.of(held.manifest, held.claim.directory, values)
-    command.say(f"agent-run: would run in {begin.cwd}: {shlex.join([*held.job.prefix, *begin.argv])}")
+    stdio.say(f"agent-run: would run in {begin.cwd}: {shlex.join([*held.job.prefix, *begin.argv])}")
 
 
 def main():

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from agentpipe import command, paths
+from agentpipe import command, paths, stdio
 
 EXAMPLES = """
   agent-server &
@@ -85,7 +85,7 @@ def ready(store, said, as_json):
         lines += ["agent-server: these keys are shown only now; this belongs into ~/clearml.conf:", "", block(said)]
     elif first:
         lines.append("agent-server: nobody has keys yet: agent-server --new-keys | agent-config init")
-    command.say("\n".join(lines)) if not shown else command.put(("\n".join(lines) + "\n").encode())
+    stdio.say("\n".join(lines)) if not shown else stdio.put(("\n".join(lines) + "\n").encode())
     return None
 
 
@@ -101,7 +101,7 @@ def print_keys(store, values):
     if values["json"]:
         print_json(said)
     else:
-        command.put((block(said) + "\n").encode())
+        stdio.put((block(said) + "\n").encode())
     return 0
 
 
@@ -128,7 +128,7 @@ def block(said):
 def print_json(said):
     """One line for scripts."""
     import json
-    command.put(json.dumps(said).encode() + b"\n")
+    stdio.put(json.dumps(said).encode() + b"\n")
 
 
 def main():

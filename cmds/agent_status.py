@@ -3,7 +3,7 @@
 import os
 import sys
 
-from agentpipe import command, units
+from agentpipe import command, stdio, units
 
 PATIENCE_S = 3.0  # with a server that is away: whoever watches wants to see that
 EXAMPLES = """
@@ -33,10 +33,10 @@ def show(values):
     looker = overview.Looker(api.connect(patience=PATIENCE_S))
     if values["json"] or (not os.isatty(1) and not values["once"]):
         import json
-        command.put(json.dumps(looker.look()).encode() + b"\n")
+        stdio.put(json.dumps(looker.look()).encode() + b"\n")
         return 0
     if values["once"] or not os.isatty(1):
-        command.put(text(looker.look()).encode("utf-8", "replace"))
+        stdio.put(text(looker.look()).encode("utf-8", "replace"))
         return 0
     from agentpipe.status import screen
     with screen.Screen() as shown:

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from agentpipe import command
+from agentpipe import command, stdio
 
 LOOPS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "agent-supervisor", "")
 EXAMPLES = """
@@ -65,7 +65,7 @@ def supervise(values):
         said = "a queue's name is empty" if values["queue"] else "which queue?"
         raise errors.Failure(said, errors.USAGE, remedy="agent-supervisor --help")
     if values["uptime"] or values["downtime"]:
-        from agentpipe.claim import schedule
+        from agentpipe.pull import schedule
         schedule.of(values["uptime"], values["downtime"])  # what agent-pull would refuse for ever
     if values["jobs"] is not None and values["jobs"] < 1:
         raise errors.Failure("--jobs wants a number above 0", errors.USAGE, remedy="agent-supervisor --help")
@@ -81,12 +81,14 @@ def check_what_pull_refuses(values):
     that is damaged is not.
     """
     from agentpipe import errors
-    from agentpipe.claim import queues, supervisors
+    from agentpipe.claim import supervisors
+    from agentpipe.pull import queues
     from agentpipe.settings import config
     from agentpipe.transport import api
     if os.environ.get("AGENT_STAGE_PULL") or os.environ.get(supervisors.PARENT):
         return  # another's pull, or looked at by the supervisor of this slot
     config.lost_policy(None)
+    config.check_user(ahead=True)
     try:
         server = api.connect(patience=0)
         if isinstance(server, api.StoreApi):
@@ -110,7 +112,7 @@ def look_after(what, values):
     found = supervisors.running(values["queue"])
     if what == "status" and (found or not values["queue"]):
         for one in found:
-            command.put(shown(one, values["json"]))
+            stdio.put(shown(one, values["json"]))
         return 0
     if not found:
         named = " as " + " ".join(values["queue"]) if values["queue"] else ""
@@ -145,7 +147,7 @@ def there(seen):
     from agentpipe import errors, gpus
     if seen in (None, gpus.NONE, gpus.ALL):
         return seen
-    from agentpipe.run import gpu_reader
+    from agentpipe.report import gpu_reader
     cards = gpu_reader.ask(everything=True).get("gpus") or []
     missing = gpus.absent(seen.split(","), cards) if cards else []
     if missing:
@@ -182,7 +184,7 @@ def serve(values, seen):
         names = itertools.chain([base], workers.numbered(base, 1))
     serves = " ".join(word for word in for_stages if word != "--")
     name = supervisors.serve(name, names, serves)
-    command.say(f"agent-supervisor: {name} serves {serves}")
+    stdio.say(f"agent-supervisor: {name} serves {serves}")
     files = workers.lock_path(name).removesuffix(".lock")
     if values["services"]:
         supervisors.become(LOOPS + "services.sh", [name, files, strict, str(values["jobs"] or 100), *for_stages])

@@ -37,8 +37,8 @@ def script(values: dict[str, Any]) -> None:
 
 def completion(values: dict[str, Any]) -> None:
     """Completion for a shell."""
-    from agentpipe import command, completion
-    command.put(completion.text(values["shell"]).encode())
+    from agentpipe import completion, stdio
+    stdio.put(completion.text(values["shell"]).encode())
 
 
 VERBS = {

@@ -87,7 +87,7 @@ def edit(values: dict[str, Any]) -> int | None:
 
 
 def _wish(values: dict[str, Any]) -> Any:
-    from agentpipe.code import capture
+    from agentpipe.capture import capture
     from agentpipe.task import typed
     text = {name: values[name] or "" for name in ("repo", "working_dir", "branch", "commit", "requirements")}
     binary = typed.binary(values["python"] or "", values["binary"] or "") or ""

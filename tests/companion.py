@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 
-IMPORTED = ("json", "re", "agentpipe.claim.queues", "agentpipe.server.endpoints", "agentpipe.transport.api")
+IMPORTED = ("json", "re", "agentpipe.pull.queues", "agentpipe.server.endpoints", "agentpipe.transport.api")
 WAIT_S = 60  # for the rest of a request
 
 

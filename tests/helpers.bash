@@ -127,7 +127,7 @@ enqueue_shell() {
   py - "$1" "${2:-default}" <<'PY'
 import sys
 
-from agentpipe.claim import queues
+from agentpipe.pull import queues
 from agentpipe.transport import api
 
 store = api.connect()

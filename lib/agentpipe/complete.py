@@ -109,7 +109,7 @@ def asked(server: Any, kind: str) -> list[tuple[str, str]]:
 
 def _of_beginning(server: Any, beginning: str) -> list[tuple[str, str]]:
     """Tasks older than the newest ones."""
-    from agentpipe.task import find
+    from agentpipe import find
     if not find.PREFIX.match(beginning):
         return []
     body = {"_any_": {"fields": ["id"], "pattern": f"^{beginning}"}, "page_size": MOST, "page": 0,
@@ -118,5 +118,5 @@ def _of_beginning(server: Any, beginning: str) -> list[tuple[str, str]]:
 
 
 def _named(task: dict[str, Any]) -> tuple[str, str]:
-    from agentpipe.task import cells
+    from agentpipe import cells
     return task["id"], f"{task['status']}, {cells.cut(cells.plain(task.get('name') or ''), NAME)}"

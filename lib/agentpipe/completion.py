@@ -43,12 +43,12 @@ class Place:
 
 def places() -> list[Place]:
     """All of them."""
-    from agentpipe import command
+    from agentpipe import options
     found = []
     for name in (*STAGES, *PLAIN):
         module = import_module(f"agentpipe.cmds.agent_{name}")
         declared = [*(module.options() if hasattr(module, "options") else []),
-                    *(command.common_options() if name in STAGES else [])]
+                    *(options.common() if name in STAGES else [])]
         found.append(_place(f"agent-{name}", "", declared))
     group = import_module("agentpipe.cmds.agent_task").GROUP
     for word in group.words():

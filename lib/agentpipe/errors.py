@@ -65,18 +65,6 @@ def unwritable(what: str, error: OSError) -> Failure:
                           "free some space, or set AGENT_HOME")
 
 
-def of_disk(error: OSError) -> Failure | None:
-    """The Failure of a disk that takes nothing, noticed by whoever wrote; None for another error."""
-    import errno
-
-    from agentpipe import paths
-    path = str(error.filename2 or error.filename or "")  # of a link or a rename the new name
-    ours = error.errno in (errno.EACCES, errno.EPERM) and path.startswith((paths.cache() + "/", paths.state() + "/"))
-    if ours or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return unwritable(f"write {path}" if path else "write", error)
-    return None
-
-
 class ApiError(Exception):
     """An answer of the ClearML API that is not a success: `code` and `subcode` as in its `meta`, `msg` its text.
 
@@ -99,8 +87,22 @@ def refused(error: ApiError, otherwise: int = BUG) -> Failure:
     return Failure(f"the server refused: {error.msg}", otherwise)
 
 
+def combined(codes: list[int]) -> int:
+    """The exit code of several lines: 0 if all succeeded, that of the only one, else 123 (as xargs)."""
+    if not any(codes):
+        return 0
+    return codes[0] if len(codes) == 1 else SEVERAL_FAILED
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the server is away for now, rather than our request or this node at fault."""
+    if isinstance(error, ApiError):
+        return error.code >= 500 or error.code == 429
+    return isinstance(error, Failure) and error.exit == UNAVAILABLE
+
+
 class Interrupted(BaseException):
-    """A signal asked this process to stop: raised in the main thread by the handlers that command.py installs."""
+    """A signal asked this process to stop: raised in the main thread by the handlers of signals.py."""
 
     def __init__(self, signum: int, silent: bool = False) -> None:
         super().__init__(signum)

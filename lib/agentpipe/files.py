@@ -1,4 +1,4 @@
-"""Files that other processes read: published whole, by a temporary beside them and a rename."""
+"""Files that other processes read, published whole by a temporary beside them and a rename; their numbers and locks."""
 
 import _thread
 import os
@@ -79,3 +79,35 @@ def new_directory(folder: str, name: str) -> str:
             return path
         except FileExistsError:
             number += 1
+
+
+def of_disk(error: OSError) -> errors.Failure | None:
+    """The Failure of a disk that takes nothing, noticed by whoever wrote; None for another error."""
+    import errno
+
+    from agentpipe import paths
+    path = str(error.filename2 or error.filename or "")  # of a link or a rename the new name
+    ours = error.errno in (errno.EACCES, errno.EPERM) and path.startswith((paths.cache() + "/", paths.state() + "/"))
+    if ours or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return errors.unwritable(f"write {path}" if path else "write", error)
+    return None
+
+
+def file_digest(path: str) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    import hashlib
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def try_lock(fd: int, shared: bool = False) -> bool:
+    """Lock an open file (flock(2)) without waiting; False when another has it. It lasts until the file is closed."""
+    import fcntl
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False

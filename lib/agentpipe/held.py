@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import os
 
-from agentpipe import command, errors, manifest, place, secrets
-from agentpipe.claim import attempt, claims, holders
+from agentpipe import errors, manifest, place, secrets, stdio
+from agentpipe.claim import attempt, claims, holders, ranks
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
-from agentpipe.run import ranks
 from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.place import Place
+    from agentpipe.report.shipping import Shipper
     from agentpipe.run.script import Script
-    from agentpipe.run.shipping import Shipper
 
 ECHO_PATIENCE_S = 5.0  # for a person's terminal that takes nothing
 
@@ -39,6 +38,7 @@ class Held:
         self.dry = bool(self.options.get("dry_run"))
         self.reporter: Any = None
         self.script: Script | None = None  # once it is started, or taken over
+        self.begun = False  # whether its server has been asked, and the work may begin
         config.apply()
         self.api: Any = api or ("pull" in line and connect(line["pull"])) or None
         self._connected = None if api else self.api  # by us, for this line alone
@@ -105,7 +105,7 @@ class Held:
     def watch(self) -> None:
         """Report log, metrics and status of this task until quiet()."""
         from agentpipe import redact
-        from agentpipe.run.report import Reporter
+        from agentpipe.report.reporter import Reporter
         pull = self.manifest["pull"]
         SIGNALS.take_aborts(True)
         if self.reporter is None:
@@ -128,7 +128,7 @@ class Held:
             crash_point(f"{self.stage}:stored")
             self.claim.hand(self.stage, holders.stdout_holder(owner))
             crash_point(f"{self.stage}:handed")
-            command.put(line)
+            stdio.put(line)
         except errors.Interrupted:
             self.give_back("told to stop")
             SIGNALS.forget()
@@ -158,7 +158,7 @@ class Held:
         self.quiet()
         self.leave_place()
         if not claims.give_back(self.api, self.claim, self.manifest, why):
-            command.say(f"agent-{self.stage}: task {self.id} could not be given back; the next agent-pull here does")
+            stdio.say(f"agent-{self.stage}: task {self.id} could not be given back; the next agent-pull here does")
         self._close()
 
     def put_down(self) -> None:
@@ -178,15 +178,14 @@ class Held:
 
     def finish(self, deadline: float) -> bool:
         """Send the rest and the end's status, for up to `deadline` seconds; True when both are acknowledged."""
-        from agentpipe.run import finish
+        from agentpipe.report import finish
         done = finish.finish(self.api, self.claim.directory, deadline, self.quiet())
         self._end_worker()
         return done
 
     def _end_worker(self) -> None:
         """A worker that was this task's alone (services mode) ends with it."""
-        from agentpipe.run import services
-        if services.is_one(self.manifest):
+        if manifest.is_service(self.manifest):
             try:
                 self.api.once().call("workers.unregister", {"worker": self.manifest["pull"]["worker"]})
             except (errors.ApiError, errors.Failure):
@@ -253,11 +252,10 @@ def _echo(options: dict[str, Any]) -> Callable[[str], None] | None:
     def echo(text: str) -> None:
         """Show it, unless the terminal stands still (Ctrl-S, a pager): the set-up log has all of it."""
         nonlocal patience
-        from agentpipe.run.watching import PIECE, has_room
         data = text.encode("utf-8", "replace")
         try:
-            while data and has_room(patience):
-                data = data[os.write(2, data[:PIECE]):]
+            while data and stdio.takes(2, patience):
+                data = data[os.write(2, data[:stdio.PIECE]):]
         except OSError:
             return
         patience = 0.0 if data else ECHO_PATIENCE_S

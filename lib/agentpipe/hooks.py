@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 
-from agentpipe import command, errors, paths
+from agentpipe import errors, paths, stdio
 from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 # seconds; AGENT_HOOK_TIMEOUT sets both
@@ -17,6 +19,7 @@ TIMEOUT = 600.0
 END_TIMEOUT = 60.0
 # bytes that a hook may print, beside twice what it was given
 MOST = 64 << 20
+SAID_ONLY = ("post-run", "on-end")  # whose failures change nothing
 # what a hook cannot change: who the task is and who reports it
 FIXED = ("manifest", "pull", "origin")
 
@@ -24,29 +27,44 @@ FIXED = ("manifest", "pull", "origin")
 def find(name: str) -> list[str]:
     """The executables for `name` ("pre-fetch", "on-end"): NAME and NAME.d/*, directory by directory, in order.
 
-    Failure 78 when a directory that AGENT_HOOKS names is not there: its hooks may have a veto. After the work that
-    veto would come too late, and the end of a task is worth more.
+    Failure 78 when a directory that AGENT_HOOKS names is not there, or one cannot be looked into: its hooks may have a
+    veto. After the work that veto would come too late, and the end of a task is worth more.
     """
     for directory in paths.named_hook_directories() if name.startswith("pre-") else ():
         if not os.path.isdir(directory):
             raise errors.Failure(f"AGENT_HOOKS names {directory}, which is no directory", errors.BAD_CONFIG,
                                  remedy="correct it, or unset it")
     found = []
-    for directory in paths.hook_directories():
-        path = os.path.join(directory, name)
-        if os.path.isfile(path):
-            found.append(path)
-        folder = path + ".d"
-        if os.path.isdir(folder):
-            found += [entry for entry in (os.path.join(folder, each) for each in sorted(os.listdir(folder)))
-                      if os.path.isfile(entry)]
+    for path in (os.path.join(directory, name) for directory in paths.hook_directories()):
+        try:
+            if _is(path, stat.S_ISREG):
+                found.append(path)
+            if _is(path + ".d", stat.S_ISDIR):
+                within = sorted(os.listdir(path + ".d"))
+                found += [entry for entry in (os.path.join(path + ".d", each) for each in within)
+                          if _is(entry, stat.S_ISREG)]
+        except OSError as error:
+            unseen = errors.Failure(f"cannot see which hooks there are: {error.filename}: {error.strerror}",
+                                    errors.BAD_CONFIG, remedy=f"namei -l {path}")
+            if name in SAID_ONLY:
+                stdio.say(str(unseen))
+                continue
+            raise unseen from None
     hooks = []
     for path in found:
         if os.access(path, os.X_OK):
             hooks.append(path)
         else:
-            command.say(f"{path} is not executable, so it is no hook (chmod +x {path})")
+            stdio.say(f"{path} is not executable, so it is no hook (chmod +x {path})")
     return hooks
+
+
+def _is(path: str, kind: Callable[[int], bool]) -> bool:
+    """Whether something of that kind stands there; OSError where that cannot be seen."""
+    try:
+        return kind(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def run(name: str, manifest: dict[str, Any], job: Any = None) -> dict[str, Any]:

@@ -27,11 +27,14 @@ class Job:
         # a call about this task to its server: tell("tasks.set_requirements", {…}); None for a task by hand
         self.tell: Callable[[str, dict[str, Any]], Any] | None = None
         self.echo = echo  # shows what is said where a person watches; None: nobody does
+        if self.options.get("dry_run"):  # which changes nothing: what would be done is for whoever asks
+            self._log = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            return
         try:
             self._log = untrusted.opened(directory, "setup.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         except untrusted.NotRegular as error:  # as with a full disk: what is said is lost, the task is not
-            from agentpipe import command
-            command.say(f"agentpipe: {error.filename} is not written: {error.strerror}")
+            from agentpipe import stdio
+            stdio.say(f"agentpipe: {error.filename} is not written: {error.strerror}")
             self._log = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     @property

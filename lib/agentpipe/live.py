@@ -10,7 +10,7 @@ import os
 import threading
 import time
 
-from agentpipe import units
+from agentpipe import stdio, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,11 +103,8 @@ def _columns() -> int:
 
 def _put(text: str) -> bool:
     """To stderr, unless that would block (Ctrl-S)."""
-    import select
-    poll = select.poll()
-    poll.register(2, select.POLLOUT)
     try:
-        return bool(poll.poll(0)) and os.write(2, text.encode("utf-8", "replace")) > 0
+        return stdio.takes(2, 0) and os.write(2, text.encode("utf-8", "replace")) > 0
     except OSError:
         return False
 

@@ -9,6 +9,7 @@ from agentpipe import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing costs 6 ms at run time
+    from collections.abc import Mapping
     from typing import Any, NoReturn
 
 VERSION = 1
@@ -43,7 +44,7 @@ def read(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         _refuse(f"byte {error.start + 1} is not UTF-8")
     try:
-        value = _without_lone_surrogates(json.loads(text, parse_constant=_no_constant), text)
+        value = _without_lone_surrogates(json.loads(text, parse_constant=_no_constant, parse_float=_finite), text)
         _look_into(value, text)
     except RecursionError:
         _refuse("it is nested too deeply")
@@ -96,13 +97,28 @@ def failure(failure: errors.Failure, stage: str, manifest: dict[str, Any] | None
 
     Programs and hooks that it quotes may have printed a secret of ours: none stands in it.
     """
-    from agentpipe.code.git import without_credentials
-    from agentpipe.redact import known
-    change = [without_credentials(known(word)) for word in failure.change]
-    failed = {"stage": stage, "class": end, "exit": failure.exit, "reason": known(failure.reason),
-              "evidence": known(failure.evidence), "remedy": known(failure.remedy),
+    from agentpipe.settings.own_secrets import hidden
+    from agentpipe.urls import without_credentials
+    change = [without_credentials(hidden(word)) for word in failure.change]
+    failed = {"stage": stage, "class": end, "exit": failure.exit, "reason": hidden(failure.reason),
+              "evidence": hidden(failure.evidence), "remedy": hidden(failure.remedy),
               **({"change": change} if change else {}), **failure.timed}
     return {"manifest": VERSION, **(manifest or {}), "failed": failed}
+
+
+def pins(line: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run repeatable, out of what the stages found."""
+    place, fetch, patch, env = (line.get(key) or {} for key in ("place", "fetch", "patch", "env"))
+    found = {"commit": fetch.get("commit"), "diff": patch.get("diff"), "python": env.get("version"),
+             "packages": env.get("pins", env.get("packages")),
+             "image": place.get("digest") or place.get("image_id")}
+    return {**(line.get("pins") or {}), **{key: value for key, value in found.items() if value is not None}}
+
+
+def is_service(manifest: Mapping[str, Any]) -> bool:
+    """Whether the task of this manifest is a worker of its own (agent-pull --services)."""
+    worker = (manifest.get("pull") or {}).get("worker") or ""
+    return worker.endswith(f":service:{(manifest.get('task') or {}).get('id')}")
 
 
 def _parsed() -> dict[str, Any]:
@@ -136,7 +152,13 @@ def _without_lone_surrogates(value: Any, text: str) -> Any:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    # written again it were Infinity, which is none either
+    value = float(digits)
+    return value if abs(value) != float("inf") else _no_constant(digits)
 
 
 def _refuse(why: str, remedy: str = "agent-fetch --schema") -> NoReturn:

@@ -130,8 +130,8 @@ def read(name: str, declared: Declared, argv: Sequence[str], help: str, examples
     if list(argv) == ["--version"]:
         from importlib.metadata import version
 
-        from agentpipe import command
-        command.put(f"{name} {version('agentpipe')}\n".encode())
+        from agentpipe import stdio
+        stdio.put(f"{name} {version('agentpipe')}\n".encode())
         raise SystemExit(0)
     found: list[dict[str, Any]] = []
     app = typer_app(name, declared, found.append, help, examples)
@@ -148,6 +148,17 @@ def read(name: str, declared: Declared, argv: Sequence[str], help: str, examples
     if not found:
         raise SystemExit(0)
     return found[0]
+
+
+def common() -> list[Argument | Flag]:
+    """What every stage takes."""
+    return [
+        Argument("FILE", "Manifests, one JSON object a line; - or nothing is standard input.", many=True),
+        Flag("--dry-run", "Say what would be done; change nothing."),
+        Flag("--schema", "Print the JSON Schema of the manifest and exit."),
+        Flag("--verbose", "Show the set-up log on standard error, also when that is no terminal.", "-v"),
+        Flag("--quiet", "Show nothing but errors.", "-q"),
+    ]
 
 
 def refuse_configuration(argv: Sequence[str]) -> None:

@@ -57,15 +57,23 @@ def _agent_home() -> str | None:
 def _xdg(variable: str, default: str) -> str:
     value = os.environ.get(variable, "")
     if value.startswith("/"):  # others are to be ignored: XDG Base Directory Specification
-        return value
+        return _absolute(variable, value)
     if "HOME" in os.environ:
         _absolute("HOME", os.environ["HOME"], "export HOME=/…, or set AGENT_HOME")
     return os.path.join(os.path.expanduser("~"), default)
 
 
 def _absolute(variable: str, path: str, remedy: str = "") -> str:
-    """The path; Failure 78 for one that is another place in each directory: what it holds would not be found again."""
+    """The path; Failure 78 for one that is another place in each directory: what it holds would not be found again.
+
+    And for one that is no UTF-8, which could stand in no manifest.
+    """
     if path.startswith("/"):
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise errors.Failure(f"{variable} is not UTF-8: {path!r}", errors.BAD_CONFIG,
+                                 remedy=remedy or f"{variable}=/…") from None
         return path
     raise errors.Failure(f"{variable} wants an absolute path, and is {path!r}", errors.BAD_CONFIG,
                          remedy=remedy or f"{variable}={os.path.abspath(os.path.expanduser(path))}")

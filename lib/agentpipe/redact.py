@@ -122,7 +122,7 @@ def secrets_in(environment: Mapping[str, str]) -> set[str]:
         if named and len(secret) >= SHORTEST and not secret.startswith("/"):
             found.add(secret)
         found |= _in_urls(value)
-    return _written(found)
+    return spellings(found)
 
 
 def task_secrets(task: Mapping[str, Any]) -> set[str]:
@@ -137,39 +137,16 @@ def task_secrets(task: Mapping[str, Any]) -> set[str]:
     return secrets_in({**named, "": whole})
 
 
-def own_secrets() -> set[str]:
-    """The secrets that this process knows: from its environment, and from clearml.conf."""
-    from agentpipe.settings import config
-    found = secrets_in(os.environ)
-    if config.files():
-        from agentpipe.settings import config_show
-        values = {value for value in map(str.strip, config_show.secret_values()) if len(value) >= SHORTEST}
-        found |= _written(values)
-    return found
-
-
-def known(text: str) -> str:
-    """A text that may quote what this process holds, without the secrets of its environment and clearml.conf."""
-    from agentpipe import errors
-    if not text:
-        return text
-    try:
-        secrets = own_secrets()
-    except errors.Failure:  # a clearml.conf that cannot be read, which is no matter here
-        secrets = secrets_in(os.environ)
-    return Redactor(secrets).text(text)
-
-
 def _in_urls(text: str) -> set[str]:
     if "://" not in text or "@" not in text:
         return set()
-    # up to the last @ before the path, as git.split_url; up to the first as well, where no URL was meant that far
+    # up to the last @ before the path, as urls.split_url; up to the first as well, where no URL was meant that far
     passwords = re.findall(r"://[^/@\s:]*:([^/\s'\"]+)@", text) + re.findall(r"://[^/@\s:]*:([^/@\s]+)@", text)
     tokens = re.findall(r"https?://([^/@\s:]{16,})@", text)  # a token in the user's place
     return {value for value in [*passwords, *tokens] if len(value) >= SHORTEST}
 
 
-def _written(values: Iterable[str]) -> set[str]:
+def spellings(values: Iterable[str]) -> set[str]:
     """These texts, and each as it stands in a URL (of Python, a form, a browser), in JSON, and in Python's repr()."""
     found: set[str] = set()
     for value in values:

@@ -30,7 +30,7 @@ def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
         text = json.dumps(script.get(field))
         if "@" not in text or "://" not in text:  # the usual case, and it must cost nothing
             continue
-        from agentpipe.code.git import without_credentials
+        from agentpipe.urls import without_credentials
         clean = without_credentials(text)
         if clean != text:
             shown[field] = json.loads(clean)

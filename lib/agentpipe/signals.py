@@ -17,6 +17,7 @@ for _signum in (_signal.SIGINT, _signal.SIGQUIT):
 
 EXITS = {_signal.SIGINT: 130, _signal.SIGTERM: 75, _signal.SIGHUP: 129}
 AGAIN_S = 0.01
+LONGEST_S = 1e9  # what a timer takes
 _HANDLED = (*EXITS, _signal.SIGUSR1, _signal.SIGALRM)
 
 
@@ -45,11 +46,13 @@ class _Limit:
 
     def __enter__(self) -> None:
         if self._seconds:
-            _signal.setitimer(_signal.ITIMER_REAL, self._seconds)
+            self._signals.is_limited = True
+            _signal.setitimer(_signal.ITIMER_REAL, min(self._seconds, LONGEST_S))
 
     def __exit__(self, *_: object) -> None:
         if self._seconds:
             _signal.setitimer(_signal.ITIMER_REAL, 0)
+            self._signals.is_limited = False
             self._signals.drop(_signal.SIGALRM)
 
 
@@ -60,7 +63,8 @@ class Signals:
         self.is_open = False
         self.waiting: list[int] = []
         self.told: int | None = None  # the first signal that told this process to stop, acted upon or not
-        self._abort: object = None
+        self.is_limited = False  # whether there is a time after which OutOfTime is raised
+        self._abort: object = None  # the reporting thread's word
         self._takes_aborts = True
 
     def install(self) -> None:
@@ -104,6 +108,7 @@ class Signals:
         """Whether the word that the task must end means anything: not once its end is decided, or left to others."""
         self._takes_aborts = wanted
         if not wanted:
+            self._abort = None
             self.drop(_signal.SIGUSR1)
 
     def drop(self, unwanted: int) -> None:
@@ -117,11 +122,15 @@ class Signals:
 
     def aborted(self, abort: object) -> None:
         """Called by the reporting thread: the main thread gets errors.Aborted with `abort`."""
-        self._abort = abort
-        os.kill(os.getpid(), _signal.SIGUSR1)
+        if self._takes_aborts:
+            self._abort = abort
+            os.kill(os.getpid(), _signal.SIGUSR1)
 
     def _arrived(self, signum: int, _frame: object) -> None:
-        if signum == _signal.SIGUSR1 and not self._takes_aborts:
+        # both may also come from outside: Slurm tells a whole step by USR1 that its time is nearly over (--signal)
+        if signum == _signal.SIGUSR1 and not (self._takes_aborts and self._abort):
+            return
+        if signum == _signal.SIGALRM and not self.is_limited:
             return
         if signum in EXITS:
             self.told = self.told or signum

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import command, errors, hooks, manifest, place, units
-from agentpipe.claim import attempt, claims
+from agentpipe import errors, failures, files, hooks, manifest, place, stdio, units
+from agentpipe.claim import attempt, claims, holders
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
 from agentpipe.signals import SIGNALS
@@ -34,26 +34,47 @@ class StageFailed(errors.Failure):
 
 
 def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, Any],
-         end: Callable[[Held], int] | None = None) -> int:
+         end: Callable[[Held], int] | None = None, check: Callable[[dict[str, Any]], object] | None = None) -> int:
     """One line through stage `name`; the exit code.
 
     `steps(held)` does the work, open to signals; then the line is handed on, or `end(held)` ends it (agent-run: it
     also gets lines that failed before, and scripts that run already). Whatever goes wrong, the task is handed on with
-    `failed`, given back, or left for recovery.
+    `failed`, given back, or left for recovery. `check(values)` is a Failure for options that cannot be meant.
     """
     line = manifest.read(raw)
+    if check:
+        try:
+            check(values)
+        except errors.Failure:
+            lay_down(line)
+            raise
     if "failed" in line and (end is None or "task" not in line):
-        command.put(raw + b"\n")
+        stdio.put(raw + b"\n")
         is_fine = values.get("supervised") and line["failed"].get("class") == manifest.LET_GO
         return 0 if is_fine else line["failed"]["exit"]
     if "failed" not in line and name != "prepare" and not values.get("dry_run"):
         place.check(line)
-    held = Held(line if "failed" in line else identified(line), name, values)
+    goes_back = "failed" not in line and holders.line_came_by_pipe(line)  # where the server is away before it begins
+    try:
+        held = Held(line if "failed" in line else identified(line), name, values)
+    except (errors.Failure, errors.ApiError) as error:
+        if goes_back and errors.is_away(error):
+            _hand_back(line, name)
+        raise
     try:
         return _through(held, steps, values, end)
-    except Exception:
+    except Exception as error:
+        if goes_back and not held.begun and errors.is_away(error):
+            claims.hand_back(held.claim)
         held.release()  # whatever it was: somebody else's now, or for recovery
         raise
+
+
+def _hand_back(line: dict[str, Any], name: str) -> None:
+    try:
+        claims.hand_back(claims.take(line, name))
+    except errors.Failure:  # it is somebody else's already
+        pass
 
 
 def _through(held: Held, steps: Callable[[Held], Any], values: dict[str, Any],
@@ -100,7 +121,7 @@ def timed(work: Work, job: Job) -> dict[str, Any]:
     try:
         return {**work(job), "began": units.iso(began)}
     except OSError as error:
-        failure = errors.of_disk(error)
+        failure = files.of_disk(error)
         if failure is None:
             raise
         raise failure from None
@@ -134,15 +155,31 @@ def give_back_line(raw: bytes) -> None:
         return
     try:
         line = manifest.read(raw)
-        if "failed" in line or "pull" not in line:
-            return
+    except errors.Failure:
+        return
+    _give_back(line, "told to stop")
+
+
+def lay_down(line: dict[str, Any]) -> None:
+    """This command cannot begin, for no fault of the task: what came through a pipe, which ends with us, goes back.
+
+    A line in a file stays as good as it was.
+    """
+    if holders.line_came_by_pipe(line):
+        _give_back(line, "the stage that got it was called in a wrong way")
+
+
+def _give_back(line: dict[str, Any], why: str) -> None:
+    if "failed" in line or "pull" not in line:
+        return
+    try:
         held = Held(line, "stopped")
     except (errors.Failure, errors.ApiError):
         return
     if held.started:
         held.release()
     else:
-        held.give_back("told to stop")
+        held.give_back(why)
 
 
 def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
@@ -150,16 +187,15 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
 
     Raised is what leaves no line to hand on: then the task is given back, or let go.
     """
-    begun = False
     try:
         with SIGNALS.open():
             _begin(held)
-            begun = True
+            held.begun = True
             with SIGNALS.limited(limit):
                 steps(held)
     except errors.Interrupted:
         if not held.started and held.claim.token:
-            command.say(f"agent-{held.stage}: told to stop; task {held.id} goes back to its queue")
+            stdio.say(f"agent-{held.stage}: told to stop; task {held.id} goes back to its queue")
         held.give_back("told to stop")
         SIGNALS.forget()
         raise
@@ -173,7 +209,7 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
         held.use(_aborted(held, aborted))
         held.leave_place()
     except errors.Failure as failure:
-        if isinstance(failure, claims.NotOurs) or not begun:
+        if isinstance(failure, claims.NotOurs) or not held.begun:
             raise
         if held.dry or failure.exit == errors.TRY_AGAIN:
             held.give_back(failure.reason)
@@ -197,7 +233,7 @@ def _tell_failure(held: Held, failure: errors.Failure, end: str = "setup_failed"
         held.use({**held.manifest, "failed": failure.failed})
     else:
         held.use(manifest.failure(failure, failure.stage or held.stage, held.manifest, end))
-    command.say(f"agent-{held.stage}: {failure}")
+    failures.tell(f"agent-{held.stage}", failure, line=False)
     held.job.say(f"agent-{held.stage}: {failure.reason}")
 
 
@@ -221,8 +257,11 @@ def _swapped(held: Held, stage: str, key: str, shell_command: str) -> None:
     held.job.say(f"{stage}: {shell_command}")
     variable, problem = f"AGENT_STAGE_{stage.upper()}", None
     try:
-        answer = tools.run(["sh", "-c", shell_command], stdin=line, stderr=held.job.log).encode("utf-8",
-                                                                                                "surrogateescape")
+        answer = tools.run(["sh", "-c", shell_command], stdin=line, stderr=held.job.log,
+                           most=hooks.MOST + 2 * len(line)).encode("utf-8", "surrogateescape")
+    except tools.TooMuch as much:
+        raise errors.Failure(f"{variable} ({shell_command}): {much}, which is no manifest", errors.BAD_DATA,
+                             remedy=f"unset {variable}, or mend the command") from None
     except tools.ToolFailed as failed:
         answer = failed.output.encode()
         status = failed.status or 1

@@ -34,15 +34,15 @@ class TooMuch(Exception):
 
 def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str | None = None,
         env: Mapping[str, str] | None = None, timeout: float | None = None, check: bool = True,
-        stdin: bytes = b"", stderr: int = subprocess.PIPE) -> str:
+        stdin: bytes = b"", stderr: int = subprocess.PIPE, most: int | None = None) -> str:
     """Run `argv` to its end and give its stdout; `env` is the whole environment (default: ours).
 
     `sink` gets stdout and stderr together as they come, in pieces that may end within a line, and both are what is
-    given back. Without it nothing is shown; `stderr` may be a descriptor that gets that stream. A missing program
-    raises Failure 69, one that may not be executed 77, a missing `cwd` 66, a non-zero status ToolFailed (unless `check`
-    is false). The program runs in a session of its own (no terminal to ask at), which is killed when an exception (a
-    signal to us) passes. Its end is the end: what it left behind with its output open (a master of ssh) is not
-    waited for.
+    given back. Without it nothing is shown; `stderr` may be a descriptor that gets that stream, and more than `most`
+    bytes of stdout are TooMuch. A missing program raises Failure 69, one that may not be executed 77, a missing `cwd`
+    66, a non-zero status ToolFailed (unless `check` is false). The program runs in a session of its own (no terminal to
+    ask at), which is killed when an exception (a signal to us) passes. Its end is the end: what it left behind with its
+    output open (a master of ssh) is not waited for.
     """
     if cwd is not None and not os.path.isdir(cwd):
         raise errors.Failure(f"there is no directory {cwd} to run {argv[0]} in", errors.NOT_FOUND)
@@ -54,7 +54,7 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
         with SIGNALS.closed():  # a signal in the midst of a start would leave a program that nobody knows
             process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
-        in_time, out, err = communicate(process, stdin, until)
+        in_time, out, err = communicate(process, stdin, until, most)
     except OSError as error:
         if process is None:
             raise cannot_start(argv, error) from None
@@ -227,3 +227,17 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
+
+
+def uv() -> str:
+    """The uv of our own environment, else the one on PATH."""
+    import shutil
+    import sysconfig
+    own = os.path.join(sysconfig.get_path("scripts"), "uv")
+    if os.access(own, os.X_OK):
+        return own
+    found = shutil.which("uv")
+    if found is None:
+        raise errors.Failure("uv is not installed", errors.UNAVAILABLE,
+                             remedy="install it beside agentpipe: pip install uv")
+    return found

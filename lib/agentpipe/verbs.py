@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
-from agentpipe import command, errors, options
+from agentpipe import command, errors, options, stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,17 +84,18 @@ class Group:
             known = isinstance(error, (errors.Failure, errors.ApiError, OSError))
             if os.environ.get("AGENT_DEBUG") and not known:
                 raise
-            return command.tell(self.name, command.as_failure(self.name, error), line=False)
+            from agentpipe import failures
+            return failures.tell(self.name, failures.as_failure(self.name, error), line=False)
 
     def _run(self, argv: list[str]) -> int:
         if not argv or argv[0] in ("-h", "--help"):
-            command.put(self.help().encode())
+            stdio.put(self.help().encode())
             return 0 if argv else errors.USAGE
         if argv[0] == "help":  # as git has it
             return self._run([*argv[1:2], "--help"])
         if argv[0] == "--version":
             from importlib.metadata import version
-            command.put(f"{self.name} {version('agentpipe')}\n".encode())
+            stdio.put(f"{self.name} {version('agentpipe')}\n".encode())
             return 0
         if argv[0].startswith("-"):
             options.refuse_configuration(argv[:1])

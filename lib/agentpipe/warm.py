@@ -7,9 +7,9 @@ import os
 # an agent-pull that finds nothing in the embedded store is over before, so an empty pipeline does not pay for this
 AFTER_S = 0.15
 
-STAGES = ("stages", "redact", "secrets", "run.report", "run.shipping", "server.store", "server.endpoints")
-OF_COMMAND = {"agent-run": ("run.ending", "run.finish", "run.watching", "run.launch", "run.script", "run.script_env",
-                            "run.memory"),
+STAGES = ("stages", "redact", "secrets", "report.reporter", "report.shipping", "server.store", "server.endpoints")
+OF_COMMAND = {"agent-run": ("run.ending", "report.finish", "run.monitor", "run.launch", "run.script", "run.script_env",
+                            "place.memory"),
               "agent-prepare": ("code.checkout", "environment.overlay", "environment.python_env")}
 
 

@@ -56,7 +56,7 @@ def rate_of(work, pullers, count):
 def puller(work, count, ready, go, answers):
     """One puller's process."""
     store = tasks.api()
-    from agentpipe.claim import queues
+    from agentpipe.pull import queues
     queue = queues.Queues(store, ["default"])
     ready.release()
     go.wait()
@@ -71,7 +71,7 @@ def raw(store, queue):
 
 def whole(store, queue):
     """As agent-pull does it; the task is let go at once."""
-    from agentpipe.claim import queues
+    from agentpipe.pull import queues
     claim, line = queues.next_task(store, "bench", queue, False)
     claim.end()
     claim.release()

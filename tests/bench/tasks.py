@@ -24,7 +24,7 @@ def api():
 
 def queue(name="default"):
     """The id of this queue; made when missing."""
-    from agentpipe.claim import queues
+    from agentpipe.pull import queues
     return queues.Queues(api(), [name], create=True).ids[0]
 
 

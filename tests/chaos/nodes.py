@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from agentpipe.claim import queues
+from agentpipe.pull import queues
 from agentpipe.transport import api
 
 ROOT = Path(__file__).resolve().parents[2]

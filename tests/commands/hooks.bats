@@ -98,3 +98,53 @@ echo never")
   AGENT_STAGE_ENV=true run --separate-stderr sh -c 'agent-pull default | agent-prepare'
   [[ $stderr == *"AGENT_STAGE_ENV (true) printed nothing"* ]]
 }
+
+# slow HOOK: one that takes a minute, and has written its pid into the file slow once it is at it
+slow() {
+  printf '#!/bin/sh\necho $$ >%s/slow.new; mv %s/slow.new %s/slow; exec sleep 60\n' "$PWD" "$PWD" "$PWD" >"$hooks/$1"
+  chmod +x "$hooks/$1"
+}
+
+# told PID: to stop, once the slow hook is at it; the hook ends too
+told() {
+  wait_for 20 test -e slow
+  kill -TERM "$1"
+  ended "$1"
+  gone "$(cat slow)"
+}
+
+@test "told to stop, nobody waits for the end of a hook: before pull, after run, on the end of a task by hand" {
+  id=$(enqueue_shell 'echo fine')
+  slow pre-pull
+  agent-pull default >pulled 3>&- &
+  SECONDS=0
+  told $!
+  [ "$status" -eq 75 ]
+  [ "$(status "$id")" = queued ]
+  rm slow; mv "$hooks/pre-pull" "$hooks/post-run"
+  sh -c 'agent-pull default | agent-prepare' >prepared.json
+  agent-run prepared.json >receipt.json 3>&- &
+  told $!
+  [ "$status" -eq 0 ]
+  [ "$(status "$id")" = completed ]
+  rm slow; mv "$hooks/post-run" "$hooks/on-end"
+  field .task prepared.json | sed 's/.*/{"task":&}/' | agent-prepare >by-hand.json
+  agent-run by-hand.json >receipt.json 3>&- &
+  told $!
+  [ "$status" -eq 0 ]
+  [ "$(field .run.end receipt.json)" = completed ]
+  [ "$SECONDS" -lt 50 ]
+}
+
+@test "a secret that a hook prints stands neither in a manifest nor in what cron would mail" {
+  printf '#!/bin/sh\necho "not with $SITE_TOKEN" >&2; exit 1\n' | tee "$hooks/post-pull" >"$hooks/pre-env"
+  chmod +x "$hooks/pre-env"
+  export SITE_TOKEN=s3cr3tvalue
+  for _ in pre-env post-pull; do
+    enqueue_shell 'echo never'
+    run -77 --separate-stderr pipeline
+    [[ $stderr == *"not with [REDACTED]"* ]]
+    [[ $output$stderr != *s3cr3tvalue* ]]
+    chmod +x "$hooks/post-pull"
+  done
+}

@@ -97,6 +97,18 @@ setup() { load ../helpers; fresh; }
   [ "$(stat -c %a "$directory/secrets.json")" = 600 ]
 }
 
+# bats test_tags=local
+@test "a task that its server has and no stage could read fails, and its owner is told why" {
+  deep=$(printf '[%.0s' {1..300})$(printf ']%.0s' {1..300})
+  call tasks.create "{\"name\": \"odd\", \"type\": \"training\", \"runtime\": {\"x\": $deep}}" >created
+  id=$(field .id created)
+  call tasks.enqueue "{\"task\": \"$id\"}"
+  run -65 sh -c 'agent-pull default | agent-prepare | agent-run'
+  [ "$(status "$id")" = failed ]
+  run -0 agent-task why "$id"
+  [[ $output == *"setup_failed, exit 65, in agent-pull"*"nested too deeply"* ]]
+}
+
 # bats test_tags=claims
 @test "a waiting pull wakes up for a task" {
   agent-pull --wait default >task.json &
@@ -142,10 +154,29 @@ setup() { load ../helpers; fresh; }
 }
 
 @test "a pull that waits for room takes the task when there is some" {
-  enqueue_shell 'echo hi'
+  id=$(enqueue_shell 'echo hi')
   mkdir -p "$AGENT_HOME/cache"
-  run -124 timeout 8 agent-pull --wait --need-disk 900000T default
-  [ "$(grep -c 'no task is taken' <<<"$output")" = 1 ]
+  cat >statvfs.py <<'PY'
+import os, sys
+real = os.statvfs
+# as on a disk that is full until the file `room` is there
+class Full:
+    f_bavail, f_frsize = 0, 4096
+os.statvfs = lambda path: real(path) if os.path.exists("room") else Full
+from agentpipe.claim import waiting
+waiting.NOT_NOW = 0.2
+from agentpipe.cmds import agent_pull
+sys.argv[1:] = ["--wait", "--need-disk", "1k", "default"]
+agent_pull.main()
+PY
+  "$ROOT/.venv/bin/python" statvfs.py >task.json 2>said 3>&- & pid=$!
+  wait_for 20 grep -q 'no task is taken' said
+  [ "$(call queues.get_all | field .queues.0.entries.0.task)" = "$id" ]
+  touch room
+  ended $pid
+  [ "$status" -eq 0 ]
+  [ "$(field .task.id task.json)" = "$id" ]
+  [ "$(grep -c 'no task is taken' said)" = 1 ]
 }
 
 # bats test_tags=local
@@ -219,7 +250,8 @@ setup() { load ../helpers; fresh; }
 @test "--fair takes turns between the queues, and CLEARML_AGENT_DEBUG_GET_NEXT_TASK shows what is asked" {
   for queue in aaa aaa bbb bbb; do enqueue_shell 'echo hi' $queue >>ids; done
   py - >order <<'PY'
-from agentpipe.claim import claims, queues
+from agentpipe.claim import claims
+from agentpipe.pull import queues
 from agentpipe.transport import api
 server = api.connect()
 wanted = queues.Queues(server, ["aaa", "bbb"], fair=True)

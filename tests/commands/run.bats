@@ -263,7 +263,10 @@ watched() {
   run agent-run --dry-run prepared.json
   [ "$status" -eq 0 ]
   [[ $output == *"would run in"*main.sh* ]]
+  run -0 agent-prepare --dry-run prepared.json
+  [[ $output == *"would "* ]]
   agent-run prepared.json >receipt.json
+  run -1 grep 'would ' "$(attempt "$id")/setup.log"
   [ "$(status "$id")" = completed ]
 }
 
@@ -285,7 +288,7 @@ EOF
 
 # bats test_tags=local
 @test "a swapped stage that fails, or answers nonsense, fails the task" {
-  for answer in 'exit 7' 'echo nonsense' 'cat >/dev/null'; do
+  for answer in 'exit 7' 'echo nonsense' 'cat >/dev/null' 'yes nonsense'; do
     id=$(enqueue_shell 'echo never')
     AGENT_STAGE_ENV=$answer run pipeline
     [ "$status" -ne 0 ]
@@ -362,6 +365,29 @@ EOF
     [[ $output == *"licence server is busy"* ]]
   done
   [ "$(status "$id")" = queued ]
+}
+
+@test "a pipeline that is called in a wrong way costs its task nothing, however often" {
+  id=$(enqueue_shell 'echo hi')
+  export AGENT_CLAIM_GRACE=0
+  first() { [ "$(status "$id") $(call queues.get_all | field .queues.0.entries.0.task)" = "queued $id" ]; }
+  for words in --bogus '--time-limit 0' '--on-drain maybe' '--gpus 0:1'; do
+    run -64 sh -c "agent-pull default | agent-prepare --setup-limit 60 | agent-run $words"
+    first
+  done
+  run -64 sh -c 'agent-pull default | agent-prepare --setup-limit 0 | agent-run'
+  first
+  run -64 sh -c 'agent-pull default | agent-prepare --bogus'
+  first
+  CLEARML_AGENT_EXEC_USER=nobody-else run -78 pipeline
+  first
+  CLEARML_AGENT_EXEC_USER=nobody-else AGENT_STAGE_RUN=another run -78 pipeline # which says that another runs it
+  first
+  CLEARML_AGENT_EXEC_USER=nobody-else run -78 agent-supervisor default
+  pipeline >receipt.json
+  [ "$(status "$id")" = completed ]
+  ls "$AGENT_HOME/state/tasks"
+  for directory in "$AGENT_HOME/state/tasks/$id".*; do [ "$(readlink "$directory/pid")" != given-back ]; done
 }
 
 @test "looking with --dry-run costs a task nothing, however often" {

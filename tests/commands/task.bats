@@ -610,7 +610,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   id=$(enqueue_shell 'true')
   py '
 import os
-from agentpipe.claim import queues
+from agentpipe.pull import queues
 from agentpipe.transport import api
 store = api.connect()
 store.call("workers.register", {"worker": os.uname().nodename + ":0", "queues": queues.Queues(store, ["default"]).ids})'
@@ -620,11 +620,11 @@ store.call("workers.register", {"worker": os.uname().nodename + ":0", "queues": 
   agent-pull --wait default 3>&- >pulled & puller=$!
   wait_for 20 py '
 import sys
-from agentpipe.claim import queues
-from agentpipe.task import watch
+from agentpipe.pull import queues
+from agentpipe.task import at_work
 from agentpipe.transport import api
 store = api.connect()
-sys.exit(not watch.serving(store, queues.Queues(store, ["default"]).ids[0])[0])'
+sys.exit(not at_work.serving(store, queues.Queues(store, ["default"]).ids[0])[0])'
   kill "$puller"
   wait "$puller" || true
   run -0 py '

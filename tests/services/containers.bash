@@ -20,7 +20,7 @@ enqueue_in() {
   py - "$@" <<'PY'
 import sys
 
-from agentpipe.claim import queues
+from agentpipe.pull import queues
 from agentpipe.transport import api
 
 store = api.connect()

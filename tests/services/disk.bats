@@ -141,3 +141,21 @@ PY
   mount -o remount,ro "$AGENT_HOME"
   looks "cannot write the store"
 }
+
+@test "a read-only disk on which the store's last changes stand in its log: said so, with what reads them" {
+  small "$AGENT_HOME"
+  task=$(enqueue_shell 'echo hello')
+  "$ROOT/.venv/bin/python" - <<'PY' # dies with the store open
+import os
+from agentpipe.transport import api
+api.connect().call("tasks.create", {"name": "the last one", "type": "training"})
+os._exit(0)
+PY
+  rm "$AGENT_HOME/state/agent.db-shm"
+  mount -o remount,ro "$AGENT_HOME"
+  run -73 agent-task list
+  [[ $output == *"its last changes stand in $AGENT_HOME/state/agent.db-wal, "*"read a copy: "* ]]
+  command=${output#*read a copy: }
+  run -0 bash -c "${command%)}"
+  [[ $output == *"the last one"* ]]
+}

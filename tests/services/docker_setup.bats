@@ -238,7 +238,7 @@ PY
   id=$(py - "$image" <<'PY'
 import sys
 
-from agentpipe.claim import queues
+from agentpipe.pull import queues
 from agentpipe.transport import api
 
 store = api.connect()

@@ -44,7 +44,7 @@ enqueue() {  # SHELL SCRIPT: prints the task's id
   docker exec -i -e AGENT_HOME=/var/lib/agentpipe "$container" /opt/agentpipe/bin/python - "$1" <<'PY'
 import sys
 
-from agentpipe.claim import queues
+from agentpipe.pull import queues
 from agentpipe.transport import api
 
 store = api.connect()

@@ -13,7 +13,8 @@ from repositories import commit, repository, run
 
 from agentpipe import errors
 from agentpipe.cmds import agent_fetch
-from agentpipe.code import git_pins, git_transfer
+from agentpipe.code import git_transfer
+from agentpipe.environment import git_pins
 from agentpipe.job import Job
 from agentpipe.settings import config
 
@@ -161,7 +162,7 @@ def test_https_is_asked_for_over_ssh_where_that_is_forced(tmp_path, sshd, source
     found = fetch(tmp_path / "job", f"https://127.0.0.1{source}")
     assert run(Path(found["code"]), "remote", "get-url", "origin") == f"https://127.0.0.1{source}"
     # and so does an installer's git
-    env = {**os.environ, **git_pins.access([f"git+https://127.0.0.1{source}"])}
+    env = {**os.environ, **git_pins.access(Job({}, str(tmp_path)), [f"git+https://127.0.0.1{source}"])}
     assert found["commit"] in run(tmp_path, "ls-remote", f"https://127.0.0.1{source}", env=env)
 
 
@@ -198,7 +199,7 @@ def test_without_git_lfs_it_is_said_that_pointers_stay(tmp_path, large):
 
 
 def test_a_change_that_git_lfs_keeps_is_said_when_it_is_captured(tmp_path, large, monkeypatch):
-    from agentpipe.code import capture
+    from agentpipe.capture import capture
     (large / "big.bin").write_bytes(b"new")
     monkeypatch.chdir(large)
     found = capture.capture(capture.Wish("train.py", []))

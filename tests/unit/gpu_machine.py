@@ -12,7 +12,7 @@ FOLDER = str(Path(__file__).parent / "h200")
 @pytest.fixture
 def h200(monkeypatch):
     """The driver's library is the recorded one, here and in processes of gpu_reader; no variable hides the card."""
-    from agentpipe.run import gpu_reader
+    from agentpipe.report import gpu_reader
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.delitem(sys.modules, "pynvml", raising=False)
     monkeypatch.setattr(gpu_reader, "DEVICE", "/dev/null")

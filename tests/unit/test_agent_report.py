@@ -1,12 +1,16 @@
 """agent-report over several tasks."""
 
+import gc
 import os
+import subprocess
 
+import psutil
 import pytest
 
-from agentpipe import errors, manifest
-from agentpipe.claim import attempt, queues
+from agentpipe import errors, lines, manifest, paths, stages
+from agentpipe.claim import attempt
 from agentpipe.cmds import agent_report
+from agentpipe.pull import queues
 from agentpipe.transport import api
 
 
@@ -52,3 +56,68 @@ def test_the_log_of_a_script_that_runs_unwatched_is_sent_without_the_secrets_of_
     agent_report.one(claim.directory, 5)
     events = store.call("events.get_task_log", {"task": task})["events"]
     assert [event["msg"] for event in events if event["stream"] == "log"] == ["token [REDACTED]\n"]
+
+
+@pytest.fixture
+def task(transport):
+    store = api.connect("tester")
+    found = store.call("tasks.create", {"name": "a task", "type": "training", "script": {"entry_point": "a.sh"}})["id"]
+    store.call("tasks.enqueue", {"task": found, "queue": store.call("queues.get_default")["id"]})
+    return found
+
+
+def connections():
+    """How many this process has to its server (which these tests have in the same process), or to the store's file."""
+    port = int(os.environ.get("CLEARML_API_HOST", ":0").rpartition(":")[2])
+    files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+             if os.path.islink(f"/proc/self/fd/{fd}")]
+    return len([one for one in psutil.Process().net_connections() if one.raddr and one.raddr.port == port]) \
+        + len([file for file in files if file == paths.state("agent.db")])
+
+
+def test_the_connection_of_one_task_is_no_more_when_the_next_one_has_its_turn(task):
+    store = api.connect("tester")
+    claim, line = queues.next_task(store, "tester:0", queues.Queues(store, []), wait=False)
+    attempt.store_manifest(claim.directory, manifest.write(line))
+    claim.release()
+    gc.disable()  # what nobody closes stays
+    try:
+        agent_report.one(claim.directory, 5)
+        before = connections()
+        for _ in range(3):
+            agent_report.one(claim.directory, 5)
+        assert connections() == before
+    finally:
+        gc.enable()
+
+
+def test_the_connection_of_one_line_is_no_more_when_the_next_one_has_its_turn(task, capfd):
+    store = api.connect("tester")
+    claim, line = queues.next_task(store, "tester:0", queues.Queues(store, []), wait=False)
+    claim.hand("pull", None)
+    claim.release()
+    gc.disable()
+    try:
+        stages.each("fetch", lambda held: None, manifest.write(line), {})
+        before = connections()
+        for _ in range(3):
+            stages.each("fetch", lambda held: None, capfd.readouterr().out.encode(), {})
+        assert connections() == before
+    finally:
+        gc.enable()
+
+
+def test_an_event_without_end_is_refused_before_memory_is_full(monkeypatch):
+    monkeypatch.setattr(lines, "LONGEST", 1 << 20)
+    endless = subprocess.Popen(["sh", "-c", "yes | tr -d '\\n'"], stdout=subprocess.PIPE)
+    kept = os.dup(0)
+    os.dup2(endless.stdout.fileno(), 0)
+    try:
+        with pytest.raises(errors.Failure, match="line 1 has more than 1 MiB") as caught:
+            agent_report.send_events({"task": None, "json": False})
+        assert caught.value.exit == errors.BAD_DATA
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        endless.stdout.close()
+        endless.wait()

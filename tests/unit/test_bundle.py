@@ -12,8 +12,9 @@ import pytest
 from repositories import commit, repository, run, tree
 
 from agentpipe import errors
+from agentpipe.capture import capture, capture_bundle
 from agentpipe.cmds import agent_fetch, agent_patch
-from agentpipe.code import bundle, capture, capture_bundle, git, mirror
+from agentpipe.code import bundle, git, mirror
 from agentpipe.job import Job
 from agentpipe.task import bundle_diffs, sh_script, sources
 from agentpipe.transport import api

@@ -11,13 +11,15 @@ import time
 
 import pytest
 
-from agentpipe import errors, paths, processes, secrets
-from agentpipe.claim import adopt, attempt, claims, holders, intents, namespaces, on_server, queues, recovery
-from agentpipe.claim import waiting as patience
+from agentpipe import errors, files, find, manifest, paths, processes, secrets, stages
+from agentpipe.claim import adopt, attempt, claims, holders, intents, namespaces, on_server
 from agentpipe.held import Held
-from agentpipe.run import own_end, script
+from agentpipe.pull import queues, recovery
+from agentpipe.pull import waiting as patience
+from agentpipe.report import own_end
+from agentpipe.run import script
 from agentpipe.server import documents
-from agentpipe.task import find, why
+from agentpipe.task import why
 from agentpipe.transport import api
 
 SLEEPER = [sys.executable, "-c", "import sys; sys.stdin.read()"]
@@ -30,6 +32,10 @@ def store(transport):
 
 @pytest.fixture
 def task(store):
+    return task_of(store)
+
+
+def task_of(store):
     queue = store.call("queues.get_default")["id"]
     id = store.call("tasks.create", {"name": "a task", "type": "training",
                                      "script": {"binary": "bash", "diff": "echo", "entry_point": "a.sh"}})["id"]
@@ -298,6 +304,19 @@ def test_a_dead_stage_gives_its_task_back_and_the_third_time_it_is_lost(store, t
     assert os.listdir(claims.active()) == []
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_agent_run_wrote_for_a_script_that_never_started_does_not_stay(store, task, ends):
+    claim, _ = pulled(store)
+    for name in ("clearml.conf", "spec"):
+        with open(os.path.join(claim.directory, name), "w") as file:
+            file.write("a secret")
+    abandoned(claim)
+    if ends:
+        store.call("tasks.stopped", {"task": task, "force": True})
+    recovery.recover(store)
+    assert not {"clearml.conf", "spec"} & set(os.listdir(claim.directory))
+
+
 def test_what_somebody_holds_is_left_alone(store, task):
     claim, _ = pulled(store)
     recovery.recover(store)
@@ -401,6 +420,26 @@ def test_what_died_with_a_task_of_another_server_is_left_until_that_is_asked(
         recovery.recover(store)
     assert waiting(store) == [task]
     assert os.listdir(claims.active()) == []
+
+
+def test_an_intent_is_on_the_disk_before_a_task_is_given_out(store, monkeypatch):
+    done, sync, call = [], files.sync_directory, type(store).call
+
+    def asked(self, endpoint, body=None):
+        done.append(endpoint)
+        return call(self, endpoint, body)
+
+    monkeypatch.setattr(files, "sync_directory", lambda path: (done.append(path), sync(path)))
+    monkeypatch.setattr(type(store), "call", asked)
+    wanted = queues.Queues(store, [])
+    assert queues.next_task(store, "tester:0", wanted, wait=False) is None
+    # where nothing waits, nothing has to be written down
+    assert (claims.active() in done) == (not store.embedded)
+    task_of(store)
+    done.clear()
+    abandoned(queues.next_task(store, "tester:0", wanted, wait=False)[0])
+    assert done.index(claims.active()) < done.index("queues.get_next_task")
+    assert done.count(claims.active()) == 1
 
 
 def test_an_intent_that_got_nothing_is_dropped(store):
@@ -636,6 +675,39 @@ def test_a_pull_that_waits_outlasts_a_server_that_fails_when_the_task_is_read(st
     got = queues.next_task(Failing(store), "tester:0", queues.Queues(store, []), wait=True)
     assert got[1]["task"]["id"] == task
     assert os.listdir(claims.active()) == [got[0].token]
+
+
+@pytest.fixture
+def by_pipe():
+    """A pipe that is our standard input, for what was handed to it; its inode."""
+    kept, (read, write) = os.dup(0), os.pipe()
+    os.dup2(read, 0)
+    yield os.fstat(0).st_ino
+    os.dup2(kept, 0)
+    for fd in (kept, read, write):
+        os.close(fd)
+
+
+@pytest.mark.parametrize("transport", ["agent-server", "clearml"], indirect=True)
+@pytest.mark.parametrize("known", [True, False], ids=["its token is known", "it cannot be logged in to"])
+def test_a_server_that_is_away_before_a_stage_begins_costs_no_attempt(
+        store, task, transport, by_pipe, known, monkeypatch, agent_home):
+    monkeypatch.setenv("AGENT_CLAIM_GRACE", "0")
+    connect = api.connect
+    monkeypatch.setattr(api, "connect", lambda worker="", patience=None: connect(worker, 0.1))
+    for _ in range(recovery.MAX_ATTEMPTS + 1):
+        claim, line = pulled(store)
+        claim.hand("pull", {"pipe": by_pipe, "boot": processes.boot_id()})
+        claim.release()
+        if not known:
+            shutil.rmtree(agent_home / "state" / "tokens", ignore_errors=True)
+        transport.failing = [503] * 1000
+        with pytest.raises((errors.Failure, errors.ApiError)):
+            stages.each("prepare", pytest.fail, manifest.write(line), {})
+        transport.failing = []
+        recovery.recover(store)
+        assert (waiting(store), status(store, task)) == ([task], "queued")
+    assert attempt.failed_attempts(task) == 0
 
 
 @pytest.mark.parametrize("transport", ["agent-server", "clearml"], indirect=True)

@@ -206,7 +206,7 @@ CHANGES = [text, several_hunks, new_file, deleted, renamed, copied, binary, mode
 @pytest.mark.parametrize("change", CHANGES, ids=lambda each: each.__name__)
 @pytest.mark.parametrize("kind", ["path", "http"])
 def test_every_change_that_is_captured_arrives_byte_for_byte(tmp_path, place, kind, change):
-    from agentpipe.code import capture_git
+    from agentpipe.capture import capture_git
     run(tmp_path, "clone", "-q", str(place.work), "mine")
     mine = tmp_path / "mine"
     change(mine)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agentpipe import errors, redact
-from agentpipe.settings import config, config_check, config_file, config_init, config_show
+from agentpipe.configure import config_check, config_init
+from agentpipe.settings import config, config_file, config_show, own_secrets
 
 
 @pytest.fixture
@@ -361,13 +362,13 @@ def test_a_pattern_of_the_users_hides_more(conf, capfd):
 
 def test_secrets_of_the_file_are_masked_in_logs(conf):
     conf(SECRET)
-    redactor = redact.Redactor(redact.own_secrets())
+    redactor = redact.Redactor(own_secrets.known())
     assert redactor.text("s3cr3t-one s3cr3t-two s3cr3t-five") == "[REDACTED] [REDACTED] [REDACTED]"
 
 
 def test_secrets_in_a_list_of_logins_are_masked_too(conf):
     conf('agent.git.extra_credentials: [{user: me, pass: s3cr3t-of-one, host: h}, {user: u, password: s3cr3t-two}]')
-    assert {"s3cr3t-of-one", "s3cr3t-two"} <= redact.own_secrets()
+    assert {"s3cr3t-of-one", "s3cr3t-two"} <= own_secrets.known()
 
 
 # --- variables and files for tasks ------------------------------------------------------------------------------------

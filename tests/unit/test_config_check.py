@@ -12,7 +12,7 @@ from api_server import ApiServer
 from gpu_machine import h200  # noqa: F401  (a fixture)
 
 from agentpipe import errors, paths
-from agentpipe.settings import config_check, machine_check
+from agentpipe.configure import config_check, machine_check
 from agentpipe.transport import http_api
 
 

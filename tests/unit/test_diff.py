@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from repositories import commit, repository, run, tree
 
 from agentpipe import errors, tools
+from agentpipe.capture import capture, capture_git
 from agentpipe.cmds import agent_fetch, agent_patch
-from agentpipe.code import capture, capture_git, diff
+from agentpipe.code import diff
 from agentpipe.job import Job
 
 SCRIPT = "from agentpipe.job import Job; import sys, json; from agentpipe.cmds.agent_patch import work; " \

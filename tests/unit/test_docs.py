@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentpipe import command, manifest
+from agentpipe import manifest, options
 from agentpipe.ends import ENDS
 from agentpipe.options import Argument
 
@@ -34,7 +34,7 @@ def declared(name: str) -> set[str]:
     module = import_module(f"agentpipe.cmds.agent_{name}")
     found = list(module.options()) if hasattr(module, "options") else []
     if name in STAGES:
-        found += command.common_options()
+        found += options.common()
     return {item.name for item in found if not isinstance(item, Argument)} | {"--help"}
 
 
@@ -61,9 +61,9 @@ def test_a_page_describes_every_option_of_every_subcommand_and_no_other(command_
     text, found = page(f"agent-{command_name}.1"), verbs_of(command_name)
     sections = dict(re.findall(r"^\.Ss (\S+)\n(.*?)(?=^\.S[sh] )", text, re.MULTILINE | re.DOTALL))
     assert set(sections) == set(found)
-    for name, options in found.items():
+    for name, known in found.items():
         said = described(sections[name]) | {"--" + word for word in re.findall(r"Fl -([a-z][a-z-]*)", sections[name])}
-        assert said == options, name
+        assert said == known, name
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from agentpipe import errors, files
-from agentpipe.code import notebook
-from agentpipe.run import entry, launch
+from agentpipe.code import entry, notebook
+from agentpipe.run import launch
 
 NOTEBOOK = json.dumps({"cells": [{"cell_type": "code", "source": ["print(1)"]}]})
 

@@ -11,9 +11,10 @@ import pytest
 from env_machine import python
 
 from agentpipe import errors
-from agentpipe.claim import attempt, room
+from agentpipe.claim import attempt
 from agentpipe.environment import env_cache, installed
 from agentpipe.environment.env_cache import Limits
+from agentpipe.pull import room
 
 
 def ended(machine, pip):

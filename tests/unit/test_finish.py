@@ -11,7 +11,7 @@ import pytest
 from reporting import WORKER, Foreign, Running, Unreliable
 
 from agentpipe import errors
-from agentpipe.run.finish import finish
+from agentpipe.report.finish import finish
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_a_kill_at_any_point_and_once_more_is_right(task: Running, point: str, t
     task.prints(b"cloning\n", "setup.log")
     task.prints(b"epoch 1\nepoch 2\nno end")
     task.ends("script_failed", 4)
-    code = ("import sys; from agentpipe.run import finish; from agentpipe.transport import api; "
+    code = ("import sys; from agentpipe.report import finish; from agentpipe.transport import api; "
             "finish.finish(api.connect('host:0'), sys.argv[1])")
     killed = subprocess.run([sys.executable, "-c", code, str(task.directory)],
                             env={**os.environ, "AGENT_CRASH_AT": point})

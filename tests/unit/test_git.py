@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from repositories import Server, commit, published, repository, run, tree
 
-from agentpipe import errors
+from agentpipe import errors, urls
 from agentpipe.cmds import agent_fetch
 from agentpipe.code import git, git_transfer, mirror
 from agentpipe.job import Job
@@ -394,7 +394,7 @@ def test_a_password_in_the_url_is_used_and_never_kept(tmp_path, source):
     ("ssh://git:p@ss@word@host/x", "ssh://git@host/x"),
 ])
 def test_credentials_are_taken_out_of_text(text, expected):
-    assert git.without_credentials(text) == expected
+    assert urls.without_credentials(text) == expected
 
 
 def test_a_damaged_cache_is_cloned_anew_once(tmp_path, source):

@@ -11,7 +11,8 @@ from repositories import commit, repository, run
 
 from agentpipe import errors
 from agentpipe.cmds import agent_fetch
-from agentpipe.code import git, git_access, git_pins, git_transfer
+from agentpipe.code import git, git_access, git_transfer
+from agentpipe.environment import git_pins
 from agentpipe.job import Job
 from agentpipe.settings import config
 
@@ -233,10 +234,10 @@ def test_the_peers_variable_names_the_scheme(monkeypatch):
     ("git+ssh://git@h/t/r.git", "ssh://git@other/t/r.git", "ssh://git@other/t/r.git"),
     ("git+https://h/t/r.git", HTTPS, HTTPS), ("numpy", SSH, SSH),
 ])
-def test_an_installers_git_asks_at_the_same_address(monkeypatch, line, asked, expected):
+def test_an_installers_git_asks_at_the_same_address(tmp_path, monkeypatch, line, asked, expected):
     for key, value in {**LOGIN, "AGENT__GIT_HOST": "h"}.items():
         monkeypatch.setenv(f"CLEARML_AGENT__{key}", value)
-    env = {**os.environ, **git_pins.access([line])}
+    env = {**os.environ, **git_pins.access(Job({}, str(tmp_path)), [line])}
     assert run(Path("/"), "ls-remote", "--get-url", asked, env=env) == expected
 
 
@@ -252,11 +253,11 @@ def test_uv_gets_a_private_requirement_and_its_submodule_with_the_same_login(tmp
         (tmp_path / "list").write_text(line + "\n")
         done = subprocess.run(
             [uv, "pip", "compile", "--cache-dir", tmp_path / "uv", tmp_path / "list"], capture_output=True, text=True,
-            env={**os.environ, **git_pins.access([line])})
+            env={**os.environ, **git_pins.access(Job({}, str(tmp_path)), [line])})
         assert done.returncode == 0, done.stderr
         assert f"p @ git+{server.url}/package.git@{run(package, 'rev-parse', 'HEAD')}" in done.stdout
         assert any("/team-a/r.git/" in path for _, path, _ in server.asked)
-    assert git_pins.access([]) == {}
+    assert git_pins.access(Job({}, str(tmp_path)), []) == {}
     assert left_behind(tmp_path, "t0p-s3cret") == ""
 
 
@@ -338,13 +339,14 @@ def test_a_host_that_is_not_there_is_said(tmp_path, url):
     ("false", "https://two/other/r.git", set()), ("false", "https://public/t/r.git", set()),
     ("true", "https://two/team/r.git", {"p2"}), ("true", "https://two/other/r.git", set()),
     ("true", "https://one.evil/t/r.git", set())])
-def test_a_container_gets_no_login_of_another_host(user, by_prefix, url, passwords):
+def test_a_container_gets_no_login_of_another_host(tmp_path, user, by_prefix, url, passwords):
     settings(user, f"""agent {{ git_host_match_prefix: {by_prefix}, git_user: u3, git_pass: p3, git_host: three
         git.extra_credentials: [{{host: one, user: u1, pass: p1}}
                                 {{host: "https://two/team/", user: u2, pass: p2}}] }}""")
     line = f"p @ git+{url}@main"
-    found = git_pins.access([line], only=True)
+    place = {"kind": "docker", "container": "c", "prefix": ["docker", "exec", "c"]}
+    found = git_pins.access(Job({"place": place}, str(tmp_path)), [line])
     assert {value for name, value in found.items() if name.startswith("AGENT_GIT_PASSWORD_")} == passwords
     assert "u3" not in found.values()
-    every = git_pins.access([line]).values()
+    every = git_pins.access(Job({}, str(tmp_path)), [line]).values()
     assert {"p1", "p2", "p3"} <= set(every)

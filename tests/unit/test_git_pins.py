@@ -11,9 +11,9 @@ from git_servers import SmartServer, basic
 from repositories import commit, repository, run
 
 from agentpipe import errors
-from agentpipe.code import git_access, git_pins
+from agentpipe.code import git_access
+from agentpipe.environment import git_pins, wheelhouse_repositories
 from agentpipe.environment import wheelhouse as wheelhouse_files
-from agentpipe.environment import wheelhouse_repositories
 from agentpipe.environment.requirements import Requirements
 from agentpipe.job import Job
 
@@ -130,7 +130,7 @@ def test_a_variable_in_a_line_is_filled_for_the_server_alone(job, monkeypatch, t
         asked.packages = [f"p @ git+http://oauth2:${{GITLAB_TOKEN}}@{server.host}/package.git@main"]
         git_pins.settle(job, asked)
         assert asked.packages == [f"p @ git+{server.url}/package.git@{run(package, 'rev-parse', 'HEAD')}"]
-    assert "gl-s3cret" in git_pins.access(asked.secrets).values()
+    assert "gl-s3cret" in git_pins.access(job, asked.secrets).values()
     # a user's name alone is no password that could be put aside
     asked.packages = ["p @ git+https://${GITLAB_TOKEN}@git.invalid/package.git@" + "1" * 40]
     git_pins.settle(job, asked)

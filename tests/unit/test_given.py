@@ -111,7 +111,7 @@ def test_packages_of_the_system_that_others_need_are_recorded_too(machine, monke
     system = [{"name": name, "version": "1.0", "requires": requires, "extras": ["sweet"]} for name, requires in
               (("tea", ["Water>0", "sugar; extra == 'sweet'"]), ("water", []), ("sugar", []), ("cup", []))]
     # this machine's own Python stays as it is
-    monkeypatch.setattr("agentpipe.place.image_packages.known", lambda job, interpreter: system)
+    monkeypatch.setattr("agentpipe.environment.image_packages.known", lambda job, interpreter: system)
     assert machine.task("milk")["packages"] == ["milk==1.0", "tea==1.0", "water==1.0"]
 
 

@@ -9,7 +9,7 @@ from gpu_machine import h200  # noqa: F401  (a fixture)
 
 from agentpipe import errors, gpus
 from agentpipe.cmds import agent_supervisor
-from agentpipe.run import gpu_reader, metrics
+from agentpipe.report import gpu_reader, metrics
 from agentpipe.status import status_view
 
 UUID = "GPU-b02e7ff8-8371-8598-5480-f66108d02754"

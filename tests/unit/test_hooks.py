@@ -1,7 +1,9 @@
 """Hooks: found in order, their answers merged, their vetoes named."""
 
 import os
+import pathlib
 import signal
+import tempfile
 
 import pytest
 
@@ -35,6 +37,35 @@ def test_a_directory_that_is_named_and_not_there_is_no_policy_without_a_word(fol
         hooks.run("pre-pull", LINE)
     assert caught.value.exit == errors.BAD_CONFIG
     assert hooks.run("on-end", LINE) == LINE
+
+
+def said_to_somebody_else(name):
+    """What becomes of the hooks of this moment for a user who may not look into their folder."""
+    pid = os.fork()
+    if pid == 0:
+        if os.getuid() == 0:
+            os.setuid(65534)
+        try:
+            os._exit(0 if hooks.run(name, LINE) == LINE else 1)
+        except errors.Failure as failure:
+            os.write(2, failure.reason.encode())
+            os._exit(failure.exit)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("hidden", ["hooks", "hooks/pre-env.d"])
+def test_hooks_that_cannot_be_seen_are_no_hooks_that_are_not_there(monkeypatch, capfd, hidden):
+    with tempfile.TemporaryDirectory() as config:  # pytest's own nobody else could enter
+        monkeypatch.setenv("XDG_CONFIG_HOME", config)
+        os.chmod(config, 0o755)
+        home = pathlib.Path(config) / "agentpipe"
+        (home / "hooks").mkdir(parents=True)
+        hook(home / "hooks" / "pre-env.d" / "10-no", "sys.exit(1)")
+        (home / hidden).chmod(0)
+        assert said_to_somebody_else("pre-env") == errors.BAD_CONFIG
+        assert f"cannot see which hooks there are: {home}/hooks/pre-env" in capfd.readouterr().err
+        assert said_to_somebody_else("on-end") == 0
+        (home / hidden).chmod(0o755)
 
 
 def test_an_empty_answer_leaves_the_manifest(folder):

@@ -48,6 +48,11 @@ def test_a_call_carries_token_worker_and_version(server):
     assert "agentpipe" in headers["X-Clearml-Client"]
 
 
+def test_what_json_has_no_number_for_is_none():
+    answer = http_transport.Answer(200, {}, b'{"meta": {"result_code": 200}, "data": {"x": NaN, "y": -Infinity}}')
+    assert http_api.data_of("host", answer) == {"x": None, "y": None}
+
+
 def test_the_next_process_logs_in_no_more(server, agent_home):
     queues(api.connect())
     kept, = (agent_home / "state" / "tokens").iterdir()

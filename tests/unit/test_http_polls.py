@@ -5,7 +5,8 @@ import time
 import pytest
 from api_server import ApiServer
 
-from agentpipe.claim import claims, queues
+from agentpipe.claim import claims
+from agentpipe.pull import queues
 from agentpipe.transport import api, http_api
 
 

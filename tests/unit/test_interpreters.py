@@ -7,9 +7,8 @@ import sys
 import pytest
 
 from agentpipe import errors
-from agentpipe.environment import given, interpreters
+from agentpipe.environment import given, image_packages, interpreters
 from agentpipe.job import Job
-from agentpipe.place import image_packages
 
 OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 

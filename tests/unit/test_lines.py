@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from agentpipe import command, errors, held, paths, stages
+from agentpipe import errors, held, lines, paths, stages
 from agentpipe.claim import claims
 
 TWO = ("local-a", "local-b")
@@ -18,13 +18,13 @@ def through(steps):
     read, write = os.pipe()
     os.write(write, b"".join(json.dumps({"task": {"id": task}}).encode() + b"\n" for task in TWO))
     os.close(write)
-    lines, codes = command.Input(read), []
+    found, codes = lines.Input(read), []
     gc.disable()  # what is let go of is let go of at once
     try:
-        command._each_line("agent-patch", lines, lambda raw, _: stages.each("patch", steps, raw, {}), {}, codes)
+        lines._each_line("agent-patch", found, lambda raw, _: stages.each("patch", steps, raw, {}), {}, codes)
     finally:
         gc.enable()
-        lines.close()
+        found.close()
     return codes
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpipe import command, errors, manifest
+from agentpipe import errors, lines, manifest
 from agentpipe.task import edits
 
 TASK = {"task": {"script": {"repository": "https://example.org/r.git", "entry_point": "train.py"}}}
@@ -48,7 +48,8 @@ def test_what_is_wrong_is_named(value, field):
 
 
 @pytest.mark.parametrize("line", [
-    b"\xff\xfe", b'{"task":', b'{"task": {}} trailing', b'{"task": {"x": NaN}}', b'{"task": {"x": "\\ud800"}}',
+    b"\xff\xfe", b'{"task":', b'{"task": {}} trailing', b'{"task": {"x": NaN}}',
+    b'{"task": {"x": -1e999}}', b'{"task": {"x": "\\ud800"}}',
     b"[" * 100_000, b"[]", b"null", b'"task"', b"\x00",
 ])
 def test_what_is_no_json_object_in_utf8_is_refused_in_one_line(line):
@@ -159,19 +160,19 @@ def test_no_bytes_make_it_fail_in_another_way(line):
 
 @pytest.mark.parametrize(("source", "words"), [("/dev/zero", "holds no text"), ("endless", "line of more than 1 MiB")])
 def test_what_never_ends_is_refused_before_memory_does(tmp_path, monkeypatch, source, words):
-    monkeypatch.setattr(command, "LONGEST", 1 << 20)
+    monkeypatch.setattr(lines, "LONGEST", 1 << 20)
     (tmp_path / "endless").write_bytes(b'{"task":{}}\n' + b"x" * (4 << 20))
-    lines = command.Input(os.open(tmp_path / source, os.O_RDONLY), source)
+    found = lines.Input(os.open(tmp_path / source, os.O_RDONLY), source)
     read = []
     with pytest.raises(errors.Failure, match=words) as caught:
-        read.extend(lines)
+        read.extend(found)
     assert caught.value.exit == errors.BAD_DATA and caught.value.ends_input
-    lines.close()
+    found.close()
 
 
 def test_lines_of_any_number_may_be_longer_than_one_may_be(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "LONGEST", 1 << 17)
+    monkeypatch.setattr(lines, "LONGEST", 1 << 17)
     (tmp_path / "many").write_bytes((b"x" * 100_000 + b"\n") * 5)
-    lines = command.Input(os.open(tmp_path / "many", os.O_RDONLY))
-    assert len(list(lines)) == 5
-    lines.close()
+    found = lines.Input(os.open(tmp_path / "many", os.O_RDONLY))
+    assert len(list(found)) == 5
+    found.close()

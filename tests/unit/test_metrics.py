@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from agentpipe import units
-from agentpipe.run import metrics
+from agentpipe.report import metrics
 from agentpipe.settings import config
 
 

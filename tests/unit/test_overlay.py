@@ -1,5 +1,6 @@
 """A task's own environment over a shared base: what it does there is seen by nobody else."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import sys
 import pytest
 import wheelhouse
 from env_machine import python, run, tree
+
+from agentpipe.environment import overlay
 
 
 def pip(env, *words):
@@ -129,7 +132,7 @@ def test_nothing_of_the_base_is_shared_with_uvs_cache(machine):
 
 
 def test_prepared_again_it_is_new(env, machine):
-    from agentpipe.environment import overlay, python_env
+    from agentpipe.environment import python_env
     job = machine.job()
     base = python_env.cached(env["base"])
     first = overlay.create(job, base)
@@ -147,14 +150,23 @@ def test_lines_are_out_at_once_when_agent_run_asks(env, variable, seen):
     assert python(env, LOOPS, **({"AGENT_LINE_BUFFERED": variable} if variable else {})) == seen
 
 
+@pytest.mark.old_python
 @pytest.mark.parametrize("version", ["3.6", "3.7"])
 def test_an_old_python_says_nothing_of_its_own(machine, version):
     wheelhouse.wheel(machine.index, "pip", "1.0")  # virtualenv brings none for these
     env = machine.task("", binary=f"python{version}")
-    if not env["version"].startswith(version):
-        pytest.skip(f"there is no Python {version} here")
+    assert env["version"].startswith(version)
     assert python(env, LOOPS, AGENT_LINE_BUFFERED="1") == "line"
     assert python(env, "print('à')") == "à"
+
+
+def test_what_runs_before_the_script_is_python_of_36_and_needs_no_reconfigure(env):
+    source = overlay.PTH.format(variable="AGENT_LINE_BUFFERED")
+    ast.parse(source, feature_version=(3, 6))
+    old = "import sys; sys.stdout = type('Old', (), {'encoding': 'utf-8', 'errors': 'strict'})\n"
+    said = subprocess.run([env["python"], "-c", f"{old}{source}{LOOPS}"], capture_output=True, text=True, check=True,
+                          env={**os.environ, "AGENT_LINE_BUFFERED": "1"})
+    assert (said.stdout, said.stderr) == ("line\n", "")
 
 
 def test_only_the_log_itself_can_be_meant(env, tmp_path):

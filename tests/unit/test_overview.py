@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from api_server import ApiServer
 
+from agentpipe import cells
 from agentpipe.errors import ApiError
 from agentpipe.status import overview, status_view
-from agentpipe.task import artifacts, cells, listing
+from agentpipe.task import artifacts, listing
 from agentpipe.transport import api
 
 

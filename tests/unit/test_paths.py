@@ -42,3 +42,13 @@ def test_a_home_on_a_network_file_system_is_refused_with_what_to_do(monkeypatch,
     assert caught.value.exit == errors.BAD_CONFIG
     assert "network file system" in caught.value.reason
     assert caught.value.remedy.startswith("AGENT_HOME=/var/tmp/")
+
+
+@pytest.mark.parametrize("variable", ["AGENT_HOME", "XDG_STATE_HOME", "HOME"])
+def test_a_home_that_could_stand_in_no_manifest_is_refused(monkeypatch, variable):
+    for name in ("AGENT_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, os.fsdecode(b"/srv/caf\xe9"))
+    with pytest.raises(errors.Failure, match=f"^{variable} is not UTF-8") as caught:
+        paths.state()
+    assert caught.value.exit == errors.BAD_CONFIG

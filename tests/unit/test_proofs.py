@@ -10,7 +10,7 @@ from repositories import repository, run
 
 from agentpipe import errors
 from agentpipe.cmds import agent_fetch
-from agentpipe.code import git_pins
+from agentpipe.environment import git_pins
 from agentpipe.job import Job
 
 TOKEN = "a-t0ken-of-s0me-length"

@@ -576,7 +576,7 @@ def test_pip_comes_in_the_version_that_is_asked_for_where_pip_does_the_work(mach
     ({"UV_CACHE_DIR": "/srv/uv"}, "/srv/uv"),
 ])
 def test_where_downloads_are_kept(machine, monkeypatch, variables, where):
-    from agentpipe.environment import indexes
+    from agentpipe.settings import indexes
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert indexes.download_cache() == where.format(home=os.path.join(machine.folder, "home"))

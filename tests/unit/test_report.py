@@ -11,10 +11,11 @@ import pytest
 from api_server import ApiServer
 from reporting import WORKER, Foreign, Running, Unreliable
 
-from agentpipe import errors, paths
-from agentpipe.run.abort import RESETS, Abort, Judge
-from agentpipe.run.finish import finish
-from agentpipe.run.report import Reporter
+from agentpipe import errors, files, paths
+from agentpipe.claim import claims
+from agentpipe.report.abort import RESETS, Abort, Judge
+from agentpipe.report.finish import finish
+from agentpipe.report.reporter import Reporter
 from agentpipe.transport import api as apis
 
 
@@ -89,6 +90,22 @@ def test_many_lines_arrive_whole_and_in_their_order(task: Running, watching: Wat
     assert task.log().encode() == lines
 
 
+def test_that_the_script_has_started_is_on_the_disk_soon(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    sync = files.sync_directory
+    monkeypatch.setattr(files, "sync_directory", lambda path: (synced.append(path), sync(path)))
+    watching = Watching(task)
+    task.prints(b"set up\n", "setup.log")
+    wait_for(lambda: task.log("setup"))
+    assert not synced
+    (task.directory / "pid").symlink_to("1 2 boot")
+    wait_for(lambda: len(synced) >= 3)
+    task.prints(b"line\n")
+    wait_for(task.log)
+    watching.reporter.stop()
+    assert synced == [str(task.directory), str(task.directory.parent), claims.active()]
+
+
 def test_a_users_stop_is_told(task: Running, watching: Watching) -> None:
     wait_for(lambda: task.task.get("last_worker"))
     task.call("tasks.stop", task=task.id)
@@ -119,7 +136,7 @@ def test_another_claim_is_told(task: Running, watching: Watching) -> None:
 
 
 def test_metrics_of_machine_and_script_are_scalars(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentpipe.run.watched.FIRST_METRICS_S", 0.0)
+    monkeypatch.setattr("agentpipe.report.duties.FIRST_METRICS_S", 0.0)
     reporter = Reporter(task.api, WORKER, [task.queue])
     reporter.start()
     reporter.watch(task.id, str(task.directory), task.claim, print, pids=lambda: [os.getpid()])
@@ -133,8 +150,8 @@ def test_metrics_of_machine_and_script_are_scalars(task: Running, monkeypatch: p
 
 def test_a_script_that_reports_its_machine_itself_is_not_reported_twice(task: Running,
                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentpipe.run.watched.FIRST_METRICS_S", 0.0)
-    monkeypatch.setattr("agentpipe.run.watched.METRICS_S", 0.05)
+    monkeypatch.setattr("agentpipe.report.duties.FIRST_METRICS_S", 0.0)
+    monkeypatch.setattr("agentpipe.report.duties.METRICS_S", 0.05)
     task.call("tasks.edit_runtime", task=task.id, add_or_update={"CLEARML VERSION": "clearml-2.1.12"})
     (task.directory / "pid").symlink_to("1 2 boot")
     looked = []
@@ -149,7 +166,7 @@ def test_a_script_that_reports_its_machine_itself_is_not_reported_twice(task: Ru
 
 
 def test_no_line_is_lost_in_an_outage_and_the_log_tells_of_it(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentpipe.run.report.BACK_OFF_S", (0.05, 0.1))
+    monkeypatch.setattr("agentpipe.report.reporter.BACK_OFF_S", (0.05, 0.1))
     api = Unreliable(task.api)
     api.away = 5
     watching = Watching(task, api)
@@ -168,7 +185,7 @@ def test_no_line_is_lost_in_an_outage_and_the_log_tells_of_it(task: Running, mon
 
 def test_a_bug_in_a_duty_does_not_end_the_reporting(task: Running, monkeypatch: pytest.MonkeyPatch,
                                                    capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("agentpipe.run.watched.Watched._poll", lambda *_: 1 / 0)
+    monkeypatch.setattr("agentpipe.report.duties.Watched._poll", lambda *_: 1 / 0)
     watching = Watching(task)
     task.prints(b"line\n")
     wait_for(lambda: task.log() and "ZeroDivisionError" in capfd.readouterr().err)
@@ -223,7 +240,7 @@ def test_a_deleted_task_has_to_end() -> None:
 
 
 def test_an_outage_of_another_kind_is_one_too() -> None:
-    from agentpipe.run.shipping import is_outage
+    from agentpipe.report.shipping import is_outage
     assert is_outage(errors.ApiError(503, 0, "maintenance"))
     assert not is_outage(errors.ApiError(400, 131, "events not added"))
 
@@ -237,7 +254,7 @@ def test_a_worker_at_work_has_its_tags(task: Running, monkeypatch: pytest.Monkey
 
 def test_a_running_plain_script_has_its_machine_in_runtime_and_what_a_script_tells_stays(
         task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentpipe.run.watched.FIRST_METRICS_S", 0.0)
+    monkeypatch.setattr("agentpipe.report.duties.FIRST_METRICS_S", 0.0)
     (task.directory / "pid").symlink_to("1 2 boot")
     watching = Watching(task)
     wait_for(lambda: task.task["runtime"].get("hostname"))
@@ -254,7 +271,7 @@ def test_a_running_plain_script_has_its_machine_in_runtime_and_what_a_script_tel
 @pytest.mark.parametrize(("ping", "pings"), [("0.2", True), ("0", False)])
 def test_status_and_ping_keep_the_rhythm_that_is_asked_for(task: Running, monkeypatch: pytest.MonkeyPatch, ping: str,
                                                            pings: bool) -> None:
-    monkeypatch.setattr("agentpipe.run.report.FIRST_REPORT_S", 0.0)
+    monkeypatch.setattr("agentpipe.report.reporter.FIRST_REPORT_S", 0.0)
     monkeypatch.setenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC", "0.2")
     monkeypatch.setenv("CLEARML_AGENT__AGENT__TASK_PING_INTERVAL_SEC", ping)
     api = Unreliable(task.api)
@@ -268,7 +285,7 @@ def test_status_and_ping_keep_the_rhythm_that_is_asked_for(task: Running, monkey
 def afar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """agent-server as the task's reporter sees it: over HTTP."""
     monkeypatch.setenv("AGENT_HOME", str(tmp_path))
-    monkeypatch.setattr("agentpipe.run.watched.FIRST_POLL_S", 0.1)
+    monkeypatch.setattr("agentpipe.report.duties.FIRST_POLL_S", 0.1)
     with ApiServer(paths.state("agent.db")) as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
@@ -277,7 +294,7 @@ def afar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_agent_server_tells_a_users_stop_at_once_and_is_asked_seldom(tmp_path: Path, afar: ApiServer,
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentpipe.run.watched.LOOKED_OUT_S", 3600.0)  # no poll tells it
+    monkeypatch.setattr("agentpipe.report.duties.LOOKED_OUT_S", 3600.0)  # no poll tells it
     task = Running(tmp_path)
     watching = Watching(task, apis.connect(WORKER))
     poller = watching.reporter._watched._poller
@@ -292,7 +309,7 @@ def test_agent_server_tells_a_users_stop_at_once_and_is_asked_seldom(tmp_path: P
 
 def test_a_server_that_cannot_wait_is_asked_again_and_again(tmp_path: Path, afar: ApiServer,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentpipe.run.watched.STATUS_POLL_S", 0.2)
+    monkeypatch.setattr("agentpipe.report.duties.STATUS_POLL_S", 0.2)
     answer = afar.answer
     monkeypatch.setattr(afar, "answer", lambda endpoint, *rest: _unknown(endpoint, answer, *rest))
     task = Running(tmp_path)

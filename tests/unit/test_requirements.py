@@ -5,7 +5,7 @@ import os
 import pytest
 
 from agentpipe import errors
-from agentpipe.code import capture
+from agentpipe.capture import capture
 from agentpipe.environment import lock_files, requirements
 from agentpipe.job import Job
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from agentpipe import errors
-from agentpipe.claim import queues, schedule, waiting
+from agentpipe.pull import queues, schedule, waiting
 from agentpipe.transport import api
 
 

@@ -14,7 +14,8 @@ import pytest
 from agentpipe import errors, processes
 from agentpipe.claim import attempt
 from agentpipe.place import Place
-from agentpipe.run import cgroups, ending, own_end, script
+from agentpipe.report import own_end
+from agentpipe.run import cgroups, ending, script
 
 
 @pytest.fixture
@@ -254,6 +255,14 @@ def test_a_script_that_is_just_starting_is_told_too(directory, after):
     time.sleep(after)
     found.stop(10)
     assert found.status == 143
+
+
+@pytest.mark.parametrize("grace", [1e7, float("inf")])
+def test_a_grace_period_may_be_of_any_length(directory, grace):
+    found = start(directory, "trap 'sleep 0.2; exit 6' TERM; echo on; while :; do sleep 0.05; done")
+    wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
+    found.stop(grace)
+    assert found.status == 6
 
 
 def test_a_shim_that_died_before_its_script_started_can_be_waited_for_again(directory):

@@ -13,10 +13,10 @@ from servertools import Server
 
 from agentpipe import errors, paths
 from agentpipe.cmds import agent_report, agent_supervisor
+from agentpipe.configure import config_check
 from agentpipe.server import store as store_module
 from agentpipe.server.endpoints import call
 from agentpipe.server.store import Store
-from agentpipe.settings import config_check
 
 
 @pytest.fixture

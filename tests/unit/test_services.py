@@ -5,9 +5,11 @@ import time
 import pytest
 
 from agentpipe import manifest
-from agentpipe.claim import attempt, queues
+from agentpipe.claim import attempt
 from agentpipe.held import Held
-from agentpipe.run import finish, services
+from agentpipe.pull import queues
+from agentpipe.report import finish
+from agentpipe.run import services
 from agentpipe.transport import api
 
 TASK = {"id": "t", "container": {"image": "i:1"}, "hyperparams": {"a": {"n": 3, "yes": True}}}
@@ -29,9 +31,9 @@ def test_a_policy_and_the_tasks_that_it_is_for(setting, end, runs, expected):
 
 
 def test_a_service_is_known_by_its_worker():
-    assert services.is_one({"pull": {"worker": "host:0:service:t"}, "task": {"id": "t"}})
-    assert not services.is_one({"pull": {"worker": "host:0"}, "task": {"id": "t"}})
-    assert not services.is_one({"task": {"id": "t"}})
+    assert manifest.is_service({"pull": {"worker": "host:0:service:t"}, "task": {"id": "t"}})
+    assert not manifest.is_service({"pull": {"worker": "host:0"}, "task": {"id": "t"}})
+    assert not manifest.is_service({"task": {"id": "t"}})
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def test_nothing_was_set_up_nothing_is_passed_on(job):
 
 
 def test_what_the_set_up_took_is_a_stage_of_the_waterfall(run):
-    from agentpipe.task import timing
+    from agentpipe.report import timing
     place = {"kind": "docker", "began": units.iso(0), "seconds": 1.5, "setup": run("echo 1")}
     container, setup = timing.stages({"place": place})
     assert (container["stage"], container["seconds"]) == ("place", 1.5)

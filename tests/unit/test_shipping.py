@@ -13,8 +13,8 @@ from reporting import WORKER, Foreign, Late, Running, Unreliable
 
 from agentpipe import errors
 from agentpipe.redact import Redactor
-from agentpipe.run import logs, shipping
-from agentpipe.run.shipping import Shipper
+from agentpipe.report import logs, shipping
+from agentpipe.report.shipping import Shipper
 
 
 @pytest.fixture
@@ -255,6 +255,36 @@ def test_a_server_without_claims_is_asked_after_a_death_in_mid_request(task: Run
     task.prints(b"two\n")
     shipper(task, api).ship()
     assert task.log() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("server", [lambda api: api, Foreign], ids=["ours", "without claims"])
+def test_a_log_whose_end_was_lost_with_this_machines_power_is_not_sent_twice(task: Running, server: Any) -> None:
+    api = server(task.api)
+    task.prints(b"one\n")
+    shipper(task, api).ship()
+    noted = shipping.read_reported(str(task.directory))
+    task.prints(b"two\nthree\n")
+    shipper(task, api).ship()
+    os.truncate(task.directory / "log", 6)  # what was not on the disk yet is gone, and so is what was noted then
+    if noted:
+        shipping.note_reported(str(task.directory), noted)
+    os.symlink("1 1 another-boot", task.directory / "pid")
+    shipper(task, api).ship(final=True)
+    assert (task.log(), task.log("setup")) == ("one\ntwo\nthree\n", "")
+    task.prints(b"ended as lost\n")
+    shipper(task, api).ship(final=True)
+    assert task.log() == "one\ntwo\nthree\nended as lost\n"
+
+
+def test_lines_keep_their_order_where_a_clock_is_set_back(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Foreign(task.api)
+    task.prints(b"one\n")
+    shipper(task, api).ship()
+    monkeypatch.setattr(time, "time_ns", lambda: 1)
+    task.prints(b"two\n")
+    shipper(task, api).ship()
+    events = task.call("events.get_task_log", task=task.id)["events"]
+    assert [event["msg"] for event in sorted(events, key=lambda event: event["timestamp"])] == ["one\n", "two\n"]
 
 
 def test_what_the_server_refuses_is_told(task: Running) -> None:

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
-from agentpipe import command, errors
+from agentpipe import errors, lines
 from agentpipe.signals import Signals
 
 
@@ -51,7 +53,7 @@ def test_what_waited_is_raised_before_the_handlers_are_given_up():
 @pytest.mark.parametrize(("raised", "code"), [
     ("os.kill(os.getpid(), signal.SIGTERM)", 75),
     ("SIGNALS.aborted('by a user')", 1),
-    ("[signal.setitimer(signal.ITIMER_REAL, 0.001), time.sleep(1)]", 2),
+    ("[SIGNALS.limited(0.001).__enter__(), time.sleep(1)]", 2),
 ])
 def test_what_is_raised_where_python_drops_exceptions_is_raised_again(raised, code):
     done = run(f"""
@@ -137,8 +139,8 @@ def test_pipes_that_do_not_wait_are_waited_for():
     for fd in (inward, write):
         os.set_blocking(fd, False)
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
-        from agentpipe import command
-        command.put(next(command.Input()) * 300_000)
+        from agentpipe import lines, stdio
+        stdio.put(next(lines.Input()) * 300_000)
     """)], stdin=inward, stdout=write)
     os.close(write)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -151,7 +153,7 @@ def test_pipes_that_do_not_wait_are_waited_for():
 
 def test_told_to_stop_at_a_terminal_that_has_hung_up_is_no_error():
     ours, theirs = os.openpty()
-    waiting = command.Input(theirs)
+    waiting = lines.Input(theirs)
     os.close(ours)
     with pytest.raises(errors.Interrupted):
         waiting._stop(signal.SIGTERM)
@@ -189,3 +191,73 @@ def test_a_stop_means_nothing_once_the_end_is_decided():
             print(aborted.abort)
     """)
     assert done.stdout == "another's\n", done.stderr
+
+
+@pytest.mark.parametrize("signum", ["SIGUSR1", "SIGALRM"])
+def test_what_slurm_or_somebody_else_sends_is_not_the_servers_word_nor_a_limit(signum):
+    done = run(f"""
+        import os, signal
+        from agentpipe import command
+        from agentpipe.signals import SIGNALS
+
+        def work():
+            with SIGNALS.limited(None):
+                os.kill(os.getpid(), signal.{signum})
+            SIGNALS.take_aborts(True)
+            SIGNALS.aborted("of the task before")
+            SIGNALS.take_aborts(False)
+            SIGNALS.take_aborts(True)
+            os.kill(os.getpid(), signal.{signum})
+            return 7
+
+        def closed():
+            with SIGNALS.closed():
+                return work()
+
+        command.plain("agent-trial", closed)
+    """)
+    assert (done.returncode, done.stderr) == (7, "")
+
+
+def test_a_line_that_was_read_when_the_signal_came_is_not_thrown_away():
+    done = run("""
+        import os, signal, threading, time
+        from agentpipe import errors
+        from agentpipe.lines import Input
+        from agentpipe.signals import SIGNALS
+        SIGNALS.install()
+        read, write = os.pipe()
+        lines, me = Input(read), threading.get_native_id()
+        lines.give_back = lambda: print(lines._lines) or 1
+
+        def tell():  # the kernel gives a signal to any thread that takes it: the main one is not woken by it
+            while "pipe" not in open(f"/proc/self/task/{me}/wchan").read():
+                time.sleep(0.01)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            os.write(write, b"one\\n")
+
+        threading.Thread(target=tell).start()
+        try:
+            next(lines)
+        except errors.Interrupted as told:
+            print(told.signum == signal.SIGTERM)
+    """)
+    assert done.stdout == "[b'one']\nTrue\n", done.stderr
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_fifo_that_nobody_writes_is_waited_for_only_until_we_are_told_to_stop(tmp_path, signum, code):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    waiting = subprocess.Popen([sys.executable, "-m", "agentpipe.cmds.agent_patch", str(fifo)], stdout=subprocess.PIPE,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    until = time.monotonic() + 30
+    while Path(f"/proc/{waiting.pid}/wchan").read_text() != "wait_for_partner":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    waiting.send_signal(signum)
+    try:
+        assert waiting.wait(10) == code
+        assert b'"told to stop"' in waiting.stdout.read()
+    finally:
+        waiting.kill()

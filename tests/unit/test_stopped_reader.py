@@ -13,7 +13,8 @@ import time
 import pytest
 
 from agentpipe import held, place
-from agentpipe.claim import attempt, claims, queues
+from agentpipe.claim import attempt, claims
+from agentpipe.pull import queues
 from agentpipe.transport import api
 
 LONG = "x" * 200_000

@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from agentpipe import errors
-from agentpipe.task import artifact_files, artifacts
+from agentpipe.task import artifacts
+from agentpipe.transport import artifact_files
 
 
 class Api:

@@ -5,9 +5,9 @@ import errno
 import pytest
 import requests
 
-from agentpipe import command, errors
+from agentpipe import errors, failures
+from agentpipe.capture import capture
 from agentpipe.cmds import agent_task
-from agentpipe.code import capture
 from agentpipe.task import look, queueing, typed, view, why
 from agentpipe.transport import api
 
@@ -74,9 +74,9 @@ def test_a_task_that_was_made_and_cannot_be_queued_is_named():
     (MemoryError(), "memory ran out (ulimit -v; free -m)"),
 ])
 def test_a_limit_of_this_process_is_no_bug(raised, said):
-    failure = command.as_failure("agent-fetch", raised)
+    failure = failures.as_failure("agent-fetch", raised)
     assert (str(failure), failure.exit) == (said, errors.UNAVAILABLE)
-    assert command.as_failure("agent-run", raised).exit == 125
+    assert failures.as_failure("agent-run", raised).exit == 125
 
 
 @pytest.mark.parametrize("name", ["two words", "HEAD~1", "-x", "a..b", "x.lock", "tab\t", "a/", "@{u}"])

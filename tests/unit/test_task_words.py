@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agentpipe import complete, errors, units
+from agentpipe import complete, errors, find, units
 from agentpipe.server import tasks
-from agentpipe.task import find, listing, sh_script, sources
+from agentpipe.task import listing, named, sh_script, sources
 from agentpipe.transport import api
 
 
@@ -106,7 +106,7 @@ def test_at_a_terminal_it_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch
         typed = io.StringIO("1f3c\n\n two words \n")
         typed.isatty = lambda terminal=terminal: terminal  # type: ignore[method-assign]
         monkeypatch.setattr("sys.stdin", typed)
-        assert list(find.named(["a", "-"])) == ["a", "1f3c", "two words"]
+        assert list(named.listed(["a", "-"])) == ["a", "1f3c", "two words"]
         said = capfd.readouterr().err
         assert said == ("agent-task: waiting for tasks, an id or a name a line (Ctrl-D ends)\n" if terminal else "")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpipe import command, errors
+from agentpipe import errors, failures
 from agentpipe.terminal import Fold, whole_characters
 
 
@@ -36,7 +36,7 @@ def test_a_line_reads_as_on_a_screen(printed: bytes, seen: str) -> None:
 
 
 def test_what_a_task_holds_does_not_move_the_cursor_of_who_reads_an_error(capfd):
-    command.tell("agent-env", errors.Failure("line 1 is no requirement: \x1b[2Jté\x00a", 65), line=False)
+    failures.tell("agent-env", errors.Failure("line 1 is no requirement: \x1b[2Jté\x00a", 65), line=False)
     assert capfd.readouterr().err == "agent-env: line 1 is no requirement: \ufffd[2Jté\ufffda\n"
 
 

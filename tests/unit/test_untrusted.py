@@ -10,9 +10,10 @@ import pytest
 from agentpipe import errors, job, place, processes, secrets, tools, untrusted
 from agentpipe.claim import attempt, claims, holders
 from agentpipe.environment import given
-from agentpipe.place import entrypoint, inside, setup_script
+from agentpipe.place import entrypoint, inside, memory, setup_script
 from agentpipe.redact import Redactor
-from agentpipe.run import cgroups, finish, logs, memory, own_end, script, shim, shipping, watching
+from agentpipe.report import finish, logs, own_end, shipping
+from agentpipe.run import cgroups, monitor, script, shim
 
 SECRET = "OUTSIDE=secret\0"
 
@@ -100,7 +101,7 @@ def test_no_log_is_read_elsewhere(directory, planted):
     planted("setup.log")
     stream = logs.Stream("log", os.path.join(directory, "log"), Redactor(()))
     assert stream.take(time.monotonic(), final=True) is None
-    watching.Follower(directory, True).copy()
+    monitor.Follower(directory, True).copy()
     assert finish._last_lines(directory) == ""
 
 

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from agentpipe import errors, signals
-from agentpipe.claim import claims, intents, queues, waiting
+from agentpipe.claim import claims, intents
+from agentpipe.pull import queues, waiting
 from agentpipe.transport import api, http_api
 
 
@@ -30,18 +31,29 @@ def enqueue(client, name="late"):
     return task
 
 
-def soon(function, *arguments):
-    """Run it in a thread once the pull below waits."""
-    thread = threading.Timer(0.5, function, arguments)
-    thread.start()
-    return thread
+@pytest.fixture
+def soon(monkeypatch):
+    """soon(function, *arguments) runs it in a thread once the pull of this test waits."""
+    waits, look = threading.Event(), waiting.Waiting.look
+
+    def looks(self, allowed):
+        waits.set()
+        return look(self, allowed)
+
+    def later(function, *arguments):
+        thread = threading.Thread(target=lambda: waits.wait(30) and function(*arguments))
+        thread.start()
+        return thread
+
+    monkeypatch.setattr(waiting.Waiting, "look", looks)
+    return later
 
 
 def wait(client, **more):
     return queues.next_task(client, "tester:0", queues.Queues(client, []), wait=True, **more)
 
 
-def test_a_task_that_comes_later_is_taken_soon(client):
+def test_a_task_that_comes_later_is_taken_soon(client, soon):
     # a server of another process, as far as the client can see
     other, came = api.connect("other"), []
     soon(lambda: came.append((enqueue(other), time.monotonic())))
@@ -52,15 +64,18 @@ def test_a_task_that_comes_later_is_taken_soon(client):
     claim.end()
 
 
-def test_it_is_registered_while_it_waits(client):
+def test_it_is_registered_while_it_waits(client, soon):
+    other = api.connect("other")
+
     def look():
-        workers = client.call("workers.get_all")["workers"]
-        seen.append([worker["id"] for worker in workers])
-        enqueue(client)
+        until = time.monotonic() + 10
+        while not seen and time.monotonic() < until:
+            seen.extend(worker["id"] for worker in other.call("workers.get_all")["workers"])
+        enqueue(other)
     seen = []
     soon(look)
-    wait(client)
-    assert seen == [["tester:0"]]
+    wait(client)[0].end()
+    assert seen == ["tester:0"]
 
 
 def test_one_that_gets_a_task_at_once_is_known_to_serve_its_queue(client):
@@ -80,7 +95,7 @@ def test_a_queue_that_is_closed_by_its_tag_gives_out_nothing(client):
     assert queues.next_task(client, "tester:0", queues.Queues(client, []), wait=False)[1]["task"]["id"] == task
 
 
-def test_one_whose_owner_is_gone_takes_nothing(client):
+def test_one_whose_owner_is_gone_takes_nothing(client, soon):
     owner = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     ended = soon(lambda: (owner.kill(), owner.wait()))
     assert wait(client, owner=owner.pid) is None
@@ -89,7 +104,7 @@ def test_one_whose_owner_is_gone_takes_nothing(client):
     owner.stdin.close()
 
 
-def test_a_signal_ends_it_and_leaves_nothing(client):
+def test_a_signal_ends_it_and_leaves_nothing(client, soon):
     before = signal.getsignal(signal.SIGTERM)
     signals.SIGNALS.install()
     try:
@@ -105,7 +120,7 @@ OVER_A_NETWORK = pytest.mark.parametrize("transport", ["agent-server", "clearml"
 
 
 @OVER_A_NETWORK
-def test_an_outage_is_waited_out(client, transport):
+def test_an_outage_is_waited_out(client, transport, soon):
     other = api.connect("other")
 
     def outage():
@@ -152,7 +167,7 @@ def test_agent_server_is_asked_seldom_and_answers_at_once(client, transport, mon
 
 
 @pytest.mark.parametrize("transport", ["agent-server"], indirect=True)
-def test_one_that_answers_without_waiting_is_polled(client, transport, monkeypatch):
+def test_one_that_answers_without_waiting_is_polled(client, transport, monkeypatch, soon):
     monkeypatch.setattr(transport, "wait", lambda endpoint, body: None)
     soon(enqueue, api.connect("other"))
     wait(client)[0].end()

@@ -8,11 +8,11 @@ import pytest
 
 CODE = """
 import sys
-from agentpipe import command
-stdin = command.Input()
+from agentpipe import command, lines
+stdin = lines.Input()
 stdin.on_wait = lambda: command.warm_up("agent-run")
 stdin.fill()
-print([name for name in ("agentpipe.run.report", "agentpipe.run.launch", "requests") if name in sys.modules])
+print([name for name in ("agentpipe.report.reporter", "agentpipe.run.launch", "requests") if name in sys.modules])
 """
 
 
@@ -25,7 +25,7 @@ def imported(first, **environment):
     with subprocess.Popen([sys.executable, "-X", "importtime", "-c", CODE], stdin=reader, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}) as process:
         os.close(reader)
-        last = "agentpipe.run.memory" if not environment else "requests"
+        last = "agentpipe.place.memory" if not environment else "requests"
         for shown in process.stderr:
             if not first and shown.endswith(f" {last}\n"):
                 os.write(writer, line)
@@ -40,7 +40,7 @@ def test_a_line_that_is_there_is_not_kept_waiting():
 
 
 @pytest.mark.parametrize(("environment", "expected"), [
-    ({}, "['agentpipe.run.report', 'agentpipe.run.launch']"),
-    ({"CLEARML_API_HOST": "http://a:8008"}, "['agentpipe.run.report', 'agentpipe.run.launch', 'requests']")])
+    ({}, "['agentpipe.report.reporter', 'agentpipe.run.launch']"),
+    ({"CLEARML_API_HOST": "http://a:8008"}, "['agentpipe.report.reporter', 'agentpipe.run.launch', 'requests']")])
 def test_one_that_waits_is_warm(environment, expected):
     assert imported(first=False, **environment) == expected

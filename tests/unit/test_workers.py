@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentpipe import processes
+from agentpipe import errors, processes
 from agentpipe.claim import claims, supervisors, workers
 from agentpipe.cmds import agent_supervisor
 
@@ -27,6 +27,12 @@ def test_a_name_is_locked_once():
     os.close(mine)
     assert workers.locked(workers.lock_path("box")) is False
     assert workers.locked(workers.lock_path("other")) is None
+
+
+def test_a_name_that_could_stand_in_no_manifest_is_refused():
+    with pytest.raises(errors.Failure, match="the worker's name is not UTF-8") as caught:
+        workers.Worker(os.fsdecode(b"caf\xe9:0"))
+    assert caught.value.exit == errors.BAD_CONFIG
 
 
 def test_who_only_looks_whether_a_name_is_taken_does_not_take_it():

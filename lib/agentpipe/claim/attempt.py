@@ -20,6 +20,7 @@ GIVEN_BACK = "given-back"  # by recovery: counts as a failed attempt
 HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not
 RETURNED = (GIVEN_BACK, HANDED_BACK)  # in the place of a script's process
 ENDED = ".ended"  # at the end of a link's name: its attempt needs it no longer
+SHELL_SAID = "shell"  # what the shell above a script on the host has to say: the signal that ended it ("Killed")
 _RECORD = re.compile(r"[1-9][0-9]{0,6} [0-9]{1,18} \S{1,64}", re.ASCII)
 _NOBODY = "0 0 unknown"  # of no boot
 _EXIT = re.compile(r"exit\.(0|[1-9][0-9]{0,2})")
@@ -128,6 +129,14 @@ def never_began(directory: str) -> bool:
     return bool(exit_status(directory)) and pid_record(directory) is None
 
 
+def was_signalled(directory: str) -> bool | None:
+    """Whether a signal ended the script itself, as the shell above it says of most; None where that is not known."""
+    try:
+        return os.stat(os.path.join(directory, SHELL_SAID)).st_size > 0
+    except OSError:
+        return None
+
+
 def ended_at(directory: str) -> float | None:
     """When the script's status was written, in seconds since the epoch: the moment of the rename."""
     status = exit_status(directory)
@@ -143,12 +152,8 @@ def shim_lives(directory: str) -> bool:
         fd = untrusted.opened(directory, "running", os.O_RDWR)
     except (FileNotFoundError, untrusted.NotRegular):
         return False
-    import fcntl
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
+        return not files.try_lock(fd)
     finally:
         os.close(fd)
 

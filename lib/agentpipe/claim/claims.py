@@ -12,7 +12,7 @@ import json
 import os
 import time
 
-from agentpipe import errors, files, paths, untrusted
+from agentpipe import errors, files, paths, processes, untrusted
 from agentpipe.claim import attempt, namespaces, on_server
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
@@ -58,21 +58,30 @@ class Intent:
                 break
             os.close(self._fd)  # before it was locked another pull took it for one that a dead one had left
 
-    def note(self, api: Any, queue: str) -> None:
+    def note(self, api: Any, queue: str, durable: bool = True) -> None:
         """Which server is asked, and of it which queue: one that cannot write the token itself is asked for that too.
 
-        Before another machine is asked the intent is on the disk: what it gives out would be lost with our power. The
-        embedded store's own commit takes the intent with it.
+        What is given out is lost with our power, unless the intent is on the disk before; `durable` is false where
+        nothing is there to be given out, as far as was seen.
         """
         try:
             os.ftruncate(self._fd, os.pwrite(self._fd, f"{api.server_id} {queue}".encode(), 0))
-            if not (api.embedded or self._durable):
-                os.fsync(self._fd)
-                files.sync_directory(os.path.dirname(self.path))
-                self._durable = True
         except OSError as error:
             raise errors.unwritable(f"write {self.path}", error) from None
+        if durable:
+            self.keep()
         self.asked = True
+
+    def keep(self) -> None:
+        """It is on the disk from now on; the store's commit alone is an fdatasync(2) of a log that is reused."""
+        if self._durable:
+            return
+        try:
+            os.fsync(self._fd)
+            files.sync_directory(os.path.dirname(self.path))
+        except OSError as error:
+            raise errors.unwritable(f"write {self.path}", error) from None
+        self._durable = True
 
     def becomes(self, directory: str) -> None:
         """Publish the attempt: the link takes the intent's name, so there is never neither."""
@@ -171,14 +180,12 @@ def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:
                              remedy="end what runs there, then remove it") from None
     until = time.monotonic() + timeout
     while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if files.try_lock(fd):
             return fd
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                os.close(fd)
-                return None
-            time.sleep(0.01)
+        if time.monotonic() >= until:
+            os.close(fd)
+            return None
+        time.sleep(0.01)
 
 
 def begin(api: Any, intent: Intent, task: str, worker: str) -> Claim:
@@ -279,6 +286,20 @@ def read(directory: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def is_of_this_boot(directory: str) -> bool:
+    """Whether the machine has not been started anew since the attempt's script was, or else a stage worked on it last.
+
+    A claim that cannot be read is what a power failure left of it.
+    """
+    record = attempt.pid_record(directory)
+    if record and record not in attempt.RETURNED:
+        return record.endswith(processes.boot_id())
+    found = read(directory)
+    if found is None:
+        return not os.path.lexists(os.path.join(directory, "claim"))
+    return not found.get("namespace") or str(found["namespace"]).startswith(processes.boot_id())
+
+
 def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str) -> bool:
     """Return a task that nobody started to the front of its queue, while the lock is held; False when it could not be.
 
@@ -301,6 +322,19 @@ def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str) -> boo
         return False
     finally:
         claim.release()
+
+
+def hand_back(claim: Claim) -> None:
+    """Nothing of it was begun, and its server cannot be told now: the next recovery gives it back, and counts nothing.
+
+    A script that runs is left running.
+    """
+    if claim.token:
+        try:
+            attempt.forbid_start(claim.directory, attempt.HANDED_BACK)
+        except OSError:  # a disk that takes no further name
+            pass
+    claim.release()
 
 
 def _take_local(manifest: dict[str, Any], stage: str) -> Claim:

@@ -23,6 +23,12 @@ def came_by_pipe(directory: str) -> bool:
     return "pipe" in holder and holder["pipe"] == os.fstat(0).st_ino
 
 
+def line_came_by_pipe(line: dict[str, Any]) -> bool:
+    """The same, of a line that nobody has taken yet; False for a task by hand."""
+    token = str((line.get("pull") or {}).get("claim") or "")
+    return bool(token) and came_by_pipe(claims.active(token))
+
+
 def stdout_holder(owner: int | None = None) -> dict[str, Any]:
     """Who has the line that is about to be printed: a pipe lives by itself, anything else by a process.
 

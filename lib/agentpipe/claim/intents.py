@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
 from agentpipe import errors
 from agentpipe.claim import claims, on_server
 from agentpipe.crash import crash_point
+from agentpipe.files import try_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ def recover(api: Any, token: str) -> bool:
     path = claims.active(token)
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(fd):
             return False  # that pull lives
         server, *noted = os.pread(fd, 1 << 16, 0).decode("utf-8", "replace").split() or [api.server_id]
         if os.path.islink(path) or os.stat(path).st_ino != os.fstat(fd).st_ino or server != api.server_id:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from agentpipe import paths, processes
+from agentpipe import files, paths, processes
 
 _held: dict[str, int] = {}  # paths of locks, and our descriptors; closed by our end
 
@@ -69,12 +69,10 @@ def _alone(path: str) -> int | None:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
+    if files.try_lock(fd):
+        return fd
+    os.close(fd)
+    return None
 
 
 def _path(name: str) -> str:

@@ -1,13 +1,22 @@
-"""How long attempts stay on this node: what is over and is older than AGENT_KEEP_DAYS is removed, once an hour."""
+"""How long attempts stay on this node: what has been over for AGENT_KEEP_DAYS is removed, once an hour.
+
+By no clock that somebody could set: `state/pruned` keeps for how long this machine has run, as far as that was looked
+at, and at what time of that each attempt was first seen to be over.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
-from agentpipe import errors, paths, trees
+from agentpipe import errors, files, paths, processes, trees
 from agentpipe.claim import attempt, claims
 from agentpipe.settings import config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 KEEP_DAYS = 14.0
 EVERY = 3600.0
@@ -22,30 +31,68 @@ def prune() -> int:
     the next one goes on.
     """
     days = config.variable("AGENT_KEEP_DAYS", KEEP_DAYS)
-    if days <= 0 or not _is_time():
+    if days <= 0:
         return 0
-    removed, oldest, home = 0, time.time() - days * 86400, paths.state("tasks")
+    (counted, boot, before), up = _noted(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    is_same = boot == processes.boot_id()
+    passed = max(0.0, up - before) if is_same else up
+    if is_same and passed < EVERY:
+        return 0
+    now = counted + passed
+    home = paths.state("tasks")
     os.makedirs(home, 0o700, exist_ok=True)
+    over = _over(home, _known(), now)
+    lines = [[now, processes.boot_id(), up], over]
+    try:
+        files.publish(paths.state("pruned"), "".join(json.dumps(line) + "\n" for line in lines).encode())
+    except errors.Failure:
+        pass  # a full disk, for which it is time all the more
+    return sum(_remove(os.path.join(home, name)) for name, (since, _) in over.items() if now - since >= days * 86400)
+
+
+def _over(home: str, known: dict[str, Any], now: float) -> dict[str, tuple[float, int]]:
+    """{name of an attempt that is over: (since when, when its directory was changed last)}.
+
+    What has changed since is over since now: a task by hand goes on for as long as somebody works with it.
+    """
+    found: dict[str, tuple[float, int]] = {}
     claimed = {os.path.basename(os.path.realpath(entry.path)) for entry in os.scandir(claims.active())}
     for entry in list(os.scandir(home)):
-        path = entry.path
-        if path.endswith(GONE):  # whoever removed it was broken off
-            _remove(path)
+        if entry.name.endswith(GONE):  # whoever removed it was broken off
+            _remove(entry.path)
             continue
-        over = attempt.outcome(path) or attempt.was_returned(path) or _is_unused(path)
-        if over and entry.name not in claimed and _is_older(path, oldest):
-            _remove(path)
-            removed += 1
-    return removed
+        over = attempt.outcome(entry.path) or attempt.was_returned(entry.path) or _is_unused(entry.path)
+        if not over or entry.name in claimed:
+            continue
+        try:
+            changed = os.lstat(entry.path).st_mtime_ns
+        except FileNotFoundError:  # another pull is at it too
+            continue
+        since, before = known.get(entry.name, (now, changed))
+        found[entry.name] = (since if before == changed and since <= now else now, changed)
+    return found
 
 
-def _remove(path: str) -> None:
+def _remove(path: str) -> bool:
+    """Remove it, unless somebody works on it now; whether it is gone."""
     gone = path.removesuffix(GONE) + GONE
+    lock = None
+    try:
+        if path != gone and (lock := claims.lock(path, 0)) is None:
+            return False
+    except errors.Failure:  # what stands in the lock's place is none: nobody holds it
+        pass
+    except OSError:
+        return False
     try:
         os.rename(path, gone)
         trees.remove(gone)
-    except OSError:
-        pass  # another pull is at it too, or it holds what is not ours
+        return True
+    except OSError:  # another pull is at it too, or it holds what is not ours
+        return False
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def _is_unused(path: str) -> bool:
@@ -62,24 +109,25 @@ def _is_unused(path: str) -> bool:
     return True
 
 
-def _is_older(path: str, than: float) -> bool:
+def _noted() -> tuple[float, str, float]:
+    """(seconds that this machine had run, in which boot, how far that was) when it was looked at last.
+
+    The second line, which may be long, is for whoever looks again.
+    """
     try:
-        return os.lstat(path).st_mtime < than
-    except FileNotFoundError:  # another pull is at it too
-        return False
+        with open(paths.state("pruned"), "rb") as file:
+            counted, boot, up = json.loads(file.readline())
+        return float(counted), str(boot), float(up)
+    except (OSError, ValueError, TypeError):  # there was none, or a power failure has left it empty
+        return 0.0, "", 0.0
 
 
-def _is_time() -> bool:
-    """Whether nobody has done it for an hour; then it is noted as done."""
-    mark = paths.state("pruned")
+def _known() -> dict[str, Any]:
+    """What _over() found then."""
     try:
-        if 0 <= time.time() - os.stat(mark).st_mtime < EVERY:
-            return False
-    except FileNotFoundError:
-        pass
-    try:
-        with open(mark, "w", encoding="ascii"):
-            os.utime(mark)
-    except OSError:
-        pass  # a full disk, for which it is time all the more
-    return True
+        with open(paths.state("pruned"), "rb") as file:
+            file.readline()
+            found = json.loads(file.readline())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 
-from agentpipe import errors, paths
+from agentpipe import errors, files, paths
 from agentpipe.claim import claims
 from agentpipe.settings import config
 
@@ -17,6 +17,11 @@ class Worker:
     def __init__(self, given: str | None = None) -> None:
         self._lock: int | None = None
         self.name = given or given_name() or ""
+        try:
+            self.name.encode()
+        except UnicodeEncodeError:
+            raise errors.Failure(f"the worker's name is not UTF-8: {self.name!r}", errors.BAD_CONFIG,
+                                 remedy="correct --worker, or CLEARML_WORKER_ID") from None
         if not self.name:
             self.name, self._lock = first_free(numbered(host()))
 
@@ -62,8 +67,8 @@ def lock(name: str) -> int | None:
     except OSError as error:
         raise errors.Failure(f"cannot write in {os.path.dirname(path)}: {error.strerror}", errors.CANNOT_CREATE,
                              remedy="agent-config check") from None
-    while not _locks(fd, fcntl.LOCK_EX):
-        if not _locks(fd, fcntl.LOCK_SH):
+    while not files.try_lock(fd):
+        if not files.try_lock(fd, shared=True):
             os.close(fd)
             return None
         # shared by somebody who only looks (locked()), for an instant
@@ -80,7 +85,7 @@ def locked(path: str) -> bool | None:
     except OSError:
         return None
     try:
-        return not _locks(fd, fcntl.LOCK_SH)
+        return not files.try_lock(fd, shared=True)
     finally:
         os.close(fd)
 
@@ -94,14 +99,6 @@ def lives(name: str) -> bool | None:
 def lock_path(name: str) -> str:
     """The file that is locked for a worker's name."""
     return paths.state("workers", name.replace("/", "_") + ".lock")
-
-
-def _locks(fd: int, kind: int) -> bool:
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
 
 
 def _of_active_tasks() -> set[str]:

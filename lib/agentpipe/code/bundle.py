@@ -105,8 +105,7 @@ def unpack(path: str, code: str) -> int:
 
 def _fetched(job: Job, artifact: dict[str, Any]) -> str:
     """The artefact's file in the task's directory; what is there already, whole, is not brought again."""
-    from agentpipe.task import artifact_files
-    from agentpipe.transport import api
+    from agentpipe.transport import api, artifact_files
     name = file_name(artifact["key"])
     path = job.path(name)
     if not os.path.isfile(path):

@@ -32,7 +32,7 @@ class Record:
         """Remember, by a rename."""
         import json
 
-        from agentpipe.run import entry
+        from agentpipe.code import entry
         entry.publish(self.path, json.dumps(value).encode())
         self.value = value
 

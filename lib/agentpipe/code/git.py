@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from agentpipe import errors, tools
 from agentpipe.offline import offline
+from agentpipe.urls import split_url, without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,15 +93,16 @@ class Source:
         """git's environment for this source: the one place where logins come in; `others` are further addresses."""
         if self.local:
             return environment(local=True)
-        if not self.has_login():  # a name alone (https://me@host/…) counts where no login is configured
-            from agentpipe.code import git_access
-            if self.password is None or self.address != self.url or git_access.login_for(self.url):
-                env, settings = git_access.variables((self.address, *others))
-                # what asks by itself (Git LFS) goes the same way
-                return environment(env, [*git_access.rewritten([self.url]), *settings])
+        from agentpipe.code import git_access
+        # a name alone (https://me@host/…) counts where no login is configured
+        if not self.has_login() and (self.password is None or self.address != self.url
+                                     or git_access.login_for(self.url)):
+            env, settings = git_access.variables((self.address, *others))
+            # what asks by itself (Git LFS) goes the same way
+            return environment(env, [*git_access.rewritten([self.url]), *settings])
         more = {"AGENT_GIT_USER": self.user or "", "AGENT_GIT_PASSWORD": self.password or ""}
         host = "/".join(self.url.split("/", 3)[:3])
-        helper = login_helper("")
+        helper = git_access.login_helper("")
         # the empty one first: this user's own helpers must neither answer nor store what stood in the URL
         return environment(more, [(f"credential.{host}.helper", ""), (f"credential.{host}.helper", helper)])
 
@@ -119,12 +121,6 @@ class Source:
         if meant and meant != self.address:
             env = self.environment(without_credentials(meant))
         return with_ssh(env)
-
-
-def login_helper(number: str) -> str:
-    """The credential helper that prints what AGENT_GIT_USER and …_PASSWORD of that number hold; it stores nothing."""
-    return ('!f() { test "$1" = get || return 0; printf "username=%s\\npassword=%s\\n" '
-            f'"$AGENT_GIT_USER{number}" "$AGENT_GIT_PASSWORD{number}"; }}; f')
 
 
 def source_of(script: dict[str, Any]) -> Source | None:
@@ -174,30 +170,6 @@ def check_url(url: str, where: str = "script.repository") -> str:
         return url
     raise errors.Failure(f"{where} is a relative path: {shown}", errors.BAD_DATA,
                          remedy="give the absolute path (realpath), or a URL")
-
-
-def split_url(url: str) -> tuple[str, str | None, str | None]:
-    """(URL without credentials, user, password); only http(s) has them, an ssh URL keeps its user."""
-    scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    userinfo, at, host = authority.rpartition("@")
-    if not separator or not at:
-        return url, None, None
-    user, _, password = userinfo.partition(":")
-    if scheme.lower() in ("http", "https"):
-        from urllib.parse import unquote
-        return f"{scheme}://{host}{slash}{path}", unquote(user), unquote(password)
-    return f"{scheme}://{user}@{host}{slash}{path}", None, None
-
-
-def without_credentials(text: str) -> str:
-    """The text with user:password@ (and the token@ of an http URL) taken out of every URL in it."""
-    if "@" not in text or "://" not in text:
-        return text
-    import re
-    # up to the last @ before the path: a password may have one too
-    text = re.sub(r"(?i)\b(https?://)[^/\s'\"]*@", r"\1", text)
-    return re.sub(r"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s]+):[^/\s'\"]*@", r"\1@", text)
 
 
 def environment(more: dict[str, str] | None = None, settings: Iterable[tuple[str, str]] = (),

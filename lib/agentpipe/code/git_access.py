@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from agentpipe.code.git import login_helper
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -197,3 +196,9 @@ def _forced_ssh(match: Any) -> str:
 
 def _ssh(user: str, host: str, port: str | None, path: str) -> str:
     return f"ssh://{user}@{host}{f':{port}' if port else ''}/{path.lstrip('/')}"
+
+
+def login_helper(number: str) -> str:
+    """The credential helper that prints what AGENT_GIT_USER and …_PASSWORD of that number hold; it stores nothing."""
+    return ('!f() { test "$1" = get || return 0; printf "username=%s\\npassword=%s\\n" '
+            f'"$AGENT_GIT_USER{number}" "$AGENT_GIT_PASSWORD{number}"; }}; f')

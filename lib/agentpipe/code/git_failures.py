@@ -6,7 +6,8 @@ import re
 import shlex
 
 from agentpipe import errors, tools
-from agentpipe.code.git import Source, without_credentials
+from agentpipe.code.git import Source
+from agentpipe.urls import without_credentials
 
 # what they say (LC_ALL=C) → exit, what it means, remedy; looked up from the top
 MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (

@@ -7,6 +7,7 @@ from agentpipe import tools
 from agentpipe.code import git, git_failures, proofs
 from agentpipe.job import Job
 from agentpipe.settings import config
+from agentpipe.urls import without_credentials
 
 EVERYTHING = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
 PAUSES = (1.0, 4.0)  # seconds before a server is asked again
@@ -37,7 +38,7 @@ def fetch(job: Job, source: git.Source, mirror: str, *refspecs: str) -> None:
                 os.unlink(stale)
             elif pauses and git_failures.passing(failed) and time.monotonic() - began < MOMENT:
                 pause = pauses.pop(0)
-                job.say(f"{git.without_credentials(failed.reason)}; asking again in {pause:g} s")
+                job.say(f"{without_credentials(failed.reason)}; asking again in {pause:g} s")
                 time.sleep(pause)
             else:
                 raise

@@ -8,7 +8,7 @@ import os
 import re
 
 from agentpipe import errors
-from agentpipe.run import entry
+from agentpipe.code import entry
 
 HEADER = "# converted from {} by agent-patch\n"
 # magics that mean nothing outside a notebook

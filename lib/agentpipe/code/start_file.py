@@ -7,13 +7,13 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agentpipe.code.changes import Record
+    from agentpipe.code.entry import Entry
     from agentpipe.job import Job
-    from agentpipe.run.entry import Entry
 
 
 def place(job: Job, code: str, found: Entry, create: bool) -> None:
     """Settle the working directory, inside the checkout."""
-    from agentpipe.run import entry
+    from agentpipe.code import entry
     lost = found.working_dir != "." and not os.path.isdir(os.path.join(code, found.working_dir))
     if not job.manifest["fetch"].get("repository") and lost:
         job.say(f"working_dir {found.working_dir} is ignored: the task has no repository")
@@ -23,8 +23,8 @@ def place(job: Job, code: str, found: Entry, create: bool) -> None:
 
 def written(job: Job, code: str, text: str, found: Entry, record: Record) -> list[str]:
     """Write the diff that is itself the script; the paths written."""
+    from agentpipe.code import entry
     from agentpipe.crash import crash_point
-    from agentpipe.run import entry
     if found.target.endswith(".ipynb") and not text.lstrip().startswith("{"):
         found.target = found.target[:-6] + ".py"  # a notebook's name, but a script's text
     ours = (record.value or {}).get("script") == os.path.normpath(os.path.join(found.working_dir, found.target))
@@ -50,7 +50,7 @@ def prepare(job: Job, code: str, found: Entry) -> list[str]:
 
     The packages that this needs beside the task's own.
     """
-    from agentpipe.run import entry
+    from agentpipe.code import entry
     from agentpipe.settings import config
     packages, path = [], entry.check_there(code, found, _bare(job))
     if path and path.endswith(".ipynb"):

@@ -36,7 +36,8 @@ def deciding(job: Job) -> list[str]:
     own = (f"{name}={value}" for name, value in os.environ.items())
     if not job.prefix:
         return [libc(), *_of(own)]
-    from agentpipe.place import image_packages, inside
+    from agentpipe.environment import image_packages
+    from agentpipe.place import inside
     return _of(image_packages.variables(job) if inside.isolated(job) else own)
 
 

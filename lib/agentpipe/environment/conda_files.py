@@ -55,7 +55,7 @@ def channels(named: list[str]) -> list[str]:
 
 def shown(text: str) -> str:
     """A channel, or words about some, without passwords and tokens (`https://host/t/TOKEN/channel`)."""
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     return re.sub(r"(https?://[^\s/]+)/t/[^\s/]+", r"\1", without_credentials(text))
 
 

@@ -20,7 +20,7 @@ VARIABLES = ("PIP_CONSTRAINT", "UV_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "UV_BUIL
 
 def add(asked: Requirements) -> None:
     """Add them to a list."""
-    from agentpipe.environment import indexes
+    from agentpipe.settings import indexes
     pip = indexes.pip_settings()
     asked.constraints += _lines(asked, "PIP_CONSTRAINT", pip["constraint"])
     asked.constraints += _lines(asked, "UV_CONSTRAINT")

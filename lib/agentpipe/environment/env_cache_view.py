@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import command, errors, units
+from agentpipe import errors, stdio, units
 from agentpipe.environment import env_cache
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ def show(entries: list[env_cache.Entry]) -> None:
     """The environments, the one used last first."""
     if not os.isatty(1):
         import json
-        command.put("".join(json.dumps(entry) + "\n" for entry in entries).encode())
+        stdio.put("".join(json.dumps(entry) + "\n" for entry in entries).encode())
         return
     print(f"{'USED':>8}  {'SIZE':>10}  {'PACKAGES':>8}  {'TASKS':>5}  KEY")
     for entry in entries:
@@ -44,7 +44,7 @@ def show(entries: list[env_cache.Entry]) -> None:
 def prune(values: Mapping[str, Any]) -> int:
     """Down to the limits, or to the N that were used last."""
     if not os.path.isdir(env_cache.home()):
-        command.say("agent-env: the cache is empty")
+        stdio.say("agent-env: the cache is empty")
         return 0
     limits = env_cache.limits()
     if values.get("keep") is not None:
@@ -52,14 +52,14 @@ def prune(values: Mapping[str, Any]) -> int:
     if values.get("dry_run"):
         kept = env_cache.entries()
         gone = [entry for entry in kept[int(limits.entries):] if not entry["tasks"]]
-        command.say(f"agent-env: would remove up to {len(gone)} of {len(kept)} environments")
+        stdio.say(f"agent-env: would remove up to {len(gone)} of {len(kept)} environments")
         return 0
     left = env_cache.sweep(env_cache.home(), env_cache.LEFT_BEHIND)
     gone = env_cache.evict(limits)
     for entry in gone:
-        command.say(f"agent-env: removed {entry['key']}, used {units.age(entry['used'])} ago")
+        stdio.say(f"agent-env: removed {entry['key']}, used {units.age(entry['used'])} ago")
     size = sum(entry["size"] for entry in gone)
-    command.say(f"agent-env: {_counted(gone)} removed{units.told(size, ', ')}"
+    stdio.say(f"agent-env: {_counted(gone)} removed{units.told(size, ', ')}"
                 + (f"; {left} unfinished ones" if left else "") + f"; {len(env_cache.entries())} are left")
     return 0
 
@@ -71,8 +71,8 @@ def verify() -> int:
     for entry, files in damaged:
         after = "in use" if entry["tasks"] else "taken out of the cache"
         some = ", ".join(files[:3])
-        command.say(f"agent-env: {entry['key']}: {len(files)} files are not as installed ({some}); {after}")
-    command.say(f"agent-env: {_counted(found)} looked over, {len(damaged)} damaged")
+        stdio.say(f"agent-env: {entry['key']}: {len(files)} files are not as installed ({some}); {after}")
+    stdio.say(f"agent-env: {_counted(found)} looked over, {len(damaged)} damaged")
     return errors.BAD_DATA if damaged else 0
 
 

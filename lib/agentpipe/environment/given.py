@@ -11,10 +11,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.environment.image_packages import Packages
     from agentpipe.environment.interpreters import Interpreter
     from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
-    from agentpipe.place.image_packages import Packages
 
     Value = dict[str, Any]
 
@@ -94,8 +94,8 @@ def _built(job: Job, script: str, answer: str) -> Value | None:
     if wrong:
         job.say(f"{script} answered with a {wrong} that is not there ({found[wrong]}): building as always")
         return None
-    from agentpipe.environment import requirements
-    python = binary if requirements.is_python(binary) else None
+    from agentpipe.code.entry import is_python
+    python = binary if is_python(binary) else None
     return {"python": python, "version": None, "base": None, "overlay": None, "cached": False, "packages": [],
             "pins": None, "installer": "custom", "reason": f"built by {script}", "path": [os.path.dirname(binary)],
             "binary": binary, "entry_point": entry, "working_dir": folder}
@@ -118,7 +118,7 @@ def installed_into() -> str:
 
 def value(python: str, packages: Packages, version: str, reason: str, asked: Requirements | None = None) -> Value:
     """The value of `env` for a Python that is used without an overlay."""
-    from agentpipe.place import image_packages
+    from agentpipe.environment import image_packages
     lines = image_packages.named(packages, asked.names() if asked else set())
     return {"python": python, "version": version, "base": None, "overlay": None, "cached": True, "installer": "none",
             "reason": reason, "packages": lines, "pins": lines, "path": [os.path.dirname(python)]}
@@ -126,7 +126,7 @@ def value(python: str, packages: Packages, version: str, reason: str, asked: Req
 
 def folders(job: Job, python: str) -> list[str]:
     """Where the virtual environment of this Python, if it is one's, has its packages; 66 when it is no Python."""
-    from agentpipe.place import image_packages
+    from agentpipe.environment import image_packages
     said = ""
 
     def ask() -> str:
@@ -155,7 +155,7 @@ def activated(job: Job, interpreter: Interpreter) -> tuple[str, list[str]]:
 
 def base_of(interpreter: Interpreter, behind: list[str], packages: Packages, asked: Requirements) -> Value:
     """A base for an overlay that has nothing of its own: the interpreter's packages, and those of its environment."""
-    from agentpipe.place import image_packages
+    from agentpipe.environment import image_packages
     major, minor = interpreter["version"].split(".")[:2]
     lines = image_packages.named(packages, asked.names())
     return {"key": None, "directory": "", "interpreter": interpreter, "system": True, "behind": behind,

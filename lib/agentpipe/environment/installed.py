@@ -6,7 +6,7 @@ import re
 
 from agentpipe.environment.requirements import normalised
 
-STUB = "AGENTPIPE_STUB"  # a file in the record of a package that only seems to be there (place/image_packages.py)
+STUB = "AGENTPIPE_STUB"  # a file in the record of a package that only seems to be there (image_packages.py)
 SEEDS = {"pip", "setuptools", "wheel"}
 
 
@@ -46,6 +46,16 @@ def names(folder: str) -> list[str]:
 def required(folder: str) -> set[str]:
     """The normalised names of what its packages need, whatever their extras."""
     return set().union(*(_metadata(record)[2] for record in _records(folder)))
+
+
+def modules(folder: str, asked: set[str]) -> list[str]:
+    """The names of the modules and packages that these distributions bring, by their records, in order of names."""
+    found: dict[str, None] = {}
+    for record in _records(folder):
+        if normalised(_metadata(record)[0]) in asked:
+            with open(os.path.join(record, "RECORD"), encoding="utf-8", errors="replace") as file:
+                found.update(dict.fromkeys(re.findall(r"^(\w+)(?:/__init__)?\.py,", file.read(), re.M)))
+    return list(found)
 
 
 def folders(folder: str) -> dict[str, tuple[str, bool]]:
@@ -185,7 +195,7 @@ def _direct_url(record: str) -> dict:
 
 def _origin(name: str, record: str) -> str:
     """"name @ url" for what came from no index (PEP 610), without a password that the URL may hold."""
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     direct = _direct_url(record)
     url = without_credentials(str(direct.get("url") or ""))
     if not url:

@@ -70,8 +70,7 @@ def wanted(job: Job, project: str = "") -> str:
     agent's own interpreter."""
     import re
 
-    from agentpipe.environment import requirements
-    from agentpipe.run import entry
+    from agentpipe.code import entry
     from agentpipe.settings import config
     script = job.task.get("script") or {}
     binary = str(script.get("binary") or "").split(" ", 1)[0]
@@ -80,7 +79,7 @@ def wanted(job: Job, project: str = "") -> str:
         if isinstance(pinned, str) and re.fullmatch(r"\d+(\.\d+){0,2}", pinned):
             return pinned
         # another program (/usr/bin/julia) runs beside a Python of ours
-        if (os.path.isabs(binary) and requirements.is_python(binary) and not entry.is_shell(script)
+        if (os.path.isabs(binary) and entry.is_python(binary) and not entry.is_shell(script)
                 and (job.prefix or os.access(binary, os.X_OK))):
             return binary
         if os.path.basename(binary).startswith("pypy"):
@@ -102,7 +101,7 @@ def own_path(job: Job, interpreter: Interpreter) -> str:
         return str(interpreter["executable"])
     # an image may have an environment activated
     names = [*([f"python{wish}"] if wish else []), "python3", "python"]
-    from agentpipe.place import image_packages
+    from agentpipe.environment import image_packages
     words = '[ -z "$0" ] || PATH=$0; for each; do command -v "$each" && exit; done'
     argv = [*job.prefix, "sh", "-c", words, _path_in_place(job), *names]
     found = image_packages.remembered(job, f"which {' '.join(names)}", "",
@@ -273,7 +272,8 @@ def _search_folders() -> list[str]:
 
 def _in_place(job: Job, wish: str) -> Interpreter:
     """Ask inside the place; an image that nothing has changed is asked once."""
-    from agentpipe.place import gear, image_packages
+    from agentpipe.environment import image_packages
+    from agentpipe.place import gear
     memory, local = "", gear.local_python(job.directory, job.manifest.get("place") or {})
     image = image_packages.remembered_as(job)
     if image:
@@ -296,9 +296,9 @@ def _in_place(job: Job, wish: str) -> Interpreter:
 
 
 def _remedy_without_python(job: Job) -> str:
-    from agentpipe.environment import requirements
+    from agentpipe.code import entry
     binary = str((job.task.get("script") or {}).get("binary") or "")
-    if not binary or requirements.is_python(binary):
+    if not binary or entry.is_python(binary):
         return "use an image that has python3"
     return (f"{binary} needs none, but the task's requirements do: take them out (agent-task edit --requirements none),"
             " or use an image that has python3")
@@ -328,7 +328,7 @@ def described(job: Job, python: str) -> Interpreter | None:
 def _first_answer(job: Job, names: list[str]) -> Interpreter | None:
     import json
 
-    from agentpipe.place import image_packages
+    from agentpipe.environment import image_packages
     for name in names:
         words = '[ -z "$2" ] || PATH=$2; exec "$0" -I -c "$1" 2>/dev/null'
         answer = image_packages.answer_in(

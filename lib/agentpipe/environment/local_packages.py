@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe.environment.requirements import file_digest, inside
+from agentpipe.environment.requirements import inside
+from agentpipe.files import file_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

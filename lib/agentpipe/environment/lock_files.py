@@ -205,16 +205,15 @@ def _exported(job: Job, folder: str, words: list[str], locked: bool) -> tuple[st
 
 
 def _export(job: Job, folder: str, words: list[str], own_indexes: bool) -> str:
-    from agentpipe.code import git_pins
-    from agentpipe.environment import indexes
+    from agentpipe.environment import git_pins
     from agentpipe.environment.installers import uv
-    from agentpipe.place import inside
+    from agentpipe.settings import indexes
     with open(os.path.join(folder, "uv.lock"), encoding="utf-8", errors="replace") as file:
         repositories = [f"git+{line}" for line in _git_urls(file.read())]
     # a lock was made with or without pre-releases: told otherwise, uv calls it outdated
     lines = [line for line in indexes.lines() if line != "--pre"]
     env = {**(indexes.as_variables(lines) if own_indexes else dict.fromkeys(INDEXES, "")),
-           **git_pins.access(repositories, only=inside.isolated(job))}
+           **git_pins.access(job, repositories)}
     return uv.run(job, ["export", "--quiet", "--no-header", "--no-annotate", "--emit-index-url", "--format",
                         "requirements.txt", *words], loud=False, cwd=folder, env=env)
 
@@ -256,14 +255,15 @@ def _memory(folder: str, words: list[str]) -> str:
     import hashlib
 
     from agentpipe import paths
-    from agentpipe.environment import indexes, requirements
+    from agentpipe.files import file_digest
+    from agentpipe.settings import indexes
     digest = hashlib.sha256("\0".join([*words, *indexes.fingerprint()]).encode())
     for here, names, leaves in os.walk(folder):  # members of a workspace have theirs below
         names[:] = sorted(name for name in names if not name.startswith(".") and name != "node_modules")
         for leaf in sorted(leaves):
             if leaf in ("pyproject.toml", "uv.lock", "uv.toml"):
                 path = os.path.join(here, leaf)
-                digest.update(f"{os.path.relpath(path, folder)}\0{requirements.file_digest(path)}\n".encode())
+                digest.update(f"{os.path.relpath(path, folder)}\0{file_digest(path)}\n".encode())
     return paths.cache("locks", digest.hexdigest()[:32])
 
 

@@ -56,7 +56,7 @@ def matching(pins: list[Pin], packages: list[str]) -> list[Pin | str]:
 
 
 def _of_package(package: dict[str, Any]) -> Pin:
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     pin = {"name": package["name"], "version": str(package.get("version") or "")}
     vcs, archive = package.get("vcs"), package.get("archive") or package.get("directory")
     if vcs:

@@ -42,8 +42,8 @@ def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: 
     """The name of the base environment for these requirements: whatever decides what would be installed is in it."""
     import hashlib
 
-    from agentpipe.environment import build_variables, env_cache, indexes
-    from agentpipe.place import image_packages
+    from agentpipe.environment import build_variables, env_cache, image_packages
+    from agentpipe.settings import indexes
     where = image_packages.identity(job, interpreter) if job.prefix else ""
     machine = build_variables.deciding(job)
     if requirements.conda:
@@ -113,7 +113,7 @@ def _outlived(job: Job, base: Base) -> bool:
 def build(job: Job, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
           installer: ModuleType) -> Base:
     """The build of this key: by us, or by another task that we wait for. It is in use by this task."""
-    from agentpipe.environment import env_cache
+    from agentpipe.environment import bytecode, env_cache
     envs = env_cache.home()
     try:
         os.makedirs(envs, 0o700, exist_ok=True)
@@ -132,7 +132,8 @@ def build(job: Job, name: str, interpreter: Interpreter, requirements: Requireme
             except OSError as error:
                 raise _cannot_write(envs, error) from None
             base = use(job, name)
-        assert base is not None
+            assert base is not None
+            bytecode.ahead(job, base, requirements)
     env_cache.sweep(envs, env_cache.LEFT_BEHIND)
     for gone in env_cache.evict(env_cache.limits()):
         job.say(f"removed an environment that was last used {units.age(gone['used'])} ago: {gone['key']}")
@@ -154,10 +155,9 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
     """Build in `directory` and publish it, a makeshift for this task alone; under which key. What failed is removed."""
     import shutil
 
-    from agentpipe.environment import env_cache, given, installers, wheelhouse_repositories
+    from agentpipe.environment import env_cache, given, image_packages, installers, wheelhouse_repositories
     from agentpipe.environment.installers import conda, ways
     from agentpipe.offline import offline
-    from agentpipe.place import image_packages
     wanted, taken = requirements, []  # type: ignore[var-annotated]
     if offline():
         wanted, taken, overrides = wheelhouse_repositories.taken(requirements, interpreter)
@@ -212,9 +212,8 @@ def _record(directory: str, name: str, interpreter: Interpreter, requirements: R
     import time
 
     from agentpipe import processes
-    from agentpipe.environment import installed, installers, local_packages, overlay, pins
+    from agentpipe.environment import image_packages, installed, installers, local_packages, overlay, pins
     from agentpipe.environment.installers import conda
-    from agentpipe.place import image_packages
     of_conda = requirements.conda is not None
     if not of_conda:
         installers.make_relocatable(directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors
-from agentpipe.code.git import without_credentials
+from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _session(url: str) -> requests.Session:
 
     import requests
 
-    from agentpipe.environment import indexes
+    from agentpipe.settings import indexes
     made, told = requests.Session(), indexes.variables()
     parts = urlsplit(url)
     if told.get("SSL_CERT_FILE"):

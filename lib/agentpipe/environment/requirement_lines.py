@@ -6,9 +6,9 @@ import os
 import re
 
 from agentpipe import errors
-from agentpipe.code.git import without_credentials
 from agentpipe.environment.local_packages import Archive, Project
 from agentpipe.environment.requirements import NAME, filled, sorted_extras
+from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

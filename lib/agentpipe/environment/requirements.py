@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from agentpipe.files import file_digest
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,7 +90,7 @@ class Requirements:
 
     def option_lines(self) -> list[str]:
         """The task's own options (indexes), without passwords; what lies in the checkout by its path from the top."""
-        from agentpipe.code.git import without_credentials
+        from agentpipe.urls import without_credentials
         own = ((name, f"./{os.path.relpath(value, self.code)}" if value.startswith("/") and inside(value, self.code)
                 else value) for name, value in self.options)
         return [without_credentials(f"{name} {value}".strip()) for name, value in own]
@@ -106,7 +108,7 @@ class Requirements:
 
     def has_passwords(self) -> bool:
         """Whether a line of it brings a login for an index or an address (those of repositories: code/proofs.py)."""
-        from agentpipe.code.git import without_credentials
+        from agentpipe.urls import without_credentials
         lines = [*self.packages, *(value for _, value in self.options)]
         return any(without_credentials(line) != line for line in lines)
 
@@ -185,11 +187,6 @@ def frozen(asked: Requirements, packages: list[str]) -> Requirements:
     return found
 
 
-def is_python(binary: str) -> bool:
-    """Whether `script.binary` asks for a Python ("" does)."""
-    return os.path.basename(binary.split(" ", 1)[0]).startswith(("python", "pypy")) or not binary.strip()
-
-
 def normalised(name: str) -> str:
     """A package's name as indexes compare it (PEP 503)."""
     import re
@@ -227,16 +224,6 @@ def spelled(line: str) -> str:
     marker = re.sub(r"\s+", " ", (marker or "").replace("'", '"').strip("; ")).strip()
     known = normalised(name) + (f"[{sorted_extras(extras)}]" if extras else "") + rest
     return " ".join([known + (f"; {marker}" if marker else ""), *sorted(flags)])
-
-
-def file_digest(path: str) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    import hashlib
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def record(job: Job) -> tuple[str, list[str]]:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 def own(job: Job, asked: Requirements, began: float) -> Value:
     """An overlay over a base of the cache, or over what is there already."""
-    from agentpipe.code import git_pins
-    from agentpipe.environment import env_cache, installers, local_packages, python_env, requirements
+    from agentpipe.environment import env_cache, git_pins, installers, local_packages, python_env, requirements
     from agentpipe.environment.installers import policy as policies
     policy = policies.of(job, asked)
     git_pins.settle(job, asked)
@@ -89,8 +88,7 @@ def _built(job: Job, key: str, interpreter: Interpreter, asked: Requirements, po
     """The base of this key, or one for this task alone, built now."""
     import copy
 
-    from agentpipe.code import git_pins
-    from agentpipe.environment import env_cache, installers, python_env, requirements
+    from agentpipe.environment import env_cache, git_pins, installers, python_env, requirements
     from agentpipe.environment.installers import policy as policies
     job.say(f"building an environment: Python {interpreter['version']} ({interpreter['executable']}), "
             f"{asked.origin or 'no requirements'}")
@@ -134,8 +132,7 @@ def _reason(base: Base, asked: Requirements, interpreter: Interpreter, seconds: 
 
 def ready(job: Job, interpreter: Interpreter, asked: Requirements, policy: Policy) -> Base | None:
     """A base without packages of its own, when what is there already does (--as-is); else None."""
-    from agentpipe.environment import given, interpreters
-    from agentpipe.place import image_packages
+    from agentpipe.environment import given, image_packages, interpreters
     wish = given.as_is(job)
     # elsewhere nobody expects a list to be looked for in the machine's own Python
     looked_at = wish == "always" or (wish == "auto" and not asked.exact and not policy.upgrade and (
@@ -159,8 +156,8 @@ def ready(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
 
 def _satisfied(job: Job, python: str, packages: list[dict[str, Any]], asked: Requirements) -> tuple[bool, str]:
     """uv_questions.satisfied(); an image that has all of a list is asked once."""
+    from agentpipe.environment import image_packages
     from agentpipe.environment.installers import uv_questions
-    from agentpipe.place import image_packages
     if not asked.packages:
         return True, ""
     lacks = ""
@@ -189,11 +186,9 @@ def installed_into(job: Job, asked: Requirements, python: str) -> Value:
     import filelock
 
     from agentpipe import errors, paths
-    from agentpipe.code import git_pins
-    from agentpipe.environment import given, interpreters, local_packages, requirements
+    from agentpipe.environment import git_pins, given, image_packages, interpreters, local_packages, requirements
     from agentpipe.environment.installers import policy as policies
     from agentpipe.environment.installers import uv
-    from agentpipe.place import image_packages
     policy = policies.of(job, asked)
     git_pins.settle(job, asked)
     interpreter = interpreters.find(job, asked.python)
@@ -222,7 +217,7 @@ def installed_into(job: Job, asked: Requirements, python: str) -> Value:
 def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[Any] = ()) -> None:
     """Write back to the task what is installed, and once what was asked for (as ClearML Agent does)."""
     from agentpipe import errors, secrets
-    from agentpipe.run import ranks
+    from agentpipe.claim import ranks
     from agentpipe.settings import config
     if asked.conda and not config.flag("agent.package_manager.conda_full_env_update"):
         return
@@ -253,7 +248,7 @@ def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[An
 
 def _asked_for(asked: Requirements) -> str:
     """What a repository's files ask for, as they are written there: no path of this machine, no password."""
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     return "".join(without_credentials(line) + "\n" for line in [*asked.packages, *asked.local_lines()])
 
 
@@ -268,7 +263,7 @@ def staged(job: Job, base: Base, asked: Requirements) -> Value:
 
 def beside(job: Job, interpreter: Interpreter, asked: Requirements, policy: Policy, installer: ModuleType) -> Value:
     """--target: an environment of its own, outside of our caches."""
-    from agentpipe import targets
+    from agentpipe.environment import targets
     base = targets.build(job, interpreter, asked, policy, installer)
     reason = f"Python {base['interpreter']['version']}, {len(base['packages'])} packages in {base['directory']}"
     job.say(f"environment ready: {reason}")
@@ -283,9 +278,10 @@ def beside(job: Job, interpreter: Interpreter, asked: Requirements, policy: Poli
 def told(job: Job, interpreter: Interpreter, key: str, asked: Requirements, policy: Policy) -> Value:
     """--dry-run: say what would be done, do nothing; Failure when the list cannot be installed."""
     from agentpipe import units
-    from agentpipe.code.git import without_credentials
-    from agentpipe.environment import env_cache, indexes, python_env
+    from agentpipe.environment import env_cache, python_env
     from agentpipe.environment.installers import uv_questions, ways
+    from agentpipe.settings import indexes
+    from agentpipe.urls import without_credentials
     base = python_env.cached(key)
     job.say(f"Python {interpreter['version']} ({interpreter['executable']})")
     built = f"would be built, with downloads kept in {indexes.download_cache()}"

@@ -159,7 +159,7 @@ def _filled(template: str, backend: str) -> str:
 
 def _indexed() -> bool:
     """Whether packages come from indexes at all (a site that works from folders has no PyTorch index either)."""
-    from agentpipe.environment import indexes
+    from agentpipe.settings import indexes
     return not any(value.lower() in indexes.YES for value in indexes.pip_settings()["no-index"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from agentpipe import paths
+from agentpipe.files import file_digest
 from agentpipe.offline import offline
 
 TYPE_CHECKING = False
@@ -85,7 +86,7 @@ def _is_there(pin: Pin, fits: Callable[[str], bool]) -> bool:
         return bool(repositories.wheel(pin, fits))
     path = os.path.join(home(), os.path.basename(str(pin.get("source")).split("#")[0]))
     if path.endswith(".whl"):
-        return os.path.isfile(path) and requirements.file_digest(path) == pin.get("sha256")
+        return os.path.isfile(path) and file_digest(path) == pin.get("sha256")
     built = f"{requirements.normalised(pin['name']).replace('-', '_')}-{pin['version']}-"
     names = os.listdir(home()) if os.path.isdir(home()) else []
     return any(name.lower().startswith(built) and fits(name) for name in names)

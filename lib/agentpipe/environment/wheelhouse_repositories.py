@@ -14,8 +14,7 @@ import os
 import re
 
 from agentpipe import files
-from agentpipe.code import git_pins
-from agentpipe.environment import wheelhouse
+from agentpipe.environment import git_pins, wheelhouse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ def _wheel_of(match: re.Match[str], commit: str, fits: Callable[[str], bool]) ->
 
 def _pin(name: str, match: re.Match[str], commit: str, path: str) -> Pin:
     """What a repository's wheel stands for."""
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     inside = f"#subdirectory={_subdirectory(match)}" if _subdirectory(match) else ""
     return {"name": name, "version": os.path.basename(path).split("-")[1],
             "source": without_credentials(f"git+{match['url']}@{commit}{inside}")}
@@ -162,7 +161,7 @@ def _subdirectory(match: re.Match[str]) -> str:
 
 
 def _bare(url: str) -> str:
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     return without_credentials(url).rstrip("/").removesuffix(".git")
 
 

@@ -120,7 +120,7 @@ class Place:
     def evidence(self, status: int | None) -> tuple[str, str]:
         """("out_of_memory" | "lost" | "", what is known of the end): after the script's end, before remove()."""
         if not self.prefix and status == 137:
-            from agentpipe.run import memory
+            from agentpipe.place import memory
             found = memory.evidence_of_kill(self.directory)
             return ("out_of_memory" if found else ""), found
         return "", ""

@@ -191,14 +191,14 @@ def _record(job: Job, wanted: Wanted, given: Args) -> None:
 
 def _mounts(job: Job) -> list[dict[str, Any]]:
     """The task's directory and the caches that it needs, at their own paths; never mirrors, store or other tasks."""
-    from agentpipe.environment import indexes
-    from agentpipe.environment.installers import uv
+    from agentpipe import tools
+    from agentpipe.settings import indexes
     shared = [paths.cache("envs"), paths.cache("virtualenv"), indexes.download_cache()]
     for folder in shared:
         os.makedirs(folder, 0o700, exist_ok=True)
     os.chmod(shared[0], 0o755)  # an image's user has to read there; only directories of ours lead to it
     found = [_bind(folder) for folder in (job.directory, *shared)]
-    for path in (uv.binary(), *indexes.local()):
+    for path in (tools.uv(), *indexes.local()):
         source = gear.lent(os.path.realpath(path))
         if source:
             found.append({"Type": "bind", "Source": source, "Target": path, "ReadOnly": True})

@@ -56,14 +56,14 @@ def add(config: dict[str, Any], job: Job, container: Container, args: Args) -> N
 def variables(config: dict[str, Any], job: Job, container: Container) -> None:
     """The variables that clearml-agent sets in its containers, for their set-up scripts too; a task by hand has no
     server that would know its id."""
+    from agentpipe import manifest
     from agentpipe.place import certificates
-    from agentpipe.run import services
     pull = job.manifest.get("pull")
     worker = (pull or {}).get("worker") or ""
     found = {"CLEARML_WORKER_ID": worker, "CLEARML_DOCKER_IMAGE": container.image,
              "CLEARML_TASK_ID": job.task["id"] if pull else "",
              "CLEARML_WORKER_TAGS": os.environ.get("CLEARML_WORKER_TAGS", ""),
-             "CLEARML_AGENT_SERVICE_TASK": "1" if services.is_one(job.manifest) else "",
+             "CLEARML_AGENT_SERVICE_TASK": "1" if manifest.is_service(job.manifest) else "",
              **certificates.variables(job.directory)}
     for name, value in found.items():
         if value:
@@ -259,9 +259,7 @@ def _speaks_of_ssh(job: Job, container: Container) -> bool:
 
 def _free_slot() -> str:
     """"" or .1, .2 …: the first set of folders that nobody sets a container up with (apt's lock would make it fail)."""
-    import fcntl
-
-    from agentpipe import paths
+    from agentpipe import files, paths
     while _slots:
         os.close(_slots.pop())
     os.makedirs(paths.cache("containers"), 0o700, exist_ok=True)
@@ -269,11 +267,8 @@ def _free_slot() -> str:
     while True:
         suffix = f".{number}" if number else ""
         fd = os.open(paths.cache("containers", f"slot{suffix}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            number += 1
-            continue
-        _slots.append(fd)
-        return suffix
+        if files.try_lock(fd):
+            _slots.append(fd)
+            return suffix
+        os.close(fd)
+        number += 1

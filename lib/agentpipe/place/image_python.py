@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 def wanted_by(job: Job) -> bool:
     """Whether the task's script, or what it requires, needs a Python."""
-    from agentpipe.environment import requirements
+    from agentpipe.code import entry
     script = job.task.get("script") or {}
     packages = (script.get("requirements") or {}).get("pip")
-    return requirements.is_python(str(script.get("binary") or "")) or bool(packages)
+    return entry.is_python(str(script.get("binary") or "")) or bool(packages)
 
 
 def known_to_lack(image: str) -> bool | None:

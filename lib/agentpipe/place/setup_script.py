@@ -259,8 +259,8 @@ def _filled(text: str) -> str:
 
 
 def _loudly(job: Job, line: str) -> None:
-    from agentpipe import command
+    from agentpipe import stdio
     rule = "!" * 20
     job.say(f"{rule}\nset-up: {line}\n{rule}")
     if not job.watched:
-        command.say(f"agent-prepare: {line}")
+        stdio.say(f"agent-prepare: {line}")

@@ -82,7 +82,7 @@ class Unprivileged(place.Place):
     def evidence(self, status: int | None) -> tuple[str, str]:
         if status != 137:
             return "", ""
-        from agentpipe.run import memory
+        from agentpipe.place import memory
         found = memory.evidence_of_kill(self.directory)
         return ("out_of_memory" if found else ""), found
 
@@ -203,8 +203,8 @@ def _program(engine: ModuleType) -> str:
 
 def _add_ours(asked: Asked, job: Job, wanted: Wanted, given: container_args.Args) -> None:
     """Mounts of the task's directory and the caches at their own paths, the peer's variables and shared caches."""
-    from agentpipe.environment import indexes
-    from agentpipe.environment.installers import uv
+    from agentpipe import tools
+    from agentpipe.settings import indexes
     body: dict[str, Any] = {"Env": [], "HostConfig": {"Binds": [f"{source}:{target}" for source, target, _ in
                                                                asked.binds]}}
     before = len(body["HostConfig"]["Binds"])
@@ -223,7 +223,7 @@ def _add_ours(asked: Asked, job: Job, wanted: Wanted, given: container_args.Args
     asked.binds.append((job.directory, job.directory, ""))
     # our environment gets in, so what it names must be there: certificates at their own paths
     named = [os.environ.get(name, "") for name in CERTIFICATES]
-    for path in dict.fromkeys((uv.binary(), *indexes.local(), *filter(os.path.isfile, named))):
+    for path in dict.fromkeys((tools.uv(), *indexes.local(), *filter(os.path.isfile, named))):
         if not any(target == path for _, target, _ in asked.binds):
             asked.binds.append((path, path, "ro"))
 

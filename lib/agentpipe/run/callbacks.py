@@ -10,35 +10,23 @@ import os
 import time
 
 from agentpipe import errors
+from agentpipe.report.abort import COMPLETED, POLL, TIMEOUT, seconds_wanted
 from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping
     from typing import Any
 
     from agentpipe.held import Held
     from agentpipe.run.script import Script
 
-TIMEOUT, POLL, COMPLETED = "_abort_callback_timeout", "_abort_poll_freq", "_abort_callback_completed"
 COMMAND, COMMAND_TIMEOUT = "CLEARML_AGENT_ABORT_CALLBACK_CMD", "CLEARML_AGENT_ABORT_CALLBACK_TIMEOUT"
 COMMAND_POLL = "10"
 LOOK = 1.0
 # in a place: with what the script's own process was given
 IN_PLACE = 'cd "$1" && { [ ! -r spec ] || . ./spec; } && cd "$2" && shift 2 && exec "$@"'
-
-
-def seconds_wanted(runtime: Mapping[str, Any]) -> float | None:
-    """How long a callback that is registered and has not run may take; None when there is none."""
-    if runtime.get(COMPLETED):
-        return None
-    try:
-        seconds, poll = float(runtime[TIMEOUT]), float(runtime.get(POLL) or 0)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return seconds + max(poll, 0.0) if seconds > 0 else None
 
 
 def register(held: Held) -> None:
@@ -50,8 +38,7 @@ def register(held: Held) -> None:
     keys: dict[str, Any] = {TIMEOUT: -1, COMPLETED: ""} if before.get(TIMEOUT) or before.get(COMPLETED) else {}
     if os.environ.get(COMMAND, "").strip():
         keys = {TIMEOUT: _command_timeout(), POLL: COMMAND_POLL, COMPLETED: ""}
-    from agentpipe.claim import runtime
-    from agentpipe.run import ranks
+    from agentpipe.claim import ranks, runtime
     if not held.api or not keys or ranks.is_follower(held.manifest):
         return
     try:

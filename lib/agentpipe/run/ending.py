@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import command, ends, errors, hooks, manifest, processes, redact, units
+from agentpipe import ends, errors, hooks, manifest, processes, stdio, units
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
-from agentpipe.run import hold, own_end, script, script_env, services, watching
-from agentpipe.settings import config
+from agentpipe.report import own_end
+from agentpipe.run import hold, monitor, script, script_env, services
+from agentpipe.settings import config, own_secrets
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.held import Held
-    from agentpipe.run.watching import Verdict
+    from agentpipe.run.monitor import Verdict
 
 PATIENCE_S = 60.0  # with a server that is away; then the next agent-pull or agent-report sends the rest
 MAX_LOST = 3
@@ -53,7 +54,7 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
     if status:
         own_end.look(directory)
-        verdict = watching.asked_meanwhile(held, verdict)
+        verdict = monitor.asked_meanwhile(held, verdict)
     end, reason, evidence = _classified(directory, status, verdict, kind, known)
     if gone and end == "lost" and not known:
         reason = f"{directory} was deleted while the script ran, and with it its status and its log"
@@ -72,9 +73,12 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
         run["requeue"] = True
     held.use(manifest.with_key(held.manifest, "run", run))
     try:
-        held.use(hooks.run("post-run", held.manifest, held.job))
+        with SIGNALS.open():
+            held.use(hooks.run("post-run", held.manifest, held.job))
     except errors.Failure as failure:  # the script has ended: it is only said
         held.job.say(failure.reason)
+    except errors.Interrupted:
+        held.job.say("agent-run: told to leave before the hooks post-run were over")
     return _report(held, values, keep)
 
 
@@ -94,8 +98,8 @@ def run_key(directory: str, end: str, status: int | None, reason: str, evidence:
     known = ends.ENDS[end].exit
     code = known if known is not None else (status if status is not None else 125)
     ended = attempt.ended_at(directory) or time.time()
-    found: dict[str, Any] = {"exit": code, "end": end, "reason": redact.known(reason),
-                             "evidence": redact.known(evidence), "status": status, "ended": units.iso(ended)}
+    found: dict[str, Any] = {"exit": code, "end": end, "reason": own_secrets.hidden(reason),
+                             "evidence": own_secrets.hidden(evidence), "status": status, "ended": units.iso(ended)}
     record = attempt.pid_record(directory)
     if record and record.split(" ")[0].isdigit():
         started = os.lstat(os.path.join(directory, "pid")).st_mtime
@@ -113,15 +117,6 @@ def queued_when_lost(task: str, policy: str | None) -> bool:
     The third time that this node loses it, it fails: a task may be what takes the node down.
     """
     return config.lost_policy(policy) == "requeue" and attempt.lost_attempts(task) < MAX_LOST
-
-
-def pins(line: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a run repeatable, out of what the stages found."""
-    place, fetch, patch, env = (line.get(key) or {} for key in ("place", "fetch", "patch", "env"))
-    found = {"commit": fetch.get("commit"), "diff": patch.get("diff"), "python": env.get("version"),
-             "packages": env.get("pins", env.get("packages")),
-             "image": place.get("digest") or place.get("image_id")}
-    return {**(line.get("pins") or {}), **{key: value for key, value in found.items() if value is not None}}
 
 
 def _classified(directory: str, status: int | None, verdict: Verdict, kind: str,
@@ -144,16 +139,19 @@ def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
     try:
         attempt.store_manifest(held.claim.directory, manifest.write(line))
     except errors.Failure as failure:  # a full disk: outcome and exit.N stand all the same
-        command.say(f"agent-run: {failure.reason}")
+        stdio.say(f"agent-run: {failure.reason}")
     crash_point("run:recorded")
     told = False
     if held.api:
         told = _tell_server(held)
     else:
         try:
-            hooks.run("on-end", line, held.job)
+            with SIGNALS.open():
+                hooks.run("on-end", line, held.job)
         except errors.Failure as failure:
             held.job.say(failure.reason)
+        except errors.Interrupted:
+            held.job.say("agent-run: told to leave before the hooks on-end were over")
     if keep:
         hold.hold(held, values)
     held.release()
@@ -177,17 +175,17 @@ def _tell_server(held: Held) -> bool:
     if done:
         held.claim.end()
     else:
-        command.say(f"agent-run: {why}; the next agent-pull or agent-report sends the rest")
+        stdio.say(f"agent-run: {why}; the next agent-pull or agent-report sends the rest")
     return done
 
 
 def _print(held: Held, line: dict[str, Any]) -> None:
     receipt = {("origin" if key == "pull" else key): value for key, value in line.items()}
-    receipt["pins"] = pins(line)
+    receipt["pins"] = manifest.pins(line)
     if not os.isatty(1):
         try:
-            command.put(manifest.write(receipt))
+            stdio.put(manifest.write(receipt))
         except OSError as error:  # nobody reads it: the end is recorded, and the exit code is the task's
-            command.say(f"agent-run: the receipt could not be written: {error.strerror}")
+            stdio.say(f"agent-run: the receipt could not be written: {error.strerror}")
     if "run" in line and held.job.watched:
-        command.say(f"agent-run: task {held.id}: {line['run']['end']}, exit {line['run']['exit']}")
+        stdio.say(f"agent-run: task {held.id}: {line['run']['end']}, exit {line['run']['exit']}")

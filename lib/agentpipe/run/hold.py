@@ -39,7 +39,7 @@ def hold(held: Held, values: Mapping[str, Any]) -> None:
     """
     import signal
 
-    from agentpipe import command, place
+    from agentpipe import errors, place, stdio
     from agentpipe.run import script_env
     from agentpipe.signals import SIGNALS
     directory, text = held.claim.directory, values["hold_on_failure"]
@@ -47,7 +47,7 @@ def hold(held: Held, values: Mapping[str, Any]) -> None:
         held.place.signal(held.script.record, signal.SIGKILL)  # what it left behind is not to be kept
     held.job.say(f"agent-run: its container is kept for {text}: agent-task shell {held.id}")
     if not held.job.watched:
-        command.say(f"agent-run: the container of task {held.id} is kept for {text}: agent-task shell {held.id}")
+        stdio.say(f"agent-run: the container of task {held.id} is kept for {text}: agent-task shell {held.id}")
     until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds(text)
     try:
         with SIGNALS.open():

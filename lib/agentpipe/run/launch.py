@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Mapping
 
 from agentpipe import errors, place
+from agentpipe.code.entry import SHELLS
 from agentpipe.files import publish
 from agentpipe.run import script_env
-from agentpipe.run.entry import SHELLS
 from agentpipe.run.shim import NAME
 
 TYPE_CHECKING = False

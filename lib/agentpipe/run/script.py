@@ -23,6 +23,7 @@ SHIM_WRITES = 1.0
 STARTS = 2.0  # until a shim's script stands in `pid`: milliseconds, on a busy machine more
 # between two looks, where nothing wakes us (s); a look into a place costs a process there
 OFTEN, OFTEN_IN_PLACE = 0.02, 0.2
+LONGEST_LOOK = 3600.0  # poll(2) takes no more than 24 days
 
 
 class Script:
@@ -219,7 +220,7 @@ class Script:
         try:
             poll = select.poll()
             poll.register(fd, select.POLLIN)
-            poll.poll(max(1, int(seconds * 1000)))
+            poll.poll(max(1, int(min(seconds, LONGEST_LOOK) * 1000)))
         finally:
             os.close(fd)
 

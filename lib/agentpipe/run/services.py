@@ -23,12 +23,6 @@ LONGEST_S = 60.0
 ENDED = ("completed", "failed", "stopped")
 
 
-def is_one(manifest: Mapping[str, Any]) -> bool:
-    """Whether the task of this manifest is a worker of its own (agent-pull --services)."""
-    worker = (manifest.get("pull") or {}).get("worker") or ""
-    return worker.endswith(f":service:{(manifest.get('task') or {}).get('id')}")
-
-
 def runs_again(task: Mapping[str, Any], end: str, runs: int, setting: str) -> bool:
     """Whether a task that ended so, after that many runs here, is to run again. An unknown policy is none."""
     policy, _, selector = setting.strip().partition(";")
@@ -47,11 +41,11 @@ def again(held: Held) -> None:
     """
     import time
 
-    from agentpipe import command, errors
+    from agentpipe import errors, manifest, stdio
     from agentpipe.claim import attempt
     from agentpipe.signals import SIGNALS
     setting = os.environ.get("CLEARML_AGENT_SERVICES_DOCKER_RESTART", "")
-    if not setting or not is_one(held.manifest):
+    if not setting or not manifest.is_service(held.manifest):
         return
     line = held.manifest
     end = line["failed"].get("class", "setup_failed") if "failed" in line else line["run"]["end"]
@@ -67,19 +61,19 @@ def again(held: Held) -> None:
     try:
         status = _ended(held.api, line)
         if not status:
-            command.say(f"agent-run: task {held.id} has been changed since it ended, so it is not queued again")
+            stdio.say(f"agent-run: task {held.id} has been changed since it ended, so it is not queued again")
             return
         # of these ends ClearML's table lacks one on the way into a queue
         held.api.call("tasks.enqueue", {"task": held.id, "queue": queue, "claim": line["pull"]["claim"],
                                         "force": status == "completed",
                                         "status_reason": f"runs again ({setting.partition(';')[0]})"})
     except (errors.ApiError, errors.Failure) as error:
-        command.say(f"agent-run: task {held.id} could not be queued again: {error}")
+        stdio.say(f"agent-run: task {held.id} could not be queued again: {error}")
 
 
 def _ended(api: Any, line: Mapping[str, Any]) -> str:
     """The status of a task while its end is the one that this claim has recorded; else ""."""
-    from agentpipe.run import finish
+    from agentpipe.report import finish
     tasks = api.call("tasks.get_all", {"id": [line["task"]["id"]], "only_fields": ["status", "runtime"],
                                        "search_hidden": True})["tasks"]
     status = tasks[0].get("status", "") if tasks else ""

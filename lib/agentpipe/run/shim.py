@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from agentpipe import errors, processes, tools, untrusted
+from agentpipe.claim import attempt
 from agentpipe.files import publish
 from agentpipe.place import Place
 from agentpipe.run import script_env
@@ -66,7 +67,6 @@ except OSError as error:
     sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 """
 
-SAID = "shell"  # what the shell above a script on the host has to say: the signal that ended it ("Killed")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LONGEST = 128 << 10  # bytes of one argument or variable: MAX_ARG_STRLEN, execve(2)
 
@@ -87,7 +87,7 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
         if not place.prefix:
             argv = _around_the_shell(directory, argv, env)
         # why a place could not be entered, its owner reads in the set-up log
-        said = _opened(directory, "setup.log" if place.prefix else SAID)
+        said = _opened(directory, "setup.log" if place.prefix else attempt.SHELL_SAID)
         try:
             return subprocess.Popen([*place.prefix, "sh", "-c", SHIM, "sh", directory, "piped" if piped else "direct",
                                      cwd, *argv], env=dict(env), stdin=running, stdout=subprocess.DEVNULL, stderr=said,
@@ -103,14 +103,6 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
                 os.close(said)
     finally:
         os.close(running)
-
-
-def was_signalled(directory: str) -> bool | None:
-    """Whether a signal ended the script itself, as the shell above it says of most; None where that is not known."""
-    try:
-        return os.stat(os.path.join(directory, SAID)).st_size > 0
-    except OSError:
-        return None
 
 
 def _opened(directory: str, name: str) -> int:

@@ -169,6 +169,9 @@ class Store:
     def _open_to_read(self, error: sqlite3.Error) -> sqlite3.Connection:
         from agentpipe.server import unwritable
         failure = self.failure(error)
+        why, way = unwritable.unread(self.path, error)
+        if why:
+            failure.reason, failure.remedy = failure.reason + why, way
         try:
             db = unwritable.opened(self.path, error)
             if _version(db) == VERSION:

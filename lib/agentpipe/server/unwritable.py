@@ -21,6 +21,18 @@ def opened(path: str, error: sqlite3.Error) -> sqlite3.Connection:
                            check_same_thread=False)
 
 
+def unread(path: str, error: sqlite3.Error) -> tuple[str, str]:
+    """(why the store cannot even be read, how to read it all the same), where its last changes stand in a log beside
+    it, which nobody reads without writing there; ("", "") elsewhere."""
+    if not (_takes_nothing(path, error) and _has_log(path)):
+        return "", ""
+    import shlex
+    quoted = shlex.quote(path)
+    return (f"; its last changes stand in {path}-wal, which cannot be read without writing beside it",
+            f"make room, or the disk writable; or read a copy: d=$(mktemp -d) && mkdir $d/state && "
+            f"cp {quoted} {quoted}-wal $d/state && AGENT_HOME=$d agent-task list")
+
+
 def is_as_it_was(path: str, before: os.stat_result) -> bool:
     """Whether nobody has written there since, who may have found room again."""
     now = os.stat(path)

@@ -102,6 +102,18 @@ def lost_policy(option: str | None) -> str:
     raise errors.Failure(f"AGENT_ON_LOST is fail or requeue, not {told!r}", errors.BAD_CONFIG, remedy="correct it")
 
 
+def check_user(ahead: bool = False) -> None:
+    """Failure 78 where CLEARML_AGENT_EXEC_USER names another user than the one that we are: agent-run is not to.
+
+    `ahead`: for whoever is about to take a task, which another command may run (AGENT_STAGE_RUN).
+    """
+    from agentpipe import errors, paths
+    user = os.environ.get("CLEARML_AGENT_EXEC_USER")
+    if user and user != paths.user() and not (ahead and os.environ.get("AGENT_STAGE_RUN")):
+        raise errors.Failure(f"CLEARML_AGENT_EXEC_USER: a task runs as whoever starts agent-run, not as {user}",
+                             errors.BAD_CONFIG, remedy=f"start the pipeline as {user}, or unset it")
+
+
 def get_list(key: str, default: list[str] | None = None, *variables: str) -> list[str]:
     """The same as a list of texts: a list of the file, or the words of a text (`[a, b]` as JSON or HOCON too)."""
     found = value(key, *variables)

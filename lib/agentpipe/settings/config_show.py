@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import command
+from agentpipe import stdio
 from agentpipe.settings import config, config_file
 
 TYPE_CHECKING = False
@@ -33,11 +33,11 @@ def show(key: str, all_values: bool = False, as_json: bool = False) -> int:
         line = f"{name} = {config.as_text(value)}  ({origin})"
         if as_json:
             line = json.dumps({"key": name, "value": value, "origin": origin})
-        command.put(line.encode("utf-8", "replace") + b"\n")
+        stdio.put(line.encode("utf-8", "replace") + b"\n")
     if rows:
         return 0
-    command.say(f"agent-config: {key + ' is' if key else 'nothing is'} not set{_why(key)}" if key else
-                "agent-config: nothing is set: the embedded store of this machine is used")
+    stdio.say(f"agent-config: {key + ' is' if key else 'nothing is'} not set{_why(key)}" if key else
+              "agent-config: nothing is set: the embedded store of this machine is used")
     return 1 if key else 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentpipe import errors, units
-from agentpipe.task import logs, view, watch
+from agentpipe.task import at_work, logs, view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Looker:
     """
 
     def __init__(self, api: Any) -> None:
-        from agentpipe.run import metrics
+        from agentpipe.report import metrics
         self.api = api
         self._whole = bool(api.ours)
         self._lines: dict[str, str] = {}  # by task, of a server that has to be asked for each
@@ -46,7 +46,7 @@ class Looker:
         names = {queue["id"]: queue["name"] for queue in seen["queues"]}
         for worker in seen["workers"]:
             worker["queues"] = [names.get(id, id) for id in worker["queues"]]
-            worker["alive"] = watch.is_alive(self.api, worker)
+            worker["alive"] = at_work.is_alive(self.api, worker)
         running = {task["id"] for task in seen["running"]}
         # the newest first, as everywhere
         seen["running"].sort(key=lambda task: str(task["started"] or ""), reverse=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from agentpipe import units
-from agentpipe.task import cells, view
+from agentpipe import cells, units
+from agentpipe.task import view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from agentpipe import command, errors, units
-from agentpipe.task import cells, find
+from agentpipe import cells, errors, find, stdio, units
 from agentpipe.task.output import put, say
 from agentpipe.transport import api
 
@@ -94,7 +93,7 @@ def copy(server: Any, row: dict[str, Any], output: str | None, force: bool = Fal
     with source:
         if target == "-":
             for piece in _pieces(source, uri):
-                command.put(piece)
+                stdio.put(piece)
             return ""
         target = os.path.realpath(target) if os.path.islink(target) else target
         _written(_pieces(source, uri), target)

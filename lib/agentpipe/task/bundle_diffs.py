@@ -6,7 +6,7 @@ import os
 
 from agentpipe import errors, tools
 from agentpipe.code import bundle
-from agentpipe.task import artifact_files
+from agentpipe.transport import artifact_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

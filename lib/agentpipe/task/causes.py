@@ -6,7 +6,7 @@ A cause is a function (task, evidence) → {reason, remedy or advice} or None; t
 
 from __future__ import annotations
 
-from agentpipe.run import own_end
+from agentpipe.report import own_end
 from agentpipe.task import (
     causes_code,
     causes_command,

@@ -93,8 +93,8 @@ def signal(task: dict[str, Any], reason: str, where: str = "") -> Known | None:
 
 def _traced(task: dict[str, Any]) -> str | None:
     """The same in a Python that says where it crashes; None when it did."""
-    from agentpipe.environment import requirements
+    from agentpipe.code import entry
     binary = (task.get("script") or {}).get("binary") or "python3"
-    if "faulthandler" in binary or not requirements.is_python(binary):
+    if "faulthandler" in binary or not entry.is_python(binary):
         return None
     return edit(task, "--binary", f"{binary} -X faulthandler")

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 def check(job: Job, say: Callable[[str], None]) -> None:
     """Say to how many packages they resolve, and what was not looked at; Failure as agent-env would have it."""
-    from agentpipe.code import git_pins
-    from agentpipe.environment import requirements
+    from agentpipe.environment import git_pins, requirements
     from agentpipe.environment.installers import policy as policies
     binary = str(job.task["script"].get("binary") or "")
     asked = requirements.of_task(job)

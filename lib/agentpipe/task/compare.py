@@ -7,8 +7,8 @@ import os
 import re
 import shlex
 
-from agentpipe import command, units
-from agentpipe.task import cells, sources
+from agentpipe import cells, stdio, units
+from agentpipe.task import sources
 from agentpipe.transport import api
 
 TYPE_CHECKING = False
@@ -56,12 +56,12 @@ def diff(a: str, b: str, as_json: bool) -> int:
     found = differences(left, right)
     if as_json:
         ends = {side: source.end.get("class") for side, source in (("a", left), ("b", right))}
-        command.put((json.dumps({"a": left.task.get("id"), "b": right.task.get("id"), "ends": ends, "differences": [
+        stdio.put((json.dumps({"a": left.task.get("id"), "b": right.task.get("id"), "ends": ends, "differences": [
             {"what": each.what, "named": each.named, "changes": [{"sign": sign, "text": text}
                                                                  for sign, text in each.lines]}
             for each in found]}) + "\n").encode())
     else:
-        command.put((_heads(left, right) + text(found)).encode("utf-8", "replace"))
+        stdio.put((_heads(left, right) + text(found)).encode("utf-8", "replace"))
     return 1 if found else 0
 
 

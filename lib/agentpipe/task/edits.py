@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import errors
-from agentpipe.code import capture
-from agentpipe.code.git import without_credentials
+from agentpipe import errors, find
+from agentpipe.capture import capture
 from agentpipe.environment.requirements import normalised
-from agentpipe.task import container_options, find, queueing, typed
+from agentpipe.task import container_options, queueing, typed
+from agentpipe.urls import without_credentials
 
 # options of `agent-task edit` that are a field of the script
 FIELDS = {"repo": "repository", "branch": "branch", "commit": "version_num", "entry_point": "entry_point",
@@ -128,8 +128,8 @@ def _as_it_is(task: Mapping[str, Any]) -> list[str]:
     """
     import os
 
+    from agentpipe.capture import requirement_files
     from agentpipe.claim import attempt
-    from agentpipe.environment import requirement_files
     text, script = recorded(task), task.get("script") or {}
     directory = attempt.latest(task["id"])
     code = os.path.join(directory, "code") if directory else ""

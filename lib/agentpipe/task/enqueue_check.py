@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agentpipe.code.capture_bundle import Bundle
+    from agentpipe.capture.capture_bundle import Bundle
 
 
 def check(script: dict[str, Any], bundle: Bundle | None, say: Callable[[str], None],
@@ -66,8 +66,7 @@ def _code(job: Job, say: Callable[[str], None], unreachable: tuple[str, str] | N
 
 
 def _changes(job: Job, code: str, say: Callable[[str], None]) -> None:
-    from agentpipe.code import diff, git, submodule_changes
-    from agentpipe.run import entry
+    from agentpipe.code import diff, entry, git, submodule_changes
     script = job.task["script"]
     kind, text = diff.of(script)
     if kind == "patch":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from agentpipe import ends, errors, units
-from agentpipe.task import cells, find, view
+from agentpipe import cells, ends, errors, find, units
+from agentpipe.task import view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

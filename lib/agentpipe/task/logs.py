@@ -8,8 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 
-from agentpipe import errors, units
-from agentpipe.task import find
+from agentpipe import errors, find, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import errors
-from agentpipe.task import find, logs, view
+from agentpipe import errors, find
+from agentpipe.task import logs, named, view
 from agentpipe.task import why as whys
 from agentpipe.task.output import put, say
 from agentpipe.transport import api
@@ -55,7 +55,7 @@ def show(words: list[str], as_json: bool) -> int:
     def one(word: str) -> None:
         task = find.task(server, word)
         put(json.dumps(task) + "\n" if as_json else view.page(server, task))
-    return find.each(words, one, say)
+    return named.each(words, one, say)
 
 
 def why(words: list[str], as_json: bool) -> int:
@@ -65,4 +65,4 @@ def why(words: list[str], as_json: bool) -> int:
     def one(word: str) -> None:
         found = whys.why(server, find.task(server, word))
         put(json.dumps(found) + "\n" if as_json else whys.text(found))
-    return find.each(words, one, say)
+    return named.each(words, one, say)

@@ -5,9 +5,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import errors
-from agentpipe.code import capture
-from agentpipe.task import container_options, edits, find, queueing, typed
+from agentpipe import errors, find
+from agentpipe.capture import capture
+from agentpipe.task import container_options, edits, named, queueing, typed
 from agentpipe.task.output import put, say
 from agentpipe.transport import api
 
@@ -19,7 +19,7 @@ def enqueue(wish: capture.Wish, values: Mapping[str, Any]) -> int:
     """A new task, or a new run of existing ones; prints ids."""
     server = api.connect()
     if wish.script == "-":
-        return find.each(["-"], lambda word: _enqueue_again(server, word, values), say)
+        return named.each(["-"], lambda word: _enqueue_again(server, word, values), say)
     if not wish.module and not wish.repo and not os.path.isfile(wish.script):
         _enqueue_again(server, wish.script, values)
         return 0

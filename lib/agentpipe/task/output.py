@@ -1,13 +1,13 @@
 """What agent-task prints: lines for people on stderr, what was asked for on stdout."""
 
-from agentpipe import command
+from agentpipe import stdio
 
 
 def say(line: str) -> None:
     """A line for people, on stderr."""
-    command.say(f"agent-task: {line}")
+    stdio.say(f"agent-task: {line}")
 
 
 def put(text: str) -> None:
     """Text on stdout."""
-    command.put(text.encode("utf-8", "surrogateescape"))
+    stdio.put(text.encode("utf-8", "surrogateescape"))

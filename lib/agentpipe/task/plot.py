@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 
-from agentpipe import command, errors
-from agentpipe.task import cells, find
+from agentpipe import cells, errors, find, stdio
 from agentpipe.transport import api
 
 TYPE_CHECKING = False
@@ -44,10 +43,10 @@ def plot(word: str, wanted: list[str], width: int | None, height: int, as_json: 
         if as_json:
             for variant, curve in variants.items():
                 row = {"metric": metric, "variant": variant, "x": curve["x"], "y": curve["y"]}
-                command.put((json.dumps(row) + "\n").encode())
+                stdio.put((json.dumps(row) + "\n").encode())
         else:
             for some in alike(metric, variants):
-                command.put(chart(metric, some, columns, height, _utf8(), colour).encode("utf-8", "replace"))
+                stdio.put(chart(metric, some, columns, height, _utf8(), colour).encode("utf-8", "replace"))
 
 
 def chosen(answer: Curves, wanted: list[str]) -> Curves:

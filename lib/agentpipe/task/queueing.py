@@ -4,9 +4,8 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from agentpipe import errors
-from agentpipe.code import capture
-from agentpipe.task import find
+from agentpipe import errors, find
+from agentpipe.capture import capture
 
 Say = Callable[[str], None]
 
@@ -67,7 +66,7 @@ def draft(api: Any, found: capture.Captured, name: str, project_name: str | None
         project_name = found.project if len(found.project) >= 3 else ""
     id = api.call("tasks.create", body(found, name, project(api, project_name), tags))["id"]
     if found.bundle:
-        from agentpipe.code import capture_bundle
+        from agentpipe.capture import capture_bundle
         try:
             capture_bundle.attach(api, id, found.bundle, say)
         except BaseException:
@@ -135,8 +134,8 @@ def reset(api: Any, task: dict[str, Any], say: Say) -> None:
 
 def next_step(api: Any, queue: dict[str, Any]) -> str:
     """What happens next to a task in this queue, or what its owner can do about it."""
-    from agentpipe.task import watch
-    workers, _ = watch.serving(api, queue["id"])
+    from agentpipe.task import at_work
+    workers, _ = at_work.serving(api, queue["id"])
     if workers:
-        return f"served by {watch.names(workers)}"
+        return f"served by {at_work.names(workers)}"
     return f"nobody serves {queue['name']} now: {find.serve(queue['name'])}"

@@ -21,7 +21,8 @@ def fields(task: Mapping[str, Any], directory: str, say: Callable[[str], None]) 
     Script, arguments, packages and interpreter stay as the task has them. Failure 66 when the script is not there, 64
     for a task that brings files along, which only `enqueue --bundle` can take.
     """
-    from agentpipe.code import bundle, capture
+    from agentpipe.capture import capture
+    from agentpipe.code import bundle
     if bundle.of(dict(task)):
         raise errors.Failure(f"task {task['id']} brings files along, which --checkout does not take", errors.USAGE,
                              remedy="enqueue the script anew with --bundle")
@@ -37,7 +38,7 @@ def fields(task: Mapping[str, Any], directory: str, say: Callable[[str], None]) 
 
 def _wish(script: dict[str, Any], directory: str) -> Any:
     """The same script and arguments, to be looked for below `directory`."""
-    from agentpipe.code import capture, capture_git
+    from agentpipe.capture import capture, capture_git
     words = shlex.split(script.get("entry_point") or "")
     module = words[:1] == ["-m"]
     if len(words) < 1 + module:

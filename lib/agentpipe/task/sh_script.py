@@ -6,7 +6,7 @@ import posixpath
 import re
 import shlex
 
-from agentpipe import command, errors
+from agentpipe import errors, stdio
 from agentpipe.task import sources
 from agentpipe.transport import api
 
@@ -35,15 +35,15 @@ def script(word: str) -> None:
     source = sources.of(server, word)
     brought = bundle.of(source.task)
     parts = bundle_diffs.as_diffs(server or api.connect(), brought) if brought else {}
-    command.put(text(source, parts).encode("utf-8", "surrogateescape"))
+    stdio.put(text(source, parts).encode("utf-8", "surrogateescape"))
 
 
 def text(source: Source, brought: Mapping[str, str] | None = None) -> str:
     """The whole script; `brought` are the diffs that make what the task brings along (bundle_diffs.py)."""
     from agentpipe.code.bundle import FILES
-    from agentpipe.environment import requirements
+    from agentpipe.code.entry import is_python
     entry = Entry(source)
-    python = requirements.is_python(source.script.get("binary") or "python") and not entry.is_shell
+    python = is_python(source.script.get("binary") or "python") and not entry.is_shell
     brought = brought or {}
     commits = {key: diff for key, diff in brought.items() if key != FILES}
     parts = [_head(source), _code(source, commits), _changes(source, entry), _files(brought.get(FILES)), entry.folder()]
@@ -142,7 +142,7 @@ def _code(source: Source, commits: Mapping[str, str]) -> str:
     if not repository:
         return "mkdir code\ncd code\n"
     from agentpipe.code.bundle import COMMITS, file_name
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     lines = ["# the code"]
     if repository.startswith(("/", "file:")):
         lines.append("# (the repository is on the machine that made the task)")
@@ -209,7 +209,7 @@ def _document(line: str, content: str) -> str:
 
 
 def _environment(source: Source) -> str:
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     version = source.pins.get("python") or _version(source.script.get("binary") or "")
     python = f" --python {shlex.quote(version)}" if version else ""
     lines = ["# the packages", f'uv venv --quiet{python} "$work/env"']

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, place
+from agentpipe import errors, find, place
 from agentpipe.claim import attempt
 from agentpipe.run import launch
-from agentpipe.task import find
 from agentpipe.transport import api
 
 TYPE_CHECKING = False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors
+from agentpipe import errors, find
 from agentpipe.claim import attempt
-from agentpipe.task import find, timing, view
+from agentpipe.report import timing
+from agentpipe.task import view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,15 +41,14 @@ def of(api: Any, word: str) -> Source:
     directory = attempt.latest(task["id"])
     line = attempt.read_manifest(directory) if directory else None
     if line and task["status"] in find.ENDED and _same_claim(task, line):
-        from agentpipe.run import ending
-        pins = {**ending.pins(line), **pins}
+        from agentpipe import manifest
+        pins = {**manifest.pins(line), **pins}
     return Source(task, pins, end, task.get("last_worker") or "")
 
 
 def of_file(path: str) -> Source:
     """The first line of a file; what is no manifest is a Failure (65)."""
     from agentpipe import manifest
-    from agentpipe.run import ending
     try:
         with open(path, "rb") as file:
             line = manifest.read(file.readline())
@@ -61,7 +61,7 @@ def of_file(path: str) -> Source:
            "stage": failed.get("stage", "run"), "reason": failed.get("reason") or run.get("reason") or "",
            "evidence": failed.get("evidence") or run.get("evidence") or "", "stages": timing.stages(line)}
     origin = line.get("origin") or line.get("pull") or {}
-    return Source(line["task"], ending.pins(line), end if end["class"] else {}, origin.get("worker") or "")
+    return Source(line["task"], manifest.pins(line), end if end["class"] else {}, origin.get("worker") or "")
 
 
 def _same_claim(task: dict[str, Any], line: dict[str, Any]) -> bool:

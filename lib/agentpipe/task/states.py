@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import errors
-from agentpipe.task import find, queueing, watch
+from agentpipe import errors, find
+from agentpipe.task import at_work, named, queueing
 from agentpipe.task.output import put, say
 from agentpipe.transport import api as transports
 
@@ -26,14 +26,14 @@ def each(name: str, values: Mapping[str, Any]) -> int:
             put(json.dumps({"task": task["id"], **told}) + "\n")
         else:
             say(f"{task['id']}: {told['said']}")
-    return find.each(values["task"], one, say)
+    return named.each(values["task"], one, say)
 
 
 def stop(server: Any, task: dict[str, Any], values: Mapping[str, Any]) -> Told:
     """End a running task by its worker, take a waiting one out of its queue; of a pipeline its steps too."""
     if task["status"] in find.ENDED:
         return {"status": task["status"], "said": f"{task['status']} already"}
-    left = watch.unwatched(task)
+    left = at_work.unwatched(task)
     fields = server.call("tasks.stop", {"task": task["id"], "status_reason": "stopped with agent-task",
                                         "force": task["status"] == "created", "include_pipeline_steps": True})["fields"]
     waits = fields.get("status") == "in_progress"
@@ -183,7 +183,7 @@ def delete(server: Any, task: dict[str, Any], values: Mapping[str, Any]) -> Told
         raise errors.Failure(f"task {task['id']} has published models or children", errors.TRY_AGAIN,
                              remedy="delete --force takes it away all the same") from None
     if server.embedded:  # a server does it by itself
-        from agentpipe.task import artifact_files
+        from agentpipe.transport import artifact_files
         artifact_files.discard(gone["urls"]["brought_urls"])
     return {"status": "deleted", "said": "deleted"}
 

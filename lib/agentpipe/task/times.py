@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 
-from agentpipe import errors, units
+from agentpipe import errors, find, units
 from agentpipe.claim import attempt
-from agentpipe.task import find, timing, view
+from agentpipe.report import timing
+from agentpipe.task import named, view
 from agentpipe.task.output import put, say
 from agentpipe.transport import api
 
@@ -30,7 +31,7 @@ def times(words: list[str], as_json: bool) -> int:
         found = of_task(find.task(server, word))
         width = shutil.get_terminal_size().columns if os.isatty(1) else WIDTH
         put(json.dumps(found) + "\n" if as_json else text(found, width))
-    return find.each(words, one, say)
+    return named.each(words, one, say)
 
 
 def of_task(task: dict[str, Any]) -> dict[str, Any]:

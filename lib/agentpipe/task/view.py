@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from agentpipe import ends, units
-from agentpipe.task import cells, find
+from agentpipe import cells, ends, find, units
 
 END_KEY = "_agentpipe_end"
 CHANGED_BY_US = "Changed by agentpipe"  # the status_message of an end that an agent reported

@@ -6,8 +6,9 @@ import os
 import re
 import time
 
-from agentpipe import ends, units
-from agentpipe.task import causes, cells, find, logs, timing, view, watch
+from agentpipe import cells, ends, find, units
+from agentpipe.report import timing
+from agentpipe.task import at_work, causes, logs, view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _running(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     reason = f"on {worker} since {units.clock(started)} ({units.ago(started)})"
     if task.get("status_message") == "stopping":
         reason += "; asked to stop"
-    left = watch.unwatched(task)
+    left = at_work.unwatched(task)
     if left == "end":
         return {"class": "running", "reason": f"{reason}; it has ended, which could not be told to its server yet",
                 "remedy": f"agent-pull --id {task['id']}"}
@@ -143,7 +144,7 @@ def _running(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         reason += f"; nothing was heard of it for {units.duration(silent)}"
         advice = (f"agent-pull on that machine, which recovers what was left behind; where that is gone: agent-task "
                   f"stop {task['id']}")
-    found = watch.claim_of(task)
+    found = at_work.claim_of(task)
     stage, doing = (found[1]["stage"], _doing(found[0])) if found else (None, "")
     failed = _failed_unseen(found)
     if failed:
@@ -187,18 +188,18 @@ def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         worker = task.get("last_worker")
         return {"class": "queued", "reason": f"it was pulled from {name} and is about to start"
                                              + (f" on {worker}" if worker else "")}
-    workers, dead = watch.serving(api, queue or "")
+    workers, dead = at_work.serving(api, queue or "")
     ahead = "it is next" if place == 1 else f"{place - 1} before it"
     found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; "}
     if not workers:
         found["reason"] += "nobody serves this queue"
         if dead:
-            ago = units.duration(min(map(watch.silence, dead)))
-            found["reason"] += f" any more ({watch.names(dead)} reported {ago} ago)"
+            ago = units.duration(min(map(at_work.silence, dead)))
+            found["reason"] += f" any more ({at_work.names(dead)} reported {ago} ago)"
         found["remedy"] = find.serve(name)
         return found
     busy = [worker for worker in workers if worker.get("task")]
-    found["reason"] += f"served by {watch.names(workers)}"
-    found["reason"] += f" (heard of {units.duration(min(map(watch.silence, workers)))} ago)"
+    found["reason"] += f"served by {at_work.names(workers)}"
+    found["reason"] += f" (heard of {units.duration(min(map(at_work.silence, workers)))} ago)"
     found["reason"] += f", {'all' if len(busy) == len(workers) else len(busy)} busy" if busy else ""
     return found

@@ -9,7 +9,7 @@ from agentpipe import errors
 from agentpipe.settings import config
 from agentpipe.transport import http_retry
 from agentpipe.transport.http_login import Login
-from agentpipe.transport.http_transport import Answer, Away, Transport
+from agentpipe.transport.http_transport import Answer, Away, Transport, not_an_api
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -199,15 +199,16 @@ class HttpApi:
     def _tell(self, away: Away) -> None:
         import os
         if not self._told and os.isatty(2):
-            from agentpipe import command
-            command.say(f"{away.reason}; trying again")
+            from agentpipe import stdio
+            stdio.say(f"{away.reason}; trying again")
         self._told = True
 
 
 def data_of(host: str, answer: Answer) -> dict[str, Any]:
     """The `data` of an answer; ApiError as its `meta` says, Failure when it is not the API's."""
     try:
-        found = json.loads(answer.body)
+        # what JSON has no number for (NaN) is none: in a manifest the next stage would refuse it
+        found = json.loads(answer.body, parse_constant=lambda _: None)
         meta = found["meta"]
         code = int(meta["result_code"])
     except (ValueError, KeyError, TypeError):
@@ -217,14 +218,6 @@ def data_of(host: str, answer: Answer) -> dict[str, Any]:
     if code != 200:
         raise errors.ApiError(code, int(meta.get("result_subcode") or 0), meta.get("result_msg") or f"error {code}")
     return found.get("data") or {}
-
-
-def not_an_api(host: str, answer: Answer) -> errors.Failure:
-    """What to say of an answer that no ClearML API gives."""
-    kind = (answer.headers.get("Content-Type") or "no type").partition(";")[0]
-    return errors.Failure(f"{host} answers ({answer.status}, {kind}), but not as a ClearML API server",
-                          errors.BAD_CONFIG, remedy="api.api_server must name the API server: its port is 8008, or its "
-                                                    "name begins with api.")
 
 
 def normalised(address: str) -> str:

@@ -86,8 +86,7 @@ class Login:
         if answer.status >= 500:  # a server that is starting up
             raise http_transport.Away(self._transport.host, f"its login answers {answer.status}", status=answer.status)
         if answer.status != 200 or not token:
-            from agentpipe.transport.http_api import not_an_api
-            raise not_an_api(self._transport.host, answer)
+            raise http_transport.not_an_api(self._transport.host, answer)
         self._token, self._payload, self._came = token, payload(token), time.time()
         if self._given:
             self._given = os.environ[AUTH_TOKEN] = token  # children go on with it

@@ -181,3 +181,11 @@ def _seconds(answer: Answer) -> float:
         return max(0.0, float(answer.headers.get("Retry-After", 0)))
     except ValueError:
         return 0.0
+
+
+def not_an_api(host: str, answer: Answer) -> errors.Failure:
+    """What to say of an answer that no ClearML API gives."""
+    kind = (answer.headers.get("Content-Type") or "no type").partition(";")[0]
+    return errors.Failure(f"{host} answers ({answer.status}, {kind}), but not as a ClearML API server",
+                          errors.BAD_CONFIG, remedy="api.api_server must name the API server: its port is 8008, or its "
+                                                    "name begins with api.")

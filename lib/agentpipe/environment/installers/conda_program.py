@@ -91,7 +91,7 @@ class Missing(errors.Failure):
 def installed(folder: str) -> list[Pin]:
     """What `conda-meta` of a prefix says, as pins; a hash that it does not know is taken from the file."""
     from agentpipe.environment import conda_files
-    from agentpipe.environment.requirements import file_digest
+    from agentpipe.files import file_digest
     found, meta = [], os.path.join(folder, "conda-meta")
     for name in sorted(os.listdir(meta)):
         if not name.endswith(".json"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, live, paths
-from agentpipe.environment import indexes
 from agentpipe.environment.installers import uv
 from agentpipe.offline import offline
+from agentpipe.settings import indexes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,14 +40,13 @@ def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
 
 def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> None:
     """The pip of the environment in `folder`, with what it needs to reach indexes and repositories."""
-    from agentpipe.code import git_pins
+    from agentpipe.environment import git_pins
     from agentpipe.place import inside
     from agentpipe.tools import ToolFailed
     python = os.path.join(folder, "bin", "python")
     argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     env = {**uv.environment(), "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR") or paths.cache("pip"),
-           **git_pins.access(asked.secrets, only=inside.isolated(job)), **asked.variables,
-           **({"PIP_NO_INDEX": "1"} if offline() else {})}
+           **git_pins.access(job, asked.secrets), **asked.variables, **({"PIP_NO_INDEX": "1"} if offline() else {})}
     if asked.build_constraints:
         env["PIP_BUILD_CONSTRAINT"] = uv.written(job, "build-constraints.txt", asked.build_constraints)
     if asked.constraints and os.environ.get("PIP_CONSTRAINT"):
@@ -58,7 +57,7 @@ def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> Non
         with live.Line(job, lambda: f"pip {arguments[0]}"):
             inside.run(job, argv, env, outside=paths.cache(), loud=True)
     except ToolFailed as error:
-        from agentpipe.code.git import without_credentials
+        from agentpipe.urls import without_credentials
         said = without_credentials(error.output)
         words = [line for line in said.splitlines() if line.startswith("ERROR: ")]
         last = (words or said.splitlines() or ["no word of its own"])[-1].removeprefix("ERROR: ")

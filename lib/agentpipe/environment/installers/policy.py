@@ -145,7 +145,7 @@ def _flags(found: Policy, asked: Requirements, words: list[str]) -> None:
 
 
 def _only_pips(found: Policy, asked: Requirements, word: str) -> None:
-    from agentpipe.code.git import without_credentials
+    from agentpipe.urls import without_credentials
     name, _, value = word.partition("=")
     if not word.startswith("-"):  # the value of the flag before it
         name, value = found.pip_flags.pop() if found.pip_flags else "", word

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths, units, untrusted
+from agentpipe import errors, paths, tools, units, untrusted
 from agentpipe.crash import crash_point
-from agentpipe.environment import constraints, indexes, installers, local_packages, pins, requirements, wheelhouse
+from agentpipe.environment import constraints, installers, local_packages, pins, requirements, wheelhouse
 from agentpipe.offline import offline
+from agentpipe.settings import indexes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,26 +175,13 @@ def option_lines(asked: Requirements) -> list[str]:
     return head + wheelhouse.lines()
 
 
-def binary() -> str:
-    """The uv of our own environment, else the one on PATH."""
-    import shutil
-    import sysconfig
-    own = os.path.join(sysconfig.get_path("scripts"), "uv")
-    if os.access(own, os.X_OK):
-        return own
-    found = shutil.which("uv")
-    if found is None:
-        raise errors.Failure("uv is not installed", errors.UNAVAILABLE,
-                             remedy="install it beside agentpipe: pip install uv")
-    return found
-
-
 def run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None = None, sink: Any = None,
         env: dict[str, str] | None = None, cwd: str | None = None) -> str:
     """uv with these arguments, on the host or in the task's place; ToolFailed has what it said."""
-    from agentpipe.place import inside, static_uv
+    from agentpipe.environment.installers import static_uv
+    from agentpipe.place import inside
     from agentpipe.tools import ToolFailed
-    uv = static_uv.path(job) if job.prefix and static_uv.wanted(job) else binary()
+    uv = static_uv.path(job) if job.prefix and static_uv.wanted(job) else tools.uv()
     no_network = ["--offline"] if offline() else []
     argv = [uv, *no_network, "--no-python-downloads", "--cache-dir", indexes.download_cache(), *arguments]
     variables = environment() | (env or {})
@@ -219,13 +207,11 @@ def environment() -> dict[str, str]:
 def _run(job: Job, folder: str, asked: Requirements, arguments: list[str], sink: Any = None) -> str:
     """The same with the list's indexes and credentials in the environment; a failure is explained."""
     from agentpipe import live
-    from agentpipe.code import git_pins
-    from agentpipe.environment import progress, torch_backend
-    from agentpipe.place import inside
+    from agentpipe.environment import git_pins, progress, torch_backend
     from agentpipe.tools import ToolFailed
     # a lock names files; what they are built with still comes from the indexes
     env = {**indexes.as_variables(option_lines(asked)), "UV_INDEX_STRATEGY": indexes.strategy(),
-           **git_pins.access(asked.secrets, only=inside.isolated(job)), **asked.variables}
+           **git_pins.access(job, asked.secrets), **asked.variables}
     if asked.build_constraints:
         env["UV_BUILD_CONSTRAINT"] = written(job, "build-constraints.txt", asked.build_constraints)
     if torch_backend.AUTO in arguments and "UV_CUDA_DRIVER_VERSION" not in os.environ:

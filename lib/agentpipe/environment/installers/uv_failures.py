@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from agentpipe import errors
-from agentpipe.code.git import without_credentials
 from agentpipe.environment.requirements import NAME, normalised
+from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

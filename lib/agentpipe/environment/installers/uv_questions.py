@@ -9,10 +9,10 @@ from agentpipe.environment.installers.uv import index_words, lock, run, target, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from agentpipe.environment.image_packages import Packages
     from agentpipe.environment.installers.policy import Policy
     from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
-    from agentpipe.place.image_packages import Packages
 
 
 def newest(job: Job, folder: str, wish: str, asked: Requirements) -> str:
@@ -70,8 +70,8 @@ def satisfied(job: Job, python: str, packages: Packages, asked: Requirements) ->
     """(whether these packages are all that is asked for, else what is missing or what uv says of it)."""
     import shutil
 
+    from agentpipe.environment import image_packages
     from agentpipe.environment.installers import uv_failures
-    from agentpipe.place import image_packages
     from agentpipe.tools import ToolFailed
     listed, there = job.path("asked.txt"), job.path("there")
     write_list(listed, "".join(line + "\n" for line in asked.packages), asked, job.path("constraints.txt"))

@@ -1,0 +1,94 @@
+"""Commits of a checkout, and of its submodules, that no worker could fetch: found, told, and written as git bundles.
+
+Nothing of the user's repositories is written.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from agentpipe import errors, tools
+from agentpipe.capture import capture_git
+
+
+class Commits:
+    """`commit` of the repository at `root`, as far as its remote's branches at `tips` do not have it.
+
+    `path` is where it stands in the checkout: "" for the checkout itself.
+    """
+
+    __slots__ = ("commit", "path", "root", "tips")
+
+    def __init__(self, root: str, commit: str, tips: list[str], path: str = "") -> None:
+        self.root, self.commit, self.tips, self.path = root, commit, tips, path
+
+    def told(self) -> str:
+        """In words, that it goes along."""
+        count = capture_git.text(self.root, "rev-list", "--count", self.commit, *(f"^{tip}" for tip in self.tips))
+        where = f" of the submodule {self.path}" if self.path else ""
+        return (f"1 commit{where} that was not pushed goes along" if count == "1"
+                else f"{count} commits{where} that were not pushed go along")
+
+    def titles(self) -> str:
+        """A line for each commit."""
+        return capture_git.text(self.root, "log", "--oneline", "--no-decorate", "--max-count=200", self.commit,
+                                *(f"^{tip}" for tip in self.tips))
+
+    def write(self, path: str) -> None:
+        """A git bundle of what the remote's branches do not have."""
+        with tempfile.TemporaryDirectory(prefix="agent-task-") as place:
+            # in a repository that borrows the objects, since a bundle needs a ref and the user's is not to get one
+            git_dir = os.path.join(self.root, capture_git.text(self.root, "rev-parse", "--git-common-dir"))
+            hashes = capture_git.text(self.root, "rev-parse", "--show-object-format") or "sha1"
+            capture_git.text("/", "init", "--quiet", "--bare", "--template=", f"--object-format={hashes}", place)
+            with open(os.path.join(place, "objects", "info", "alternates"), "w", encoding="utf-8",
+                      errors="surrogateescape") as file:
+                file.write(os.path.join(git_dir, "objects") + "\n")
+            if os.path.exists(os.path.join(git_dir, "shallow")):
+                import shutil
+                shutil.copyfile(os.path.join(git_dir, "shallow"), os.path.join(place, "shallow"))
+            capture_git.run(place, "update-ref", "refs/heads/bundle", self.commit)
+            known = [f"^{tip}" for tip in self.tips if _has(place, tip)]
+            try:
+                capture_git.run(place, "bundle", "create", "--quiet", path, "refs/heads/bundle", *known)
+            except tools.ToolFailed as failed:
+                raise errors.Failure(f"the commits cannot be bundled: {failed.reason}", errors.CANNOT_CREATE,
+                                     failed.evidence) from None
+
+
+def unpushed(root: str, remote: str, commit: str, path: str = "") -> Commits | None:
+    """What `remote` ("" for none) does not have of a commit, which is there; None when it has it."""
+    if not commit or (remote and capture_git.is_there(root, remote, commit)):
+        return None
+    tips = capture_git.text(root, "for-each-ref", "--format=%(objectname)", f"refs/remotes/{remote}/").split() \
+        if remote else []
+    return Commits(root, commit, tips, path)
+
+
+def of_submodules(inside: list[capture_git.Submodule]) -> list[Commits]:
+    """What these submodules have that their remotes do not."""
+    found = (unpushed(root, capture_git.remote_of(root), pointed, path)
+             for path, root, pointed in inside if _has(root, pointed))
+    return [each for each in found if each]
+
+
+def warnings(top: str, inside: list[capture_git.Submodule]) -> list[capture_git.Warned]:
+    """What of the submodules no worker can fetch, and how to push it."""
+    import shlex
+    said = []
+    for path in capture_git.strangers(top):
+        said.append((f"{path} is a git repository of its own, but .gitmodules does not say where from: its files stay "
+                     "here", f"git rm --cached -- {shlex.quote(path)}, then git submodule add URL {shlex.quote(path)}"))
+    for each in of_submodules(inside):
+        remote = capture_git.remote_of(each.root)
+        branch = capture_git.text(each.root, "symbolic-ref", "--short", "--quiet", "HEAD")
+        if remote:
+            said.append((f"commit {each.commit[:10]} of the submodule {each.path} is not on {remote}: a worker cannot "
+                         "fetch it", shlex.join(["git", "-C", each.path, "push", remote,
+                                                 branch or capture_git.new_branch(each.commit)])))
+    return said
+
+
+def _has(git_dir: str, commit: str) -> bool:
+    return bool(capture_git.text(git_dir, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))

@@ -1,0 +1,274 @@
+"""What git knows about a checkout: where it comes from, its commit, and what is not committed."""
+
+import os
+import re
+import shlex
+
+from agentpipe import errors, tools
+from agentpipe.code.git import LOCAL_VARIABLES
+from agentpipe.urls import without_credentials
+
+# a user's settings must not change what a diff looks like, and nothing may ask for a password
+ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+DIFF = ["diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/",
+        "--unified=3", "--inter-hunk-context=0", "--submodule=diff"]
+NETWORK_TIMEOUT = 10.0
+DEEPEST = 20
+SHOWN = 3
+
+Warned = tuple[str, str]  # what is wrong, and the command that mends it
+Submodule = tuple[str, str, str]  # its path in the checkout, its directory, and the commit that it is to be at
+
+
+class Source:
+    """Where a worker gets the code: repository without credentials, branch ("" when detached) and commit."""
+
+    def __init__(self, repository: str, branch: str, commit: str) -> None:
+        self.repository, self.branch, self.commit = repository, branch, commit
+        self.remote = ""
+        self.warnings: list[Warned] = []
+        self.notes: list[str] = []
+
+
+def root(path: str) -> str | None:
+    """The top directory of the checkout that holds `path`; None outside of any."""
+    try:
+        top = run(path or ".", "rev-parse", "--show-toplevel").strip()
+    except tools.ToolFailed as failure:
+        if "dubious ownership" in failure.output:
+            raise errors.Failure(f"git does not trust {os.path.abspath(path or '.')}: it belongs to another user",
+                                 errors.NO_PERMISSION, failure.output,
+                                 shlex.join(["git", "config", "--global", "--add", "safe.directory",
+                                             os.path.abspath(path or ".")])) from None
+        return None
+    return os.path.realpath(top) if top else None
+
+
+def is_bare(path: str) -> bool:
+    """Whether that directory is itself a repository without a checkout."""
+    try:
+        said = run(path, "rev-parse", "--is-bare-repository", "--absolute-git-dir").splitlines()
+    except tools.ToolFailed:
+        return False
+    return said[0] == "true" and os.path.realpath(said[1]) == os.path.realpath(path)
+
+
+def source(top: str, branch: str = "", commit: str = "", pushed: bool = True) -> Source:
+    """Repository, branch and commit of a checkout; what a worker cannot get becomes a warning with its remedy.
+
+    Without `pushed` the commit goes along by itself.
+    """
+    head = text(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    if not head:
+        raise errors.Failure(f"{top} has no commit yet", errors.NOT_FOUND, remedy="git add . && git commit")
+    asked = commit or branch
+    current = text(top, "symbolic-ref", "--short", "--quiet", "HEAD")
+    remote = remote_of(top, branch or current)
+    warned: list[Warned] = []
+    if asked:
+        head = text(top, "rev-parse", "--verify", "--quiet", f"{commit or branch}^{{commit}}")
+        if not head and branch and not commit and remote:
+            head = text(top, "rev-parse", "--verify", "--quiet", f"{remote}/{branch}^{{commit}}")
+        if not head:
+            warned += _unknown(top, remote, commit, branch)
+            head = commit
+    if not remote:
+        found = Source(top, branch or current, head)
+        if pushed:
+            found.notes.append(f"the checkout has no remote: workers on this machine take it from {top}")
+    else:
+        found = Source(_address(top, remote), branch or ("" if commit else current), head)
+        if head and pushed and not warned and not is_there(top, remote, head):
+            push = shlex.join(["git", "push", remote, branch or current or new_branch(head)])
+            warned.append((f"commit {head[:10]} is not on {remote}: a worker cannot fetch it", push))
+    found.remote = remote
+    found.warnings += warned
+    return found
+
+
+def _unknown(top: str, remote: str, commit: str, branch: str) -> list[Warned]:
+    """A commit or branch that this checkout does not have: the remote may, and what it has of that kind is named."""
+    where = f"here, and not on {remote} either" if remote else "in this checkout"
+    if commit and len(commit) < 40:
+        return [(f"there is no commit {commit} here: a worker may not find it", "git log --oneline")]
+    tips = _tips(top, remote) if remote else ""
+    if tips is None:
+        return [(f"{remote} cannot be asked for {commit or branch}, which is not here",
+                 shlex.join(["git", "ls-remote", remote]))]
+    if commit:
+        if commit in tips:
+            return []
+        return [(f"there is no commit {commit[:10]} {where}: a worker cannot fetch it", "git log --oneline")]
+    if f"\trefs/heads/{branch}\n" in tips + "\n":
+        return []
+    import difflib
+    listed = text(top, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
+    known = [*listed, *re.findall(r"\trefs/heads/(\S+)", tips)]
+    close = difflib.get_close_matches(branch, dict.fromkeys(known), 1)
+    return [(f"there is no branch {branch} {where}: a worker cannot fetch it"
+             + (f"; did you mean {close[0]}?" if close else ""), "git branch --all")]
+
+
+def diff(top: str) -> str:
+    """What is not committed, staged or not, submodules included; files that are not text go in git's binary form."""
+    from agentpipe.capture.capture_text import as_text
+    return as_text(top, lambda *more: _bytes(top, *more), DIFF)
+
+
+def new_branch(commit: str) -> str:
+    """What to push of a commit that is on no branch."""
+    return f"{commit}:refs/heads/{commit[:10]}"
+
+
+def conflicts(text: str) -> list[str]:
+    """The files of a diff with the marks of a merge that stopped at conflicts."""
+    return _files_with(text, "\n+<<<<<<< ", "\n+>>>>>>> ")
+
+
+def changed_lfs(text: str) -> list[str]:
+    """The files of Git LFS that a diff changes: it only has what points to them, and that is on no server yet."""
+    return _files_with(text, "\n+oid sha256:", "version https://git-lfs")
+
+
+def _files_with(text: str, *signs: str) -> list[str]:
+    """The files of a diff in whose part all of `signs` stand; a diff may be large, so it is only split when it must."""
+    if signs[0] not in text:
+        return []
+    parts = re.split(r"^diff --git ", text, flags=re.MULTILINE)[1:]
+    return [part.partition("\n+++ b/")[2].partition("\n")[0] for part in parts if all(sign in part for sign in signs)]
+
+
+def refuse_unknown(top: str, script: str) -> None:
+    """Failure 66 for a script that git does not know."""
+    if not text(top, "ls-files", "--", script):
+        raise errors.Failure(f"git does not know {script}: it would not come along", errors.NOT_FOUND,
+                             remedy=shlex.join(["git", "add", "-N", "--", script]))
+
+
+def untracked(top: str, inside: list[Submodule]) -> list[Warned]:
+    """Files that git does not know, also in the submodules `inside`, which therefore stay here."""
+    names = unknown_files(top, inside)
+    if not names:
+        return []
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    few = names if len(names) <= SHOWN else ["."]
+    return [(f"{', '.join(names[:SHOWN])}{more}: not known to git, stays here", f"git add -N -- {shlex.join(few)}")]
+
+
+def overlooked(top: str) -> list[Warned]:
+    """Files whose changes no diff shows, since git was told not to look (assume-unchanged, skip-worktree)."""
+    listed = [(entry[:1], entry[2:]) for entry in run(top, "ls-files", "-v", "-z").split("\0")]
+    told = {"assume-unchanged": [name for kind, name in listed if kind.islower()],
+            "skip-worktree": [name for kind, name in listed if kind in ("S", "s")]}
+    there = [name for name in dict.fromkeys([*told["assume-unchanged"], *told["skip-worktree"]])
+             if "\n" not in name and os.path.isfile(os.path.join(top, name))
+             and not os.path.islink(os.path.join(top, name))]
+    if not there:  # as in a sparse checkout
+        return []
+    recorded = {about.partition("\t")[2]: about.split(" ")[1]
+                for about in run(top, "ls-files", "--stage", "-z", "--", *there).split("\0") if about}
+    now = run(top, "hash-object", "--stdin-paths", stdin="".join(f"{name}\n" for name in there)).split()
+    changed = [name for name, found in zip(there, now, strict=True) if recorded.get(name) != found]
+    if not changed:
+        return []
+    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    # git heeds only the first of several such options
+    remedies = [f"git update-index --no-{option} -- {shlex.join(found)}" for option, names in told.items()
+                if (found := [name for name in names if name in changed])]
+    return [(f"{', '.join(changed[:SHOWN])}{more}: git is told to overlook what is changed there, so it stays here",
+             " && ".join(remedies))]
+
+
+def unknown_files(top: str, inside: list[Submodule]) -> list[str]:
+    """The files that git does not know and does not ignore, also in the submodules `inside`, relative to the top."""
+    places = [("", top), *((path + "/", root) for path, root, _ in inside)]
+    return [prefix + name for prefix, place in places
+            for name in run(place, "ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
+
+
+def strangers(top: str) -> list[str]:
+    """Repositories that git knows here and that are no submodules, since .gitmodules does not name them."""
+    links = [line.partition("\t")[2] for line in run(top, "ls-files", "--stage", "-z").split("\0")
+             if line.startswith("160000 ")]
+    named = _named(top, "") if links else []
+    return [path for path in links if path not in named]
+
+
+def _named(top: str, commit: str) -> list[str]:
+    """The paths in the .gitmodules of a commit, or of the index ("")."""
+    listed = text(top, "config", "--null", "--blob", f"{commit}:.gitmodules", "--get-regexp", r"\.path$")
+    return [entry.partition("\n")[2] for entry in listed.split("\0") if entry]
+
+
+def submodules(top: str, commit: str, prefix: str = "", depth: int = 0) -> list[Submodule]:
+    """The submodules of a commit ("" for one that is not here) that are checked out here, also nested ones."""
+    paths = _named(top, commit) if commit else []
+    if not paths or depth == DEEPEST:
+        return []
+    found: list[Submodule] = []
+    for line in run(top, "ls-tree", "-z", commit, "--", *paths).split("\0"):
+        about, _, path = line.partition("\t")
+        place = os.path.join(os.path.realpath(top), path)
+        if about.startswith("160000 ") and root(place) == place:
+            pointed = about.split(" ")[2]
+            found += [(prefix + path, place, pointed), *submodules(place, pointed, f"{prefix}{path}/", depth + 1)]
+    return found
+
+
+def name_of(address: str) -> str:
+    """The last part of a repository's address, without .git."""
+    return re.split(r"[/:]", address.rstrip("/"))[-1].removesuffix(".git")
+
+
+def remote_of(top: str, branch: str = "") -> str:
+    """The remote that a branch follows, else origin, else the only one; "" without any."""
+    own = text(top, "config", "--get", f"branch.{branch}.remote") if branch else ""
+    names = text(top, "remote").split()
+    if own and own in names:
+        return own
+    return "origin" if "origin" in names else names[0] if names else ""
+
+
+def _address(top: str, remote: str) -> str:
+    address = text(top, "remote", "get-url", "--", remote)
+    if "://" not in address and not re.match(r"[^/]+:", address):
+        return os.path.normpath(os.path.join(top, os.path.expanduser(address)))
+    return without_credentials(address)
+
+
+def is_there(top: str, remote: str, commit: str) -> bool:
+    """Whether the remote has the commit: a local one is asked, of others what was last fetched, then their tips."""
+    address = _address(top, remote)
+    path = address.removeprefix("file://") if address.startswith(("/", "file://")) else ""
+    if path:
+        return bool(text(path, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
+    if text(top, "branch", "--remotes", "--list", f"{remote}/*", "--contains", commit):
+        return True
+    return commit in (_tips(top, remote) or "")
+
+
+def _tips(top: str, remote: str) -> str | None:
+    """What the remote's branches and tags point to; None when it does not answer."""
+    try:
+        return run(top, "ls-remote", "--", remote, timeout=NETWORK_TIMEOUT)
+    except errors.Failure:
+        return None
+
+
+def text(path: str, *arguments: str) -> str:
+    """git's answer without blanks around it; "" when it fails."""
+    try:
+        return run(path, *arguments).strip()
+    except tools.ToolFailed:
+        return ""
+
+
+def run(path: str, *arguments: str, timeout: float | None = None, stdin: str = "") -> str:
+    """git's stdout, in a directory; ToolFailed when it fails."""
+    env = {name: value for name, value in os.environ.items() if name not in LOCAL_VARIABLES}
+    return tools.run(["git", "-C", path, *arguments], env={**env, **ENVIRONMENT}, timeout=timeout,
+                     stdin=stdin.encode("utf-8", "surrogateescape"))
+
+
+def _bytes(path: str, *arguments: str) -> bytes:
+    return run(path, *arguments).encode("utf-8", "surrogateescape")

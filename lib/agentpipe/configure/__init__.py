@@ -1,0 +1,1 @@
+"""agent-config: the file that init writes, and what check looks at."""

@@ -1,0 +1,196 @@
+"""agent-config check: a doctor for configuration, server, credentials, clock, directories and tools."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Generator, Iterator
+
+from agentpipe import errors, paths, stdio
+from agentpipe.configure import machine_check
+from agentpipe.configure.machine_check import BAD, GOOD, ODD, Finding
+from agentpipe.pull import schedule
+from agentpipe.settings import config, config_apply, config_file, config_show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.transport.http_api import HttpApi
+
+OLDEST_API = "2.13"  # ClearML Server 1.0: containers and runtime as we read them
+CLOCK_S = 60.0
+PATIENCE_S = 5.0
+
+
+def check(parts: list[str], as_json: bool = False) -> int:
+    """Print the report, or these parts of it; 0, or the exit code of the first thing that is wrong."""
+    import json
+    looks = {"configuration": files, "server": server, "disk": machine_check.directories,
+             "programs": machine_check.programs, "python": machine_check.pythons,
+             "containers": machine_check.containers, "gpu": machine_check.gpus}
+    if unknown := [part for part in parts if part not in looks]:
+        raise errors.Failure(f"nothing to check is called {unknown[0]}", errors.USAGE,
+                             remedy="agent-config check " + " | ".join(looks))
+    code, told = 0, set[str]()
+    for name, look in looks.items():
+        for each in _guarded(name, look) if not parts or name in parts else ():
+            code = code or each.exit
+            if each.level == BAD and each.text in told:  # a clearml.conf that cannot be read stops every look
+                continue
+            told.add(each.text)
+            line = f"{each.level:8}{each.subject}: {each.text}" + (f" ({each.remedy})" if each.remedy else "")
+            if as_json:
+                line = json.dumps({"level": each.level, "subject": each.subject, "text": each.text,
+                                   "remedy": each.remedy})
+            stdio.put(line.encode("utf-8", "replace") + b"\n")
+    return code
+
+
+def files() -> Iterator[Finding]:
+    """The configuration files."""
+    found = config.files()
+    if not found:
+        yield Finding(GOOD, "configuration", "no clearml.conf: the store of this machine needs none")
+    tree, _ = config.trees()
+    secret = config_show.holds_secrets(tree)
+    for path in [*found, *config_file.included(found)]:
+        yield _file(path, secret)
+    for path in config_file.missing(found):
+        yield Finding(ODD, "configuration", f"{path} is included and not there", "correct the include, or make it")
+    yield from _refused(tree)
+    yield from _swapped()
+
+
+def _file(path: str, secret: bool) -> Finding:
+    """One of them; `secret`: whether they hold what nobody else may know."""
+    import shlex
+    state, remedy = os.stat(path), f"chmod 600 {shlex.quote(path)}"
+    if state.st_uid not in (0, os.getuid()):
+        return Finding(ODD, "configuration", f"{path} is somebody else's, who decides by it what runs as you",
+                       f"chown {paths.user()} {shlex.quote(path)}")
+    if state.st_mode & 0o022:
+        return Finding(ODD, "configuration", f"{path}: others can write it, and so decide what runs as you", remedy)
+    if secret and state.st_mode & 0o044:
+        return Finding(ODD, "configuration", f"{path} holds secrets (keys, passwords), and others can read it", remedy)
+    return Finding(GOOD, "configuration", path)
+
+
+def _refused(tree: Any) -> Iterator[Finding]:
+    """What agent-pull refuses before it takes a task."""
+    from agentpipe import hooks
+    from agentpipe.pull import room
+    looks: tuple[Callable[[], Any], ...] = (
+        lambda: config_apply.check(tree), config.check_numbers, lambda: config.lost_policy(None),
+        lambda: config.check_user(ahead=True), lambda: schedule.of([], []), lambda: hooks.find("pre-pull"),
+        lambda: room.gate(None, None, lambda _: None))
+    for look in looks:
+        try:
+            look()
+        except errors.Failure as failure:
+            yield Finding(BAD, "configuration", failure.reason, _remedy("configuration", failure), failure.exit)
+
+
+def _swapped() -> Iterator[Finding]:
+    """Commands in the place of a stage that a shell would not find."""
+    import subprocess
+    for name in sorted(name for name in os.environ if name.startswith("AGENT_STAGE_")):
+        program = os.environ[name].split(" ")[0]
+        if re.fullmatch(r"[\w./+-]+", program) and subprocess.run(
+                ["sh", "-c", 'command -v -- "$1"', "sh", program], stdout=subprocess.DEVNULL, check=False).returncode:
+            yield Finding(ODD, "configuration", f"{name}: there is no {program}", "correct it, install it, or unset it")
+
+
+def server() -> Iterator[Finding]:
+    """Whether the server answers, what it thinks of our credentials and of our clock, and its queues."""
+    from agentpipe.transport import api
+    found = api.connect(patience=PATIENCE_S)
+    if isinstance(found, api.StoreApi):
+        found.write()
+        yield Finding(GOOD, "server", f"the embedded store of this machine, {found.store.path}")
+        yield _clock_of_store()
+    else:
+        accepted = yield from _over_http(found)
+        if not accepted:
+            return
+    queues = found.call("queues.get_all", {"only_fields": ["name"], "search_hidden": True})["queues"]
+    if not queues:
+        yield Finding(ODD, "queues", "there is none", "agent-pull --create-queue default")
+    else:
+        yield Finding(GOOD, "queues", ", ".join(sorted(queue["name"] for queue in queues)[:10])
+                      + (f" and {len(queues) - 10} more" if len(queues) > 10 else ""))
+
+
+def _over_http(found: HttpApi) -> Generator[Finding, None, bool]:
+    begun = time.monotonic()
+    now = found.server_time()
+    took = time.monotonic() - begun
+    said = credentials = None
+    try:
+        said = found.log_in()
+        credentials = _credentials(said)
+    except errors.Failure as failure:
+        credentials = Finding(BAD, "credentials", failure.reason, failure.remedy, failure.exit)
+    if said is None:
+        yield Finding(GOOD, "server", f"{found.host} answers in {took * 1000:.0f} ms")
+    else:
+        yield _server(found, said, took)
+    yield credentials
+    if now is not None:
+        yield _clock(now - time.time())
+    return said is not None
+
+
+def _server(found: HttpApi, said: dict[str, Any], took: float) -> Finding:
+    from agentpipe.transport.http_api import version_number
+    version = str(said.get("api_version") or "")
+    text = (f"{found.host} answers in {took * 1000:.0f} ms: {'agent-server' if found.ours else 'a ClearML server'} "
+            f"{said.get('server_version', '')}, API {version or '?'}")
+    if version and version_number(version) < version_number(OLDEST_API):
+        return Finding(ODD, "server", f"{text}: older than {OLDEST_API}", "update the ClearML server")
+    return Finding(GOOD, "server", text)
+
+
+def _credentials(said: dict[str, Any]) -> Finding:
+    from agentpipe.transport import http_login
+    who = (said.get("identity") or {}).get("user", "somebody")
+    if os.environ.get(http_login.AUTH_TOKEN):
+        key = f"the token in {http_login.AUTH_TOKEN}"
+    else:
+        value, origin = config.origin("api.credentials.access_key")
+        key = f"the key {value} ({origin})"
+    end = float(said.get("exp") or 0)
+    left = f", its token good for {(end - time.time()) / 3600:.0f} h" if end else ""
+    return Finding(GOOD, "credentials", f"{key} is accepted, as user {who}{left}")
+
+
+def _clock(ahead: float) -> Finding:
+    """`ahead`: by how many seconds the server's clock is before ours."""
+    if abs(ahead) < CLOCK_S:
+        return Finding(GOOD, "clock", f"within {max(1, round(abs(ahead)))} s of the server's")
+    return Finding(ODD, "clock", f"this machine is {abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} the "
+                   "server", "set the clock (timedatectl set-ntp true): tokens and logs carry times")
+
+
+def _clock_of_store() -> Finding:
+    made = os.stat(__file__).st_mtime
+    if time.time() < made - 86400:
+        return Finding(ODD, "clock", f"it is {time.strftime('%F', time.gmtime())}, before this program was made",
+                       "set the clock (timedatectl set-ntp true)")
+    return Finding(GOOD, "clock", time.strftime("%FT%TZ", time.gmtime()))
+
+
+def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from look()
+    except (errors.ApiError, errors.Failure) as error:
+        failure = errors.refused(error) if isinstance(error, errors.ApiError) else error
+        yield Finding(BAD, name, failure.reason, _remedy(name, failure), failure.exit)
+
+
+def _remedy(name: str, failure: errors.Failure) -> str:
+    from agentpipe.transport.http_transport import Away
+    if name == "server" and isinstance(failure, Away):
+        return "start it, or correct its address: agent-config show api.api_server"
+    return failure.remedy or "agent-config show"

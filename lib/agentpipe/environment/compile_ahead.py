@@ -1,0 +1,90 @@
+"""Byte-code of what a script is going to import, written ahead of it: run by a new environment's own Python (>= 3.6).
+
+    python -I -c SOURCE SITE WHICH SCRIPT [MODULE…]
+
+From the imports that SCRIPT's text names, or else from MODULEs, it goes on to what these import, breadth first, and
+writes byte-code beside what lies in SITE, as an import would. WHICH turns the list of modules that it begins with, so
+that several of them meet late: a script imports from the front, and number 0 comes from the back. Nothing is executed
+but this; what cannot be read, compiled or written is left to the script.
+"""
+
+import collections
+import importlib.machinery
+import os
+import re
+import sys
+
+IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(?:\(([^)]*)\)|(.*))|import[ \t]+(.*))", re.M)
+
+
+def imports(text, package):
+    """The dotted names of modules that a module of this package may import, by its text; some are none."""
+    found = []
+    for base, within, line, plain in IMPORT.findall(text):
+        names = [part.strip().split(" ")[0] for part in re.sub("#.*", "", within or line or plain).split(",")]
+        names = [name for name in names if name.replace(".", "").isidentifier()]
+        if plain:
+            found += names
+            continue
+        dots = len(base) - len(base.lstrip("."))
+        if dots:
+            base = ".".join(package[:len(package) - dots + 1] + [part for part in [base.lstrip(".")] if part])
+        found.append(base)
+        found += [base + "." + name for name in names]
+    return found
+
+
+def located(name, folders):
+    """(path, whether it is a package) of a module below one of these folders, or None."""
+    for folder in folders:
+        path = os.path.join(folder, *name.split("."))
+        for each, package in ((os.path.join(path, "__init__.py"), True), (path + ".py", False)):
+            if os.path.isfile(each):
+                return each, package
+    return None
+
+
+def text_of(path):
+    """A module's text; nothing when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def follow(site, folders, names):
+    """Write the byte-code of these modules, and of those they import, as far as they lie in `site`."""
+    queue, seen = collections.deque(names), set()
+    while queue:
+        name = queue.popleft()
+        if not name or name in seen:
+            continue
+        seen.add(name)
+        queue.extend(parent for parent in [name.rpartition(".")[0]] if parent)
+        found = located(name, folders)
+        if found is None:
+            continue
+        path, package = found
+        if path.startswith(site + os.sep):
+            try:
+                importlib.machinery.SourceFileLoader(name, path).get_code(name)
+            except Exception:
+                continue  # the script will say it, if it comes there
+        parts = name.split(".")
+        queue.extend(imports(text_of(path), parts if package else parts[:-1]))
+
+
+def main(site, which, script, *modules):
+    """Begin with what the script imports."""
+    folders = [os.path.dirname(script), site] if script else [site]
+    names = [name for name in imports(text_of(script), []) if located(name, folders)] if script else []
+    names = list(dict.fromkeys(names)) or list(modules)
+    names.reverse()
+    turn = int(which) * 2 % max(1, len(names))
+    follow(site, folders, names[turn:] + names[:turn])
+
+
+if __name__ == "__main__":
+    os.nice(19)
+    main(*sys.argv[1:])

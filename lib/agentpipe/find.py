@@ -1,0 +1,159 @@
+"""Tasks and queues by what a person types: an id or its beginning, or a name."""
+
+import re
+from typing import Any
+
+from agentpipe import cells, errors, units
+
+# ids of ClearML: 32 hex digits; fewer than four would fit too much
+DIGITS = 4
+PREFIX = re.compile(rf"[0-9a-f]{{{DIGITS},32}}$")
+# what may be asked for as an id: in a list of ids "-x" means "all but x", and "__$" begins an operator
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*$")
+SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are not UTF-8
+SHOWN = 4
+LONGEST = 2000  # characters of a name that is looked for; servers refuse long patterns
+ENDED = ("completed", "failed", "stopped", "closed", "published")
+
+
+def task(api: Any, word: str, fields: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The one task of that id, beginning of an id, or name (of several equal names each counts only by its id).
+
+    `fields` as the API's only_fields; without them the whole task. Failure 66 when there is none, 65 when several fit.
+    """
+    found = _found(api, word)
+    if not found:
+        short = re.fullmatch(r"[0-9a-f]+", word) and len(word) < DIGITS
+        why = f"a task is its name, or the beginning of its id ({DIGITS} digits or more); " if short else ""
+        raise errors.Failure(f"no task `{cells.cut(word, 100)}`", errors.NOT_FOUND, remedy=f"{why}agent-task list")
+    if len(found) > 1:
+        raise _several(word, found)
+    id = found[0]["id"]
+    if fields:
+        wanted = {"id": [id], "only_fields": ["id", *fields], "search_hidden": True}
+        return api.call("tasks.get_all", wanted)["tasks"][0]
+    return api.call("tasks.get_by_id", {"task": id})["task"]
+
+
+def whole_id(api: Any, word: str) -> str:
+    """The id that begins so; the word itself when it is whole, or none does. Failure 65 when several do."""
+    found = _begun(api, word) if PREFIX.match(word) and len(word) < 32 else []
+    if not found or any(each["id"] == word for each in found):
+        return word
+    if len(found) > 1:
+        raise _several(word, found)
+    return found[0]["id"]
+
+
+def _several(word: str, found: list[dict[str, Any]]) -> errors.Failure:
+    shown = ", ".join(f"{each['id'][:12]} ({each['status']}, {units.ago(each.get('created'))})"
+                      for each in found[:SHOWN])
+    more = ", …" if len(found) > SHOWN else ""
+    return errors.Failure(f"`{word}` fits {len(found)} tasks, the newest first: {shown}{more}", errors.BAD_DATA,
+                          "\n".join(each["id"] for each in found),
+                          f"give the beginning of an id, {DIGITS} digits or more")
+
+
+def _found(api: Any, word: str) -> list[dict[str, Any]]:
+    """The tasks that a word means, the newest first. Nothing that a person types goes into a query as it is."""
+    if len(word) > LONGEST or SURROGATE.search(word):
+        return []
+    found = _query(api, {"id": [word]}) if ID.match(word) else []
+    if found or not word:
+        return found
+    # a name of digits, a date say, may be the beginning of another task's id: neither is preferred in silence
+    named, begun = _query(api, {"name": exactly(word)}), _begun(api, word) if PREFIX.match(word) else []
+    both = {each["id"]: each for each in (*named, *begun)}
+    return sorted(both.values(), key=lambda each: each.get("created") or "", reverse=True)
+
+
+def _begun(api: Any, word: str) -> list[dict[str, Any]]:
+    return _query(api, {"_any_": {"fields": ["id"], "pattern": f"^{word}"}})
+
+
+def exactly(text: str) -> str:
+    """A pattern that fits only this text."""
+    return rf"^{re.escape(text)}$"
+
+
+def _query(api: Any, condition: dict[str, Any]) -> list[dict[str, Any]]:
+    wanted = {**condition, "only_fields": ["id", "status", "created"], "order_by": ["-created"], "search_hidden": True}
+    return api.call("tasks.get_all", wanted)["tasks"]
+
+
+def queue(api: Any, name: str, create: bool | None = None) -> dict[str, Any]:
+    """{id, name} of a queue by name or id, "" for the server's default one; Failure 66 names those that there are.
+
+    `create` makes a missing one; None where that is no question.
+    """
+    if not name:
+        try:
+            return api.call("queues.get_default")
+        except errors.ApiError:
+            name = "default"
+    conditions: list[dict[str, Any]] = [{"name": exactly(name)}, *([{"id": [name]}] if ID.match(name) else [])]
+    for condition in conditions:
+        wanted = {**condition, "only_fields": ["id", "name"], "search_hidden": True}
+        found = api.call("queues.get_all", wanted)["queues"]
+        if found:
+            return found[0]
+    if create:
+        return {"id": api.call("queues.create", {"name": name})["id"], "name": name}
+    known = ", ".join(each["name"] for each in api.call("queues.get_all", {"only_fields": ["name"]})["queues"])
+    raise errors.Failure(f"no queue `{name}`; there are: {known}", errors.NOT_FOUND,
+                         remedy="" if create is None else "the same with --create-queue")
+
+
+def project(api: Any, name: str) -> str:
+    """The id of the project of that name or id; Failure 66 when there is none."""
+    conditions: list[dict[str, Any]] = [{"name": exactly(name)}, *([{"id": [name]}] if ID.match(name) else [])]
+    for condition in conditions:
+        found = api.call("projects.get_all", {**condition, "only_fields": ["id"], "search_hidden": True})["projects"]
+        if found:
+            return found[0]["id"]
+    raise errors.Failure(f"no project `{name}`", errors.NOT_FOUND, remedy="agent-task list --columns id,project")
+
+
+def queue_name(api: Any, id: str | None) -> str:
+    """A queue's name for people; its id when it is gone."""
+    if not id:
+        return ""
+    found = api.call("queues.get_all", {"id": [id], "only_fields": ["name"], "search_hidden": True})["queues"]
+    return found[0]["name"] if found else id
+
+
+def serve(queue: str) -> str:
+    """The command that serves a queue for one task."""
+    import shlex
+    return f"agent-pull {shlex.quote(queue)} | agent-prepare | agent-run"
+
+
+def place_in_queue(api: Any, queue: str, task: str) -> int | None:
+    """The place of a waiting task, 1 is next; None when it does not stand there."""
+    for number, entry in enumerate(api.call("queues.get_by_id", {"queue": queue})["queue"].get("entries") or [], 1):
+        if entry["task"] == task:
+            return number
+    return None
+
+
+AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w|days?|hours?|weeks?)$")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def moment(text: str | None, option: str) -> float | None:
+    """Seconds since the epoch of what a person calls a time: "2h" (ago), "today", a date, an ISO time (of here)."""
+    if not text:
+        return None
+    import time
+    from datetime import datetime, timedelta
+    if text.strip() in ("today", "yesterday"):
+        midnight = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        return (midnight - timedelta(days=text.strip() == "yesterday")).timestamp()
+    ago = AGO.match(text.strip())
+    if ago:
+        return time.time() - float(ago[1]) * SECONDS[ago[2][0]]
+    try:
+        return datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        raise errors.Failure(f"{option} {text}: no time", errors.USAGE,
+                             remedy=f"such as {option} 2h, 3d or 2026-11-25T14:00") from None

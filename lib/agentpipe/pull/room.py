@@ -1,0 +1,70 @@
+"""Whether this node's disk has the room that its operator wants before a task is taken (agent-pull --need-disk)."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors, paths, units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Room:
+    """`wanted` bytes, on each file system that a task's set-up fills."""
+
+    def __init__(self, wanted: int, say: Callable[[str], None]) -> None:
+        self.wanted, self._say = wanted, say
+        self._short = False  # whether it was, when it was looked at last
+
+    def enough(self) -> bool:
+        """Whether there is as much; environments that no task uses make room first. What is short is said once."""
+        path, free = _least()
+        if free < self.wanted:
+            from agentpipe.environment import env_cache
+            # no limit but that of free space
+            endless = env_cache.Limits(float("inf"), 0, float("inf"), self.wanted / units.GIB)
+            for gone in env_cache.evict(endless, room=True):
+                self._say(f"removed an environment that was last used {units.age(gone['used'])} ago, "
+                          f"to make room: {gone['key']}")
+            path, free = _least()
+        short = free < self.wanted
+        if short and not self._short:
+            self._say(f"no task is taken: {path} has {free / units.GIB:.1f} GiB free, --need-disk wants "
+                      f"{self.wanted / units.GIB:.1f} GiB")
+        self._short = short
+        return not short
+
+
+def gate(told: str | None, may_work: Callable[[], bool] | None,
+         say: Callable[[str], None]) -> Callable[[], bool] | None:
+    """What has to hold before a task is taken: room as --need-disk, or AGENT_NEED_DISK, says, and `may_work`."""
+    text = told or os.environ.get("AGENT_NEED_DISK")
+    if not text:
+        return may_work
+    room = Room(_bytes(text, "--need-disk" if told else "AGENT_NEED_DISK"), say)
+    return lambda: room.enough() and (may_work is None or may_work())
+
+
+def _bytes(text: str, name: str) -> int:
+    try:
+        return units.read_size(text)
+    except ValueError:
+        raise errors.Failure(f"{name} is no size: {text}", errors.USAGE if name.startswith("-") else errors.BAD_CONFIG,
+                             remedy=f"write it as 50G or 800M: {name}{'=' if name.isupper() else ' '}50G") from None
+
+
+def _least() -> tuple[str, int]:
+    """(the folder with the least room, its free bytes) of those that a set-up fills."""
+    from agentpipe.environment import env_cache
+    from agentpipe.settings import indexes
+    found = []
+    for path in (paths.state(), paths.cache(), env_cache.home(), indexes.download_cache()):
+        there = path.rstrip("/")
+        while not os.path.isdir(there):  # made by the first task
+            there = os.path.dirname(there)
+        stat = os.statvfs(there)
+        found.append((stat.f_bavail * stat.f_frsize, there))
+    free, path = min(found)
+    return path, free

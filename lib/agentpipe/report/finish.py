@@ -1,0 +1,281 @@
+"""The end of an attempt, told to the server: the rest of the log, why it ended, and the final status."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from agentpipe import ends, errors, redact, secrets, terminal, untrusted
+from agentpipe.claim import attempt, claims, on_server, ranks, runtime
+from agentpipe.crash import crash_point
+from agentpipe.report import own_end
+from agentpipe.report.shipping import Shipper, is_outage, note_reported, read_reported
+from agentpipe.settings import own_secrets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+RECORD_KEY = "_agentpipe_end"
+EVIDENCE = 8 << 10
+# what clearml-agent says of them in status_reason
+PEERS_WORDS = {"stopped by a user": "task was stopped by tasks.stop", "stopped by hand": "user abort"}
+_SUBCODE_GONE = (101, 10)
+_SUBCODE_CHANGED = 121
+_SUBCODE_STATUS = 110
+_SUBCODE_NO_QUEUE = (701, 707, 708)
+
+
+class NotOurs(Exception):
+    """The server shows the task gone, or with another's claim: nothing of it is ours to write."""
+
+
+def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | None = None) -> bool:
+    """Ship the rest of an attempt that has an `outcome`, give its task the final status; True when done.
+
+    True also for a task that is no longer ours (deleted, reset, claimed by another agent). It may be called
+    again after a crash at any point. While the server is away it is tried again until `deadline_s` seconds
+    are over; then False: what is left is for recovery, the link in `active/` stays. `shipper` is the one that this
+    process has shipped the log with so far, which need not ask where to go on.
+    """
+    manifest = known(directory)
+    end = attempt.outcome(directory)
+    if manifest is None:
+        return True
+    if end is None:
+        raise errors.Failure(f"{directory} has not ended", errors.TRY_AGAIN, remedy="wait for agent-run")
+    reported = read_reported(directory)
+    if reported.get("status") and reported.get("hooks"):
+        return True
+    api = api.once()  # the loop below has the patience
+    shipper = shipper or shipper_of(api, manifest, directory)
+    until, pause = time.monotonic() + deadline_s, 0.25
+    try:
+        while True:
+            try:
+                if not reported.get("status"):
+                    _finish(api, shipper, directory, manifest, end)
+                _on_end(shipper, directory, manifest)
+                return True
+            except NotOurs:
+                return True
+            except (errors.Failure, errors.ApiError) as error:
+                if not is_outage(error):
+                    raise
+                if time.monotonic() + pause > until:
+                    return False
+                shipper.doubt()
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+    finally:
+        shipper.close()
+
+
+def shipper_of(api: Any, manifest: dict[str, Any], directory: str) -> Shipper:
+    """What ships the log of an attempt that nobody reports any more; `manifest` as known() gives it."""
+    task, pull = manifest["task"], manifest["pull"]
+    return Shipper(api, task["id"], pull["claim"], directory, pull.get("worker") or "",
+                   redact.task_secrets(secrets.whole(task, directory)), ranks.prefix(pull))
+
+
+def _on_end(shipper: Shipper, directory: str, manifest: dict[str, Any]) -> None:
+    """The operator's hooks, once and after the status is acknowledged; what they say still goes to the log."""
+    from agentpipe import hooks
+    from agentpipe.job import Job
+    if not hooks.find("on-end"):
+        return
+    try:
+        # before they run: a webhook that is called twice is worse than one that is missed
+        note_reported(directory, {"hooks": True})
+    except errors.Failure:
+        return
+    job = Job(manifest, directory)
+    try:
+        hooks.run("on-end", manifest, job)
+    except errors.Failure as failure:
+        job.say(failure.reason)
+    job.close()
+    shipper.ship(final=True)
+
+
+def known(directory: str) -> dict[str, Any] | None:
+    """The attempt's manifest with `pull`, as far as it can be known; None when the task is one by hand."""
+    manifest = attempt.read_manifest(directory)
+    if manifest is not None:
+        pull = manifest.get("pull") or manifest.get("origin")
+        return {**manifest, "pull": pull} if pull else None
+    claim = claims.read(directory)
+    if claim is None:
+        return None
+    # its file is gone or damaged: what the directory's name and the claim say is enough for an end
+    task = os.path.basename(os.path.normpath(directory)).rpartition(".")[0]
+    return {"task": {"id": task}, "pull": {"server": claim.get("server"), "claim": claim["token"], "queue": None,
+                                           "worker": claim.get("worker")}}
+
+
+def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, Any]:
+    """{claim, class, exit, stage, reason, evidence, remedy, advice} of an attempt: what `agent-task why` tells.
+
+    `remedy` is a command that can be typed as it is, or None; `advice` is in words, or None.
+    """
+    kind = ends.ENDS[end]
+    failed, run = manifest.get("failed") or {}, manifest.get("run") or {}
+    status = run.get("exit", attempt.exit_status(directory))
+    if failed.get("class") == end:
+        found = failed
+    else:
+        reason = run.get("reason") if run.get("end") == end else None
+        if end == "script_failed" and not reason and status:
+            reason = own_end.reason(directory, status)
+        found = {"stage": "run", "exit": status if kind.exit is None else kind.exit,
+                 "reason": reason or _reason(end, status) or kind.when}
+    evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
+    remedy, advice = _remedy(manifest["task"]["id"], found, kind)
+    clear = redact.Redactor(own_secrets.known() | redact.task_secrets(secrets.whole(manifest["task"], directory))).text
+    return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
+            "exit": found.get("exit", kind.exit), "reason": clear(found["reason"]),
+            "evidence": clear(evidence)[-EVIDENCE:],
+            "remedy": clear(remedy) or None, "advice": clear(advice) or None, **_measured(manifest)}
+
+
+def _measured(manifest: dict[str, Any]) -> dict[str, Any]:
+    """{stages, pins}: where the seconds went, and what it ran with; what is not known is left out."""
+    from agentpipe.report import timing
+    found = {"stages": timing.stages(manifest), "pins": timing.pins(manifest)}
+    return {key: value for key, value in found.items() if value}
+
+
+def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:
+    if ranks.is_follower(manifest):  # its log is all that it tells
+        shipper.ship(final=True)
+        note_reported(directory, {"status": "the leader's"})
+        return
+    found = ours(api, manifest)
+    try:
+        shipper.ship(final=True)
+    except errors.ApiError as error:
+        if is_outage(error):
+            raise
+        # refused for good (published or reset meanwhile): the status can be right all the same
+    crash_point("report:shipped")
+    record = end_record(directory, manifest, end)
+    try:
+        _record(api, manifest, record, found)
+        crash_point("report:recorded")
+        _status(api, manifest, record, found, shipper.server_knows)
+    except errors.ApiError as error:
+        if error.subcode in _SUBCODE_GONE or error.subcode == _SUBCODE_CHANGED:
+            raise NotOurs from None
+        # changed by somebody else, who knows why; anything else is for the caller
+        if error.subcode != _SUBCODE_STATUS:
+            raise
+    crash_point("report:status")
+    try:
+        note_reported(directory, {"status": ends.ENDS[end].status})
+    except errors.Failure:
+        pass  # a full disk: the server has it all the same
+
+
+def ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The task's status and runtime, when it still carries our claim; else NotOurs."""
+    tasks = api.call("tasks.get_all", {"id": [manifest["task"]["id"]], "search_hidden": True,
+                                       "only_fields": ["status", "runtime", "enqueue_status"]})["tasks"]
+    if not tasks:
+        raise NotOurs
+    keys = tasks[0].get("runtime") or {}
+    token = keys.get(on_server.RUNTIME_KEY)
+    # the SDK writes the whole runtime back: without any token a running task is still ours
+    if token != manifest["pull"]["claim"] and (token or tasks[0].get("status") != "in_progress"):
+        raise NotOurs
+    return {**tasks[0], "runtime": keys}
+
+
+def _record(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any]) -> None:
+    if _is_recorded(found, record):
+        return
+    values: dict[str, Any] = {RECORD_KEY: record}
+    if runtime.OF_THE_SDK not in found["runtime"] and record["stage"] == "run":  # else the script has told it
+        from agentpipe.report import metrics
+        values |= metrics.machine(manifest)
+    try:
+        runtime.merge(api, manifest["task"]["id"], record["claim"], values)
+    except errors.ApiError as error:
+        # a task that somebody stopped takes no more keys; its log says what happened
+        if error.subcode != _SUBCODE_STATUS:
+            raise
+
+
+def _is_recorded(found: dict[str, Any], record: dict[str, Any]) -> bool:
+    return (found["runtime"].get(RECORD_KEY) or {}).get("claim") == record["claim"]
+
+
+def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any],
+            server_knows: bool) -> None:
+    wanted, now = ends.ENDS[record["class"]].status, found.get("status")
+    requeue = (manifest.get("run") or {}).get("requeue")  # by policy: not that which is usual for this end
+    if requeue is not None:
+        wanted = "queued" if requeue else "stopped"
+    if now not in ("in_progress", "queued") or now == wanted:
+        return
+    if now == "queued" and found.get("enqueue_status") == wanted and _is_recorded(found, record):
+        return  # it ended before a crash of ours, and somebody has enqueued it again since
+    task, pull = manifest["task"]["id"], manifest["pull"]
+    body = {"task": task, "claim": pull["claim"],
+            "status_reason": _reason(record["class"], record["exit"])
+            or PEERS_WORDS.get(record["reason"]) or record["reason"],
+            "status_message": f"Changed by agentpipe {pull.get('worker') or ''}".rstrip()}
+    if wanted != "queued":
+        # a task that never got as far as `started` cannot fail by the table
+        api.call(f"tasks.{wanted}", body | {"force": now == "queued"})
+        return
+    queue = {"queue": pull["queue"]} if pull.get("queue") else {}
+    try:
+        api.call("tasks.enqueue", body | queue | {"force": True, "front": True})
+    except errors.ApiError as error:
+        if error.subcode not in _SUBCODE_NO_QUEUE:
+            raise
+        api.call("tasks.stopped", body | {"status_reason": f"{body['status_reason']}; its queue is gone"})
+        return
+    if queue and not server_knows:
+        try:
+            api.call("queues.move_task_to_front", {"task": task, **queue})
+        except errors.ApiError:
+            pass  # it waits at the end then
+
+
+def _remedy(task: str, found: dict[str, Any], kind: ends.End) -> tuple[str, str]:
+    """(a command, words). A command is the change of the task that mends it, else what the table of ends says.
+
+    What a stage says to do is words: it may name a command, but where and when to type it only its reader knows.
+    """
+    advice = found.get("remedy") or kind.advice
+    if found.get("change"):
+        import shlex
+        return f"agent-task edit {task} {shlex.join(found['change'])} && agent-task enqueue {task}", advice
+    if kind.name == "setup_failed":
+        return ("" if advice else f"agent-task log {task}"), advice
+    return kind.remedy.format(id=task), advice
+
+
+def _reason(end: str, status: int | None) -> str | None:
+    """The words that ClearML's agent has for this end."""
+    if end == "completed":
+        return "worker execution done"
+    if end == "script_failed":
+        return f"worker execution exit code {status}"
+    return None
+
+
+def _last_lines(directory: str) -> str:
+    """The end of what the script printed, as a terminal shows it; of one that never started what the agent did."""
+    for name in ("log",) if attempt.pid_record(directory) else ("log", "setup.log"):
+        try:
+            with os.fdopen(untrusted.opened(directory, name), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - EVIDENCE // 2))
+                data = file.read()
+        except OSError:
+            continue
+        if data.strip():
+            fold = terminal.Fold()
+            return (fold.feed(data) + fold.snapshot()).strip("\n")
+    return ""

@@ -1,0 +1,29 @@
+"""The secrets that this process itself holds, in its environment and in clearml.conf: none stands in what it writes."""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors, redact
+from agentpipe.settings import config
+
+
+def known() -> set[str]:
+    """All of them, as they and others write them."""
+    found = redact.secrets_in(os.environ)
+    if config.files():
+        from agentpipe.settings import config_show
+        values = {value for value in map(str.strip, config_show.secret_values()) if len(value) >= redact.SHORTEST}
+        found |= redact.spellings(values)
+    return found
+
+
+def hidden(text: str) -> str:
+    """A text that may quote what this process holds, without any of them."""
+    if not text:
+        return text
+    try:
+        secrets = known()
+    except errors.Failure:  # a clearml.conf that cannot be read, which is no matter here
+        secrets = redact.secrets_in(os.environ)
+    return redact.Redactor(secrets).text(text)

@@ -1,0 +1,163 @@
+"""The files of a task's artefacts: in the store's own folder, or on the ClearML files server (server.md §10).
+
+agent-server serves that same folder, so what one side has put there the other finds: by its path below the folder,
+which is the path of its URL.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agentpipe import errors, paths
+from agentpipe.settings import config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
+
+CONNECT_S, READ_S = 10.0, 120.0
+PIECE = 1 << 20
+
+
+def put(api: Any, task: str, path: str, name: str) -> str:
+    """Keep a file for a task under `name`; its address for the artefact's `uri`. Failure 69, 73 or 77."""
+    below = f"agentpipe/{task}/artifacts/{name}"
+    if not api.embedded:
+        return _upload(api, path, below)
+    import shutil
+    target = os.path.join(paths.state("files"), below)
+    try:
+        os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+        shutil.copyfile(path, f"{target}.{os.getpid()}")
+        os.rename(f"{target}.{os.getpid()}", target)
+    except OSError as error:
+        raise errors.unwritable(f"keep {name} in {paths.state('files')}", error) from None
+    return f"file://{target}"
+
+
+def get(api: Any, artifact: dict[str, Any], target: str) -> None:
+    """Bring an artefact's file to `target`; Failure 66 when it is not there, 65 when its SHA-256 is another.
+
+    Only what put() has kept: whatever else an address says, nothing else of this machine or its network is read.
+    """
+    uri, key = str(artifact.get("uri") or ""), artifact.get("key")
+    below = _below(uri)
+    if not below:
+        raise errors.Failure(f"the artefact {key} is not one of agentpipe's: {uri}", errors.BAD_DATA)
+    if not api.embedded:
+        _download(api, f"{server(api)}/agentpipe/{below}", target)
+    else:
+        import shutil
+        path = _here(below)
+        if not os.path.isfile(path):
+            raise errors.Failure(f"the artefact {key} is not in {paths.state('files')}: {uri}", errors.NOT_FOUND,
+                                 remedy="enqueue it again with --bundle")
+        shutil.copyfile(path, target)
+    from agentpipe.files import file_digest
+    if artifact.get("hash") and file_digest(target) != artifact["hash"]:
+        os.unlink(target)
+        raise errors.Failure(f"the artefact {key} is not what was sent: its SHA-256 differs", errors.BAD_DATA, uri,
+                             "enqueue it again with --bundle")
+
+
+def discard(addresses: list[str]) -> None:
+    """Remove of these files those that the store of this machine keeps, and folders that are empty without them."""
+    for address in addresses:
+        path = _here(_below(address))
+        try:
+            os.unlink(path)
+            os.removedirs(os.path.dirname(path))
+        except OSError:  # it is gone already, or others are there
+            pass
+
+
+def _below(address: str) -> str:
+    """What stands in an address below the last folder of our name: the store's own path usually has that name too."""
+    return address.rpartition("/agentpipe/")[2] if "/agentpipe/" in address else ""
+
+
+def _here(below: str) -> str:
+    """A file of the store's folder by the path in its address; nothing outside."""
+    from urllib.parse import unquote
+    folder = os.path.realpath(paths.state("files"))
+    path = os.path.realpath(os.path.join(folder, "agentpipe", unquote(below)))
+    return path if path.startswith(folder + "/agentpipe/") else ""
+
+
+def server(api: Any) -> str:
+    """The files server's address: api.files_server, else where one usually stands beside this API server."""
+    found = config.get("api.files_server")
+    if not found:
+        host = api.host.rstrip("/")
+        found = host[:-5] + ":8081" if host.endswith(":8008") else host.replace("://api.", "://files.", 1)
+    return found.rstrip("/")
+
+
+class _Part:
+    """One file as the only part of a multipart body, read as it is sent: gigabytes cost no memory."""
+
+    def __init__(self, file: IO[bytes], name: str, boundary: str) -> None:
+        head = (f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{os.path.basename(name)}"'
+                "\r\nContent-Type: application/octet-stream\r\n\r\n").encode()
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        import io
+        self._left: list[Any] = [io.BytesIO(head), file, io.BytesIO(tail)]
+        self._size = len(head) + os.fstat(file.fileno()).st_size + len(tail)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        while self._left:
+            data = self._left[0].read(size)
+            if data:
+                return data
+            self._left.pop(0)
+        return b""
+
+
+def _upload(api: Any, path: str, below: str) -> str:
+    import secrets
+    host, boundary = server(api), secrets.token_hex(16)
+    with open(path, "rb") as file:
+        _answer(api, "POST", host + "/", data=_Part(file, below, boundary),
+                headers={"Content-Type": f"multipart/form-data; boundary={boundary}"})
+    return f"{host}/{below}"
+
+
+def _download(api: Any, url: str, target: str) -> None:
+    answer = _answer(api, "GET", url, stream=True)
+    try:
+        with open(target, "wb") as file:
+            for piece in answer.iter_content(PIECE):
+                file.write(piece)
+    except OSError as error:
+        if getattr(error, "response", None) is not None or not error.strerror:  # requests' are OSErrors too
+            raise errors.Failure(f"the download of {url} was cut", errors.UNAVAILABLE, str(error)) from None
+        raise errors.Failure(f"cannot write {target}: {error.strerror}", errors.CANNOT_CREATE, remedy="df -h") from None
+
+
+def _answer(api: Any, method: str, url: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
+    """A successful answer of the files server; the token goes to that alone."""
+    import requests
+
+    from agentpipe.transport.http_transport import certificate
+    headers = dict(headers or {})
+    own = None if api.embedded else server(api)
+    if own and (url + "/").startswith(own + "/"):
+        headers["Authorization"] = f"Bearer {api.token()}"
+    try:
+        answer = requests.request(method, url, headers=headers, timeout=(CONNECT_S, READ_S), allow_redirects=False,
+                                  verify=certificate(), auth=lambda request: request, **more)
+    except requests.exceptions.RequestException as error:
+        where = url.rpartition("/agentpipe/")[0] or url
+        raise errors.Failure(f"the files server at {where} cannot be reached", errors.UNAVAILABLE,
+                             str(error), "set api.files_server in clearml.conf to its address (port 8081), or try "
+                                         "again later") from None
+    if answer.status_code == 200:
+        return answer
+    exit = {401: errors.NO_PERMISSION, 403: errors.NO_PERMISSION, 404: errors.NOT_FOUND,
+            507: errors.CANNOT_CREATE}.get(answer.status_code, errors.UNAVAILABLE)
+    raise errors.Failure(f"the files server answers {answer.status_code} for {url}", exit, answer.text[:2000],
+                         "agent-config check")

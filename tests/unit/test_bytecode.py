@@ -1,0 +1,72 @@
+"""What a script will import is compiled ahead of it, beside the environment's packages, and nothing else is."""
+
+import os
+import subprocess
+
+import pytest
+import wheelhouse
+
+from agentpipe.environment import bytecode, compile_ahead
+
+
+@pytest.mark.parametrize(("text", "package", "names"), [
+    ("import a, b.c as d  # e", [], ["a", "b.c"]),
+    ("    from a import b as c, d", [], ["a", "a.b", "a.d"]),
+    ("from a import (b,  # first\n    c as d,\n)", [], ["a", "a.b", "a.c"]),
+    ("from . import b", ["a"], ["a", "a.b"]),
+    ("from ..b import c", ["a", "d"], ["a.b", "a.b.c"]),
+    ("from a import *\nimport_me = 'import b'", [], ["a"]),
+])
+def test_what_a_text_imports(text, package, names):
+    assert compile_ahead.imports(text, package) == names
+
+
+@pytest.fixture
+def started(machine, monkeypatch):
+    """started(script, processors): the processes that compile, once they are over, and the base's folder."""
+    wheelhouse.wheel(machine.index, "rich", "1.0", files={
+        "rich/__init__.py": "from . import used\n", "rich/used.py": "import rich.deep\n", "rich/deep.py": "",
+        "rich/unused.py": "", "rich/broken.py": "def"})
+    seen = []
+    real = bytecode.ahead
+    monkeypatch.setattr(bytecode, "SMALL", 0)
+    monkeypatch.setattr(bytecode, "ahead", lambda *words: seen.extend(real(*words)))
+
+    def start(script, processors=2):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(processors)))
+        env = machine.task("milk\nrich", files={"train.py": script, "helper.py": "import rich\n"},
+                           patch={"entry_point": "train.py", "working_dir": "."})
+        assert all(process.wait(60) == 0 for process in seen)
+        return seen, machine.base(env)
+    return start
+
+
+def compiled(base):
+    """The modules of milk and rich that have byte-code."""
+    found = subprocess.run(["find", f"{base}/lib", "-name", "*.pyc"], stdout=subprocess.PIPE,
+                           check=True, text=True).stdout.split()
+    names = [path.partition("site-packages/")[2].replace("__pycache__/", "").partition(".")[0] for path in found]
+    return sorted(name for name in names if name.startswith(("milk/", "rich/")))
+
+
+def test_what_the_script_imports_and_what_that_imports(started):
+    processes, base = started("import rich\nimport os, nowhere\nfrom rich import broken\n")
+    assert len(processes) == 1
+    assert compiled(base) == ["rich/__init__", "rich/deep", "rich/used"]
+
+
+def test_a_script_that_tells_nothing_gets_what_was_asked_for(started):
+    processes, base = started("print()\n", processors=3)
+    assert len(processes) == 2
+    assert compiled(base) == ["milk/__init__", "rich/__init__", "rich/deep", "rich/used"]
+
+
+def test_the_checkout_stays_as_it_is(started, machine):
+    _, base = started("import helper\n")
+    assert "rich/used" in compiled(base)
+    assert [here for here, _, _ in os.walk(machine.folder) if here.endswith("code/__pycache__")] == []
+
+
+def test_the_only_processor_is_the_scripts(started):
+    processes, base = started("import rich\n", processors=1)
+    assert (processes, compiled(base)) == ([], [])
