@@ -108,7 +108,7 @@ def test_a_short_token_of_a_variable_is_put_aside_too(tmp_path, monkeypatch):
     monkeypatch.setenv("T", "short")
     line = "p @ git+https://${T}@git.invalid/p.git@" + "1" * 40
     assert git_pins.without_password(line) == "p @ git+https://git.invalid/p.git@" + "1" * 40
-    assert "short" in git_pins.access([git_pins._whole(line)]).values()
+    assert "short" in git_pins.access(Job({"task": {}}, str(tmp_path)), [git_pins._whole(line)]).values()
 
 
 def test_a_second_key_is_no_way_round_a_password(machine, monkeypatch):
