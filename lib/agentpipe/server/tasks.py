@@ -126,11 +126,22 @@ def _narrowed(body: dict[str, Any]) -> tuple[str, list[str]]:
     if name:
         where.append("name=?")
         values.append(name)
+    latest = _latest(body.get("created"))
+    if latest:
+        where.append("created<=?")
+        values.append(latest)
     claim = body.get("runtime." + documents.CLAIM)
     if isinstance(claim, str):
         where.append("claim=?")
         values.append(claim)
     return " WHERE " + " AND ".join(where) if where else "", values
+
+
+def _latest(asked: Any) -> str:
+    """The end of a range of times, as times are stored; "" where none is asked for."""
+    from agentpipe.server import ranges
+    last = asked[1] if isinstance(asked, list) and len(asked) == 2 else None
+    return (ranges.moment(last) or "") if isinstance(last, str) else ""
 
 
 def _id_prefix(asked: Any) -> str:
