@@ -64,7 +64,7 @@ def pull(values):
             return done
     with SIGNALS.open():  # large trees take their time
         retention.prune()
-    worker = workers.Worker(values["worker"])
+    worker = workers.Worker(server, values["worker"])
     server.worker = worker.name
     if values["id"]:
         got = named(server, worker.name, values)
@@ -127,7 +127,8 @@ def next_one(server, worker, values, hours, ends_with):
     say = told(values)
     if say and values["wait"]:
         say(f"worker {worker} waits for a task in {', '.join(values['queue'] or ['the default queue'])}")
-    return queues.next_task(server, worker, wanted, values["wait"], gate(values), ends_with)
+    return queues.next_task(server, worker, wanted, values["wait"], gate(values), ends_with,
+                            values["services"])
 
 
 def gate(values):

@@ -149,76 +149,56 @@ def claimed():
 
 def named(word):
     """The directories that a word of the command line means: itself, or those of the receipts in it."""
-    from agentpipe import errors, manifest, paths
-    from agentpipe.claim import attempt, claims
-    if word != "-" and not os.path.isfile(word):
+    from agentpipe import manifest
+    if word != "-" and (os.path.isdir(word) or not os.path.lexists(word)):
         return [word]
+    from agentpipe.plain_lines import Lines
     found = []
-    for line in text_of(word).split(b"\n"):
-        if not line.strip():
-            continue
-        receipt = manifest.read(line)
-        pull = receipt.get("origin") or receipt.get("pull")
-        if not pull or "id" not in receipt.get("task", {}):
-            continue  # by hand, or no task at all: nobody is to be told
-        task = receipt["task"]["id"]
-        directories = [paths.state("tasks", f"{task}.{number}") for number in sorted(attempt.numbers(task))]
-        ours = [path for path in directories if (claims.read(path) or {}).get("token") == pull["claim"]]
-        if not ours:
-            raise errors.Failure(f"this node has no directory of task {task} for that receipt",
-                                 errors.NOT_FOUND)
-        found += ours[-1:]
+    lines = Lines("a receipt is one JSON object a line", word)
+    try:
+        for line in lines:
+            found += of_receipt(manifest.read(line))
+    finally:
+        lines.close()
     return found
 
 
-def text_of(word):
-    """The bytes of a file; - is standard input."""
-    if word == "-":
-        return sys.stdin.buffer.read()
-    try:
-        with open(word, "rb") as file:
-            return file.read()
-    except OSError as error:
-        from agentpipe import errors
-        raise errors.Failure(f"{word}: {error.strerror}", errors.NOT_FOUND) from None
+def of_receipt(receipt):
+    """The directory of the attempt that a receipt tells of, in a list; [] where nobody is to be told."""
+    from agentpipe import errors, paths
+    from agentpipe.claim import attempt, claims
+    pull = receipt.get("origin") or receipt.get("pull")
+    if not pull or "id" not in receipt.get("task", {}):
+        return []  # by hand, or no task at all
+    task = receipt["task"]["id"]
+    directories = [paths.state("tasks", f"{task}.{number}") for number in sorted(attempt.numbers(task))]
+    ours = [path for path in directories if (claims.read(path) or {}).get("token") == pull["claim"]]
+    if not ours:
+        raise errors.Failure(f"this node has no directory of task {task} for that receipt", errors.NOT_FOUND)
+    return ours[-1:]
 
 
 def send_events(values):
     """Events from stdin, NDJSON, in batches as they come."""
-    import select
-
     from agentpipe import errors, events
-    from agentpipe.lines import LONGEST
+    from agentpipe.plain_lines import Lines
     from agentpipe.transport import api
     server = api.connect()
-    sent, batch, size, number = 0, [], 0, 0
-    parts: list[bytes] = []  # of the line that is not whole yet: a plot may have 50 MB
-    long = 0  # bytes of it, about
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
-    while True:
-        chunk = os.read(0, 1 << 16)
-        parts.append(chunk or (b"\n" if any(parts) else b""))  # a last line may have none
-        long = 0 if b"\n" in chunk else long + len(chunk)
-        if long > LONGEST:
-            raise errors.Failure(f"line {number + 1} has more than {LONGEST >> 20} MiB", errors.BAD_DATA)
-        lines = b"".join(parts).split(b"\n") if b"\n" in parts[-1] else []
-        if lines:
-            parts = [lines.pop()]
-        for line in lines:
-            number += 1
-            size += len(line)
-            if line.strip():
-                try:
-                    batch.append(events.checked(line, number, values["task"]))
-                except errors.Failure:
-                    events.send(server, batch, number - 1)
-                    raise
-        if batch and (len(batch) >= BATCH or size >= BATCH_BYTES or not chunk or not poll.poll(0)):
-            sent += events.send(server, batch, number)
+    lines = Lines("an event is one JSON object a line")
+    sent, batch, size, is_more = 0, [], 0, True
+    while is_more:
+        try:
+            line = next(lines, None)
+            is_more = line is not None
+            if line is not None:
+                batch.append(events.checked(line, lines.number, values["task"]))
+                size += len(line)
+        except errors.Failure:
+            events.send(server, batch, lines.number - 1)
+            raise
+        if not is_more or len(batch) >= BATCH or size >= BATCH_BYTES or lines.is_awaited():
+            sent += events.send(server, batch, lines.number)
             batch, size = [], 0
-        if not chunk:
-            break
     if values["json"]:
         stdio.put(b'{"events": %d}\n' % sent)
     return 0

@@ -49,13 +49,9 @@ def text(seen):
     import shutil
 
     from agentpipe.status import status_view
+    from agentpipe.task import output
     width = shutil.get_terminal_size((100, 24)).columns
-    return "\n".join(status_view.lines(seen, width, colour=os.isatty(1) and coloured())) + "\n"
-
-
-def coloured():
-    """Whether colours are wanted."""
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return "\n".join(status_view.lines(seen, width, colour=output.coloured())) + "\n"
 
 
 def live(shown, looker, interval):
@@ -64,6 +60,7 @@ def live(shown, looker, interval):
     import time
 
     from agentpipe.status import status_view
+    from agentpipe.task import output
     seen, mark, asked = None, None, 0.0
     while True:
         now = time.monotonic()
@@ -73,7 +70,7 @@ def live(shown, looker, interval):
         elif seen["gpus"]:
             seen["gpus"] = looker.gpus()
         size = shutil.get_terminal_size()
-        shown.draw(status_view.lines(now_is(seen), size.columns, size.lines, coloured()))
+        shown.draw(status_view.lines(now_is(seen), size.columns, size.lines, output.coloured()))
         if shown.wait(1.0) == "quit":
             return
 

@@ -164,6 +164,7 @@ def serve(values, seen):
     from agentpipe import errors, gpus, processes
     from agentpipe.claim import supervisors, workers
     from agentpipe.settings import config
+    from agentpipe.transport import api
     leaves = config.flag("agent.crash_on_exception", values["exit_on_error"], "CLEARML_AGENT_CRASH_ON_EXCEPTION")
     strict = "1" if leaves or values["exit_on_error"] else ""
     name = values["worker"] or workers.given_name()
@@ -183,7 +184,7 @@ def serve(values, seen):
     if seen not in (None, gpus.NONE, gpus.ALL):
         names = itertools.chain([base], workers.numbered(base, 1))
     serves = " ".join(word for word in for_stages if word != "--")
-    name = supervisors.serve(name, names, serves)
+    name = supervisors.serve(name, names, serves, workers.known_as(api.connect(patience=0)))
     stdio.say(f"agent-supervisor: {name} serves {serves}")
     files = workers.lock_path(name).removesuffix(".lock")
     if values["services"]:

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import re
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+SHORTEST = 8  # of a name in a table, however narrow the terminal
 
 
 def printed(text: str) -> str:
@@ -54,3 +59,14 @@ def padded(text: str, columns: int) -> str:
 def filled(text: str, columns: int) -> str:
     """Text that takes so many columns or more, filled with blanks."""
     return text + " " * (columns - width(text))
+
+
+def narrowed(widths: Sequence[int], room: int, names: Sequence[int]) -> list[int]:
+    """Widths of columns that fit into `room` together: the widest of `names` gives way first, down to SHORTEST."""
+    given = [min(width, max(room, SHORTEST)) if at in names else width for at, width in enumerate(widths)]
+    while sum(given) > room:
+        widest = max(names, key=lambda at: given[at], default=None)
+        if widest is None or given[widest] <= SHORTEST:
+            break
+        given[widest] -= 1
+    return given

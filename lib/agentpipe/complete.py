@@ -70,11 +70,14 @@ def _path(server: Any, kind: str) -> str:
 def _kept(server: Any, kind: str) -> list[tuple[str, str]]:
     import json
 
-    from agentpipe import files
+    from agentpipe import errors, files
     now = asked(server, kind)
     path = _path(server, kind)
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-    files.publish(path, json.dumps(now).encode())
+    try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        files.publish(path, json.dumps(now).encode())
+    except (OSError, errors.Failure):  # a home that takes nothing: the next one asks again
+        pass
     return now
 
 
@@ -108,13 +111,21 @@ def asked(server: Any, kind: str) -> list[tuple[str, str]]:
 
 
 def _of_beginning(server: Any, beginning: str) -> list[tuple[str, str]]:
-    """Tasks older than the newest ones."""
+    """Tasks older than the newest ones, by the beginning of their ids; else tasks by that of their names."""
+    import re
+
     from agentpipe import find
-    if not find.PREFIX.match(beginning):
-        return []
-    body = {"_any_": {"fields": ["id"], "pattern": f"^{beginning}"}, "page_size": MOST, "page": 0,
-            "only_fields": ["id", "name", "status"]}
-    return [_named(task) for task in server.call("tasks.get_all", body)["tasks"]]
+    body: dict[str, Any] = {"page_size": MOST, "page": 0, "only_fields": ["id", "name", "status"],
+                            "order_by": ["-created"]}
+    if find.PREFIX.match(beginning):
+        old = {**body, "_any_": {"fields": ["id"], "pattern": f"^{beginning}"}}
+        tasks = server.call("tasks.get_all", old)["tasks"]
+        if tasks:
+            return [_named(task) for task in tasks]
+    named = {**body, "name": f"^{re.escape(beginning)}", "system_tags": ["-archived"]}
+    tasks = reversed(server.call("tasks.get_all", named)["tasks"])  # of several of one name the newest is told
+    found = {task["name"]: f"{task['status']}, {task['id'][:8]}" for task in tasks}
+    return [(name, what) for name, what in found.items() if name.isprintable()]
 
 
 def _named(task: dict[str, Any]) -> tuple[str, str]:

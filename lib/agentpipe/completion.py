@@ -148,15 +148,38 @@ COMMON = """  local verb='' word o='' v='' w='' kind='' known=''
 """
 
 
+# bash breaks words at `:` and `=`, and leaves quotes and backslashes as they were typed
+JOINED = """  while :; do
+    if ((at > 1)) && [[ $current == : ]]; then
+      begun=${COMP_WORDS[at-1]}: current='' at=$((at - 1))
+    elif ((at > 2)) && [[ ${COMP_WORDS[at-1]} == : ]]; then
+      begun=${COMP_WORDS[at-2]}:$begun at=$((at - 2))
+    else
+      break
+    fi
+  done
+  if [[ $current == '=' ]]; then
+    current=''
+  elif ((at > 2)) && [[ ${COMP_WORDS[at-1]} == '=' ]]; then
+    at=$((at - 1))
+  fi
+  if [[ $current == [\\"\\']* ]]; then
+    quote=${current:0:1} current=${current:1}
+  else
+    current=${current//\\\\/}
+  fi
+  if ((at > 1)); then previous=${COMP_WORDS[at-1]}; fi
+"""
+
+
 def bash(found: list[Place]) -> str:
     """For bash >= 4, with or without the package bash-completion."""
     names = commands(found)
     return ("# Completion of agentpipe's commands for bash. Written by `agent-task completion bash`.\n"
             "_agentpipe() {\n"
             "  local current=${COMP_WORDS[COMP_CWORD]} previous='' command=${COMP_WORDS[0]##*/} place=''\n"
-            "  local before=(\"${COMP_WORDS[@]:1:COMP_CWORD-1}\")\n"
-            "  if ((COMP_CWORD > 1)); then previous=${COMP_WORDS[COMP_CWORD-1]}; fi\n"
-            + COMMON % _table(found) + """  COMPREPLY=()
+            "  local before=(\"${COMP_WORDS[@]:1:COMP_CWORD-1}\") at=$COMP_CWORD begun='' quote=''\n"
+            + JOINED + COMMON % _table(found) + """  COMPREPLY=()
   if [[ -z $kind ]]; then
     if [[ $current == -* ]]; then
       mapfile -t COMPREPLY < <(compgen -W "$o" -- "$current")
@@ -179,8 +202,9 @@ def bash(found: list[Place]) -> str:
           mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$current")
         else
           while IFS=$'\\t' read -r known _; do
-            COMPREPLY+=("$(printf %q "$known")")
-          done < <(agent-task complete "$word" "$current" 2>/dev/null)
+            if [[ -z $quote ]]; then known=$(printf %q "$known"); fi
+            COMPREPLY+=("${known#"$begun"}")
+          done < <(agent-task complete "$word" "$begun$current" 2>/dev/null)
         fi
       done
       ;;
@@ -198,6 +222,10 @@ def zsh(found: list[Place]) -> str:
             "  local current=${words[CURRENT]} previous='' command=${words[1]:t} place='' line\n"
             "  local -a before=(\"${(@)words[2,CURRENT-1]}\") texts given\n"
             "  ((CURRENT > 2)) && previous=${words[CURRENT-1]}\n"
+            "  if [[ $current == --*=* ]]; then\n"
+            "    compset -P '*='\n"
+            "    previous=${current%%=*} current=${current#*=}\n"
+            "  fi\n"
             + COMMON % _table(found) + """  if [[ -z $kind ]]; then
     if [[ $current == -* ]]; then
       compadd -- ${(z)o}

@@ -21,7 +21,7 @@ def checked(line: bytes, number: int, task: str | None = None) -> dict[str, Any]
     """The event in line `number`, its task `task` when it names none; Failure (65) says what is wrong with it."""
     try:
         event = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad(number, f"not JSON: {error}") from None
     if not isinstance(event, dict):
         raise _bad(number, "not an object")

@@ -22,17 +22,18 @@ def task(api: Any, word: str, fields: tuple[str, ...] = ()) -> dict[str, Any]:
     `fields` as the API's only_fields; without them the whole task. Failure 66 when there is none, 65 when several fit.
     """
     found = _found(api, word)
+    if len(found) > 1:
+        raise _several(word, found)
+    if found and not fields:
+        return api.call("tasks.get_by_id", {"task": found[0]["id"]})["task"]
+    if found:  # it may be deleted meanwhile
+        wanted = {"id": [found[0]["id"]], "only_fields": ["id", *fields], "search_hidden": True}
+        found = api.call("tasks.get_all", wanted)["tasks"]
     if not found:
         short = re.fullmatch(r"[0-9a-f]+", word) and len(word) < DIGITS
         why = f"a task is its name, or the beginning of its id ({DIGITS} digits or more); " if short else ""
         raise errors.Failure(f"no task `{cells.cut(word, 100)}`", errors.NOT_FOUND, remedy=f"{why}agent-task list")
-    if len(found) > 1:
-        raise _several(word, found)
-    id = found[0]["id"]
-    if fields:
-        wanted = {"id": [id], "only_fields": ["id", *fields], "search_hidden": True}
-        return api.call("tasks.get_all", wanted)["tasks"][0]
-    return api.call("tasks.get_by_id", {"task": id})["task"]
+    return found[0]
 
 
 def whole_id(api: Any, word: str) -> str:
@@ -150,10 +151,10 @@ def moment(text: str | None, option: str) -> float | None:
         midnight = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
         return (midnight - timedelta(days=text.strip() == "yesterday")).timestamp()
     ago = AGO.match(text.strip())
-    if ago:
-        return time.time() - float(ago[1]) * SECONDS[ago[2][0]]
+    if ago:  # longer ago than there are years to name is the beginning of time
+        return max(0.0, time.time() - float(ago[1]) * SECONDS[ago[2][0]])
     try:
         return datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise errors.Failure(f"{option} {text}: no time", errors.USAGE,
                              remedy=f"such as {option} 2h, 3d or 2026-11-25T14:00") from None

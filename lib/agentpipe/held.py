@@ -109,12 +109,12 @@ class Held:
         pull = self.manifest["pull"]
         SIGNALS.take_aborts(True)
         if self.reporter is None:
-            self.reporter = Reporter(self.api, pull.get("worker") or "", [pull["queue"]] if pull.get("queue") else [],
+            self.reporter = Reporter(self.api, pull.get("worker") or "", pull.get("queues") or [],
                                      redact.task_secrets(secrets.whole(self.manifest["task"], self.claim.directory)),
                                      registers=False)
             self.reporter.start()
         self.reporter.watch(self.id, self.claim.directory, self.claim.token, SIGNALS.aborted, self._pids,
-                            follows=ranks.is_follower(self.manifest), prefix=ranks.prefix(pull))
+                            pull.get("queue"), ranks.is_follower(self.manifest), ranks.prefix(pull))
 
     def hand_on(self, owner: int | None = None) -> None:
         """Store the line, hand the claim to its reader, print it, let go; what cannot be printed is given back.

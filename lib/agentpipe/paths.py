@@ -93,6 +93,11 @@ def _state_home() -> str:
     return _owned(f"/var/tmp/agentpipe-{os.getuid()}")
 
 
+def of_this_machine(*parts: str) -> str:
+    """A directory (0700) that all homes of this user on this machine share. Failure 77, or 73, where there is none."""
+    return made(os.path.join(_owned(f"/var/tmp/agentpipe-{os.getuid()}"), *parts))
+
+
 def _owned(path: str) -> str:
     """A directory of a world-writable place that is ours: another user's, or a link, is refused."""
     try:

@@ -63,8 +63,9 @@ def measured(value: float) -> str:
     """ "0.21 s", "3.4 s", "12 min 05 s", "3 h 20 min"."""
     if value < 1:
         return f"{value:.2f} s"
-    if value < 60:
+    if value < 59.95:
         return f"{value:.1f} s"
+    value = round(value)  # else 719.7 s were 11 min 60 s
     if value < 3600:
         return f"{value // 60:.0f} min {value % 60:02.0f} s"
     return f"{value // 3600:.0f} h {value % 3600 // 60:02.0f} min"

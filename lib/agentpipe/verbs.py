@@ -108,7 +108,11 @@ class Group:
 def main(group: Group) -> None:
     """The entry point of a group."""
     import signal
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left half done: every change is one request
-    command.keep_places()
-    command.old_names()
-    command.leave(group.run(sys.argv[1:]))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what is half written, and temporary folders, goes
+    try:
+        command.keep_places()
+        command.old_names()
+        command.leave(group.run(sys.argv[1:]))
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)  # a shell that waits for us is to see why

@@ -40,7 +40,15 @@ offered() {
   [ "$(offered agent-task list --tag '')" = keep ]
   [ "$(offered agent-task list --project deep)" = $'deep\ndeep/lower' ]
   [ "$(offered agent-task clone "$id" --image reg)" = registry/image:3 ]
-  [ "$(offered agent-task enqueue jo)" = job.sh ]
+  [ "$(offered agent-task enqueue jo | sort -u)" = job.sh ] # a file and a task's name
+  # as bash breaks the words, and leaves what was typed
+  [ "$(offered agent-task move --queue = tw)" = 'two\ words' ]
+  [ "$(offered agent-task move --queue '=')" = $'default\ntwo\\ words' ]
+  [ "$(offered agent-pull '"tw')" = 'two words' ]
+  [ "$(offered agent-pull 'two\ w')" = 'two\ words' ]
+  [ "$(offered agent-task clone "$id" --image registry/image :)" = 3 ]
+  [ "$(offered agent-task clone "$id" --image = registry/image : 3)" = 3 ]
+  [ "$(offered agent-task why 'a sh')" = 'a\ shell\ script' ]
   agent-task complete tasks "$id" | grep -q "	queued, a shell script"
 }
 

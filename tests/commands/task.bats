@@ -397,6 +397,12 @@ six" ]
   [ "$(agent-task list --queue night --json | field .id)" = "$id" ]
   agent-task stop "$id"
   [ "$(agent-task edit --json "$id" --python 3.12 | field .changed)" = '["binary"]' ]
+  # and so on a terminal, where what changed is said
+  agent-task stop "$id"
+  py 'import os, pty, sys; os._exit(pty.spawn(sys.argv[1:]) >> 8)' \
+    sh -c "agent-task edit $id --python 3.11 && agent-task enqueue $id" </dev/null | tr -d '\r' >shown
+  [ "$(grep -cx "$id" shown)" = 1 ]
+  grep -qx "agent-task: changed binary; a draft until agent-task enqueue $id" shown
 }
 
 # bats test_tags=local

@@ -68,7 +68,7 @@ if "--bad" in sys.argv: raise ValueError("six is too new: " + six.__version__)' 
   [ "${lines[2]}" = "packages   (the failure points to this)" ]
   [ "${lines[3]}" = "    six 1.16.0 → 1.17.0" ]
   [[ $output == *"arguments   (the failure points to this)"*"  + --bad"*"    --lr 0.1 → 0.2"* ]]
-  run -1 agent-task diff --json good.json receipt.json
+  run -1 agent-task diff --json good.json <(cat receipt.json)
   [ "$(field '.differences[0].what' <<<"$output")" = packages ]
   [ "$(field .ends.b <<<"$output")" = script_failed ]
   run -0 agent-task diff "$good" "$good"

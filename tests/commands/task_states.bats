@@ -120,7 +120,7 @@ run 1" ]
   id=$(enqueue_shell 'true')
   pipeline
   run -75 agent-task delete "$id"
-  [[ $output == *"(agent-task archive $id, or delete --force)" ]]
+  [[ $output == *"(agent-task archive $id, or agent-task delete --force $id)" ]]
   agent-task archive "$id"
   [ -z "$(agent-task list)" ]
   [[ $(agent-task list --archived) == *"${id:0:8}"* ]]

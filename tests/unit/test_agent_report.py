@@ -1,13 +1,14 @@
-"""agent-report over several tasks."""
+"""agent-report over several tasks, and over what comes on its standard input."""
 
 import gc
+import json
 import os
-import subprocess
+import tempfile
 
 import psutil
 import pytest
 
-from agentpipe import errors, lines, manifest, paths, stages
+from agentpipe import errors, manifest, paths, plain_lines, stages
 from agentpipe.claim import attempt
 from agentpipe.cmds import agent_report
 from agentpipe.pull import queues
@@ -30,7 +31,7 @@ def test_an_answer_that_refuses_one_task_keeps_no_other_from_being_reported(monk
 def test_a_receipt_that_cannot_be_read_is_said(tmp_path):
     (tmp_path / "receipt").symlink_to("receipt")
     with pytest.raises(errors.Failure, match="receipt: Too many levels") as caught:
-        agent_report.text_of(str(tmp_path / "receipt"))
+        agent_report.named(str(tmp_path / "receipt"))
     assert caught.value.exit == errors.NOT_FOUND
 
 
@@ -107,17 +108,38 @@ def test_the_connection_of_one_line_is_no_more_when_the_next_one_has_its_turn(ta
         gc.enable()
 
 
-def test_an_event_without_end_is_refused_before_memory_is_full(monkeypatch):
-    monkeypatch.setattr(lines, "LONGEST", 1 << 20)
-    endless = subprocess.Popen(["sh", "-c", "yes | tr -d '\\n'"], stdout=subprocess.PIPE)
+@pytest.fixture
+def standard_input(monkeypatch):
+    """Gives standard input to read from what a test writes."""
     kept = os.dup(0)
-    os.dup2(endless.stdout.fileno(), 0)
-    try:
-        with pytest.raises(errors.Failure, match="line 1 has more than 1 MiB") as caught:
-            agent_report.send_events({"task": None, "json": False})
-        assert caught.value.exit == errors.BAD_DATA
-    finally:
-        os.dup2(kept, 0)
-        os.close(kept)
-        endless.stdout.close()
-        endless.wait()
+
+    def give(data):
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.seek(0)
+            os.dup2(file.fileno(), 0)
+    yield give
+    os.dup2(kept, 0)
+    os.close(kept)
+
+
+@pytest.mark.parametrize(("rest", "said"), [
+    (b"x" * (200 << 10), "has a line of more than"), (b'{"type":' * 9000, "line 2: not JSON")])
+def test_a_line_without_end_ends_it_and_those_before_it_are_sent(standard_input, monkeypatch, rest, said):
+    monkeypatch.setattr(plain_lines, "LONGEST", 100 << 10)
+    store = api.connect()
+    task = store.call("tasks.create", {"name": "a task", "type": "training"})["id"]
+    standard_input(json.dumps({"type": "log", "task": task, "msg": "good"}).encode() + b"\n" + rest)
+    with pytest.raises(errors.Failure, match=said) as caught:
+        agent_report.send_events({"task": None, "json": False})
+    assert caught.value.exit == errors.BAD_DATA
+    assert [event["msg"] for event in store.call("events.get_task_log", {"task": task})["events"]] == ["good"]
+
+
+def test_what_holds_no_receipt_ends_it(standard_input, monkeypatch):
+    monkeypatch.setattr(plain_lines, "LONGEST", 100 << 10)
+    for data, said in ((b"\0" * 99, "standard input holds no text: a receipt is one JSON object a line"),
+                       (b"x" * (200 << 10), "has a line of more than")):
+        standard_input(data)
+        with pytest.raises(errors.Failure, match=said):
+            agent_report.named("-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from agentpipe import errors, paths
 from agentpipe.run import launch
 from agentpipe.task import causes, compare, error_lines, params, plot, why
+from agentpipe.transport import api
 
 
 @pytest.fixture(autouse=True)
@@ -189,7 +191,7 @@ def test_an_exception_is_named_with_the_line_of_the_tasks_own_code() -> None:
     # one that was caught and printed, by a script that ended itself
     caught = causes.of_script({"id": "1f3c", "script": {}}, {"class": "script_failed", "reason": "exit 3",
                                                              "evidence": TRACEBACK})
-    assert caught == {}
+    assert caught == {"reason": "lib.errors.ShapeError: no (3, 4) (exit 3)"}
 
 
 def _syntax(code: str, said: str = "invalid syntax") -> str:
@@ -257,7 +259,8 @@ def test_a_line_without_end_is_shown_by_its_ends() -> None:
 
 
 def test_what_is_not_known_is_left_alone() -> None:
-    assert told("Traceback (most recent call last):\nValueError: no") == {}
+    known = told("Traceback (most recent call last):\nValueError: no")
+    assert known == {"reason": "ValueError: no (exit 1)"}
     assert told("ModuleNotFoundError: No module named 'x'", end="setup_failed") == {}
 
 
@@ -307,6 +310,36 @@ def test_a_chart_of_one_point_and_of_a_flat_line_is_drawn() -> None:
     flat = plot.chart("loss", {"a": {"x": [0, 9], "y": [2.0, 2.0]}}, 20, 4, dots=False)
     assert "loss: a 1.5" in one and any(char > "⠀" for char in one)
     assert flat.count("*") == 20
+
+
+def test_a_loss_that_became_infinite_is_drawn_as_far_as_it_is_a_number(capfd: pytest.CaptureFixture[str]) -> None:
+    store = api.connect()
+    task = store.call("tasks.create", {"name": "diverged", "type": "training"})["id"]
+    store.call("events.add_batch", [{"type": "training_stats_scalar", "task": task, "metric": "loss", "variant": "v",
+                                     "iter": at, "value": value}
+                                    for at, value in enumerate([1.0, 2.0, math.nan, math.inf])])
+    plot.plot(task, [], 60, 5, False)
+    assert capfd.readouterr().out.startswith("loss: v inf\n        2 ")
+    plot.plot(task, [], 60, 5, True)
+    assert json.loads(capfd.readouterr().out, parse_constant=pytest.fail)["y"] == [1.0, 2.0, None]
+    alone = plot.chart("loss", {"a": {"x": [0, 1], "y": [math.inf, -math.inf]}}, 20, 4, dots=False)
+    assert "*" not in alone and "loss: a -inf" in alone
+    assert "*" in plot.chart("loss", {"a": {"x": [0, 1], "y": [-1.7e308, 1.7e308]}}, 20, 4, dots=False)
+
+
+def test_an_exit_status_alone_is_no_reason_where_the_script_said_one() -> None:
+    said = "no configuration: set MODEL_DIR"
+    assert told(f"loading\n{said}\n\n") == {"reason": f"{said} (exit 1)"}
+    assert told("") == {"reason": "it printed nothing (exit 1)"}
+
+
+def test_of_a_task_that_did_well_why_says_how_long_it_took() -> None:
+    task = {"id": "1f3c", "status": "completed", "status_message": "Changed by agentpipe vm:0",
+            "started": "2026-11-29T10:00:00+00:00", "completed": "2026-11-29T10:12:05+00:00",
+            "runtime": {"_agentpipe_end": {"class": "completed", "stage": "run", "exit": 0,
+                                           "reason": "worker execution done"}}}
+    head, reason = why.text(why.why(None, task)).splitlines()
+    assert head == "1f3c: completed" and reason.startswith("  the script ended with 0, after 12 min 05 s, ")
 
 
 def test_a_version_that_the_sdk_writes_with_blanks_is_no_other_version():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from api_server import ApiServer
 
-from agentpipe import cells
+from agentpipe import cells, units
 from agentpipe.errors import ApiError
 from agentpipe.status import overview, status_view
 from agentpipe.task import artifacts, listing
@@ -189,6 +189,31 @@ def test_names_of_wide_and_of_combining_characters_stand_in_their_columns(tmp_pa
     assert {cells.width(line.partition("in_progress")[0]) for line in shown[1:]} == {29}
     assert cells.cut("日本", 3) == "日…" and cells.cut("日本", 4) == "日本" and cells.padded("日本", 3) == "日…"
     assert cells.cut("ab…  c", 4) == "ab…"
+
+
+LONG = {"a100": "team-vision-gpu-a100-of-the-eastern-data-centre", "default": "default"}
+
+
+@pytest.mark.parametrize(("width", "waits"), [(40, "12 waiting  "), (60, "12 waiting  nobody serves it"),
+                                              (80, "12 waiting, the first for 2 h  nobody serves it")])
+def test_long_names_of_queues_leave_room_for_what_waits_and_who_serves(width: int, waits: str) -> None:
+    now, ago = (units.iso(time.time() - seconds) for seconds in (0, 7300))
+    seen = {"now": now, "server": "s", "counts": {}, "running": [], "ended": [], "gpus": [], "workers": [], "queues": [
+        {"id": "1", "name": LONG["a100"], "waiting": 12, "oldest": ago},
+        {"id": "2", "name": "default", "waiting": 0, "oldest": None}]}
+    lines = status_view.lines(seen, width)
+    assert max(map(cells.width, lines)) <= width
+    assert lines[3].startswith("  team-vi") and waits in lines[3] and "  default  " in lines[4]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_list_cuts_its_longest_names_and_no_other_column(width: int) -> None:
+    row = {"id": "1f3c" * 8, "status": "in_progress", "name": "resnet50 on imagenet, augmented", "queue": LONG["a100"],
+           "worker": "node-of-the-eastern-data-centre:0", "created": units.iso(time.time() - 7300), "end": None}
+    shown = listing.text([row, {**row, "name": "x", "queue": "default"}], width=width).splitlines()
+    assert shown[0].split() == ["ID", "STATUS", "NAME", "QUEUE", "WORKER", "CREATED"]
+    assert all(line.endswith("  2 h ago") for line in shown[1:])
+    assert max(map(cells.width, shown)) <= width and "  team-vi" in shown[1] and "  default  " in shown[2]
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])

@@ -1,13 +1,17 @@
 """agent-task artifacts --get: the whole file, or none."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from agentpipe import errors
 from agentpipe.task import artifacts
-from agentpipe.transport import artifact_files
+from agentpipe.transport import api, artifact_files
 
 
 class Api:
@@ -57,3 +61,23 @@ def test_what_a_task_brings_along_is_found_and_removed_in_a_store_of_our_own_nam
     assert (tmp_path / "got").read_bytes() == b"brought along"
     artifact_files.discard([uri])
     assert not list(tmp_path.rglob("1f3c*"))
+
+
+def test_ctrl_c_leaves_nothing_of_it_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    store = api.connect()
+    task = store.call("tasks.create", {"name": "made one", "type": "training"})["id"]
+    os.mkfifo(tmp_path / "slow")
+    store.call("tasks.add_or_update_artifacts", {"task": task, "artifacts": [
+        {"key": "weights", "type": "custom", "uri": f"file://{tmp_path}/slow"}]})
+    folder = tmp_path / "here"
+    folder.mkdir()
+    get = [sys.executable, "-m", "agentpipe.cmds.agent_task", "artifacts", task, "--get", "weights"]
+    copying = subprocess.Popen(get, cwd=folder, stderr=subprocess.PIPE)
+    with open(tmp_path / "slow", "wb") as fifo:  # opened once the copy has begun to read
+        fifo.write(b"x" * (3 << 20))  # and taken once it writes
+        assert [path.suffix for path in folder.iterdir()] == [".part"]
+        copying.send_signal(signal.SIGINT)
+        assert copying.wait(20) == -signal.SIGINT and copying.stderr.read() == b""
+    copying.stderr.close()
+    assert list(folder.iterdir()) == []

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
+import os
 import subprocess
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from api_server import ApiServer
 
 from agentpipe import complete, errors, find, units
 from agentpipe.server import tasks
-from agentpipe.task import listing, named, sh_script, sources
+from agentpipe.task import causes, clones, edits, listing, named, recapture, sh_script, sources
 from agentpipe.transport import api
 
 
@@ -53,6 +56,8 @@ def test_an_old_task_is_completed_by_the_beginning_of_its_id(tmp_path: Path, mon
         store.call("tasks.create", {"name": f"new {number}", "type": "training"})
     assert complete.main(["tasks", old[:12]]) == 0
     assert capfd.readouterr().out == f"{old}\tcreated, the old one\n"
+    assert complete.main(["tasks", "the o"]) == 0
+    assert capfd.readouterr().out == f"the old one\tcreated, {old[:8]}\n"
     for beginning in ("zz", "^", "ffffffffffffffff"):
         assert complete.main(["tasks", beginning]) == 0
         assert capfd.readouterr().out == ""
@@ -100,15 +105,31 @@ def test_a_word_of_another_tool_is_told_what_it_is_here() -> None:
             GROUP.verb(word)
 
 
-def test_at_a_terminal_it_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch,
-                                                 capfd: pytest.CaptureFixture[str]) -> None:
-    for terminal in (False, True):
-        typed = io.StringIO("1f3c\n\n two words \n")
-        typed.isatty = lambda terminal=terminal: terminal  # type: ignore[method-assign]
-        monkeypatch.setattr("sys.stdin", typed)
-        assert list(named.listed(["a", "-"])) == ["a", "1f3c", "two words"]
+@contextlib.contextmanager
+def standard_input(descriptor: int) -> Iterator[None]:
+    """Standard input is that descriptor, for a while."""
+    kept = os.dup(0)
+    os.dup2(descriptor, 0)
+    os.close(descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
+def test_at_a_terminal_it_says_what_it_waits_for(capfd: pytest.CaptureFixture[str]) -> None:
+    for typed, given in (os.openpty(), os.pipe()[::-1]):
+        terminal = os.isatty(given)
+        os.write(typed, b"1f3c\n\n two words \n" + (b"\x04" if terminal else b""))
+        if not terminal:
+            os.close(typed)
+        with standard_input(given):
+            assert list(named.listed(["a", "-"])) == ["a", "1f3c", "two words"]
         said = capfd.readouterr().err
         assert said == ("agent-task: waiting for tasks, an id or a name a line (Ctrl-D ends)\n" if terminal else "")
+        if terminal:
+            os.close(typed)
 
 
 def test_one_name_without_end_makes_no_wide_table_of_a_list_in_a_pipe() -> None:
@@ -149,3 +170,76 @@ def test_a_task_without_artefacts_says_so(capfd: pytest.CaptureFixture[str]) -> 
     assert shown.out == "" and shown.err == f"agent-task: task {task} has neither artefacts nor models\n"
     assert GROUP.run(["plot", "--width", "-3", task]) == errors.USAGE
     assert capfd.readouterr().err == "agent-task: --width -3: it wants 20 or more\n"
+
+
+def test_no_minute_has_sixty_seconds() -> None:
+    assert [units.measured(value) for value in (59.94, 59.96, 719.7, 720, 3599.7, 7261)] == [
+        "59.9 s", "1 min 00 s", "12 min 00 s", "12 min 00 s", "1 h 00 min", "2 h 01 min"]
+
+
+def test_longer_ago_than_there_are_years_is_the_beginning_of_time() -> None:
+    assert find.moment("99999999999d", "--since") == 0
+    with pytest.raises(errors.Failure, match="no time") as caught:
+        find.moment("99999-01-01", "--since")
+    assert caught.value.exit == errors.USAGE
+
+
+def test_a_command_line_that_cannot_be_split_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    task = {"id": "1f3c" * 8, "name": "it", "script": {"entry_point": "train.py --name it's", "diff": "print(1)\n"}}
+    options = {**dict.fromkeys(edits.FIELDS), "args": ["--epochs", "3"]}
+    for look in (lambda: clones.clone(None, task, options, print), lambda: recapture.fields(task, ".", print),
+                 lambda: sh_script.text(sources.Source(task, {}, {}, ""))):
+        with pytest.raises(errors.Failure, match="cannot be split into words") as caught:
+            look()
+        assert caught.value.exit == errors.BAD_DATA
+    moved = {**task, "script": {**task["script"], "working_dir": "sub"}}
+    assert "data.csv" in causes.of_script(moved, {"class": "script_failed", "evidence": (
+        "FileNotFoundError: [Errno 2] No such file or directory: 'data.csv'"), "reason": "exit 1"})["reason"]
+
+
+def test_completion_does_without_a_cache_that_it_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                           capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "cache").mkdir(parents=True)
+    (tmp_path / "home" / "cache" / "completion").touch()  # where its folder is to be
+    with ApiServer(str(tmp_path / "agent.db"), False) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        assert complete.main(["queues"]) == 0
+    assert capfd.readouterr().out == "default\n"
+
+
+def test_a_bad_line_keeps_no_other_task_from_being_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lines").write_bytes(b'one\n{"broken\n\n{"name": "none"}\n\xff\n{"id": "two"}\n'
+                                     + b'{"a":' * 20_000 + b"\n")
+    done: list[str] = []
+    said: list[str] = []
+    with standard_input(os.open(tmp_path / "lines", os.O_RDONLY)):
+        assert named.each(["-"], done.append, said.append) == errors.SEVERAL_FAILED
+    assert done == ["one", "\udcff", "two"]
+    assert said == ["line 2 of standard input is no JSON", "line 4 of standard input names no task",
+                    "line 7 of standard input is no JSON"]
+
+
+@pytest.mark.parametrize("ties", [4, 12])
+def test_a_list_gives_each_task_once_whatever_its_reader_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                                              ties: int) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    monkeypatch.setattr(listing, "PAGE", 5)
+    store = api.connect()
+    ids = []
+    for second in (1, 2, 3, 3, 3, 4, 4, *[5] * ties, 6, 7):
+        ids.append(id := store.call("tasks.create", {"name": "one of many", "type": "training"})["id"])
+        at = f"2026-11-30T00:00:0{second}.000000+00:00"
+        store.store.transaction(lambda db, id=id, at=at: db.execute(
+            "UPDATE tasks SET created=?, doc=json_set(doc, '$.created', ?) WHERE id=?", (at, at, id)))
+    asked = {"status": ["created"], "queue": None, "project": None, "tag": [], "name": None, "text": None,
+             "since": None, "archived": False, "columns": None, "limit": 0}
+    assert sorted(row["id"] for row in listing.rows(store, asked)) == sorted(ids)
+    if ties > listing.PAGE:
+        return
+    assert [row["id"] for row in listing.rows(store, {**asked, "limit": 7})][:2] == ids[:-3:-1]
+    for row in listing.rows(store, asked):
+        store.call("tasks.archive_many", {"ids": [row["id"]]})
+    assert list(listing.rows(store, asked)) == []

@@ -12,6 +12,7 @@ import pytest
 from agentpipe import errors, signals
 from agentpipe.claim import claims, intents
 from agentpipe.pull import queues, waiting
+from agentpipe.report.reporter import Reporter
 from agentpipe.transport import api, http_api
 
 
@@ -78,11 +79,28 @@ def test_it_is_registered_while_it_waits(client, soon):
     assert seen == ["tester:0"]
 
 
-def test_one_that_gets_a_task_at_once_is_known_to_serve_its_queue(client):
+def test_one_that_gets_a_task_at_once_is_known_to_serve_its_queue_by_its_reports(client):
     enqueue(client)
     claim, line = wait(client)
+    assert client.call("workers.get_all")["workers"] == []  # no request more than the task needs
+    reporter = Reporter(client, line["pull"]["worker"], line["pull"]["queues"], registers=False)
+    reporter.start()
+    reporter.watch(line["task"]["id"], claim.directory, claim.token, print, queue=line["pull"]["queue"])
+    until, known = time.monotonic() + 20, []
+    while not known and time.monotonic() < until:
+        known = [(worker["id"], [queue["id"] for queue in worker["queues"]])
+                 for worker in client.call("workers.get_all")["workers"]]
+    reporter.stop()
+    assert known == [("tester:0", [line["pull"]["queue"]])]
+    claim.end()
+
+
+def test_one_whose_tasks_get_workers_of_their_own_says_itself_which_queues_it_serves(client):
+    enqueue(client)
+    claim, line = wait(client, side_by_side=True)
     worker, = client.call("workers.get_all")["workers"]
     assert (worker["id"], [queue["id"] for queue in worker["queues"]]) == ("tester:0", [line["pull"]["queue"]])
+    assert "queues" not in line["pull"]
     claim.end()
 
 

@@ -31,7 +31,7 @@ def test_a_name_is_locked_once():
 
 def test_a_name_that_could_stand_in_no_manifest_is_refused():
     with pytest.raises(errors.Failure, match="the worker's name is not UTF-8") as caught:
-        workers.Worker(os.fsdecode(b"caf\xe9:0"))
+        workers.Worker(None, os.fsdecode(b"caf\xe9:0"))
     assert caught.value.exit == errors.BAD_CONFIG
 
 
@@ -45,7 +45,7 @@ def test_who_only_looks_whether_a_name_is_taken_does_not_take_it():
 
 
 def test_a_supervisor_belongs_to_the_process_that_started_it_not_to_one_that_is_only_named(tmp_path):
-    code = ("import time; from agentpipe.claim import supervisors; supervisors.serve('box', [], 'default');"
+    code = ("import time; from agentpipe.claim import supervisors; supervisors.serve('box', [], 'default', {'s'});"
             "print(flush=True); time.sleep(60)")
     for parent, expected in [(os.getpid(), processes.identity(os.getpid())), (os.getppid(), "")]:
         env = {**os.environ, supervisors.PARENT: str(parent)}
@@ -57,7 +57,8 @@ def test_a_supervisor_belongs_to_the_process_that_started_it_not_to_one_that_is_
 
 def test_a_name_of_any_bytes_is_kept():
     name = os.fsdecode(b"b\xf6x")
-    code = ("import sys, time; from agentpipe.claim import supervisors; supervisors.serve(sys.argv[1], [], 'default');"
+    code = ("import sys, time; from agentpipe.claim import supervisors;"
+            "supervisors.serve(sys.argv[1], [], 'default', {'s'});"
             "print(flush=True); time.sleep(60)")
     with subprocess.Popen([sys.executable, "-c", code, name], stdout=subprocess.PIPE) as child:
         child.stdout.readline()
@@ -86,3 +87,66 @@ def test_what_a_supervisor_took_over_is_told_though_it_runs_under_another_name(t
 def test_a_name_that_is_not_utf8_hides_no_supervisor():
     one = {"worker": "w\udcff", "serves": "default", "tasks": ["1f3c"]}
     assert agent_supervisor.shown(one, False) == b"w\xff\tdefault\truns 1f3c\n"
+
+
+CHOOSE = ("import sys, time; from agentpipe.claim import workers;"
+          "print(workers.first_free(workers.numbered('box'), set(sys.argv[1:]))[0], flush=True); time.sleep(60)")
+
+
+def chosen(home, *servers):
+    """A process of that home that has chosen a name, and the name."""
+    process = subprocess.Popen([sys.executable, "-c", CHOOSE, *servers], env={**os.environ, "AGENT_HOME": str(home)},
+                               stdout=subprocess.PIPE, text=True)
+    return process, process.stdout.readline().strip()
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A server that no other test serves."""
+    return str(tmp_path)
+
+
+@pytest.fixture
+def others(tmp_path, mine):
+    """Homes beside ours that have chosen a name for that server, one after the other: (process, name)."""
+    found = [chosen(tmp_path / name, mine, f"{mine}/{name}") for name in ("first", "second")]
+    yield found
+    for process, _ in found:
+        process.kill()
+        process.communicate()
+
+
+def test_two_homes_that_serve_one_server_have_two_names(others, mine):
+    assert [name for _, name in others] == ["box:0", "box:1"]
+    assert workers.first_free(workers.numbered("box"), {mine})[0] == "box:2"
+    assert workers.named("box:1", {f"{mine}/second"}) is None
+    process, _ = others[0]
+    process.kill()
+    process.wait()
+    assert workers.named("box:0", {mine}) is not None
+
+
+def test_a_name_that_another_home_has_on_another_server_is_free(others):
+    assert workers.first_free(workers.numbered("box"), {"other"})[0] == "box:0"
+
+
+def test_the_name_of_a_script_whose_supervisor_is_gone_is_not_given_to_another_home(tmp_path, mine):
+    process, name = chosen(tmp_path / "first", mine)
+    directory = tmp_path / "first" / "state" / "tasks" / "1f3c.1"
+    directory.mkdir(parents=True)
+    (directory / "claim").write_text(f'{{"token": "t1", "worker": "{name}", "server": "{mine}"}}')
+    (tmp_path / "first" / "state" / "active").mkdir(exist_ok=True)
+    os.symlink(directory, tmp_path / "first" / "state" / "active" / "t1")
+    process.kill()
+    process.communicate()
+    assert workers.first_free(workers.numbered("box"), {mine})[0] == "box:1"
+
+
+def test_homes_that_choose_at_the_same_time_do_not_miss_each_other(tmp_path, mine):
+    found = [subprocess.Popen([sys.executable, "-c", CHOOSE, mine], stdout=subprocess.PIPE, text=True,
+                              env={**os.environ, "AGENT_HOME": str(tmp_path / str(number))}) for number in range(6)]
+    names = sorted(process.stdout.readline().strip() for process in found)
+    for process in found:
+        process.kill()
+        process.communicate()
+    assert names == [f"box:{number}" for number in range(6)]

@@ -1,1 +1,1 @@
-"""Whose task it is on this node: pulls, claims, what stands on disk of an attempt, and what is recovered of it."""
+"""Whose task it is on this node: claims and their holders, what stands on disk of an attempt, workers' names."""

@@ -41,7 +41,7 @@ def adopt(api: Any, line: dict[str, Any], stage: str) -> tuple[claims.Claim, dic
         intent.note(api, pull.get("queue") or "")
         _write_over(api, task, pull["claim"], intent.token)
         crash_point("adopt:written")
-        found = api.call("tasks.get_by_id", {"task": task})["task"]  # first: as in queues.py
+        found = api.call("tasks.get_by_id", {"task": task})["task"]  # first: as in pull/queues.py
         claim = claims.begin(api, intent, task, pull.get("worker") or "")
     finally:
         if not intent.used:

@@ -1,13 +1,11 @@
 """The supervisors of this machine: how one begins to serve, which ones run, and how they are told to leave.
 
-The lock of a worker's name tells of the supervisor that serves as it (FIELDS, a line each): its process and, of a slot
-of --jobs, the one that starts it again, as processes.identity() has them; its name; what it was started with.
+The lock of a worker's name tells of the supervisor that serves as it (workers.FIELDS).
 """
 
 from __future__ import annotations
 
 import functools
-import glob
 import os
 import signal
 import stat
@@ -23,45 +21,42 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-FIELDS = ("process", "parent", "worker", "serves")
 PARENT = "AGENT_SUPERVISOR_PARENT"  # slots.sh's process: what says to the supervisors that it starts whose they are
 LOCK_FD = 9  # the loops close it in their children
 LEAVES_WITHIN_S = 30.0
 
 
-def serve(given: str | None, names: Iterable[str], serves: str) -> str:
+def serve(given: str | None, names: Iterable[str], serves: str, servers: set[str]) -> str:
     """Lock a worker's name for this process and whatever it executes; the name.
 
-    Failure 75 when another process serves as the one that is `given`. Without one it is the first free of `names`.
+    Failure 75 when another process serves as the one that is `given`. Without one it is the first free of `names`;
+    `servers` as workers.known_as() has them.
     """
     if given:
-        name, fd = given, workers.lock(given)
+        name, fd = given, workers.named(given, servers)
     else:
-        name, fd = workers.first_free(names)
+        name, fd = workers.first_free(names, servers)
     if fd is None:
         raise errors.Failure(f"another process serves as {name}", errors.TRY_AGAIN,
                              remedy="agent-supervisor --status")
     slotted = os.environ.pop(PARENT, "") == str(os.getppid())
-    told = [processes.identity(os.getpid()), slotted and processes.identity(os.getppid()), name, serves]
-    try:
-        os.write(fd, os.fsencode("".join(f"{line or ''}\n" for line in told)))
-    except OSError as error:
-        raise errors.unwritable(f"write {workers.lock_path(name)}", error) from None
+    parent = processes.identity(os.getppid()) if slotted else None
+    workers.tell(fd, process=processes.identity(os.getpid()), parent=parent, worker=name, serves=serves,
+                 servers=" ".join(sorted(servers)))
     os.dup2(fd, LOCK_FD)
     os.set_inheritable(LOCK_FD, True)  # dup2 does not, where fd is that number already
     return name
 
 
 def running(names: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """The supervisors that live, by worker: FIELDS; `tasks`, ids of what runs; `alone`, whether it was named itself.
+    """The supervisors that live, by worker: workers.FIELDS; `tasks`, ids of what runs; `alone`: it was named itself.
 
     `names` are workers, or what stands before the `:N` of several; none means all of them.
     """
     found, names = [], list(names)
-    for path in sorted(glob.glob(os.path.join(glob.escape(paths.state("workers")), "*.lock"))):
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            one = dict(zip(FIELDS, file.read().splitlines(), strict=False))
-        if len(one) == len(FIELDS) and processes.alive(one["process"]) and workers.locked(path) \
+    for path in workers.lock_paths(paths.state()):
+        one = workers.told(path)
+        if one.get("serves") and processes.alive(one["process"]) and workers.locked(path) \
                 and _is_meant(one["worker"], names):
             found.append({**one, "tasks": tasks_of(one["worker"]), "alone": one["worker"] in names})
     return found

@@ -1,1 +1,1 @@
-"""A task's code: captured where it is written, and as mirror, checkout, submodules and diff where it runs."""
+"""A task's code where it runs: mirror, checkout, submodules, diff, and its entry point."""

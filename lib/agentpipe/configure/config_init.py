@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 KEYS = ("api_server", "web_server", "files_server", "access_key", "secret_key")
+MOST = 64 << 10  # bytes of a credentials block
 ASK = """Paste the credentials that the web page shows (Settings, Workspace, Create new credentials), and end with
 an empty line; or press Enter at once to type them in:"""
 
@@ -128,7 +129,7 @@ def write(path: str, values: dict[str, str], other: dict[str, Any]) -> None:
 def pasted(ask: bool) -> dict[str, str]:
     """What comes on standard input: a block, the secret alone, or nothing."""
     if not ask:
-        return {} if sys.stdin.isatty() else parsed(sys.stdin.read())
+        return {} if sys.stdin.isatty() else parsed(_whole())
     print(ASK, file=sys.stderr)
     lines: list[str] = []
     for line in sys.stdin:
@@ -137,6 +138,18 @@ def pasted(ask: bool) -> dict[str, str]:
         if not line.strip() or (text.count("{") and text.count("{") == text.count("}")):
             break
     return parsed("".join(lines))
+
+
+def _whole() -> str:
+    """Standard input; Failure 65 for what can be no credentials block."""
+    data = sys.stdin.buffer.read(MOST + 1)
+    try:
+        if len(data) <= MOST:
+            return data.decode()
+    except UnicodeDecodeError:
+        pass
+    raise errors.Failure("standard input holds no credentials", errors.BAD_DATA,
+                         remedy="copy the whole block: api { … credentials { … } }")
 
 
 def asked(values: dict[str, str]) -> dict[str, str]:

@@ -96,7 +96,8 @@ class Place:
             return 0
         name = signal.Signals(signum).name.removeprefix("SIG")
         _, said, _ = self._asked(SIGNAL_SESSION, pid, name)
-        return int(said.strip() or 0)
+        last = said.split()[-1:]  # what enters the place may greet
+        return int(last[0]) if last and last[0].isdecimal() else 0
 
     def as_ourselves(self) -> list[str]:
         """The prefix by which programs run there as the user that we are here."""

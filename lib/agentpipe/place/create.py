@@ -16,8 +16,10 @@ from agentpipe.place import (
     beginning,
     container_args,
     decide,
+    deciding,
     devices,
     engine,
+    entrypoint,
     gear,
     image_programs,
     image_python,
@@ -45,8 +47,9 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     with engine.spoken_to(kind, at):
         value, given = _running(job, wanted, client)
     where = Container(value, job.directory)
-    if image_python.wanted_by(job) and image_python.known_to_lack(value["image_id"]) is not False:
-        image_python.look(job, wanted, value["image_id"], where.prefix)
+    python = deciding.name(value["image_id"], {"decides": value["decides"]})
+    if image_python.wanted_by(job) and image_python.known_to_lack(python) is not False:
+        image_python.look(job, wanted, python, where.prefix)
     done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.words)
     value |= {"setup": done} if done else {}
     if not image_programs.check(job, value):
@@ -68,14 +71,17 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
         job.say(note)
     asked = container_args.api(given)
     image = _image(api, job, wanted, asked)
-    wanted.lacks_python = bool(image_python.wanted_by(job) and image_python.known_to_lack(image["Id"]))
+    decides = deciding.of(asked)
+    wanted.lacks_python = bool(image_python.wanted_by(job) and image_python.known_to_lack(
+        deciding.name(image["Id"], {"decides": decides})))
     place.journal(job.directory, {"kind": kind, "engine": at})
     crash_point("place:journalled")
     cpu_only = config.flag("agent.cpu_only")
     withheld = devices.withhold(asked.config, os.environ, cpu_only)
     gear.add(asked.config, job, wanted, given)
     gear.beside(asked.config, api)
-    for note in filter(None, (withheld, devices.nvidia(asked.config, os.environ, cpu_only))):
+    for note in filter(None, (withheld, devices.nvidia(asked.config, os.environ, cpu_only),
+                              devices.hide(asked.config, os.environ, cpu_only))):
         job.say(note)
     _complete(job, asked, wanted, image)
     user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
@@ -89,6 +95,7 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
     crash_point("place:started")
     value = {"kind": kind, "reason": wanted.reason, "prefix": [*client, "exec", *more, created[:12]],
              "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
+             "decides": decides, "entered": _entered(job, more),
              "container": created, "engine": at, "keeper": keeper, "user": None,
              "ours": _ours(api), "arguments": given.shown(), "seconds": 0.0}
     value["user"] = _user(job, value, user)
@@ -177,6 +184,11 @@ def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any]) ->
     there = gear.mounted(body)
     host["Mounts"] = [*(host.get("Mounts") or []), *(each for each in _mounts(job) if each["Target"] not in there)]
     host.pop("AutoRemove", None)  # its end must stay to be read
+
+
+def _entered(job: Job, passed_on: list[str]) -> str:
+    """What the image's entrypoint has changed that counts, as deciding.short() names it."""
+    return deciding.short(deciding.variables(entrypoint.kept(job.directory))) if passed_on else ""
 
 
 def _record(job: Job, wanted: Wanted, given: Args) -> None:

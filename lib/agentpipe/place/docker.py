@@ -52,14 +52,15 @@ class Container(place.Place):
         return False if gone else None
 
     def pid(self, record: str) -> int | None:
-        """The script's pid on this host, found by its start and its pid in the container's namespace."""
+        """The script's pid on this host, found by its start and its pid in the container's namespace: a process of
+        this container, since others may have begun at the same tick under the same number."""
         inside, start, boot = record.split(" ")
         if not self.value.get("keeper") or boot != processes.boot_id():
             return None
         if self._pid and processes.start_time(self._pid) == int(start):
             return self._pid
         self._pid = next((pid for pid in processes.all_pids() if processes.start_time(pid) == int(start)
-                          and _pid_inside(pid) == inside), None)
+                          and _pid_inside(pid) == inside and holds(self.value["container"], pid)), None)
         return self._pid
 
     def as_user(self, user: str) -> list[str]:
@@ -156,7 +157,7 @@ class Container(place.Place):
             return "out_of_memory", words + "\n" + _memory_words(found["HostConfig"].get("Memory") or None, None)
         if state.get("Error"):
             words += f" ({state['Error']})"
-        if self.value.get("kind") == "docker" and not _live_restore(api):
+        if self.value.get("kind") == "docker" and _ends_containers(api):
             words += "; a restart of the engine ends its containers (live-restore is off)"
         return "", words
 
@@ -230,8 +231,13 @@ def remove(api: Any, container: str) -> None:
             raise
 
 
-def _live_restore(api: Any) -> bool:
-    return bool(api.info().get("LiveRestoreEnabled"))
+def _ends_containers(api: Any) -> bool:
+    """Whether a restart of the engine ends its containers; False also where it does not answer any more."""
+    import docker
+    try:
+        return not api.info().get("LiveRestoreEnabled")
+    except (docker.errors.DockerException, OSError):
+        return False
 
 
 def _open(path: str, mode: int) -> None:
@@ -242,6 +248,19 @@ def _open(path: str, mode: int) -> None:
             os.chmod(path, stat.S_IMODE(found.st_mode) | mode)
     except FileNotFoundError:
         pass
+
+
+def holds(container: str, pid: int) -> bool:
+    """Whether a process of this host is the container's: its cgroup is named for it, or (of an engine that makes none)
+    the folder of its mounts."""
+    for name in ("cgroup", "mountinfo"):
+        try:
+            with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
+                if container in file.read():
+                    return True
+        except OSError:
+            pass
+    return False
 
 
 def _pid_inside(pid: int) -> str:

@@ -83,12 +83,13 @@ class Queues:
 
 
 def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Callable[[], bool] | None = None,
-              owner: int | None = None) -> Got | None:
+              owner: int | None = None, side_by_side: bool = False) -> Got | None:
     """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
 
     may_work() is asked when there is a task; while it is false none is taken, and a waiting pull asks again after
     some seconds. One that waits for process `owner` ends with it: what it then got, nobody would run. Open to signals
-    only while it waits.
+    only while it waits. The line of one that waits names the worker's queues: whoever works on the task reports them,
+    unless the task gets a worker of its own (`side_by_side`).
     """
     patience = waiting.Waiting(api, worker, queues.ids, owner, queues.schedule) if wait else None
     intent = claims.Intent()
@@ -100,8 +101,10 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
                 allowed = may_work is None or not any(_waits(api, queue) for queue in queues.ids) or may_work()
                 got = _ask(api, worker, queues, intent) if allowed else None
                 if got:
-                    if patience:
+                    if patience and side_by_side:
                         patience.serves()
+                    elif patience:
+                        got[1]["pull"]["queues"] = queues.ids
                     return got
                 if intent.used:  # what it named was deleted
                     intent = claims.Intent()

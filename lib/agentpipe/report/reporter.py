@@ -31,16 +31,14 @@ REFUSED_S = 30.0
 class Reporter:
     """One thread that keeps a worker registered and reports the task that it works on, if any.
 
-    With `registers` false only as the status reports do it, for a worker that its pull has registered, or that has one
-    task only.
+    With `registers` false only as the status reports do it: for a worker with a task, which may serve further `queues`.
 
     Nothing that the server does or does not do ends it or is raised here: what fails is done again later.
     """
 
     def __init__(self, api: Any, worker: str, queues: Sequence[str],
                  secrets: Iterable[str | bytes] = (), registers: bool = True) -> None:
-        # whoever works on one task of a worker that serves more queues leaves these as they are registered
-        self.worker, self.queues, self._registers = worker, list(queues), registers
+        self.worker, self.queues = worker, list(queues)
         self.api, self._secrets = api.once(), tuple(secrets)  # it tries again by itself
         self.embedded = bool(getattr(api, "embedded", False))
         self.ours = bool(getattr(api, "ours", False))
@@ -201,7 +199,7 @@ class Reporter:
     def _report(self, stats: bool = True) -> None:
         watched = self._watched
         body: dict[str, Any] = {"worker": self.worker, "timestamp": time.time_ns() // 1_000_000,
-                                "is_daemon": True, "queues": self.queues if self._registers else None, "tags": None,
+                                "is_daemon": True, "queues": self.queues or None, "tags": None,
                                 "machine_stats": self.sample()[0] if stats else None}
         if watched:
             tags = os.environ.get("CLEARML_WORKER_TAGS", "").replace(",", " ").split()

@@ -1,1 +1,1 @@
-"""A task's script: how it is started, watched, reported and ended."""
+"""A task's script: how it is started, watched and ended."""

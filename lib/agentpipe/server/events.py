@@ -181,8 +181,8 @@ def get_task_log(request: Request) -> dict[str, Any]:
     """Log events: {events, returned, total}, from the newest backwards, or the oldest on (navigate_earlier).
 
     from_timestamp is exclusive; events of one time are not split between two answers, as far as they fit into one.
-    With `after` (ours): in order of arrival behind that position, uncounted; `last` is where to go on, so that a
-    follower misses nothing. An answer that lacks events since they are too large together says so: `more` (ours).
+    With `after` (ours): in order of arrival behind that position, uncounted. `last` (ours) is where to go on, so that
+    a follower misses nothing. An answer that lacks events since they are too large together says so: `more` (ours).
     """
     task, size = request.body["task"], max(1, min(request.get("batch_size", 5000), MOST))
     documents.load(request.db, task)
@@ -193,14 +193,14 @@ def get_task_log(request: Request) -> dict[str, Any]:
             MOST_BYTES)
         return {"events": list(map(log_event, rows)), "returned": len(rows), "last": rows[-1][0] if rows else after,
                 **more}
-    total = request.db.execute("SELECT count(*) FROM logs WHERE task=?", (task,)).fetchone()[0]
+    total, last = request.db.execute("SELECT count(*), max(seq) FROM logs WHERE task=?", (task,)).fetchone()
     earlier = request.get("navigate_earlier", True)
     rows, more = _page(request, task, size, earlier)
     if (request.get("order") or ("desc" if earlier else "asc")) == "asc":
         rows.sort(key=lambda row: (row[1], row[0]))
     else:
         rows.sort(key=lambda row: (-row[1], -row[0]))
-    return {"events": list(map(log_event, rows)), "returned": len(rows), "total": total, **more}
+    return {"events": list(map(log_event, rows)), "returned": len(rows), "total": total, "last": last or 0, **more}
 
 
 # the columns of a log's rows that log_event() reads

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from agentpipe.server import documents, entries, status
 from agentpipe.server.common import COMPANY, error, loads, new_id, seconds
 from agentpipe.server.documents import Task
-from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
+from agentpipe.server.endpoints import LAZY, READ, WRITE, Request, endpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,11 +126,22 @@ def _narrowed(body: dict[str, Any]) -> tuple[str, list[str]]:
     if name:
         where.append("name=?")
         values.append(name)
+    latest = _latest(body.get("created"))
+    if latest:
+        where.append("created<=?")
+        values.append(latest)
     claim = body.get("runtime." + documents.CLAIM)
     if isinstance(claim, str):
         where.append("claim=?")
         values.append(claim)
     return " WHERE " + " AND ".join(where) if where else "", values
+
+
+def _latest(asked: Any) -> str:
+    """The end of a range of times, as times are stored; "" where none is asked for."""
+    from agentpipe.server import ranges
+    last = asked[1] if isinstance(asked, list) and len(asked) == 2 else None
+    return (ranges.moment(last) or "") if isinstance(last, str) else ""
 
 
 def _id_prefix(asked: Any) -> str:
@@ -187,7 +198,7 @@ def started(request: Request) -> dict[str, Any]:
     return {"started": 1, "updated": 1, "fields": fields}
 
 
-@endpoint("tasks.ping", WRITE, TASK, claim=str)
+@endpoint("tasks.ping", LAZY, TASK, claim=str)
 def ping(request: Request) -> dict[str, Any]:
     """A sign of life; an unknown task is no error."""
     task = documents.find(request.db, request.body["task"])

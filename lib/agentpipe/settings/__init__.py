@@ -1,1 +1,1 @@
-"""Options, variables and clearml.conf: what is set, where it came from, whether it works."""
+"""Options, variables, clearml.conf and pip's configuration: what is set, and where it came from."""

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     Row = tuple[str, ...]
     Sections = list[tuple[str, list[tuple[Row, str]]]]
 
-NARROW = 60
+NARROW, ROOMY = 60, 72  # columns
 BOLD, DIM, RED, GREEN, YELLOW, OFF = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 URGENCY = ("RUNNING", "QUEUES", "ENDED", "WORKERS", "GPUS OF THIS MACHINE")
+# the columns that give way on a narrow terminal: names may be cut, numbers would be others
+NAMES = {"QUEUES": (0,), "WORKERS": (0, 1, 2), "RUNNING": (1, 3), "ENDED": (1,), "GPUS OF THIS MACHINE": (1,)}
 
 
 def lines(seen: dict[str, Any], width: int, height: int = 0, colour: bool = False) -> list[str]:
@@ -30,7 +32,7 @@ def lines(seen: dict[str, Any], width: int, height: int = 0, colour: bool = Fals
     for (title, rows), count in zip(sections, cuts, strict=True):
         more = f" ({len(rows) - count} more)" if count < len(rows) else ""
         found += [*gap, _painted(cells.cut(title + more, width), BOLD, colour)]
-        found += [_painted(cells.cut(line, width), shade, colour) for line, shade in _table(rows[:count], width)]
+        found += [_painted(cells.cut(line, width), shade, colour) for line, shade in _table(title, rows[:count], width)]
     return found[:height] if height else found
 
 
@@ -90,7 +92,7 @@ def _natural(text: str) -> list[tuple[int, str]]:
 def _queue(queue: dict[str, Any], seen: dict[str, Any], width: int) -> tuple[Row, str]:
     serving = [worker["id"] for worker in seen["workers"] if worker["alive"] and queue["name"] in worker["queues"]]
     waits = f"{queue['waiting']} waiting"
-    if queue["oldest"] and width >= NARROW:
+    if queue["oldest"] and width >= ROOMY:
         waits += f", the first for {_age(queue['oldest'])}"
     served = f"served by {cells.plain(', '.join(serving))}" if serving else "nobody serves it"
     return (cells.plain(queue["name"]), waits, served), YELLOW if queue["waiting"] and not serving else ""
@@ -164,20 +166,15 @@ def _age(moment: str | None) -> str:
     return "–" if seconds is None else units.duration(max(0.0, seconds))
 
 
-def _table(rows: list[tuple[Row, str]], width: int) -> list[tuple[str, str]]:
-    """The rows as columns; the second (names) gives way first, then what stands last is cut."""
+def _table(title: str, rows: list[tuple[Row, str]], width: int) -> list[tuple[str, str]]:
+    """The rows of a section as columns; NAMES give way first, then what stands last, of which a third stays."""
     if not rows:
         return []
     count = len(rows[0][0])
     widths = [max(cells.width(row[column]) for row, _ in rows) for column in range(count)]
-    fixed = sum(widths[:-1]) + 2 * count
-    if fixed > width * 2 // 3:
-        widths[1] = max(8, widths[1] - (fixed - width * 2 // 3))
-    found = []
-    for row, shade in rows:
-        shown = [cells.padded(cell, wide) for cell, wide in zip(row[:-1], widths, strict=False)]
-        found.append(("  " + "  ".join([*shown, row[-1]]).rstrip(), shade))
-    return found
+    room = width - 2 * count - min(widths.pop(), width // 3)
+    widths = cells.narrowed(widths, room, [column for column in NAMES[title] if column < count - 1])
+    return [("  " + "  ".join([*map(cells.padded, row, widths), row[-1]]).rstrip(), shade) for row, shade in rows]
 
 
 def _painted(text: str, shade: str, colour: bool) -> str:

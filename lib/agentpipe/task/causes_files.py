@@ -7,6 +7,7 @@ import posixpath
 import re
 import shlex
 
+from agentpipe.task import entry_words
 from agentpipe.task.remedies import again, anew, checkout, edit, fresh
 
 TYPE_CHECKING = False
@@ -159,7 +160,7 @@ def _looked_into(task: dict[str, Any]) -> set[str]:
 def _moved(task: dict[str, Any], folder: str) -> tuple[str, ...]:
     """The options of edit that run the same script in another folder of the checkout."""
     script = task.get("script") or {}
-    words = shlex.split(script.get("entry_point") or "")
+    words = entry_words.known(script)
     before = script.get("working_dir") or "."
     if words and not words[0].startswith("-"):
         words[0] = posixpath.relpath(posixpath.normpath(posixpath.join(before, words[0])), folder)

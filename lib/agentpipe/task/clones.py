@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from agentpipe import errors
-from agentpipe.task import edits, queueing, typed
+from agentpipe.task import edits, entry_words, queueing, typed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ def clone(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: Callab
 
 def _with_arguments(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """The entry point with the arguments behind "--" in the place of its own."""
-    words = shlex.split(wanted.get("entry_point") or (task.get("script") or {}).get("entry_point") or "")
-    if not words:
-        raise errors.Failure(f"task {task['id']} has no entry point: nothing to give arguments to", errors.BAD_DATA)
+    script = task.get("script") or {}
+    words = entry_words.needed({"entry_point": wanted.get("entry_point") or script.get("entry_point")})
     return shlex.join([*words[:2 if words[0] == "-m" else 1], *wanted["args"]])

@@ -51,7 +51,7 @@ class Difference:
 
 def diff(a: str, b: str, as_json: bool) -> int:
     """Print the differences; 1 when there are any (as diff(1))."""
-    server = None if os.path.isfile(a) and os.path.isfile(b) else api.connect()
+    server = None if sources.is_file(a) and sources.is_file(b) else api.connect()
     left, right = sources.of(server, a), sources.of(server, b)
     found = differences(left, right)
     if as_json:

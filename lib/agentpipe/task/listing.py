@@ -18,7 +18,7 @@ STATUSES = ("created", "queued", "in_progress", "stopped", "completed", "failed"
             "unknown")
 PAGE = 500
 WIDEST = 80  # of a column in a pipe: what is longer is printed whole, and moves only its own row
-SHORTEST_NAME = 8  # of a name in the table, however narrow the terminal
+NAMES = ("name", "queue", "worker", "project", "tags", "entry_point", "branch", "image", "user")  # may be cut
 DEFAULT = ("id", "status", "name", "queue", "worker", "created")
 ASKED = ("id", "name", "status", "status_message", "type", "tags", "created", "started", "completed", "status_changed",
          "execution.queue", "last_worker", "last_iteration", "runtime", "project", "parent", "user",
@@ -30,28 +30,44 @@ SEARCHED = ["name", "id", "comment", "script.repository", "script.entry_point"]
 
 def rows(api: Any, values: Mapping[str, Any]) -> Iterator[Row]:
     """The newest tasks that fit the options of `agent-task list`, as they come."""
-    statuses = values["status"]
+    statuses, limit = values["status"], values["limit"] or 1 << 60
+    narrow = any(word not in STATUSES for word in statuses)
+    size = PAGE if narrow or limit > PAGE else limit
     _check(statuses, values)
     body = _asked(api, statuses, values)
-    names = _names(api, "queues", {"search_hidden": True})
-    projects: dict[str, str] = {}
-    narrow = any(word not in STATUSES for word in statuses)
-    limit = values["limit"] or 1 << 60
-    size, page, given = PAGE if narrow or limit > PAGE else limit, 0, 0
-    while True:
-        tasks = api.call("tasks.get_all", body | {"page": page, "page_size": size})["tasks"]
+    queues, projects, given = _names(api, "queues", {"search_hidden": True}), dict[str, str](), 0
+    for tasks in _pages(api, body, size):
         _learn(api, projects, tasks)
         for task in tasks:
-            row = _row(task, names, projects)
+            row = _row(task, queues, projects)
             if narrow and row["status"] not in statuses and view.shown_status(row) not in statuses:
                 continue
             yield row
             given += 1
             if given >= limit:
                 return
-        if len(tasks) < size:
+
+
+def _pages(api: Any, body: Row, size: int) -> Iterator[list[Row]]:
+    """The tasks that fit, some at a time, each once.
+
+    Not by the number of a page: whoever reads the list may change what fits (`list … --json | archive -`), and then as
+    many are passed over as do not fit any more. A page begins at the time of the last task of the one before.
+    """
+    seen: set[str] = set()  # of that time
+    until, page = None, 0
+    while True:
+        begin: Row = {"created": [None, until]} if until else {}
+        found = api.call("tasks.get_all", {**body, **begin, "page": page, "page_size": size})["tasks"]
+        yield [task for task in found if task["id"] not in seen]
+        if len(found) < size:
             return
-        page += 1
+        last = found[-1].get("created")
+        if last is None or last == until:  # more of one time than are in a page
+            page += 1
+            continue
+        until, page = last, 0
+        seen = {task["id"] for task in found if task.get("created") == last}
 
 
 def _asked(api: Any, statuses: list[str], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,16 +174,15 @@ def _cell(row: Row, column: str) -> str:
 
 
 def text(found: list[Row], names: tuple[str, ...] = DEFAULT, width: int | None = None) -> str:
-    """The table for a screen; `width` columns wide at most, for which names are cut."""
+    """The table for a screen; `width` columns wide at most, for which NAMES are cut, the widest column first."""
     if not found:
         return ""
     table = [tuple(name.upper() for name in names), *(tuple(_cell(row, name) for name in names) for row in found)]
     wide = [[cells.width(line[column]) for line in table] for column in range(len(names))]
     widths = [max(each) if width else max(min(one, WIDEST) for one in each) for each in wide]
-    if width and "name" in names:
-        at = names.index("name")
-        others = sum(widths) - widths[at] + 2 * (len(widths) - 1)
-        widths[at] = max(min(widths[at], width - others), SHORTEST_NAME)
+    if width:
+        cut = [column for column, name in enumerate(names) if name in NAMES]
+        widths = cells.narrowed(widths, width - 2 * (len(widths) - 1), cut)
     lines = ["  ".join(cells.padded(cell, columns) if width else cells.filled(cell, columns)
                        for cell, columns in zip(line, widths, strict=True)).rstrip() for line in table]
     return "".join((cells.cut(line, width) if width else line) + "\n" for line in lines)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +12,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.task.log_output import Output
+
 COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
 
 FIRST_PAGE, PAGE = 4, 500  # events, each a batch of lines: the first of a long log are soon on the screen
+PAGE_OURS = 10_000  # of a script that sends each line as an event of its own
+GROWTH = 5  # of a page of the last events, until it has enough
 PAGE_BYTES = 16 << 20  # about: ours have up to 256 KiB each, and a log may be larger than the memory
 LOOK_S = 0.1  # how often a follower asks the embedded store's change mark
 LOOK_OURS_S, LOOK_HTTP_S = 0.25, 0.7  # at agent-server, at any other
@@ -49,7 +51,34 @@ class Reader:
                 return
             self._size = min(2 * size, PAGE)
             if self.api.ours:  # of another server a page must go beyond all events of one time
-                self._size = max(FIRST_PAGE, min(self._size, PAGE_BYTES * count // max(1, read)))
+                self._size = max(FIRST_PAGE, min(2 * size, PAGE_OURS, PAGE_BYTES * count // max(1, read)))
+
+    def newest(self, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]] | None:
+        """The last events, as many as enough() wants to see, in the order of their time; events() goes on behind them.
+
+        None when so many are no small part of a log: then all have to be read.
+        """
+        size = FIRST_PAGE
+        while size <= PAGE:
+            body = {"task": self.task, "batch_size": size, "navigate_earlier": True, "order": "asc"}
+            answer = self.api.call("events.get_task_log", body)
+            found, more = answer["events"], "more" in answer
+            fits = [event for event in found if event["timestamp"] >= self._begin]
+            if (len(found) < size and not more) or len(fits) < len(found) or enough(fits):
+                return fits if self._is_behind(answer) else None
+            if more or sum(len(event.get("msg") or "") for event in found) > PAGE_BYTES // GROWTH:
+                return None
+            size *= GROWTH
+        return None
+
+    def _is_behind(self, answer: dict[str, Any]) -> bool:
+        """Go on behind an answer's newest events; False where an older agent-server does not tell how."""
+        if self.api.ours:
+            self._after = answer.get("last", 0)
+            return "last" in answer
+        for event in answer["events"]:
+            self._note(event)
+        return True
 
     def _page_after(self, size: int) -> tuple[int, list[dict[str, Any]], bool]:
         answer = self.api.call("events.get_task_log", {"task": self.task, "batch_size": size, "after": self._after,
@@ -66,27 +95,31 @@ class Reader:
         answer = self.api.call("events.get_task_log", body)
         found, events = [], answer["events"]
         for event in events:
-            mark = (event["timestamp"], event.get("stream"), event.get("offset"), event.get("msg"))
-            if mark in self._seen:
-                continue
-            if event["timestamp"] > self._time:
-                self._time, self._seen = event["timestamp"], set()
-            self._seen.add(mark)
-            found.append(event)
+            if self._note(event):
+                found.append(event)
         # a page of nothing but what was seen leads nowhere
         return (len(events) if found else 0), found, bool(found) and "more" in answer
 
+    def _note(self, event: dict[str, Any]) -> bool:
+        """Whether an event, none of which is older than the one before, is new."""
+        mark = (event["timestamp"], event.get("stream"), event.get("offset"), event.get("msg"))
+        if mark in self._seen:
+            return False
+        if event["timestamp"] > self._time:
+            self._time, self._seen = event["timestamp"], set()
+        self._seen.add(mark)
+        return True
 
-def follow(api: Any, task: str, show: Shown, say: Callable[[str], None], begin: float | None = None) -> str:
+
+def follow(reader: Reader, show: Output, say: Callable[[str], None]) -> str:
     """Show every event as it comes, until the task has ended; its last status."""
-    reader, told, mark = Reader(api, task, begin), "", None
+    api, task, told, mark = reader.api, reader.task, "", None
     while True:
         mark = api.changed(mark) if api.embedded else None
         # the status first: whoever ends a task has sent its log before
         status, queue = state(api, task)
         for event in reader.events():
             show.put(event)
-        show.end()
         if status in find.ENDED:
             return status
         if status != told:
@@ -128,25 +161,6 @@ def tail(api: Any, task: str, count: int, events: int = 50) -> list[str]:
     return lines[-count:]
 
 
-def newest(api: Any, task: str, show: Shown, begin: float | None = None) -> list[dict[str, Any]] | None:
-    """The events with the last lines that `show` wants, without reading a long log from its start.
-
-    None when those are not among the last PAGE events; then all have to be read.
-    """
-    size = FIRST_PAGE
-    while size <= PAGE:
-        body = {"task": task, "batch_size": size, "navigate_earlier": True, "order": "asc"}
-        answer = api.call("events.get_task_log", body)
-        found, more = answer["events"], "more" in answer
-        fits = [event for event in found if event["timestamp"] >= (begin or 0) * 1000]
-        if (len(found) < size and not more) or len(fits) < len(found) or show.enough(fits):
-            return fits
-        if more:
-            return None
-        size *= 5
-    return None
-
-
 def last(api: Any, task: str) -> tuple[str, str] | None:
     """(ISO time, text) of the last line of a task's log, the agent's own lines included; None of an empty one."""
     body = {"task": task, "batch_size": 5, "navigate_earlier": True, "order": "desc"}
@@ -155,66 +169,3 @@ def last(api: Any, task: str) -> tuple[str, str] | None:
         if lines:
             return units.iso(event["timestamp"] / 1000), COLOUR.sub(b"", lines[-1].encode()).decode()
     return None
-
-
-class Shown:
-    """The log on stdout: text as it was printed, or JSON, one event a line.
-
-    Of all events or of one stream ("setup", "log"); only `errors`; of what is there at first only the last `lines`.
-    """
-
-    def __init__(self, stream: str | None = None, errors: bool = False, as_json: bool = False,
-                 lines: int | None = None) -> None:
-        self._stream, self._json = stream, as_json
-        self._errors = {} if errors else None  # type: dict[str, Any] | None
-        self._harmless = None
-        if os.isatty(1):
-            from agentpipe.task import harmless
-            self._harmless = harmless.Harmless(not os.environ.get("NO_COLOR"))
-        self._last: Any = None
-        if lines:
-            from collections import deque
-            self._last = deque(maxlen=lines)
-
-    def enough(self, events: list[dict[str, Any]]) -> bool:
-        """Whether the last lines that are wanted are all in these events, whose first may begin within a line."""
-        lines = sum(text_of(event).count(b"\n") for event in events
-                    if self._stream in (None, event.get("stream", "log")))
-        return self._last is not None and lines > self._last.maxlen
-
-    def put(self, event: dict[str, Any]) -> None:
-        """Show an event, or keep it until it is known whether it is one of the last."""
-        stream = event.get("stream", "log")
-        if self._stream and stream != self._stream:
-            return
-        if self._errors is None and self._last is None:
-            self._write(json.dumps(event).encode() + b"\n" if self._json else text_of(event))
-            return
-        for line in text_of(event).splitlines(keepends=True):
-            if self._errors is None:
-                self._line(event, line)
-                continue
-            from agentpipe.task import error_lines
-            for each in self._errors.setdefault(stream, error_lines.Finder()).feed(line):
-                self._line(event, each)
-
-    def _line(self, event: dict[str, Any], line: bytes) -> None:
-        if self._json:
-            line = json.dumps({"timestamp": event["timestamp"], "stream": event.get("stream", "log"),
-                               "line": line.decode("utf-8", "replace").rstrip("\n")}).encode() + b"\n"
-        if self._last is None:
-            self._write(line)
-        else:
-            self._last.append(line)
-
-    def end(self) -> None:
-        """All that is there has been put: the last lines are known."""
-        if self._last is not None:
-            self._write(b"".join(self._last))
-            self._last = None
-
-    def _write(self, data: bytes) -> None:
-        if self._harmless is not None:
-            data = self._harmless.feed(data)
-        while data:
-            data = data[os.write(1, data):]

@@ -2,14 +2,14 @@
 
 import json
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from agentpipe import errors, find
-from agentpipe.task import logs, named, view
+from agentpipe.task import log_output, logs, named, view
 from agentpipe.task import why as whys
-from agentpipe.task.output import put, say
+from agentpipe.task.output import columns, put, say
 from agentpipe.transport import api
 
 
@@ -21,11 +21,10 @@ def listing(values: Mapping[str, Any]) -> None:
         for row in rows:
             put(json.dumps(row) + "\n")
         return
-    width = shutil.get_terminal_size().columns if os.isatty(1) else None
     found = list(rows)
     if not found and os.isatty(2):
         say("no task fits")
-    put(listing.text(found, listing.columns(values["columns"]), width))
+    put(listing.text(found, listing.columns(values["columns"]), columns()))
 
 
 def log(values: Mapping[str, Any]) -> None:
@@ -36,16 +35,36 @@ def log(values: Mapping[str, Any]) -> None:
         raise errors.Failure("--lines wants 1 or more", errors.USAGE)
     server = api.connect()
     task = find.task(server, values["task"], ("status",))["id"]
-    show = logs.Shown(values["stream"], values["errors"], values["json"], values["lines"])
+    choice = partial(log_output.Choice, values["stream"], values["errors"])
     begin = find.moment(values["since"], "--since")
+    reader = logs.Reader(server, task, begin)
+    show = log_output.Output(choice(), values["json"], by_line=bool(values["errors"] or values["lines"]))
+    read = False
+    if values["lines"]:
+        read = _at_the_last(values["lines"], reader, logs.Reader(server, task, begin), show, choice)
     if values["follow"]:
-        status = logs.follow(server, task, show, say, begin)
+        status = logs.follow(reader, show, say)
         say(f"{task}: {status}" + (f" (agent-task why {task})" if status == "failed" else ""))
-        return
-    events = logs.newest(server, task, show, begin) if values["lines"] and not values["errors"] else None
-    for event in logs.Reader(server, task, begin).events() if events is None else events:
+    elif not read:
+        for event in reader.events():
+            show.put(event)
+
+
+def _at_the_last(count: int, reader: logs.Reader, counting: logs.Reader, show: log_output.Output,
+                 choice: Callable[[], log_output.Choice]) -> bool:
+    """Have only the last lines shown; whether they are already.
+
+    They may be more than memory holds. So where they are not among the newest events, all is read by `counting`, for
+    the number of lines, before `reader` reads it again.
+    """
+    def enough(events: list[dict[str, Any]]) -> bool:
+        return log_output.lines(events, choice()) > count  # the first may begin within a line
+
+    events = reader.newest(enough) if not show.errors else None
+    show.skip = max(0, log_output.lines(counting.events() if events is None else events, choice()) - count)
+    for event in events or []:
         show.put(event)
-    show.end()
+    return events is not None
 
 
 def show(words: list[str], as_json: bool) -> int:

@@ -122,15 +122,13 @@ def clone(wanted: Mapping[str, Any], values: Mapping[str, Any]) -> int:
 
 
 def edit(wanted: Mapping[str, Any], values: Mapping[str, Any]) -> int:
-    """Change a task; says what changed. The id is for people and --json: `edit && enqueue` prints one id, once."""
+    """Change a task; what changed is for people, and for --json: the id is known to whoever types it."""
     server = api.connect()
     task = find.task(server, values["task"])
     changed = edits.edit(server, task, wanted, say)
     if values["json"]:
         put(json.dumps({"task": task["id"], "changed": changed}) + "\n")
-    elif os.isatty(1):
-        put(task["id"] + "\n")
-    if os.isatty(2):
-        then = f"; agent-task enqueue {task['id']}" if set(changed) - set(edits.LABELS) else ""
+    elif os.isatty(2):
+        then = f"; a draft until agent-task enqueue {task['id']}" if set(changed) - set(edits.LABELS) else ""
         say(f"changed {', '.join(changed)}{then}")
     return 0

@@ -17,6 +17,8 @@ def each(words: list[str], do: Callable[[str], None], say: Callable[[str], None]
     codes = []
     for word in listed(words):
         try:
+            if isinstance(word, errors.Failure):
+                raise word
             do(word)
             codes.append(0)
         except (errors.Failure, errors.ApiError) as error:
@@ -26,8 +28,8 @@ def each(words: list[str], do: Callable[[str], None], say: Callable[[str], None]
     return errors.combined(codes)
 
 
-def listed(words: list[str]) -> Iterator[str]:
-    """The words, with those of standard input in the place of a "-"."""
+def listed(words: list[str]) -> Iterator[str | errors.Failure]:
+    """The words, with those of standard input in the place of a "-"; of a line that names none what is wrong."""
     for word in words:
         if word == "-":
             yield from _from_input()
@@ -35,22 +37,26 @@ def listed(words: list[str]) -> Iterator[str]:
             yield word
 
 
-def _from_input() -> Iterator[str]:
+def _from_input() -> Iterator[str | errors.Failure]:
     """A task a line: an id or a name, or JSON of `agent-task … --json`, a manifest or a receipt."""
-    import sys
-    if sys.stdin.isatty():
+    import os
+
+    from agentpipe.plain_lines import Lines
+    if os.isatty(0):
         output.say("waiting for tasks, an id or a name a line (Ctrl-D ends)")
-    for number, line in enumerate(sys.stdin, 1):
-        text = line.strip()
-        if text.startswith("{"):
-            import json
-            try:
-                found = json.loads(text)
-            except ValueError:
-                raise errors.Failure(f"line {number} of standard input is no JSON", errors.BAD_DATA) from None
-            task = found.get("task", found.get("id"))
-            text = str((task.get("id") if isinstance(task, dict) else task) or "")
-            if not text:
-                raise errors.Failure(f"line {number} of standard input names no task", errors.BAD_DATA)
-        if text:
-            yield text
+    lines = Lines("a task a line: its id, its name, or JSON that names it")
+    for line in lines:
+        text = line.decode("utf-8", "surrogateescape").strip()
+        yield _of_json(text, lines.number) if text.startswith("{") else text
+
+
+def _of_json(text: str, number: int) -> str | errors.Failure:
+    """The task that a line of JSON names."""
+    import json
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return errors.Failure(f"line {number} of standard input is no JSON", errors.BAD_DATA)
+    task = found.get("task", found.get("id"))
+    named = str((task.get("id") if isinstance(task, dict) else task) or "")
+    return named or errors.Failure(f"line {number} of standard input names no task", errors.BAD_DATA)

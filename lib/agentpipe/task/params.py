@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from agentpipe import errors
+from agentpipe.task import entry_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def changed(task: Mapping[str, Any], asked: list[str], say: Callable[[str], None
     A script that uses the clearml package reads the hyperparameters; any other knows only its arguments.
     """
     sections = {name: dict(items) for name, items in (task.get("hyperparams") or {}).items()}
-    entry = (task.get("script") or {}).get("entry_point") or ""
-    words = _words(entry)
+    words = entry_words.known(task.get("script") or {})
+    before = list(words)
     for text in asked:
         section, name, value = parsed(text)
         known = name in sections.get(section, {})
@@ -41,15 +42,7 @@ def changed(task: Mapping[str, Any], asked: list[str], say: Callable[[str], None
         if not (section == ARGS and _put(words, name, value)) and not known:
             say(f"{section}/{name} is new: only a script that uses the clearml package reads it"
                 + (" (arguments of any script: agent-task clone TASK -- ARGS)" if section == ARGS else ""))
-    joined = shlex.join(words)
-    return sections, joined if words != _words(entry) else None
-
-
-def _words(entry: str) -> list[str]:
-    try:
-        return shlex.split(entry)
-    except ValueError:
-        return []
+    return sections, shlex.join(words) if words != before else None
 
 
 def _put(words: list[str], name: str, value: str) -> bool:

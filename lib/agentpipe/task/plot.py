@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import math
 
 from agentpipe import cells, errors, find, stdio
+from agentpipe.task import output
 from agentpipe.transport import api
 
 TYPE_CHECKING = False
@@ -32,21 +32,22 @@ def plot(word: str, wanted: list[str], width: int | None, height: int, as_json: 
             raise errors.Failure(f"{option} {given}: it wants {least} or more", errors.USAGE)
     server = api.connect()
     task = find.task(server, word, ("status",))["id"]
-    width = width or (shutil.get_terminal_size().columns if os.isatty(1) else WIDTH)
-    columns = min(width, WIDEST) - 11
+    columns = min(width or output.columns() or WIDTH, WIDEST) - 11
     found = chosen(server.call("events.scalar_metrics_iter_histogram", {"task": task, "samples": 2 * columns}), wanted)
     if not found:
         raise errors.Failure(f"task {task} has no scalars" + (f" like {', '.join(wanted)}" if wanted else ""),
                              errors.NOT_FOUND, remedy=f"agent-task log {task}")
-    colour = os.isatty(1) and not os.environ.get("NO_COLOR")
     for metric, variants in found.items():
         if as_json:
             for variant, curve in variants.items():
-                row = {"metric": metric, "variant": variant, "x": curve["x"], "y": curve["y"]}
+                # JSON has no word for what is infinite
+                finite = [y if math.isfinite(y) else None for y in curve["y"]]
+                row = {"metric": metric, "variant": variant, "x": curve["x"], "y": finite}
                 stdio.put((json.dumps(row) + "\n").encode())
         else:
             for some in alike(metric, variants):
-                stdio.put(chart(metric, some, columns, height, _utf8(), colour).encode("utf-8", "replace"))
+                stdio.put(chart(metric, some, columns, height, output.beyond_ascii(),
+                                output.coloured()).encode("utf-8", "replace"))
 
 
 def chosen(answer: Curves, wanted: list[str]) -> Curves:
@@ -75,8 +76,8 @@ def chart(metric: str, variants: dict[str, dict[str, Any]], columns: int, rows: 
           colour: bool = False) -> str:
     """One chart of all variants of a metric: `columns` × `rows` characters and their axes."""
     xs = [x for curve in variants.values() for x in curve["x"]]
-    ys = [y for curve in variants.values() for y in curve["y"]]
-    bounds = min(xs), max(xs), min(ys), max(ys)
+    ys = [y for curve in variants.values() for y in curve["y"] if math.isfinite(y)]
+    bounds = min(xs), max(xs), min(ys, default=0), max(ys, default=0)
     fine = (2, 4) if dots else (1, 1)
     cells: dict[tuple[int, int], tuple[int, int]] = {}  # (row, column) → (dots, number of the variant)
     for number, curve in enumerate(variants.values()):
@@ -95,14 +96,15 @@ def chart(metric: str, variants: dict[str, dict[str, Any]], columns: int, rows: 
 
 
 def _pixels(curve: dict[str, Any], bounds: tuple[float, ...], wide: int, high: int) -> list[tuple[int, int]]:
-    """The dots of a curve, with lines between its points."""
+    """The dots of a curve, with lines between its points; what is infinite is left out."""
     left, right, low, top = bounds
     from itertools import pairwise
-    across, up = (right - left) or 1, (top - low) or 1
+    # halves, since from the lowest to the highest number there is no number
+    across, up = (right - left) or 1, (top / 2 - low / 2) or 1
     points = [(round((x - left) / across * (wide - 1)),
-               round((top - y) / up * (high - 1)) if top > low else high // 2)
-              for x, y in zip(curve["x"], curve["y"], strict=False)]
-    found = [points[0]]
+               round((top / 2 - y / 2) / up * (high - 1)) if top > low else high // 2)
+              for x, y in zip(curve["x"], curve["y"], strict=False) if math.isfinite(y)]
+    found = points[:1]
     for (x0, y0), (x1, y1) in pairwise(points):
         steps = max(abs(x1 - x0), abs(y1 - y0), 1)
         found += [(x0 + round((x1 - x0) * step / steps), y0 + round((y1 - y0) * step / steps))
@@ -128,8 +130,3 @@ def _title(metric: str, variants: dict[str, dict[str, Any]], dots: bool, colour:
 
 def _number(value: float) -> str:
     return f"{value:.4g}"
-
-
-def _utf8() -> bool:
-    import sys
-    return "utf" in (sys.stdout.encoding or "").lower()

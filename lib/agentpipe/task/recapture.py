@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 from agentpipe import errors
+from agentpipe.task import entry_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,10 +39,8 @@ def fields(task: Mapping[str, Any], directory: str, say: Callable[[str], None]) 
 def _wish(script: dict[str, Any], directory: str) -> Any:
     """The same script and arguments, to be looked for below `directory`."""
     from agentpipe.capture import capture, capture_git
-    words = shlex.split(script.get("entry_point") or "")
-    module = words[:1] == ["-m"]
-    if len(words) < 1 + module:
-        raise errors.Failure("the task has no entry point", errors.BAD_DATA, remedy="agent-task edit --entry-point")
+    words = entry_words.needed(script)
+    module = words[:1] == ["-m"] and len(words) > 1
     name, args = words[module], words[1 + module:]
     # the packages stay: nothing is to be said of them
     same: dict[str, Any] = {"binary": script.get("binary") or "python3", "requirements": "none"}

@@ -6,6 +6,8 @@ import os
 import re
 import shlex
 
+from agentpipe.task import entry_words
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -48,10 +50,7 @@ def checkout(task: dict[str, Any]) -> str:
 
 def words(task: dict[str, Any]) -> list[str]:
     """Its entry point: the script and its arguments."""
-    try:
-        return shlex.split((task.get("script") or {}).get("entry_point") or "")
-    except ValueError:
-        return []
+    return entry_words.known(task.get("script") or {})
 
 
 def smaller(task: dict[str, Any], reason: str) -> Known | None:

@@ -7,7 +7,7 @@ import re
 import shlex
 
 from agentpipe import errors, stdio
-from agentpipe.task import sources
+from agentpipe.task import entry_words, sources
 from agentpipe.transport import api
 
 TYPE_CHECKING = False
@@ -27,11 +27,9 @@ open(sys.argv[2], "w").write("\\n".join(lines) + "\\n")"""
 
 def script(word: str) -> None:
     """Print the script of a task, or of the manifest or receipt in a file."""
-    import os
-
     from agentpipe.code import bundle
     from agentpipe.task import bundle_diffs
-    server = None if os.path.isfile(word) else api.connect()
+    server = None if sources.is_file(word) else api.connect()
     source = sources.of(server, word)
     brought = bundle.of(source.task)
     parts = bundle_diffs.as_diffs(server or api.connect(), brought) if brought else {}
@@ -58,14 +56,11 @@ class Entry:
 
     def __init__(self, source: Source) -> None:
         from agentpipe.run import launch
+        self.words = entry_words.needed(source.script)
         try:
-            self.words = shlex.split(source.script.get("entry_point") or "")
             self.program = shlex.split(source.script.get("binary") or "")
         except ValueError as error:
-            raise errors.Failure(f"the task's entry point cannot be split into words: {error}",
-                                 errors.BAD_DATA) from None
-        if not self.words:
-            raise errors.Failure("the task has no entry point: nothing to run", errors.BAD_DATA)
+            raise errors.Failure(f"the task's binary cannot be split into words: {error}", errors.BAD_DATA) from None
         self.directory = posixpath.normpath(source.script.get("working_dir") or ".")
         self.is_shell = (posixpath.basename((self.program or [""])[0]) in launch.SHELLS
                          or (not self.program and self.words[0].endswith((".sh", ".bash"))))

@@ -31,9 +31,14 @@ class Source:
             self.installed = bool((self.script.get("requirements") or {}).get("org_pip"))
 
 
+def is_file(word: str) -> bool:
+    """Whether a word means a file, or a pipe as a shell names one: <(agent-pull …)."""
+    return os.path.exists(word) and not os.path.isdir(word)
+
+
 def of(api: Any, word: str) -> Source:
     """The source that a word means: a file with a manifest or a receipt, else a task."""
-    if os.path.isfile(word):
+    if is_file(word):
         return of_file(word)
     task = find.task(api, word)
     end = view.end_of(task)
@@ -49,13 +54,16 @@ def of(api: Any, word: str) -> Source:
 def of_file(path: str) -> Source:
     """The first line of a file; what is no manifest is a Failure (65)."""
     from agentpipe import manifest
+    from agentpipe.plain_lines import Lines
+    lines = Lines("a manifest or a receipt is one JSON object a line", path)
     try:
-        with open(path, "rb") as file:
-            line = manifest.read(file.readline())
-    except OSError as error:
-        raise errors.Failure(f"{path}: {error.strerror}", errors.NOT_FOUND) from None
-    except errors.Failure as failure:
-        raise errors.Failure(f"{path}: {failure.reason}", failure.exit) from None
+        first = next(lines, b"")
+        try:
+            line = manifest.read(first)
+        except errors.Failure as failure:
+            raise errors.Failure(f"{path}: {failure.reason}", failure.exit) from None
+    finally:
+        lines.close()
     run, failed = line.get("run") or {}, line.get("failed") or {}
     end = {"class": failed.get("class") or run.get("end"), "exit": failed.get("exit", run.get("exit")),
            "stage": failed.get("stage", "run"), "reason": failed.get("reason") or run.get("reason") or "",

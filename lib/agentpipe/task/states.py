@@ -67,7 +67,8 @@ def dequeue(server: Any, task: dict[str, Any], values: Mapping[str, Any]) -> Tol
     if now == "in_progress":  # an agent gave it back, and a server that is not ours calls it what it was
         server.call("tasks.stopped", {"task": task["id"], "status_reason": "dequeued with agent-task"})
         now = "stopped"
-    return {"status": now, "said": f"out of its queue, {now} again (agent-task enqueue {task['id']})"}
+    shown = "a draft" if now == "created" else now
+    return {"status": now, "said": f"out of its queue, {shown} again (agent-task enqueue {task['id']})"}
 
 
 def move(server: Any, task: dict[str, Any], values: Mapping[str, Any]) -> Told:
@@ -172,8 +173,8 @@ def delete(server: Any, task: dict[str, Any], values: Mapping[str, Any]) -> Told
         raise _published(task)
     mild = task["status"] == "created" or "archived" in (task.get("system_tags") or [])
     if not mild and not values["force"]:
-        raise errors.Failure(f"task {task['id']} has run and is not archived", errors.TRY_AGAIN,
-                             remedy=f"agent-task archive {task['id']}, or delete --force")
+        raise errors.Failure(f"task {task['id']} has ended and is not archived", errors.TRY_AGAIN,
+                             remedy=f"agent-task archive {task['id']}, or agent-task delete --force {task['id']}")
     try:
         gone = server.call("tasks.delete", {"task": task["id"], "force": bool(values["force"]),
                                             "return_file_urls": server.embedded})

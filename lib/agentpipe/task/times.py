@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 
 from agentpipe import errors, find, units
 from agentpipe.claim import attempt
 from agentpipe.report import timing
 from agentpipe.task import named, view
-from agentpipe.task.output import put, say
+from agentpipe.task.output import beyond_ascii, columns, put, say
 from agentpipe.transport import api
 
 TYPE_CHECKING = False
@@ -29,8 +28,7 @@ def times(words: list[str], as_json: bool) -> int:
 
     def one(word: str) -> None:
         found = of_task(find.task(server, word))
-        width = shutil.get_terminal_size().columns if os.isatty(1) else WIDTH
-        put(json.dumps(found) + "\n" if as_json else text(found, width))
+        put(json.dumps(found) + "\n" if as_json else text(found, columns() or WIDTH))
     return named.each(words, one, say)
 
 
@@ -110,7 +108,7 @@ def text(found: dict[str, Any], width: int = WIDTH) -> str:
     begins = [units.moment(row["began"]) or 0.0 for row in shown]
     first, last = min(begins), max(at + row["seconds"] for at, row in zip(begins, shown, strict=True))
     room, span = max(10, min(width, 120) - 32), max(last - first, 1e-3)
-    full, light = _marks()
+    full, light = ("█", "░") if beyond_ascii() else ("#", ".")
     lines = [f"{found['task']}: {found['status']}, {units.measured(found['seconds'])}"]
     for row in rows:
         bar = ""
@@ -140,8 +138,3 @@ def _sum(found: dict[str, Any]) -> str:
     cold = units.measured(found["cold"])
     cold = f", of which {cold} cold: the next run finds that in the cache" if found["cold"] else ""
     return f"set-up {units.measured(found['setup'])}{cold}; run {units.measured(run)}"
-
-
-def _marks() -> tuple[str, str]:
-    import sys
-    return ("█", "░") if "utf" in (sys.stdout.encoding or "").lower() else ("#", ".")

@@ -58,7 +58,7 @@ def text(found: dict[str, Any]) -> str:
     head = found.get("class") or found["status"]
     if found.get("exit"):
         head += f", exit {found['exit']}"
-    if found.get("stage"):
+    if found.get("stage") and found.get("class") != "completed":
         head += f", in agent-{found['stage']}"
     lines = [f"{found['task']}: {head}", f"  {found['reason']}"]
     evidence = [line.rstrip() for line in found.get("evidence", "").strip("\n").splitlines() if not NOISE.match(line)]
@@ -95,6 +95,8 @@ def _says_more(advice: str | None) -> bool:
 
 def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     end = view.end_of(task)
+    if end.get("class") == "completed":
+        return {"class": "completed", "reason": _in_time(task), **{key: end.get(key) for key in ("stage", "exit")}}
     if end:
         found = {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy", "advice")}
         if not found["remedy"] and not found["advice"] and found["class"] in ends.ENDS:
@@ -108,6 +110,13 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     found = {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
              "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}
     return {**found, **causes.of_script(task, found)}
+
+
+def _in_time(task: dict[str, Any]) -> str:
+    """What is to be said of a script that did well: when it ended, and how long it took."""
+    began, ended = units.moment(task.get("started")), units.moment(task.get("completed"))
+    took = f", after {units.measured(ended - began)}" if began and ended and ended >= began else ""
+    return f"the script ended with 0{took}" + (f", {units.ago(task['completed'])}" if ended else "")
 
 
 def _longer(task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The ClearML API: in process, or over HTTP."""
+"""The ClearML API and its files: in process, or over HTTP."""
