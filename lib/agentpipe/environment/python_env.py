@@ -6,10 +6,11 @@
     cache/envs/KEY.lock   held while somebody builds
 
 In a build, `agentpipe.json` says what stands in it, so that a warm run reads one file, and `users/NAME` links to each
-task's directory that uses it. A build is in use while such a directory is there without an `outcome`, and was
-not given back (one of another machine, which cannot be seen from here, for AGENT_KEEP_DAYS); the newest link's age is
-when it was last used. Whoever evicts a build takes its lock and removes KEY before it looks at `users`; whoever uses
-one writes its link before it looks at KEY again: so one of the two sees the other.
+task's directory that uses it; the task's end renames the link. A build is in use while such a directory is there
+without an `outcome`, and was not given back (one of another machine, which cannot be seen from here, until the link
+says so, or for AGENT_KEEP_DAYS); the newest link's age is when it was last used. Whoever evicts a build takes its lock
+and removes KEY before it looks at `users`; whoever uses one writes its link before it looks at KEY again: so one of the
+two sees the other.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     Base = dict[str, Any]
 
-FORMAT = "5"  # of a build and its record; another one is another key
+FORMAT = "6"  # of a build and its record; another one is another key
 RECORD = "agentpipe.json"
 
 
@@ -41,11 +42,15 @@ def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: 
     """The name of the base environment for these requirements: whatever decides what would be installed is in it."""
     import hashlib
 
-    from agentpipe.environment import env_cache, image_packages
+    from agentpipe.environment import build_variables, env_cache, image_packages
     from agentpipe.settings import indexes
     where = image_packages.identity(job, interpreter) if job.prefix else ""
-    parts = [FORMAT, where, indexes.strategy(), *policy.parts(), *(interpreter[name] for name in sorted(interpreter)),
-             *indexes.fingerprint(), *requirements.canonical()]
+    machine = build_variables.deciding(job)
+    if requirements.conda:
+        from agentpipe.environment.installers import conda
+        machine += conda.deciding()
+    parts = [FORMAT, where, *machine, indexes.strategy(), *policy.parts(),
+             *(interpreter[name] for name in sorted(interpreter)), *indexes.fingerprint(), *requirements.canonical()]
     digest = hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
     return f"{interpreter['version']}-{digest[:24]}" + (
         env_cache.private(job) if env_cache.is_off() else "")
@@ -69,6 +74,7 @@ def cached(name: str) -> Base | None:
 
 def use(job: Job, name: str) -> Base | None:
     """The published build, kept from eviction while this task has no outcome; None when it must be built."""
+    from agentpipe.claim import attempt
     from agentpipe.environment import env_cache
     while (base := cached(name)) is not None:
         if not _outlived(job, base):
@@ -84,6 +90,7 @@ def use(job: Job, name: str) -> Base | None:
             raise _cannot_write(link, error) from None
         again = cached(name)
         if again and again["directory"] == base["directory"]:
+            attempt.hold(job.directory, link)
             return base
     return None
 
@@ -153,7 +160,7 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
     from agentpipe.offline import offline
     wanted, taken = requirements, []  # type: ignore[var-annotated]
     if offline():
-        wanted, taken, overrides = wheelhouse_repositories.taken(requirements)
+        wanted, taken, overrides = wheelhouse_repositories.taken(requirements, interpreter)
         policy.overrides += overrides
     try:
         if job.prefix:
@@ -205,7 +212,7 @@ def _record(directory: str, name: str, interpreter: Interpreter, requirements: R
     import time
 
     from agentpipe import processes
-    from agentpipe.environment import image_packages, installed, installers, overlay, pins
+    from agentpipe.environment import image_packages, installed, installers, local_packages, overlay, pins
     from agentpipe.environment.installers import conda
     of_conda = requirements.conda is not None
     if not of_conda:
@@ -218,7 +225,7 @@ def _record(directory: str, name: str, interpreter: Interpreter, requirements: R
     seen = image_packages.named(below, needed)
     base = {"key": name, "interpreter": interpreter, "created": time.time(), "boot": processes.boot_id(),
             "packages": sorted(packages + seen), "below": seen, "installer": policy.tool, "system": policy.system,
-            "size": installed.size(directory), "behind": behind or [],
+            "size": installed.size(directory), "behind": behind or [], "local": local_packages.recorded(requirements),
             "pins": requirements.pins if requirements.exact else
             found if of_conda else pins.matching([*found, *(taken or ())], packages),
             "site": os.path.relpath(site, directory),
