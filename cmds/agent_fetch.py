@@ -18,6 +18,7 @@ def work(job):
     from agentpipe.code import checkout, git
     from agentpipe.crash import crash_point
     from agentpipe.environment import targets
+    from agentpipe.urls import without_credentials
     started = time.monotonic()
     pinned = (job.manifest.get("pins") or {}).get("commit")
     script = secrets.script(job)
@@ -35,7 +36,7 @@ def work(job):
         job.say(f"checked out {commit} of {source.url}" + (" (cached)" if cached else ""))
         record(job, commit)
     crash_point("fetch:cloned")
-    return {"code": code, "repository": source and source.url, "commit": commit,
+    return {"code": code, "repository": source and without_credentials(source.url), "commit": commit,
             "branch": (source and source.branch) or None, "cached": cached,
             "seconds": round(time.monotonic() - started, 3)}
 

@@ -109,7 +109,7 @@ class Redactor:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a variable of this name holds a secret."""
+    """Whether a variable, or a value in a URL's query, of this name holds a secret."""
     return bool(_NAMES.search(name) or _KEYS.search(name))
 
 
@@ -138,12 +138,13 @@ def task_secrets(task: Mapping[str, Any]) -> set[str]:
 
 
 def _in_urls(text: str) -> set[str]:
-    if "://" not in text or "@" not in text:
+    if "://" not in text:
         return set()
     # up to the last @ before the path, as urls.split_url; up to the first as well, where no URL was meant that far
     passwords = re.findall(r"://[^/@\s:]*:([^/\s'\"]+)@", text) + re.findall(r"://[^/@\s:]*:([^/@\s]+)@", text)
     tokens = re.findall(r"https?://([^/@\s:]{16,})@", text)  # a token in the user's place
-    return {value for value in [*passwords, *tokens] if len(value) >= SHORTEST}
+    from agentpipe.urls import query_secrets
+    return {value for value in [*passwords, *tokens, *query_secrets(text)] if len(value) >= SHORTEST}
 
 
 def spellings(values: Iterable[str]) -> set[str]:

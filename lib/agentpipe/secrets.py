@@ -1,4 +1,5 @@
-"""Passwords that a task carries in its URLs: out of the manifest, into a file that only its owner reads."""
+"""Passwords that a task carries in its URLs: out of the manifest, into a file that only its owner reads, and masked
+where a task is shown."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
     moved, shown = {}, {}
     for field in FIELDS:
         text = json.dumps(script.get(field))
-        if "@" not in text or "://" not in text:  # the usual case, and it must cost nothing
+        if "://" not in text or ("@" not in text and "?" not in text):  # the usual case, and it must cost nothing
             continue
         from agentpipe.urls import without_credentials
         clean = without_credentials(text)
@@ -39,6 +40,21 @@ def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
         return task
     publish(os.path.join(directory, FILE), json.dumps(moved).encode())
     return {**task, "script": {**script, **shown}}
+
+
+def shown(value: Any) -> Any:
+    """A task, or a part of one, as it may be shown: every text in it without logins and other secrets of URLs.
+
+    A `diff` stays as it is: who takes it out of here applies it.
+    """
+    if isinstance(value, str):
+        from agentpipe.urls import without_credentials
+        return without_credentials(value)
+    if isinstance(value, list):
+        return [shown(each) for each in value]
+    if isinstance(value, dict):
+        return {name: each if name == "diff" else shown(each) for name, each in value.items()}
+    return value
 
 
 def script(job: Job) -> dict[str, Any]:

@@ -158,6 +158,63 @@ not committed" ]
   run ! grep -r s3cret "$AGENT_HOME"
 }
 
+# bats test_tags=local
+@test "a login in --repo stays out of the task, with a line that says so: enqueue, clone and edit alike" {
+  local verb
+  id=$(agent-task create --requirements none --repo https://127.0.0.1:1/r.git --branch main x.py)
+  for verb in "create --requirements none --branch main x.py" "clone $id" "edit $id"; do
+    # shellcheck disable=SC2086 # words
+    run -0 --separate-stderr agent-task $verb --repo https://bob:s3cret@127.0.0.1:1/other.git
+    [[ $stderr == *"the login in --repo stays out of the task"*"agent.git_user"* ]]
+    [ "$(call tasks.get_by_id "{\"task\": \"${output:-$id}\"}" | field .task.script.repository)" = https://127.0.0.1:1/other.git ]
+  done
+  run ! grep -r s3cret "$AGENT_HOME"
+}
+
+# bats test_tags=local
+@test "logins and secret query values that somebody wrote into a task's addresses are shown by nothing" {
+  local kind=tasks.create words
+  script() { printf '{"name": "a task", "type": "training", "script": {"repository": "https://bob:s3cret@127.0.0.1:1/r.git?private_token=s3cret%s",
+    "branch": "main", "entry_point": "x.py --from https://bob:s3cretarg@h/data", "requirements":
+    {"pip": "six\\n--extra-index-url https://bob:s3cret@127.0.0.1:1/simple?api-key=s3cret\\n"}},
+    "hyperparams": {"Args": {"url": {"section": "Args", "name": "url", "value": "https://bob:s3cret@h/%s"}}}}' "$1" "$1"; }
+  id=$(call $kind "$(script 1)" | field .id)
+  other=$(call $kind "$(script 2)" | field .id)
+  for words in "show $id" "show --json $id" "list --columns id,entry_point" "list --json" "time $id" "why $id"; do
+    # shellcheck disable=SC2086 # words
+    run agent-task $words
+    [[ $output != *s3cret* ]] || { echo "$words: $output"; false; }
+  done
+  # what is to be run stays whole in a script
+  run -0 agent-task script "$id"
+  [[ ${output//s3cretarg/} != *s3cret* ]]
+  run -1 agent-task diff "$id" "$other"
+  [[ $output != *s3cret* ]]
+  [[ $output == *"https://127.0.0.1:1/r.git?private_token=[REDACTED], with another login"* ]]
+  [ "$(script_of "$id" repository)" = 'https://127.0.0.1:1/r.git?private_token=[REDACTED]' ]
+}
+
+# bats test_tags=local
+@test "a token in the query of an address: git gets it whole, and it stands in nothing that the agent prints or keeps" {
+  id=$(agent-task enqueue --requirements none --repo 'http://127.0.0.1:1/r.git?private_token=s3cretquery' --branch main x.py)
+  [[ $(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.script.repository) == *=s3cretquery ]]
+  agent-pull default | agent-prepare --verbose 2>said | agent-run >receipt.json 2>>said || true
+  [ "$(field .failed.exit <receipt.json)" = 69 ]
+  run ! grep -r s3cretquery said receipt.json "$AGENT_HOME/state/tasks/$id.1" --exclude=secrets.json
+  run grep -c 's3cretquery' "$AGENT_HOME/state/tasks/$id.1/secrets.json"
+  for words in "show $id" "why $id" "log $id"; do
+    # shellcheck disable=SC2086 # words
+    run agent-task $words
+    [[ $output != *s3cretquery* ]] || { echo "$words: $output"; false; }
+  done
+}
+
+@test "a name in the comments of agent-task script cannot play with the terminal" {
+  id=$(call tasks.create '{"name": "a\u001b[2J\rtask", "type": "training", "script": {"diff": "print(1)", "entry_point": "x.py"}}' | field .id)
+  run -0 agent-task script "$id"
+  [[ $output == *'(a\x1b[2J\rtask)'* ]]
+}
+
 @test "a change that is not UTF-8, or binary, arrives byte for byte" {
   checkout train.py 'import hashlib
 for name in ("latin.txt", "picture.bin"): print(hashlib.md5(open(name, "rb").read()).hexdigest())' \

@@ -392,6 +392,14 @@ def test_a_password_in_the_url_is_used_and_never_kept(tmp_path, source):
     ("https://me:p@ss@word@host/x", "https://host/x"),
     ("git+https://me:p@ss@host/x", "git+https://host/x"),
     ("ssh://git:p@ss@word@host/x", "ssh://git@host/x"),
+    ("see https://h/r.git?private_token=abc123&x=1#egg=y.", "see https://h/r.git?private_token=[REDACTED]&x=1#egg=y."),
+    ("https://h/a?x=1&api-key=abc123 https://h/b?client_secret=q", "https://h/a?x=1&api-key=[REDACTED] "
+                                                                   "https://h/b?client_secret=[REDACTED]"),
+    ('["a @ https://u:p@h/a.whl?token=abc\\nsix"]', '["a @ https://h/a.whl?token=[REDACTED]\\nsix"]'),
+    ("https://h/a?token=${TOKEN} https://h/token=abc ?token=abc", "https://h/a?token=${TOKEN} https://h/token=abc ?token=abc"),
+    ("https://h/a?token=abc.d: gone (https://h/a?token=abc)", "https://h/a?token=[REDACTED]: gone "
+                                                               "(https://h/a?token=[REDACTED])"),
+    ("https://h/a?token=[REDACTED]", "https://h/a?token=[REDACTED]"),
 ])
 def test_credentials_are_taken_out_of_text(text, expected):
     assert urls.without_credentials(text) == expected

@@ -6,7 +6,7 @@ import os
 import shlex
 
 from agentpipe import errors
-from agentpipe.urls import without_credentials
+from agentpipe.urls import for_a_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,10 +65,12 @@ def _remote(wish: Wish) -> Captured:
         wish.repo = os.path.realpath(wish.repo)
     elif "://" not in wish.repo and ":" not in wish.repo:
         raise errors.Failure(f"{wish.repo} is neither a directory nor a repository's address", errors.NOT_FOUND)
+    notes: list[str] = []
     script = {"binary": wish.binary or _binary(wish, wish.script),
-              "repository": without_credentials(wish.repo), "working_dir": wish.working_dir or ".",
+              "repository": for_a_task(wish.repo, notes.append), "working_dir": wish.working_dir or ".",
               "entry_point": _entry_point(wish, wish.script), "branch": wish.branch, "version_num": wish.commit}
     found = Captured(_given(script), os.path.basename(wish.script), capture_git.name_of(wish.repo))
+    found.notes = notes
     _add_requirements(found, wish, [])
     return found
 

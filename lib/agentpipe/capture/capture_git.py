@@ -6,7 +6,7 @@ import shlex
 
 from agentpipe import errors, tools
 from agentpipe.code.git import LOCAL_VARIABLES
-from agentpipe.urls import without_credentials
+from agentpipe.urls import without_login
 
 # a user's settings must not change what a diff looks like, and nothing may ask for a password
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
@@ -216,8 +216,9 @@ def submodules(top: str, commit: str, prefix: str = "", depth: int = 0) -> list[
 
 
 def name_of(address: str) -> str:
-    """The last part of a repository's address, without .git."""
-    return re.split(r"[/:]", address.rstrip("/"))[-1].removesuffix(".git")
+    """The last part of a repository's address, without .git and a query."""
+    path = address.partition("?")[0] if "://" in address else address
+    return re.split(r"[/:]", path.rstrip("/"))[-1].removesuffix(".git")
 
 
 def remote_of(top: str, branch: str = "") -> str:
@@ -233,7 +234,7 @@ def _address(top: str, remote: str) -> str:
     address = text(top, "remote", "get-url", "--", remote)
     if "://" not in address and not re.match(r"[^/]+:", address):
         return os.path.normpath(os.path.join(top, os.path.expanduser(address)))
-    return without_credentials(address)
+    return without_login(address)
 
 
 def is_there(top: str, remote: str, commit: str) -> bool:

@@ -17,6 +17,7 @@ from agentpipe.crash import crash_point
 from agentpipe.job import Job
 from agentpipe.offline import offline
 from agentpipe.settings import config
+from agentpipe.urls import without_credentials
 
 DEEPEST = 20
 
@@ -143,7 +144,7 @@ def _damaged(source: git.Source, broken: _Broken | _Missing) -> errors.Failure:
 
 
 def _check_out(job: Job, source: git.Source, tree: str, git_dir: str, commit: str) -> str:
-    _lay_out(git_dir, mirror.path_of(source), source.url, tree)
+    _lay_out(git_dir, mirror.path_of(source), without_credentials(source.url), tree)
     try:
         with live.Line(job, lambda: f"checking out {source.url}"):
             tools.run(["git", f"--git-dir={git_dir}", f"--work-tree={tree}", "checkout", "--quiet", "--detach",

@@ -71,7 +71,7 @@ class Source:
         kind = "tag or branch" if self.loose else "tag"
         wanted = ((self.commit and f"commit {self.commit}") or (self.tag and f"{kind} {self.tag}")
                   or (self.branch and f"branch {self.branch}") or "default branch")
-        return f"{wanted} of {self.url}"
+        return f"{wanted} of {without_credentials(self.url)}"
 
     @property
     def named(self) -> bool:

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 
-from agentpipe import cells, stdio, units
+from agentpipe import cells, secrets, stdio, units
 from agentpipe.task import sources
 from agentpipe.transport import api
 
@@ -73,8 +73,16 @@ def differences(a: Source, b: Source) -> list[Difference]:
         pointed = what_points(each.what, evidence) or each.what in OF_STAGE.get(stage, ())
         named = [line for line in each.lines if names(line[1], evidence)]
         each.named = bool(evidence) and (pointed or bool(named))
-        each.lines = named + [line for line in each.lines if line not in named]
+        each.lines = [(sign, _shown(words)) for sign, words in
+                      named + [line for line in each.lines if line not in named]]
     return sorted(found, key=lambda each: -each.weight)
+
+
+def _shown(words: str) -> str:
+    """A line without the logins in it: of two addresses that differ in nothing else this is said."""
+    found = secrets.shown(words)
+    before, arrow, after = found.partition(" → ")
+    return f"{before}, with another login" if arrow and found != words and before.endswith(after) else found
 
 
 def _failure(a: Source, b: Source) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from agentpipe import errors, find
 from agentpipe.capture import capture
 from agentpipe.environment.requirements import normalised
 from agentpipe.task import container_options, queueing, typed
-from agentpipe.urls import without_credentials
+from agentpipe.urls import for_a_task, without_credentials
 
 # options of `agent-task edit` that are a field of the script
 FIELDS = {"repo": "repository", "branch": "branch", "commit": "version_num", "entry_point": "entry_point",
@@ -64,6 +64,8 @@ def _labels(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any
 def fields(task: Mapping[str, Any], wanted: Mapping[str, Any], say: queueing.Say) -> dict[str, Any]:
     """What tasks.edit is told, out of the options that say what runs: {script, hyperparams, container}."""
     script = {field: wanted[option] for option, field in FIELDS.items() if wanted.get(option) is not None}
+    if wanted.get("repo"):
+        script["repository"] = for_a_task(wanted["repo"], say)
     if wanted.get("branch") and wanted.get("commit") is None:
         script["version_num"] = ""  # else it would still be the other branch's commit
     if wanted.get("drop_diff"):

@@ -50,6 +50,7 @@ def _placed(job: Job, found: Bundle) -> None:
 
 def _code(job: Job, say: Callable[[str], None], unreachable: tuple[str, str] | None) -> str:
     from agentpipe.code import bundle, checkout, git
+    from agentpipe.urls import without_credentials
     code = job.path("code")
     source = git.source_of(job.task["script"])
     if source is None:
@@ -60,7 +61,7 @@ def _code(job: Job, say: Callable[[str], None], unreachable: tuple[str, str] | N
         if unreachable:
             raise errors.Failure(unreachable[0], errors.NOT_FOUND, remedy=unreachable[1])
         say(f"check: {source} can be fetched: {commit[:10]}")
-        job.manifest["fetch"] = {"code": code, "commit": commit, "repository": source.url}
+        job.manifest["fetch"] = {"code": code, "commit": commit, "repository": without_credentials(source.url)}
     job.manifest.setdefault("fetch", {"code": code, "commit": None, "repository": None})
     return code
 

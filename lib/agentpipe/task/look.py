@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from agentpipe import errors, find
+from agentpipe import errors, find, secrets
 from agentpipe.task import log_output, logs, named, view
 from agentpipe.task import why as whys
 from agentpipe.task.output import columns, put, say
@@ -73,7 +73,7 @@ def show(words: list[str], as_json: bool) -> int:
 
     def one(word: str) -> None:
         task = find.task(server, word)
-        put(json.dumps(task) + "\n" if as_json else view.page(server, task))
+        put(json.dumps(secrets.shown(task)) + "\n" if as_json else view.page(server, task))
     return named.each(words, one, say)
 
 

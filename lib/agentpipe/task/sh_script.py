@@ -6,7 +6,7 @@ import posixpath
 import re
 import shlex
 
-from agentpipe import errors, stdio
+from agentpipe import cells, errors, secrets, stdio
 from agentpipe.task import entry_words, sources
 from agentpipe.transport import api
 
@@ -101,17 +101,22 @@ class Entry:
 
 
 def parameters(task: dict[str, Any]) -> list[str]:
-    """SECTION/NAME=VALUE of each hyperparameter."""
-    return [f"{section}/{name}={(item or {}).get('value')}".replace("\n", "\\n")
+    """SECTION/NAME=VALUE of each hyperparameter, for a comment."""
+    return [_comment(f"{section}/{name}={(item or {}).get('value')}")
             for section, items in sorted((task.get("hyperparams") or {}).items()) for name, item in items.items()]
+
+
+def _comment(text: Any) -> str:
+    """What a task says, on one line, without logins and what a terminal would obey."""
+    return cells.plain(secrets.shown(str(text)))
 
 
 def _head(source: Source) -> str:
     task, end = source.task, source.end
-    id, name = (str(text).replace("\n", " ") for text in (task.get("id") or "by-hand", task.get("name") or ""))
+    id, name = map(_comment, (task.get("id") or "by-hand", task.get("name") or ""))
     lines = ["#!/bin/sh", f"# Task {id} ({name}), with the code, changes, packages and arguments that it has."]
     if end.get("class"):
-        lines.append(f"# It ended as {end['class']}, exit {end.get('exit')}.".replace("\n", " "))
+        lines.append("# " + _comment(f"It ended as {end['class']}, exit {end.get('exit')}."))
     image = (task.get("container") or {}).get("image")
     if image:
         lines += _left_out(task["container"], image)
@@ -125,7 +130,7 @@ def _left_out(container: dict[str, Any], image: str) -> list[str]:
     left = ["the image's own packages and Python"]
     left += ["its arguments of docker run"] if container.get("arguments") else []
     left += ["its set-up script"] if container.get("setup_shell_script") else []
-    named = image.replace("\n", " ")
+    named = _comment(image)
     return [f"# It asks for the container image {named}. This runs on the machine as it is, without {', '.join(left)}.",
             f'# In an image that has git and uv as well:  docker run --rm -it -v "$PWD:/w" -w /w {named} sh run.sh']
 

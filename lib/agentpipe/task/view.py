@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agentpipe import cells, ends, find, units
+from agentpipe import cells, ends, find, secrets, units
 
 END_KEY = "_agentpipe_end"
 CHANGED_BY_US = "Changed by agentpipe"  # the status_message of an end that an agent reported
@@ -30,6 +30,7 @@ def end_of(task: dict[str, Any]) -> dict[str, Any]:
 def page(api: Any, task: dict[str, Any]) -> str:
     """All that matters of one task, a fact a line."""
     from agentpipe.claim import attempt
+    task = secrets.shown(task)
     script, end = task.get("script") or {}, end_of(task)
     where = script.get("repository") or ("none: the script goes with the task" if script.get("diff") else "none")
     status = [task["status"], task.get("status_message"), units.ago(task.get("status_changed"))]
