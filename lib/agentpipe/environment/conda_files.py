@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import errors
+from agentpipe import errors, files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def of_file(path: str, code: str) -> Wanted:
         raise errors.Failure(f"{where} needs the conda extra, which is not installed", errors.UNAVAILABLE,
                              remedy="pip install 'agentpipe[conda]' beside the agent") from None
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(files.of_task(path), encoding="utf-8") as file:
             tree = yaml.safe_load(file)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise errors.Failure(f"{where} is not YAML: {str(error).splitlines()[0]}", errors.BAD_DATA,

@@ -226,7 +226,7 @@ def project_digest(folder: str) -> str:
     import hashlib
     digest = hashlib.sha256()
     for path in project_files(folder):
-        digest.update(f"{os.path.basename(path)}\0{file_digest(path)}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{os.path.basename(path)}\0{file_digest(path, True)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
