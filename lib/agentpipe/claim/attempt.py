@@ -1,7 +1,8 @@
 """One attempt at a task on this node: its directory state/tasks/ID.N and the facts that stand there as names.
 
 `running` (locked by the shim) → `exit.N`, `pid` → "PID START BOOT" and `outcome` → CLASS are names, not contents,
-so that a full disk cannot lose them.
+so that a full disk cannot lose them. The first two stand where the script's own shell can write (paths.box): what a
+container makes of them says how its own script ended, and nothing else.
 """
 
 from __future__ import annotations
@@ -67,13 +68,13 @@ def pid_record(directory: str) -> str | None:
 
     What is neither was not written by us: the record of a script that is gone.
     """
-    found = _link(directory, "pid")
+    found = _link(paths.box(directory), "pid")
     return found if found is None or found in RETURNED or _RECORD.fullmatch(found) else _NOBODY
 
 
 def forbid_start(directory: str, why: str) -> bool:
     """Take the name `pid`, so that no script can start here any more; False when one has started (look again)."""
-    return _make_link(directory, "pid", why)
+    return _make_link(paths.box(directory), "pid", why)
 
 
 def was_returned(directory: str) -> bool:
@@ -84,7 +85,7 @@ def was_returned(directory: str) -> bool:
 def exit_status(directory: str) -> int | None:
     """The script's status as its shim recorded it (exit.N); None while it runs, or when nobody could."""
     try:
-        names = os.listdir(directory)
+        names = os.listdir(paths.box(directory))
     except FileNotFoundError:  # deleted by the script: nobody can say how it ended
         return None
     for name in names:
@@ -99,6 +100,14 @@ def never_began(directory: str) -> bool:
     return bool(exit_status(directory)) and pid_record(directory) is None
 
 
+def began_at(directory: str) -> float | None:
+    """When the script was started, in seconds since the epoch; None before."""
+    try:
+        return os.lstat(os.path.join(paths.box(directory), "pid")).st_mtime
+    except OSError:
+        return None
+
+
 def was_signalled(directory: str) -> bool | None:
     """Whether a signal ended the script itself, as the shell above it says of most; None where that is not known."""
     try:
@@ -111,7 +120,7 @@ def ended_at(directory: str) -> float | None:
     """When the script's status was written, in seconds since the epoch: the moment of the rename."""
     status = exit_status(directory)
     try:
-        return None if status is None else os.lstat(os.path.join(directory, f"exit.{status}")).st_ctime
+        return None if status is None else os.lstat(os.path.join(paths.box(directory), f"exit.{status}")).st_ctime
     except FileNotFoundError:  # what the script left behind has deleted its directory just now
         return None
 
@@ -119,7 +128,7 @@ def ended_at(directory: str) -> float | None:
 def shim_lives(directory: str) -> bool:
     """Whether `running` is locked: somebody can still start the script or write its status."""
     try:
-        fd = untrusted.opened(directory, "running", os.O_RDWR)
+        fd = untrusted.opened(paths.box(directory), "running", os.O_RDWR)
     except (FileNotFoundError, untrusted.NotRegular):
         return False
     try:

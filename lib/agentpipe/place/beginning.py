@@ -4,9 +4,11 @@ not stay.
 
 from __future__ import annotations
 
-from agentpipe import errors, place, processes
+import os
+
+from agentpipe import errors, paths, place, processes
 from agentpipe.place import container_args, engine, entrypoint
-from agentpipe.place.docker import LABEL, STOPPED, remove
+from agentpipe.place.docker import LABEL, STOPPED, is_of, remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def has_entrypoint(image: dict[str, Any]) -> bool:
 
 def first_program(job: Job, by_entrypoint: bool) -> dict[str, Any]:
     """Entrypoint and command: the keeper, by itself or as what the image's entrypoint is given."""
-    words = ["-c", KEEPER, "keeper", job.path(place.JOURNAL), job.path(STOPPED)]
+    words = ["-c", KEEPER, "keeper", job.path(place.JOURNAL), os.path.join(paths.box(job.directory), STOPPED)]
     if by_entrypoint:
         return {"Cmd": ["/bin/sh", *words, entrypoint.expected(job.directory)]}
     return {"Entrypoint": ["/bin/sh"], "Cmd": words, "OpenStdin": True}
@@ -93,7 +95,7 @@ def start(api: Any, created: str, wanted: Wanted, by_entrypoint: bool = False) -
     if not state.get("Running") and not by_entrypoint:
         raise ended(api, wanted, state)
     pid = int(state.get("Pid") or 0)
-    return processes.identity(pid) if pid and _is_of(pid, created) else None
+    return processes.identity(pid) if pid and is_of(pid, created) else None
 
 
 def ended(api: Any, wanted: Wanted, state: dict[str, Any]) -> errors.Failure:
@@ -107,16 +109,3 @@ def ended(api: Any, wanted: Wanted, state: dict[str, Any]) -> errors.Failure:
                               errors.UNAVAILABLE, remedy="look at the engine's own log, then run the task again")
     return errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}",
                           errors.BAD_DATA, str(state.get("Error") or ""), "use an image with a POSIX shell")
-
-
-def _is_of(pid: int, container: str) -> bool:
-    """Whether this process of ours is the container's: its cgroup is named for it, or (of an engine that makes none)
-    the folder of its mounts."""
-    for name in ("cgroup", "mountinfo"):
-        try:
-            with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
-                if container in file.read():
-                    return True
-        except OSError:
-            pass
-    return False
