@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 from agentpipe import errors, find, units
 from agentpipe.claim import attempt
