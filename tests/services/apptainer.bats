@@ -62,14 +62,7 @@ teardown() { [ -z "${run_pid:-}" ] || kill -TERM "$run_pid" 2>/dev/null || true;
 }
 
 @test "a script of set-up changes an overlay, which goes with the task; what it exports is there" {
-  bash_task 'echo "$GREETING from $(cat /made)"; ls -d "$AGENT_TASK_DIR/root"' \
-    '{"setup_shell_script": "if true; then\n  echo it >/made\nfi\nexport GREETING=hello\nfalse\n"}' >task.json
-  agent-prepare task.json 2>said >line
-  run --separate-stderr agent-run line
-  [ "$status" -eq 0 ]
-  log_of | grep -x 'hello from it'
-  grep -q "the task's set-up script ended with 1: passed over" said
-  [ ! -e "$(echo "$AGENT_HOME"/state/tasks/local-*)/root" ]
+  set_up_of_its_own
   [ ! -e "$image/made" ]
 }
 
@@ -107,16 +100,7 @@ teardown() { [ -z "${run_pid:-}" ] || kill -TERM "$run_pid" 2>/dev/null || true;
 }
 
 @test "TERM to agent-run ends what runs inside, also what left its session" {
-  bash_task 'setsid sleep 4731 & echo begun; sleep 4732' >task.json
-  agent-prepare task.json >line
-  agent-run line >receipt 3>&- &
-  run_pid=$!
-  wait_for 20 printed begun
-  sleeps 4731
-  kill -TERM "$run_pid"
-  ended "$run_pid"
-  [ "$status" -eq 75 ]
-  wait_for 5 does_not_sleep 473
+  told_to_end 473
 }
 
 @test "agent-run is killed: the next pipeline takes over what runs inside, and has its status" {

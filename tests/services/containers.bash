@@ -68,5 +68,32 @@ print(json.dumps({"task": {"container": container, "script": {"binary": "bash", 
 PY
 }
 
+# set_up_of_its_own: in a place without a daemon a set-up changes what is the task's own, and exports to its script
+set_up_of_its_own() {
+  # shellcheck disable=SC2016 # for the task's shell
+  bash_task 'echo "$GREETING from $(cat /made)"; ls -d "$AGENT_TASK_DIR/root"' \
+    '{"setup_shell_script": "if true; then\n  echo it >/made\nfi\nexport GREETING=hello\nfalse\n"}' >task.json
+  agent-prepare task.json 2>said >line
+  run -0 --separate-stderr agent-run line
+  log_of | grep -x 'hello from it'
+  grep -q "the task's set-up script ended with 1: passed over" said
+  [ ! -e "$(echo "$AGENT_HOME"/state/tasks/local-*)/root" ]
+}
+
+# told_to_end SECONDS: TERM to agent-run ends a script that sleeps (SECONDS and a digit), and what left its session
+told_to_end() {
+  bash_task "setsid sleep ${1}1 & echo begun; sleep ${1}2" >task.json
+  agent-prepare task.json >line
+  agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 20 printed begun
+  sleeps "${1}1"
+  kill -TERM "$run_pid"
+  ended "$run_pid"
+  # shellcheck disable=SC2154 # ended() sets it
+  [ "$status" -eq 75 ]
+  wait_for 5 does_not_sleep "$1"
+}
+
 sleeps() { pgrep -f "sleep $1" >/dev/null; }
 does_not_sleep() { ! sleeps "$1"; }

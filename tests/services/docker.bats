@@ -193,6 +193,7 @@ running() {
 }
 
 @test "docker stop: the script is told, gets its time, and the task is lost" {
+  export CLEARML_AGENT_EXTRA_DOCKER_ARGS="--stop-signal INT" # some images have another one, too
   running 'trap "echo told; exit 0" TERM; echo begun; sleep 4716 & wait $!'
   docker stop "$container" >/dev/null
   ended "$run_pid"
@@ -301,6 +302,16 @@ print(json.dumps(task))' >hostile.json
   [ "$(field .run.evidence <<<"$receipt")" = "killed for lack of memory: limit 67108864 bytes, peak 67108864 bytes" ]
 }
 
+@test "a script that is killed in its container and one that ends with 137 are told apart" {
+  for script in 'kill -KILL $$' 'exit 137'; do
+    by_hand "\"binary\": \"bash\", \"entry_point\": \"main.sh\", \"diff\": \"$script\\n\"" >task.json
+    agent-prepare task.json >line
+    run -137 bash -c 'agent-run line >receipt'
+    field .run.reason receipt >>reasons
+  done
+  diff reasons - <<<$'ended by SIGKILL\nexit 137, as a shell ends when SIGKILL has ended a program of it'
+}
+
 @test "an image's own user, and an agent that is not root: both can write, and all is the agent's in the end" {
   agent=(setpriv --reuid=12345 --regid=12345 --groups="$(getent group docker | cut -d: -f3)"
     --inh-caps=+dac_read_search --ambient-caps=+dac_read_search)
@@ -371,7 +382,7 @@ RUN ln -sf $each /bin/sh && rm /bin/sleep"
   docker build -q -t "$image" - >/dev/null 2>&1 <<<'FROM agentpipe-test/python:bookworm
 ENTRYPOINT ["sleep"]'
   by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "echo fine\n"' >task.json
-  agent-prepare task.json | agent-run >receipt
+  CLEARML_AGENT_EXTRA_DOCKER_ARGS="--log-driver none" agent-prepare task.json | agent-run >receipt # nobody knows its words
   [ "$(log_of)" = fine ]
   grep -q "the entrypoint of $image does not start what it is given, it is left out" "$AGENT_HOME"/state/tasks/*/setup.log
 }

@@ -94,7 +94,7 @@ def told(value):
     "--env-file ENVFILE --label-file ENVFILE -e PLAIN=late --pull never --quiet -a stdout",
 ], ids=lambda text: text[:40])
 def test_the_same_container(engine, tmp_path, text):
-    (tmp_path / "env").write_text("# comment\nPLAIN=early\n  OTHER=x y\n")
+    (tmp_path / "env").write_text("\ufeff# comment\nPLAIN=early\n  OTHER=x y\nHOME\nNOT_SET_HERE\nQ='a # b' \r\nE=\n")
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")  # one engine for all: names and addresses by worker
     there, net, block = f"other-{worker}", f"ours-{worker}", f"10.213.{worker[2:]}."
     text = text.replace("other", there).replace("ours", net).replace("10.213.0.", block)

@@ -304,6 +304,24 @@ def test_a_dead_stage_gives_its_task_back_and_the_third_time_it_is_lost(store, t
     assert os.listdir(claims.active()) == []
 
 
+@pytest.mark.parametrize(("name", "end"), [("exit.0", "completed"), ("exit.3", "script_failed"), (None, "lost")])
+def test_an_end_that_no_version_of_ours_knows_is_told_once_and_taken_as_its_status_says(store, task, name, end, capfd):
+    claim, _ = pulled(store)
+    store.call("tasks.started", {"task": task, "force": True})
+    os.symlink("1 1 another-boot", os.path.join(claim.directory, "pid"))
+    os.symlink("eaten\nby wolves", os.path.join(claim.directory, "outcome"))
+    if name:
+        open(os.path.join(claim.directory, name), "w").close()
+    abandoned(claim)
+    recovery.recover(store)
+    said = [line for line in capfd.readouterr().err.splitlines() if "wolves" in line]
+    assert said == [f"agent-pull: task {task}: its end stands as 'eaten\\nby wolves', which is none that this version "
+                    f"knows: taken as {end}"]
+    found = store.call("tasks.get_by_id", {"task": task})["task"]["runtime"]["_agentpipe_end"]
+    assert found["class"] == end and "wolves" in found["reason"]
+    assert os.listdir(claims.active()) == []
+
+
 @pytest.mark.parametrize("ends", [False, True])
 def test_what_agent_run_wrote_for_a_script_that_never_started_does_not_stay(store, task, ends):
     claim, _ = pulled(store)

@@ -73,6 +73,25 @@ def test_a_variable_may_hold_a_whole_section_or_a_list(conf, monkeypatch):
         "type": "poetry", "post_packages": ["horovod"], "force_upgrade": True}
 
 
+@pytest.mark.parametrize("empty", ["[]", '""'])
+def test_an_empty_list_in_the_file_is_a_choice_and_no_default_takes_its_place(conf, empty):
+    conf(f"agent.protected_docker_extra_args: {empty}\nagent.worker_name: \"\"\nsdk.aws.s3.credentials: []")
+    assert config.get_list("agent.protected_docker_extra_args", ["privileged"]) == []
+    assert config.get("agent.worker_name", "box") == "box"  # of a text it is none
+    # what clearml-agent has written there is not
+    assert config.get_list("sdk.aws.s3.credentials", ["one"]) == ["one"]
+
+
+def test_a_tree_that_an_older_version_kept_is_not_believed(conf, agent_home):
+    conf("agent.post_packages: []")
+    config.get_list("agent.post_packages")
+    kept, = (agent_home / "cache" / "config").iterdir()
+    lines = kept.read_text().split("\n")
+    kept.write_text("\n".join([lines[0].replace('"format": 2', '"format": 1'), "{}", *lines[2:]]))
+    config.reload()
+    assert config.get_list("agent.post_packages", ["horovod"]) == []
+
+
 @pytest.mark.parametrize(("text", "expected"), [
     ('["a", "b c"]', ["a", "b c"]), ("[a, b]", ["a", "b"]), ("a b", ["a", "b"]), ("'a b' c", ["a b", "c"]),
     ("a", ["a"])])

@@ -119,7 +119,8 @@ def test_an_option_is_the_apis_field(text, path, expected):
     "--mount type=bind,src=a,dst=/b", "--mount type=cow,dst=/b", "--mount type=bind,src=/a,dst=/b,tmpfs-size=1",
     "--mount 'type=bind\rx'", "--gpus 'device=0\rx'", "--gpus '\"options=a=1\rx\"'",
     "--gpus some", "--gpus count=1,device=0", "--gpus colour=red", "--health-interval soon", "--pull sometimes",
-    "--env-file /no/such", "--security-opt seccomp=/no/such", "--security-opt wrong", "--sysctl =1",
+    "--env-file /no/such", "--security-opt seccomp=/no/such", "--security-opt wrong", "--security-opt apparmor=",
+    "--sysctl =1",
     "--network alias=x",
     "--entrypoint sh", "--restart always", "--isolation hyperv", "--cidfile x", "--no-healthcheck --health-cmd x",
 ])
@@ -152,6 +153,35 @@ def test_name_platform_and_pull_are_not_of_the_body():
 def test_env_files_count_less_than_what_the_words_say(tmp_path):
     (tmp_path / "env").write_text("# a comment\n\nA=file\nB=b c\n")
     assert body(f"-e A=word --env-file {tmp_path}/env")["Env"] == ["A=file", "B=b c", "A=word"]
+
+
+def test_an_env_file_is_read_as_the_client_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("OURS", "value")
+    monkeypatch.delenv("NOT_OURS", raising=False)
+    (tmp_path / "env").write_bytes(b"\xef\xbb\xbf  # a comment\r\n\t \n A='quoted' # no comment \r\nB=\"x=y\"\n C= c\n"
+                                   b"OURS\nNOT_OURS\nD=1\x0b2\xe2\x80\xa83\nE=")
+    assert body(f"--env-file {tmp_path}/env")["Env"] == [
+        "A='quoted' # no comment ", 'B="x=y"', "C= c", "OURS=value", "D=1\x0b2\u20283", "E="]
+
+
+@pytest.mark.parametrize("line", [b"A B=s3cret", b"A =s3cret", b"=s3cret", b"A\t", b"s3cret\xff=1"])
+def test_what_the_client_refuses_in_an_env_file_is_refused_without_showing_it(tmp_path, line):
+    (tmp_path / "env").write_bytes(b"OK=1\n" + line + b"\n")
+    for option in ("--env-file", "--label-file"):
+        with pytest.raises(errors.Failure) as caught:
+            body(f"{option} {tmp_path}/env")
+        assert f"{tmp_path}/env" in caught.value.reason and "s3cret" not in caught.value.reason
+
+
+@pytest.mark.parametrize("between", "=:")
+def test_a_seccomp_profile_is_sent_as_what_stands_in_it(tmp_path, between):
+    (tmp_path / "profile").write_text('{ "defaultAction": "SCMP_ACT_ALLOW" }')
+    assert body(f"--security-opt seccomp{between}{tmp_path}/profile")["HostConfig"]["SecurityOpt"] == [
+        'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}']
+    (tmp_path / "profile").write_text("root:s3cret")
+    with pytest.raises(errors.Failure) as caught:
+        body(f"--security-opt seccomp{between}{tmp_path}/profile")
+    assert "s3cret" not in str(caught.value) + caught.value.evidence
 
 
 # --- what the operator's settings make of them ------------------------------------------------------------------------
@@ -210,6 +240,11 @@ def test_or_the_tasks(arguments, settings):
     assert values(found, "volume") == ["/b:/b", "/a:/a"]
 
 
+def test_that_none_is_protected_can_be_said(arguments, settings):
+    settings('agent { extra_docker_arguments: ["--network=none"], protected_docker_extra_args: [] }')
+    assert values(arguments("--net host"), "network") == ["none", "host"]
+
+
 def test_which_options_are_protected_can_be_said(arguments, settings):
     settings('agent { extra_docker_arguments: ["-v", "/a:/a"], protected_docker_extra_args: ["v", "cap-add"] }')
     assert values(arguments("--volume /:/host"), "volume") == ["/a:/a"]
@@ -255,6 +290,52 @@ def test_tasks_read_no_variables_of_the_host_unless_they_may(arguments, settings
     settings("agent.docker_allow_host_environ: true")
     assert arguments("-e A=$OURS -e B=${OURS}x$NO -e OURS -e NO").words == [
         "--env", "A=value", "--env", "B=valuex$NO", "--env", "OURS=value"]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Files of the agent's user, of which a task knows the paths."""
+    (tmp_path / "env").write_text("A=1\nOURS\n")
+    (tmp_path / "profile").write_text("{}")
+    (tmp_path / "allowed").mkdir()
+    (tmp_path / "allowed" / "env").write_text("A=1\nOURS\n")
+    (tmp_path / "allowed" / "link").symlink_to(tmp_path / "env")
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["--env-file {}/env", "--label-file={}/env", "--security-opt seccomp={}/profile",
+                                  "--security-opt seccomp:{}/profile", "--env-file {}/allowed/../env",
+                                  "--env-file {}/allowed/link", "--env-file {}/none"])
+def test_a_tasks_arguments_name_no_files_of_the_machine(arguments, files, monkeypatch, text):
+    monkeypatch.setenv("AGENT_TASK_FILES", f"/nowhere:{files}/allowed:")
+    with pytest.raises(errors.Failure) as caught:
+        arguments(text.format(files))
+    assert caught.value.exit == errors.BAD_DATA and "may not name this file" in caught.value.reason
+    assert "AGENT_TASK_FILES=" in caught.value.remedy
+    arguments(text.format(files), own=False)
+
+
+def test_but_for_those_that_the_operator_allows_or_names(arguments, files, settings, monkeypatch):
+    monkeypatch.setenv("AGENT_TASK_FILES", f"{files}/allowed")
+    arguments(f"--env-file {files}/allowed/env --security-opt seccomp=unconfined --security-opt no-new-privileges")
+    for text in (f'agent.extra_docker_arguments: ["--env-file", "{files}/env"]',
+                 f'agent.default_docker {{ image: "i:1", arguments: "--env-file {files}/env" }}',
+                 f'agent.default_docker.image: "i:1 --env-file {files}/env"',
+                 f'agent.default_docker.match_rules: [{{image: "i:1", arguments: "--env-file {files}/env"}}]'):
+        settings(text)  # it is written back to the task, which is enqueued again
+        arguments(f"--env-file {files}/env")
+    settings("agent.forbidden_docker_args: [env-file]")
+    assert arguments(f"--env-file {files}/env").words == []
+
+
+def test_a_name_alone_in_a_tasks_env_file_takes_over_what_dash_e_may(arguments, files, settings, monkeypatch):
+    monkeypatch.setenv("AGENT_TASK_FILES", files)
+    monkeypatch.setenv("OURS", "value")
+    text = f"--env-file {files}/env"
+    assert container_args.api(arguments(text)).config["Env"] == ["A=1"]
+    assert container_args.api(arguments(text, own=False)).config["Env"] == ["A=1", "OURS=value"]
+    settings("agent.docker_allow_host_environ: true")
+    assert container_args.api(arguments(text)).config["Env"] == ["A=1", "OURS=value"]
 
 
 def test_the_operators_arguments_always_do(arguments, settings, monkeypatch):

@@ -279,14 +279,18 @@ def test_an_image_that_nothing_has_changed_is_asked_once(machine, venv, monkeypa
 
     def questions(pip, **place) -> int:
         (tmp_path / "asked").write_text("")
-        env = machine.task(pip, place={"kind": "test", "prefix": [str(counted)], "image_id": "sha256:1", **place})
+        env = machine.task(pip, place={"kind": "test", "prefix": [str(counted)], "image_id": "sha256:1", "decides": "",
+                                       **place})
         assert env["packages"] == ["milk==1.0"]
         return len((tmp_path / "asked").read_text().splitlines())
     first = questions("milk")
     assert first > 2
     assert questions("milk") == 0
     assert questions("milk>=0.5") == 1  # another list
-    assert questions("milk", arguments="--env PATH=/other") == first
+    assert questions("milk", decides="another PATH") == first
+    assert questions("milk", entered="another PATH") == first
+    for _ in range(2):
+        assert questions("milk", decides=None) >= first  # nobody can say what is mounted
     # a set-up may have brought a Python or packages, and what is mounted may change
     mounted = os.path.dirname(os.path.dirname(venv))
     for changed in ({"setup": [{"step": "4-task"}]}, {"arguments": f"--volume /somewhere:{mounted}:ro"},

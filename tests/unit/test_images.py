@@ -49,6 +49,31 @@ def test_one_that_is_asked_for_again_stays():
     assert os.path.isdir(path)
 
 
+def test_what_could_not_be_made_leaves_nothing():
+    def full(fresh):
+        os.makedirs(os.path.join(fresh, "shut"))
+        os.chmod(os.path.join(fresh, "shut"), 0o500)
+        raise OSError
+    with pytest.raises(OSError):
+        images.cached(None, "kind", "a", full)
+    assert sorted(os.listdir(paths.cache("images", "kind"))) == ["a.asked", "a.lock"]
+
+
+def test_of_two_tasks_the_second_waits_for_the_first_and_says_so():
+    path = paths.cache("images", "kind", "a")
+    os.makedirs(os.path.dirname(path))
+    said: list[str] = []
+    lock = filelock.FileLock(path + ".lock", thread_local=False)
+    lock.acquire()
+
+    class Told:
+        def say(self, line):
+            said.append(line)
+            lock.release()
+    assert images.cached(Told(), "kind", "a", os.mkdir) == path
+    assert said == ["another task makes the same image: waiting for it"]
+
+
 def test_one_that_is_being_made_or_looked_at_is_left_alone():
     path = asked_for("a")
     asked_long_ago("a")

@@ -207,7 +207,7 @@ def test_what_the_sitecustomize_of_an_image_prints_is_not_its_answer(job, tmp_pa
 
 
 def test_an_image_known_by_its_digest_is_asked_once(job, monkeypatch):
-    place = {"image_id": "sha256:1"}
+    place = {"image_id": "sha256:1", "decides": ""}
     first = interpreters.find(job("python3", ["env", "--"], place))
     monkeypatch.setattr(interpreters, "_first_answer", None)
     assert interpreters.find(job("python3", ["env", "--"], place)) == first

@@ -1,6 +1,9 @@
 """Which GPUs a container is asked for; that an engine without any refuses is in tests/services/docker.bats."""
 
+import shlex
+
 import pytest
+from gpu_machine import h200  # noqa: F401  (a fixture)
 
 from agentpipe.place import args_body, args_words, devices
 
@@ -94,3 +97,33 @@ def test_devices_are_the_tasks_business_where_the_agent_says_nothing():
     before = str(config)
     assert devices.withhold(config, {}) == "" and str(config) == before
     assert devices.withhold(config, {}, cpu_only=True)
+
+
+@pytest.mark.parametrize("text", ["--privileged", "-v /dev:/dev", "-v /dev/../dev/nvidia1:/x", "-v /:/host",
+                                  "--mount type=bind,src=/dev/dri,dst=/dev/dri", "--device-cgroup-rule 'c 195:* rwm'",
+                                  "--device-cgroup-rule 'a *:* rwm'"])
+@pytest.mark.parametrize(("environ", "cpu_only", "expected"), [
+    ({"NVIDIA_VISIBLE_DEVICES": "GPU-2"}, False, "GPU-2"), ({"CUDA_VISIBLE_DEVICES": "2,3"}, False, "2,3"),
+    ({"CUDA_VISIBLE_DEVICES": ""}, False, ""), ({}, True, "")])
+def test_where_all_gpus_can_be_reached_the_variables_name_ours_and_it_is_said(
+        machine, monkeypatch, text, environ, cpu_only, expected):
+    monkeypatch.setattr("agentpipe.report.gpu_reader.DEVICE", "/no/driver")
+    words = [*shlex.split(text), "-e", "CUDA_VISIBLE_DEVICES=7", "-e", "NVIDIA_VISIBLE_DEVICES=7"]
+    config = args_body.of(args_words.parse(words)).config
+    devices.nvidia(config, environ, cpu_only, machine)
+    note = devices.hide(config, environ, cpu_only)
+    assert config["Env"] == [f"NVIDIA_VISIBLE_DEVICES={expected or 'none'}", f"CUDA_VISIBLE_DEVICES={expected}"]
+    assert "its script can change them" in note and (expected.replace(",", ", ") or "no GPU") in note
+
+
+@pytest.mark.parametrize("text", ["", "-v /data:/dev", "--device-cgroup-rule 'c 42:* rwm'", "--privileged=false",
+                                  "-v named:/dev"])
+def test_elsewhere_a_containers_numbers_are_its_own(text):
+    config = args_body.of(args_words.parse([*shlex.split(text), "-e", "CUDA_VISIBLE_DEVICES=0"])).config
+    assert devices.hide(config, {"CUDA_VISIBLE_DEVICES": "3"}) == ""
+    assert config["Env"] == ["CUDA_VISIBLE_DEVICES=0"]
+    assert devices.hide(args_body.of(args_words.parse(["--privileged"])).config, {}) == ""
+
+
+def test_ours_are_named_by_what_means_the_same_inside_and_outside(h200):  # noqa: F811
+    assert devices.uuids(["0", "5", "GPU-aa"]) == ["GPU-b02e7ff8-8371-8598-5480-f66108d02754", "5", "GPU-aa"]

@@ -1,5 +1,8 @@
 """What is said of an engine, its client and its images, where no engine is needed to see it."""
 
+import hashlib
+import json
+
 import pytest
 
 from agentpipe import errors
@@ -20,10 +23,63 @@ def test_without_a_client_containers_cannot_be_entered_and_the_package_is_named(
     ("write /var/lib/docker/tmp/x: no space left on device", errors.CANNOT_CREATE),
 ])
 def test_a_refused_pull_is_told_by_what_the_registry_said(said, exit):
-    failure = engine.no_image("registry.example:5000/team/x:1", said, "apptainer registry login --username USER docker://")
+    login = "apptainer registry login --username USER docker://"
+    failure = engine.no_image("registry.example:5000/team/x:1", said, login)
     assert failure.exit == exit
     if exit == errors.NO_PERMISSION:
         assert "docker://registry.example:5000, as the user" in failure.remedy
+
+
+@pytest.mark.parametrize(("name", "registry"), [
+    ("python:3.12", "docker.io"), ("team/python:3.12", "docker.io"), ("localhost/x", "localhost"),
+    ("reg:5000/x", "reg:5000"), ("ghcr.io/a/b", "ghcr.io")])
+def test_the_registry_to_log_in_at_is_that_of_the_image(name, registry):
+    assert f"docker login {registry}, as" in engine.no_image(name, "denied").remedy
+
+
+def test_a_program_that_the_puller_lacks_is_no_missing_image():
+    said = 'FATAL: while searching for mksquashfs: exec: "mksquashfs": executable file not found in $PATH'
+    failure = engine.no_image("a:1", said)
+    assert failure.exit == errors.UNAVAILABLE and "mksquashfs" in failure.reason
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch):
+    """A docker context `other` of a user's, and no variable that says more."""
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    folder = tmp_path / "contexts" / "meta" / hashlib.sha256(b"other").hexdigest()
+    folder.mkdir(parents=True)
+    (folder / "meta.json").write_text(json.dumps({"Name": "other", "Metadata": {}, "Endpoints": {
+        "docker": {"Host": "unix:///other.sock", "SkipTLSVerify": False}}}))
+    return tmp_path / "config.json"
+
+
+def test_the_engine_is_that_of_the_context_as_for_docker_itself(context, monkeypatch):
+    assert engine.url("docker") == engine.DOCKER_SOCKET
+    context.write_text("{}")
+    assert engine.url("docker") == engine.DOCKER_SOCKET
+    monkeypatch.setenv("DOCKER_CONTEXT", "other")
+    assert engine.url("docker") == "unix:///other.sock"
+    monkeypatch.setenv("DOCKER_CONTEXT", "default")
+    assert engine.url("docker") == engine.DOCKER_SOCKET
+    context.write_text('{"currentContext": "other"}')
+    assert engine.client("docker", engine.url("docker"))[1:] == ["--host", engine.DOCKER_SOCKET]
+    monkeypatch.delenv("DOCKER_CONTEXT")
+    assert engine.url("docker") == "unix:///other.sock"
+    monkeypatch.setenv("DOCKER_HOST", "unix:///host.sock")
+    assert engine.url("docker") == "unix:///host.sock"
+
+
+def test_a_context_that_is_not_there_is_78(context, monkeypatch):
+    context.write_text('{"currentContext": "none"}')
+    for name in (None, "gone"):
+        if name:
+            monkeypatch.setenv("DOCKER_CONTEXT", name)
+        with pytest.raises(errors.Failure) as caught:
+            engine.url("docker")
+        assert caught.value.exit == errors.BAD_CONFIG
 
 
 @pytest.mark.parametrize(("said", "of_task", "exit", "remedy"), [

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def test_status_and_output_are_on_disk(directory):
     assert found.status == 7
     assert log(directory) == b"out\nerr\n"
     found.sweep()
-    assert sorted(os.listdir(directory)) == ["exit.7", "log", "pid", "shell"]
+    assert sorted(os.listdir(directory)) == ["exit.7", "log", "pid", "setup.log", "shell"]
 
 
 def test_the_script_leads_a_session_of_its_own_and_reads_nothing(directory):
@@ -100,6 +101,27 @@ def test_a_signal_is_told_from_an_exit_status_that_looks_like_one(directory, com
     assert own_end.reason(directory, found.status) == reason
 
 
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize(("command", "reason"), [
+    ("kill -KILL $$", "ended by SIGKILL"),
+    ("exit 137", "exit 137, as a shell ends when SIGKILL has ended a program of it")])
+def test_so_it_is_in_a_place_by_the_word_of_its_own_shell(directory, tmp_path, shell, command, reason):
+    (tmp_path / "sh").symlink_to(shutil.which(shell) or pytest.fail(f"no {shell} here"))
+    there = Place({"kind": "mine", "prefix": ["env", f"PATH={tmp_path}:{os.environ['PATH']}"]}, directory)
+    found = start(directory, command, place=there)
+    assert found.wait(10)
+    assert own_end.reason(directory, found.status) == reason
+
+
+@pytest.mark.parametrize("prefix", [[], ["env"]])
+def test_where_the_shells_word_cannot_be_kept_the_script_runs_all_the_same(directory, prefix):
+    os.mkdir(os.path.join(directory, "shell"))
+    found = start(directory, "echo out; exit 137", place=Place({"kind": "mine", "prefix": prefix}, directory))
+    assert found.wait(10)
+    assert log(directory) == b"out\n"
+    assert own_end.reason(directory, found.status) == "ended by SIGKILL"  # as it looks
+
+
 @pytest.mark.parametrize("more", [{}, {"my.var": "x"}])
 def test_a_program_that_is_missing_is_127(directory, more):
     found = script.start(directory, ["no-such-program"], "/", {**os.environ, **more})
@@ -123,6 +145,16 @@ def test_a_place_whose_program_is_not_there_is_no_bug_and_nobody_can_say_what_ru
         script.start(directory, ["true"], "/", os.environ, nowhere)
     assert failed.value.exit == errors.UNAVAILABLE
     assert nowhere.alive(processes.identity(os.getpid())) is None
+
+
+def test_a_place_whose_entrance_greets_is_signalled_all_the_same(directory, tmp_path):
+    (tmp_path / "enter").write_text('#!/bin/sh\necho "welcome, you are guest 4"\nexec "$@"\n')
+    (tmp_path / "enter").chmod(0o755)
+    there = Place({"kind": "mine", "prefix": [str(tmp_path / "enter")]}, directory)
+    found = start(directory, "exec sleep 60", place=there)
+    wait_for(lambda: found.record)
+    assert there.signal(found.record, signal.SIGKILL) == 1
+    assert found.wait(10) and found.status == 137
 
 
 def test_a_name_that_sh_cannot_write_reaches_the_script(directory):

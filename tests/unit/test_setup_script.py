@@ -152,6 +152,12 @@ def test_packages_are_installed_by_what_the_image_has_as_root(run, job):
     program(run.programs, "apk", 'echo "apk $*"\n')
     run("", CLEARML_APT_INSTALL="one two")
     assert "apk add --update-cache --cache-dir /var/cache/apk one two\n" in said(job)
+    (run.programs / "apk").unlink()
+    for name, words in (("microdnf", "install -y"), ("zypper", "--non-interactive install")):
+        program(run.programs, name, f'echo "{name} $*"\n')
+        run("", CLEARML_APT_INSTALL="one two")
+        assert f"{name} {words} one two\n" in said(job)
+        (run.programs / name).unlink()
 
 
 def test_one_wrong_package_does_not_cost_the_others(run, job):
@@ -164,7 +170,7 @@ def test_one_wrong_package_does_not_cost_the_others(run, job):
 
 def test_an_image_without_a_package_manager_says_so(run, job, monkeypatch):
     assert [each["exit"] for each in run("", CLEARML_APT_INSTALL="one")] == [66]
-    assert "neither apt-get nor dnf, yum or apk: not installed: one" in said(job)
+    assert "neither apt-get nor dnf, microdnf, yum, apk or zypper: not installed: one" in said(job)
     monkeypatch.setenv("AGENT_SETUP_ERRORS", "stop")
     with pytest.raises(errors.Failure) as caught:
         run("", CLEARML_APT_INSTALL="one")

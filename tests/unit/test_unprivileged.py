@@ -70,6 +70,22 @@ def test_arguments_that_mean_something_here(tmp_path):
     assert len(notes) == 2 and "named:/c" in notes[0] and "type=tmpfs" in notes[1]
 
 
+def test_of_two_files_with_variables_the_later_one_counts_and_words_before_both(tmp_path):
+    (tmp_path / "one").write_text("A=1\nB=1\n")
+    (tmp_path / "two").write_text("A=2\nB=2\n")
+    assert asked(f"-e B=word --env-file {tmp_path}/one --env-file {tmp_path}/two").env == {"A": "2", "B": "word"}
+
+
+def test_where_the_agent_has_been_given_gpus_a_tasks_variables_name_no_others(job, monkeypatch, tmp_path):
+    (tmp_path / "env").write_text("CUDA_VISIBLE_DEVICES=0,1\n")
+    text = f"-e NVIDIA_VISIBLE_DEVICES=all -e A=1 --env-file {tmp_path}/env"
+    assert set(asked(text).env) == {"A", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    notes: list[str] = []
+    assert asked(text, notes).env == {"A": "1"}
+    assert [note.split(" ")[1] for note in notes] == ["CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"]
+
+
 @pytest.mark.parametrize("text", ["-v relative:path", "--mount type=cow,dst=/b", "--env-file /no/such"])
 def test_what_docker_would_refuse_is_refused(text):
     with pytest.raises(errors.Failure):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 
-from agentpipe import errors, files, paths, untrusted
+from agentpipe import ends, errors, files, paths, untrusted
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 GIVEN_BACK = "given-back"  # by recovery: counts as a failed attempt
 HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not
 RETURNED = (GIVEN_BACK, HANDED_BACK)  # in the place of a script's process
-SHELL_SAID = "shell"  # what the shell above a script on the host has to say: the signal that ended it ("Killed")
+SHELL_SAID = "shell"  # what the shell above a script has to say: the signal that ended it ("Killed")
 _RECORD = re.compile(r"[1-9][0-9]{0,6} [0-9]{1,18} \S{1,64}", re.ASCII)
 _NOBODY = "0 0 unknown"  # of no boot
 _EXIT = re.compile(r"exit\.(0|[1-9][0-9]{0,2})")
@@ -54,8 +55,19 @@ def latest(task: str) -> str | None:
 
 
 def outcome(directory: str) -> str | None:
-    """The end's class, once somebody has decided it."""
-    return _link(directory, "outcome")
+    """The end's class, once somebody has decided it; for a word that is none, what the script's status says."""
+    found = _link(directory, "outcome")
+    if found is None or found in ends.ENDS:
+        return found
+    status = exit_status(directory)
+    return "lost" if status is None else ends.of_exit(status)
+
+
+def strange_outcome(directory: str) -> str | None:
+    """The word that stands there as the end and is none (a newer version's, or the script's own doing), as it can be
+    shown; else None."""
+    found = _link(directory, "outcome")
+    return None if found is None or found in ends.ENDS else ascii(found)[:60]
 
 
 def decide(directory: str, end: str) -> bool:
@@ -111,9 +123,10 @@ def began_at(directory: str) -> float | None:
 def was_signalled(directory: str) -> bool | None:
     """Whether a signal ended the script itself, as the shell above it says of most; None where that is not known."""
     try:
-        return os.stat(os.path.join(directory, SHELL_SAID)).st_size > 0
+        found = os.lstat(os.path.join(paths.box(directory), SHELL_SAID))
     except OSError:
         return None
+    return found.st_size > 0 if stat.S_ISREG(found.st_mode) else None
 
 
 def ended_at(directory: str) -> float | None:

@@ -8,7 +8,6 @@ the other. Then the stubs are removed.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -42,22 +41,14 @@ print(json.dumps(list(found.values())))
 """
 
 
-# variables of a container that decide which Python it has, and what that finds
-DECIDING = re.compile(r"(PATH|PYTHON\w*|VIRTUAL_ENV|CONDA_\w+)=")
-
-
 def remembered_as(job: Job) -> str:
-    """The name under which what the task's place has may be remembered: its image, with what is mounted over it and
-    which Python its variables choose.
+    """The name under which what the task's place has may be remembered (deciding.py).
 
     "" where a set-up has run: it may have brought a Python or packages that another container of the image lacks.
     """
+    from agentpipe.place import deciding
     place = job.manifest.get("place") or {}
-    if not place.get("image_id") or place.get("setup"):
-        return ""
-    return " ".join([place["image_id"], *sorted(
-        option.value for option in _options(job) if option.name in ("volume", "mount", "volumes-from", "env-file")
-        or (option.name == "env" and DECIDING.match(option.value)))])
+    return "" if place.get("setup") else deciding.name(place.get("image_id") or "", place)
 
 
 def remembered(job: Job, question: str, python: str, ask: Callable[[], str]) -> str:
@@ -109,6 +100,8 @@ def _is_mounted(job: Job, path: str) -> bool:
     for option in _options(job):
         if option.name == "volume":
             targets.append(option.value.split(":")[1:2] or [option.value])
+        elif option.name == "tmpfs":
+            targets.append(option.value.split(":")[:1])
         elif option.name == "mount":
             targets.append([value for key, value, _ in args_values.fields(option.value)
                             if key in ("target", "dst", "destination")])
@@ -116,15 +109,17 @@ def _is_mounted(job: Job, path: str) -> bool:
 
 
 def identity(job: Job, interpreter: dict[str, Any]) -> str:
-    """What decides what an environment can find in the task's place: of a changed one all that its Python has."""
+    """What decides what an environment can find in the task's place: of one that a set-up has changed, or whose Python
+    is mounted, all that its Python has."""
     import hashlib
     place = job.manifest.get("place") or {}
     image = str(place.get("image_id") or place.get("kind") or job.prefix[0])
     if not place.get("image_id") or (name := remembered_as(job)) == image:
         return image
-    if not name:
-        from agentpipe.environment import interpreters
-        has = known(job, {"executable": interpreters.own_path(job, interpreter)})
+    from agentpipe.environment import interpreters
+    python = interpreters.own_path(job, interpreter)
+    if not name or _is_mounted(job, python):
+        has = known(job, {"executable": python})
         name = "\n".join(sorted(f"{each['name']}=={each['version']}" for each in has))
     return f"{image} {hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:20]}"
 

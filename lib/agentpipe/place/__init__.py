@@ -95,8 +95,8 @@ class Place:
         if not pid.isdecimal() or int(pid) < 2:  # session 0 is all that entered the place from outside
             return 0
         name = signal.Signals(signum).name.removeprefix("SIG")
-        said = self._asked(SIGNAL_SESSION, pid, name)[1].strip()
-        return int(said) if said.isdecimal() and len(said) < 8 else 0  # its `sh` may be anybody's
+        last = self._asked(SIGNAL_SESSION, pid, name)[1].split()[-1:]  # what enters the place may greet
+        return int(last[0]) if last and last[0].isdecimal() and len(last[0]) < 8 else 0  # its `sh` may be anybody's
 
     def as_ourselves(self) -> list[str]:
         """The prefix by which programs run there as the user that we are here."""

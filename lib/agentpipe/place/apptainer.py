@@ -10,9 +10,8 @@ import os
 
 from agentpipe import errors
 from agentpipe.files import publish
-from agentpipe.place.images import cached, digest, mark, prepare, pull, single_user
+from agentpipe.place.images import cached, digest, forced, mark, prepare, pull, single_user, work
 from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, say_what_is_left
-from agentpipe.settings import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,10 +42,7 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
         found = Image(path, mark(path))
     else:
         address = name if "://" in name else f"docker://{name}"
-        key = digest(address)
-        if config.flag("agent.docker_force_pull"):
-            import time
-            key = digest(address, str(time.time()))
+        key = digest(address, *forced())
 
         def make(fresh: str) -> None:
             job.say(f"pulling {address} (once)")
@@ -62,8 +58,8 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
     # an overlay that a plain user mounts renames no folders, which dpkg wants
     job.say("copying the image: its set-up changes it")
     own = job.path(WRITABLE)
-    job.run(["cp", "-a", "--reflink=auto", "--", found.path, own] if os.path.isdir(found.path) else
-            [program, "--quiet", "build", "--sandbox", own, found.path])
+    work(job, ["cp", "-a", "--reflink=auto", "--", found.path, own] if os.path.isdir(found.path) else
+         [program, "--quiet", "build", "--sandbox", own, found.path], name)
     prepare(own, [(source, _inside(target), options) for source, target, options in binds])
     single_user(own)
     return Image(own, found.key)

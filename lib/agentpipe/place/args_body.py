@@ -6,6 +6,7 @@ this can be compared with what the client makes of the same words, which a test 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 
 from agentpipe import errors, units
@@ -149,6 +150,8 @@ def _simple(body: Body, option: Option) -> bool:
     elif name in HEALTH:
         key, read = HEALTH[name]
         body.setdefault("Healthcheck", {})[key] = read(text)
+    elif name == "env-file":  # so before what --env says
+        body["Env"] += values.environment_file(text, os.environ if option.environ is None else option.environ)
     else:
         return False
     return True

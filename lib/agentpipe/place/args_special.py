@@ -19,12 +19,6 @@ HOST = "HostConfig"
 _MOUNT_KEYS = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions", "image": "ImageOptions"}
 
 
-def env_files(made: Create, paths: list[str]) -> None:
-    """--env-file: before what --env says."""
-    for path in paths:
-        made.config["Env"] += values.environment_file(path)
-
-
 def env(made: Create, lines: list[str]) -> None:
     """--env NAME=VALUE (NAME alone has been given its value already)."""
     made.config["Env"] += lines
@@ -40,7 +34,7 @@ def labels(made: Create, lines: list[str]) -> None:
 def label_files(made: Create, paths: list[str]) -> None:
     """--label-file"""
     for path in paths:
-        labels(made, values.environment_file(path))
+        labels(made, values.environment_file(path, {}))
 
 
 def volumes(made: Create, texts: list[str]) -> None:
@@ -101,19 +95,27 @@ def expose(made: Create, texts: list[str]) -> None:
 def security(made: Create, texts: list[str]) -> None:
     """--security-opt; a seccomp profile is read here, as the client does."""
     for text in texts:
-        name, equals, value = text.partition("=")
         if text == "systempaths=unconfined":
             made.config[HOST]["MaskedPaths"], made.config[HOST]["ReadonlyPaths"] = [], []
             continue
-        if not equals and ":" not in text and text != "no-new-privileges":
+        name, value = _named(text)
+        if not value and name != "no-new-privileges":
             raise ValueError("NAME=VALUE is wanted")
-        if name == "seccomp" and value not in ("unconfined", "builtin"):
+        if profile(text):
             try:
                 with open(os.path.expanduser(value), encoding="utf-8") as file:
                     text = "seccomp=" + json.dumps(json.load(file), separators=(",", ":"))
             except OSError as error:
                 raise ValueError(error.strerror or "it cannot be read") from None
+            except ValueError:  # not in the parser's words: it may be any file
+                raise ValueError("the profile is no JSON") from None
         made.config[HOST].setdefault("SecurityOpt", []).append(text)
+
+
+def profile(text: str) -> str:
+    """The file that seccomp=FILE of --security-opt names; "" of other values."""
+    name, value = _named(text)
+    return value if name == "seccomp" and value not in ("unconfined", "builtin") else ""
 
 
 def log_driver(made: Create, texts: list[str]) -> None:
@@ -180,7 +182,7 @@ def health(body: dict[str, Any]) -> None:
 
 # in the order in which they are looked at: those of a network after --network
 HANDLERS: dict[str, Any] = {
-    "env-file": env_files, "env": env, "label-file": label_files, "label": labels, "volume": volumes, "mount": mounts,
+    "env": env, "label-file": label_files, "label": labels, "volume": volumes, "mount": mounts,
     "tmpfs": tmpfs, "device": devices, "publish": publish, "expose": expose, "security-opt": security,
     "log-driver": log_driver, "network": networks, "network-alias": endpoint("Aliases"),
     "ip": endpoint("IPv4Address", "IPAMConfig"), "ip6": endpoint("IPv6Address", "IPAMConfig"),
@@ -188,6 +190,12 @@ HANDLERS: dict[str, Any] = {
     "no-healthcheck": no_healthcheck, "name": outside("name"), "platform": outside("platform"),
     "pull": outside("pull", ("always", "missing", "never")),
 }
+
+
+def _named(text: str) -> tuple[str, str]:
+    """(name, value) of --security-opt, which takes NAME=VALUE and, of old, NAME:VALUE."""
+    name, _, value = text.partition("=" if "=" in text else ":")
+    return name, value
 
 
 def _endpoint(made: Create, name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from agentpipe import units
 
@@ -201,14 +201,30 @@ def expose(text: str) -> list[str]:
     return [f"{port}/{(protocol or 'tcp').lower()}" for port in range(first, last + 1)]
 
 
-def environment_file(path: str) -> list[str]:
-    """NAME=VALUE lines, NAME alone too; blanks and comments are left out."""
+def environment_file(path: str, environ: Mapping[str, str]) -> list[str]:
+    """The NAME=VALUE lines of a file of --env-file or --label-file (docker/cli, pkg/kvfile).
+
+    White space before a name is none of it, all behind the `=` is the value: quotes, a `#`, blanks at its end. NAME
+    alone gets the value that `environ` has, and is left out where it has none.
+    """
     try:
-        with open(os.path.expanduser(path), encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
+        with open(os.path.expanduser(path), "rb") as file:
+            text = file.read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(getattr(error, "strerror", None) or "it is no UTF-8 text") from None
-    return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r").lstrip()
+        if not line or line.startswith("#"):
+            continue
+        name, equals, _ = line.partition("=")
+        if not name or re.search(r"\s", name):  # the line itself may be a secret
+            raise ValueError(f"line {number} " + ("has no name" if not name else "has white space in its name"))
+        if equals:
+            found.append(line)
+        elif name in environ:
+            found.append(f"{name}={environ[name]}")
+    return found
 
 
 def _is_mode(text: str) -> bool:

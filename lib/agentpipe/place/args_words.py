@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agentpipe import errors
 
 # those that take no value; with their short names
@@ -26,12 +28,15 @@ TRUE, FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", 
 
 
 class Option:
-    """One option: its long `name`, `value` ("true" or "false" of a switch), and `spelled`, as a filter sees it."""
+    """One option: its long `name`, `value` ("true" or "false" of a switch), and `spelled`, as a filter sees it.
 
-    __slots__ = ("name", "spelled", "value")
+    `environ`: the variables that a file of variables may take over by their names alone; None: those of this process.
+    """
 
-    def __init__(self, name: str, value: str, spelled: str) -> None:
-        self.name, self.value, self.spelled = name, value, spelled
+    __slots__ = ("environ", "name", "spelled", "value")
+
+    def __init__(self, name: str, value: str, spelled: str, environ: Mapping[str, str] | None = None) -> None:
+        self.name, self.value, self.spelled, self.environ = name, value, spelled, environ
 
     def __repr__(self) -> str:
         return f"--{self.name}={self.value}"

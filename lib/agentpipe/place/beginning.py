@@ -8,7 +8,7 @@ import os
 
 from agentpipe import errors, paths, place, processes
 from agentpipe.place import container_args, engine, entrypoint
-from agentpipe.place.docker import LABEL, STOPPED, is_of, remove
+from agentpipe.place.docker import LABEL, STOPPED, holds, remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ while [ -e "$journal" ]; do
   nap ${told:-2}
   [ -z "$told" ] || { wait; alone && exit 143; }
 done 2>/dev/null"""
+STOP_SIGNAL = "SIGTERM"  # the keeper's, whatever the image's own program, or the arguments, would have
 
 
 def create(api: Any, asked: Create, wanted: Wanted, job: Job) -> str:
@@ -58,8 +59,8 @@ def first_program(job: Job, by_entrypoint: bool) -> dict[str, Any]:
     """Entrypoint and command: the keeper, by itself or as what the image's entrypoint is given."""
     words = ["-c", KEEPER, "keeper", job.path(place.JOURNAL), os.path.join(paths.box(job.directory), STOPPED)]
     if by_entrypoint:
-        return {"Cmd": ["/bin/sh", *words, entrypoint.expected(job.directory)]}
-    return {"Entrypoint": ["/bin/sh"], "Cmd": words, "OpenStdin": True}
+        return {"Cmd": ["/bin/sh", *words, entrypoint.expected(job.directory)], "StopSignal": STOP_SIGNAL}
+    return {"Entrypoint": ["/bin/sh"], "Cmd": words, "OpenStdin": True, "StopSignal": STOP_SIGNAL}
 
 
 def through_entrypoint(api: Any, asked: Create, wanted: Wanted, job: Job, created: str,
@@ -68,13 +69,22 @@ def through_entrypoint(api: Any, asked: Create, wanted: Wanted, job: Job, create
     if entrypoint.passed(job.directory, lambda: api.inspect_container(created)["State"]):
         found = api.inspect_container(created)
         return created, keeper, entrypoint.variables(job.directory, found["Config"].get("Env") or [])
-    said = api.logs(created, tail=5).decode("utf-8", "replace").strip()
+    said = _last_words(api, created)
     job.say(f"the entrypoint of {wanted.image} does not start what it is given, it is left out"
             + (f":\n{said}" if said else ""))
     remove(api, created)
     asked.config |= first_program(job, False)
     created = create(api, asked, wanted, job)
     return created, start(api, created, wanted), []
+
+
+def _last_words(api: Any, container: str) -> str:
+    """The last lines that it has printed; none where its log driver (none, syslog …) gives nothing back."""
+    import docker
+    try:
+        return str(api.logs(container, tail=5).decode("utf-8", "replace").strip())
+    except docker.errors.APIError:
+        return ""
 
 
 def start(api: Any, created: str, wanted: Wanted, by_entrypoint: bool = False) -> str | None:
@@ -95,7 +105,7 @@ def start(api: Any, created: str, wanted: Wanted, by_entrypoint: bool = False) -
     if not state.get("Running") and not by_entrypoint:
         raise ended(api, wanted, state)
     pid = int(state.get("Pid") or 0)
-    return processes.identity(pid) if pid and is_of(pid, created) else None
+    return processes.identity(pid) if pid and holds(created, pid) else None
 
 
 def ended(api: Any, wanted: Wanted, state: dict[str, Any]) -> errors.Failure:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, paths
-from agentpipe.place.images import cached, digest, mark, prepare, pull, single_user
+from agentpipe.place.images import cached, digest, forced, mark, prepare, pull, single_user, work
 from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, say_what_is_left
 from agentpipe.settings import config
 
@@ -35,7 +35,7 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
     if path and not os.path.exists(path):
         raise errors.Failure(f"there is no image {name}", errors.NOT_FOUND,
                              remedy="name a folder, an archive of `docker export`, or an image for ch-image pull")
-    key = mark(path) if path else digest(name.removeprefix("docker://"))
+    key = mark(path) if path else digest(name.removeprefix("docker://"), *forced())
     if path:
         shared = cached(job, "charliecloud", key, lambda fresh: _unpacked(job, path, fresh))
     else:
@@ -45,7 +45,7 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
         return Image(shared, key)
     own = job.path(WRITABLE)
     job.say("copying the image: its set-up changes it")
-    job.run(["cp", "-a", "--reflink=auto", "--", shared, own])
+    work(job, ["cp", "-a", "--reflink=auto", "--", shared, own], name)
     prepare(own, binds)
     single_user(own)
     return Image(own, key)
@@ -85,11 +85,11 @@ def _unpacked(job: Job, path: str, fresh: str) -> None:
     job.say(f"unpacking {path} (once)")
     unpack = ["tar", "-C", fresh, "--exclude=./dev/*", "--exclude=dev/*", "--no-same-owner", "-xf"]
     if os.path.isdir(path):
-        job.run(["sh", "-c", COPY, "sh", path, fresh])
+        work(job, ["sh", "-c", COPY, "sh", path, fresh], path)
     elif path.endswith(ARCHIVES):
-        job.run([*unpack, path])
+        work(job, [*unpack, path], path)
     elif shutil.which("unsquashfs"):
-        job.run(["unsquashfs", "-quiet", "-force", "-no-xattrs", "-dest", fresh, path])
+        work(job, ["unsquashfs", "-quiet", "-force", "-no-xattrs", "-dest", fresh, path], path)
     else:
         raise errors.Failure(f"{path} is no archive and no folder", errors.BAD_DATA,
                              remedy="unpack it; a SquashFS needs unsquashfs here (Debian: squashfs-tools)")
@@ -110,7 +110,7 @@ def _pulled(job: Job, name: str, key: str) -> str:
         known = name in job.run([builder, "list"], check=False).split()
         if not known or config.flag("agent.docker_force_pull"):
             pull(job, [builder, "pull", name], name, f"{builder} pull --auth ")
-        job.run(["ch-convert", name, fresh], loud=True)
+        work(job, ["ch-convert", name, fresh], name, loud=True)
         for folder in ("dev", "proc", "sys", "tmp", "etc"):
             os.makedirs(os.path.join(fresh, folder), exist_ok=True)
     return cached(job, "charliecloud", key, make)

@@ -10,7 +10,7 @@ import os
 import re
 
 from agentpipe import errors
-from agentpipe.place import args_words
+from agentpipe.place import args_files, args_words
 from agentpipe.place.args_words import Option
 
 TYPE_CHECKING = False
@@ -60,8 +60,11 @@ def arguments(job: Job, container: Container, taken: Callable[[str, int], bool] 
     if container.own:
         own = _allowed(own, notes)
     own = _with_host_environment(own, not container.own or config.flag("agent.docker_allow_host_environ"), notes)
-    operators = _with_host_environment(_operators(job), True, notes)
-    options = _together(_not_forbidden(own, notes), _not_forbidden(operators, notes))
+    own = _not_forbidden(own, notes)
+    operators = _not_forbidden(_with_host_environment(_operators(job), True, notes), notes)
+    if container.own:
+        args_files.check(job, own, operators)
+    options = _together(own, operators)
     found = Args(options, notes)
     if any(option.name in ("tty", "interactive") and option.value == "true" for option in options):
         notes.append("--tty and --interactive have no effect: a task's script has no terminal")
@@ -178,9 +181,10 @@ def _together(own: list[Option], operators: list[Option]) -> list[Option]:
 
 
 def _with_host_environment(options: list[Option], allowed: bool, notes: list[str]) -> list[Option]:
-    """--env X=$Y and --env X with the values of this process; the task's only where the operator allows it."""
+    """--env X=$Y and --env X, files of variables too, with the values of this process; the task's only where the
+    operator allows it."""
     found = []
-    for option in options:
+    for option in args_files.taking_over(options, allowed):
         key, equals, value = option.value.partition("=")
         if option.name != "env":
             found.append(option)

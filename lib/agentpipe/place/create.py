@@ -17,8 +17,10 @@ from agentpipe.place import (
     beginning,
     container_args,
     decide,
+    deciding,
     devices,
     engine,
+    entrypoint,
     gear,
     image_programs,
     image_python,
@@ -46,8 +48,9 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     with engine.spoken_to(kind, at):
         value, given = _running(job, wanted, client)
     where = Container(value, job.directory)
-    if image_python.wanted_by(job) and image_python.known_to_lack(value["image_id"]) is not False:
-        image_python.look(job, wanted, value["image_id"], where.prefix)
+    python = deciding.name(value["image_id"], {"decides": value["decides"]})
+    if image_python.wanted_by(job) and image_python.known_to_lack(python) is not False:
+        image_python.look(job, wanted, python, where.prefix)
     done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.words)
     value |= {"setup": done} if done else {}
     if not image_programs.check(job, value):
@@ -69,7 +72,9 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
         job.say(note)
     asked = container_args.api(given)
     image = _image(api, job, wanted, asked)
-    wanted.lacks_python = bool(image_python.wanted_by(job) and image_python.known_to_lack(image["Id"]))
+    decides = deciding.of(asked)
+    wanted.lacks_python = bool(image_python.wanted_by(job) and image_python.known_to_lack(
+        deciding.name(image["Id"], {"decides": decides})))
     environments = apart.make()
     place.journal(job.directory, {"kind": kind, "engine": at, "environments": environments})
     crash_point("place:journalled")
@@ -77,7 +82,8 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
     withheld = devices.withhold(asked.config, os.environ, cpu_only)
     gear.add(asked.config, job, wanted, given)
     gear.beside(asked.config, api)
-    for note in filter(None, (withheld, devices.nvidia(asked.config, os.environ, cpu_only))):
+    for note in filter(None, (withheld, devices.nvidia(asked.config, os.environ, cpu_only),
+                              devices.hide(asked.config, os.environ, cpu_only))):
         job.say(note)
     user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
     _make_room(job, user.partition(":")[0] in ("", "root", "0"))
@@ -90,7 +96,8 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
     crash_point("place:started")
     value = {"kind": kind, "reason": wanted.reason, "prefix": [*client, "exec", *more, created[:12]],
              "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
-             "environments": environments, "container": created, "engine": at, "keeper": keeper, "user": None,
+             "decides": decides, "entered": _entered(job, more), "environments": environments,
+             "container": created, "engine": at, "keeper": keeper, "user": None,
              "ours": _ours(api), "arguments": given.shown(), "seconds": 0.0}
     value["user"] = _user(job, value, user)
     value["seconds"] = round(time.monotonic() - began, 3)
@@ -179,6 +186,11 @@ def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any], en
     ours = [each for each in _mounts(job, environments) if each["Target"] not in there]
     host["Mounts"] = [*(host.get("Mounts") or []), *ours]
     host.pop("AutoRemove", None)  # its end must stay to be read
+
+
+def _entered(job: Job, passed_on: list[str]) -> str:
+    """What the image's entrypoint has changed that counts, as deciding.short() names it."""
+    return deciding.short(deciding.variables(entrypoint.kept(job.directory))) if passed_on else ""
 
 
 def _record(job: Job, wanted: Wanted, given: Args) -> None:

@@ -51,7 +51,7 @@ def decide(job: Job) -> Container:
         from agentpipe import errors
         raise errors.Failure(f"'{found.image}' cannot be the name of an image", errors.BAD_DATA,
                              remedy="mend the task's container.image")
-    _resolve(job, found)
+    found.arguments = _resolved(job, found.arguments)
     return found
 
 
@@ -78,6 +78,19 @@ def engine(option: Callable[[str], Any]) -> str:
         raise errors.Failure(f"{'--place' if given else 'AGENT_PLACE'} is one of {', '.join(ENGINES)}, not {name}",
                              errors.USAGE if given else errors.BAD_CONFIG)
     return ENGINES[name]
+
+
+def operators_words(job: Job) -> list[list[str]]:
+    """The arguments that the operator gives to containers of tasks that do not bring their own, wherever they stand."""
+    from agentpipe.settings import config
+    texts = [job.option("docker"), job.option("podman"),
+             config.get("agent.default_docker.image", None, "CLEARML_DOCKER_IMAGE")]
+    found = [_words(text, "the default image")[1:] for text in texts if text]
+    found.append(config.get_list("agent.default_docker.arguments"))
+    for rule in _rules():
+        each = rule.get("arguments") or "" if isinstance(rule, dict) else ""
+        found.append(_words(" ".join(map(str, each)) if isinstance(each, list) else str(each), f"a rule of {RULES}"))
+    return [_resolved(job, words) for words in found]
 
 
 def _of_task(task: dict[str, Any]) -> dict[str, str]:
@@ -129,9 +142,8 @@ def _default(job: Job, asked: dict[str, str]) -> Container | None:
 def _by_rule(job: Job, asked: dict[str, str]) -> Container | None:
     """What the first rule of agent.default_docker.match_rules that fits makes of the task's container."""
     from agentpipe.settings import config
-    rules = config.value(RULES)
-    rules = config.parsed(rules) if isinstance(rules, str) else rules
-    if not isinstance(rules, list) or job.option("docker") or job.option("podman"):
+    rules = _rules()
+    if not rules or job.option("docker") or job.option("podman"):
         return None
     if config.flag("agent.disable_task_docker_override") or (asked["image"] and not any(map(_is_forced, rules))):
         return None
@@ -157,6 +169,13 @@ def _by_rule(job: Job, asked: dict[str, str]) -> Container | None:
     return found
 
 
+def _rules() -> list[Any]:
+    from agentpipe.settings import config
+    rules = config.value(RULES)
+    rules = config.parsed(rules) if isinstance(rules, str) else rules
+    return rules if isinstance(rules, list) else []
+
+
 def _is_forced(rule: Any) -> bool:
     from agentpipe.settings import config
     return isinstance(rule, dict) and str(rule.get("force_container_rules") or "").lower() in config.YES
@@ -170,12 +189,13 @@ def _record(found: Container, asked: dict[str, str], arguments: str | None = Non
         found.write_back = new
 
 
-def _resolve(job: Job, found: Container) -> None:
-    """Templates in the arguments: after they were split, so that no value can add a word."""
-    if any("CLEARML_" in word for word in found.arguments):
-        from agentpipe import templates
-        values = templates.of_job(job)
-        found.arguments = [templates.resolve(word, values) for word in found.arguments]
+def _resolved(job: Job, words: list[str]) -> list[str]:
+    """Templates in the arguments filled: after they were split, so that no value can add a word."""
+    if not any("CLEARML_" in word for word in words):
+        return words
+    from agentpipe import templates
+    values = templates.of_job(job)
+    return [templates.resolve(word, values) for word in words]
 
 
 def _words(text: str, what: str) -> list[str]:

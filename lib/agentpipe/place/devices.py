@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of a task's container: fixed when it is made, by a device request."""
+"""The GPUs of a task's container: fixed when it is made, by a device request; by variables where all can be reached."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SIGNS = ("dev/nvidiactl", "proc/driver/nvidia/version", "dev/dxg")  # a driver; 
 
 GPU = re.compile(r"/+dev/(kfd|dri|nvidia|dxg)")
 CDI = re.compile("/(gpu|mig)=")
+RULE = re.compile(r"a\b|c (\*|195|226):")  # of --device-cgroup-rule: everything, NVIDIA's cards, render nodes
 
 
 def nvidia(config: dict[str, Any], environ: Mapping[str, str], cpu_only: bool = False, root: str = "/") -> str:
@@ -60,6 +61,40 @@ def withhold(config: dict[str, Any], environ: Mapping[str, str], cpu_only: bool 
                                   if each.get("Driver") != "cdi" or each["DeviceIDs"]]
     return f"--device {', '.join(left)} of the container's arguments is left out: this agent says which GPUs it has" \
         if left else ""
+
+
+def hide(config: dict[str, Any], environ: Mapping[str, str], cpu_only: bool = False) -> str:
+    """Name our GPUs to CUDA where the arguments open all of this machine to the container (--privileged, /dev mounted,
+    a rule for devices), whatever they say there themselves. A word for the log; after nvidia(), which names them to
+    NVIDIA's runtime."""
+    ours = [] if cpu_only else gpus.visible(environ)
+    opened = _opened(config["HostConfig"])
+    if ours is None or not opened:
+        return ""
+    config["Env"] = [each for each in config["Env"] if each.partition("=")[0] != gpus.CUDA]
+    config["Env"].append(f"{gpus.CUDA}={','.join(uuids(ours))}")
+    return (f"{', '.join(opened)} may open every GPU of this machine to the container: only {gpus.NVIDIA} and "
+            f"{gpus.CUDA} keep the task to what this agent has ({', '.join(ours) or 'no GPU'}), and its script can "
+            "change them")
+
+
+def uuids(words: list[str]) -> list[str]:
+    """The same GPUs by names that mean the same wherever only some are seen; numbers stay where no driver answers."""
+    if not any(word.isdigit() for word in words):
+        return words
+    from agentpipe.report import gpu_reader
+    known = {str(card["index"]): card["uuid"] for card in gpu_reader.ask(everything=True).get("gpus") or []}
+    return [known.get(word) or word for word in words]
+
+
+def _opened(host: Mapping[str, Any]) -> list[str]:
+    """The arguments, as they are spelled, by which more devices can be reached than were asked for."""
+    found = ["--privileged"] if host.get("Privileged") else []
+    sources = [bind.partition(":")[0] for bind in host.get("Binds") or []]
+    sources += [each.get("Source") or "" for each in host.get("Mounts") or [] if each.get("Type") == "bind"]
+    found += [f"a mount of {source}" for source in sources if source.startswith("/") and _gpu_path(source)]
+    rules = [rule for rule in host.get("DeviceCgroupRules") or [] if RULE.match(rule)]
+    return found + [f"--device-cgroup-rule '{rule}'" for rule in rules]
 
 
 def _gpu_path(path: str) -> bool:

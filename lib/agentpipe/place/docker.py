@@ -52,7 +52,8 @@ class Container(place.Place):
         return False if gone else None
 
     def pid(self, record: str) -> int | None:
-        """The script's pid on this host, found by its start and its pid in the container's namespace."""
+        """The script's pid on this host, found by its start and its pid in the container's namespace: a process of
+        this container, since others may have begun at the same tick under the same number."""
         inside, start, boot = record.split(" ")
         if not self.value.get("keeper") or boot != processes.boot_id():
             return None
@@ -60,7 +61,7 @@ class Container(place.Place):
             return self._pid
         # the container has written the record: it may name a process of anybody's
         self._pid = next((pid for pid in processes.all_pids() if processes.start_time(pid) == int(start)
-                          and _pid_inside(pid) == inside and is_of(pid, self.value["container"])), None)
+                          and _pid_inside(pid) == inside and holds(self.value["container"], pid)), None)
         return self._pid
 
     def as_user(self, user: str) -> list[str]:
@@ -151,7 +152,7 @@ class Container(place.Place):
             return "out_of_memory", words + "\n" + _memory_words(found["HostConfig"].get("Memory") or None, None)
         if state.get("Error"):
             words += f" ({state['Error']})"
-        if self.value.get("kind") == "docker" and not _live_restore(api):
+        if self.value.get("kind") == "docker" and _ends_containers(api):
             words += "; a restart of the engine ends its containers (live-restore is off)"
         return "", words
 
@@ -227,8 +228,26 @@ def remove(api: Any, container: str) -> None:
             raise
 
 
-def _live_restore(api: Any) -> bool:
-    return bool(api.info().get("LiveRestoreEnabled"))
+def _ends_containers(api: Any) -> bool:
+    """Whether a restart of the engine ends its containers; False also where it does not answer any more."""
+    import docker
+    try:
+        return not api.info().get("LiveRestoreEnabled")
+    except (docker.errors.DockerException, OSError):
+        return False
+
+
+def holds(container: str, pid: int) -> bool:
+    """Whether a process of this host is the container's: its cgroup is named for it, or (of an engine that makes none)
+    the folder of its mounts."""
+    for name in ("cgroup", "mountinfo"):
+        try:
+            with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
+                if container in file.read():
+                    return True
+        except OSError:
+            pass
+    return False
 
 
 def _pid_inside(pid: int) -> str:
@@ -238,19 +257,6 @@ def _pid_inside(pid: int) -> str:
             return next((line.split()[-1] for line in file if line.startswith("NSpid:")), "")
     except OSError:
         return ""
-
-
-def is_of(pid: int, container: str) -> bool:
-    """Whether this process of this machine is the container's: its cgroup is named for it, or (of an engine that makes
-    none) the folder of its mounts."""
-    for name in ("cgroup", "mountinfo"):
-        try:
-            with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
-                if container in file.read():
-                    return True
-        except OSError:
-            pass
-    return False
 
 
 def _memory_words(limit: int | None, peak: int | None) -> str:

@@ -20,19 +20,24 @@ DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
 
 def url(kind: str) -> str:
-    """Where the engine answers: DOCKER_HOST (Podman: CONTAINER_HOST too), the current docker context, the default."""
+    """Where the engine answers: DOCKER_HOST (Podman: CONTAINER_HOST too), the docker context (DOCKER_CONTEXT, or the
+    current one), the default. Failure 78 for a context that is not there."""
     given = os.environ.get("DOCKER_HOST") or (os.environ.get("CONTAINER_HOST") if kind == "podman" else None)
     if given:
         return given
     if kind == "podman":
         folder = "/run" if os.getuid() == 0 else os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
         return f"unix://{folder}/podman/podman.sock"
-    if os.path.exists(os.path.expanduser(os.path.join(os.environ.get("DOCKER_CONFIG") or "~/.docker", "config.json"))):
-        from docker.context import ContextAPI
-        found = ContextAPI.get_current_context()
-        if found and found.Host:
-            return str(found.Host).replace("http+docker://localunixsocket", DOCKER_SOCKET).replace("http+unix", "unix")
-    return DOCKER_SOCKET
+    named, settings = os.environ.get("DOCKER_CONTEXT"), os.environ.get("DOCKER_CONFIG") or "~/.docker"
+    if not named and not os.path.exists(os.path.expanduser(os.path.join(settings, "config.json"))):
+        return DOCKER_SOCKET
+    from docker.context import ContextAPI
+    found = ContextAPI.get_context(named)
+    if found is None:
+        raise errors.Failure(f"there is no docker context {named or 'of the name that is current'}", errors.BAD_CONFIG,
+                             remedy="docker context ls; docker context use, or DOCKER_CONTEXT")
+    return str(found.Host or DOCKER_SOCKET).replace("http+docker://localunixsocket", DOCKER_SOCKET) \
+        .replace("http+unix", "unix")
 
 
 def connect(kind: str, at: str = "") -> Any:
@@ -53,22 +58,24 @@ def client(kind: str, at: str) -> list[str]:
     import shutil
     for name, option in (("docker", "--host"), ("podman", "--url")):
         if shutil.which(name):
-            default = at == DOCKER_SOCKET and name == "docker" and not os.environ.get("DOCKER_HOST")
+            default = at == DOCKER_SOCKET and name == "docker" and not (
+                os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT"))
             return [name] if default else [name, option, at]
     raise errors.Failure(f"there is no docker command here, through which {kind} containers are entered",
                          errors.UNAVAILABLE, remedy="install Docker's client (Debian: docker.io)")
 
 
 @contextmanager
-def spoken_to(kind: str, at: str) -> Iterator[None]:
-    """What is asked of the engine meanwhile: one that goes away, hangs or refuses is Failure 69."""
+def spoken_to(kind: str, at: str, what: str = "") -> Iterator[None]:
+    """What is asked of the engine meanwhile: one that goes away, hangs or refuses (`what` then cannot be done) is
+    Failure 69."""
     import docker
     import requests
     import urllib3
     try:
         yield
     except docker.errors.APIError as error:  # of requests too
-        raise failure(error, f"the engine at {at} refuses") from None
+        raise failure(error, what or f"the engine at {at} refuses") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         name = "Podman" if kind == "podman" else "Docker"
         raise errors.Failure(f"{name} at {at} went away, or gave no answer for {TIMEOUT_S} s", errors.UNAVAILABLE,
@@ -152,20 +159,22 @@ def _pull(api: Any, job: Job, name: str, platform: str | None) -> None:
     job.say(f"pulled image {name} in {time.monotonic() - began:.1f} s")
 
 
-def no_image(name: str, said: str, login: str = "") -> errors.Failure:
-    """Why an image is not to be had, by what a registry, or a program that asked it, has said."""
+def no_image(name: str, said: str, login: str = "", room: str = NO_SPACE) -> errors.Failure:
+    """Why an image is not to be had, by what a registry, or a program that asked it, has said; `login` is that
+    program's command, `room` what to do where its disk is full."""
     low = said.lower()
-    registry = name.split("/")[0] if "." in name.split("/")[0] or ":" in name.split("/")[0] else "docker.io"
+    first, slash, _ = name.partition("/")
+    registry = first if slash and (first == "localhost" or "." in first or ":" in first) else "docker.io"
     if any(sign in low for sign in ("unauthorized", "denied", "no basic auth", "authentication required", "forbidden")):
         return errors.Failure(f"image {name}: the registry refuses access, or has no such image", errors.NO_PERMISSION,
                               said, f"{login or 'docker login '}{registry}, as the user of the agent; or correct the "
                                     "image's name")
-    if any(sign in low for sign in ("not found", "manifest unknown", "does not exist", "no such image")):
+    if any(sign in low for sign in ("not found", "manifest unknown", "does not exist", "no such image")) \
+            and "executable file not found" not in low:
         return errors.Failure(f"there is no image {name}", errors.NOT_FOUND, said,
                               "correct the image's name: agent-task edit --docker")
     if "no space left on device" in low:
-        return errors.Failure(f"image {name} cannot be pulled: the engine's disk is full", errors.CANNOT_CREATE, said,
-                              NO_SPACE)
+        return errors.Failure(f"image {name} cannot be pulled: the disk is full", errors.CANNOT_CREATE, said, room)
     if "invalid reference format" in low or "invalid tag" in low:
         return errors.Failure(f"{name} is not the name of an image", errors.BAD_DATA, said,
                               "correct the image's name: agent-task edit --docker")

@@ -70,6 +70,14 @@ def variables(directory: str, given: list[str]) -> list[str]:
     return ["--env-file", path]
 
 
+def kept(directory: str) -> list[str]:
+    """Those variables, as NAME=VALUE; none where the entrypoint has changed nothing."""
+    try:
+        return untrusted.read(directory, VARIABLES, LIMIT).decode("utf-8", "surrogateescape").split("\n")
+    except OSError:
+        return []
+
+
 def _entered(directory: str) -> bytes:
     """What PID 1 has written; nothing where something else stands in the place of that file."""
     try:

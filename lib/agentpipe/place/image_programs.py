@@ -6,6 +6,7 @@ import os
 
 from agentpipe import errors, paths
 from agentpipe.files import publish
+from agentpipe.place import deciding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ ASK = 'for each; do command -v "$each" >/dev/null || echo "$each"; done; echo as
 def check(job: Job, place: dict[str, Any]) -> bool:
     """Failure 65 for a container of this `place` that lacks one, its set-up done: else its script would not start.
     False for one that cannot be entered."""
-    import hashlib
-    memory = paths.cache("interpreters", f"programs-{hashlib.sha256(place['image_id'].encode()).hexdigest()[:20]}")
-    if os.path.exists(memory):
+    name = deciding.name(place["image_id"], place)
+    memory = paths.cache("interpreters", f"programs-{deciding.short([name])}")
+    if name and os.path.exists(memory):
         return True
     said = job.run([*place["prefix"], "sh", "-c", ASK, "sh", *NEEDED], check=False, timeout=60).split()
     if said[-1:] != ["asked"]:
@@ -32,7 +33,7 @@ def check(job: Job, place: dict[str, Any]) -> bool:
         raise errors.Failure(f"image {place['image']} lacks {', '.join(missing)}, without which no script can be run",
                              errors.BAD_DATA, remedy="let the set-up script install coreutils and util-linux, or use "
                                                      "another image")
-    if not place.get("setup"):  # what a set-up has brought, another container of the image lacks
+    if name and not place.get("setup"):  # what a set-up has brought, another container of the image lacks
         os.makedirs(os.path.dirname(memory), 0o700, exist_ok=True)
         publish(memory, b"")
     return True

@@ -22,7 +22,7 @@ def wanted_by(job: Job) -> bool:
 
 
 def known_to_lack(image: str) -> bool | None:
-    """Whether the image has no Python, by its id; None when nobody has looked."""
+    """Whether an image has no Python, by its name for memories (deciding.py); None when nobody has looked."""
     try:
         with open(_memory(image), encoding="ascii") as file:
             return file.read() == "lacks"
@@ -31,12 +31,12 @@ def known_to_lack(image: str) -> bool | None:
 
 
 def look(job: Job, container: Container, image: str, prefix: list[str]) -> None:
-    """Settle `lacks_python` of a container of this image that runs, and remember it for the next one."""
+    """Settle `lacks_python` of a container that runs, and remember it for the next one; `image` as known_to_lack()."""
     binary = str((job.task.get("script") or {}).get("binary") or "").split(" ")[0]
     words = '[ -z "$LOCAL_PYTHON" ] && ! [ -x "$1" ] || exit 0; command -v python3 || command -v python || echo none'
     said = job.run([*prefix, "sh", "-c", words, "sh", binary], check=False, timeout=60).strip()
     container.lacks_python = said == "none"
-    if not said:
+    if not said or not image:
         return  # this task has one of its own
     os.makedirs(paths.cache("interpreters"), 0o700, exist_ok=True)
     publish(_memory(image), b"lacks" if container.lacks_python else b"has")

@@ -16,37 +16,43 @@ if TYPE_CHECKING:
     from agentpipe.job import Job
 
 
+ROOM = "make room in the cache of images (AGENT_HOME) and in the program's own (TMPDIR): df -h"
 ASKED = ".asked"  # beside an image, touched when a task asks for it: its lock's own time changes with each look
 
 
 def cached(job: Job, name: str, key: str, make: Any) -> str:
     """A path in the cache of images, made by make(path) when it is missing, by one process at a time."""
-    import shutil
-
     import filelock
     folder = paths.cache("images", name)
     path = os.path.join(folder, key)
     os.makedirs(folder, 0o700, exist_ok=True)
-    with filelock.FileLock(path + ".lock", fallback_to_soft=False):
+    lock = filelock.FileLock(path + ".lock", fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        job.say("another task makes the same image: waiting for it")
+        lock.acquire()
+    try:
         with open(path + ASKED, "ab"):
             os.utime(path + ASKED)
         if os.path.lexists(path):
             return path
         fresh = path + ".new"
-        if os.path.isdir(fresh):
-            shutil.rmtree(fresh, onerror=make_writable)
-        elif os.path.lexists(fresh):
-            os.unlink(fresh)
-        make(fresh)
-        os.rename(fresh, path)
+        _remove(fresh)
+        try:
+            make(fresh)
+            os.rename(fresh, path)
+        except BaseException:  # on a full disk it would keep that full
+            _remove(fresh)
+            raise
+    finally:
+        lock.release()
     _sweep(folder)
     return path
 
 
 def _sweep(folder: str) -> None:
     """Remove the images that nobody has asked for since AGENT_KEEP_DAYS, and that no task's place names."""
-    import shutil
-
     import filelock
 
     from agentpipe.claim import retention
@@ -65,13 +71,18 @@ def _sweep(folder: str) -> None:
             with filelock.FileLock(image + ".lock", timeout=0, fallback_to_soft=False):
                 if not _is_old(image + ASKED, days):
                     continue  # somebody has asked for it meanwhile
-                if os.path.isdir(image):
-                    shutil.rmtree(image, onerror=make_writable)
-                elif os.path.lexists(image):
-                    os.unlink(image)
+                _remove(image)
                 os.unlink(image + ASKED)  # its lock stays: another process may wait for that very file
         except filelock.Timeout:
             continue  # it is being made, or removed
+
+
+def _remove(image: str) -> None:
+    import shutil
+    if os.path.isdir(image) and not os.path.islink(image):
+        shutil.rmtree(image, onerror=make_writable)
+    elif os.path.lexists(image):
+        os.unlink(image)
 
 
 def _is_old(stamp: str, days: float) -> bool:
@@ -100,6 +111,11 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
+def forced() -> tuple[str, ...]:
+    """What makes a key new each time, where images are to be pulled each time."""
+    return (str(time.time_ns()),) if config.flag("agent.docker_force_pull") else ()
+
+
 def make_writable(function: Any, path: str, _: Any) -> None:
     """rmtree's second try: an image's folders may be closed to their own owner."""
     import shutil
@@ -122,7 +138,20 @@ def pull(job: Job, argv: list[str], name: str, login: str) -> None:
     try:
         job.run(argv, loud=True)
     except tools.ToolFailed as failed:
-        raise engine.no_image(name, failed.output.strip(), login) from None
+        raise engine.no_image(name, failed.output.strip(), login, room=ROOM) from None
+
+
+def work(job: Job, argv: list[str], name: str, loud: bool = False) -> None:
+    """Run a program that unpacks or copies the image `name`; Failure 73 where the disk is full, else 65."""
+    from agentpipe import tools
+    try:
+        job.run(argv, loud=loud)
+    except tools.ToolFailed as failed:
+        if "no space left on device" in failed.output.lower():
+            raise errors.Failure(f"image {name} cannot be unpacked: the disk is full", errors.CANNOT_CREATE,
+                                 failed.evidence, ROOM) from None
+        raise errors.Failure(f"image {name} cannot be unpacked: {failed.reason}", errors.BAD_DATA, failed.evidence,
+                             "mend what it says, or name another image") from None
 
 
 def prepare(root: str, binds: Iterable[tuple[str, str, str]]) -> None:

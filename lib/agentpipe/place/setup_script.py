@@ -103,8 +103,11 @@ elif command -v yum >/dev/null; then
 elif command -v apk >/dev/null; then
   agent_install() { apk add --update-cache --cache-dir /var/cache/apk "$@"; }
   agent_try "$@"
+elif command -v zypper >/dev/null; then
+  agent_install() { zypper --non-interactive install "$@"; }
+  agent_try "$@"
 else
-  echo "this image has neither apt-get nor dnf, yum or apk: not installed: $*"
+  echo "this image has neither apt-get nor dnf, microdnf, yum, apk or zypper: not installed: $*"
   exit 66
 fi
 """
@@ -146,7 +149,7 @@ def wants_packages(container: Container, words: list[str]) -> bool:
     """Whether a shared cache of system packages is of use: a script or a variable speaks of a package manager."""
     texts = [container.setup_script, _lines("agent.docker_preprocess_bash_script"),
              _lines("agent.docker_init_bash_script"), _lines("agent.extra_docker_shell_script"), *words]
-    return any(name in text for text in texts for name in ("apt", "dnf", "yum", "apk", "APT_INSTALL")) \
+    return any(name in text for text in texts for name in ("apt", "dnf", "yum", "apk", "zypper", "APT_INSTALL")) \
         or any(step.name in ("2-python", "2-packages") for step in steps(container, False))
 
 

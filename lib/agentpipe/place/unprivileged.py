@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, paths, place, processes
+from agentpipe import errors, gpus, paths, place, processes
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
 from agentpipe.place import container_args, decide, gear, images, setup_script
@@ -122,6 +122,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     for note in wanted.notes + given.notes:
         job.say(note)
     steps = setup_script.steps(wanted, "CLEARML_APT_INSTALL" in asked.env)
+    decides = _decides(asked)
     _add_ours(asked, job, wanted, given)
     place.journal(job.directory, {"kind": wanted.engine, "prefix": [], "reason": wanted.reason})
     crash_point("place:journalled")
@@ -130,7 +131,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     _write_environment(job, asked)
     prefix = _entered(job, wanted, engine, program, image, asked, bool(steps))
     value = {"kind": wanted.engine, "reason": wanted.reason, "prefix": prefix, "image": wanted.image,
-             "image_id": image.key, "root": image.path,
+             "image_id": image.key, "root": image.path, "decides": decides,
              "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
     job.say(f"{wanted.engine}: {wanted.image} is ready in {value['seconds']:.2f} s ({wanted.reason})")
     if steps:
@@ -147,15 +148,14 @@ def translated(options: list[Option], notes: list[str]) -> Asked:
     """The arguments of `docker run` that mean something here; the rest is said, never silently dropped."""
     from agentpipe.place import args_body, args_special
     asked = Asked()
+    files = args_body.of(option for option in options if option.name == "env-file").config["Env"]
+    asked.env = dict(line.split("=", 1) for line in files)
     for option in options:
-        if option.name in args_body.REFUSED and option.name != "entrypoint":
+        if option.name == "env-file":
             continue
         if option.name == "env":
             name, _, value = option.value.partition("=")
             asked.env[name] = value
-        elif option.name == "env-file":
-            made = args_body.of([option])
-            asked.env = {**dict(line.split("=", 1) for line in made.config["Env"] if "=" in line), **asked.env}
         elif option.name == "volume" and ":" in option.value:
             args_body.of([option])  # the same refusals
             source, target, *rest = option.value.split(":")
@@ -176,7 +176,17 @@ def translated(options: list[Option], notes: list[str]) -> Asked:
             asked.gpus = True
         else:
             asked.other.append(option)
+    _keep_gpus(asked, notes)
     return asked
+
+
+def _keep_gpus(asked: Asked, notes: list[str]) -> None:
+    """All GPUs of this machine are there: where it is said which are ours, a task's variables name no others."""
+    if gpus.visible(os.environ) is None:
+        return
+    for name in (gpus.CUDA, gpus.NVIDIA):
+        if asked.env.pop(name, None) is not None:
+            notes.append(f"--env {name} is left out: this agent says which GPUs it has")
 
 
 def say_what_is_left(job: Job, options: list[Option], engine: str) -> None:
@@ -226,6 +236,13 @@ def _add_ours(asked: Asked, job: Job, wanted: Wanted, given: container_args.Args
     for path in dict.fromkeys((tools.uv(), *indexes.local(), *filter(os.path.isfile, named))):
         if not any(target == path for _, target, _ in asked.binds):
             asked.binds.append((path, path, "ro"))
+
+
+def _decides(asked: Asked) -> str:
+    """What the arguments change of the image, as deciding.of() names it."""
+    from agentpipe.place import deciding
+    parts = [":".join(bind) for bind in asked.binds] + ([f"user {asked.user}"] if asked.user else [])
+    return deciding.short([*parts, *deciding.variables(f"{name}={value}" for name, value in asked.env.items())])
 
 
 def _write_environment(job: Job, asked: Asked) -> None:

@@ -7,6 +7,7 @@ copied into a container of that commit, at the same absolute paths, and that is 
 from __future__ import annotations
 
 import os
+import re
 
 from agentpipe import errors
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 MODES = ("none", "reuse_task", "clone_task")
 OURS = ("CLEARML_WORKER_ID", "CLEARML_TASK_ID", "CLEARML_AGENT_HOST_IP")
 START, TELLER = "start", "image_start.py"
+# https://pkg.go.dev/github.com/distribution/reference, without a digest, which a new image cannot choose
+NAME = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d+)?/)?"
+                  r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:\w[\w.-]{0,127})?", re.ASCII)
+SAID = 4000  # bytes of what tar has said that are told
 
 
 def check(options: Any) -> None:
@@ -28,6 +33,9 @@ def check(options: Any) -> None:
         raise errors.Failure("--entry-point goes with --image", errors.USAGE, remedy="agent-prepare --help")
     if mode and mode not in MODES:
         raise errors.Failure(f"--entry-point is one of {', '.join(MODES)}, not {mode}", errors.USAGE)
+    if options.get("image") is not None and not NAME.fullmatch(options["image"]):  # else known when all is prepared
+        raise errors.Failure(f"{options['image']} cannot be the name of an image", errors.USAGE,
+                             remedy="[HOST[:PORT]/]name[:tag], the name in small letters")
     if options.get("image") and (options.get("target") or options.get("stage_only")):
         raise errors.Failure("--image, --target and --stage-only are different things", errors.USAGE,
                              remedy="agent-prepare --help")
@@ -38,10 +46,13 @@ def save(job: Job) -> dict[str, str]:
 
     Failure 65 for a task without a container, or whose image has no Python for the entry point that was asked for.
     """
+    import contextlib
+
     import docker
 
     from agentpipe.crash import crash_point
     from agentpipe.place import engine
+    from agentpipe.place.docker import remove
     name, mode = job.option("image"), job.option("entry_point") or "none"
     place = job.manifest["place"]
     if place["kind"] not in ("docker", "podman"):
@@ -50,23 +61,28 @@ def save(job: Job) -> dict[str, str]:
     if job.directory.startswith(("/dev/", "/proc/", "/sys/")):
         raise errors.Failure(f"{job.directory} would be hidden in a container of the image", errors.BAD_CONFIG,
                              remedy="set AGENT_HOME to a folder that is not below /dev")
-    api = engine.connect(place["kind"], place.get("engine") or "")
+    at = place.get("engine") or ""
+    api = engine.connect(place["kind"], at)
+    api.timeout = None  # a commit takes as long as its files are many
     repository, tag = _split(name)
     entry = _write_start(job, mode)
-    copy = ""
+    half, copy, done = "", "", ""
     try:
-        changes = _changes(api, place["container"], entry)
-        half = api.commit(place["container"], changes=changes)["Id"]
-        crash_point("image:committed")
-        copy = api.create_container_from_config({"Image": half, "Entrypoint": ["/bin/sh"], "Cmd": ["-c", "exit 0"],
-                                                 "Labels": {"agentpipe.image": name}})["Id"]
-        _copy_in(api, copy, _paths(job))
-        done = api.commit(copy, repository, tag, changes=changes)["Id"]
-    except docker.errors.APIError as error:
-        raise engine.failure(error, f"image {name} cannot be made") from None
+        with engine.spoken_to(place["kind"], at, f"image {name} cannot be made"):
+            changes = _changes(api, place["container"], entry)
+            half = api.commit(place["container"], changes=changes)["Id"]
+            crash_point("image:committed")
+            copy = api.create_container_from_config({"Image": half, "Entrypoint": ["/bin/sh"], "Cmd": ["-c", "exit 0"],
+                                                     "Labels": {"agentpipe.image": name}})["Id"]
+            _copy_in(api, copy, _paths(job))
+            done = api.commit(copy, repository, tag, changes=changes)["Id"]
     finally:
-        if copy:
-            api.remove_container(copy, force=True, v=True)
+        # an engine that is gone keeps them: of what it refused more has been said
+        with contextlib.suppress(docker.errors.DockerException, OSError):
+            if copy:
+                remove(api, copy)
+            if half and not done:  # else it is what the image is made of
+                api.remove_image(half)
     return {"name": f"{repository}:{tag}", "id": done}
 
 
@@ -128,16 +144,18 @@ def _paths(job: Job) -> list[str]:
 def _copy_in(api: Any, container: str, folders: list[str]) -> None:
     """Stream these into a container that is not running, at their own absolute paths."""
     import subprocess
+    import tempfile
     # who uses a base stands beside it, and means nothing there
     left_out = [f"--exclude={path.lstrip('/')}/users" for path in folders]
     words = ["tar", "-C", "/", "--anchored", "--no-wildcards", *left_out, "-cf", "-", "--",
              *(path.lstrip("/") for path in folders)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tar:
-        api.put_archive(container, "/", tar.stdout)
-        _, said = tar.communicate()
-    if tar.returncode:
-        raise errors.Failure("the environment cannot be copied into the image", errors.CANNOT_CREATE,
-                             said.decode("utf-8", "replace"))
+    with tempfile.TemporaryFile() as said:  # nobody reads a pipe while the archive is sent
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said) as tar:
+            api.put_archive(container, "/", tar.stdout)
+        if tar.returncode:
+            said.seek(max(0, said.tell() - SAID))
+            raise errors.Failure("the environment cannot be copied into the image", errors.CANNOT_CREATE,
+                                 said.read().decode("utf-8", "replace"))
 
 
 def _changes(api: Any, container: str, entry: str) -> list[str]:

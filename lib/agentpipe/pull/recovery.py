@@ -186,6 +186,10 @@ def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwant
                   "it had made could not be entered")
     else:
         reason = "" if status is not None else known[1].split("\n")[0] or "its process is gone and left no status"
+    strange = attempt.strange_outcome(directory)
+    if strange:
+        reason = f"its end stands as {strange}, which is none that this version knows"
+        stdio.say(f"agent-pull: task {task}: {reason}: taken as {attempt.outcome(directory)}")
     by_itself = lost if status is None or (unwanted and status) else ends.of_exit(status)
     attempt.decide(directory, known[0] or by_itself)
     line = attempt.read_manifest(directory) or {

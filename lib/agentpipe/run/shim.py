@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping, Sequence
 
 from agentpipe import errors, paths, processes, tools, untrusted
-from agentpipe.claim import attempt
 from agentpipe.files import publish, try_lock
 from agentpipe.place import Place
 from agentpipe.run import script_env
@@ -32,6 +31,8 @@ cd "$1" || exit 125
 cd "$2" || exit 125
 how=$3
 shift 3
+{ true >>shell; } 2>/dev/null && exec 2>>shell
+if [ -n "$BASH_VERSION" ] && (set +o posix) 2>/dev/null; then set +o posix; fi  # as sh it says nothing of a signal
 trap '' TERM INT HUP QUIT
 script() (
   exec 2>&1
@@ -90,8 +91,7 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
         processes.become_subreaper()
         if not place.prefix:
             argv = _around_the_shell(directory, argv, env)
-        # why a place could not be entered, its owner reads in the set-up log
-        said = _opened(directory, "setup.log" if place.prefix else attempt.SHELL_SAID)
+        said = _opened(directory, "setup.log")  # why a place could not be entered, its owner reads there
         try:
             return subprocess.Popen([*place.prefix, "sh", "-c", SHIM, "sh", directory, box,
                                      "piped" if piped else "direct", cwd, *argv], env=dict(env), stdin=running,

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from agentpipe.server import event_series, scrolls
+from agentpipe.server import event_series, many, scrolls
 from agentpipe.server.common import loads
 from agentpipe.server.endpoints import READ, Request, endpoint
 from agentpipe.server.event_series import MOST, MOST_BYTES, SCALAR, SHAPES
@@ -58,6 +58,20 @@ def get_task_events(request: Request) -> dict[str, Any]:
             break
     return {"events": page, "returned": len(page), **({} if total is None else {"total": total}),
             "scroll_id": scrolls.keep(request, "events", (asked, total, at), id)}
+
+
+@endpoint("events.get_scalar_metric_data", READ, {"task": str, "metric": str}, batch_size=int, scroll_id=str,
+          no_scroll=bool, model_events=bool)
+def get_scalar_metric_data(request: Request) -> dict[str, Any]:
+    """The scalars of one metric by iteration likewise."""
+    return many.again(request, get_task_events, event_type=SCALAR, metrics=[request.body["metric"]])
+
+
+@endpoint("events.clear_scroll", READ, {"scroll_id": str})
+def clear_scroll(request: Request) -> dict[str, Any]:
+    """Forget a scroll; an unknown one is no error."""
+    scrolls.forget(request, request.body["scroll_id"])
+    return {}
 
 
 def _asked(request: Request) -> dict[str, Any]:

@@ -79,6 +79,17 @@ def delete_for_task(request: Request) -> dict[str, Any]:
     return {"deleted": True}
 
 
+@endpoint("events.delete_for_model", WRITE, {"model": str}, allow_locked=bool)
+def delete_for_model(request: Request) -> dict[str, Any]:
+    """Remove all that a model reported: {deleted}; one that is ready is refused (400/203), unless `allow_locked`."""
+    from agentpipe.server import models
+    model = models.load(request.db, request.body["model"])
+    if model["ready"] and not request.get("allow_locked"):
+        raise error(203, model=model["id"])
+    models.forget_events(request.db, model["id"])
+    return {"deleted": True}
+
+
 def _unlocked(request: Request) -> None:
     """Refuse a published task, unless `allow_locked`."""
     task = documents.load(request.db, request.body["task"])

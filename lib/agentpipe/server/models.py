@@ -209,9 +209,14 @@ def remove(request: Request, model: dict[str, Any], force: bool) -> str:
 
 def forget(request: Request, id: str) -> None:
     """Remove a model's document and what it reported; who refers to it is the caller's."""
-    for table in ("scalars", "shapes"):
-        request.db.execute(f"DELETE FROM {table} WHERE task=?", (id,))
+    forget_events(request.db, id)
     request.db.execute("DELETE FROM models WHERE id=?", (id,))
+
+
+def forget_events(db: sqlite3.Connection, id: str) -> None:
+    """Remove what a model reported."""
+    for table in ("scalars", "shapes"):
+        db.execute(f"DELETE FROM {table} WHERE task=?", (id,))
 
 
 def inputs_of(request: Request, id: str) -> list[str]:

@@ -123,6 +123,31 @@ def _summaries(request: Request, wanted: list[str] | None, below: bool,
             yield model.get("last_metrics") or {}
 
 
+@endpoint("projects.get_model_metadata_keys", READ, {"project": str}, **PAGED)
+def get_model_metadata_keys(request: Request) -> dict[str, Any]:
+    """The keys of the metadata of a project's models: {total, remaining, keys}."""
+    found = sorted({key for key, _ in _metadata(request, [request.body["project"]])})
+    page, remaining = _page(request, found)
+    return {"total": len(found), "remaining": remaining, "keys": page}
+
+
+@endpoint("projects.get_model_metadata_values", READ, {"key": str}, projects=Texts, **PAGED)
+def get_model_metadata_values(request: Request) -> dict[str, Any]:
+    """The values of a key of models' metadata: {total, values}."""
+    found = sorted({value for key, value in _metadata(request, request.get("projects")) if key == request.body["key"]})
+    return {"total": len(found), "values": _page(request, found)[0]}
+
+
+def _metadata(request: Request, wanted: list[str] | None) -> Iterator[tuple[str, str]]:
+    """Keys and values of the metadata of models in these projects and those below, or of all."""
+    if wanted and request.get("include_subprojects", True):
+        wanted = projects.below(request.db, wanted)
+    for project, doc in request.db.execute("SELECT project, doc FROM models").fetchall():
+        if not wanted or project in wanted:
+            for key, item in (loads(doc).get("metadata") or {}).items():
+                yield key, str(item.get("value"))
+
+
 @endpoint("projects.get_project_tags", READ, {}, projects=Texts, include_system=bool)
 def get_project_tags(request: Request) -> dict[str, Any]:
     """The tags of projects: {tags, system_tags}."""

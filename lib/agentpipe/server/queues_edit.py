@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentpipe.server import documents, entries, status
 from agentpipe.server.common import COMPANY, dumps, error, loads, name_of, strings
-from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
+from agentpipe.server.endpoints import READ, WRITE, Objects, Request, Texts, endpoint
 from agentpipe.server.queues import QUEUE_TASK
 
 TYPE_CHECKING = False
@@ -17,9 +17,7 @@ QUEUE = {"queue": str}
 @endpoint("queues.update", WRITE, QUEUE, name=str, display_name=str)
 def update(request: Request) -> dict[str, Any]:
     """Change a queue's name and tags: {updated, fields}."""
-    entries.queue(request.db, request.body["queue"])
-    id = request.body["queue"]
-    found = loads(request.db.execute("SELECT doc FROM queues WHERE id=?", (id,)).fetchone()[0])
+    id, found = request.body["queue"], _document(request)
     fields: dict[str, Any] = {}
     if request.get("name") is not None:
         fields["name"] = name_of(request.body)
@@ -37,6 +35,32 @@ def update(request: Request) -> dict[str, Any]:
     request.db.execute("UPDATE queues SET name=?, last_update=?, doc=? WHERE id=?",
                        (found["name"], request.now, dumps(found), id))
     return {"updated": 1, "fields": fields}
+
+
+@endpoint("queues.add_or_update_metadata", WRITE, {**QUEUE, "metadata": Objects}, replace_metadata=bool)
+def add_or_update_metadata(request: Request) -> dict[str, Any]:
+    """Set a queue's metadata by key: {updated}."""
+    from agentpipe.server import models
+    kept = {} if request.get("replace_metadata") else _document(request).get("metadata") or {}
+    return _with_metadata(request, {**kept, **models.metadata(request.body["metadata"])})
+
+
+@endpoint("queues.delete_metadata", WRITE, {**QUEUE, "keys": Texts})
+def delete_metadata(request: Request) -> dict[str, Any]:
+    """Remove metadata by key: {updated}."""
+    kept = _document(request).get("metadata") or {}
+    return _with_metadata(request, {key: item for key, item in kept.items() if key not in request.body["keys"]})
+
+
+def _with_metadata(request: Request, metadata: dict[str, Any]) -> dict[str, Any]:
+    request.db.execute("UPDATE queues SET last_update=?, doc=? WHERE id=?",
+                       (request.now, dumps({**_document(request), "metadata": metadata}), request.body["queue"]))
+    return {"updated": 1}
+
+
+def _document(request: Request) -> dict[str, Any]:
+    entries.queue(request.db, request.body["queue"])
+    return loads(request.db.execute("SELECT doc FROM queues WHERE id=?", (request.body["queue"],)).fetchone()[0])
 
 
 @endpoint("queues.delete", WRITE, QUEUE, force=bool)

@@ -131,6 +131,16 @@ def _within(db: sqlite3.Connection, task: str, kind: str, metric: str | None, it
                       f"ORDER BY metric {order}, variant {order} LIMIT 1", (task, kind, iteration, *values)).fetchone()
 
 
+@endpoint("events.get_vector_metrics_and_variants", READ, {"task": str})
+def get_vector_metrics_and_variants(request: Request) -> dict[str, Any]:
+    """Of what a task reported vectors: {metrics: [{metric, variants}]}."""
+    load(request, request.body["task"])
+    found: dict[str, list[str]] = {}
+    for metric, variant in event_series.names(request.db, request.body["task"], VECTOR):
+        found.setdefault(metric, []).append(variant)
+    return {"metrics": [{"metric": metric, "variants": variants} for metric, variants in found.items()]}
+
+
 @endpoint("events.vector_metrics_iter_histogram", READ, ONE)
 def vector_metrics_iter_histogram(request: Request) -> dict[str, Any]:
     """The vectors of one metric and variant by iteration: {metric, variant, vectors, iterations}."""

@@ -48,6 +48,13 @@ def keep(request: Request, kind: str, position: Any, id: str | None = None) -> s
     return id
 
 
+def forget(request: Request, id: str) -> None:
+    """No longer remember a scroll, whatever it goes through."""
+    kept = request.store.kept.get("scrolls", {})
+    for key in [key for key in list(kept) if key[1] == id]:
+        kept.pop(key, None)
+
+
 def recall(request: Request, kind: str, id: str) -> Any:
     """The position of a scroll; an unknown or old one is 400/1104."""
     until, position = request.store.kept.get("scrolls", {}).get((kind, id), (0.0, None))

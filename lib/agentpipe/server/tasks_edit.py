@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from agentpipe.server import documents, entries, leftovers, status
 from agentpipe.server.common import error, name_of, strings
 from agentpipe.server.documents import Task
-from agentpipe.server.endpoints import WRITE, Request, Texts, endpoint
+from agentpipe.server.endpoints import READ, WRITE, Request, Texts, endpoint
 from agentpipe.server.tasks import CHANGE, RUNNABLE, TASK, new_document
 
 TYPE_CHECKING = False
@@ -42,6 +42,15 @@ def create(request: Request) -> dict[str, Any]:
     task = documents.insert(request.db, document)
     status.touch_project(request, task)
     return {"id": task.id}
+
+
+@endpoint("tasks.validate", READ, {"name": str, "type": str}, **FIELDS)
+def validate(request: Request) -> dict[str, Any]:
+    """Whether tasks.create would take it: {}, or its refusal."""
+    name_of(request.body)
+    _type(request.body["type"])
+    _given(request)
+    return {}
 
 
 @endpoint("tasks.edit", WRITE, TASK, force=bool, claim=str, name=str, type=str, status=str, **FIELDS)

@@ -57,10 +57,10 @@ def get(key: str, default: str | None = None, *variables: str) -> str | None:
     """The value of a `clearml.conf` key ("agent.default_python") as text; lists and sections as JSON.
 
     `variables` are further environment variables that stand for it, looked at first, then those of NAMED, then
-    CLEARML_AGENT__AGENT__DEFAULT_PYTHON, the spelling that sets any key (as in ClearML Agent). An empty value is none.
+    CLEARML_AGENT__AGENT__DEFAULT_PYTHON, the spelling that sets any key (as in ClearML Agent). An empty text is none.
     """
     found = value(key, *variables)
-    return default if found is None else as_text(found)
+    return default if found in (None, "") else as_text(found)
 
 
 def flag(key: str, default: bool = False, *variables: str) -> bool:
@@ -115,7 +115,10 @@ def check_user(ahead: bool = False) -> None:
 
 
 def get_list(key: str, default: list[str] | None = None, *variables: str) -> list[str]:
-    """The same as a list of texts: a list of the file, or the words of a text (`[a, b]` as JSON or HOCON too)."""
+    """The same as a list of texts: a list of the file, or the words of a text (`[a, b]` as JSON or HOCON too).
+
+    One that is empty in the file, or `[]` in a variable, is a choice: `default` does not count then.
+    """
     found = value(key, *variables)
     if isinstance(found, str):
         found = words(found)

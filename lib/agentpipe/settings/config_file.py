@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 URL_TIMEOUT_S = 10.0
 URL_AGE_S = 600  # how long what an include got from the network is good
 INCLUDE = (r'^[ \t{,]*include\s+(?:required\s*\(\s*)?(?:(url|file|package|classpath)\s*\(\s*)?'
@@ -90,13 +90,13 @@ def included(files: list[str]) -> list[str]:
 
 
 def chosen(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """(the tree without what is empty or equals a default of clearml-agent, the keys of the latter)."""
+    """(the tree without what equals a default of clearml-agent, the keys of that); an empty one is a choice."""
     defaults = _peer_defaults()
     kept: dict[str, Any] = {}
     dropped = []
     for names, value in leaves(tree):
         key = ".".join(names)
-        if value in ("", [], {}, None):
+        if value is None or value == {}:
             continue
         # True == 1
         if any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in defaults.get(key, ())):

@@ -74,6 +74,11 @@ BODIES = {
     "users.get_all_ex": {}, "workers.get_all": {}, "workers.get_metric_keys": {},
     "workers.get_stats": {**span, "items": [{"key": "cpu_usage", "aggregation": "avg"}]},
     "workers.get_activity_report": span, "workers.unregister": {"worker": "w:0"},
+    "events.get_scalar_metric_data": {"task": me, "metric": "loss"}, "events.clear_scroll": {"scroll_id": "x"},
+    "events.get_vector_metrics_and_variants": {"task": me}, "tasks.validate": {"name": "other", "type": "training"},
+    "queues.add_or_update_metadata": {"queue": queue, "metadata": [{"key": "k", "type": "str", "value": "v"}]},
+    "queues.delete_metadata": {"queue": queue, "keys": ["k"]}, "projects.get_model_metadata_keys": {"project": project},
+    "projects.get_model_metadata_values": {"key": "k"},
 }
 tried, lacking, dropped = [], [], {}
 for name, body in BODIES.items():
