@@ -347,7 +347,7 @@ def test_killed_while_a_bundle_is_brought_the_next_fetch_has_all_of_it(tmp_path,
     code = Path(pipeline(job, manifest)["fetch"]["code"])
     assert tree(code) == tree(work)
     assert [name for name in os.listdir(job) if ".new-" in name or ".old-" in name] == []
-    assert [name for name in os.listdir(Path(mirror._home())) if ".new-" in name or ".old-" in name] == []
+    assert [name for name in os.listdir(Path(mirror.home())) if ".new-" in name or ".old-" in name] == []
     assert "agentpipe" not in run(code, "for-each-ref")
 
 

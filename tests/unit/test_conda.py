@@ -1,11 +1,14 @@
 """Conda environments out of a real channel of this machine, without conda."""
 
 import asyncio
+import functools
+import http.server
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import pytest
 import rattler_build
@@ -15,6 +18,7 @@ from rattler.index import index_fs
 from agentpipe import errors
 from agentpipe.cmds import agent_env
 from agentpipe.environment import conda_files, env_cache
+from agentpipe.settings import config
 
 KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
 VERSION = "{}.{}".format(*sys.version_info[:2])
@@ -281,7 +285,7 @@ def test_staging_leaves_condas_packages_to_its_own_cache(machine, channel):
 
 # conda's words for `create`, answered by rattler: no conda can be had where these tests run
 PROGRAM = """#!{python}
-import argparse, asyncio, os, pathlib, re, sys
+import argparse, asyncio, json, os, pathlib, re, sys
 import rattler
 parser = argparse.ArgumentParser()
 for word in ("create", "specs"):
@@ -294,6 +298,8 @@ parser.add_argument("--channel", action="append", default=[])
 said = parser.parse_intermixed_args()
 assert said.create == "create" and said.yes and said.quiet and not os.path.exists(said.prefix), sys.argv
 specs, channels = said.specs, said.channel
+named = json.load(open(os.environ["CONDARC"])) if "CONDARC" in os.environ else {{"custom_multichannels": {{}}}}
+channels = [url for each in channels for url in named["custom_multichannels"].get(each, [each])]
 if said.file:
     urls = open(said.file).read().split()[1:]
     channels = list({{url.rpartition("/")[0].rpartition("/")[0] for url in urls}})
@@ -337,6 +343,79 @@ def test_the_users_own_conda_installs_where_it_is_named(machine, channel, progra
     with pytest.raises(errors.Failure, match="no conda package nosuch") as caught:
         env_of(machine, "", conda="nosuch")
     assert caught.value.exit == errors.NOT_FOUND
+
+
+@pytest.mark.parametrize("name, value", [("CUDA_VERSION", "12.4"), ("CONDA_OVERRIDE_GLIBC", "2.17")])
+def test_what_the_solver_sees_of_a_machine_is_part_of_the_key(machine, channel, monkeypatch, name, value):
+    before = env_of(machine, "", conda="beans==1.0")
+    assert env_of(machine, "", conda="beans==1.0")["base"] == before["base"]
+    monkeypatch.setenv(name, value)
+    config.reload()
+    assert env_of(machine, "", conda="beans==1.0")["base"] != before["base"]
+
+
+def test_a_package_that_needs_cuda_comes_where_there_is_one(machine, channel, monkeypatch):
+    channel.add("gpu", "1.0", {"share/gpu": "x"}, depends=["__cuda >=12"], noarch="generic")
+    channel.index()
+    with pytest.raises(errors.Failure):
+        env_of(machine, "", conda="gpu")
+    monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "12.4")
+    assert "gpu" in {pin["name"] for pin in env_of(machine, "", conda="gpu")["pins"]}
+
+
+@pytest.fixture
+def guarded(machine, channel, monkeypatch):
+    """The channel over HTTP, for those who know the password."""
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            if self.headers.get("Authorization") != "Basic dTpzM2NyZXQ=":
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", "Basic")
+                self.end_headers()
+                return
+            del self.headers["If-Modified-Since"]  # rattler does not take this server's 304 for an answer
+            super().do_GET()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+    handler = functools.partial(Handler, directory=str(channel.path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv(KEY + "CONDA_CHANNELS", json.dumps([f"http://u:s3cret@127.0.0.1:{server.server_port}"]))
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_channels_password_is_recorded_nowhere(machine, guarded):
+    env = env_of(machine, "", conda="beans==1.0")
+    assert "s3cret" not in json.dumps(env) + "".join(machine.said)
+    assert {pin["source"].rpartition("/")[0].rpartition("/")[0] for pin in env["pins"] if pin.get("conda")} == {guarded}
+    again = machine.task("", pins={"packages": env["pins"], "python": env["version"]})  # of a receipt, too
+    assert again["packages"] == env["packages"]
+    with pytest.raises(errors.Failure, match="no conda package nosuch") as caught:
+        env_of(machine, "", conda="nosuch")
+    assert "s3cret" not in caught.value.reason + caught.value.evidence
+
+
+def test_a_channels_password_is_in_no_argv_of_the_users_own_conda(machine, guarded, program):
+    job = machine.job(requirements={"pip": "", "conda": "beans==1.0"})
+    argvs, real = [], job.run
+    job.run = lambda argv, **rest: (argvs.append(argv), real(argv, **rest))[1]
+    env = agent_env.work(job)
+    assert python(env, "import beans; print(beans.version)") == "1.0"
+    assert "agentpipe-0" in str(argvs) and "s3cret" not in str(argvs) + json.dumps(env)
+    assert os.stat(job.path("condarc.yml")).st_mode & 0o077 == 0
+    again = machine.task("", pins={"packages": env["pins"], "python": env["version"]})
+    assert again["packages"] == env["packages"]
+
+
+@pytest.mark.parametrize("text, shown", [
+    ("https://u:p@host/ch", "https://host/ch"), ("https://host/t/tk-1/ch and x", "https://host/ch and x"),
+    ("https://host/ch", "https://host/ch"), ("conda-forge", "conda-forge")])
+def test_a_channel_for_people(text, shown):
+    assert conda_files.shown(text) == shown
 
 
 def test_a_command_that_has_used_rattler_leaves_its_threads_no_interpreter_that_is_taken_down():

@@ -97,6 +97,26 @@ def test_what_a_task_of_another_machine_uses_stays_until_nobody_can_use_it_any_m
     assert keys(env_cache.evict(Limits(entries=0))) == [key]
 
 
+@pytest.mark.parametrize("end", ["decide", "forbid_start"])
+def test_the_end_of_a_task_is_known_where_its_directory_cannot_be_seen(machine, monkeypatch, end):
+    job = machine.job("milk")
+    from agentpipe.cmds import agent_env
+    key = agent_env.work(job)["base"]
+    monkeypatch.setattr(env_cache, "_is_seen", lambda name, task: False)  # as on any other node
+    assert env_cache.evict(Limits(entries=0)) == []
+    assert getattr(attempt, end)(job.directory, {"decide": "completed"}.get(end, attempt.GIVEN_BACK))
+    assert env_cache.entries()[0]["tasks"] == []
+    assert keys(env_cache.evict(Limits(entries=0))) == [key]
+
+
+def test_what_a_task_says_that_it_holds_is_not_believed(machine, tmp_path):
+    job = machine.job("milk")
+    (tmp_path / "mine").write_text("x")
+    os.symlink(tmp_path / "mine", job.path("holds"))
+    attempt.decide(job.directory, "completed")
+    assert (tmp_path / "mine").exists()
+
+
 def test_a_task_of_another_machine_is_not_judged_by_one_of_that_path_here(machine):
     job = machine.job("milk")
     from agentpipe.cmds import agent_env

@@ -12,7 +12,8 @@ from repositories import commit, repository, run
 
 from agentpipe import errors
 from agentpipe.code import git_access
-from agentpipe.environment import git_pins
+from agentpipe.environment import git_pins, wheelhouse_repositories
+from agentpipe.environment import wheelhouse as wheelhouse_files
 from agentpipe.environment.requirements import Requirements
 from agentpipe.job import Job
 
@@ -53,6 +54,18 @@ def test_a_branch_that_was_deleted_is_not_taken_from_last_time(job, source):
 def test_the_beginning_of_a_hash_stays_for_the_installer_to_find(job, source):
     line = f"x @ git+file://{source}@{run(source, 'rev-parse', 'main')[:8]}"
     assert git_pins.pinned(job, line) == line
+
+
+def test_the_beginning_of_a_hash_is_asked_for_once(machine, monkeypatch):
+    folder = committed(wheelhouse.project(f"{machine.folder}/lib", "lib", "1.0"))
+    head = subprocess.check_output(["git", "-C", folder, "rev-parse", "HEAD"], text=True).strip()
+    line = f"lib @ git+file://{folder}@{head[:9]}"
+    first = machine.task(line)
+    assert first["packages"] == [f"lib @ git+file://{folder}@{head}"]
+    os.rename(folder, folder + ".away")
+    again = machine.task(line)
+    assert (again["cached"], again["packages"]) == (True, first["packages"])
+    assert "cannot ask" not in "".join(machine.said)
 
 
 def test_a_login_that_is_refused_now_is_not_done_without(job, tmp_path):
@@ -170,3 +183,22 @@ def test_the_wheelhouse_carries_repositories_to_another_machine(machine, monkeyp
            "backend.py": wheelhouse.BACKEND.format(here=os.path.dirname(wheelhouse.__file__), hook="pass", name="own",
                                                    version="1", requires=[line])}
     assert machine.task("-e .", files=own)["packages"] == [*online["packages"], "-e ."]
+
+
+@pytest.mark.parametrize("tag, fits", [
+    ("py3-none-any", True), ("cp311-cp311-linux_{}", True), ("cp38-abi3-manylinux_2_5_{}", True),
+    ("cp310-cp310-linux_{}", False), ("cp311-cp311-win_amd64", False), ("cp311-cp311-manylinux_2_99_{}", False),
+    ("cp311-cp311-linux_armv7l", False)])
+def test_a_wheel_of_another_python_or_platform_does_not_count_as_there(machine, monkeypatch, tag, fits):
+    monkeypatch.setenv("AGENT_WHEELHOUSE", f"{machine.folder}/carried")
+    os.makedirs(os.path.join(machine.folder, "carried"))
+    this = {"version": "3.11.4", "implementation": "CPython"}
+    name = f"brew-1.0-{tag.format(os.uname().machine)}.whl"
+    open(os.path.join(machine.folder, "carried", name), "w").close()
+    own = wheelhouse_files.fitting(this)
+    built = {"name": "brew", "version": "1.0", "source": "https://host/brew-1.0.tar.gz"}
+    assert wheelhouse_files._is_there(built, own) == fits
+    pin = {"name": "brew", "version": "1.0", "source": "git+https://host/brew@" + "1" * 40}
+    os.makedirs(wheelhouse_repositories.folder(pin))
+    open(os.path.join(wheelhouse_repositories.folder(pin), name), "w").close()
+    assert bool(wheelhouse_repositories.wheel(pin, own)) == fits

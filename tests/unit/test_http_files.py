@@ -36,6 +36,10 @@ def test_an_upload_comes_back_with_its_size_type_and_etag(files):
     assert head.status_code == 200 and head.headers["Content-Length"] == "8" and head.content == b""
     again = files("GET", "/proj/task.1/artifacts/a%20b/%C3%BC.json", headers={"If-None-Match": found.headers["ETag"]})
     assert again.status_code == 304
+    etag = found.headers["ETag"]
+    for known, code in ((f'"old", W/{etag}', 304), ("*", 304), ('"old"', 200)):
+        again = files("GET", "/proj/task.1/artifacts/a%20b/%C3%BC.json", headers={"If-None-Match": known})
+        assert again.status_code == code, known
 
 
 def test_a_later_upload_overwrites_and_a_failed_one_leaves_nothing(files, http):

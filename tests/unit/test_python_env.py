@@ -169,6 +169,45 @@ def test_pip_gets_an_index_of_its_flags_by_the_list_alone(machine, monkeypatch):
         assert "--extra-index-url http://u:s3cret@127.0.0.1:9/simple" in file.read()
 
 
+@pytest.mark.parametrize("flags", ["--proxy {}", "--proxy={}", "--proxy {} --ignore-installed"])
+def test_a_proxys_password_is_in_no_argv_and_all_installers_use_it(machine, monkeypatch, flags):
+    import package_index
+    server, address = package_index.serve(machine.index)  # asked for a whole URL, it answers as a proxy does
+    monkeypatch.setenv("CLEARML_EXTRA_PIP_INSTALL_FLAGS", flags.format(f"http://u:s3cret@{address}"))
+    job = machine.job("tea @ http://198.51.100.1/tea-1.0-py3-none-any.whl")
+    argvs, real = [], job.run
+    job.run = lambda argv, **rest: (argvs.append(argv), real(argv, **rest))[1]
+    try:
+        assert python(agent_env.work(job), "import tea; print(tea.version)") == "1.0"
+    finally:
+        server.shutdown()
+    assert argvs and "s3cret" not in str(argvs) + "".join(machine.said)
+
+
+def test_a_password_among_flags_that_only_pip_has_goes_by_a_variable(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_EXTRA_PIP_INSTALL_FLAGS", "--ignore-installed --keyring-provider http://u:s3cret@h/x")
+    job = machine.job("tea")
+    asked = requirements.of_task(job)
+    found = policy.of(job, asked)
+    assert (found.tool, found.pip_flags) == ("pip", ["--ignore-installed"]) and "s3cret" not in found.why
+    assert asked.variables == {"PIP_KEYRING_PROVIDER": "http://u:s3cret@h/x"}
+
+
+@pytest.mark.parametrize("name", ["CFLAGS", "CMAKE_ARGS", "TORCH_CUDA_ARCH_LIST", "HOROVOD_WITH_X"])
+def test_what_decides_a_build_from_source_is_part_of_the_key(machine, monkeypatch, name):
+    before = key_of(machine, "tea")
+    monkeypatch.setenv(name, "1")
+    assert key_of(machine, "tea") != before
+
+
+def test_a_folder_of_the_checkout_is_recorded_by_its_path_there(machine):
+    files = {"wheels/README": ""}
+    env = machine.task("-f ./wheels\ntea", files=files)
+    assert env["options"] == ["--find-links ./wheels"]
+    again = machine.task("\n".join([*env["options"], *env["packages"]]), files=files)  # as it is recorded
+    assert again["packages"] == env["packages"]
+
+
 def test_pip_adds_nothing_to_a_receipt(machine, monkeypatch):
     monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "pip")
     assert machine.task(pins={"packages": ["milk==1.0"]})["packages"] == ["milk==1.0"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from servertools import Server
 
 from agentpipe.errors import ApiError
-from agentpipe.server import events
+from agentpipe.server import events, log_files
 
 
 @pytest.fixture
@@ -313,3 +313,11 @@ def test_an_answer_has_no_more_events_and_bytes_than_fit_the_memory(server, task
     assert 1 <= found["returned"] < 10 and found["more"]
     monkeypatch.setattr(events, "MOST_BYTES", 1)
     assert server("events.get_task_log", asked)["returned"] == 1
+
+
+def test_a_log_is_downloaded_in_pieces_of_bytes_not_of_events(server, task, monkeypatch):
+    monkeypatch.setattr(log_files, "AT_ONCE", 1000)
+    server("events.add_batch", [line(task, f"{number:03} " + "x" * 600, 7) for number in range(9)])
+    pieces = list(server("events.download_task_log", task=task, line_format="{msg}").chunks)
+    assert [piece.count(b"\n") for piece in pieces] == [2, 2, 2, 2, 1]
+    assert [row[:3] for row in b"".join(pieces).decode().splitlines()] == [f"{number:03}" for number in range(9)]

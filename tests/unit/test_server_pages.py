@@ -268,3 +268,15 @@ def test_words_are_searched_in_names_comments_and_scripts_and_the_best_come_firs
     assert server("tasks.get_all", search_text=none)["tasks"][0]["id"] == none
     assert [each["name"] for each in server("projects.get_all", search_text="x")["projects"]] == []
     server.refused(12, "tasks.get_all", search_text=5)
+
+
+def test_a_project_with_a_pipeline_or_a_data_set_says_so_when_it_is_to_go(server):
+    project = server("projects.create", name="lab")["id"]
+    task = server.task("step", project=project)
+    server.refused(402, "projects.delete", project=project)
+    server("tasks.edit", task=task, system_tags=["dataset"])
+    server.refused(406, "projects.delete", project=project)
+    server("tasks.edit", task=task, system_tags=["pipeline"])
+    server.refused(413, "projects.delete", project=project)
+    server("tasks.archive_many", ids=[task])
+    assert server("projects.delete", project=project)["deleted"] == 1

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 GIVEN_BACK = "given-back"  # by recovery: counts as a failed attempt
 HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not
 RETURNED = (GIVEN_BACK, HANDED_BACK)  # in the place of a script's process
+ENDED = ".ended"  # at the end of a link's name: its attempt needs it no longer
 SHELL_SAID = "shell"  # what the shell above a script has to say: the signal that ended it ("Killed")
 _RECORD = re.compile(r"[1-9][0-9]{0,6} [0-9]{1,18} \S{1,64}", re.ASCII)
 _NOBODY = "0 0 unknown"  # of no boot
@@ -72,7 +73,10 @@ def strange_outcome(directory: str) -> str | None:
 
 def decide(directory: str, end: str) -> bool:
     """Make `end` the attempt's outcome; False when another process already decided (exactly one ever does)."""
-    return _make_link(directory, "outcome", end)
+    decided = _make_link(directory, "outcome", end)
+    if decided:
+        let_go(directory)
+    return decided
 
 
 def pid_record(directory: str) -> str | None:
@@ -86,7 +90,33 @@ def pid_record(directory: str) -> str | None:
 
 def forbid_start(directory: str, why: str) -> bool:
     """Take the name `pid`, so that no script can start here any more; False when one has started (look again)."""
-    return _make_link(paths.box(directory), "pid", why)
+    taken = _make_link(paths.box(directory), "pid", why)
+    if taken and why in RETURNED:
+        let_go(directory)
+    return taken
+
+
+def hold(directory: str, link: str) -> None:
+    """Remember the link elsewhere that keeps something for this attempt: its end marks it, for those who cannot see it.
+
+    One thing at a time; what was held before is let go.
+    """
+    if _link(directory, "holds") == link:
+        return
+    let_go(directory)
+    _make_link(directory, "holds", link)
+
+
+def let_go(directory: str) -> None:
+    """Mark what the attempt holds as free."""
+    link = _link(directory, "holds")
+    try:
+        # a task on this host can write here: nothing but a link to this attempt is renamed
+        if link and os.readlink(link) == directory:
+            os.rename(link, link + ENDED)
+        os.unlink(os.path.join(directory, "holds"))
+    except OSError:  # it holds nothing, or that is gone
+        pass
 
 
 def was_returned(directory: str) -> bool:

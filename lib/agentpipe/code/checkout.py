@@ -12,7 +12,7 @@ import re
 import signal
 
 from agentpipe import errors, live, tools, trees
-from agentpipe.code import bundle, git, mirror, submodules
+from agentpipe.code import bundle, git, mirror, proofs, submodules
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 from agentpipe.offline import offline
@@ -91,8 +91,9 @@ def move_submodules(job: Job, source: git.Source, tree: str, commits: dict[str, 
 
 
 def _one(job: Job, source: git.Source, tree: str, git_dir: str) -> tuple[str, bool]:
-    """One repository without its submodules: straight from the mirror when that has the commit."""
-    if not config.flag("agent.vcs_cache.enabled", True):
+    """One repository without its submodules: straight from the mirror when that has the commit, and the task may have
+    it; else, or without a cache, from its own copy, for which the server or the task's bundle decides."""
+    if not config.flag("agent.vcs_cache.enabled", True) or not proofs.may_have(job, source):
         return _uncached(job, source, tree, git_dir), False
     distrust = False
     if source.commit:

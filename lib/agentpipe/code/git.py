@@ -56,7 +56,7 @@ class Source:
     `loose`: the tag may also be a branch. `mirror` is where its copy stands, "" for its place in the cache.
     """
 
-    __slots__ = ("_address", "branch", "commit", "local", "loose", "mirror", "password", "tag", "url", "user")
+    __slots__ = ("_address", "_told", "branch", "commit", "local", "loose", "mirror", "password", "tag", "url", "user")
 
     def __init__(self, url: str, commit: str = "", tag: str = "", branch: str = "") -> None:
         self.url, self.user, self.password = split_url(url)
@@ -64,6 +64,8 @@ class Source:
         self.mirror = ""
         self.local = self.url.startswith(("/", "file://"))
         self._address = ""
+        # "https://user:@host": that the password is empty
+        self._told = ":" in url.partition("://")[2].partition("/")[0].rpartition("@")[0]
 
     def __str__(self) -> str:
         kind = "tag or branch" if self.loose else "tag"
@@ -80,7 +82,7 @@ class Source:
     def address(self) -> str:
         """What git is asked for: the URL, or what the configuration (agent.translate_ssh …) makes of it."""
         if not self._address:
-            if self.local or self._has_login():
+            if self.local or self.has_login():
                 self._address = self.url
             else:
                 from agentpipe.code import git_access
@@ -93,8 +95,8 @@ class Source:
             return environment(local=True)
         from agentpipe.code import git_access
         # a name alone (https://me@host/…) counts where no login is configured
-        if not self._has_login() and (self.password is None or self.address != self.url
-                                      or git_access.login_for(self.url)):
+        if not self.has_login() and (self.password is None or self.address != self.url
+                                     or git_access.login_for(self.url)):
             env, settings = git_access.variables((self.address, *others))
             # what asks by itself (Git LFS) goes the same way
             return environment(env, [*git_access.rewritten([self.url]), *settings])
@@ -104,9 +106,10 @@ class Source:
         # the empty one first: this user's own helpers must neither answer nor store what stood in the URL
         return environment(more, [(f"credential.{host}.helper", ""), (f"credential.{host}.helper", helper)])
 
-    def _has_login(self) -> bool:
+    def has_login(self) -> bool:
         """Whether the URL brought one: a password, or a token in the user's place."""
-        return bool(self.password) or (self.password is not None and len(self.user or "") >= TOKEN_LENGTH)
+        return self.password is not None and (self._told or bool(self.password)
+                                              or len(self.user or "") >= TOKEN_LENGTH)
 
     def asking(self) -> dict[str, str]:
         """The environment in which git asks the server: ssh without questions, logins also for an address that this

@@ -4,7 +4,7 @@ import os
 import time
 
 from agentpipe import tools
-from agentpipe.code import git, git_failures
+from agentpipe.code import git, git_failures, proofs
 from agentpipe.job import Job
 from agentpipe.settings import config
 from agentpipe.urls import without_credentials
@@ -30,6 +30,7 @@ def fetch(job: Job, source: git.Source, mirror: str, *refspecs: str) -> None:
         began = time.monotonic()
         try:
             job.run(argv, cwd=mirror, env=env, loud=True)
+            proofs.keep(job, source)
             return
         except tools.ToolFailed as failed:
             stale = _stale_lock(mirror, failed.output)

@@ -31,7 +31,7 @@ def path_of(source: git.Source) -> str:
     name = os.path.basename(url.rpartition(":")[2]).removesuffix(".git")
     readable = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name).strip(".")[:40]
     key = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return os.path.join(_home(), f"{readable or 'repository'}-{key}.git")
+    return os.path.join(home(), f"{readable or 'repository'}-{key}.git")
 
 
 def has(source: git.Source, commit: str) -> bool:
@@ -94,7 +94,8 @@ def unbundle(job: Job, source: git.Source, bundle: str, hashes: str, needed: lis
             trees.replace(place, mirror)
 
 
-def _home() -> str:
+def home() -> str:
+    """The folder of mirrors."""
     configured = config.get("agent.vcs_cache.path")
     if configured and configured != PEER_DEFAULT:
         return os.path.expanduser(configured)

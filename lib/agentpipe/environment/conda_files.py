@@ -30,6 +30,10 @@ class Wanted:
         self.exact: list[dict[str, Any]] = []
         self.folders: list[str] = []  # where its pip lines look for files first
 
+    def places(self) -> str:
+        """Its channels for people."""
+        return shown(", ".join(self.channels))
+
     def canonical(self) -> list[str]:
         """One spelling of all that decides the outcome."""
         return [*(f"channel {each}" for each in self.channels), *sorted(f"conda {spec}" for spec in self.specs),
@@ -47,6 +51,21 @@ def channels(named: list[str]) -> list[str]:
     from agentpipe.settings import config
     told = [each for each in named if each != "nodefaults"] or config.get_list(MANAGER + "conda_channels", CHANNELS)
     return ["https://repo.anaconda.com/pkgs/main" if each == "defaults" else each for each in told]
+
+
+def shown(text: str) -> str:
+    """A channel, or words about some, without passwords and tokens (`https://host/t/TOKEN/channel`)."""
+    from agentpipe.urls import without_credentials
+    return re.sub(r"(https?://[^\s/]+)/t/[^\s/]+", r"\1", without_credentials(text))
+
+
+def with_login(url: str) -> str:
+    """The address of a channel, or of a package in it, with the login that the configuration has for that channel."""
+    for each in channels([]):
+        bare = shown(each)
+        if bare != each and (url + "/").startswith(bare.rstrip("/") + "/"):
+            return each.rstrip("/") + url[len(bare.rstrip("/")):]
+    return url
 
 
 def recorded(record: dict[str, Any], original: bool) -> Wanted | None:
@@ -99,20 +118,26 @@ def in_repository(code: str, folder: str) -> str:
 def of_file(path: str, code: str) -> Wanted:
     """An environment.yml."""
     where = os.path.relpath(path, code)
+    found = _of_tree(read_yaml(path, where, True), where)
+    found.folders = [os.path.dirname(path)]
+    return found
+
+
+def read_yaml(path: str, where: str, a_tasks: bool = False) -> Any:
+    """What a YAML file holds, that of a task as files.of_task() opens it; `where` names it in a Failure (65, or 69 without the extra)."""
     try:
         import yaml
     except ImportError:
         raise errors.Failure(f"{where} needs the conda extra, which is not installed", errors.UNAVAILABLE,
                              remedy="pip install 'agentpipe[conda]' beside the agent") from None
     try:
-        with open(files.of_task(path), encoding="utf-8") as file:
-            tree = yaml.safe_load(file)
+        with open(files.of_task(path) if a_tasks else path, encoding="utf-8") as file:
+            return yaml.safe_load(file)
+    except OSError as error:
+        raise errors.Failure(f"{where}: {error.strerror}", errors.NOT_FOUND, remedy=f"correct {where}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise errors.Failure(f"{where} is not YAML: {str(error).splitlines()[0]}", errors.BAD_DATA,
                              remedy=f"correct {where}") from None
-    found = _of_tree(tree, where)
-    found.folders = [os.path.dirname(path)]
-    return found
 
 
 def spec(line: str) -> str:

@@ -173,7 +173,8 @@ def _owners(folder: str) -> list[str]:
 def tasks(directory: str) -> list[str]:
     """The tasks (ID.N) that use this build: those that have neither ended nor been given back.
 
-    What cannot be seen from here, a task of another machine, counts for AGENT_KEEP_DAYS since it came.
+    What cannot be seen from here, a task of another machine, counts until its link says that it has ended, or for
+    AGENT_KEEP_DAYS since it came.
     """
     users = os.path.join(directory, "users")
     try:
@@ -186,6 +187,8 @@ def tasks(directory: str) -> list[str]:
 def _in_use(link: str) -> bool:
     from agentpipe.claim import attempt, retention
     from agentpipe.settings import config
+    if link.endswith(attempt.ENDED):
+        return False
     try:
         task, since = os.readlink(link), os.lstat(link).st_mtime
     except FileNotFoundError:  # its task is gone, and another process has tidied up
@@ -222,7 +225,8 @@ def _entry(envs: str, target: str, keys: list[str]) -> Entry | None:
 
 
 def _last_used(directory: str, created: float) -> float:
-    """When a task last asked for it; of the links of tasks that are gone only the newest stays, to tell that."""
+    """When a task last asked for it; of the links of tasks that are over only the newest stays, to tell that."""
+    from agentpipe.claim import attempt
     users = os.path.join(directory, "users")
     found = []
     for name in os.listdir(users):
@@ -233,7 +237,7 @@ def _last_used(directory: str, created: float) -> float:
             continue
     found.sort()
     for _, path in found[:-1]:
-        if not os.path.exists(path) and not _in_use(path):
+        if (path.endswith(attempt.ENDED) or not os.path.exists(path)) and not _in_use(path):
             try:
                 os.unlink(path)
             except FileNotFoundError:

@@ -6,15 +6,17 @@ import os
 import re
 import shlex
 
-from agentpipe.urls import split_url, without_credentials
+from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from agentpipe.code.git import Source
     from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
 
 # git+https://host/repository.git@ref#egg=…; the user part of ssh://git@host is no ref
 LINE = re.compile(r"(?P<head>.*?\bgit\+)(?P<url>\w+://[^/\s]*[^@#\s]*)(?:@(?P<ref>[^#\s]+))?(?P<tail>.*)$", re.DOTALL)
+SHORT = re.compile(r"[0-9a-f]{7,39}")  # the beginning of a hash
 OWN = re.compile(r"\bgit\+git://(?:[^/@\s]*@)?([^/:@\s]+)(?::\d+)?/")
 
 
@@ -23,14 +25,17 @@ def settle(job: Job, asked: Requirements) -> None:
 
     Variables (`${TOKEN}`) have their values for git alone: what is recorded keeps their names.
     """
-    from agentpipe.environment.requirements import filled
-    lines = [line for line in asked.packages if "git+" in line]
-    if lines:
+    if not any("git+" in line for line in [*asked.packages, *asked.constraints]):
+        return
+
+    def settled(lines: list[str]) -> list[str]:
         # git's own transport knows no login and has been switched off by those who host; the peer asks by ssh too
-        asked.packages = [OWN.sub(r"git+ssh://git@\1/", line) for line in asked.packages]
-        lines = [line for line in asked.packages if "git+" in line]
-        asked.secrets = [filled(line) for line in lines]
-        asked.packages = [without_password(pinned(job, line)) if "git+" in line else line for line in asked.packages]
+        lines = [OWN.sub(r"git+ssh://git@\1/", line) for line in lines]
+        asked.secrets += [_whole(line) for line in lines if "git+" in line]
+        return [without_password(pinned(job, line)) if "git+" in line else line for line in lines]
+
+    asked.secrets = []
+    asked.packages, asked.constraints = settled(asked.packages), settled(asked.constraints)
 
 
 def pinned(job: Job, line: str) -> str:
@@ -39,33 +44,56 @@ def pinned(job: Job, line: str) -> str:
     When the server cannot be reached, the commit of last time is taken and said so; without one the line stays as it
     is and the installer will say what is wrong. Failure 66 for what a server does not have, 77 for a login it refuses.
     """
-    from agentpipe.environment.requirements import filled
-    match = LINE.match(line)
-    if not match or re.fullmatch(r"[0-9a-f]{40}", match["ref"] or ""):
+    from agentpipe.code import git, proofs
+    match, whole = LINE.match(line), LINE.match(_whole(line))
+    if not match or not whole:
         return line
-    url, ref = filled(match["url"]), filled(match["ref"] or "HEAD")
+    url, ref = whole["url"], whole["ref"] or "HEAD"
+    source = git.Source(url)
+    if re.fullmatch(r"[0-9a-f]{40}", ref):
+        proofs.check(job, source)
+        return line
     memory = _memory(url, ref)
-    commit = _asked(job, url, ref)
+    known = _remembered(memory) if SHORT.fullmatch(ref) else ""
+    if known.startswith(ref) and known:  # what learn() has seen stays what it is
+        proofs.check(job, source)
+        return f"{match['head']}{match['url']}@{known}{match['tail']}"
+    commit = _asked(job, source, ref)
     if commit:
         if not job.option("dry_run"):
             _remember(memory, commit)
     else:
         from agentpipe.environment import wheelhouse_repositories
         commit = _remembered(memory) or wheelhouse_repositories.commit_of(url, ref)
-        if not commit:
+        if not commit or not proofs.known(source):
             return line
         job.say(f"cannot ask {without_credentials(url)}, its commit of last time is taken: {commit}")
     return f"{match['head']}{match['url']}@{commit}{match['tail']}"
 
 
-def _asked(job: Job, url: str, ref: str) -> str:
+def learn(asked: Requirements, packages: list[str]) -> list[str]:
+    """The list's lines with whole hashes for beginnings of some, by the packages that came of them
+    ("name @ git+URL@…"); they are remembered, so that the next task need not ask."""
+    lines = list(asked.packages)
+    places = [place for place, line in enumerate(lines) if "git+" in line]
+    for place, secret in zip(places, asked.secrets, strict=False):
+        match, whole = LINE.match(lines[place]), LINE.match(secret)
+        ref = (whole and whole["ref"]) or ""
+        commit = next((found[1] for package in packages if match and SHORT.fullmatch(ref)
+                       and (found := re.search(rf"git\+{re.escape(match['url'])}@({ref}[0-9a-f]+)", package))), "")
+        if match and whole and commit:
+            _remember(_memory(whole["url"], ref), commit)
+            lines[place] = f"{match['head']}{match['url']}@{commit}{match['tail']}"
+    return lines
+
+
+def _asked(job: Job, source: Source, ref: str) -> str:
     """The commit, from the server; "" when it does not answer (the installer's own words say why)."""
     from agentpipe import errors, tools
-    from agentpipe.code import git, git_failures
+    from agentpipe.code import git_failures, proofs
     from agentpipe.offline import offline
     if offline():
         return ""
-    source = git.Source(url)
     names = _names(ref)
     try:
         answer = job.run(["git", "ls-remote", "--", source.address, *names], env=source.asking(), timeout=60)
@@ -73,23 +101,23 @@ def _asked(job: Job, url: str, ref: str) -> str:
         failure = git_failures.explained(failed, source)
         # a variable in a login is the installer's to fill in; a disk that is not mounted is as a server that is away
         refused = failure and (failure.exit == errors.NO_PERMISSION
-                               or (failure.exit == errors.NOT_FOUND and not url.startswith("file:")))
-        if failure and refused and "${" not in url:
+                               or (failure.exit == errors.NOT_FOUND and not source.local))
+        if failure and refused and "${" not in f"{source.user}{source.password}{source.url}":
             raise failure from None
         return ""
     except errors.Failure:
         return ""
+    proofs.keep(job, source)
     # git takes a name as the end of one: a/refs/heads/main is also an answer to refs/heads/main
     found = {name: commit for commit, _, name in (line.partition("\t") for line in answer.splitlines())}
     commit = next((found[name] for name in names if name in found), "")
     # the beginning of a hash, which no server looks up, is the installer's to find
     if commit or re.fullmatch(r"[0-9a-f]{4,40}", ref):
         return commit
-    shown = without_credentials(url)
-    raise errors.Failure(f"there is no branch or tag {ref} in {shown}" if ref != "HEAD" else f"{shown} is empty",
-                         errors.NOT_FOUND,
-                         remedy=f"push it there, or name another one in the requirements: "
-                                f"git ls-remote {shlex.quote(shown)}")
+    raise errors.Failure(
+        f"there is no branch or tag {ref} in {source.url}" if ref != "HEAD" else f"{source.url} is empty",
+        errors.NOT_FOUND, remedy=f"push it there, or name another one in the requirements: "
+                                 f"git ls-remote {shlex.quote(source.url)}")
 
 
 def _names(ref: str) -> list[str]:
@@ -122,14 +150,29 @@ def _remembered(path: str) -> str:
 
 
 def without_password(line: str) -> str:
-    """The line as it may stand in an argv: uv hands a repository's URL to git as it is."""
+    """The line as it may stand in an argv, where uv and pip put a repository's URL: with a user's name at most."""
+    from agentpipe.code import git
     match = LINE.match(line)
     if not match:
         return line
-    url, _, password = split_url(match["url"])
-    if not password:
+    source = git.Source(match["url"])
+    if source.url == match["url"] or not (source.has_login() or source.user is None or "${" in _userinfo(match["url"])):
         return line
-    return f"{match['head']}{url}{'@' + match['ref'] if match['ref'] else ''}{match['tail']}"
+    return f"{match['head']}{source.url}{'@' + match['ref'] if match['ref'] else ''}{match['tail']}"
+
+
+def _whole(line: str) -> str:
+    """The line with the values of its variables; what a variable brings before the @ alone is a token."""
+    from agentpipe.environment.requirements import filled
+    match = LINE.match(line)
+    userinfo = _userinfo(match["url"]) if match else ""
+    if "${" in userinfo and ":" not in userinfo:
+        line = line.replace(f"//{userinfo}@", f"//{userinfo}:@", 1)
+    return filled(line)
+
+
+def _userinfo(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0].rpartition("@")[0]
 
 
 def access(job: Job, lines: list[str]) -> dict[str, str]:
@@ -148,13 +191,14 @@ def access(job: Job, lines: list[str]) -> dict[str, str]:
     urls = []
     for number, line in enumerate(lines):
         match = LINE.match(line)
-        url, user, password = split_url(match["url"]) if match else ("", None, None)
-        if password:
-            env[f"AGENT_GIT_USER_R{number}"], env[f"AGENT_GIT_PASSWORD_R{number}"] = user or "", password
+        source = git.Source(match["url"] if match else "")
+        if source.has_login():
+            env[f"AGENT_GIT_USER_R{number}"] = source.user or ""
+            env[f"AGENT_GIT_PASSWORD_R{number}"] = source.password or ""
             helper = git_access.login_helper(f"_R{number}")
-            settings += [(f"credential.{url}.helper", ""), (f"credential.{url}.helper", helper)]
-        elif url:
-            urls.append(url)
+            settings += [(f"credential.{source.url}.helper", ""), (f"credential.{source.url}.helper", helper)]
+        elif source.url:
+            urls.append(source.url)
     more, configured = git_access.variables(map(git_access.address, urls), inside.isolated(job))
     rewritten = git_access.rewritten(urls)
     whole = git.with_ssh(git.environment(env | more, [*rewritten, *configured, *settings], local=True))

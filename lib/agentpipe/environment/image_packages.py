@@ -91,6 +91,11 @@ def _options(job: Job) -> list[Option]:
     return args_words.parse(shlex.split((job.manifest.get("place") or {}).get("arguments") or ""))
 
 
+def variables(job: Job) -> list[str]:
+    """NAME=VALUE that the task's container is given; those of its image are the image's."""
+    return [option.value for option in _options(job) if option.name == "env"]
+
+
 def _is_mounted(job: Job, path: str) -> bool:
     """Whether a mount of the arguments holds this path of the container."""
     if not path.startswith("/"):

@@ -58,9 +58,16 @@ def modules(folder: str, asked: set[str]) -> list[str]:
     return list(found)
 
 
-def projects(folder: str) -> list[str]:
-    """The names of packages that were installed from a folder of this machine."""
-    return [_metadata(record)[0] for record in _records(folder) if "dir_info" in _direct_url(record)]
+def folders(folder: str) -> dict[str, tuple[str, bool]]:
+    """{name: (path, editable)} of packages that were installed from a folder of this machine."""
+    from urllib.parse import unquote, urlsplit
+    found = {}
+    for record in _records(folder):
+        direct = _direct_url(record)
+        if "dir_info" in direct:
+            path = unquote(urlsplit(str(direct.get("url"))).path)
+            found[_metadata(record)[0]] = (path, bool(direct["dir_info"].get("editable")))
+    return found
 
 
 def size(folder: str) -> int:

@@ -85,9 +85,9 @@ def _line(package: Package, marker: str, lock: Package) -> str:
         inside = f"#subdirectory={source['subdirectory']}" if source.get("subdirectory") else ""
         return f"{name} @ git+{url}@{source['resolved_reference']}{inside}{tail}"
     if kind == "directory":
-        return f"{'-e ' if package.get('develop') else ''}./{url}"
+        return f"{'-e ' if package.get('develop') else ''}./{url}{tail}"
     if kind == "file":
-        return f"./{url}"
+        return f"./{url}{tail}"
     hashes = package.get("files") or (lock.get("metadata", {}).get("files") or {}).get(name) or []
     known = "".join(f" --hash={each['hash']}" for each in hashes if str(each.get("hash")).startswith("sha256:"))
     return (f"{name} @ {url}" if kind == "url" else f"{name}=={package['version']}") + tail + known

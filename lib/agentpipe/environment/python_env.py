@@ -8,10 +8,11 @@
 What a container builds stands where it can write (place/apart.py), and of it here only what follows.
 
 In a build, `agentpipe.json` says what stands in it, so that a warm run reads one file, and `users/NAME` links to each
-task's directory that uses it. A build is in use while such a directory is there without an `outcome`, and was
-not given back (one of another machine, which cannot be seen from here, for AGENT_KEEP_DAYS); the newest link's age is
-when it was last used. Whoever evicts a build takes its lock and removes KEY before it looks at `users`; whoever uses
-one writes its link before it looks at KEY again: so one of the two sees the other.
+task's directory that uses it; the task's end renames the link. A build is in use while such a directory is there
+without an `outcome`, and was not given back (one of another machine, which cannot be seen from here, until the link
+says so, or for AGENT_KEEP_DAYS); the newest link's age is when it was last used. Whoever evicts a build takes its lock
+and removes KEY before it looks at `users`; whoever uses one writes its link before it looks at KEY again: so one of the
+two sees the other.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     Base = dict[str, Any]
 
-FORMAT = "5"  # of a build and its record; another one is another key
+FORMAT = "6"  # of a build and its record; another one is another key
 RECORD = "agentpipe.json"
 
 
@@ -43,14 +44,18 @@ def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: 
     """The name of the base environment for these requirements: whatever decides what would be installed is in it."""
     import hashlib
 
-    from agentpipe.environment import env_cache, image_packages
+    from agentpipe.environment import build_variables, env_cache, image_packages
     from agentpipe.place import apart
     from agentpipe.settings import indexes
     where = image_packages.identity(job, interpreter) if job.prefix else ""
     if apart.folder(job):
         where += " apart"
-    parts = [FORMAT, where, indexes.strategy(), *policy.parts(), *(interpreter[name] for name in sorted(interpreter)),
-             *indexes.fingerprint(), *requirements.canonical()]
+    machine = build_variables.deciding(job)
+    if requirements.conda:
+        from agentpipe.environment.installers import conda
+        machine += conda.deciding()
+    parts = [FORMAT, where, *machine, indexes.strategy(), *policy.parts(),
+             *(interpreter[name] for name in sorted(interpreter)), *indexes.fingerprint(), *requirements.canonical()]
     digest = hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
     return f"{interpreter['version']}-{digest[:24]}" + (
         env_cache.private(job) if env_cache.is_off() else "")
@@ -76,6 +81,7 @@ def cached(name: str) -> Base | None:
 
 def use(job: Job, name: str) -> Base | None:
     """The published build, kept from eviction while this task has no outcome; None when it must be built."""
+    from agentpipe.claim import attempt
     from agentpipe.environment import env_cache
     while (base := cached(name)) is not None:
         if not _outlived(job, base):
@@ -91,6 +97,7 @@ def use(job: Job, name: str) -> Base | None:
             raise _cannot_write(link, error) from None
         again = cached(name)
         if again and again["about"] == base["about"]:
+            attempt.hold(job.directory, link)
             return base
     return None
 
@@ -163,7 +170,7 @@ def _make(job: Job, about: str, name: str, interpreter: Interpreter, requirement
     directory = os.path.join(apart.folder(job), os.path.basename(about)) if apart.folder(job) else about
     wanted, taken = requirements, []  # type: ignore[var-annotated]
     if offline():
-        wanted, taken, overrides = wheelhouse_repositories.taken(requirements)
+        wanted, taken, overrides = wheelhouse_repositories.taken(requirements, interpreter)
         policy.overrides += overrides
     try:
         if job.prefix and directory == about:
@@ -219,7 +226,7 @@ def _record(job: Job, about: str, directory: str, name: str, interpreter: Interp
     import time
 
     from agentpipe import processes
-    from agentpipe.environment import image_packages, installed, installers, overlay, pins
+    from agentpipe.environment import image_packages, installed, installers, local_packages, overlay, pins
     from agentpipe.environment.installers import conda
     from agentpipe.place import apart
     of_conda = requirements.conda is not None
@@ -236,7 +243,7 @@ def _record(job: Job, about: str, directory: str, name: str, interpreter: Interp
     seen = image_packages.named(below, needed)
     base = {"key": name, "interpreter": interpreter, "created": time.time(), "boot": processes.boot_id(),
             "packages": sorted(packages + seen), "below": seen, "installer": policy.tool, "system": policy.system,
-            "size": installed.size(directory), "behind": behind or [],
+            "size": installed.size(directory), "behind": behind or [], "local": local_packages.recorded(requirements),
             "pins": requirements.pins if requirements.exact else
             found if of_conda else pins.matching([*found, *(taken or ())], packages),
             "site": os.path.relpath(site, directory),

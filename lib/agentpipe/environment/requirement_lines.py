@@ -6,8 +6,9 @@ import os
 import re
 
 from agentpipe import errors
-from agentpipe.environment.requirements import NAME, Project, sorted_extras
-from agentpipe.files import file_digest, of_task
+from agentpipe.environment.local_packages import Archive, Project
+from agentpipe.environment.requirements import NAME, filled, sorted_extras
+from agentpipe.files import of_task
 from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
@@ -43,6 +44,27 @@ class Reader:
             self.read(decoded(file.read()).splitlines(), self._name(path), constraints)
         self.reading.pop()
 
+    def remote(self, url: str, constraints: bool = False) -> None:
+        """Read the list at a URL, whose variables have their values."""
+        from agentpipe.environment import remote_lists
+        if url in self.reading:
+            return
+        self.reading.append(url)
+        self.read(decoded(remote_lists.read(url, self.into.notes)).splitlines(), without_credentials(url), constraints)
+        self.reading.pop()
+
+    def _list(self, value: str, where: str, constraints: bool) -> None:
+        """`-r` and `-c`: a file, a URL, or what is beside the list at a URL that names it."""
+        if self.reading and "://" in self.reading[-1]:
+            from urllib.parse import urljoin
+            value = urljoin(self.reading[-1], filled(value))
+        if value.startswith("file:"):
+            value = _url_path(value)
+        if "://" in value:
+            self.remote(filled(value), constraints)
+        else:
+            self.file(self._there(value, where), constraints)
+
     def _name(self, path: str) -> str:
         within = os.path.relpath(path, self.into.code)
         return path if within.startswith("../") else within
@@ -66,9 +88,9 @@ class Reader:
             name, value = re.match(r"(--[\w-]*)[\s=]*(.*)$", line, re.DOTALL).groups()  # type: ignore[union-attr]
         else:
             name, value = line[:2], line[2:].lstrip(" =")
-        value = value.strip().strip("'\"")
+        value = _unquoted(value.strip())
         if name in ("-r", "--requirement", "-c", "--constraint"):
-            self.file(self._there(value, where), constraints or name in ("-c", "--constraint"))
+            self._list(value, where, constraints or name in ("-c", "--constraint"))
         elif constraints and name in ("-e", "--editable"):  # as `pip freeze` writes them
             self.into.notes.append(f"{where}: '{without_credentials(line)}' is passed over, it says no version")
         elif name in ("-e", "--editable"):
@@ -101,7 +123,8 @@ class Reader:
             self._elsewhere(direct[1], direct[2], _url_path(target), direct[4], where)
         elif target.startswith("file:"):
             path = _url_path(target)
-            self._local(f"{path}[{direct[2]}]" if direct and direct[2] else path, line, where)
+            value = f"{path}[{direct[2]}]" if direct and direct[2] else path
+            self._local(value + (direct[4] if direct else ""), line, where)
         elif "://" in target:
             self.into.packages.append(line)
         elif self._is_path(line):
@@ -113,20 +136,22 @@ class Reader:
 
     def _local(self, value: str, line: str, where: str, editable: bool = False) -> None:
         value = _url_path(value) if value.startswith("file:") else value
-        path, extras = re.match(r"(.*?)\s*(?:\[([^\]]*)\])?\s*(?:;.*)?$", value).groups()  # type: ignore[union-attr]
+        parts = re.match(r"(.*?)\s*(?:\[([^\]]*)\])?\s*(?:;(.*))?$", value)
+        path, extras, marker = parts.groups()  # type: ignore[union-attr]
+        marker = _marker(marker or "", line, where)
         there = self._there(path, where)
         if os.path.isdir(there):
             if not any(os.path.isfile(os.path.join(there, name)) for name in ("pyproject.toml", "setup.py")):
                 raise errors.Failure(f"{where}: {path} has neither pyproject.toml nor setup.py", errors.NOT_FOUND,
                                      evidence=line, remedy=f"take '{line}' out of the requirements",
                                      change=("--drop-package", line))
-            self.into.projects.append(Project(there, sorted_extras(extras), editable, line))
+            self.into.projects.append(Project(there, sorted_extras(extras), editable, line, marker, self.into.code))
         elif not path.endswith(ARCHIVES):
             raise errors.Failure(f"{where}: {path} is neither a folder nor a package's file ({', '.join(ARCHIVES)})",
                                  errors.BAD_DATA, evidence=line, remedy=f"take '{line}' out of the requirements",
                                  change=("--drop-package", line))
         else:
-            self.into.archives.append((there, sorted_extras(extras), file_digest(there, True), line))
+            self.into.archives.append(Archive(there, sorted_extras(extras), line, marker, True))
 
     def _elsewhere(self, name: str, extras: str | None, path: str, marker: str, where: str) -> None:
         """A path of the machine that recorded the list: its name is kept, and its version where the path has one."""
@@ -191,6 +216,26 @@ def _understood(line: str, where: str) -> str:
     raise errors.Failure(f"{where} is not a requirement: {line}", errors.BAD_DATA, evidence=line,
                          remedy=f"{better} instead of '{line}' in the requirements",
                          change=("--drop-package", line, *(("--package", better.split(" ")[1]) if conda else ())))
+
+
+def _marker(text: str, line: str, where: str) -> str:
+    """The condition behind a path's `;`, when it is one; else Failure 65."""
+    if not text.strip():
+        return ""
+    from packaging.markers import InvalidMarker, Marker
+    try:
+        Marker(text)
+    except InvalidMarker as error:
+        raise errors.Failure(f"{where}: what stands behind the ; is no marker: {text.strip()}", errors.BAD_DATA,
+                             evidence=str(error), change=("--drop-package", line),
+                             remedy=f"write it as ; python_version < \"3.12\" instead of '{text.strip()}'") from None
+    return text.strip()
+
+
+def _unquoted(value: str) -> str:
+    """An option's value; the quotes of a path end before its extras and its marker."""
+    match = re.match(r"""(["'])(.*?)\1(\s*(?:\[[^\]]*\])?\s*(?:;.*)?)$""", value)
+    return match[2] + match[3] if match else value
 
 
 def _url_path(url: str) -> str:

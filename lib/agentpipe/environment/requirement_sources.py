@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.environment.conda_files import Wanted
+    from agentpipe.environment.local_packages import Archive, Project
     from agentpipe.environment.lock_files import Found
     from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
@@ -26,16 +27,16 @@ def of_project(project: Found, code: str, folder: str) -> Requirements:
     found.python = project.python
     Reader(found, [project.folder, code]).read(project.lines, where)
     for each in found.projects:
-        extras = f"[{each.extras}]" if each.extras else ""
-        each.line = f"{'-e ' if each.editable else ''}{_named(each.path, folder)}{extras}"
-    found.archives = [(path, extras, digest, _named(path, folder)) for path, extras, digest, _ in found.archives]
+        each.line = ("-e " if each.editable else "") + _line(each, folder)
+    for archive in found.archives:
+        archive.line = _line(archive, folder)
     return found
 
 
-def _named(path: str, folder: str) -> str:
-    """A path as it is found again from the task's working directory, in another checkout."""
-    name = os.path.relpath(path, folder)
-    return name if name.startswith(".") else f"./{name}"
+def _line(each: Project | Archive, folder: str) -> str:
+    from agentpipe.environment import local_packages
+    extras, marker = f"[{each.extras}]" if each.extras else "", f" ; {each.marker}" if each.marker else ""
+    return local_packages.named(each.path, folder) + extras + marker
 
 
 def of_conda(job: Job, code: str, folder: str) -> Requirements | None:
@@ -80,7 +81,7 @@ def pinned(job: Job, pinned: list[Any], code: str, folder: str) -> Requirements:
     of_conda = [pin for pin in pinned if isinstance(pin, dict) and pin.get("conda")]
     if of_conda:
         from agentpipe.environment import conda_files
-        channels = [re.sub(r"/[^/]+/[^/]+$", "", str(pin.get("source"))) for pin in of_conda]
+        channels = [conda_files.with_login(re.sub(r"/[^/]+/[^/]+$", "", str(pin.get("source")))) for pin in of_conda]
         found.conda = conda_files.Wanted(found.origin, [], [], list(dict.fromkeys(channels)))
         found.conda.exact = of_conda
     rest = [pin for pin in pinned if pin not in of_conda]

@@ -16,42 +16,35 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.environment.conda_files import Wanted
+    from agentpipe.environment.local_packages import Archive, Project
     from agentpipe.job import Job
 
-# what may decide the dependencies of a folder's package, which are in the base
-PROJECT_FILES = (".py", ".toml", ".cfg", ".txt", ".in")
 # what installers look at in a folder of packages
 LINKED = (".whl", ".zip", ".egg", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".xz", ".txz", ".lzma", ".tlz", ".html")
 NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*"
 
 
-class Project:
-    """A folder with a package of its own; `line` as the task wrote it, `digest` of what decides its dependencies."""
-
-    __slots__ = ("digest", "editable", "extras", "line", "path")
-
-    def __init__(self, path: str, extras: str, editable: bool, line: str) -> None:
-        self.path, self.extras, self.editable, self.line = path, extras, editable, line
-        self.digest = project_digest(path)
-
-
 class Requirements:
     """A list that was read.
 
-    `origin` says for people where it comes from ("" when there is none). `packages` and `archives` (path, extras,
-    SHA-256, line) go into the base, `projects` into the overlay; `options` are (name, value) in pip's long spelling,
-    `constraints` limit versions; `notes` are what its owner should hear; `places` says of a line of a file where it
-    stands ("line 3 of more.txt"); `exact` lists are complete.
+    `origin` says for people where it comes from ("" when there is none). `packages` and `archives` go into the base,
+    `projects` into the overlay; `options` are (name, value) in pip's long spelling, `constraints` limit versions
+    (`build_constraints` those of what builds packages), `overrides` count whatever packages need; `notes` are what its
+    owner should hear; `places` says of a line of a file where it stands ("line 3 of more.txt"); `exact` lists are
+    complete. `found` are the folders (path, editable) that the installer was led to by the projects.
     """
 
     def __init__(self, code: str, origin: str = "") -> None:
         self.code = code
         self.origin = origin
         self.packages: list[str] = []
-        self.archives: list[tuple[str, str, str, str]] = []
+        self.archives: list[Archive] = []
         self.projects: list[Project] = []
+        self.found: list[tuple[str, bool]] = []
         self.options: list[tuple[str, str]] = []
         self.constraints: list[str] = []
+        self.build_constraints: list[str] = []
+        self.overrides: list[str] = []
         self.notes: list[str] = []
         self.places: dict[str, str] = {}
         # a receipt's list: complete, and to be installed as it is
@@ -62,6 +55,8 @@ class Requirements:
         self.python = ""
         # what is asked of conda beside it (conda_files.py)
         self.conda: Wanted | None = None
+        # for the installers, of the machine's owner: how indexes are reached
+        self.variables: dict[str, str] = {}
         # lines of repositories with the passwords that the others are without
         self.secrets: list[str] = []
 
@@ -72,34 +67,37 @@ class Requirements:
     def canonical(self) -> list[str]:
         """One spelling of everything that decides what is installed: equal lists give equal environments."""
         lines = sorted({spelled(line) for line in self.packages})
-        lines += sorted({"-c " + spelled(line) for line in self.constraints})
+        for kind, listed in (("-c", self.constraints), ("build", self.build_constraints), ("over", self.overrides)):
+            lines += sorted({f"{kind} {spelled(line)}" for line in listed})
         lines += [f"{name} {filled(value.removeprefix(self.code + '/'))}".strip() for name, value in self.options]
         lines += [f"link {os.path.basename(path)} {file_digest(path)}" for path in self.linked_files()]
-        lines += sorted(f"archive {os.path.basename(path)}[{extras}] {digest}"
-                        for path, extras, digest, _ in self.archives)
+        lines += sorted(f"archive {os.path.basename(each.path)}[{each.extras}] {each.digest}"
+                        for each in self.archives)
         lines += self.conda.canonical() if self.conda else []
         return lines + sorted(f"project [{project.extras}] {project.digest}" for project in self.projects)
 
     def file_text(self) -> str:
         """What goes into the base, as a requirements file; projects stand for what they depend on."""
         lines = list(self.packages)
-        lines += [path + (f"[{extras}]" if extras else "") for path, extras, *_ in self.archives]
+        lines += [each.path + (f"[{each.extras}]" if each.extras else "") for each in self.archives]
         lines += [("-e " if project.editable else "") + project.path
                   + (f"[{project.extras}]" if project.extras else "") for project in self.projects]
         return "".join(line + "\n" for line in lines)
 
     def local_lines(self) -> list[str]:
         """The lines about the task's own files, as it wrote them (for the manifest)."""
-        return [line for *_, line in self.archives] + [project.line for project in self.projects]
+        return [each.line for each in self.archives] + [each.line for each in self.projects]
 
     def option_lines(self) -> list[str]:
-        """The task's own options (indexes), without passwords."""
+        """The task's own options (indexes), without passwords; what lies in the checkout by its path from the top."""
         from agentpipe.urls import without_credentials
-        return [without_credentials(f"{name} {value}".strip()) for name, value in self.options]
+        own = ((name, f"./{os.path.relpath(value, self.code)}" if value.startswith("/") and inside(value, self.code)
+                else value) for name, value in self.options)
+        return [without_credentials(f"{name} {value}".strip()) for name, value in own]
 
     def linked_files(self) -> list[str]:
         """What lies in the checkout where the list says `--find-links`: other files have the same names elsewhere."""
-        own = [value for name, value in self.options if name == "--find-links" and _inside(value, self.code)]
+        own = [value for name, value in self.options if name == "--find-links" and inside(value, self.code)]
         each = (os.path.join(place, name) for place in own if os.path.isdir(place)
                 for name in sorted(os.listdir(place)) if name.endswith(LINKED))
         return [path for path in [*each, *own] if os.path.isfile(path)]
@@ -107,6 +105,12 @@ class Requirements:
     def has_hashes(self) -> bool:
         """Whether it says itself which files are meant."""
         return any("--hash" in line for line in self.packages) or ("--require-hashes", "") in self.options
+
+    def has_passwords(self) -> bool:
+        """Whether a line of it brings a login for an index or an address (those of repositories: code/proofs.py)."""
+        from agentpipe.urls import without_credentials
+        lines = [*self.packages, *(value for _, value in self.options)]
+        return any(without_credentials(line) != line for line in lines)
 
     def only(self, wanted: Callable[[str], bool], projects: bool = True) -> Requirements:
         """The same with those packages alone whose normalised names are `wanted`; archives go with the projects."""
@@ -195,8 +199,9 @@ def filled(text: str) -> str:
     return re.sub(r"\$\{([A-Z0-9_]+)\}", lambda found: os.environ.get(found[1]) or found[0], text)
 
 
-def _inside(path: str, folder: str) -> bool:
-    return (path + "/").startswith(folder.rstrip("/") + "/")
+def inside(path: str, folder: str) -> bool:
+    """Whether a path lies in a folder, or is it; in no folder ("") lies nothing."""
+    return bool(folder) and (path + "/").startswith(folder.rstrip("/") + "/")
 
 
 def sorted_extras(extras: str | None) -> str:
@@ -221,24 +226,6 @@ def spelled(line: str) -> str:
     return " ".join([known + (f"; {marker}" if marker else ""), *sorted(flags)])
 
 
-def project_digest(folder: str) -> str:
-    """A hash over the files in a package's own folder that may decide what it depends on (not over its modules)."""
-    import hashlib
-    digest = hashlib.sha256()
-    for path in project_files(folder):
-        digest.update(f"{os.path.basename(path)}\0{file_digest(path, True)}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
-
-
-def project_files(folder: str) -> list[str]:
-    """The files in a package's own folder that may decide what it depends on."""
-    found = []
-    for place in (folder, os.path.join(folder, "requirements")):
-        names = sorted(os.listdir(place)) if os.path.isdir(place) else []
-        found += [os.path.join(place, name) for name in names if name.endswith(PROJECT_FILES)]
-    return [path for path in found if os.path.isfile(path)]
-
-
 def record(job: Job) -> tuple[str, list[str]]:
     """(where it stands, its lines) of what the task itself records; ("", []) when it records nothing."""
     from agentpipe.settings import config
@@ -253,7 +240,7 @@ def record(job: Job) -> tuple[str, list[str]]:
 def option_lines(job: Job) -> list[str]:
     """Indexes that the task names: pinned packages come from there too."""
     lines = _lines(recorded(job), "org_pip") + _lines(recorded(job), "pip")
-    names = ("--extra-index-url", "--index-url", "--find-links", "-i ", "-f ", "--trusted-host", "--pre")
+    names = ("--extra-index-url", "--index-url", "--find-links", "-i ", "-f ", "--trusted-host", "--pre", "--no-index")
     return [line for line in lines if line.strip().startswith(names)]
 
 

@@ -52,12 +52,13 @@ def build(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     """An environment with everything in it at TARGET/env, of no cache; as a base that needs no overlay."""
     import shutil
 
-    from agentpipe.environment import installed, installers, pins
+    from agentpipe.environment import installed, installers, local_packages, pins, requirements
     from agentpipe.environment.installers import conda, ways
     directory = folder(job, "env")
     shutil.rmtree(directory, ignore_errors=True)
     if asked.conda:
         interpreter, found = conda.build(job, directory, interpreter, asked, policy)
+        local_packages.add(asked, asked.found, requirements.folders(job)[1])
         if asked.projects:
             installer.projects(job, directory, asked.projects, asked)
         return {"packages": installed.packages(directory, asked.names()), "pins": asked.pins if asked.exact else found,
@@ -66,6 +67,7 @@ def build(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     seeded = installer.create(job, interpreter, directory, policy.system)
     pip = "" if seeded else installers.pip_requirement(interpreter["version"])
     found = ways.install(job, directory, asked, policy, installer, pip)
+    local_packages.add(asked, asked.found, requirements.folders(job)[1])
     if asked.projects:
         installer.projects(job, directory, asked.projects, asked)
     packages = installed.packages(directory, asked.names())

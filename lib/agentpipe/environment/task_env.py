@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 def own(job: Job, asked: Requirements, began: float) -> Value:
     """An overlay over a base of the cache, or over what is there already."""
-    from agentpipe.environment import env_cache, git_pins, installers, python_env
+    from agentpipe.environment import env_cache, git_pins, installers, local_packages, python_env, requirements
     from agentpipe.environment.installers import policy as policies
-    git_pins.settle(job, asked)
     policy = policies.of(job, asked)
+    git_pins.settle(job, asked)
     for note in asked.notes + policy.notes:
         job.say(note)
     interpreter, base, behind = _found(job, asked, policy)
@@ -43,6 +43,7 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
     if base is None:
         base = _built(job, key, interpreter, asked, policy)
         key = base["key"] if env_cache.PRIVATE in base["key"] else key
+    local_packages.add(asked, base.get("local") or (), requirements.folders(job)[1])
     if "variables" in base:
         behind = [os.path.join(base["directory"], "bin")]
         interpreter = base["interpreter"]
@@ -63,30 +64,42 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
 def _found(job: Job, asked: Requirements, policy: Policy) -> tuple[Interpreter, Base | None, list[str]]:
     """(the interpreter, what of it does as it is, the folders that this adds to PATH); None: a base of the cache."""
     from agentpipe import errors
-    from agentpipe.environment import conda_packed, interpreters
+    from agentpipe.environment import conda_packed, interpreters, local_packages
     packed = conda_packed.named(job)
     if packed and job.option("target"):
         raise errors.Failure(f"--target builds an environment, but this task is to run in {packed}", errors.BAD_CONFIG,
                              remedy="unset CLEARML_CONDA_ENV_PACKAGE, or copy that environment by hand")
     if packed:
         base = conda_packed.base(job, packed, asked)
+        local_packages.settle(asked, base["interpreter"])
         return base["interpreter"], base, []
     if asked.conda:
         from agentpipe.environment.installers import conda
-        return conda.interpreter(job, asked), None, []
+        interpreter = conda.interpreter(job, asked)
+        local_packages.settle(asked, interpreter)
+        return interpreter, None, []
     interpreter = interpreters.find(job, asked.python)
+    local_packages.settle(asked, interpreter)
     there = None if job.option("target") else ready(job, interpreter, asked, policy)
     return interpreter, there, [os.path.dirname(interpreters.own_path(job, interpreter))] if there else []
 
 
 def _built(job: Job, key: str, interpreter: Interpreter, asked: Requirements, policy: Policy) -> Base:
     """The base of this key, or one for this task alone, built now."""
-    from agentpipe.environment import env_cache, installers, python_env, requirements
+    import copy
+
+    from agentpipe.environment import env_cache, git_pins, installers, python_env, requirements
     from agentpipe.environment.installers import policy as policies
     job.say(f"building an environment: Python {interpreter['version']} ({interpreter['executable']}), "
             f"{asked.origin or 'no requirements'}")
+    before, as_asked = copy.copy(asked), copy.copy(policy)  # a build may change both, to what does
+    before.options = list(asked.options)
     base = python_env.build(job, key, interpreter, asked, policy, installers.choose(job))
-    shared = env_cache.PRIVATE not in base["key"] and not asked.linked_files()
+    lines = git_pins.learn(before, base["packages"])
+    if lines != before.packages and env_cache.PRIVATE not in base["key"]:
+        before.packages = lines
+        python_env.also(python_env.key(job, interpreter, before, as_asked), base)
+    shared = env_cache.PRIVATE not in base["key"] and not asked.linked_files() and not asked.has_passwords()
     if shared and not asked.local_lines() and not asked.conda:
         # a clone asks for what is recorded of this run
         recorded = requirements.frozen(asked, base["packages"])
@@ -128,7 +141,7 @@ def ready(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     packages = image_packages.known(job, {"executable": python})
     fits, lacks = _satisfied(job, python, packages, asked)
     if asked.archives:
-        fits, lacks = False, asked.archives[0][3]
+        fits, lacks = False, asked.archives[0].line
     if not fits and wish == "auto":
         job.say(f"{python} is not used as it is: it lacks {lacks}")
         return None
@@ -171,12 +184,13 @@ def installed_into(job: Job, asked: Requirements, python: str) -> Value:
     import filelock
 
     from agentpipe import errors, paths
-    from agentpipe.environment import git_pins, given, image_packages, interpreters, requirements
+    from agentpipe.environment import git_pins, given, image_packages, interpreters, local_packages, requirements
     from agentpipe.environment.installers import policy as policies
     from agentpipe.environment.installers import uv
-    git_pins.settle(job, asked)
     policy = policies.of(job, asked)
+    git_pins.settle(job, asked)
     interpreter = interpreters.find(job, asked.python)
+    local_packages.settle(asked, interpreter)
     if python == "python":
         python = interpreters.own_path(job, interpreter)
     given.folders(job, python)  # it must be there
@@ -239,7 +253,8 @@ def _asked_for(asked: Requirements) -> str:
 def staged(job: Job, base: Base, asked: Requirements) -> Value:
     """--stage-only: the base is in the cache, and its files are in the wheelhouse; nothing of the task's own."""
     from agentpipe.environment import wheelhouse
-    fetched = wheelhouse.fill(job, base["directory"], base["pins"], asked) if base["directory"] else 0
+    fetched = wheelhouse.fill(job, base["directory"], base["pins"], asked, base["interpreter"]) if base[
+        "directory"] else 0
     return {"python": None, "overlay": None, "base": base["key"], "packages": base["packages"], "pins": base["pins"],
             "path": [], "fetched": fetched, "reason": "staged"}
 

@@ -10,6 +10,9 @@ from agentpipe.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from agentpipe.environment.pins import Pin
     from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
@@ -26,7 +29,26 @@ def lines() -> list[str]:
     return [f"--find-links {home()}"] if offline() and os.path.isdir(home()) else []
 
 
-def fill(job: Job, base: str, pins: list[Pin | str], asked: Requirements) -> int:
+def fitting(interpreter: dict[str, Any]) -> Callable[[str], bool]:
+    """Whether a wheel, by its path, is for this interpreter and this platform."""
+    import re
+
+    from packaging import tags, utils
+    version = [int(part) for part in re.findall(r"\d+", interpreter["version"])[:2]]
+    own = f"cp{version[0]}{version[1]}" if interpreter["implementation"] == "CPython" else None
+    platforms = list(tags.platform_tags())
+    known = {*tags.compatible_tags(version, own, platforms)}
+    known |= set(tags.cpython_tags(version, platforms=platforms) if own else tags.sys_tags())
+
+    def fits(path: str) -> bool:
+        try:
+            return bool(known & utils.parse_wheel_filename(os.path.basename(path))[3])
+        except utils.InvalidWheelFilename:
+            return False
+    return fits
+
+
+def fill(job: Job, base: str, pins: list[Pin | str], asked: Requirements, interpreter: dict[str, Any]) -> int:
     """Fetch what `pins` name into it, by the pip of the environment `base`; how many files are there for them.
 
     Wheels as they are, by their hashes; conda's packages stay in its own cache. What is built from a source or a
@@ -36,7 +58,8 @@ def fill(job: Job, base: str, pins: list[Pin | str], asked: Requirements) -> int
     wheels: list[Pin] = []
     rest: list[Pin] = []
     pins = [pin for pin in pins if isinstance(pin, str) or not pin.get("conda")]
-    missing = [pin for pin in pins if isinstance(pin, dict) and not _is_there(pin)]
+    fits = fitting(interpreter)
+    missing = [pin for pin in pins if isinstance(pin, dict) and not _is_there(pin, fits)]
     for pin in missing:
         is_wheel = str(pin.get("source", "")).split("#")[0].endswith(".whl")
         (wheels if is_wheel else rest).append(pin)
@@ -56,16 +79,17 @@ def fill(job: Job, base: str, pins: list[Pin | str], asked: Requirements) -> int
     return len(missing)
 
 
-def _is_there(pin: Pin) -> bool:
+def _is_there(pin: Pin, fits: Callable[[str], bool]) -> bool:
     from agentpipe.environment import requirements
     from agentpipe.environment import wheelhouse_repositories as repositories
     if repositories.folder(pin):
-        return bool(repositories.wheel(pin))
+        return bool(repositories.wheel(pin, fits))
     path = os.path.join(home(), os.path.basename(str(pin.get("source")).split("#")[0]))
     if path.endswith(".whl"):
         return os.path.isfile(path) and file_digest(path) == pin.get("sha256")
     built = f"{requirements.normalised(pin['name']).replace('-', '_')}-{pin['version']}-"
-    return any(name.lower().startswith(built) for name in os.listdir(home())) if os.path.isdir(home()) else False
+    names = os.listdir(home()) if os.path.isdir(home()) else []
+    return any(name.lower().startswith(built) and fits(name) for name in names)
 
 
 def _pip(job: Job, base: str, asked: Requirements, words: list[str], pins: list[Pin], folder: str = "") -> None:

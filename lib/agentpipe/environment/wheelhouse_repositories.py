@@ -18,6 +18,9 @@ from agentpipe.environment import git_pins, wheelhouse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from agentpipe.environment.pins import Pin
     from agentpipe.environment.requirements import Requirements
 
@@ -32,10 +35,11 @@ def folder(pin: Pin) -> str:
     return _folder(match) if match and _is_commit(match["ref"]) else ""
 
 
-def wheel(pin: Pin) -> str:
-    """That wheel's path, "" when there is none."""
+def wheel(pin: Pin, fits: Callable[[str], bool] = bool) -> str:
+    """That wheel's path, of one that `fits` (wheelhouse.fitting); "" when there is none."""
     place = folder(pin)
-    return next(iter(sorted(glob.glob(os.path.join(glob.escape(place), "*.whl")))), "") if place else ""
+    found = sorted(glob.glob(os.path.join(glob.escape(place), "*.whl"))) if place else []
+    return next(filter(fits, found), "")
 
 
 def remember(asked: Requirements, pins: list[Pin | str]) -> None:
@@ -64,28 +68,30 @@ def commit_of(url: str, ref: str) -> str:
         return ""
 
 
-def taken(asked: Requirements) -> tuple[Requirements, list[Pin], list[str]]:
+def taken(asked: Requirements, interpreter: dict[str, Any]) -> tuple[Requirements, list[Pin], list[str]]:
     """(the list with wheels in the place of the repositories that are here, what these stand for as pins, overrides
     by which what the list's packages need from repositories is a wheel as well)."""
     import copy
 
+    from agentpipe.environment.local_packages import Archive
     from agentpipe.environment.requirements import NAME, normalised, sorted_extras
-    from agentpipe.files import file_digest
-    found, pins = copy.copy(asked), []
+    found, pins, fits = copy.copy(asked), [], wheelhouse.fitting(interpreter)
     found.packages, found.archives = [], list(asked.archives)
     for line in asked.packages:
         match, name = git_pins.LINE.match(line), re.match(NAME, line)
-        path = _wheel_of(match, match["ref"]) if match else ""
+        path = _wheel_of(match, match["ref"], fits) if match else ""
         if not path or not match or not name:
             found.packages.append(line)
             continue
         pins.append(_pin(name[1], match, match["ref"], path))
-        found.archives.append((path, sorted_extras(name[2]), file_digest(path), line))
-    more, overrides = _needed(asked, [path for path, *_ in found.archives], {normalised(pin["name"]) for pin in pins})
+        found.archives.append(Archive(path, sorted_extras(name[2]), line))
+    more, overrides = _needed(asked, [each.path for each in found.archives], {normalised(pin["name"]) for pin in pins},
+                              fits)
     return found, pins + more, overrides
 
 
-def _needed(asked: Requirements, wheels: list[str], known: set[str]) -> tuple[list[Pin], list[str]]:
+def _needed(asked: Requirements, wheels: list[str], known: set[str],
+            fits: Callable[[str], bool]) -> tuple[list[Pin], list[str]]:
     """(pins, overrides) of what these wheels and the list's folders need from repositories, and those in turn."""
     from urllib.parse import quote
 
@@ -97,7 +103,7 @@ def _needed(asked: Requirements, wheels: list[str], known: set[str]) -> tuple[li
             match, name = git_pins.LINE.match(source), re.match(NAME, wish)
             commit = match and (match["ref"] if _is_commit(match["ref"]) else
                                 commit_of(match["url"], match["ref"] or "HEAD"))
-            path = _wheel_of(match, commit) if match and commit else ""
+            path = _wheel_of(match, commit, fits) if match and commit else ""
             if path and match and commit and name and normalised(name[1]) not in known:
                 known.add(normalised(name[1]))
                 pins.append(_pin(name[1], match, commit, path))
@@ -106,8 +112,8 @@ def _needed(asked: Requirements, wheels: list[str], known: set[str]) -> tuple[li
     return pins, overrides
 
 
-def _wheel_of(match: re.Match[str], commit: str) -> str:
-    return wheel({"source": f"git+{match['url']}@{commit}{match['tail']}"})
+def _wheel_of(match: re.Match[str], commit: str, fits: Callable[[str], bool]) -> str:
+    return wheel({"source": f"git+{match['url']}@{commit}{match['tail']}"}, fits)
 
 
 def _pin(name: str, match: re.Match[str], commit: str, path: str) -> Pin:
@@ -131,9 +137,9 @@ def _metadata(path: str) -> str:
 
 def _project_text(folder: str) -> str:
     """The files of a package's folder that may say what it depends on."""
-    from agentpipe.environment import requirements
+    from agentpipe.environment import local_packages
     found = []
-    for path in requirements.project_files(folder):
+    for path in local_packages.files(folder):
         with open(path, encoding="utf-8", errors="replace") as file:
             found.append(file.read())
     return "\n".join(found)

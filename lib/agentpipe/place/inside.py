@@ -72,6 +72,7 @@ def _exports(job: Job, env: Mapping[str, str]) -> str:
     if bundle:
         with open(bundle, "rb") as file:
             publish(job.path("certificates.pem"), file.read())
-        found["SSL_CERT_FILE"] = job.path("certificates.pem")
+        for name in ("SSL_CERT_FILE", *(["PIP_CERT"] if "PIP_CERT" in found else [])):
+            found[name] = job.path("certificates.pem")
     found["HOME"] = paths.box(job.directory)
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in found.items())

@@ -133,7 +133,7 @@ class Files:
         kind = "application/octet-stream" if path.endswith(".gz") else None
         found = FileResponse(path, headers=GUARD, media_type=kind, stat_result=os.stat(path),
                              filename=os.path.basename(path) if download else None)
-        if request.headers.get("if-none-match") == found.headers["etag"]:
+        if _is_among(found.headers["etag"], request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers={"ETag": found.headers["etag"]})
         return found
 
@@ -141,7 +141,10 @@ class Files:
         path = self.located(name)
         if not os.path.isfile(path):
             raise Refused(404, "no such file")
-        os.unlink(path)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:  # somebody else was quicker
+            raise Refused(404, "no such file") from None
         return name.strip("/")
 
     def _delete_many(self, body: Any) -> dict[str, Any]:
@@ -173,6 +176,11 @@ async def _json(request: Request) -> Any:
         data.append(chunk)
     from agentpipe.server.bodies import parse
     return parse(b"".join(data), "application/json")
+
+
+def _is_among(etag: str, known: str) -> bool:
+    """Whether a client has that version: If-None-Match lists those that it has, or is *."""
+    return known.strip() == "*" or etag in [each.strip().removeprefix("W/") for each in known.split(",")]
 
 
 def _failed(problem: OSError) -> Response:

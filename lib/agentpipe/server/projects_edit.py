@@ -91,15 +91,15 @@ def _contents(request: Request, ids: list[str], table: str) -> list[dict[str, An
 def delete(request: Request) -> dict[str, Any]:
     """Remove a project and all below; tasks and models go with `delete_contents`, else they lose their project.
 
-    Without `force` what is not archived in it is 400/402 or 405.
+    Without `force` what is not archived in it is refused: pipelines 400/413, data sets 406, tasks 402, models 405.
     """
     from agentpipe.server import documents, many, models, tasks_edit
     counts = validate_delete(request)
     if not request.get("force"):
-        if counts["non_archived_tasks"]:
-            raise error(402, project=request.body["project"])
-        if counts["non_archived_models"]:
-            raise error(405, project=request.body["project"])
+        for kind, code in (("pipelines", 413), ("datasets", 406), ("non_archived_tasks", 402),
+                           ("non_archived_models", 405)):
+            if counts[kind]:
+                raise error(code, project=request.body["project"])
     ids = below(request.db, [request.body["project"]])
     contents = request.get("delete_contents", False)
     gone = {"deleted_tasks": 0, "deleted_models": 0, "disassociated_tasks": 0}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from agentpipe.server import documents, entries, status
 from agentpipe.server.common import COMPANY, error, loads, new_id, seconds
 from agentpipe.server.documents import Task
-from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
+from agentpipe.server.endpoints import LAZY, READ, WRITE, Request, endpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def started(request: Request) -> dict[str, Any]:
     return {"started": 1, "updated": 1, "fields": fields}
 
 
-@endpoint("tasks.ping", WRITE, TASK, claim=str)
+@endpoint("tasks.ping", LAZY, TASK, claim=str)
 def ping(request: Request) -> dict[str, Any]:
     """A sign of life; an unknown task is no error."""
     task = documents.find(request.db, request.body["task"])

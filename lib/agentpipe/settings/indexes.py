@@ -8,11 +8,12 @@ import os
 
 # as pip's configuration names them, and whether several values may stand there
 SETTINGS = {"index-url": False, "extra-index-url": True, "find-links": True, "no-index": False, "pre": False,
-            "no-binary": True, "only-binary": True, "constraint": True, "trusted-host": True, "cert": False,
-            "client-cert": False, "proxy": False}
+            "no-binary": True, "only-binary": True, "constraint": True, "build-constraint": True,
+            "trusted-host": True, "cert": False, "client-cert": False, "proxy": False}
 UV_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX",
-                "UV_INDEX_STRATEGY", "UV_PRERELEASE", "UV_RESOLUTION", "UV_EXCLUDE_NEWER", "UV_CONSTRAINT",
-                "UV_OVERRIDE", "UV_NO_BINARY", "UV_NO_BUILD", "UV_TORCH_BACKEND", "UV_CONFIG_FILE")
+                "UV_INDEX_STRATEGY", "UV_PRERELEASE", "UV_RESOLUTION", "UV_EXCLUDE_NEWER", "UV_NO_BINARY",
+                "UV_NO_BINARY_PACKAGE", "UV_NO_BUILD", "UV_NO_BUILD_PACKAGE", "UV_NO_BUILD_ISOLATION", "UV_NO_SOURCES",
+                "UV_EXCLUDE_NEWER_PACKAGE", "UV_FORK_STRATEGY", "UV_TORCH_BACKEND", "UV_CONFIG_FILE")
 YES = {"1", "true", "yes", "on", "y", "t"}
 
 
@@ -27,15 +28,16 @@ def lines() -> list[str]:
     found += [f"--extra-index-url {url}" for url in pip["extra-index-url"]]
     found += [f"--find-links {_absolute(place)}" for place in pip["find-links"] if _is_there(place)]
     found += [f"--{name}" for name in ("no-index", "pre") if pip[name] and pip[name][0].lower() in YES]
-    found += [f"--{name} {value}" for name in ("no-binary", "only-binary") for value in pip[name]]
-    return found + [f"-c {_absolute(path)}" for path in pip["constraint"] if _is_there(path)]
+    return found + [f"--{name} {value}" for name in ("no-binary", "only-binary") for value in pip[name]]
 
 
 def local() -> list[str]:
-    """The folders and files of this machine that these lines name (of an index the folder above it)."""
+    """The folders and files of this machine that these lines, or uv's variables, name (of an index the folder above
+    it)."""
     found = []
-    for line in lines():
-        words = line.partition(" ")[2]
+    of_uv = [place for name in ("UV_FIND_LINKS", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
+             for place in os.environ.get(name, "").replace(",", " ").split()]
+    for words in [*(line.partition(" ")[2] for line in lines()), *of_uv]:
         path = words.removeprefix("file://") if words.startswith("file:///") else words
         if path.startswith("/"):
             path = path.rstrip("/")
@@ -99,9 +101,6 @@ def fingerprint() -> list[str]:
     """All of it that decides what is installed, for hashing only (it may hold passwords)."""
     from agentpipe.files import file_digest
     found = lines() + [f"{name}={os.environ[name]}" for name in UV_VARIABLES if os.environ.get(name)]
-    for line in found[:]:
-        if line.startswith("-c "):
-            found.append(file_digest(line[3:]))
     for path in _uv_files():
         if os.path.isfile(path):
             found.append(f"{path} {file_digest(path)}")

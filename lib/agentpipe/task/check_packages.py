@@ -32,8 +32,8 @@ def check(job: Job, say: Callable[[str], None]) -> None:
     if asked.empty():
         say("check: nothing is to be installed")
         return
-    git_pins.settle(job, asked)
     policy = policies.of(job, asked)
+    git_pins.settle(job, asked)
     for note in asked.notes:
         say(f"check: {note}")
     version = _version(binary)
@@ -58,8 +58,7 @@ def _other_manager(job: Job, say: Callable[[str], None]) -> None:
 
 def _of_this_machine(asked: Requirements, say: Callable[[str], None]) -> None:
     """Folders and files outside the checkout are here, and maybe nowhere else."""
-    paths = [project.path for project in asked.projects] + [path for path, *_ in asked.archives]
-    for path in paths:
+    for path in [*(each.path for each in asked.projects), *(each.path for each in asked.archives)]:
         if not (path + "/").startswith(asked.code + "/"):
             say(f"check: {path} is on this machine: a worker elsewhere does not have it (--bundle takes it along)")
 

@@ -7,6 +7,7 @@ import re
 
 from agentpipe import errors, live, paths, units
 from agentpipe.crash import crash_point
+from agentpipe.environment import conda_files
 from agentpipe.environment.installers import conda_program, uv
 
 TYPE_CHECKING = False
@@ -60,7 +61,7 @@ def _by_rattler(job: Job, wish: dict[str, Any], folder: str, asked: Requirements
     records = solved(job, asked, wish)
     assert asked.conda is not None
     found = [{"name": record.name.normalized, "version": str(record.version), "build": str(record.build),
-              "source": record.url, "conda": True,
+              "source": conda_files.shown(record.url), "conda": True,
               **({"sha256": record.sha256.hex()} if record.sha256 else {})} for record in records]
     for pin in found:
         _compare(pin, asked.conda)
@@ -186,16 +187,40 @@ def _without(job: Job, asked: Requirements, specs: list[str], name: str) -> list
     return [spec for spec in specs if not re.match(rf"{re.escape(name)}($|[\s<>=!~])", spec)]
 
 
-def _virtual() -> list[Any]:
-    """This machine to conda's solver; its CUDA as configured, or the driver's."""
-    import rattler
+def deciding() -> list[str]:
+    """What conda's solver sees of this machine (its virtual packages), for the cache's key: kernels come and go."""
+    told = (f"{name}={value}" for name, value in os.environ.items() if name.startswith("CONDA_OVERRIDE_"))
+    # the C library counts for every environment
+    return [f"__cuda {cuda()}", f"__archspec {_level()}", *sorted(told)]
 
+
+def cuda() -> str:
+    """CONDA_OVERRIDE_CUDA, else this machine's CUDA as configured, or its driver's; "" without one."""
     from agentpipe.environment import torch_backend
-    found = [each.into_generic() for each in rattler.VirtualPackage.detect()]
-    cuda = torch_backend.cuda()
+    told = os.environ.get("CONDA_OVERRIDE_CUDA")
+    found = torch_backend.cuda()
+    return told if told is not None else f"{found // 10}.{found % 10}" if found else ""
+
+
+def _level() -> int:
+    """The level of an x86-64 (1 to 4) by its flags; 0 elsewhere. https://gitlab.com/x86-psABIs/x86-64-ABI"""
+    levels = ({"cx16", "popcnt", "sse4_2", "ssse3"}, {"avx2", "bmi1", "bmi2", "fma", "movbe"},
+              {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = set(next(line for line in file if line.startswith("flags")).split())
+    except (OSError, StopIteration):
+        return 0
+    return 1 + next((number for number, wanted in enumerate(levels) if not wanted <= flags), len(levels))
+
+
+def _virtual() -> list[Any]:
+    """This machine to conda's solver."""
+    import rattler
+    found = [each.into_generic() for each in rattler.VirtualPackage.detect(rattler.VirtualPackageOverrides.from_env())]
     found = [each for each in found if each.name.normalized != "__cuda"]
-    if cuda:
-        version, build = rattler.Version(f"{cuda // 10}.{cuda % 10}"), rattler.BuildString("0")
+    if cuda():
+        version, build = rattler.Version(cuda()), rattler.BuildString("0")
         found.append(rattler.GenericVirtualPackage(rattler.PackageName("__cuda"), version, build))
     return found
 
@@ -233,14 +258,12 @@ async def _awaited(work: Any) -> Any:
 
 
 def _explained(error: Exception, wanted: Wanted) -> errors.Failure:
-    from agentpipe.urls import without_credentials
-    said = without_credentials(str(error))
+    said = conda_files.shown(str(error))
     first = re.sub(r"^Cannot solve the request because of: ", "", said.strip()).splitlines()[0] if said else "no words"
     missing = re.search(r"No candidates were found for (\S+ ?\S*?)\.?$", first)
     if missing:
-        return errors.Failure(f"no conda package {missing[1].strip()} in {', '.join(wanted.channels)}",
-                              errors.NOT_FOUND, said[-4000:],
-                              f"correct it in {wanted.origin}, or name the channel that has it")
+        return errors.Failure(f"no conda package {missing[1].strip()} in {wanted.places()}", errors.NOT_FOUND,
+                              said[-4000:], f"correct it in {wanted.origin}, or name the channel that has it")
     if "incompatible" in said or "Cannot solve" in said:
         return errors.Failure(f"the conda packages contradict each other: {' '.join(said.split())[:300]}",
                               errors.BAD_DATA, said[-4000:], f"relax a version in {wanted.origin}")

@@ -38,25 +38,48 @@ def named() -> str:
 
 def create(job: Job, program: str, wanted: Wanted, specs: list[str], folder: str) -> list[Pin]:
     """A prefix in the empty `folder`; its packages as pins. Unknown ones says Missing; Failure 65, 66 or 69."""
-    from agentpipe import live, tools
+    from agentpipe import files, live, tools
+    from agentpipe.environment import conda_files
     os.rmdir(folder)  # micromamba wants to make it; nobody else does, the key's lock is ours
-    words = ["create", "--yes", "--quiet", "--prefix", folder]
+    words, more = ["create", "--yes", "--quiet", "--prefix", folder], dict[str, str]()
     if wanted.exact:
         listed = job.path("conda-explicit.txt")
-        with open(listed, "w", encoding="utf-8") as file:
-            file.write("@EXPLICIT\n" + "".join(f"{pin['source']}\n" for pin in wanted.exact))
+        text = "@EXPLICIT\n" + "".join(f"{conda_files.with_login(pin['source'])}\n" for pin in wanted.exact)
+        files.publish(listed, text.encode())
         words += ["--file", listed]
     else:
-        words += ["--override-channels", *(word for each in wanted.channels for word in ("--channel", each)), *specs]
+        names, more = _channels(job, wanted)
+        words += ["--override-channels", *(word for each in names for word in ("--channel", each)), *specs]
     name = os.path.basename(program)
     job.say(f"installing conda packages with {program} (AGENT_CONDA)")
     try:
         with live.Line(job, lambda: name):
-            job.run([program, *words], cwd="/", env=_environment(), loud=True)
+            job.run([program, *words], cwd="/", env=_environment() | more, loud=True)
     except tools.ToolFailed as failed:
         os.makedirs(folder, exist_ok=True)
         raise _explained(failed, wanted, name) from None
     return installed(folder)
+
+
+def _channels(job: Job, wanted: Wanted) -> tuple[list[str], dict[str, str]]:
+    """(the channels as words, variables): those with a password have a name, and stand in a file (0600).
+
+    https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/settings.html (custom_multichannels)
+    """
+    from agentpipe import files
+    from agentpipe.environment import conda_files
+    secret = {f"agentpipe-{number}": [each] for number, each in enumerate(wanted.channels)
+              if conda_files.shown(each) != each}
+    if not secret:
+        return wanted.channels, {}
+    path, settings = job.path("condarc.yml"), {"custom_multichannels": secret}
+    if os.environ.get("CONDARC"):
+        own = conda_files.read_yaml(os.environ["CONDARC"], "CONDARC")
+        own = own if isinstance(own, dict) else {}
+        settings = {**own, "custom_multichannels": {**(own.get("custom_multichannels") or {}), **secret}}
+    files.publish(path, json.dumps(settings).encode())
+    names = {each: name for name, (each,) in secret.items()}
+    return [names.get(each, each) for each in wanted.channels], {"CONDARC": path}
 
 
 class Missing(errors.Failure):
@@ -67,6 +90,7 @@ class Missing(errors.Failure):
 
 def installed(folder: str) -> list[Pin]:
     """What `conda-meta` of a prefix says, as pins; a hash that it does not know is taken from the file."""
+    from agentpipe.environment import conda_files
     from agentpipe.files import file_digest
     found, meta = [], os.path.join(folder, "conda-meta")
     for name in sorted(os.listdir(meta)):
@@ -77,26 +101,26 @@ def installed(folder: str) -> list[Pin]:
         archive = str(record.get("package_tarball_full_path") or "")
         sha256 = record.get("sha256") or (file_digest(archive) if os.path.isfile(archive) else None)
         found.append({"name": record["name"], "version": str(record["version"]), "build": str(record["build"]),
-                      "source": str(record.get("url") or ""), "conda": True, **({"sha256": sha256} if sha256 else {})})
+                      "source": conda_files.shown(str(record.get("url") or "")), "conda": True,
+                      **({"sha256": sha256} if sha256 else {})})
     return found
 
 
 def _environment() -> dict[str, str]:
-    from agentpipe.environment import torch_backend
+    from agentpipe.environment.installers import conda
     env = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
-    cuda = torch_backend.cuda()
-    return {**env, "CONDA_OVERRIDE_CUDA": f"{cuda // 10}.{cuda % 10}" if cuda else ""}
+    return {**env, "CONDA_OVERRIDE_CUDA": conda.cuda()}
 
 
 def _explained(failed: tools.ToolFailed, wanted: Wanted, name: str) -> errors.Failure:
-    from agentpipe.urls import without_credentials
-    said = without_credentials(failed.output)
+    from agentpipe.environment import conda_files
+    said = conda_files.shown(failed.output)
     listed = said.partition("PackagesNotFoundError")[2]
     names = {*re.findall(r"^\s*- (?:\S+::)?([A-Za-z0-9._-]+)", listed, re.M),
              *re.findall(r"nothing provides (?:requested )?([A-Za-z0-9._-]+)", said),
              *re.findall(r"([A-Za-z0-9._-]+)(?: [^\n]{1,60})? does not exist", said)}
     if names:
-        failure = Missing(f"no conda package {', '.join(sorted(names))} in {', '.join(wanted.channels)}",
+        failure = Missing(f"no conda package {', '.join(sorted(names))} in {wanted.places()}",
                           errors.NOT_FOUND, said[-4000:],
                           f"correct it in {wanted.origin}, or name the channel that has it")
         failure.names = names

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str = "") -> list[Pin]:
     """Fill the environment; what was installed has no pins but its versions. Failure as pip's last words say."""
-    from agentpipe.environment import installed
+    from agentpipe.environment import local_packages
     from agentpipe.settings import config
     wanted = [f"pip{each}" for each in config.get_list("agent.package_manager.pip_version")]
     if pip or wanted:
@@ -32,8 +32,9 @@ def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
         flags = [*policy.pip_flags, *(["--upgrade"] if policy.upgrade else []),
                  *(["--no-deps"] if policy.no_deps else [])]
         run(job, folder, asked, ["install", *flags, "-r", listed])
-    if asked.projects:
-        run(job, folder, asked, ["uninstall", "-y", *installed.projects(folder)])
+    names = local_packages.taken_out(folder, asked)
+    if names:
+        run(job, folder, asked, ["uninstall", "-y", *names])
     return []
 
 
@@ -45,7 +46,11 @@ def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> Non
     python = os.path.join(folder, "bin", "python")
     argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     env = {**uv.environment(), "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR") or paths.cache("pip"),
-           **git_pins.access(job, asked.secrets), **({"PIP_NO_INDEX": "1"} if offline() else {})}
+           **git_pins.access(job, asked.secrets), **asked.variables, **({"PIP_NO_INDEX": "1"} if offline() else {})}
+    if asked.build_constraints:
+        env["PIP_BUILD_CONSTRAINT"] = uv.written(job, "build-constraints.txt", asked.build_constraints)
+    if asked.constraints and os.environ.get("PIP_CONSTRAINT"):
+        env["PIP_CONSTRAINT"] = uv.written(job, "constraints.txt", asked.constraints)  # pip's builds obey it too
     for host in indexes.insecure_hosts():
         env.setdefault("PIP_TRUSTED_HOST", host)
     try:

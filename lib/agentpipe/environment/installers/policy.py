@@ -26,6 +26,10 @@ UV_ALONE = {"--no-build-isolation"}
 UV_WITH_VALUE = {"--config-settings": "--config-setting", "-C": "--config-setting"}
 LINES = {"-i", "--index-url", "--pypi-url", "--extra-index-url", "-f", "--find-links", "--no-binary", "--only-binary",
          "--trusted-host", "-c", "--constraint"}
+# how indexes are reached: variables of uv, of what it starts, and of pip; a proxy's address may hold a password
+CONNECTION = {"--proxy": ("PIP_PROXY", "ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "https_proxy",
+                          "http_proxy"),
+              "--cert": ("PIP_CERT", "SSL_CERT_FILE"), "--client-cert": ("PIP_CLIENT_CERT", "SSL_CLIENT_CERT")}
 LINES_ALONE = {"--no-index", "--pre", "--require-hashes"}
 
 
@@ -33,7 +37,8 @@ class Policy:
     """`tool` is "uv" or "pip" (`why` says why not uv); `system`: the interpreter's packages are seen; `flags` are uv's,
     `pip_flags` pip's, both without what is in the list; `last` and `optional` are names (installed after the rest,
     allowed to fail);
-    `overrides`: lines that count though other packages disagree (`legacy` allows it); `backend` names PyTorch's index
+    `overrides`: lines that count though other packages disagree (`legacy` allows it), `forced` those of this machine's
+    owner; `backend` names PyTorch's index
     ("cu121", "cpu", "" for none), `nightly` allows its nightly one. `makeshift`: something could not be reached, or was
     left out for that, and what is installed now is not what the list would give otherwise."""
 
@@ -46,6 +51,7 @@ class Policy:
         self.optional: set[str] = set()
         self.legacy = True
         self.overrides: list[str] = []
+        self.forced: list[str] = []
         self.nightly = self.nightly_now = False
         self.backend = ""
         self.makeshift = False
@@ -78,7 +84,7 @@ def _sees_system(job: Job) -> bool:
 
 def of(job: Job, asked: Requirements) -> Policy:
     """The policy for this task's list; options that its flags stand for are added to `asked`."""
-    from agentpipe.environment import torch_backend
+    from agentpipe.environment import constraints, torch_backend
     from agentpipe.environment.requirements import normalised
     from agentpipe.settings import config
     found = Policy()
@@ -100,34 +106,52 @@ def of(job: Job, asked: Requirements) -> Policy:
     if config.get(manager + "type") == "pip":  # said by a variable: in a file it is the peer's default, no choice
         found.tool, found.why = "pip", "agent.package_manager.type says so"
     _flags(found, asked, config.get_list(manager + "extra_pip_install_flags", None, "CLEARML_EXTRA_PIP_INSTALL_FLAGS"))
+    constraints.add(asked)
+    found.forced = asked.overrides
     torch_backend.settle(job, asked, found)
     return found
 
 
 def _flags(found: Policy, asked: Requirements, words: list[str]) -> None:
-    """Sort the user's flags for `pip install`."""
+    """Sort the user's flags for `pip install`; a value that holds a password goes by a variable, as pip reads it."""
     from agentpipe.environment.requirement_lines import Reader
     rest = iter(words)
     for word in rest:
         name, equals, value = word.partition("=")
-        if name not in LINES:  # an index's address may hold a password, which the list keeps out of the argv
-            found.pip_flags.append(word)
-        if name in LINES:
+        if name in LINES:  # an index's address may hold a password, which the list keeps out of the argv
             Reader(asked, [asked.code]).read([f"{name} {value if equals else next(rest, '')}"],
                                              "agent.package_manager.extra_pip_install_flags")
         elif word in LINES_ALONE:
             asked.options.append((word, ""))
+        elif name in CONNECTION:
+            value = value if equals else next(rest, "")
+            asked.variables |= dict.fromkeys(CONNECTION[name], value)
         elif word in ("-U", "--upgrade"):
             found.upgrade = True
         elif word == "--no-deps":
             found.no_deps = True
         elif word in UV_ALONE:
             found.flags.append(word)
+            found.pip_flags.append(word)
         elif name in UV_WITH_VALUE or name in NEEDLESS_WITH_VALUE:
-            if not equals:
-                value = next(rest, "")
-                found.pip_flags.append(value)
+            value = value if equals else next(rest, "")
+            found.pip_flags += [word] if equals else [word, value]
             if name in UV_WITH_VALUE:
                 found.flags += [UV_WITH_VALUE[name], value]
-        elif word not in NEEDLESS:
-            found.tool, found.why = "pip", f"uv has no {name}"
+        elif word in NEEDLESS:
+            found.pip_flags.append(word)
+        else:
+            _only_pips(found, asked, word)
+
+
+def _only_pips(found: Policy, asked: Requirements, word: str) -> None:
+    from agentpipe.urls import without_credentials
+    name, _, value = word.partition("=")
+    if not word.startswith("-"):  # the value of the flag before it
+        name, value = found.pip_flags.pop() if found.pip_flags else "", word
+    else:
+        found.tool, found.why = "pip", f"uv has no {name}"
+    if without_credentials(value) != value and name.startswith("--"):
+        asked.variables["PIP_" + name[2:].upper().replace("-", "_")] = value
+    else:
+        found.pip_flags += [word] if word.startswith("-") or not name else [name, word]

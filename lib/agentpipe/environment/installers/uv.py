@@ -6,7 +6,7 @@ import os
 
 from agentpipe import errors, paths, tools, units, untrusted
 from agentpipe.crash import crash_point
-from agentpipe.environment import installers, pins, requirements, wheelhouse
+from agentpipe.environment import constraints, installers, local_packages, pins, requirements, wheelhouse
 from agentpipe.offline import offline
 from agentpipe.settings import indexes
 
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.environment.installers.policy import Policy
+    from agentpipe.environment.local_packages import Project
     from agentpipe.environment.pins import Pin
-    from agentpipe.environment.requirements import Project, Requirements
+    from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
 
 NAME = "uv"
 # a variable of ours, or of the agent's own environment, that would turn uv to another environment
 NOT_PASSED_ON = ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX",
                  "UV_PROJECT_ENVIRONMENT", "UV_LINK_MODE", "UV_COMPILE_BYTECODE", "UV_REQUIRE_VIRTUALENV",
-                 "UV_TORCH_BACKEND")
+                 "UV_TORCH_BACKEND", *constraints.VARIABLES)
 BINARIES = ("--no-binary", "--only-binary")
 
 
@@ -73,9 +74,9 @@ def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Poli
     if policy.system or asked.exact or asked.has_hashes():
         # a lock would neither see what is there already nor compare the list's own hashes
         direct(job, folder, text, asked, _flags(job, policy))
-        if asked.projects:
-            from agentpipe.environment import installed
-            run(job, ["pip", "uninstall", *target(folder), "--", *installed.projects(folder)], loud=False)
+        names = local_packages.taken_out(folder, asked)
+        if names:
+            run(job, ["pip", "uninstall", *target(folder), "--", *names], loud=False)
         return [] if asked.exact else _pins_of(job, folder, asked, policy)
     locked = lock(job, folder, text, asked, policy)
     crash_point("env:resolved")
@@ -98,11 +99,19 @@ def lock(job: Job, folder: str, text: str, asked: Requirements, policy: Policy, 
     _run(job, folder, asked, ["pip", "compile", "--quiet", "--format", "pylock.toml", "--no-header", *target(folder),
                               *index_words(asked), *_flags(job, policy), "-o", locked, listed], sink)
     if asked.projects:
-        with open(untrusted.opened(*os.path.split(locked)), encoding="utf-8") as file:
-            head, *blocks = file.read().split("[[packages]]\n")
-        kept = [block for block in blocks if "\ndirectory = " not in block]
-        _write(locked, "[[packages]]\n".join([head, *kept]))
+        _without_folders(locked, asked)
     return locked
+
+
+def _without_folders(locked: str, asked: Requirements) -> None:
+    """Take the packages of folders out of a pylock.toml: they are for the overlay."""
+    folders = [each["directory"] for each in pins.read_lock(locked) if each.get("directory")]
+    local_packages.found(asked, [(os.path.join(os.path.dirname(locked), each["path"]), bool(each.get("editable")))
+                                 for each in folders])
+    with open(untrusted.opened(*os.path.split(locked)), encoding="utf-8") as file:
+        head, *blocks = file.read().split("[[packages]]\n")
+    kept = [block for block in blocks if "\ndirectory = " not in block]
+    _write(locked, "[[packages]]\n".join([head, *kept]))
 
 
 def _install_last(job: Job, folder: str, asked: Requirements, policy: Policy) -> list[Pin]:
@@ -147,12 +156,13 @@ def direct(job: Job, folder: str, text: str, asked: Requirements, flags: list[st
                               "-r", listed], progress.Lines(job, 0))
 
 
-def write_list(path: str, text: str, asked: Requirements, constraints: str) -> None:
-    """A requirements file (0600) with the user's indexes, the task's own options and `text`."""
+def write_list(path: str, text: str, asked: Requirements, limits: str) -> None:
+    """A requirements file (0600) with the user's indexes, the task's own options and `text`; its constraints stand in
+    the file `limits`."""
     head = option_lines(asked)
-    if constraints and asked.constraints:
-        _write(constraints, "".join(line + "\n" for line in asked.constraints))
-        head.append(f"-c {constraints}")
+    if limits and asked.constraints:
+        _write(limits, "".join(line + "\n" for line in asked.constraints))
+        head.append(f"-c {limits}")
     _write(path, "".join(line + "\n" for line in head) + text)
 
 
@@ -202,7 +212,9 @@ def _run(job: Job, folder: str, asked: Requirements, arguments: list[str], sink:
     from agentpipe.tools import ToolFailed
     # a lock names files; what they are built with still comes from the indexes
     env = {**indexes.as_variables(option_lines(asked)), "UV_INDEX_STRATEGY": indexes.strategy(),
-           **git_pins.access(job, asked.secrets)}
+           **git_pins.access(job, asked.secrets), **asked.variables}
+    if asked.build_constraints:
+        env["UV_BUILD_CONSTRAINT"] = written(job, "build-constraints.txt", asked.build_constraints)
     if torch_backend.AUTO in arguments and "UV_CUDA_DRIVER_VERSION" not in os.environ:
         # as agent.cuda_version has it, and also in a place where uv sees no driver
         env |= {"UV_CUDA_DRIVER_VERSION": torch_backend.driver()} if torch_backend.driver() else {}
@@ -214,6 +226,12 @@ def _run(job: Job, folder: str, asked: Requirements, arguments: list[str], sink:
         raise uv_failures.explained(job, error, folder, asked) from None
 
 
+def written(job: Job, name: str, lines: list[str]) -> str:
+    """The path of a file of the task (0600) with these lines."""
+    _write(job.path(name), "".join(line + "\n" for line in lines))
+    return job.path(name)
+
+
 def _flags(job: Job, policy: Policy) -> list[str]:
     found = list(policy.flags)
     if policy.no_deps:
@@ -222,9 +240,8 @@ def _flags(job: Job, policy: Policy) -> list[str]:
         found.append("--upgrade")
     if policy.backend:
         found += ["--torch-backend", policy.backend]
-    if policy.overrides:
-        _write(job.path("overrides.txt"), "".join(line + "\n" for line in policy.overrides))
-        found += ["--overrides", job.path("overrides.txt")]
+    if policy.overrides or policy.forced:
+        found += ["--overrides", written(job, "overrides.txt", [*policy.forced, *policy.overrides])]
     return found
 
 

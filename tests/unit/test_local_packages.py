@@ -1,0 +1,99 @@
+"""Folders and files of the checkout in a list: markers, and the folders that folders need."""
+
+import os
+
+import pytest
+import wheelhouse
+from env_machine import python
+
+from agentpipe import errors
+from agentpipe.cmds import agent_env
+from agentpipe.environment import installed
+
+BELOW = "os.path.dirname(os.getcwd())"
+
+
+def package(name, requires=(), sources="", version="1.0"):
+    """{path: text} of a package in the folder NAME; a text between the marks of `requires` is its build's own."""
+    backend = wheelhouse.BACKEND.format(here=os.path.dirname(wheelhouse.__file__), hook="pass", name=name,
+                                        version=version, requires=list(requires))
+    return {f"{name}/pyproject.toml": wheelhouse.PYPROJECT.format(name=name) + sources,
+            f"{name}/backend.py": backend.replace("<", "' + ").replace(">", " + '")}
+
+
+def editable_of(machine, env, module):
+    return python(env, f"import {module}, sys; print({module}.__file__)")
+
+
+@pytest.fixture(params=["uv", "pip"])
+def tool(request, monkeypatch):
+    if request.param == "pip":
+        monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "pip")
+    return request.param
+
+
+@pytest.mark.parametrize("line", ["./{} ; {}", "-e ./{} ; {}", "-e './{}' ; {}", "{1} @ file:./{0} ; {2}",
+                                  "./{0}[x];{1}"])
+def test_the_marker_of_a_folder_counts(machine, tool, line):
+    def lines(name, marker):
+        return line.format(*([name, name, marker] if "{2}" in line else [name, marker]))
+    text = lines("never", 'python_version < "3.4"') + "\n" + lines("always", 'python_version >= "3.4"')
+    env = machine.task(text, files={**package("never", ["tea<2"]), **package("always", ["milk"])})
+    names = installed.names(env["overlay"])
+    assert "always" in names and "never" not in names
+    assert [each for each in env["packages"] if "==" not in each] == [lines("always", 'python_version >= "3.4"')]
+
+
+def test_the_marker_of_a_file_counts(machine):
+    with open(os.path.join(machine.index, "tea-1.0-py3-none-any.whl"), "rb") as file:
+        wheel = file.read()
+    job = machine.job('./tea-1.0-py3-none-any.whl ; sys_platform == "win32"\nmilk ; sys_platform == "linux"')
+    with open(os.path.join(job.manifest["fetch"]["code"], "tea-1.0-py3-none-any.whl"), "wb") as file:
+        file.write(wheel)
+    env = agent_env.work(job)
+    assert env["packages"] == ["milk==1.0", "tea==1.0"]  # milk's own
+
+
+def test_what_is_no_marker_is_refused(machine):
+    with pytest.raises(errors.Failure, match="line 1 of the task's requirements: what stands behind the ;") as refused:
+        machine.task("./own ; pythonversion < 3", files=package("own"))
+    assert refused.value.exit == errors.BAD_DATA
+
+
+SOURCES = '[tool.uv.sources]\nlib = { path = "../lib", editable = true }\n'
+
+
+@pytest.mark.parametrize("app", [
+    package("app", ["lib"], SOURCES),
+    package("app", [f"lib @ file://<{BELOW}>/lib"]),
+], ids=["uv's sources", "a URL that the build makes"])
+@pytest.mark.parametrize("line", ["-e ./app", "./app"])
+def test_the_folders_that_a_folder_needs_are_the_tasks_own(machine, app, line):
+    files = {**app, **package("lib", ["tea==1.0"])}
+    for number in (1, 2):
+        job = machine.job(line, files=files)
+        env = agent_env.work(job)
+        assert python(env, "import app, lib, tea; print(app.version, lib.version, tea.version)") == "1.0 1.0 1.0"
+        assert env["cached"] == (number == 2)
+        assert sorted(installed.names(env["overlay"])) == ["app", "lib"]
+        assert [each for each in env["packages"] if "lib" in each] in (["-e ./lib"], ["./lib"])
+    receipt = machine.task("", pins={"packages": env["pins"]}, files=files)
+    assert python(receipt, "import app, lib; print(lib.version)") == "1.0"
+    changed = machine.task(line, files={**files, **package("lib", ["tea==2.0"])})
+    assert python(changed, "import tea; print(tea.version)") == "2.0"
+
+
+def test_pip_finds_the_folders_that_a_folder_needs_too(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "pip")
+    files = {**package("app", [f"lib @ file://<{BELOW}>/lib"]), **package("lib", ["tea==1.0"])}
+    env = machine.task("-e ./app", files=files)
+    assert python(env, "import app, lib, tea; print(tea.version)") == "1.0"
+    assert "lib" not in installed.names(machine.base(env))
+
+
+def test_a_lock_with_a_folder_of_another_platform(machine):
+    """poetry.lock's and uv.lock's markers of folders."""
+    from agentpipe.environment import poetry_lock
+    line = poetry_lock._line({"name": "lib", "version": "1", "source": {"type": "directory", "url": "lib"}},
+                             'sys_platform == "win32"', {})
+    assert line == './lib ; sys_platform == "win32"'
