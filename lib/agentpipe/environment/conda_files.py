@@ -124,7 +124,8 @@ def of_file(path: str, code: str) -> Wanted:
 
 
 def read_yaml(path: str, where: str, a_tasks: bool = False) -> Any:
-    """What a YAML file holds, that of a task as files.of_task() opens it; `where` names it in a Failure (65, or 69 without the extra)."""
+    """What a YAML file holds, that of a task as files.of_task() opens it; `where` names it in a Failure (65, or 69
+    without the extra)."""
     try:
         import yaml
     except ImportError:
