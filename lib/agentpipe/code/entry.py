@@ -78,7 +78,8 @@ def directory(code: str, folder: str, create: bool = False) -> str:
     if not os.path.isdir(path):
         raise errors.Failure(f"there is no folder {folder} in the checkout (script.working_dir)"
                              + near(code, relative, True), errors.NOT_FOUND,
-                             remedy="correct script.working_dir, or push the commit that has it",
+                             remedy="push the commit that has it, or name another: agent-task edit TASK "
+                                    "--working-dir DIR",
                              change=("--working-dir", close[0]) if (close := closest(code, relative, True)) else ())
     return relative
 
@@ -104,7 +105,8 @@ def check_there(code: str, entry: Entry, bare: bool = False) -> str | None:
                                     "and git push there, then run it again; or agent-task enqueue it from there")
     if not os.path.isfile(path):
         raise errors.Failure(f"there is no {name} in the checkout (script.entry_point)" + near(code, name, False),
-                             errors.NOT_FOUND, remedy="commit and push it, or enqueue again with `git add`ed files",
+                             errors.NOT_FOUND, remedy="commit and push it, or name another: agent-task edit TASK "
+                                                      "--entry-point 'SCRIPT ARGUMENTS'",
                              change=_renamed(entry, closest(code, name, False)))
     return path
 
