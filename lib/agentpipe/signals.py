@@ -143,6 +143,7 @@ class Signals:
         """An exception that nobody gets (a weak reference's callback, as imports have them): ours is raised again."""
         from agentpipe import errors
         found = what.exc_value
+        self.is_open = self.is_open or isinstance(found, (errors.OutOfTime, errors.Interrupted, errors.Aborted))
         if isinstance(found, errors.OutOfTime):
             _signal.setitimer(_signal.ITIMER_REAL, AGAIN_S)
         elif isinstance(found, (errors.Interrupted, errors.Aborted)):
@@ -153,6 +154,7 @@ class Signals:
 
     def _raise(self, signum: int) -> None:
         from agentpipe import errors
+        self.is_open = False  # until this part is left: a second one may not break off what ends the first one's work
         if signum == _signal.SIGUSR1:
             raise errors.Aborted(self._abort)
         if signum == _signal.SIGALRM:

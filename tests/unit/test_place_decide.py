@@ -33,8 +33,9 @@ def job(tmp_path):
     def make(task: dict, **options) -> Job:
         directory = tmp_path / f"job{len(made)}"
         directory.mkdir()
-        found = Job({"task": {"id": "t1", **task}}, str(directory), options)
-        found.told = []
+        heard: list[str] = []
+        found = Job({"task": {"id": "t1", **task}}, str(directory), options, heard.append)
+        found.heard, found.told = heard, []
         found.tell = lambda endpoint, body: found.told.append((endpoint, body))
         made.append(found)
         return found
@@ -44,8 +45,7 @@ def job(tmp_path):
 
 
 def said(job: Job) -> str:
-    with open(job.path("setup.log")) as file:
-        return file.read()
+    return "".join(job.heard)
 
 
 def test_a_task_that_asks_for_nothing_runs_on_the_host(job, settings):

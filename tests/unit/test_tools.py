@@ -108,6 +108,31 @@ class TestFailures:
             signal.signal(signal.SIGUSR2, before)
         wait_until_gone(int(pid.read_text()))
 
+    def test_a_second_signal_does_not_break_off_what_ends_the_program(self, run, tmp_path, monkeypatch):
+        pid, killpg = tmp_path / "pid", os.killpg
+
+        def interrupt():
+            while not (pid.exists() and pid.read_text().endswith("\n")):
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        def interrupted(*words):
+            os.kill(os.getpid(), signal.SIGTERM)
+            killpg(*words)
+
+        before = {each: signal.signal(each, command.SIGNALS._arrived) for each in (signal.SIGINT, signal.SIGTERM)}
+        monkeypatch.setattr(tools.os, "killpg", interrupted)
+        threading.Thread(target=interrupt).start()
+        try:
+            with pytest.raises(errors.Interrupted) as caught, command.SIGNALS.open():
+                run(["sh", "-c", f"echo $$ >{pid}; sleep 60"])
+            assert (caught.value.signum, command.SIGNALS.waiting) == (signal.SIGINT, [signal.SIGTERM])
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+            command.SIGNALS.forget()
+        wait_until_gone(int(pid.read_text()))
+
     def test_input_arrives(self, run):
         assert run(["cat"], stdin=b"x" * 200_000) == "x" * 200_000
 

@@ -113,10 +113,27 @@ def test_apptainers_command_line_is_of_documented_options(job):
     assert "--add-caps A,B --drop-caps MKNOD --dns 1.1.1.1,8.8.8.8" in line
     assert "--nv" in words and "--writable-tmpfs" in words and "--no-home" in words
     assert "it is" not in line  # variables go by file
-    with open(job.path("place.env")) as file:
-        assert file.read() == "A='it is'\n"
-    assert os.stat(job.path("place.env")).st_mode & 0o777 == 0o600
     assert "apptainer has no such thing: --sysctl\n" in said(job)
+
+
+@pytest.mark.parametrize(("engine", "text", "left_out"), [
+    (apptainer, "A='it is'\nB='x\ny'\n", "'X;rm=1'"), (charliecloud, "A=it is\nX;rm=1=2\n", "'B'")])
+def test_variables_go_by_a_file_and_what_that_cannot_say_is_said(job, engine, text, left_out):
+    found = asked("")
+    found.env = {"A": "it is", "B": "x\ny", "X;rm=1": "2"}
+    unprivileged.write_environment(job, found, engine)
+    with open(job.path("place.env")) as file:
+        assert file.read() == text
+    assert os.stat(job.path("place.env")).st_mode & 0o777 == 0o600
+    assert f"--env {left_out} cannot be passed on here" in said(job)
+
+
+def test_a_path_with_a_comma_is_one_mount(job):
+    found = asked("""-v '/a,b:/c:ro' --mount 'type=bind,src=/d:e,"dst=/f"'""")
+    words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), found, False, False)
+    assert documented(words[2:]) == "/a.sif"
+    assert 'type=bind,"source=/a,b","destination=/c",ro' in words
+    assert 'type=bind,"source=/d:e","destination=/f"' in words
 
 
 def test_a_set_up_changes_an_overlay_of_root_and_a_copy_of_a_plain_user(job, monkeypatch):

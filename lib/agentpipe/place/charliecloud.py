@@ -78,6 +78,11 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
     return [*found, image.path, "--"]
 
 
+def line(name: str, value: str) -> str:
+    """A variable in the file of --set-env, which takes lines as they are."""
+    return f"{name}={value}\n" if name and "\n" not in name + value else ""
+
+
 def _unpacked(job: Job, path: str, fresh: str) -> None:
     """A copy of a folder or an archive without devices, which a plain user cannot make."""
     import shutil
