@@ -221,7 +221,8 @@ def test_a_folder_is_unpacked_once_until_it_changes(job, tmp_path):
 
 def test_a_name_is_pulled_without_a_user_in_the_environment_and_again_where_that_is_asked(job, tmp_path, monkeypatch):
     """As ch-image and ch-convert do: "can't get username: $USER not set"."""
-    for name, text in (("ch-image", f'[ "$1" = list ] || echo "$1 $2" >>{tmp_path}/pulled'), ("ch-convert", 'mkdir "$2"')):
+    for name, text in (("ch-image", f'[ "$1" = list ] || echo "$1 $2" >>{tmp_path}/pulled'),
+                       ("ch-convert", 'mkdir "$2"')):
         (tmp_path / name).write_text(f'#!/bin/sh\n[ -n "$USER" ] || exit 1\n{text}\n')
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
