@@ -18,6 +18,8 @@ def work(job):
     from agentpipe.code import checkout, git
     from agentpipe.crash import crash_point
     from agentpipe.environment import targets
+    from agentpipe.place import apart
+    apart.check(job, "fetch")
     started = time.monotonic()
     pinned = (job.manifest.get("pins") or {}).get("commit")
     script = secrets.script(job)

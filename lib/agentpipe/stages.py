@@ -136,6 +136,19 @@ def add(held: Held, key: str, value: dict[str, Any]) -> None:
     held.use(manifest.with_key(held.manifest, key, value))
 
 
+def add_before(held: Held, key: str, value: dict[str, Any]) -> None:
+    """The same for a key whose later stages were done first: theirs stay."""
+    line = held.manifest
+    held.use({**manifest.with_key(line, key, value), **{name: line[name] for name in manifest.later(key)
+                                                       if name in line}})
+
+
+def renew(held: Held, key: str) -> None:
+    """Take a stage's key away, and those of later stages: they are all done again."""
+    gone = (key, *manifest.later(key))
+    held.use({name: value for name, value in held.manifest.items() if name not in gone})
+
+
 def hook(held: Held, name: str) -> None:
     """Run the operator's hooks of this name on the manifest; none of them in a dry run."""
     if not held.dry:

@@ -167,7 +167,7 @@ real = os.statvfs
 class Full:
     f_bavail, f_frsize = 0, 4096
 os.statvfs = lambda path: real(path) if os.path.exists("room") else Full
-from agentpipe.claim import waiting
+from agentpipe.pull import waiting
 waiting.NOT_NOW = 0.2
 from agentpipe.cmds import agent_pull
 sys.argv[1:] = ["--wait", "--need-disk", "1k", "default"]

@@ -4,7 +4,9 @@ not stay.
 
 from __future__ import annotations
 
-from agentpipe import errors, place, processes
+import os
+
+from agentpipe import errors, paths, place, processes
 from agentpipe.place import container_args, engine, entrypoint
 from agentpipe.place.docker import LABEL, STOPPED, holds, remove
 
@@ -55,7 +57,7 @@ def has_entrypoint(image: dict[str, Any]) -> bool:
 
 def first_program(job: Job, by_entrypoint: bool) -> dict[str, Any]:
     """Entrypoint and command: the keeper, by itself or as what the image's entrypoint is given."""
-    words = ["-c", KEEPER, "keeper", job.path(place.JOURNAL), job.path(STOPPED)]
+    words = ["-c", KEEPER, "keeper", job.path(place.JOURNAL), os.path.join(paths.box(job.directory), STOPPED)]
     if by_entrypoint:
         return {"Cmd": ["/bin/sh", *words, entrypoint.expected(job.directory)], "StopSignal": STOP_SIGNAL}
     return {"Entrypoint": ["/bin/sh"], "Cmd": words, "OpenStdin": True, "StopSignal": STOP_SIGNAL}

@@ -111,8 +111,8 @@ def run_key(directory: str, end: str, status: int | None, reason: str, evidence:
     found: dict[str, Any] = {"exit": code, "end": end, "reason": own_secrets.hidden(reason),
                              "evidence": own_secrets.hidden(evidence), "status": status, "ended": units.iso(ended)}
     record = attempt.pid_record(directory)
-    if record and record.split(" ")[0].isdigit():
-        started = os.lstat(os.path.join(directory, "pid")).st_mtime
+    started = attempt.began_at(directory)
+    if started is not None and record and record.split(" ")[0].isdigit():
         ran = script.running_for(directory) if record.endswith(processes.boot_id()) else None
         # by the clock that never jumps, where that is this boot's
         seconds = ended - started if ran is None else ran - (time.time() - ended)

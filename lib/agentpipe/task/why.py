@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 
@@ -178,7 +177,7 @@ def _doing(directory: str) -> str:
     from agentpipe.claim import attempt
     record = attempt.pid_record(directory)
     if record and record[:1].isdigit():
-        began: float | None = os.lstat(os.path.join(directory, "pid")).st_mtime
+        began = attempt.began_at(directory)
         name = "its script runs"
     else:
         stages = timing.stages(attempt.read_manifest(directory) or {})
