@@ -19,6 +19,7 @@ def test_without_a_client_containers_cannot_be_entered_and_the_package_is_named(
 @pytest.mark.parametrize(("said", "exit"), [
     ("FATAL: unauthorized: authentication required", errors.NO_PERMISSION),
     ("manifest unknown", errors.NOT_FOUND),
+    ("error: image ref syntax, char 2: a@b@c\nhint: how-do-i-specify", errors.BAD_DATA),
     ("dial tcp 10.0.0.1:443: connect: connection refused", errors.UNAVAILABLE),
     ("write /var/lib/docker/tmp/x: no space left on device", errors.CANNOT_CREATE),
 ])

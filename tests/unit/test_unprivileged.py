@@ -219,6 +219,21 @@ def test_a_folder_is_unpacked_once_until_it_changes(job, tmp_path):
     assert charliecloud.image(job, str(source), "ch-run", [], False).path != first.path
 
 
+def test_a_name_is_pulled_without_a_user_in_the_environment_and_again_where_that_is_asked(job, tmp_path, monkeypatch):
+    """As ch-image and ch-convert do: "can't get username: $USER not set"."""
+    for name, text in (("ch-image", f'[ "$1" = list ] || echo "$1 $2" >>{tmp_path}/pulled'),
+                       ("ch-convert", 'mkdir "$2"')):
+        (tmp_path / name).write_text(f'#!/bin/sh\n[ -n "$USER" ] || exit 1\n{text}\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("USER", raising=False)
+    first = charliecloud.image(job, "docker://a/b:1", "ch-run", [], False)
+    assert charliecloud.image(job, "a/b:1", "ch-run", [], False).path == first.path
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__DOCKER_FORCE_PULL", "true")
+    assert charliecloud.image(job, "a/b:1", "ch-run", [], False).path != first.path
+    assert (tmp_path / "pulled").read_text() == "pull a/b:1\npull a/b:1\n"
+
+
 def test_a_copy_of_ones_own_goes_with_the_place(job, tmp_path, monkeypatch):
     source = tmp_path / "source"
     (source / "etc" / "apt" / "apt.conf.d").mkdir(parents=True)

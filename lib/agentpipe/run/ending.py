@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import ends, errors, hooks, manifest, processes, stdio, units
+from agentpipe import ends, errors, hooks, manifest, processes, secrets, stdio, units, untrusted
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
 from agentpipe.report import own_end
@@ -58,6 +58,8 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     end, reason, evidence = _classified(directory, status, verdict, kind, known)
     if gone and end == "lost" and not known:
         reason = f"{directory} was deleted while the script ran, and with it its status and its log"
+    if not gone and not _has_log(directory):
+        held.job.say(f"agent-run: {directory}/log is no regular file: what the script printed is lost")
     keep = hold.wanted(held, end, values)
     if not keep:
         script_env.remove_credentials(directory)
@@ -80,6 +82,14 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     except errors.Interrupted:
         held.job.say("agent-run: told to leave before the hooks post-run were over")
     return _report(held, values, keep)
+
+
+def _has_log(directory: str) -> bool:
+    try:
+        os.close(untrusted.opened(directory, "log"))
+    except OSError:  # the script has deleted it, or put something else in its place
+        return False
+    return True
 
 
 def of_failed(held: Held, values: Mapping[str, Any]) -> int:
@@ -152,6 +162,7 @@ def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
             held.job.say(failure.reason)
         except errors.Interrupted:
             held.job.say("agent-run: told to leave before the hooks on-end were over")
+        secrets.forget(held.claim.directory)
     if keep:
         hold.hold(held, values)
     held.release()

@@ -198,7 +198,8 @@ def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
                                              + (f" on {worker}" if worker else "")}
     workers, dead = at_work.serving(api, queue or "")
     ahead = "it is next" if place == 1 else f"{place - 1} before it"
-    found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; "}
+    back = f"it came back: {task['status_reason']}; " if task.get("status_reason") else ""
+    found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; {back}"}
     if not workers:
         found["reason"] += "nobody serves this queue"
         if dead:
