@@ -36,15 +36,26 @@ def options():
 
 def work(job: "Job") -> "dict[str, Any]":
     """The value of `env`: the task's interpreter in an environment of its own, and what is installed there."""
+    from agentpipe import untrusted
+    from agentpipe.environment import requirements
+    from agentpipe.place import inside
+    if not inside.isolated(job):
+        return made(job)
+    with untrusted.kept_within(requirements.folders(job)[0]):
+        return made(job)
+
+
+def made(job: "Job") -> "dict[str, Any]":
+    """The same; files of the task are read where untrusted.kept_within() says."""
     import os
     import time
 
     from agentpipe.code import entry
     from agentpipe.environment import conda_packed, given, requirements, task_env
     began = time.monotonic()
-    made = given.custom_build(job)
-    if made is not None:
-        return timed(made, began)
+    built = given.custom_build(job)
+    if built is not None:
+        return timed(built, began)
     asked = requirements.of_task(job)
     asked.also((job.manifest.get("patch") or {}).get("packages"))
     binary = str((job.task.get("script") or {}).get("binary") or "")

@@ -18,7 +18,9 @@ def work(job):
     from agentpipe.code import checkout, git
     from agentpipe.crash import crash_point
     from agentpipe.environment import targets
+    from agentpipe.place import apart
     from agentpipe.urls import without_credentials
+    apart.check(job, "fetch")
     started = time.monotonic()
     pinned = (job.manifest.get("pins") or {}).get("commit")
     script = secrets.script(job)

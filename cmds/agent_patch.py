@@ -15,6 +15,8 @@ EXAMPLES = """
 def work(job):
     """The checkout with the task's own changes in it; the value of the manifest's `patch`."""
     from agentpipe.code import changes, diff, entry, start_file
+    from agentpipe.place import apart
+    apart.check(job, "patch")
     started = time.monotonic()
     script, code = job.task.get("script") or {}, fetched(job)
     kind, text = ("none", "") if os.environ.get("CLEARML_AGENT_FORCE_CODE_DIR") else diff.of(script)

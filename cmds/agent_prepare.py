@@ -38,16 +38,23 @@ def options():
 
 
 def steps(held):
-    """The place, then what happens in it."""
+    """The place, its code, and what happens in it."""
     from agentpipe import place, stages
     from agentpipe.cmds import agent_env, agent_fetch, agent_patch
     from agentpipe.prepare import modes
     came = held.manifest
     modes.begin(held.job)
     stages.hook(held, "pre-prepare")
-    stages.add(held, "place", stages.timed(place.start, held.job))
+    wanted = place.wanted(held.job)
+    stages.renew(held, "place")
+    # what runs in a container may write in the checkout: from then on we do not
+    code_first = wanted.engine != "host" and not held.dry
+    if not code_first:
+        stages.add(held, "place", stages.timed(lambda job: place.start(job, wanted), held.job))
     stages.step(held, "fetch", "fetch", agent_fetch.work)
     stages.step(held, "patch", "patch", agent_patch.work)
+    if code_first:
+        stages.add_before(held, "place", stages.timed(lambda job: place.start(job, wanted), held.job))
     if held.dry and held.manifest["place"]["kind"] != "host":
         held.job.say("which Python and packages, only that container can tell")
     else:

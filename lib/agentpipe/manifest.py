@@ -78,10 +78,14 @@ def write(manifest: dict[str, Any]) -> bytes:
     return json.dumps(manifest, separators=(",", ":")).encode() + b"\n"
 
 
+def later(key: str) -> tuple[str, ...]:
+    """The keys of the stages that come after this one's."""
+    return KEYS[KEYS.index(key) + 1:] if key in KEYS else ()
+
+
 def with_key(manifest: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     """A copy with this stage's key rewritten and the keys of later stages dropped."""
-    later = KEYS[KEYS.index(key) + 1:] if key in KEYS else ()
-    kept = {name: old for name, old in manifest.items() if name not in later and name != "failed"}
+    kept = {name: old for name, old in manifest.items() if name not in later(key) and name != "failed"}
     kept.setdefault("manifest", VERSION)
     kept[key] = value
     return kept

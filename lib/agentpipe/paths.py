@@ -22,6 +22,16 @@ def cache(*parts: str) -> str:
     return os.path.join(made(base), *parts)
 
 
+BOX = "box"
+
+
+def box(directory: str) -> str:
+    """Where whoever runs a task's script may write what we read: the folder `box` of its directory where a container
+    runs it, which can write neither beside it nor in the place of it; else the directory itself."""
+    found = os.path.join(directory, BOX)
+    return found if os.path.isdir(found) and not os.path.islink(found) else directory
+
+
 def hook_directories() -> list[str]:
     """Where hooks are looked for, in the order in which they run."""
     own = os.path.join(_xdg("XDG_CONFIG_HOME", ".config"), "agentpipe", "hooks")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FILE = "secrets.json"
 # the fields of `script` whose URLs are used by stages
 FIELDS = ("repository", "requirements")
+LISTS = ("requirements.txt", "constraints.txt", "overrides.txt")
 
 
 def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
@@ -55,6 +56,21 @@ def shown(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: each if name == "diff" else shown(each) for name, each in value.items()}
     return value
+
+
+def forget(directory: str) -> None:
+    """The end is acknowledged: no password stays in the attempt's directory, nor in the lists that installers got."""
+    try:
+        os.unlink(os.path.join(directory, FILE))
+    except OSError:  # the usual case, and it must cost nothing
+        return
+    from agentpipe.urls import without_credentials
+    for name in LISTS:
+        try:
+            text = untrusted.read(directory, name, untrusted.LARGE).decode("utf-8", "surrogateescape")
+            publish(os.path.join(directory, name), without_credentials(text).encode("utf-8", "surrogateescape"))
+        except OSError:
+            pass
 
 
 def script(job: Job) -> dict[str, Any]:

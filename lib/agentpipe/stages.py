@@ -13,7 +13,7 @@ from agentpipe import errors, failures, files, hooks, manifest, place, stdio, un
 from agentpipe.claim import attempt, claims, holders
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
-from agentpipe.signals import SIGNALS
+from agentpipe.signals import EXITS, SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from agentpipe.job import Job
 
     Work = Callable[[Job], dict[str, Any]]
+
+
+# a task is not to blame for these: another try, or another machine, may do it
+OF_THE_MACHINE = (errors.TRY_AGAIN, errors.BAD_CONFIG)
 
 
 class StageFailed(errors.Failure):
@@ -132,6 +136,19 @@ def add(held: Held, key: str, value: dict[str, Any]) -> None:
     held.use(manifest.with_key(held.manifest, key, value))
 
 
+def add_before(held: Held, key: str, value: dict[str, Any]) -> None:
+    """The same for a key whose later stages were done first: theirs stay."""
+    line = held.manifest
+    held.use({**manifest.with_key(line, key, value), **{name: line[name] for name in manifest.later(key)
+                                                       if name in line}})
+
+
+def renew(held: Held, key: str) -> None:
+    """Take a stage's key away, and those of later stages: they are all done again."""
+    gone = (key, *manifest.later(key))
+    held.use({name: value for name, value in held.manifest.items() if name not in gone})
+
+
 def hook(held: Held, name: str) -> None:
     """Run the operator's hooks of this name on the manifest; none of them in a dry run."""
     if not held.dry:
@@ -185,7 +202,8 @@ def _give_back(line: dict[str, Any], why: str) -> None:
 def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
     """The work, open to signals, for up to `limit` seconds. What fails stands in the line afterwards.
 
-    Raised is what leaves no line to hand on: then the task is given back, or let go.
+    Raised is what leaves no line to hand on: then the task is given back (as when this machine is wrongly configured:
+    the others of its queue would be the next to fail here), or let go.
     """
     try:
         with SIGNALS.open():
@@ -193,11 +211,17 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
             held.begun = True
             with SIGNALS.limited(limit):
                 steps(held)
-    except errors.Interrupted:
-        if not held.started and held.claim.token:
-            stdio.say(f"agent-{held.stage}: told to stop; task {held.id} goes back to its queue")
+    except errors.Interrupted as told:
+        queued, started = bool(held.claim.token), held.started
+        if not started:
+            stdio.say(f"agent-{held.stage}: told to stop" + (
+                f"; task {held.id} goes back to its queue" if queued else ""))
         held.give_back("told to stop")
         SIGNALS.forget()
+        if not (started or held.dry or queued):  # nobody else has it
+            stopped = errors.Failure("told to stop", EXITS[told.signum])
+            stdio.put(manifest.write(manifest.failure(stopped, held.stage, held.manifest)))
+            told.silent = True
         raise
     except errors.OutOfTime as over:
         late = errors.Failure(f"set-up took longer than {limit:g} s", 124,
@@ -211,8 +235,8 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
     except errors.Failure as failure:
         if isinstance(failure, claims.NotOurs) or not held.begun:
             raise
-        if held.dry or failure.exit == errors.TRY_AGAIN:
-            held.give_back(failure.reason)
+        if held.dry or (held.claim.token and failure.exit in OF_THE_MACHINE):
+            held.give_back(str(failure))
             raise
         _tell_failure(held, failure)
         held.leave_place()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
+DEEPEST = 400  # folders in each other that open_to_all() goes into: each keeps a descriptor open
 
 
 def beside(path: str) -> str:
@@ -47,6 +48,85 @@ def replace(new: str, path: str) -> None:
         os.rename(path, old)
         os.rename(new, path)
         remove(old)
+
+
+def open_to_all(path: str, mode: int) -> None:
+    """Add `mode` (0o666) to the files of a tree that are ours, and what its folders need for that.
+
+    Whoever changes the tree meanwhile leads us nowhere: what is opened is looked at, no link is followed.
+    """
+    above, name = os.path.split(path)
+    folder = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _open_to_all(folder, name, mode, DEEPEST)
+    finally:
+        os.close(folder)
+
+
+def _open_to_all(folder: int, name: str, mode: int, levels: int) -> None:
+    try:
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return
+    try:
+        found = os.fstat(fd)
+        is_folder = stat.S_ISDIR(found.st_mode)
+        if found.st_uid == os.getuid() and (is_folder or stat.S_ISREG(found.st_mode)):
+            more = mode | (mode >> 2 & 0o111 if is_folder else 0)
+            # chmod(2) of a descriptor that was not opened to read: by its link in /proc
+            os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(found.st_mode) | more)
+        for each in os.listdir(f"/proc/self/fd/{fd}") if is_folder and levels else ():
+            _open_to_all(fd, each, mode, levels - 1)
+    finally:
+        os.close(fd)
+
+
+def unlink_shared(path: str) -> None:
+    """Give every file of a tree an inode of its own: a hard link of a checkout is the mirror's file as well.
+
+    For trees that nobody else changes; file systems that can share the bytes until one is written do.
+    """
+    for here, _, names in os.walk(path):
+        for name in names:
+            file = os.path.join(here, name)
+            found = os.lstat(file)
+            if found.st_nlink > 1 and stat.S_ISREG(found.st_mode):
+                _copy_in_place(file, found)
+
+
+def _copy_in_place(path: str, found: os.stat_result) -> None:
+    temporary = f"{path}.own-{os.getpid()}"
+    with open(path, "rb") as source, open(temporary, "xb") as target:
+        left = found.st_size
+        try:
+            while left and (done := os.copy_file_range(source.fileno(), target.fileno(), left)):
+                left -= done
+        except OSError:  # an old kernel, or a file system without it
+            import shutil
+            shutil.copyfileobj(source, target, 1 << 20)
+        os.fchmod(target.fileno(), stat.S_IMODE(found.st_mode))
+        os.utime(target.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+    os.rename(temporary, path)
+
+
+def fill(new: str, path: str) -> None:
+    """Put what is in the tree `new` into the folder `path` itself, in the place of what is there. Raises OSError.
+
+    For a folder that stays the same because it is shown elsewhere, where others write in it: only names are moved.
+    """
+    import shutil
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for name in os.listdir(folder):
+            try:
+                os.unlink(name, dir_fd=folder)
+            except IsADirectoryError:
+                shutil.rmtree(os.path.join(path, name))
+        for name in os.listdir(new):
+            os.rename(os.path.join(new, name), name, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
+    os.rmdir(new)
 
 
 def remove(path: str) -> None:

@@ -7,9 +7,13 @@ waited for, no device is touched, and no more is read than was meant to be there
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SMALL = 1 << 20  # bytes; of a file that only we write
-LARGE = 256 << 20  # of one that holds what a task brings: its manifest
+LARGE = 256 << 20  # of one that holds what a task brings: its manifest, its lists
+
+_folders: list[str] = []  # of kept_within(); none: anywhere
 
 
 class NotRegular(OSError):
@@ -17,6 +21,40 @@ class NotRegular(OSError):
 
     def __init__(self, path: str, why: str = "it is no regular file") -> None:
         super().__init__(errno.EINVAL, why, path)
+
+
+@contextmanager
+def kept_within(*folders: str) -> Iterator[None]:
+    """While this lasts, of_task() opens nothing that is elsewhere: whoever can read the log of a task, or of its
+    installers, does not get at more files through us than the task can itself."""
+    before = _folders[:]
+    _folders[:] = [os.path.realpath(folder).rstrip("/") + "/" for folder in folders]
+    try:
+        yield
+    finally:
+        _folders[:] = before
+
+
+def of_task(path: str, within: str = "") -> int:
+    """A descriptor to read a file that a task brings, or has made, behind links too; NotRegular for one that leads out
+    of the folder `within`, or out of those of kept_within(), or is none: without either it is any file. What is missing
+    raises its own OSError."""
+    folders = [within.rstrip("/") + "/"] if within else _folders
+    if not folders:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)  # which does nothing to a fifo or a device
+    try:
+        real = os.readlink(f"/proc/self/fd/{fd}")
+        if not real.startswith(tuple(folders)):
+            raise NotRegular(path, "it leads out of the task's own folder")
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise NotRegular(path)
+        if found.st_size > LARGE:
+            raise NotRegular(path, f"it has more than {LARGE} bytes")
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
 
 
 def opened(directory: str, name: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:

@@ -95,6 +95,10 @@ setup() { load ../helpers; fresh; }
   directory=$(attempt "$(field .id created)")
   [ "$(grep -rl s3cr3tpw "$directory")" = "$directory/secrets.json" ]
   [ "$(stat -c %a "$directory/secrets.json")" = 600 ]
+  agent-prepare <task.json 2>/dev/null | agent-run >/dev/null 2>&1 || true
+  [ "$(status "$(field .id created)")" = failed ]
+  run grep -rl s3cr3tpw "$AGENT_HOME/state/tasks"
+  [ "$status" -eq 1 ] # its end is acknowledged
 }
 
 # bats test_tags=local
@@ -163,7 +167,7 @@ real = os.statvfs
 class Full:
     f_bavail, f_frsize = 0, 4096
 os.statvfs = lambda path: real(path) if os.path.exists("room") else Full
-from agentpipe.claim import waiting
+from agentpipe.pull import waiting
 waiting.NOT_NOW = 0.2
 from agentpipe.cmds import agent_pull
 sys.argv[1:] = ["--wait", "--need-disk", "1k", "default"]

@@ -119,6 +119,37 @@ watched() {
   [ ! -e begun ]
 }
 
+@test "a task by hand that is told to stop is handed on with the word, and nothing is left running" {
+  AGENT_STAGE_FETCH='touch fetching; exec sleep 60' agent-prepare <<<'{"task": {"script": {}, "name": "mine"}}' \
+    >line 2>said 3>&- & pid=$!
+  wait_for 20 test -e fetching
+  kill -TERM $pid
+  ended $pid
+  [ "$status" -eq 75 ]
+  [ "$(cat said)" = "agent-prepare: told to stop" ]
+  [ "$(field .task.name line) $(field .failed.stage line) $(field .failed.reason line)" = "mine prepare told to stop" ]
+}
+
+@test "a wrong setting of this machine ends no task: a supervisor backs off, and all stay in their queue" {
+  first=$(enqueue_shell 'true'); second=$(enqueue_shell 'true')
+  AGENT_STAGE_ENV=nosuchcommand agent-supervisor default 2>said 3>&- & pid=$!
+  wait_for 30 sh -c '[ "$(grep -c "ended with 127" said)" -ge 2 ]'
+  kill -TERM $pid
+  ended $pid
+  [ "$(status "$first") $(status "$second")" = 'queued queued' ]
+  agent-pull default | agent-prepare | agent-run >/dev/null
+  [ "$(status "$first")" = completed ]
+}
+
+@test "a script that puts something else in the place of its log is told that it is lost" {
+  id=$(enqueue_shell 'echo one; ln -sf /etc/passwd "$AGENT_TASK_DIR/log"; echo two')
+  pipeline >receipt.json
+  [ "$(status "$id")" = completed ]
+  log=$(agent-task log "$id")
+  [[ $log == *"log is no regular file: what the script printed is lost"* ]]
+  [[ $log != *root:* ]]
+}
+
 # bats test_tags=claims
 @test "HUP leaves the script running, and the next pull takes it over" {
   id=$(enqueue_shell "echo on; while [ ! -e $BATS_TEST_TMPDIR/go ]; do sleep 0.05; done; echo off; exit 4")
@@ -537,6 +568,8 @@ EOF
   [[ $output$stderr != *s3cr3tpw* ]]
   run grep -rl s3cr3tpw "$AGENT_HOME/state"
   [[ $output == */secrets.json ]]
+  agent-fetch <task.json 2>/dev/null | agent-run >/dev/null 2>&1 || true # a second one, which comes to its end
+  [ "$(grep -rl s3cr3tpw "$AGENT_HOME/state" | sort -u)" = "$output" ]
 }
 
 @test "the script finds its server, its task and its worker, in a file that only its owner reads" {

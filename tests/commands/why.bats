@@ -350,11 +350,11 @@ if given.batch_size > 16: raise MemoryError'
   mended "$id"
 }
 
-@test "a stage that an operator has swapped for nothing: words, then the command" {
+@test "a stage that an operator has swapped for nothing: the task is not to blame, and waits" {
   id=$(enqueue_shell 'true')
   AGENT_STAGE_ENV=nosuchcommand-of-agentpipe run -78 pipeline
-  told "$id" "AGENT_STAGE_ENV (nosuchcommand-of-agentpipe) ended with 127" "to do: unset AGENT_STAGE_ENV" \
-    "then: agent-task enqueue $id"
+  told "$id" "waits in default" "AGENT_STAGE_ENV (nosuchcommand-of-agentpipe) ended with 127 (unset AGENT_STAGE_ENV" \
+    "try: agent-pull default | agent-prepare | agent-run"
   mended "$id"
 }
 

@@ -34,7 +34,8 @@ PY
 
 containers() { docker ps -aq --filter "label=agentpipe.home=$AGENT_HOME/state/tasks"; }
 without_containers() { containers | xargs -r docker rm -f >/dev/null 2>&1 || true; }
-log_of() { cat "$AGENT_HOME"/state/tasks/*/log; }
+# of a container (Docker, Podman) in its box
+log_of() { cat "$AGENT_HOME"/state/tasks/*/box/log 2>/dev/null || cat "$AGENT_HOME"/state/tasks/*/log; }
 set_up_of() { cat "$AGENT_HOME"/state/tasks/*/setup.log; }
 printed() { log_of 2>/dev/null | grep -q "$1"; }
 

@@ -217,6 +217,80 @@ running() {
   done
 }
 
+@test "what runs in a container, as root and before its script too, changes nothing that the agent or others believe" {
+  git init -q repository
+  cat >repository/main.py <<'PY'
+import os
+for name in "manifest.json", "place.json", "spec":
+    try:
+        open(os.path.join(os.environ["AGENT_TASK_DIR"], name), "a")
+        print("BAD wrote", name)
+    except OSError:
+        pass
+print("fine")
+PY
+  git -C repository add main.py
+  git -C repository -c user.name=x -c user.email=x@x commit -qm 1
+  commit=$(git -C repository rev-parse HEAD)
+  by_hand "\"entry_point\": \"main.py\", \"repository\": \"$PWD/repository\", \"version_num\": \"$commit\", \"requirements\": {\"pip\": \"iniconfig\\n\"}" >task.json
+  cat >hostile.sh <<'SH'
+dir=${agent_folder%/*} cache=${agent_folder%/state/tasks/*}/cache
+for name in place.json setup/run setup/4-task setup.log; do
+  if echo hostile >"$dir/$name"; then echo "BAD wrote $name"; fi
+  if rm "$dir/$name"; then echo "BAD removed $name"; fi
+done 2>/dev/null
+for name in hostile manifest.json outcome secrets.json; do
+  if echo hostile >"$dir/$name"; then echo "BAD made $name"; fi
+done 2>/dev/null
+for name in code env box; do
+  if python3 -c "import os; os.rename('$dir/$name', '$dir/box/x')"; then echo "BAD moved $name"; fi
+done 2>/dev/null
+for each in "$cache"/envs/containers/*/*/pyvenv.cfg "$cache"/envs/containers/x "$cache"/virtualenv/x; do
+  if echo hostile >"$each"; then echo "BAD wrote $each"; fi
+done 2>/dev/null
+for each in "$dir"/code/.git/objects/*/*; do chmod u+w "$each"; echo hostile >"$each"; done
+printf '[core]\nfsmonitor = touch %s/executed\n' "$dir/box" >>"$dir/code/.git/config"
+ln -s /etc "$dir/env/bin"; ln -s /etc/passwd "$dir/env/pyvenv.cfg"
+ln -s /etc/passwd "$dir/box/log"
+mkdir "$dir/box/there"
+python3 - "$dir" <<'END'
+import fcntl, os, sys, time
+lock = open(sys.argv[1] + "/lock")
+fcntl.flock(lock, fcntl.LOCK_EX)
+if not os.fork():
+    os.setsid()
+    for fd in (0, 1, 2):
+        os.close(fd)
+    time.sleep(600)
+END
+echo "hostile set-up is over"
+SH
+  python3 -c 'import json
+task = json.load(open("task.json"))
+task["task"]["container"]["setup_shell_script"] = open("hostile.sh").read()
+print(json.dumps(task))' >hostile.json
+  agent-prepare task.json | agent-run >receipt
+  [ "$(field .run.exit receipt)" = 0 ]
+  [ "$(log_of)" = fine ]
+  sum=$(sha256sum /etc/passwd)
+  timeout 120 agent-prepare hostile.json >line
+  id=$(field .task.id line)
+  grep -qx "hostile set-up is over" "$AGENT_HOME/state/tasks/$id.1/setup.log"
+  [ "$(grep -c BAD "$AGENT_HOME/state/tasks/$id.1/setup.log")" = 0 ]
+  [ "$(sha256sum /etc/passwd)" = "$sum" ]
+  timeout 60 agent-run line >receipt || true
+  [ "$(sha256sum /etc/passwd)" = "$sum" ]
+  [ -z "$(containers)" ]
+  [ ! -e "$AGENT_HOME/state/tasks/$id.1/box/executed" ]
+  # the mirror and the environment are as they were: the same task again needs nothing anew
+  for mirror in "$AGENT_HOME"/cache/git/*.git; do git -C "$mirror" fsck --strict; done
+  agent-prepare task.json >line
+  [ "$(field .fetch.cached line)" = true ]
+  [ "$(field .env.cached line)" = true ]
+  agent-run line >receipt
+  [ "$(field .run.exit receipt)" = 0 ]
+}
+
 @test "killed for lack of memory: the end says so, with limit and peak" {
   sed 's/"image"/"arguments": "--memory=64m --memory-swap 64m", "image"/' >task.json < <(
     by_hand '"entry_point": "main.py", "diff": "x = bytearray(200 << 20)\n"')

@@ -229,7 +229,7 @@ print(json.dumps({"task": {"container": {"image": sys.argv[1]}, "script": {"bina
 PY
   unshare -m sh -ec 'mount --bind there here; agent-prepare task.json >line; agent-run line >receipt'
   [ "$(field .run.end receipt)" = completed ]
-  [ "$(cat there/agent/state/tasks/*/log)" = True ]
+  [ "$(cat there/agent/state/tasks/*/box/log)" = True ]
   [ -z "$(ls -A here)" ]
 }
 
@@ -252,7 +252,7 @@ PY
 )
   agent-supervisor --services --worker w services 2>said 3>&- &
   supervisor=$!
-  wait_for 30 grep -qsx "1 w:service:$id" "$AGENT_HOME/state/tasks/$id.1/log"
+  wait_for 30 grep -qsx "1 w:service:$id" "$AGENT_HOME/state/tasks/$id.1/box/log"
   container=$(docker ps -q --filter "label=clearml-worker-id=w:service:$id")
   [ -n "$container" ]
   kill -TERM "$supervisor"

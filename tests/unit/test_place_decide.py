@@ -219,7 +219,7 @@ def test_a_dry_run_says_what_would_be_without_an_engine_and_without_secrets(job,
     monkeypatch.setenv("DOCKER_HOST", "unix:///no/such.sock")
     at = job({"container": {"image": "my:1", "arguments": "-e API_TOKEN=s3cret --entrypoint x -it",
                             "setup_shell_script": "echo 1"}}, dry_run=True)
-    assert place.start(at)["image"] == "my:1"
+    assert place.start(at, place.wanted(at))["image"] == "my:1"
     text = said(at)
     assert "would run in a container of my:1 (docker): the task asks for image my:1" in text
     assert "with --env 'API_TOKEN=********' --interactive --tty\n" in text and "s3cret" not in text
@@ -227,7 +227,7 @@ def test_a_dry_run_says_what_would_be_without_an_engine_and_without_secrets(job,
     assert at.told == []
     at = job({"container": {"image": "my:1", "arguments": "--memory=lots"}}, dry_run=True)
     with pytest.raises(errors.Failure, match="--memory lots: it is no size"):
-        place.start(at)
+        place.start(at, place.wanted(at))
 
 
 def test_the_decision_costs_no_import_of_docker(tmp_path):

@@ -19,6 +19,7 @@ def test_without_a_client_containers_cannot_be_entered_and_the_package_is_named(
 @pytest.mark.parametrize(("said", "exit"), [
     ("FATAL: unauthorized: authentication required", errors.NO_PERMISSION),
     ("manifest unknown", errors.NOT_FOUND),
+    ("error: image ref syntax, char 2: a@b@c\nhint: how-do-i-specify", errors.BAD_DATA),
     ("dial tcp 10.0.0.1:443: connect: connection refused", errors.UNAVAILABLE),
     ("write /var/lib/docker/tmp/x: no space left on device", errors.CANNOT_CREATE),
 ])
@@ -37,10 +38,13 @@ def test_the_registry_to_log_in_at_is_that_of_the_image(name, registry):
     assert f"docker login {registry}, as" in engine.no_image(name, "denied").remedy
 
 
-def test_a_program_that_the_puller_lacks_is_no_missing_image():
-    said = 'FATAL: while searching for mksquashfs: exec: "mksquashfs": executable file not found in $PATH'
+@pytest.mark.parametrize("said", [
+    'FATAL: while searching for mksquashfs: exec: "mksquashfs": executable file not found in $PATH',
+    "Traceback\nModuleNotFoundError: No module named 'lark'"])
+def test_a_program_that_the_puller_lacks_is_no_missing_image(said):
     failure = engine.no_image("a:1", said)
-    assert failure.exit == errors.UNAVAILABLE and "mksquashfs" in failure.reason
+    assert failure.exit == errors.UNAVAILABLE and said.splitlines()[-1] in failure.reason
+    assert failure.remedy.startswith("install")
 
 
 @pytest.fixture

@@ -113,10 +113,27 @@ def test_apptainers_command_line_is_of_documented_options(job):
     assert "--add-caps A,B --drop-caps MKNOD --dns 1.1.1.1,8.8.8.8" in line
     assert "--nv" in words and "--writable-tmpfs" in words and "--no-home" in words
     assert "it is" not in line  # variables go by file
-    with open(job.path("place.env")) as file:
-        assert file.read() == "A='it is'\n"
-    assert os.stat(job.path("place.env")).st_mode & 0o777 == 0o600
     assert "apptainer has no such thing: --sysctl\n" in said(job)
+
+
+@pytest.mark.parametrize(("engine", "text", "left_out"), [
+    (apptainer, "A='it is'\nB='x\ny'\n", "'X;rm=1'"), (charliecloud, "A=it is\nX;rm=1=2\n", "'B'")])
+def test_variables_go_by_a_file_and_what_that_cannot_say_is_said(job, engine, text, left_out):
+    found = asked("")
+    found.env = {"A": "it is", "B": "x\ny", "X;rm=1": "2"}
+    unprivileged.write_environment(job, found, engine)
+    with open(job.path("place.env")) as file:
+        assert file.read() == text
+    assert os.stat(job.path("place.env")).st_mode & 0o777 == 0o600
+    assert f"--env {left_out} cannot be passed on here" in said(job)
+
+
+def test_a_path_with_a_comma_is_one_mount(job):
+    found = asked("""-v '/a,b:/c:ro' --mount 'type=bind,src=/d:e,"dst=/f"'""")
+    words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), found, False, False)
+    assert documented(words[2:]) == "/a.sif"
+    assert 'type=bind,"source=/a,b","destination=/c",ro' in words
+    assert 'type=bind,"source=/d:e","destination=/f"' in words
 
 
 def test_a_set_up_changes_an_overlay_of_root_and_a_copy_of_a_plain_user(job, monkeypatch):
@@ -200,6 +217,21 @@ def test_a_folder_is_unpacked_once_until_it_changes(job, tmp_path):
     assert charliecloud.image(job, str(source), "ch-run", [], False).path == first.path
     (source / "usr" / "b").write_text("2")
     assert charliecloud.image(job, str(source), "ch-run", [], False).path != first.path
+
+
+def test_a_name_is_pulled_without_a_user_in_the_environment_and_again_where_that_is_asked(job, tmp_path, monkeypatch):
+    """As ch-image and ch-convert do: "can't get username: $USER not set"."""
+    for name, text in (("ch-image", f'[ "$1" = list ] || echo "$1 $2" >>{tmp_path}/pulled'),
+                       ("ch-convert", 'mkdir "$2"')):
+        (tmp_path / name).write_text(f'#!/bin/sh\n[ -n "$USER" ] || exit 1\n{text}\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("USER", raising=False)
+    first = charliecloud.image(job, "docker://a/b:1", "ch-run", [], False)
+    assert charliecloud.image(job, "a/b:1", "ch-run", [], False).path == first.path
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__DOCKER_FORCE_PULL", "true")
+    assert charliecloud.image(job, "a/b:1", "ch-run", [], False).path != first.path
+    assert (tmp_path / "pulled").read_text() == "pull a/b:1\npull a/b:1\n"
 
 
 def test_a_copy_of_ones_own_goes_with_the_place(job, tmp_path, monkeypatch):

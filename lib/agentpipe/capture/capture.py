@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 
-from agentpipe import errors
+from agentpipe import errors, files
 from agentpipe.urls import for_a_task
 
 TYPE_CHECKING = False
@@ -277,7 +277,7 @@ def requirements_text(path: str) -> str:
         return NOTHING
     from agentpipe.environment import requirement_lines
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(files.of_task(path), "rb") as file:
             text = requirement_lines.decoded(file.read())
     except OSError as error:
         raise errors.Failure(f"{path}: {error.strerror}", errors.NOT_FOUND) from None

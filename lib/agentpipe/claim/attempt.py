@@ -1,7 +1,8 @@
 """One attempt at a task on this node: its directory state/tasks/ID.N and the facts that stand there as names.
 
 `running` (locked by the shim) → `exit.N`, `pid` → "PID START BOOT" and `outcome` → CLASS are names, not contents,
-so that a full disk cannot lose them.
+so that a full disk cannot lose them. The first two stand where the script's own shell can write (paths.box): what a
+container makes of them says how its own script ended, and nothing else.
 """
 
 from __future__ import annotations
@@ -83,13 +84,13 @@ def pid_record(directory: str) -> str | None:
 
     What is neither was not written by us: the record of a script that is gone.
     """
-    found = _link(directory, "pid")
+    found = _link(paths.box(directory), "pid")
     return found if found is None or found in RETURNED or _RECORD.fullmatch(found) else _NOBODY
 
 
 def forbid_start(directory: str, why: str) -> bool:
     """Take the name `pid`, so that no script can start here any more; False when one has started (look again)."""
-    taken = _make_link(directory, "pid", why)
+    taken = _make_link(paths.box(directory), "pid", why)
     if taken and why in RETURNED:
         let_go(directory)
     return taken
@@ -110,7 +111,7 @@ def let_go(directory: str) -> None:
     """Mark what the attempt holds as free."""
     link = _link(directory, "holds")
     try:
-        # the task can write here: nothing but a link to this attempt is renamed
+        # a task on this host can write here: nothing but a link to this attempt is renamed
         if link and os.readlink(link) == directory:
             os.rename(link, link + ENDED)
         os.unlink(os.path.join(directory, "holds"))
@@ -126,7 +127,7 @@ def was_returned(directory: str) -> bool:
 def exit_status(directory: str) -> int | None:
     """The script's status as its shim recorded it (exit.N); None while it runs, or when nobody could."""
     try:
-        names = os.listdir(directory)
+        names = os.listdir(paths.box(directory))
     except FileNotFoundError:  # deleted by the script: nobody can say how it ended
         return None
     for name in names:
@@ -141,10 +142,18 @@ def never_began(directory: str) -> bool:
     return bool(exit_status(directory)) and pid_record(directory) is None
 
 
+def began_at(directory: str) -> float | None:
+    """When the script was started, in seconds since the epoch; None before."""
+    try:
+        return os.lstat(os.path.join(paths.box(directory), "pid")).st_mtime
+    except OSError:
+        return None
+
+
 def was_signalled(directory: str) -> bool | None:
     """Whether a signal ended the script itself, as the shell above it says of most; None where that is not known."""
     try:
-        found = os.lstat(os.path.join(directory, SHELL_SAID))
+        found = os.lstat(os.path.join(paths.box(directory), SHELL_SAID))
     except OSError:
         return None
     return found.st_size > 0 if stat.S_ISREG(found.st_mode) else None
@@ -154,7 +163,7 @@ def ended_at(directory: str) -> float | None:
     """When the script's status was written, in seconds since the epoch: the moment of the rename."""
     status = exit_status(directory)
     try:
-        return None if status is None else os.lstat(os.path.join(directory, f"exit.{status}")).st_ctime
+        return None if status is None else os.lstat(os.path.join(paths.box(directory), f"exit.{status}")).st_ctime
     except FileNotFoundError:  # what the script left behind has deleted its directory just now
         return None
 
@@ -162,7 +171,7 @@ def ended_at(directory: str) -> float | None:
 def shim_lives(directory: str) -> bool:
     """Whether `running` is locked: somebody can still start the script or write its status."""
     try:
-        fd = untrusted.opened(directory, "running", os.O_RDWR)
+        fd = untrusted.opened(paths.box(directory), "running", os.O_RDWR)
     except (FileNotFoundError, untrusted.NotRegular):
         return False
     try:

@@ -12,7 +12,7 @@ import json
 import os
 import time
 
-from agentpipe import errors, files, paths, processes, untrusted
+from agentpipe import errors, files, paths, processes, secrets, untrusted
 from agentpipe.claim import attempt, namespaces, on_server
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
@@ -153,6 +153,7 @@ class Claim:
                 os.unlink(active(self.token))
             except FileNotFoundError:
                 pass
+            secrets.forget(self.directory)
 
     def undo(self) -> None:
         """Nothing has come of it, and nobody has been told: neither claim nor directory stays."""

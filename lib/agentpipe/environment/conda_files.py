@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import errors
+from agentpipe import errors, files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,20 +118,21 @@ def in_repository(code: str, folder: str) -> str:
 def of_file(path: str, code: str) -> Wanted:
     """An environment.yml."""
     where = os.path.relpath(path, code)
-    found = _of_tree(read_yaml(path, where), where)
+    found = _of_tree(read_yaml(path, where, True), where)
     found.folders = [os.path.dirname(path)]
     return found
 
 
-def read_yaml(path: str, where: str) -> Any:
-    """What a YAML file holds; `where` names it in a Failure (65, or 69 without the extra)."""
+def read_yaml(path: str, where: str, a_tasks: bool = False) -> Any:
+    """What a YAML file holds, that of a task as files.of_task() opens it; `where` names it in a Failure (65, or 69
+    without the extra)."""
     try:
         import yaml
     except ImportError:
         raise errors.Failure(f"{where} needs the conda extra, which is not installed", errors.UNAVAILABLE,
                              remedy="pip install 'agentpipe[conda]' beside the agent") from None
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(files.of_task(path) if a_tasks else path, encoding="utf-8") as file:
             return yaml.safe_load(file)
     except OSError as error:
         raise errors.Failure(f"{where}: {error.strerror}", errors.NOT_FOUND, remedy=f"correct {where}") from None

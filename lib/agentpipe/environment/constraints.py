@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors
+from agentpipe import errors, untrusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def _lines(asked: Requirements, variable: str, places: list[str] | None = None) 
         if not os.path.isfile(path):
             raise errors.Failure(f"{variable} names {path}, which is not there", errors.BAD_CONFIG,
                                  remedy=f"correct {variable}, or the file of the installer's settings that says so")
-        reader.file(path, constraints=True)
+        with untrusted.kept_within():  # the owner's files may be anywhere
+            reader.file(path, constraints=True)
     asked.notes += [note for note in found.notes if note not in asked.notes]
     return found.constraints

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import paths, units
+from agentpipe import units
+from agentpipe.place import apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,10 +48,8 @@ def limits() -> Limits:
 
 
 def home() -> str:
-    """The folder of environments: agent.venvs_cache.path, else in our own cache."""
-    from agentpipe.settings import config
-    told = config.get("agent.venvs_cache.path", None, "CLEARML_AGENT_VENV_CACHE_PATH")
-    return os.path.abspath(os.path.expanduser(told)) if told else paths.cache("envs")
+    """The folder of environments."""
+    return apart.cache()
 
 
 def is_off() -> bool:
@@ -148,6 +147,7 @@ def sweep(envs: str, left_behind: float) -> int:
                     count += 1
         except filelock.Timeout:
             pass
+    apart.sweep(envs, left_behind)
     return count
 
 
@@ -216,7 +216,8 @@ def _entry(envs: str, target: str, keys: list[str]) -> Entry | None:
     try:
         with open(os.path.join(directory, "agentpipe.json"), encoding="utf-8") as file:
             base = json.load(file)
-        return {"key": base["key"], "keys": keys, "path": directory, "python": base["interpreter"]["version"],
+        return {"key": base["key"], "keys": keys, "path": base.get("built") or directory, "about": directory,
+                "python": base["interpreter"]["version"],
                 "packages": base["packages"], "size": base["size"], "created": base["created"],
                 "used": _last_used(directory, base["created"]), "tasks": tasks(directory)}
     except (OSError, ValueError, KeyError):
@@ -249,18 +250,19 @@ def _remove(envs: str, entry: Entry) -> bool:
     import shutil
 
     import filelock
-    target = os.path.basename(entry["path"])
+    target = os.path.basename(entry["about"])
     try:
         with filelock.FileLock(os.path.join(envs, entry["key"] + ".lock"), timeout=0, fallback_to_soft=False):
             links = [name for name in entry["keys"] if _published(envs, name) == target]
             for name in links:
                 os.unlink(os.path.join(envs, name))
             # whoever uses one writes his link before he looks at KEY again (python_env.use)
-            if tasks(entry["path"]):
+            if tasks(entry["about"]):
                 for name in links:
                     os.symlink(target, os.path.join(envs, name))
                 return False
-            shutil.rmtree(entry["path"], ignore_errors=True)
+            for path in {entry["path"], entry["about"]}:
+                shutil.rmtree(path, ignore_errors=True)
     except (filelock.Timeout, OSError):
         return False
     return True

@@ -50,7 +50,7 @@ def custom_build(job: Job) -> Value | None:
     if job.option("dry_run"):
         job.say(f"would run the custom build script {script}")
         return {}
-    answer = job.path("custom-build.json")
+    answer = os.path.join(paths.box(job.directory), "custom-build.json")
     if os.path.lexists(answer):
         os.unlink(answer)
     job.say(f"custom build: {script}")
@@ -84,7 +84,7 @@ def _run_build(job: Job, script: str, answer: str) -> None:
 def _built(job: Job, script: str, answer: str) -> Value | None:
     """Its answer as the value of `env`; one that is missing or wrong is said, and the build is ours."""
     try:
-        found = json.loads(untrusted.read(job.directory, os.path.basename(answer)))
+        found = json.loads(untrusted.read(*os.path.split(answer)))
         binary, entry, folder = (found[name] for name in ("binary", "entry_point", "working_dir"))
         wrong = next((name for name in ("binary", "entry_point", "working_dir")
                       if not os.path.isabs(found[name]) or not (job.prefix or os.path.exists(found[name]))), "")

@@ -171,17 +171,40 @@ def needed(packages: Packages, names: set[str], hidden: set[str]) -> set[str]:
 
 
 @contextmanager
-def stubs(folder: str, packages: Packages) -> Iterator[None]:
+def stubs(job: Job, folder: str, packages: Packages) -> Iterator[None]:
     """While this lasts, uv sees the image's packages in the environment `folder`."""
     import shutil
 
     from agentpipe.environment import installed
+    from agentpipe.place import apart
     site = installed.site_packages(folder)
+    if apart.folder(job):
+        with _stubs_apart(job, site, packages):
+            yield
+        return
     made = [stub(site, each) for each in packages]
     yield
     for path in made:
         if os.path.exists(os.path.join(path, installed.STUB)):  # else uv has put another version in its place
             shutil.rmtree(path)
+
+
+@contextmanager
+def _stubs_apart(job: Job, site: str, packages: Packages) -> Iterator[None]:
+    """The same where only the container writes; they are made in the task's directory, which it is shown."""
+    import shutil
+
+    from agentpipe.environment import installed
+    from agentpipe.place import apart
+    here = job.path("stubs")
+    os.makedirs(here, exist_ok=True)
+    names = [os.path.basename(stub(here, each)) for each in packages]
+    if names:
+        apart.put(job, here, site)
+    yield
+    shutil.rmtree(here)
+    if names:
+        apart.take(job, [os.path.join(site, name) for name in names], installed.STUB)
 
 
 def stub(site: str, package: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def whole(folder: str) -> bool:
     site = site_packages(folder)
     try:
         for record in _records(folder):
-            with open(os.path.join(record, "RECORD"), encoding="utf-8", newline="") as file:
+            with open(_read(os.path.join(record, "RECORD")), encoding="utf-8", newline="") as file:
                 for path, _, size, *_ in csv.reader(file):
                     # scripts are ours: they were made relocatable
                     if size and not path.startswith("..") and os.stat(os.path.join(site, path)).st_size != int(size):
@@ -110,7 +110,7 @@ def damage(folder: str) -> list[str]:
             continue
         listed = os.path.join(record, "RECORD")
         try:
-            with open(listed, encoding="utf-8", newline="") as file:
+            with open(_read(listed), encoding="utf-8", newline="") as file:
                 rows = list(csv.reader(file))
         except OSError:
             found.append(os.path.relpath(listed, folder))
@@ -120,7 +120,7 @@ def damage(folder: str) -> list[str]:
             if not digest or path.startswith("..") or kind not in hashlib.algorithms_available:
                 continue
             try:
-                with open(os.path.join(site, path), "rb") as file:
+                with open(_read(os.path.join(site, path)), "rb") as file:
                     there = base64.urlsafe_b64encode(hashlib.new(kind, file.read()).digest()).rstrip(b"=").decode()
             except OSError:
                 there = ""
@@ -156,10 +156,17 @@ def _records(folder: str) -> list[str]:
     return [record for record in found if not os.path.exists(os.path.join(record, STUB))]
 
 
+def _read(path: str) -> int:
+    """A descriptor of a file of an environment; OSError where it is none, or leads out of one that a container made."""
+    from agentpipe import untrusted
+    from agentpipe.place import apart
+    return untrusted.of_task(path, apart.within(path) or "/")
+
+
 def _metadata(record: str) -> tuple[str, str, set[str]]:
     """(name, version, names of what it needs whatever its extras)."""
     try:
-        with open(os.path.join(record, "METADATA"), encoding="utf-8", errors="replace") as file:
+        with open(_read(os.path.join(record, "METADATA")), encoding="utf-8", errors="replace") as file:
             head = file.read().split("\n\n", 1)[0]
     except OSError:
         return "", "", set()
@@ -177,7 +184,7 @@ def names_of(needs: list[str]) -> set[str]:
 
 def _installer(record: str) -> str:
     try:
-        with open(os.path.join(record, "INSTALLER"), encoding="utf-8", errors="replace") as file:
+        with open(_read(os.path.join(record, "INSTALLER")), encoding="utf-8", errors="replace") as file:
             return file.read().strip()
     except OSError:
         return ""
@@ -186,7 +193,7 @@ def _installer(record: str) -> str:
 def _direct_url(record: str) -> dict:
     import json
     try:
-        with open(os.path.join(record, "direct_url.json"), encoding="utf-8") as file:
+        with open(_read(os.path.join(record, "direct_url.json")), encoding="utf-8") as file:
             found: dict = json.load(file)
         return found
     except (OSError, ValueError):

@@ -11,7 +11,7 @@ import os
 import re
 
 from agentpipe.environment.requirements import inside
-from agentpipe.files import file_digest
+from agentpipe.files import file_digest, of_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ class Project:
 
 
 class Archive:
-    """A package's file, with its SHA-256 as `digest`; the rest as of a Project."""
+    """A package's file, the task's own or the operator's, with its SHA-256 as `digest`; the rest as of a Project."""
 
     __slots__ = ("digest", "extras", "line", "marker", "path")
 
-    def __init__(self, path: str, extras: str, line: str, marker: str = "") -> None:
+    def __init__(self, path: str, extras: str, line: str, marker: str = "", a_tasks: bool = False) -> None:
         self.path, self.extras, self.line, self.marker = path, extras, line, marker
-        self.digest = file_digest(path)
+        self.digest = file_digest(path, a_tasks)
 
 
 def settle(asked: Requirements, interpreter: dict[str, Any]) -> None:
@@ -112,10 +112,10 @@ def digest(folder: str, code: str) -> str:
     import hashlib
     digest = hashlib.sha256()
     for path in files(folder):
-        digest.update(f"{os.path.basename(path)}\0{file_digest(path)}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{os.path.basename(path)}\0{file_digest(path, True)}\n".encode("utf-8", "surrogateescape"))
     for each in _needed(folder, code):
         for path in files(each):
-            about = f"{os.path.relpath(path, folder)}\0{file_digest(path)}\n"
+            about = f"{os.path.relpath(path, folder)}\0{file_digest(path, True)}\n"
             digest.update(about.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -171,7 +171,7 @@ def _projects(code: str) -> Iterator[str]:
 
 def _bytes(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(of_task(path), "rb") as file:
             return file.read()
     except OSError:
         return b""

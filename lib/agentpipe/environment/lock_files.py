@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors
+from agentpipe import errors, files
 from agentpipe.environment.pins import load_toml, read_toml
 
 TYPE_CHECKING = False
@@ -168,24 +168,34 @@ def _of_uv(job: Job, folder: str, python: str, more: Sequence[str] = ()) -> tupl
     if known is not None:
         return known, notes
     lock = os.path.join(folder, "uv.lock")
-    with open(lock, "rb") as file:
+    with os.fdopen(files.of_task(lock), "rb") as file:
         before = file.read()
     try:
         # uv looks for a Python that fits in fewer places than we do
         here = ["--python", interpreters.find(job, python)["executable"]] if python else []
         text, fits = _exported(job, folder, [*words, *here], locked)
     finally:
-        with open(lock, "rb") as file:
+        with os.fdopen(files.of_task(lock), "rb") as file:
             changed = file.read() != before
-        if changed:  # the task's checkout stays as it was
-            with open(lock, "wb") as out:
-                out.write(before)
+        if changed:
+            _put_back(job, lock, before)
     if not fits:
         notes = [*notes, "uv.lock does not fit pyproject.toml any more: it is resolved anew for this task"]
     lines = [line for line in text.splitlines() if line.strip() != "--index-url https://pypi.org/simple"]
     if fits and not job.option("dry_run"):
         _keep(memory, lines)
     return lines, notes
+
+
+def _put_back(job: Job, lock: str, before: bytes) -> None:
+    """The task's checkout stays as it was; where its container may write there, by that."""
+    from agentpipe.place import apart
+    if apart.folder(job):
+        files.publish(job.path("uv.lock"), before)
+        apart.write(job, job.path("uv.lock"), lock)
+        return
+    with open(lock, "wb") as out:
+        out.write(before)
 
 
 def _exported(job: Job, folder: str, words: list[str], locked: bool) -> tuple[str, bool]:
@@ -208,7 +218,8 @@ def _export(job: Job, folder: str, words: list[str], own_indexes: bool) -> str:
     from agentpipe.environment import git_pins
     from agentpipe.environment.installers import uv
     from agentpipe.settings import indexes
-    with open(os.path.join(folder, "uv.lock"), encoding="utf-8", errors="replace") as file:
+    lock = files.of_task(os.path.join(folder, "uv.lock"))
+    with open(lock, encoding="utf-8", errors="replace") as file:
         repositories = [f"git+{line}" for line in _git_urls(file.read())]
     # a lock was made with or without pre-releases: told otherwise, uv calls it outdated
     lines = [line for line in indexes.lines() if line != "--pre"]
@@ -263,7 +274,7 @@ def _memory(folder: str, words: list[str]) -> str:
         for leaf in sorted(leaves):
             if leaf in ("pyproject.toml", "uv.lock", "uv.toml"):
                 path = os.path.join(here, leaf)
-                digest.update(f"{os.path.relpath(path, folder)}\0{file_digest(path)}\n".encode())
+                digest.update(f"{os.path.relpath(path, folder)}\0{file_digest(path, True)}\n".encode())
     return paths.cache("locks", digest.hexdigest()[:32])
 
 
@@ -276,6 +287,5 @@ def _kept(path: str) -> list[str] | None:
 
 
 def _keep(path: str, lines: list[str]) -> None:
-    from agentpipe import files
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
     files.publish(path, "\n".join(lines).encode())

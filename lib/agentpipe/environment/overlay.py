@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors
+from agentpipe import errors, trees, untrusted
+from agentpipe.place import apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,22 +35,40 @@ def create(job: Job, base: Base) -> str:
     """Make the task's overlay over this base and give its directory; one that was there is replaced."""
     directory = job.path("env")
     try:
-        if os.path.lexists(directory):
-            import shutil
-            shutil.rmtree(directory)
-        _write(directory, base)
+        if apart.folder(job):
+            _write_apart(job, directory, base)
+        else:
+            trees.remove(directory)
+            _write(directory, base)
+            _add_pip(directory, base)
     except OSError as error:
         raise errors.Failure(f"cannot write {error.filename or directory}: {error.strerror}", errors.CANNOT_CREATE,
                              remedy=f"make room on the disk of {job.directory}") from None
     return directory
 
 
-def parts(base: str, site: str) -> dict[str, Any]:
+def _write_apart(job: Job, directory: str, base: Base) -> None:
+    """The same for a container, which can write in `directory`: made where it cannot, then moved there."""
+    new = job.path("env.new")
+    trees.remove(new)
+    _write(new, base)
+    _add_pip(new, base)
+    trees.fill(new, directory)
+
+
+def _add_pip(directory: str, base: Base) -> None:
+    if base.get("pip"):
+        from agentpipe.environment import installers
+        installers.write_pip(directory)
+
+
+def parts(base: str, site: str, about: str) -> dict[str, Any]:
     """What an overlay takes over from a base, for its record: found once, when the base is built.
 
     `scripts` are text and copied (they start the Python beside them); `folders` are made; `links` are what links into
-    the base: binaries, and data files of packages (share, etc, include, lib). The N-th of them is made here once, as
-    `links/N`, and overlays hard-link that: a third of the time of a symbolic link, and no inode for each task.
+    the base: binaries, and data files of packages (share, etc, include, lib). The N-th of them is made once, in the
+    folder `about` as `links/N`, and overlays hard-link that: a third of the time of a symbolic link, and no inode for
+    each task.
     """
     scripts: list[str] = []
     links: list[str] = []
@@ -57,16 +76,24 @@ def parts(base: str, site: str) -> dict[str, Any]:
         path = os.path.join(base, "bin", name)
         if name.startswith("python") and os.path.islink(path):
             continue
-        with open(path, "rb") as file:
-            (scripts if file.read(2) == b"#!" else links).append(f"bin/{name}")
+        (scripts if _is_script(base, name) else links).append(f"bin/{name}")
     folders, files = _data(base, site)
     if len(files) > MANY:
         folders, files = [], sorted({path.split("/")[0] for path in files} - {"lib"})
     links += files
-    os.mkdir(os.path.join(base, "links"))
+    os.mkdir(os.path.join(about, "links"))
     for number, path in enumerate(links):
-        os.symlink(os.path.join(base, path), os.path.join(base, "links", str(number)))
+        os.symlink(os.path.join(base, path), os.path.join(about, "links", str(number)))
     return {"scripts": scripts, "folders": folders, "links": links}
+
+
+def _is_script(base: str, name: str) -> bool:
+    """Whether it is a script of the base itself: what a container puts there as a link is not ours to look into."""
+    try:
+        with os.fdopen(untrusted.opened(base, f"bin/{name}"), "rb") as file:
+            return file.read(2) == b"#!"
+    except untrusted.NotRegular:
+        return False
 
 
 def _data(base: str, site: str) -> tuple[list[str], list[str]]:
@@ -103,9 +130,9 @@ def _write(directory: str, base: Base) -> None:
     for folder in base["folders"]:
         os.makedirs(os.path.join(directory, folder), exist_ok=True)
     for number, link in enumerate(base["links"]):
-        _link(os.path.join(behind, "links", str(number)), os.path.join(directory, link))
+        _link(os.path.join(base["about"], "links", str(number)), os.path.join(directory, link))
     for script in base["scripts"]:
-        _copy(os.path.join(behind, script), os.path.join(directory, script))
+        _copy(behind, script, os.path.join(directory, script))
 
 
 def _file(directory: str, name: str, text: str) -> None:
@@ -122,12 +149,8 @@ def _link(source: str, target: str) -> None:
         os.symlink(os.readlink(source), target)
 
 
-def _copy(source: str, target: str) -> None:
-    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = os.read(descriptor, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
+def _copy(base: str, script: str, target: str) -> None:
+    data = untrusted.read(base, script, untrusted.LARGE)
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
     try:
         while data:  # a disk that is nearly full takes a part

@@ -26,8 +26,11 @@ def of_packages(packages: list[dict[str, Any]]) -> list[Pin]:
 
 def read_lock(path: str) -> list[dict[str, Any]]:
     """The packages of a pylock.toml, as they stand there."""
-    with open(path, "rb") as file:
-        found: list[dict[str, Any]] = _toml().load(file).get("packages") or []
+    import os
+
+    from agentpipe import untrusted
+    text = untrusted.read(*os.path.split(path), untrusted.LARGE).decode("utf-8", "replace")  # by uv in a container
+    found: list[dict[str, Any]] = _toml().loads(text).get("packages") or []
     return found
 
 
@@ -98,8 +101,8 @@ def read_toml(path: str) -> dict[str, Any]:
     """A TOML file; Failure 65 says where it is none."""
     import os
 
-    from agentpipe import errors
-    with open(path, "rb") as file:
+    from agentpipe import errors, files
+    with os.fdopen(files.of_task(path), "rb") as file:
         text = file.read().decode("utf-8-sig", "replace")
     try:
         found: dict[str, Any] = _toml().loads(text)

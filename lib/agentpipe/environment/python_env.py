@@ -5,6 +5,8 @@
                           since installers of a killed stage may still write into theirs
     cache/envs/KEY.lock   held while somebody builds
 
+What a container builds stands where it can write (place/apart.py), and of it here only what follows.
+
 In a build, `agentpipe.json` says what stands in it, so that a warm run reads one file, and `users/NAME` links to each
 task's directory that uses it; the task's end renames the link. A build is in use while such a directory is there
 without an `outcome`, and was not given back (one of another machine, which cannot be seen from here, until the link
@@ -43,8 +45,11 @@ def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: 
     import hashlib
 
     from agentpipe.environment import build_variables, env_cache, image_packages
+    from agentpipe.place import apart
     from agentpipe.settings import indexes
     where = image_packages.identity(job, interpreter) if job.prefix else ""
+    if apart.folder(job):
+        where += " apart"
     machine = build_variables.deciding(job)
     if requirements.conda:
         from agentpipe.environment.installers import conda
@@ -57,19 +62,21 @@ def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: 
 
 
 def cached(name: str) -> Base | None:
-    """The published build of this key, or None. It has `directory`, `key`, `packages`, `site` and what to copy."""
+    """The published build of this key, or None. It has `directory`, `key`, `packages`, `site` and what to copy, and
+    `about`, the folder of what we believe of it (of what this machine has built that is the same)."""
     import json
 
     from agentpipe.environment import env_cache
     link = os.path.join(env_cache.home(), name)
     try:
-        directory = os.path.join(os.path.dirname(link), os.readlink(link))
-        with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
+        about = os.path.join(os.path.dirname(link), os.readlink(link))
+        with open(os.path.join(about, RECORD), encoding="utf-8") as file:
             base: Base = json.load(file)
     except (OSError, ValueError):
         return None
-    base["directory"] = directory
-    return base
+    base["about"] = about
+    base["directory"] = base.get("built") or about
+    return base if os.path.isdir(base["directory"]) else None
 
 
 def use(job: Job, name: str) -> Base | None:
@@ -79,7 +86,7 @@ def use(job: Job, name: str) -> Base | None:
     while (base := cached(name)) is not None:
         if not _outlived(job, base):
             return None
-        link = os.path.join(base["directory"], "users", env_cache.user(job.directory))
+        link = os.path.join(base["about"], "users", env_cache.user(job.directory))
         try:
             os.symlink(job.directory, link)
         except FileExistsError:
@@ -89,7 +96,7 @@ def use(job: Job, name: str) -> Base | None:
         except OSError as error:
             raise _cannot_write(link, error) from None
         again = cached(name)
-        if again and again["directory"] == base["directory"]:
+        if again and again["about"] == base["about"]:
             attempt.hold(job.directory, link)
             return base
     return None
@@ -98,7 +105,7 @@ def use(job: Job, name: str) -> Base | None:
 def _outlived(job: Job, base: Base) -> bool:
     """Whether it is whole although the machine went down after it was built, perhaps before all was on disk."""
     from agentpipe import processes
-    mark = os.path.join(base["directory"], "outlived")
+    mark = os.path.join(base["about"], "outlived")
     if base["boot"] == processes.boot_id() or os.path.exists(mark) or base["installer"] == "conda":
         return True
     from agentpipe.environment import installed
@@ -146,29 +153,32 @@ def also(name: str, base: Base) -> None:
     link = os.path.join(env_cache.home(), name)
     if not os.path.lexists(link):
         temporary = f"{link}.{os.getpid()}.link"
-        os.symlink(os.path.basename(base["directory"]), temporary)
+        os.symlink(os.path.basename(base["about"]), temporary)
         os.rename(temporary, link)
 
 
-def _make(job: Job, directory: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
+def _make(job: Job, about: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
           installer: ModuleType) -> str:
-    """Build in `directory` and publish it, a makeshift for this task alone; under which key. What failed is removed."""
+    """Build in `about`, or where its container does, and publish it, a makeshift for this task alone; under which key.
+    What failed is removed."""
     import shutil
 
     from agentpipe.environment import env_cache, given, image_packages, installers, wheelhouse_repositories
     from agentpipe.environment.installers import conda, ways
     from agentpipe.offline import offline
+    from agentpipe.place import apart
+    directory = os.path.join(apart.folder(job), os.path.basename(about)) if apart.folder(job) else about
     wanted, taken = requirements, []  # type: ignore[var-annotated]
     if offline():
         wanted, taken, overrides = wheelhouse_repositories.taken(requirements, interpreter)
         policy.overrides += overrides
     try:
-        if job.prefix:
+        if job.prefix and directory == about:
             os.chmod(directory, 0o755)  # the place may run the script as another user
         if requirements.conda:
             interpreter, found = conda.build(job, directory, interpreter, requirements, policy)
-            _record(directory, name, interpreter, requirements, policy, found, [])
-            _publish(directory, name)
+            _record(job, about, directory, name, interpreter, requirements, policy, found, [])
+            _publish(about, name)
             return name
         seeded = installer.create(job, interpreter, directory, policy.system)
         crash_point("env:created")
@@ -178,32 +188,36 @@ def _make(job: Job, directory: str, name: str, interpreter: Interpreter, require
         below = image_packages.known(job, {"executable": python}) if policy.system else []
         if image_packages.named(below, {"pip"}):
             seeded = True
-            installers.write_pip(directory)
+            if directory == about:
+                installers.write_pip(directory)
+            else:
+                apart.write_pip(job, directory, installers.PIP)
         pip = "" if seeded else installers.pip_requirement(interpreter["version"])
-        with image_packages.stubs(directory, below):
+        with image_packages.stubs(job, directory, below):
             found = ways.install(job, directory, wanted, policy, installer, pip)
         crash_point("env:installed")
         if policy.makeshift and env_cache.PRIVATE not in name:
             job.say("this environment is for this task alone: the next one tries again to have all that is asked for")
             name += env_cache.private(job)
-        _record(directory, name, interpreter, requirements, policy, found, below, behind, taken)
+        _record(job, about, directory, name, interpreter, requirements, policy, found, below, behind, taken)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(about, ignore_errors=True)
         raise
-    _publish(directory, name)
+    _publish(about, name)
     return name
 
 
-def _publish(directory: str, name: str) -> None:
-    link = os.path.join(os.path.dirname(directory), name)
-    temporary = f"{directory}.link"
-    os.symlink(os.path.basename(directory), temporary)
+def _publish(about: str, name: str) -> None:
+    link = os.path.join(os.path.dirname(about), name)
+    temporary = f"{about}.link"
+    os.symlink(os.path.basename(about), temporary)
     os.rename(temporary, link)
     crash_point("env:published")
 
 
-def _record(directory: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
-            found: list[Any], below: list[dict[str, Any]], behind: list[str] | None = None,
+def _record(job: Job, about: str, directory: str, name: str, interpreter: Interpreter, requirements: Requirements,
+            policy: Policy, found: list[Any], below: list[dict[str, Any]], behind: list[str] | None = None,
             taken: list[Any] | None = None) -> None:
     """Write down what a warm run needs to know, so that it need not look at the packages; of those that stand below
     (in the image, in the system) the ones that were asked for, and those that others need; and repositories whose
@@ -214,9 +228,13 @@ def _record(directory: str, name: str, interpreter: Interpreter, requirements: R
     from agentpipe import processes
     from agentpipe.environment import image_packages, installed, installers, local_packages, overlay, pins
     from agentpipe.environment.installers import conda
+    from agentpipe.place import apart
     of_conda = requirements.conda is not None
     if not of_conda:
-        installers.make_relocatable(directory)
+        if directory == about:
+            installers.make_relocatable(directory)
+        else:
+            apart.make_relocatable(job, directory, installers.PIP)
     site = installed.site_packages(directory)
     packages = installed.packages(directory, requirements.names())
     packages += [f"{pin['name']} @ {pin['source']}" for pin in taken or ()]
@@ -230,9 +248,12 @@ def _record(directory: str, name: str, interpreter: Interpreter, requirements: R
             found if of_conda else pins.matching([*found, *(taken or ())], packages),
             "site": os.path.relpath(site, directory),
             **({"scripts": [], "folders": [], "links": [], "installer": "conda", "system": False,
-                "variables": conda.variables(directory)} if of_conda else overlay.parts(directory, site))}
-    os.mkdir(os.path.join(directory, "users"), 0o700)
-    with open(os.path.join(directory, RECORD), "w", encoding="utf-8") as file:
+                "variables": conda.variables(directory, job.prefix if directory != about else [])} if of_conda
+               else overlay.parts(directory, site, about))}
+    if directory != about:
+        base["built"] = directory
+    os.mkdir(os.path.join(about, "users"), 0o700)
+    with open(os.path.join(about, RECORD), "w", encoding="utf-8") as file:
         json.dump(base, file)
 
 

@@ -8,6 +8,7 @@ import re
 from agentpipe import errors
 from agentpipe.environment.local_packages import Archive, Project
 from agentpipe.environment.requirements import NAME, filled, sorted_extras
+from agentpipe.files import of_task
 from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
@@ -39,7 +40,7 @@ class Reader:
         if real in self.reading:
             return
         self.reading.append(real)
-        with open(path, "rb") as file:
+        with os.fdopen(of_task(path), "rb") as file:
             self.read(decoded(file.read()).splitlines(), self._name(path), constraints)
         self.reading.pop()
 
@@ -150,7 +151,7 @@ class Reader:
                                  errors.BAD_DATA, evidence=line, remedy=f"take '{line}' out of the requirements",
                                  change=("--drop-package", line))
         else:
-            self.into.archives.append(Archive(there, sorted_extras(extras), line, marker))
+            self.into.archives.append(Archive(there, sorted_extras(extras), line, marker, True))
 
     def _elsewhere(self, name: str, extras: str | None, path: str, marker: str, where: str) -> None:
         """A path of the machine that recorded the list: its name is kept, and its version where the path has one."""

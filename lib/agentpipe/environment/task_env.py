@@ -112,8 +112,6 @@ def _overlay(job: Job, base: Base, asked: Requirements) -> str:
     from agentpipe.crash import crash_point
     from agentpipe.environment import installers, overlay
     directory = overlay.create(job, base)
-    if base.get("pip"):
-        installers.write_pip(directory)
     if asked.projects:
         installers.choose(job).projects(job, directory, asked.projects, asked)
     crash_point("env:overlaid")

@@ -1,6 +1,7 @@
 """Where a task runs: on this machine, or in a place that is entered through a prefix (a container, a namespace).
 
-    start    decide for a task and make the place: the value of the manifest's `place`
+    wanted   decide for a task
+    start    make the place: the value of the manifest's `place`
     of       what stands in a manifest, as an object that can be asked, signalled and removed
     leave    remove whatever an attempt has made, by its journal
 
@@ -13,8 +14,7 @@ from __future__ import annotations
 import os
 import signal
 
-from agentpipe import paths, processes, untrusted
-from agentpipe.claim import attempt
+from agentpipe import paths, processes, trees, untrusted
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.job import Job
+    from agentpipe.place.decide import Container as Wanted
 
 JOURNAL = "place.json"
 # how long a place may take for a look inside (s); the status that stands for one that took longer
@@ -67,7 +68,6 @@ class Place:
         self.value = value
         self.directory = directory
         self.prefix: list[str] = list(value.get("prefix") or [])
-        self.base: str | None = None  # the environment behind the task's own
 
     def alive(self, record: str) -> bool | None:
         """Whether the script "PID START BOOT" still runs; None when nobody can say at the moment."""
@@ -95,9 +95,8 @@ class Place:
         if not pid.isdecimal() or int(pid) < 2:  # session 0 is all that entered the place from outside
             return 0
         name = signal.Signals(signum).name.removeprefix("SIG")
-        _, said, _ = self._asked(SIGNAL_SESSION, pid, name)
-        last = said.split()[-1:]  # what enters the place may greet
-        return int(last[0]) if last and last[0].isdecimal() else 0
+        last = self._asked(SIGNAL_SESSION, pid, name)[1].split()[-1:]  # what enters the place may greet
+        return int(last[0]) if last and last[0].isdecimal() and len(last[0]) < 8 else 0  # its `sh` may be anybody's
 
     def as_ourselves(self) -> list[str]:
         """The prefix by which programs run there as the user that we are here."""
@@ -153,10 +152,7 @@ def of(manifest: Mapping[str, Any] | None, directory: str) -> Place:
     if value.get("kind") not in ("docker", "podman"):
         return Place(value, directory)
     from agentpipe.place import docker
-    found = docker.Container(value, directory)
-    base = ((manifest or {}).get("env") or {}).get("base")
-    found.base = os.path.realpath(paths.cache("envs", base)) if base else None
-    return found
+    return docker.Container(value, directory)
 
 
 def check(line: Mapping[str, Any]) -> None:
@@ -169,10 +165,19 @@ def check(line: Mapping[str, Any]) -> None:
                                                      "and a prefix (agent-manifest(5)); kind host has none")
 
 
-def start(job: Job) -> dict[str, Any]:
-    """Decide where the task runs and make that place ready, set-up script included; the value of `place`."""
+def wanted(job: Job) -> Wanted:
+    """Where the task is to run. What an earlier attempt at its set-up has left in its directory to run in is removed:
+    who wrote there may have been anybody."""
     from agentpipe.place import decide
-    wanted = decide.decide(job)
+    found = decide.decide(job)
+    if not job.option("dry_run"):
+        leave(job.directory, job.say)
+        trees.remove(job.path(paths.BOX))
+    return found
+
+
+def start(job: Job, wanted: Wanted) -> dict[str, Any]:
+    """Make that place ready, set-up script included; the value of `place`."""
     if wanted.engine == "host":
         return {"kind": "host", "reason": wanted.reason, "prefix": []}
     if job.option("dry_run"):
@@ -180,7 +185,6 @@ def start(job: Job) -> dict[str, Any]:
         for line in _told(job, wanted):
             job.say(line)
         return {"kind": wanted.engine, "reason": wanted.reason, "prefix": [], "image": wanted.image}
-    leave(job.directory, job.say)
     if wanted.engine in ("docker", "podman"):
         from agentpipe.place import create
         return create.start(job, wanted)
@@ -188,7 +192,7 @@ def start(job: Job) -> dict[str, Any]:
     return unprivileged.start(job, wanted)
 
 
-def _told(job: Job, wanted: Any) -> list[str]:
+def _told(job: Job, wanted: Wanted) -> list[str]:
     """What a dry run says of a container: its arguments, without secrets, what is made of them, and its set-up."""
     from agentpipe.place import container_args, setup_script
     given = container_args.arguments(job, wanted)
@@ -221,8 +225,7 @@ def leave(directory: str, say: Callable[[str], object]) -> None:
     """Remove what this attempt has made, if it has made anything; `say` gets what could not be removed."""
     if not os.path.lexists(os.path.join(directory, JOURNAL)):
         return
-    line = attempt.read_manifest(directory) or {}
-    word = of({"place": journalled(directory), "env": line.get("env")}, directory).remove()
+    word = of({"place": journalled(directory)}, directory).remove()
     if word:
         say(word)
     forget(directory)

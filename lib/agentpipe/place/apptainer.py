@@ -7,9 +7,9 @@ As tested with Apptainer 1.4.5, as root and as a plain user; its options are tho
 from __future__ import annotations
 
 import os
+import re
 
 from agentpipe import errors
-from agentpipe.files import publish
 from agentpipe.place.images import cached, digest, forced, mark, prepare, pull, single_user, work
 from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, say_what_is_left
 
@@ -25,6 +25,7 @@ INSTALL = "load or install Apptainer (module load apptainer), or agent-prepare -
 # options of docker run that `apptainer exec` has under the same name, with the same values; all need a cgroup
 LIMITS = ("blkio-weight", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory", "memory-reservation",
           "memory-swap", "pids-limit")
+NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 # those that take all values in one
 JOINED = {"cap-add": "--add-caps", "cap-drop": "--drop-caps", "dns": "--dns"}
 
@@ -67,7 +68,6 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
 
 def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as_root: bool) -> list[str]:
     """The command line of `apptainer exec`; variables stand in a file."""
-    _quote_environment(job, asked)
     # the home of this machine stays outside: its ~/.local would be imported
     # --no-eval: else $ and ` in the values of a task would be run by a shell
     found = [program, "exec", "--no-home", "--no-eval", "--env-file", job.path(ENVIRONMENT)]
@@ -78,7 +78,7 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
     if as_root and os.getuid() != 0:  # root is root there
         found.append("--fakeroot")
     for source, target, options in asked.binds:
-        found += ["--bind", f"{source}:{_inside(target)}" + (":ro" if options == "ro" else "")]
+        found += _bind(source, _inside(target), options == "ro")
     gpus = _gpus(asked)
     if gpus:
         found.append(gpus)
@@ -101,6 +101,20 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
     return [*found, image.path]
 
 
+def line(name: str, value: str) -> str:
+    """A variable in its --env-file, which is read as a shell would."""
+    import shlex
+    return f"{name}={shlex.quote(value)}\n" if NAME.fullmatch(name) else ""
+
+
+def _bind(source: str, target: str, read_only: bool) -> list[str]:
+    """--bind takes several mounts with commas between them: what has one, or a colon, is told by --mount, as CSV."""
+    if not re.search(r'[,:"\n\\]', source + target):
+        return ["--bind", f"{source}:{target}" + (":ro" if read_only else "")]
+    fields = [f"{key}={path}".replace('"', '""') for key, path in (("source", source), ("destination", target))]
+    return ["--mount", "type=bind," + ",".join(f'"{each}"' for each in fields) + (",ro" if read_only else "")]
+
+
 def _inside(target: str) -> str:
     """Where a mount is to be: what is meant for root's home is for that of this user, who cannot enter it there."""
     return os.path.expanduser("~") + target[5:] if os.getuid() != 0 and target.startswith("/root/") else target
@@ -115,11 +129,3 @@ def _gpus(asked: Asked) -> str:
     if gear.is_amd():
         return "--rocm"
     return "--nv" if asked.gpus or os.path.exists("/dev/nvidia0") or os.path.exists("/proc/driver/nvidia") else ""
-
-
-def _quote_environment(job: Job, asked: Asked) -> None:
-    """Its --env-file is read by a shell: the values are quoted."""
-    import shlex
-
-    lines = [f"{name}={shlex.quote(value)}\n" for name, value in asked.env.items() if "\n" not in value]
-    publish(job.path(ENVIRONMENT), "".join(lines).encode("utf-8", "surrogateescape"))

@@ -4,7 +4,9 @@ not stay.
 
 from __future__ import annotations
 
-from agentpipe import errors, place, processes
+import os
+
+from agentpipe import errors, paths, place, processes
 from agentpipe.place import container_args, engine, entrypoint
 from agentpipe.place.docker import LABEL, STOPPED, holds, remove
 
@@ -55,7 +57,7 @@ def has_entrypoint(image: dict[str, Any]) -> bool:
 
 def first_program(job: Job, by_entrypoint: bool) -> dict[str, Any]:
     """Entrypoint and command: the keeper, by itself or as what the image's entrypoint is given."""
-    words = ["-c", KEEPER, "keeper", job.path(place.JOURNAL), job.path(STOPPED)]
+    words = ["-c", KEEPER, "keeper", job.path(place.JOURNAL), os.path.join(paths.box(job.directory), STOPPED)]
     if by_entrypoint:
         return {"Cmd": ["/bin/sh", *words, entrypoint.expected(job.directory)], "StopSignal": STOP_SIGNAL}
     return {"Entrypoint": ["/bin/sh"], "Cmd": words, "OpenStdin": True, "StopSignal": STOP_SIGNAL}
@@ -99,6 +101,8 @@ def start(api: Any, created: str, wanted: Wanted, by_entrypoint: bool = False) -
         if "could not select device driver" in said:
             raise errors.Failure("the engine has no way to give GPUs to containers", errors.UNAVAILABLE, said,
                                  "install the NVIDIA Container Toolkit; or agent-prepare --gpus none") from None
+        if "permission denied" in said and _maps_users(api):  # it could not even mount there
+            raise _mapped() from None
         raise engine.refused(error, f"the container of {wanted.image} does not start", wanted.own) from None
     if not state.get("Running") and not by_entrypoint:
         raise ended(api, wanted, state)
@@ -108,12 +112,21 @@ def start(api: Any, created: str, wanted: Wanted, by_entrypoint: bool = False) -
 
 def ended(api: Any, wanted: Wanted, state: dict[str, Any]) -> errors.Failure:
     """Why nothing can be run in a container that was started; `state` is the engine's word on it."""
-    if "name=userns" in (api.info().get("SecurityOptions") or []):
-        return errors.Failure("the engine gives containers other users than this machine's (userns-remap): theirs can "
-                              "read nothing of the task's", errors.BAD_CONFIG,
-                              remedy='agent.extra_docker_arguments: ["--userns=host"]')
+    if _maps_users(api):
+        return _mapped()
     if state.get("Running"):
         return errors.Failure(f"the container of {wanted.image} runs, but no program can be started in it",
                               errors.UNAVAILABLE, remedy="look at the engine's own log, then run the task again")
     return errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}",
                           errors.BAD_DATA, str(state.get("Error") or ""), "use an image with a POSIX shell")
+
+
+def _maps_users(api: Any) -> bool:
+    """Whether the engine gives containers other users than this machine's (userns-remap)."""
+    return "name=userns" in (api.info().get("SecurityOptions") or [])
+
+
+def _mapped() -> errors.Failure:
+    return errors.Failure("the engine gives containers other users than this machine's (userns-remap): theirs can "
+                          "read nothing of the task's", errors.BAD_CONFIG,
+                          remedy='agent.extra_docker_arguments: ["--userns=host"]')

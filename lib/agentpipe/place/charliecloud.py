@@ -54,7 +54,7 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
 def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as_root: bool) -> list[str]:
     """ch-run's command line; variables stand in a file."""
     # with TMPDIR ch-run would mount that folder as /tmp, and a task's directory below our /tmp were not there
-    found = ["env", "-u", "TMPDIR", f"USER={paths.owner()}", program, "--no-passwd"]
+    found = [*_env("-u", "TMPDIR"), program, "--no-passwd"]
     if writable:
         found.append("--write")
     if as_root:
@@ -76,6 +76,16 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
         if asked.gpus:
             job.say("charliecloud: the devices of GPUs are there; their libraries must be in the image (ch-fromhost)")
     return [*found, image.path, "--"]
+
+
+def line(name: str, value: str) -> str:
+    """A variable in the file of --set-env, which takes lines as they are."""
+    return f"{name}={value}\n" if name and "\n" not in name + value else ""
+
+
+def _env(*options: str) -> list[str]:
+    """What its programs want in their environment: cron and systemd set no USER."""
+    return ["env", *options, f"USER={paths.owner()}"]
 
 
 def _unpacked(job: Job, path: str, fresh: str) -> None:
@@ -107,10 +117,10 @@ def _pulled(job: Job, name: str, key: str) -> str:
                                                         "or an archive of `docker export`")
 
     def make(fresh: str) -> None:
-        known = name in job.run([builder, "list"], check=False).split()
+        known = name in job.run([*_env(), builder, "list"], check=False).split()
         if not known or config.flag("agent.docker_force_pull"):
-            pull(job, [builder, "pull", name], name, f"{builder} pull --auth ")
-        work(job, ["ch-convert", name, fresh], name, loud=True)
+            pull(job, [*_env(), builder, "pull", name], name, f"{builder} pull --auth ")
+        work(job, [*_env(), "ch-convert", name, fresh], name, loud=True)
         for folder in ("dev", "proc", "sys", "tmp", "etc"):
             os.makedirs(os.path.join(fresh, folder), exist_ok=True)
     return cached(job, "charliecloud", key, make)

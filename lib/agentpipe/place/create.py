@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, paths, place, processes
+from agentpipe import errors, paths, place, processes, secrets, trees
 from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
 from agentpipe.place import (
+    apart,
     beginning,
     container_args,
     decide,
@@ -74,7 +75,8 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
     decides = deciding.of(asked)
     wanted.lacks_python = bool(image_python.wanted_by(job) and image_python.known_to_lack(
         deciding.name(image["Id"], {"decides": decides})))
-    place.journal(job.directory, {"kind": kind, "engine": at})
+    environments = apart.make()
+    place.journal(job.directory, {"kind": kind, "engine": at, "environments": environments})
     crash_point("place:journalled")
     cpu_only = config.flag("agent.cpu_only")
     withheld = devices.withhold(asked.config, os.environ, cpu_only)
@@ -83,10 +85,9 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
     for note in filter(None, (withheld, devices.nvidia(asked.config, os.environ, cpu_only),
                               devices.hide(asked.config, os.environ, cpu_only))):
         job.say(note)
-    _complete(job, asked, wanted, image)
     user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
-    if user.partition(":")[0] not in ("", "root", "0"):
-        os.chmod(job.directory, 0o711)  # else its PID 1 could not see the journal; what leads here is ours alone
+    _make_room(job, user.partition(":")[0] in ("", "root", "0"))
+    _complete(job, asked, wanted, image, environments)
     created = beginning.create(api, asked, wanted, job)
     crash_point("place:created")
     keeper, more = beginning.start(api, created, wanted, beginning.has_entrypoint(image)), list[str]()
@@ -95,7 +96,7 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
     crash_point("place:started")
     value = {"kind": kind, "reason": wanted.reason, "prefix": [*client, "exec", *more, created[:12]],
              "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
-             "decides": decides, "entered": _entered(job, more),
+             "decides": decides, "entered": _entered(job, more), "environments": environments,
              "container": created, "engine": at, "keeper": keeper, "user": None,
              "ours": _ours(api), "arguments": given.shown(), "seconds": 0.0}
     value["user"] = _user(job, value, user)
@@ -170,7 +171,7 @@ def sweep(api: Any) -> None:
                 os.close(lock)
 
 
-def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any]) -> None:
+def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any], environments: str) -> None:
     """Add what is ours to what was asked for: the keeper, labels, mounts."""
     worker = (job.manifest.get("pull") or {}).get("worker") or ""
     body = asked.config
@@ -182,7 +183,8 @@ def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any]) ->
                        owner.LABEL: owner.id()}
     host = body["HostConfig"]
     there = gear.mounted(body)
-    host["Mounts"] = [*(host.get("Mounts") or []), *(each for each in _mounts(job) if each["Target"] not in there)]
+    ours = [each for each in _mounts(job, environments) if each["Target"] not in there]
+    host["Mounts"] = [*(host.get("Mounts") or []), *ours]
     host.pop("AutoRemove", None)  # its end must stay to be read
 
 
@@ -201,24 +203,43 @@ def _record(job: Job, wanted: Wanted, given: Args) -> None:
             job.say(f"the published ports could not be recorded on the task: {error}")
 
 
-def _mounts(job: Job) -> list[dict[str, Any]]:
-    """The task's directory and the caches that it needs, at their own paths; never mirrors, store or other tasks."""
+def _make_room(job: Job, for_root: bool) -> None:
+    """The folders of the task's directory in which the container may write. All else there is shown to it, and stays
+    out of its reach: whoever finds this attempt later believes what stands there."""
+    if not for_root:
+        os.chmod(job.directory, 0o711)  # else its PID 1 could not see the journal; what leads here is ours alone
+    for name in (paths.BOX, "env"):  # what an earlier container left is nothing that we go into
+        trees.remove(job.path(name))
+        os.mkdir(job.path(name), 0o700)
+    os.makedirs(job.path("code"), 0o700, exist_ok=True)
+    trees.unlink_shared(job.path("code"))
+    if not for_root:
+        os.chmod(job.path(paths.BOX), 0o777)
+
+
+def _mounts(job: Job, environments: str) -> list[dict[str, Any]]:
+    """The task's directory and the caches that it needs, at their own paths; never mirrors, store or other tasks.
+
+    It writes in folders of the directory that are its own, in that of the environments which it builds itself, and in a
+    cache of downloads from which only containers install. What it cannot write it could still lock: our lock is hidden
+    as the passwords are.
+    """
     from agentpipe import tools
     from agentpipe.settings import indexes
-    shared = [paths.cache("envs"), paths.cache("virtualenv"), indexes.download_cache()]
-    for folder in shared:
+    written = [*(job.path(name) for name in ("code", "env", paths.BOX)), environments, indexes.container_cache()]
+    shown = [job.directory, apart.home(), paths.cache("virtualenv")]
+    for folder in (*written, *shown):
         os.makedirs(folder, 0o700, exist_ok=True)
-    os.chmod(shared[0], 0o755)  # an image's user has to read there; only directories of ours lead to it
-    found = [_bind(folder) for folder in (job.directory, *shared)]
+    found = [*(_bind(folder, read_only=True) for folder in shown), *(_bind(folder) for folder in written)]
     for path in (tools.uv(), *indexes.local()):
         source = gear.lent(os.path.realpath(path))
         if source:
             found.append({"Type": "bind", "Source": source, "Target": path, "ReadOnly": True})
         else:
             job.say(f"{path} cannot be shown to the container: it is not below {gear.host_mount()}")
-    secrets = job.path("secrets.json")
-    if os.path.exists(secrets):  # passwords of repositories: git runs outside
-        found.append({**_bind(secrets, read_only=True), "Source": os.devnull})
+    for path in (job.path("lock"), job.path(secrets.FILE)):  # passwords of repositories: git runs outside
+        if os.path.exists(path):
+            found.append({**_bind(path, read_only=True), "Source": os.devnull})
     return found
 
 

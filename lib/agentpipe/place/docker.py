@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 
-from agentpipe import errors, place, processes
-from agentpipe.place import engine, gear
+from agentpipe import errors, paths, place, processes, trees
+from agentpipe.place import apart, engine, gear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +17,8 @@ OWN_TIMEOUT = 300.0  # s, for a chown of all that a task has written
 LABEL = "agentpipe."
 ROOT = "0:0"
 ASK_S = 2.0
-OPENED = ("code", "env", "spec", "clearml.conf")  # in the task's directory; the rest is between us and ourselves
+SHOWN = ("spec", "clearml.conf")  # in the task's directory, for the script; the rest is between us and ourselves
+ITS_OWN = ("code", "env", paths.BOX)  # the folders there that are the container's
 # $1:$2 our user and group, then folders
 OWN_AGAIN = """uid=$1 gid=$2; shift 2
 find "$@" -xdev ! -user "$uid" -exec chown -h "$uid:$gid" {} +"""
@@ -59,6 +59,7 @@ class Container(place.Place):
             return None
         if self._pid and processes.start_time(self._pid) == int(start):
             return self._pid
+        # the container has written the record: it may name a process of anybody's
         self._pid = next((pid for pid in processes.all_pids() if processes.start_time(pid) == int(start)
                           and _pid_inside(pid) == inside and holds(self.value["container"], pid)), None)
         return self._pid
@@ -114,27 +115,21 @@ class Container(place.Place):
                 **certificates.settings(self.directory)}
 
     def open_up(self) -> None:
-        """For an image of another user: the task's directory, which only our own directories lead to, opened to all."""
+        """For an image of another user: what is the script's, to which only our own directories lead, opened to all."""
         user = self.value.get("user")
         if user in (0, os.getuid()):
             return
-        os.chmod(self.directory, 0o777)
-        for name in OPENED:
-            path = os.path.join(self.directory, name)
-            if not os.path.isdir(path):
-                _open(path, 0o444)
-            for here, folders, names in os.walk(path):
-                for each in (".", *folders):
-                    _open(os.path.join(here, each), 0o777)
-                for each in names:
-                    _open(os.path.join(here, each), 0o666)
+        for name in SHOWN:
+            trees.open_to_all(os.path.join(self.directory, name), 0o444)
+        for name in ITS_OWN:
+            trees.open_to_all(os.path.join(self.directory, name), 0o666)
 
     # ---- its end
 
     def evidence(self, status: int | None) -> tuple[str, str]:
         """What the container knows of the script's end: killed for lack of memory (limit, peak), or itself gone."""
         import docker
-        if os.path.exists(os.path.join(self.directory, STOPPED)):
+        if os.path.lexists(os.path.join(paths.box(self.directory), STOPPED)):
             return "lost", ("its container was stopped from outside (docker stop, or an engine that was shut down "
                             f"without live-restore); the script ended with {status}")
         try:
@@ -169,6 +164,7 @@ class Container(place.Place):
             self._own_again()
             for each in [self.prefix[-1]] if self.prefix else labelled(api, "directory", self.directory):
                 remove(api, each)
+            apart.drop(self.value)
         except (docker.errors.DockerException, errors.Failure, OSError) as error:
             return f"the task's container could not be removed, it ends by itself: {error}"
         return ""
@@ -179,7 +175,8 @@ class Container(place.Place):
             return
         import contextlib
         import subprocess
-        folders = [self.directory, *([self.base] if self.base else [])]
+        folders = [os.path.join(self.directory, name) for name in ITS_OWN]
+        folders += filter(None, [self.value.get("environments")])
         ours = self.value.get("ours") or f"{os.getuid()}:{os.getgid()}"
         words = [*self.root_prefix, "sh", "-c", OWN_AGAIN, "sh", *ours.split(":"), *folders]
         with contextlib.suppress(subprocess.TimeoutExpired, OSError):  # an engine that hangs must not keep us
@@ -238,16 +235,6 @@ def _ends_containers(api: Any) -> bool:
         return not api.info().get("LiveRestoreEnabled")
     except (docker.errors.DockerException, OSError):
         return False
-
-
-def _open(path: str, mode: int) -> None:
-    """Add to the mode of a file that is ours and there."""
-    try:
-        found = os.lstat(path)
-        if found.st_uid == os.getuid() and not stat.S_ISLNK(found.st_mode):
-            os.chmod(path, stat.S_IMODE(found.st_mode) | mode)
-    except FileNotFoundError:
-        pass
 
 
 def holds(container: str, pid: int) -> bool:

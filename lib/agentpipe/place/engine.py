@@ -175,10 +175,13 @@ def no_image(name: str, said: str, login: str = "", room: str = NO_SPACE) -> err
                               "correct the image's name: agent-task edit --docker")
     if "no space left on device" in low:
         return errors.Failure(f"image {name} cannot be pulled: the disk is full", errors.CANNOT_CREATE, said, room)
-    if "invalid reference format" in low or "invalid tag" in low:
+    if any(sign in low for sign in ("invalid reference format", "invalid tag", "image ref syntax")):
         return errors.Failure(f"{name} is not the name of an image", errors.BAD_DATA, said,
                               "correct the image's name: agent-task edit --docker")
     last = said.strip().splitlines()[-1] if said.strip() else ""
+    if "executable file not found" in low or "modulenotfounderror" in low:
+        return errors.Failure(f"image {name} cannot be pulled: {last}", errors.UNAVAILABLE, said,
+                              "install what the program that pulls it lacks")
     return errors.Failure(f"image {name} is not here and cannot be pulled: {last}", errors.UNAVAILABLE, said,
                           f"check the network of the engine and the registry {registry}, then run the task again")
 

@@ -7,9 +7,10 @@ it was given; every program that is run in the container later is given the same
 from __future__ import annotations
 
 import os
+import re
 import time
 
-from agentpipe import untrusted
+from agentpipe import paths, untrusted
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -17,20 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-ENTERED = "entered"  # in the task's directory: PID 1's environment as the kernel has it
+ENTERED = "entered"  # in the task's box: PID 1's environment as the kernel has it
 VARIABLES = "entered.env"  # what of it every program gets, for the client's --env-file
 WAIT_S = 15.0
 LIMIT = 16 << 20  # bytes of an environment; the kernel takes 6 MiB
+# what the client's file can say: of a line that is no NAME=VALUE it takes the value from our own environment
+NAME = re.compile(r"[^\s=#\0][^\s=\0]*")
 # of the shell, not of the image
 NOT_PASSED_ON = {"PWD", "OLDPWD", "SHLVL", "_", "HOME", "HOSTNAME", "TERM"}
 
 
 def expected(directory: str) -> str:
     """The file into which PID 1 will write, made empty; whoever it is can."""
-    fd = untrusted.opened(directory, ENTERED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    box = paths.box(directory)
+    fd = untrusted.opened(box, ENTERED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.fchmod(fd, 0o666)
     os.close(fd)
-    return os.path.join(directory, ENTERED)
+    return os.path.join(box, ENTERED)
 
 
 def passed(directory: str, state: Callable[[], dict[str, Any]]) -> bool:
@@ -57,7 +61,8 @@ def variables(directory: str, given: list[str]) -> list[str]:
     entries = dict(entry.split("=", 1) for entry in said.split("\0") if "=" in entry)
     before = dict(entry.split("=", 1) for entry in given if "=" in entry)
     lines = [f"{name}={value}\n" for name, value in entries.items()
-             if before.get(name) != value and name not in NOT_PASSED_ON and "\n" not in value]
+             if before.get(name) != value and name not in NOT_PASSED_ON and NAME.fullmatch(name)
+             and "\n" not in value]
     if not lines:
         return []
     path = os.path.join(directory, VARIABLES)
@@ -76,6 +81,6 @@ def kept(directory: str) -> list[str]:
 def _entered(directory: str) -> bytes:
     """What PID 1 has written; nothing where something else stands in the place of that file."""
     try:
-        return untrusted.read(directory, ENTERED, LIMIT)
+        return untrusted.read(paths.box(directory), ENTERED, LIMIT)
     except OSError:
         return b""

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 
+from agentpipe import paths
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -73,5 +74,5 @@ def _exports(job: Job, env: Mapping[str, str]) -> str:
             publish(job.path("certificates.pem"), file.read())
         for name in ("SSL_CERT_FILE", *(["PIP_CERT"] if "PIP_CERT" in found else [])):
             found[name] = job.path("certificates.pem")
-    found["HOME"] = job.directory
+    found["HOME"] = paths.box(job.directory)
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in found.items())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, units, untrusted
+from agentpipe import errors, paths, units, untrusted
 from agentpipe.place import entrypoint
 
 TYPE_CHECKING = False
@@ -27,34 +27,36 @@ NOT_PASSED_ON = {"PWD", "OLDPWD", "SHLVL", "_", "HOME", "USER", "LOGNAME", "HOST
                  "CLEARML_APT_INSTALL"}
 OPENCV = "libsm6 libxext6 libxrender-dev libglib2.0-0"
 
-# $1 the folder, $2 the step, $3 stop or go. Between the steps `exports` carries what they export; `environment` is the
-# same as the kernel has it, for us. HOME and its like are those of the step's own user.
+# $1 the folder of the steps, $2 that of what they leave, $3 the step, $4 stop or go. Between the steps `exports`
+# carries what they export; `environment` is the same as the kernel has it, for us. HOME and its like are those of the
+# step's own user.
 RUN = r"""
 [ -n "$BASH_VERSION" ] || ! command -v bash >/dev/null 2>&1 || exec bash "$0" "$@"
 exec 2>&1  # in one stream they keep their order
-agent_folder=$1 agent_step=$2 agent_errors=$3 agent_home=$HOME agent_user=$USER agent_logname=$LOGNAME
-[ -s "$agent_folder/before" ] || cat /proc/self/environ >"$agent_folder/before"
-[ ! -s "$agent_folder/exports" ] || . "$agent_folder/exports"
+agent_folder=$1 agent_left=$2 agent_step=$3 agent_errors=$4
+agent_home=$HOME agent_user=$USER agent_logname=$LOGNAME
+[ -s "$agent_left/before" ] || cat /proc/self/environ >"$agent_left/before"
+[ ! -s "$agent_left/exports" ] || . "$agent_left/exports"
 HOME=$agent_home
 [ -z "$agent_user" ] || USER=$agent_user
 [ -z "$agent_logname" ] || LOGNAME=$agent_logname
-agent_left() {
-  export -p >"$agent_folder/exports"
-  cat /proc/self/environ >"$agent_folder/environment"
+agent_leave() {
+  export -p >"$agent_left/exports"
+  cat /proc/self/environ >"$agent_left/environment"
 }
-trap agent_left EXIT
+trap agent_leave EXIT
 if [ "$agent_errors" = stop ]; then
   set -e
 elif [ -n "$BASH_VERSION" ]; then
   agent_failed() {
-    case $3 in ". \"\$agent_folder"*) ;; *) echo "set-up: line $2 of $agent_step ended with $1: $3" ;; esac
+    case $3 in ". \"\$agent_"*) ;; *) echo "set-up: line $2 of $agent_step ended with $1: $3" ;; esac
   }
   trap 'agent_failed $? $LINENO "$BASH_COMMAND"' ERR
 fi
 set --
 . "$agent_folder/$agent_step"
 agent_status=$?  # a script may have put a trap of its own in the place of ours
-agent_left
+agent_leave
 exit $agent_status
 """
 
@@ -160,14 +162,14 @@ def run(job: Job, container: Container, prefix: list[str], root_prefix: list[str
     wanted = steps(container, any("CLEARML_APT_INSTALL" in word for word in words or []))
     if not wanted:
         return []
-    folder = _prepare(job, wanted)
+    folder, left = _prepare(job, wanted)
     stop = os.environ.get("AGENT_SETUP_ERRORS", "") == "stop"
     done = []
     for step in wanted:
         job.say(f"set-up: {step.words}")
         at, began = units.iso(time.time()), time.monotonic()
         status, said = _run(job, [*(root_prefix if step.as_root else prefix), "sh", os.path.join(folder, "run"), folder,
-                                  step.name, "stop" if stop else "go"])
+                                  left, step.name, "stop" if stop else "go"])
         done.append({"step": step.name, "exit": status, "began": at, "seconds": round(time.monotonic() - began, 3)})
         if status == 0:
             job.say(f"set-up: {step.words}: done in {done[-1]['seconds']:.1f} s")
@@ -214,22 +216,23 @@ def _can_be_entered(job: Job, prefix: list[str]) -> bool:
     return True
 
 
-def _prepare(job: Job, wanted: list[Step]) -> str:
-    """The folder with the scripts, which the container's user can read, and what it may write into."""
+def _prepare(job: Job, wanted: list[Step]) -> tuple[str, str]:
+    """The folder with the scripts, which the container's user can read, and that of what they leave, in files that any
+    user can write."""
     import shutil
-    folder = job.path(FOLDER)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder)
-    os.chmod(folder, 0o755)
+    folder, left = job.path(FOLDER), os.path.join(paths.box(job.directory), FOLDER)
+    for each in {folder, left}:
+        shutil.rmtree(each, ignore_errors=True)
+        os.mkdir(each, 0o755)
     for name, text in [("run", RUN), *((step.name, step.text) for step in wanted)]:
-        _write(job, name, text, 0o644)
+        _write(job.directory, name, text, 0o644)
     for name in ("before", "exports", "environment"):
-        _write(job, name, "", 0o666)
-    return folder
+        _write(paths.box(job.directory), name, "", 0o666)
+    return folder, left
 
 
-def _write(job: Job, name: str, text: str, mode: int) -> None:
-    fd = untrusted.opened(job.directory, f"{FOLDER}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+def _write(directory: str, name: str, text: str, mode: int) -> None:
+    fd = untrusted.opened(directory, f"{FOLDER}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text if text.endswith("\n") else text + "\n" if text else "")
         os.fchmod(fd, mode)
@@ -237,7 +240,7 @@ def _write(job: Job, name: str, text: str, mode: int) -> None:
 
 def _environ(directory: str, name: str) -> dict[str, str]:
     try:
-        said = untrusted.read(directory, f"{FOLDER}/{name}", entrypoint.LIMIT)
+        said = untrusted.read(paths.box(directory), f"{FOLDER}/{name}", entrypoint.LIMIT)
         pairs = [each.partition(b"=") for each in said.split(b"\0") if b"=" in each]
     except OSError:
         return {}

@@ -7,6 +7,7 @@ the two is in charliecloud.py and apptainer.py, each with the same names:
     PROGRAMS   what must be installed, the first that is there is used
     image      make the image ready on this disk; its Image
     words      the command line up to the command itself
+    line       a variable as its file of variables has it; "" for one that it cannot say
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     crash_point("place:journalled")
     image = engine.image(job, wanted.image, program, asked.binds, bool(steps))
     crash_point("place:created")
-    _write_environment(job, asked)
+    write_environment(job, asked, engine)
     prefix = _entered(job, wanted, engine, program, image, asked, bool(steps))
     value = {"kind": wanted.engine, "reason": wanted.reason, "prefix": prefix, "image": wanted.image,
              "image_id": image.key, "root": image.path, "decides": decides,
@@ -245,14 +246,13 @@ def _decides(asked: Asked) -> str:
     return deciding.short([*parts, *deciding.variables(f"{name}={value}" for name, value in asked.env.items())])
 
 
-def _write_environment(job: Job, asked: Asked) -> None:
+def write_environment(job: Job, asked: Asked, engine: ModuleType) -> None:
     """The variables of the arguments, in a file (0600): values may be secret, and command lines are seen by all."""
     lines = []
     for name, value in asked.env.items():
-        if "\n" in value:
-            job.say(f"--env {name}: a value of several lines cannot be passed on here")
-        else:
-            lines.append(f"{name}={value}\n")
+        lines.append(engine.line(name, value))
+        if not lines[-1]:
+            job.say(f"--env {name!r} cannot be passed on here: its name is none of a shell's, or it has several lines")
     publish(job.path(ENVIRONMENT), "".join(lines).encode("utf-8", "surrogateescape"))
 
 

@@ -131,14 +131,13 @@ def _write_start(job: Job, mode: str) -> str:
 def _paths(job: Job) -> list[str]:
     """What goes into the image: the code, the task's environment and the base below it, the start; what its variables
     name."""
-    from agentpipe import paths
+    from agentpipe.environment import python_env
     from agentpipe.place import certificates
     env = job.manifest["env"]
     found = [job.path("code"), env.get("overlay"), job.path(START), job.path(TELLER),
              *set(certificates.variables(job.directory).values())]
     if env.get("base"):
-        link = paths.cache("envs", env["base"])
-        found += [link, os.path.realpath(link)]
+        found.append((python_env.cached(env["base"]) or {}).get("directory"))
     return [path for path in dict.fromkeys(found) if path and os.path.lexists(path)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import ends, errors, redact, secrets, terminal, untrusted
+from agentpipe import ends, errors, paths, redact, secrets, terminal, untrusted
 from agentpipe.claim import attempt, claims, on_server, ranks, runtime
 from agentpipe.crash import crash_point
 from agentpipe.report import own_end
@@ -268,9 +268,10 @@ def _reason(end: str, status: int | None) -> str | None:
 
 def _last_lines(directory: str) -> str:
     """The end of what the script printed, as a terminal shows it; of one that never started what the agent did."""
-    for name in ("log",) if attempt.pid_record(directory) else ("log", "setup.log"):
+    log = (paths.box(directory), "log")
+    for found in (log,) if attempt.pid_record(directory) else (log, (directory, "setup.log")):
         try:
-            with os.fdopen(untrusted.opened(directory, name), "rb") as file:
+            with os.fdopen(untrusted.opened(*found), "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - EVIDENCE // 2))
                 data = file.read()
         except OSError:

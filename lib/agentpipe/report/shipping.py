@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable
 
-from agentpipe import errors, redact, untrusted
+from agentpipe import errors, paths, redact, untrusted
 from agentpipe.files import publish
 from agentpipe.report.logs import Stream
 from agentpipe.settings import config, own_secrets
@@ -41,7 +41,8 @@ class Shipper:
         self._directory, self._worker, self._prefix = directory, worker, prefix
         redactor = redact.Redactor({*own_secrets.known(), *secrets})
         rows = not config.flag("agent.suppress_carriage_return", True)
-        self._streams = [Stream(name, os.path.join(directory, file), redactor, rows) for name, file, _ in STREAMS]
+        folders = {"setup": directory, "log": paths.box(directory)}
+        self._streams = [Stream(name, os.path.join(folders[name], file), redactor, rows) for name, file, _ in STREAMS]
         self._levels = {name: level for name, _, level in STREAMS}
         self._pending: list[dict[str, Any]] = []
         self._started = self._doubted = self._cut = False

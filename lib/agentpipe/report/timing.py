@@ -23,7 +23,7 @@ def stages(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     queued, pulled = units.moment(pull.get("queued")), units.moment(pull.get("pulled"))
     if queued is not None and pulled is not None:
         found.append({"stage": "queue", "began": pull["queued"], "seconds": round(max(0.0, pulled - queued), 3)})
-    for name in STAGES:
+    for name in sorted(STAGES, key=lambda name: (manifest.get(name) or {}).get("began") or ""):
         value = manifest.get(name) or {}
         if value.get("began") and value.get("seconds") is not None:
             found.append({"stage": name, "began": value["began"], "seconds": value["seconds"],

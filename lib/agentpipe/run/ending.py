@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import ends, errors, hooks, manifest, processes, stdio, units
+from agentpipe import ends, errors, hooks, manifest, processes, secrets, stdio, units, untrusted
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
 from agentpipe.report import own_end
@@ -58,6 +58,8 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     end, reason, evidence = _classified(directory, status, verdict, kind, known)
     if gone and end == "lost" and not known:
         reason = f"{directory} was deleted while the script ran, and with it its status and its log"
+    if not gone and not _has_log(directory):
+        held.job.say(f"agent-run: {directory}/log is no regular file: what the script printed is lost")
     keep = hold.wanted(held, end, values)
     if not keep:
         script_env.remove_credentials(directory)
@@ -82,6 +84,14 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     return _report(held, values, keep)
 
 
+def _has_log(directory: str) -> bool:
+    try:
+        os.close(untrusted.opened(directory, "log"))
+    except OSError:  # the script has deleted it, or put something else in its place
+        return False
+    return True
+
+
 def of_failed(held: Held, values: Mapping[str, Any]) -> int:
     """The end of a task whose set-up failed (or was stopped): as its `failed` says; agent-run's exit code."""
     SIGNALS.take_aborts(False)
@@ -101,8 +111,8 @@ def run_key(directory: str, end: str, status: int | None, reason: str, evidence:
     found: dict[str, Any] = {"exit": code, "end": end, "reason": own_secrets.hidden(reason),
                              "evidence": own_secrets.hidden(evidence), "status": status, "ended": units.iso(ended)}
     record = attempt.pid_record(directory)
-    if record and record.split(" ")[0].isdigit():
-        started = os.lstat(os.path.join(directory, "pid")).st_mtime
+    started = attempt.began_at(directory)
+    if started is not None and record and record.split(" ")[0].isdigit():
         ran = script.running_for(directory) if record.endswith(processes.boot_id()) else None
         # by the clock that never jumps, where that is this boot's
         seconds = ended - started if ran is None else ran - (time.time() - ended)
@@ -152,6 +162,7 @@ def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
             held.job.say(failure.reason)
         except errors.Interrupted:
             held.job.say("agent-run: told to leave before the hooks on-end were over")
+        secrets.forget(held.claim.directory)
     if keep:
         hold.hold(held, values)
     held.release()

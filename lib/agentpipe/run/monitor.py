@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from agentpipe import errors, stdio, untrusted
+from agentpipe import errors, paths, stdio, untrusted
 from agentpipe.crash import crash_point
 from agentpipe.run.script import Script, running_for
 from agentpipe.signals import SIGNALS
@@ -38,7 +38,7 @@ class Follower:
     """
 
     def __init__(self, directory: str, wanted: bool) -> None:
-        self._path = os.path.join(directory, "log") if wanted else None
+        self._path = os.path.join(paths.box(directory), "log") if wanted else None
         self._fd: int | None = None
         self._shown = 0  # bytes
 
@@ -176,6 +176,6 @@ def asked_meanwhile(held: Any, verdict: Verdict) -> Verdict:
 
 def _size(directory: str) -> int:
     try:
-        return os.lstat(os.path.join(directory, "log")).st_size
+        return os.lstat(os.path.join(paths.box(directory), "log")).st_size
     except FileNotFoundError:
         return 0

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 
-from agentpipe import processes
+from agentpipe import paths, processes
 from agentpipe.claim import attempt
 from agentpipe.place import Place
 from agentpipe.run import cgroups
@@ -143,14 +143,18 @@ class Script:
             shims = {self._shim.pid}
             found = processes.descendants(os.getpid())
         else:
-            shims = set(processes.holding_open(os.path.join(self.directory, "running")))
+            shims = set(processes.holding_open(self._made("running")))
             found = [script, *processes.descendants(script)] if script else []
             found += processes.having(f"AGENT_TASK_DIR={self.directory}".encode())
-            found += processes.holding_open(os.path.join(self.directory, "log"), to_write=True)  # who reads it is free
+            found += processes.holding_open(self._made("log"), to_write=True)  # who reads it is free
         found += cgroups.pids(self.directory)
         # the shim's own children but the script: the reader of a piped script's output
         return [pid for pid in dict.fromkeys(found) if pid != os.getpid() and pid not in shims
                 and (pid == script or processes.parent(pid) not in shims)]
+
+    def _made(self, name: str) -> str:
+        """The path of what the shim makes."""
+        return os.path.join(paths.box(self.directory), name)
 
     def _over(self) -> bool:
         self.status = attempt.exit_status(self.directory)
@@ -201,7 +205,7 @@ class Script:
         code = os.waitstatus_to_exitcode(raw)
         self.status = code if code >= 0 else 128 - code
         try:
-            os.rename(os.path.join(self.directory, "running"), os.path.join(self.directory, f"exit.{self.status}"))
+            os.rename(self._made("running"), self._made(f"exit.{self.status}"))
         except FileNotFoundError:
             pass  # the shim has
         return True

@@ -6,29 +6,31 @@ It renames that file to `exit.N` when the script is over, so the status needs ne
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 
-from agentpipe import errors, processes, tools, untrusted
-from agentpipe.files import publish
+from agentpipe import errors, paths, processes, tools, untrusted
+from agentpipe.files import publish, try_lock
 from agentpipe.place import Place
 from agentpipe.run import script_env
 
-# Arguments: the attempt's directory, "direct" or "piped", the script's working directory, the command. They are
-# arguments, not text: nothing of a task is ever parsed by a shell. The script's own process writes `pid` just before it
-# becomes the script: where that name is taken, nothing may start any more (exit 125).
+# Arguments: the attempt's directory, the folder of it in which all that follows is made (paths.box), "direct" or
+# "piped", the script's working directory, the command. They are arguments, not text: nothing of a task is ever parsed
+# by a shell. The script's own process writes `pid` just before it becomes the script: where that name is taken, nothing
+# may start any more (exit 125).
 # Piped is for shell scripts, whose `>/dev/stderr` would truncate a log that is their stdout; then the status is
 # published before the reader has seen the end of what descendants hold.
 SHIM = r"""
 cd "$1" || exit 125
-how=$2
-shift 2
 [ ! -r spec ] || . ./spec || exit 125
+cd "$2" || exit 125
+how=$3
+shift 3
 { true >>shell; } 2>/dev/null && exec 2>>shell
 if [ -n "$BASH_VERSION" ] && (set +o posix) 2>/dev/null; then set +o posix; fi  # as sh it says nothing of a signal
 trap '' TERM INT HUP QUIT
@@ -69,6 +71,7 @@ except OSError as error:
 """
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+LOOKS_S = 5.0
 LONGEST = 128 << 10  # bytes of one argument or variable: MAX_ARG_STRLEN, execve(2)
 
 
@@ -78,20 +81,21 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
 
     Failure 65 for more than a program can be given; 69 or 77 for a place that cannot be entered.
     """
+    box = paths.box(directory)
     try:
-        running = untrusted.opened(directory, "running", os.O_RDWR | os.O_CREAT)
+        running = untrusted.opened(box, "running", os.O_RDWR | os.O_CREAT)
     except untrusted.NotRegular as error:
         raise errors.Failure(f"{error.filename} cannot be used: {error.strerror}", errors.BAD_DATA) from None
     try:
-        fcntl.flock(running, fcntl.LOCK_EX)
+        _lock(running)
         processes.become_subreaper()
         if not place.prefix:
             argv = _around_the_shell(directory, argv, env)
         said = _opened(directory, "setup.log")  # why a place could not be entered, its owner reads there
         try:
-            return subprocess.Popen([*place.prefix, "sh", "-c", SHIM, "sh", directory, "piped" if piped else "direct",
-                                     cwd, *argv], env=dict(env), stdin=running, stdout=subprocess.DEVNULL, stderr=said,
-                                    start_new_session=True)
+            return subprocess.Popen([*place.prefix, "sh", "-c", SHIM, "sh", directory, box,
+                                     "piped" if piped else "direct", cwd, *argv], env=dict(env), stdin=running,
+                                    stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
         except OSError as error:
             if error.errno == errno.E2BIG:
                 raise _too_much(argv, env) from None
@@ -103,6 +107,17 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
                 os.close(said)
     finally:
         os.close(running)
+
+
+def _lock(running: int) -> None:
+    """Take the lock that the shim inherits. Whoever looks whether it is free has it for an instant; what runs in a
+    container already could keep it."""
+    until = time.monotonic() + LOOKS_S
+    while not try_lock(running):
+        if time.monotonic() > until:
+            raise errors.Failure("another process holds the file `running`: the script is not started",
+                                 errors.BAD_DATA)
+        time.sleep(0.01)
 
 
 def _opened(directory: str, name: str) -> int:

@@ -61,6 +61,12 @@ def download_cache() -> str:
     return own or paths.cache("uv")
 
 
+def container_cache() -> str:
+    """The same for what is installed in containers: they can write there, and nothing that this machine installs for
+    itself is to come from them."""
+    return f"{download_cache()}-containers"
+
+
 def as_variables(lines: list[str]) -> dict[str, str]:
     """Lines of a requirements file about indexes, as variables that uv reads; what uv was told itself stays."""
     pairs = [line.partition(" ")[::2] for line in lines]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import errors, find
+from agentpipe import errors, find, untrusted
 from agentpipe.capture import capture
 from agentpipe.environment.requirements import normalised
 from agentpipe.task import container_options, queueing, typed
@@ -138,7 +138,10 @@ def _as_it_is(task: Mapping[str, Any]) -> list[str]:
     folder = script.get("working_dir") or "."
     if text:
         lists = requirement_files.NAMES_A_LIST.search(text)
-        return requirement_files.written_out(text, code, folder) if lists and os.path.isdir(code) else text.splitlines()
+        if not lists or not os.path.isdir(code):
+            return text.splitlines()
+        with untrusted.kept_within(code):
+            return requirement_files.written_out(text, code, folder)
     if not script.get("repository"):
         return []
     if not os.path.isdir(code):
@@ -147,8 +150,9 @@ def _as_it_is(task: Mapping[str, Any]) -> list[str]:
                              remedy=f"give the whole list: agent-task edit {task['id']} --requirements FILE")
     entry = (script.get("entry_point") or "").split(" ")[0]
     lines = []
-    for path in capture.requirement_files(code, folder, "" if entry.startswith("-") else entry):
-        lines += requirement_files.written_out(capture.requirements_text(path), code, folder, path)
+    with untrusted.kept_within(code):  # who ran there may have put anything in the place of these files
+        for path in capture.requirement_files(code, folder, "" if entry.startswith("-") else entry):
+            lines += requirement_files.written_out(capture.requirements_text(path), code, folder, path)
     return lines
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 from agentpipe import errors, find, units
 from agentpipe.claim import attempt
@@ -62,8 +61,8 @@ def _here(task: dict[str, Any]) -> list[Stage]:
         return []
     found = timing.stages(manifest)
     record = attempt.pid_record(directory)
-    if found[-1:] and found[-1]["stage"] != "run" and record and record[:1].isdigit():
-        began = os.lstat(os.path.join(directory, "pid")).st_mtime
+    began = attempt.began_at(directory)
+    if found[-1:] and found[-1]["stage"] != "run" and began and record and record[:1].isdigit():
         found.append({"stage": "run", "began": units.iso(began), "seconds": None})
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 
@@ -178,7 +177,7 @@ def _doing(directory: str) -> str:
     from agentpipe.claim import attempt
     record = attempt.pid_record(directory)
     if record and record[:1].isdigit():
-        began: float | None = os.lstat(os.path.join(directory, "pid")).st_mtime
+        began = attempt.began_at(directory)
         name = "its script runs"
     else:
         stages = timing.stages(attempt.read_manifest(directory) or {})
@@ -199,7 +198,8 @@ def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
                                              + (f" on {worker}" if worker else "")}
     workers, dead = at_work.serving(api, queue or "")
     ahead = "it is next" if place == 1 else f"{place - 1} before it"
-    found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; "}
+    back = f"it came back: {task['status_reason']}; " if task.get("status_reason") else ""
+    found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; {back}"}
     if not workers:
         found["reason"] += "nobody serves this queue"
         if dead:

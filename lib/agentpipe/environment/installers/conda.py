@@ -12,7 +12,7 @@ from agentpipe.environment.installers import conda_program, uv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
     from typing import Any
 
     from agentpipe.environment.conda_files import Wanted
@@ -101,7 +101,11 @@ def build(job: Job, folder: str, wish: dict[str, Any], asked: Requirements,
     """Fill `folder`, the pip part by uv: (the interpreter that it has now, what is installed as pins)."""
     from agentpipe.environment import installed, installers, interpreters, pins
     from agentpipe.environment.installers import ways
-    has_pip, found = create(job, wish, folder, asked)
+    from agentpipe.place import apart
+    with apart.still(job):  # we write there ourselves, and are led nowhere
+        if apart.folder(job):
+            os.mkdir(folder, 0o755)  # anew, whatever stands there
+        has_pip, found = create(job, wish, folder, asked)
     python = os.path.join(folder, "bin", "python")
     interpreter = interpreters.described(job, python)
     if interpreter is None:
@@ -114,8 +118,9 @@ def build(job: Job, folder: str, wish: dict[str, Any], asked: Requirements,
     return interpreter, [*found, *pins.matching(by_pip, own)]  # type: ignore[list-item]
 
 
-def variables(prefix: str) -> dict[str, str]:
-    """What activation sets: of conda itself, and of the packages that have a script for it."""
+def variables(prefix: str, within: Sequence[str] = ()) -> dict[str, str]:
+    """What activation sets: of conda itself, and of the packages that have a script for it, which are run behind the
+    words `within`: where a container can write them, in that container."""
     import shlex
     import subprocess
     found = {"CONDA_PREFIX": prefix, "CONDA_DEFAULT_ENV": prefix, "CONDA_SHLVL": "1"}
@@ -126,13 +131,14 @@ def variables(prefix: str) -> dict[str, str]:
     before = {"PATH": f"{prefix}/bin:/usr/local/bin:/usr/bin:/bin", **found}
     text = "".join(f". {shlex.quote(os.path.join(folder, name))} >/dev/null 2>&1; " for name in scripts)
     try:
-        done = subprocess.run(["bash", "-c", text + "env -0"], env=before, stdin=subprocess.DEVNULL,
+        pairs = [f"{name}={value}" for name, value in before.items()]
+        done = subprocess.run([*within, "env", "-i", *pairs, "bash", "-c", text + "env -0"], stdin=subprocess.DEVNULL,
                               capture_output=True, timeout=60, check=False)
         said = done.stdout.decode("utf-8", "surrogateescape")
     except (OSError, subprocess.TimeoutExpired):
         return found
-    pairs = (entry.partition("=")[::2] for entry in said.split("\0") if "=" in entry)
-    more = {name: value for name, value in pairs if before.get(name) != value}
+    told = (entry.partition("=")[::2] for entry in said.split("\0") if "=" in entry)
+    more = {name: value for name, value in told if before.get(name) != value}
     return {**found, **{name: value for name, value in more.items() if name not in ("PATH", "_", "SHLVL", "PWD")}}
 
 

@@ -92,9 +92,9 @@ def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Poli
 
 def lock(job: Job, folder: str, text: str, asked: Requirements, policy: Policy, sink: Any = None) -> str:
     """The path of a pylock.toml of exactly what `text` means for the environment in `folder` (or a version)."""
-    listed, locked = job.path("requirements.txt"), job.path("pylock.toml")
+    listed, locked = job.path("requirements.txt"), os.path.join(paths.box(job.directory), "pylock.toml")
     write_list(listed, text, asked, job.path("constraints.txt"))
-    if os.path.exists(locked):
+    if os.path.lexists(locked):
         os.unlink(locked)  # uv would prefer what stands there
     _run(job, folder, asked, ["pip", "compile", "--quiet", "--format", "pylock.toml", "--no-header", *target(folder),
                               *index_words(asked), *_flags(job, policy), "-o", locked, listed], sink)
@@ -108,7 +108,7 @@ def _without_folders(locked: str, asked: Requirements) -> None:
     folders = [each["directory"] for each in pins.read_lock(locked) if each.get("directory")]
     local_packages.found(asked, [(os.path.join(os.path.dirname(locked), each["path"]), bool(each.get("editable")))
                                  for each in folders])
-    with open(locked, encoding="utf-8") as file:
+    with open(untrusted.opened(*os.path.split(locked)), encoding="utf-8") as file:
         head, *blocks = file.read().split("[[packages]]\n")
     kept = [block for block in blocks if "\ndirectory = " not in block]
     _write(locked, "[[packages]]\n".join([head, *kept]))
@@ -179,11 +179,12 @@ def run(job: Job, arguments: list[str], loud: bool = True, timeout: float | None
         env: dict[str, str] | None = None, cwd: str | None = None) -> str:
     """uv with these arguments, on the host or in the task's place; ToolFailed has what it said."""
     from agentpipe.environment.installers import static_uv
-    from agentpipe.place import inside
+    from agentpipe.place import apart, inside
     from agentpipe.tools import ToolFailed
     uv = static_uv.path(job) if job.prefix and static_uv.wanted(job) else tools.uv()
     no_network = ["--offline"] if offline() else []
-    argv = [uv, *no_network, "--no-python-downloads", "--cache-dir", indexes.download_cache(), *arguments]
+    cache = indexes.container_cache() if apart.folder(job) else indexes.download_cache()
+    argv = [uv, *no_network, "--no-python-downloads", "--cache-dir", cache, *arguments]
     variables = environment() | (env or {})
     try:
         return inside.run(job, argv, variables, cwd, outside=paths.cache(), loud=loud, sink=sink, timeout=timeout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors
+from agentpipe import errors, paths
 from agentpipe.environment.installers.uv import index_words, lock, run, target, write_list
 
 TYPE_CHECKING = False
@@ -73,13 +73,15 @@ def satisfied(job: Job, python: str, packages: Packages, asked: Requirements) ->
     from agentpipe.environment import image_packages
     from agentpipe.environment.installers import uv_failures
     from agentpipe.tools import ToolFailed
-    listed, there = job.path("asked.txt"), job.path("there")
+    listed, new, there = job.path("asked.txt"), job.path("there"), os.path.join(paths.box(job.directory), "there")
     write_list(listed, "".join(line + "\n" for line in asked.packages), asked, job.path("constraints.txt"))
-    os.makedirs(there, exist_ok=True)
+    os.makedirs(new, exist_ok=True)
     try:
         # Debian's folders are not looked at by uv: it is shown what importlib.metadata has found
         for package in packages:
-            image_packages.stub(there, package)
+            image_packages.stub(new, package)
+        if new != there:  # where uv may write, so may others: we only put it there
+            os.rename(new, there)
         said = run(job, ["pip", "install", "--offline", "--dry-run", "--target", there, "--python", python,
                          *index_words(asked), "-r", listed], loud=True, timeout=60, sink=lambda text: None)
     except ToolFailed as error:
