@@ -56,7 +56,8 @@ def first_line(task):
     """When the script of this task printed its first line: seconds of the monotonic clock."""
     home = os.path.join(os.environ["AGENT_HOME"], "state", "tasks")
     directory = max(entry for entry in os.listdir(home) if entry.startswith(task + "."))
-    with open(os.path.join(home, directory, "log"), "rb") as file:
+    box = os.path.join(home, directory, "box")  # where a container writes
+    with open(os.path.join(box if os.path.isdir(box) else os.path.join(home, directory), "log"), "rb") as file:
         return int(file.readline()) / 1e9
 
 
