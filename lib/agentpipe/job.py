@@ -67,8 +67,9 @@ class Job:
 
     def write(self, text: str) -> None:
         """Text as a program printed it (maybe part of a line, maybe a progress bar) to the task's set-up log."""
-        from agentpipe.urls import without_query_secrets
-        text = without_query_secrets(text)  # git and installers, which get an address whole, may name it
+        if "?" in text and "://" in text:  # git and installers, which get an address whole, may name it
+            from agentpipe import redact
+            text = redact.without_query_secrets(text)
         data = text.encode("utf-8", "surrogateescape")
         while data:
             try:

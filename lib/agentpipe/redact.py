@@ -26,6 +26,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")  # what everybody writes in the same wa
 _URL = re.compile(rb"(://(?:[^\s/@:]{0,128}:|(?=[^\s/@:]{16,256}@)))[^\s/@]{1,256}@(?!sha256:)")
 # what may be the begin of one
 _URL_BEGUN = re.compile(rb"(?::/?|://[^\s/@]{0,385}(?:@(?:s(?:h(?:a(?:2(?:56?)?)?)?)?)?)?)\Z")
+# a URL with a query, and a value in it: a sentence may go on behind it, whose marks do not belong to it
+_WITH_QUERY = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"\\`<>?]*\?[^\s'\"\\`<>]*")
+_VALUE = re.compile(r"[?&]([^=&#?]+)=(\[REDACTED\]|\$\{\w+\}|[^&#\s'\"\\`<>]+?)(?=[.,:;)}\]]*(?:[&#]|$))")
 _URL_LONGEST = 3 + 385 + 1 + 6
 
 
@@ -143,8 +146,25 @@ def _in_urls(text: str) -> set[str]:
     # up to the last @ before the path, as urls.split_url; up to the first as well, where no URL was meant that far
     passwords = re.findall(r"://[^/@\s:]*:([^/\s'\"]+)@", text) + re.findall(r"://[^/@\s:]*:([^/@\s]+)@", text)
     tokens = re.findall(r"https?://([^/@\s:]{16,})@", text)  # a token in the user's place
-    from agentpipe.urls import query_secrets
-    return {value for value in [*passwords, *tokens, *query_secrets(text)] if len(value) >= SHORTEST}
+    queries = [value for value, _, _ in _query_secrets(text)]
+    return {value for value in [*passwords, *tokens, *queries] if len(value) >= SHORTEST}
+
+
+def without_query_secrets(text: str) -> str:
+    """The text with `[REDACTED]` for each value in a URL's query whose name is a secret's (`?private_token=…`)."""
+    for _, begin, end in reversed(_query_secrets(text)):
+        text = f"{text[:begin]}{MASK.decode()}{text[end:]}"
+    return text
+
+
+def _query_secrets(text: str) -> list[tuple[str, int, int]]:
+    """(value, where it begins, where it ends) of each; none is `${NAME}`, a variable, or masked already."""
+    if "://" not in text or "=" not in text or "?" not in text:
+        return []
+    return [(found[2], found.start(2), found.end(2))
+            for url in _WITH_QUERY.finditer(text)
+            for found in _VALUE.finditer(text, url.start(), url.end())
+            if is_secret_name(found[1].replace("-", "_")) and not found[2].startswith(("[", "${"))]
 
 
 def spellings(values: Iterable[str]) -> set[str]:

@@ -32,7 +32,11 @@ def for_a_task(address: str, say: Callable[[str], None]) -> str:
 
 def without_credentials(text: str) -> str:
     """The text as it may be shown: no user:password@ (nor the token@ of an http URL), secret query values masked."""
-    return without_query_secrets(without_login(text))
+    text = without_login(text)
+    if "?" not in text or "://" not in text:
+        return text
+    from agentpipe.redact import without_query_secrets
+    return without_query_secrets(text)
 
 
 def without_login(text: str) -> str:
@@ -43,30 +47,3 @@ def without_login(text: str) -> str:
     # up to the last @ before the path: a password may have one too
     text = re.sub(r"(?i)\b(https?://)[^/\s'\"]*@", r"\1", text)
     return re.sub(r"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s]+):[^/\s'\"]*@", r"\1@", text)
-
-
-def without_query_secrets(text: str) -> str:
-    """The text with `[REDACTED]` for each value in a URL's query whose name is a secret's (`?private_token=…`)."""
-    for _, begin, end in reversed(_query_secrets(text)):
-        text = f"{text[:begin]}[REDACTED]{text[end:]}"
-    return text
-
-
-def query_secrets(text: str) -> set[str]:
-    """Those values, as they stand in the URLs of the text."""
-    return {value for value, _, _ in _query_secrets(text)}
-
-
-def _query_secrets(text: str) -> list[tuple[str, int, int]]:
-    """(value, where it begins, where it ends) of each; none is `${NAME}`, a variable, or masked already."""
-    if "://" not in text or "=" not in text or "?" not in text:
-        return []
-    import re
-
-    from agentpipe.redact import is_secret_name
-    # a sentence may go on behind it: what ends with its marks is taken without them
-    value = re.compile(r"[?&]([^=&#?]+)=(\[REDACTED\]|\$\{\w+\}|[^&#\s'\"\\`<>]+?)(?=[.,:;)}\]]*(?:[&#]|$))")
-    return [(found[2], found.start(2), found.end(2))
-            for url in re.finditer(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"\\`<>?]*\?[^\s'\"\\`<>]*", text)
-            for found in value.finditer(text, url.start(), url.end())
-            if is_secret_name(found[1].replace("-", "_")) and not found[2].startswith(("[", "${"))]

@@ -28,7 +28,8 @@ def of(job: Job, source: git.Source, tree: str) -> list[tuple[str, str, git.Sour
         _check_place(source, tree, name, path, [other for other, _, _ in found])
         submodule = _source(source, named[name]["url"], name, commit)
         found.append((name, path, submodule))
-        settings.append((f'submodule "{_escaped(name)}"', {"active": "true", "url": without_credentials(submodule.url)}))
+        shown = without_credentials(submodule.url)
+        settings.append((f'submodule "{_escaped(name)}"', {"active": "true", "url": shown}))
     with open(_own_config(tree), "a", encoding="utf-8", errors="surrogateescape") as config:
         config.write(git.config_text(settings))
     return found

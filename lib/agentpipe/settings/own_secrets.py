@@ -26,5 +26,4 @@ def hidden(text: str) -> str:
         secrets = known()
     except errors.Failure:  # a clearml.conf that cannot be read, which is no matter here
         secrets = redact.secrets_in(os.environ)
-    from agentpipe.urls import without_query_secrets
-    return without_query_secrets(redact.Redactor(secrets).text(text))
+    return redact.without_query_secrets(redact.Redactor(secrets).text(text))
