@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import ends, errors, hooks, manifest, processes, secrets, stdio, units, untrusted
+from agentpipe import ends, errors, hooks, manifest, paths, processes, secrets, stdio, units, untrusted
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
 from agentpipe.report import own_end
@@ -59,7 +59,7 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     if gone and end == "lost" and not known:
         reason = f"{directory} was deleted while the script ran, and with it its status and its log"
     if not gone and not _has_log(directory):
-        held.job.say(f"agent-run: {directory}/log is no regular file: what the script printed is lost")
+        held.job.say(f"agent-run: {paths.box(directory)}/log is no regular file: what the script printed is lost")
     keep = hold.wanted(held, end, values)
     if not keep:
         script_env.remove_credentials(directory)
@@ -86,7 +86,7 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
 
 def _has_log(directory: str) -> bool:
     try:
-        os.close(untrusted.opened(directory, "log"))
+        os.close(untrusted.opened(paths.box(directory), "log"))
     except OSError:  # the script has deleted it, or put something else in its place
         return False
     return True
