@@ -65,6 +65,13 @@ class Job:
         """One line to the task's set-up log, where its owner reads it, and to stderr when a person watches."""
         self.write(line.rstrip("\n") + "\n")
 
+    def warn(self, line: str) -> None:
+        """As say(), and to stderr also where nobody watches, unless --quiet: what its owner did not ask for."""
+        self.say(line)
+        if not self.watched and not self.option("quiet"):
+            from agentpipe import stdio
+            stdio.say(f"agentpipe: warning: {line}")
+
     def write(self, text: str) -> None:
         """Text as a program printed it (maybe part of a line, maybe a progress bar) to the task's set-up log."""
         if "?" in text and "://" in text:  # git and installers, which get an address whole, may name it

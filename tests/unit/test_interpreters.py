@@ -229,3 +229,29 @@ def test_a_broken_python_on_path_is_nobodys_affair(job, tmp_path, monkeypatch, c
 @pytest.mark.parametrize("binary", ["/usr/bin/env", "/bin/true"])
 def test_another_programs_path_is_no_wish_for_a_python(job, binary):
     assert interpreters.wanted(job(binary)) == ""
+
+
+def test_all_pythons_are_asked_once_a_file_and_no_shim_is_started(tmp_path, monkeypatch):
+    folder, shims, started = tmp_path / "bin", tmp_path / ".pyenv" / "shims", []
+    for place in (folder, shims):
+        place.mkdir(parents=True)
+    for name in ("python", "python3", "python3.98"):
+        (folder / name).symlink_to(os.path.realpath(sys.executable))
+    (shims / "python3.97").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (shims / "python3.97").chmod(0o755)
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(interpreters, "_search_folders", lambda: [str(shims), str(folder)])
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *words, **more: (started.append(words), popen(*words, **more))[1])
+    assert [each["version"] for each in interpreters.every()] == [sys.version.split()[0]]
+    assert len(started) <= 1
+    assert not (tmp_path / "started").exists()
+
+
+def test_another_version_than_the_asked_one_is_said_where_nobody_watches_too(job, only, capfd):
+    only("3.12.1")
+    for quiet in (False, True):
+        found = job("python3.99")
+        found.echo, found.options["quiet"] = None, quiet
+        interpreters.find(found)
+        assert ("Python 3.99 is not on this machine, 3.12.1" in capfd.readouterr().err) == (not quiet)

@@ -48,7 +48,7 @@ def find(job: Job, project: str = "") -> Interpreter:
         if not job.option("dry_run"):
             _remember(memory, known)
     if known["warning"]:
-        job.say(known["warning"])
+        job.warn(known["warning"])
     return {name: known[name] for name in ("executable", "version", "implementation", "platform")}
 
 
@@ -57,12 +57,30 @@ def every() -> list[Interpreter]:
     import logging
     from pathlib import Path
 
-    from python_discovery import DiskCache
+    from python_discovery import DiskCache, PythonInfo
     logging.getLogger("python_discovery").setLevel(logging.CRITICAL)
     environment = {**os.environ, "PATH": os.pathsep.join(_search_folders())}
-    found = _all(DiskCache(Path(paths.cache("interpreters"))), environment)
-    return [_described(info) for info in found
-            if info.implementation == "CPython" and tuple(info.version_info[:2]) >= OLDEST]
+    cache = DiskCache(Path(paths.cache("interpreters")))
+    found: dict[str, Any] = {}
+    for path in _files(environment["PATH"].split(os.pathsep)):
+        info = PythonInfo.from_exe(path, cache, raise_on_error=False, env=environment)
+        if info and info.implementation == "CPython" and tuple(info.version_info[:2]) >= OLDEST:
+            found.setdefault(os.path.realpath(info.system_executable or info.executable), info)
+    return [_described(info) for info in found.values()]
+
+
+def _files(folders: list[str]) -> list[str]:
+    """The files in these folders that are called as a Python is, each by one of its names.
+
+    Each has to be started to be known, which takes seconds for all of their names; and those in pyenv's `shims` are
+    started anew each time, only to become one of its versions, which stand in PLACES.
+    """
+    import glob
+    import re
+    names = (path for folder in folders if not folder.rstrip("/").endswith("/.pyenv/shims")
+             for path in sorted(glob.glob(os.path.join(glob.escape(folder), "python*")))
+             if re.fullmatch(r"python[0-9.]*", os.path.basename(path)))
+    return list({os.path.realpath(path): path for path in names}.values())
 
 
 def wanted(job: Job, project: str = "") -> str:
@@ -289,7 +307,7 @@ def _in_place(job: Job, wish: str) -> Interpreter:
             raise errors.Failure("there is no Python in this task's place", errors.NOT_FOUND,
                                  remedy=_remedy_without_python(job))
         if wish and not found["version"].startswith(wish) and not _in_range(found["version"], wish):
-            job.say(f"Python {wish} is not in this place, {found['version']} ({found['executable']}) is taken instead")
+            job.warn(f"Python {wish} is not in this place, {found['version']} ({found['executable']}) is taken instead")
     if memory and not job.option("dry_run"):
         _remember(memory, found)
     return found
