@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # typing costs 6 ms at run time
 VERSION = 1
 # the order in which stages add their keys: a stage that runs again drops those of later ones
 KEYS = ("pull", "place", "fetch", "patch", "env", "run")
+SHOW_SCHEMA = "agent-fetch --schema"
 SCHEMA = os.path.join(os.path.dirname(__file__), "manifest.schema.json")
 # stdlib json is at hand already, and reads as fast; orjson's import pays for itself where a megabyte is written
 BIG = 1 << 20
@@ -38,9 +39,12 @@ def schema() -> str:
 
 
 def read(line: bytes) -> dict[str, Any]:
-    """One line as a valid manifest; a Failure (65) names the field, or the byte where JSON or UTF-8 ends."""
+    """One line as a valid manifest; a Failure (65) names the field, or the byte where JSON or UTF-8 ends.
+
+    A byte order mark, as some editors put before a text, is passed over.
+    """
     try:
-        text = line.decode("utf-8")
+        text = line.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         _refuse(f"byte {error.start + 1} is not UTF-8")
     try:
@@ -165,5 +169,5 @@ def _finite(digits: str) -> float:
     return value if abs(value) != float("inf") else _no_constant(digits)
 
 
-def _refuse(why: str, remedy: str = "agent-fetch --schema") -> NoReturn:
+def _refuse(why: str, remedy: str = SHOW_SCHEMA) -> NoReturn:
     raise errors.Failure(f"not a manifest: {why}", errors.BAD_DATA, remedy=remedy)

@@ -45,7 +45,12 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
     also gets lines that failed before, and scripts that run already). Whatever goes wrong, the task is handed on with
     `failed`, given back, or left for recovery. `check(values)` is a Failure for options that cannot be meant.
     """
-    line = manifest.read(raw)
+    try:
+        line = manifest.read(raw)
+    except errors.Failure as failure:
+        if failure.remedy == manifest.SHOW_SCHEMA:
+            failure.remedy = f"agent-{name} --schema"
+        raise
     if check:
         try:
             check(values)
@@ -289,7 +294,7 @@ def _swapped(held: Held, stage: str, key: str, shell_command: str) -> None:
     except tools.ToolFailed as failed:
         answer = failed.output.encode()
         status = failed.status or 1
-        problem = errors.Failure(f"{variable} ({shell_command}) ended with {status}",
+        problem = errors.Failure(f"{variable} ({shell_command}) {tools.ended(status)}",
                                  errors.BAD_CONFIG if status in (126, 127) else status if status > 0 else 128 - status,
                                  remedy=f"unset {variable}, or mend the command")
     finally:

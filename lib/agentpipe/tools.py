@@ -15,6 +15,17 @@ from agentpipe.signals import SIGNALS
 LINGER = 0.5
 
 
+def ended(status: int) -> str:
+    """How a program ended, in words; negative: by a signal."""
+    if status >= 0:
+        return f"ended with {status}"
+    try:
+        name = signal.Signals(-status).name.removeprefix("SIG")
+    except ValueError:  # one of the real-time signals
+        return f"was killed by signal {-status}"
+    return f"was killed by signal {-status} ({name})"
+
+
 class ToolFailed(errors.Failure):
     """A program ended with `status` (negative: a signal; None: it ran out of time); `output` is what it printed."""
 

@@ -581,6 +581,22 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
 }
 
 # bats test_tags=local
+@test "a stage that a signal ended: its number and its name" {
+  id=$(enqueue_shell 'true')
+  AGENT_STAGE_ENV='kill -9 $$' pipeline || true
+  run -0 agent-task why "$id"
+  [[ $output == *"was killed by signal 9 (KILL)"* ]]
+}
+
+# bats test_tags=local
+@test "a stage that gets no manifest names its own --schema" {
+  for stage in run env fetch; do
+    run -65 --separate-stderr "agent-$stage" <<<'{"task": 1}'
+    [[ $stderr == *"(agent-$stage --schema)" ]]
+  done
+}
+
+# bats test_tags=local
 @test "a script that dies without a word: no lines of the set-up are its evidence" {
   id=$(enqueue_shell 'exit 5')
   run -5 pipeline

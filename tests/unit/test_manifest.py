@@ -26,6 +26,10 @@ def refusal(line):
     return caught.value.reason
 
 
+def test_a_byte_order_mark_is_passed_over():
+    assert manifest.read(b"\xef\xbb\xbf" + json.dumps(TASK).encode()) == TASK
+
+
 def test_a_hand_written_task_is_a_manifest():
     assert manifest.read(json.dumps(TASK).encode()) == TASK
 
