@@ -85,17 +85,23 @@ def _open_to_all(folder: int, name: str, mode: int, levels: int) -> None:
         os.close(fd)
 
 
-def unlink_shared(path: str) -> None:
+def unlink_shared(path: str, stays: Callable[[str, int], bool] = lambda file, size: False) -> list[str]:
     """Give every file of a tree an inode of its own: a hard link of a checkout is the mirror's file as well.
 
-    For trees that nobody else changes; file systems that can share the bytes until one is written do.
+    For trees that nobody else changes; file systems that can share the bytes until one is written do. Those of which
+    `stays` says so, by path and size in bytes, are left as they are; which these are.
     """
+    left = []
     for here, _, names in os.walk(path):
         for name in names:
             file = os.path.join(here, name)
             found = os.lstat(file)
             if found.st_nlink > 1 and stat.S_ISREG(found.st_mode):
-                _copy_in_place(file, found)
+                if stays(file, found.st_size):
+                    left.append(file)
+                else:
+                    _copy_in_place(file, found)
+    return left
 
 
 def _copy_in_place(path: str, found: os.stat_result) -> None:

@@ -229,7 +229,8 @@ for name in "manifest.json", "place.json", "spec":
         pass
 print("fine")
 PY
-  git -C repository add main.py
+  head -c 35000000 /dev/urandom >repository/large # its pack is shown, not copied
+  git -C repository add main.py large
   git -C repository -c user.name=x -c user.email=x@x commit -qm 1
   commit=$(git -C repository rev-parse HEAD)
   by_hand "\"entry_point\": \"main.py\", \"repository\": \"$PWD/repository\", \"version_num\": \"$commit\", \"requirements\": {\"pip\": \"iniconfig\\n\"}" >task.json
@@ -249,6 +250,13 @@ for each in "$cache"/envs/containers/*/*/pyvenv.cfg "$cache"/envs/containers/x "
   if echo hostile >"$each"; then echo "BAD wrote $each"; fi
 done 2>/dev/null
 for each in "$dir"/code/.git/objects/*/*; do chmod u+w "$each"; echo hostile >"$each"; done
+for each in "$dir"/code/.git/objects/pack/*.pack; do
+  if ! git -c safe.directory='*' -C "$dir/code" show HEAD:large | cmp - "$dir/code/large"; then echo "BAD cannot read $each"; fi
+  for how in 'chmod u+w "$1"' 'echo hostile >>"$1"' 'touch "$1"' 'rm -f "$1"' 'mv "$1" "$1.x"' 'ln "$1" "$1.x"' \
+    'mount -o remount,bind,rw "$1"' 'umount "$1"' 'unshare -Urm umount "$1"'; do
+    if sh -c "$how" sh "$each"; then echo "BAD $how"; fi
+  done
+done 2>/dev/null
 printf '[core]\nfsmonitor = touch %s/executed\n' "$dir/box" >>"$dir/code/.git/config"
 ln -s /etc "$dir/env/bin"; ln -s /etc/passwd "$dir/env/pyvenv.cfg"
 ln -s /etc/passwd "$dir/box/log"
@@ -272,9 +280,12 @@ print(json.dumps(task))' >hostile.json
   agent-prepare task.json | agent-run >receipt
   [ "$(field .run.exit receipt)" = 0 ]
   [ "$(log_of)" = fine ]
+  for mirror in "$AGENT_HOME"/cache/git/*.git; do git -C "$mirror" repack -adq; done
+  packs=$(sha256sum "$AGENT_HOME"/cache/git/*.git/objects/pack/*.pack)
   sum=$(sha256sum /etc/passwd)
   timeout 120 agent-prepare hostile.json >line
   id=$(field .task.id line)
+  [ -n "$(find "$AGENT_HOME/state/tasks/$id.1/code/.git" -name '*.pack' -links +1)" ]
   grep -qx "hostile set-up is over" "$AGENT_HOME/state/tasks/$id.1/setup.log"
   [ "$(grep -c BAD "$AGENT_HOME/state/tasks/$id.1/setup.log")" = 0 ]
   [ "$(sha256sum /etc/passwd)" = "$sum" ]
@@ -283,6 +294,7 @@ print(json.dumps(task))' >hostile.json
   [ -z "$(containers)" ]
   [ ! -e "$AGENT_HOME/state/tasks/$id.1/box/executed" ]
   # the mirror and the environment are as they were: the same task again needs nothing anew
+  [ "$(sha256sum "$AGENT_HOME"/cache/git/*.git/objects/pack/*.pack)" = "$packs" ]
   for mirror in "$AGENT_HOME"/cache/git/*.git; do git -C "$mirror" fsck --strict; done
   agent-prepare task.json >line
   [ "$(field .fetch.cached line)" = true ]

@@ -80,8 +80,7 @@ def test_only_its_own_folders_can_be_written_in_a_container(made):
     own = apart.make()
     write(made.path("secrets.json"), SECRET)
     write(made.path("lock"), "")
-    create._make_room(made, True)
-    found = {each["Target"]: each for each in create._mounts(made, own)}
+    found = {each["Target"]: each for each in create._mounts(made, own, create._make_room(made, True))}
     written = {target for target, each in found.items() if not each["ReadOnly"]}
     assert written == {made.path("code"), made.path("env"), made.path("box"), own, indexes.container_cache()}
     assert {made.directory, apart.home(), paths.cache("virtualenv")} <= set(found) - written
@@ -112,6 +111,23 @@ def test_no_file_of_a_containers_checkout_is_the_mirrors_too(made, tmp_path):
     with open(made.path("code", ".git", "a"), "rb") as file:
         assert file.read() == pack.read_bytes()
     assert sorted(os.listdir(made.path("code", ".git"))) == ["a", "modules"]
+
+
+@pytest.mark.parametrize(("name", "size", "for_root", "shown"), [
+    (".git/objects/pack/pack-0a.pack", create.LARGE, True, True),
+    (".git/modules/m/objects/pack/pack-0a.pack", create.LARGE, True, True),
+    (".git/modules/a,ro/objects/pack/pack-0a.pack", create.LARGE, True, False),
+    (".git/objects/pack/pack-0a.pack", create.LARGE - 1, True, False),
+    (".git/objects/pack/pack-0a.pack", create.LARGE, False, False), ("data.bin", create.LARGE, True, False)])
+def test_a_large_pack_is_shown_read_only_and_not_copied(made, tmp_path, name, size, for_root, shown):
+    (tmp_path / "pack").touch()
+    os.truncate(tmp_path / "pack", size)
+    path = made.path("code", *name.split("/"))
+    os.makedirs(os.path.dirname(path))
+    os.link(tmp_path / "pack", path)
+    found = create._mounts(made, apart.make(), create._make_room(made, for_root))
+    assert [each["ReadOnly"] for each in found if each["Target"] == path] == ([True] if shown else [])
+    assert os.stat(path).st_nlink == 1 + shown
 
 
 # ---- what is decided by it
@@ -420,5 +436,5 @@ def test_a_box_that_goes_meanwhile_stops_no_sweep(directory):
 def test_the_downloads_of_containers_are_in_our_own_cache(made, monkeypatch):
     monkeypatch.setenv("UV_CACHE_DIR", "/proc/cache")  # beside it nobody can make a folder
     own = apart.make()
-    create._make_room(made, True)
-    assert paths.cache("uv-containers") in {each["Target"] for each in create._mounts(made, own)}
+    found = create._mounts(made, own, create._make_room(made, True))
+    assert paths.cache("uv-containers") in {each["Target"] for each in found}

@@ -7,6 +7,7 @@ absolute path as outside.
 from __future__ import annotations
 
 import os
+import re
 import time
 
 from agentpipe import errors, paths, place, processes, secrets, trees
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from agentpipe.place.args_body import Create
     from agentpipe.place.container_args import Args
     from agentpipe.place.decide import Container as Wanted
+
+# what is large in a checkout and the mirror's too; their names are safe in any engine's list of mounts
+PACK = re.compile(r"/\.git/(?:[\w.-]+/)*objects/pack/pack-[0-9a-f]+\.pack", re.ASCII)
+LARGE = 32 << 20  # bytes; what is smaller is copied at once
 
 
 def start(job: Job, wanted: Wanted) -> dict[str, Any]:
@@ -86,8 +91,8 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
                               devices.hide(asked.config, os.environ, cpu_only))):
         job.say(note)
     user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
-    _make_room(job, user.partition(":")[0] in ("", "root", "0"))
-    _complete(job, asked, wanted, image, environments)
+    packs = _make_room(job, user.partition(":")[0] in ("", "root", "0"))
+    _complete(job, asked, wanted, image, environments, packs)
     created = beginning.create(api, asked, wanted, job)
     crash_point("place:created")
     keeper, more = beginning.start(api, created, wanted, beginning.has_entrypoint(image)), list[str]()
@@ -171,7 +176,8 @@ def sweep(api: Any) -> None:
                 os.close(lock)
 
 
-def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any], environments: str) -> None:
+def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any], environments: str,
+              packs: list[str]) -> None:
     """Add what is ours to what was asked for: the keeper, labels, mounts."""
     worker = (job.manifest.get("pull") or {}).get("worker") or ""
     body = asked.config
@@ -183,7 +189,7 @@ def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any], en
                        owner.LABEL: owner.id()}
     host = body["HostConfig"]
     there = gear.mounted(body)
-    ours = [each for each in _mounts(job, environments) if each["Target"] not in there]
+    ours = [each for each in _mounts(job, environments, packs) if each["Target"] not in there]
     host["Mounts"] = [*(host.get("Mounts") or []), *ours]
     host.pop("AutoRemove", None)  # its end must stay to be read
 
@@ -203,21 +209,29 @@ def _record(job: Job, wanted: Wanted, given: Args) -> None:
             job.say(f"the published ports could not be recorded on the task: {error}")
 
 
-def _make_room(job: Job, for_root: bool) -> None:
+def _make_room(job: Job, for_root: bool) -> list[str]:
     """The folders of the task's directory in which the container may write. All else there is shown to it, and stays
-    out of its reach: whoever finds this attempt later believes what stands there."""
+    out of its reach: whoever finds this attempt later believes what stands there.
+
+    What is returned in them is the mirror's too, and must be shown read-only over itself: git's large packs, whose
+    copies would take as long as they are large, and which git never writes again. For an image's own user all is
+    copied, since the rights of what is in the checkout change.
+    """
     if not for_root:
         os.chmod(job.directory, 0o711)  # else its PID 1 could not see the journal; what leads here is ours alone
     for name in (paths.BOX, "env"):  # what an earlier container left is nothing that we go into
         trees.remove(job.path(name))
         os.mkdir(job.path(name), 0o700)
     os.makedirs(job.path("code"), 0o700, exist_ok=True)
-    trees.unlink_shared(job.path("code"))
+    code = job.path("code")
+    packs = trees.unlink_shared(code, lambda file, size: for_root and size >= LARGE
+                                and bool(PACK.fullmatch(file[len(code):])))
     if not for_root:
         os.chmod(job.path(paths.BOX), 0o777)
+    return packs
 
 
-def _mounts(job: Job, environments: str) -> list[dict[str, Any]]:
+def _mounts(job: Job, environments: str, packs: list[str]) -> list[dict[str, Any]]:
     """The task's directory and the caches that it needs, at their own paths; never mirrors, store or other tasks.
 
     It writes in folders of the directory that are its own, in that of the environments which it builds itself, and in a
@@ -230,7 +244,8 @@ def _mounts(job: Job, environments: str) -> list[dict[str, Any]]:
     shown = [job.directory, apart.home(), paths.cache("virtualenv")]
     for folder in (*written, *shown):
         os.makedirs(folder, 0o700, exist_ok=True)
-    found = [*(_bind(folder, read_only=True) for folder in shown), *(_bind(folder) for folder in written)]
+    found = [*(_bind(folder, read_only=True) for folder in shown), *(_bind(folder) for folder in written),
+             *(_bind(pack, read_only=True) for pack in packs)]
     for path in (tools.uv(), *indexes.local()):
         source = gear.lent(os.path.realpath(path))
         if source:
