@@ -249,14 +249,16 @@ done 2>/dev/null
 for each in "$cache"/envs/containers/*/*/pyvenv.cfg "$cache"/envs/containers/x "$cache"/virtualenv/x; do
   if echo hostile >"$each"; then echo "BAD wrote $each"; fi
 done 2>/dev/null
-for each in "$dir"/code/.git/objects/*/*; do chmod u+w "$each"; echo hostile >"$each"; done
 for each in "$dir"/code/.git/objects/pack/*.pack; do
-  if ! git -c safe.directory='*' -C "$dir/code" show HEAD:large | cmp - "$dir/code/large"; then echo "BAD cannot read $each"; fi
+  if [ "$(git -c safe.directory='*' -C "$dir/code" show HEAD:large | sha256sum)" != "$(sha256sum <"$dir/code/large")" ]; then
+    echo "BAD cannot read $each"
+  fi
   for how in 'chmod u+w "$1"' 'echo hostile >>"$1"' 'touch "$1"' 'rm -f "$1"' 'mv "$1" "$1.x"' 'ln "$1" "$1.x"' \
     'mount -o remount,bind,rw "$1"' 'umount "$1"' 'unshare -Urm umount "$1"'; do
     if sh -c "$how" sh "$each"; then echo "BAD $how"; fi
   done
 done 2>/dev/null
+for each in "$dir"/code/.git/objects/*/*; do chmod u+w "$each"; echo hostile >"$each"; done
 printf '[core]\nfsmonitor = touch %s/executed\n' "$dir/box" >>"$dir/code/.git/config"
 ln -s /etc "$dir/env/bin"; ln -s /etc/passwd "$dir/env/pyvenv.cfg"
 ln -s /etc/passwd "$dir/box/log"
@@ -287,7 +289,7 @@ print(json.dumps(task))' >hostile.json
   id=$(field .task.id line)
   [ -n "$(find "$AGENT_HOME/state/tasks/$id.1/code/.git" -name '*.pack' -links +1)" ]
   grep -qx "hostile set-up is over" "$AGENT_HOME/state/tasks/$id.1/setup.log"
-  [ "$(grep -c BAD "$AGENT_HOME/state/tasks/$id.1/setup.log")" = 0 ]
+  run -1 grep BAD "$AGENT_HOME/state/tasks/$id.1/setup.log"
   [ "$(sha256sum /etc/passwd)" = "$sum" ]
   timeout 60 agent-run line >receipt || true
   [ "$(sha256sum /etc/passwd)" = "$sum" ]
