@@ -12,7 +12,7 @@ import pytest
 
 from agentpipe import errors
 from agentpipe.job import Job
-from agentpipe.place import apptainer, args_words, charliecloud, images, unprivileged
+from agentpipe.place import apptainer, args_words, charliecloud, container_args, images, unprivileged
 from agentpipe.place.decide import Container
 
 # the flags that its action_flags.go registers for `exec` (1.1 to 1.4): with a value, and without
@@ -277,3 +277,11 @@ def test_images_that_nobody_asks_for_any_more_are_removed_and_those_in_use_are_n
     image("new")
     assert not os.path.exists(old.path) and os.path.isdir(used.path) and os.path.isdir(young.path)
     assert os.path.isdir(tmp_path / "old")
+
+
+def test_environments_are_there_wherever_their_cache_is(job, tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CLEARML_AGENT_VENV_CACHE_PATH", str(tmp_path / "venvs"))
+    found = asked("")
+    unprivileged._add_ours(found, job, Container("apptainer"), container_args.Args([], []))
+    assert (str(tmp_path / "venvs"),) * 2 + ("",) in found.binds

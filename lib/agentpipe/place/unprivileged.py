@@ -18,7 +18,7 @@ import time
 from agentpipe import errors, gpus, paths, place, processes
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
-from agentpipe.place import container_args, decide, gear, images, setup_script
+from agentpipe.place import apart, container_args, decide, gear, images, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _add_ours(asked: Asked, job: Job, wanted: Wanted, given: container_args.Args
     for bind in body["HostConfig"]["Binds"][before:]:
         source, target, *rest = bind.split(":")
         asked.binds.append((source, target, rest[0] if rest else ""))
-    for folder in (paths.cache("envs"), paths.cache("virtualenv"), indexes.download_cache()):
+    for folder in (apart.cache(), paths.cache("virtualenv"), indexes.download_cache()):
         os.makedirs(folder, 0o700, exist_ok=True)
         asked.binds.append((folder, folder, ""))
     asked.binds.append((job.directory, job.directory, ""))
