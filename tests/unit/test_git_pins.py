@@ -77,24 +77,28 @@ def test_no_container_says_which_commit_the_host_takes(machine, monkeypatch):
     forged = head[:9] + "0" * 31
     monkeypatch.setenv("AGENT_WHEELHOUSE", f"{machine.folder}/carried")
     box, client = apart.make(), os.path.join(machine.folder, "client")
-    with open(client, "w") as file:
-        file.write(f"""#!/bin/sh
+
+    def contained(ref, hostile, options=None):
+        with open(client, "w") as file:
+            file.write(f"""#!/bin/sh
 shift; [ "$1" != -u ] || shift 2; shift
 "$@"; status=$?
-find {box} -name direct_url.json -exec sed -i s/{head}/{forged}/ {{}} +
+{hostile}
 exit $status
 """)
-    os.chmod(client, 0o755)
-    place = {"kind": "docker", "prefix": [client, "exec", "c"], "container": "c", "image": "i", "image_id": "sha256:i",
-             "environments": box}
-    line = f"lib @ git+file://{folder}@{head[:9]}"
-    for options in ({}, {"stage_only": True}):
-        job = machine.job(line, place=place, options=options)
+        os.chmod(client, 0o755)
+        place = {"kind": "docker", "prefix": [client, "exec", "c"], "container": "c", "image": "i",
+                 "image_id": "sha256:i", "environments": box}
+        job = machine.job(f"lib @ git+file://{folder}@{ref}", place=place, options=options)
         for name in ("box", "env"):
             os.mkdir(job.path(name))
-        assert agent_env.work(job)["packages"] == [f"lib @ git+file://{folder}@{forged}"]
-    assert machine.task(line)["packages"] == [f"lib @ git+file://{folder}@{head}"]
-    assert not wheelhouse_repositories.commit_of(f"file://{folder}", head[:9])
+        return agent_env.work(job)["packages"]
+    forge = f"find {box} -name direct_url.json -exec sed -i s/{head}/{forged}/ {{}} +"
+    assert contained(head[:9], forge) == [f"lib @ git+file://{folder}@{forged}"]
+    assert machine.task(f"lib @ git+file://{folder}@{head[:9]}")["packages"] == [f"lib @ git+file://{folder}@{head}"]
+    machine.task(f"lib @ git+file://{folder}@{head}", options={"stage_only": True})
+    assert contained("main", "", {"stage_only": True}) == [f"lib @ git+file://{folder}@{head}"]
+    assert not wheelhouse_repositories.commit_of(f"file://{folder}", "main")
 
 
 def test_a_login_that_is_refused_now_is_not_done_without(job, tmp_path):

@@ -111,7 +111,7 @@ def damage(folder: str) -> list[str]:
         records = [record for record in _records(folder) if _installer(record) != "conda"]
     except IndexError:  # not even a folder of packages
         return ["lib"]
-    found = []
+    found: list[str] = []
     for listed in [*glob.glob(os.path.join(glob.escape(folder), "conda-meta", "*.json")), *records]:
         try:
             found += _changed(folder, _of_conda(listed) if listed.endswith(".json") else _of_wheel(folder, listed))

@@ -58,8 +58,8 @@ def create(job: Job, wish: dict[str, Any], folder: str, asked: Requirements) -> 
 
 
 def _program(job: Job) -> str:
-    """The user's own conda; "" for rattler, which alone runs nothing of the packages: we install here, on the host, also
-    what a container asks for."""
+    """The user's own conda; "" for rattler, which alone runs nothing of the packages: what a container asks for is
+    installed on the host as well."""
     from agentpipe.place import apart
     return "" if apart.folder(job) else conda_program.named()
 
