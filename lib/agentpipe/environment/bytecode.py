@@ -30,7 +30,7 @@ def ahead(job: Job, base: dict[str, Any], asked: Requirements) -> list[subproces
     that is not compiled yet does what it would have done anyway. Not in a place of another file system.
     """
     from agentpipe.environment import compile_ahead, installed
-    count = min(MOST, len(os.sched_getaffinity(0)) - 1)
+    count = min(MOST, _processors() - 1)
     if count < 1 or job.prefix or base["size"] < SMALL or os.environ.get("PYTHONDONTWRITEBYTECODE"):
         return []
     with open(compile_ahead.__file__, encoding="utf-8") as file:
@@ -38,9 +38,30 @@ def ahead(job: Job, base: dict[str, Any], asked: Requirements) -> list[subproces
     directory = base["directory"]
     words = [os.path.join(directory, "bin", "python"), "-I", "-c", source, os.path.join(directory, base["site"])]
     modules = installed.modules(directory, asked.names())
-    return [subprocess.Popen([*words, str(number), script_of(job), *modules], stdin=subprocess.DEVNULL,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True)
-            for number in range(count)]
+    found = []
+    for number in range(count):
+        try:
+            found.append(subprocess.Popen([*words, str(number), script_of(job), *modules], stdin=subprocess.DEVNULL,
+                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
+                                          start_new_session=True))
+        except OSError:  # no more processes may be started: it is only help
+            break
+    return found
+
+
+def _processors() -> int:
+    """How many we may use; 1 where a control group limits their time, which would be taken from the script."""
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        own = next((line[3:].strip() for line in file if line.startswith("0::")), "")
+    while own:
+        try:
+            with open(f"/sys/fs/cgroup{own}/cpu.max", encoding="ascii") as file:
+                if not file.read().startswith("max"):
+                    return 1
+        except OSError:  # the root has none, nor has the first version
+            pass
+        own = own.rpartition("/")[0]
+    return len(os.sched_getaffinity(0))
 
 
 def script_of(job: Job) -> str:
