@@ -123,3 +123,16 @@ def test_a_second_key_is_no_way_round_a_password(machine, monkeypatch):
                     and not name.endswith(".lock")]) == 1
     finally:
         server.shutdown()
+
+
+def test_a_login_that_is_refused_makes_nothing_private(machine, private, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_GIT_USER", "ann")
+    monkeypatch.setenv("CLEARML_AGENT_GIT_PASS", TOKEN)
+    line = f"p @ git+{private.open}@{private.commit}"
+    machine.task(line)
+    with pytest.raises(errors.Failure) as refused:
+        machine.task(f"p @ git+{private.own.replace(TOKEN, 'an0ther')}@{private.commit}")
+    assert refused.value.exit == errors.NO_PERMISSION
+    private.asked.clear()
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    assert machine.task(line)["cached"] and private.asked == []

@@ -83,10 +83,15 @@ def decide(directory: str, end: str) -> bool:
 def pid_record(directory: str) -> str | None:
     """ "PID START BOOT" of the script, or one of RETURNED; None before the script starts.
 
-    What is neither was not written by us: the record of a script that is gone.
+    What is neither, or cannot be read, was not written by us: the record of a script that is gone.
     """
-    found = _link(paths.box(directory), "pid")
-    return found if found is None or found in RETURNED or _RECORD.fullmatch(found) else _NOBODY
+    try:
+        found = os.readlink(os.path.join(paths.box(directory), "pid"))
+    except PermissionError:  # a container has made the folder its own, so something has started there
+        return _NOBODY
+    except OSError:
+        return None
+    return found if found in RETURNED or _RECORD.fullmatch(found) else _NOBODY
 
 
 def forbid_start(directory: str, why: str) -> bool:
@@ -129,7 +134,7 @@ def exit_status(directory: str) -> int | None:
     """The script's status as its shim recorded it (exit.N); None while it runs, or when nobody could."""
     try:
         names = os.listdir(paths.box(directory))
-    except FileNotFoundError:  # deleted by the script: nobody can say how it ended
+    except OSError:  # deleted by the script, or closed to us by its container: nobody can say how it ended
         return None
     for name in names:
         found = _EXIT.fullmatch(name)
@@ -165,7 +170,7 @@ def ended_at(directory: str) -> float | None:
     status = exit_status(directory)
     try:
         return None if status is None else os.lstat(os.path.join(paths.box(directory), f"exit.{status}")).st_ctime
-    except FileNotFoundError:  # what the script left behind has deleted its directory just now
+    except OSError:  # what the script left behind has deleted its directory just now, or closed it
         return None
 
 
@@ -173,7 +178,7 @@ def shim_lives(directory: str) -> bool:
     """Whether `running` is locked: somebody can still start the script or write its status."""
     try:
         fd = untrusted.opened(paths.box(directory), "running", os.O_RDWR)
-    except (FileNotFoundError, untrusted.NotRegular):
+    except OSError:  # gone, none of ours, or made a container's own: the place knows whether its script lives
         return False
     try:
         return not files.try_lock(fd)
