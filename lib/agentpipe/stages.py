@@ -225,7 +225,7 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
         SIGNALS.forget()
         if not (started or held.dry or queued):  # nobody else has it
             stopped = errors.Failure("told to stop", EXITS[told.signum])
-            stdio.put(manifest.write(manifest.failure(stopped, held.stage, held.manifest)))
+            _put_stopped(held, stopped)
             told.silent = True
         raise
     except errors.OutOfTime as over:
@@ -245,6 +245,16 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
             raise
         _tell_failure(held, failure)
         held.leave_place()
+
+
+def _put_stopped(held: Held, stopped: errors.Failure) -> None:
+    """Its line, for whoever goes on with it: agent-run hands nothing to a person, and a reader may be gone."""
+    if held.stage == "run" and os.isatty(1):
+        return
+    try:
+        stdio.put(manifest.write(manifest.failure(stopped, held.stage, held.manifest)))
+    except OSError:  # the exit code says the same
+        pass
 
 
 def _begin(held: Held) -> None:
