@@ -26,11 +26,12 @@ MOST = 4
 def ahead(job: Job, base: dict[str, Any], asked: Requirements) -> list[subprocess.Popen[bytes]]:
     """Start compiling what the task's script will import, else what was asked for; nobody waits for it.
 
-    One process less than there are processors, at the lowest priority; it ends by itself, and whoever imports a module
-    that is not compiled yet does what it would have done anyway. Not in a place of another file system.
+    One process less than it may keep processors busy, at the lowest priority; it ends by itself, and whoever imports
+    a module that is not compiled yet does what it would have done anyway. Not in a place of another file system.
     """
     from agentpipe.environment import compile_ahead, installed
-    count = min(MOST, len(os.sched_getaffinity(0)) - 1)
+    from agentpipe.place import processors
+    count = min(MOST, processors.count() - 1)
     if count < 1 or job.prefix or base["size"] < SMALL or os.environ.get("PYTHONDONTWRITEBYTECODE"):
         return []
     with open(compile_ahead.__file__, encoding="utf-8") as file:
