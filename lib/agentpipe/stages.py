@@ -13,6 +13,7 @@ from agentpipe import errors, failures, files, hooks, manifest, place, stdio, un
 from agentpipe.claim import attempt, claims, holders
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
+from agentpipe.settings import own_secrets
 from agentpipe.signals import EXITS, SIGNALS
 
 TYPE_CHECKING = False
@@ -225,7 +226,12 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
         SIGNALS.forget()
         if not (started or held.dry or queued):  # nobody else has it
             stopped = errors.Failure("told to stop", EXITS[told.signum])
-            _put_stopped(held, stopped)
+            line = manifest.write(manifest.failure(stopped, held.stage, held.manifest))
+            if not os.isatty(1):
+                try:
+                    stdio.put(line)
+                except OSError:  # its reader is gone as well
+                    pass
             told.silent = True
         raise
     except errors.OutOfTime as over:
@@ -241,20 +247,10 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
         if isinstance(failure, claims.NotOurs) or not held.begun:
             raise
         if held.dry or (held.claim.token and failure.exit in OF_THE_MACHINE):
-            held.give_back(str(failure))
+            held.give_back(own_secrets.hidden(str(failure)))
             raise
         _tell_failure(held, failure)
         held.leave_place()
-
-
-def _put_stopped(held: Held, stopped: errors.Failure) -> None:
-    """Its line, for whoever goes on with it: agent-run hands nothing to a person, and a reader may be gone."""
-    if held.stage == "run" and os.isatty(1):
-        return
-    try:
-        stdio.put(manifest.write(manifest.failure(stopped, held.stage, held.manifest)))
-    except OSError:  # the exit code says the same
-        pass
 
 
 def _begin(held: Held) -> None:

@@ -39,9 +39,15 @@ def ahead(job: Job, base: dict[str, Any], asked: Requirements) -> list[subproces
     directory = base["directory"]
     words = [os.path.join(directory, "bin", "python"), "-I", "-c", source, os.path.join(directory, base["site"])]
     modules = installed.modules(directory, asked.names())
-    return [subprocess.Popen([*words, str(number), script_of(job), *modules], stdin=subprocess.DEVNULL,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True)
-            for number in range(count)]
+    found = []
+    for number in range(count):
+        try:
+            found.append(subprocess.Popen([*words, str(number), script_of(job), *modules], stdin=subprocess.DEVNULL,
+                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
+                                          start_new_session=True))
+        except OSError:  # no more processes may be started: it is only help
+            break
+    return found
 
 
 def script_of(job: Job) -> str:

@@ -53,8 +53,11 @@ def modules(folder: str, asked: set[str]) -> list[str]:
     found: dict[str, None] = {}
     for record in _records(folder):
         if normalised(_metadata(record)[0]) in asked:
-            with open(os.path.join(record, "RECORD"), encoding="utf-8", errors="replace") as file:
-                found.update(dict.fromkeys(re.findall(r"^(\w+)(?:/__init__)?\.py,", file.read(), re.M)))
+            try:
+                with open(os.path.join(record, "RECORD"), encoding="utf-8", errors="replace") as file:
+                    found.update(dict.fromkeys(re.findall(r"^(\w+)(?:/__init__)?\.py,", file.read(), re.M)))
+            except OSError:  # a distribution without one
+                pass
     return list(found)
 
 
