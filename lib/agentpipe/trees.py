@@ -66,7 +66,7 @@ def open_to_all(path: str, mode: int) -> None:
 def _open_to_all(folder: int, name: str, mode: int, levels: int) -> None:
     try:
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return
     try:
         found = os.fstat(fd)
@@ -75,7 +75,11 @@ def _open_to_all(folder: int, name: str, mode: int, levels: int) -> None:
             more = mode | (mode >> 2 & 0o111 if is_folder else 0)
             # chmod(2) of a descriptor that was not opened to read: by its link in /proc
             os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(found.st_mode) | more)
-        for each in os.listdir(f"/proc/self/fd/{fd}") if is_folder and levels else ():
+        try:
+            names = os.listdir(f"/proc/self/fd/{fd}") if is_folder and levels else []
+        except PermissionError:  # another user's, who keeps it closed
+            names = []
+        for each in names:
             _open_to_all(fd, each, mode, levels - 1)
     finally:
         os.close(fd)

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import subprocess
+import time
 
 import pytest
 import wheelhouse
@@ -404,3 +405,20 @@ def test_a_hostile_script_in_its_container_changes_nothing_that_we_believe(direc
     assert finish._last_lines(directory) == ""
 
 
+
+
+def test_a_box_that_goes_meanwhile_stops_no_sweep(directory):
+    os.symlink("gone", os.path.join(apart.home(), "box.1"))  # its name can be seen, and nothing is there any more
+    old = [apart.make() for _ in range(3)]
+    for number, age in enumerate((0, 7200, -7200)):  # a container sets times as it likes
+        os.mkdir(os.path.join(old[number], "key.1"))
+        os.utime(os.path.join(old[number], "key.1"), (time.time() - age,) * 2)
+    apart.sweep(paths.cache("envs"), 3600.0)
+    assert [os.listdir(each) for each in old] == [["key.1"], [], []]
+
+
+def test_the_downloads_of_containers_are_in_our_own_cache(made, monkeypatch):
+    monkeypatch.setenv("UV_CACHE_DIR", "/proc/cache")  # beside it nobody can make a folder
+    own = apart.make()
+    create._make_room(made, True)
+    assert paths.cache("uv-containers") in {each["Target"] for each in create._mounts(made, own)}

@@ -6,7 +6,9 @@ import package_index
 import pytest
 import wheelhouse
 
-from agentpipe import errors
+from agentpipe import errors, untrusted
+from agentpipe.environment.installers import policy
+from agentpipe.environment.requirements import Requirements
 
 PIP = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE"
 
@@ -98,3 +100,17 @@ def test_constraints_of_builds(machine, monkeypatch, site, variable):
         wheelhouse.source(machine.index, "brew", "1.0", build=["tea"],
                           hook=f"import tea; assert tea.version == {version!r}, tea.version")
         assert machine.task("brew")["packages"] == ["brew==1.0"]
+
+
+def test_the_owners_flags_name_files_anywhere_and_a_tasks_file_stays_its_own(tmp_path):
+    code, limits = tmp_path / "code", tmp_path / "limits.txt"
+    code.mkdir()
+    limits.write_text("tea<2\n")
+    (code / "c.txt").symlink_to(limits)
+    asked = Requirements(str(code))
+    with untrusted.kept_within(str(code)):
+        for words in (["-c", str(limits)], [f"--constraint=file://{limits}"]):
+            policy._flags(policy.Policy(), asked, words)
+        assert asked.constraints == ["tea<2"] * 2
+        with pytest.raises(errors.Failure, match="out of the task's own folder"):
+            policy._flags(policy.Policy(), asked, ["-c", "c.txt"])

@@ -140,3 +140,16 @@ def test_a_key_that_a_power_failure_has_cut_short_is_made_anew_and_on_the_disk(m
 def test_a_key_needs_no_hard_links(monkeypatch):
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no hard links here")))
     assert len(proofs._key()) == 32
+
+
+def test_a_login_that_is_refused_makes_nothing_private(machine, private, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_GIT_USER", "ann")
+    monkeypatch.setenv("CLEARML_AGENT_GIT_PASS", TOKEN)
+    line = f"p @ git+{private.open}@{private.commit}"
+    machine.task(line)
+    with pytest.raises(errors.Failure) as refused:
+        machine.task(f"p @ git+{private.own.replace(TOKEN, 'an0ther')}@{private.commit}")
+    assert refused.value.exit == errors.NO_PERMISSION
+    private.asked.clear()
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    assert machine.task(line)["cached"] and private.asked == []

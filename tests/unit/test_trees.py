@@ -72,3 +72,18 @@ def test_where_two_cannot_be_exchanged_the_old_one_is_put_back(path, tmp_path, n
     assert killed(path, number, "renames") == 9
     trees.beside(path)
     assert text(path) == left and os.listdir(tmp_path) == ["tree"]
+
+
+def test_what_another_user_keeps_closed_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "tree" / "theirs").mkdir(parents=True)
+    (tmp_path / "tree" / "ours").touch(0o600)
+    theirs, listdir = os.stat(tmp_path / "tree" / "theirs").st_ino, os.listdir
+
+    def refused(path):  # as of a folder of root's, 0700
+        if os.stat(path).st_ino == theirs:
+            raise PermissionError(13, "Permission denied", path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refused)
+    trees.open_to_all(str(tmp_path / "tree"), 0o666)
+    assert os.stat(tmp_path / "tree" / "ours").st_mode & 0o777 == 0o666

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 
 import pytest
 
-from agentpipe import errors, job, place, processes, secrets, tools, untrusted
+from agentpipe import errors, job, paths, place, processes, secrets, tools, untrusted
 from agentpipe.claim import attempt, claims, holders
 from agentpipe.environment import given
 from agentpipe.place import entrypoint, inside, memory, setup_script
@@ -209,3 +210,45 @@ def test_the_file_with_what_git_needs_does_not_outlive_the_installer(directory, 
         assert "AGENT_GIT_PASSWORD_0=s3cret" in inside.run(found, look, env, outside="/")
     assert not os.path.lexists(f"{directory}/inside.env")
     found.close()
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """The directory of an attempt whose box is closed to this user, as the root of a container can make it."""
+    own = os.geteuid()
+    with tempfile.TemporaryDirectory() as home:
+        monkeypatch.setenv("AGENT_HOME", home)
+        found = attempt.create("t1")
+        os.mkdir(os.path.join(found, paths.BOX), 0o700)
+        os.symlink(f"{os.getpid()} 1 boot", os.path.join(paths.box(found), "pid"))
+        for name in ("running", "log", "exit.0"):
+            open(os.path.join(paths.box(found), name), "w").close()
+        for folder in (home, os.path.dirname(os.path.dirname(found)), os.path.dirname(found), found):
+            os.chmod(folder, 0o755)
+        os.chmod(paths.box(found), 0)
+        if own == 0:
+            os.seteuid(65534)
+        yield found
+        if own == 0:
+            os.seteuid(0)
+        os.chmod(paths.box(found), 0o700)
+
+
+def test_what_a_container_has_closed_to_us_says_nothing(closed):
+    with pytest.raises(PermissionError):
+        os.listdir(paths.box(closed))
+    assert attempt.exit_status(closed) is attempt.ended_at(closed) is attempt.began_at(closed) is None
+    assert not attempt.shim_lives(closed) and not attempt.never_began(closed)
+    assert attempt.pid_record(closed) == "0 0 unknown"  # neither "not started yet", nor one that runs
+    assert not script.lives(closed)
+
+
+def test_a_script_whose_box_is_closed_to_us_is_over_and_lost(closed):
+    taken = script.Script(closed)
+    assert taken.wait(5) and taken.status is None
+
+
+def test_a_log_that_is_closed_to_us_is_none(closed):
+    monitor.Follower(closed, True).copy()
+    assert monitor._size(closed) == 0
+    assert logs.Stream("log", os.path.join(paths.box(closed), "log"), Redactor(())).take(1.0) is None

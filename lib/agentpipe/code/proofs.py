@@ -39,15 +39,15 @@ def may_have(job: Job, source: git.Source) -> bool:
 
 def check(job: Job, source: git.Source) -> None:
     """Failure 77 or 66 when the task may not have it, 69 when nobody can tell; what its own login opens is private."""
-    own = source.has_login() and not source.local
-    first = own and not os.path.isdir(_folder(source))
-    if own and not job.option("dry_run"):
-        os.makedirs(_folder(source), 0o700, exist_ok=True)
+    folder = _folder(source)
+    first = source.has_login() and not source.local and not job.option("dry_run") and not os.path.isdir(folder)
     try:
-        refusal = None if known(source) else _refusal(job, source)
+        # a login that the server refuses opens nothing, and makes nothing private
+        refusal = _refusal(job, source) if first or not known(source) else None
     except errors.Failure:
         if not first:
             raise
+        os.makedirs(folder, 0o700, exist_ok=True)
         return  # nothing is cached of it yet: the installer will say what is wrong
     if refusal:
         raise refusal

@@ -130,16 +130,16 @@ def sweep(envs: str, left_behind: float) -> None:
     import time
     above = _home()
     for box in os.listdir(above) if os.path.isdir(above) else []:
-        for name in os.listdir(os.path.join(above, box)):
-            path = os.path.join(above, box, name)
-            try:
+        try:
+            for name in os.listdir(os.path.join(above, box)):
+                path = os.path.join(above, box, name)
                 known = os.path.lexists(os.path.join(envs, name))
-                if not known and time.time() - os.lstat(path).st_mtime > left_behind:
+                if not known and abs(time.time() - os.lstat(path).st_mtime) > left_behind:  # containers set times
                     shutil.rmtree(path, ignore_errors=True)
-            except FileNotFoundError:  # another process is at it too
-                pass
-        if time.time() - os.stat(os.path.join(above, box)).st_mtime > EMPTY_S:
-            drop({"environments": os.path.join(above, box)})
+            if time.time() - os.stat(os.path.join(above, box)).st_mtime > EMPTY_S:
+                drop({"environments": os.path.join(above, box)})
+        except OSError:  # another process is at it too, or the container has closed it to us
+            pass
 
 
 def within(path: str) -> str:

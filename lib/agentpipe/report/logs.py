@@ -94,7 +94,7 @@ class Stream:
             try:
                 # kept open: a file that is renamed or removed is read on
                 self._fd = untrusted.opened(*os.path.split(self._path))
-            except (FileNotFoundError, untrusted.NotRegular):
+            except OSError:  # not there, none of ours, or closed to us by a container
                 return None
         size = os.fstat(self._fd).st_size
         if size != self._size:

@@ -54,7 +54,7 @@ class Follower:
         if self._fd is None:
             try:
                 self._fd = untrusted.opened(*os.path.split(self._path))
-            except (FileNotFoundError, untrusted.NotRegular):
+            except OSError:  # not there, none of ours, or closed to us
                 return
         size = os.fstat(self._fd).st_size  # what comes meanwhile is for the next time: it may never end
         if size < self._shown:  # the script has truncated it
@@ -177,5 +177,5 @@ def asked_meanwhile(held: Any, verdict: Verdict) -> Verdict:
 def _size(directory: str) -> int:
     try:
         return os.lstat(os.path.join(paths.box(directory), "log")).st_size
-    except FileNotFoundError:
+    except OSError:
         return 0

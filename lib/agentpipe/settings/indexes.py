@@ -64,7 +64,8 @@ def download_cache() -> str:
 def container_cache() -> str:
     """The same for what is installed in containers: they can write there, and nothing that this machine installs for
     itself is to come from them."""
-    return f"{download_cache()}-containers"
+    from agentpipe import paths
+    return paths.cache("uv-containers")  # in no folder that was named for others, nor beside one: it may not be ours
 
 
 def as_variables(lines: list[str]) -> dict[str, str]:

@@ -114,13 +114,20 @@ def of(job: Job, asked: Requirements) -> Policy:
 
 def _flags(found: Policy, asked: Requirements, words: list[str]) -> None:
     """Sort the user's flags for `pip install`; a value that holds a password goes by a variable, as pip reads it."""
+    import os
+    from contextlib import nullcontext
+
+    from agentpipe import untrusted
     from agentpipe.environment.requirement_lines import Reader
     rest = iter(words)
     for word in rest:
         name, equals, value = word.partition("=")
         if name in LINES:  # an index's address may hold a password, which the list keeps out of the argv
-            Reader(asked, [asked.code]).read([f"{name} {value if equals else next(rest, '')}"],
-                                             "agent.package_manager.extra_pip_install_flags")
+            value = value if equals else next(rest, "")
+            # the owner's file may be anywhere; a relative one is the task's
+            owners = os.path.isabs(os.path.expanduser(value.removeprefix("file://")))
+            with untrusted.kept_within() if owners else nullcontext():
+                Reader(asked, [asked.code]).read([f"{name} {value}"], "agent.package_manager.extra_pip_install_flags")
         elif word in LINES_ALONE:
             asked.options.append((word, ""))
         elif name in CONNECTION:
