@@ -13,7 +13,7 @@ import os
 import time
 
 from agentpipe import errors, files, paths, processes, secrets, untrusted
-from agentpipe.claim import attempt, namespaces, on_server
+from agentpipe.claim import attempt, namespaces, on_server, uptime
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
 
@@ -154,6 +154,7 @@ class Claim:
             except FileNotFoundError:
                 pass
             secrets.forget(self.directory)
+            uptime.note()
 
     def undo(self) -> None:
         """Nothing has come of it, and nobody has been told: neither claim nor directory stays."""

@@ -26,11 +26,12 @@ MOST = 4
 def ahead(job: Job, base: dict[str, Any], asked: Requirements) -> list[subprocess.Popen[bytes]]:
     """Start compiling what the task's script will import, else what was asked for; nobody waits for it.
 
-    One process less than there are processors, at the lowest priority; it ends by itself, and whoever imports a module
-    that is not compiled yet does what it would have done anyway. Not in a place of another file system.
+    One process less than it may keep processors busy, at the lowest priority; it ends by itself, and whoever imports
+    a module that is not compiled yet does what it would have done anyway. Not in a place of another file system.
     """
     from agentpipe.environment import compile_ahead, installed
-    count = min(MOST, _processors() - 1)
+    from agentpipe.place import processors
+    count = min(MOST, processors.count() - 1)
     if count < 1 or job.prefix or base["size"] < SMALL or os.environ.get("PYTHONDONTWRITEBYTECODE"):
         return []
     with open(compile_ahead.__file__, encoding="utf-8") as file:
@@ -47,21 +48,6 @@ def ahead(job: Job, base: dict[str, Any], asked: Requirements) -> list[subproces
         except OSError:  # no more processes may be started: it is only help
             break
     return found
-
-
-def _processors() -> int:
-    """How many we may use; 1 where a control group limits their time, which would be taken from the script."""
-    with open("/proc/self/cgroup", encoding="utf-8") as file:
-        own = next((line[3:].strip() for line in file if line.startswith("0::")), "")
-    while own:
-        try:
-            with open(f"/sys/fs/cgroup{own}/cpu.max", encoding="ascii") as file:
-                if not file.read().startswith("max"):
-                    return 1
-        except OSError:  # the root has none, nor has the first version
-            pass
-        own = own.rpartition("/")[0]
-    return len(os.sched_getaffinity(0))
 
 
 def script_of(job: Job) -> str:
