@@ -41,7 +41,7 @@ def options():
 
 def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
-    from agentpipe.claim import claims, retention, workers
+    from agentpipe.claim import claims, homes, retention, workers
     from agentpipe.pull import schedule
     from agentpipe.settings import config
     from agentpipe.signals import SIGNALS
@@ -64,6 +64,7 @@ def pull(values):
             return done
     with SIGNALS.open():  # large trees take their time
         retention.prune()
+    homes.keep()
     worker = workers.Worker(server, values["worker"])
     server.worker = worker.name
     if values["id"]:

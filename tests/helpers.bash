@@ -17,6 +17,7 @@ fresh() {
     export PIP_CONFIG_FILE=$HOME/.config/pip/pip.conf
   fi
   export HOME=$BATS_TEST_TMPDIR/home AGENT_HOME=$BATS_TEST_TMPDIR/agent
+  export AGENT_MACHINE_DIR=$BATS_TEST_TMPDIR/machine # no other test's homes are seen
   mkdir -p "$HOME"
   export GIT_CONFIG_NOSYSTEM=1 GIT_TERMINAL_PROMPT=0 LC_ALL=C.UTF-8
   export GIT_AUTHOR_NAME=tester GIT_AUTHOR_EMAIL=tester@example.org

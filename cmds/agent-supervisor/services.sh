@@ -11,20 +11,29 @@ leave() { # $child is the newest, which may not have been written down yet
 }
 # who opened the fifo to read would wait for ever for a pull that was ended before it opened it
 let_go() { if [ -p "$fifo" ]; then : <>"$fifo"; rm -f "$fifo"; fi; }
-slots='' number=0 fifo='' mine=$files.$$ # no name twice: a claim may still name the pipe of a supervisor before us
+slots='' number=0 failing='' unfed='' fifo='' mine=$files.$$ # no name twice: a claim may still name the pipe of a supervisor before us
 for old in "$files".*[0-9].*[0-9].pulled; do if [ -p "$old" ]; then rm -f "$old"; fi; done # one that was killed left it
 trap leave TERM INT HUP USR2
 trap '[ "$signals" -gt 1 ] || { signals=1; leave; }' PWR
 
 while go_on; do
-  running='' count=0 number=$((number + 1)) fifo=$mine.$number.pulled
-  for slot in $slots; do if is_ours "$slot"; then running="$running $slot" count=$((count + 1)); fi; done
+  running='' count=0 bad=0 number=$((number + 1)) fifo=$mine.$number.pulled
+  for slot in $slots; do
+    if is_ours "$slot"; then running="$running $slot" count=$((count + 1)); continue; fi
+    if wait "$slot"; then failing=''; elif status=$? && [ "$slot" != "$unfed" ]; then bad=$status failing=1; fi
+  done
   slots=$running
+  if [ "$bad" -ne 0 ]; then # its task may be back: at once it would fail again
+    failed "$bad" || { code=$bad; leave; break; }
+    rest "$pause"; back_off
+    continue
+  fi
   if [ "$count" -ge "$jobs" ]; then rest 1; continue; fi
   mkfifo "$fifo" || { code=73; leave; break; }
-  start sh -c "$work" sh "$mine.$number" "$files"; slots="$slots $new"
+  start sh -c "$work" sh "$mine.$number" "$files"; slots="$slots $new" newest=$new
   start sh -c "exec >\"\$0\"; $pull" "$fifo" --wait --services --owner $$ --worker "$name" "$@"
-  if await "$new"; then pause=1; elif go_on; then
+  if await "$new"; then [ -n "$failing" ] || pause=1; elif go_on; then
+    unfed=$newest # it ends with what failed here
     failed "$status" || { code=$status; leave; break; }
     rest "$pause"; back_off
   fi

@@ -27,8 +27,8 @@ def entry(name, declared, doc, examples, each, common=True):
         from agentpipe import errors, options
         try:
             values = options.read(name, [*declared(), *(options.common() if common else [])], argv, doc, examples)
-        except errors.Failure:
-            stdin.lay_down()
+        except errors.Failure as failure:
+            stdin.lay_down(f"{name}: {failure}")
             raise
         if values.get("schema"):
             from agentpipe import manifest, stdio

@@ -144,10 +144,11 @@ class Held:
         self.claim.touch()
         self.release()
 
-    def give_back(self, why: str) -> None:
+    def give_back(self, why: str, record: str = attempt.HANDED_BACK) -> None:
         """Return the task to the front of its queue; nothing runs here any more. What only looked lets it go.
 
-        A script that runs is left running, for recovery to hand it out again.
+        `record` is how it counts here, one of attempt.RETURNED. A script that runs is left running, for recovery to
+        hand it out again.
         """
         if self.dry:
             self.put_down()
@@ -157,7 +158,8 @@ class Held:
             return
         self.quiet()
         self.leave_place()
-        if not claims.give_back(self.api, self.claim, self.manifest, why):
+        secrets.forget_script(self.claim.directory)
+        if not claims.give_back(self.api, self.claim, self.manifest, why, record):
             stdio.say(f"agent-{self.stage}: task {self.id} could not be given back; the next agent-pull here does")
         self._close()
 

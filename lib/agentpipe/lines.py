@@ -89,8 +89,8 @@ class Input:
         elif chunk:
             self._parts.append(chunk)
 
-    def give_back(self):
-        """Told to stop: what is here, or comes within a second, goes back to its queue; how many lines those are."""
+    def give_back(self, why="told to stop", only_ours=False):
+        """What is here, or comes within a second, goes back to its queue; how many lines those are."""
         import select
         import time
 
@@ -110,14 +110,18 @@ class Input:
             self._add(chunk)
         lines, self._lines = [line for line in self._lines if line.strip()], []
         for line in lines:
-            stages.give_back_line(line)
+            stages.give_back_line(line, why, only_ours)
         return len(lines)
 
-    def lay_down(self):
-        """The command was called in a wrong way: what the stage before it hands over meanwhile is not lost on it."""
+    def lay_down(self, why):
+        """The command was called in a wrong way: what the stage before it hands over meanwhile is not lost on it.
+
+        Neither is what a supervisor's file holds; a line in any other file stays as good as it was.
+        """
         import stat
-        if stat.S_ISFIFO(os.fstat(self._fd).st_mode):
-            self.give_back()
+        mode = os.fstat(self._fd).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISREG(mode):
+            self.give_back(why, only_ours=stat.S_ISREG(mode))
 
     def close(self):
         """Let the descriptor go; the standard input stays."""

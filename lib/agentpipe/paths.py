@@ -105,7 +105,9 @@ def _state_home() -> str:
 
 def of_this_machine(*parts: str) -> str:
     """A directory (0700) that all homes of this user on this machine share. Failure 77, or 73, where there is none."""
-    return made(os.path.join(_owned(f"/var/tmp/agentpipe-{os.getuid()}"), *parts))
+    given = os.environ.get("AGENT_MACHINE_DIR")
+    home = _absolute("AGENT_MACHINE_DIR", given) if given else f"/var/tmp/agentpipe-{os.getuid()}"
+    return made(os.path.join(_owned(home), *parts))
 
 
 def _owned(path: str) -> str:

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 FILE = "secrets.json"
 # the fields of `script` whose URLs are used by stages
 FIELDS = ("repository", "requirements")
-LISTS = ("requirements.txt", "constraints.txt", "overrides.txt")
+# what a script gets: its server's keys, its environment, variables that go around the shim's shell (run/shim.py) until
+# it has started, those of programs of ours in its place
+CONF, SPEC, ODD_NAMES, INSIDE = "clearml.conf", "spec", "environment.json", "inside.env"
+# what installers got: with the indexes of task and machine, which nobody reads after the end
+LISTS = ("requirements.txt", "constraints.txt", "build-constraints.txt", "overrides.txt", "pylock.toml",
+         os.path.join("box", "pylock.toml"))
 
 
 def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
@@ -59,17 +64,20 @@ def shown(value: Any) -> Any:
 
 
 def forget(directory: str) -> None:
-    """The end is acknowledged: no password stays in the attempt's directory, nor in the lists that installers got."""
-    try:
-        os.unlink(os.path.join(directory, FILE))
-    except OSError:  # the usual case, and it must cost nothing
-        return
-    from agentpipe.urls import without_credentials
-    for name in LISTS:
+    """The end is acknowledged: no password of the task, or of this machine's indexes, stays in its directory."""
+    _remove(directory, (*LISTS, FILE))
+
+
+def forget_script(directory: str) -> None:
+    """The script is over: nobody needs its credentials any more, nor its environment, which holds them."""
+    _remove(directory, (CONF, SPEC, ODD_NAMES, INSIDE))
+
+
+def _remove(directory: str, names: tuple[str, ...]) -> None:
+    for name in names:
         try:
-            text = untrusted.read(directory, name, untrusted.LARGE).decode("utf-8", "surrogateescape")
-            publish(os.path.join(directory, name), without_credentials(text).encode("utf-8", "surrogateescape"))
-        except OSError:
+            os.unlink(os.path.join(directory, name))
+        except OSError:  # the usual case
             pass
 
 

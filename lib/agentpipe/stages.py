@@ -13,6 +13,7 @@ from agentpipe import errors, failures, files, hooks, manifest, place, stdio, un
 from agentpipe.claim import attempt, claims, holders
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
+from agentpipe.settings import own_secrets
 from agentpipe.signals import EXITS, SIGNALS
 
 TYPE_CHECKING = False
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     Work = Callable[[Job], dict[str, Any]]
 
 
-# a task is not to blame for these: another try, or another machine, may do it
-OF_THE_MACHINE = (errors.TRY_AGAIN, errors.BAD_CONFIG)
+MOST_RETURNS = 3  # for a setting of this machine, in a row: the last one is an end, or its queue waited for ever
 
 
 class StageFailed(errors.Failure):
@@ -54,8 +54,9 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
     if check:
         try:
             check(values)
-        except errors.Failure:
-            lay_down(line)
+        except errors.Failure as failure:
+            if holders.ends_with_us(line):
+                _give_back(line, f"agent-{name}: {failure}")
             raise
     if "failed" in line and (end is None or "task" not in line):
         stdio.put(raw + b"\n")
@@ -63,25 +64,29 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
         return 0 if is_fine else line["failed"]["exit"]
     if "failed" not in line and name != "prepare" and not values.get("dry_run"):
         place.check(line)
-    goes_back = "failed" not in line and holders.line_came_by_pipe(line)  # where the server is away before it begins
+    goes_back = "failed" not in line and holders.ends_with_us(line)  # what keeps us from beginning is not its fault
     try:
         held = Held(line if "failed" in line else identified(line), name, values)
     except (errors.Failure, errors.ApiError) as error:
-        if goes_back and errors.is_away(error):
-            _hand_back(line, name)
+        if goes_back and _is_not_of_task(error):
+            _hand_back(line, name, f"agent-{name}: {error}")
         raise
     try:
         return _through(held, steps, values, end)
     except Exception as error:
-        if goes_back and not held.begun and errors.is_away(error):
-            claims.hand_back(held.claim)
+        if goes_back and not held.begun and _is_not_of_task(error):
+            claims.hand_back(held.claim, own_secrets.hidden(f"agent-{name}: {error}"))
         held.release()  # whatever it was: somebody else's now, or for recovery
         raise
 
 
-def _hand_back(line: dict[str, Any], name: str) -> None:
+def _is_not_of_task(error: Exception) -> bool:
+    return errors.is_away(error) or (isinstance(error, errors.Failure) and error.of_machine)
+
+
+def _hand_back(line: dict[str, Any], name: str, why: str) -> None:
     try:
-        claims.hand_back(claims.take(line, name))
+        claims.hand_back(claims.take(line, name), own_secrets.hidden(why))
     except errors.Failure:  # it is somebody else's already
         pass
 
@@ -171,24 +176,16 @@ def identified(line: dict[str, Any]) -> dict[str, Any]:
     return {**fresh, "manifest": manifest.VERSION, "task": {**task, "id": "local-" + os.urandom(6).hex()}}
 
 
-def give_back_line(raw: bytes) -> None:
-    """Told to stop before we looked at this line: its task goes back to its queue."""
+def give_back_line(raw: bytes, why: str, only_ours: bool = False) -> None:
+    """We shall not look at this line: its task goes back to its queue, `only_ours`: if nobody else has it."""
     if not raw.strip():
         return
     try:
         line = manifest.read(raw)
     except errors.Failure:
         return
-    _give_back(line, "told to stop")
-
-
-def lay_down(line: dict[str, Any]) -> None:
-    """This command cannot begin, for no fault of the task: what came through a pipe, which ends with us, goes back.
-
-    A line in a file stays as good as it was.
-    """
-    if holders.line_came_by_pipe(line):
-        _give_back(line, "the stage that got it was called in a wrong way")
+    if not only_ours or holders.ends_with_us(line):
+        _give_back(line, why)
 
 
 def _give_back(line: dict[str, Any], why: str) -> None:
@@ -196,12 +193,15 @@ def _give_back(line: dict[str, Any], why: str) -> None:
         return
     try:
         held = Held(line, "stopped")
+    except claims.NotOurs:
+        return
     except (errors.Failure, errors.ApiError):
+        _hand_back(line, "stopped", why)
         return
     if held.started:
         held.release()
     else:
-        held.give_back(why)
+        held.give_back(own_secrets.hidden(why))
 
 
 def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
@@ -225,7 +225,12 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
         SIGNALS.forget()
         if not (started or held.dry or queued):  # nobody else has it
             stopped = errors.Failure("told to stop", EXITS[told.signum])
-            stdio.put(manifest.write(manifest.failure(stopped, held.stage, held.manifest)))
+            line = manifest.write(manifest.failure(stopped, held.stage, held.manifest))
+            if not os.isatty(1):
+                try:
+                    stdio.put(line)
+                except OSError:  # its reader is gone as well
+                    pass
             told.silent = True
         raise
     except errors.OutOfTime as over:
@@ -240,11 +245,21 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
     except errors.Failure as failure:
         if isinstance(failure, claims.NotOurs) or not held.begun:
             raise
-        if held.dry or (held.claim.token and failure.exit in OF_THE_MACHINE):
-            held.give_back(str(failure))
+        record = attempt.NOT_HERE if failure.exit == errors.BAD_CONFIG else attempt.HANDED_BACK
+        if held.dry or (held.claim.token and failure.of_machine and not _is_last_return(held, record)):
+            held.give_back(own_secrets.hidden(str(failure)), record)
             raise
         _tell_failure(held, failure)
         held.leave_place()
+
+
+def _is_last_return(held: Held, record: str) -> bool:
+    """Whether the task came back from here for a setting so often that it ends now: others wait behind it."""
+    if record != attempt.NOT_HERE or attempt.returned_in_a_row(held.id, record) < MOST_RETURNS - 1:
+        return False
+    held.job.say(f"agent-{held.stage}: this machine's setting has kept the task from running {MOST_RETURNS} times: "
+                 "it fails")
+    return True
 
 
 def _begin(held: Held) -> None:
@@ -294,9 +309,11 @@ def _swapped(held: Held, stage: str, key: str, shell_command: str) -> None:
     except tools.ToolFailed as failed:
         answer = failed.output.encode()
         status = failed.status or 1
+        missing = status in (126, 127)
         problem = errors.Failure(f"{variable} ({shell_command}) {tools.ended(status)}",
-                                 errors.BAD_CONFIG if status in (126, 127) else status if status > 0 else 128 - status,
+                                 errors.BAD_CONFIG if missing else status if status > 0 else 128 - status,
                                  remedy=f"unset {variable}, or mend the command")
+        problem.of_machine = missing  # other codes are the program's own
     finally:
         with SIGNALS.closed():
             held.claim = claims.take(held.manifest, held.stage)

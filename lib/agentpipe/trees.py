@@ -86,7 +86,8 @@ def _open_to_all(folder: int, name: str, mode: int, levels: int) -> None:
 
 
 def unlink_shared(path: str, stays: Callable[[str, int], bool] = lambda file, size: False) -> list[str]:
-    """Give every file of a tree an inode of its own: a hard link of a checkout is the mirror's file as well.
+    """Give every file of a tree an inode of its own: a hard link of a checkout is the mirror's file as well, one of a
+    conda environment its cache's.
 
     For trees that nobody else changes; file systems that can share the bytes until one is written do. Those of which
     `stays` says so, by path and size in bytes, are left as they are; which these are.

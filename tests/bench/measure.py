@@ -59,6 +59,7 @@ class Bench:
         shutil.rmtree(path, ignore_errors=True)
         os.makedirs(path)
         os.environ["AGENT_HOME"] = path
+        os.environ["AGENT_MACHINE_DIR"] = os.path.join(self.home, "machine")
         return path
 
     def row(self, name, value, unit, baseline=None, ratio=None, target=None, at_least=False, note=""):

@@ -94,6 +94,7 @@ class Node:
                 if not name.startswith(("AGENT_", "CLEARML_", "TRAINS_", "PYTHON", "XDG_", "VIRTUAL_ENV"))}
         self.env = {**kept, "XDG_STATE_HOME": str(home), "XDG_CACHE_HOME": str(cache), "HOME": str(cache),
                     "UV_CACHE_DIR": downloads, "AGENT_CLAIM_GRACE": "0", "SIDE": str(self.side),
+                    "AGENT_MACHINE_DIR": str(home.parent / "machine"),
                     "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"}
         if "PIP_CONFIG_FILE" not in kept and (Path.home() / ".config/pip/pip.conf").exists():
             self.env["PIP_CONFIG_FILE"] = str(Path.home() / ".config/pip/pip.conf")

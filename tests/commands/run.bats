@@ -141,6 +141,53 @@ watched() {
   [ "$(status "$first")" = completed ]
 }
 
+@test "a task that comes back for a machine's setting a third time fails with it: others wait behind it" {
+  first=$(enqueue_shell 'true'); second=$(enqueue_shell 'true')
+  for _ in 1 2; do
+    AGENT_STAGE_ENV=nosuchcommand run -78 pipeline
+    [ "$(status "$first")" = queued ]
+  done
+  AGENT_STAGE_ENV=nosuchcommand run -78 pipeline
+  [ "$(status "$first") $(status "$second")" = 'failed queued' ]
+  [[ $(agent-task why "$first") == *"setup_failed, exit 78"*"nosuchcommand"* ]]
+  agent-task enqueue "$first" >/dev/null
+  pipeline >/dev/null
+  AGENT_STAGE_ENV=nosuchcommand run -78 pipeline
+  [ "$(status "$first") $(status "$second")" = 'queued completed' ]
+}
+
+@test "a swapped stage's own 75 and 78 are the task's" {
+  for code in 75 78; do
+    id=$(enqueue_shell 'true')
+    AGENT_STAGE_ENV="exit $code" run "-$code" pipeline
+    [ "$(status "$id")" = failed ]
+  done
+}
+
+@test "a supervisor whose stages cannot begin costs its task nothing, however often; the server is told why" {
+  id=$(enqueue_shell 'true')
+  rounds() { [ "$(find "$AGENT_HOME/state/tasks" -maxdepth 1 -name "$id.*" | wc -l)" -ge "$1" ]; }
+  back() { [ "$(status "$id")" = queued ]; }
+  reason() { call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.status_reason; }
+  number=0
+  for stage in 'agent-prepare --typo' 'AGENT_PLACE=nonsense agent-prepare' 'exit 5'; do
+    AGENT_STAGE_PREPARE=$stage agent-supervisor default 2>said 3>&- & pid=$!
+    number=$((number + 2))
+    wait_for 30 rounds $number
+    kill -TERM $pid
+    ended $pid
+    number=$(find "$AGENT_HOME/state/tasks" -maxdepth 1 -name "$id.*" | wc -l)
+    case $stage in
+      *typo) back && [[ $(reason) == *"No such option: --typo"* ]] ;;
+      *nonsense*) back && [[ $(reason) == *AGENT_PLACE*nonsense* ]] ;;
+    esac
+  done
+  AGENT_CLAIM_GRACE=0 pipeline >/dev/null
+  [ "$(status "$id")" = completed ]
+  # the last supervisor left one behind as it ended
+  [ "$(find "$AGENT_HOME/state/tasks" -name pid -lname given-back | wc -l)" -le 1 ]
+}
+
 @test "a script that puts something else in the place of its log is told that it is lost" {
   id=$(enqueue_shell 'echo one; ln -sf /etc/passwd "$AGENT_TASK_DIR/log"; echo two')
   pipeline >receipt.json

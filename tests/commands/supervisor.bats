@@ -468,6 +468,16 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   wait_for 20 is "$id" completed
 }
 
+@test "--services: a wrong setting of this machine is met with pauses, as without" {
+  id=$(enqueue_shell 'true')
+  AGENT_STAGE_ENV=nosuchcommand services --worker w default
+  wait_for 30 is "$id" failed # the third time
+  [ "$(grep -c 'something failed (exit 78); trying again in' said)" -ge 2 ]
+  grep -q 'trying again in 2 s' said
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+}
+
 @test "--services: one Python process waits, however many may run" {
   services --jobs 50 --worker w default
   waits

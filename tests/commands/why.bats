@@ -352,9 +352,10 @@ if given.batch_size > 16: raise MemoryError'
 
 @test "a stage that an operator has swapped for nothing: the task is not to blame, and waits" {
   id=$(enqueue_shell 'true')
-  AGENT_STAGE_ENV=nosuchcommand-of-agentpipe run -78 pipeline
-  told "$id" "waits in default" "AGENT_STAGE_ENV (nosuchcommand-of-agentpipe) ended with 127 (unset AGENT_STAGE_ENV" \
+  MY_API_TOKEN=s3cr3t-of-mine AGENT_STAGE_ENV='nosuchcommand --key s3cr3t-of-mine' run -78 pipeline
+  told "$id" "waits in default" "AGENT_STAGE_ENV (nosuchcommand --key " ") ended with 127 (unset AGENT_STAGE_ENV" \
     "try: agent-pull default | agent-prepare | agent-run"
+  [[ $report != *s3cr3t-of-mine* ]]
   mended "$id"
 }
 

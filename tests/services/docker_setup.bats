@@ -243,7 +243,7 @@ from agentpipe.transport import api
 
 store = api.connect()
 queue = queues.Queues(store, ["services"], create=True).ids[0]
-script = 'echo "$CLEARML_AGENT_SERVICE_TASK $CLEARML_WORKER_ID"; until [ -e "$AGENT_TASK_DIR/go" ]; do sleep 0.1; done\n'
+script = 'echo "$CLEARML_AGENT_SERVICE_TASK $CLEARML_WORKER_ID"; until [ -e "$AGENT_TASK_DIR/box/go" ]; do sleep 0.1; done\n'
 task = store.call("tasks.create", {"name": "a service", "type": "service", "container": {"image": sys.argv[1]},
     "script": {"binary": "bash", "entry_point": "main.sh", "working_dir": ".", "diff": script}})["id"]
 store.call("tasks.enqueue", {"task": task, "queue": queue})
@@ -261,7 +261,7 @@ PY
   agent-supervisor --services --worker w services 2>said 3>&- &
   supervisor=$!
   wait_for 20 grep -q 'taking over' "$AGENT_HOME/state/tasks/$id.1/setup.log"
-  docker exec "$container" touch "$AGENT_HOME/state/tasks/$id.1/go"
+  docker exec "$container" touch "$AGENT_HOME/state/tasks/$id.1/box/go"
   wait_for 20 sh -c "! docker inspect $container"
   [ "$(status "$id")" = completed ]
   kill -TERM "$supervisor"

@@ -10,7 +10,8 @@ TABLES = Path("/etc/cron.d")
 # those need a second death, or a signal: the pipelines of tests/chaos have them
 ELSEWHERE = ("recover:", "give-back:")
 POINTS = [point for point in nodes.crash_points() if not point.startswith(ELSEWHERE)]
-PASSED_ON = ("PATH", "XDG_STATE_HOME", "XDG_CACHE_HOME", "HOME", "SIDE", "UV_CACHE_DIR", "AGENT_CLAIM_GRACE")
+PASSED_ON = ("PATH", "XDG_STATE_HOME", "XDG_CACHE_HOME", "HOME", "SIDE", "UV_CACHE_DIR", "AGENT_CLAIM_GRACE",
+             "AGENT_MACHINE_DIR")
 
 
 @pytest.fixture

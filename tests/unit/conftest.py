@@ -17,6 +17,7 @@ def agent_home(tmp_path, monkeypatch):
             monkeypatch.delenv(name)
     home = tmp_path / "home"
     monkeypatch.setenv("AGENT_HOME", str(home))
+    monkeypatch.setenv("AGENT_MACHINE_DIR", str(tmp_path / "machine"))  # and no home of anybody else's is seen
     return home
 
 
@@ -56,6 +57,7 @@ def machine(tmp_path, monkeypatch, no_shims, seeds):
     made = Machine(tmp_path)
     seeds(tmp_path / "home")
     monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AGENT_MACHINE_DIR", str(tmp_path / "machine"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")

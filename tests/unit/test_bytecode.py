@@ -7,6 +7,7 @@ import pytest
 import wheelhouse
 
 from agentpipe.environment import bytecode, compile_ahead
+from agentpipe.place import own_cgroups
 
 
 @pytest.mark.parametrize(("text", "package", "names"), [
@@ -69,4 +70,13 @@ def test_the_checkout_stays_as_it_is(started, machine):
 
 def test_the_only_processor_is_the_scripts(started):
     processes, base = started("import rich\n", processors=1)
+    assert (processes, compiled(base)) == ([], [])
+
+
+def test_the_only_processor_of_a_quota_is_the_scripts(started, tmp_path, monkeypatch):
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    monkeypatch.setattr(own_cgroups, "MOUNT", str(tmp_path))
+    monkeypatch.setattr(own_cgroups, "OWN", str(tmp_path / "cgroup"))
+    processes, base = started("import rich\n", processors=64)
     assert (processes, compiled(base)) == ([], [])

@@ -728,6 +728,46 @@ def test_a_server_that_is_away_before_a_stage_begins_costs_no_attempt(
     assert attempt.failed_attempts(task) == 0
 
 
+def reason(store, task):
+    return store.call("tasks.get_by_id", {"task": task})["task"]["status_reason"]
+
+
+def test_a_setting_that_keeps_a_stage_from_beginning_costs_no_attempt_and_is_told(store, task, by_pipe, monkeypatch):
+    monkeypatch.setenv("AGENT_CLAIM_GRACE", "0")
+
+    def wrong(pull):
+        raise errors.Failure("its certificate is not accepted", errors.BAD_CONFIG)
+
+    for _ in range(recovery.MAX_ATTEMPTS + 1):
+        claim, line = pulled(store)
+        claim.hand("pull", {"pipe": by_pipe, "boot": processes.boot_id()})
+        claim.release()
+        with monkeypatch.context() as patch, pytest.raises(errors.Failure, match="certificate"):
+            patch.setattr("agentpipe.held.connect", wrong)
+            stages.each("prepare", pytest.fail, manifest.write(line), {})
+        recovery.recover(store)
+        assert (waiting(store), status(store, task)) == ([task], "queued")
+        assert reason(store, task) == "agent-prepare: its certificate is not accepted"
+    assert attempt.failed_attempts(task) == 0
+
+
+def test_a_line_that_goes_back_while_the_server_is_away_costs_no_attempt(store, task, by_pipe, monkeypatch):
+    monkeypatch.setenv("AGENT_CLAIM_GRACE", "0")
+    claim, line = pulled(store)
+    claim.hand("pull", {"pipe": by_pipe, "boot": processes.boot_id()})
+    claim.release()
+
+    def away(pull):
+        raise errors.Failure("the server is away", errors.UNAVAILABLE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agentpipe.held.connect", away)
+        stages.give_back_line(manifest.write(line), "agent-prepare: No such option: --typo")
+    recovery.recover(store)
+    assert (waiting(store), reason(store, task)) == ([task], "agent-prepare: No such option: --typo")
+    assert attempt.pid_record(claim.directory) == attempt.HANDED_BACK
+
+
 @pytest.mark.parametrize("transport", ["agent-server", "clearml"], indirect=True)
 def test_a_server_that_fails_when_an_adopted_task_is_read_costs_it_no_attempt(store, task, tmp_path, monkeypatch):
     _, line = pulled(store)

@@ -200,6 +200,15 @@ def test_a_custom_build_that_fails_fails_the_task_with_its_code(machine, monkeyp
     assert (caught.value.exit, "no room" in caught.value.evidence) == (7, True)
 
 
+@pytest.mark.parametrize("code", [errors.TRY_AGAIN, errors.BAD_CONFIG])
+def test_a_custom_builds_own_codes_are_not_the_machines(machine, monkeypatch, code):
+    path = script(os.path.join(machine.folder, "build.sh"), f"exit {code}\n")
+    monkeypatch.setenv("CLEARML_AGENT_CUSTOM_BUILD_SCRIPT", path)
+    with pytest.raises(errors.Failure) as caught:
+        machine.task("tea")
+    assert (caught.value.exit, caught.value.of_machine) == (code, False)
+
+
 @pytest.mark.parametrize("answer", ["", "nonsense", json.dumps({"binary": "/nosuch", "entry_point": "/", "working_dir":
                                                                 "/"})])
 def test_without_a_good_answer_the_build_is_ours(machine, monkeypatch, answer):

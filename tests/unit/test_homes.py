@@ -15,7 +15,8 @@ def test_supervisors_of_two_homes_are_two_workers_of_their_server(tmp_path):
     bin = os.path.dirname(sys.executable)
     supervisors = [subprocess.Popen(
         [os.path.join(bin, "agent-supervisor"), "default"], stderr=subprocess.PIPE, text=True, env={
-            **clean, "AGENT_HOME": str(tmp_path / home), "HOME": str(tmp_path), "CLEARML_API_HOST": server.api,
+            **clean, "AGENT_HOME": str(tmp_path / home), "AGENT_MACHINE_DIR": str(tmp_path / "machine"),
+            "HOME": str(tmp_path), "CLEARML_API_HOST": server.api,
             "CLEARML_API_ACCESS_KEY": key, "CLEARML_API_SECRET_KEY": secret, "PATH": f"{bin}:{os.environ['PATH']}"})
         for home in ("one", "two")]
     try:

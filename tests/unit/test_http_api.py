@@ -491,6 +491,7 @@ def test_what_a_proxy_says_is_told_as_such(server, status, exit, word):
     failure = refused(client)
     assert failure.exit == exit
     assert word in failure.remedy
+    assert not failure.of_machine  # a request is as large as its task makes it
 
 
 def test_a_login_that_was_lost_has_done_nothing(server):

@@ -52,3 +52,11 @@ def test_a_home_that_could_stand_in_no_manifest_is_refused(monkeypatch, variable
     with pytest.raises(errors.Failure, match=f"^{variable} is not UTF-8") as caught:
         paths.state()
     assert caught.value.exit == errors.BAD_CONFIG
+
+
+def test_what_all_homes_share_stands_where_the_operator_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENT_MACHINE_DIR", str(tmp_path / "ours"))
+    assert paths.of_this_machine("homes") == str(tmp_path / "ours" / "homes")
+    monkeypatch.setenv("AGENT_MACHINE_DIR", "here")
+    with pytest.raises(errors.Failure, match=r"^AGENT_MACHINE_DIR wants an absolute path"):
+        paths.of_this_machine("homes")

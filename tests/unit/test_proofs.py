@@ -10,6 +10,7 @@ from repositories import repository, run
 
 from agentpipe import errors
 from agentpipe.cmds import agent_fetch
+from agentpipe.code import proofs
 from agentpipe.environment import git_pins
 from agentpipe.job import Job
 
@@ -123,6 +124,22 @@ def test_a_second_key_is_no_way_round_a_password(machine, monkeypatch):
                     and not name.endswith(".lock")]) == 1
     finally:
         server.shutdown()
+
+
+def test_a_key_that_a_power_failure_has_cut_short_is_made_anew_and_on_the_disk(monkeypatch):
+    synced, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
+    first, path = proofs._key(), os.path.join(proofs._home(), "key")
+    assert proofs._key() == first and len(first) == 32
+    assert [os.path.basename(each).partition(".")[0] for each in synced] == ["key", "logins"]
+    with open(path, "wb") as file:
+        file.write(first[:7])
+    assert proofs._key() not in (first, first[:7]) and len(proofs._key()) == 32
+
+
+def test_a_key_needs_no_hard_links(monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no hard links here")))
+    assert len(proofs._key()) == 32
 
 
 def test_a_login_that_is_refused_makes_nothing_private(machine, private, monkeypatch):

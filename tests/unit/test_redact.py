@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentpipe import secrets
 from agentpipe.redact import MASK, Redactor, secrets_in, task_secrets
 
 letters = st.text("ab\n", min_size=1, max_size=5).map(str.encode)
@@ -112,3 +113,12 @@ def test_any_cut_of_a_url_gives_what_masking_in_the_whole_gives(text: bytes, cut
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     pieces = [redactor.feed(text[begin:end]) for begin, end in pairwise(edges)]
     assert b"".join(pieces) + redactor.flush() == whole
+
+
+def test_nothing_that_may_hold_a_password_stays_after_an_end(tmp_path):
+    for name in (*secrets.LISTS, secrets.FILE, "log"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("https://me:pw@host/r")
+    secrets.forget(str(tmp_path))
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["log"]
+    secrets.forget(str(tmp_path / "none"))

@@ -90,7 +90,10 @@ def test_many_lines_arrive_whole_and_in_their_order(task: Running, watching: Wat
     assert task.log().encode() == lines
 
 
-def test_that_the_script_has_started_is_on_the_disk_soon(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", [".", "box"])
+def test_that_the_script_has_started_is_on_the_disk_soon(task: Running, monkeypatch: pytest.MonkeyPatch,
+                                                         place: str) -> None:
+    (task.directory / place).mkdir(exist_ok=True)  # a container's word stands in its box
     synced: list[str] = []
     sync = files.sync_directory
     monkeypatch.setattr(files, "sync_directory", lambda path: (synced.append(path), sync(path)))
@@ -98,12 +101,14 @@ def test_that_the_script_has_started_is_on_the_disk_soon(task: Running, monkeypa
     task.prints(b"set up\n", "setup.log")
     wait_for(lambda: task.log("setup"))
     assert not synced
-    (task.directory / "pid").symlink_to("1 2 boot")
-    wait_for(lambda: len(synced) >= 3)
-    task.prints(b"line\n")
+    (task.directory / place / "pid").symlink_to("1 2 boot")
+    expected = [str(task.directory), str(task.directory.parent), claims.active()]
+    expected[:0] = [str(task.directory / place)] if place == "box" else []
+    wait_for(lambda: len(synced) >= len(expected))
+    task.prints(b"line\n", f"{place}/log")
     wait_for(task.log)
     watching.reporter.stop()
-    assert synced == [str(task.directory), str(task.directory.parent), claims.active()]
+    assert synced == expected
 
 
 def test_a_users_stop_is_told(task: Running, watching: Watching) -> None:

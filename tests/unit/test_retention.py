@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from agentpipe import errors, files, paths
+from agentpipe import errors, files, paths, processes
 from agentpipe.claim import attempt, claims, retention
 
 DAYS = 86400.0
@@ -84,6 +84,18 @@ def test_what_another_boot_had_counted_is_not_forgotten_and_a_note_that_is_lost_
     runs_on(13 * DAYS)
     assert retention.prune() == 0
     assert left() == ["later.1"]
+
+
+def test_a_boot_for_one_task_counts_up_to_its_end(monkeypatch):
+    made("ended", outcome="completed")
+    retention.prune()
+    runs_on(15 * DAYS)
+    directory = made("next")
+    claim = claims.Claim(directory, "0" * 32, claims.lock(directory))
+    claim.end()
+    claim.release()
+    monkeypatch.setattr(processes, "boot_id", lambda: "another boot")
+    assert retention.prune() == 1
 
 
 def test_a_task_by_hand_that_was_never_run_has_its_time_too():

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from agentpipe import errors, gpus
+from agentpipe import errors, gpus, secrets
 from agentpipe.run import launch, script_env
 
 
@@ -93,7 +93,7 @@ def test_the_configuration_has_the_server_and_the_packages_settings_and_nothing_
     assert found["sdk"]["azure"]["storage"]["containers"] == [{"account_name": "N", "account_key": "B"}]
     assert found["sdk"]["google"]["storage"]["credentials_json"] == "/g.json"
     assert "do-not-show" not in written.read_text()
-    script_env.remove_credentials(str(tmp_path))
+    secrets.forget_script(str(tmp_path))
     assert not written.exists()
 
 
@@ -141,7 +141,7 @@ def test_a_place_gets_the_packages_variables_also_where_they_are_ours_too(tmp_pa
     spec = (tmp_path / "spec").read_text()
     assert "export CLEARML_AUTH_TOKEN=tok\n" in spec
     assert "SOMETHING" not in spec
-    script_env.remove_credentials(str(tmp_path))  # when the script is over
+    secrets.forget_script(str(tmp_path))  # when the script is over
     assert not (tmp_path / "spec").exists()
 
 

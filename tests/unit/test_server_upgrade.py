@@ -1,6 +1,7 @@
 """A store of an older agentpipe is brought up to date when it is opened, with all that is in it."""
 
 import sqlite3
+import time
 
 from servertools import Server
 
@@ -35,3 +36,23 @@ def test_a_store_of_version_1_keeps_its_tasks_and_gets_models_and_keys(tmp_path)
     assert new("models.create", name="net", uri="")["created"] is True
     assert new("auth.create_credentials")["credentials"]["secret_key"]
     assert new.store.connection().execute("PRAGMA user_version").fetchone()[0] == schema.VERSION
+
+
+def test_an_upgrade_that_takes_long_says_so_once(tmp_path, monkeypatch, capfd):
+    path = tmp_path / "agent.db"
+    Server(path).store.close()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version=5")
+    db.close()
+    said = []
+
+    def slow(db, found):
+        until = time.monotonic() + 20
+        while not any(said) and time.monotonic() < until:
+            said.append(capfd.readouterr().err)
+            time.sleep(0.01)
+        db.execute(f"PRAGMA user_version={schema.VERSION}")
+
+    monkeypatch.setattr(schema, "upgrade", slow)
+    Server(path)
+    assert "".join(said) == f"upgrading the store {path}: one that holds much takes a while; others wait\n"

@@ -1,6 +1,7 @@
 """Signals of a command: where they are raised, and what becomes of them when it executes another program."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -261,3 +262,37 @@ def test_a_fifo_that_nobody_writes_is_waited_for_only_until_we_are_told_to_stop(
         assert b'"told to stop"' in waiting.stdout.read()
     finally:
         waiting.kill()
+
+
+@pytest.mark.parametrize("reader", ["terminal", "gone"])
+def test_a_task_by_hand_that_is_stopped_prints_no_line_where_nobody_goes_on_with_it(tmp_path, reader):
+    hook = tmp_path / "hooks" / "pre-run"
+    hook.parent.mkdir()
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 60\n")
+    hook.chmod(0o755)
+    env = {**os.environ, "AGENT_HOOKS": str(hook.parent), "HOME": str(tmp_path)}
+    prepared = subprocess.run(
+        [sys.executable, "-m", "agentpipe.cmds.agent_prepare"], env=env, stdout=subprocess.PIPE, check=True,
+        input=b'{"task": {"script": {"binary": "bash", "entry_point": "main.sh", "diff": "true\\n"}}}').stdout
+    read, write = pty.openpty() if reader == "terminal" else os.pipe()
+    running = subprocess.Popen([sys.executable, "-m", "agentpipe.cmds.agent_run"], stdin=subprocess.PIPE, stdout=write,
+                               stderr=subprocess.PIPE, env=env)
+    os.close(write)
+    running.stdin.write(prepared)
+    running.stdin.close()
+    until = time.monotonic() + 30
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < until and running.poll() is None
+        time.sleep(0.01)
+    if reader == "gone":
+        os.close(read)
+    running.terminate()
+    try:
+        assert (running.wait(20), running.stderr.read()) == (75, b"agent-run: told to stop\n")
+        if reader == "terminal":
+            os.set_blocking(read, False)
+            with pytest.raises(OSError):  # EIO: nothing was printed, and nobody will
+                os.read(read, 1)
+            os.close(read)
+    finally:
+        running.kill()

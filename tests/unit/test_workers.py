@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from agentpipe import errors, processes
-from agentpipe.claim import claims, supervisors, workers
+from agentpipe import errors, paths, processes
+from agentpipe.claim import claims, homes, supervisors, uptime, workers
 from agentpipe.cmds import agent_supervisor
+from agentpipe.pull import waiting
+from agentpipe.transport import api
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +44,7 @@ def test_who_only_looks_whether_a_name_is_taken_does_not_take_it():
     fcntl.flock(looking, fcntl.LOCK_SH)
     timer = threading.Timer(0.1, os.close, [looking])
     timer.start()
-    assert workers.lock("box") is not None
+    os.close(workers.lock("box"))
 
 
 def test_a_supervisor_belongs_to_the_process_that_started_it_not_to_one_that_is_only_named(tmp_path):
@@ -116,18 +119,39 @@ def others(tmp_path, mine):
         process.communicate()
 
 
+def first_free(server):
+    """The name that would be ours, which is free again."""
+    name, fd = workers.first_free(workers.numbered("box"), {server})
+    os.close(fd)
+    return name
+
+
+def can_have(name, server):
+    """Whether that very name could be ours."""
+    fd = workers.named(name, {server})
+    if fd is not None:
+        os.close(fd)
+    return fd is not None
+
+
+def notes():
+    """The directory where homes note themselves."""
+    return Path(os.environ["AGENT_MACHINE_DIR"], "homes")
+
+
 def test_two_homes_that_serve_one_server_have_two_names(others, mine):
     assert [name for _, name in others] == ["box:0", "box:1"]
-    assert workers.first_free(workers.numbered("box"), {mine})[0] == "box:2"
-    assert workers.named("box:1", {f"{mine}/second"}) is None
+    assert first_free(mine) == "box:2"
+    assert not can_have("box:1", f"{mine}/second")
     process, _ = others[0]
     process.kill()
     process.wait()
-    assert workers.named("box:0", {mine}) is not None
+    assert can_have("box:0", mine)
 
 
 def test_a_name_that_another_home_has_on_another_server_is_free(others):
-    assert workers.first_free(workers.numbered("box"), {"other"})[0] == "box:0"
+    assert first_free(f"{os.environ['AGENT_MACHINE_DIR']}/other") == "box:0"
+    assert len(list(notes().iterdir())) == 4  # three homes and the lock: nobody else's on this machine
 
 
 def test_the_name_of_a_script_whose_supervisor_is_gone_is_not_given_to_another_home(tmp_path, mine):
@@ -139,7 +163,7 @@ def test_the_name_of_a_script_whose_supervisor_is_gone_is_not_given_to_another_h
     os.symlink(directory, tmp_path / "first" / "state" / "active" / "t1")
     process.kill()
     process.communicate()
-    assert workers.first_free(workers.numbered("box"), {mine})[0] == "box:1"
+    assert first_free(mine) == "box:1"
 
 
 def test_homes_that_choose_at_the_same_time_do_not_miss_each_other(tmp_path, mine):
@@ -150,3 +174,45 @@ def test_homes_that_choose_at_the_same_time_do_not_miss_each_other(tmp_path, min
         process.kill()
         process.communicate()
     assert names == [f"box:{number}" for number in range(6)]
+
+
+def test_what_cannot_be_read_or_written_hides_none_of_the_other_homes(others, mine, monkeypatch):
+    (notes() / homes._name(paths.state())).mkdir()  # no note of ours can be made
+    (notes() / "bad").touch()
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: sorted(listed(path), key=lambda name: name != "bad"))
+    assert first_free(mine) == "box:2"
+
+
+def test_a_home_that_is_not_mounted_now_is_not_forgotten_at_once(others, mine, tmp_path):
+    (tmp_path / "first").rename(tmp_path / "away")
+    assert first_free(mine) == "box:0"
+    (tmp_path / "away").rename(tmp_path / "first")
+    assert first_free(mine) == "box:2"
+    (tmp_path / "second").rename(tmp_path / "gone")
+    [note] = [path for path in notes().iterdir() if path.is_symlink() and not path.exists()]
+    os.utime(note, (0, 0), follow_symlinks=False)
+    assert first_free(mine) == "box:1"
+    assert not note.is_symlink()
+
+
+def test_each_pull_keeps_the_note_of_its_home_fresh(tmp_path, monkeypatch):
+    """What clears old files away would let another home take the name of a supervisor that serves for months."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pull = [sys.executable, "-m", "agentpipe.cmds.agent_pull", "--worker", "box:0"]
+    note = notes() / homes._name(paths.state())
+    for _ in range(2):
+        subprocess.run(pull, check=True)
+        assert note.readlink() == Path(paths.state())
+        assert time.time() - note.lstat().st_mtime < 60
+        os.utime(note, (0, 0), follow_symlinks=False)
+
+
+def test_a_pull_that_waits_keeps_it_too():
+    store = api.connect()
+    note = notes() / homes._name(paths.state())
+    patience = waiting.Waiting(store, "box:0", [], 2 ** 30)  # whose owner is gone
+    assert not patience.look(True)
+    assert note.is_symlink()
+    patience.stop(False)
+    assert uptime.since(processes.boot_id(), 0) > 0

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 GIVEN_BACK = "given-back"  # by recovery: counts as a failed attempt
 HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not
-RETURNED = (GIVEN_BACK, HANDED_BACK)  # in the place of a script's process
+NOT_HERE = "not-here"  # for a setting of this machine: counts apart
+RETURNED = (GIVEN_BACK, HANDED_BACK, NOT_HERE)  # in the place of a script's process
 ENDED = ".ended"  # at the end of a link's name: its attempt needs it no longer
 SHELL_SAID = "shell"  # what the shell above a script has to say: the signal that ended it ("Killed")
 _RECORD = re.compile(r"[1-9][0-9]{0,6} [0-9]{1,18} \S{1,64}", re.ASCII)
@@ -80,7 +81,7 @@ def decide(directory: str, end: str) -> bool:
 
 
 def pid_record(directory: str) -> str | None:
-    """ "PID START BOOT" of the script, or GIVEN_BACK, HANDED_BACK; None before the script starts.
+    """ "PID START BOOT" of the script, or one of RETURNED; None before the script starts.
 
     What is neither, or cannot be read, was not written by us: the record of a script that is gone.
     """
@@ -185,15 +186,37 @@ def shim_lives(directory: str) -> bool:
         os.close(fd)
 
 
+def note_return(directory: str, why: str) -> None:
+    """Write down why this attempt goes back, for the recovery that tells the server."""
+    try:
+        publish(os.path.join(directory, "returned"), why.encode("utf-8", "replace"))
+    except errors.Failure:  # a full disk: it goes back all the same
+        pass
+
+
+def return_reason(directory: str) -> str:
+    """What note_return() wrote; empty where nothing was."""
+    try:
+        return untrusted.read(directory, "returned").decode("utf-8", "replace")
+    except (OSError, untrusted.NotRegular):
+        return ""
+
+
 def failed_attempts(task: str) -> int:
     """How many attempts in a row recovery gave back; an attempt that came to an end starts the count anew."""
+    return returned_in_a_row(task, GIVEN_BACK)
+
+
+def returned_in_a_row(task: str, why: str) -> int:
+    """How many of the latest attempts on this node went back for `why`, one of RETURNED; one without an end between
+    them does not count."""
     count = 0
     for number in sorted(numbers(task), reverse=True):
         directory = paths.state("tasks", f"{task}.{number}")
         found = pid_record(directory)
-        if outcome(directory) or found not in (GIVEN_BACK, None):
+        if outcome(directory) or found not in (why, None):
             break
-        count += found == GIVEN_BACK
+        count += found == why
     return count
 
 

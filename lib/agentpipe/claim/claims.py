@@ -13,7 +13,7 @@ import os
 import time
 
 from agentpipe import errors, files, paths, processes, secrets, untrusted
-from agentpipe.claim import attempt, namespaces, on_server
+from agentpipe.claim import attempt, namespaces, on_server, uptime
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
 
@@ -154,6 +154,7 @@ class Claim:
             except FileNotFoundError:
                 pass
             secrets.forget(self.directory)
+            uptime.note()
 
     def undo(self) -> None:
         """Nothing has come of it, and nobody has been told: neither claim nor directory stays."""
@@ -301,17 +302,17 @@ def is_of_this_boot(directory: str) -> bool:
     return not found.get("namespace") or str(found["namespace"]).startswith(processes.boot_id())
 
 
-def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str) -> bool:
+def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str, record: str = attempt.HANDED_BACK) -> bool:
     """Return a task that nobody started to the front of its queue, while the lock is held; False when it could not be.
 
     An attempt whose script has started is left alone: recovery takes it over. Errors of the server, and a disk that
-    takes no further name, leave the claim for recovery too.
+    takes no further name, leave the claim for recovery too. `record`, one of attempt.RETURNED, says how it counts.
     """
     if not claim.token:
         claim.release()
         return True
     try:
-        if attempt.forbid_start(claim.directory, attempt.HANDED_BACK):
+        if attempt.forbid_start(claim.directory, record):
             crash_point("give-back:forbidden")
             if not manifest["pull"].get("follows"):  # else there is nothing to give back
                 on_server.enqueue_again(api.once(GIVE_BACK_S), manifest["task"]["id"], manifest["pull"].get("queue"),
@@ -320,17 +321,19 @@ def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str) -> boo
             claim.end()
         return True
     except (errors.ApiError, errors.Failure, OSError):
+        attempt.note_return(claim.directory, why)
         return False
     finally:
         claim.release()
 
 
-def hand_back(claim: Claim) -> None:
+def hand_back(claim: Claim, why: str) -> None:
     """Nothing of it was begun, and its server cannot be told now: the next recovery gives it back, and counts nothing.
 
-    A script that runs is left running.
+    It tells `why`. A script that runs is left running.
     """
     if claim.token:
+        attempt.note_return(claim.directory, why)
         try:
             attempt.forbid_start(claim.directory, attempt.HANDED_BACK)
         except OSError:  # a disk that takes no further name

@@ -29,6 +29,38 @@ def line_came_by_pipe(line: dict[str, Any]) -> bool:
     return bool(token) and came_by_pipe(claims.active(token))
 
 
+def ends_with_us(line: dict[str, Any]) -> bool:
+    """Whether nobody but us has this line, which nobody has taken yet: it came through our stdin's pipe, or was pulled
+    for a process (agent-pull --owner, a supervisor) that has started us to work on it."""
+    token = str((line.get("pull") or {}).get("claim") or "")
+    if not token:
+        return False
+    found = claims.read(claims.active(token)) or {}
+    # what a stage hands to the command in its place is the stage's, which waits for the answer
+    return line_came_by_pipe(line) or (found.get("stage") == "pull" and _is_above(_owner(found)))
+
+
+def is_untaken(directory: str, owner: int | None) -> bool:
+    """Whether it was pulled for process `owner`, which lives and asks for the next one, and no stage has taken it."""
+    found = claims.read(directory) or {}
+    return bool(owner) and found.get("state") == "handed" and _owner(found) == processes.identity(owner or 0)
+
+
+def _owner(claim: dict[str, Any]) -> str | None:
+    holder = claim.get("holder") or {}
+    return holder.get("process") if holder.get("owner") else None
+
+
+def _is_above(process: str | None) -> bool:
+    """Whether this process, "PID START BOOT", is among our parents."""
+    pid = os.getpid() if process else 0
+    while pid > 1:
+        pid = processes.parent(pid)
+        if processes.identity(pid) == process:
+            return True
+    return False
+
+
 def stdout_holder(owner: int | None = None) -> dict[str, Any]:
     """Who has the line that is about to be printed: a pipe lives by itself, anything else by a process.
 

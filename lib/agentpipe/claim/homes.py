@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE_S = 5.0  # with another that chooses; a stopped process must hold up nobody
+# a home that is not there may be one that is not mounted here (a container, an automount); its note is kept fresh where
+# it is used
+FORGOTTEN_S = 30 * 86400.0
 
 
 @contextlib.contextmanager
@@ -33,11 +36,31 @@ def choosing(servers: set[str]) -> Iterator[tuple[set[str], set[str]]]:
             fd = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             stack.callback(os.close, fd)
             _lock(fd)
-            _note(folder)
-            for state in _others(folder):
-                served |= _served(state, servers)
-                at_work |= _at_work(state, servers)
+            with contextlib.suppress(OSError):  # a full disk: the others can be looked at all the same
+                _note(folder)
+            for name in os.listdir(folder):
+                with contextlib.suppress(OSError, errors.Failure):  # one that cannot be read hides none of the others
+                    state = _other(folder, name)
+                    if state:
+                        served |= _served(state, servers)
+                        at_work |= _at_work(state, servers)
         yield served, at_work
+
+
+def keep() -> None:
+    """This home is in use: what clears /var/tmp of old files, as systemd-tmpfiles does, does not forget it.
+
+    Its note is made anew where it is gone. No error: then a name may be given twice, as without any note.
+    """
+    try:
+        folder, state = paths.of_this_machine("homes"), paths.state()
+        link = os.path.join(folder, _name(state))
+        try:
+            os.utime(link, follow_symlinks=False)
+        except FileNotFoundError:
+            os.symlink(state, link)
+    except (OSError, errors.Failure):
+        pass
 
 
 def _lock(fd: int) -> None:
@@ -60,17 +83,17 @@ def _note(folder: str) -> None:
         os.symlink(state, link)
 
 
-def _others(folder: str) -> Iterator[str]:
-    own = _name(paths.state())
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if name in ("lock", own):
-            continue
-        state = os.readlink(path)
-        if os.path.isdir(state):
-            yield state
-        else:
-            os.unlink(path)  # that home was deleted
+def _other(folder: str, name: str) -> str | None:
+    """The state directory of another home, by its note; None for what is none, and for one that is not there."""
+    path = os.path.join(folder, name)
+    if name in ("lock", _name(paths.state())):
+        return None
+    state = os.readlink(path)
+    if os.path.isdir(state):
+        return state
+    if time.time() - os.lstat(path).st_mtime > FORGOTTEN_S:
+        os.unlink(path)
+    return None
 
 
 def _served(state: str, servers: set[str]) -> set[str]:

@@ -11,7 +11,7 @@ import os
 import time
 
 from agentpipe import errors, files, paths, processes, trees
-from agentpipe.claim import attempt, claims
+from agentpipe.claim import attempt, claims, uptime
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ def prune() -> int:
         return 0
     (counted, boot, before), up = _noted(), time.clock_gettime(time.CLOCK_BOOTTIME)
     is_same = boot == processes.boot_id()
-    passed = max(0.0, up - before) if is_same else up
+    passed = max(0.0, up - before) if is_same else up + uptime.since(boot, before)
     if is_same and passed < EVERY:
         return 0
     now = counted + passed

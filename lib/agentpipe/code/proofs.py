@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agentpipe.job import Job
 
 TIMEOUT = 60  # seconds for the server to answer
+KEY_BYTES = 32
 
 
 def known(source: git.Source) -> bool:
@@ -114,18 +115,26 @@ def _login(source: git.Source) -> str:
 
 def _key() -> bytes:
     path = os.path.join(_home(), "key")
+    key = _kept(path)
+    if key:
+        return key
+    import filelock
+
+    from agentpipe import files
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    with filelock.FileLock(path + ".lock", fallback_to_soft=False):
+        key = _kept(path)  # whoever comes first
+        if not key:
+            key = os.urandom(KEY_BYTES)
+            files.publish(path, key, durable=True)
+    return key
+
+
+def _kept(path: str) -> bytes:
+    """The key that is there; b"" for a shorter one, which a power failure leaves: hashes made with it hide nothing."""
     try:
         with open(path, "rb") as file:
-            return file.read()
+            key = file.read()
     except FileNotFoundError:
-        pass
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(os.urandom(32))
-    try:
-        os.link(temporary, path)  # whoever comes first
-    except FileExistsError:
-        pass
-    os.unlink(temporary)
-    return _key()
+        return b""
+    return key if len(key) >= KEY_BYTES else b""

@@ -26,11 +26,12 @@ MOST = 4
 def ahead(job: Job, base: dict[str, Any], asked: Requirements) -> list[subprocess.Popen[bytes]]:
     """Start compiling what the task's script will import, else what was asked for; nobody waits for it.
 
-    One process less than there are processors, at the lowest priority; it ends by itself, and whoever imports a module
-    that is not compiled yet does what it would have done anyway. Not in a place of another file system.
+    One process less than it may keep processors busy, at the lowest priority; it ends by itself, and whoever imports
+    a module that is not compiled yet does what it would have done anyway. Not in a place of another file system.
     """
     from agentpipe.environment import compile_ahead, installed
-    count = min(MOST, len(os.sched_getaffinity(0)) - 1)
+    from agentpipe.place import processors
+    count = min(MOST, processors.count() - 1)
     if count < 1 or job.prefix or base["size"] < SMALL or os.environ.get("PYTHONDONTWRITEBYTECODE"):
         return []
     with open(compile_ahead.__file__, encoding="utf-8") as file:
@@ -38,9 +39,15 @@ def ahead(job: Job, base: dict[str, Any], asked: Requirements) -> list[subproces
     directory = base["directory"]
     words = [os.path.join(directory, "bin", "python"), "-I", "-c", source, os.path.join(directory, base["site"])]
     modules = installed.modules(directory, asked.names())
-    return [subprocess.Popen([*words, str(number), script_of(job), *modules], stdin=subprocess.DEVNULL,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True)
-            for number in range(count)]
+    found = []
+    for number in range(count):
+        try:
+            found.append(subprocess.Popen([*words, str(number), script_of(job), *modules], stdin=subprocess.DEVNULL,
+                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
+                                          start_new_session=True))
+        except OSError:  # no more processes may be started: it is only help
+            break
+    return found
 
 
 def script_of(job: Job) -> str:

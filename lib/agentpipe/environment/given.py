@@ -77,8 +77,10 @@ def _run_build(job: Job, script: str, answer: str) -> None:
                 loud=True)
     except tools.ToolFailed as failed:
         code_ = failed.status if failed.status and 0 < failed.status < 256 else 128 - (failed.status or -1)
-        raise errors.Failure(f"the custom build script {script} failed with {failed.status}", code_,
-                             failed.output[-4000:], "see the task's set-up log for its words") from None
+        failure = errors.Failure(f"the custom build script {script} failed with {failed.status}", code_,
+                                 failed.output[-4000:], "see the task's set-up log for its words")
+        failure.of_machine = False  # its codes are its own: a 75 or 78 need not mean what ours do
+        raise failure from None
 
 
 def _built(job: Job, script: str, answer: str) -> Value | None:

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 
-from agentpipe import paths
+from agentpipe import paths, secrets
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from agentpipe.job import Job
 
-FILE = "inside.env"
 WITH_FILE = '. "$1" && cd "$2" || exit 125; shift 2; exec "$@"'
 # what uv needs to reach the indexes as we do; certificates by a copy, since their paths mean nothing inside
 PASSED_ON = re.compile(r"UV_(?!CACHE_DIR|PYTHON|SYSTEM|TOOL|INSTALL)\w+|PIP_(?!PYTHON|CACHE_DIR|TARGET|PREFIX|USER$)\w+"
@@ -46,7 +45,7 @@ def isolated(job: Job) -> bool:
 def forget(directory: str) -> None:
     """Remove the file with the variables, if it is there."""
     try:
-        os.unlink(os.path.join(directory, FILE))
+        os.unlink(os.path.join(directory, secrets.INSIDE))
     except OSError:
         pass
 
@@ -61,7 +60,7 @@ def argv(job: Job, words: list[str], env: Mapping[str, str], cwd: str | None = N
     where = place.of(job.manifest, job.directory)
     if not where.isolated:
         return [*job.prefix, *words]
-    path = job.path(FILE)
+    path = job.path(secrets.INSIDE)
     publish(path, _exports(job, env).encode("utf-8", "surrogateescape"))
     return [*where.as_ourselves(), "sh", "-c", WITH_FILE, "sh", path, cwd or job.directory, *words]
 

@@ -6,6 +6,7 @@ import os
 
 from agentpipe import untrusted
 from agentpipe.files import publish
+from agentpipe.place import own_cgroups
 
 MARK = "oom_kills"
 
@@ -65,18 +66,7 @@ def _events(v2: str, v1: str) -> int | None:
 
 def _files(v2: str, v1: str) -> list[str]:
     """These files of the cgroup that we are in: version 2, or the memory controller of version 1."""
-    found = []
-    try:
-        with open("/proc/self/cgroup", encoding="utf-8") as file:
-            for line in file:
-                _, controllers, path = line.rstrip("\n").split(":", 2)
-                if controllers == "":
-                    found.append(f"/sys/fs/cgroup{path}/{v2}")
-                elif "memory" in controllers.split(","):
-                    found.append(f"/sys/fs/cgroup/memory{path}/{v1}")
-    except OSError:
-        pass
-    return found
+    return [f"{folder}/{v2 if version == 2 else v1}" for version, _, folder in own_cgroups.of("memory")]
 
 
 def _counter(path: str, name: str) -> int | None:

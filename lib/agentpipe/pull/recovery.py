@@ -6,10 +6,10 @@ import errno
 import os
 import time
 
-from agentpipe import ends, errors, failures, manifest, place, stdio
+from agentpipe import ends, errors, failures, manifest, place, secrets, stdio
 from agentpipe.claim import attempt, claims, holders, intents, on_server, ranks
 from agentpipe.crash import crash_point
-from agentpipe.run import ending, script, script_env
+from agentpipe.run import ending, script
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
@@ -81,6 +81,8 @@ def _recover_attempt(api: Any, token: str, directory: str, owner: int | None, sa
     running = False
     try:
         if os.path.islink(claims.active(token)) and not holders.is_held(directory, owner):
+            if holders.is_untaken(directory, owner) and attempt.forbid_start(directory, attempt.HANDED_BACK):
+                attempt.note_return(directory, "the stage that was started for it ended before it took it")
             running = _recover_claim(api, claim, say, on_lost)
         return claim if running else None
     finally:
@@ -108,7 +110,7 @@ def _recover_claim(api: Any, claim: claims.Claim, say: Say, on_lost: str | None)
             say(f"task {task}: somebody else decides about it now; ending its script, which still runs")
             _sweep(directory, where, runs)
         place.leave(directory, say)
-        script_env.remove_credentials(directory)
+        secrets.forget_script(directory)
         claim.end()
         return False
     if runs:
@@ -118,7 +120,7 @@ def _recover_claim(api: Any, claim: claims.Claim, say: Say, on_lost: str | None)
         _sweep(directory, where)
     known = where.evidence(attempt.exit_status(directory)) if where.prefix else ("", "")
     place.leave(directory, say)
-    script_env.remove_credentials(directory)
+    secrets.forget_script(directory)
     _finish_or_return(api, claim, task, message == "stopping", known, say, on_lost)
     return False
 
@@ -151,12 +153,14 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
         if record in attempt.RETURNED and ranks.is_follower(attempt.read_manifest(directory)):
             claim.end()  # there is nothing to give back
             return
-        if not unwanted and (record == attempt.HANDED_BACK or (record == attempt.GIVEN_BACK and
-                                                               attempt.failed_attempts(task) < MAX_ATTEMPTS)):
-            say(f"task {task}: given back to its queue, its agent died before the script started")
+        counts = record == attempt.GIVEN_BACK
+        if not unwanted and record in attempt.RETURNED and not (
+                counts and attempt.failed_attempts(task) >= MAX_ATTEMPTS):
+            why = (not counts and attempt.return_reason(directory)) or "its agent died before the script started"
+            say(f"task {task}: given back to its queue, {why}")
             line = attempt.read_manifest(directory) or {}
             queue = (line.get("pull") or {}).get("queue") or _queue(api, task)
-            on_server.enqueue_again(api, task, queue, claim.token or "", "its agent died before the script started")
+            on_server.enqueue_again(api, task, queue, claim.token or "", why)
             crash_point("recover:enqueued")
             claim.end()
             return

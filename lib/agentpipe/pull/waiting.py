@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from agentpipe import errors, processes
+from agentpipe.claim import homes, uptime
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
@@ -44,6 +45,7 @@ class Waiting:
         """Wait until something may have changed (not `allowed`: a while); False when nobody needs it any more."""
         self._pause = OUTAGE[0]
         self._reporter = self._reporter or self._registered()
+        homes.keep()
         if self._look_after is not None and time.monotonic() >= self._look_after:
             from agentpipe.claim import intents
             self._look_after = time.monotonic() + LEFT_OPEN if intents.recover_all(self._api) else None
@@ -81,6 +83,7 @@ class Waiting:
 
     def stop(self, unregister: bool) -> None:
         """No longer registered by us."""
+        uptime.note()
         if self._reporter:
             self._reporter.stop(unregister=unregister)
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
-from agentpipe import files
+from agentpipe import files, paths
 from agentpipe.claim import attempt
 from agentpipe.report.abort import Abort, Judge
 from agentpipe.report.long_poll import LongPoll
@@ -89,7 +89,9 @@ class Watched:
         """That its script has started is on the disk from now on: after a power failure it is not run a second time."""
         from agentpipe.claim import claims
         self._kept = True
-        for path in (self.directory, os.path.dirname(self.directory), claims.active()):
+        # of a container the word stands in its box, which is the same directory elsewhere
+        box = paths.box(self.directory)
+        for path in dict.fromkeys((box, self.directory, os.path.dirname(self.directory), claims.active())):
             try:
                 files.sync_directory(path)
             except OSError:  # deleted by its script

@@ -9,7 +9,7 @@ from agentpipe import ends, errors, hooks, manifest, paths, processes, secrets, 
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
 from agentpipe.report import own_end
-from agentpipe.run import hold, monitor, script, script_env, services
+from agentpipe.run import hold, monitor, script, services
 from agentpipe.settings import config, own_secrets
 from agentpipe.signals import SIGNALS
 
@@ -62,7 +62,7 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
         held.job.say(f"agent-run: {paths.box(directory)}/log is no regular file: what the script printed is lost")
     keep = hold.wanted(held, end, values)
     if not keep:
-        script_env.remove_credentials(directory)
+        secrets.forget_script(directory)
         held.leave_place()
         crash_point("run:left")
     if not attempt.decide(directory, end):
@@ -99,6 +99,7 @@ def of_failed(held: Held, values: Mapping[str, Any]) -> int:
     if not attempt.decide(held.claim.directory, end if end in ends.ENDS else "setup_failed"):
         held.release()
         raise errors.Failure(f"task {held.id} has ended already", errors.TRY_AGAIN)
+    secrets.forget_script(held.claim.directory)
     crash_point("run:decided")
     return _report(held, values)
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from agentpipe import errors, units
+from agentpipe import errors, secrets, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def hold(held: Held, values: Mapping[str, Any]) -> None:
     import signal
 
     from agentpipe import errors, place, stdio
-    from agentpipe.run import script_env
     from agentpipe.signals import SIGNALS
     directory, text = held.claim.directory, values["hold_on_failure"]
     if held.script and held.script.record:
@@ -56,5 +55,5 @@ def hold(held: Held, values: Mapping[str, Any]) -> None:
                 time.sleep(min(left, LOOK_S))
     except (errors.Interrupted, errors.Aborted):
         pass
-    script_env.remove_credentials(directory)
+    secrets.forget_script(directory)
     held.leave_place()

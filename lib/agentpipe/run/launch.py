@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping
 
-from agentpipe import errors, place
+from agentpipe import errors, place, secrets
 from agentpipe.code.entry import SHELLS
 from agentpipe.files import publish
 from agentpipe.run import script_env
@@ -91,7 +91,7 @@ def write_spec(directory: str, env: Mapping[str, str], isolated: bool) -> list[s
             lines.append(f"PYTHONPATH={shlex.quote(value)}${{PYTHONPATH:+:$PYTHONPATH}}; export PYTHONPATH")
         else:
             lines.append(f"export {name}={shlex.quote(value)}")
-    publish(os.path.join(directory, script_env.SPEC), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    publish(os.path.join(directory, secrets.SPEC), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
     return dropped
 
 

@@ -6,16 +6,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from agentpipe import secrets
 from agentpipe.files import publish
-from agentpipe.place import inside
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-CONF, SPEC = "clearml.conf", "spec"
-ODD_NAMES = "environment.json"  # variables that go around the shim's shell (shim.py), until its script has started
 SECTION = "Environment"
 # ours, not the script's: what our own Python and this pipeline were told; and what would make the `clearml` package
 # in the script take itself for a child of another process, the master of other nodes, offline, or in another place
@@ -105,16 +103,7 @@ def write_conf(directory: str, more: Mapping[str, str] | None = None) -> None:
                         [account, *(config.value("sdk.azure.storage.containers") or [])[1:]])
     for key, value in (more or {}).items():
         config_file.put(tree, key.split("."), value)
-    publish(os.path.join(directory, CONF), json.dumps(tree, indent=1).encode() + b"\n")
-
-
-def remove_credentials(directory: str) -> None:
-    """The script is over: nobody needs its credentials any more, nor its environment, which holds them."""
-    for name in (CONF, SPEC, ODD_NAMES, inside.FILE):
-        try:
-            os.unlink(os.path.join(directory, name))
-        except OSError:
-            pass
+    publish(os.path.join(directory, secrets.CONF), json.dumps(tree, indent=1).encode() + b"\n")
 
 
 def _server() -> str | None:
@@ -127,7 +116,7 @@ def _for_the_sdk(manifest: Mapping[str, Any], directory: str, options: Mapping[s
     named = {"TASK_ID": manifest["task"]["id"], "LOG_TASK_TO_BACKEND": "0", "LOG_LEVEL": level,
              "WORKER_ID": manifest["pull"].get("worker") or ""}
     if _server():
-        named["CONFIG_FILE"] = os.path.join(directory, CONF)
+        named["CONFIG_FILE"] = os.path.join(directory, secrets.CONF)
     return {f"{prefix}_{name}": value for name, value in named.items() for prefix in ("CLEARML", "TRAINS")}
 
 

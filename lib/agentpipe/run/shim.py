@@ -14,10 +14,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from agentpipe import errors, paths, processes, tools, untrusted
+from agentpipe import errors, paths, processes, secrets, tools, untrusted
 from agentpipe.files import publish, try_lock
 from agentpipe.place import Place
-from agentpipe.run import script_env
 
 # Arguments: the attempt's directory, the folder of it in which all that follows is made (paths.box), "direct" or
 # "piped", the script's working directory, the command. They are arguments, not text: nothing of a task is ever parsed
@@ -131,7 +130,7 @@ def _around_the_shell(directory: str, argv: Sequence[str], env: Mapping[str, str
     odd = {name: value for name, value in env.items() if not NAME.fullmatch(name)}
     if not odd:
         return argv
-    path = os.path.join(directory, script_env.ODD_NAMES)
+    path = os.path.join(directory, secrets.ODD_NAMES)
     publish(path, json.dumps(odd).encode())
     return [sys.executable, "-I", "-S", "-c", ODD_NAMES, path, *argv]
 

@@ -6,12 +6,13 @@ writers wait for each other in BEGIN IMMEDIATE. `transaction` is the only place 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from agentpipe import errors
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 VERSION = 6
 # how long a writer waits for the others before it gives up (s)
 BUSY_SECONDS = 30
+# an upgrade of the tables that takes longer says so (s)
+UPGRADE_S = 1.0
 # a commit takes well under 1 ms; this much page cache is plenty for one task's rows (KiB)
 CACHE_KIB = 512
 # connections that a fork copied: closing one here would undo the parent's locks, so they are kept to the end
@@ -227,8 +230,22 @@ class Store:
         if found == 0:
             schema.create(db)
         elif found < VERSION:
-            schema.upgrade(db, found)
+            with _said_when_slow(f"upgrading the store {self.path}: one that holds much takes a while; others wait"):
+                schema.upgrade(db, found)
         db.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def _said_when_slow(text: str) -> Iterator[None]:
+    """One line for people, once what is done within has taken UPGRADE_S."""
+    from agentpipe import stdio
+    timer = threading.Timer(UPGRADE_S, stdio.say, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -19,11 +19,12 @@ def known() -> set[str]:
 
 
 def hidden(text: str) -> str:
-    """A text that may quote what this process holds, without any of them."""
+    """A text that may quote what this process holds, without any of them; the name of the server's key is none."""
     if not text:
         return text
     try:
         secrets = known()
     except errors.Failure:  # a clearml.conf that cannot be read, which is no matter here
         secrets = redact.secrets_in(os.environ)
+    secrets.discard(os.environ.get("CLEARML_API_ACCESS_KEY", ""))
     return redact.without_query_secrets(redact.Redactor(secrets).text(text))

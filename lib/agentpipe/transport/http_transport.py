@@ -109,8 +109,10 @@ class Transport:
             raise errors.Failure(f"{self.host}: the proxy wants a name and a password", errors.NO_PERMISSION,
                                  remedy="put them into https_proxy: http://NAME:PASSWORD@HOST:PORT")
         if answer.status == 413:
-            raise errors.Failure(f"{self.host}: the request is larger than it, or a proxy before it, takes",
-                                 errors.BAD_CONFIG, remedy="set api.http.max_req_size below that limit (bytes)")
+            failure = errors.Failure(f"{self.host}: the request is larger than it, or a proxy before it, takes",
+                                     errors.BAD_CONFIG, remedy="set api.http.max_req_size below that limit (bytes)")
+            failure.of_machine = False  # a request is as large as the task makes it
+            raise failure
         if answer.status in AWAY:
             reason = {429: "too many requests", 503: "it is being maintained"}.get(
                 answer.status, f"the server behind it does not answer ({answer.status})")

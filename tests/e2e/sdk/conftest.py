@@ -51,9 +51,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """Nothing of the caller's settings of ClearML, agents and Python."""
-    return {name: value for name, value in os.environ.items()
-            if not name.startswith(("AGENT_", "CLEARML_", "TRAINS_", "PYTHON", "VIRTUAL_ENV"))}
+    """Nothing of the caller's settings of ClearML, agents and Python; what all homes share is the tests' own."""
+    return {name: value for name, value in os.environ.items() if name == "AGENT_MACHINE_DIR"
+            or not name.startswith(("AGENT_", "CLEARML_", "TRAINS_", "PYTHON", "VIRTUAL_ENV"))}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No home of another user's run, or of another run of ours, is seen."""
+    os.environ["AGENT_MACHINE_DIR"] = str(tmp_path_factory.mktemp("machine"))
 
 
 @pytest.fixture(scope="session")
