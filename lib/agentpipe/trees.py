@@ -86,7 +86,8 @@ def _open_to_all(folder: int, name: str, mode: int, levels: int) -> None:
 
 
 def unlink_shared(path: str) -> None:
-    """Give every file of a tree an inode of its own: a hard link of a checkout is the mirror's file as well.
+    """Give every file of a tree an inode of its own: a hard link of a checkout is the mirror's file as well, one of a
+    conda environment its cache's.
 
     For trees that nobody else changes; file systems that can share the bytes until one is written do.
     """

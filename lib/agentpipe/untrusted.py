@@ -35,10 +35,10 @@ def kept_within(*folders: str) -> Iterator[None]:
         _folders[:] = before
 
 
-def of_task(path: str, within: str = "") -> int:
+def of_task(path: str, within: str = "", limit: float = LARGE) -> int:
     """A descriptor to read a file that a task brings, or has made, behind links too; NotRegular for one that leads out
-    of the folder `within`, or out of those of kept_within(), or is none: without either it is any file. What is missing
-    raises its own OSError."""
+    of the folder `within`, or out of those of kept_within(), or is none, or has more than `limit` bytes: without either
+    folder it is any file. What is missing raises its own OSError."""
     folders = [within.rstrip("/") + "/"] if within else _folders
     if not folders:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -50,8 +50,8 @@ def of_task(path: str, within: str = "") -> int:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise NotRegular(path)
-        if found.st_size > LARGE:
-            raise NotRegular(path, f"it has more than {LARGE} bytes")
+        if found.st_size > limit:
+            raise NotRegular(path, f"it has more than {limit} bytes")
         return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(fd)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -353,6 +355,68 @@ def test_what_a_container_makes_of_its_environment_leads_us_nowhere(machine, cli
     with pytest.raises(errors.Failure, match="it is no regular file"):
         overlay.create(second, built)
     assert not os.path.exists(second.path("env", "bin", "tea"))
+
+
+def hostile_record(folder):
+    return os.path.join(installed.site_packages(folder), "milk-1.0.dist-info", "RECORD")
+
+
+def short_row(folder, outside):
+    write(hostile_record(folder), "milk/__init__.py\n")
+
+
+def no_text(folder, outside):
+    with open(hostile_record(folder), "wb") as file:
+        file.write(b"\xff\xfe,sha256=x,1\n")
+
+
+def long_field(folder, outside):
+    write(hostile_record(folder), "x" * 200_000 + ",sha256=x,1\n")
+
+
+def odd_hash(folder, outside):
+    write(hostile_record(folder), "milk/__init__.py,shake_128=x,1\n")
+
+
+def no_packages(folder, outside):
+    os.rename(os.path.join(folder, "lib"), os.path.join(folder, "gone"))
+
+
+def conda_fifo(folder, outside):
+    os.mkdir(os.path.join(folder, "conda-meta"))
+    os.mkfifo(os.path.join(folder, "conda-meta", "x.json"))
+
+
+def conda_nonsense(folder, outside):
+    write(os.path.join(folder, "conda-meta", "x.json"), '{"paths_data": {"paths": ["x", {}]}}')
+
+
+def conda_list(folder, outside):
+    write(os.path.join(folder, "conda-meta", "x.json"), "[" * 100_000)
+
+
+def conda_leads_out(folder, outside):
+    each = {"_path": os.path.relpath(outside, folder), "sha256": hashlib.sha256(SECRET.encode()).hexdigest()}
+    write(os.path.join(folder, "conda-meta", "x.json"), json.dumps({"paths_data": {"paths": [each]}}))
+
+
+def names_a_file_outside(folder, outside):
+    digest = base64.urlsafe_b64encode(hashlib.sha256(SECRET.encode()).digest()).rstrip(b"=").decode()
+    write(hostile_record(folder), f"{outside},sha256={digest},1\n")
+
+
+@pytest.mark.parametrize("hostile", [short_row, no_text, long_field, odd_hash, no_packages, conda_fifo, conda_nonsense,
+                                     conda_list, conda_leads_out, names_a_file_outside])
+def test_whatever_is_wrong_in_a_containers_environment_is_its_damage_alone(machine, client, outside, hostile):
+    first = machine.job("milk", place=contained(client))
+    for name in ("box", "env"):
+        os.mkdir(first.path(name))
+    built = python_env.cached(agent_env.work(first)["base"])
+    machine.task("milk")
+    hostile(built["directory"], outside)
+    assert installed.whole(built["directory"]) is (hostile.__name__.startswith("conda"))
+    found = {entry["path"]: damage for entry, damage in env_cache.verify()}
+    assert len(found) == 2 and len(found.pop(built["directory"])) == 1 and list(found.values()) == [[]]
 
 
 def test_an_environment_whose_container_is_gone_is_evicted_and_what_was_never_built_is_swept(machine, client):

@@ -1,6 +1,7 @@
 """Conda environments out of a real channel of this machine, without conda."""
 
 import asyncio
+import contextlib
 import functools
 import http.server
 import json
@@ -18,6 +19,7 @@ from rattler.index import index_fs
 from agentpipe import errors
 from agentpipe.cmds import agent_env
 from agentpipe.environment import conda_files, env_cache
+from agentpipe.place import apart
 from agentpipe.settings import config
 
 KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
@@ -343,6 +345,28 @@ def test_the_users_own_conda_installs_where_it_is_named(machine, channel, progra
     with pytest.raises(errors.Failure, match="no conda package nosuch") as caught:
         env_of(machine, "", conda="nosuch")
     assert caught.value.exit == errors.NOT_FOUND
+
+
+def test_what_a_container_writes_is_not_condas_cache_and_nothing_of_it_runs_on_the_host(machine, program, monkeypatch):
+    """By rattler, also where AGENT_CONDA names another. Here it need not be made to stand still by its engine."""
+    monkeypatch.setattr(apart, "still", lambda job: contextlib.nullcontext())
+    client = pathlib.Path(machine.folder, "client")
+    client.write_text('#!/bin/sh\nshift; [ "$1" != -u ] || shift 2; shift\nexec "$@"\n')
+    client.chmod(0o755)
+    job = machine.job(requirements={"conda": "tool", "pip": ""}, place={
+        "kind": "docker", "prefix": [str(client), "exec", "c"], "container": "c", "image": "i", "image_id": "sha256:i",
+        "environments": apart.make()})
+    for name in ("box", "env"):
+        os.mkdir(job.path(name))
+    env = agent_env.work(job)
+    assert python(env, "import beans; print(beans.version)") == "2.0"
+    assert "AGENT_CONDA" not in "".join(machine.said)
+    files = [path for path in pathlib.Path(job.manifest["place"]["environments"]).rglob("*")
+             if path.is_file() and not path.is_symlink()]
+    assert [path for path in files if path.match("share/tool/data")]
+    assert not [path for path in files if path.stat().st_nlink > 1]
+    assert not env_of(machine, "", conda="tool")["cached"]
+    assert f"with {program} (AGENT_CONDA)" in "".join(machine.said)
 
 
 @pytest.mark.parametrize("name, value", [("CUDA_VERSION", "12.4"), ("CONDA_OVERRIDE_GLIBC", "2.17")])

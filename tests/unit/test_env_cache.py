@@ -1,5 +1,7 @@
 """The cache of environments: what goes, what stays, what is damaged."""
 
+import base64
+import hashlib
 import os
 import shutil
 import subprocess
@@ -10,7 +12,7 @@ import time
 import pytest
 from env_machine import python
 
-from agentpipe import errors
+from agentpipe import errors, untrusted
 from agentpipe.claim import attempt
 from agentpipe.environment import env_cache, installed
 from agentpipe.environment.env_cache import Limits
@@ -246,6 +248,23 @@ def test_damage_is_found_by_the_hashes_and_mended_by_the_next_task(machine):
     env = machine.task("milk")
     assert (env["base"], env["cached"]) == (key, False)
     assert env_cache.verify()[0][1] == []
+
+
+def test_a_library_of_any_size_is_hashed_and_no_damage(machine):
+    ended(machine, "milk")
+    (entry, _), = env_cache.verify()
+    site, digest = installed.site_packages(entry["path"]), hashlib.sha256()
+    with open(os.path.join(site, "milk", "cuda.so"), "wb") as file:
+        file.truncate(untrusted.LARGE + (1 << 20))
+    for _ in range(257):
+        digest.update(bytes(1 << 20))
+    recorded = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
+    with open(os.path.join(site, "milk-1.0.dist-info", "RECORD"), "a") as file:
+        file.write(f"milk/cuda.so,sha256={recorded},{257 << 20}\n")
+    assert [damage for _, damage in env_cache.verify()] == [[]]
+    with open(os.path.join(site, "milk", "cuda.so"), "r+b") as file:
+        file.write(b"x")
+    assert [damage for _, damage in env_cache.verify()] == [[os.path.relpath(file.name, entry["path"])]]
 
 
 def test_ten_tasks_with_the_same_new_environment_build_it_once(machine):

@@ -11,11 +11,13 @@ from git_servers import SmartServer, basic
 from repositories import commit, repository, run
 
 from agentpipe import errors
+from agentpipe.cmds import agent_env
 from agentpipe.code import git_access
 from agentpipe.environment import git_pins, wheelhouse_repositories
 from agentpipe.environment import wheelhouse as wheelhouse_files
 from agentpipe.environment.requirements import Requirements
 from agentpipe.job import Job
+from agentpipe.place import apart
 
 
 @pytest.fixture
@@ -66,6 +68,37 @@ def test_the_beginning_of_a_hash_is_asked_for_once(machine, monkeypatch):
     again = machine.task(line)
     assert (again["cached"], again["packages"]) == (True, first["packages"])
     assert "cannot ask" not in "".join(machine.said)
+
+
+def test_no_container_says_which_commit_the_host_takes(machine, monkeypatch):
+    """Neither for the beginning of a hash, nor, in the wheelhouse, for a branch."""
+    folder = committed(wheelhouse.project(f"{machine.folder}/lib", "lib", "1.0"))
+    head = subprocess.check_output(["git", "-C", folder, "rev-parse", "HEAD"], text=True).strip()
+    forged = head[:9] + "0" * 31
+    monkeypatch.setenv("AGENT_WHEELHOUSE", f"{machine.folder}/carried")
+    box, client = apart.make(), os.path.join(machine.folder, "client")
+
+    def contained(ref, hostile, options=None):
+        with open(client, "w") as file:
+            file.write(f"""#!/bin/sh
+shift; [ "$1" != -u ] || shift 2; shift
+"$@"; status=$?
+{hostile}
+exit $status
+""")
+        os.chmod(client, 0o755)
+        place = {"kind": "docker", "prefix": [client, "exec", "c"], "container": "c", "image": "i",
+                 "image_id": "sha256:i", "environments": box}
+        job = machine.job(f"lib @ git+file://{folder}@{ref}", place=place, options=options)
+        for name in ("box", "env"):
+            os.mkdir(job.path(name))
+        return agent_env.work(job)["packages"]
+    forge = f"find {box} -name direct_url.json -exec sed -i s/{head}/{forged}/ {{}} +"
+    assert contained(head[:9], forge) == [f"lib @ git+file://{folder}@{forged}"]
+    assert machine.task(f"lib @ git+file://{folder}@{head[:9]}")["packages"] == [f"lib @ git+file://{folder}@{head}"]
+    machine.task(f"lib @ git+file://{folder}@{head}", options={"stage_only": True})
+    assert contained("main", "", {"stage_only": True}) == [f"lib @ git+file://{folder}@{head}"]
+    assert not wheelhouse_repositories.commit_of(f"file://{folder}", "main")
 
 
 def test_a_login_that_is_refused_now_is_not_done_without(job, tmp_path):

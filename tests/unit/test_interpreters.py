@@ -1,5 +1,6 @@
 """Which Python a task gets."""
 
+import json
 import os
 import subprocess
 import sys
@@ -204,6 +205,37 @@ def test_what_the_sitecustomize_of_an_image_prints_is_not_its_answer(job, tmp_pa
     (site / "mine-1.dist-info").mkdir()
     (site / "mine-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
     assert [each["name"] for each in image_packages.asked(at, python)] == ["mine"]
+
+
+@pytest.mark.parametrize("answer", ['{"version": "../../../x"}', '{"version": "3.11/../../x"}', '{"version": 3.11}',
+                                    "{}", "{", "[" * 9, '{"executable": null}', '{"a":' * 100_000])
+def test_what_no_python_says_of_itself_is_no_answer(job, tmp_path, answer):
+    whole = {"executable": "/bin/python", "version": "3.11.2", "implementation": "CPython", "platform": "linux"}
+    try:
+        answer = json.dumps({**whole, **json.loads(answer)}) if len(answer) > 2 else answer
+    except (ValueError, RecursionError):
+        pass
+    (tmp_path / "answer").write_text(answer)
+    prefix = ["sh", "-c", f"cat {tmp_path}/answer", "prefix"]
+    with pytest.raises(errors.Failure, match="there is no Python"):
+        interpreters.find(job("python3", prefix))
+    assert not list(tmp_path.glob("home/cache/interpreters/*"))
+    (tmp_path / "answer").write_text(json.dumps(whole))
+    assert interpreters.find(job("python3", prefix)) == whole
+
+
+def test_what_no_package_is_called_makes_no_folder(job, tmp_path):
+    whole = {"name": "tea", "version": "1!2.0-rc_1+x.3", "requires": ["milk"], "extras": []}
+    wrong = [{"version": "/../../../../x"}, {"version": "1/../../x"}, {"version": ""}, {"version": 1}, {"name": None},
+             {"requires": "milk"}, {"extras": [1]}]
+    (tmp_path / "answer").write_text(json.dumps([whole, "tea", {}, *({**whole, **each} for each in wrong)]))
+    prefix = ["sh", "-c", f"cat {tmp_path}/answer", "prefix"]
+    assert image_packages.asked(job("python3", prefix), "python3") == [whole]
+    place = {"image_id": "sha256:1", "decides": ""}
+    for _ in range(2):  # as it is remembered, too
+        assert image_packages.known(job("python3", prefix, place), {"executable": "/bin/python"}) == [whole]
+    (tmp_path / "answer").write_text("[" * 100_000)
+    assert image_packages.asked(job("python3", prefix), "python3") == []
 
 
 def test_an_image_known_by_its_digest_is_asked_once(job, monkeypatch):

@@ -12,6 +12,7 @@ from env_machine import python
 from agentpipe import errors
 from agentpipe.cmds import agent_env
 from agentpipe.environment import lock_files, poetry_lock
+from agentpipe.place import apart
 
 KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
 PROJECT = """[project]
@@ -64,6 +65,27 @@ def test_a_uv_lock_counts_where_the_task_records_nothing(machine, web):
     assert all(pin["sha256"] for pin in env["pins"])
     assert "asked for by uv.lock" in env["reason"]
     assert agent_env.work(job)["cached"]
+
+
+def test_what_a_container_prints_for_a_lock_is_believed_in_its_image_alone(machine, web):
+    client = os.path.join(machine.folder, "client")
+
+    def task(image="", hostile=""):
+        place = {}
+        if image:
+            with open(client, "w") as file:
+                file.write(f"#!/bin/sh\nshift; [ \"$1\" != -u ] || shift 2; shift\n{hostile}\nexec \"$@\"\n")
+            os.chmod(client, 0o755)
+            place = {"place": {"kind": "docker", "prefix": [client, "exec", "c"], "container": "c", "image": image,
+                               "image_id": f"sha256:{image}", "environments": apart.make()}}
+        job, code = checkout(machine, {"pyproject.toml": PROJECT}, **place)
+        for name in ("box", "env"):
+            os.mkdir(job.path(name))
+        lock(code, web)
+        return versions(agent_env.work(job))
+    says = "case \"$*\" in *requirements.txt*--locked*) echo sugar==1.0; exit 0;; esac"
+    assert task("bad", says) == task("bad") == ["sugar==1.0"]
+    assert task() == task("good") == ["leafy==1.0", "milk==1.0", "tea==1.0"]
 
 
 def test_of_a_monorepo_the_nearest_project_counts(machine, web):

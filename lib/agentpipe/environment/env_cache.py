@@ -112,11 +112,8 @@ def verify() -> list[tuple[Entry, list[str]]]:
     from agentpipe.environment import installed
     found = []
     for entry in entries():
-        try:
-            damage = installed.damage(entry["path"])
-        except (OSError, IndexError):
-            if os.path.isdir(entry["path"]):
-                raise
+        damage = installed.damage(entry["path"])
+        if damage and not os.path.isdir(entry["about"]):
             continue  # evicted meanwhile
         if damage and not entry["tasks"]:
             _remove(home(), entry)

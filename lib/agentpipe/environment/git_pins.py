@@ -71,9 +71,10 @@ def pinned(job: Job, line: str) -> str:
     return f"{match['head']}{match['url']}@{commit}{match['tail']}"
 
 
-def learn(asked: Requirements, packages: list[str]) -> list[str]:
+def learn(job: Job, asked: Requirements, packages: list[str]) -> list[str]:
     """The list's lines with whole hashes for beginnings of some, by the packages that came of them
-    ("name @ git+URL@…"); they are remembered, so that the next task need not ask."""
+    ("name @ git+URL@…"); they are remembered, so that the next task need not ask: but not what a container says."""
+    from agentpipe.place import apart
     lines = list(asked.packages)
     places = [place for place, line in enumerate(lines) if "git+" in line]
     for place, secret in zip(places, asked.secrets, strict=False):
@@ -82,7 +83,8 @@ def learn(asked: Requirements, packages: list[str]) -> list[str]:
         commit = next((found[1] for package in packages if match and SHORT.fullmatch(ref)
                        and (found := re.search(rf"git\+{re.escape(match['url'])}@({ref}[0-9a-f]+)", package))), "")
         if match and whole and commit:
-            _remember(_memory(whole["url"], ref), commit)
+            if not apart.folder(job):
+                _remember(_memory(whole["url"], ref), commit)
             lines[place] = f"{match['head']}{match['url']}@{commit}{match['tail']}"
     return lines
 

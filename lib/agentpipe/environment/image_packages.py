@@ -131,17 +131,33 @@ def identity(job: Job, interpreter: dict[str, Any]) -> str:
 
 def known(job: Job, interpreter: dict[str, Any]) -> Packages:
     """What this interpreter has of its own, as long as nothing is installed into it."""
-    import json
     executable = interpreter["executable"]
-    found: Packages = json.loads(remembered(job, "packages of", executable, lambda: _asked(job, executable)) or "[]")
-    return found
+    return _told(remembered(job, "packages of", executable, lambda: _asked(job, executable)))
 
 
 def asked(job: Job, executable: str) -> Packages:
     """What this interpreter has now."""
+    return _told(_asked(job, executable))
+
+
+def _told(answer: str) -> Packages:
+    """The packages of an answer, without what is none: it may come from a hostile image, and names of files here are
+    made of it."""
     import json
-    found: Packages = json.loads(_asked(job, executable) or "[]")
-    return found
+    try:
+        return [each for each in json.loads(answer or "[]") if _is_package(each)]
+    except (ValueError, RecursionError):
+        return []
+
+
+def _is_package(each: Any) -> bool:
+    import re
+    if not isinstance(each, dict) or {"name", "version", "requires", "extras"} - set(each):
+        return False
+    texts = [each["name"], each["version"]]
+    for several in (each["requires"], each["extras"]):
+        texts += several if isinstance(several, list) else [None]
+    return all(isinstance(text, str) for text in texts) and bool(re.fullmatch(r"[0-9A-Za-z.+!_-]+", each["version"]))
 
 
 def _asked(job: Job, executable: str) -> str:

@@ -1,13 +1,17 @@
 """What stands in an environment: its packages, by their own records (`*.dist-info`)."""
 
 import glob
+import math
 import os
 import re
+from collections.abc import Iterator
 
 from agentpipe.environment.requirements import normalised
 
 STUB = "AGENTPIPE_STUB"  # a file in the record of a package that only seems to be there (image_packages.py)
 SEEDS = {"pip", "setuptools", "wheel"}
+# what reading a record that says nonsense, or is none, can raise (a JSONDecodeError is a ValueError)
+WRONG = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
 def site_packages(folder: str) -> str:
@@ -88,70 +92,85 @@ def size(folder: str) -> int:
 
 def whole(folder: str) -> bool:
     """Whether every module of every package is there in its recorded size: what a power cut leaves often is not."""
-    import csv
-    site = site_packages(folder)
     try:
+        site = site_packages(folder)
         for record in _records(folder):
-            with open(_read(os.path.join(record, "RECORD")), encoding="utf-8", newline="") as file:
-                for path, _, size, *_ in csv.reader(file):
-                    # scripts are ours: they were made relocatable
-                    if size and not path.startswith("..") and os.stat(os.path.join(site, path)).st_size != int(size):
-                        return False
-    except (OSError, ValueError):
+            for path, _, size, *_ in _rows(record):
+                # scripts are ours: they were made relocatable
+                if size and not path.startswith("..") and os.stat(os.path.join(site, path)).st_size != int(size):
+                    return False
+    except WRONG:
         return False
     return True
 
 
 def damage(folder: str) -> list[str]:
-    """The files of packages that are gone, or not as they were installed (by the hashes of their records)."""
-    import base64
-    import csv
-    import hashlib
-    site, found = site_packages(folder), _conda_damage(folder)
-    for record in _records(folder):
-        if _installer(record) == "conda":
-            continue
-        listed = os.path.join(record, "RECORD")
+    """The files of packages that are gone, or not as they were installed (by the hashes of their records).
+
+    A record that cannot be read is one of them, whatever is wrong with it: in a container's environment it may hold
+    anything.
+    """
+    try:
+        records = [record for record in _records(folder) if _installer(record) != "conda"]
+    except IndexError:  # not even a folder of packages
+        return ["lib"]
+    found: list[str] = []
+    for listed in [*glob.glob(os.path.join(glob.escape(folder), "conda-meta", "*.json")), *records]:
         try:
-            with open(_read(listed), encoding="utf-8", newline="") as file:
-                rows = list(csv.reader(file))
-        except OSError:
+            found += _changed(folder, _of_conda(listed) if listed.endswith(".json") else _of_wheel(folder, listed))
+        except WRONG:
             found.append(os.path.relpath(listed, folder))
-            continue
-        for path, wanted, *_ in rows:
-            kind, _, digest = wanted.partition("=")
-            if not digest or path.startswith("..") or kind not in hashlib.algorithms_available:
-                continue
-            try:
-                with open(_read(os.path.join(site, path)), "rb") as file:
-                    there = base64.urlsafe_b64encode(hashlib.new(kind, file.read()).digest()).rstrip(b"=").decode()
-            except OSError:
-                there = ""
-            if there != digest:
-                found.append(os.path.relpath(os.path.join(site, path), folder))
     return sorted(found)
 
 
-def _conda_damage(folder: str) -> list[str]:
-    """The same for packages of conda, by conda-meta."""
+def _rows(record: str) -> Iterator[list[str]]:
+    """What a package's RECORD lists: path, hash and size."""
+    import csv
+    with open(_read(os.path.join(record, "RECORD")), encoding="utf-8", newline="") as file:
+        try:
+            yield from filter(None, csv.reader(file))
+        except csv.Error as error:
+            raise ValueError(error) from None
+
+
+def _of_wheel(folder: str, record: str) -> Iterator[tuple[str, str, str]]:
+    """(path in the environment, kind of hash, its digest) of the files of a package."""
     import hashlib
+    site = os.path.relpath(site_packages(folder), folder)
+    for path, wanted, *_ in _rows(record):
+        kind, _, digest = wanted.partition("=")
+        if digest and not path.startswith("..") and kind in hashlib.algorithms_available:
+            yield os.path.join(site, path), kind, digest
+
+
+def _of_conda(meta: str) -> Iterator[tuple[str, str, str]]:
+    """The same of a package of conda, by conda-meta."""
+    import base64
     import json
-    found = []
-    for meta in glob.glob(os.path.join(glob.escape(folder), "conda-meta", "*.json")):
-        with open(meta, encoding="utf-8") as file:
-            paths = (json.load(file).get("paths_data") or {}).get("paths") or []
-        for each in paths:
-            wanted, path = each.get("sha256_in_prefix") or each.get("sha256"), os.path.join(folder, each["_path"])
-            if not wanted or each.get("path_type") == "softlink" or path.endswith(".pyc"):
-                continue
-            try:
-                with open(path, "rb") as file:
-                    there = hashlib.sha256(file.read()).hexdigest()
-            except OSError:
-                there = ""
-            if there != wanted:
-                found.append(each["_path"])
-    return found
+    with open(_read(meta), encoding="utf-8") as file:
+        paths = (json.load(file).get("paths_data") or {}).get("paths") or []
+    for each in paths:
+        wanted, path = each.get("sha256_in_prefix") or each.get("sha256"), each["_path"]
+        if wanted and each.get("path_type") != "softlink" and not path.endswith(".pyc"):
+            yield path, "sha256", base64.urlsafe_b64encode(bytes.fromhex(wanted)).rstrip(b"=").decode()
+
+
+def _changed(folder: str, files: Iterator[tuple[str, str, str]]) -> Iterator[str]:
+    """Those of these files that are gone or have another digest."""
+    import base64
+    import hashlib
+    for path, kind, wanted in files:
+        digest = hashlib.new(kind)
+        try:
+            # a library for GPUs has a GB and more
+            with open(_read(os.path.join(folder, path), math.inf, folder), "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError:
+            yield path
+            continue
+        if base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode() != wanted:
+            yield path
 
 
 def _records(folder: str) -> list[str]:
@@ -159,11 +178,12 @@ def _records(folder: str) -> list[str]:
     return [record for record in found if not os.path.exists(os.path.join(record, STUB))]
 
 
-def _read(path: str) -> int:
-    """A descriptor of a file of an environment; OSError where it is none, or leads out of one that a container made."""
+def _read(path: str, limit: float = 256 << 20, folder: str = "") -> int:
+    """A descriptor of a file of an environment (in `folder`); OSError where it is none, has more than `limit` bytes, or
+    leads out of an environment that a container made."""
     from agentpipe import untrusted
     from agentpipe.place import apart
-    return untrusted.of_task(path, apart.within(path) or "/")
+    return untrusted.of_task(path, apart.within(folder or path) or "/", limit)
 
 
 def _metadata(record: str) -> tuple[str, str, set[str]]:

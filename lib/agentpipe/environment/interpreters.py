@@ -344,14 +344,25 @@ def described(job: Job, python: str) -> Interpreter | None:
 
 
 def _first_answer(job: Job, names: list[str]) -> Interpreter | None:
-    import json
-
     from agentpipe.environment import image_packages
     for name in names:
         words = '[ -z "$2" ] || PATH=$2; exec "$0" -I -c "$1" 2>/dev/null'
         answer = image_packages.answer_in(
             job.run([*job.prefix, "sh", "-c", words, name, ASK, _path_in_place(job)], check=False, timeout=60), "{")
-        if answer:
-            known: Interpreter = json.loads(answer)
+        if known := _understood(answer):
             return known
     return None
+
+
+def _understood(answer: str) -> Interpreter | None:
+    """What an interpreter has said of itself; None for nonsense: the version becomes part of names of files here."""
+    import json
+    import re
+    try:
+        told = json.loads(answer or "{}")
+        known = {name: told[name] for name in ("executable", "version", "implementation", "platform")}
+    except (ValueError, KeyError, RecursionError):
+        return None
+    is_one = all(isinstance(value, str) for value in known.values()) and re.fullmatch(r"\d+\.\d+[0-9A-Za-z.+_-]*",
+                                                                                     known["version"])
+    return known if is_one else None

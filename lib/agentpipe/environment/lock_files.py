@@ -163,7 +163,7 @@ def _of_uv(job: Job, folder: str, python: str, more: Sequence[str] = ()) -> tupl
     from agentpipe.settings import config
     words, notes = _uv_words([*more, *config.get_list(MANAGER + "uv_sync_extra_args")])
     locked = config.flag(MANAGER + "uv_sync_locked_if_lock_file", True)
-    memory = _memory(folder, [*words, str(locked)])
+    memory = _memory(job, folder, [*words, str(locked)])
     known = _kept(memory)
     if known is not None:
         return known, notes
@@ -262,13 +262,17 @@ def _uv_words(words: list[str]) -> tuple[list[str], list[str]]:
     return found, notes
 
 
-def _memory(folder: str, words: list[str]) -> str:
+def _memory(job: Job, folder: str, words: list[str]) -> str:
+    """Where the lines are kept; what a container has printed counts in containers of its image alone."""
     import hashlib
 
     from agentpipe import paths
     from agentpipe.files import file_digest
+    from agentpipe.place import apart
     from agentpipe.settings import indexes
-    digest = hashlib.sha256("\0".join([*words, *indexes.fingerprint()]).encode())
+    place = job.manifest.get("place") or {}
+    where = ["apart", str(place.get("image_id") or place.get("container"))] if apart.folder(job) else []
+    digest = hashlib.sha256("\0".join([*where, *words, *indexes.fingerprint()]).encode())
     for here, names, leaves in os.walk(folder):  # members of a workspace have theirs below
         names[:] = sorted(name for name in names if not name.startswith(".") and name != "node_modules")
         for leaf in sorted(leaves):

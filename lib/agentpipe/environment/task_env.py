@@ -95,7 +95,7 @@ def _built(job: Job, key: str, interpreter: Interpreter, asked: Requirements, po
     before, as_asked = copy.copy(asked), copy.copy(policy)  # a build may change both, to what does
     before.options = list(asked.options)
     base = python_env.build(job, key, interpreter, asked, policy, installers.choose(job))
-    lines = git_pins.learn(before, base["packages"])
+    lines = git_pins.learn(job, before, base["packages"])
     if lines != before.packages and env_cache.PRIVATE not in base["key"]:
         before.packages = lines
         python_env.also(python_env.key(job, interpreter, before, as_asked), base)

@@ -55,6 +55,7 @@ def fill(job: Job, base: str, pins: list[Pin | str], asked: Requirements, interp
     repository becomes a wheel: its own files would want a network again.
     """
     from agentpipe.environment import wheelhouse_repositories as repositories
+    from agentpipe.place import apart
     wheels: list[Pin] = []
     rest: list[Pin] = []
     pins = [pin for pin in pins if isinstance(pin, str) or not pin.get("conda")]
@@ -74,7 +75,8 @@ def fill(job: Job, base: str, pins: list[Pin | str], asked: Requirements, interp
             for pin in rest if not repositories.folder(pin)]
     if rest:
         _pip(job, base, asked, ["wheel"], rest)
-    repositories.remember(asked, pins)
+    if not apart.folder(job):  # which says what it likes
+        repositories.remember(asked, pins)
     job.say(f"wheelhouse {home()}: {len(missing)} of {len(pins)} packages fetched, the others were there")
     return len(missing)
 

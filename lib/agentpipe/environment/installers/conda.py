@@ -31,7 +31,7 @@ def interpreter(job: Job, asked: Requirements) -> dict[str, Any]:
     from agentpipe.environment import interpreters
     wish = interpreters.wanted(job)
     version = wish if re.fullmatch(r"3(\.\d+)*", wish) else "{}.{}".format(*sys.version_info[:2])
-    return {"executable": conda_program.named() or "conda", "version": version, "implementation": "CPython",
+    return {"executable": _program(job) or "conda", "version": version, "implementation": "CPython",
             "platform": platform()}
 
 
@@ -47,7 +47,7 @@ def create(job: Job, wish: dict[str, Any], folder: str, asked: Requirements) -> 
 
     Packages of a pip list that the channels do not know are moved to the list for pip. Failure 65, 66 or 69.
     """
-    program = conda_program.named()
+    program = _program(job)
     found = _by_program(job, program, wish, folder, asked) if program else _by_rattler(job, wish, folder, asked)
     crash_point("env:conda")
     names = {pin["name"] for pin in found}
@@ -55,6 +55,13 @@ def create(job: Job, wish: dict[str, Any], folder: str, asked: Requirements) -> 
         raise errors.Failure("the conda environment has no python", errors.BAD_DATA,
                              remedy="add python to its dependencies")
     return "pip" in names, found
+
+
+def _program(job: Job) -> str:
+    """The user's own conda; "" for rattler, which alone runs nothing of the packages: what a container asks for is
+    installed on the host as well."""
+    from agentpipe.place import apart
+    return "" if apart.folder(job) else conda_program.named()
 
 
 def _by_rattler(job: Job, wish: dict[str, Any], folder: str, asked: Requirements) -> list[Pin]:
@@ -99,6 +106,7 @@ def _by_program(job: Job, program: str, wish: dict[str, Any], folder: str, asked
 def build(job: Job, folder: str, wish: dict[str, Any], asked: Requirements,
           policy: Policy) -> tuple[dict[str, Any], list[Pin]]:
     """Fill `folder`, the pip part by uv: (the interpreter that it has now, what is installed as pins)."""
+    from agentpipe import trees
     from agentpipe.environment import installed, installers, interpreters, pins
     from agentpipe.environment.installers import ways
     from agentpipe.place import apart
@@ -106,6 +114,8 @@ def build(job: Job, folder: str, wish: dict[str, Any], asked: Requirements,
         if apart.folder(job):
             os.mkdir(folder, 0o755)  # anew, whatever stands there
         has_pip, found = create(job, wish, folder, asked)
+        if apart.folder(job):
+            trees.unlink_shared(folder)  # what the container writes there is not the cache's
     python = os.path.join(folder, "bin", "python")
     interpreter = interpreters.described(job, python)
     if interpreter is None:
