@@ -325,12 +325,15 @@ def test_running_the_stage_again_replaces_the_checkout(tmp_path, source):
 
 def test_a_dry_run_changes_nothing_and_knows_the_cache(tmp_path, source):
     wanted = {"repository": str(source), "version_num": head(source)}
-    fetch(tmp_path / "job", wanted, dry_run=True)
-    assert "would fetch" in log(tmp_path / "job")
+    heard = []
+    job = job_at(tmp_path / "job", wanted, dry_run=True)
+    job.echo = heard.append
+    agent_fetch.work(job)
+    assert "would fetch" in "".join(heard) and os.listdir(tmp_path / "job") == []
     assert not (tmp_path / "job" / "code").exists() and not list(tmp_path.glob("home/cache/git/*"))
     fetch(tmp_path / "other", wanted)
-    assert fetch(tmp_path / "job", wanted, dry_run=True)["commit"] == head(source)
-    assert "from the cache" in log(tmp_path / "job")
+    assert agent_fetch.work(job)["commit"] == head(source)
+    assert "from the cache" in "".join(heard)
 
 
 def test_offline_uses_the_cache_and_nothing_else(tmp_path, source, monkeypatch):
