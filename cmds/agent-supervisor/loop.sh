@@ -9,12 +9,13 @@ name=$1 files=$2 strict=$3; shift 3
 # what agent-pull says without one is for pipelines, which cannot see its status
 has_task() { grep -qs '"task"' "$files.pulled"; }
 
+ran=''
 while go_on; do
   idle=1 status=73 # where the file cannot be written, nothing is started
   if start sh -c "$pull" agent-pull --wait --owner $$ --worker "$name" "$@" >"$files.pulled"; then
     await "$new"
     # whatever its status: a task that a hook has refused fails there
-    if has_task; then idle=''; start sh -c "$work" sh "$files"; await "$new"; fi
+    if has_task; then idle='' ran=1; start sh -c "$work" sh "$files"; await "$new"; fi
   fi
   if [ "$status" -eq 0 ]; then
     pause=1
@@ -23,7 +24,7 @@ while go_on; do
     rest "$pause"; back_off
   fi
 done
-# a pull that leaves says so itself; after a task nobody does, unless it was left running. In a session of its own, since
-# a slot's signals come to its whole group
-if [ -z "$left" ] && has_task; then setsid agent-report worker "$name" --gone 9>&- & await $!; fi
+# a pull that waits says so itself when it leaves; after a task nobody does, unless it was left running. In a session of
+# its own, since a slot's signals come to its whole group
+if [ -z "$left" ] && [ -n "$ran" ]; then setsid agent-report worker "$name" --gone 9>&- & await $!; fi
 exit 0

@@ -106,6 +106,8 @@ class Job:
 
     def close(self) -> None:
         """Close the log; a second time is none."""
-        log, self._log = self._log, -1
+        log, self._log = getattr(self, "_log", -1), -1
         if log >= 0:
             os.close(log)
+
+    __del__ = close  # as a file that nobody holds any more
