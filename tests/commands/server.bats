@@ -86,6 +86,7 @@ ask() {
 
 @test "TERM, Ctrl-C and a hang-up stop it gracefully, with exit 0" {
   for signal in TERM INT HUP; do
+    rm -f said # the last one's words are not this one's
     # bash starts background jobs with INT ignored
     env --default-signal=INT agent-server --port 0 --files-port 0 >ready 2>said 3>&- &
     SERVER=$!
