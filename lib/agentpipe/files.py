@@ -119,3 +119,14 @@ def try_lock(fd: int, shared: bool = False) -> bool:
         return True
     except BlockingIOError:
         return False
+
+
+def lock_within(fd: int, seconds: float) -> bool:
+    """The same, waiting up to so many seconds."""
+    import time
+    until = time.monotonic() + seconds
+    while not try_lock(fd):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.01)
+    return True

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import time
 
 from agentpipe import errors, files, paths, processes, secrets, untrusted
 from agentpipe.claim import attempt, namespaces, on_server, uptime
@@ -180,14 +179,10 @@ def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:
     except untrusted.NotRegular as error:
         raise errors.Failure(f"{error.filename} cannot be locked: {error.strerror}", errors.BAD_DATA,
                              remedy="end what runs there, then remove it") from None
-    until = time.monotonic() + timeout
-    while True:
-        if files.try_lock(fd):
-            return fd
-        if time.monotonic() >= until:
-            os.close(fd)
-            return None
-        time.sleep(0.01)
+    if files.lock_within(fd, timeout):
+        return fd
+    os.close(fd)
+    return None
 
 
 def begin(api: Any, intent: Intent, task: str, worker: str) -> Claim:

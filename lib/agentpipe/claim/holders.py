@@ -19,14 +19,7 @@ GRACE_S = 10.0  # for whoever is about to read it
 
 def came_by_pipe(directory: str) -> bool:
     """Whether the line was handed to the pipe that is our stdin: with us it ends."""
-    holder = (claims.read(directory) or {}).get("holder") or {}
-    return "pipe" in holder and holder["pipe"] == os.fstat(0).st_ino
-
-
-def line_came_by_pipe(line: dict[str, Any]) -> bool:
-    """The same, of a line that nobody has taken yet; False for a task by hand."""
-    token = str((line.get("pull") or {}).get("claim") or "")
-    return bool(token) and came_by_pipe(claims.active(token))
+    return _by_pipe(claims.read(directory) or {})
 
 
 def ends_with_us(line: dict[str, Any]) -> bool:
@@ -37,13 +30,18 @@ def ends_with_us(line: dict[str, Any]) -> bool:
         return False
     found = claims.read(claims.active(token)) or {}
     # what a stage hands to the command in its place is the stage's, which waits for the answer
-    return line_came_by_pipe(line) or (found.get("stage") == "pull" and _is_above(_owner(found)))
+    return _by_pipe(found) or (found.get("stage") == "pull" and _is_above(_owner(found)))
 
 
 def is_untaken(directory: str, owner: int | None) -> bool:
     """Whether it was pulled for process `owner`, which lives and asks for the next one, and no stage has taken it."""
     found = claims.read(directory) or {}
     return bool(owner) and found.get("state") == "handed" and _owner(found) == processes.identity(owner or 0)
+
+
+def _by_pipe(claim: dict[str, Any]) -> bool:
+    holder = claim.get("holder") or {}
+    return "pipe" in holder and holder["pipe"] == os.fstat(0).st_ino
 
 
 def _owner(claim: dict[str, Any]) -> str | None:

@@ -35,7 +35,7 @@ def choosing(servers: set[str]) -> Iterator[tuple[set[str], set[str]]]:
             folder = paths.of_this_machine("homes")
             fd = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             stack.callback(os.close, fd)
-            _lock(fd)
+            files.lock_within(fd, PATIENCE_S)
             with contextlib.suppress(OSError):  # a full disk: the others can be looked at all the same
                 _note(folder)
             for name in os.listdir(folder):
@@ -48,25 +48,9 @@ def choosing(servers: set[str]) -> Iterator[tuple[set[str], set[str]]]:
 
 
 def keep() -> None:
-    """This home is in use: what clears /var/tmp of old files, as systemd-tmpfiles does, does not forget it.
-
-    Its note is made anew where it is gone. No error: then a name may be given twice, as without any note.
-    """
-    try:
-        folder, state = paths.of_this_machine("homes"), paths.state()
-        link = os.path.join(folder, _name(state))
-        try:
-            os.utime(link, follow_symlinks=False)
-        except FileNotFoundError:
-            os.symlink(state, link)
-    except (OSError, errors.Failure):
-        pass
-
-
-def _lock(fd: int) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not files.try_lock(fd) and time.monotonic() < until:
-        time.sleep(0.01)
+    """This home is in use. No error: then a name may be given twice, as without any note."""
+    with contextlib.suppress(OSError, errors.Failure):
+        _note(paths.of_this_machine("homes"))
 
 
 def _name(state: str) -> str:
@@ -75,12 +59,15 @@ def _name(state: str) -> str:
 
 
 def _note(folder: str) -> None:
+    """Make the link to this home, or keep it fresh, for what clears /var/tmp of old files (systemd-tmpfiles)."""
     state = paths.state()
     link = os.path.join(folder, _name(state))
-    if not os.path.islink(link) or os.readlink(link) != state:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(link)
-        os.symlink(state, link)
+    if os.path.islink(link) and os.readlink(link) == state:
+        os.utime(link, follow_symlinks=False)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(link)
+    os.symlink(state, link)
 
 
 def _other(folder: str, name: str) -> str | None:
