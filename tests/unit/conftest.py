@@ -21,6 +21,15 @@ def agent_home(tmp_path, monkeypatch):
     return home
 
 
+@pytest.fixture
+def directory(agent_home):
+    """The directory of an attempt at task t1; what a script left behind is not ours to bury in later tests."""
+    from agentpipe import processes
+    from agentpipe.claim import attempt
+    yield attempt.create("t1")
+    processes.become_subreaper(False)
+
+
 @pytest.fixture(scope="session")
 def seeds(tmp_path_factory):
     """seeds(home) lets a new AGENT_HOME know this machine's Pythons, and what virtualenv puts into environments.

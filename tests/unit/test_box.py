@@ -35,12 +35,6 @@ SECRET = "s3cret"
 
 
 @pytest.fixture
-def directory(agent_home):
-    yield attempt.create("t1")
-    processes.become_subreaper(False)
-
-
-@pytest.fixture
 def client(tmp_path):
     path = tmp_path / "client"
     path.write_text(CLIENT)

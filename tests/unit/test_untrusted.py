@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from agentpipe import errors, job, paths, place, processes, secrets, tools, untrusted
+from agentpipe import errors, job, paths, place, secrets, tools, untrusted
 from agentpipe.claim import attempt, claims, holders
 from agentpipe.environment import given
 from agentpipe.place import entrypoint, inside, memory, setup_script
@@ -17,13 +17,6 @@ from agentpipe.report import finish, logs, own_end, shipping
 from agentpipe.run import cgroups, monitor, script, shim
 
 SECRET = "OUTSIDE=secret\0"
-
-
-@pytest.fixture
-def directory(tmp_path, monkeypatch):
-    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
-    yield attempt.create("t1")
-    processes.become_subreaper(False)
 
 
 @pytest.fixture

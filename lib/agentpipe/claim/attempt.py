@@ -198,7 +198,7 @@ def return_reason(directory: str) -> str:
     """What note_return() wrote; empty where nothing was."""
     try:
         return untrusted.read(directory, "returned").decode("utf-8", "replace")
-    except (OSError, untrusted.NotRegular):
+    except OSError:
         return ""
 
 
