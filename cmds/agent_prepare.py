@@ -49,12 +49,15 @@ def steps(held):
     stages.renew(held, "place")
     # what runs in a container may write in the checkout: from then on we do not
     code_first = wanted.engine != "host" and not held.dry
+
+    def begin():
+        stages.add_before(held, "place", stages.timed(lambda job: place.start(job, wanted), held.job))
     if not code_first:
-        stages.add(held, "place", stages.timed(lambda job: place.start(job, wanted), held.job))
+        begin()
     stages.step(held, "fetch", "fetch", agent_fetch.work)
     stages.step(held, "patch", "patch", agent_patch.work)
     if code_first:
-        stages.add_before(held, "place", stages.timed(lambda job: place.start(job, wanted), held.job))
+        begin()
     if held.dry and held.manifest["place"]["kind"] != "host":
         held.job.say("which Python and packages, only that container can tell")
     else:

@@ -15,7 +15,7 @@ from agentpipe.files import file_digest, of_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from agentpipe.environment.requirements import Requirements
@@ -30,14 +30,16 @@ BY_BUILD = re.compile(rb"@\s*(?:file:|\{root)")
 class Project:
     """A folder with a package of its own; `line` as the task wrote it, `digest` of what decides its dependencies.
 
-    It counts where the interpreter meets its `marker` ("" for any).
+    It counts where the interpreter meets its `marker` ("" for any). `code` is the checkout; None for one whose
+    dependencies stand in a base already, which has no digest: nothing is looked up by it any more.
     """
 
     __slots__ = ("digest", "editable", "extras", "line", "marker", "path")
 
-    def __init__(self, path: str, extras: str, editable: bool, line: str, marker: str = "", code: str = "") -> None:
+    def __init__(self, path: str, extras: str, editable: bool, line: str, marker: str = "",
+                 code: str | None = "") -> None:
         self.path, self.extras, self.editable, self.line, self.marker = path, extras, editable, line, marker
-        self.digest = digest(path, code)
+        self.digest = "" if code is None else digest(path, code)
 
 
 class Archive:
@@ -97,7 +99,7 @@ def add(asked: Requirements, folders: Iterable[tuple[str, bool]], folder: str) -
     for path, editable in folders:
         place = os.path.normpath(os.path.join(asked.code, path))
         line = ("-e " if editable else "") + (named(place, folder) if inside(place, asked.code) else place)
-        asked.projects.append(Project(place, "", editable, line, "", asked.code))
+        asked.projects.append(Project(place, "", editable, line, "", None))
 
 
 def named(path: str, folder: str) -> str:
@@ -133,17 +135,23 @@ def _needed(folder: str, code: str) -> list[str]:
     """The folders that a package's folder may need, and those that they may need."""
     found: set[str] = set()
     ahead = [folder]
+    every: list[str] = []  # the checkout is walked once, whichever of them ask for all that is in it
+
+    def projects() -> list[str]:
+        if not every:
+            every.extend(_projects(code))
+        return every
     while ahead:
-        new = {os.path.normpath(each) for each in _named_in(ahead.pop(), code)} - found - {folder}
+        new = {os.path.normpath(each) for each in _named_in(ahead.pop(), code, projects)} - found - {folder}
         new = {each for each in new if os.path.isdir(each)}
         found |= new
         ahead += new
     return sorted(found)
 
 
-def _named_in(folder: str, code: str) -> Iterator[str]:
+def _named_in(folder: str, code: str, projects: Callable[[], list[str]]) -> Iterator[str]:
     if code and any(BY_BUILD.search(_bytes(path)) for path in files(folder)):
-        yield from _projects(code)
+        yield from projects()
     text = _bytes(os.path.join(folder, "pyproject.toml"))
     if b"path" not in text and b"workspace" not in text:
         return
@@ -152,7 +160,7 @@ def _named_in(folder: str, code: str) -> Iterator[str]:
     told = [each for listed in (tool.get("uv", {}).get("sources") or {}).values()
             for each in (listed if isinstance(listed, list) else [listed])]
     if code and any(isinstance(each, dict) and each.get("workspace") for each in told):
-        yield from _projects(code)
+        yield from projects()
     poetry = tool.get("poetry") or {}
     groups = [poetry, *(poetry.get("group") or {}).values()]
     told += [each for group in groups for listed in (group.get("dependencies") or {}).values()

@@ -34,26 +34,18 @@ PTH = """import os, sys; w = os.environ.get("{variable}"); s = w and sys.stdout 
 def create(job: Job, base: Base) -> str:
     """Make the task's overlay over this base and give its directory; one that was there is replaced."""
     directory = job.path("env")
+    # its container can write there: made where it cannot, then moved
+    new = job.path("env.new") if apart.folder(job) else directory
     try:
-        if apart.folder(job):
-            _write_apart(job, directory, base)
-        else:
-            trees.remove(directory)
-            _write(directory, base)
-            _add_pip(directory, base)
+        trees.remove(new)
+        _write(new, base)
+        _add_pip(new, base)
+        if new != directory:
+            trees.fill(new, directory)
     except OSError as error:
         raise errors.Failure(f"cannot write {error.filename or directory}: {error.strerror}", errors.CANNOT_CREATE,
                              remedy=f"make room on the disk of {job.directory}") from None
     return directory
-
-
-def _write_apart(job: Job, directory: str, base: Base) -> None:
-    """The same for a container, which can write in `directory`: made where it cannot, then moved there."""
-    new = job.path("env.new")
-    trees.remove(new)
-    _write(new, base)
-    _add_pip(new, base)
-    trees.fill(new, directory)
 
 
 def _add_pip(directory: str, base: Base) -> None:

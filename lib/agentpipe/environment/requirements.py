@@ -280,7 +280,7 @@ def script_folder(script: dict[str, Any], code: str, folder: str) -> str:
         except ValueError:
             pass
     path = os.path.normpath(os.path.join(folder, os.path.dirname(entry)))
-    return path if not entry.startswith("-") and (path + "/").startswith(code.rstrip("/") + "/") else folder
+    return path if not entry.startswith("-") and inside(path, code) else folder
 
 
 def _files(code: str, folder: str) -> list[str]:

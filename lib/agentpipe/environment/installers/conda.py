@@ -229,8 +229,8 @@ def _virtual() -> list[Any]:
     import rattler
     found = [each.into_generic() for each in rattler.VirtualPackage.detect(rattler.VirtualPackageOverrides.from_env())]
     found = [each for each in found if each.name.normalized != "__cuda"]
-    if cuda():
-        version, build = rattler.Version(cuda()), rattler.BuildString("0")
+    if driver := cuda():
+        version, build = rattler.Version(driver), rattler.BuildString("0")
         found.append(rattler.GenericVirtualPackage(rattler.PackageName("__cuda"), version, build))
     return found
 
