@@ -6,6 +6,10 @@ import os
 
 from agentpipe import errors, stdio
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def as_failure(name: str, error: Exception) -> errors.Failure:
     """What a person is told, and the exit code, for any error."""
@@ -35,13 +39,13 @@ def tell(name: str, failure: errors.Failure, line: bool = True) -> int:
     return failure.exit
 
 
-def tell_stage(name: str, failure: errors.Failure) -> None:
-    """Only the `failed` line."""
+def tell_stage(name: str, failure: errors.Failure, line: dict[str, Any] | None = None) -> None:
+    """Only the `failed` line, with what is known of its task."""
     if not os.isatty(1):
         from agentpipe import manifest
         end = manifest.LET_GO if isinstance(failure, errors.LetGo) else "setup_failed"
         try:
-            stdio.put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"), end=end)))
+            stdio.put(manifest.write(manifest.failure(failure, name.removeprefix("agent-"), line, end)))
         except (OSError, errors.Interrupted):  # nobody reads it: the exit code has to do
             pass
 

@@ -158,7 +158,6 @@ class Held:
             return
         self.quiet()
         self.leave_place()
-        secrets.forget_script(self.claim.directory)
         if not claims.give_back(self.api, self.claim, self.manifest, why, record):
             stdio.say(f"agent-{self.stage}: task {self.id} could not be given back; the next agent-pull here does")
         self._close()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 
-from agentpipe import untrusted
+from agentpipe import paths, untrusted
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ FIELDS = ("repository", "requirements")
 CONF, SPEC, ODD_NAMES, INSIDE = "clearml.conf", "spec", "environment.json", "inside.env"
 # what installers got: with the indexes of task and machine, which nobody reads after the end
 LISTS = ("requirements.txt", "constraints.txt", "build-constraints.txt", "overrides.txt", "pylock.toml",
-         os.path.join("box", "pylock.toml"))
+         os.path.join(paths.BOX, "pylock.toml"))
 
 
 def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:

@@ -224,13 +224,8 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
         held.give_back("told to stop")
         SIGNALS.forget()
         if not (started or held.dry or queued):  # nobody else has it
-            stopped = errors.Failure("told to stop", EXITS[told.signum])
-            line = manifest.write(manifest.failure(stopped, held.stage, held.manifest))
-            if not os.isatty(1):
-                try:
-                    stdio.put(line)
-                except OSError:  # its reader is gone as well
-                    pass
+            failures.tell_stage(f"agent-{held.stage}", errors.Failure("told to stop", EXITS[told.signum]),
+                                held.manifest)
             told.silent = True
         raise
     except errors.OutOfTime as over:

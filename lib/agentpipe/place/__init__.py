@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import signal
 
-from agentpipe import paths, processes, trees, untrusted
+from agentpipe import paths, processes, secrets, trees, untrusted
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -222,7 +222,9 @@ def journalled(directory: str) -> dict[str, Any] | None:
 
 
 def leave(directory: str, say: Callable[[str], object]) -> None:
-    """Remove what this attempt has made, if it has made anything; `say` gets what could not be removed."""
+    """Nothing is to run here any more: remove what this attempt has made, if it has made anything, and what its script
+    was told in confidence; `say` gets what could not be removed."""
+    secrets.forget_script(directory)
     if not os.path.lexists(os.path.join(directory, JOURNAL)):
         return
     word = of({"place": journalled(directory)}, directory).remove()

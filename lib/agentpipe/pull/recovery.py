@@ -6,7 +6,7 @@ import errno
 import os
 import time
 
-from agentpipe import ends, errors, failures, manifest, place, secrets, stdio
+from agentpipe import ends, errors, failures, manifest, place, stdio
 from agentpipe.claim import attempt, claims, holders, intents, on_server, ranks
 from agentpipe.crash import crash_point
 from agentpipe.run import ending, script
@@ -110,7 +110,6 @@ def _recover_claim(api: Any, claim: claims.Claim, say: Say, on_lost: str | None)
             say(f"task {task}: somebody else decides about it now; ending its script, which still runs")
             _sweep(directory, where, runs)
         place.leave(directory, say)
-        secrets.forget_script(directory)
         claim.end()
         return False
     if runs:
@@ -120,7 +119,6 @@ def _recover_claim(api: Any, claim: claims.Claim, say: Say, on_lost: str | None)
         _sweep(directory, where)
     known = where.evidence(attempt.exit_status(directory)) if where.prefix else ("", "")
     place.leave(directory, say)
-    secrets.forget_script(directory)
     _finish_or_return(api, claim, task, message == "stopping", known, say, on_lost)
     return False
 

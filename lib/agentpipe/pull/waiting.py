@@ -19,6 +19,7 @@ LOOK = 0.05
 LONGEST = 60.0  # after so long it asks its queues also when nothing seems to have changed
 NOT_NOW = 5.0  # how long it pauses when this node may not work
 OUTAGE = (1.0, 30.0)  # the pauses while the server is away
+KEEP_S = 3600.0  # how often it says that this home is in use
 LEFT_OPEN = 60.0  # how often it looks after what an outage left open
 
 
@@ -34,6 +35,7 @@ class Waiting:
         self._reporter: Any = None
         self._mark: Any = None
         self._pause = OUTAGE[0]
+        self._keep_at = 0.0  # when to say again that this home is in use
         self._look_after: float | None = None  # when to look after what was left open
 
     def note(self) -> None:
@@ -45,7 +47,9 @@ class Waiting:
         """Wait until something may have changed (not `allowed`: a while); False when nobody needs it any more."""
         self._pause = OUTAGE[0]
         self._reporter = self._reporter or self._registered()
-        homes.keep()
+        if time.monotonic() >= self._keep_at:
+            self._keep_at = time.monotonic() + KEEP_S
+            homes.keep()
         if self._look_after is not None and time.monotonic() >= self._look_after:
             from agentpipe.claim import intents
             self._look_after = time.monotonic() + LEFT_OPEN if intents.recover_all(self._api) else None

@@ -62,7 +62,6 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
         held.job.say(f"agent-run: {paths.box(directory)}/log is no regular file: what the script printed is lost")
     keep = hold.wanted(held, end, values)
     if not keep:
-        secrets.forget_script(directory)
         held.leave_place()
         crash_point("run:left")
     if not attempt.decide(directory, end):

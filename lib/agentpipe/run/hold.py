@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from agentpipe import errors, secrets, units
+from agentpipe import errors, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def hold(held: Held, values: Mapping[str, Any]) -> None:
     """
     import signal
 
-    from agentpipe import errors, place, stdio
+    from agentpipe import place, stdio
     from agentpipe.signals import SIGNALS
     directory, text = held.claim.directory, values["hold_on_failure"]
     if held.script and held.script.record:
@@ -55,5 +55,4 @@ def hold(held: Held, values: Mapping[str, Any]) -> None:
                 time.sleep(min(left, LOOK_S))
     except (errors.Interrupted, errors.Aborted):
         pass
-    secrets.forget_script(directory)
     held.leave_place()

@@ -11,11 +11,10 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 
 from agentpipe import errors, paths, processes, secrets, tools, untrusted
-from agentpipe.files import publish, try_lock
+from agentpipe.files import lock_within, publish
 from agentpipe.place import Place
 
 # Arguments: the attempt's directory, the folder of it in which all that follows is made (paths.box), "direct" or
@@ -111,12 +110,8 @@ def start_shim(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, 
 def _lock(running: int) -> None:
     """Take the lock that the shim inherits. Whoever looks whether it is free has it for an instant; what runs in a
     container already could keep it."""
-    until = time.monotonic() + LOOKS_S
-    while not try_lock(running):
-        if time.monotonic() > until:
-            raise errors.Failure("another process holds the file `running`: the script is not started",
-                                 errors.BAD_DATA)
-        time.sleep(0.01)
+    if not lock_within(running, LOOKS_S):
+        raise errors.Failure("another process holds the file `running`: the script is not started", errors.BAD_DATA)
 
 
 def _opened(directory: str, name: str) -> int:

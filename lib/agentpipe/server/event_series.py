@@ -52,6 +52,14 @@ def fits(asked: Wanted, metric: str, variant: str) -> bool:
     return variants is not None and (not variants or variant in variants)
 
 
+def by_metric(db: sqlite3.Connection, owner: str, kind: str) -> dict[str, list[str]]:
+    """The variants of a kind's series by metric, in order."""
+    found: dict[str, list[str]] = {}
+    for metric, variant in names(db, owner, kind):
+        found.setdefault(metric, []).append(variant)
+    return found
+
+
 def names(db: sqlite3.Connection, owner: str, kind: str, asked: Wanted = None) -> Iterator[tuple[str, str]]:
     """Metric and variant of each series of a kind, in order."""
     table, fixed = ("scalars", "task=?") if kind == SCALAR else ("shapes", "task=? AND type=?")

@@ -115,12 +115,18 @@ def _summaries(request: Request, wanted: list[str] | None, below: bool,
             if not ids or task["id"] in ids:
                 yield documents.parts(request.db, task["id"], ("last_metrics",)).get("last_metrics") or {}
         return
+    for model in _models(request, wanted, below):
+        if not ids or model["id"] in ids:
+            yield model.get("last_metrics") or {}
+
+
+def _models(request: Request, wanted: list[str] | None, below: bool) -> Iterator[dict[str, Any]]:
+    """The models in these projects (`below`: and in those below them), or all."""
     if wanted and below:
         wanted = projects.below(request.db, wanted)
     for project, doc in request.db.execute("SELECT project, doc FROM models").fetchall():
-        model = loads(doc)
-        if (not wanted or project in wanted) and (not ids or model["id"] in ids):
-            yield model.get("last_metrics") or {}
+        if not wanted or project in wanted:
+            yield loads(doc)
 
 
 @endpoint("projects.get_model_metadata_keys", READ, {"project": str}, **PAGED)
@@ -140,12 +146,9 @@ def get_model_metadata_values(request: Request) -> dict[str, Any]:
 
 def _metadata(request: Request, wanted: list[str] | None) -> Iterator[tuple[str, str]]:
     """Keys and values of the metadata of models in these projects and those below, or of all."""
-    if wanted and request.get("include_subprojects", True):
-        wanted = projects.below(request.db, wanted)
-    for project, doc in request.db.execute("SELECT project, doc FROM models").fetchall():
-        if not wanted or project in wanted:
-            for key, item in (loads(doc).get("metadata") or {}).items():
-                yield key, str(item.get("value"))
+    for model in _models(request, wanted, request.get("include_subprojects", True)):
+        for key, item in (model.get("metadata") or {}).items():
+            yield key, str(item.get("value"))
 
 
 @endpoint("projects.get_project_tags", READ, {}, projects=Texts, include_system=bool)

@@ -135,9 +135,7 @@ def _within(db: sqlite3.Connection, task: str, kind: str, metric: str | None, it
 def get_vector_metrics_and_variants(request: Request) -> dict[str, Any]:
     """Of what a task reported vectors: {metrics: [{metric, variants}]}."""
     load(request, request.body["task"])
-    found: dict[str, list[str]] = {}
-    for metric, variant in event_series.names(request.db, request.body["task"], VECTOR):
-        found.setdefault(metric, []).append(variant)
+    found = event_series.by_metric(request.db, request.body["task"], VECTOR)
     return {"metrics": [{"metric": metric, "variants": variants} for metric, variants in found.items()]}
 
 

@@ -115,10 +115,7 @@ def _summary(old: dict[str, Any], metric: str, variant: str, points: list[dict[s
 def get_scalar_metrics_and_variants(request: Request) -> dict[str, Any]:
     """The names of a task's curves: {metrics: {metric: [variants]}}."""
     documents.load(request.db, request.body["task"])
-    found: dict[str, list[str]] = {}
-    for metric, variant in event_series.names(request.db, request.body["task"], SCALAR):
-        found.setdefault(metric, []).append(variant)
-    return {"metrics": found}
+    return {"metrics": event_series.by_metric(request.db, request.body["task"], SCALAR)}
 
 
 @endpoint("events.scalar_metrics_iter_histogram", READ, {"task": str}, key=str, samples=int, metrics=list,
