@@ -69,7 +69,10 @@ def supervise(values):
         schedule.of(values["uptime"], values["downtime"])  # what agent-pull would refuse for ever
     if values["jobs"] is not None and values["jobs"] < 1:
         raise errors.Failure("--jobs wants a number above 0", errors.USAGE, remedy="agent-supervisor --help")
+    from agentpipe import stages
     check_what_pull_refuses(values)
+    for failure in stages.missing():
+        raise failure
     serve(values, there(chosen_gpus(values)))
     return None
 

@@ -15,7 +15,11 @@ while go_on; do
   if start sh -c "$pull" agent-pull --wait --owner $$ --worker "$name" "$@" >"$files.pulled"; then
     await "$new"
     # whatever its status: a task that a hook has refused fails there
-    if has_task; then idle='' ran=1; start sh -c "$work" sh "$files"; await "$new"; fi
+    if has_task; then
+      idle='' ran=1; start sh -c "$work" sh "$files"; await "$new"
+      # a task has a receipt, however it ended; of a command in the place of agent-run nobody knows what it prints
+      if [ "$status$AGENT_STAGE_RUN" = 0 ] && [ ! -s "$files.receipt" ]; then say 'agent-prepare printed nothing'; status=69; fi
+    elif [ "$status" -eq 0 ] && go_on; then rest 1; status=0; fi
   fi
   if [ "$status" -eq 0 ]; then
     pause=1

@@ -10,6 +10,7 @@ sh -c "${AGENT_STAGE_PREPARE:-exec agent-prepare}" agent-prepare <"$1.pulled" |
 sh -c "${AGENT_STAGE_RUN:-exec agent-run \"\$@\"}" agent-run --supervised >"$1.receipt"
 status=$?; [ -z "$2" ] || mv -f "$1.receipt" "$2.receipt"; exit "$status"'
 
+AGENT_STAGE_RUN=${AGENT_STAGE_RUN:-}
 say() { printf 'agent-supervisor: %s\n' "$*" >&2; }
 # every child in a session of its own, so that a terminal's Ctrl-C reaches nobody but us; beside those of $keep
 start() {

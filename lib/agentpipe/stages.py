@@ -18,7 +18,7 @@ from agentpipe.signals import EXITS, SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from agentpipe.job import Job
@@ -127,6 +127,18 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
         raise
     hook(held, f"post-{stage}")
     crash_point(f"{stage}:done")
+
+
+def missing() -> Iterator[errors.Failure]:
+    """The commands in the place of a stage that a shell would not find, as Failures 78."""
+    import re
+    import subprocess
+    for name in sorted(name for name in os.environ if name.startswith("AGENT_STAGE_")):
+        program = os.environ[name].split(" ")[0]
+        if re.fullmatch(r"[\w./+-]+", program) and subprocess.run(
+                ["sh", "-c", 'command -v -- "$1"', "sh", program], stdout=subprocess.DEVNULL, check=False).returncode:
+            yield errors.Failure(f"{name}: there is no {program}", errors.BAD_CONFIG,
+                                 remedy="correct it, install it, or unset it")
 
 
 def timed(work: Work, job: Job) -> dict[str, Any]:
@@ -273,6 +285,8 @@ def _tell_failure(held: Held, failure: errors.Failure, end: str = "setup_failed"
     else:
         held.use(manifest.failure(failure, failure.stage or held.stage, held.manifest, end))
     failures.tell(f"agent-{held.stage}", failure, line=False)
+    if failure.of_machine and failure.exit == errors.BAD_CONFIG:
+        held.manifest["failed"]["of_machine"] = True  # the next task would fail likewise: a supervisor waits first
     held.job.say(f"agent-{held.stage}: {failure.reason}")
 
 

@@ -132,7 +132,7 @@ watched() {
 
 @test "a wrong setting of this machine ends no task: a supervisor backs off, and all stay in their queue" {
   first=$(enqueue_shell 'true'); second=$(enqueue_shell 'true')
-  AGENT_STAGE_ENV=nosuchcommand agent-supervisor default 2>said 3>&- & pid=$!
+  AGENT_STAGE_ENV='sh -c "exit 127"' agent-supervisor default 2>said 3>&- & pid=$!
   wait_for 30 sh -c '[ "$(grep -c "ended with 127" said)" -ge 2 ]'
   kill -TERM $pid
   ended $pid
@@ -167,20 +167,20 @@ watched() {
 @test "a supervisor whose stages cannot begin costs its task nothing, however often; the server is told why" {
   id=$(enqueue_shell 'true')
   rounds() { [ "$(find "$AGENT_HOME/state/tasks" -maxdepth 1 -name "$id.*" | wc -l)" -ge "$1" ]; }
-  back() { [ "$(status "$id")" = queued ]; }
   reason() { call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.status_reason; }
+  is_back_for() { [[ $(status "$id") == queued && $(reason) == *$1* ]]; }
   number=0
   for stage in 'agent-prepare --typo' 'AGENT_PLACE=nonsense agent-prepare' 'exit 5'; do
     AGENT_STAGE_PREPARE=$stage agent-supervisor default 2>said 3>&- & pid=$!
     number=$((number + 2))
     wait_for 30 rounds $number
+    case $stage in
+      *typo) wait_for 30 is_back_for 'No such option: --typo' ;;
+      *nonsense*) wait_for 30 is_back_for 'AGENT_PLACE*nonsense' ;;
+    esac
     kill -TERM $pid
     ended $pid
     number=$(find "$AGENT_HOME/state/tasks" -maxdepth 1 -name "$id.*" | wc -l)
-    case $stage in
-      *typo) back && [[ $(reason) == *"No such option: --typo"* ]] ;;
-      *nonsense*) back && [[ $(reason) == *AGENT_PLACE*nonsense* ]] ;;
-    esac
   done
   AGENT_CLAIM_GRACE=0 pipeline >/dev/null
   [ "$(status "$id")" = completed ]

@@ -470,7 +470,7 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
 
 @test "--services: a wrong setting of this machine is met with pauses, as without" {
   id=$(enqueue_shell 'true')
-  AGENT_STAGE_ENV=nosuchcommand services --worker w default
+  AGENT_STAGE_ENV='sh -c "exit 127"' services --worker w default
   wait_for 30 is "$id" failed # the third time
   # said when the supervisor looks at its pipelines: two that have ended meanwhile are one
   grep -q 'something failed (exit 78); trying again in' said
@@ -515,4 +515,43 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
     done
   done
   run -1 grep Traceback said
+}
+
+@test "a command in the place of a stage that is not there is refused as it starts" {
+  for stage in PULL PREPARE ENV RUN; do
+    export "AGENT_STAGE_$stage=nosuchcommand --here"
+    run agent-supervisor default
+    [ "$status" -eq 78 ]
+    [[ $output == *"AGENT_STAGE_$stage: there is no nosuchcommand"* ]]
+    unset "AGENT_STAGE_$stage"
+  done
+}
+
+@test "a stage that prints nothing is tried again with pauses, and so is a pull" {
+  id=$(enqueue_shell 'true')
+  for stage in PREPARE=false 'PREPARE=kill -9 $$' PULL=true; do
+    AGENT_CLAIM_GRACE=0 env "AGENT_STAGE_$stage" agent-supervisor default 2>said 3>&- &
+    supervisor=$!
+    case $stage in
+      PULL=*) sleep 2; [ "$(pgrep -cP "$supervisor")" -ge 1 ] ;;
+      *) wait_for 30 grep -q 'something failed (exit 69); trying again in 2 s' said ;;
+    esac
+    kill -TERM "$supervisor"
+    ended "$supervisor"
+    [ "$(find "$AGENT_HOME/state/tasks" -maxdepth 1 -name "$id.*" | wc -l)" -le 12 ]
+  done
+  export AGENT_CLAIM_GRACE=0
+  agent-pull default | agent-prepare | agent-run >/dev/null
+  is "$id" completed
+}
+
+@test "a machine whose settings fail one task after another pauses longer and longer" {
+  first=$(enqueue_shell 'true'); second=$(enqueue_shell 'true')
+  AGENT_STAGE_ENV='sh -c "exit 127"' agent-supervisor default 2>said 3>&- &
+  supervisor=$!
+  wait_for 30 is "$first" failed
+  wait_for 30 grep -q 'trying again in 4 s' said
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  is "$second" queued
 }

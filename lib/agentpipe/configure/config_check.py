@@ -94,12 +94,9 @@ def _refused(tree: Any) -> Iterator[Finding]:
 
 def _swapped() -> Iterator[Finding]:
     """Commands in the place of a stage that a shell would not find."""
-    import subprocess
-    for name in sorted(name for name in os.environ if name.startswith("AGENT_STAGE_")):
-        program = os.environ[name].split(" ")[0]
-        if re.fullmatch(r"[\w./+-]+", program) and subprocess.run(
-                ["sh", "-c", 'command -v -- "$1"', "sh", program], stdout=subprocess.DEVNULL, check=False).returncode:
-            yield Finding(ODD, "configuration", f"{name}: there is no {program}", "correct it, install it, or unset it")
+    from agentpipe import stages
+    for failure in stages.missing():
+        yield Finding(ODD, "configuration", failure.reason, failure.remedy)
 
 
 def server() -> Iterator[Finding]:

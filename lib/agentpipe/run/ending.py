@@ -169,7 +169,8 @@ def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
     _print(held, line)
     if told:
         services.again(held)
-    return 0 if values["supervised"] else code
+    is_fine = values["supervised"] and not line.get("failed", {}).get("of_machine")
+    return 0 if is_fine else code
 
 
 def _tell_server(held: Held) -> bool:
