@@ -33,7 +33,7 @@ class Watching:
         self.aborts: queue.Queue[Abort] = queue.Queue()
         self.reporter = Reporter(api or task.api, WORKER, [task.queue])
         self.reporter.start()
-        self.reporter.watch(task.id, str(task.directory), task.claim, self.aborts.put)
+        self.reporter.watch(task.id, str(task.directory), task.claim, self.aborts.put, queue=task.queue)
 
     def abort(self) -> Abort:
         return self.aborts.get(timeout=10)

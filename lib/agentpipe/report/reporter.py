@@ -67,12 +67,10 @@ class Reporter:
               prefix: str = "") -> None:
         """From now on report this task: its log files, its metrics; on_abort(Abort) is called in the thread.
 
-        `pids` gives the processes of the script, for its share of memory and CPU; `queue` is where it came
-        from (default: the worker's only queue). With `follows` the task carries another's claim; `prefix` begins
-        each line of its log.
+        `pids` gives the processes of the script, for its share of memory and CPU; `queue` is where it came from.
+        With `follows` the task carries another's claim; `prefix` begins each line of its log.
         """
         shipper = Shipper(self.api, task, claim, directory, self.worker, self._secrets, prefix)
-        queue = queue or (self.queues[0] if len(self.queues) == 1 else None)
         self._watched = Watched(self, task, directory, Judge(None if follows else claim), on_abort, queue, pids,
                                 shipper)
         self._task_changed()
