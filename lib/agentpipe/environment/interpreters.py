@@ -224,8 +224,8 @@ def _all(cache: Any, folders: list[str], environment: dict[str, str]) -> list[An
     from python_discovery import PythonInfo
     _hush()
     found: dict[str, Any] = {}
-    for info in (PythonInfo.current_system(cache),
-                 *(PythonInfo.from_exe(path, cache, raise_on_error=False, env=environment) for path in _files(folders))):
+    there = (PythonInfo.from_exe(path, cache, raise_on_error=False, env=environment) for path in _files(folders))
+    for info in (PythonInfo.current_system(cache), *there):
         if info and info.implementation == "CPython" and tuple(info.version_info[:2]) >= OLDEST:
             found.setdefault(os.path.realpath(info.system_executable or info.executable), info)
     return list(found.values())

@@ -66,10 +66,7 @@ def build(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     if asked.projects:
         installer.projects(job, directory, asked.projects, asked)
     packages = installed.packages(directory, asked.names())
-    if asked.exact:
-        found = asked.pins
-    elif not asked.conda:
-        found = pins.matching(found, packages)
-    return {"packages": packages, "pins": found, "directory": directory, "interpreter": interpreter,
-            "installer": "conda" if asked.conda else policy.tool,
+    of_these = found if asked.conda else pins.matching(found, packages)
+    return {"packages": packages, "pins": asked.pins if asked.exact else of_these, "directory": directory,
+            "interpreter": interpreter, "installer": "conda" if asked.conda else policy.tool,
             "variables": conda.variables(directory) if asked.conda else {}}
