@@ -209,3 +209,24 @@ def test_a_kill_at_any_point_and_once_more_is_right(task: Running, point: str, t
     assert task.log().encode() == (task.directory / "log").read_bytes()
     assert task.log("setup") == "cloning\n"
     assert (task.task["status"], task.task["runtime"]["_agentpipe_end"]["exit"]) == ("failed", 4)
+
+
+def test_hooks_at_the_end_run_once_though_the_server_goes_away_behind_them(task: Running, tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = tmp_path / "hooks" / "on-end"
+    hook.parent.mkdir()
+    hook.write_text(f"#!/bin/sh\necho ran >>{tmp_path}/ran\necho said >&2\n")
+    hook.chmod(0o755)
+    monkeypatch.setenv("AGENT_HOOKS", str(hook.parent))
+
+    class Leaves(Unreliable):
+        def call(self, endpoint: str, body: Any = None) -> dict[str, Any]:
+            answer = super().call(endpoint, body)
+            if endpoint == "tasks.completed":
+                self.away = 2
+            return answer
+
+    task.ends("completed")
+    finish(Leaves(task.api), str(task.directory))
+    assert (tmp_path / "ran").read_text() == "ran\n"
+    assert task.log("setup").count("said") == 1

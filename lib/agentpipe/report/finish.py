@@ -82,19 +82,20 @@ def _on_end(shipper: Shipper, directory: str, manifest: dict[str, Any]) -> None:
     """The operator's hooks, once and after the status is acknowledged; what they say still goes to the log."""
     from agentpipe import hooks
     from agentpipe.job import Job
-    if not hooks.find("on-end"):
-        return
-    try:
-        # before they run: a webhook that is called twice is worse than one that is missed
-        note_reported(directory, {"hooks": True})
-    except errors.Failure:
-        return
-    job = Job(manifest, directory)
-    try:
-        hooks.run("on-end", manifest, job)
-    except errors.Failure as failure:
-        job.say(failure.reason)
-    job.close()
+    if not read_reported(directory).get("hooks"):
+        if not hooks.find("on-end"):
+            return
+        try:
+            # before they run: a webhook that is called twice is worse than one that is missed
+            note_reported(directory, {"hooks": True})
+        except errors.Failure:
+            return
+        job = Job(manifest, directory)
+        try:
+            hooks.run("on-end", manifest, job)
+        except errors.Failure as failure:
+            job.say(failure.reason)
+        job.close()
     shipper.ship(final=True)
 
 
