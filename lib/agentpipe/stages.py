@@ -62,8 +62,6 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
         stdio.put(raw + b"\n")
         is_fine = values.get("supervised") and line["failed"].get("class") == manifest.LET_GO
         return 0 if is_fine else line["failed"]["exit"]
-    if "failed" not in line and name != "prepare" and not values.get("dry_run"):
-        place.check(line)
     goes_back = "failed" not in line and holders.ends_with_us(line)  # what keeps us from beginning is not its fault
     try:
         held = Held(line if "failed" in line else identified(line), name, values)
@@ -225,6 +223,9 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
     try:
         with SIGNALS.open():
             _begin(held)
+            held.begun = not held.started  # what runs already does not fail by its line
+            if held.stage != "prepare" and not held.dry:
+                place.check(held.manifest)
             held.begun = True
             with SIGNALS.limited(limit):
                 steps(held)
