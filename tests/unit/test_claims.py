@@ -861,3 +861,11 @@ def test_a_place_that_nothing_enters_ends_its_task_at_once_and_says_why(store, t
     assert stages.each("run", pytest.fail, text, values, lambda held: ending.of_failed(held, values)) == errors.BAD_DATA
     assert (status(store, task), os.listdir(claims.active())) == ("failed", [])
     assert "place.prefix, which enters it, is empty" in reason(store, task)
+
+
+def test_the_passwords_of_a_task_are_gone_before_its_claim(store, task, monkeypatch):
+    claim, _ = pulled(store)
+    seen = []
+    monkeypatch.setattr(secrets, "forget", lambda directory: seen.append(os.path.islink(claims.active(claim.token))))
+    claim.end()
+    assert seen == [True]
