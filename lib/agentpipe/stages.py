@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     Work = Callable[[Job], dict[str, Any]]
 
 
-MOST_RETURNS = 3  # for a setting of this machine, in a row: the last one is an end, or its queue waited for ever
+RETURNS = {errors.BAD_CONFIG: attempt.NOT_HERE, errors.TRY_AGAIN: attempt.NOT_NOW}
+MOST_RETURNS = {attempt.NOT_HERE: 3, attempt.NOT_NOW: 10}  # in a row: the last is an end, or its queue waited for ever
 
 
 class StageFailed(errors.Failure):
@@ -253,7 +254,7 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
     except errors.Failure as failure:
         if isinstance(failure, claims.NotOurs) or not held.begun:
             raise
-        record = attempt.NOT_HERE if failure.exit == errors.BAD_CONFIG else attempt.HANDED_BACK
+        record = RETURNS.get(failure.exit, attempt.HANDED_BACK)
         if held.dry or (held.claim.token and failure.of_machine and not _is_last_return(held, record)):
             held.give_back(own_secrets.hidden(str(failure)), record)
             raise
@@ -262,11 +263,11 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
 
 
 def _is_last_return(held: Held, record: str) -> bool:
-    """Whether the task came back from here for a setting so often that it ends now: others wait behind it."""
-    if record != attempt.NOT_HERE or attempt.returned_in_a_row(held.id, record) < MOST_RETURNS - 1:
+    """Whether the task came back from here for this so often that it ends now: others wait behind it."""
+    most = MOST_RETURNS.get(record)
+    if most is None or attempt.returned_in_a_row(held.id, record) < most - 1:
         return False
-    held.job.say(f"agent-{held.stage}: this machine's setting has kept the task from running {MOST_RETURNS} times: "
-                 "it fails")
+    held.job.say(f"agent-{held.stage}: this machine has kept the task from running {most} times: it fails")
     return True
 
 
@@ -286,7 +287,7 @@ def _tell_failure(held: Held, failure: errors.Failure, end: str = "setup_failed"
     else:
         held.use(manifest.failure(failure, failure.stage or held.stage, held.manifest, end))
     failures.tell(f"agent-{held.stage}", failure, line=False)
-    if failure.of_machine and failure.exit == errors.BAD_CONFIG:
+    if failure.of_machine:
         held.manifest["failed"]["of_machine"] = True  # the next task would fail likewise: a supervisor waits first
     held.job.say(f"agent-{held.stage}: {failure.reason}")
 
