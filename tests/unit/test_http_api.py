@@ -624,7 +624,7 @@ def test_a_batch_that_is_too_large_for_a_proxy_goes_in_parts(server):
         return 413 if sizes[-1] > 4000 else 200
 
     server.failing = [proxy] * 100
-    events = [{"type": "log", "task": task, "msg": f"{number} {'x' * 500}", "timestamp": number} for number in range(20)]
+    events = [{"type": "log", "task": task, "msg": f"{each} {'x' * 500}", "timestamp": each} for each in range(20)]
     assert client.call("events.add_batch", events)["added"] == 20
     assert [size for size in sizes if size > 4000] == [sizes[0], sizes[1], sizes[-3]]
     del sizes[:]
