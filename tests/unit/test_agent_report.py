@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import tempfile
+import threading
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ from agentpipe.claim import attempt
 from agentpipe.cmds import agent_report
 from agentpipe.held import Held
 from agentpipe.pull import queues
+from agentpipe.report.reporter import Reporter
 from agentpipe.run import ending
 from agentpipe.transport import api, http_retry
 
@@ -98,17 +100,24 @@ def test_the_connection_of_one_task_is_no_more_when_the_next_one_has_its_turn(ta
         gc.enable()
 
 
-def test_the_connection_of_one_line_is_no_more_when_the_next_one_has_its_turn(task, capfd):
+def test_the_connections_of_one_line_are_no_more_when_the_next_one_has_its_turn(task, capfd, monkeypatch):
+    told, report = threading.Event(), Reporter._report
+    monkeypatch.setattr(Reporter, "_report", lambda *words, **more: (report(*words, **more), told.set()))
+
+    def steps(held):
+        assert told.wait(10)  # its reporter has a connection too
+        told.clear()
+
     store = api.connect("tester")
     claim, line = queues.next_task(store, "tester:0", queues.Queues(store, []), wait=False)
     claim.hand("pull", None)
     claim.release()
     gc.disable()
     try:
-        stages.each("fetch", lambda held: None, manifest.write(line), {})
+        stages.each("fetch", steps, manifest.write(line), {})
         before = connections()
         for _ in range(3):
-            stages.each("fetch", lambda held: None, capfd.readouterr().out.encode(), {})
+            stages.each("fetch", steps, capfd.readouterr().out.encode(), {})
         assert connections() == before
     finally:
         gc.enable()

@@ -59,7 +59,7 @@ class Reporter:
 
     def start(self) -> None:
         """Register the worker and begin to report; returns at once."""
-        self._thread = threading.Thread(target=self._run, name="report", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="report", daemon=True)
         self._thread.start()
 
     def watch(self, task: str, directory: str, claim: str, on_abort: Callable[[Abort], None],
@@ -114,7 +114,14 @@ class Reporter:
 
     # --- the thread
 
-    def _run(self) -> None:
+    def _work(self) -> None:
+        try:
+            self._until_stopped()
+        finally:
+            if self.embedded:  # this thread's connection, which nobody else can close
+                self.api.close()
+
+    def _until_stopped(self) -> None:
         while True:
             with self._wakened:
                 if not (self._changed or self._stopping):
