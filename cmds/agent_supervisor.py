@@ -69,9 +69,9 @@ def supervise(values):
         schedule.of(values["uptime"], values["downtime"])  # what agent-pull would refuse for ever
     if values["jobs"] is not None and values["jobs"] < 1:
         raise errors.Failure("--jobs wants a number above 0", errors.USAGE, remedy="agent-supervisor --help")
-    from agentpipe import stages
+    from agentpipe import swapped
     server = check_what_pull_refuses(values)
-    for failure in stages.missing():
+    for failure in swapped.missing():
         raise failure
     serve(values, there(chosen_gpus(values)), server)
     return None
