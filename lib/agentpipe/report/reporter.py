@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FIRST_REPORT_S = 3.0
 BACK_OFF_S = (1.0, 30.0)
 REFUSED_S = 30.0
+SETTLES_S = 10.0  # how long a call that is under way is waited for
 
 
 class Reporter:
@@ -81,7 +82,7 @@ class Reporter:
             self._wakened.notify_all()
 
     def stop(self, unregister: bool = False) -> Shipper | None:
-        """End the thread (waits up to 10 s for a call under way); `unregister`: no successor follows.
+        """End the thread (waits for a call under way, up to SETTLES_S); `unregister`: no successor follows.
 
         What has shipped the task's log comes back, for whoever ships the rest, unless a call still uses it.
         """
@@ -105,7 +106,7 @@ class Reporter:
             return False
         if watched:
             watched.leave()
-        if not self._working.acquire(timeout=10):
+        if not self._working.acquire(timeout=SETTLES_S):
             return False
         if watched:
             watched.shipper.close()
