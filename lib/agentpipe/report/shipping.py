@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable
 
-from agentpipe import errors, paths, redact, untrusted
+from agentpipe import errors, paths, redact, terminal, untrusted
 from agentpipe.files import publish
 from agentpipe.report.logs import Stream
 from agentpipe.settings import config, own_secrets
@@ -118,7 +118,7 @@ class Shipper:
     def _event(self, stream: str, text: str, offset: int, end: int) -> dict[str, Any]:
         # always later than the one before: real servers do not keep the order of equal timestamps
         if self._prefix:
-            text = "".join(self._prefix + line for line in text.splitlines(keepends=True))
+            text = "".join(self._prefix + line for line in terminal.lines(text))
         self._stamp = max(self._stamp + 1, time.time_ns() // 1_000_000)
         return {"type": "log", "level": self._levels[stream], "task": self._task, "worker": self._worker,
                 "msg": text, "timestamp": self._stamp, "claim": self._claim, "stream": stream,
