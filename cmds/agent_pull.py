@@ -85,6 +85,8 @@ def check_options(values):
     if values["clone"] and (not values["id"] or values["require_queue"]):
         raise errors.Failure("--clone goes with --id, and a copy is in no queue", errors.USAGE,
                              remedy="agent-pull --help")
+    if values["owner"] is not None and values["owner"] < 1:
+        raise errors.Failure("--owner wants the number of a process", errors.USAGE, remedy="agent-pull --help")
 
 
 def told(values):

@@ -36,6 +36,8 @@ def report(values):
     """Do what the words ask; the exit code."""
     from agentpipe import errors
     words = values["what"]
+    if not values["timeout"] >= 0:
+        raise errors.Failure("--timeout wants 0 or more seconds", errors.USAGE, remedy="agent-report --help")
     if values["where"]:
         from agentpipe import paths
         stdio.put(os.fsencode(paths.state() + "\n"))

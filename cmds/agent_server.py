@@ -12,6 +12,7 @@ EXAMPLES = """
 """
 
 DEFAULTS = {"host": "127.0.0.1", "port": 8008, "files_port": 8081}
+LAST_PORT = 65535
 
 
 def options():
@@ -31,9 +32,23 @@ def options():
     ]
 
 
+def check_options(values):
+    """Values that cannot be meant: Failure 64."""
+    from agentpipe import errors
+    wrong = ""
+    for option, name in (("--port", "port"), ("--files-port", "files_port")):
+        if not 0 <= values[name] <= LAST_PORT:  # the kernel would take what is left of it modulo 65536
+            wrong = f"{option} is 0 to {LAST_PORT}, not {values[name]}"
+    if values["silent"] < 0:
+        wrong = f"--silent wants 0 or more seconds, not {values['silent']}"
+    if wrong:
+        raise errors.Failure(wrong, errors.USAGE, remedy="agent-server --help")
+
+
 def work(values):
     """Serve, or print keys; the exit code."""
     from agentpipe.server import serving
+    check_options(values)
     from agentpipe.server.writer import SharedStore
     store = SharedStore(paths.state("agent.db"))
     if values["new_keys"]:
@@ -60,7 +75,7 @@ def serve(store, values):
     files = Files(values["files_dir"] or paths.state("files"), tokens)
     said = {"pid": os.getpid(), "api_server": urls[0], "files_server": urls[1], "server_id": store.server_id,
             "store": store.path, "files_dir": files.root}
-    housekeeper = Housekeeper(store, files, api.submit, max(0, values["silent"]))
+    housekeeper = Housekeeper(store, files, api.submit, values["silent"])
     try:
         housekeeper.start()
         serving.serve(list(zip([api, files], sockets, strict=True)), lambda: ready(store, said, values["json"]))

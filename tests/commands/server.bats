@@ -25,6 +25,18 @@ ask() {
   [ "$(ask queues.get_all | field .data.queues.0.name)" = default ]
 }
 
+@test "a number that is no port, or no time, is 64, and nobody listens" {
+  for words in "--port 99999" "--port -1" "--port 65536" "--files-port 65536" "--files-port -5" "--silent -1"; do
+    # shellcheck disable=SC2086 # to be split
+    run timeout 20 agent-server $words
+    [ "$status" -eq 64 ]
+    [ "${#lines[@]}" -eq 1 ]
+    [[ $output == "agent-server: ${words% *} "*"(agent-server --help)" ]]
+  done
+  run timeout 20 agent-server --new-keys --port 70000
+  [ "$status" -eq 64 ]
+}
+
 @test "a task of the store of this machine is there over HTTP, and the other way round" {
   id=$(enqueue_shell 'echo hi')
   start --json
