@@ -138,6 +138,10 @@ def gate(values):
     """What has to hold before this node takes a task, as a function; None when nothing has to."""
     from agentpipe import hooks
     from agentpipe.pull import room
+    if values["owner"] is None and not values["quiet"]:  # a supervisor has said it when it started
+        from agentpipe import hook_files
+        for each in hook_files.misspelt():
+            stdio.say(f"agent-pull: warning: {each}")
     return room.gate(values["need_disk"], may_work if hooks.find("pre-pull") else None,
                      lambda text: stdio.say(f"agent-pull: {text}"))
 

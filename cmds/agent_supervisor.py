@@ -73,8 +73,17 @@ def supervise(values):
     check_what_pull_refuses(values)
     for failure in stages.missing():
         raise failure
+    tell_odd_hooks()
     serve(values, there(chosen_gpus(values)))
     return None
+
+
+def tell_odd_hooks():
+    """Say what stands among the hooks and is none: the supervisor of a slot leaves that to the one of all."""
+    from agentpipe import hook_files
+    from agentpipe.claim import supervisors
+    for each in () if os.environ.get(supervisors.PARENT) else hook_files.look()[1]:
+        stdio.say(f"agent-supervisor: warning: {each}")
 
 
 def check_what_pull_refuses(values):
