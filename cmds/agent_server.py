@@ -152,7 +152,9 @@ def main():
         from agentpipe import options as parser
         return work(parser.read("agent-server", options(), sys.argv[1:], __doc__, EXAMPLES))
 
-    command.plain("agent-server", told)
+    # a stop is what a server is there for, however early it comes; new keys are printed or they are not
+    ends = command.EXITS if "--new-keys" in sys.argv else dict.fromkeys(command.EXITS, 0)
+    command.plain("agent-server", told, exits=ends)
 
 
 if __name__ == "__main__":

@@ -111,6 +111,19 @@ ask() {
   done
 }
 
+@test "a stop that comes while it starts, or the moment it has begun, is none of its failures: exit 0" {
+  for module in jwt uvicorn; do
+    for signal in TERM INT HUP; do
+      rm -rf stop; mkdir stop
+      printf 'import os, signal\nos.kill(os.getpid(), signal.SIG%s)\n' "$signal" >stop/$module.py # which it imports before it listens
+      PYTHONPATH=$PWD/stop run env --default-signal=INT,HUP agent-server --port 0 --files-port 0
+      [ "$status" -eq 0 ]
+      [ -z "$output" ]
+    done
+  done
+  start # nothing is left in its way
+}
+
 @test "a second server of the same store names the first and exits 75" {
   start --json
   run agent-server --port 0 --files-port 0
