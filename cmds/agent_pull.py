@@ -15,9 +15,11 @@ def options():
     """The command's own options."""
     from agentpipe.options import Argument, Flag, Option
     return [
-        Argument("QUEUE", "Queues by name or id, in falling priority. Default: the server's default queue.", many=True),
+        Argument("QUEUE", "Queues by name or id, in falling priority. Default: the server's default queue.", many=True,
+                 filled=True),
         Flag("--wait", "Stay until there is a task; the worker is registered meanwhile."),
-        Option("--id", "TASK", "Take this task, queued or not; no other is touched. The beginning of its id will do."),
+        Option("--id", "TASK", "Take this task, queued or not; no other is touched. The beginning of its id will do.",
+               filled=True),
         Flag("--clone", "With --id: take a copy of it, \"Clone of NAME\", which is made now."),
         Flag("--require-queue", "With --id: fail (75) unless the task is still in its queue."),
         Flag("--fair", "Take turns between the queues instead of always asking the first one first."),

@@ -43,6 +43,18 @@ checkout() {
   [[ $output == agent-task:*--qeueu* ]]
 }
 
+@test "an empty --queue, of a variable that is not set, is 64 and changes nothing" {
+  id=$(enqueue_shell 'true')
+  echo 'print(1)' >a.py
+  for words in "enqueue a.py" "enqueue $id" "clone $id" "move $id" "continue $id" list; do
+    # shellcheck disable=SC2086 # to be split
+    run -64 --separate-stderr agent-task $words --queue ""
+    [ "$stderr" = "agent-task: --queue is empty (is the variable set that it comes from?)" ]
+    [ -z "$output" ]
+  done
+  [ "$(agent-task list --json | wc -l)" -eq 1 ]
+}
+
 # bats test_tags=local
 @test "from a checkout come remote, branch, commit, what is not committed, and arguments as words" {
   checkout
