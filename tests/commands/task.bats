@@ -184,6 +184,29 @@ not committed" ]
 }
 
 # bats test_tags=local
+@test "the login of the checkout's remote stays out of the task, with a line that says so" {
+  checkout
+  git -C work update-ref refs/remotes/origin/main HEAD
+  for remote in https://bob:s3cret@127.0.0.1:1/r.git https://bob:s3/cret@127.0.0.1:1/r.git; do
+    git -C work remote set-url origin "$remote"
+    run -0 --separate-stderr agent-task create --requirements none work/train.py
+    [ "$stderr" = "agent-task: the login of remote origin stays out of the task: a worker takes its own (agent.git_user and\
+ agent.git_pass, or what its user's git has: agent-fetch(1))" ]
+    id=$output
+    [ "$(script_of "$id" repository)" = https://127.0.0.1:1/r.git ]
+    git -C work commit -q --allow-empty -m 'more'
+    git -C work update-ref refs/remotes/origin/main HEAD
+    run -0 --separate-stderr agent-task edit "$id" --checkout work
+    [ "${stderr_lines[0]}" = "agent-task: the login of remote origin stays out of the task: a worker takes its own\
+ (agent.git_user and agent.git_pass, or what its user's git has: agent-fetch(1))" ]
+  done
+  git -C work remote set-url origin https://127.0.0.1:1/r.git
+  run -0 --separate-stderr agent-task create --requirements none work/train.py
+  [ -z "$stderr" ]
+  run ! grep -r s3cret "$AGENT_HOME"
+}
+
+# bats test_tags=local
 @test "logins and secret query values that somebody wrote into a task's addresses are shown by nothing" {
   local kind=tasks.create words
   script() { printf '{"name": "a task", "type": "training", "script": {"repository": "https://bob:s3cret@127.0.0.1:1/r.git?private_token=s3cret%s",
