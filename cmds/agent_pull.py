@@ -169,7 +169,7 @@ def may_work():
 
 def hand(server, claim, line, values):
     """Hooks, then the line goes out and the claim with it."""
-    from agentpipe import errors, failures, held, manifest, stages
+    from agentpipe import cells, errors, failures, held, manifest, stages
     from agentpipe.signals import SIGNALS
     if values["services"]:
         claim.worker += f":service:{line['task']['id']}"
@@ -177,7 +177,7 @@ def hand(server, claim, line, values):
     line = readable(line)
     task = held.Held(line, "pull", values, server, claim)
     queue = line["pull"]["queue_name"] or line["pull"]["queue"] or "no queue"
-    task.job.say(f"task {task.id} pulled from {queue} by worker {claim.worker}")
+    task.job.say(f"task {task.id} pulled from {cells.plain(queue)} by worker {cells.plain(claim.worker)}")
     try:
         with SIGNALS.open():
             if "failed" not in line:

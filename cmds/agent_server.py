@@ -100,7 +100,11 @@ def ready(store, said, as_json):
         lines += ["agent-server: these keys are shown only now; this belongs into ~/clearml.conf:", "", block(said)]
     elif first:
         lines.append("agent-server: nobody has keys yet: agent-server --new-keys | agent-config init")
-    stdio.say("\n".join(lines)) if not shown else stdio.put(("\n".join(lines) + "\n").encode())
+    if shown:
+        stdio.put(("\n".join(lines) + "\n").encode())
+    else:
+        for line in lines:
+            stdio.say(line)
     return None
 
 

@@ -170,6 +170,23 @@ not committed" ]
   run ! grep -r s3cret "$AGENT_HOME"
 }
 
+@test "a queue's name with a line's end or an escape makes no second line and moves no terminal" {
+  local red=$'\e[31mred\nagent-task: all is well'
+  id=$(enqueue_shell "printf '\\033[32mgreen\\033[0m\\n'" "$red")
+  for words in "agent-task clone $id --queue nosuch" "agent-pull nosuch" "agent-supervisor nosuch"; do
+    # shellcheck disable=SC2086 # to be split
+    run -66 --separate-stderr $words
+    [ "${#stderr_lines[@]}" -eq 1 ]
+    [[ $stderr == *'there are: '*'\x1b[31mred\nagent-task: all is well'* ]]
+  done
+  agent-pull "$red" 2>/dev/null | agent-prepare --quiet | agent-run --quiet >receipt.json
+  log=$(agent-task log "$id")
+  [[ $log == *'pulled from \x1b[31mred\nagent-task: all is well by worker '* ]]
+  [[ $log == *$'\e[32mgreen\e[0m'* ]] # what the script printed is its own
+  run grep -c '^agent-task' <<<"$log"
+  [ "$output" = 0 ]
+}
+
 # bats test_tags=local
 @test "a login in --repo stays out of the task, with a line that says so: enqueue, clone and edit alike" {
   local verb
