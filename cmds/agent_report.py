@@ -69,8 +69,10 @@ def each(directories, values, quiet=False):
         try:
             done = one(directory, values["timeout"])
             codes.append(0)
-        except (errors.Failure, errors.ApiError) as error:
+        except Exception as error:
             failure = failures.as_failure("agent-report", error)
+            if failure.exit == errors.BUG and os.environ.get("AGENT_DEBUG"):
+                raise
             if quiet and failure.exit == errors.TRY_AGAIN:
                 continue
             stdio.say(f"agent-report: {failure}")
@@ -113,15 +115,27 @@ def one(directory, timeout):
         with contextlib.closing(held.connect(pull)) as api:
             end = attempt.outcome(directory)
             if end:
-                if not finish.finish(api, directory, timeout):
-                    raise errors.Failure(f"task {task}: the server is away, its end is not recorded yet",
-                                         errors.UNAVAILABLE, remedy="agent-report --all")
+                record(api, directory, timeout, task)
                 claim.end()
             else:
-                ship(api, directory, found)
+                ship(api.once(timeout), directory, found)
         return {"directory": directory, "task": task, "end": end, "acknowledged": True}
     finally:
         claim.release()
+
+
+def record(api, directory, timeout, task):
+    """The end of an attempt."""
+    from agentpipe import errors, failures
+    from agentpipe.report import finish
+    try:
+        finish.finish(api, directory, timeout)
+    except (errors.Failure, errors.ApiError) as error:
+        failure = failures.as_failure("agent-report", error)
+        # 75 is for a task that somebody works on
+        code = errors.UNAVAILABLE if failure.exit == errors.TRY_AGAIN else failure.exit
+        raise errors.Failure(f"the end of task {task} is not recorded yet: {failure.reason}", code,
+                             remedy=failure.remedy or "agent-report --all") from None
 
 
 def ship(api, directory, found):

@@ -68,12 +68,12 @@ def supervise(values):
         schedule.of(values["uptime"], values["downtime"])  # what agent-pull would refuse for ever
     if values["jobs"] is not None and values["jobs"] < 1:
         raise errors.Failure("--jobs wants a number above 0", errors.USAGE, remedy="agent-supervisor --help")
-    from agentpipe import stages
-    check_what_pull_refuses(values)
-    for failure in stages.missing():
+    from agentpipe import swapped
+    server = check_what_pull_refuses(values)
+    for failure in swapped.missing():
         raise failure
     tell_odd_hooks()
-    serve(values, there(chosen_gpus(values)))
+    serve(values, there(chosen_gpus(values)), server)
     return None
 
 
@@ -86,7 +86,8 @@ def tell_odd_hooks():
 
 
 def check_what_pull_refuses(values):
-    """A Failure for what agent-pull would refuse again and again, now that somebody looks.
+    """A Failure for what agent-pull would refuse again and again, now that somebody looks; else the server, if it was
+    asked.
 
     Once it serves it tries again, whatever happens to its queues; a server that is away is waited for, and a store
     that is damaged is not.
@@ -97,9 +98,10 @@ def check_what_pull_refuses(values):
     from agentpipe.settings import config
     from agentpipe.transport import api
     if os.environ.get("AGENT_STAGE_PULL") or os.environ.get(supervisors.PARENT):
-        return  # another's pull, or looked at by the supervisor of this slot
+        return None  # another's pull, or looked at by the supervisor of this slot
     config.lost_policy(None)
     config.check_user(ahead=True)
+    server = None
     try:
         server = api.connect(patience=0)
         if isinstance(server, api.StoreApi):
@@ -107,13 +109,14 @@ def check_what_pull_refuses(values):
         if not values["create_queue"]:
             queues.Queues(server, values["queue"])
     except errors.ApiError:
-        return
+        pass
     except errors.Failure as failure:
         if failure.exit == errors.NOT_FOUND:
             failure.remedy = "the same with --create-queue"
         lasting = (errors.NOT_FOUND, errors.NO_PERMISSION, errors.BAD_CONFIG, errors.CANNOT_CREATE)
         if failure.exit in lasting or isinstance(failure, errors.Damaged):
             raise
+    return server
 
 
 def look_after(what, values):
@@ -168,7 +171,7 @@ def there(seen):
     return seen
 
 
-def serve(values, seen):
+def serve(values, seen, server):
     """Take a worker's name and become the loop; the stages get everything else by their options and variables."""
     import itertools
 
@@ -195,7 +198,7 @@ def serve(values, seen):
     if seen not in (None, gpus.NONE, gpus.ALL):
         names = itertools.chain([base], workers.numbered(base, 1))
     serves = " ".join(word for word in for_stages if word != "--")
-    name = supervisors.serve(name, names, serves, workers.known_as(api.connect(patience=0)))
+    name = supervisors.serve(name, names, serves, workers.known_as(server or api.connect(patience=0)))
     stdio.say(f"agent-supervisor: {name} serves {serves}")
     files = workers.lock_path(name).removesuffix(".lock")
     if values["services"]:

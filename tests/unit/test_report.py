@@ -33,7 +33,7 @@ class Watching:
         self.aborts: queue.Queue[Abort] = queue.Queue()
         self.reporter = Reporter(api or task.api, WORKER, [task.queue])
         self.reporter.start()
-        self.reporter.watch(task.id, str(task.directory), task.claim, self.aborts.put)
+        self.reporter.watch(task.id, str(task.directory), task.claim, self.aborts.put, queue=task.queue)
 
     def abort(self) -> Abort:
         return self.aborts.get(timeout=10)
@@ -350,7 +350,7 @@ def test_the_end_goes_on_where_the_reporter_stopped_without_asking_where(task: R
     shipper = watching.reporter.stop()
     task.prints(b"last, without an end")
     task.ends("completed")
-    assert finish(network, str(task.directory), shipper=shipper)
+    finish(network, str(task.directory), shipper=shipper)
     assert task.log() == "first\nlast, without an end"
     assert network.calls.count("events.get_log_position") == 1
 
@@ -359,6 +359,6 @@ def test_a_server_that_knows_no_claims_is_not_asked_for_a_position(task: Running
     network = Foreign(task.api)
     task.prints(b"all of it\n")
     task.ends("completed")
-    assert finish(network, str(task.directory))
+    finish(network, str(task.directory))
     assert task.log() == "all of it\n"
     assert "events.get_log_position" not in network.calls

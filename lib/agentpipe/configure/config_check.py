@@ -93,8 +93,8 @@ def _refused(tree: Any) -> Iterator[Finding]:
 
 def _swapped() -> Iterator[Finding]:
     """Commands in the place of a stage that a shell would not find."""
-    from agentpipe import stages
-    for failure in stages.missing():
+    from agentpipe import swapped
+    for failure in swapped.missing():
         yield Finding(ODD, "configuration", failure.reason, failure.remedy)
 
 

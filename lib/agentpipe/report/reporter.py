@@ -60,7 +60,7 @@ class Reporter:
 
     def start(self) -> None:
         """Register the worker and begin to report; returns at once."""
-        self._thread = threading.Thread(target=self._run, name="report", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="report", daemon=True)
         self._thread.start()
 
     def watch(self, task: str, directory: str, claim: str, on_abort: Callable[[Abort], None],
@@ -68,12 +68,10 @@ class Reporter:
               prefix: str = "") -> None:
         """From now on report this task: its log files, its metrics; on_abort(Abort) is called in the thread.
 
-        `pids` gives the processes of the script, for its share of memory and CPU; `queue` is where it came
-        from (default: the worker's only queue). With `follows` the task carries another's claim; `prefix` begins
-        each line of its log.
+        `pids` gives the processes of the script, for its share of memory and CPU; `queue` is where it came from.
+        With `follows` the task carries another's claim; `prefix` begins each line of its log.
         """
         shipper = Shipper(self.api, task, claim, directory, self.worker, self._secrets, prefix)
-        queue = queue or (self.queues[0] if len(self.queues) == 1 else None)
         self._watched = Watched(self, task, directory, Judge(None if follows else claim), on_abort, queue, pids,
                                 shipper)
         self._task_changed()
@@ -117,7 +115,14 @@ class Reporter:
 
     # --- the thread
 
-    def _run(self) -> None:
+    def _work(self) -> None:
+        try:
+            self._until_stopped()
+        finally:
+            if self.embedded:  # this thread's connection, which nobody else can close
+                self.api.close()
+
+    def _until_stopped(self) -> None:
         while True:
             with self._wakened:
                 if not (self._changed or self._stopping):
