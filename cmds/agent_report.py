@@ -25,7 +25,7 @@ def options():
         Flag("--where", "Print the directory of this node's state, where its tasks stand, and exit."),
         Option("--task", "TASK", "With events: the task of those that name none."),
         Option("--queue", "QUEUE", "With worker: a queue that it serves. May stand several times.",
-               many=True),
+               many=True, filled=True),
         Flag("--gone", "With worker: say that it has left, and exit."),
         Option("--timeout", "SECONDS", "How long to wait for a server that is away.", float, 60.0),
         Flag("--json", "Print what was done, one JSON object a task."),
@@ -36,6 +36,8 @@ def report(values):
     """Do what the words ask; the exit code."""
     from agentpipe import errors
     words = values["what"]
+    if not values["timeout"] >= 0:
+        raise errors.Failure("--timeout wants 0 or more seconds", errors.USAGE, remedy="agent-report --help")
     if values["where"]:
         from agentpipe import paths
         stdio.put(os.fsencode(paths.state() + "\n"))

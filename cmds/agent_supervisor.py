@@ -28,7 +28,7 @@ def options():
     from agentpipe.options import Argument, Flag, Option
     return [
         Argument("QUEUE", "Queues to serve, the first one first; with --drain, --stop and --status names of workers.",
-                 many=True),
+                 many=True, filled=True),
         Option("--jobs", "N", "Run N tasks at the same time, each under a worker name of its own. Default: 1; with "
                               "--services at most so many, default 100.", int),
         Flag("--services", "For tasks that stay: side by side, each a worker of its own (NAME:service:TASK), while one "
@@ -61,9 +61,8 @@ def supervise(values):
         return look_after(asked[0], values)
     if values["json"]:
         raise errors.Failure("--json goes with --status", errors.USAGE, remedy="agent-supervisor --help")
-    if not values["queue"] or not all(name.strip() for name in values["queue"]):
-        said = "a queue's name is empty" if values["queue"] else "which queue?"
-        raise errors.Failure(said, errors.USAGE, remedy="agent-supervisor --help")
+    if not values["queue"]:
+        raise errors.Failure("which queue?", errors.USAGE, remedy="agent-supervisor --help")
     if values["uptime"] or values["downtime"]:
         from agentpipe.pull import schedule
         schedule.of(values["uptime"], values["downtime"])  # what agent-pull would refuse for ever
@@ -73,8 +72,17 @@ def supervise(values):
     server = check_what_pull_refuses(values)
     for failure in swapped.missing():
         raise failure
+    tell_odd_hooks()
     serve(values, there(chosen_gpus(values)), server)
     return None
+
+
+def tell_odd_hooks():
+    """Say what stands among the hooks and is none: the supervisor of a slot leaves that to the one of all."""
+    from agentpipe import hook_files
+    from agentpipe.claim import supervisors
+    for each in () if os.environ.get(supervisors.PARENT) else hook_files.look()[1]:
+        stdio.say(f"agent-supervisor: warning: {each}")
 
 
 def check_what_pull_refuses(values):

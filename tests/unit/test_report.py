@@ -287,6 +287,16 @@ def test_status_and_ping_keep_the_rhythm_that_is_asked_for(task: Running, monkey
     assert (api.calls.count("tasks.ping") >= 2) == pings
 
 
+def test_a_status_every_0_s_is_no_loop_without_a_pause(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentpipe.report.reporter.FIRST_REPORT_S", 0.0)
+    monkeypatch.setenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC", "0")
+    api, begun = Unreliable(task.api), time.monotonic()
+    watching = Watching(task, api)
+    wait_for(lambda: api.calls.count("workers.status_report") >= 5)
+    assert time.monotonic() - begun > 0.3
+    watching.reporter.stop()
+
+
 @pytest.fixture
 def afar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """agent-server as the task's reporter sees it: over HTTP."""

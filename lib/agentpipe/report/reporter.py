@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FIRST_REPORT_S = 3.0
 BACK_OFF_S = (1.0, 30.0)
+SOONEST_REPORT_S = 0.1  # 0 would be without a pause
 REFUSED_S = 30.0
 SETTLES_S = 10.0  # how long a call that is under way is waited for
 
@@ -53,7 +54,7 @@ class Reporter:
         self._away: float | None = None  # since when the server does not answer
         self._retry_at = 0.0
         self._pause = BACK_OFF_S[0]
-        every = config.number(*config.STATUS_REPORT)
+        every = max(SOONEST_REPORT_S, config.number(*config.STATUS_REPORT))
         self._duties = [Duty(self._report, every, FIRST_REPORT_S)]
         if registers:
             self._duties.insert(0, Duty(self._register, float("inf")))
