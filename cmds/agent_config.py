@@ -54,11 +54,11 @@ def show(
   agent-config check configuration server || exit""")
 def check(
     parts: Annotated[list[str] | None, typer.Argument(metavar="PART", show_default=False, help="Only these: "
-                     "configuration, server, disk, programs, python, containers, gpu.")] = None,
+                     "configuration, hooks, server, disk, programs, python, containers, gpu.")] = None,
     as_json: Json = False,
 ) -> int:
-    """Look at configuration, server, credentials, clock, disks, tools, containers and GPUs; say what is wrong and
-    what to do."""
+    """Look at configuration, hooks, server, credentials, clock, disks, tools, containers and GPUs; say what is wrong
+    and what to do."""
     from agentpipe.configure import config_check
     return config_check.check(parts or [], as_json)
 

@@ -15,9 +15,11 @@ def options():
     """The command's own options."""
     from agentpipe.options import Argument, Flag, Option
     return [
-        Argument("QUEUE", "Queues by name or id, in falling priority. Default: the server's default queue.", many=True),
+        Argument("QUEUE", "Queues by name or id, in falling priority. Default: the server's default queue.", many=True,
+                 filled=True),
         Flag("--wait", "Stay until there is a task; the worker is registered meanwhile."),
-        Option("--id", "TASK", "Take this task, queued or not; no other is touched. The beginning of its id will do."),
+        Option("--id", "TASK", "Take this task, queued or not; no other is touched. The beginning of its id will do.",
+               filled=True),
         Flag("--clone", "With --id: take a copy of it, \"Clone of NAME\", which is made now."),
         Flag("--require-queue", "With --id: fail (75) unless the task is still in its queue."),
         Flag("--fair", "Take turns between the queues instead of always asking the first one first."),
@@ -85,6 +87,8 @@ def check_options(values):
     if values["clone"] and (not values["id"] or values["require_queue"]):
         raise errors.Failure("--clone goes with --id, and a copy is in no queue", errors.USAGE,
                              remedy="agent-pull --help")
+    if values["owner"] is not None and values["owner"] < 1:
+        raise errors.Failure("--owner wants the number of a process", errors.USAGE, remedy="agent-pull --help")
 
 
 def told(values):
@@ -136,6 +140,10 @@ def gate(values):
     """What has to hold before this node takes a task, as a function; None when nothing has to."""
     from agentpipe import hooks
     from agentpipe.pull import room
+    if values["owner"] is None and not values["quiet"]:  # a supervisor has said it when it started
+        from agentpipe import hook_files
+        for each in hook_files.misspelt():
+            stdio.say(f"agent-pull: warning: {each}")
     return room.gate(values["need_disk"], may_work if hooks.find("pre-pull") else None,
                      lambda text: stdio.say(f"agent-pull: {text}"))
 
@@ -161,7 +169,7 @@ def may_work():
 
 def hand(server, claim, line, values):
     """Hooks, then the line goes out and the claim with it."""
-    from agentpipe import errors, failures, held, manifest, stages
+    from agentpipe import cells, errors, failures, held, manifest, stages
     from agentpipe.signals import SIGNALS
     if values["services"]:
         claim.worker += f":service:{line['task']['id']}"
@@ -169,7 +177,7 @@ def hand(server, claim, line, values):
     line = readable(line)
     task = held.Held(line, "pull", values, server, claim)
     queue = line["pull"]["queue_name"] or line["pull"]["queue"] or "no queue"
-    task.job.say(f"task {task.id} pulled from {queue} by worker {claim.worker}")
+    task.job.say(f"task {task.id} pulled from {cells.plain(queue)} by worker {cells.plain(claim.worker)}")
     try:
         with SIGNALS.open():
             if "failed" not in line:

@@ -25,7 +25,7 @@ def options():
         Flag("--where", "Print the directory of this node's state, where its tasks stand, and exit."),
         Option("--task", "TASK", "With events: the task of those that name none."),
         Option("--queue", "QUEUE", "With worker: a queue that it serves. May stand several times.",
-               many=True),
+               many=True, filled=True),
         Flag("--gone", "With worker: say that it has left, and exit."),
         Option("--timeout", "SECONDS", "How long to wait for a server that is away.", float, 60.0),
         Flag("--json", "Print what was done, one JSON object a task."),
@@ -36,6 +36,8 @@ def report(values):
     """Do what the words ask; the exit code."""
     from agentpipe import errors
     words = values["what"]
+    if not values["timeout"] >= 0:
+        raise errors.Failure("--timeout wants 0 or more seconds", errors.USAGE, remedy="agent-report --help")
     if values["where"]:
         from agentpipe import paths
         stdio.put(os.fsencode(paths.state() + "\n"))
@@ -67,8 +69,10 @@ def each(directories, values, quiet=False):
         try:
             done = one(directory, values["timeout"])
             codes.append(0)
-        except (errors.Failure, errors.ApiError) as error:
+        except Exception as error:
             failure = failures.as_failure("agent-report", error)
+            if failure.exit == errors.BUG and os.environ.get("AGENT_DEBUG"):
+                raise
             if quiet and failure.exit == errors.TRY_AGAIN:
                 continue
             stdio.say(f"agent-report: {failure}")
@@ -111,15 +115,27 @@ def one(directory, timeout):
         with contextlib.closing(held.connect(pull)) as api:
             end = attempt.outcome(directory)
             if end:
-                if not finish.finish(api, directory, timeout):
-                    raise errors.Failure(f"task {task}: the server is away, its end is not recorded yet",
-                                         errors.UNAVAILABLE, remedy="agent-report --all")
+                record(api, directory, timeout, task)
                 claim.end()
             else:
-                ship(api, directory, found)
+                ship(api.once(timeout), directory, found)
         return {"directory": directory, "task": task, "end": end, "acknowledged": True}
     finally:
         claim.release()
+
+
+def record(api, directory, timeout, task):
+    """The end of an attempt."""
+    from agentpipe import errors, failures
+    from agentpipe.report import finish
+    try:
+        finish.finish(api, directory, timeout)
+    except (errors.Failure, errors.ApiError) as error:
+        failure = failures.as_failure("agent-report", error)
+        # 75 is for a task that somebody works on
+        code = errors.UNAVAILABLE if failure.exit == errors.TRY_AGAIN else failure.exit
+        raise errors.Failure(f"the end of task {task} is not recorded yet: {failure.reason}", code,
+                             remedy=failure.remedy or "agent-report --all") from None
 
 
 def ship(api, directory, found):

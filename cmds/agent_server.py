@@ -12,6 +12,7 @@ EXAMPLES = """
 """
 
 DEFAULTS = {"host": "127.0.0.1", "port": 8008, "files_port": 8081}
+LAST_PORT = 65535
 
 
 def options():
@@ -31,9 +32,23 @@ def options():
     ]
 
 
+def check_options(values):
+    """Values that cannot be meant: Failure 64."""
+    from agentpipe import errors
+    wrong = ""
+    for option, name in (("--port", "port"), ("--files-port", "files_port")):
+        if not 0 <= values[name] <= LAST_PORT:  # the kernel would take what is left of it modulo 65536
+            wrong = f"{option} is 0 to {LAST_PORT}, not {values[name]}"
+    if values["silent"] < 0:
+        wrong = f"--silent wants 0 or more seconds, not {values['silent']}"
+    if wrong:
+        raise errors.Failure(wrong, errors.USAGE, remedy="agent-server --help")
+
+
 def work(values):
     """Serve, or print keys; the exit code."""
     from agentpipe.server import serving
+    check_options(values)
     from agentpipe.server.writer import SharedStore
     store = SharedStore(paths.state("agent.db"))
     if values["new_keys"]:
@@ -60,7 +75,7 @@ def serve(store, values):
     files = Files(values["files_dir"] or paths.state("files"), tokens)
     said = {"pid": os.getpid(), "api_server": urls[0], "files_server": urls[1], "server_id": store.server_id,
             "store": store.path, "files_dir": files.root}
-    housekeeper = Housekeeper(store, files, api.submit, max(0, values["silent"]))
+    housekeeper = Housekeeper(store, files, api.submit, values["silent"])
     try:
         housekeeper.start()
         serving.serve(list(zip([api, files], sockets, strict=True)), lambda: ready(store, said, values["json"]))
@@ -85,7 +100,11 @@ def ready(store, said, as_json):
         lines += ["agent-server: these keys are shown only now; this belongs into ~/clearml.conf:", "", block(said)]
     elif first:
         lines.append("agent-server: nobody has keys yet: agent-server --new-keys | agent-config init")
-    stdio.say("\n".join(lines)) if not shown else stdio.put(("\n".join(lines) + "\n").encode())
+    if shown:
+        stdio.put(("\n".join(lines) + "\n").encode())
+    else:
+        for line in lines:
+            stdio.say(line)
     return None
 
 
@@ -137,7 +156,9 @@ def main():
         from agentpipe import options as parser
         return work(parser.read("agent-server", options(), sys.argv[1:], __doc__, EXAMPLES))
 
-    command.plain("agent-server", told)
+    # a stop is what a server is there for, however early it comes; new keys are printed or they are not
+    ends = command.EXITS if "--new-keys" in sys.argv else dict.fromkeys(command.EXITS, 0)
+    command.plain("agent-server", told, exits=ends)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def options():
     from agentpipe.options import Argument, Flag, Option
     return [
         Argument("QUEUE", "Queues to serve, the first one first; with --drain, --stop and --status names of workers.",
-                 many=True),
+                 many=True, filled=True),
         Option("--jobs", "N", "Run N tasks at the same time, each under a worker name of its own. Default: 1; with "
                               "--services at most so many, default 100.", int),
         Flag("--services", "For tasks that stay: side by side, each a worker of its own (NAME:service:TASK), while one "
@@ -61,24 +61,33 @@ def supervise(values):
         return look_after(asked[0], values)
     if values["json"]:
         raise errors.Failure("--json goes with --status", errors.USAGE, remedy="agent-supervisor --help")
-    if not values["queue"] or not all(name.strip() for name in values["queue"]):
-        said = "a queue's name is empty" if values["queue"] else "which queue?"
-        raise errors.Failure(said, errors.USAGE, remedy="agent-supervisor --help")
+    if not values["queue"]:
+        raise errors.Failure("which queue?", errors.USAGE, remedy="agent-supervisor --help")
     if values["uptime"] or values["downtime"]:
         from agentpipe.pull import schedule
         schedule.of(values["uptime"], values["downtime"])  # what agent-pull would refuse for ever
     if values["jobs"] is not None and values["jobs"] < 1:
         raise errors.Failure("--jobs wants a number above 0", errors.USAGE, remedy="agent-supervisor --help")
-    from agentpipe import stages
-    check_what_pull_refuses(values)
-    for failure in stages.missing():
+    from agentpipe import swapped
+    server = check_what_pull_refuses(values)
+    for failure in swapped.missing():
         raise failure
-    serve(values, there(chosen_gpus(values)))
+    tell_odd_hooks()
+    serve(values, there(chosen_gpus(values)), server)
     return None
 
 
+def tell_odd_hooks():
+    """Say what stands among the hooks and is none: the supervisor of a slot leaves that to the one of all."""
+    from agentpipe import hook_files
+    from agentpipe.claim import supervisors
+    for each in () if os.environ.get(supervisors.PARENT) else hook_files.look()[1]:
+        stdio.say(f"agent-supervisor: warning: {each}")
+
+
 def check_what_pull_refuses(values):
-    """A Failure for what agent-pull would refuse again and again, now that somebody looks.
+    """A Failure for what agent-pull would refuse again and again, now that somebody looks; else the server, if it was
+    asked.
 
     Once it serves it tries again, whatever happens to its queues; a server that is away is waited for, and a store
     that is damaged is not.
@@ -89,9 +98,10 @@ def check_what_pull_refuses(values):
     from agentpipe.settings import config
     from agentpipe.transport import api
     if os.environ.get("AGENT_STAGE_PULL") or os.environ.get(supervisors.PARENT):
-        return  # another's pull, or looked at by the supervisor of this slot
+        return None  # another's pull, or looked at by the supervisor of this slot
     config.lost_policy(None)
     config.check_user(ahead=True)
+    server = None
     try:
         server = api.connect(patience=0)
         if isinstance(server, api.StoreApi):
@@ -99,13 +109,14 @@ def check_what_pull_refuses(values):
         if not values["create_queue"]:
             queues.Queues(server, values["queue"])
     except errors.ApiError:
-        return
+        pass
     except errors.Failure as failure:
         if failure.exit == errors.NOT_FOUND:
             failure.remedy = "the same with --create-queue"
         lasting = (errors.NOT_FOUND, errors.NO_PERMISSION, errors.BAD_CONFIG, errors.CANNOT_CREATE)
         if failure.exit in lasting or isinstance(failure, errors.Damaged):
             raise
+    return server
 
 
 def look_after(what, values):
@@ -160,7 +171,7 @@ def there(seen):
     return seen
 
 
-def serve(values, seen):
+def serve(values, seen, server):
     """Take a worker's name and become the loop; the stages get everything else by their options and variables."""
     import itertools
 
@@ -187,7 +198,7 @@ def serve(values, seen):
     if seen not in (None, gpus.NONE, gpus.ALL):
         names = itertools.chain([base], workers.numbered(base, 1))
     serves = " ".join(word for word in for_stages if word != "--")
-    name = supervisors.serve(name, names, serves, workers.known_as(api.connect(patience=0)))
+    name = supervisors.serve(name, names, serves, workers.known_as(server or api.connect(patience=0)))
     stdio.say(f"agent-supervisor: {name} serves {serves}")
     files = workers.lock_path(name).removesuffix(".lock")
     if values["services"]:

@@ -31,12 +31,13 @@ VERBS = {
                  [TASKS, Flag("--front", "It is the next one."), Flag("--back", "It is the last one."),
                   Option("--up", "N", "N places nearer to the front.", int),
                   Option("--down", "N", "N places nearer to the back.", int),
-                  Option("--queue", "QUEUE", "To this queue."), JSON], doing("move"), """
+                  Option("--queue", "QUEUE", "To this queue.", filled=True), JSON], doing("move"), """
   agent-task move 1f3c
   agent-task move --down 3 1f3c
   agent-task move --queue gpu --front 1f3c"""),
     "continue": Verb("Queue ended tasks again with all that they have: log, scalars, iterations.",
-                     [TASKS, Option("--queue", "QUEUE", "Its name or id. Default: the one that it had."), JSON],
+                     [TASKS, Option("--queue", "QUEUE", "Its name or id. Default: the one that it had.", filled=True),
+                      JSON],
                      doing("continue"), """
   agent-task continue 1f3c"""),
     "reset": Verb("Make ended tasks drafts again: their log and results go from the server.",

@@ -63,7 +63,7 @@ VERBS = {
         "List tasks, the newest first; archived ones are left out.",
         [Option("--status", "STATUS", "ClearML's word (queued, in_progress, failed …), or an end (setup_failed, "
                                       "out_of_memory …).", many=True),
-         Option("--queue", "QUEUE", "Only tasks of this queue."),
+         Option("--queue", "QUEUE", "Only tasks of this queue.", filled=True),
          Option("--project", "PROJECT", "Only tasks of this project and those below it."),
          Option("--tag", "TAG", "Only tasks with this tag; several: with all of them.", many=True),
          Option("--name", "PATTERN", "Only names that fit this regular expression."),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ARGS = Argument("[-- ARGS]", "Arguments of the script.", many=True, dest="args")
-QUEUE = Option("--queue", "QUEUE", "Its name or id. Default: the default queue.")
+QUEUE = Option("--queue", "QUEUE", "Its name or id. Default: the default queue.", filled=True)
 CREATE_QUEUE = Flag("--create-queue", "Create the queue when it is missing.")
 CONTAINER = [
     Option("--docker", "IMAGE", "The image of the container that it runs in; '': none.",
@@ -128,7 +128,7 @@ VERBS = {
                         dest="args"),
          *CHANGES, Option("--name", "TEXT", "Its name. Default: Clone of …"),
          Option("--project", "TEXT", "Its project. Default: the other's."),
-         Option("--queue", "QUEUE", "Put it into this queue."), CREATE_QUEUE, JSON], clone, """
+         Option("--queue", "QUEUE", "Put it into this queue.", filled=True), CREATE_QUEUE, JSON], clone, """
   agent-task clone 1f3c --set Args/epochs=5 --queue gpu
   agent-task clone 1f3c --package 'numpy<2' --branch fix --name 'with the fix'
   agent-task clone 1f3c --queue gpu -- --epochs 5 --lr 0.1"""),

@@ -85,17 +85,17 @@ def source(name, work):
     leave(_guarded(name, work, True))
 
 
-def plain(name, work, renaming=True):
+def plain(name, work, renaming=True, exits=EXITS):
     """The main() of a command whose output no stage reads: work() -> exit code, broken off by any signal.
 
-    `renaming` as in begin().
+    `renaming` as in begin(); `exits` are the exit codes of signals.
     """
     def opened():
         with SIGNALS.open():
             return work()
 
     begin(renaming)
-    leave(_guarded(name, opened, False))
+    leave(_guarded(name, opened, False, exits))
 
 
 def leave(code):
@@ -126,17 +126,17 @@ def old_names():
         os.environ.setdefault("CLEARML_" + name[7:], os.environ[name])
 
 
-def _guarded(name, work, line):
+def _guarded(name, work, line, exits=EXITS):
     """work()'s exit code; every error as one line and a code, without a traceback (AGENT_DEBUG=1 shows it).
 
-    `line` is failures.tell()'s.
+    `line` is failures.tell()'s, `exits` plain()'s.
     """
     try:
         return work()
     except BaseException as error:
         from agentpipe import errors
         if isinstance(error, errors.Interrupted):
-            code = EXITS[error.signum]
+            code = exits[error.signum]
             if line and not error.silent:
                 from agentpipe import failures
                 failures.tell_stage(name, errors.Failure("told to stop", code))

@@ -100,9 +100,14 @@ def queue(api: Any, name: str, create: bool | None = None) -> dict[str, Any]:
             return found[0]
     if create:
         return {"id": api.call("queues.create", {"name": name})["id"], "name": name}
-    known = ", ".join(each["name"] for each in api.call("queues.get_all", {"only_fields": ["name"]})["queues"])
-    raise errors.Failure(f"no queue `{name}`; there are: {known}", errors.NOT_FOUND,
-                         remedy="" if create is None else "the same with --create-queue")
+    raise no_queue(api, name, "" if create is None else "the same with --create-queue")
+
+
+def no_queue(api: Any, name: str, remedy: str) -> errors.Failure:
+    """The Failure 66 that names the queues that there are, in one line whatever they are called."""
+    known = api.call("queues.get_all", {"only_fields": ["name"]})["queues"]
+    there = ", ".join(cells.plain(each["name"]) for each in known)
+    return errors.Failure(f"no queue `{cells.plain(name)}`; there are: {there}", errors.NOT_FOUND, remedy=remedy)
 
 
 def project(api: Any, name: str) -> str:

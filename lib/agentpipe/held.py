@@ -177,12 +177,11 @@ class Held:
         self.claim.end()
         self.release()
 
-    def finish(self, deadline: float) -> bool:
-        """Send the rest and the end's status, for up to `deadline` seconds; True when both are acknowledged."""
+    def finish(self, deadline: float) -> None:
+        """Send the rest and the end's status, for up to `deadline` seconds; the error of what could not be told."""
         from agentpipe.report import finish
-        done = finish.finish(self.api, self.claim.directory, deadline, self.quiet())
+        finish.finish(self.api, self.claim.directory, deadline, self.quiet())
         self._end_worker()
-        return done
 
     def _end_worker(self) -> None:
         """A worker that was this task's alone (services mode) ends with it."""

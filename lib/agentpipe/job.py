@@ -62,8 +62,13 @@ class Job:
         return default if value is None else value
 
     def say(self, line: str) -> None:
-        """One line to the task's set-up log, where its owner reads it, and to stderr when a person watches."""
-        self.write(line.rstrip("\n") + "\n")
+        """A line of ours (or several) to the task's set-up log, where its owner reads it, and to stderr when a person
+        watches. Whatever names it quotes, no terminal obeys them."""
+        lines = line.rstrip("\n").split("\n")
+        if not all(map(str.isprintable, lines)):
+            from agentpipe import cells
+            lines = list(map(cells.printed, lines))
+        self.write("\n".join(lines) + "\n")
 
     def warn(self, line: str) -> None:
         """As say(), and to stderr also where nobody watches, unless --quiet: what its owner did not ask for."""

@@ -22,6 +22,10 @@ _KEYS = re.compile(r"(?<!PUBLIC)(?<!PUB)(?<!PRIMARY)(?<!FOREIGN)(?<!SORT)(?<!CAC
                    re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z_.]{1,19}")
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")  # what everybody writes in the same way
+# a login whose password has a slash that nobody has escaped, up to its @: behind the colon stands no port, nor a
+# variable that may be one
+PASSWORD_WITH_SLASH = r"(?!\d+[/?#]|\$)([^/@\s'\"\\]*/[^@\s'\"\\]*)@"
+LOGIN_WITH_SLASH = r"[^/:@\s'\"\[\\]*:" + PASSWORD_WITH_SLASH
 # user:password@ of any URL, or a token in the user's place; not docker://image:tag@sha256:…
 _URL = re.compile(rb"(://(?:[^\s/@:]{0,128}:|(?=[^\s/@:]{16,256}@)))[^\s/@]{1,256}@(?!sha256:)")
 # what may be the begin of one
@@ -145,6 +149,7 @@ def _in_urls(text: str) -> set[str]:
         return set()
     # up to the last @ before the path, as urls.split_url; up to the first as well, where no URL was meant that far
     passwords = re.findall(r"://[^/@\s:]*:([^/\s'\"]+)@", text) + re.findall(r"://[^/@\s:]*:([^/@\s]+)@", text)
+    passwords += re.findall("://" + LOGIN_WITH_SLASH, text)
     tokens = re.findall(r"https?://([^/@\s:]{16,})@", text)  # a token in the user's place
     queries = [value for value, _, _ in _query_secrets(text)]
     return {value for value in [*passwords, *tokens, *queries] if len(value) >= SHORTEST}

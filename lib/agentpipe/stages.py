@@ -1,7 +1,6 @@
 """How a stage does its part on one line: take the task, run hooks and the work, hand it on.
 
-A stage that is not swapped runs in the caller's process; $AGENT_STAGE_FETCH and its like name a command that takes
-its place and gets the line on stdin.
+A stage that is not swapped runs in the caller's process; swapped.py runs a command in its place.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, failures, files, hooks, manifest, place, stdio, units
+from agentpipe import errors, failures, files, hooks, manifest, place, stdio, swapped, units
 from agentpipe.claim import attempt, claims, holders
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
@@ -18,7 +17,7 @@ from agentpipe.signals import EXITS, SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     from agentpipe.job import Job
@@ -26,15 +25,8 @@ if TYPE_CHECKING:
     Work = Callable[[Job], dict[str, Any]]
 
 
-MOST_RETURNS = 3  # for a setting of this machine, in a row: the last one is an end, or its queue waited for ever
-
-
-class StageFailed(errors.Failure):
-    """A swapped stage failed: `failed` as it stands in its answer."""
-
-    def __init__(self, failed: dict[str, Any]) -> None:
-        super().__init__(failed["reason"], failed["exit"], failed.get("evidence", ""), failed.get("remedy", ""))
-        self.failed = failed
+RETURNS = {errors.BAD_CONFIG: attempt.NOT_HERE, errors.TRY_AGAIN: attempt.NOT_NOW}
+MOST_RETURNS = {attempt.NOT_HERE: 3, attempt.NOT_NOW: 10}  # in a row: the last is an end, or its queue waited for ever
 
 
 def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, Any],
@@ -62,8 +54,6 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
         stdio.put(raw + b"\n")
         is_fine = values.get("supervised") and line["failed"].get("class") == manifest.LET_GO
         return 0 if is_fine else line["failed"]["exit"]
-    if "failed" not in line and name != "prepare" and not values.get("dry_run"):
-        place.check(line)
     goes_back = "failed" not in line and holders.ends_with_us(line)  # what keeps us from beginning is not its fault
     try:
         held = Held(line if "failed" in line else identified(line), name, values)
@@ -110,12 +100,12 @@ def _through(held: Held, steps: Callable[[Held], Any], values: dict[str, Any],
 
 def step(held: Held, stage: str, key: str, work: Work) -> None:
     """One stage on this task, hooks included: in this process, or the command that stands for it."""
-    swapped = os.environ.get("AGENT_STAGE_" + stage.upper())
+    command = os.environ.get("AGENT_STAGE_" + stage.upper())
     hook(held, f"pre-{stage}")
     began, clock = time.time(), time.monotonic()
     try:
-        if swapped and stage != held.stage:
-            _swapped(held, stage, key, swapped)
+        if command and stage != held.stage:
+            swapped.through(held, stage, key, command)
         else:
             add(held, key, timed(work, held.job))
     except errors.Failure as failure:
@@ -127,18 +117,6 @@ def step(held: Held, stage: str, key: str, work: Work) -> None:
         raise
     hook(held, f"post-{stage}")
     crash_point(f"{stage}:done")
-
-
-def missing() -> Iterator[errors.Failure]:
-    """The commands in the place of a stage that a shell would not find, as Failures 78."""
-    import re
-    import subprocess
-    for name in sorted(name for name in os.environ if name.startswith("AGENT_STAGE_")):
-        program = os.environ[name].split(" ")[0]
-        if re.fullmatch(r"[\w./+-]+", program) and subprocess.run(
-                ["sh", "-c", 'command -v -- "$1"', "sh", program], stdout=subprocess.DEVNULL, check=False).returncode:
-            yield errors.Failure(f"{name}: there is no {program}", errors.BAD_CONFIG,
-                                 remedy="correct it, install it, or unset it")
 
 
 def timed(work: Work, job: Job) -> dict[str, Any]:
@@ -225,6 +203,9 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
     try:
         with SIGNALS.open():
             _begin(held)
+            held.begun = not held.started  # what runs already does not fail by its line
+            if held.stage != "prepare" and not held.dry:
+                place.check(held.manifest)
             held.begun = True
             with SIGNALS.limited(limit):
                 steps(held)
@@ -250,9 +231,11 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
         held.use(_aborted(held, aborted))
         held.leave_place()
     except errors.Failure as failure:
-        if isinstance(failure, claims.NotOurs) or not held.begun:
+        if isinstance(failure, (claims.NotOurs, swapped.GivenBack)) or not held.begun:
             raise
-        record = attempt.NOT_HERE if failure.exit == errors.BAD_CONFIG else attempt.HANDED_BACK
+        record = RETURNS.get(failure.exit, attempt.HANDED_BACK)
+        if isinstance(failure, swapped.StageFailed) and record == attempt.NOT_NOW:
+            record = attempt.HANDED_BACK  # an operator's "not now" is meant, however often
         if held.dry or (held.claim.token and failure.of_machine and not _is_last_return(held, record)):
             held.give_back(own_secrets.hidden(str(failure)), record)
             raise
@@ -261,11 +244,11 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
 
 
 def _is_last_return(held: Held, record: str) -> bool:
-    """Whether the task came back from here for a setting so often that it ends now: others wait behind it."""
-    if record != attempt.NOT_HERE or attempt.returned_in_a_row(held.id, record) < MOST_RETURNS - 1:
+    """Whether the task came back from here for this so often that it ends now: others wait behind it."""
+    most = MOST_RETURNS.get(record)
+    if most is None or attempt.returned_in_a_row(held.id, record) < most - 1:
         return False
-    held.job.say(f"agent-{held.stage}: this machine's setting has kept the task from running {MOST_RETURNS} times: "
-                 "it fails")
+    held.job.say(f"agent-{held.stage}: this machine has kept the task from running {most} times: it fails")
     return True
 
 
@@ -280,12 +263,12 @@ def _begin(held: Held) -> None:
 
 
 def _tell_failure(held: Held, failure: errors.Failure, end: str = "setup_failed") -> None:
-    if isinstance(failure, StageFailed):
+    if isinstance(failure, swapped.StageFailed):
         held.use({**held.manifest, "failed": failure.failed})
     else:
         held.use(manifest.failure(failure, failure.stage or held.stage, held.manifest, end))
     failures.tell(f"agent-{held.stage}", failure, line=False)
-    if failure.of_machine and failure.exit == errors.BAD_CONFIG:
+    if failure.of_machine:
         held.manifest["failed"]["of_machine"] = True  # the next task would fail likewise: a supervisor waits first
     held.job.say(f"agent-{held.stage}: {failure.reason}")
 
@@ -297,48 +280,3 @@ def _aborted(held: Held, aborted: errors.Aborted) -> dict[str, Any]:
         raise errors.LetGo(f"task {held.id}: {aborted.abort.reason}")
     failure = errors.Failure("stopped by a user during set-up", 130)
     return manifest.failure(failure, held.stage, held.manifest, "aborted")
-
-
-def _swapped(held: Held, stage: str, key: str, shell_command: str) -> None:
-    from agentpipe import processes, tools
-    line = manifest.write(held.manifest)
-    with SIGNALS.closed():
-        attempt.store_manifest(held.claim.directory, line)
-        held.quiet()
-        held.claim.hand(stage, {"process": processes.identity(os.getpid()), "owner": True})
-        held.claim.release()
-    held.job.say(f"{stage}: {shell_command}")
-    variable, problem = f"AGENT_STAGE_{stage.upper()}", None
-    try:
-        answer = tools.run(["sh", "-c", shell_command], stdin=line, stderr=held.job.log,
-                           most=hooks.MOST + 2 * len(line)).encode("utf-8", "surrogateescape")
-    except tools.TooMuch as much:
-        raise errors.Failure(f"{variable} ({shell_command}): {much}, which is no manifest", errors.BAD_DATA,
-                             remedy=f"unset {variable}, or mend the command") from None
-    except tools.ToolFailed as failed:
-        answer = failed.output.encode()
-        status = failed.status or 1
-        missing = status in (126, 127)
-        problem = errors.Failure(f"{variable} ({shell_command}) {tools.ended(status)}",
-                                 errors.BAD_CONFIG if missing else status if status > 0 else 128 - status,
-                                 remedy=f"unset {variable}, or mend the command")
-        problem.of_machine = missing  # other codes are the program's own
-    finally:
-        with SIGNALS.closed():
-            held.claim = claims.take(held.manifest, held.stage)
-    held.begin()
-    try:
-        found = manifest.read(answer.strip().rpartition(b"\n")[2])
-    except errors.Failure as failure:
-        said = f"answered {failure.reason}" if answer.strip() else "printed nothing"
-        raise problem or errors.Failure(f"{variable} ({shell_command}) {said}", errors.BAD_DATA,
-                                        remedy=f"unset {variable}, or mend the command") from None
-    if "failed" in found:
-        raise StageFailed(found["failed"])
-    if found["task"].get("id") != held.id or found.get("pull") != held.manifest.get("pull"):
-        raise errors.Failure(f"{variable} ({shell_command}) answered with another task", errors.BAD_DATA,
-                             remedy=f"unset {variable}, or mend the command")
-    if key not in found:
-        raise errors.Failure(f"{variable} ({shell_command}) added no `{key}`", errors.BAD_DATA,
-                             remedy=f"unset {variable}, or mend the command")
-    held.use(found)

@@ -6,11 +6,12 @@ import stat
 from agentpipe.signals import SIGNALS
 
 PIECE = 4096  # bytes that whatever poll(2) calls ready takes without blocking (PIPE_BUF)
-CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
+CONTROLS = {**dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd"), 10: "\\n"}
 
 
 def say(text: str) -> None:
-    """One line for people; a stderr that is gone is no error. What a task holds must not move a terminal's cursor."""
+    """One line for people; a stderr that is gone is no error. What a task holds must not move a terminal's cursor, nor
+    make two lines of one."""
     try:
         os.write(2, (text.rstrip("\n").translate(CONTROLS) + "\n").encode("utf-8", "replace"))
     except OSError:

@@ -10,22 +10,33 @@ if TYPE_CHECKING:
 def split_url(url: str) -> tuple[str, str | None, str | None]:
     """(URL without credentials, user, password); only http(s) has them, an ssh URL keeps its user."""
     scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    userinfo, at, host = authority.rpartition("@")
-    if not separator or not at:
+    login = login_of(rest) if separator else ""
+    if not login:
         return url, None, None
-    user, _, password = userinfo.partition(":")
+    user, _, password = login[:-1].partition(":")
     if scheme.lower() in ("http", "https"):
         from urllib.parse import unquote
-        return f"{scheme}://{host}{slash}{path}", unquote(user), unquote(password)
-    return f"{scheme}://{user}@{host}{slash}{path}", None, None
+        return f"{scheme}://{rest[len(login):]}", unquote(user), unquote(password)
+    return f"{scheme}://{user}@{rest[len(login):]}", None, None
 
 
-def for_a_task(address: str, say: Callable[[str], None]) -> str:
-    """A repository's address that somebody typed, as a task has it: without a login, which is said."""
+def login_of(rest: str) -> str:
+    """What stands before the host, with its @, in an address behind "://"; "" when nothing does."""
+    if "@" not in rest:
+        return ""
+    import re
+
+    from agentpipe.redact import LOGIN_WITH_SLASH
+    slashed = re.match(LOGIN_WITH_SLASH, rest)
+    begin = slashed.end() if slashed else 0
+    return rest[:begin + rest[begin:].partition("/")[0].rfind("@") + 1]
+
+
+def for_a_task(address: str, say: Callable[[str], None], whose: str = "in --repo") -> str:
+    """A repository's address as a task has it: without the login `whose` it is, which is said."""
     found = without_login(address)
     if found != address:
-        say("the login in --repo stays out of the task: a worker takes its own (agent.git_user and agent.git_pass, or "
+        say(f"the login {whose} stays out of the task: a worker takes its own (agent.git_user and agent.git_pass, or "
             "what its user's git has: agent-fetch(1))")
     return found
 
@@ -44,6 +55,8 @@ def without_login(text: str) -> str:
     if "@" not in text or "://" not in text:
         return text
     import re
+
+    from agentpipe.redact import LOGIN_WITH_SLASH, PASSWORD_WITH_SLASH
     # up to the last @ before the path: a password may have one too
-    text = re.sub(r"(?i)\b(https?://)[^/\s'\"]*@", r"\1", text)
-    return re.sub(r"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s]+):[^/\s'\"]*@", r"\1@", text)
+    text = re.sub(rf"(?i)\b(https?://)(?:{LOGIN_WITH_SLASH})?(?:[^/\s'\"]*@)?", r"\1", text)
+    return re.sub(rf"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s\[]+):(?:[^/\s'\"]*@|{PASSWORD_WITH_SLASH})", r"\1@", text)

@@ -115,7 +115,7 @@ server() {
   [[ $output == *"embedded store"*git*uv*python*host*gpu* ]]
   run ! grep -v '^ok ' <<<"$output"
   run -64 agent-config check servr
-  [[ $output == *servr*"configuration | server | disk"* ]]
+  [[ $output == *servr*"configuration | hooks | server | disk"* ]]
 }
 
 @test "check of a server: it, the credentials with where they come from, the clock" {

@@ -143,6 +143,23 @@ pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >rec
   run -1 grep -rq s3cret-of-anna "$AGENT_HOME" receipt.json
 }
 
+@test "a machine on which git is killed keeps its task ten times, and then those behind it have their turn" {
+  head -c 3000000 /dev/urandom >repo/big
+  git -C repo add big
+  git -C repo commit -qm big
+  task=$(agent-task enqueue --repo "$PWD/repo" --branch main --requirements none train.py)
+  mkdir small
+  printf '#!/bin/sh\nulimit -f 100\nexec "%s" "$@"\n' "$(command -v git)" >small/git
+  chmod +x small/git
+  for _ in 1 2 3 4 5 6 7 8 9; do
+    PATH=$PWD/small:$PATH run -75 sh -c 'agent-pull default | agent-prepare | agent-run'
+    [ "$(status "$task")" = queued ]
+  done
+  PATH=$PWD/small:$PATH run -75 sh -c 'agent-pull default | agent-prepare | agent-run --supervised'
+  [ "$(status "$task")" = failed ]
+  [[ $(agent-task why "$task") == *"one of git's processes was killed"* ]]
+}
+
 @test "a closed stdout is no full disk" {
   run -73 --separate-stderr sh -c 'echo "{\"task\":{}}" | agent-fetch >&-'
   [ "$stderr" = "agent-fetch: cannot write the manifest to stdout: Bad file descriptor" ]

@@ -12,6 +12,7 @@ setup() {
 
 teardown() { [ -z "${server:-}" ] || kill "$server"; }
 
+completed() { [ "$(status "$1")" = completed ]; }
 pipeline() { agent-pull default | agent-prepare | agent-run "$@"; }
 
 # a web service that takes one POST into the file posted and answers $1
@@ -147,4 +148,27 @@ told() {
     [[ $output$stderr != *s3cr3tvalue* ]]
     chmod +x "$hooks/post-pull"
   done
+}
+
+@test "a misspelt hook is said: by the doctor, by a pull, and once by a supervisor as it starts" {
+  printf '#!/bin/sh\nexit 1\n' >"$hooks/pre-fecth"
+  chmod +x "$hooks/pre-fecth"
+  said="$hooks/pre-fecth is no hook by its name; pre-fetch may be meant (mv $hooks/pre-fecth $hooks/pre-fetch)"
+  run -0 agent-config check hooks
+  [ "${lines[1]}" = "warning hooks: $said" ]
+  run -0 --separate-stderr agent-pull default
+  [ "$stderr" = "agent-pull: warning: $said" ]
+  run -0 agent-pull --quiet default
+  [ -z "$output" ]
+  first=$(enqueue_shell 'true'); second=$(enqueue_shell 'true')
+  agent-supervisor --jobs 2 default 2>told 3>&- &
+  supervisor=$!
+  for id in "$first" "$second"; do wait_for 60 completed "$id"; done
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$(grep -c 'pre-fecth is no hook' told)" -eq 1 ]
+  grep -qxF "agent-supervisor: warning: $said" told
+  mv "$hooks/pre-fecth" "$hooks/pre-fetch"
+  enqueue_shell 'true'
+  run -77 pipeline
 }

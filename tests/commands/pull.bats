@@ -31,6 +31,16 @@ setup() { load ../helpers; fresh; }
   [ "$(status "$id")" = queued ]
 }
 
+@test "an empty queue or task, of a variable that is not set, is 64 and takes nothing" {
+  id=$(enqueue_shell 'true')
+  for words in "" "default " "--create-queue " "--id " "--owner 0"; do
+    # shellcheck disable=SC2086 # to be split
+    run -64 --separate-stderr agent-pull ${words% *} "${words##* }"
+    [ "${#stderr_lines[@]}" -eq 1 ]
+  done
+  [ "$(status "$id")" = queued ]
+}
+
 @test "an unknown queue is named, with what there is and what to do" {
   run agent-pull gpu </dev/null
   [ "$status" -eq 66 ]

@@ -22,6 +22,8 @@ print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.
   run -64 --separate-stderr agent-report
   [ -z "$output" ]
   [[ $stderr == *"agent-report --all"* ]]
+  run -64 agent-report --all --timeout -1
+  run -64 agent-report worker w --queue ""
 }
 
 # bats test_tags=local

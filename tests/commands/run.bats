@@ -156,6 +156,15 @@ watched() {
   [ "$(status "$first") $(status "$second")" = 'queued completed' ]
 }
 
+@test "a stage of ours that was put in its own place with a wrong option costs the task nothing" {
+  id=$(enqueue_shell 'true')
+  AGENT_STAGE_ENV='agent-env --typo' run -78 pipeline
+  [[ $output == *"AGENT_STAGE_ENV (agent-env --typo): No such option: --typo"* ]]
+  [ "$(status "$id")" = queued ]
+  pipeline >/dev/null
+  [ "$(status "$id")" = completed ]
+}
+
 @test "a swapped stage's own 75 and 78 are the task's" {
   for code in 75 78; do
     id=$(enqueue_shell 'true')
@@ -437,7 +446,7 @@ EOF
   id=$(enqueue_shell 'echo never')
   printf '#!/bin/sh\ncat >/dev/null\necho "{\\"manifest\\":1,\\"failed\\":{\\"exit\\":75,\\"reason\\":\\"the licence server is busy\\"}}"\n' >busy
   chmod +x busy
-  for _ in 1 2 3 4; do
+  for _ in 1 2 3 4 5 6 7 8 9 10 11; do
     AGENT_STAGE_ENV=$PWD/busy AGENT_CLAIM_GRACE=0 run pipeline
     [ "$status" -eq 75 ]
     [[ $output == *"licence server is busy"* ]]

@@ -25,6 +25,18 @@ ask() {
   [ "$(ask queues.get_all | field .data.queues.0.name)" = default ]
 }
 
+@test "a number that is no port, or no time, is 64, and nobody listens" {
+  for words in "--port 99999" "--port -1" "--port 65536" "--files-port 65536" "--files-port -5" "--silent -1"; do
+    # shellcheck disable=SC2086 # to be split
+    run timeout 20 agent-server $words
+    [ "$status" -eq 64 ]
+    [ "${#lines[@]}" -eq 1 ]
+    [[ $output == "agent-server: ${words% *} "*"(agent-server --help)" ]]
+  done
+  run timeout 20 agent-server --new-keys --port 70000
+  [ "$status" -eq 64 ]
+}
+
 @test "a task of the store of this machine is there over HTTP, and the other way round" {
   id=$(enqueue_shell 'echo hi')
   start --json
@@ -97,6 +109,19 @@ ask() {
     run grep -q Traceback said
     [ "$status" -eq 1 ]
   done
+}
+
+@test "a stop that comes while it starts, or the moment it has begun, is none of its failures: exit 0" {
+  for module in jwt uvicorn; do
+    for signal in TERM INT HUP; do
+      rm -rf stop; mkdir stop
+      printf 'import os, signal\nos.kill(os.getpid(), signal.SIG%s)\n' "$signal" >stop/$module.py # which it imports before it listens
+      PYTHONPATH=$PWD/stop run env --default-signal=INT,HUP agent-server --port 0 --files-port 0
+      [ "$status" -eq 0 ]
+      [ -z "$output" ]
+    done
+  done
+  start # nothing is left in its way
 }
 
 @test "a second server of the same store names the first and exits 75" {

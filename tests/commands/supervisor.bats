@@ -45,7 +45,7 @@ has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}
   AGENT_ON_LOST=requeu run -78 timeout 20 agent-supervisor --jobs 2 default
   [[ $output == "agent-supervisor: AGENT_ON_LOST is fail or requeue, not 'requeu'"* ]]
   run -64 timeout 20 agent-supervisor "" # of a variable that is not set
-  [ "$output" = "agent-supervisor: a queue's name is empty (agent-supervisor --help)" ]
+  [ "$output" = "agent-supervisor: a QUEUE is empty (is the variable set that it comes from?)" ]
 }
 
 # bats test_tags=local

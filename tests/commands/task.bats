@@ -43,6 +43,18 @@ checkout() {
   [[ $output == agent-task:*--qeueu* ]]
 }
 
+@test "an empty --queue, of a variable that is not set, is 64 and changes nothing" {
+  id=$(enqueue_shell 'true')
+  echo 'print(1)' >a.py
+  for words in "enqueue a.py" "enqueue $id" "clone $id" "move $id" "continue $id" list; do
+    # shellcheck disable=SC2086 # to be split
+    run -64 --separate-stderr agent-task $words --queue ""
+    [ "$stderr" = "agent-task: --queue is empty (is the variable set that it comes from?)" ]
+    [ -z "$output" ]
+  done
+  [ "$(agent-task list --json | wc -l)" -eq 1 ]
+}
+
 # bats test_tags=local
 @test "from a checkout come remote, branch, commit, what is not committed, and arguments as words" {
   checkout
@@ -158,6 +170,23 @@ not committed" ]
   run ! grep -r s3cret "$AGENT_HOME"
 }
 
+@test "a queue's name with a line's end or an escape makes no second line and moves no terminal" {
+  local red=$'\e[31mred\nagent-task: all is well'
+  id=$(enqueue_shell "printf '\\033[32mgreen\\033[0m\\n'" "$red")
+  for words in "agent-task clone $id --queue nosuch" "agent-pull nosuch" "agent-supervisor nosuch"; do
+    # shellcheck disable=SC2086 # to be split
+    run -66 --separate-stderr $words
+    [ "${#stderr_lines[@]}" -eq 1 ]
+    [[ $stderr == *'there are: '*'\x1b[31mred\nagent-task: all is well'* ]]
+  done
+  agent-pull "$red" 2>/dev/null | agent-prepare --quiet | agent-run --quiet >receipt.json
+  log=$(agent-task log "$id")
+  [[ $log == *'pulled from \x1b[31mred\nagent-task: all is well by worker '* ]]
+  [[ $log == *$'\e[32mgreen\e[0m'* ]] # what the script printed is its own
+  run grep -c '^agent-task' <<<"$log"
+  [ "$output" = 0 ]
+}
+
 # bats test_tags=local
 @test "a login in --repo stays out of the task, with a line that says so: enqueue, clone and edit alike" {
   local verb
@@ -168,6 +197,29 @@ not committed" ]
     [[ $stderr == *"the login in --repo stays out of the task"*"agent.git_user"* ]]
     [ "$(call tasks.get_by_id "{\"task\": \"${output:-$id}\"}" | field .task.script.repository)" = https://127.0.0.1:1/other.git ]
   done
+  run ! grep -r s3cret "$AGENT_HOME"
+}
+
+# bats test_tags=local
+@test "the login of the checkout's remote stays out of the task, with a line that says so" {
+  checkout
+  git -C work update-ref refs/remotes/origin/main HEAD
+  for remote in https://bob:s3cret@127.0.0.1:1/r.git https://bob:s3/cret@127.0.0.1:1/r.git; do
+    git -C work remote set-url origin "$remote"
+    run -0 --separate-stderr agent-task create --requirements none work/train.py
+    [ "$stderr" = "agent-task: the login of remote origin stays out of the task: a worker takes its own (agent.git_user and\
+ agent.git_pass, or what its user's git has: agent-fetch(1))" ]
+    id=$output
+    [ "$(script_of "$id" repository)" = https://127.0.0.1:1/r.git ]
+    git -C work commit -q --allow-empty -m 'more'
+    git -C work update-ref refs/remotes/origin/main HEAD
+    run -0 --separate-stderr agent-task edit "$id" --checkout work
+    [ "${stderr_lines[0]}" = "agent-task: the login of remote origin stays out of the task: a worker takes its own\
+ (agent.git_user and agent.git_pass, or what its user's git has: agent-fetch(1))" ]
+  done
+  git -C work remote set-url origin https://127.0.0.1:1/r.git
+  run -0 --separate-stderr agent-task create --requirements none work/train.py
+  [ -z "$stderr" ]
   run ! grep -r s3cret "$AGENT_HOME"
 }
 

@@ -19,3 +19,16 @@ setup() { load ../helpers; fresh; unset AGENT_HOME; }
   PYTHON=/bin/false run -1 "$ROOT/examples/quickstart"
   [ "$output" = "quickstart: /bin/false is older than 3.10: set PYTHON=python3.X" ]
 }
+
+@test "examples/day/record without our commands says so at once, and takes those of the quickstart" {
+  command -v tmux || skip 'tmux is not here'
+  mkdir clone && cp -r "$ROOT/examples" clone
+  without=${PATH//"$ROOT/.venv/bin:"/}
+  SECONDS=0
+  PATH=$without run -69 clone/examples/day/record
+  [ "$output" = "record: agent-task is missing: run $PWD/clone/examples/quickstart once, or put it on PATH" ]
+  [ "$SECONDS" -lt 10 ]
+  ln -s "$ROOT/.venv" clone/.venv
+  PATH=$without run -0 clone/examples/day/record
+  [[ $output == *'agent-task why $task'*completed* ]]
+}

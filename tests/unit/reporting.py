@@ -88,6 +88,9 @@ class Unreliable:
     def once(self) -> "Unreliable":
         return self
 
+    def close(self) -> None:
+        self.api.close()
+
 
 class Foreign(Unreliable):
     """A server that knows nothing of claims: no positions, and a repeated event is stored twice."""

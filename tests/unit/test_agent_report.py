@@ -4,28 +4,36 @@ import gc
 import json
 import os
 import tempfile
+import threading
 
 import psutil
 import pytest
+from api_server import KEY
 
 from agentpipe import errors, manifest, paths, plain_lines, stages
 from agentpipe.claim import attempt
 from agentpipe.cmds import agent_report
+from agentpipe.held import Held
 from agentpipe.pull import queues
-from agentpipe.transport import api
+from agentpipe.report.reporter import Reporter
+from agentpipe.run import ending
+from agentpipe.transport import api, http_retry
 
 
-def test_an_answer_that_refuses_one_task_keeps_no_other_from_being_reported(monkeypatch, capfd):
+@pytest.mark.parametrize(("error", "said"), [
+    (errors.ApiError(400, 100, "no such thing"), "the server refused: no such thing"),
+    (PermissionError(13, "Permission denied", "claim"), "Permission denied")])
+def test_what_goes_wrong_with_one_task_keeps_no_other_from_being_reported(monkeypatch, capfd, error, said):
     def one(directory, _timeout):
         if directory == "first":
-            raise errors.ApiError(400, 100, "no such thing")
+            raise error
         return {"directory": directory, "task": "t", "end": None, "acknowledged": True}
 
     monkeypatch.setattr(agent_report, "one", one)
     assert agent_report.each(["first", "second"], {"timeout": 1, "json": True}) == errors.SEVERAL_FAILED
     shown = capfd.readouterr()
     assert '"directory": "second"' in shown.out
-    assert "the server refused: no such thing" in shown.err
+    assert said in shown.err
 
 
 def test_a_receipt_that_cannot_be_read_is_said(tmp_path):
@@ -92,17 +100,24 @@ def test_the_connection_of_one_task_is_no_more_when_the_next_one_has_its_turn(ta
         gc.enable()
 
 
-def test_the_connection_of_one_line_is_no_more_when_the_next_one_has_its_turn(task, capfd):
+def test_the_connections_of_one_line_are_no_more_when_the_next_one_has_its_turn(task, capfd, monkeypatch):
+    told, report = threading.Event(), Reporter._report
+    monkeypatch.setattr(Reporter, "_report", lambda *words, **more: (report(*words, **more), told.set()))
+
+    def steps(held):
+        assert told.wait(10)  # its reporter has a connection too
+        told.clear()
+
     store = api.connect("tester")
     claim, line = queues.next_task(store, "tester:0", queues.Queues(store, []), wait=False)
     claim.hand("pull", None)
     claim.release()
     gc.disable()
     try:
-        stages.each("fetch", lambda held: None, manifest.write(line), {})
+        stages.each("fetch", steps, manifest.write(line), {})
         before = connections()
         for _ in range(3):
-            stages.each("fetch", lambda held: None, capfd.readouterr().out.encode(), {})
+            stages.each("fetch", steps, capfd.readouterr().out.encode(), {})
         assert connections() == before
     finally:
         gc.enable()
@@ -143,3 +158,46 @@ def test_what_holds_no_receipt_ends_it(standard_input, monkeypatch):
         standard_input(data)
         with pytest.raises(errors.Failure, match=said):
             agent_report.named("-")
+
+
+@pytest.mark.parametrize("transport", ["agent-server"], indirect=True)
+def test_a_server_that_is_away_is_waited_for_as_long_as_was_said(task, transport, monkeypatch):
+    store = api.connect("tester")
+    claim, line = queues.next_task(store, "tester:0", queues.Queues(store, []), wait=False)
+    attempt.store_manifest(claim.directory, manifest.write(line))
+    claim.release()
+    pauses = []
+
+    def back_off(pause, away):
+        pauses.append(pause)
+        assert sum(pauses) < 5, "it waits for longer than a second"
+        return 2 * pause
+
+    monkeypatch.setattr(http_retry, "back_off", back_off)
+    transport.failing = [503] * 1000
+    with pytest.raises(errors.Failure, match="maintained"):
+        agent_report.one(claim.directory, 1.0)
+    assert pauses
+
+
+@pytest.mark.parametrize("transport", ["agent-server"], indirect=True)
+def test_what_keeps_an_end_from_being_recorded_is_said(task, transport, capfd, monkeypatch):
+    store = api.connect("tester")
+    claim, line = queues.next_task(store, "tester:0", queues.Queues(store, []), wait=False)
+    attempt.store_manifest(claim.directory, manifest.write(line))
+    attempt.decide(claim.directory, "completed")
+    held = Held(line, "run", api=store, claim=claim)
+    transport.tokens.clear()
+    monkeypatch.setattr(transport, "login", refuse)
+    monkeypatch.setattr(ending, "PATIENCE_S", 0.1)
+    assert not ending._tell_server(held)
+    said = f"does not accept the key {KEY}: revoked"
+    assert f"{said}; the next agent-pull or agent-report sends the rest" in capfd.readouterr().err
+    held.release()
+    with pytest.raises(errors.Failure, match=f"the end of task {task} is not recorded yet: .*{said}") as caught:
+        agent_report.one(claim.directory, 0.1)
+    assert caught.value.exit == errors.NO_PERMISSION
+
+
+def refuse(*_):
+    raise errors.ApiError(401, 22, "revoked")

@@ -59,6 +59,17 @@ def made(directory):
     found.close()
 
 
+@pytest.fixture
+def in_container(machine, client):
+    """in_container("milk"): the job of a task with these packages, whose container is there."""
+    def make(packages):
+        found = machine.job(packages, place=contained(client))
+        for name in ("box", "env"):
+            os.mkdir(found.path(name))
+        return found
+    return make
+
+
 def contained(client, **more):
     return {"kind": "docker", "prefix": client, "container": "c", "image": "i", "image_id": "sha256:i",
             "environments": apart.make(), **more}
@@ -313,10 +324,8 @@ def test_a_link_within_the_checkout_is_followed(directory):
 
 # ---- environments that containers build
 
-def test_a_container_builds_where_it_alone_can_write_and_all_use_it(machine, client):
-    first = machine.job("milk", place=contained(client))
-    os.mkdir(first.path("box"))
-    os.mkdir(first.path("env"))
+def test_a_container_builds_where_it_alone_can_write_and_all_use_it(in_container, machine):
+    first = in_container("milk")
     inode = os.stat(first.path("env")).st_ino
     env = agent_env.work(first)
     built = python_env.cached(env["base"])
@@ -330,9 +339,7 @@ def test_a_container_builds_where_it_alone_can_write_and_all_use_it(machine, cli
     assert says.stdout == "1.0\n"
     assert subprocess.run([os.path.join(env["overlay"], "bin", "tea")], capture_output=True).stdout == b"tea 1.0\n"
 
-    second = machine.job("milk", place=contained(client))
-    os.mkdir(second.path("box"))
-    os.mkdir(second.path("env"))
+    second = in_container("milk")
     again = agent_env.work(second)
     assert again["cached"] and again["base"] == env["base"]
     apart.drop(second.manifest["place"])
@@ -343,10 +350,8 @@ def test_a_container_builds_where_it_alone_can_write_and_all_use_it(machine, cli
     assert not on_host["cached"] and on_host["base"] != env["base"]
 
 
-def test_what_a_container_makes_of_its_environment_leads_us_nowhere(machine, client, outside):
-    first = machine.job("milk", place=contained(client))
-    for name in ("box", "env"):
-        os.mkdir(first.path(name))
+def test_what_a_container_makes_of_its_environment_leads_us_nowhere(in_container, outside):
+    first = in_container("milk")
     built = python_env.cached(agent_env.work(first)["base"])
     tea = os.path.join(built["directory"], "bin", "tea")
     os.unlink(tea)
@@ -359,9 +364,7 @@ def test_what_a_container_makes_of_its_environment_leads_us_nowhere(machine, cli
     os.symlink(outside, metadata)
     assert "leaked" not in installed.names(built["directory"])
     outside.write_text(SECRET)
-    second = machine.job("milk", place=contained(client))
-    for name in ("box", "env"):
-        os.mkdir(second.path(name))
+    second = in_container("milk")
     with pytest.raises(errors.Failure, match="it is no regular file"):
         overlay.create(second, built)
     assert not os.path.exists(second.path("env", "bin", "tea"))
@@ -417,10 +420,8 @@ def names_a_file_outside(folder, outside):
 
 @pytest.mark.parametrize("hostile", [short_row, no_text, long_field, odd_hash, no_packages, conda_fifo, conda_nonsense,
                                      conda_list, conda_leads_out, names_a_file_outside])
-def test_whatever_is_wrong_in_a_containers_environment_is_its_damage_alone(machine, client, outside, hostile):
-    first = machine.job("milk", place=contained(client))
-    for name in ("box", "env"):
-        os.mkdir(first.path(name))
+def test_whatever_is_wrong_in_a_containers_environment_is_its_damage_alone(in_container, machine, outside, hostile):
+    first = in_container("milk")
     built = python_env.cached(agent_env.work(first)["base"])
     machine.task("milk")
     hostile(built["directory"], outside)
@@ -429,10 +430,8 @@ def test_whatever_is_wrong_in_a_containers_environment_is_its_damage_alone(machi
     assert len(found) == 2 and len(found.pop(built["directory"])) == 1 and list(found.values()) == [[]]
 
 
-def test_an_environment_whose_container_is_gone_is_evicted_and_what_was_never_built_is_swept(machine, client):
-    first = machine.job("milk", place=contained(client))
-    for name in ("box", "env"):
-        os.mkdir(first.path(name))
+def test_an_environment_whose_container_is_gone_is_evicted_and_what_was_never_built_is_swept(in_container):
+    first = in_container("milk")
     built = python_env.cached(agent_env.work(first)["base"])
     left = os.path.join(first.manifest["place"]["environments"], "3.11-left.1")
     write(os.path.join(left, "x"), "")
@@ -448,11 +447,9 @@ def test_an_environment_whose_container_is_gone_is_evicted_and_what_was_never_bu
     assert not os.path.exists(built["directory"]) and not os.path.exists(built["about"])
 
 
-def test_the_images_packages_are_seen_while_a_container_builds(machine, client):
+def test_the_images_packages_are_seen_while_a_container_builds(in_container, machine):
     wheelhouse.wheel(machine.index, "extra", "1.0", requires=["pip"])
-    first = machine.job("extra", place=contained(client))
-    for name in ("box", "env"):
-        os.mkdir(first.path(name))
+    first = in_container("extra")
     env = agent_env.work(first)
     built = python_env.cached(env["base"])
     assert not [name for name in os.listdir(os.path.join(built["directory"], built["site"]))
@@ -478,8 +475,6 @@ def test_a_hostile_script_in_its_container_changes_nothing_that_we_believe(direc
     assert found.wait(10) and found.status == 3
     assert attempt.read_manifest(directory)["place"]["prefix"] == []
     assert finish._last_lines(directory) == ""
-
-
 
 
 def test_a_box_that_goes_meanwhile_stops_no_sweep(directory):

@@ -17,7 +17,7 @@ from agentpipe.held import Held
 from agentpipe.pull import queues, recovery
 from agentpipe.pull import waiting as patience
 from agentpipe.report import own_end
-from agentpipe.run import script
+from agentpipe.run import ending, script
 from agentpipe.server import documents
 from agentpipe.task import why
 from agentpipe.transport import api
@@ -850,3 +850,22 @@ def test_what_a_container_puts_in_the_place_of_a_record_holds_up_no_other_task(s
         assert len(said) == 1 and f"{path} cannot be locked: it is no regular file" in said[0]
     else:
         assert said == [] and task in waiting(store)
+
+
+def test_a_place_that_nothing_enters_ends_its_task_at_once_and_says_why(store, task):
+    claim, line = pulled(store)
+    claim.hand("pull", None)
+    claim.release()
+    text = manifest.write({**line, "place": {"kind": "firecracker", "prefix": []}})
+    values = {"supervised": False}
+    assert stages.each("run", pytest.fail, text, values, lambda held: ending.of_failed(held, values)) == errors.BAD_DATA
+    assert (status(store, task), os.listdir(claims.active())) == ("failed", [])
+    assert "place.prefix, which enters it, is empty" in reason(store, task)
+
+
+def test_the_passwords_of_a_task_are_gone_before_its_claim(store, task, monkeypatch):
+    claim, _ = pulled(store)
+    seen = []
+    monkeypatch.setattr(secrets, "forget", lambda directory: seen.append(os.path.islink(claims.active(claim.token))))
+    claim.end()
+    assert seen == [True]

@@ -10,6 +10,7 @@ import pytest
 
 from agentpipe import errors, redact
 from agentpipe.configure import config_check, config_init
+from agentpipe.environment import env_cache
 from agentpipe.settings import config, config_file, config_show, own_secrets
 
 
@@ -128,6 +129,26 @@ def test_what_should_be_a_number_and_is_none_is_refused_with_its_name(conf, monk
     conf('agent.task_ping_interval_sec: 12.5, api.http.retries.total: ""')
     config.check_numbers()
     assert (config.number(*config.TASK_PING), config.number("api.http.retries.total", 7)) == (12.5, 7)
+
+
+@pytest.mark.parametrize("name", [*config.OF_STAGES, "CLEARML_AGENT_STATUS_REPORT_FREQ_SEC",
+                                  "CLEARML_AGENT__AGENT__TASK_PING_INTERVAL_SEC",
+                                  "CLEARML_AGENT__AGENT__ABORT_CALLBACK_MAX_TIMEOUT"])
+def test_a_number_below_0_is_refused_before_a_task_meets_it(monkeypatch, name):
+    monkeypatch.setenv(name, "-3")
+    with pytest.raises(errors.Failure, match=f"^{name} is below 0: -3 ") as caught:
+        config.check_numbers()
+    assert caught.value.exit == errors.BAD_CONFIG
+    monkeypatch.setenv(name, "0")
+    config.check_numbers()
+
+
+def test_a_number_below_0_stays_where_it_means_something(conf):
+    conf("agent.venvs_cache { free_space_threshold_gb: -1, lock_timeout: -1, max_entries: 3 }")
+    assert (env_cache.limits().free_gb, env_cache.lock_timeout()) == (-1, -1)
+    conf("agent.venvs_cache.max_entries: -3")
+    with pytest.raises(errors.Failure, match=r"agent\.venvs_cache\.max_entries in .* is below 0: -3"):
+        env_cache.limits()
 
 
 # --- the files --------------------------------------------------------------------------------------------------------

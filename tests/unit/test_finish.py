@@ -31,7 +31,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
 def test_each_end_has_its_status(task: Running, end: str, exit: int, status: str, reason: str) -> None:
     task.prints(b"last words")
     task.ends(end, exit)
-    assert finish(task.api, str(task.directory))
+    finish(task.api, str(task.directory))
     found = task.task
     assert (found["status"], found["status_reason"]) == (status, reason)
     assert found["status_message"] == f"Changed by agentpipe {WORKER}"
@@ -43,7 +43,7 @@ def test_what_the_operator_stopped_waits_at_the_front_again(task: Running, end: 
     other = task.call("tasks.create", name="other", type="training")["id"]
     task.call("tasks.enqueue", task=other, queue=task.queue)
     task.ends(end, 75)
-    assert finish(task.api, str(task.directory))
+    finish(task.api, str(task.directory))
     assert task.task["status"] == "queued"
     assert task.call("queues.get_next_task", queue=task.queue)["entry"]["task"] == task.id
 
@@ -52,7 +52,7 @@ def test_the_record_says_why(task: Running) -> None:
     failed = {"stage": "env", "class": "setup_failed", "exit": 66, "reason": "no such package: nope==1",
               "evidence": "x" * 20_000, "remedy": "fix the requirement"}
     task.ends("setup_failed", failed=failed)
-    assert finish(task.api, str(task.directory))
+    finish(task.api, str(task.directory))
     record = task.task["runtime"]["_agentpipe_end"]
     assert len(record.pop("evidence")) == 8192
     record.pop("stages", None)
@@ -100,7 +100,7 @@ def test_a_server_without_claims_is_told_as_well(task: Running) -> None:
     task.call("tasks.edit_runtime", task=task.id, add_or_update={"gpu_type": "H100"})
     task.prints(b"one\n")
     task.ends("script_failed", 2)
-    assert finish(api, str(task.directory))
+    finish(api, str(task.directory))
     assert task.task["status"] == "failed"
     assert task.task["runtime"]["_agentpipe_end"]["exit"] == 2
     assert task.task["runtime"]["gpu_type"] == "H100"
@@ -126,7 +126,7 @@ def test_what_is_not_ours_any_more_is_left_alone(task: Running, change: Any) -> 
     before = task.call("tasks.get_all", id=[task.id])["tasks"]
     task.prints(b"zombie\n")
     task.ends("completed")
-    assert finish(task.api, str(task.directory))
+    finish(task.api, str(task.directory))
     assert task.call("tasks.get_all", id=[task.id])["tasks"] == before
 
 
@@ -135,7 +135,7 @@ def test_a_status_that_somebody_else_gave_stays_and_the_log_is_whole(task: Runni
     task.call(f"tasks.{status}", task=task.id, status_reason="by hand")
     task.prints(b"last words\n")
     task.ends("script_failed", 1)
-    assert finish(task.api, str(task.directory))
+    finish(task.api, str(task.directory))
     assert (task.task["status"], task.task["status_reason"]) == (status, "by hand")
     assert task.log() == "last words\n"
 
@@ -145,7 +145,7 @@ def test_one_that_was_enqueued_again_after_our_crash_is_not_failed_a_second_time
     finish(task.api, str(task.directory))
     (task.directory / "reported").unlink()
     task.call("tasks.enqueue", task=task.id, queue=task.queue)
-    assert finish(task.api, str(task.directory))
+    finish(task.api, str(task.directory))
     assert task.task["status"] == "queued"
 
 
@@ -153,7 +153,7 @@ def test_a_task_that_never_started_can_be_lost(task: Running) -> None:
     task.call("tasks.enqueue", task=task.id, queue=task.queue, force=True, claim=task.claim)
     task.call("queues.get_next_task", queue=task.queue, claim=task.claim)
     task.ends("lost", 125)
-    assert finish(task.api, str(task.directory))
+    finish(task.api, str(task.directory))
     assert task.task["status"] == "failed"
 
 
@@ -162,7 +162,7 @@ def test_an_outage_is_waited_out(task: Running) -> None:
     api.away = 3
     task.prints(b"line\n")
     task.ends("completed")
-    assert finish(api, str(task.directory))
+    finish(api, str(task.directory))
     assert task.task["status"] == "completed"
 
 
@@ -170,9 +170,10 @@ def test_an_outage_beyond_the_deadline_leaves_the_rest_for_recovery(task: Runnin
     api = Unreliable(task.api)
     api.away = 1_000_000
     task.ends("completed")
-    assert not finish(api, str(task.directory), deadline_s=0.5)
+    with pytest.raises(errors.Failure, match="connection refused"):
+        finish(api, str(task.directory), deadline_s=0.5)
     assert task.task["status"] == "in_progress"
-    assert finish(task.api, str(task.directory))
+    finish(task.api, str(task.directory))
     assert task.task["status"] == "completed"
 
 
@@ -184,14 +185,15 @@ def test_a_task_that_runs_cannot_be_finished(task: Running) -> None:
 def test_a_task_by_hand_has_nobody_to_be_told(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"manifest": 1, "task": {"id": "local-1"}}\n')
     os.symlink("completed", tmp_path / "outcome")
-    assert finish(None, str(tmp_path))
+    finish(None, str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == ["manifest.json", "outcome"]
 
 
 def test_a_lost_manifest_does_not_leave_the_task_running_for_ever(task: Running) -> None:
     task.ends("lost", 125)
     (task.directory / "manifest.json").unlink()
     (task.directory / "claim").write_text(f'{{"token": "{task.claim}", "state": "held"}}')
-    assert finish(task.api, str(task.directory))
+    finish(task.api, str(task.directory))
     assert task.task["status"] == "failed"
 
 
@@ -205,7 +207,28 @@ def test_a_kill_at_any_point_and_once_more_is_right(task: Running, point: str, t
     killed = subprocess.run([sys.executable, "-c", code, str(task.directory)],
                             env={**os.environ, "AGENT_CRASH_AT": point})
     assert killed.returncode == -signal.SIGKILL
-    assert finish(task.api, str(task.directory))
+    finish(task.api, str(task.directory))
     assert task.log().encode() == (task.directory / "log").read_bytes()
     assert task.log("setup") == "cloning\n"
     assert (task.task["status"], task.task["runtime"]["_agentpipe_end"]["exit"]) == ("failed", 4)
+
+
+def test_hooks_at_the_end_run_once_though_the_server_goes_away_behind_them(task: Running, tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = tmp_path / "hooks" / "on-end"
+    hook.parent.mkdir()
+    hook.write_text(f"#!/bin/sh\necho ran >>{tmp_path}/ran\necho said >&2\n")
+    hook.chmod(0o755)
+    monkeypatch.setenv("AGENT_HOOKS", str(hook.parent))
+
+    class Leaves(Unreliable):
+        def call(self, endpoint: str, body: Any = None) -> dict[str, Any]:
+            answer = super().call(endpoint, body)
+            if endpoint == "tasks.completed":
+                self.away = 2
+            return answer
+
+    task.ends("completed")
+    finish(Leaves(task.api), str(task.directory))
+    assert (tmp_path / "ran").read_text() == "ran\n"
+    assert task.log("setup").count("said") == 1

@@ -403,9 +403,24 @@ def test_a_password_in_the_url_is_used_and_never_kept(tmp_path, source):
     ("https://h/a?token=abc.d: gone (https://h/a?token=abc)", "https://h/a?token=[REDACTED]: gone "
                                                                "(https://h/a?token=[REDACTED])"),
     ("https://h/a?token=[REDACTED]", "https://h/a?token=[REDACTED]"),
+    ("clone http://bob:a/b@host/x.git now", "clone http://host/x.git now"),
+    ("git+https://bob:/s/l/@sh@host/x.git@v1 ftp://u:a/b@h/x", "git+https://host/x.git@v1 ftp://u@h/x"),
+    ("https://host:8080/x@v1 http://[::1]:80/a@b https://h/a:b/c@d ssh://git@h:22/x@y",) * 2,
+    ("https://host:${PORT}/x@v1 --index-url https://host:80?a=b/c@d docker://u:5000/i@sha256:a",) * 2,
 ])
 def test_credentials_are_taken_out_of_text(text, expected):
     assert urls.without_credentials(text) == expected
+
+
+@pytest.mark.parametrize(("url", "expected"), [
+    ("http://bob:a/b@host/x.git", ("http://host/x.git", "bob", "a/b")),
+    ("https://u:p@q@host:80/x", ("https://host:80/x", "u", "p@q")),
+    ("ssh://git:a/b@host/x@y", ("ssh://git@host/x@y", None, None)),
+    ("https://tok%2Fen@host", ("https://host", "tok/en", "")),
+    ("https://host:8080/x@y", ("https://host:8080/x@y", None, None)),
+])
+def test_an_address_is_split_into_what_is_shown_and_its_login(url, expected):
+    assert urls.split_url(url) == expected
 
 
 def test_a_damaged_cache_is_cloned_anew_once(tmp_path, source):

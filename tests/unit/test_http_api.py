@@ -612,3 +612,24 @@ def test_a_kept_token_that_cannot_be_read_is_no_matter(server, agent_home):
     assert found["key"] == KEY
     kept.write_text(json.dumps({**found, "token": "a.b.c"}))
     assert queues(api.connect()) == ["default"]
+
+
+def test_a_batch_that_is_too_large_for_a_proxy_goes_in_parts(server):
+    client = api.connect()
+    task = client.call("tasks.create", {"name": "a task", "type": "training"})["id"]
+    sizes = []
+
+    def proxy(handler):
+        sizes.append(int(handler.headers["Content-Length"]))
+        return 413 if sizes[-1] > 4000 else 200
+
+    server.failing = [proxy] * 100
+    events = [{"type": "log", "task": task, "msg": f"{each} {'x' * 500}", "timestamp": each} for each in range(20)]
+    assert client.call("events.add_batch", events)["added"] == 20
+    assert [size for size in sizes if size > 4000] == [sizes[0], sizes[1], sizes[-3]]
+    del sizes[:]
+    client.once().call("events.add_batch", events)
+    assert max(sizes) <= 4000  # it is known by now
+    told = client.call("events.get_task_log", {"task": task, "order": "asc", "batch_size": 100})["events"]
+    assert [event["msg"].split(" ")[0] for event in told] == [str(number) for number in range(20) for _ in range(2)]
+    assert "max_req_size" in refused(client, "events.add_batch", [{**events[0], "msg": "x" * 5000}]).remedy

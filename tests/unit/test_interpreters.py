@@ -45,7 +45,7 @@ def only(tmp_path, monkeypatch):
             every.append(type("Info", (), {
                 "system_executable": str(path), "version_str": version, "version_info": numbers,
                 "implementation": "CPython", "sysconfig_platform": "linux-x86_64"}))
-        monkeypatch.setattr(interpreters, "_all", lambda *_: iter(every))
+        monkeypatch.setattr(interpreters, "_all", lambda *_: every)
         monkeypatch.setattr(interpreters, "_exact", lambda *_: None)
     return make
 

@@ -44,6 +44,19 @@ def test_a_mistake_is_one_line_and_64(argv):
     assert caught.value.remedy == "agent-x --help"
 
 
+@pytest.mark.parametrize(("argv", "said"), [
+    (["--to", "", "gpu"], "--to is empty"), (["--to=a", "--to="], "--to is empty"),
+    (["a", " "], "a QUEUE is empty"), (["--wait=1"], "'--wait' does not take a value")])
+def test_an_empty_word_is_a_mistake_where_it_would_mean_another_thing(argv, said):
+    declared = [Argument("QUEUE", "Queues.", many=True, filled=True), Flag("--wait", "Stay."),
+                Option("--to", "QUEUE", "It.", many=True, filled=True), Option("--id", "TASK", "Which.", filled=True)]
+    with pytest.raises(errors.Failure) as caught:
+        options.read("agent-x", declared, argv, "agent-x: try.", "")
+    assert caught.value.exit == errors.USAGE and said in caught.value.reason
+    assert options.read("agent-x", declared, ["gpu"], "", "")["id"] is None
+    assert options.read("agent-x", declared, [], "", "")["queue"] == []
+
+
 def test_help_has_every_option_and_the_examples(capsys):
     with pytest.raises(SystemExit) as caught:
         options.read("agent-x", DECLARED, ["--help"], "agent-x: try.", "\n  agent-x gpu\n  agent-x --wait\n")

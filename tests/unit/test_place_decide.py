@@ -236,13 +236,14 @@ def test_the_decision_costs_no_import_of_docker(tmp_path):
 
 
 @pytest.mark.parametrize("place", [{"kind": "firecracker"}, {"kind": "docker", "prefix": [], "image": "i:1"}])
-def test_a_place_that_nothing_enters_is_refused_and_does_not_run_on_the_host(place):
+def test_a_place_that_nothing_enters_is_refused_and_does_not_run_on_the_host(place, capfd):
     from agentpipe import stages
     line = json.dumps({"task": {"script": {"entry_point": "main.py"}}, "place": place}).encode()
     for stage in ("fetch", "run"):
-        with pytest.raises(errors.Failure, match=r"place\.prefix, which enters it, is empty") as caught:
-            stages.each(stage, pytest.fail, line, {})
-        assert caught.value.exit == errors.BAD_DATA
+        assert stages.each(stage, pytest.fail, line, {}) == errors.BAD_DATA
+        failed = json.loads(capfd.readouterr().out)["failed"]
+        assert (failed["stage"], failed["exit"]) == (stage, errors.BAD_DATA)
+        assert "place.prefix, which enters it, is empty" in failed["reason"]
 
 
 def test_a_container_that_was_entered_by_hand_needs_no_name_of_an_image(tmp_path):

@@ -53,6 +53,7 @@ def test_without_secrets_nothing_is_touched() -> None:
     ("DB_PASS", "hunter22", "hunter22"), ("MYSQL_PWD", "hunter22", "hunter22"), ("MYAPIKEY_2", "keykey", "keykey"),
     ("PIP_INDEX_URL", "https://me:s3cr3t-pw@pypi.example/simple", "s3cr3t-pw"),
     ("PIP_INDEX_URL", "https://me:p@ss@word@pypi.example/simple", "p@ss@word"),
+    ("PIP_INDEX_URL", "https://me:pa/ss/word@pypi.example/simple", "pa/ss/word"),
     ("PIP_INDEX_URL", "https://pypi.example/simple?private_token=s3cr3t-pw", "s3cr3t-pw"),
     ("SETTINGS", '{"url": "https://me:s3cr3t-pw@pypi.example", "mail": "a@b"}', "s3cr3t-pw"),
 ])

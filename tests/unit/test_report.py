@@ -2,6 +2,7 @@
 
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ class Watching:
         self.aborts: queue.Queue[Abort] = queue.Queue()
         self.reporter = Reporter(api or task.api, WORKER, [task.queue])
         self.reporter.start()
-        self.reporter.watch(task.id, str(task.directory), task.claim, self.aborts.put)
+        self.reporter.watch(task.id, str(task.directory), task.claim, self.aborts.put, queue=task.queue)
 
     def abort(self) -> Abort:
         return self.aborts.get(timeout=10)
@@ -286,6 +287,16 @@ def test_status_and_ping_keep_the_rhythm_that_is_asked_for(task: Running, monkey
     assert (api.calls.count("tasks.ping") >= 2) == pings
 
 
+def test_a_status_every_0_s_is_no_loop_without_a_pause(task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentpipe.report.reporter.FIRST_REPORT_S", 0.0)
+    monkeypatch.setenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC", "0")
+    api, begun = Unreliable(task.api), time.monotonic()
+    watching = Watching(task, api)
+    wait_for(lambda: api.calls.count("workers.status_report") >= 5)
+    assert time.monotonic() - begun > 0.3
+    watching.reporter.stop()
+
+
 @pytest.fixture
 def afar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """agent-server as the task's reporter sees it: over HTTP."""
@@ -340,7 +351,7 @@ def test_the_end_goes_on_where_the_reporter_stopped_without_asking_where(task: R
     shipper = watching.reporter.stop()
     task.prints(b"last, without an end")
     task.ends("completed")
-    assert finish(network, str(task.directory), shipper=shipper)
+    finish(network, str(task.directory), shipper=shipper)
     assert task.log() == "first\nlast, without an end"
     assert network.calls.count("events.get_log_position") == 1
 
@@ -349,6 +360,36 @@ def test_a_server_that_knows_no_claims_is_not_asked_for_a_position(task: Running
     network = Foreign(task.api)
     task.prints(b"all of it\n")
     task.ends("completed")
-    assert finish(network, str(task.directory))
+    finish(network, str(task.directory))
     assert task.log() == "all of it\n"
     assert "events.get_log_position" not in network.calls
+
+
+def test_a_thread_that_a_slow_server_has_held_up_sends_nothing_beside_whoever_sends_the_rest(
+        task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentpipe.report.reporter.SETTLES_S", 0.1)
+    monkeypatch.setattr("agentpipe.report.shipping.BATCH", 200)
+    monkeypatch.setattr("agentpipe.report.shipping.EVENT", 200)
+    monkeypatch.setattr("agentpipe.report.shipping.READ_BACK_S", 0.0)
+    slow, answers = threading.Event(), threading.Event()
+
+    class Slow(Foreign):
+        def call(self, endpoint: str, body: Any = None) -> dict[str, Any]:
+            answer = super().call(endpoint, body)
+            if endpoint == "events.add_batch" and threading.current_thread().name == "report" and not slow.is_set():
+                slow.set()
+                assert answers.wait(10)
+            return answer
+
+    network = Slow(task.api)
+    lines = "".join(f"line {number} {'x' * 100}\n" for number in range(50))
+    task.prints(lines.encode())
+    watching = Watching(task, network)
+    assert slow.wait(10)
+    assert watching.reporter.stop() is None
+    answers.set()
+    watching.reporter._thread.join(10)  # type: ignore[union-attr]
+    assert network.calls.count("events.add_batch") == 1
+    task.ends("completed")
+    finish(network, str(task.directory))
+    assert task.log() == lines

@@ -1,6 +1,7 @@
 """agent-task artifacts --get: the whole file, or none."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import threading
 
 import pytest
 
-from agentpipe import errors
+from agentpipe import errors, paths
 from agentpipe.task import artifacts
 from agentpipe.transport import api, artifact_files
 
@@ -81,3 +82,18 @@ def test_ctrl_c_leaves_nothing_of_it_behind(tmp_path, monkeypatch):
         assert copying.wait(20) == -signal.SIGINT and copying.stderr.read() == b""
     copying.stderr.close()
     assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_the_disk_does_not_take_leaves_nothing_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    large = tmp_path / "large"
+    large.write_bytes(bytes(100_000))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(errors.Failure, match="cannot keep large") as caught:
+            artifact_files.put(Api(), "1f3c", str(large), "large")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.exit == errors.CANNOT_CREATE
+    assert [name for _, _, names in os.walk(paths.state("files")) for name in names] == []

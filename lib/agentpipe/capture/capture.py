@@ -26,6 +26,7 @@ class Captured:
         self.script, self.name, self.project = script, name, project
         self.warnings: list[tuple[str, str]] = []
         self.notes: list[str] = []
+        self.login_notes: list[str] = []  # those of them that say that a login stays here
         self.bundle: Bundle | None = None
         self.unreachable: tuple[str, str] | None = None  # the warning about a commit that no worker can fetch
         self.container: dict[str, str] | None = None
@@ -84,7 +85,8 @@ def _checkout(wish: Wish, root: str) -> Captured:
               "working_dir": folder, "entry_point": _entry_point(wish, entry),
               "binary": wish.binary or _binary(wish, os.path.join(root, folder, entry))}
     found = Captured(script, os.path.basename(wish.script), os.path.basename(root))
-    found.warnings, found.notes = source.warnings, source.notes
+    found.warnings, found.login_notes = source.warnings, source.login_notes
+    found.notes = [*source.notes, *source.login_notes]
     inside = [] if wish.bundle else capture_git.submodules(root, source.commit)
     if not wish.bundle:
         from agentpipe.capture import capture_commits

@@ -6,7 +6,7 @@ import shlex
 
 from agentpipe import errors, tools
 from agentpipe.code.git import LOCAL_VARIABLES
-from agentpipe.urls import without_login
+from agentpipe.urls import for_a_task
 
 # a user's settings must not change what a diff looks like, and nothing may ask for a password
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
@@ -28,6 +28,7 @@ class Source:
         self.remote = ""
         self.warnings: list[Warned] = []
         self.notes: list[str] = []
+        self.login_notes: list[str] = []
 
 
 def root(path: str) -> str | None:
@@ -77,7 +78,10 @@ def source(top: str, branch: str = "", commit: str = "", pushed: bool = True) ->
         if pushed:
             found.notes.append(f"the checkout has no remote: workers on this machine take it from {top}")
     else:
-        found = Source(_address(top, remote), branch or ("" if commit else current), head)
+        said: list[str] = []
+        address = for_a_task(_address(top, remote), said.append, f"of remote {remote}")
+        found = Source(address, branch or ("" if commit else current), head)
+        found.login_notes = said
         if head and pushed and not warned and not is_there(top, remote, head):
             push = shlex.join(["git", "push", remote, branch or current or new_branch(head)])
             warned.append((f"commit {head[:10]} is not on {remote}: a worker cannot fetch it", push))
@@ -238,10 +242,11 @@ def follows(top: str, repository: str, branch: str) -> bool:
 
 
 def _address(top: str, remote: str) -> str:
+    """As git has it, a login included; of a folder of this machine its path."""
     address = text(top, "remote", "get-url", "--", remote)
     if "://" not in address and not re.match(r"[^/]+:", address):
         return os.path.normpath(os.path.join(top, os.path.expanduser(address)))
-    return without_login(address)
+    return address
 
 
 def is_there(top: str, remote: str, commit: str) -> bool:

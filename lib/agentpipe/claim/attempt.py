@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 GIVEN_BACK = "given-back"  # by recovery: counts as a failed attempt
 HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not
 NOT_HERE = "not-here"  # for a setting of this machine: counts apart
-RETURNED = (GIVEN_BACK, HANDED_BACK, NOT_HERE)  # in the place of a script's process
+NOT_NOW = "not-now"  # for what should pass by itself: likewise
+RETURNED = (GIVEN_BACK, HANDED_BACK, NOT_HERE, NOT_NOW)  # in the place of a script's process
 ENDED = ".ended"  # at the end of a link's name: its attempt needs it no longer
 SHELL_SAID = "shell"  # what the shell above a script has to say: the signal that ended it ("Killed")
 _RECORD = re.compile(r"[1-9][0-9]{0,6} [0-9]{1,18} \S{1,64}", re.ASCII)

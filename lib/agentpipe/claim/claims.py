@@ -148,11 +148,11 @@ class Claim:
     def end(self) -> None:
         """The end is acknowledged: nothing is left to recover."""
         if self.token:
+            secrets.forget(self.directory)  # first: who is killed in between leaves the claim to others
             try:
                 os.unlink(active(self.token))
             except FileNotFoundError:
                 pass
-            secrets.forget(self.directory)
             uptime.note()
 
     def undo(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from agentpipe import errors, tools
 from agentpipe.offline import offline
-from agentpipe.urls import split_url, without_credentials
+from agentpipe.urls import login_of, split_url, without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Source:
         self.local = self.url.startswith(("/", "file://"))
         self._address = ""
         # "https://user:@host": that the password is empty
-        self._told = ":" in url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+        self._told = ":" in login_of(url.partition("://")[2])
 
     def __str__(self) -> str:
         kind = "tag or branch" if self.loose else "tag"

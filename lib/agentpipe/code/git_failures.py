@@ -14,7 +14,7 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
     (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full",
      "make room there (df -h)"),
     (("bad/illegal format",), errors.BAD_DATA, "that is no address", "correct it: agent-task edit --repo URL"),
-    (("died of signal",), errors.TRY_AGAIN, "one of git's processes was killed",
+    (("died of signal", "invalid index-pack output"), errors.TRY_AGAIN, "one of git's processes was killed",
      "is there memory enough: free -m; dmesg | tail"),
     (("remote host identification has changed",), errors.NO_PERMISSION,
      "its ssh key is another than before: it was set up anew, or somebody stands between",

@@ -26,7 +26,7 @@ PATIENCE_S = 5.0
 def check(parts: list[str], as_json: bool = False) -> int:
     """Print the report, or these parts of it; 0, or the exit code of the first thing that is wrong."""
     import json
-    looks = {"configuration": files, "server": server, "disk": machine_check.directories,
+    looks = {"configuration": files, "hooks": hooks_there, "server": server, "disk": machine_check.directories,
              "programs": machine_check.programs, "python": machine_check.pythons,
              "containers": machine_check.containers, "gpu": machine_check.gpus}
     if unknown := [part for part in parts if part not in looks]:
@@ -93,9 +93,18 @@ def _refused(tree: Any) -> Iterator[Finding]:
 
 def _swapped() -> Iterator[Finding]:
     """Commands in the place of a stage that a shell would not find."""
-    from agentpipe import stages
-    for failure in stages.missing():
+    from agentpipe import swapped
+    for failure in swapped.missing():
         yield Finding(ODD, "configuration", failure.reason, failure.remedy)
+
+
+def hooks_there() -> Iterator[Finding]:
+    """The operator's hooks, and what is none though it looks like one."""
+    from agentpipe import hook_files
+    found, odd = hook_files.look()
+    yield Finding(GOOD, "hooks", ", ".join(found) or "none")
+    for each in odd:
+        yield Finding(ODD, "hooks", each.text, each.remedy)
 
 
 def server() -> Iterator[Finding]:

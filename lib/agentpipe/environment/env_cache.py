@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MAX_ENTRIES = 10
 FREE_GB = 2.0
 MAX_AGE_DAYS = 30.0
+NO_LEAST = float("-inf")  # of numbers of which one below 0 has a meaning, as for the peer
 # in the name of an environment that is not to be found again: the cache is switched off, or it is a makeshift
 PRIVATE = "-only-"
 # an unpublished build that was not touched for so long is nobody's any more (s)
@@ -39,12 +40,12 @@ class Limits:
 def limits() -> Limits:
     """As configured: agent.venvs_cache.{max_entries,free_space_threshold_gb}, AGENT_ENVS_MAX_{GB,DAYS}.
 
-    Failure 78 for what is no number.
+    Failure 78 for what is no number, or below 0 (but for the threshold, where that is none).
     """
     from agentpipe.settings import config
     return Limits(config.number("agent.venvs_cache.max_entries", MAX_ENTRIES),
                   config.variable("AGENT_ENVS_MAX_GB", 0), config.variable("AGENT_ENVS_MAX_DAYS", MAX_AGE_DAYS),
-                  config.number("agent.venvs_cache.free_space_threshold_gb", FREE_GB))
+                  config.number("agent.venvs_cache.free_space_threshold_gb", FREE_GB, least=NO_LEAST))
 
 
 def home() -> str:
@@ -68,7 +69,7 @@ def private(job: Job) -> str:
 def lock_timeout() -> float:
     """How long a build of another task is waited for (s); -1, as long as it takes, when nobody said otherwise."""
     from agentpipe.settings import config
-    return config.number("agent.venvs_cache.lock_timeout", -1)
+    return config.number("agent.venvs_cache.lock_timeout", -1, least=NO_LEAST)
 
 
 def entries() -> list[Entry]:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
+from agentpipe import untrusted
 from agentpipe.environment.requirements import normalised
 
 STUB = "AGENTPIPE_STUB"  # a file in the record of a package that only seems to be there (image_packages.py)
@@ -159,11 +160,12 @@ def _changed(folder: str, files: Iterator[tuple[str, str, str]]) -> Iterator[str
     """Those of these files that are gone or have another digest."""
     import base64
     import hashlib
+    home = _home(folder)
     for path, kind, wanted in files:
         digest = hashlib.new(kind)
         try:
             # a library for GPUs has a GB and more
-            with open(_read(os.path.join(folder, path), math.inf, folder), "rb") as file:
+            with open(untrusted.of_task(os.path.join(folder, path), home, math.inf), "rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
         except OSError:
@@ -178,12 +180,16 @@ def _records(folder: str) -> list[str]:
     return [record for record in found if not os.path.exists(os.path.join(record, STUB))]
 
 
-def _read(path: str, limit: float = 256 << 20, folder: str = "") -> int:
-    """A descriptor of a file of an environment (in `folder`); OSError where it is none, has more than `limit` bytes, or
-    leads out of an environment that a container made."""
-    from agentpipe import untrusted
+def _read(path: str) -> int:
+    """A descriptor of a small file of an environment; OSError where it is none, or leads out of one that a container
+    made."""
+    return untrusted.of_task(path, _home(path))
+
+
+def _home(path: str) -> str:
+    """What a file of the environment with this path may not lead out of."""
     from agentpipe.place import apart
-    return untrusted.of_task(path, apart.within(folder or path) or "/", limit)
+    return apart.within(path) or "/"
 
 
 def _metadata(record: str) -> tuple[str, str, set[str]]:

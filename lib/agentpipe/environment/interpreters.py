@@ -12,7 +12,6 @@ from agentpipe import errors, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from agentpipe.job import Job
@@ -54,19 +53,8 @@ def find(job: Job, project: str = "") -> Interpreter:
 
 def every() -> list[Interpreter]:
     """All CPythons of this machine that a task can get."""
-    import logging
-    from pathlib import Path
-
-    from python_discovery import DiskCache, PythonInfo
-    logging.getLogger("python_discovery").setLevel(logging.CRITICAL)
-    environment = {**os.environ, "PATH": os.pathsep.join(_search_folders())}
-    cache = DiskCache(Path(paths.cache("interpreters")))
-    found: dict[str, Any] = {}
-    for path in _files(environment["PATH"].split(os.pathsep)):
-        info = PythonInfo.from_exe(path, cache, raise_on_error=False, env=environment)
-        if info and info.implementation == "CPython" and tuple(info.version_info[:2]) >= OLDEST:
-            found.setdefault(os.path.realpath(info.system_executable or info.executable), info)
-    return [_described(info) for info in found.values()]
+    folders = _search_folders()
+    return [_described(info) for info in _all(_memory_of_discovery(), folders, _environment(folders))]
 
 
 def _files(folders: list[str]) -> list[str]:
@@ -191,17 +179,12 @@ def _other(every: list[Any]) -> tuple[str, ...]:
 def _search(job: Job, wish: str) -> Interpreter:
     """Find it; the answer also has `warning`, and `file` and `folders` by which the memory is checked later."""
     folders = _search_folders()
-    environment = {**os.environ, "PATH": os.pathsep.join(folders)}
-    cache = None
-    if not job.option("dry_run"):
-        from pathlib import Path
-
-        from python_discovery import DiskCache
-        cache = DiskCache(Path(paths.cache("interpreters")))
+    environment = _environment(folders)
+    cache = None if job.option("dry_run") else _memory_of_discovery()
     exact = _exact(wish, cache, environment)
     if exact is not None:
         return {**_described(exact), "warning": "", "folders": {}}
-    every = [info for info in _all(cache, environment) if info.implementation == "CPython"]
+    every = _all(cache, folders, environment)
     near = _nearest(wish, every)
     if near is None:
         there = sorted({f"{info.version_str} ({info.system_executable})" for info in every})
@@ -216,11 +199,8 @@ def _search(job: Job, wish: str) -> Interpreter:
 
 
 def _exact(wish: str, cache: Any, environment: dict[str, str]) -> Any:
-    import logging
-
     from python_discovery import PythonInfo, get_interpreter
-    # an old or broken Python on PATH is passed over, and nobody's affair
-    logging.getLogger("python_discovery").setLevel(logging.CRITICAL)
+    _hush()
     try:
         if not wish or _in_range(PythonInfo.current_system(cache).version_str, wish):
             return PythonInfo.current_system(cache)
@@ -239,9 +219,34 @@ def _in_range(version: str, wish: str) -> bool:
     return bool(found and found.contains(version.split("+")[0]))
 
 
-def _all(cache: Any, environment: dict[str, str]) -> Iterator[Any]:
-    from python_discovery import iter_interpreters
-    return iter_interpreters(cache=cache, env=environment)
+def _all(cache: Any, folders: list[str], environment: dict[str, str]) -> list[Any]:
+    """All CPythons that uv and virtualenv can fill: the agent's own, and those in these folders; each once."""
+    from python_discovery import PythonInfo
+    _hush()
+    found: dict[str, Any] = {}
+    there = (PythonInfo.from_exe(path, cache, raise_on_error=False, env=environment) for path in _files(folders))
+    for info in (PythonInfo.current_system(cache), *there):
+        if info and info.implementation == "CPython" and tuple(info.version_info[:2]) >= OLDEST:
+            found.setdefault(os.path.realpath(info.system_executable or info.executable), info)
+    return list(found.values())
+
+
+def _hush() -> None:
+    """An old or broken Python on PATH is passed over, and nobody's affair."""
+    import logging
+    logging.getLogger("python_discovery").setLevel(logging.CRITICAL)
+
+
+def _memory_of_discovery() -> Any:
+    """What the discovery has learnt of each file."""
+    from pathlib import Path
+
+    from python_discovery import DiskCache
+    return DiskCache(Path(paths.cache("interpreters")))
+
+
+def _environment(folders: list[str]) -> dict[str, str]:
+    return {**os.environ, "PATH": os.pathsep.join(folders)}
 
 
 def _nearest(wish: str, every: list[Any]) -> Any:
@@ -250,7 +255,7 @@ def _nearest(wish: str, every: list[Any]) -> Any:
     if version is None:
         return None
     major, minor = version
-    fitting = [info for info in every if info.version_info[0] == major and tuple(info.version_info[:2]) >= OLDEST]
+    fitting = [info for info in every if info.version_info[0] == major]
 
     def distance(info: Any) -> tuple[bool, int, int]:
         away = info.version_info[1] - minor
@@ -277,9 +282,8 @@ def _described(info: Any) -> Interpreter:
 def _search_folders() -> list[str]:
     """PATH, then where Pythons are otherwise kept; each once, only those that exist."""
     import glob
-    patterns = list(PLACES)
-    if os.environ.get("PYENV_ROOT"):
-        patterns.insert(0, os.path.join(os.environ["PYENV_ROOT"], "versions", "*", "bin"))
+    told = (("PYENV_ROOT", "versions/*/bin"), ("UV_PYTHON_INSTALL_DIR", "*/bin"))
+    patterns = [os.path.join(os.environ[name], below) for name, below in told if os.environ.get(name)] + list(PLACES)
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     for pattern in patterns:
         folders += sorted(glob.glob(os.path.expanduser(pattern)), reverse=True)

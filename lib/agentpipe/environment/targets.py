@@ -58,18 +58,15 @@ def build(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     shutil.rmtree(directory, ignore_errors=True)
     if asked.conda:
         interpreter, found = conda.build(job, directory, interpreter, asked, policy)
-        local_packages.add(asked, asked.found, requirements.folders(job)[1])
-        if asked.projects:
-            installer.projects(job, directory, asked.projects, asked)
-        return {"packages": installed.packages(directory, asked.names()), "pins": asked.pins if asked.exact else found,
-                "installer": "conda", "directory": directory, "interpreter": interpreter,
-                "variables": conda.variables(directory)}
-    seeded = installer.create(job, interpreter, directory, policy.system)
-    pip = "" if seeded else installers.pip_requirement(interpreter["version"])
-    found = ways.install(job, directory, asked, policy, installer, pip)
+    else:
+        seeded = installer.create(job, interpreter, directory, policy.system)
+        pip = "" if seeded else installers.pip_requirement(interpreter["version"])
+        found = ways.install(job, directory, asked, policy, installer, pip)
     local_packages.add(asked, asked.found, requirements.folders(job)[1])
     if asked.projects:
         installer.projects(job, directory, asked.projects, asked)
     packages = installed.packages(directory, asked.names())
-    return {"packages": packages, "pins": asked.pins if asked.exact else pins.matching(found, packages),
-            "installer": policy.tool, "directory": directory, "interpreter": interpreter, "variables": {}}
+    of_these = found if asked.conda else pins.matching(found, packages)
+    return {"packages": packages, "pins": asked.pins if asked.exact else of_these, "directory": directory,
+            "interpreter": interpreter, "installer": "conda" if asked.conda else policy.tool,
+            "variables": conda.variables(directory) if asked.conda else {}}

@@ -38,12 +38,12 @@ def cached(job: Job, name: str, key: str, make: Any) -> str:
         if os.path.lexists(path):
             return path
         fresh = path + ".new"
-        _remove(fresh)
+        remove(fresh)
         try:
             make(fresh)
             os.rename(fresh, path)
         except BaseException:  # on a full disk it would keep that full
-            _remove(fresh)
+            remove(fresh)
             raise
     finally:
         lock.release()
@@ -71,16 +71,17 @@ def _sweep(folder: str) -> None:
             with filelock.FileLock(image + ".lock", timeout=0, fallback_to_soft=False):
                 if not _is_old(image + ASKED, days):
                     continue  # somebody has asked for it meanwhile
-                _remove(image)
+                remove(image)
                 os.unlink(image + ASKED)  # its lock stays: another process may wait for that very file
         except filelock.Timeout:
             continue  # it is being made, or removed
 
 
-def _remove(image: str) -> None:
+def remove(image: str) -> None:
+    """Remove an image, or a copy of one, if it is there; what cannot be removed of a folder stays."""
     import shutil
     if os.path.isdir(image) and not os.path.islink(image):
-        shutil.rmtree(image, onerror=make_writable)
+        shutil.rmtree(image, onerror=_make_writable)
     elif os.path.lexists(image):
         os.unlink(image)
 
@@ -116,7 +117,7 @@ def forced() -> tuple[str, ...]:
     return (str(time.time_ns()),) if config.flag("agent.docker_force_pull") else ()
 
 
-def make_writable(function: Any, path: str, _: Any) -> None:
+def _make_writable(function: Any, path: str, _: Any) -> None:
     """rmtree's second try: an image's folders may be closed to their own owner."""
     import shutil
     try:

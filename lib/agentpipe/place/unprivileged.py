@@ -89,7 +89,6 @@ class Unprivileged(place.Place):
 
     def remove(self) -> str:
         """What the set-up has changed goes with the task, and the folder in the image that its own was mounted on."""
-        import shutil
         if self.value.get("root"):
             try:
                 os.rmdir(self.value["root"] + self.directory)
@@ -98,9 +97,8 @@ class Unprivileged(place.Place):
         folder = os.path.join(self.directory, WRITABLE)
         if os.path.lexists(folder):
             self._own_again(folder)
-            shutil.rmtree(folder, onerror=images.make_writable)
+            images.remove(folder)
         return f"{folder} could not be removed" if os.path.lexists(folder) else ""
-
 
     def _own_again(self, folder: str) -> None:
         """What its set-up has given to other users there (as whom a plain user may act) becomes ours."""

@@ -282,9 +282,8 @@ def _found(api: Any, name: str, create: bool) -> dict[str, Any]:
             return queue
     if create:
         return {"id": api.call("queues.create", {"name": name})["id"], "name": name}
-    known = ", ".join(queue["name"] for queue in api.call("queues.get_all", {"only_fields": ["name"]})["queues"])
-    raise errors.Failure(f"no queue `{name}`; there are: {known}", errors.NOT_FOUND,
-                         remedy=f"agent-pull --create-queue {name}")
+    from agentpipe import find
+    raise find.no_queue(api, name, "the same with --create-queue")
 
 
 def _default(api: Any) -> dict[str, Any]:

@@ -170,9 +170,15 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
 def _report(api: Any, claim: claims.Claim, task: str, say: Say) -> None:
     """Tell the end that is decided; once that is acknowledged, nothing is left to recover."""
     say(f"task {task}: reporting that it ended: {attempt.outcome(claim.directory)}")
-    from agentpipe.report import finish
-    if finish.finish(api, claim.directory, PATIENCE_S):
-        claim.end()
+    from agentpipe.report import finish, shipping
+    try:
+        finish.finish(api, claim.directory, PATIENCE_S)
+    except (errors.Failure, errors.ApiError) as error:
+        if not shipping.is_outage(error):
+            raise
+        say(f"task {task}: not yet: {error}")
+        return
+    claim.end()
 
 
 def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwanted: bool,

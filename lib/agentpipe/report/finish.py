@@ -30,23 +30,24 @@ class NotOurs(Exception):
     """The server shows the task gone, or with another's claim: nothing of it is ours to write."""
 
 
-def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | None = None) -> bool:
-    """Ship the rest of an attempt that has an `outcome`, give its task the final status; True when done.
+def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | None = None) -> None:
+    """Ship the rest of an attempt that has an `outcome`, give its task the final status.
 
-    True also for a task that is no longer ours (deleted, reset, claimed by another agent). It may be called
+    A task that is no longer ours (deleted, reset, claimed by another agent) is left alone. It may be called
     again after a crash at any point. While the server is away it is tried again until `deadline_s` seconds
-    are over; then False: what is left is for recovery, the link in `active/` stays. `shipper` is the one that this
-    process has shipped the log with so far, which need not ask where to go on.
+    are over; then its error is raised, as one is that no other try would change: what is left is for recovery, the
+    link in `active/` stays. `shipper` is the one that this process has shipped the log with so far, which need not ask
+    where to go on.
     """
     manifest = known(directory)
     end = attempt.outcome(directory)
     if manifest is None:
-        return True
+        return
     if end is None:
         raise errors.Failure(f"{directory} has not ended", errors.TRY_AGAIN, remedy="wait for agent-run")
     reported = read_reported(directory)
     if reported.get("status") and reported.get("hooks"):
-        return True
+        return
     api = api.once()  # the loop below has the patience
     shipper = shipper or shipper_of(api, manifest, directory)
     until, pause = time.monotonic() + deadline_s, 0.25
@@ -56,14 +57,12 @@ def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | 
                 if not reported.get("status"):
                     _finish(api, shipper, directory, manifest, end)
                 _on_end(shipper, directory, manifest)
-                return True
+                return
             except NotOurs:
-                return True
+                return
             except (errors.Failure, errors.ApiError) as error:
-                if not is_outage(error):
+                if not is_outage(error) or time.monotonic() + pause > until:
                     raise
-                if time.monotonic() + pause > until:
-                    return False
                 shipper.doubt()
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
@@ -82,19 +81,20 @@ def _on_end(shipper: Shipper, directory: str, manifest: dict[str, Any]) -> None:
     """The operator's hooks, once and after the status is acknowledged; what they say still goes to the log."""
     from agentpipe import hooks
     from agentpipe.job import Job
-    if not hooks.find("on-end"):
-        return
-    try:
-        # before they run: a webhook that is called twice is worse than one that is missed
-        note_reported(directory, {"hooks": True})
-    except errors.Failure:
-        return
-    job = Job(manifest, directory)
-    try:
-        hooks.run("on-end", manifest, job)
-    except errors.Failure as failure:
-        job.say(failure.reason)
-    job.close()
+    if not read_reported(directory).get("hooks"):
+        if not hooks.find("on-end"):
+            return
+        try:
+            # before they run: a webhook that is called twice is worse than one that is missed
+            note_reported(directory, {"hooks": True})
+        except errors.Failure:
+            return
+        job = Job(manifest, directory)
+        try:
+            hooks.run("on-end", manifest, job)
+        except errors.Failure as failure:
+            job.say(failure.reason)
+        job.close()
     shipper.ship(final=True)
 
 

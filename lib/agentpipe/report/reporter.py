@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 FIRST_REPORT_S = 3.0
 BACK_OFF_S = (1.0, 30.0)
+SOONEST_REPORT_S = 0.1  # 0 would be without a pause
 REFUSED_S = 30.0
+SETTLES_S = 10.0  # how long a call that is under way is waited for
 
 
 class Reporter:
@@ -52,14 +54,14 @@ class Reporter:
         self._away: float | None = None  # since when the server does not answer
         self._retry_at = 0.0
         self._pause = BACK_OFF_S[0]
-        every = config.number(*config.STATUS_REPORT)
+        every = max(SOONEST_REPORT_S, config.number(*config.STATUS_REPORT))
         self._duties = [Duty(self._report, every, FIRST_REPORT_S)]
         if registers:
             self._duties.insert(0, Duty(self._register, float("inf")))
 
     def start(self) -> None:
         """Register the worker and begin to report; returns at once."""
-        self._thread = threading.Thread(target=self._run, name="report", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="report", daemon=True)
         self._thread.start()
 
     def watch(self, task: str, directory: str, claim: str, on_abort: Callable[[Abort], None],
@@ -67,12 +69,10 @@ class Reporter:
               prefix: str = "") -> None:
         """From now on report this task: its log files, its metrics; on_abort(Abort) is called in the thread.
 
-        `pids` gives the processes of the script, for its share of memory and CPU; `queue` is where it came
-        from (default: the worker's only queue). With `follows` the task carries another's claim; `prefix` begins
-        each line of its log.
+        `pids` gives the processes of the script, for its share of memory and CPU; `queue` is where it came from.
+        With `follows` the task carries another's claim; `prefix` begins each line of its log.
         """
         shipper = Shipper(self.api, task, claim, directory, self.worker, self._secrets, prefix)
-        queue = queue or (self.queues[0] if len(self.queues) == 1 else None)
         self._watched = Watched(self, task, directory, Judge(None if follows else claim), on_abort, queue, pids,
                                 shipper)
         self._task_changed()
@@ -83,7 +83,7 @@ class Reporter:
             self._wakened.notify_all()
 
     def stop(self, unregister: bool = False) -> Shipper | None:
-        """End the thread (waits up to 10 s for a call under way); `unregister`: no successor follows.
+        """End the thread (waits for a call under way, up to SETTLES_S); `unregister`: no successor follows.
 
         What has shipped the task's log comes back, for whoever ships the rest, unless a call still uses it.
         """
@@ -107,7 +107,7 @@ class Reporter:
             return False
         if watched:
             watched.leave()
-        if not self._working.acquire(timeout=10):
+        if not self._working.acquire(timeout=SETTLES_S):
             return False
         if watched:
             watched.shipper.close()
@@ -116,7 +116,14 @@ class Reporter:
 
     # --- the thread
 
-    def _run(self) -> None:
+    def _work(self) -> None:
+        try:
+            self._until_stopped()
+        finally:
+            if self.embedded:  # this thread's connection, which nobody else can close
+                self.api.close()
+
+    def _until_stopped(self) -> None:
         while True:
             with self._wakened:
                 if not (self._changed or self._stopping):

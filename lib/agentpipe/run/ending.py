@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import ends, errors, hooks, manifest, paths, processes, secrets, stdio, units, untrusted
+from agentpipe import ends, errors, failures, hooks, manifest, paths, processes, secrets, stdio, units, untrusted
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
 from agentpipe.report import own_end
@@ -175,20 +175,20 @@ def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
 
 def _tell_server(held: Held) -> bool:
     """Send the rest; whether all is sent. What cannot be sent now stays for the next agent-pull or agent-report."""
+    why = ""
     try:
         with SIGNALS.open():
-            done = held.finish(PATIENCE_S)
-        why = "the store cannot be written" if held.api.embedded else "the server is away"
+            held.finish(PATIENCE_S)
     except (errors.Interrupted, errors.Aborted):
-        done, why = False, "told to leave"
-    except errors.ApiError as error:
-        done, why = False, f"the server refused: {error.msg}"
+        why = "told to leave"
+    except (errors.Failure, errors.ApiError) as error:
+        why = own_secrets.hidden(failures.as_failure("agent-run", error).reason)
     crash_point("run:reported")
-    if done:
-        held.claim.end()
-    else:
+    if why:
         stdio.say(f"agent-run: {why}; the next agent-pull or agent-report sends the rest")
-    return done
+    else:
+        held.claim.end()
+    return not why
 
 
 def _print(held: Held, line: dict[str, Any]) -> None:

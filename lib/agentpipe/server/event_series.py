@@ -62,8 +62,7 @@ def by_metric(db: sqlite3.Connection, owner: str, kind: str) -> dict[str, list[s
 
 def names(db: sqlite3.Connection, owner: str, kind: str, asked: Wanted = None) -> Iterator[tuple[str, str]]:
     """Metric and variant of each series of a kind, in order."""
-    table, fixed = ("scalars", "task=?") if kind == SCALAR else ("shapes", "task=? AND type=?")
-    values = [owner] if kind == SCALAR else [owner, kind]
+    table, fixed, values = _rows(owner, kind)
     # not (metric, variant) > (?, ?): SQLite would go through all points of the series that it leaves behind
     find = f"SELECT metric, variant FROM {table} WHERE {fixed} AND "
     at = db.execute(find + "metric>='' ORDER BY metric, variant LIMIT 1", values).fetchone()
@@ -76,9 +75,15 @@ def names(db: sqlite3.Connection, owner: str, kind: str, asked: Wanted = None) -
 
 def count(db: sqlite3.Connection, owner: str, kind: str, asked: Wanted) -> int:
     """How many events of a kind."""
-    table, fixed = ("scalars", "task=?") if kind == SCALAR else ("shapes", "task=? AND type=?")
-    values = [owner] if kind == SCALAR else [owner, kind]
+    table, fixed, values = _rows(owner, kind)
     if asked is None:
         return db.execute(f"SELECT count(*) FROM {table} WHERE {fixed}", values).fetchone()[0]
     return sum(db.execute(f"SELECT count(*) FROM {table} WHERE {fixed} AND metric=? AND variant=?",
                           (*values, *name)).fetchone()[0] for name in names(db, owner, kind, asked))
+
+
+def _rows(owner: str, kind: str) -> tuple[str, str, list[str]]:
+    """Where a kind's events stand: the table, the condition for a task's rows, its values."""
+    if kind == SCALAR:
+        return "scalars", "task=?", [owner]
+    return "shapes", "task=? AND type=?", [owner, kind]

@@ -69,10 +69,12 @@ def flag(key: str, default: bool = False, *variables: str) -> bool:
     return default if found is None else found.strip().lower() in YES
 
 
-def number(key: str, default: float, *variables: str) -> float:
-    """The same as a number; Failure 78 that names where it stands, when it is none."""
+def number(key: str, default: float, *variables: str, least: float = 0) -> float:
+    """The same as a number; Failure 78 that names where it stands, when it is none, or below `least`."""
     found, where = origin(key, *variables)
-    return default if found in (None, "") else _number_of(found, where if where in os.environ else f"{key} in {where}")
+    if found in (None, ""):
+        return default
+    return _number_of(found, where if where in os.environ else f"{key} in {where}", least)
 
 
 def check_numbers() -> None:
@@ -86,9 +88,9 @@ def check_numbers() -> None:
 
 
 def variable(name: str, default: float) -> float:
-    """The number in an environment variable of our own; Failure 78 that names it, when it holds none."""
+    """The number in an environment variable of our own; Failure 78 that names it, when it holds none, or is below 0."""
     told = os.environ.get(name)
-    return _number_of(told, name) if told else default
+    return _number_of(told, name, 0) if told else default
 
 
 def lost_policy(option: str | None) -> str:
@@ -267,15 +269,18 @@ def parsed(text: str) -> Any:
     return text
 
 
-def _number_of(told: Any, name: str) -> float:
+def _number_of(told: Any, name: str, least: float) -> float:
+    wrong = "no number"
     try:
         found = float(as_text(told))
         if found - found == 0:  # neither infinite nor NaN, which int() does not take
-            return found
+            if found >= least:
+                return found
+            wrong = f"below {least:g}"
     except ValueError:
         pass
     from agentpipe import errors
-    raise errors.Failure(f"{name} is no number: {as_text(told)}", errors.BAD_CONFIG, remedy=f"correct {name}")
+    raise errors.Failure(f"{name} is {wrong}: {as_text(told)}", errors.BAD_CONFIG, remedy=f"correct {name}")
 
 
 def _folder() -> list[str]:

@@ -58,8 +58,9 @@ def _other_manager(job: Job, say: Callable[[str], None]) -> None:
 
 def _of_this_machine(asked: Requirements, say: Callable[[str], None]) -> None:
     """Folders and files outside the checkout are here, and maybe nowhere else."""
+    from agentpipe.environment import requirements
     for path in [*(each.path for each in asked.projects), *(each.path for each in asked.archives)]:
-        if not (path + "/").startswith(asked.code + "/"):
+        if not requirements.inside(path, asked.code):
             say(f"check: {path} is on this machine: a worker elsewhere does not have it (--bundle takes it along)")
 
 

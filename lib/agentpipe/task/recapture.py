@@ -30,6 +30,8 @@ def fields(task: Mapping[str, Any], directory: str, say: Callable[[str], None]) 
     found = capture.capture(_wish(before, directory))
     for what, remedy in found.warnings:
         say(f"warning: {what} ({remedy})")
+    for note in found.login_notes:
+        say(note)
     now = {field: found.script.get(field) or "" for field in TAKEN}
     if before.get("tag"):
         now["tag"] = ""  # else it would still be that tag's commit

@@ -24,12 +24,19 @@ def put(api: Any, task: str, path: str, name: str) -> str:
     below = f"agentpipe/{task}/artifacts/{name}"
     if not api.embedded:
         return _upload(api, path, below)
+    import contextlib
     import shutil
     target = os.path.join(paths.state("files"), below)
+    fresh = f"{target}.{os.getpid()}"
     try:
         os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
-        shutil.copyfile(path, f"{target}.{os.getpid()}")
-        os.rename(f"{target}.{os.getpid()}", target)
+        try:
+            shutil.copyfile(path, fresh)
+            os.rename(fresh, target)
+        except BaseException:  # on a full disk it would keep that full
+            with contextlib.suppress(OSError):
+                os.unlink(fresh)
+            raise
     except OSError as error:
         raise errors.unwritable(f"keep {name} in {paths.state('files')}", error) from None
     return f"file://{target}"

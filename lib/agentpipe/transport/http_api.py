@@ -9,7 +9,7 @@ from agentpipe import errors
 from agentpipe.settings import config
 from agentpipe.transport import http_retry
 from agentpipe.transport.http_login import Login
-from agentpipe.transport.http_transport import Answer, Away, Transport, not_an_api
+from agentpipe.transport.http_transport import Answer, Away, TooLarge, Transport, not_an_api
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,13 +147,25 @@ class HttpApi:
         lines: list[bytes] = []
         answers, size = [], 0
         for line in (json.dumps(item).encode() for item in items):
-            if lines and size + len(line) >= limit:
-                answers.append(self._call(endpoint, b"\n".join(lines), "application/json-lines"))
+            if lines and size + len(line) >= min(limit, self._transport.most):
+                answers += self._batch(endpoint, lines)
                 lines, size = [], 0
             lines.append(line)
             size += len(line) + 1
-        answers.append(self._call(endpoint, b"\n".join(lines), "application/json-lines"))
+        answers += self._batch(endpoint, lines)
         return answers[0] if len(answers) == 1 else _together(answers)
+
+    def _batch(self, endpoint: str, lines: list[bytes]) -> list[dict[str, Any]]:
+        """The answer to one request; or to those of its halves, where a proxy takes less than its server."""
+        body = b"\n".join(lines)
+        try:
+            return [self._call(endpoint, body, "application/json-lines")]
+        except TooLarge:
+            if len(lines) < 2:
+                raise
+        self._transport.most = len(body) // 2
+        half = len(lines) // 2
+        return [*self._batch(endpoint, lines[:half]), *self._batch(endpoint, lines[half:])]
 
     def _call(self, endpoint: str, body: bytes, kind: str) -> dict[str, Any]:
         tries = http_retry.Tries(endpoint, self.patience, lambda: self._answered)

@@ -33,6 +33,15 @@ class Away(errors.Failure):
         self.unsure, self.refused, self.wait, self.status = unsure, refused, wait, status
 
 
+class TooLarge(errors.Failure):
+    """A request is larger than its server, or a proxy before it, takes; nothing of it was done."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host}: the request is larger than it, or a proxy before it, takes", errors.BAD_CONFIG,
+                         remedy="set api.http.max_req_size below that limit (bytes)")
+        self.of_machine = False  # a request is as large as the task makes it
+
+
 class Answer:
     """Status, headers (names in any case) and body of one answer."""
 
@@ -50,6 +59,7 @@ class Transport:
         self.method = (config.get("api.http.default_method", None, "CLEARML_API_DEFAULT_REQ_METHOD") or "post").upper()
         if self.method not in ("GET", "POST", "PUT"):
             raise errors.Failure(f"api.http.default_method is {self.method}, not get, post or put", errors.BAD_CONFIG)
+        self.most = float("inf")  # bytes of a batch, as far as something has said that it takes no more
         self._session: requests.Session | None = None
         self._settings: dict[str, Any] = {}
 
@@ -109,10 +119,7 @@ class Transport:
             raise errors.Failure(f"{self.host}: the proxy wants a name and a password", errors.NO_PERMISSION,
                                  remedy="put them into https_proxy: http://NAME:PASSWORD@HOST:PORT")
         if answer.status == 413:
-            failure = errors.Failure(f"{self.host}: the request is larger than it, or a proxy before it, takes",
-                                     errors.BAD_CONFIG, remedy="set api.http.max_req_size below that limit (bytes)")
-            failure.of_machine = False  # a request is as large as the task makes it
-            raise failure
+            raise TooLarge(self.host)
         if answer.status in AWAY:
             reason = {429: "too many requests", 503: "it is being maintained"}.get(
                 answer.status, f"the server behind it does not answer ({answer.status})")

@@ -308,7 +308,7 @@ complete -c agent-config -f -n __fish_use_subcommand -a show -d 'Show what is se
 complete -c agent-config -f -n '__fish_seen_subcommand_from show'
 complete -c agent-config -n '__fish_seen_subcommand_from show' -l all -d 'Also what the files set to clearml-agent\'s own default, which counts as not set'
 complete -c agent-config -n '__fish_seen_subcommand_from show' -l json -d 'Print JSON'
-complete -c agent-config -f -n __fish_use_subcommand -a check -d 'Look at configuration, server, credentials, clock, disks, tools, containers and GPUs; say what is wrong and'
+complete -c agent-config -f -n __fish_use_subcommand -a check -d 'Look at configuration, hooks, server, credentials, clock, disks, tools, containers and GPUs; say what is wrong'
 complete -c agent-config -f -n '__fish_seen_subcommand_from check'
 complete -c agent-config -n '__fish_seen_subcommand_from check' -l json -d 'Print JSON'
 end
