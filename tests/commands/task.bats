@@ -314,7 +314,7 @@ bash" ]]
     [[ $output == *"is a task already, and enqueue does not change it: ${option%% *} (agent-task edit $id ${option%% *} …"* ]]
   done
   run -64 agent-task enqueue "$id" -- --epochs 3
-  [[ $output == *"(agent-task clone $id --queue QUEUE -- ARGS)" ]]
+  [[ $output == *"(agent-task clone $id --queue default -- --epochs 3)" ]]
   [ "$(status "$id")" = created ]
 }
 
@@ -681,13 +681,13 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   id=$(agent-task enqueue --repo work train.py)
   run -1 pipeline
   run -0 agent-task why "$id"
-  [[ $output == *"try: agent-task edit $id --package my_helper && "* ]]
-  [[ $output == *"or: where my_helper is a file of yours: git add -N it in your checkout, and there: "* ]]
+  [[ $output == *"to do: where my_helper is a file of yours: git add -N it in your checkout, and there: "* ]]
+  [[ $output == *"look up first that it is called so"*": agent-task edit $id --package my_helper && "* ]]
   # which takes what is not committed anew, and nothing else
   echo 'print("mine")' >work/my_helper.py
   git -C work add -N my_helper.py
   agent-task edit "$id" --set a=1 --package six
-  (cd work && sh -c "$(sed -n 's/.* and there: //p' <<<"$output")")
+  (cd work && sh -c "$(sed -n 's/.* and there: \([^;]*\);.*/\1/p' <<<"$output")")
   run -0 pipeline
   [ "$(agent-task log --stream log "$id")" = mine ]
   [[ $(agent-task show "$id") == *six* ]]

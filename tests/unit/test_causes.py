@@ -217,6 +217,15 @@ def test_a_mistyped_word_of_the_command_line_is_corrected_there(entry: str, said
     assert found["remedy"] == f"agent-task edit 1f3c {remedy} && agent-task enqueue 1f3c"
 
 
+def test_a_package_that_cannot_be_started_is_told_with_its_modules() -> None:
+    _attempt(deep__model_py="", deep____init___py="")
+    found = told("/s/bin/python3: No module named deep.__main__; 'deep' is a package and cannot be directly executed",
+                 "-m deep --n 1")
+    assert found["reason"] == "the package deep cannot be started: it has no __main__.py (exit 1)"
+    assert found["advice"].startswith("name a module of it, such as deep.model: agent-task edit 1f3c --entry-point "
+                                      "'-m deep.… --n 1' && ")
+
+
 @pytest.mark.parametrize(("code", "evidence", "end", "line"), [
     ("x = 1\nsys.exit(3)\n", "", "exit 3", 2), ("x = 1\nif x: exit 3\n", "loading", "exit 3", 0),
     ("raise SystemExit(f'no data in {x}: stop')\n", "no data in /d: stop", "exit 1", 1),
@@ -459,6 +468,8 @@ def test_a_value_is_given_where_the_option_stands_and_nowhere_else() -> None:
     assert entry == "train.py --lr 0.2 --verbose --batch-size=4 lr"
     assert sections["General"]["x"] == {"section": "General", "name": "x", "type": "", "value": "y"}
     assert [line.split(" ")[0] for line in said] == ["Args/verbose", "General/x"]
+    params.changed(task, ["new=a b"], said.append)
+    assert said[2].endswith("""--entry-point 'train.py --lr 0.1 --verbose --batch-size=3 lr '"'"'--new=a b'"'"'')""")
 
 
 def test_a_difference_is_named_by_a_package_a_file_or_an_argument_but_not_by_a_part_of_a_word() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from agentpipe.task.remedies import again, edit, retyped, words
+from agentpipe.task.remedies import edit, retyped, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,5 +141,4 @@ def _respelled(given: list[str], wrong: str, known: set[str]) -> str:
 
 def _rewritten(task: dict[str, Any]) -> str:
     """Words: the command line as it is, to be changed by hand."""
-    return (f"type it anew: agent-task edit {task['id']} --entry-point {shlex.quote(shlex.join(words(task)))}, "
-            f"then {again(task)}")
+    return f"change the arguments in: {retyped(task, words(task))}"

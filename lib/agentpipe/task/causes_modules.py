@@ -7,6 +7,7 @@ run what he likes. Such a name stands in words, to be looked up first.
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 
 from agentpipe.task import own_lines, whereabouts
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from agentpipe.task.remedies import Known
 
 IMPORTED = re.compile(r"^ModuleNotFoundError: No module named '([^']+)'", re.MULTILINE)
-STARTED = re.compile(r"^\S*python[\d.]*: (?:No module named '?([\w.]+?)'?(?:\.__main__\b.*)?"
+STARTED = re.compile(r"^\S*python[\d.]*: (?:No module named ([\w.]+)(?:;.*)?"
                      r"|Error while finding module specification for '([\w.]+)' .*)$", re.MULTILINE)
+MAIN = ".__main__"
+SHOWN = 3  # modules of a package
 
 
 def missing(task: dict[str, Any], evidence: str) -> Known | None:
@@ -32,8 +35,23 @@ def missing(task: dict[str, Any], evidence: str) -> Known | None:
     if not imported and not started:
         return None
     module = (imported or started)[-1]
+    if started and module.endswith(MAIN):
+        return _no_main(task, module.removesuffix(MAIN))
     return (_left_behind(task, module) or _asked_for(task, module) or _misspelt(task, module, evidence, not imported)
             or _of_a_package(task, module, evidence))
+
+
+def _no_main(task: dict[str, Any], package: str) -> Known:
+    """A package that has no __main__.py: one of its modules is meant, or the checkout has more."""
+    inside = [name for name in whereabouts.modules(task) if name.startswith(f"{package}.")]
+    left = whereabouts.left_behind(task, f"{package.replace('.', '/')}/__main__.py")
+    if left:
+        return {"reason": f"the __main__.py of {package} is in your checkout, and git does not know it",
+                "remedy": taken_along(task, left)}
+    named = f", such as {', '.join(inside[:SHOWN])}" if inside else ""
+    entry = " ".join(filter(None, [f"-m {package}.…", shlex.join(words(task)[2:])]))
+    return {"reason": f"the package {package} cannot be started: it has no __main__.py", "advice":
+            f"name a module of it{named}: {edit(task, '--entry-point', entry)}"}
 
 
 def _left_behind(task: dict[str, Any], module: str) -> Known | None:

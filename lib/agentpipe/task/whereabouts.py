@@ -56,10 +56,12 @@ def left_behind(task: dict[str, Any], path: str, folder: bool = False) -> str:
 
     With `folder` a folder with modules.
     """
-    top = checkout(task)
-    places = (os.path.join(top, start, path) for start in sorted(looked_into(task)) if top)
+    top, code = checkout(task), of_last_run(task)
     is_it = _is_package if folder else os.path.isfile
-    return next((place for place in map(os.path.normpath, places) if is_it(place)), "")
+    for name in (os.path.normpath(os.path.join(start, path)) for start in sorted(looked_into(task)) if top):
+        if is_it(os.path.join(top, name)) and not (code and os.path.exists(os.path.join(code, name))):
+            return os.path.join(top, name)
+    return ""
 
 
 def _is_package(path: str) -> bool:
