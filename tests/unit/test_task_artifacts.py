@@ -135,7 +135,7 @@ def test_a_files_server_that_stays_away_is_told_as_that(tmp_path, monkeypatch):
     monkeypatch.setenv("CLEARML_API_HOST", "http://127.0.0.1:8008")
     monkeypatch.setenv("CLEARML_FILES_HOST", "http://127.0.0.1:9")
     monkeypatch.setenv("CLEARML_AUTH_TOKEN", "token")
-    with pytest.raises(errors.Failure, match="the files server at http://127.0.0.1:9 cannot be reached") as caught:
+    with pytest.raises(errors.Failure, match=r"the files server at http://127\.0\.0\.1:9 cannot be reached") as caught:
         artifact_files.get(api.connect(patience=0.3), {"key": "x", "uri": "http://127.0.0.1:9/agentpipe/1f3c/artifacts/x"},
                            str(tmp_path / "x"))
     assert (caught.value.exit, "api.files_server" in caught.value.remedy) == (errors.UNAVAILABLE, True)
