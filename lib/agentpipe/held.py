@@ -180,10 +180,8 @@ class Held:
     def finish(self, deadline: float) -> None:
         """Send the rest and the end's status, for up to `deadline` seconds; the error of what could not be told."""
         from agentpipe.report import finish
-        try:
-            finish.finish(self.api, self.claim.directory, deadline, self.quiet())
-        finally:
-            self._end_worker()
+        finish.finish(self.api, self.claim.directory, deadline, self.quiet())
+        self._end_worker()
 
     def _end_worker(self) -> None:
         """A worker that was this task's alone (services mode) ends with it."""

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 
 _boot: str | None = None
+of_ours: set[int] = set()  # programs that this process runs for itself, also beside a script
 
 
 def boot_id() -> str:

@@ -27,7 +27,7 @@ class Fold:
         text = data.decode("utf-8", "replace")
         if not self.live and "\r" not in text and "\b" not in text:
             return self._plain(text)
-        return "".join([self._line(line) for line in _lines(text)])
+        return "".join([self._line(line) for line in lines(text)])
 
     def snapshot(self) -> str:
         """How a live row looks now, as a line of its own; nothing when it looks as at the last snapshot."""
@@ -151,6 +151,13 @@ class _Row:
             self._styles.clear()
 
 
+def lines(text: str) -> list[str]:
+    """The lines of a text with their ends: not splitlines(), which ends one at \\r, \\v, \\x85 and others too."""
+    parts = text.split("\n")
+    ended = [part + "\n" for part in parts[:-1]]
+    return [*ended, parts[-1]] if parts[-1] else ended
+
+
 def whole_characters(data: bytes) -> int:
     """How many bytes of `data` end with a whole UTF-8 character (the last three may be the begin of one)."""
     for back in range(1, min(4, len(data) + 1)):
@@ -161,13 +168,6 @@ def whole_characters(data: bytes) -> int:
             needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
             return len(data) - back if needed > back else len(data)
     return len(data)
-
-
-def _lines(text: str) -> list[str]:
-    # not splitlines(): that ends a line at \r, \v, \x85 and others too
-    parts = text.split("\n")
-    lines = [part + "\n" for part in parts[:-1]]
-    return [*lines, parts[-1]] if parts[-1] else lines
 
 
 def _uncovered(pieces: list[str]) -> list[str]:

@@ -134,7 +134,7 @@ print(json.dumps({"task": {"script": script}}))' "$@"
   agent-task edit "$id" --commit "$other" 2>/dev/null
   agent-task enqueue "$id"
   run -65 run_all
-  [[ $(agent-task why "$id") == *"does not apply to train.py: hunk 1"*"edit --commit"*"edit --drop-diff"* ]]
+  [[ $(agent-task why "$id") == *"does not apply to train.py: hunk 1"*"edit $id --commit"*"edit $id --drop-diff"* ]]
   agent-task edit "$id" --commit "$first" 2>/dev/null
   agent-task enqueue "$id"
   run -0 run_all

@@ -314,7 +314,7 @@ bash" ]]
     [[ $output == *"is a task already, and enqueue does not change it: ${option%% *} (agent-task edit $id ${option%% *} …"* ]]
   done
   run -64 agent-task enqueue "$id" -- --epochs 3
-  [[ $output == *"(agent-task clone $id --queue QUEUE -- ARGS)" ]]
+  [[ $output == *"(agent-task clone $id --queue default -- --epochs 3)" ]]
   [ "$(status "$id")" = created ]
 }
 
@@ -472,7 +472,7 @@ six" ]
   id=$(enqueue_shell 'echo before; echo "boom: no such thing" >&2; exit 4')
   run -4 pipeline
   run -0 agent-task why "$id"
-  [[ $output == *"script_failed, exit 4"*"| boom: no such thing"*"try: agent-task log $id"* ]]
+  [[ $output == *"script_failed, exit 4"*"at main.sh:1 (exit 4)"*"| boom: no such thing"*"to do: mend main.sh:1"*"agent-task log $id"* ]]
 }
 
 @test "edit looks before it wipes: a bad value changes nothing of a finished task" {
@@ -591,7 +591,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   id=$(agent-task enqueue --branch nosuch train.py)
   [[ $(said 66 "$id") == "to do: push it"* ]]
   id=$(agent-task enqueue --commit deadbeef train.py)
-  [[ $(said 66 "$id") == "to do: push it"*"agent-task edit --commit" ]]
+  [[ $(said 66 "$id") == "to do: push it"*"agent-task edit $id --commit" ]]
   [ "$(field_of "$id" remedy)" = null ]
   [[ $(field_of "$id" advice) == push* ]]
   [[ $(agent-task why "$id") == *"then: agent-task enqueue $id"* ]]
@@ -607,8 +607,8 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
 
 # bats test_tags=local
 @test "where a command mends it, that is what stands there, and JSON has it as remedy" {
-  id=$(enqueue_shell 'exit 3')
-  [ "$(said 3 "$id")" = "try: agent-task log $id" ]
+  id=$(enqueue_shell 'echo "np.float_ was removed in the NumPy 2.0 release"; exit 1')
+  [ "$(said 1 "$id")" = "try: agent-task edit $id --package 'numpy<2' && agent-task enqueue $id" ]
   [ "$(field_of "$id" advice)" = null ]
   sh -c "$(field_of "$id" remedy)"
 }
@@ -681,13 +681,13 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   id=$(agent-task enqueue --repo work train.py)
   run -1 pipeline
   run -0 agent-task why "$id"
-  [[ $output == *"try: agent-task edit $id --package my_helper && "* ]]
-  [[ $output == *"or: where my_helper is a file of yours: git add -N it in your checkout, and there: "* ]]
+  [[ $output == *"to do: where my_helper is a file of yours: git add -N it in your checkout, and there: "* ]]
+  [[ $output == *"look up first that it is called so"*": agent-task edit $id --package my_helper && "* ]]
   # which takes what is not committed anew, and nothing else
   echo 'print("mine")' >work/my_helper.py
   git -C work add -N my_helper.py
   agent-task edit "$id" --set a=1 --package six
-  (cd work && sh -c "$(sed -n 's/.* and there: //p' <<<"$output")")
+  (cd work && sh -c "$(sed -n 's/.* and there: \([^;]*\);.*/\1/p' <<<"$output")")
   run -0 pipeline
   [ "$(agent-task log --stream log "$id")" = mine ]
   [[ $(agent-task show "$id") == *six* ]]

@@ -111,6 +111,52 @@ wheelhouse.wheel("index", "leaf", "2.0")'
   mended "$id"
 }
 
+@test "a mistyped module: the one that is meant, in the code, and no package of a stranger" {
+  make_repo work train.py $'x = 1\nimport jsno'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "the module jsno is not installed; json may be meant" "try: \${EDITOR:-vi} +2 $PWD/work/train.py && "
+  [[ $report != *"--package jsno"* ]]
+  printf '#!/bin/sh\nsed -i "${1#+}s/jsno/json/" "$2"\n' >editor
+  chmod +x editor
+  EDITOR=$PWD/editor mended "$id"
+}
+
+@test "a module that nobody knows is no package by a command; typed in its checkout, why takes it along" {
+  make_repo work train.py 'import mine, pkg.more; print(mine.X)' pkg/__init__.py ''
+  git clone -q --bare work remote.git
+  git -C work remote add origin "$PWD/remote.git"
+  git -C work fetch -q
+  git -C work branch -q -u origin/main
+  echo 'X = 1' >work/mine.py
+  echo >work/pkg/more.py
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "the module mine is not installed" "to do: where mine is a file of yours: git add -N it in your checkout" \
+    "look up first that it is called so"
+  # on another branch it is another checkout
+  git -C work checkout -q -b other
+  cd work
+  told "$id" "to do: where mine is a file of yours"
+  git checkout -q main
+  told "$id" "the module mine is in your checkout, and git does not know it" "try: git -C $PWD add "
+  [[ $report != *--package* ]]
+  tried
+  run -1 pipeline
+  told "$id" "the module pkg.more is in your checkout" "add -f -N -- $PWD/pkg/more.py"
+  mended "$id"
+}
+
+@test "a mistyped module on the command line" {
+  make_repo work package/train.py 'import sys; print(sys.argv[1:])' package/__init__.py ''
+  id=$(agent-task enqueue --repo work -m package.trian -- --name 'two words' 2>/dev/null)
+  run -1 pipeline
+  told "$id" "the module package.trian is not installed; package.train may be meant" \
+    "try: agent-task edit $id --entry-point '-m package.train --name "
+  mended "$id"
+  agent-task log "$id" | grep -qx "\['--name', 'two words'\]"
+}
+
 @test "a module of the repository that stands where Python does not look" {
   make_repo work train.py 'import helper; print(helper.X)' lib/helper.py 'X = 1'
   id=$(queued --)
@@ -132,6 +178,15 @@ wheelhouse.wheel("index", "leaf", "2.0")'
   id=$(agent-task enqueue --repo "file://$PWD/work" --branch main --requirements none src/trian.py -- --lr 0.1)
   run -66 pipeline
   told "$id" "setup_failed, exit 66, in agent-patch" "no src/trian.py in the checkout" "src/train.py --lr 0.1"
+  mended "$id"
+}
+
+@test "a folder that is not there, and none that is meant: the task stands in what is to be typed" {
+  make_repo work
+  id=$(agent-task enqueue --repo "file://$PWD/work" --branch main --working-dir nosuch --requirements none train.py)
+  run -66 pipeline
+  told "$id" "no folder nosuch in the checkout" "agent-task edit $id --working-dir DIR" "then: agent-task enqueue $id"
+  agent-task edit "$id" --working-dir .
   mended "$id"
 }
 
@@ -171,7 +226,7 @@ wheelhouse.wheel("index", "leaf", "2.0")'
   agent-task enqueue "$id"
   run -65 pipeline
   told "$id" "setup_failed, exit 65, in agent-patch" "the diff does not apply to train.py: hunk 1" "print(\"one\")" \
-    "try: agent-task edit $id --drop-diff" "or: give the task the commit" "edit --checkout ."
+    "try: agent-task edit $id --drop-diff" "or: give the task the commit" "edit $id --checkout ."
   mended "$id"
 }
 
@@ -197,6 +252,34 @@ if given.batch_size > 16: raise MemoryError'
   run -2 pipeline
   told "$id" "script_failed, exit 2" "no option --epohcs; --epochs may be meant" "'train.py --epochs 3'"
   mended "$id"
+}
+
+needing='import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--data", required=True)
+parser.add_argument("--name")
+print(vars(parser.parse_args()))'
+
+@test "an option that the script wants: beside all that was given, in the same queue" {
+  make_repo work train.py "$needing"
+  agent-task enqueue --create-queue --queue gpu train.py --repo work --name other >/dev/null 2>&1
+  id=$(queued --queue gpu -- --name 'two words')
+  run -2 sh -c "agent-pull --id $id | agent-prepare -q | agent-run -q"
+  told "$id" "the script wants --data (exit 2)" "to do: agent-task edit $id --entry-point "
+  line=$(sed -n 's/^  to do: //p' <<<"$report")
+  sh -c "${line//…/here}" 2>/dev/null
+  [[ $(agent-task why "$id") == *"waits in gpu"* ]]
+  agent-pull --id "$id" | agent-prepare -q | agent-run -q >receipt.json
+  agent-task log "$id" | grep -qx "{'data': 'here', 'name': 'two words'}"
+}
+
+@test "a mistyped option in the place of one that the script wants" {
+  make_repo work train.py "$needing"
+  id=$(queued -- --name n --dta=here)
+  run -2 pipeline
+  told "$id" "the script wants --data; --dta is no option of it, and --data may be meant" "try: agent-task edit $id"
+  mended "$id"
+  agent-task log "$id" | grep -qx "{'data': 'here', 'name': 'n'}"
 }
 
 @test "a value that the script does not take" {
@@ -239,6 +322,72 @@ if given.batch_size > 16: raise MemoryError'
   run -1 pipeline
   told "$id" "data/points.csv is in your checkout, and git does not know it" "--checkout $PWD/work"
   mended "$id"
+}
+
+@test "a mistyped file: in the code, or on the command line" {
+  make_repo work train.py $'import sys\nprint(open(sys.argv[1]).read())\nopen("dat/points.csv")' data/points.csv 1,2
+  id=$(queued -- dat/points.csv)
+  run -1 pipeline
+  told "$id" "there is no dat/points.csv where the script runs; data/points.csv may be meant" \
+    "try: agent-task edit $id --entry-point 'train.py data/points.csv'"
+  tried
+  run -1 pipeline
+  told "$id" "data/points.csv may be meant" "try: \${EDITOR:-vi} +3 $PWD/work/train.py && "
+  printf '#!/bin/sh\nsed -i "${1#+}s/dat/data/" "$2"\n' >editor
+  chmod +x editor
+  EDITOR=$PWD/editor mended "$id"
+}
+
+@test "a folder that is not there to write into: the line that goes before" {
+  make_repo work train.py $'import os\nopen("out/result.txt", "w").write("1")'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "there is no folder out to write result.txt into, at train.py:2" "+2 $PWD/work/train.py" \
+    'or: before that line: os.makedirs("out", exist_ok=True)'
+  sed -n 's/^  or: before that line: //p' <<<"$report" >before
+  printf '#!/bin/sh\nsed -i "$((${1#+} - 1))r before" "$2"\n' >editor
+  chmod +x editor
+  EDITOR=$PWD/editor mended "$id"
+}
+
+@test "a line of a notebook: its cell, and the line there" {
+  make_repo work note.ipynb '{"cells": [{"cell_type": "markdown", "source": "# x"},
+    {"cell_type": "code", "source": ["!true \\\n", "  x\n", "1 / 0"]}]}'
+  id=$(agent-task enqueue --repo work note.ipynb 2>/dev/null)
+  run -1 pipeline
+  told "$id" "ZeroDivisionError: division by zero, at note.ipynb, cell 2, line 3 (1 / 0)" \
+    "to do: mend note.ipynb, cell 2, line 3 (1 / 0) in $PWD/work and save it, then: agent-task edit $id --checkout"
+  [[ ${report##*to do} != *note.py[^n]* ]]
+  sed -i 's,1 / 0,1 / 1,' work/note.ipynb
+  sh -c "$(sed -n 's/^  to do: .*, then: //p' <<<"$report")"
+  pipeline
+  [ "$(status "$id")" = completed ]
+}
+
+@test "a source that is not UTF-8" {
+  make_repo work train.py x
+  printf 'x = "caf\351"\n' >work/train.py
+  git -C work commit -qam latin
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "train.py:1 is not UTF-8" "try: \${EDITOR:-vi} +1 $PWD/work/train.py && " "or: save it as UTF-8"
+  printf '#!/bin/sh\niconv -f latin1 -t utf-8 "$2" >new && cat new >"$2"\n' >editor
+  chmod +x editor
+  EDITOR=$PWD/editor mended "$id"
+}
+
+@test "a script that ended itself: the line where, by what it said or by its status alone" {
+  make_repo work train.py $'import sys\nx = 7\nif x > 5: sys.exit(f"x is {x}: too much")\nif x > 3: sys.exit(4)'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "x is 7: too much, at train.py:3 (exit 1)" "try: \${EDITOR:-vi} +3 $PWD/work/train.py && "
+  printf '#!/bin/sh\nsed -i s/7/4/ "$2"\n' >editor
+  chmod +x editor
+  EDITOR=$PWD/editor tried
+  run -4 pipeline
+  told "$id" "it printed nothing, at train.py:4 (exit 4)" "try: \${EDITOR:-vi} +4 $PWD/work/train.py && "
+  printf '#!/bin/sh\nsed -i 2s/4/2/ "$2"\n' >editor
+  EDITOR=$PWD/editor mended "$id"
 }
 
 @test "a variable of the environment that the worker does not set" {

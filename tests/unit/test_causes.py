@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from agentpipe import errors, paths
+from agentpipe.code import notebook
 from agentpipe.run import launch
 from agentpipe.task import causes, compare, error_lines, params, plot, why
 from agentpipe.transport import api
@@ -30,11 +32,13 @@ def told(evidence: str, entry: str = "train.py", end: str = "script_failed", **t
 
 @pytest.mark.parametrize(("entry", "change"), [
     ("train.py --batch-size 64", "Args/batch-size=32"), ("train.py --bs=3 --lr 1", "Args/bs=1"),
-    ("train.py --train_batch_size 8", "Args/train_batch_size=4")])
+    ("train.py --train_batch_size 8", "Args/train_batch_size=4"),
+    ("train.py -bs 64 --lr 1", "'train.py -bs 32 --lr 1'"), ("train.py -bs=64", "'train.py -bs=32'")])
 def test_a_gpu_without_memory_gets_half_the_batch(entry: str, change: str) -> None:
+    option = "--set" if change.startswith("Args/") else "--entry-point"
     found = told("torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", entry)
     assert found["reason"].startswith("the GPU's memory ran out")
-    assert found["remedy"] == f"agent-task edit 1f3c --set {change} && agent-task enqueue 1f3c"
+    assert found["remedy"] == f"agent-task edit 1f3c {option} {change} && agent-task enqueue 1f3c"
 
 
 def test_the_batch_may_stand_among_the_hyperparameters_and_without_one_there_are_words() -> None:
@@ -50,7 +54,8 @@ def test_the_batch_may_stand_among_the_hyperparameters_and_without_one_there_are
      "this machine lacks the library libGL.so.1", "install the system package"),
     ("main.sh: line 3: ffmpeg: command not found", "there is no program ffmpeg", "install ffmpeg there"),
     ("sh: 1: jq: not found", "there is no program jq", "--docker IMAGE"),
-    ("train.py: error: the following arguments are required: --data", "the script wants --data", "-- --data"),
+    ("train.py: error: the following arguments are required: --data", "the script wants --data",
+     "--entry-point 'train.py --data …' && agent-task enqueue 1f3c"),
     ("  File \"/py/subprocess.py\", line 1, in _execute_child\n"
      "FileNotFoundError: [Errno 2] No such file or directory: 'sox'", "there is no program sox", "install sox there"),
     ("FileNotFoundError: [Errno 2] No such file or directory: '/mnt/x/y.csv'", "there is no /mnt/x/y.csv on node:0",
@@ -96,6 +101,186 @@ def test_a_package_that_its_environment_never_got_is_told_as_that(tmp_path: Path
                                  {"class": "script_failed", "reason": "exit 1", "evidence": said})
         assert words in found["reason"]
     assert "AGENT_STAGE_ENV" in found["advice"] and found["remedy"] is None
+
+
+def _attempt(**files: str) -> Path:
+    """The checkout of a run of task 1f3c on this machine, with these files (`__` in a name is a slash, `_py` .py)."""
+    code = Path(paths.state("tasks")) / "1f3c.1" / "code"
+    for name, text in files.items():
+        path = code / name.replace("__", "/").replace("_py", ".py").replace("_csv", ".csv")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return code
+
+
+NO_MODULE = '  File "/s/tasks/1f3c.1/code/t.py", line 2, in <module>\nModuleNotFoundError: No module named '
+
+
+@pytest.mark.parametrize(("module", "meant"), [
+    ("torchh", "torch"), ("nupmy", "numpy"), ("argprase", "argparse"), ("pil", "PIL"), ("pyyaml", "yaml"),
+    ("opencv", "cv2"), ("oursx", "ours"), ("deep.modle", "deep.model"), ("leafs", "leaf")])
+def test_a_mistyped_module_is_named_and_no_stranger_is_installed_for_it(module: str, meant: str) -> None:
+    _attempt(t_py="", ours_py="", deep__model_py="")
+    script = {"entry_point": "t.py", "repository": "https://git.example.org/r.git", "requirements": {"pip": "leaf==1"}}
+    found = told(f"{NO_MODULE}'{module}'", script=script)
+    assert found["reason"] == f"the module {module} is not installed; {meant} may be meant (exit 1)"
+    assert found["remedy"] is None and found["advice"].startswith("mend t.py:2 in your checkout")
+    assert f"--package {module}" not in found["advice"]
+
+
+@pytest.mark.parametrize(("module", "words"), [
+    ("helpers", "look up first that it is called so"), ("deep.other", "though deep is"),
+    ("_tkinter", "the Python that it ran with has none"), ("torch.nowhere", "though torch is"),
+    ("yaml.x'; 'yaml' is not a package", "yaml.py of the repository stands in the place of the module yaml")])
+def test_a_package_is_asked_for_by_a_command_only_where_its_name_is_certain(module: str, words: str) -> None:
+    _attempt(t_py="", deep__model_py="", yaml_py="")
+    found = told(f"{NO_MODULE}'{module}'".rstrip("'") + ("'" if "package" not in module else ""))
+    assert found["remedy"] is None and words in f"{found['reason']} {found['advice']}"
+    assert (("--package helpers " in found["advice"]) == (module == "helpers")
+            and found["advice"].startswith("where helpers is a file of yours") == (module == "helpers"))
+    assert told(f"{NO_MODULE}'six'")["remedy"] == "agent-task edit 1f3c --package six && agent-task enqueue 1f3c"
+    assert "--package setuptools " in told(f"{NO_MODULE}'distutils'")["remedy"]
+
+
+def test_what_is_asked_of_a_container_or_a_python_is_added_to_what_the_task_has() -> None:
+    container = {"image": "i", "arguments": "--ipc=host -e 'A=b c'"}
+    evidence = {"FileNotFoundError: [Errno 2] No such file or directory: '/mnt/x/y.csv'": "-v /mnt/x:/mnt/x",
+                "x.sh: line 2: DATA: unbound variable": "-e DATA=…",
+                "RuntimeError: CUDA error: an illegal memory access was encountered": "-e CUDA_LAUNCH_BLOCKING=1"}
+    for said, more in evidence.items():
+        advice = told(said, container=container)["advice"]
+        command = re.search(r"agent-task edit 1f3c --docker-args ('.+') && agent-task enqueue 1f3c", advice)
+        assert command and shlex.split(command[1]) == [f"--ipc=host -e 'A=b c' {more}"]
+    script = {"entry_point": "t.py", "binary": "python3.10 -X dev"}
+    found = told("ModuleNotFoundError: No module named 'tomllib'", script=script, runtime={"python_version": "3.10.1"})
+    assert found["remedy"].startswith("agent-task edit 1f3c --binary 'python3.11 -X dev' && ")
+
+
+def test_a_script_that_is_enqueued_anew_runs_as_its_task_did() -> None:
+    found = told("FileNotFoundError: [Errno 2] No such file or directory: 'data/a.csv'", execution={"queue": "gpu"},
+                 container={"image": "i", "arguments": "--ipc=host"},
+                 script={"entry_point": "t.py --lr 1", "binary": "python3.9"})
+    assert ("agent-task enqueue --queue gpu --binary python3.9 --docker i --docker-args --ipc=host --bundle --include "
+            "data/a.csv t.py -- --lr 1;") in found["advice"]
+
+
+USAGE = "usage: t.py [-h] --data DATA [--n N] in\nt.py: error: the following arguments are required: "
+
+
+@pytest.mark.parametrize(("said", "entry", "words"), [
+    (USAGE + "--data, in", "t.py --n 3", ["t.py", "--n", "3", "--data", "…", "…"]),
+    (USAGE + "-d/--data", "-m t --n 'a b'", ["-m", "t", "--n", "a b", "--data", "…"]),
+    (USAGE + "--data", "t.py -- x", ["t.py", "--data", "…", "--", "x"]),
+    (USAGE + "--data", "t.py --date 1", ["t.py", "--data", "1"]),
+    (USAGE + "--data, in", "t.py --dta=1 --n 3", ["t.py", "--data=1", "--n", "3", "…"]),
+    ("t.py: error: the following arguments are required: --data", "t.py --date 1",
+     ["t.py", "--date", "1", "--data", "…"]),
+    ("Usage: t.py\n\nError: Missing option '--data' / '-d'.", "t.py --n 3", ["t.py", "--n", "3", "--data", "…"]),
+    ("t.py: error: unrecognized arguments: --epohcs 3 --bathc=4\n[--epochs E] [--batch B]", "t.py --epohcs 3 --bathc=4",
+     ["t.py", "--epochs", "3", "--batch=4"]),
+    ("t.py: error: argument -o/--opt: invalid choice: 'adma' (choose from 'adam', 'sgd')", "t.py --name adma -o adma",
+     ["t.py", "--name", "adma", "-o", "adam"]),
+    ("t.py: error: argument --opt: invalid choice: 'adma' (choose from adam, sgd)", "t.py --opt=adma --n 1",
+     ["t.py", "--opt=adam", "--n", "1"])])
+def test_a_command_line_that_is_mended_keeps_all_that_was_given(said: str, entry: str, words: list[str]) -> None:
+    found = told(said, entry)
+    command = re.fullmatch(r"agent-task edit 1f3c (.+) && agent-task enqueue 1f3c", found["remedy"] or found["advice"])
+    assert command and shlex.split(shlex.split(command[1])[1]) == words
+    assert bool(found["remedy"]) == ("…" not in words)
+
+
+def test_a_folder_that_is_not_there_to_write_into_is_what_is_missing() -> None:
+    frame = '  File "/s/tasks/1f3c.1/code/t.py", line 2, in <module>\n    {}\n{}'
+    no_file = "FileNotFoundError: [Errno 2] No such file or directory: "
+    for line, said, reason, words in (
+            ('open("/no/o.txt", "w")', no_file + "'/no/o.txt'",
+             "there is no folder /no to write o.txt into, at t.py:2, on", "make it there, or name another place"),
+            ('os.makedirs("/proc/foo")', '  File "<frozen os>", line 225, in makedirs\n' + no_file + "'/proc/foo'",
+             "no folder can be made at /proc/foo, at t.py:2, on", "name another place"),
+            ('plt.savefig("out/x.png")', no_file + "'out/x.png'",
+             "there is no folder out to write x.png into, at t.py:2 ",
+             'before that line os.makedirs("out", exist_ok=True): mend t.py:2'),
+            ('d.to_csv("out/x.csv")', "OSError: Cannot save file into a non-existent directory: 'out'",
+             "there is no folder out to write into, at t.py:2 ", 'os.makedirs("out", exist_ok=True)')):
+        found = told("Traceback (most recent call last):\n" + frame.format(line, said))
+        assert found["reason"].startswith(reason) and words in found["advice"] and "--include" not in found["advice"]
+
+
+@pytest.mark.parametrize(("entry", "said", "remedy"), [
+    ("t.py --data=dat/x.csv", "FileNotFoundError: [Errno 2] No such file or directory: 'dat/x.csv'",
+     "--entry-point 't.py --data=data/x.csv'"),
+    ("-m okk --n 1", "/s/bin/python3.11: No module named okk", "--entry-point '-m ok --n 1'"),
+    ("-m deep.modle", "/s/bin/python: Error while finding module specification for 'deep.modle' (ModuleNotFoundError: "
+     "No module named 'deep')", "--entry-point '-m deep.model'")])
+def test_a_mistyped_word_of_the_command_line_is_corrected_there(entry: str, said: str, remedy: str) -> None:
+    _attempt(data__x_csv="", ok_py="", deep__model_py="", t_py="")
+    found = told(said, entry)
+    assert "may be meant" in found["reason"]
+    assert found["remedy"] == f"agent-task edit 1f3c {remedy} && agent-task enqueue 1f3c"
+
+
+def test_a_package_that_cannot_be_started_is_told_with_its_modules() -> None:
+    _attempt(deep__model_py="", deep____init___py="")
+    found = told("/s/bin/python3: No module named deep.__main__; 'deep' is a package and cannot be directly executed",
+                 "-m deep --n 1")
+    assert found["reason"] == "the package deep cannot be started: it has no __main__.py (exit 1)"
+    assert found["advice"].startswith("name a module of it, such as deep.model: agent-task edit 1f3c --entry-point "
+                                      "'-m deep.… --n 1' && ")
+    # what another Python says, that the script has started
+    other = told("/s/bin/python3: No module named pip", "-m deep.model")
+    assert other["reason"].startswith("/s/bin/python3: No module")
+
+
+@pytest.mark.parametrize(("code", "evidence", "end", "line"), [
+    ("x = 1\nsys.exit(3)\n", "", "exit 3", 2), ("x = 1\nif x: exit 3\n", "loading", "exit 3", 0),
+    ("raise SystemExit(f'no data in {x}: stop')\n", "no data in /d: stop", "exit 1", 1),
+    ('print("ok")\nsys.exit("cannot read %s" % x)\n', "ok\ncannot read y", "exit 1", 2),
+    ("sys.exit(3)\nsys.exit(3)\n", "", "exit 3", 0)])
+def test_the_line_that_ended_a_script_is_looked_for_in_its_code(code: str, evidence: str, end: str, line: int) -> None:
+    _attempt(t_py=code)
+    found = causes.of_script({"id": "1f3c", "script": {"entry_point": "t.py"}},
+                             {"class": "script_failed", "reason": end, "evidence": evidence})
+    assert (f", at t.py:{line} ({end})" in found["reason"]) == bool(line) and "t.py:0" not in found["reason"]
+    assert f"mend t.py:{line}" in found["advice"] if line else "agent-task script 1f3c" in found["advice"]
+
+
+def test_a_source_that_is_not_utf_8_is_named_with_its_line() -> None:
+    found = told("SyntaxError: Non-UTF-8 code starting with '\\xe9' in file /s/tasks/1f3c.1/code/t.py on line 3, but "
+                 "no encoding declared; see https://peps.python.org/pep-0263/ for details")
+    assert found["reason"].startswith("t.py:3 is not UTF-8 (\\xe9)") and "save it as UTF-8" in found["advice"]
+    long = told("no " + "word " * 60)
+    assert long["reason"].endswith("word … (exit 1)") and len(long["reason"]) < 220
+
+
+def test_a_line_of_a_notebook_is_told_by_its_cell_with_the_run_here_or_only_the_checkout(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [{"cell_type": "markdown", "source": "# x"}, {"cell_type": "code", "source": "!true \\\n  x\n\n1/0"},
+             {"cell_type": "code", "source": "%time 1/0"}]
+    top = tmp_path / "work"
+    (top / ".git").mkdir(parents=True)
+    (top / "n.ipynb").write_text(json.dumps({"cells": cells}))
+    script, _ = notebook.convert(str(top / "n.ipynb"))
+    text = Path(script).read_text()
+    Path(script).unlink()
+    number = text.split("\n").index("1/0") + 1
+    frame = f'  File "/s/tasks/1f3c.1/code/n.py", line {number}, in <module>\n    1/0\nZeroDivisionError: no'
+    whole = text.split("\n").index("# cell 3 of n.ipynb") + 2
+    ipython = (f'  File "/s/tasks/1f3c.1/code/n.py", line {whole}, in <module>\n    __cell__(3, \'%time 1/0\')\n'
+               '  File "/s/tasks/1f3c.1/code/n.py", line 15, in __cell__\n'
+               '  File "<ipython-input-1-0af>", line 1, in <module>\nZeroDivisionError: no')
+
+    def reason(evidence: str, repository: str) -> str:
+        task = {"id": "1f3c", "script": {"entry_point": "n.ipynb", "repository": repository}}
+        found = causes.of_script(task, {"class": "script_failed", "reason": "exit 1", "evidence": evidence})
+        assert "n.py" not in f"{found['reason']} {found['advice']}" and found["remedy"] is None
+        return found["reason"].removeprefix("ZeroDivisionError: no, at ")
+
+    assert reason(frame, "https://git.example.org/r.git") == "n.ipynb (1/0) (exit 1)"  # neither is here
+    assert reason(frame, str(top)) == "n.ipynb, cell 2, line 4 (1/0) (exit 1)"
+    assert reason(ipython, str(top)) == "n.ipynb, cell 3, line 1 (exit 1)"
+    _attempt(n_py="\n" + text)  # where a line was put above it
+    moved = frame.replace(f"line {number}", f"line {number + 1}")
+    assert reason(moved, "https://git.example.org/r.git") == "n.ipynb, cell 2, line 4 (1/0) (exit 1)"
 
 
 def test_a_task_without_an_entry_point_is_told_one_way_that_works(tmp_path: Path) -> None:
@@ -186,12 +371,13 @@ def test_an_exception_is_named_with_the_line_of_the_tasks_own_code() -> None:
     chained = told(TRACEBACK + "\nDuring handling of the above exception, another exception occurred:\n\n" + TRACEBACK
                    .replace(", line 7", ", line 9").replace("lib.errors.ShapeError", "TypeError"))
     assert chained["reason"].startswith("TypeError: no (3, 4), at pkg/train.py:9")
-    elsewhere = told(TRACEBACK.replace("1f3c.2", "other"))
-    assert elsewhere["reason"] == "lib.errors.ShapeError: no (3, 4) (exit 1)"
+    for other in (TRACEBACK.replace("1f3c.2", "other"), TRACEBACK.replace("pkg/train.py", "../../x.py")):
+        assert told(other)["reason"] == "lib.errors.ShapeError: no (3, 4) (exit 1)"
     # one that was caught and printed, by a script that ended itself
     caught = causes.of_script({"id": "1f3c", "script": {}}, {"class": "script_failed", "reason": "exit 3",
                                                              "evidence": TRACEBACK})
-    assert caught == {"reason": "lib.errors.ShapeError: no (3, 4) (exit 3)"}
+    assert caught["reason"] == "lib.errors.ShapeError: no (3, 4), at pkg/train.py:7 (exit 3)"
+    assert "mend pkg/train.py:7" in caught["advice"]
 
 
 def _syntax(code: str, said: str = "invalid syntax") -> str:
@@ -260,7 +446,8 @@ def test_a_line_without_end_is_shown_by_its_ends() -> None:
 
 def test_what_is_not_known_is_left_alone() -> None:
     known = told("Traceback (most recent call last):\nValueError: no")
-    assert known == {"reason": "ValueError: no (exit 1)"}
+    assert known["reason"] == "ValueError: no (exit 1)" and known["remedy"] is None
+    assert "agent-task log 1f3c; or see it again: agent-task script 1f3c > run.sh" in known["advice"]
     assert told("ModuleNotFoundError: No module named 'x'", end="setup_failed") == {}
 
 
@@ -286,6 +473,8 @@ def test_a_value_is_given_where_the_option_stands_and_nowhere_else() -> None:
     assert entry == "train.py --lr 0.2 --verbose --batch-size=4 lr"
     assert sections["General"]["x"] == {"section": "General", "name": "x", "type": "", "value": "y"}
     assert [line.split(" ")[0] for line in said] == ["Args/verbose", "General/x"]
+    params.changed(task, ["new=a b"], said.append)
+    assert said[2].endswith("""--entry-point 'train.py --lr 0.1 --verbose --batch-size=3 lr '"'"'--new=a b'"'"'')""")
 
 
 def test_a_difference_is_named_by_a_package_a_file_or_an_argument_but_not_by_a_part_of_a_word() -> None:
@@ -329,8 +518,8 @@ def test_a_loss_that_became_infinite_is_drawn_as_far_as_it_is_a_number(capfd: py
 
 def test_an_exit_status_alone_is_no_reason_where_the_script_said_one() -> None:
     said = "no configuration: set MODEL_DIR"
-    assert told(f"loading\n{said}\n\n") == {"reason": f"{said} (exit 1)"}
-    assert told("") == {"reason": "it printed nothing (exit 1)"}
+    assert told(f"loading\n{said}\n\n")["reason"] == f"{said} (exit 1)"
+    assert told("")["reason"] == "it printed nothing (exit 1)" and "agent-task log" not in told("")["advice"]
 
 
 def test_of_a_task_that_did_well_why_says_how_long_it_took() -> None:

@@ -344,7 +344,7 @@ def test_what_somebody_holds_is_left_alone(store, task):
 
 def died_asking(store):
     """A pull that got a task and died before it knew; its intent."""
-    intent = claims.Intent()
+    intent = intents.Intent()
     queue = store.call("queues.get_default")["id"]
     intent.note(store, queue)
     store.call("queues.get_next_task", {"queue": queue, "claim": intent.token})
@@ -370,7 +370,7 @@ def test_an_intent_without_a_directory_is_asked_of_the_server(store, task, monke
 def test_a_task_that_another_agent_has_taken_meanwhile_is_left_to_it(store, task, monkeypatch):
     monkeypatch.setattr(intents, "STRAY_S", 0.0)
     died_asking(store)
-    other = claims.new_token()
+    other = os.urandom(16).hex()
     store.call("tasks.edit", {"task": task, "force": True, "runtime": {on_server.RUNTIME_KEY: other}})
     recovery.recover(store)
     recovery.recover(store)
@@ -461,13 +461,13 @@ def test_an_intent_is_on_the_disk_before_a_task_is_given_out(store, monkeypatch)
 
 
 def test_an_intent_that_got_nothing_is_dropped(store):
-    os.close(claims.Intent()._fd)
+    os.close(intents.Intent()._fd)
     recovery.recover(store)
     assert os.listdir(claims.active()) == []
 
 
 def test_the_intent_of_a_living_pull_is_left_alone(store):
-    intent = claims.Intent()
+    intent = intents.Intent()
     recovery.recover(store)
     assert os.listdir(claims.active()) == [intent.token]
 
@@ -643,7 +643,7 @@ def test_a_grace_period_that_is_no_number_is_named(store, task, monkeypatch):
 
 
 def test_an_intent_that_recovery_took_before_it_was_locked_is_made_anew(store, monkeypatch):
-    flock, paths = claims.fcntl.flock, []
+    flock, paths = intents.fcntl.flock, []
 
     def late(fd, how):
         if not paths:
@@ -652,8 +652,8 @@ def test_an_intent_that_recovery_took_before_it_was_locked_is_made_anew(store, m
             assert not os.path.exists(paths[0])
         flock(fd, how)
 
-    monkeypatch.setattr(claims.fcntl, "flock", late)
-    intent = claims.Intent()
+    monkeypatch.setattr(intents.fcntl, "flock", late)
+    intent = intents.Intent()
     assert os.path.exists(intent.path) and intent.path != paths[0]
     intent.drop()
     assert not os.listdir(claims.active())
@@ -801,12 +801,12 @@ def test_a_task_whose_passwords_cannot_be_put_away_goes_back(store, monkeypatch)
 
 
 def test_an_entry_of_a_queue_whose_task_was_deleted_leaves_nothing_behind(store):
-    assert queues._begun(store, "host:0", claims.Intent(), "f" * 32, None) is None
+    assert queues._begun(store, "host:0", intents.Intent(), "f" * 32, None) is None
     assert os.listdir(claims.active()) == os.listdir(paths.state("tasks")) == []
 
 
 def test_an_intent_dropped_twice_closes_no_descriptor_of_another_file(store):
-    intent = claims.Intent()
+    intent = intents.Intent()
     number = intent._fd
     intent.drop()
     with open(os.devnull) as other:
@@ -816,7 +816,7 @@ def test_an_intent_dropped_twice_closes_no_descriptor_of_another_file(store):
 
 
 def test_an_intent_that_becomes_an_attempt_while_recovery_looks_is_left_alone(store, tmp_path, monkeypatch):
-    intent, recover = claims.Intent(), intents.recover
+    intent, recover = intents.Intent(), intents.recover
 
     def late(server, token):
         intent.becomes(str(tmp_path))

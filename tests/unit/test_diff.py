@@ -710,7 +710,7 @@ def test_a_cell_that_takes_ipython_is_given_to_it_whole(tmp_path, source, cell):
     assert stage.patch()["packages"] == ["ipython"]
     text = (stage.code / "study.py").read_text()
     compile(text, "study.py", "exec")
-    assert f"# cell 2\nx = 1\n\n# cell 3\n__cell__(3, {cell!r})" in text
+    assert f"# cell 2 of study.ipynb\nx = 1\n\n# cell 3 of study.ipynb\n__cell__(3, {cell!r})" in text
 
 
 @pytest.mark.parametrize("cell, line", [

@@ -100,3 +100,14 @@ def test_an_argument_with_a_nul_byte_is_bad_data(tmp_path):
     with pytest.raises(errors.Failure) as caught:
         launch.of(line, str(tmp_path), {})
     assert (caught.value.exit, "NUL" in caught.value.reason) == (errors.BAD_DATA, True)
+
+
+def test_a_program_may_stand_in_the_checkout_by_its_path_from_the_working_directory(tmp_path):
+    line = {"task": {"id": "t", "script": {"binary": "./tool --fast", "entry_point": "data.txt", "working_dir": "sub"}},
+            "fetch": {"code": str(tmp_path)}, "patch": {}, "env": {"python": None}}
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(errors.Failure, match=rf"program \./tool is not in {tmp_path}/sub"):
+        launch.of(line, str(tmp_path), {})
+    (tmp_path / "sub" / "tool").touch(0o755)
+    begin = launch.of(line, str(tmp_path), {})
+    assert (begin.argv, begin.cwd) == (["./tool", "--fast", "data.txt"], str(tmp_path / "sub"))

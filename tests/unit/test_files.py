@@ -9,7 +9,7 @@ import requests
 from starlette.requests import Request
 
 from agentpipe import files
-from agentpipe.claim import claims
+from agentpipe.claim import claims, intents
 from agentpipe.server.files import Files
 from agentpipe.server.uploads import Upload
 from agentpipe.transport import api
@@ -63,7 +63,7 @@ def test_a_durable_one_is_on_the_disk_with_its_name(tmp_path, synced):
 
 
 def test_before_another_machine_is_asked_for_a_task_the_intent_is_on_the_disk(transport, synced):
-    server, intent = api.connect(), claims.Intent()
+    server, intent = api.connect(), intents.Intent()
     intent.note(server, "queue")
     intent.note(server, "another")
     assert synced == [intent.path, claims.active()]

@@ -5,7 +5,7 @@ import time
 import pytest
 from api_server import ApiServer
 
-from agentpipe.claim import claims
+from agentpipe.claim import intents
 from agentpipe.pull import queues
 from agentpipe.transport import api, http_api
 
@@ -39,7 +39,7 @@ def put_in(client, wanted, name):
 
 
 def pull(client, wanted):
-    got = queues._ask(client, "box:0", wanted, claims.Intent())
+    got = queues._ask(client, "box:0", wanted, intents.Intent())
     return got and got[1]["task"]["id"]
 
 

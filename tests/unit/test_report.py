@@ -2,6 +2,7 @@
 
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -362,3 +363,33 @@ def test_a_server_that_knows_no_claims_is_not_asked_for_a_position(task: Running
     finish(network, str(task.directory))
     assert task.log() == "all of it\n"
     assert "events.get_log_position" not in network.calls
+
+
+def test_a_thread_that_a_slow_server_has_held_up_sends_nothing_beside_whoever_sends_the_rest(
+        task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentpipe.report.reporter.SETTLES_S", 0.1)
+    monkeypatch.setattr("agentpipe.report.shipping.BATCH", 200)
+    monkeypatch.setattr("agentpipe.report.shipping.EVENT", 200)
+    monkeypatch.setattr("agentpipe.report.shipping.READ_BACK_S", 0.0)
+    slow, answers = threading.Event(), threading.Event()
+
+    class Slow(Foreign):
+        def call(self, endpoint: str, body: Any = None) -> dict[str, Any]:
+            answer = super().call(endpoint, body)
+            if endpoint == "events.add_batch" and threading.current_thread().name == "report" and not slow.is_set():
+                slow.set()
+                assert answers.wait(10)
+            return answer
+
+    network = Slow(task.api)
+    lines = "".join(f"line {number} {'x' * 100}\n" for number in range(50))
+    task.prints(lines.encode())
+    watching = Watching(task, network)
+    assert slow.wait(10)
+    assert watching.reporter.stop() is None
+    answers.set()
+    watching.reporter._thread.join(10)  # type: ignore[union-attr]
+    assert network.calls.count("events.add_batch") == 1
+    task.ends("completed")
+    finish(network, str(task.directory))
+    assert task.log() == lines

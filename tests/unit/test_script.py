@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from agentpipe import errors, processes
 from agentpipe.claim import attempt
 from agentpipe.place import Place
-from agentpipe.report import own_end
+from agentpipe.report import gpu_reader, own_end
 from agentpipe.run import cgroups, ending, script
 
 
@@ -427,3 +428,20 @@ def test_how_long_it_ran_is_known_also_where_the_clock_has_jumped(directory):
     tomorrow = time.time() + 86400
     os.utime(os.path.join(directory, "pid"), (tomorrow, tomorrow), follow_symlinks=False)
     assert 0 < ending.run_key(directory, "completed", 0, "", "")["seconds"] < 3600
+
+
+def test_a_program_of_ours_is_none_of_the_scripts(directory, monkeypatch):
+    monkeypatch.setattr(gpu_reader, "DEVICE", os.devnull)
+    monkeypatch.setattr(gpu_reader, "READ", "import time; time.sleep(60)")
+    found = start(directory, "sleep 60")
+    wait_for(lambda: found.record)
+    asking = threading.Thread(target=gpu_reader.ask)
+    asking.start()
+    wait_for(lambda: processes.of_ours)
+    ours, = processes.of_ours
+    assert ours in processes.descendants(os.getpid()) and ours not in found.processes()
+    found.kill()
+    assert found.sweep() == 0 and processes.identity(ours)
+    os.kill(ours, signal.SIGKILL)
+    asking.join(10)
+    assert not asking.is_alive() and not processes.of_ours

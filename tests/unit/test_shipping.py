@@ -342,3 +342,9 @@ def test_a_server_that_is_not_ours_gets_events_of_64_kib(task: Running) -> None:
     assert task.log().encode() == lines
     events = task.call("events.get_task_log", task=task.id, batch_size=1000)["events"]
     assert max(len(event["msg"]) for event in events) <= 64 << 10
+
+
+def test_a_prefix_stands_where_lines_begin_and_nowhere_else(task: Running) -> None:
+    task.prints("one\x0cpage\u2028and\x85more\n\nthe last".encode())
+    Shipper(task.api, task.id, task.claim, str(task.directory), WORKER, prefix="RANK 1: ").ship(final=True)
+    assert task.log() == "RANK 1: one\x0cpage\u2028and\x85more\nRANK 1: \nRANK 1: the last"

@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from agentpipe import errors, paths
 from agentpipe.task import artifacts
-from agentpipe.transport import api, artifact_files
+from agentpipe.transport import api, artifact_files, http_retry
 
 
 class Api:
@@ -97,3 +98,44 @@ def test_a_file_that_the_disk_does_not_take_leaves_nothing_there(tmp_path, monke
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.exit == errors.CANNOT_CREATE
     assert [name for _, _, names in os.walk(paths.state("files")) for name in names] == []
+
+
+@pytest.mark.parametrize("failing", [[503, 502], ["drop"] * 6, ["cut"]])
+def test_a_files_server_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch, failing):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            plan = failing.pop(0) if failing else 200
+            if plan == "drop":
+                return
+            self.send_response(200 if plan == "cut" else plan)
+            self.send_header("Content-Length", "7")
+            self.end_headers()
+            self.wfile.write(b"con" if plan == "cut" else b"content")
+
+        def log_message(self, *words):
+            pass
+
+    monkeypatch.setattr(http_retry, "back_off", lambda pause, away: pause)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("CLEARML_API_HOST", "http://127.0.0.1:8008")
+        monkeypatch.setenv("CLEARML_FILES_HOST", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("CLEARML_AUTH_TOKEN", "token")
+        uri = f"http://127.0.0.1:{server.server_port}/agentpipe/1f3c/artifacts/x"
+        artifact_files.get(api.connect(), {"key": "x", "uri": uri}, str(tmp_path / "x"))
+        failing[:] = [404, 200]
+        with pytest.raises(errors.Failure, match="answers 404") as caught:
+            artifact_files.get(api.connect(), {"key": "x", "uri": uri}, str(tmp_path / "x"))
+        server.shutdown()
+    assert (tmp_path / "x").read_bytes() == b"content"
+    assert (caught.value.exit, failing) == (errors.NOT_FOUND, [200])
+
+
+def test_a_files_server_that_stays_away_is_told_as_that(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLEARML_API_HOST", "http://127.0.0.1:8008")
+    monkeypatch.setenv("CLEARML_FILES_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("CLEARML_AUTH_TOKEN", "token")
+    with pytest.raises(errors.Failure, match=r"the files server at http://127\.0\.0\.1:9 cannot be reached") as caught:
+        artifact_files.get(api.connect(patience=0.3), {"key": "x", "uri": "http://127.0.0.1:9/agentpipe/1f3c/artifacts/x"},
+                           str(tmp_path / "x"))
+    assert (caught.value.exit, "api.files_server" in caught.value.remedy) == (errors.UNAVAILABLE, True)

@@ -192,7 +192,7 @@ def test_a_command_line_that_cannot_be_split_is_said(tmp_path: Path, monkeypatch
                  lambda: sh_script.text(sources.Source(task, {}, {}, ""))):
         with pytest.raises(errors.Failure, match="cannot be split into words") as caught:
             look()
-        assert caught.value.exit == errors.BAD_DATA
+        assert caught.value.exit == errors.BAD_DATA and f"agent-task edit {task['id']} " in caught.value.remedy
     moved = {**task, "script": {**task["script"], "working_dir": "sub"}}
     assert "data.csv" in causes.of_script(moved, {"class": "script_failed", "evidence": (
         "FileNotFoundError: [Errno 2] No such file or directory: 'data.csv'"), "reason": "exit 1"})["reason"]

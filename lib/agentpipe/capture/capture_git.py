@@ -234,6 +234,13 @@ def remote_of(top: str, branch: str = "") -> str:
     return "origin" if "origin" in names else names[0] if names else ""
 
 
+def follows(top: str, repository: str, branch: str) -> bool:
+    """Whether a checkout stands on that branch, and takes it from that repository."""
+    current = text(top, "symbolic-ref", "--short", "--quiet", "HEAD")
+    remote = remote_of(top, current)
+    return bool(remote) and current == branch and _address(top, remote) == repository
+
+
 def _address(top: str, remote: str) -> str:
     """As git has it, a login included; of a folder of this machine its path."""
     address = text(top, "remote", "get-url", "--", remote)

@@ -7,7 +7,7 @@ a token of its own over the one in the line; so the first home's recovery finds 
 from __future__ import annotations
 
 from agentpipe import errors, paths
-from agentpipe.claim import attempt, claims, on_server
+from agentpipe.claim import attempt, claims, intents, on_server
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ def adopt(api: Any, line: dict[str, Any], stage: str) -> tuple[claims.Claim, dic
                              errors.BAD_DATA, remedy="run agent-prepare and agent-run under the same one")
     claims.checked_with_server(api, line, stage)
     task, pull = line["task"]["id"], line["pull"]
-    intent = claims.Intent()
+    intent = intents.Intent()
     try:
         intent.note(api, pull.get("queue") or "")
         _write_over(api, task, pull["claim"], intent.token)

@@ -1,4 +1,4 @@
-"""Who owns a task on this node: intents, claims, the task's lock, and giving back (design: what stands on disk).
+"""Who owns a task on this node: claims, the task's lock, and giving back (design: what stands on disk).
 
 A pull makes one token. It names the intent `active/TOKEN` (a locked file, later a link to the attempt's directory),
 stands in the file `claim` there and in the task's runtime on the server. Whoever holds the directory's `lock` works
@@ -7,7 +7,6 @@ on the task; between two stages the claim is handed to whoever will read the lin
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 
@@ -20,13 +19,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.claim.intents import Intent
+
 LOCK_TIMEOUT = 10.0
 GIVE_BACK_S = 10.0  # patience with a server that is away: who is told to stop has little time; recovery does the rest
-
-
-def new_token() -> str:
-    """A claim's only identity: 32 hex digits."""
-    return os.urandom(16).hex()
 
 
 def active(token: str = "") -> str:
@@ -39,68 +35,6 @@ def active(token: str = "") -> str:
 def any_active() -> bool:
     """Whether there is anything that recovery would have to look at."""
     return bool(os.listdir(active()))
-
-
-class Intent:
-    """`active/TOKEN` as a locked file: this process may be about to own a task, and says so before it asks."""
-
-    def __init__(self) -> None:
-        self.used = False  # whether it has become an attempt
-        self._durable = False
-        self.asked = False  # whether the server may have given us a task that we do not know of, or could not keep
-        while True:
-            self.token = new_token()
-            self.path = active(self.token)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            if os.fstat(self._fd).st_nlink:
-                break
-            os.close(self._fd)  # before it was locked another pull took it for one that a dead one had left
-
-    def note(self, api: Any, queue: str, durable: bool = True) -> None:
-        """Which server is asked, and of it which queue: one that cannot write the token itself is asked for that too.
-
-        What is given out is lost with our power, unless the intent is on the disk before; `durable` is false where
-        nothing is there to be given out, as far as was seen.
-        """
-        try:
-            os.ftruncate(self._fd, os.pwrite(self._fd, f"{api.server_id} {queue}".encode(), 0))
-        except OSError as error:
-            raise errors.unwritable(f"write {self.path}", error) from None
-        if durable:
-            self.keep()
-        self.asked = True
-
-    def keep(self) -> None:
-        """It is on the disk from now on; the store's commit alone is an fdatasync(2) of a log that is reused."""
-        if self._durable:
-            return
-        try:
-            os.fsync(self._fd)
-            files.sync_directory(os.path.dirname(self.path))
-        except OSError as error:
-            raise errors.unwritable(f"write {self.path}", error) from None
-        self._durable = True
-
-    def becomes(self, directory: str) -> None:
-        """Publish the attempt: the link takes the intent's name, so there is never neither."""
-        link = f"{self.path}.{os.getpid()}"
-        os.symlink(directory, link)
-        os.rename(link, self.path)
-        self.used = True
-        self._close()
-
-    def drop(self) -> None:
-        """Nothing was got; where that is not certain, the next recovery asks the server by the token."""
-        if self._fd < 0:  # it has become an attempt, or is dropped already
-            return
-        if not self.asked:
-            os.unlink(self.path)
-        self._close()
-
-    def _close(self) -> None:
-        fd, self._fd = self._fd, -1  # once closed, the number may be another file's
-        os.close(fd)
 
 
 class NotOurs(errors.LetGo):

@@ -1,14 +1,15 @@
-"""Intents that no process holds: pulls that died, or lost their server, between asking for a task and owning it."""
+"""Intents, `active/TOKEN`: pulls that may be about to own a task; and what becomes of those that died, or lost their
+server, between asking for one and owning it."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 
-from agentpipe import errors
+from agentpipe import errors, files
 from agentpipe.claim import claims, on_server
 from agentpipe.crash import crash_point
-from agentpipe.files import try_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,68 @@ if TYPE_CHECKING:
 
 STRAY_S = 120.0  # how long a task of no queue must be seen so before it counts as forgotten
 YOUNG_S = 10.0  # a request of a pull that has just died may still be on its way
+
+
+class Intent:
+    """`active/TOKEN` as a locked file: this process may be about to own a task, and says so before it asks."""
+
+    def __init__(self) -> None:
+        self.used = False  # whether it has become an attempt
+        self._durable = False
+        self.asked = False  # whether the server may have given us a task that we do not know of, or could not keep
+        while True:
+            self.token = os.urandom(16).hex()  # a claim's only identity
+            self.path = claims.active(self.token)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            if os.fstat(self._fd).st_nlink:
+                break
+            os.close(self._fd)  # before it was locked another pull took it for one that a dead one had left
+
+    def note(self, api: Any, queue: str, durable: bool = True) -> None:
+        """Which server is asked, and of it which queue: one that cannot write the token itself is asked for that too.
+
+        What is given out is lost with our power, unless the intent is on the disk before; `durable` is false where
+        nothing is there to be given out, as far as was seen.
+        """
+        try:
+            os.ftruncate(self._fd, os.pwrite(self._fd, f"{api.server_id} {queue}".encode(), 0))
+        except OSError as error:
+            raise errors.unwritable(f"write {self.path}", error) from None
+        if durable:
+            self.keep()
+        self.asked = True
+
+    def keep(self) -> None:
+        """It is on the disk from now on; the store's commit alone is an fdatasync(2) of a log that is reused."""
+        if self._durable:
+            return
+        try:
+            os.fsync(self._fd)
+            files.sync_directory(os.path.dirname(self.path))
+        except OSError as error:
+            raise errors.unwritable(f"write {self.path}", error) from None
+        self._durable = True
+
+    def becomes(self, directory: str) -> None:
+        """Publish the attempt: the link takes the intent's name, so there is never neither."""
+        link = f"{self.path}.{os.getpid()}"
+        os.symlink(directory, link)
+        os.rename(link, self.path)
+        self.used = True
+        self._close()
+
+    def drop(self) -> None:
+        """Nothing was got; where that is not certain, the next recovery asks the server by the token."""
+        if self._fd < 0:  # it has become an attempt, or is dropped already
+            return
+        if not self.asked:
+            os.unlink(self.path)
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1  # once closed, the number may be another file's
+        os.close(fd)
 
 
 def recover_all(api: Any) -> bool:
@@ -41,7 +104,7 @@ def recover(api: Any, token: str) -> bool:
     path = claims.active(token)
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        if not try_lock(fd):
+        if not files.try_lock(fd):
             return False  # that pull lives
         server, *noted = os.pread(fd, 1 << 16, 0).decode("utf-8", "replace").split() or [api.server_id]
         if os.path.islink(path) or os.stat(path).st_ino != os.fstat(fd).st_ino or server != api.server_id:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors
-from agentpipe.claim import attempt, claims
+from agentpipe.claim import attempt, claims, intents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def follow(api: Any, line: dict[str, Any]) -> Got:
     if there and not attempt.numbers(task):
         raise errors.Failure(f"task {task} was prepared under another AGENT_HOME ({', '.join(there)})",
                              errors.BAD_DATA, remedy="run agent-prepare and agent-run under the same one")
-    intent = claims.Intent()
+    intent = intents.Intent()
     try:
         claim = claims.begin(api, intent, task, pull.get("worker") or "")
     finally:

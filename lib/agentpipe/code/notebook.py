@@ -11,6 +11,7 @@ from agentpipe import errors
 from agentpipe.code import entry
 
 HEADER = "# converted from {} by agent-patch\n"
+CELL = "# cell {} of {}\n"
 # magics that mean nothing outside a notebook
 IDLE = ("matplotlib", "autoreload", "config", "autosave", "clear")
 # x = !command, x = %magic; name?, name??
@@ -45,6 +46,17 @@ def convert(path: str) -> tuple[str, bool]:
     magic is handed to IPython as it is. What is no notebook: Failure 65.
     """
     name = os.path.basename(path)
+    text, magic = script(path)
+    target = os.path.splitext(path)[0] + ".py"
+    if os.path.lexists(target) and not _ours(target, name):
+        target = os.path.splitext(path)[0] + "_notebook.py"
+    entry.publish(target, text.encode("utf-8", "surrogateescape"))
+    return target, magic
+
+
+def script(path: str) -> tuple[str, bool]:
+    """The text of that script: (it, whether it needs the package ipython). A line of a cell is a line of it."""
+    name = os.path.basename(path)
     with open(path, encoding="utf-8") as file:
         try:
             cells = json.load(file)["cells"]
@@ -58,13 +70,23 @@ def convert(path: str) -> tuple[str, bool]:
             continue
         lines = _plain(source)
         magic |= lines is None
-        texts.append(f"\n# cell {number}\n" + (f"__cell__({number}, {source!r})\n" if lines is None else lines))
-    target = os.path.splitext(path)[0] + ".py"
-    if os.path.lexists(target) and not _ours(target, name):
-        target = os.path.splitext(path)[0] + "_notebook.py"
-    text = HEADER.format(name) + (IPYTHON if magic else "") + "".join(texts)
-    entry.publish(target, text.encode("utf-8", "surrogateescape"))
-    return target, magic
+        texts.append("\n" + CELL.format(number, name) + (
+            f"__cell__({number}, {source!r})\n" if lines is None else lines))
+    return HEADER.format(name) + (IPYTHON if magic else "") + "".join(texts), magic
+
+
+def cell_at(text: str, number: int, name: str) -> tuple[int, int] | None:
+    """(cell, line in it) of a line of the script that notebook `name` became; None of one that stands in no cell.
+
+    Cells are counted from 1, those without code too. Line 0 is that of a cell that IPython has got as a whole.
+    """
+    lines = text.split("\n")[:number]
+    for at in range(len(lines) - 1, -1, -1):
+        found = re.fullmatch(CELL.format("(\\d+)", re.escape(name)).strip(), lines[at])
+        if found:
+            whole = at + 1 < len(lines) and lines[at + 1].startswith(f"__cell__({found[1]}, ")
+            return int(found[1]), 0 if whole else number - at - 1
+    return None
 
 
 def _plain(source: str) -> str | None:
@@ -72,7 +94,7 @@ def _plain(source: str) -> str | None:
     if _is_python(source):
         return source.rstrip("\n") + "\n"
     lines: list[str] = []
-    for line in _logical_lines(source):
+    for line, height in _logical_lines(source):
         code = line.lstrip()
         plain: str | None = code
         if code.startswith("!"):
@@ -83,22 +105,23 @@ def _plain(source: str) -> str | None:
             plain = None
         if plain is None:
             return None
-        lines.append(line[:len(line) - len(code)] + plain + "\n")
+        lines.append(line[:len(line) - len(code)] + plain + "\n" * height)
     text = "".join(lines)
     # a notebook may await at its top; what nobody understands is for the task's own Python to refuse
     return None if not _is_python(text) and _is_python(text, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT) else text
 
 
-def _logical_lines(source: str) -> list[str]:
-    """The lines, those of a `!` or `%` that go on behind a backslash joined as IPython does."""
-    lines: list[str] = []
+def _logical_lines(source: str) -> list[tuple[str, int]]:
+    """(line, how many lines of the cell it takes): a `!` or `%` that goes on behind a backslash as IPython joins it."""
+    lines: list[tuple[str, int]] = []
     goes_on = False
     for line in source.splitlines():
         if goes_on:
-            lines[-1] = lines[-1][:-1] + line
+            before, height = lines.pop()
+            lines.append((before[:-1] + line, height + 1))
         else:
-            lines.append(line)
-        goes_on = lines[-1].endswith("\\") and lines[-1].lstrip().startswith(("!", "%"))
+            lines.append((line, 1))
+        goes_on = lines[-1][0].endswith("\\") and lines[-1][0].lstrip().startswith(("!", "%"))
     return lines
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from agentpipe import errors, manifest, units
-from agentpipe.claim import claims, on_server
+from agentpipe.claim import claims, intents, on_server
 from agentpipe.crash import crash_point
 from agentpipe.pull import waiting
 
@@ -92,7 +92,7 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
     unless the task gets a worker of its own (`side_by_side`).
     """
     patience = waiting.Waiting(api, worker, queues.ids, owner, queues.schedule) if wait else None
-    intent = claims.Intent()
+    intent = intents.Intent()
     try:
         while True:
             try:
@@ -107,7 +107,7 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
                         got[1]["pull"]["queues"] = queues.ids
                     return got
                 if intent.used:  # what it named was deleted
-                    intent = claims.Intent()
+                    intent = intents.Intent()
                 elif patience is None or not patience.look(allowed):
                     return None
             except (errors.ApiError, errors.Failure) as error:
@@ -116,7 +116,7 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
                 if intent.asked:  # it may have got a task all the same: recovery asks for that by the token
                     patience.left_open()
                 intent.drop()
-                intent = claims.Intent()
+                intent = intents.Intent()
                 if not patience.outage():
                     return None
     finally:
@@ -143,7 +143,7 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
         raise errors.Failure(f"task {task} is {status}, not queued", errors.TRY_AGAIN,
                              remedy=f"agent-task enqueue {task}")
     name = find.queue_name(api, queue) or None
-    intent = claims.Intent()
+    intent = intents.Intent()
     try:
         intent.note(api, queue or "")
         if status == "queued":
@@ -189,7 +189,7 @@ def _waits(api: Any, queue: str) -> bool:
     return bool(api.call("queues.get_num_entries", {"queue": queue})["num"])
 
 
-def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | None:
+def _ask(api: Any, worker: str, queues: Queues, intent: intents.Intent) -> Got | None:
     loud = os.environ.get("CLEARML_AGENT_DEBUG_GET_NEXT_TASK")
     for queue in queues.in_order():
         # to ask for it over a network takes as long as to write it down
@@ -210,7 +210,7 @@ def _ask(api: Any, worker: str, queues: Queues, intent: claims.Intent) -> Got | 
     return None
 
 
-def _begun(api: Any, worker: str, intent: claims.Intent, task: str, queue: str | None,
+def _begun(api: Any, worker: str, intent: intents.Intent, task: str, queue: str | None,
            queue_name: str | None = None) -> Got | None:
     try:
         intent.keep()  # of a task that came in the very moment
@@ -247,7 +247,7 @@ def by_id(api: Any, task: str) -> dict[str, Any] | None:
         raise
 
 
-def _remove(api: Any, task: str, queue: str | None, intent: claims.Intent) -> None:
+def _remove(api: Any, task: str, queue: str | None, intent: intents.Intent) -> None:
     try:
         answer = api.call("queues.remove_task", {"queue": queue, "task": task, "claim": intent.token,
                                                   "host": _host()})

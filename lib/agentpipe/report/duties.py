@@ -71,6 +71,7 @@ class Watched:
     def leave(self) -> None:
         """It is no longer ours to report."""
         self._left = True
+        self.shipper.leave()
         if self._long_poll:
             self._long_poll.leave()
 

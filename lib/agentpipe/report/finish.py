@@ -248,7 +248,10 @@ def _remedy(task: str, found: dict[str, Any], kind: ends.End) -> tuple[str, str]
 
     What a stage says to do is words: it may name a command, but where and when to type it only its reader knows.
     """
-    advice = found.get("remedy") or kind.advice
+    import re
+    # a stage says which option, and not of which task
+    advice = re.sub(r"\bagent-task edit (?:TASK )?(?=--)", f"agent-task edit {task} ",
+                    found.get("remedy") or kind.advice)
     if found.get("change"):
         import shlex
         return f"agent-task edit {task} {shlex.join(found['change'])} && agent-task enqueue {task}", advice

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from agentpipe import gpus
+from agentpipe import gpus, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def ask(since: float = 0.0, everything: bool = False) -> Reading:
     argv = [sys.executable, "-I", "-c", READ, json.dumps(sys.path), repr(since), str(everything)]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                start_new_session=True)
+    processes.of_ours.add(process.pid)
     try:
         answer = process.communicate(timeout=PATIENCE_S)[0]
         found: Reading = json.loads(answer) if process.returncode == 0 else {}
@@ -42,6 +43,8 @@ def ask(since: float = 0.0, everything: bool = False) -> Reading:
     except (subprocess.TimeoutExpired, ValueError):
         process.kill()  # and not waited for: within a driver that hangs it cannot die
         return {}
+    finally:
+        processes.of_ours.discard(process.pid)
 
 
 def read(since: float = 0.0, everything: bool = False) -> Reading:

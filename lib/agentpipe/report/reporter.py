@@ -27,6 +27,7 @@ FIRST_REPORT_S = 3.0
 BACK_OFF_S = (1.0, 30.0)
 SOONEST_REPORT_S = 0.1  # 0 would be without a pause
 REFUSED_S = 30.0
+SETTLES_S = 10.0  # how long a call that is under way is waited for
 
 
 class Reporter:
@@ -82,7 +83,7 @@ class Reporter:
             self._wakened.notify_all()
 
     def stop(self, unregister: bool = False) -> Shipper | None:
-        """End the thread (waits up to 10 s for a call under way); `unregister`: no successor follows.
+        """End the thread (waits for a call under way, up to SETTLES_S); `unregister`: no successor follows.
 
         What has shipped the task's log comes back, for whoever ships the rest, unless a call still uses it.
         """
@@ -106,7 +107,7 @@ class Reporter:
             return False
         if watched:
             watched.leave()
-        if not self._working.acquire(timeout=10):
+        if not self._working.acquire(timeout=SETTLES_S):
             return False
         if watched:
             watched.shipper.close()

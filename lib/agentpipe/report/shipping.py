@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable
 
-from agentpipe import errors, paths, redact, untrusted
+from agentpipe import errors, paths, redact, terminal, untrusted
 from agentpipe.files import publish
 from agentpipe.report.logs import Stream
 from agentpipe.settings import config, own_secrets
@@ -45,7 +45,7 @@ class Shipper:
         self._streams = [Stream(name, os.path.join(folders[name], file), redactor, rows) for name, file, _ in STREAMS]
         self._levels = {name: level for name, _, level in STREAMS}
         self._pending: list[dict[str, Any]] = []
-        self._started = self._doubted = self._cut = False
+        self._started = self._doubted = self._cut = self._left = False
         self._asks_at_end = not api.embedded  # a store on this machine loses its power with us
         self._unanswered: float | None = None
         self._stamp = 0
@@ -61,7 +61,7 @@ class Shipper:
             self._go_back(self._positions({}))
             self._doubted, self._asks_at_end = False, self._asks_at_end and not final
         acknowledged = 0
-        while limit_bytes is None or acknowledged < limit_bytes:
+        while not self._left and (limit_bytes is None or acknowledged < limit_bytes):
             if not self._pending and not self._gather(final):
                 break
             acknowledged += self._send()
@@ -71,8 +71,13 @@ class Shipper:
         """The server was away: what it acknowledged before may be gone."""
         self._doubted = self._started
 
+    def leave(self) -> None:
+        """Another thread wants to go on: no further request is begun until close()."""
+        self._left = True
+
     def close(self) -> None:
-        """Let the files go."""
+        """Let the files go; whoever goes on opens them again."""
+        self._left = False
         for stream in self._streams:
             stream.close()
 
@@ -113,7 +118,7 @@ class Shipper:
     def _event(self, stream: str, text: str, offset: int, end: int) -> dict[str, Any]:
         # always later than the one before: real servers do not keep the order of equal timestamps
         if self._prefix:
-            text = "".join(self._prefix + line for line in text.splitlines(keepends=True))
+            text = "".join(self._prefix + line for line in terminal.lines(text))
         self._stamp = max(self._stamp + 1, time.time_ns() // 1_000_000)
         return {"type": "log", "level": self._levels[stream], "task": self._task, "worker": self._worker,
                 "msg": text, "timestamp": self._stamp, "claim": self._claim, "stream": stream,

@@ -47,7 +47,7 @@ def of(manifest: Mapping[str, Any], directory: str, options: Mapping[str, Any]) 
         raise errors.Failure("the task has no entry_point: nothing to run", errors.BAD_DATA,
                              remedy=f"agent-task edit {manifest['task'].get('id')} --entry-point SCRIPT")
     where = place.of(manifest, directory)
-    program, shell = _program(env.get("binary") or script.get("binary") or "", words, env, where.prefix)
+    program, shell = _program(env.get("binary") or script.get("binary") or "", words, env, cwd, where.prefix)
     found = script_env.of(manifest, directory, cwd, words, options, where.isolated)
     if not shell and words[0] == "-m":
         words = [words[0], *(script_env.filled(word, found) for word in words[1:])]
@@ -103,8 +103,10 @@ def _split(text: str, what: str = "entry_point") -> list[str]:
                              errors.BAD_DATA) from None
 
 
-def _program(binary: str, words: list[str], env: Mapping[str, Any], prefix: list[str]) -> tuple[list[str], bool]:
-    """(the program that gets the entry point, whether it is a shell): the environment's Python, or any other program.
+def _program(binary: str, words: list[str], env: Mapping[str, Any], cwd: str,
+             prefix: list[str]) -> tuple[list[str], bool]:
+    """(the program that gets the entry point, whether it is a shell): the environment's Python, or any other program,
+    on PATH or by its path, which may begin in the working directory.
 
     Failure 66 for one that is not there; within a place only that can tell.
     """
@@ -118,8 +120,11 @@ def _program(binary: str, words: list[str], env: Mapping[str, Any], prefix: list
                                  remedy="let agent-env make one: it was told that the task needs none")
         return [env["python"], *asked[1:]], False
     import shutil
-    if not prefix and not shutil.which(asked[0], path=script_env.path(env)):
-        raise errors.Failure(f"the task's program {asked[0]} is not on PATH here", errors.NOT_FOUND,
-                             remedy=f"install {name} on this machine, or name another in the task's binary "
-                                    "(agent-task edit --binary)")
+    program = os.path.join(cwd, asked[0]) if "/" in asked[0] else asked[0]
+    if not prefix and not shutil.which(program, path=script_env.path(env)):
+        outside = program == asked[0]
+        where, mend = ("on PATH here", f"install {name} on this machine") if outside else (
+            f"in {cwd}, or not executable", f"git add --chmod=+x {name}")
+        raise errors.Failure(f"the task's program {asked[0]} is not {where}", errors.NOT_FOUND,
+                             remedy=f"{mend}, or name another in the task's binary (agent-task edit --binary)")
     return asked, name in SHELLS

@@ -135,7 +135,7 @@ class Script:
         self._ended = ended
 
     def processes(self) -> list[int]:
-        """The script and every process below it, on the host; without the shim and its helpers."""
+        """The script and every process below it, on the host; without the shim, its helpers and programs of ours."""
         if self.place.prefix:
             return self.place.processes()
         script = self._script_pid()
@@ -149,7 +149,7 @@ class Script:
             found += processes.holding_open(self._made("log"), to_write=True)  # who reads it is free
         found += cgroups.pids(self.directory)
         # the shim's own children but the script: the reader of a piped script's output
-        return [pid for pid in dict.fromkeys(found) if pid != os.getpid() and pid not in shims
+        return [pid for pid in dict.fromkeys(found) if pid != os.getpid() and pid not in shims | processes.of_ours
                 and (pid == script or processes.parent(pid) not in shims)]
 
     def _made(self, name: str) -> str:

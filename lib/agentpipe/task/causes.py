@@ -6,8 +6,6 @@ A cause is a function (task, evidence) → {reason, remedy or advice} or None; t
 
 from __future__ import annotations
 
-import re
-
 from agentpipe.report import own_end
 from agentpipe.task import (
     causes_code,
@@ -15,8 +13,10 @@ from agentpipe.task import (
     causes_files,
     causes_gpu,
     causes_machine,
+    causes_modules,
     causes_python,
-    error_lines,
+    last_words,
+    own_lines,
     remedies,
 )
 
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     Cause = Callable[[dict[str, Any], str], Known | None]
 
 CAUSES: tuple[Cause, ...] = (
-    causes_python.cause, causes_files.missing_module, causes_machine.program, causes_files.missing_file,
-    causes_files.forbidden,
+    causes_python.cause, causes_modules.missing, causes_machine.program, causes_files.missing_file,
+    causes_files.missing_folder, causes_files.forbidden,
     causes_command.argument, causes_machine.memory, causes_gpu.cause, causes_machine.disk, causes_machine.variable,
-    causes_code.numpy_2, causes_machine.library, causes_code.unfit_package)
-LONGEST = 200  # characters of a line that is a reason
+    causes_code.numpy_2, causes_machine.library, causes_code.unfit_package, causes_code.encoding)
 UNCAUGHT = "exit 1"  # how Python ends by an exception that nothing caught
 
 
@@ -51,14 +50,6 @@ def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:
         known = cause(task, evidence)
         if known:
             return {"remedy": None, "advice": None, **known, "reason": f"{known['reason']} ({reason})"}
-    known = causes_machine.signal(task, reason, causes_code.crashed_at(task, evidence))
-    return {"remedy": None, "advice": None, **known} if known else _last_words(evidence, reason)
-
-
-def _last_words(evidence: str, reason: str) -> Known:
-    """What a script said last, of an error if it did, where else only its exit status is known; {} where more is."""
-    if not re.fullmatch(r"exit \d+", reason):
-        return {}
-    lines = [line.strip() for line in evidence.splitlines() if line.strip()]
-    lines = [line for line in lines if error_lines.tells(line.encode("utf-8", "replace"))] or lines
-    return {"reason": f"{lines[-1][:LONGEST] if lines else 'it printed nothing'} ({reason})"}
+    known = causes_machine.signal(task, reason, own_lines.crashed_at(task, evidence))
+    known = known or last_words.of(task, evidence, reason)
+    return {"remedy": None, "advice": None, **known} if known else {}

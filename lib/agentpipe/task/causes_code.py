@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 
-from agentpipe.task.remedies import anew, checkout, edit
+from agentpipe.task import own_lines
+from agentpipe.task.remedies import edit, short
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
 RAISED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Iteration|Group|Warning|Fault|Timeout))(?:: (.*))?$")
 NUMPY_1 = re.compile(r"removed in the NumPy 2\.0|compiled using NumPy 1\.x|numpy\.dtype size changed"
                      r"|_ARRAY_API not found|numpy\.core\.multiarray failed to import")
-FRAME = re.compile(r'\s*(?:\| *)?File "(.+)", line (\d+)')
 INSTALLED = re.compile(r"/(?:site|dist)-packages/(\w+)")
-LONGEST = 200
+NOT_UTF_8 = re.compile(r"^SyntaxError: Non-UTF-8 code starting with '(.+?)' in file (.+) on line (\d+)", re.MULTILINE)
 
 
 def numpy_2(task: dict[str, Any], evidence: str) -> Known | None:
@@ -35,7 +33,7 @@ def unfit_package(task: dict[str, Any], evidence: str) -> Known | None:
     """An installed package that cannot be imported, of the one version that the task asks for."""
     from agentpipe.environment import package_names
     from agentpipe.task import edits
-    frames = [match[1] for match in map(FRAME.match, evidence.splitlines()) if match]
+    frames = [match[1] for match in map(own_lines.FRAME.match, evidence.splitlines()) if match]
     said = re.findall(r"^ImportError: cannot import name .*", evidence, re.MULTILINE)
     module = INSTALLED.search(frames[-1]) if said and frames else None
     if not module:
@@ -45,48 +43,34 @@ def unfit_package(task: dict[str, Any], evidence: str) -> Known | None:
                 if edits.package_of(line) == name and "==" in line), "")
     if not pin or not name:
         return None
-    return {"reason": f"{pin} does not go with this Python, or with the other packages: {said[-1][:LONGEST]}",
+    return {"reason": f"{pin} does not go with this Python, or with the other packages: {short(said[-1])}",
             "remedy": edit(task, "--package", name), "advice": "another version of it, as its release notes tell"}
+
+
+def encoding(task: dict[str, Any], evidence: str) -> Known | None:
+    """A source that is in another encoding than UTF-8, and does not say so."""
+    found = NOT_UTF_8.search(evidence)
+    name = own_lines.below(task, found[2]) if found else ""
+    if not found or not name:
+        return None
+    line = own_lines.Line(name, int(found[3]))
+    mend = own_lines.mended(task, line)
+    save = "save it as UTF-8, or declare its encoding (# coding: latin-1) at its top"
+    return {"reason": f"{line} is not UTF-8 ({found[1]}), and the file declares no other encoding", **mend,
+            "advice": save if mend.get("remedy") else f"{save}: {mend['advice']}"}
 
 
 def raised(task: dict[str, Any], evidence: str) -> Known | None:
     """An exception that nothing caught: what it says, and the line of the task's own code that it came through."""
-    where, told, seen = "", "", False
+    told, seen = "", False
     for line in evidence.splitlines():
-        frame = FRAME.match(line)
-        if frame:
-            seen, told, where = True, "", _own(task, frame) or where
+        if own_lines.FRAME.match(line):
+            seen, told = True, ""
         elif seen and RAISED.match(line):
-            told = line[:LONGEST]
+            told = short(line)
     if not told:
         return None
+    where = own_lines.last(task, evidence)
     if not where:
         return {"reason": told, "advice": f"all that it printed: agent-task log {task['id']}"}
-    return {"reason": f"{told}, at {where}", **_mended(task, where)}
-
-
-def _mended(task: dict[str, Any], where: str) -> Known:
-    """How to open a line of its code, and to run it again with what was changed there."""
-    from agentpipe.code import bundle
-    name, _, line = where.rpartition(":")
-    all_of_it = f"all that it printed: agent-task log {task['id']}"
-    top = checkout(task)
-    if top and os.path.isfile(os.path.join(top, name)):
-        opened = f"${{EDITOR:-vi}} +{line} {shlex.quote(os.path.join(top, name))}"
-        return {"remedy": f"{opened} && {anew(task, top)}", "advice": all_of_it}
-    then = "enqueue the script anew, with --bundle" if bundle.of(task) else f"there: {anew(task)}"
-    return {"advice": f"mend {where} in your checkout, and {then}; {all_of_it}"}
-
-
-def crashed_at(task: dict[str, Any], evidence: str) -> str:
-    """FILE:LINE of the task's own code that ran when Python crashed, as its faulthandler told; "" when it did not."""
-    _, told, stack = evidence.partition("(most recent call first):\n")
-    frames = map(FRAME.match, stack.splitlines() if told else ())
-    return next((where for frame in frames if frame and (where := _own(task, frame))), "")
-
-
-def _own(task: dict[str, Any], frame: re.Match[str]) -> str:
-    """FILE:LINE below the checkout of that task; "" of another file."""
-    _, ours, below = frame[1].partition(f"/{task['id']}.")
-    _, code, below = below.partition("/code/")
-    return f"{below}:{frame[2]}" if ours and code else ""
+    return {"reason": f"{told}, at {where}", **own_lines.mended(task, where)}

@@ -1,14 +1,15 @@
-"""Causes in what stands where: a module or a file that is not there, stands elsewhere, or may not be used."""
+"""Causes in what stands where: a file that is not there, stands elsewhere, is called otherwise, or may not be used."""
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 import re
 import shlex
 
-from agentpipe.task import entry_words
-from agentpipe.task.remedies import again, anew, checkout, edit, fresh
+from agentpipe.task import own_lines, whereabouts
+from agentpipe.task.remedies import again, anew, edit, fresh, in_container, moved, retyped, taken_along, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,48 +18,12 @@ if TYPE_CHECKING:
     from agentpipe.task.remedies import Known
 
 SMALL = 1 << 20  # bytes of a file that may stand in a task's diff
-
-
-def missing_module(task: dict[str, Any], evidence: str) -> Known | None:
-    """A module that is not installed: the package that brings it, or the file that did not come along."""
-    from agentpipe.environment import package_names
-    from agentpipe.task import edits
-    said = re.findall(r"^ModuleNotFoundError: No module named '([^']+)'", evidence, re.MULTILINE)
-    if not said:
-        return None
-    module, top = said[-1], said[-1].split(".")[0]
-    reason = f"the module {module} is not installed"
-    here = _in_checkout(task, top)
-    if here is not None and here not in _looked_into(task):
-        return {"reason": f"the module {module} is in the repository, below {here}, where Python does not look",
-                "remedy": edit(task, *_moved(task, here))}
-    left = _left_behind(task, f"{top}.py") or _left_behind(task, f"{top}/__init__.py")
-    if left:
-        return {"reason": f"the module {module} is in your checkout, and git does not know it",
-                "remedy": _taken_along(task, left.removesuffix("/__init__.py"))}
-    # later ones do without it
-    known = "setuptools<81" if module == "pkg_resources" else package_names.of_module(module)
-    package = known or top
-    mine = None if known else (f"where {module} is a file of yours: git add -N it in your checkout, and there: "
-                               f"{anew(task)}")
-    asked = {edits.package_of(line) for line in edits.recorded(task).splitlines()}
-    if edits.package_of(package) in asked and _lacks(task, edits.package_of(package)):
-        return {"reason": f"{reason}: its environment was made without {package}, which the task asks for", "advice":
-                mine or f"where AGENT_STAGE_ENV or a Python of the machine stands for ours, mend that; "
-                        f"then {again(task)}"}
-    if edits.package_of(package) in asked:
-        return {"reason": f"{reason}, though {package} is", "advice":
-                mine or f"ask for another version of it: {edit(task, '--package', package + '==VERSION')}"}
-    return {"reason": reason, "remedy": edit(task, "--package", package), "advice": mine}
-
-
-def _lacks(task: dict[str, Any], package: str | None) -> bool:
-    """Whether the environment of its last run on this machine is known to have been without a package."""
-    from agentpipe.claim import attempt
-    from agentpipe.task import edits
-    directory = attempt.latest(task["id"])
-    packages = ((attempt.read_manifest(directory) or {}).get("env") or {}).get("packages") if directory else None
-    return isinstance(packages, list) and package not in {edits.package_of(str(line)) for line in packages}
+# in a line of a traceback: what makes a file or a folder
+WRITES = re.compile(r"""\bopen\(.*,\s*(?:mode\s*=\s*)?["'][rbt+]*[wax]"""
+                    r"""|\b(?:mkdir|makedirs|touch|write_(?:text|bytes))\("""
+                    r"""|\.(?:save\w*|imwrite|to_(?:csv|parquet|json|pickle|excel|hdf|feather))\(|\.dump\(""")
+NO_FOLDER = re.compile(r"^(?:OSError: Cannot save file into a non-existent directory: '([^']+)'"
+                       r"|RuntimeError: Parent directory (.+) does not exist\.)", re.MULTILINE)
 
 
 def missing_file(task: dict[str, Any], evidence: str) -> Known | None:
@@ -68,36 +33,102 @@ def missing_file(task: dict[str, Any], evidence: str) -> Known | None:
                        evidence, re.MULTILINE)
     if not said:
         return None
-    path, code = said[-1], _code(task)
+    path = said[-1]
+    if f"/{task['id']}." in path:
+        return None  # in the task's own directory: the script's business
+    if WRITES.search(evidence.rpartition("Traceback (most recent call last):")[2]):
+        return _no_folder(task, posixpath.dirname(path), path, evidence)
     if os.path.isabs(path):
         return _absent(task, path)
+    return _in_repository(task, path) or _left_behind(task, path) or _misspelt(task, path, evidence) or {
+        "reason": f"there is no {path} where the script runs", "advice": f"{_brought(task, path)}; {_elsewhere()}"}
+
+
+def missing_folder(task: dict[str, Any], evidence: str) -> Known | None:
+    """A folder that is not there to write into, as pandas and PyTorch say it."""
+    said = NO_FOLDER.findall(evidence)
+    return _no_folder(task, said[-1][0] or said[-1][1], "", evidence) if said else None
+
+
+def _in_repository(task: dict[str, Any], path: str) -> Known | None:
+    """The same path from a folder further up than where the script runs."""
+    code = whereabouts.of_last_run(task)
     folder = posixpath.normpath((task.get("script") or {}).get("working_dir") or ".")
     while code and folder not in ("", "."):
         folder = posixpath.dirname(folder) or "."
         if os.path.exists(os.path.join(code, folder, path)):
             where = "the top of the repository" if folder == "." else folder
             return {"reason": f"{path} is in {where}, and the script runs elsewhere",
-                    "remedy": edit(task, *_moved(task, folder))}
-    left = _left_behind(task, path)
-    if left and os.path.getsize(left) <= SMALL:
-        return {"reason": f"{path} is in your checkout, and git does not know it", "remedy": _taken_along(task, left),
-                "advice": "data that is not to be in the task needs an absolute path that the worker has"}
-    return {"reason": f"there is no {path} where the script runs", "advice":
-            f"where your checkout has it, there: {fresh(task, '--bundle', '--include', path)}; data that is not to be "
-            "in the task needs an absolute path that the worker has"}
+                    "remedy": edit(task, *moved(task, folder))}
+    return None
 
 
-def _absent(task: dict[str, Any], path: str) -> Known | None:
+def _left_behind(task: dict[str, Any], path: str) -> Known | None:
+    left = whereabouts.left_behind(task, path)
+    if not left or os.path.getsize(left) > SMALL:
+        return None
+    return {"reason": f"{path} is in your checkout, and git does not know it", "remedy": taken_along(task, left),
+            "advice": _elsewhere()}
+
+
+def _misspelt(task: dict[str, Any], path: str, evidence: str) -> Known | None:
+    """A path of the repository that is nearly so called, where the command line or the code names it."""
+    from agentpipe.code import entry
+    code = whereabouts.of_last_run(task)
+    folder = posixpath.normpath((task.get("script") or {}).get("working_dir") or ".")
+    name = posixpath.normpath(posixpath.join(folder, path))
+    close = entry.closest(code, name, False) or entry.closest(code, name, True) if code else []
+    if not close:
+        return None
+    near = posixpath.relpath(close[0], folder)
+    known: Known = {"reason": f"there is no {path} where the script runs; {near} may be meant"}
+    given = [near if word == path else f"{word.partition('=')[0]}={near}" if word.endswith(f"={path}") else word
+             for word in words(task)]
+    if given != words(task):
+        return {**known, "remedy": retyped(task, given), "advice": _brought(task, path)}
+    line = own_lines.last(task, evidence)
+    mend = own_lines.mended(task, line) if line else {
+        "advice": f"write {near} in your checkout, and there: {anew(task)}"}
+    told = [] if mend.get("remedy") else [mend["advice"]]
+    return {**known, **mend, "advice": "; ".join([*told, _brought(task, path)])}
+
+
+def _no_folder(task: dict[str, Any], folder: str, path: str, evidence: str) -> Known | None:
+    """A folder that the script wants to write into, or to make `path` in."""
+    line = own_lines.last(task, evidence)
+    reason = f"there is no folder {folder} to write {posixpath.basename(path) or 'into'}"
+    reason += f" into, at {line}" if path and line else " into" if path else f", at {line}" if line else ""
+    if not folder:
+        return None
+    if os.path.isabs(folder):
+        mend = f"name another place; then {again(task)}"
+        if "in makedirs" in evidence:
+            reason = f"no folder can be made at {path}" + (f", at {line}" if line else "")
+        else:
+            mend = f"make it there, or {mend}"
+        return _lacking(task, folder, reason + ",", mend)
+    first = f"os.makedirs({json.dumps(folder)}, exist_ok=True)"
+    if not line:
+        return {"reason": reason, "advice": f"let the script make it ({first}), and in your checkout: {anew(task)}"}
+    known = own_lines.mended(task, line)
+    if known.get("remedy"):
+        return {"reason": reason, **known, "advice": f"before that line: {first}"}
+    return {"reason": reason, "advice": f"before that line {first}: {known['advice']}"}
+
+
+def _absent(task: dict[str, Any], path: str) -> Known:
     """A file by its absolute path: the worker has it, or has not."""
-    if f"/{task['id']}." in path:
-        return None  # in the task's own directory: the script's business
-    folder = os.path.dirname(path)
+    return _lacking(task, os.path.dirname(path), f"there is no {path}",
+                    f"put it there, or name another place; then {again(task)}")
+
+
+def _lacking(task: dict[str, Any], folder: str, reason: str, mend: str) -> Known:
+    """What stands in a folder by its absolute path, or does not: in the container, or on the worker."""
     inside = (task.get("container") or {}).get("image")
-    mend = f"put it there, or name another place; then {again(task)}"
     if inside:
         mount = shlex.join(["-v", f"{folder}:{folder}"])
-        mend = f"name another place, or mount it: {edit(task, '--docker-args', mount)}"
-    return {"reason": f"there is no {path} {'in its container' if inside else 'on ' + _worker(task)}", "advice":
+        mend = f"name another place, or mount it: {in_container(task, mount)}"
+    return {"reason": f"{reason} {'in its container' if inside else 'on ' + _worker(task)}", "advice":
             f"{mend}; where other workers have it: agent-task enqueue --queue QUEUE {task['id']}"}
 
 
@@ -112,56 +143,13 @@ def forbidden(task: dict[str, Any], evidence: str) -> Known | None:
             f"place; then {again(task)}"}
 
 
+def _brought(task: dict[str, Any], path: str) -> str:
+    return f"where your checkout has {path}, there: {fresh(task, '--bundle', '--include', path)}"
+
+
+def _elsewhere() -> str:
+    return "data that is not to be in the task needs an absolute path that the worker has"
+
+
 def _worker(task: dict[str, Any]) -> str:
     return task.get("last_worker") or "the worker"
-
-
-def _left_behind(task: dict[str, Any], path: str) -> str:
-    """A file in the task's checkout on this machine, where its script runs or stands; "" when it is not there."""
-    top = checkout(task)
-    places = (os.path.join(top, folder, path) for folder in sorted(_looked_into(task)) if top)
-    return next((place for place in map(os.path.normpath, places) if os.path.isfile(place)), "")
-
-
-def _taken_along(task: dict[str, Any], path: str) -> str:
-    """The command that lets git know a file of the checkout, ignored or not, and takes the code anew."""
-    top = checkout(task)
-    return f"git -C {shlex.quote(top)} add -f -N -- {shlex.quote(path)} && {anew(task, top)}"
-
-
-def _code(task: dict[str, Any]) -> str:
-    """The checkout of the task's last run, when it is on this machine; "" otherwise."""
-    from agentpipe.claim import attempt
-    directory = attempt.latest(task["id"])
-    code = os.path.join(directory, "code") if directory else ""
-    return code if code and os.path.isdir(code) else ""
-
-
-def _in_checkout(task: dict[str, Any], module: str) -> str | None:
-    """The folder of the checkout in which a module stands, relative to its top; None when it is not there."""
-    code = _code(task)
-    for seen, (here, folders, names) in enumerate(os.walk(code) if code else ()):
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        if f"{module}.py" in names or (module in folders and os.path.exists(os.path.join(here, module, "__init__.py"))):
-            return os.path.relpath(here, code)
-        if seen > 2000:
-            break
-    return None
-
-
-def _looked_into(task: dict[str, Any]) -> set[str]:
-    """The folders of the checkout on PYTHONPATH: where the script runs, and where it stands."""
-    script = task.get("script") or {}
-    folder = posixpath.normpath(script.get("working_dir") or ".")
-    entry = (script.get("entry_point") or "").split(" ")[0]
-    return {folder, posixpath.normpath(posixpath.join(folder, posixpath.dirname(entry)))}
-
-
-def _moved(task: dict[str, Any], folder: str) -> tuple[str, ...]:
-    """The options of edit that run the same script in another folder of the checkout."""
-    script = task.get("script") or {}
-    words = entry_words.known(script)
-    before = script.get("working_dir") or "."
-    if words and not words[0].startswith("-"):
-        words[0] = posixpath.relpath(posixpath.normpath(posixpath.join(before, words[0])), folder)
-    return ("--working-dir", folder, "--entry-point", shlex.join(words))

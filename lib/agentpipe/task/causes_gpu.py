@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from agentpipe.task.remedies import again, edit, smaller, words
+from agentpipe.task.remedies import again, edit, in_container, smaller, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _located(task: dict[str, Any]) -> Known:
     """How to see the line: a kernel's failure is told by whatever is called next."""
     advice = f"the traceback may name a later line: with {BLOCKING} it names the right one"
     if (task.get("container") or {}).get("image"):
-        return {"advice": f"{advice} (in its container: --docker-args '-e {BLOCKING}')"}
+        return {"advice": f"{advice}; in its container: {in_container(task, f'-e {BLOCKING}')}"}
     id = task["id"]
     return {"remedy": f"{again(task)} && agent-pull --id {id} | agent-prepare | {BLOCKING} agent-run", "advice": advice}
 

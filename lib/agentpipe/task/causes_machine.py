@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from agentpipe.task.remedies import again, edit, smaller
+from agentpipe.task.remedies import again, edit, in_container, smaller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def program(task: dict[str, Any], evidence: str) -> Known | None:
 def _lacking(task: dict[str, Any], reason: str, install: str) -> Known:
     """What the machine lacks, and an image may have."""
     return {"reason": reason, "advice":
-            f"{install}, or run it in an image that has it: agent-task edit {task['id']} --docker IMAGE"}
+            f"{install}, or run it in an image that has it: agent-task edit {task['id']} --docker IMAGE; then "
+            f"{again(task)}"}
 
 
 def disk(task: dict[str, Any], evidence: str) -> Known | None:
@@ -72,11 +73,11 @@ def variable(task: dict[str, Any], evidence: str) -> Known | None:
     if not said:
         return None
     return {"reason": f"the environment variable {said[-1]} is not set", "advice":
-            f"set {said[-1]} where the agent is started, or of a task with an image: agent-task edit {task['id']} "
-            f"--docker-args {shlex.quote(f'-e {shlex.quote(said[-1])}=…')}; then {again(task)}"}
+            f"set {said[-1]} where the agent is started, then {again(task)}; of a task with an image: "
+            f"{in_container(task, f'-e {shlex.quote(said[-1])}=…')}"}
 
 
-def signal(task: dict[str, Any], reason: str, where: str = "") -> Known | None:
+def signal(task: dict[str, Any], reason: str, where: object = None) -> Known | None:
     """A script that a signal has ended: `reason` is "ended by SIGNAL", `where` the line of a crash, if it is known."""
     name = reason.rpartition("ended by ")[2]
     if name in FROM_OUTSIDE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from agentpipe.task.remedies import edit
+from agentpipe.task.remedies import with_python
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def cause(task: dict[str, Any], evidence: str) -> Known | None:
     for what, wanted in (_syntax(evidence), _import(evidence), _types(evidence)):
         if wanted and wanted > ran:
             return {"reason": f"{what} needs Python {_text(wanted)} or newer, and it ran with {_text(ran)}",
-                    "remedy": edit(task, "--python", _text(wanted))}
+                    "remedy": with_python(task, _text(wanted))}
     gone = re.findall(r"^ModuleNotFoundError: No module named '(\w+)", evidence, re.MULTILINE)
     last = GONE.get(gone[-1]) if gone else None
     if last and last < ran:
         return {"reason": f"Python {_text(ran)} has no {gone[-1]} any more, {_text(last)} is the last that has",
-                "remedy": edit(task, "--python", _text(last)), "advice": f"do without {gone[-1]}"}
+                "remedy": with_python(task, _text(last)), "advice": f"do without {gone[-1]}"}
     return None
 
 

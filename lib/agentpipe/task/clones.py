@@ -37,5 +37,6 @@ def clone(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: Callab
 def _with_arguments(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """The entry point with the arguments behind "--" in the place of its own."""
     script = task.get("script") or {}
-    words = entry_words.needed({"entry_point": wanted.get("entry_point") or script.get("entry_point")})
+    entry = wanted.get("entry_point") or script.get("entry_point")
+    words = entry_words.needed({**task, "script": {"entry_point": entry}})
     return shlex.join([*words[:2 if words[0] == "-m" else 1], *wanted["args"]])

@@ -20,14 +20,14 @@ def known(script: Mapping[str, Any]) -> list[str]:
         return []
 
 
-def needed(script: Mapping[str, Any]) -> list[str]:
-    """They, one or more; Failure 65 where there are none."""
+def needed(task: Mapping[str, Any]) -> list[str]:
+    """Those of a task, one or more; Failure 65 where there are none."""
+    mend = f"agent-task edit {task.get('id') or 'TASK'} --entry-point 'SCRIPT ARGUMENTS'"
     try:
-        found = shlex.split(script.get("entry_point") or "")
+        found = shlex.split((task.get("script") or {}).get("entry_point") or "")
     except ValueError as error:
         raise errors.Failure(f"the task's entry point cannot be split into words: {error}", errors.BAD_DATA,
-                             remedy="agent-task edit TASK --entry-point 'SCRIPT ARGUMENTS'") from None
+                             remedy=mend) from None
     if not found:
-        raise errors.Failure("the task has no entry point: nothing to run", errors.BAD_DATA,
-                             remedy="agent-task edit TASK --entry-point 'SCRIPT ARGUMENTS'")
+        raise errors.Failure("the task has no entry point: nothing to run", errors.BAD_DATA, remedy=mend)
     return found

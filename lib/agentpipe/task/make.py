@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,7 +78,7 @@ def _enqueue_again(server: Any, word: str, values: Mapping[str, Any]) -> None:
             raise
         what = f"{word} is a folder, not a script" if os.path.isdir(word) else f"`{word}` is neither a file nor a task"
         raise errors.Failure(what, errors.NOT_FOUND, remedy="agent-task list") from None
-    _refuse_changes(task["id"], values)
+    _refuse_changes(server, task, values)
     if values["check"]:
         from agentpipe.task import enqueue_check
         enqueue_check.check(task.get("script") or {}, None, say, (task.get("execution") or {}).get("artifacts"))
@@ -88,14 +89,17 @@ def _enqueue_again(server: Any, word: str, values: Mapping[str, Any]) -> None:
     _queued(server, task["id"], queueing.again(server, task, where, say), values["json"])
 
 
-def _refuse_changes(task: str, values: Mapping[str, Any]) -> None:
+def _refuse_changes(server: Any, task: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Failure 64 when options say how a new task is to be: of one that is there enqueue changes nothing."""
+    id = task["id"]
     given = ["--" + option.replace("_", "-") for option in OF_A_NEW_TASK if values[option] not in (None, False, [])]
-    remedy = f"agent-task edit {task} {' … '.join(given)} …, then agent-task enqueue {task}"
+    remedy = f"agent-task edit {id} {' … '.join(given)} …, then agent-task enqueue {id}"
     if values["args"]:
-        given, remedy = [*given, "-- ARGS"], f"agent-task clone {task} --queue QUEUE -- ARGS"
+        queue = values["queue"] or find.queue_name(server, (task.get("execution") or {}).get("queue")) or "default"
+        given = [*given, "-- ARGS"]
+        remedy = f"agent-task clone {id} --queue {shlex.quote(queue)} -- {shlex.join(values['args'])}"
     if given:
-        raise errors.Failure(f"{task} is a task already, and enqueue does not change it: {', '.join(given)}",
+        raise errors.Failure(f"{id} is a task already, and enqueue does not change it: {', '.join(given)}",
                              errors.USAGE, remedy=remedy)
 
 

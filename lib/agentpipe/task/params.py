@@ -40,8 +40,9 @@ def changed(task: Mapping[str, Any], asked: list[str], say: Callable[[str], None
         old = sections.get(section, {}).get(name) or {"section": section, "name": name, "type": ""}
         sections.setdefault(section, {})[name] = {**old, "value": value}
         if not (section == ARGS and _put(words, name, value)) and not known:
+            entry = shlex.quote(shlex.join([*words, f"--{name}={value}"]))
             say(f"{section}/{name} is new: only a script that uses the clearml package reads it"
-                + (" (arguments of any script: agent-task clone TASK -- ARGS)" if section == ARGS else ""))
+                + (f" (for any other: --entry-point {entry})" if section == ARGS else ""))
     return sections, shlex.join(words) if words != before else None
 
 

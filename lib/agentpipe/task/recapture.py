@@ -27,7 +27,7 @@ def fields(task: Mapping[str, Any], directory: str, say: Callable[[str], None]) 
         raise errors.Failure(f"task {task['id']} brings files along, which --checkout does not take", errors.USAGE,
                              remedy="enqueue the script anew with --bundle")
     before = dict(task.get("script") or {})
-    found = capture.capture(_wish(before, directory))
+    found = capture.capture(_wish({**task, "script": before}, directory))
     for what, remedy in found.warnings:
         say(f"warning: {what} ({remedy})")
     for note in found.login_notes:
@@ -38,10 +38,10 @@ def fields(task: Mapping[str, Any], directory: str, say: Callable[[str], None]) 
     return {field: value for field, value in now.items() if value != (before.get(field) or "")}
 
 
-def _wish(script: dict[str, Any], directory: str) -> Any:
+def _wish(task: dict[str, Any], directory: str) -> Any:
     """The same script and arguments, to be looked for below `directory`."""
     from agentpipe.capture import capture, capture_git
-    words = entry_words.needed(script)
+    script, words = task["script"], entry_words.needed(task)
     module = words[:1] == ["-m"] and len(words) > 1
     name, args = words[module], words[1 + module:]
     # the packages stay: nothing is to be said of them

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shlex
 
-from agentpipe.task import entry_words
+from agentpipe.task import entry_words, whereabouts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     Known = dict[str, Any]  # {reason, remedy or advice}: what is known of an end
 
+LONGEST = 200  # characters of a line that is a reason
 BATCH = re.compile(r"--?((?:[a-z]+[-_])*batch[-_]?size|bs)$")
 
 
@@ -28,11 +30,31 @@ def edit(task: dict[str, Any], *change: str) -> str:
 
 
 def fresh(task: dict[str, Any], *options: str) -> str:
-    """Enqueue its script as a new task, with these options; to be typed in its checkout."""
+    """Enqueue its script as a new task that runs as this one did, with these options; to be typed in its checkout.
+
+    Its queue stands there by its id.
+    """
     given = words(task) or ["SCRIPT"]
     module, given = (["-m"], given[1:]) if given[0] == "-m" and given[1:] else ([], given)
     rest = ["--", *given[1:]] if given[1:] else []
-    return shlex.join(["agent-task", "enqueue", *options, *module, given[0], *rest])
+    container = task.get("container") or {}
+    kept = {"--queue": (task.get("execution") or {}).get("queue"), "--binary": (task.get("script") or {}).get("binary"),
+            "--docker": container.get("image"), "--docker-args": container.get("arguments"),
+            "--setup-script": container.get("setup_shell_script")}
+    before = [word for option, value in kept.items() if value for word in (option, value)]
+    return shlex.join(["agent-task", "enqueue", *before, *options, *module, given[0], *rest])
+
+
+def in_container(task: dict[str, Any], more: str) -> str:
+    """Start its container with more arguments of `docker run` (as they are typed) than it has."""
+    before = (task.get("container") or {}).get("arguments") or ""
+    return edit(task, "--docker-args", f"{before} {more}".strip())
+
+
+def with_python(task: dict[str, Any], version: str) -> str:
+    """Run it with another Python, and what its program is told besides."""
+    _, _, options = ((task.get("script") or {}).get("binary") or "").partition(" ")
+    return edit(task, "--binary", f"python{version} {options}") if options else edit(task, "--python", version)
 
 
 def anew(task: dict[str, Any], checkout: str = ".") -> str:
@@ -40,17 +62,41 @@ def anew(task: dict[str, Any], checkout: str = ".") -> str:
     return edit(task, "--checkout", checkout)
 
 
-def checkout(task: dict[str, Any]) -> str:
-    """The checkout without a remote that it came from, when that is on this machine; "" otherwise."""
-    from agentpipe.code import bundle
-    path = (task.get("script") or {}).get("repository") or ""
-    here = os.path.isabs(path) and os.path.exists(os.path.join(path, ".git")) and not bundle.of(task)
-    return path if here else ""
+def taken_along(task: dict[str, Any], path: str) -> str:
+    """The command that lets git know a file or folder of the checkout, ignored or not, and takes the code anew."""
+    top = whereabouts.checkout(task)
+    force = ["-f"] if os.path.isfile(path) or _is_ignored(top, path) else []  # a folder has more than what is wanted
+    return f"{shlex.join(['git', '-C', top, 'add', *force, '-N', '--', path])} && {anew(task, top)}"
+
+
+def _is_ignored(top: str, path: str) -> bool:
+    from agentpipe.capture import capture_git
+    return bool(capture_git.text(top, "check-ignore", "--", path))
+
+
+def retyped(task: dict[str, Any], given: list[str]) -> str:
+    """Give it this entry point: the script and all its arguments."""
+    return edit(task, "--entry-point", shlex.join(given))
+
+
+def moved(task: dict[str, Any], folder: str) -> tuple[str, ...]:
+    """The options of edit that run the same script in another folder of the checkout."""
+    given = words(task)
+    before = (task.get("script") or {}).get("working_dir") or "."
+    if given and not given[0].startswith("-"):
+        given[0] = posixpath.relpath(posixpath.normpath(posixpath.join(before, given[0])), folder)
+    return ("--working-dir", folder, "--entry-point", shlex.join(given))
 
 
 def words(task: dict[str, Any]) -> list[str]:
     """Its entry point: the script and its arguments."""
     return entry_words.known(task.get("script") or {})
+
+
+def short(line: str) -> str:
+    """A line for a reason: of a long one its first words."""
+    begin = line[:LONGEST - 2]
+    return line if len(line) <= LONGEST else f"{begin.rpartition(' ')[0] or begin} …"
 
 
 def smaller(task: dict[str, Any], reason: str) -> Known | None:
@@ -60,9 +106,14 @@ def smaller(task: dict[str, Any], reason: str) -> Known | None:
         option, equals, value = word.partition("=")
         named = BATCH.match(option)
         value = value if equals else (given[index + 1] if index + 1 < len(given) else "")
-        if named and value.isdigit() and int(value) > 1:
-            return {"reason": reason, "advice": None,
-                    "remedy": edit(task, "--set", f"Args/{named[1]}={int(value) // 2}")}
+        if not named or not value.isdigit() or int(value) < 2:
+            continue
+        half = str(int(value) // 2)
+        if option.startswith("--"):
+            return {"reason": reason, "advice": None, "remedy": edit(task, "--set", f"Args/{named[1]}={half}")}
+        # no name of an argument
+        given[index:index + 1 + (not equals)] = [f"{option}={half}"] if equals else [option, half]
+        return {"reason": reason, "advice": None, "remedy": retyped(task, given)}
     for section, items in (task.get("hyperparams") or {}).items():
         for name, item in items.items():
             value = str((item or {}).get("value") or "")

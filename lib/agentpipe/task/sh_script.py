@@ -56,7 +56,7 @@ class Entry:
 
     def __init__(self, source: Source) -> None:
         from agentpipe.run import launch
-        self.words = entry_words.needed(source.script)
+        self.words = entry_words.needed(source.task)
         try:
             self.program = shlex.split(source.script.get("binary") or "")
         except ValueError as error:

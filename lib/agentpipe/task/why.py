@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 
 from agentpipe import cells, ends, find, units
@@ -101,14 +102,24 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         if not found["remedy"] and not found["advice"] and found["class"] in ends.ENDS:
             row = ends.ENDS[found["class"]]
             found |= {"remedy": row.remedy.format(id=task["id"]) or None, "advice": row.advice or None}
-        return {**found, **causes.of_script(task, found), **_longer(task, found)}
+        return {**found, **_cause(api, task, found), **_longer(task, found)}
     kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
         task["status"], "script_failed")
     reason = task.get("status_reason") or task.get("status_message")
     evidence = "" if kind == "completed" else "\n".join(logs.tail(api, task["id"], EVIDENCE_LINES))
     found = {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
              "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}
-    return {**found, **causes.of_script(task, found)}
+    return {**found, **_cause(api, task, found)}
+
+
+def _cause(api: Any, task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """causes.of_script(), the queue in it by its name."""
+    known = causes.of_script(task, found)
+    queue = (task.get("execution") or {}).get("queue")
+    for key in ("remedy", "advice"):
+        if queue and queue in (known.get(key) or ""):
+            known[key] = known[key].replace(queue, shlex.quote(find.queue_name(api, queue)))
+    return known
 
 
 def _in_time(task: dict[str, Any]) -> str:

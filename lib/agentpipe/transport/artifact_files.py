@@ -10,9 +10,11 @@ import os
 
 from agentpipe import errors, paths
 from agentpipe.settings import config
+from agentpipe.transport.http_transport import AWAY, Away, certificate, never_reached
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import IO, Any
 
 CONNECT_S, READ_S = 10.0, 120.0
@@ -100,6 +102,27 @@ def server(api: Any) -> str:
     return found.rstrip("/")
 
 
+class _FilesAway(Away):
+    """The files server cannot be reached, or says that it cannot work now."""
+
+    def __init__(self, reason: str, evidence: str = "", remedy: str = "", refused: bool = False,
+                 status: int = 0) -> None:
+        super().__init__("", reason, refused=refused, status=status)
+        self.reason, self.evidence, self.remedy = reason, evidence, remedy
+
+
+def _patiently(api: Any, work: Callable[[], None]) -> None:
+    """Do it, again and again while the files server is away and the calls of `api` would be made again."""
+    from agentpipe.transport import http_retry
+    tries = http_retry.Tries("files", api.patience, lambda: False)
+    while True:
+        try:
+            return work()
+        except Away as error:
+            away = tries.again("", error)
+        tries.pause = http_retry.back_off(tries.pause, away)
+
+
 class _Part:
     """One file as the only part of a multipart body, read as it is sent: gigabytes cost no memory."""
 
@@ -127,29 +150,34 @@ class _Part:
 def _upload(api: Any, path: str, below: str) -> str:
     import secrets
     host, boundary = server(api), secrets.token_hex(16)
-    with open(path, "rb") as file:
-        _answer(api, "POST", host + "/", data=_Part(file, below, boundary),
-                headers={"Content-Type": f"multipart/form-data; boundary={boundary}"})
+
+    def send() -> None:
+        with open(path, "rb") as file:
+            _answer(api, "POST", host + "/", data=_Part(file, below, boundary),
+                    headers={"Content-Type": f"multipart/form-data; boundary={boundary}"})
+
+    _patiently(api, send)
     return f"{host}/{below}"
 
 
 def _download(api: Any, url: str, target: str) -> None:
-    answer = _answer(api, "GET", url, stream=True)
+    _patiently(api, lambda: _write(_answer(api, "GET", url, stream=True), url, target))
+
+
+def _write(answer: Any, url: str, target: str) -> None:
     try:
         with open(target, "wb") as file:
             for piece in answer.iter_content(PIECE):
                 file.write(piece)
     except OSError as error:
         if getattr(error, "response", None) is not None or not error.strerror:  # requests' are OSErrors too
-            raise errors.Failure(f"the download of {url} was cut", errors.UNAVAILABLE, str(error)) from None
+            raise _FilesAway(f"the download of {url} was cut", str(error), "try again later") from None
         raise errors.Failure(f"cannot write {target}: {error.strerror}", errors.CANNOT_CREATE, remedy="df -h") from None
 
 
 def _answer(api: Any, method: str, url: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
     """A successful answer of the files server; the token goes to that alone."""
     import requests
-
-    from agentpipe.transport.http_transport import certificate
     headers = dict(headers or {})
     own = None if api.embedded else server(api)
     if own and (url + "/").startswith(own + "/"):
@@ -159,11 +187,16 @@ def _answer(api: Any, method: str, url: str, headers: dict[str, str] | None = No
                                   verify=certificate(), auth=lambda request: request, **more)
     except requests.exceptions.RequestException as error:
         where = url.rpartition("/agentpipe/")[0] or url
-        raise errors.Failure(f"the files server at {where} cannot be reached", errors.UNAVAILABLE,
-                             str(error), "set api.files_server in clearml.conf to its address (port 8081), or try "
-                                         "again later") from None
+        told = (f"the files server at {where} cannot be reached", str(error),
+                "set api.files_server in clearml.conf to its address (port 8081), or try again later")
+        if isinstance(error, requests.exceptions.SSLError | ValueError):  # a certificate, or no address at all
+            raise errors.Failure(told[0], errors.UNAVAILABLE, *told[1:]) from None
+        raise _FilesAway(*told, refused=never_reached(error)) from None
     if answer.status_code == 200:
         return answer
+    if answer.status_code in AWAY:
+        raise _FilesAway(f"the files server answers {answer.status_code} for {url}", answer.text[:2000],
+                         "agent-config check", status=answer.status_code)
     exit = {401: errors.NO_PERMISSION, 403: errors.NO_PERMISSION, 404: errors.NOT_FOUND,
             507: errors.CANNOT_CREATE}.get(answer.status_code, errors.UNAVAILABLE)
     raise errors.Failure(f"the files server answers {answer.status_code} for {url}", exit, answer.text[:2000],

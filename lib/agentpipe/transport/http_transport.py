@@ -82,7 +82,7 @@ class Transport:
         except requests.exceptions.ProxyError as error:
             raise Away(self.host, f"the proxy does not let us through: {_cause(error)}", refused=True) from None
         except (requests.exceptions.ConnectTimeout, requests.exceptions.ConnectionError) as error:
-            unsure = not _never_reached(error)
+            unsure = not never_reached(error)
             raise Away(self.host, _cause(error), unsure, refused=not unsure) from None
         except requests.exceptions.Timeout:
             raise Away(self.host, f"no answer within {read_s:g} s", unsure=True) from None
@@ -167,7 +167,7 @@ def _as_it_is(request: Any) -> Any:
     return request
 
 
-def _never_reached(error: Exception) -> bool:
+def never_reached(error: Exception) -> bool:
     """Whether it failed before anything of the request was sent."""
     import urllib3.exceptions as kinds
     cause: Any = error.args[0] if error.args else None

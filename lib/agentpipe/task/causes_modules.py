@@ -1,0 +1,178 @@
+"""Causes in a module that is not there: of the task's own code, of Python's, of a package, or mistyped.
+
+A package is never asked for by a name that only the import gives: whoever has taken that name in an index would get to
+run what he likes. Such a name stands in words, to be looked up first.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+
+from agentpipe.task import own_lines, whereabouts
+from agentpipe.task.remedies import again, anew, edit, moved, retyped, taken_along, words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.task.remedies import Known
+
+IMPORTED = re.compile(r"^ModuleNotFoundError: No module named '([^']+)'", re.MULTILINE)
+STARTED = re.compile(r"^\S*python[\d.]*: (?:No module named ([\w.]+)(?:;.*)?"
+                     r"|Error while finding module specification for '([\w.]+)' .*)$", re.MULTILINE)
+MAIN = ".__main__"
+SHOWN = 3  # modules of a package
+
+
+def missing(task: dict[str, Any], evidence: str) -> Known | None:
+    """A module that is not there: where it is, which one is meant, or the package that brings it."""
+    imported, given = IMPORTED.findall(evidence), words(task)
+    started = [] if imported or given[:1] != ["-m"] else [one or other for one, other in STARTED.findall(evidence)]
+    # not of another Python that the script has started
+    started = [name for name in started if name.removesuffix(MAIN) in given[1:2]]
+    if not imported and not started:
+        return None
+    module = (imported or started)[-1]
+    if started and module.endswith(MAIN):
+        return _no_main(task, module.removesuffix(MAIN))
+    return (_left_behind(task, module) or _asked_for(task, module) or _misspelt(task, module, evidence, not imported)
+            or _of_a_package(task, module, evidence))
+
+
+def _no_main(task: dict[str, Any], package: str) -> Known:
+    """A package that has no __main__.py: one of its modules is meant, or the checkout has more."""
+    inside = [name for name in whereabouts.modules(task) if name.startswith(f"{package}.")]
+    left = whereabouts.left_behind(task, f"{package.replace('.', '/')}/__main__.py")
+    if left:
+        return {"reason": f"the __main__.py of {package} is in your checkout, and git does not know it",
+                "remedy": taken_along(task, left)}
+    named = f", such as {', '.join(inside[:SHOWN])}" if inside else ""
+    entry = " ".join(filter(None, [f"-m {package}.…", shlex.join(words(task)[2:])]))
+    return {"reason": f"the package {package} cannot be started: it has no __main__.py", "advice":
+            f"name a module of it{named}: {edit(task, '--entry-point', entry)}"}
+
+
+def _left_behind(task: dict[str, Any], module: str) -> Known | None:
+    """Of the task's own: elsewhere in the repository, or in a checkout that git does not know all of."""
+    here = whereabouts.folder_of(task, module.split(".")[0])
+    if here is not None and here not in whereabouts.looked_into(task):
+        return {"reason": f"the module {module} is in the repository, below {here}, where Python does not look",
+                "remedy": edit(task, *moved(task, here))}
+    if not re.fullmatch(r"[\w.]+", module):
+        return None
+    path = module.replace(".", "/")
+    left = whereabouts.left_behind(task, f"{path}.py") or whereabouts.left_behind(task, path, folder=True)
+    if not left:
+        return None
+    return {"reason": f"the module {module} is in your checkout, and git does not know it",
+            "remedy": taken_along(task, left)}
+
+
+def _asked_for(task: dict[str, Any], module: str) -> Known | None:
+    """Of a package that the task asks for, and that its environment never got."""
+    from agentpipe.task import edits
+    package = _package(module) or module.split(".")[0]
+    name = edits.package_of(package)
+    if name not in _asked(task) or not _lacks(task, name):
+        return None
+    return {"reason": f"the module {module} is not installed: its environment was made without {package}, which the "
+                      "task asks for",
+            "advice": _mine(task, module) if not _package(module) else
+            f"where AGENT_STAGE_ENV or a Python of the machine stands for ours, mend that; then {again(task)}"}
+
+
+def _misspelt(task: dict[str, Any], module: str, evidence: str, started: bool) -> Known | None:
+    """Of a name that is nearly that of a module which the task has, or could have."""
+    import difflib
+
+    from agentpipe.environment import package_names
+    own = [*whereabouts.modules(task), *map(package_names.module_of, sorted(_asked(task) | _installed(task)))]
+    near = "" if _package(module) else package_names.module_meant(module, own)
+    if started and not near:
+        near = next(iter(difflib.get_close_matches(module, own, 1, 0.7)), "")
+    if not near:
+        return None
+    known: Known = {"reason": f"the module {module} is not installed; {near} may be meant"}
+    right = f"{_mine(task, module)}; or of a package: look up which, and agent-task edit {task['id']} --package …"
+    line = own_lines.last(task, evidence)
+    if started:
+        return {**known, "remedy": retyped(task, ["-m", near, *words(task)[2:]]), "advice": right}
+    if not line:
+        return {**known, "advice": f"write {near} in your checkout, and there: {anew(task)}; {right}"}
+    mend = own_lines.mended(task, line)
+    return {**known, **mend, "advice": right if mend.get("remedy") else f"{mend['advice']}; {right}"}
+
+
+def _of_a_package(task: dict[str, Any], module: str, evidence: str) -> Known | None:
+    """Of a package, as far as its name is certain; of Python itself; else in words what it may be."""
+    from agentpipe.task import edits
+    top, _, below = module.partition(".")
+    reason, package = f"the module {module} is not installed", _package(module)
+    said = re.search(r"^ModuleNotFoundError: .*; '([\w.]+)' is not a package$", evidence, re.MULTILINE)
+    if said and said[1] in whereabouts.modules(task):
+        name = said[1].replace(".", "/") + ".py"
+        return {"reason": f"{name} of the repository stands in the place of the module {said[1]}", "advice":
+                f"give {name} another name in your checkout, and there: {anew(task)}"}
+    if not package and top in sys.stdlib_module_names:
+        return {"reason": f"the module {module} is Python's own, and the Python that it ran with has none", "advice":
+                f"another Python: agent-task edit {task['id']} --python VERSION; or install it for that Python on "
+                f"{task.get('last_worker') or 'the worker'} (of tkinter: the system package python3-tk), then "
+                f"{again(task)}"}
+    if package and (below or edits.package_of(package) in _asked(task)):
+        return {"reason": f"{reason}, though {package} is", "advice":
+                f"ask for another version of it: {edit(task, '--package', package + '==VERSION')}"}
+    if package:
+        return {"reason": reason, "remedy": edit(task, "--package", package)}
+    if below or edits.package_of(top) in _asked(task):
+        return {"reason": f"{reason}, though {top} is", "advice": f"{_mine(task, module)}; where it is of a package: "
+                f"another version of it, or the package that adds it: agent-task edit {task['id']} --package …"}
+    return {"reason": reason, "advice": _named_by_import(task, module)}
+
+
+def _package(module: str) -> str:
+    """The package that brings a module, where that is certain; "" otherwise."""
+    from agentpipe.environment import package_names
+    # later ones do without it
+    return "setuptools<81" if module == "pkg_resources" else package_names.of_module(module)
+
+
+def _named_by_import(task: dict[str, Any], module: str) -> str:
+    """Words on a module that nobody knows: a file of one's own, or a package that may be called so."""
+    top = module.split(".")[0]
+    return (f"{_mine(task, module)}; where a package brings it, look up first that it is called so (the name is that "
+            f"of the import, and an index may have a stranger's under it): {edit(task, '--package', top)}")
+
+
+def _mine(task: dict[str, Any], module: str) -> str:
+    return f"where {module} is a file of yours: git add -N it in your checkout, and there: {anew(task)}"
+
+
+def _asked(task: dict[str, Any]) -> set[str]:
+    """The packages that the task asks for."""
+    from agentpipe.task import edits
+    return _names(edits.recorded(task).splitlines())
+
+
+def _installed(task: dict[str, Any]) -> set[str]:
+    """The packages of its last run on this machine, as far as they are known."""
+    return _names(_environment(task) or [])
+
+
+def _names(lines: list[Any]) -> set[str]:
+    from agentpipe.task import edits
+    return set(filter(None, map(edits.package_of, map(str, lines))))
+
+
+def _lacks(task: dict[str, Any], package: str | None) -> bool:
+    """Whether the environment of its last run on this machine is known to have been without a package."""
+    return _environment(task) is not None and package not in _installed(task)
+
+
+def _environment(task: dict[str, Any]) -> list[Any] | None:
+    """What its last run on this machine had installed; None where that is not known."""
+    from agentpipe.claim import attempt
+    directory = attempt.latest(task["id"])
+    packages = ((attempt.read_manifest(directory) or {}).get("env") or {}).get("packages") if directory else None
+    return packages if isinstance(packages, list) else None
