@@ -11,6 +11,12 @@ leave() { # $child is the newest, which may not have been written down yet
 }
 # who opened the fifo to read would wait for ever for a pull that was ended before it opened it
 let_go() { if [ -p "$fifo" ]; then : <>"$fifo"; rm -f "$fifo"; fi; }
+# shellcheck disable=SC2016 # they expand in the shell that it is for
+work=$work'
+if [ "$status$told${AGENT_STAGE_PULL:-}${AGENT_STAGE_RUN:-}" = 0 ] && [ ! -s "$1.receipt" ]; then
+  echo "agent-supervisor: agent-prepare printed nothing" >&2; status=69
+fi
+mv -f "$1.receipt" "$2.receipt"; exit "$status"'
 slots='' number=0 failing='' unfed='' fifo='' mine=$files.$$ # no name twice: a claim may still name the pipe of a supervisor before us
 for old in "$files".*[0-9].*[0-9].pulled; do if [ -p "$old" ]; then rm -f "$old"; fi; done # one that was killed left it
 trap leave TERM INT HUP USR2
@@ -38,6 +44,8 @@ while go_on; do
     rest "$pause"; back_off
   fi
   let_go
+  # of a command in the place of a stage nobody knows what it prints: no more than one a second
+  if [ -n "${AGENT_STAGE_PULL:-}${AGENT_STAGE_RUN:-}" ] && go_on; then rest 1; fi
 done
 let_go
 for slot in $slots; do await "$slot" || :; done

@@ -5,12 +5,11 @@ strict='' signals=0 left='' new='' child='' keep='' status=0 idle=1 pause=1 code
 drain=TERM halt=TERM # what tells a child to end; a slot of --jobs has a task of its own, to end before or to stop
 pull=${AGENT_STAGE_PULL:-'exec agent-pull "$@"'}
 # shellcheck disable=SC2016 # they expand in the shells that these are for
-work='trap : TERM HUP
+work='told=""; trap told=1 TERM HUP
 sh -c "${AGENT_STAGE_PREPARE:-exec agent-prepare}" agent-prepare <"$1.pulled" |
 sh -c "${AGENT_STAGE_RUN:-exec agent-run \"\$@\"}" agent-run --supervised >"$1.receipt"
-status=$?; [ -z "$2" ] || mv -f "$1.receipt" "$2.receipt"; exit "$status"'
+status=$?'
 
-AGENT_STAGE_RUN=${AGENT_STAGE_RUN:-}
 say() { printf 'agent-supervisor: %s\n' "$*" >&2; }
 # every child in a session of its own, so that a terminal's Ctrl-C reaches nobody but us; beside those of $keep
 start() {

@@ -555,3 +555,36 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   ended "$supervisor"
   is "$second" queued
 }
+
+@test "--services: a stage that prints nothing is tried again with pauses, as without" {
+  for stage in 'PREPARE=cat >/dev/null' 'PREPARE=kill -9 $$'; do
+    enqueue_shell 'true'
+    AGENT_CLAIM_GRACE=0 env "AGENT_STAGE_$stage" agent-supervisor --services --jobs 2 default 2>said 3>&- &
+    supervisor=$!
+    wait_for 30 grep -q 'agent-supervisor: agent-prepare printed nothing' said
+    wait_for 30 grep -q 'something failed (exit [0-9]*); trying again in 1 s' said
+    kill -TERM "$supervisor"
+    ended "$supervisor"
+    [ "$(grep -c 'printed nothing' said)" -le 4 ]
+  done
+}
+
+@test "a command in the place of pull or run that does nothing is started once a second, with --services too" {
+  export AGENT_CLAIM_GRACE=0
+  for words in '' --services '--services --jobs 2'; do
+    for stage in PULL RUN; do
+      id=$(enqueue_shell 'true')
+      rm -f calls
+      # shellcheck disable=SC2086 # to be split
+      env "AGENT_STAGE_$stage=echo >>calls" agent-supervisor $words default 2>said 3>&- & supervisor=$!
+      wait_for 20 test -s calls
+      SECONDS=0
+      wait_for 20 sh -c '[ "$(wc -l <calls)" -ge 4 ]'
+      [ "$SECONDS" -ge 2 ]
+      kill -TERM "$supervisor"
+      ended "$supervisor"
+      [ "$status" -eq 0 ]
+      agent-task stop "$id"
+    done
+  done
+}

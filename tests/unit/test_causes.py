@@ -32,11 +32,13 @@ def told(evidence: str, entry: str = "train.py", end: str = "script_failed", **t
 
 @pytest.mark.parametrize(("entry", "change"), [
     ("train.py --batch-size 64", "Args/batch-size=32"), ("train.py --bs=3 --lr 1", "Args/bs=1"),
-    ("train.py --train_batch_size 8", "Args/train_batch_size=4")])
+    ("train.py --train_batch_size 8", "Args/train_batch_size=4"),
+    ("train.py -bs 64 --lr 1", "'train.py -bs 32 --lr 1'"), ("train.py -bs=64", "'train.py -bs=32'")])
 def test_a_gpu_without_memory_gets_half_the_batch(entry: str, change: str) -> None:
+    option = "--set" if change.startswith("Args/") else "--entry-point"
     found = told("torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", entry)
     assert found["reason"].startswith("the GPU's memory ran out")
-    assert found["remedy"] == f"agent-task edit 1f3c --set {change} && agent-task enqueue 1f3c"
+    assert found["remedy"] == f"agent-task edit 1f3c {option} {change} && agent-task enqueue 1f3c"
 
 
 def test_the_batch_may_stand_among_the_hyperparameters_and_without_one_there_are_words() -> None:
@@ -224,6 +226,9 @@ def test_a_package_that_cannot_be_started_is_told_with_its_modules() -> None:
     assert found["reason"] == "the package deep cannot be started: it has no __main__.py (exit 1)"
     assert found["advice"].startswith("name a module of it, such as deep.model: agent-task edit 1f3c --entry-point "
                                       "'-m deep.… --n 1' && ")
+    # what another Python says, that the script has started
+    other = told("/s/bin/python3: No module named pip", "-m deep.model")
+    assert other["reason"].startswith("/s/bin/python3: No module")
 
 
 @pytest.mark.parametrize(("code", "evidence", "end", "line"), [

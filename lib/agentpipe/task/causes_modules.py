@@ -29,9 +29,9 @@ SHOWN = 3  # modules of a package
 def missing(task: dict[str, Any], evidence: str) -> Known | None:
     """A module that is not there: where it is, which one is meant, or the package that brings it."""
     imported, given = IMPORTED.findall(evidence), words(task)
-    if not imported and given[:1] != ["-m"]:
-        return None
-    started = [] if imported else [one or other for one, other in STARTED.findall(evidence)]
+    started = [] if imported or given[:1] != ["-m"] else [one or other for one, other in STARTED.findall(evidence)]
+    # not of another Python that the script has started
+    started = [name for name in started if name.removesuffix(MAIN) in given[1:2]]
     if not imported and not started:
         return None
     module = (imported or started)[-1]

@@ -106,9 +106,14 @@ def smaller(task: dict[str, Any], reason: str) -> Known | None:
         option, equals, value = word.partition("=")
         named = BATCH.match(option)
         value = value if equals else (given[index + 1] if index + 1 < len(given) else "")
-        if named and value.isdigit() and int(value) > 1:
-            return {"reason": reason, "advice": None,
-                    "remedy": edit(task, "--set", f"Args/{named[1]}={int(value) // 2}")}
+        if not named or not value.isdigit() or int(value) < 2:
+            continue
+        half = str(int(value) // 2)
+        if option.startswith("--"):
+            return {"reason": reason, "advice": None, "remedy": edit(task, "--set", f"Args/{named[1]}={half}")}
+        # no name of an argument
+        given[index:index + 1 + (not equals)] = [f"{option}={half}"] if equals else [option, half]
+        return {"reason": reason, "advice": None, "remedy": retyped(task, given)}
     for section, items in (task.get("hyperparams") or {}).items():
         for name, item in items.items():
             value = str((item or {}).get("value") or "")
