@@ -174,7 +174,8 @@ def _whole(line: str) -> str:
 
 
 def _userinfo(url: str) -> str:
-    return url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    from agentpipe.urls import login_of
+    return login_of(url.partition("://")[2]).removesuffix("@")
 
 
 def access(job: Job, lines: list[str]) -> dict[str, str]:
