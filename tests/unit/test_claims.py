@@ -869,3 +869,20 @@ def test_the_passwords_of_a_task_are_gone_before_its_claim(store, task, monkeypa
     monkeypatch.setattr(secrets, "forget", lambda directory: seen.append(os.path.islink(claims.active(claim.token))))
     claim.end()
     assert seen == [True]
+
+
+def test_what_a_stage_of_ones_own_says_of_its_time_keeps_no_end_from_being_told(store, task, tmp_path, monkeypatch):
+    claim, line = pulled(store)
+    claim.hand("pull", None)
+    claim.release()
+    answer = tmp_path / "answer"
+    answer.write_text(json.dumps({**line, "fetch": {"code": "/", "began": time.time(), "seconds": "few"}}))
+    monkeypatch.setenv("AGENT_STAGE_FETCH", f"cat >/dev/null; cat {answer}")
+
+    def steps(held):
+        stages.step(held, "fetch", "fetch", pytest.fail)
+
+    values = {"supervised": False}
+    stages.each("run", steps, manifest.write(line), values, lambda held: ending.of_failed(held, values))
+    assert (status(store, task), os.listdir(claims.active())) == ("failed", [])
+    assert "fetch.began must be string or null" in reason(store, task)
