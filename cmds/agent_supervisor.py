@@ -175,7 +175,7 @@ def serve(values, seen, server):
     """Take a worker's name and become the loop; the stages get everything else by their options and variables."""
     import itertools
 
-    from agentpipe import errors, gpus, processes
+    from agentpipe import cells, errors, gpus, processes
     from agentpipe.claim import supervisors, workers
     from agentpipe.settings import config
     from agentpipe.transport import api
@@ -197,7 +197,7 @@ def serve(values, seen, server):
     names = workers.numbered(base)
     if seen not in (None, gpus.NONE, gpus.ALL):
         names = itertools.chain([base], workers.numbered(base, 1))
-    serves = " ".join(word for word in for_stages if word != "--")
+    serves = " ".join(cells.plain(word) for word in for_stages if word != "--")  # a line of the lock's file
     name = supervisors.serve(name, names, serves, workers.known_as(server or api.connect(patience=0)))
     stdio.say(f"agent-supervisor: {name} serves {serves}")
     files = workers.lock_path(name).removesuffix(".lock")

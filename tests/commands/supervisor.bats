@@ -556,6 +556,18 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   is "$second" queued
 }
 
+# bats test_tags=local
+@test "--status is a line for each, whatever its queues are called" {
+  red=$'\e[31mred\nb'
+  agent-supervisor --worker w --create-queue "$red" 2>said 3>&- & supervisor=$!
+  wait_for 20 grep -q 'w serves' said
+  run -0 agent-supervisor --status
+  [ "$output" = $'w\t--create-queue \\x1b[31mred\\nb\t' ]
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+}
+
 @test "--services: a stage that prints nothing is tried again with pauses, as without" {
   for stage in 'PREPARE=cat >/dev/null' 'PREPARE=kill -9 $$'; do
     enqueue_shell 'true'

@@ -179,6 +179,8 @@ not committed" ]
     [ "${#stderr_lines[@]}" -eq 1 ]
     [[ $stderr == *'there are: '*'\x1b[31mred\nagent-task: all is well'* ]]
   done
+  run -0 agent-config check server
+  [[ $output == *'queues: '*'\x1b[31mred\nagent-task: all is well'* ]]
   agent-pull "$red" 2>/dev/null | agent-prepare --quiet | agent-run --quiet >receipt.json
   log=$(agent-task log "$id")
   [[ $log == *'pulled from \x1b[31mred\nagent-task: all is well by worker '* ]]

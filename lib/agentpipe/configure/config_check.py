@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from agentpipe import errors, paths, stdio
+from agentpipe import cells, errors, paths, stdio
 from agentpipe.configure import machine_check
 from agentpipe.configure.machine_check import BAD, GOOD, ODD, Finding
 from agentpipe.pull import schedule
@@ -39,7 +39,8 @@ def check(parts: list[str], as_json: bool = False) -> int:
             if each.level == BAD and each.text in told:  # a clearml.conf that cannot be read stops every look
                 continue
             told.add(each.text)
-            line = f"{each.level:8}{each.subject}: {each.text}" + (f" ({each.remedy})" if each.remedy else "")
+            remedy = f" ({each.remedy})" if each.remedy else ""
+            line = cells.plain(f"{each.level:8}{each.subject}: {each.text}{remedy}")
             if as_json:
                 line = json.dumps({"level": each.level, "subject": each.subject, "text": each.text,
                                    "remedy": each.remedy})
