@@ -1,6 +1,7 @@
 """A pull that waits: over every transport it sees work soon, outlives an outage, and ends with its owner."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from agentpipe import errors, signals
+from agentpipe import errors, paths, signals
 from agentpipe.claim import claims, intents
 from agentpipe.pull import queues, waiting
 from agentpipe.report.reporter import Reporter
@@ -190,3 +191,22 @@ def test_one_that_answers_without_waiting_is_polled(client, transport, monkeypat
     soon(enqueue, api.connect("other"))
     wait(client)[0].end()
     assert transport.asked().count("queues.wait") == 2
+
+
+@pytest.mark.parametrize("transport", ["store"], indirect=True)
+@pytest.mark.parametrize("replaced", [False, True])
+def test_one_whose_store_is_removed_says_so_and_waits_no_longer(client, soon, replaced):
+    def remove():
+        shutil.rmtree(paths.state())
+        if replaced:
+            enqueue(api.connect("other"))
+
+    remover = soon(remove)
+    with subprocess.Popen(["sleep", "10"]) as owner:  # with which it would end
+        with pytest.raises(errors.Failure, match="was removed") as caught:
+            wait(client, owner=owner.pid)
+        owner.kill()
+    remover.join()
+    assert caught.value.exit == errors.UNAVAILABLE
+    if replaced:
+        assert wait(api.connect("tester:0"))

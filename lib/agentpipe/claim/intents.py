@@ -73,7 +73,10 @@ class Intent:
         if self._fd < 0:  # it has become an attempt, or is dropped already
             return
         if not self.asked:
-            os.unlink(self.path)
+            try:
+                os.unlink(self.path)
+            except FileNotFoundError:  # removed by hand, with the whole home
+                pass
         self._close()
 
     def _close(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from agentpipe import paths
+import os
+
+from agentpipe import errors, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ class StoreApi:
     def __init__(self, path: str, worker: str = "") -> None:
         from agentpipe.server.store import Store
         self.store = Store(path)
+        self._file = _identity(path)
         self.server_id: str = self.store.server_id
         self.worker = worker
 
@@ -30,7 +33,13 @@ class StoreApi:
         return call(self.store, caller, endpoint, body or {})
 
     def changed(self, since: Any) -> Any:
-        """A mark that differs from `since` once something may have changed; cheap enough for each 50 ms."""
+        """A mark that differs from `since` once something may have changed; cheap enough for each 50 ms.
+
+        Failure 69 when nothing can change any more: the store's file is gone, or another stands in its place.
+        """
+        if _identity(self.store.path) != self._file:
+            raise errors.Failure(f"the store {self.store.path} was removed, or another put in its place",
+                                 errors.UNAVAILABLE, remedy="start again")
         return self.store.data_version()
 
     def write(self) -> None:
@@ -44,6 +53,14 @@ class StoreApi:
     def close(self) -> None:
         """Let this thread's connection go; the next call opens another."""
         self.store.close()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def connect(worker: str = "", patience: float | None = None) -> StoreApi | HttpApi:
