@@ -23,7 +23,7 @@ def options():
                          "words worker NAME.", many=True),
         Flag("--all", "Every task that this node has claimed and that nobody works on."),
         Flag("--where", "Print the directory of this node's state, where its tasks stand, and exit."),
-        Option("--task", "TASK", "With events: the task of those that name none."),
+        Option("--task", "TASK", "With events: the task of those that name none. The beginning of its id will do."),
         Option("--queue", "QUEUE", "With worker: a queue that it serves. May stand several times.",
                many=True, filled=True),
         Flag("--gone", "With worker: say that it has left, and exit."),
@@ -54,7 +54,7 @@ def report(values):
     if words == ["events"]:
         return send_events(values)
     if words[0] == "worker":
-        if len(words) != 2:
+        if len(words) != 2 or not words[1].strip():
             raise errors.Failure("a worker needs one name", errors.USAGE,
                                  remedy="agent-report worker NAME --queue QUEUE")
         return forget_worker(words[1]) if values["gone"] else keep_worker(words[1], values)
@@ -196,10 +196,11 @@ def of_receipt(receipt):
 
 def send_events(values):
     """Events from stdin, NDJSON, in batches as they come."""
-    from agentpipe import errors, events
+    from agentpipe import errors, events, find
     from agentpipe.plain_lines import Lines
     from agentpipe.transport import api
     server = api.connect()
+    task = find.whole_id(server, values["task"]) if values["task"] else None
     lines = Lines("an event is one JSON object a line")
     sent, batch, size, is_more = 0, [], 0, True
     while is_more:
@@ -207,7 +208,7 @@ def send_events(values):
             line = next(lines, None)
             is_more = line is not None
             if line is not None:
-                batch.append(events.checked(line, lines.number, values["task"]))
+                batch.append(events.checked(line, lines.number, task))
                 size += len(line)
         except errors.Failure:
             events.send(server, batch, lines.number - 1)

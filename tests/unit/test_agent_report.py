@@ -144,9 +144,9 @@ def test_a_line_without_end_ends_it_and_those_before_it_are_sent(standard_input,
     monkeypatch.setattr(plain_lines, "LONGEST", 100 << 10)
     store = api.connect()
     task = store.call("tasks.create", {"name": "a task", "type": "training"})["id"]
-    standard_input(json.dumps({"type": "log", "task": task, "msg": "good"}).encode() + b"\n" + rest)
+    standard_input(json.dumps({"type": "log", "msg": "good"}).encode() + b"\n" + rest)
     with pytest.raises(errors.Failure, match=said) as caught:
-        agent_report.send_events({"task": None, "json": False})
+        agent_report.send_events({"task": task[:8], "json": False})
     assert caught.value.exit == errors.BAD_DATA
     assert [event["msg"] for event in store.call("events.get_task_log", {"task": task})["events"]] == ["good"]
 
@@ -201,3 +201,10 @@ def test_what_keeps_an_end_from_being_recorded_is_said(task, transport, capfd, m
 
 def refuse(*_):
     raise errors.ApiError(401, 22, "revoked")
+
+
+@pytest.mark.parametrize("words", [["worker"], ["worker", ""], ["worker", "a", "b"]])
+def test_a_worker_has_one_name(words):
+    with pytest.raises(errors.Failure, match="a worker needs one name") as caught:
+        agent_report.report({"what": words, "where": False, "all": False, "gone": True, "timeout": 1.0})
+    assert caught.value.exit == errors.USAGE
