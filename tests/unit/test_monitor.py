@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import types
 
 import pytest
 
 from agentpipe import held, job, place, processes
-from agentpipe.run import monitor
+from agentpipe.claim import attempt
+from agentpipe.run import monitor, script
 
 
 @pytest.fixture
@@ -72,3 +74,15 @@ def test_what_is_said_to_a_terminal_that_stands_still_waits_once_and_is_in_the_l
         assert os.read(reader, 100) == line.encode()
     at_work.close()
     assert (tmp_path / "setup.log").read_text() == line * 2_000
+
+
+def test_a_log_that_was_shown_is_closed_with_its_script():
+    directory = attempt.create("t1")
+    found = script.start(directory, ["echo", "shown"], "/", os.environ)
+    watched = types.SimpleNamespace(job=types.SimpleNamespace(watched=True, say=print))
+    with stderr_is_a_pipe() as reader:
+        before = len(os.listdir("/proc/self/fd"))
+        monitor.watch(watched, found, {"grace": 1.0})
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert os.read(reader, 100) == b"shown\n"
+    processes.become_subreaper(False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import closing
 
 from agentpipe import errors, paths, stdio, untrusted
 from agentpipe.crash import crash_point
@@ -69,13 +70,23 @@ class Follower:
                 self._path = None
                 return
 
+    def close(self) -> None:
+        """Let the log go."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
 
 def watch(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
     """Wait for the script's end, or bring it about; its verdict. A second signal kills at once.
 
     Called closed to signals; open only while it waits.
     """
-    follower = Follower(script.directory, held.job.watched)
+    with closing(Follower(script.directory, held.job.watched)) as follower:
+        return _watched(held, script, values, follower)
+
+
+def _watched(held: Any, script: Script, values: Mapping[str, Any], follower: Follower) -> Verdict:
     verdict = _vigil(script, values, follower)
     if verdict.left:
         return verdict
