@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from agentpipe import cells, ends, errors, find, secrets, units
+from agentpipe import cells, ends, errors, find, secrets, task_fields, units
 from agentpipe.task import view
 
 TYPE_CHECKING = False
@@ -136,7 +136,7 @@ def _learn(api: Any, known: dict[str, str], tasks: list[Row]) -> None:
 
 
 def _row(task: Row, queues: dict[str, str], projects: dict[str, str]) -> Row:
-    task = secrets.shown(task)  # an entry point may have an address among its arguments
+    task = secrets.shown(task_fields.sound(task))  # an entry point may have an address among its arguments
     queue, script = (task.get("execution") or {}).get("queue"), task.get("script") or {}
     project = task.get("project")
     return {"id": task["id"], "name": task.get("name"), "status": task["status"],
