@@ -71,7 +71,8 @@ def _pages(api: Any, body: Row, size: int) -> Iterator[list[Row]]:
 
 
 def _asked(api: Any, statuses: list[str], values: Mapping[str, Any]) -> dict[str, Any]:
-    body: dict[str, Any] = {"only_fields": list(ASKED), "order_by": ["-created"],
+    # pipelines, their steps and data sets stand in hidden projects
+    body: dict[str, Any] = {"only_fields": list(ASKED), "order_by": ["-created"], "search_hidden": True,
                             "system_tags": ["archived"] if values["archived"] else ["-archived"]}
     if statuses:
         body["status"] = sorted({status for word in statuses for status in _statuses(word)})
