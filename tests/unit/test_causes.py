@@ -522,6 +522,19 @@ def test_an_exit_status_alone_is_no_reason_where_the_script_said_one() -> None:
     assert told("")["reason"] == "it printed nothing (exit 1)" and "agent-task log" not in told("")["advice"]
 
 
+def test_what_the_clearml_package_prints_is_no_reason() -> None:
+    at = "2026-11-30 20:31:07,123 - clearml"
+    lines = ("ClearML Task: created new task id=1f3c", "ClearML results page: http://127.0.0.1:8008/projects/1/log",
+             "bad config: lr must be > 0",
+             "ClearML Monitor: GPU monitoring failed getting GPU reading, switching off GPU monitoring",
+             f"{at}.resource_monitor - WARNING - Could not fetch GPU stats: NVML Shared Library Not Found",
+             f"{at}.Task - INFO - Repository and package analysis timed out (60 sec), giving up")
+    assert told("\n".join(lines))["reason"] == "bad config: lr must be > 0 (exit 1)"
+    assert told("\n".join(lines[:2] + lines[3:]))["reason"] == "it printed nothing of its own (exit 1)"
+    failed = f"{at}.Task - ERROR - Action failed <400/110: tasks.edit>"
+    assert told("\n".join([*lines, failed]))["reason"] == f"{failed} (exit 1)"
+
+
 def test_of_a_task_that_did_well_why_says_how_long_it_took() -> None:
     task = {"id": "1f3c", "status": "completed", "status_message": "Changed by agentpipe vm:0",
             "started": "2026-11-29T10:00:00+00:00", "completed": "2026-11-29T10:12:05+00:00",
