@@ -516,6 +516,17 @@ def test_a_loss_that_became_infinite_is_drawn_as_far_as_it_is_a_number(capfd: py
     assert "*" in plot.chart("loss", {"a": {"x": [0, 1], "y": [-1.7e308, 1.7e308]}}, 20, 4, dots=False)
 
 
+def test_the_newest_value_of_a_long_curve_is_the_last_one(capfd: pytest.CaptureFixture[str]) -> None:
+    store = api.connect()
+    task = store.call("tasks.create", {"name": "long", "type": "training"})["id"]
+    store.call("events.add_batch", [{"type": "training_stats_scalar", "task": task, "metric": "m", "variant": "v",
+                                     "iter": at, "value": at / 2} for at in range(5000)])
+    plot.plot(task, [], 60, 5, False)
+    assert capfd.readouterr().out.startswith("m: v 2500\n")  # 2499.5, in four digits
+    plot.plot(task, [], 60, 5, True)
+    assert json.loads(capfd.readouterr().out)["last"] == 2499.5
+
+
 def test_an_exit_status_alone_is_no_reason_where_the_script_said_one() -> None:
     said = "no configuration: set MODEL_DIR"
     assert told(f"loading\n{said}\n\n")["reason"] == f"{said} (exit 1)"
