@@ -205,3 +205,4 @@ def _print(held: Held, line: dict[str, Any]) -> bool:
             stdio.say(f"agent-run: the receipt could not be written: {error.strerror}")
     if "run" in line and held.job.watched:
         stdio.say(f"agent-run: task {held.id}: {line['run']['end']}, exit {line['run']['exit']}")
+    return printed
