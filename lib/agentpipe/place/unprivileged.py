@@ -18,7 +18,7 @@ import time
 from agentpipe import errors, gpus, paths, place, processes, trees
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
-from agentpipe.place import apart, container_args, decide, gear, images, setup_script
+from agentpipe.place import apart, container_args, decide, gear, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
