@@ -95,10 +95,11 @@ def asked(server: Any, kind: str) -> list[tuple[str, str]]:
     if kind == "queues":
         return [(each["name"], "") for each in server.call("queues.get_all", {"only_fields": ["name"]})["queues"]]
     if kind == "projects":
-        named = {"only_fields": ["name"], "order_by": ["name"]}
+        named = {"only_fields": ["name"], "order_by": ["name"], "search_hidden": True}
         return [(each["name"], "") for each in server.call("projects.get_all", named)["projects"]]
     body: dict[str, Any] = {"order_by": ["-created"], "page_size": MOST, "system_tags": ["-archived"],
-            "only_fields": ["id", "name", "status", "tags", "container.image"]}
+                            "search_hidden": True,
+                            "only_fields": ["id", "name", "status", "tags", "container.image"]}
     tasks = server.call("tasks.get_all", body)["tasks"]
     if kind == "images":
         images = [(task.get("container") or {}).get("image") for task in tasks]
@@ -116,7 +117,7 @@ def _of_beginning(server: Any, beginning: str) -> list[tuple[str, str]]:
 
     from agentpipe import find
     body: dict[str, Any] = {"page_size": MOST, "page": 0, "only_fields": ["id", "name", "status"],
-                            "order_by": ["-created"]}
+                            "order_by": ["-created"], "search_hidden": True}
     if find.PREFIX.match(beginning):
         old = {**body, "_any_": {"fields": ["id"], "pattern": f"^{beginning}"}}
         tasks = server.call("tasks.get_all", old)["tasks"]

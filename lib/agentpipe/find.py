@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from agentpipe import cells, errors, units
+from agentpipe import cells, errors, task_fields, units
 
 # ids of ClearML: 32 hex digits; fewer than four would fit too much
 DIGITS = 4
@@ -19,13 +19,14 @@ ENDED = ("completed", "failed", "stopped", "closed", "published")
 def task(api: Any, word: str, fields: tuple[str, ...] = ()) -> dict[str, Any]:
     """The one task of that id, beginning of an id, or name (of several equal names each counts only by its id).
 
-    `fields` as the API's only_fields; without them the whole task. Failure 66 when there is none, 65 when several fit.
+    `fields` as the API's only_fields; without them the whole task. What stands in it has the types of task_fields.
+    Failure 66 when there is none, 65 when several fit.
     """
     found = _found(api, word)
     if len(found) > 1:
         raise _several(word, found)
     if found and not fields:
-        return api.call("tasks.get_by_id", {"task": found[0]["id"]})["task"]
+        return task_fields.sound(api.call("tasks.get_by_id", {"task": found[0]["id"]})["task"])
     if found:  # it may be deleted meanwhile
         wanted = {"id": [found[0]["id"]], "only_fields": ["id", *fields], "search_hidden": True}
         found = api.call("tasks.get_all", wanted)["tasks"]
@@ -33,7 +34,7 @@ def task(api: Any, word: str, fields: tuple[str, ...] = ()) -> dict[str, Any]:
         short = re.fullmatch(r"[0-9a-f]+", word) and len(word) < DIGITS
         why = f"a task is its name, or the beginning of its id ({DIGITS} digits or more); " if short else ""
         raise errors.Failure(f"no task `{cells.cut(word, 100)}`", errors.NOT_FOUND, remedy=f"{why}agent-task list")
-    return found[0]
+    return task_fields.sound(found[0])
 
 
 def whole_id(api: Any, word: str) -> str:

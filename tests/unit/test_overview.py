@@ -251,3 +251,31 @@ def test_a_server_that_goes_away_leaves_what_was_seen_and_says_so(server: ApiSer
     away = agent_status.looked(looker, seen)
     assert away["running"] == seen["running"] and "127.0.0.1" in away["trouble"]
     assert status_view.lines(away, 80)[1].startswith("http://127.0.0.1")
+
+
+def test_pipelines_their_steps_and_data_sets_are_listed_counted_and_completed(server: ApiServer) -> None:
+    from agentpipe import complete
+    connected = api.connect()
+    call = connected.call
+    call("projects.create", {"name": "proj/pipes/.pipelines", "system_tags": ["hidden"]})
+    project = call("projects.create", {"name": "proj/pipes/.pipelines/night", "system_tags": ["hidden", "pipeline"]})
+    pipeline = call("tasks.create", {"name": "night", "type": "controller", "project": project["id"],
+                                     "system_tags": ["pipeline"]})["id"]
+    step = call("tasks.create", {"name": "step one", "type": "training", "project": project["id"], "parent": pipeline,
+                                 "system_tags": ["hidden"]})["id"]
+    every = {"status": [], "limit": 0, "archived": False, "columns": None,
+             **dict.fromkeys(("name", "queue", "project", "tag", "text", "since"))}
+    assert {row["id"] for row in listing.rows(connected, every)} == {pipeline, step}
+    for option, wanted in (({"project": "proj/pipes"}, {step, pipeline}), ({"name": "step"}, {step}),
+                           ({"text": "step"}, {step})):
+        assert {row["id"] for row in listing.rows(connected, every | option)} == wanted, option
+    assert {word for word, _ in complete.found("tasks")} == {pipeline, step}
+    assert "proj/pipes/.pipelines/night" in [word for word, _ in complete.found("projects")]
+    assert complete._of_beginning(connected, "step") == [("step one", f"created, {step[:8]}")]
+    for task in (pipeline, step):
+        call("tasks.started", {"task": task})
+    assert {task["id"] for task in overview.Looker(connected).look()["running"]} == {pipeline, step}
+    for task in (pipeline, step):
+        call("tasks.completed", {"task": task})
+    seen = overview.Looker(connected).look()
+    assert {task["id"] for task in seen["ended"]} == {pipeline, step} and seen["counts"]["completed"] == 2

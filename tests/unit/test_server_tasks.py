@@ -61,12 +61,15 @@ class TestEdit:
         assert found["execution"]["parameters"] == {}
         assert found["execution"]["artifacts"] == [{"key": "a"}]
 
-    @pytest.mark.parametrize("field", ["hyperparams", "configuration", "container", "runtime"])
-    def test_other_maps_are_replaced_as_a_whole(self, server, field):
-        task = server.task(**{field: {"a": {"b": {"value": "1"}}, "c": {}}})
-        answer = server("tasks.edit", task=task, **{field: {"d": {}}})
-        assert server.get(task)[field] == {"d": {}}
-        assert answer["fields"][field] == {"d": {}}
+    @pytest.mark.parametrize(("field", "old", "new"), [
+        *((field, {"a": {"b": {"value": "1"}}, "c": {}}, {"d": {}}) for field in ("hyperparams", "configuration",
+                                                                                  "runtime")),
+        ("container", {"image": "a", "arguments": "b"}, {"image": "c"})])
+    def test_other_maps_are_replaced_as_a_whole(self, server, field, old, new):
+        task = server.task(**{field: old})
+        answer = server("tasks.edit", task=task, **{field: new})
+        assert server.get(task)[field] == new
+        assert answer["fields"][field] == new
         server("tasks.edit", task=task, **{field: {}})
         assert server.get(task)[field] == {}
 
@@ -225,7 +228,7 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | TEXT,
 @given(mapping=st.dictionaries(TEXT.map(lambda text: "k" + text + "k"), VALUES, max_size=4), diff=TEXT)
 def test_any_json_comes_back_as_it_went_in(server, mapping, diff):
     """Keys with dots, dollars and underscores, lone surrogates, NULs, integers of any size."""
-    configuration = {key: {"name": key, "value": value} for key, value in mapping.items()}
+    configuration = {key: {"name": key, "value": str(value)} for key, value in mapping.items()}
     task = server.task(runtime=mapping, configuration=configuration, script={"diff": diff})
     found = server.get(task)
     assert found["runtime"] == mapping

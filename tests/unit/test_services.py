@@ -43,10 +43,15 @@ def held(monkeypatch, transport):
     store = api.connect("tester")
     task = store.call("tasks.create", {"name": "a service", "type": "service"})["id"]
     store.call("tasks.enqueue", {"task": task, "queue": store.call("queues.get_default")["id"]})
+    return run_again(store)
+
+
+def run_again(store):
+    """It is pulled, and fails, as agent-run tells it."""
     claim, line = queues.next_task(store, "tester:0", queues.Queues(store, []), wait=False)
-    line = {**line, "pull": {**line["pull"], "worker": f"tester:0:service:{task}"},
+    line = {**line, "pull": {**line["pull"], "worker": f"tester:0:service:{line['task']['id']}"},
             "run": {"exit": 1, "end": "script_failed", "reason": "exit 1"}}
-    store.call("tasks.started", {"task": task, "claim": claim.token})
+    store.call("tasks.started", {"task": line["task"]["id"], "claim": claim.token})
     attempt.store_manifest(claim.directory, manifest.write(line))
     attempt.decide(claim.directory, "script_failed")
     finish.finish(store, claim.directory)
@@ -76,3 +81,19 @@ def test_what_a_user_does_in_the_pause_stands(held, monkeypatch, meanwhile, expe
     assert status(held) == expected
     entries = held.api.call("queues.get_by_id", {"queue": mine})["queue"]["entries"]
     assert [entry["task"] for entry in entries] == ([held.id] if expected == "queued" else [])
+
+
+def test_what_a_user_queues_again_has_all_its_runs_before_it(held, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_SERVICES_DOCKER_RESTART", "on-failure:2")
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    counted = []
+    for _ in range(2):
+        for _ in range(4):
+            services.again(held)
+            counted.append(status(held))
+            if counted[-1] != "queued":
+                break
+            held = run_again(held.api)
+        held.api.call("tasks.enqueue", {"task": held.id, "force": True, "status_reason": "by hand"})
+        held = run_again(held.api)
+    assert counted == ["queued", "queued", "failed"] * 2

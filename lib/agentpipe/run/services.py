@@ -21,6 +21,7 @@ POLICIES = ("no", "always", "unless-stopped", "on-failure")
 TOLD_TO_END = ("aborted", "drained", "preempted")
 LONGEST_S = 60.0
 ENDED = ("completed", "failed", "stopped")
+AGAIN = "runs again"  # why the task is queued, as its next run finds it
 
 
 def runs_again(task: Mapping[str, Any], end: str, runs: int, setting: str) -> bool:
@@ -42,14 +43,13 @@ def again(held: Held) -> None:
     import time
 
     from agentpipe import errors, manifest, stdio
-    from agentpipe.claim import attempt
     from agentpipe.signals import SIGNALS
     setting = os.environ.get("CLEARML_AGENT_SERVICES_DOCKER_RESTART", "")
     if not setting or not manifest.is_service(held.manifest):
         return
     line = held.manifest
     end = line["failed"].get("class", "setup_failed") if "failed" in line else line["run"]["end"]
-    runs = len(attempt.numbers(held.id))
+    runs = _runs(held.id)
     queue = line["pull"].get("queue")
     if not queue or not runs_again(line["task"], end, runs, setting):
         return
@@ -66,9 +66,22 @@ def again(held: Held) -> None:
         # of these ends ClearML's table lacks one on the way into a queue
         held.api.call("tasks.enqueue", {"task": held.id, "queue": queue, "claim": line["pull"]["claim"],
                                         "force": status == "completed",
-                                        "status_reason": f"runs again ({setting.partition(';')[0]})"})
+                                        "status_reason": f"{AGAIN} ({setting.partition(';')[0]})"})
     except (errors.ApiError, errors.Failure) as error:
         stdio.say(f"agent-run: task {held.id} could not be queued again: {error}")
+
+
+def _runs(task: str) -> int:
+    """How many runs here there were since somebody else has queued it."""
+    from agentpipe import paths
+    from agentpipe.claim import attempt
+    count = 0
+    for number in sorted(attempt.numbers(task), reverse=True):
+        count += 1
+        line = attempt.read_manifest(paths.state("tasks", f"{task}.{number}")) or {}
+        if not str((line.get("task") or {}).get("status_reason") or "").startswith(AGAIN):
+            break
+    return count
 
 
 def _ended(api: Any, line: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agentpipe.server import documents, status
+from agentpipe import task_fields
+from agentpipe.server import documents, nested, status
 from agentpipe.server.common import error
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import WRITE, Objects, Request, endpoint
@@ -22,8 +23,9 @@ def add_or_update_artifacts(request: Request) -> dict[str, Any]:
     execution = dict(task.get("execution") or {})
     found = {_identity(item): item for item in execution.get("artifacts", [])}
     for item in request.body["artifacts"]:
-        if not isinstance(item, dict) or not item.get("key") or not item.get("type"):
+        if not item.get("key") or not item.get("type"):
             raise error(12, "an artifact has key and type")
+        nested.check("artifacts", item, task_fields.ARTIFACT)
         found[_identity(item)] = {**{key: value for key, value in item.items() if value is not None},
                                   "mode": item.get("mode") or MODE}
     return _save(request, task, execution, found, "updated")

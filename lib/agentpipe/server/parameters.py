@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agentpipe.server import documents, status
+from agentpipe import task_fields
+from agentpipe.server import documents, nested, status
 from agentpipe.server.common import error
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import READ, WRITE, Objects, Request, Texts, endpoint
@@ -35,6 +36,7 @@ def edit_hyper_params(request: Request) -> dict[str, Any]:
     items = request.body["hyperparams"]
     for item in items:
         _clean(item, "section", "name")
+        nested.check("hyperparams", item, task_fields.ITEM)
     task = _editable(request, items)
     sections = {} if request.get("replace_hyperparams") == "all" else dict(task.get("hyperparams") or {})
     if request.get("replace_hyperparams") == "section":
@@ -97,6 +99,7 @@ def edit_configuration(request: Request) -> dict[str, Any]:
     items = request.body["configuration"]
     for item in items:
         _clean(item, "name")
+        nested.check("configuration", item, task_fields.ITEM)
     task = _editable(request, [])
     found = {} if request.get("replace_configuration") else dict(task.get("configuration") or {})
     found.update({item["name"]: item for item in items})
@@ -113,10 +116,8 @@ def delete_configuration(request: Request) -> dict[str, Any]:
     return {"deleted": _save(request, task, "configuration", found, [])}
 
 
-def _clean(item: Any, *keys: str) -> None:
+def _clean(item: dict[str, Any], *keys: str) -> None:
     """Keys without outer blanks, never empty (400/12); the section "properties" in small letters."""
-    if not isinstance(item, dict):
-        raise error(12, f'value is wrong, expected type "object" {item!r}'[:200])
     for key in keys:
         if not isinstance(item.get(key), str) or not item[key].strip():
             raise error(12, "empty key", field=key)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from agentpipe.server import documents, entries, leftovers, status
+from agentpipe.server import documents, entries, leftovers, nested, status
 from agentpipe.server.common import error, name_of, strings
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import READ, WRITE, Request, Texts, endpoint
@@ -99,24 +97,18 @@ def _given(request: Request) -> dict[str, Any]:
 
     Name, type and status apart.
     """
-    body, found = request.body, {}
-    for field in (*MERGED, *REPLACED, "comment"):
+    body = request.body
+    found: dict[str, Any] = {}
+    for field in (*MERGED, *REPLACED):
         if body.get(field) is not None:
-            found[field] = body[field]
+            found[field] = nested.cleaned(field, body[field])
+    if body.get("comment") is not None:
+        found["comment"] = body["comment"]
     for field in ("tags", "system_tags"):
         if body.get(field) is not None:
             found[field] = strings(body, field)
-    if "script" in found:
-        found["script"] = {key: value.strip() if isinstance(value, str) and key != "diff" else value
-                           for key, value in found["script"].items() if value is not None}
-    for field in ("hyperparams", "configuration", "container", "runtime"):
-        if field in found:
-            found[field] = _clean_keys(field, found[field])
     if body.get("output_dest") is not None:
         found["output"] = {**found.get("output", {}), "destination": body["output_dest"]}
-    for field in ("execution", "models"):
-        if field in found:
-            found[field] = _with_lists(field, found[field])
     _check_references(request, found)
     return found
 
@@ -128,37 +120,6 @@ def _check_references(request: Request, found: dict[str, Any]) -> None:
             if request.db.execute(f"SELECT 1 FROM {table} WHERE id=?", (value,)).fetchone() is None:
                 raise error(16, f"{field} does not exist", **{field: value})
             found[field] = value
-
-
-def _clean_keys(field: str, mapping: dict[str, Any]) -> dict[str, Any]:
-    """Keys are kept as they are but for outer blanks; an empty one, or no object where one stands, is 400/12."""
-    found = {}
-    for key, value in mapping.items():
-        if not key.strip():
-            raise error(12, "empty key", field=field)
-        if field in ("hyperparams", "configuration"):
-            _check_objects(field, [value])
-        if field == "hyperparams":
-            _check_objects(field, value.values())
-            value = {name.strip(): item for name, item in value.items()}
-        found[key.strip()] = value
-    return found
-
-
-def _with_lists(field: str, value: dict[str, Any]) -> dict[str, Any]:
-    """`execution` or `models` with what others go through as lists of objects (else 400/12), artefacts sorted."""
-    found = dict(value)
-    for inner in {"artifacts", "input", "output"} & found.keys():
-        items = found[inner] if isinstance(found[inner], list) else [found[inner]] if found[inner] is not None else []
-        _check_objects(f"{field}.{inner}", items)
-        found[inner] = sorted(items, key=lambda item: str(item.get("key"))) if inner == "artifacts" else items
-    return found
-
-
-def _check_objects(field: str, values: Iterable[Any]) -> None:
-    for value in values:
-        if not isinstance(value, dict):
-            raise error(12, f"error for field '{field}'. value is wrong, expected type \"object\" {value!r}"[:200])
 
 
 @endpoint("tasks.set_requirements", WRITE, {"task": str, "requirements": dict}, claim=str)
@@ -184,7 +145,7 @@ def edit_runtime(request: Request) -> dict[str, Any]:
     runtime = dict(task.get("runtime") or {})
     for key in request.get("remove", []):
         runtime.pop(key, None)
-    runtime.update(_clean_keys("runtime", request.get("add_or_update", {})))
+    runtime.update(nested.cleaned("runtime", request.get("add_or_update", {})))
     task.set("runtime", runtime)
     status.touch(request, task)
     task.save()
@@ -207,14 +168,14 @@ def clone(request: Request) -> dict[str, Any]:
     if (old.get("output") or {}).get("destination"):
         document["output"]["destination"] = old["output"]["destination"]
     document["execution"] = _fresh_execution(old.get("execution") or {})
-    document["execution"].update(_with_lists("execution_overrides", request.get("execution_overrides", {})))
+    document["execution"].update(nested.cleaned("execution", request.get("execution_overrides", {})))
     document["system_tags"] = [tag for tag in old["system_tags"] if tag not in ("development", "archived")]
     own = old.get("parent") or ""
     inherited = own if own and not own.startswith(DELETED) else old["id"]
     document["parent"] = request.get("new_task_parent") or inherited
     for field in ("hyperparams", "configuration", "container"):
         if body.get("new_task_" + field):
-            document[field] = _clean_keys(field, body["new_task_" + field])
+            document[field] = nested.cleaned(field, body["new_task_" + field])
     if body.get("new_task_comment") is not None:
         document["comment"] = body["new_task_comment"]
     for field in ("tags", "system_tags"):

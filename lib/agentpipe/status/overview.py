@@ -87,7 +87,7 @@ class Looker:
         import time
         queues = self.api.call("queues.get_all", {"only_fields": ["id", "name", "entries.added"]})["queues"]
         found = self.api.call("workers.get_all", {"last_seen": 600})["workers"]
-        body = {"only_fields": HEAD, "status": ["in_progress"], "order_by": ["-created"]}
+        body = {"only_fields": HEAD, "status": ["in_progress"], "order_by": ["-created"], "search_hidden": True}
         running = self.api.call("tasks.get_all", body)["tasks"]
         self._learn_a_line(running)
         self._learn_the_rest([task["id"] for task in running], [each["id"] for each in found])
@@ -110,7 +110,7 @@ class Looker:
         fields = [*HEAD[:9], "status_changed", "runtime"]
         ended = self.api.call("tasks.get_all", {
             "only_fields": [*HEAD, "status_changed"], "status": list(ENDS), "order_by": ["-last_update"], "page": 0,
-            "page_size": ENDED})["tasks"]
+            "page_size": ENDED, "search_hidden": True})["tasks"]
         self._ended = [{key: task.get(key) for key in fields} for task in ended]
         self._counts = self._counted()
         if not found:
@@ -126,8 +126,8 @@ class Looker:
     def _counted(self) -> dict[str, int]:
         """How many tasks have ended, by status; {} of a server that is too old to count."""
         try:
-            found = {status: self.api.call("organization.get_entities_count", {"tasks": {"status": [status]}})["tasks"]
-                     for status in ENDS}
+            found = {status: self.api.call("organization.get_entities_count", {
+                "tasks": {"status": [status]}, "search_hidden": True})["tasks"] for status in ENDS}
             return {status: count for status, count in found.items() if count}
         except (errors.ApiError, KeyError):
             return {}

@@ -120,7 +120,7 @@ def recorded(task: Mapping[str, Any]) -> str:
     """The requirements that a task asked for: before its first run what was recorded, later what that was then."""
     found = (task.get("script") or {}).get("requirements") or {}
     text = found.get("org_pip") or found.get("pip") or ""
-    return text if isinstance(text, str) else "\n".join(map(str, text))
+    return "\n".join(map(str, text)) if isinstance(text, list) else str(text)
 
 
 def _as_it_is(task: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from agentpipe import cells, ends, errors, find, secrets, units
+from agentpipe import cells, ends, errors, find, secrets, task_fields, units
 from agentpipe.task import view
 
 TYPE_CHECKING = False
@@ -71,7 +71,8 @@ def _pages(api: Any, body: Row, size: int) -> Iterator[list[Row]]:
 
 
 def _asked(api: Any, statuses: list[str], values: Mapping[str, Any]) -> dict[str, Any]:
-    body: dict[str, Any] = {"only_fields": list(ASKED), "order_by": ["-created"],
+    # pipelines, their steps and data sets stand in hidden projects
+    body: dict[str, Any] = {"only_fields": list(ASKED), "order_by": ["-created"], "search_hidden": True,
                             "system_tags": ["archived"] if values["archived"] else ["-archived"]}
     if statuses:
         body["status"] = sorted({status for word in statuses for status in _statuses(word)})
@@ -136,7 +137,7 @@ def _learn(api: Any, known: dict[str, str], tasks: list[Row]) -> None:
 
 
 def _row(task: Row, queues: dict[str, str], projects: dict[str, str]) -> Row:
-    task = secrets.shown(task)  # an entry point may have an address among its arguments
+    task = secrets.shown(task_fields.sound(task))  # an entry point may have an address among its arguments
     queue, script = (task.get("execution") or {}).get("queue"), task.get("script") or {}
     project = task.get("project")
     return {"id": task["id"], "name": task.get("name"), "status": task["status"],
