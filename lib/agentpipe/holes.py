@@ -1,4 +1,4 @@
-"""Parts of a log that were never written (a `truncate` made the file longer): NUL bytes by the terabyte that no disk has.
+"""Parts of a log that were never written (`truncate` made it longer): NUL bytes by the terabyte that no disk has.
 
 What a script does write is looked at as bytes, NULs too: only where there are many the file system is asked.
 """
