@@ -179,7 +179,7 @@ class Held:
     def finish(self, deadline: float) -> None:
         """Send the rest and the end's status, for up to `deadline` seconds; the error of what could not be told."""
         from agentpipe.report import finish
-        finish.finish(self.api, self.claim.directory, deadline, self.quiet())
+        finish.finish(self.api, self.claim.directory, deadline, self.quiet(), deadline)
         self._end_worker()
 
     def _end_worker(self) -> None:
