@@ -37,6 +37,10 @@ class Fold:
         self._shown = shown
         return shown + "\n"
 
+    def end(self) -> str:
+        """What ends the row that is there, as if its newline had come; nothing where a row begins."""
+        return self.feed(b"\n") if self.live or self._open else ""
+
     def _plain(self, text: str) -> str:
         end = text.rfind("\n") + 1
         self._open = text[end:] if end else self._open + text

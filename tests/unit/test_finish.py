@@ -1,5 +1,6 @@
 """However a task ends, the server knows why, with the right status and the whole log."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 from reporting import WORKER, Foreign, Running, Unreliable
 
-from agentpipe import errors
-from agentpipe.report.finish import finish
+from agentpipe import errors, signals
+from agentpipe.claim import claims
+from agentpipe.pull import recovery
+from agentpipe.report.finish import Unfinished, finish
 
 
 @pytest.fixture
@@ -175,6 +178,63 @@ def test_an_outage_beyond_the_deadline_leaves_the_rest_for_recovery(task: Runnin
     assert task.task["status"] == "in_progress"
     finish(task.api, str(task.directory))
     assert task.task["status"] == "completed"
+
+
+class Slow(Unreliable):
+    """It takes the log, and `then()` happens at every batch."""
+
+    then: Any = staticmethod(lambda: None)
+
+    def call(self, endpoint: str, body: Any = None) -> dict[str, Any]:
+        if endpoint == "events.add_batch":
+            self.then()
+        return super().call(endpoint, body)
+
+
+LONG = b"a line of a long log\n" * 2_000_000
+
+
+def test_a_log_that_takes_longer_than_allowed_is_left_for_recovery(task: Running) -> None:
+    task.prints(LONG)
+    task.ends("completed")
+    with pytest.raises(Unfinished):
+        finish(Slow(task.api), str(task.directory), longest_s=0)
+    assert 0 < len(task.log()) < len(LONG)
+    assert task.task["status"] == "in_progress"
+    finish(task.api, str(task.directory))
+    assert (task.log().encode() == LONG, task.task["status"]) == (True, "completed")
+
+
+def test_recovery_heeds_a_signal_within_a_long_log_and_the_next_one_sends_the_rest(
+        task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    task.prints(LONG)
+    task.ends("completed")
+    (task.directory / "claim").write_text(json.dumps({"token": task.claim, "state": "held", "worker": WORKER,
+                                                      "server": task.api.server_id}))
+    os.symlink(task.directory, claims.active(task.claim))
+    api = Slow(task.api)
+    api.then = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    before = signal.signal(signal.SIGTERM, signals.SIGNALS._arrived)
+    try:
+        with pytest.raises(errors.Interrupted):
+            recovery.recover(api)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signals.SIGNALS.forget()
+    assert len(task.log()) < len(LONG)
+    assert task.task["status"] == "in_progress"
+    assert recovery.recover(task.api) is None
+    assert (task.log().encode() == LONG, task.task["status"]) == (True, "completed")
+    assert os.listdir(claims.active()) == []
+
+
+def test_evidence_is_what_was_written(task: Running) -> None:
+    task.prints(b"cloning\n", "setup.log")
+    task.prints(b"")
+    os.truncate(task.directory / "log", 1 << 30)
+    task.ends("script_failed", 3)
+    finish(task.api, str(task.directory))
+    assert task.task["runtime"]["_agentpipe_end"]["evidence"] == "cloning"
 
 
 def test_a_task_that_runs_cannot_be_finished(task: Running) -> None:

@@ -46,6 +46,17 @@ def test_what_a_script_prints_is_shown_once_and_from_its_start_when_the_log_begi
         assert os.read(reader, 100) == shown
 
 
+def test_what_was_never_written_is_not_shown_but_said(log):
+    os.truncate(log, 1 << 36)
+    with open(log, "ab") as file:
+        file.write(b"after\n")
+    follower = monitor.Follower(str(log.parent), True)
+    with stderr_is_a_pipe() as reader:
+        follower.copy()
+        assert os.read(reader, 1000) == (f"[agentpipe: {1 << 36} bytes that were never written are left out here]\n"
+                                         "after\n").encode()
+
+
 def test_a_terminal_that_stands_still_holds_nothing_up_and_gets_all_of_it_later(log):
     text = os.urandom(200_000)  # more than any pipe takes at once
     log.write_bytes(text)

@@ -348,3 +348,55 @@ def test_a_prefix_stands_where_lines_begin_and_nowhere_else(task: Running) -> No
     task.prints("one\x0cpage\u2028and\x85more\n\nthe last".encode())
     Shipper(task.api, task.id, task.claim, str(task.directory), WORKER, prefix="RANK 1: ").ship(final=True)
     assert task.log() == "RANK 1: one\x0cpage\u2028and\x85more\nRANK 1: \nRANK 1: the last"
+
+
+HOLE = 1 << 30
+
+
+@pytest.mark.parametrize("server", [lambda api: api, Foreign], ids=["ours", "without claims"])
+def test_what_was_never_written_is_left_out_and_counted(task: Running, server: Any) -> None:
+    api, path = server(task.api), task.directory / "log"
+    task.prints(b"before\nno end")
+    os.truncate(path, HOLE)
+    task.prints(b"after\n")
+    assert shipper(task, api).ship() == os.path.getsize(path), "as far as a restart is concerned it is acknowledged"
+    rest = "\0" * (4096 - len("before\nno end"))  # of the block that was written
+    told = f"[agentpipe: {HOLE - 4096} bytes that were never written are left out here]\n"
+    assert task.log() == f"before\nno end{rest}\n{told}after\n"
+    task.prints(b"more\n")
+    os.truncate(path, 2 * HOLE)
+    shipper(task, api).ship(final=True)
+    assert task.log().partition("after\n")[2].replace("\0", "").startswith("more\n\n[agentpipe: 10737")
+    task.prints(b"last\n")
+    shipper(task, api).ship(final=True)
+    assert task.log().endswith("left out here]\nlast\n")
+
+
+def test_a_file_of_every_size_that_there_is_is_counted(task: Running) -> None:
+    path, sender = task.directory / "log", shipper(task)
+    for _ in range(3):
+        path.write_bytes(b"line\n")
+        sender.ship()
+        with open(path, "ab") as log:
+            largest(log.fileno())
+        sender.ship(final=True)
+    assert task.log().startswith("line\n")
+    assert "log shrank" in task.log("setup")
+    assert all(event["end"] <= logs.LONGEST for event in task.call("events.get_task_log", task=task.id)["events"])
+
+
+def largest(fd: int) -> None:
+    """Make it as long as its file system lets us."""
+    for bits in range(63, 30, -1):
+        try:
+            return os.ftruncate(fd, (1 << bits) - 1)
+        except OSError:
+            continue
+    raise AssertionError("no file can be made longer here")
+
+
+def test_zero_bytes_that_a_script_has_written_arrive(task: Running) -> None:
+    data = b"one\0two\n" + bytes(1_000_000) + b"\n"
+    task.prints(data)
+    shipper(task).ship(final=True)
+    assert task.log().encode() == data

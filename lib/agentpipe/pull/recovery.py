@@ -168,11 +168,15 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
 
 
 def _report(api: Any, claim: claims.Claim, task: str, say: Say) -> None:
-    """Tell the end that is decided; once that is acknowledged, nothing is left to recover."""
+    """Tell the end that is decided; once that is acknowledged, nothing is left to recover.
+
+    A log may be long: a signal leaves the rest of it to the next pull.
+    """
     say(f"task {task}: reporting that it ended: {attempt.outcome(claim.directory)}")
     from agentpipe.report import finish, shipping
     try:
-        finish.finish(api, claim.directory, PATIENCE_S)
+        with SIGNALS.open():
+            finish.finish(api, claim.directory, PATIENCE_S)
     except (errors.Failure, errors.ApiError) as error:
         if not shipping.is_outage(error):
             raise

@@ -2,9 +2,10 @@
 
 import os
 
-from agentpipe import redact, terminal, untrusted
+from agentpipe import holes, redact, terminal, untrusted
 
 CHUNK = 256 << 10  # raw bytes a piece at most
+LONGEST = 1 << 62  # bytes that are counted: a file may be made longer and truncated until no number holds them all
 # a last line without an end is due after a second without growth; one that keeps growing, and what a progress
 # bar shows meanwhile, each 3 s
 QUIET_S = 1.0
@@ -46,8 +47,8 @@ class Stream:
     def take(self, now: float, final: bool = False) -> tuple[str, int, int] | None:
         """The next (text, offset, end) that is due at `now` (monotonic seconds), or None.
 
-        It stands for at most CHUNK raw bytes more than what a progress bar has held back. With `final` the
-        file is over: all of it is due.
+        It stands for at most CHUNK raw bytes more than what a progress bar has held back, or for a hole of any
+        length (holes.py), of which a line tells. With `final` the file is over: all of it is due.
         """
         size = self._look(now)
         if size is None or self.shrank:
@@ -56,9 +57,15 @@ class Stream:
         if self._drained and not due:
             return None
         while True:
-            data = os.pread(self._fd or 0, self.chunk, self.read - self.base)
-            at_end = self.read - self.base + len(data) >= size
-            text, used = self._consume(data, due and at_end, final and at_end)
+            at = self.read - self.base
+            data = os.pread(self._fd or 0, min(self.chunk, size - at), at)
+            hole = holes.first(self._fd or 0, data, at, size)
+            if hole and hole[0] == at:
+                return self._left_out(*hole)
+            if hole:
+                data = data[:hole[0] - at]
+            at_end = at + len(data) >= size
+            text, used = self._consume(data, due and at_end, hole is not None or (final and at_end))
             if due and (at_end or self._fold.live):
                 text += self._fold.snapshot()
             if text or at_end or not used:
@@ -96,11 +103,17 @@ class Stream:
                 self._fd = untrusted.opened(*os.path.split(self._path))
             except OSError:  # not there, none of ours, or closed to us by a container
                 return None
-        size = os.fstat(self._fd).st_size
+        size = min(os.fstat(self._fd).st_size, LONGEST - self.base)
         if size != self._size:
             self._size, self._grown, self._drained = size, now, False
         self.shrank = self.base + size < self.read
         return size
+
+    def _left_out(self, begin: int, end: int) -> tuple[str, int, int]:
+        """A line for a hole between these places of the file, behind what a row on the screen still held back."""
+        offset, self.start, self.read = self.start, self.base + end, self.base + end
+        self._since, self._drained = None, False
+        return self._fold.end() + holes.told(begin, end), offset, self.read
 
     def _is_due(self, now: float) -> bool:
         if self._since is None:

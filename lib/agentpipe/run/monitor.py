@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 
-from agentpipe import errors, paths, stdio, untrusted
+from agentpipe import errors, holes, paths, stdio, untrusted
 from agentpipe.crash import crash_point
 from agentpipe.run.script import Script, running_for
 from agentpipe.signals import SIGNALS
@@ -64,8 +64,13 @@ class Follower:
             data = os.pread(self._fd, stdio.PIECE, self._shown)
             if not data:  # truncated at this very moment
                 return
+            hole = holes.first(self._fd, data, self._shown, size)
             try:
-                self._shown += os.write(2, data)
+                if hole and hole[0] == self._shown:
+                    os.write(2, holes.told(*hole).encode())
+                    self._shown = hole[1]
+                else:
+                    self._shown += os.write(2, data[:hole[0] - self._shown] if hole else data)
             except OSError:
                 self._path = None
                 return
