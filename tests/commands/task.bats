@@ -329,6 +329,35 @@ bash" ]]
   [[ $output == "agent-task: folder is a folder, not a script (agent-task list)" ]]
 }
 
+@test "a script that is not here does not wipe the task of that name" {
+  checkout
+  id=$(agent-task enqueue --repo work train.py)
+  pipeline
+  for word in train.py ./train.py; do
+    run -66 --separate-stderr agent-task enqueue "$word"
+    [ "$output" = "" ]
+    [[ $stderr == *"\`$word\`"* ]]
+  done
+  run -66 agent-task enqueue train.py
+  [ "$output" = "agent-task: no file \`train.py\` here (a task of that name: agent-task enqueue $id)" ]
+  run -66 agent-task enqueue - <<<train.py
+  [[ $output == *"(a task of that name: agent-task enqueue $id)" ]]
+  [ "$(status "$id")" = completed ]
+  agent-task clone --name train.py "$id"
+  run -66 agent-task enqueue train.py
+  [[ $output == "agent-task: no file \`train.py\` here (\`train.py\` fits 2 tasks"*"agent-task enqueue ID)" ]]
+  agent-task edit --name 'my run' "$id"
+  [ "$(agent-task enqueue 'my run')" = "$id" ]
+}
+
+# bats test_tags=local
+@test "enqueue takes one task, and says how it takes several" {
+  first=$(enqueue_shell 'true')
+  second=$(enqueue_shell 'true')
+  run -64 agent-task enqueue "$first" "${second:0:8}"
+  [[ $output == "agent-task: enqueue takes one task"*"(printf '%s\n' $first ${second:0:8} | agent-task enqueue -)" ]]
+}
+
 @test "list, show, log, why and stop take the beginning of an id, and a name" {
   id=$(enqueue_shell 'echo hi')
   run -0 agent-task show "${id:0:6}"
