@@ -520,6 +520,28 @@ six" ]
   [ "$(agent-task log --stream log "$id")" = precious ]
 }
 
+@test "edits at the same time: none is lost" {
+  checkout train.py 'print()' requirements.txt six
+  id=$(agent-task create --repo work train.py -- --a 0 --b 0)
+  for round in 1 2 3; do
+    edits=()
+    for number in 1 2 3 4; do
+      agent-task edit --tag "t$round$number" "$id" 2>/dev/null & edits+=($!)
+    done
+    agent-task edit --set "Args/a=$round" --set "Args/x$round=1" "$id" 2>/dev/null & edits+=($!)
+    agent-task edit --set "Args/b=$round" --package "six==1.$round" "$id" 2>/dev/null & edits+=($!)
+    agent-task edit --docker "image$round" "$id" & edits+=($!)
+    agent-task edit --docker-args "--cpus $round" "$id" & edits+=($!)
+    for each in "${edits[@]}"; do wait "$each"; done
+    agent-task show --json "$id" >shown.json
+    [ "$(field .script.entry_point shown.json)" = "train.py --a $round --b $round" ]
+    [ "$(field ".hyperparams.Args.x$round.value" shown.json)" = 1 ]
+    [ "$(field .hyperparams.Args.b.value shown.json)" = "$round" ]
+    [ "$(field .container.image shown.json) $(field .container.arguments shown.json)" = "image$round --cpus $round" ]
+  done
+  [ "$(field .tags shown.json)" = '["t11", "t12", "t13", "t14", "t21", "t22", "t23", "t24", "t31", "t32", "t33", "t34"]' ]
+}
+
 @test "edit --name keeps what a finished task has done" {
   id=$(enqueue_shell 'echo precious')
   pipeline
