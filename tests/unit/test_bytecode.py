@@ -1,7 +1,9 @@
 """What a script will import is compiled ahead of it, beside the environment's packages, and nothing else is."""
 
 import os
+import re
 import subprocess
+import sys
 
 import pytest
 import wheelhouse
@@ -20,6 +22,39 @@ from agentpipe.place import own_cgroups
 ])
 def test_what_a_text_imports(text, package, names):
     assert compile_ahead.imports(text, package) == names
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """waiting(**texts): a process that compiles and waits for the script's text; texts replace others in its source."""
+    os.mkfifo(tmp_path / "script.py")
+    with open(compile_ahead.__file__, encoding="utf-8") as file:
+        source = file.read()
+    started = []
+
+    def start(**changed):
+        code = source
+        for name, value in changed.items():
+            code, count = re.subn(f"^{name} = .*$", f"{name} = {value}", code, flags=re.M)
+            assert count == 1
+        started.append(subprocess.Popen([sys.executable, "-I", "-S", "-c", code, str(tmp_path), "0",
+                                         str(tmp_path / "script.py")], start_new_session=True))
+        return started[0]
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_it_takes_only_what_all_others_leave_idle(waiting, tmp_path):
+    process = waiting()
+    with open(tmp_path / "script.py", "w"):  # it has come as far as to read it
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
+        assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
+        if os.path.exists("/proc/self/autogroup"):  # else the kernel knows no groups of sessions
+            with open(f"/proc/{process.pid}/autogroup") as file:
+                assert file.read().endswith("nice 19\n")
+    assert process.wait(30) == 0
 
 
 @pytest.fixture
