@@ -1,6 +1,6 @@
 """Byte-code of what a script is going to import, written ahead of it: run by a new environment's own Python (>= 3.6).
 
-    python -I -c SOURCE SITE WHICH SCRIPT [MODULE…]
+    python -I -S -c SOURCE SITE WHICH SCRIPT [MODULE…]
 
 From the imports that SCRIPT's text names, or else from MODULEs, it goes on to what these import, breadth first, and
 writes byte-code beside what lies in SITE, as an import would. WHICH turns the list of modules that it begins with, so
@@ -15,6 +15,7 @@ import re
 import sys
 import time
 
+ROOM = 1 << 30  # bytes of the disk that are left to others
 IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(?:\(([^)]*)\)|(.*))|import[ \t]+(.*))", re.M)
 
 
@@ -54,10 +55,39 @@ def text_of(path):
         return ""
 
 
+class Loader(importlib.machinery.SourceFileLoader):
+    """Python's own, but it puts byte-code into place only when all of it was written.
+
+    Before 3.12.8 and 3.13.1 also what a full disk has cut short is (github.com/python/cpython/issues/126606): every later
+    import of it fails.
+    """
+
+    def set_data(self, path, data, *, _mode=0o666):
+        """Write a file of byte-code, or nothing."""
+        temporary = "%s.%d" % (path, os.getpid())
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode & 0o666), "wb") as file:
+                file.write(data)
+            os.replace(temporary, path)
+        except OSError:
+            try:
+                os.unlink(temporary)
+            except OSError:  # it could not be made
+                pass
+
+
+def has_room(folder):
+    """Whether the disk can do without what byte-code takes."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize >= ROOM
+
+
 def follow(site, folders, names):
-    """Write the byte-code of these modules, and of those they import, as far as they lie in `site`."""
+    """Write the byte-code of these modules, and of those they import, as far as they lie in `site` and there is room.
+    """
     queue, seen = collections.deque(names), set()
-    while queue:
+    while queue and has_room(site):
         name = queue.popleft()
         if not name or name in seen:
             continue
@@ -69,7 +99,7 @@ def follow(site, folders, names):
         path, package = found
         if path.startswith(site + os.sep):
             try:
-                importlib.machinery.SourceFileLoader(name, path).get_code(name)
+                Loader(name, path).get_code(name)
             except Exception:
                 continue  # the script will say it, if it comes there
         parts = name.split(".")
