@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from agentpipe import errors, manifest, place, secrets, stdio
+from agentpipe import errors, manifest, place, secrets, stdio, trees
 from agentpipe.claim import attempt, claims, holders, ranks
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
@@ -168,8 +168,7 @@ class Held:
             claims.give_back(self.api, self.claim, self.manifest, "it was only looked at (--dry-run)")
         self.release()
         if self.claim.is_new:
-            import shutil
-            shutil.rmtree(self.claim.directory, ignore_errors=True)
+            trees.discard(self.claim.directory)
 
     def let_go(self) -> None:
         """Somebody else decides about this task now: its status is left alone."""

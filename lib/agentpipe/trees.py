@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Callable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable, Iterator
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 DEEPEST = 400  # folders in each other that open_to_all() goes into: each keeps a descriptor open
@@ -93,7 +93,7 @@ def unlink_shared(path: str, stays: Callable[[str, int], bool] = lambda file, si
     `stays` says so, by path and size in bytes, are left as they are; which these are.
     """
     left = []
-    for here, _, names in os.walk(path):
+    for here, _, names in walk(path):
         for name in names:
             file = os.path.join(here, name)
             found = os.lstat(file)
@@ -125,14 +125,10 @@ def fill(new: str, path: str) -> None:
 
     For a folder that stays the same because it is shown elsewhere, where others write in it: only names are moved.
     """
-    import shutil
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         for name in os.listdir(folder):
-            try:
-                os.unlink(name, dir_fd=folder)
-            except IsADirectoryError:
-                shutil.rmtree(os.path.join(path, name))
+            remove(f"/proc/self/fd/{folder}/{name}")
         for name in os.listdir(new):
             os.rename(os.path.join(new, name), name, dst_dir_fd=folder)
     finally:
@@ -141,15 +137,109 @@ def fill(new: str, path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a tree (or a file, or a link), also one with read-only directories; nothing there is fine."""
-    if os.path.islink(path) or not os.path.isdir(path):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+    """Remove a tree (or a file, or a link), also one with read-only directories; nothing there is fine.
+
+    A script, or a container's root, may have made it: it may be of any depth, so that neither a path nor a call for
+    each level would do, and no link is followed, nor a folder that is moved away meanwhile. What cannot be removed does
+    not keep the rest; then the first of its errors is raised, an OSError.
+    """
+    above, name = os.path.split(path.rstrip("/"))
+    try:
+        here = os.open(above or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return
-    import shutil
-    shutil.rmtree(path, onerror=_writable_first)
+    first: OSError | None = None
+    # the folders that we are in, by name and identity, and what is left in each
+    way, left = [(above, _identity(here))], [[name]]
+    try:
+        while left[-1] or len(way) > 1:
+            is_empty = not left[-1]
+            if is_empty:
+                left.pop()
+                name = way.pop()[0]
+                here = _up(here, way[-1][1])
+            else:
+                name = left[-1].pop()
+            try:
+                if is_empty:
+                    os.rmdir(name, dir_fd=here)
+                elif (below := _unlinked_or_entered(here, name)) is not None:
+                    os.close(here)
+                    here = below
+                    way.append((name, _identity(here)))
+                    left.append([])
+                    left[-1] = os.listdir(here)
+            except FileNotFoundError:  # another process is at it too
+                pass
+            except OSError as error:
+                if first is None:
+                    first = error
+                    first.filename = os.path.join(*(each for each, _ in way), name)
+    finally:
+        os.close(here)
+    if first is not None:
+        raise first
+
+
+def discard(path: str) -> None:
+    """remove() for what nobody needs to be told about: what cannot be removed stays."""
+    try:
+        remove(path)
+    except OSError:
+        pass
+
+
+def _unlinked_or_entered(folder: int, name: str) -> int | None:
+    """None when it was a file or a link, which is gone; else a descriptor of that folder, which is opened to us."""
+    try:
+        os.unlink(name, dir_fd=folder)
+        return None
+    except IsADirectoryError:
+        pass
+    except PermissionError:  # which is also said of another's folder
+        if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        found = os.fstat(fd)
+        # some programs (Go's module cache) make their directories read-only
+        if found.st_mode & stat.S_IRWXU != stat.S_IRWXU and found.st_uid == os.getuid():
+            os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(found.st_mode) | stat.S_IRWXU)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def _up(folder: int, expected: tuple[int, int]) -> int:
+    """The folder above, in the place of this descriptor; ESTALE when that is not the one that we came from."""
+    above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    if _identity(above) != expected:
+        os.close(above)
+        raise OSError(errno.ESTALE, "a folder was moved while it was removed")
+    os.close(folder)
+    return above
+
+
+def _identity(folder: int) -> tuple[int, int]:
+    found = os.fstat(folder)
+    return found.st_dev, found.st_ino
+
+
+def walk(top: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """os.walk() of what others have made, which may be so deep that Python's own (before 3.12) cannot call itself."""
+    todo = [top]
+    while todo:
+        here = todo.pop()
+        folders: list[str] = []
+        names: list[str] = []
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    (folders if entry.is_dir() else names).append(entry.name)
+        except OSError:  # gone, closed to us, or longer than a path can be
+            continue
+        yield here, folders, names
+        todo += [below for name in reversed(folders) if not os.path.islink(below := os.path.join(here, name))]
 
 
 def _exchange(one: str, other: str) -> bool:
@@ -160,16 +250,3 @@ def _exchange(one: str, other: str) -> bool:
     except AttributeError:  # an old C library
         return False
     return renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
-
-
-def _writable_first(function: Callable[..., Any], path: str, error: Any) -> None:
-    # some programs (Go's module cache) make their directories read-only
-    if isinstance(error[1], FileNotFoundError):
-        return
-    parent = os.path.dirname(path)
-    os.chmod(parent, os.stat(parent).st_mode | stat.S_IRWXU)
-    if os.path.isdir(path) and not os.path.islink(path):
-        os.chmod(path, os.stat(path).st_mode | stat.S_IRWXU)
-        remove(path)
-    else:
-        os.unlink(path)

@@ -447,6 +447,24 @@ def test_an_environment_whose_container_is_gone_is_evicted_and_what_was_never_bu
     assert not os.path.exists(built["directory"]) and not os.path.exists(built["about"])
 
 
+def test_whatever_a_container_leaves_where_it_builds_is_swept(directory, outside):
+    own = apart.make()
+    os.symlink(outside, os.path.join(own, "link"))
+    write(os.path.join(own, "file"), "")
+    here = os.open(own, os.O_PATH)
+    for _ in range(1200):  # deeper than Python calls itself
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_PATH, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    for name in os.listdir(own):
+        os.utime(os.path.join(own, name), (1, 1), follow_symlinks=False)
+    before = os.stat(outside)
+    apart.sweep(paths.cache("envs"), 3600.0)
+    assert os.listdir(own) == [] and os.stat(outside).st_mtime == before.st_mtime
+
+
 def test_the_images_packages_are_seen_while_a_container_builds(in_container, machine):
     wheelhouse.wheel(machine.index, "extra", "1.0", requires=["pip"])
     first = in_container("extra")

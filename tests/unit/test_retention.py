@@ -194,3 +194,38 @@ def test_another_pull_that_removes_the_same_is_no_error(monkeypatch):
 
     monkeypatch.setattr(attempt, "outcome", removed_meanwhile)
     assert retention.prune() == 0
+
+
+def deepened(directory):
+    """As a script's `while mkdir d && cd d` leaves it: more folders in each other than Python calls itself."""
+    here = os.open(directory, os.O_PATH)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_PATH, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+
+
+def test_an_attempt_of_any_depth_goes_and_so_does_what_was_left_of_one():
+    deepened(made("ended", outcome="completed"))
+    retention.prune()
+    deepened(made("killed"))
+    os.rename(paths.state("tasks", "killed.1"), paths.state("tasks", "killed.1" + retention.GONE))
+    runs_on(15 * DAYS)
+    assert retention.prune() == 1
+    assert left() == []
+
+
+def test_what_goes_wrong_is_said_once_an_hour_and_keeps_no_task_from_being_taken(monkeypatch, capfd):
+    os.rename(made("killed"), paths.state("tasks", "killed.1" + retention.GONE))
+
+    def wrong(path):
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(retention.trees, "remove", wrong)
+    monkeypatch.delenv("AGENT_DEBUG", raising=False)
+    assert retention.prune() == 0
+    assert "what ended long ago cannot be removed: " in capfd.readouterr().err
+    assert retention.prune() == 0
+    assert capfd.readouterr().err == ""

@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
-from agentpipe import errors
+from agentpipe import errors, trees
 from agentpipe.capture import capture_commits, capture_git
 from agentpipe.code import bundle
 
@@ -136,7 +136,6 @@ def add_packages(found: Bundle, text: str, folder: str) -> str:
 
 def attach(api: Any, task: str, found: Bundle, say: Callable[[str], None]) -> None:
     """Send it, and enter it in the task as artefacts."""
-    import shutil
     folder = tempfile.mkdtemp(prefix="agent-task-")
     try:
         items = [_sent(api, task, key, path, preview)
@@ -145,7 +144,7 @@ def attach(api: Any, task: str, found: Bundle, say: Callable[[str], None]) -> No
             api.call("tasks.add_or_update_artifacts", {"task": task, "artifacts": items})
             say(f"sent {sum(item['content_size'] for item in items):,} bytes")
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        trees.discard(folder)
 
 
 def write_files(found: Bundle, path: str) -> None:
@@ -181,7 +180,7 @@ def _below(path: str, name: str) -> dict[str, str]:
     if os.path.islink(path) or not os.path.isdir(path):
         return {name: path}
     found = {}
-    for here, folders, names in os.walk(path):
+    for here, folders, names in trees.walk(path):
         folders[:] = [each for each in folders if each not in LEFT_OUT]
         links = [each for each in folders if os.path.islink(os.path.join(here, each))]
         for each in names + links:

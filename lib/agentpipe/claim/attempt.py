@@ -11,7 +11,7 @@ import os
 import re
 import stat
 
-from agentpipe import ends, errors, files, paths, untrusted
+from agentpipe import ends, errors, files, paths, trees, untrusted
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -42,8 +42,7 @@ def create(task: str) -> str:
 
 def discard(directory: str) -> None:
     """Remove an attempt that nobody can know of yet."""
-    import shutil
-    shutil.rmtree(directory, ignore_errors=True)
+    trees.discard(directory)
 
 
 def numbers(task: str) -> list[int]:

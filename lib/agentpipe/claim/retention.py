@@ -10,7 +10,7 @@ import json
 import os
 import time
 
-from agentpipe import errors, files, paths, processes, trees
+from agentpipe import errors, failures, files, paths, processes, stdio, trees
 from agentpipe.claim import attempt, claims, uptime
 from agentpipe.settings import config
 
@@ -31,8 +31,17 @@ def prune() -> int:
     the next one goes on.
     """
     days = config.variable("AGENT_KEEP_DAYS", KEEP_DAYS)
-    if days <= 0:
+    try:
+        return _pruned(days) if days > 0 else 0
+    except Exception as error:  # whatever it is: it keeps no task from being taken
+        failure = failures.as_failure("agent-pull", error)
+        if failure.exit == errors.BUG and os.environ.get("AGENT_DEBUG"):
+            raise
+        stdio.say(f"agent-pull: what ended long ago cannot be removed: {failure}")
         return 0
+
+
+def _pruned(days: float) -> int:
     (counted, boot, before), up = _noted(), time.clock_gettime(time.CLOCK_BOOTTIME)
     is_same = boot == processes.boot_id()
     passed = max(0.0, up - before) if is_same else up + uptime.since(boot, before)
@@ -41,35 +50,37 @@ def prune() -> int:
     now = counted + passed
     home = paths.state("tasks")
     os.makedirs(home, 0o700, exist_ok=True)
-    over = _over(home, _known(), now)
+    names = os.listdir(home)
+    over = _over(home, [name for name in names if not name.endswith(GONE)], _known(), now)
     lines = [[now, processes.boot_id(), up], over]
     try:
         files.publish(paths.state("pruned"), "".join(json.dumps(line) + "\n" for line in lines).encode())
     except errors.Failure:
         pass  # a full disk, for which it is time all the more
+    for name in names:
+        if name.endswith(GONE):  # whoever removed it was broken off
+            _remove(os.path.join(home, name))
     return sum(_remove(os.path.join(home, name)) for name, (since, _) in over.items() if now - since >= days * 86400)
 
 
-def _over(home: str, known: dict[str, Any], now: float) -> dict[str, tuple[float, int]]:
-    """{name of an attempt that is over: (since when, when its directory was changed last)}.
+def _over(home: str, names: list[str], known: dict[str, Any], now: float) -> dict[str, tuple[float, int]]:
+    """{name of an attempt that is over, of these: (since when, when its directory was changed last)}.
 
     What has changed since is over since now: a task by hand goes on for as long as somebody works with it.
     """
     found: dict[str, tuple[float, int]] = {}
     claimed = {os.path.basename(os.path.realpath(entry.path)) for entry in os.scandir(claims.active())}
-    for entry in list(os.scandir(home)):
-        if entry.name.endswith(GONE):  # whoever removed it was broken off
-            _remove(entry.path)
-            continue
-        over = attempt.outcome(entry.path) or attempt.was_returned(entry.path) or _is_unused(entry.path)
-        if not over or entry.name in claimed:
+    for name in names:
+        path = os.path.join(home, name)
+        over = attempt.outcome(path) or attempt.was_returned(path) or _is_unused(path)
+        if not over or name in claimed:
             continue
         try:
-            changed = os.lstat(entry.path).st_mtime_ns
+            changed = os.lstat(path).st_mtime_ns
         except FileNotFoundError:  # another pull is at it too
             continue
-        since, before = known.get(entry.name, (now, changed))
-        found[entry.name] = (since if before == changed and since <= now else now, changed)
+        since, before = known.get(name, (now, changed))
+        found[name] = (since if before == changed and since <= now else now, changed)
     return found
 
 

@@ -259,7 +259,7 @@ def _copy_refs(source: str, git_dir: str) -> None:
         with open(os.path.join(git_dir, "packed-refs"), "wb") as file:
             file.write(packed)
     for kind in ("remotes", "tags"):
-        for directory, _, names in os.walk(os.path.join(source, "refs", kind)):
+        for directory, _, names in trees.walk(os.path.join(source, "refs", kind)):
             for name in names:
                 if not name.endswith(".lock"):
                     target = os.path.join(git_dir, os.path.relpath(directory, source))

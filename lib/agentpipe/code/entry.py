@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, files
+from agentpipe import errors, files, trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def closest(code: str, name: str, folders: bool) -> list[str]:
     """Up to three paths of the checkout with a similar name, the likeliest first."""
     import difflib
     found: list[str] = []
-    for here, directories, names in os.walk(code):
+    for here, directories, names in trees.walk(code):
         directories[:] = [d for d in directories if d != ".git"]
         found += [os.path.relpath(os.path.join(here, entry), code) for entry in (directories if folders else names)]
         if len(found) > 5000:

@@ -65,7 +65,7 @@ def _remove(place: str) -> None:
             if name and (not folder or submodules.is_inside(place, folder)):  # the diff may have made it a link
                 trees.remove(os.path.join(place, name))
         trees.remove(os.path.join(place, ".git"))
-    for folder, _, _ in os.walk(place, topdown=False):
+    for folder, _, _ in reversed(list(trees.walk(place))):
         try:
             os.rmdir(folder)
         except OSError:  # there is something in it

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths
+from agentpipe import errors, paths, trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,8 +89,6 @@ def _unpacked(job: Job, path: str) -> str:
 
 def _unpack(job: Job, path: str, folder: str) -> None:
     """At its final path (conda-unpack writes that into files), published by a link."""
-    import shutil
-
     from agentpipe import files, tools
     place = files.new_directory(os.path.dirname(folder), os.path.basename(folder))
     job.say(f"unpacking {path}")
@@ -101,10 +99,10 @@ def _unpack(job: Job, path: str, folder: str) -> None:
         if os.path.exists(unpack):
             job.run([os.path.join(place, "bin", "python"), unpack], cwd=place)
     except tools.ToolFailed as failed:
-        shutil.rmtree(place, ignore_errors=True)
+        trees.discard(place)
         raise errors.Failure(f"{path} cannot be unpacked: {failed.reason}", errors.BAD_DATA, failed.output[-4000:],
                              "give an archive of conda-pack") from None
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        trees.discard(place)
         raise
     os.symlink(os.path.basename(place), folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import units
+from agentpipe import trees, units
 from agentpipe.place import apart
 
 TYPE_CHECKING = False
@@ -124,8 +124,6 @@ def verify() -> list[tuple[Entry, list[str]]]:
 
 def sweep(envs: str, left_behind: float) -> int:
     """Remove builds of killed stages: never published, untouched for `left_behind` s, nobody's lock on them."""
-    import shutil
-
     import filelock
     count = 0
     for entry in os.listdir(envs):
@@ -141,7 +139,7 @@ def sweep(envs: str, left_behind: float) -> int:
         try:
             with filelock.FileLock(os.path.join(envs, name + ".lock"), timeout=0, fallback_to_soft=False):
                 if not _is_published(envs, entry):
-                    shutil.rmtree(directory, ignore_errors=True)
+                    trees.discard(directory)
                     count += 1
         except filelock.Timeout:
             pass
@@ -245,8 +243,6 @@ def _last_used(directory: str, created: float) -> float:
 
 def _remove(envs: str, entry: Entry) -> bool:
     """Take it out of the cache, unless a task came for it meanwhile; whether it is gone."""
-    import shutil
-
     import filelock
     target = os.path.basename(entry["about"])
     try:
@@ -260,7 +256,7 @@ def _remove(envs: str, entry: Entry) -> bool:
                     os.symlink(target, os.path.join(envs, name))
                 return False
             for path in {entry["path"], entry["about"]}:
-                shutil.rmtree(path, ignore_errors=True)
+                trees.discard(path)
     except (filelock.Timeout, OSError):
         return False
     return True

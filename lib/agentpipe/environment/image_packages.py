@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from agentpipe import trees
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -189,8 +190,6 @@ def needed(packages: Packages, names: set[str], hidden: set[str]) -> set[str]:
 @contextmanager
 def stubs(job: Job, folder: str, packages: Packages) -> Iterator[None]:
     """While this lasts, uv sees the image's packages in the environment `folder`."""
-    import shutil
-
     from agentpipe.environment import installed
     from agentpipe.place import apart
     site = installed.site_packages(folder)
@@ -202,14 +201,12 @@ def stubs(job: Job, folder: str, packages: Packages) -> Iterator[None]:
     yield
     for path in made:
         if os.path.exists(os.path.join(path, installed.STUB)):  # else uv has put another version in its place
-            shutil.rmtree(path)
+            trees.remove(path)
 
 
 @contextmanager
 def _stubs_apart(job: Job, site: str, packages: Packages) -> Iterator[None]:
     """The same where only the container writes; they are made in the task's directory, which it is shown."""
-    import shutil
-
     from agentpipe.environment import installed
     from agentpipe.place import apart
     here = job.path("stubs")
@@ -218,7 +215,7 @@ def _stubs_apart(job: Job, site: str, packages: Packages) -> Iterator[None]:
     if names:
         apart.put(job, here, site)
     yield
-    shutil.rmtree(here)
+    trees.remove(here)
     if names:
         apart.take(job, [os.path.join(site, name) for name in names], installed.STUB)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 
+from agentpipe import trees
 from agentpipe.environment.requirements import inside
 from agentpipe.files import file_digest, of_task
 
@@ -171,7 +172,7 @@ def _named_in(folder: str, code: str, projects: Callable[[], list[str]]) -> Iter
 
 def _projects(code: str) -> Iterator[str]:
     """Every folder of the checkout that has a package."""
-    for here, names, leaves in os.walk(code):
+    for here, names, leaves in trees.walk(code):
         names[:] = [name for name in names if not name.startswith(".") and name != "node_modules"]
         if any(name in leaves for name in PROJECT):
             yield here

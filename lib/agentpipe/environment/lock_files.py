@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, files
+from agentpipe import errors, files, trees
 from agentpipe.environment.pins import load_toml, read_toml
 
 TYPE_CHECKING = False
@@ -273,7 +273,7 @@ def _memory(job: Job, folder: str, words: list[str]) -> str:
     place = job.manifest.get("place") or {}
     where = ["apart", str(place.get("image_id") or place.get("container"))] if apart.folder(job) else []
     digest = hashlib.sha256("\0".join([*where, *words, *indexes.fingerprint()]).encode())
-    for here, names, leaves in os.walk(folder):  # members of a workspace have theirs below
+    for here, names, leaves in trees.walk(folder):  # members of a workspace have theirs below
         names[:] = sorted(name for name in names if not name.startswith(".") and name != "node_modules")
         for leaf in sorted(leaves):
             if leaf in ("pyproject.toml", "uv.lock", "uv.toml"):

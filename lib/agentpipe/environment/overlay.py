@@ -91,7 +91,7 @@ def _is_script(base: str, name: str) -> bool:
 def _data(base: str, site: str) -> tuple[list[str], list[str]]:
     """(folders, files) of a base besides its scripts, modules and records, relative to it; no empty folders."""
     files: list[str] = []
-    for here, names, leaves in os.walk(base):
+    for here, names, leaves in trees.walk(base):
         if here == base:
             names[:] = [name for name in names if name not in ("bin", "lib64")]
             leaves = []

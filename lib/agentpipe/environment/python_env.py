@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, files, units
+from agentpipe import errors, files, trees, units
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
@@ -161,8 +161,6 @@ def _make(job: Job, about: str, name: str, interpreter: Interpreter, requirement
           installer: ModuleType) -> str:
     """Build in `about`, or where its container does, and publish it, a makeshift for this task alone; under which key.
     What failed is removed."""
-    import shutil
-
     from agentpipe.environment import env_cache, given, image_packages, installers, wheelhouse_repositories
     from agentpipe.environment.installers import conda, ways
     from agentpipe.offline import offline
@@ -201,8 +199,8 @@ def _make(job: Job, about: str, name: str, interpreter: Interpreter, requirement
             name += env_cache.private(job)
         _record(job, about, directory, name, interpreter, requirements, policy, found, below, behind, taken)
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        shutil.rmtree(about, ignore_errors=True)
+        trees.discard(directory)
+        trees.discard(about)
         raise
     _publish(about, name)
     return name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors
+from agentpipe import errors, trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,12 +50,10 @@ def make(target: str) -> None:
 
 def build(job: Job, interpreter: Interpreter, asked: Requirements, policy: Policy, installer: ModuleType) -> Base:
     """An environment with everything in it at TARGET/env, of no cache; as a base that needs no overlay."""
-    import shutil
-
     from agentpipe.environment import installed, installers, local_packages, pins, requirements
     from agentpipe.environment.installers import conda, ways
     directory = folder(job, "env")
-    shutil.rmtree(directory, ignore_errors=True)
+    trees.discard(directory)
     if asked.conda:
         interpreter, found = conda.build(job, directory, interpreter, asked, policy)
     else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 
-from agentpipe import files, paths
+from agentpipe import files, paths, trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +126,6 @@ def check(job: Job, stage: str) -> None:
 
 def sweep(envs: str, left_behind: float) -> None:
     """Remove what nobody has a record of in `envs`, and that was not touched for `left_behind` s."""
-    import shutil
     import time
     above = _home()
     for box in os.listdir(above) if os.path.isdir(above) else []:
@@ -135,7 +134,7 @@ def sweep(envs: str, left_behind: float) -> None:
                 path = os.path.join(above, box, name)
                 known = os.path.lexists(os.path.join(envs, name))
                 if not known and abs(time.time() - os.lstat(path).st_mtime) > left_behind:  # containers set times
-                    shutil.rmtree(path, ignore_errors=True)
+                    trees.discard(path)
             if time.time() - os.stat(os.path.join(above, box)).st_mtime > EMPTY_S:
                 drop({"environments": os.path.join(above, box)})
         except OSError:  # another process is at it too, or the container has closed it to us

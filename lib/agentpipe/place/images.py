@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, paths, place
+from agentpipe import errors, paths, place, trees
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -38,12 +38,12 @@ def cached(job: Job, name: str, key: str, make: Any) -> str:
         if os.path.lexists(path):
             return path
         fresh = path + ".new"
-        remove(fresh)
+        trees.discard(fresh)
         try:
             make(fresh)
             os.rename(fresh, path)
         except BaseException:  # on a full disk it would keep that full
-            remove(fresh)
+            trees.discard(fresh)
             raise
     finally:
         lock.release()
@@ -71,19 +71,10 @@ def _sweep(folder: str) -> None:
             with filelock.FileLock(image + ".lock", timeout=0, fallback_to_soft=False):
                 if not _is_old(image + ASKED, days):
                     continue  # somebody has asked for it meanwhile
-                remove(image)
+                trees.discard(image)
                 os.unlink(image + ASKED)  # its lock stays: another process may wait for that very file
         except filelock.Timeout:
             continue  # it is being made, or removed
-
-
-def remove(image: str) -> None:
-    """Remove an image, or a copy of one, if it is there; what cannot be removed of a folder stays."""
-    import shutil
-    if os.path.isdir(image) and not os.path.islink(image):
-        shutil.rmtree(image, onerror=_make_writable)
-    elif os.path.lexists(image):
-        os.unlink(image)
 
 
 def _is_old(stamp: str, days: float) -> bool:
@@ -115,21 +106,6 @@ def digest(*parts: str) -> str:
 def forced() -> tuple[str, ...]:
     """What makes a key new each time, where images are to be pulled each time."""
     return (str(time.time_ns()),) if config.flag("agent.docker_force_pull") else ()
-
-
-def _make_writable(function: Any, path: str, _: Any) -> None:
-    """rmtree's second try: an image's folders may be closed to their own owner."""
-    import shutil
-    try:
-        os.chmod(os.path.dirname(path), 0o700)
-        if not os.path.islink(path):
-            os.chmod(path, 0o700)
-        if function in (os.unlink, os.rmdir):
-            function(path)
-        else:  # it could not be looked into
-            shutil.rmtree(path, ignore_errors=True)
-    except OSError:
-        pass
 
 
 def pull(job: Job, argv: list[str], name: str, login: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, paths, units, untrusted
+from agentpipe import errors, paths, trees, units, untrusted
 from agentpipe.place import entrypoint
 
 TYPE_CHECKING = False
@@ -219,10 +219,9 @@ def _can_be_entered(job: Job, prefix: list[str]) -> bool:
 def _prepare(job: Job, wanted: list[Step]) -> tuple[str, str]:
     """The folder with the scripts, which the container's user can read, and that of what they leave, in files that any
     user can write."""
-    import shutil
     folder, left = job.path(FOLDER), os.path.join(paths.box(job.directory), FOLDER)
     for each in {folder, left}:
-        shutil.rmtree(each, ignore_errors=True)
+        trees.discard(each)
         os.mkdir(each, 0o755)
     for name, text in [("run", RUN), *((step.name, step.text) for step in wanted)]:
         _write(job.directory, name, text, 0o644)

@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, gpus, paths, place, processes
+from agentpipe import errors, gpus, paths, place, processes, trees
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
-from agentpipe.place import apart, container_args, decide, gear, images, setup_script
+from agentpipe.place import apart, container_args, decide, gear, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Unprivileged(place.Place):
         folder = os.path.join(self.directory, WRITABLE)
         if os.path.lexists(folder):
             self._own_again(folder)
-            images.remove(folder)
+            trees.discard(folder)
         return f"{folder} could not be removed" if os.path.lexists(folder) else ""
 
     def _own_again(self, folder: str) -> None:

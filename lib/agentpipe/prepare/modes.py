@@ -49,11 +49,9 @@ def end(held: Held, came: dict[str, Any]) -> None:
         job.say(f"saved as image {saved['name']} ({saved['id'][:19]})")
         came = {**came, "saved": saved}
     if job.option("stage_only") or job.option("image"):
-        import shutil
-
-        from agentpipe import place
+        from agentpipe import place, trees
         place.leave(job.directory, job.say)
-        shutil.rmtree(job.path("code"), ignore_errors=True)
+        trees.discard(job.path("code"))
         held.use({**came, "manifest": held.manifest["manifest"], "task": held.manifest["task"]})
 
 

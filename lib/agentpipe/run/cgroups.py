@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from agentpipe import trees
+
 LINK = "cgroup"
 MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # the latter where version 1 is still in use
 
@@ -63,7 +65,7 @@ def enter(directory: str, pids: Iterable[int]) -> int:
 def pids(directory: str) -> list[int]:
     """The processes in it, and in groups that they made below."""
     found: list[int] = []
-    for path, _, names in os.walk(of(directory) or ""):
+    for path, _, names in trees.walk(of(directory) or ""):
         if "cgroup.procs" in names:
             try:
                 with open(os.path.join(path, "cgroup.procs"), encoding="ascii") as file:
@@ -90,7 +92,7 @@ def remove(directory: str) -> None:
     path = of(directory)
     if not path:
         return
-    for here, _, _ in os.walk(path, topdown=False):
+    for here, _, _ in reversed(list(trees.walk(path))):
         _remove(here)
     os.unlink(os.path.join(directory, LINK))
 

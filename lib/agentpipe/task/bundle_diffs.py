@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, tools
+from agentpipe import errors, tools, trees
 from agentpipe.code import bundle
 from agentpipe.transport import artifact_files
 
@@ -37,7 +37,7 @@ def as_diffs(server: Any, brought: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def _paths(folder: str) -> list[str]:
-    return sorted(os.path.relpath(os.path.join(here, name), folder) for here, folders, names in os.walk(folder)
+    return sorted(os.path.relpath(os.path.join(here, name), folder) for here, folders, names in trees.walk(folder)
                   for name in (*names, *(each for each in folders if os.path.islink(os.path.join(here, each)))))
 
 

@@ -17,6 +17,7 @@ from agentpipe.task import (
     causes_python,
     last_words,
     own_lines,
+    package_lines,
     remedies,
 )
 
@@ -46,8 +47,9 @@ def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:
         return remedies.smaller(task, reason) or {}
     if own_end.FULL in reason:
         return causes_machine.full(task)
+    own = package_lines.without(evidence)
     for cause in (*CAUSES, *([causes_code.raised] if reason == UNCAUGHT else [])):
-        known = cause(task, evidence)
+        known = cause(task, own)
         if known:
             return {"remedy": None, "advice": None, **known, "reason": f"{known['reason']} ({reason})"}
     known = causes_machine.signal(task, reason, own_lines.crashed_at(task, evidence))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 
-from agentpipe import errors
+from agentpipe import errors, trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def files(top: str) -> Iterator[str]:
 
 
 def _folders(top: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """os.walk() of a checkout, without what is hidden, and no further than MOST folders."""
-    for seen, (here, folders, names) in enumerate(os.walk(top) if top else ()):
+    """trees.walk() of a checkout, without what is hidden, and no further than MOST folders."""
+    for seen, (here, folders, names) in enumerate(trees.walk(top) if top else ()):
         folders[:] = sorted(folder for folder in folders if not folder.startswith((".", "__")))
         yield here, folders, names
         if seen > MOST:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths
+from agentpipe import errors, paths, trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ def path(job: Job) -> str:
     Failure 69 when they do not have it.
     """
     import platform
-    import shutil
     import tempfile
 
     from agentpipe import tools
@@ -50,7 +49,7 @@ def path(job: Job) -> str:
         raise errors.Failure(f"uv {version} cannot be had as a static program, which this image needs",
                              errors.UNAVAILABLE, str(error), "use an image with glibc (not Alpine)") from None
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        trees.discard(folder)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths
+from agentpipe import errors, paths, trees
 from agentpipe.environment.installers.uv import index_words, lock, run, target, write_list
 
 TYPE_CHECKING = False
@@ -68,8 +68,6 @@ def refused(job: Job, folder: str, name: str, asked: Requirements) -> str:
 
 def satisfied(job: Job, python: str, packages: Packages, asked: Requirements) -> tuple[bool, str]:
     """(whether these packages are all that is asked for, else what is missing or what uv says of it)."""
-    import shutil
-
     from agentpipe.environment import image_packages
     from agentpipe.environment.installers import uv_failures
     from agentpipe.tools import ToolFailed
@@ -88,6 +86,6 @@ def satisfied(job: Job, python: str, packages: Packages, asked: Requirements) ->
         return False, uv_failures.lacking(error.output)
     finally:
         os.unlink(listed)
-        shutil.rmtree(there, ignore_errors=True)
+        trees.discard(there)
     changes = [line.strip()[2:] for line in said.splitlines() if line.startswith(" + ")]
     return "Would make no changes" in said, ", ".join(changes[:5])
