@@ -58,13 +58,13 @@ def text_of(path):
 class Loader(importlib.machinery.SourceFileLoader):
     """Python's own, but it puts byte-code into place only when all of it was written.
 
-    Before 3.12.8 and 3.13.1 also what a full disk has cut short is (github.com/python/cpython/issues/126606): every later
-    import of it fails.
+    Before 3.12.8 and 3.13.1 also what a full disk has cut short is put there (cpython's issue 126606): every later import
+    of it fails.
     """
 
     def set_data(self, path, data, *, _mode=0o666):
         """Write a file of byte-code, or nothing."""
-        temporary = "%s.%d" % (path, os.getpid())
+        temporary = f"{path}.{os.getpid()}"
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode & 0o666), "wb") as file:
