@@ -58,8 +58,8 @@ def text_of(path):
 class Loader(importlib.machinery.SourceFileLoader):
     """Python's own, but it puts byte-code into place only when all of it was written.
 
-    Before 3.12.8 and 3.13.1 also what a full disk has cut short is put there (cpython's issue 126606): every later import
-    of it fails.
+    Before 3.12.8 and 3.13.1 also what a full disk has cut short is put there (issue 126606 of CPython): every later
+    import of it fails.
     """
 
     def set_data(self, path, data, *, _mode=0o666):
