@@ -1,9 +1,10 @@
 """agent-server: serve the store of this machine over the ClearML HTTP API."""
 
 import os
+import re
 import sys
 
-from agentpipe import command, paths, stdio
+from agentpipe import cells, command, paths, stdio
 
 EXAMPLES = """
   agent-server &
@@ -11,20 +12,23 @@ EXAMPLES = """
   agent-server --host 0.0.0.0 --files-dir /data/files
 """
 
-DEFAULTS = {"host": "127.0.0.1", "port": 8008, "files_port": 8081}
+HERE = "127.0.0.1"
+PORTS = {"port": 8008, "files_port": 8081}
 LAST_PORT = 65535
+# as clients reach it, with --new-keys
+HOST = re.compile(r"(?:(?P<scheme>https?)://)?(?P<name>[\w.-]+|\[?[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\]?)/?")
 
 
 def options():
     from agentpipe.options import Flag, Option
     return [
-        Option("--host", "ADDRESS", "Where to listen. Only programs of this machine reach the default.",
-               default=DEFAULTS["host"]),
-        Option("--port", "PORT", "The API's port; 0 takes a free one.", int, DEFAULTS["port"]),
-        Option("--files-port", "PORT", "The files server's port.", int, DEFAULTS["files_port"]),
+        Option("--host", "ADDRESS", "Where to listen. Default: 127.0.0.1, which only programs of this machine reach."),
+        Option("--port", "PORT", "The API's port; 0 takes a free one. Default: 8008.", int),
+        Option("--files-port", "PORT", "The files server's port. Default: 8081.", int),
         Option("--silent", "SECONDS", "Stop tasks that gave no sign of life for so long; 0: never.", int, 7200),
         Option("--files-dir", "DIR", "Where uploaded files are kept. Default: files/ beside the store."),
-        Flag("--new-keys", "Print new keys as a block for clearml.conf, and exit. A server may run meanwhile."),
+        Flag("--new-keys", "Print new keys as a block for clearml.conf, and exit. A server may run meanwhile, whose "
+                           "addresses stand there; --host (https://NAME behind a TLS proxy) and the ports say others."),
         Option("--user", "NAME", "With --new-keys: whose keys they are. Default: yours."),
         Option("--label", "TEXT", "With --new-keys: what they are for."),
         Flag("--json", "Print one JSON object instead of text for people, once connections are accepted."),
@@ -35,10 +39,16 @@ def options():
 def check_options(values):
     """Values that cannot be meant: Failure 64."""
     from agentpipe import errors
-    wrong = ""
+    wrong, first = "", 1 if values["new_keys"] else 0
     for option, name in (("--port", "port"), ("--files-port", "files_port")):
-        if not 0 <= values[name] <= LAST_PORT:  # the kernel would take what is left of it modulo 65536
-            wrong = f"{option} is 0 to {LAST_PORT}, not {values[name]}"
+        # the kernel would take what is left of it modulo 65536
+        if values[name] is not None and not first <= values[name] <= LAST_PORT:
+            wrong = f"{option} is {first} to {LAST_PORT}, not {values[name]}"
+    host = values["host"] or ""
+    if values["new_keys"] and host and not HOST.fullmatch(host):
+        wrong = f"--host is a name or an address, with https:// before it or not, and no {cells.plain(host)}"
+    elif "://" in host and not values["new_keys"]:
+        wrong = f"--host is where to listen, and no {cells.plain(host)}, which goes with --new-keys"
     if values["silent"] < 0:
         wrong = f"--silent wants 0 or more seconds, not {values['silent']}"
     if wrong:
@@ -65,9 +75,9 @@ def serve(store, values):
     from agentpipe.server.housekeeping import Housekeeper
     from agentpipe.server.http import Api
     from agentpipe.server.tokens import Tokens
-    host = values["host"]
-    sockets = [serving.listen(host, values["port"], "--port"),
-               serving.listen(host, values["files_port"], "--files-port")]
+    host = HERE if values["host"] is None else values["host"]
+    ports = [default if values[name] is None else values[name] for name, default in PORTS.items()]
+    sockets = [serving.listen(host, ports[0], "--port"), serving.listen(host, ports[1], "--files-port")]
     urls = [serving.url(host, each.getsockname()[1]) for each in sockets]
     serving.note_addresses(store, urls)
     tokens = Tokens(store)
@@ -109,12 +119,12 @@ def ready(store, said, as_json):
 
 
 def print_keys(store, values):
-    """New keys on stdout, for the server that runs unless options name another address."""
+    """New keys on stdout, for the server that runs, at another address where options name one."""
     from agentpipe.server import serving
-    asked = any(values[name] != DEFAULTS[name] for name in DEFAULTS)
-    urls = [] if asked else serving.addresses(store)
-    if not urls:
-        urls = [serving.url(values["host"], values[name]) for name in ("port", "files_port")]
+    urls = serving.addresses(store) or [serving.url(HERE, port) for port in PORTS.values()]
+    host = HOST.fullmatch(values["host"]) if values["host"] else None
+    urls = [serving.elsewhere(url, host["scheme"] if host else None, host["name"] if host else None, values[name])
+            for url, name in zip(urls, PORTS, strict=True)]
     said = {"api_server": urls[0], "files_server": urls[1],
             **new_keys(store, values["user"] or paths.owner(), values["label"])}
     if values["json"]:

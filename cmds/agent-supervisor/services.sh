@@ -6,17 +6,17 @@
 . "${0%/*}/shared.sh"
 name=$1 files=$2 strict=$3 jobs=$4; shift 4
 leave() { # $child is the newest, which may not have been written down yet
-  signals=$((signals + 1)); tell HUP "$child"; again HUP "$child"
+  signals=$((signals + 1)); tell TERM "$resting"; tell HUP "$child"; again HUP "$child" # nohup's children rest without HUP
   if [ "$signals" -gt 1 ]; then tell TERM "$slots"; else tell HUP "$slots"; fi
 }
 # who opened the fifo to read would wait for ever for a pull that was ended before it opened it
-let_go() { if [ -p "$fifo" ]; then : <>"$fifo"; rm -f "$fifo"; fi; }
+let_go() { if [ -p "$fifo" ]; then rm -f "$fifo" <>"$fifo"; fi; }
 # shellcheck disable=SC2016 # they expand in the shell that it is for
 work=$work'
 if [ "$status$told${AGENT_STAGE_PULL:-}${AGENT_STAGE_RUN:-}" = 0 ] && [ ! -s "$1.receipt" ]; then
   echo "agent-supervisor: agent-prepare printed nothing" >&2; status=69
 fi
-mv -f "$1.receipt" "$2.receipt"; exit "$status"'
+if grep -qs "\"task\"" "$1.receipt"; then mv -f "$1.receipt" "$2.receipt"; else rm -f "$1.receipt"; fi; exit "$status"'
 slots='' number=0 failing='' unfed='' fifo='' mine=$files.$$ # no name twice: a claim may still name the pipe of a supervisor before us
 for old in "$files".*[0-9].*[0-9].pulled; do if [ -p "$old" ]; then rm -f "$old"; fi; done # one that was killed left it
 trap leave TERM INT HUP USR2

@@ -21,6 +21,15 @@ LONGEST_S = 1e9  # what a timer takes
 _HANDLED = (*EXITS, _signal.SIGUSR1, _signal.SIGALRM)
 
 
+def _has_terminal() -> bool:
+    """Whether this session has a terminal: under a supervisor none has, and a HUP is the supervisor's."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 class _Window:
     def __init__(self, signals: "Signals", is_open: bool) -> None:
         self._signals, self._is_open, self._before = signals, is_open, False
@@ -68,9 +77,9 @@ class Signals:
         self._takes_aborts = True
 
     def install(self) -> None:
-        """Handle them from now on; what was ignored before (nohup) stays ignored."""
+        """Handle them from now on; what was ignored before (nohup) stays ignored, as long as a terminal can send it."""
         for signum in EXITS:
-            if _signal.getsignal(signum) != _signal.SIG_IGN:
+            if _signal.getsignal(signum) != _signal.SIG_IGN or not _has_terminal():
                 _signal.signal(signum, self._arrived)
         for signum in (_signal.SIGUSR1, _signal.SIGALRM):
             _signal.signal(signum, self._arrived)

@@ -197,6 +197,14 @@ watched() {
   [ "$(find "$AGENT_HOME/state/tasks" -name pid -lname given-back | wc -l)" -le 1 ]
 }
 
+@test "a supervisor's agent-run whose receipt cannot be written exits 73, and the task has its end" {
+  id=$(enqueue_shell 'true')
+  agent-pull default | agent-prepare >prepared.json
+  run -73 sh -c 'agent-run --supervised prepared.json >/dev/full'
+  [[ $output == *"the receipt could not be written: No space left on device"* ]]
+  [ "$(status "$id")" = completed ]
+}
+
 @test "a script that puts something else in the place of its log is told that it is lost" {
   id=$(enqueue_shell 'echo one; ln -sf /etc/passwd "$AGENT_TASK_DIR/log"; echo two')
   pipeline >receipt.json

@@ -33,8 +33,15 @@ ask() {
     [ "${#lines[@]}" -eq 1 ]
     [[ $output == "agent-server: ${words% *} "*"(agent-server --help)" ]]
   done
-  run timeout 20 agent-server --new-keys --port 70000
+  for words in "--port 70000" "--port 0" "--files-port 0" "--host https://a/b" "--host a:80" "--host ftp://a"; do
+    # shellcheck disable=SC2086 # to be split
+    run timeout 20 agent-server --new-keys $words
+    [ "$status" -eq 64 ]
+    [[ $output == "agent-server: ${words% *} "*"(agent-server --help)" ]]
+  done
+  run timeout 20 agent-server --host https://lab.example.org
   [ "$status" -eq 64 ]
+  [[ $output == *"where to listen, and no https://lab.example.org, which goes with --new-keys"* ]]
 }
 
 @test "a task of the store of this machine is there over HTTP, and the other way round" {
@@ -80,6 +87,18 @@ ask() {
   # the addresses are those of the server that runs
   [ "$(field .api_server keys)" = "http://$port" ]
   grep -q "files at $(field .files_server keys)\$" said
+}
+
+@test "with --new-keys what is not named is that of the server that runs, and https:// is a proxy's" {
+  blocks() { agent-server --new-keys "$@" | sed -n 's/.*\(api\|files\)_server: "\(.*\)"/\2/p' | paste -sd ' '; }
+  [ "$(blocks --host lab)" = "http://lab:8008 http://lab:8081" ]
+  start --json
+  api=$(field .api_server ready | grep -o '[0-9]*$') files=$(field .files_server ready | grep -o '[0-9]*$')
+  [ "$(blocks --host lab.example.org)" = "http://lab.example.org:$api http://lab.example.org:$files" ]
+  [ "$(blocks --port 443)" = "http://127.0.0.1:443 http://127.0.0.1:$files" ]
+  [ "$(blocks --files-port 8081 --host 127.0.0.1)" = "http://127.0.0.1:$api http://127.0.0.1:8081" ]
+  [ "$(blocks --host https://lab.example.org/ --port 443)" = "https://lab.example.org:443 https://lab.example.org:$files" ]
+  [ "$(blocks --host '[2001:db8::1]')" = "http://[2001:db8::1]:$api http://[2001:db8::1]:$files" ]
 }
 
 @test "keys that the server does not know, or with another secret, end the supervisor with 77 and what to do" {

@@ -456,6 +456,32 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   is "$id" queued
 }
 
+@test "--services: started by nohup it hears --drain, --stop and TERM, and takes no task after them" {
+  for word in drain stop TERM; do
+    nohup agent-supervisor --services --worker w default >said 2>&1 3>&- &
+    supervisor=$!
+    wait_for 20 serves_as w
+    case $word in
+      TERM) kill -TERM "$supervisor" ;;
+      *) agent-supervisor "--$word" ;;
+    esac
+    wait_for 20 eval '! kill -0 $supervisor 2>/dev/null'
+    wait_for 20 serves_as ''
+  done
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  nohup agent-supervisor --services --worker w default >said 2>&1 3>&- &
+  supervisor=$!
+  has_started "$id"
+  next=$(enqueue_shell 'true')
+  wait_for 20 is "$next" completed
+  [ -s "$AGENT_HOME/state/workers/w.receipt" ]
+  [ "$(field .task.id "$AGENT_HOME/state/workers/w.receipt")" = "$next" ]
+  agent-supervisor --stop
+  wait_for 20 is "$id" queued
+  # the pipeline that waited had no task, and leaves the last one's receipt
+  grep -q '"task"' "$AGENT_HOME/state/workers/w.receipt"
+}
+
 # bats test_tags=polls
 @test "--services: with one that was killed its waiting pull ends, and it is no obstacle to the next" {
   services --worker w default

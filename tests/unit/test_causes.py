@@ -516,10 +516,34 @@ def test_a_loss_that_became_infinite_is_drawn_as_far_as_it_is_a_number(capfd: py
     assert "*" in plot.chart("loss", {"a": {"x": [0, 1], "y": [-1.7e308, 1.7e308]}}, 20, 4, dots=False)
 
 
+def test_the_newest_value_of_a_long_curve_is_the_last_one(capfd: pytest.CaptureFixture[str]) -> None:
+    store = api.connect()
+    task = store.call("tasks.create", {"name": "long", "type": "training"})["id"]
+    store.call("events.add_batch", [{"type": "training_stats_scalar", "task": task, "metric": "m", "variant": "v",
+                                     "iter": at, "value": at / 2} for at in range(5000)])
+    plot.plot(task, [], 60, 5, False)
+    assert capfd.readouterr().out.startswith("m: v 2500\n")  # 2499.5, in four digits
+    plot.plot(task, [], 60, 5, True)
+    assert json.loads(capfd.readouterr().out)["last"] == 2499.5
+
+
 def test_an_exit_status_alone_is_no_reason_where_the_script_said_one() -> None:
     said = "no configuration: set MODEL_DIR"
     assert told(f"loading\n{said}\n\n")["reason"] == f"{said} (exit 1)"
     assert told("")["reason"] == "it printed nothing (exit 1)" and "agent-task log" not in told("")["advice"]
+
+
+def test_what_the_clearml_package_prints_is_no_reason() -> None:
+    at = "2026-11-30 20:31:07,123 - clearml"
+    lines = ("ClearML Task: created new task id=1f3c", "ClearML results page: http://127.0.0.1:8008/projects/1/log",
+             "bad config: lr must be > 0",
+             "ClearML Monitor: GPU monitoring failed getting GPU reading, switching off GPU monitoring",
+             f"{at}.resource_monitor - WARNING - Could not fetch GPU stats: NVML Shared Library Not Found",
+             f"{at}.Task - INFO - Repository and package analysis timed out (60 sec), giving up")
+    assert told("\n".join(lines))["reason"] == "bad config: lr must be > 0 (exit 1)"
+    assert told("\n".join(lines[:2] + lines[3:]))["reason"] == "it printed nothing of its own (exit 1)"
+    failed = f"{at}.Task - ERROR - Action failed <400/110: tasks.edit>"
+    assert told("\n".join([*lines, failed]))["reason"] == f"{failed} (exit 1)"
 
 
 def test_of_a_task_that_did_well_why_says_how_long_it_took() -> None:

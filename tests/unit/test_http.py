@@ -46,6 +46,19 @@ def test_options_is_for_browsers_of_any_origin(http):
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
+def test_a_browser_is_told_that_there_is_no_web_page_and_what_to_type(http):
+    task = "0123456789abcdef" * 2
+    page = f"/projects/{task[::-1]}/tasks/{task}/output/log"  # as the clearml package prints it
+    for path, accept, named in ((page, "*/*", task), (page.replace("tasks", "experiments"), "*/*", task),
+                                ("/datasets/simple/*/experiments/<b>", "*/*", "ID"), ("/", "text/html,*/*", "ID")):
+        answer = requests.get(http.api + path, headers={"Accept": accept}, timeout=30)
+        assert answer.status_code == 404 and answer.headers["Content-Type"].startswith("text/plain")
+        assert answer.text.count("\n") == 1 and f"agent-task show {named}, agent-task log {named}" in answer.text
+    meta(requests.get(http.api + "/", timeout=30), 400, 0)
+    meta(requests.get(http.api + "/queues.get_all", headers={"Accept": "text/html"}, timeout=30), 401, 20)
+    meta(http.post(page), 400, 0)
+
+
 def test_a_bad_path_is_400_and_an_unknown_endpoint_404_before_any_authentication(http):
     assert meta(http.post("nothing"), 400, 0)["result_msg"].startswith("Invalid request path")
     for name in ("tasks.nope", "workers.get_runtime_properties", "datasets.get_all", "users.get_vaults",

@@ -4,6 +4,8 @@ import json
 import os
 import resource
 import socket
+import subprocess
+import sys
 
 import pytest
 import requests
@@ -192,3 +194,16 @@ def test_compressed_and_wrong_bodies(files):
     assert files("POST", "/delete_many", data=json.dumps({"files": "x"})).status_code == 400
     assert files("POST", "/delete_many", data=b"{").status_code == 400
     assert files("PUT", "/x", data=b"x").status_code == 405
+
+
+def test_a_folder_that_became_read_only_is_called_that(tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    script = (f"mount -t tmpfs none {folder} && mkdir {folder}/.agentpipe-uploads && mount -o remount,ro {folder} && "
+              'exec "$0" "$@"')
+    serve = [sys.executable, "-m", "agentpipe.cmds.agent_server", "--port", "0", "--files-port", "0",
+             "--files-dir", str(folder)]
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script, *serve], text=True, capture_output=True, check=False,
+                          timeout=30, env={**os.environ, "AGENT_HOME": str(tmp_path / "home")})
+    assert (done.returncode, done.stderr) == (
+        73, f"agent-server: cannot write to {folder}: Read-only file system (choose another --files-dir)\n")

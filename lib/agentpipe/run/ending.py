@@ -165,11 +165,12 @@ def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
     if keep:
         hold.hold(held, values)
     held.release()
-    _print(held, line)
+    printed = _print(held, line)
     if told:
         services.again(held)
-    is_fine = values["supervised"] and not line.get("failed", {}).get("of_machine")
-    return 0 if is_fine else code
+    if values["supervised"] and not line.get("failed", {}).get("of_machine"):
+        return 0 if printed else errors.CANNOT_CREATE
+    return code
 
 
 def _tell_server(held: Held) -> bool:
@@ -190,13 +191,17 @@ def _tell_server(held: Held) -> bool:
     return not why
 
 
-def _print(held: Held, line: dict[str, Any]) -> None:
+def _print(held: Held, line: dict[str, Any]) -> bool:
+    """Print the receipt; whether it could be. Nobody may read it: the end is recorded, and counts."""
     receipt = {("origin" if key == "pull" else key): value for key, value in line.items()}
     receipt["pins"] = manifest.pins(line)
+    printed = True
     if not os.isatty(1):
         try:
             stdio.put(manifest.write(receipt))
-        except OSError as error:  # nobody reads it: the end is recorded, and the exit code is the task's
+        except OSError as error:
+            printed = False
             stdio.say(f"agent-run: the receipt could not be written: {error.strerror}")
     if "run" in line and held.job.watched:
         stdio.say(f"agent-run: task {held.id}: {line['run']['end']}, exit {line['run']['exit']}")
+    return printed

@@ -5,6 +5,7 @@ Nothing outside the folder is ever read or written, also not through links in it
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -55,10 +56,11 @@ class Files:
             os.makedirs(root, 0o700, exist_ok=True)
             self.root = os.path.realpath(root)
             self.growing = os.path.join(self.root, GROWING)
-            shutil.rmtree(self.growing, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.growing)
             os.mkdir(self.growing, 0o700)
         except OSError as error:
-            raise Failure(f"cannot write to {root}: {error.strerror}", CANNOT_CREATE,
+            raise Failure(f"cannot write to {root}: {error.strerror or error}", CANNOT_CREATE,
                           remedy="choose another --files-dir") from None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from agentpipe.errors import CANNOT_CREATE, TRY_AGAIN, UNAVAILABLE, ApiError, Failure
-from agentpipe.server import bodies, callers, endpoints, versions, waiting, watched
+from agentpipe.server import bodies, callers, endpoints, no_page, versions, waiting, watched
 from agentpipe.server.common import new_id
 from agentpipe.server.files import GUARD
 from agentpipe.server.tokens import API_VERSION, Tokens
@@ -92,7 +92,7 @@ class Api:
         else:
             call = Call(dict(request.headers))
             try:
-                response = await self._answer(request, call)
+                response = self._no_page(request) or await self._answer(request, call)
             except ClientDisconnect:
                 return
             except Exception as problem:
@@ -101,6 +101,13 @@ class Api:
                 self._count(call, 0)
             self._note(call, response.status_code)
         await response(scope, receive, send)
+
+    def _no_page(self, request: Request) -> Response | None:
+        """The answer to a browser that asks for a page; None to all others."""
+        path = request.url.path
+        told = "" if PATH.fullmatch(path) else no_page.told(request.method, path, request.headers.get("accept", ""))
+        headers = {**self._common, "X-Content-Type-Options": "nosniff"}
+        return Response(told, 404, headers, "text/plain") if told else None
 
     async def _answer(self, request: Request, call: Call) -> Response:
         find(call, request.url.path)

@@ -111,6 +111,14 @@ def url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def elsewhere(address: str, scheme: str | None, host: str | None, port: int | None) -> str:
+    """That address with another scheme, host or port, where these are given."""
+    from urllib.parse import urlsplit
+    found = urlsplit(address)
+    plain = url((host or found.hostname or "").strip("[]"), port or found.port or 0)
+    return f"{scheme or found.scheme}:{plain.partition(':')[2]}"
+
+
 def serve(apps: list[tuple[Any, socket.socket]], ready: Callable[[], None]) -> None:
     """Serve each application on its socket until INT, TERM or HUP; what is under way is finished first."""
     import uvicorn

@@ -17,6 +17,7 @@ from agentpipe.task import (
     causes_python,
     last_words,
     own_lines,
+    package_lines,
     remedies,
 )
 
@@ -37,6 +38,11 @@ CAUSES: tuple[Cause, ...] = (
 UNCAUGHT = "exit 1"  # how Python ends by an exception that nothing caught
 
 
+def of_setup(task: dict[str, Any], found: dict[str, Any]) -> Known:
+    """What this machine knows of a task that could not be set up elsewhere; {} when it knows nothing more."""
+    return causes_files.missing_entry(task, found.get("reason") or "") or {}
+
+
 def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:
     """What its evidence tells of a script that failed by itself, or for want of memory; {} when it tells nothing."""
     if found.get("class") not in ("script_failed", "out_of_memory"):
@@ -46,8 +52,9 @@ def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:
         return remedies.smaller(task, reason) or {}
     if own_end.FULL in reason:
         return causes_machine.full(task)
+    own = package_lines.without(evidence)
     for cause in (*CAUSES, *([causes_code.raised] if reason == UNCAUGHT else [])):
-        known = cause(task, evidence)
+        known = cause(task, own)
         if known:
             return {"remedy": None, "advice": None, **known, "reason": f"{known['reason']} ({reason})"}
     known = causes_machine.signal(task, reason, own_lines.crashed_at(task, evidence))

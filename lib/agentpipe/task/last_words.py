@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from agentpipe import untrusted
-from agentpipe.task import error_lines, own_lines, whereabouts
+from agentpipe.task import error_lines, own_lines, package_lines, whereabouts
 from agentpipe.task.remedies import short
 
 TYPE_CHECKING = False
@@ -29,9 +29,10 @@ def of(task: dict[str, Any], evidence: str, reason: str) -> Known:
     status = EXIT.fullmatch(reason)
     if not status:
         return {}
-    lines = [line.strip() for line in evidence.splitlines() if line.strip()]
+    lines = [line.strip() for line in package_lines.without(evidence).splitlines() if line.strip()]
     lines = [line for line in lines if error_lines.tells(line.encode("utf-8", "replace"))] or lines
-    said = short(lines[-1]) if lines else "it printed nothing"
+    nothing = "it printed nothing of its own" if evidence.strip() else "it printed nothing"
+    said = short(lines[-1]) if lines else nothing
     line = own_lines.last(task, evidence) or _only(task, _saying(lines[-1]) if lines else _ending(status[1]))
     if line:
         known = own_lines.mended(task, line)

@@ -31,9 +31,11 @@ def plot(word: str, wanted: list[str], width: int | None, height: int, as_json: 
         if given is not None and given < least:
             raise errors.Failure(f"{option} {given}: it wants {least} or more", errors.USAGE)
     server = api.connect()
-    task = find.task(server, word, ("status",))["id"]
+    known = find.task(server, word, ("status", "last_metrics"))
+    task = known["id"]
     columns = min(width or output.columns() or WIDTH, WIDEST) - 11
     found = chosen(server.call("events.scalar_metrics_iter_histogram", {"task": task, "samples": 2 * columns}), wanted)
+    _learn_the_last(found, known.get("last_metrics") or {})
     if not found:
         raise errors.Failure(f"task {task} has no scalars" + (f" like {', '.join(wanted)}" if wanted else ""),
                              errors.NOT_FOUND, remedy=f"agent-task log {task}")
@@ -42,7 +44,9 @@ def plot(word: str, wanted: list[str], width: int | None, height: int, as_json: 
             for variant, curve in variants.items():
                 # JSON has no word for what is infinite
                 finite = [y if math.isfinite(y) else None for y in curve["y"]]
-                row = {"metric": metric, "variant": variant, "x": curve["x"], "y": finite}
+                last = newest(curve)
+                row = {"metric": metric, "variant": variant, "x": curve["x"], "y": finite,
+                       "last": last if math.isfinite(last) else None}
                 stdio.put((json.dumps(row) + "\n").encode())
         else:
             for some in alike(metric, variants):
@@ -60,6 +64,21 @@ def chosen(answer: Curves, wanted: list[str]) -> Curves:
             if fits and curve.get("x"):
                 found.setdefault(metric, {})[variant] = curve
     return found
+
+
+def _learn_the_last(curves: Curves, metrics: dict[str, dict[str, Any]]) -> None:
+    """The newest value of each curve that is thinned: its last point is a mean of several."""
+    told = {(each["metric"], each["variant"]): each for variants in metrics.values() for each in variants.values()}
+    for metric, variants in curves.items():
+        for variant, curve in variants.items():
+            known = told.get((metric, variant), {})
+            if (known.get("count") or 0) > len(curve["x"]) and known.get("value") is not None:
+                curve["last"] = known["value"]
+
+
+def newest(curve: dict[str, Any]) -> float:
+    """The last value that a script reported."""
+    return curve.get("last", curve["y"][-1])
 
 
 def alike(metric: str, variants: dict[str, Any]) -> list[dict[str, Any]]:
@@ -123,7 +142,7 @@ def _title(metric: str, variants: dict[str, dict[str, Any]], dots: bool, colour:
     names = []
     for number, (variant, curve) in enumerate(variants.items()):
         mark = "" if len(variants) == 1 or dots else MARKS[number % len(MARKS)] + " "
-        name = f"{mark}{cells.plain(variant)} {_number(curve['y'][-1])}"
+        name = f"{mark}{cells.plain(variant)} {_number(newest(curve))}"
         names.append(f"\x1b[{COLOURS[number % len(COLOURS)]}m{name}\x1b[0m" if colour else name)
     return f"{cells.plain(metric)}: {', '.join(names)}"
 
