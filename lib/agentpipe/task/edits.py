@@ -7,7 +7,7 @@ from typing import Any
 from agentpipe import errors, find, untrusted
 from agentpipe.capture import capture
 from agentpipe.environment.requirements import normalised
-from agentpipe.task import at_once, container_options, queueing, typed
+from agentpipe.task import at_once, container_options, queueing, typed, typed_back
 from agentpipe.urls import for_a_task, without_credentials
 
 # options of `agent-task edit` that are a field of the script
@@ -83,6 +83,7 @@ def _labels(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any
 
 def fields(task: Mapping[str, Any], wanted: Mapping[str, Any], say: queueing.Say) -> dict[str, Any]:
     """What tasks.edit is told, out of the options that say what runs: {script, hyperparams, container}."""
+    wanted = typed_back.whole(task, wanted, say)
     script = {field: wanted[option] for option, field in FIELDS.items() if wanted.get(option) is not None}
     if wanted.get("repo"):
         script["repository"] = for_a_task(wanted["repo"], say)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from agentpipe import errors
+from agentpipe import errors, secrets
 from agentpipe.task import entry_words
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ def changed(task: Mapping[str, Any], asked: list[str], say: Callable[[str], None
         old = sections.get(section, {}).get(name) or {"section": section, "name": name, "type": ""}
         sections.setdefault(section, {})[name] = {**old, "value": value}
         if not (section == ARGS and _put(words, name, value)) and not known:
-            entry = shlex.quote(shlex.join([*words, f"--{name}={value}"]))
+            entry = shlex.quote(secrets.shown(shlex.join([*words, f"--{name}={value}"])))
             say(f"{section}/{name} is new: only a script that uses the clearml package reads it"
                 + (f" (for any other: --entry-point {entry})" if section == ARGS else ""))
     return sections, shlex.join(words) if words != before else None

@@ -7,6 +7,7 @@ import posixpath
 import re
 import shlex
 
+from agentpipe import secrets
 from agentpipe.task import entry_words, whereabouts
 
 TYPE_CHECKING = False
@@ -42,7 +43,9 @@ def fresh(task: dict[str, Any], *options: str) -> str:
             "--docker": container.get("image"), "--docker-args": container.get("arguments"),
             "--setup-script": container.get("setup_shell_script")}
     before = [word for option, value in kept.items() if value for word in (option, value)]
-    return shlex.join(["agent-task", "enqueue", *before, *options, *module, given[0], *rest])
+    command = shlex.join(["agent-task", "enqueue", *before, *options, *module, given[0], *rest])
+    shown = secrets.shown(command)
+    return command if shown == command else f"{shown} (with the logins that are left out here)"
 
 
 def in_container(task: dict[str, Any], more: str) -> str:

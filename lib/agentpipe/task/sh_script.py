@@ -96,7 +96,12 @@ class Entry:
             options = self.program[1:]
         else:
             program, options = shlex.quote((self.program or ["bash"])[0]), self.program[1:]
-        lines.append("exec " + " ".join([program, shlex.join([*options, *self.words])]) + " </dev/null")
+        words = [*options, *self.words]
+        shown = [secrets.shown(word) for word in words]
+        if shown != words:
+            lines += ["# left out are the logins and tokens of these addresses: put them in where the script needs them",
+                      *(f"#   {_comment(word)}" for word, whole in zip(shown, words, strict=True) if word != whole)]
+        lines.append("exec " + " ".join([program, shlex.join(shown)]) + " </dev/null")
         return "\n".join(lines) + "\n"
 
 

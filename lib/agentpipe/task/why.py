@@ -6,7 +6,7 @@ import re
 import shlex
 import time
 
-from agentpipe import cells, ends, find, units
+from agentpipe import cells, ends, find, secrets, units
 from agentpipe.report import timing
 from agentpipe.task import at_work, causes, logs, view
 
@@ -37,6 +37,7 @@ def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         found = {"reason": "a draft: it stands in no queue", "remedy": _enqueue(task)}
     else:
         found = _ended(api, task)
+    found = secrets.shown(found)  # an entry point is typed back as it is shown (typed_back.py)
     return {"task": task["id"], "status": status,
             **{key: value for key, value in found.items() if value not in (None, "")},
             "remedy": found.get("remedy") or None, "advice": found.get("advice") or None,
