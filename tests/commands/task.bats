@@ -410,6 +410,25 @@ bash" ]]
   [[ $(agent-task show "$id") == *"repository    none"$'\n'* ]]
 }
 
+# bats test_tags=local
+@test "show: image, docker arguments, set-up script, hyperparameters and tags, in short and without secrets" {
+  echo 'echo hi' >x.sh
+  id=$(agent-task enqueue --docker alpine:3 --docker-args '--cpus 2 -e API_TOKEN=s3cret -e A=redis://u:s3cret@h' \
+    --setup-script $'export TOKEN=s3cret && true\nsecond line' --tag one --tag two --requirements none --binary bash x.sh)
+  for number in 1 2 3 4 5 6 7 8 9; do set -- "$@" --set "Args/p$number=$number"; done
+  agent-task dequeue "$id"
+  agent-task edit "$id" "$@" --set Net/url=https://u:s3cret@h/
+  run -0 agent-task show "$id"
+  [[ $output != *s3cret* ]]
+  [[ $output == *"image         alpine:3"* ]]
+  [[ $output == *"docker args   --cpus 2 --env 'API_TOKEN=********' --env A=redis://u@h"* ]]
+  [[ $output == *"set-up script export TOKEN=[REDACTED] && true and 1 more line"* ]]
+  [[ $output == *"parameters    Args/p1=1, Args/p2=2, "*", Args/p8=8 and 2 more"* ]]
+  [[ $output == *"tags          one, two"* ]]
+  clone=$(agent-task clone "$id")
+  [[ $(agent-task show "$clone") == *"parent        $id"* ]]
+}
+
 @test "a name that two tasks have is refused, not guessed" {
   enqueue_shell 'echo one'
   enqueue_shell 'echo two'

@@ -26,6 +26,12 @@ def parsed(text: str) -> tuple[str, str, str]:
     return section.strip(), name.strip(), value
 
 
+def each(task: Mapping[str, Any]) -> list[str]:
+    """SECTION/NAME=VALUE of each hyperparameter."""
+    return [f"{section}/{name}={(item or {}).get('value')}"
+            for section, items in sorted((task.get("hyperparams") or {}).items()) for name, item in items.items()]
+
+
 def changed(task: Mapping[str, Any], asked: list[str], say: Callable[[str], None]) -> tuple[dict[str, Any], str | None]:
     """(all hyperparameters as they are to be, the entry point as it is to be or None when it stays).
 
