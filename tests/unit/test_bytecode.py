@@ -101,7 +101,8 @@ def compiled(base):
     return sorted(name for name in names if name.startswith(("milk/", "rich/")))
 
 
-def test_what_the_script_imports_and_what_that_imports(started):
+def test_what_the_script_imports_and_what_that_imports(started, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # is said to our own Python: no script gets it
     processes, base = started("import rich\nimport os, nowhere\nfrom rich import broken\n")
     assert len(processes) == 1
     assert compiled(base) == ["rich/__init__", "rich/deep", "rich/used"]
