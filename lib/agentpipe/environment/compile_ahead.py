@@ -18,7 +18,8 @@ import time
 
 LONGEST_S = 300  # what is not compiled by then is left to the script
 ROOM = 1 << 30  # bytes of the disk that are left to others
-IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\.*)(\w[\w.]*)?[ \t]+import[ \t]*(?:\(([^()]*)\)|(.*))|import[ \t]+(.*))", re.M)
+IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\.*)(\w[\w.]*)?[ \t]+import[ \t]*(?:\(([^()]*)\)|(.*))|import[ \t]+(.*))",
+                    re.M)
 
 
 def imports(text, package):

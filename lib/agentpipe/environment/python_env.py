@@ -38,8 +38,6 @@ FORMAT = "6"  # of a build and its record; another one is another key
 RECORD = "agentpipe.json"
 
 
-
-
 def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: Policy) -> str:
     """The name of the base environment for these requirements: whatever decides what would be installed is in it."""
     import hashlib
@@ -139,7 +137,9 @@ def build(job: Job, name: str, interpreter: Interpreter, requirements: Requireme
             except OSError as error:
                 raise _cannot_write(envs, error) from None
             base = use(job, name)
-            assert base is not None
+            if base is None:
+                raise errors.Failure(f"{envs}/{name} was removed as soon as it was built", errors.TRY_AGAIN,
+                                     remedy="leave it to `agent-env --prune` to make room there")
             bytecode.ahead(job, base, requirements)
     env_cache.sweep(envs, env_cache.LEFT_BEHIND)
     for gone in env_cache.evict(env_cache.limits()):
@@ -224,7 +224,7 @@ def _record(job: Job, about: str, directory: str, name: str, interpreter: Interp
     import time
 
     from agentpipe import processes
-    from agentpipe.environment import image_packages, installed, installers, local_packages, overlay, pins
+    from agentpipe.environment import env_cache, image_packages, installed, installers, local_packages, overlay, pins
     from agentpipe.environment.installers import conda
     from agentpipe.place import apart
     of_conda = requirements.conda is not None
@@ -251,6 +251,8 @@ def _record(job: Job, about: str, directory: str, name: str, interpreter: Interp
     if directory != about:
         base["built"] = directory
     os.mkdir(os.path.join(about, "users"), 0o700)
+    # from its first moment on: the lock that we hold is not that of a makeshift's key
+    os.symlink(job.directory, os.path.join(about, "users", env_cache.user(job.directory)))
     with open(os.path.join(about, RECORD), "w", encoding="utf-8") as file:
         json.dump(base, file)
 
