@@ -1,8 +1,9 @@
 """The cache of base environments: one per key, built once, shared by all tasks that ask for the same.
 
     cache/envs/KEY        a link to the published build, made by rename; what it does not point to is not there
-    cache/envs/KEY.N/     one build, at its final path (environments carry their path); N is new for each attempt,
-                          since installers of a killed stage may still write into theirs
+    cache/envs/KEY.N/     one build, at its final path (environments carry their path); N, the millisecond of its begin,
+                          is new for each attempt, also when those before are gone: installers of a killed stage, and
+                          what compiles byte-code, may still write into theirs
     cache/envs/KEY.lock   held while somebody builds
 
 What a container builds stands where it can write (place/apart.py), and of it here only what follows.
@@ -118,6 +119,8 @@ def _outlived(job: Job, base: Base) -> bool:
 def build(job: Job, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
           installer: ModuleType) -> Base:
     """The build of this key: by us, or by another task that we wait for. It is in use by this task."""
+    import time
+
     from agentpipe.environment import bytecode, env_cache
     envs = env_cache.home()
     try:
@@ -133,7 +136,8 @@ def build(job: Job, name: str, interpreter: Interpreter, requirements: Requireme
         base = use(job, name)
         if base is None:
             try:
-                name = _make(job, files.new_directory(envs, name), name, interpreter, requirements, policy, installer)
+                about = files.new_directory(envs, name, time.time_ns() // 1_000_000)
+                name = _make(job, about, name, interpreter, requirements, policy, installer)
             except OSError as error:
                 raise _cannot_write(envs, error) from None
             base = use(job, name)
