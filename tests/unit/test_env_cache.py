@@ -80,12 +80,14 @@ def test_a_full_disk_takes_what_it_needs_before_a_build(machine, three, monkeypa
     assert keys(env_cache.evict(Limits(entries=1, free_gb=2), room=True)) == [three[0]]
 
 
-def test_a_task_that_was_given_back_uses_it_no_longer(machine):
+@pytest.mark.parametrize("leave", [lambda job: attempt.forbid_start(job.directory, attempt.GIVEN_BACK),
+                                   lambda job: attempt.leave_to_others(job.directory)])
+def test_a_task_that_was_given_back_or_is_no_longer_ours_uses_it_no_longer(machine, leave):
     job = machine.job("milk")
     from agentpipe.cmds import agent_env
     key = agent_env.work(job)["base"]
     assert env_cache.evict(Limits(entries=0)) == []
-    attempt.forbid_start(job.directory, attempt.GIVEN_BACK)
+    leave(job)
     assert keys(env_cache.evict(Limits(entries=0))) == [key]
 
 
@@ -101,14 +103,16 @@ def test_what_a_task_of_another_machine_uses_stays_until_nobody_can_use_it_any_m
     assert keys(env_cache.evict(Limits(entries=0))) == [key]
 
 
-@pytest.mark.parametrize("end", ["decide", "forbid_start"])
+@pytest.mark.parametrize("end", [lambda directory: attempt.decide(directory, "completed"),
+                                 lambda directory: attempt.forbid_start(directory, attempt.GIVEN_BACK),
+                                 attempt.leave_to_others])
 def test_the_end_of_a_task_is_known_where_its_directory_cannot_be_seen(machine, monkeypatch, end):
     job = machine.job("milk")
     from agentpipe.cmds import agent_env
     key = agent_env.work(job)["base"]
     monkeypatch.setattr(env_cache, "_is_seen", lambda name, task: False)  # as on any other node
     assert env_cache.evict(Limits(entries=0)) == []
-    assert getattr(attempt, end)(job.directory, {"decide": "completed"}.get(end, attempt.GIVEN_BACK))
+    end(job.directory)
     assert env_cache.entries()[0]["tasks"] == []
     assert keys(env_cache.evict(Limits(entries=0))) == [key]
 

@@ -113,8 +113,8 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cause(api: Any, task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """causes.of_script(), the queue in it by its name."""
-    known = causes.of_script(task, found)
+    """What is known of its cause, the queue in it by its name."""
+    known = (causes.of_setup if found.get("class") == "setup_failed" else causes.of_script)(task, found)
     queue = (task.get("execution") or {}).get("queue")
     for key in ("remedy", "advice"):
         if queue and queue in (known.get(key) or ""):
