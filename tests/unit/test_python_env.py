@@ -316,7 +316,7 @@ def test_a_killed_build_is_not_seen_though_its_installer_lives_on(machine):
     env = machine.task("slow")
     assert env["cached"]
     assert python(env, "import slow; print(slow.version)") == "1.0"
-    assert machine.base(env).endswith(".2")
+    assert os.path.basename(machine.base(env)) == max(machine.builds())
 
 
 @pytest.mark.parametrize("point", ["env:locked", "env:created", "env:resolved", "env:installed", "env:published",
