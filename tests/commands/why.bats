@@ -143,7 +143,7 @@ wheelhouse.wheel("index", "leaf", "2.0")'
   [[ $report != *--package* ]]
   tried
   run -1 pipeline
-  told "$id" "the module pkg.more is in your checkout" "add -f -N -- $PWD/pkg/more.py"
+  told "$id" "the module pkg.more is in your checkout" "add -N -- $PWD/pkg/more.py"
   mended "$id"
 }
 
@@ -311,17 +311,39 @@ print(vars(parser.parse_args()))'
 }
 
 @test "a file, or a module of one's own, that git does not know" {
-  make_repo work train.py 'import mine; print(mine.X, open("data/points.csv").read())' .gitignore 'data'
+  make_repo work train.py 'import mine; print(mine.X, open("data/points.csv").read())'
   mkdir work/data
   echo 1,2 >work/data/points.csv
   echo 'X = 1' >work/mine.py
   id=$(queued --)
   run -1 pipeline
-  told "$id" "the module mine is in your checkout, and git does not know it" "try: git -C $PWD/work add -f -N -- "
+  told "$id" "the module mine is in your checkout, and git does not know it" "try: git -C $PWD/work add -N -- "
   tried
   run -1 pipeline
   told "$id" "data/points.csv is in your checkout, and git does not know it" "--checkout $PWD/work"
   mended "$id"
+}
+
+@test "a file that git ignores: a new task like this one in words, and nothing of the kind for a secret" {
+  make_repo work train.py $'import sys\nprint(open(sys.argv[1]).read())' .gitignore $'data\n.env'
+  mkdir work/data
+  echo 1,2 >work/data/points.csv
+  echo API_KEY=supersecret123 >work/.env
+  id=$(queued --project 'My project/xyz' --name 'a name' --tag one --tag 'the other' -- data/points.csv)
+  run -1 pipeline
+  told "$id" "data/points.csv is in your checkout, and git does not know it" "to do: git ignores it; if everybody"
+  command=$(sed -n "s/^  to do: .*, in [^ ]*: \(agent-task enqueue .*\); data that .*/\1/p" <<<"$report")
+  again=$(cd work && sh -c "$command" 2>/dev/null)
+  pipeline
+  [ "$(status "$again")" = completed ]
+  [ "$(agent-task show --json "$again" | jq -c '[.name, .tags]')" = '["a name",["one","the other"]]' ]
+  same=$(agent-task show --json "$id" | jq .project)
+  [ "$(agent-task show --json "$again" | jq .project)" = "$same" ]
+  id=$(queued -- .env)
+  run -1 pipeline
+  told "$id" ".env is in your checkout, and git does not know it" "to do: git ignores it, and it looks like a secret"
+  [[ $report != *"git -C"* && $report != *"--include"* && $report != *supersecret* ]]
+  [ -z "$(git -C work status --porcelain)" ]
 }
 
 @test "a mistyped file: in the code, or on the command line" {

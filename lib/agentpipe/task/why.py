@@ -113,12 +113,13 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cause(api: Any, task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """causes.of_script(), the queue in it by its name."""
+    """causes.of_script(), the queue and the project in it by their names."""
     known = causes.of_script(task, found)
-    queue = (task.get("execution") or {}).get("queue")
-    for key in ("remedy", "advice"):
-        if queue and queue in (known.get(key) or ""):
-            known[key] = known[key].replace(queue, shlex.quote(find.queue_name(api, queue)))
+    for id, name in (((task.get("execution") or {}).get("queue"), find.queue_name),
+                     (task.get("project"), find.project_name)):
+        for key in ("remedy", "advice"):
+            if id and id in (known.get(key) or ""):
+                known[key] = known[key].replace(id, shlex.quote(name(api, id)))
     return known
 
 
