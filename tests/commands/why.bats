@@ -40,6 +40,13 @@ mended() {
   [ "$(status "$1")" = completed ]
 }
 
+# mended_in CHECKOUT TASK: what the last report says to type there, as it stands there; then the task completes
+mended_in() {
+  (cd "$1" && sh -c "$(sed -n 's/^  then, in its checkout: //p' <<<"$report")" >/dev/null 2>&1)
+  pipeline
+  [ "$(status "$2")" = completed ]
+}
+
 # do what the last report says, as it stands there
 tried() { sh -c "$(sed -n 's/^  try: //p' <<<"$report")"; }
 
@@ -185,9 +192,29 @@ wheelhouse.wheel("index", "leaf", "2.0")'
   make_repo work
   id=$(agent-task enqueue --repo "file://$PWD/work" --branch main --working-dir nosuch --requirements none train.py)
   run -66 pipeline
-  told "$id" "no folder nosuch in the checkout" "agent-task edit $id --working-dir DIR" "then: agent-task enqueue $id"
-  agent-task edit "$id" --working-dir .
-  mended "$id"
+  told "$id" "no folder nosuch in the checkout" "agent-task edit $id --working-dir DIR" "then, in its checkout: "
+  mkdir work/nosuch
+  cp work/train.py work/nosuch
+  git -C work add .
+  git -C work commit -q -m 'It'
+  mended_in work "$id"
+}
+
+@test "what is wrong in a file of the repository: the task takes the code anew once it is mended" {
+  make_repo work train.py 'import six' requirements.txt $'six\n-r more.txt' pyproject.toml ''
+  id=$(queued --)
+  run -66 pipeline
+  told "$id" "more.txt is not there" "to do: commit more.txt to the repository" "then, in its checkout: "
+  echo six >work/more.txt
+  git -C work add more.txt
+  git -C work commit -q -m 'More'
+  mended_in work "$id"
+  make_repo other train.py 'import six' pyproject.toml '[project'
+  id=$(agent-task enqueue --repo other train.py 2>/dev/null)
+  run -65 pipeline
+  told "$id" "pyproject.toml is not TOML" "to do: correct pyproject.toml" "then, in its checkout: "
+  printf '[project]\nname = "p"\nversion = "0"\ndependencies = ["six"]\n' >other/pyproject.toml
+  mended_in other "$id"
 }
 
 @test "a folder that is not there" {

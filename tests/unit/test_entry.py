@@ -35,7 +35,7 @@ def test_an_entry_point_behind_a_link_out_of_the_checkout_is_refused(code):
 def test_what_is_not_in_the_checkout_is_told_with_the_option_that_names_another(code):
     with pytest.raises(errors.Failure, match="there is no folder zzz") as caught:
         entry.directory(str(code), "zzz")
-    assert (caught.value.exit, caught.value.change) == (errors.NOT_FOUND, ())
+    assert (caught.value.exit, caught.value.change) == (errors.NOT_FOUND, errors.CODE_ANEW)
     assert "agent-task edit TASK --working-dir DIR" in caught.value.remedy
     with pytest.raises(errors.Failure, match=r"there is no zzz\.py") as caught:
         entry.check_there(str(code), entry.of({"entry_point": "zzz.py"}, str(code)))

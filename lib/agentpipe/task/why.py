@@ -71,7 +71,9 @@ def text(found: dict[str, Any]) -> str:
         lines += ["", f"  try: {found['remedy']}"]
         lines += [f"  or: {found['advice']}"] if _says_more(found["advice"]) else []
     elif found["advice"]:
-        lines += ["", f"  to do: {found['advice']}"]
+        # of a stage whose task's code is to be mended first (finish._remedy)
+        words, there, command = found["advice"].partition("; then, in its checkout: ")
+        lines += ["", f"  to do: {words}", *([f"  then, in its checkout: {command}"] if there else [])]
         if found.get("class") == "setup_failed" and "agent-task enqueue" not in found["advice"]:
             lines += [f"  then: agent-task enqueue {found['task']}"]
     if found.get("reproduce"):
