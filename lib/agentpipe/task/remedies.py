@@ -47,6 +47,12 @@ def fresh(task: dict[str, Any], *options: str) -> str:
     return shlex.join(["agent-task", "enqueue", *before, *options, *module, given[0], *rest])
 
 
+def reproduced(task: dict[str, Any]) -> str:
+    """What shows the failure again on any machine that has git, uv and sh, and our agent-task."""
+    script = f"task-{task['id'][:8]}.sh"  # no name that a checkout has
+    return f"agent-task script {task['id']} > {script} && sh {script}"
+
+
 def in_container(task: dict[str, Any], more: str) -> str:
     """Start its container with more arguments of `docker run` (as they are typed) than it has."""
     before = (task.get("container") or {}).get("arguments") or ""
