@@ -50,7 +50,7 @@ mended_in() {
 # do what the last report says, as it stands there
 tried() { sh -c "$(sed -n 's/^  try: //p' <<<"$report")"; }
 
-reproducible() { [[ ${report##*$'\n'} == "  reproduce: agent-task script $1 > run.sh && sh run.sh" ]]; }
+reproducible() { [[ ${report##*$'\n'} == "  reproduce: agent-task script $1 > task-${1:0:8}.sh && sh task-${1:0:8}.sh" ]]; }
 
 @test "a package that nobody has" {
   make_repo work train.py 'print(1)' requirements.txt 'nosuchpkg-of-agentpipe==1.0'
@@ -335,6 +335,52 @@ print(vars(parser.parse_args()))'
   printf '#!/bin/sh\nsed -i "${1#+}s/{/{}/" "$2"\n' >editor
   chmod +x editor
   EDITOR=$PWD/editor mended "$id"
+}
+
+@test "a checkout on another branch is not the task's: no command that would run the other code" {
+  make_repo work train.py 'raise ValueError(1)'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "ValueError: 1, at train.py:1" "try: \${EDITOR:-vi} +1 $PWD/work/train.py && "
+  git -C work switch -q -c other
+  told "$id" "to do: mend train.py:1 in your checkout on branch main, and there: agent-task edit $id --checkout ."
+  [[ $report != *"try:"* ]]
+  run -0 --separate-stderr agent-task edit "$id" --checkout work
+  [[ $stderr == *"warning: the code of branch other takes the place of that of main (git switch main)"* ]]
+  git -C work checkout -q --detach
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "try: \${EDITOR:-vi} +1 $PWD/work/train.py && "
+}
+
+@test "a script in a folder with a blank, and one that is not ASCII: its neighbours are known all the same" {
+  make_repo work 's c/train.py' 'import hlper' 's c/helper.py' 'X = 1' 'é/train.py' 'import mine' 'é/your.py' ''
+  id=$(agent-task enqueue --repo work 's c/train.py' 2>/dev/null)
+  run -1 pipeline
+  told "$id" "helper may be meant" "try: \${EDITOR:-vi} +1 '$PWD/work/s c/train.py' && "
+  printf '#!/bin/sh\nsed -i "${1#+}s/hlper/helper/" "$2"\n' >editor
+  chmod +x editor
+  EDITOR=$PWD/editor mended "$id"
+  id=$(agent-task enqueue --repo work 'é/train.py' 2>/dev/null)
+  run -1 pipeline
+  echo >work/é/mine.py
+  told "$id" "the module mine is in your checkout" "try: git -C "
+  mended "$id"
+}
+
+@test "a word of several lines, in what is to be typed" {
+  make_repo work train.py 'import argparse, sys
+a = argparse.ArgumentParser()
+a.add_argument("--lr", type=float)
+a.add_argument("--name")
+if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
+  name=$'a\\b\n\tc'
+  id=$(queued -- --name "$name" --lrr 3)
+  run -2 pipeline
+  told "$id" "--lr may be meant" "try: agent-task edit $id --entry-point 'train.py --name '\"'\"\$'a\\\\b\\n\\tc'\"'\"' --lr 3'"
+  bash -c "$(sed -n 's/^  try: //p' <<<"$report")" >/dev/null 2>&1
+  pipeline
+  [ "$(status "$id")" = completed ]
 }
 
 @test "a file, or a module of one's own, that git does not know" {
