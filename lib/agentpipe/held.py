@@ -87,7 +87,7 @@ class Held:
             if status != "in_progress" and not ranks.is_follower(self.manifest):
                 self._start()
         except claims.NotOurs:
-            self.claim.end()
+            self.let_go()
             raise
         self.watch()
 
@@ -171,9 +171,9 @@ class Held:
             trees.discard(self.claim.directory)
 
     def let_go(self) -> None:
-        """Somebody else decides about this task now: its status is left alone."""
+        """Somebody else decides about this task now."""
         self.quiet()
-        self.claim.end()
+        let_go(self.claim, self.job.say)
         self.release()
 
     def finish(self, deadline: float) -> None:
@@ -228,6 +228,16 @@ class Held:
 
     def _pids(self) -> list[int]:
         return self.script.processes() if self.script else []
+
+
+def let_go(claim: claims.Claim, say: Callable[[str], object]) -> None:
+    """Somebody else decides about this task now: nothing stays of what it was to run in, its status is left alone.
+
+    The claim goes last: who is killed before leaves the rest to recovery.
+    """
+    place.leave(claim.directory, say)
+    attempt.leave_to_others(claim.directory)
+    claim.end()
 
 
 def connect(pull: dict[str, Any]) -> Any:

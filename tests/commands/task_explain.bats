@@ -104,6 +104,7 @@ print(six.__version__, helper.X, sys.argv[1:]); sys.exit(3)' pack/helper.py 'X =
   agent-task script "$id" >run.sh
   shellcheck -s sh -e SC2016 run.sh
   agent-task script receipt.json >of-receipt.sh
+  grep -qF "for each in $(readlink -f "$(field .env.python receipt.json)") " run.sh
   rm -rf "$AGENT_HOME"
   run -3 elsewhere sh run.sh there
   [[ $output == *"1.16.0 changed ['--name', 'two words', '\$HOME']" ]]

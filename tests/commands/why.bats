@@ -419,6 +419,23 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   [ -z "$(git -C work status --porcelain)" ]
 }
 
+@test "a script that git does not know: it is taken along, and no other one is run in its place" {
+  make_repo work train.py 'print(1)' pkg/sub/main.py 'print(1)' pkg/util.py ''
+  id=$(queued --)
+  agent-task dequeue "$id"
+  agent-task edit "$id" --entry-point pkg/sub/rel.py
+  agent-task enqueue "$id" 2>/dev/null
+  run -66 pipeline
+  told "$id" "there is no pkg/sub/rel.py in the checkout" \
+    "to do: commit and push it, or name another: agent-task edit $id --entry-point"
+  [[ $report != *main.py* ]]
+  echo 'print(2)' >work/pkg/sub/rel.py
+  told "$id" "pkg/sub/rel.py is in your checkout, and git does not know it" \
+    "try: git -C $PWD/work add -N -- $PWD/work/pkg/sub/rel.py && agent-task edit $id --checkout $PWD/work" \
+    "or: commit and push it"
+  mended "$id"
+}
+
 @test "a mistyped file: in the code, or on the command line" {
   make_repo work train.py $'import sys\nprint(open(sys.argv[1]).read())\nopen("dat/points.csv")' data/points.csv 1,2
   id=$(queued -- dat/points.csv)

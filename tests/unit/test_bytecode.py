@@ -1,7 +1,12 @@
 """What a script will import is compiled ahead of it, beside the environment's packages, and nothing else is."""
 
+import marshal
 import os
+import re
+import resource
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import wheelhouse
@@ -20,6 +25,39 @@ from agentpipe.place import own_cgroups
 ])
 def test_what_a_text_imports(text, package, names):
     assert compile_ahead.imports(text, package) == names
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """waiting(**texts): a process that compiles and waits for the script's text; texts replace others in its source."""
+    os.mkfifo(tmp_path / "script.py")
+    with open(compile_ahead.__file__, encoding="utf-8") as file:
+        source = file.read()
+    started = []
+
+    def start(**changed):
+        code = source
+        for name, value in changed.items():
+            code, count = re.subn(f"^{name} = .*$", f"{name} = {value}", code, flags=re.M)
+            assert count == 1
+        started.append(subprocess.Popen([sys.executable, "-I", "-S", "-c", code, str(tmp_path), "0",
+                                         str(tmp_path / "script.py")], start_new_session=True))
+        return started[0]
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_it_takes_only_what_all_others_leave_idle(waiting, tmp_path):
+    process = waiting()
+    with open(tmp_path / "script.py", "w"):  # it has come as far as to read it
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
+        assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
+        if os.path.exists("/proc/self/autogroup"):  # else the kernel knows no groups of sessions
+            with open(f"/proc/{process.pid}/autogroup") as file:
+                assert file.read().endswith("nice 19\n")
+    assert process.wait(30) == 0
 
 
 @pytest.fixture
@@ -62,6 +100,18 @@ def test_a_script_that_tells_nothing_gets_what_was_asked_for(started):
     assert compiled(base) == ["milk/__init__", "rich/__init__", "rich/deep", "rich/used"]
 
 
+def test_nothing_of_the_packages_is_executed_and_nothing_of_ours_is_told_to_it(started, machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_API_SECRET_KEY", "0123456789abcdef")
+    told = f"{machine.folder}/told"
+    site = f"import os, sys; '-c' in sys.orig_argv and open({told!r}, 'a').write(str(os.environ))\n"
+    wheelhouse.wheel(machine.index, "milk", "2.0", files={"milk.pth": site, "sitecustomize.py": site})
+    _, base = started("import milk\n")
+    assert "milk/__init__" in compiled(base)
+    assert not os.path.exists(told)
+    subprocess.run([f"{base}/bin/python", "-c", ""], check=True)
+    assert os.path.exists(told), "an ordinary Python does execute it"
+
+
 def test_the_checkout_stays_as_it_is(started, machine):
     _, base = started("import helper\n")
     assert "rich/used" in compiled(base)
@@ -80,3 +130,39 @@ def test_the_only_processor_of_a_quota_is_the_scripts(started, tmp_path, monkeyp
     monkeypatch.setattr(own_cgroups, "OWN", str(tmp_path / "cgroup"))
     processes, base = started("import rich\n", processors=64)
     assert (processes, compiled(base)) == ([], [])
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A folder with two modules, of which the script's imports the other."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "first.py").write_text(f"import second\n{LONG}")
+    (folder / "second.py").write_text(LONG)
+    return folder
+
+
+LONG = "words = [" + "'word', 1, " * 2000 + "]\n"
+
+
+def compile_in(site, *words, **options):
+    """Compile `first` and what it imports, by a process of its own; what stands in __pycache__ then."""
+    subprocess.run([sys.executable, "-I", "-S", "-c", Path(compile_ahead.__file__).read_text(), str(site), "0", "",
+                    "first", *words], check=True, **options)
+    folder = site / "__pycache__"
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+def test_what_cannot_be_written_to_its_end_is_not_put_into_place(site):
+    limit = len(marshal.dumps(compile(LONG, "", "exec"))) // 2  # of a file, as a full disk: a write comes back short
+
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    assert compile_in(site, preexec_fn=full) == []
+    assert [name.partition(".")[0] for name in compile_in(site)] == ["first", "second"]
+
+
+def test_a_disk_with_little_room_is_left_to_others(site, monkeypatch):
+    monkeypatch.setattr(compile_ahead, "ROOM", 1 << 70)
+    compile_ahead.main(str(site), "0", "", "first")
+    assert sorted(os.listdir(site)) == ["first.py", "second.py"]

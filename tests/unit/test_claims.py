@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from agentpipe import errors, files, find, manifest, paths, processes, secrets, stages
+from agentpipe import errors, files, find, manifest, paths, place, processes, secrets, stages
 from agentpipe.claim import adopt, attempt, claims, holders, intents, namespaces, on_server
 from agentpipe.held import Held
 from agentpipe.pull import queues, recovery
@@ -19,6 +19,7 @@ from agentpipe.pull import waiting as patience
 from agentpipe.report import own_end
 from agentpipe.run import ending, script
 from agentpipe.server import documents
+from agentpipe.signals import SIGNALS
 from agentpipe.task import why
 from agentpipe.transport import api
 
@@ -565,6 +566,59 @@ def test_a_task_that_somebody_reset_meanwhile_is_let_go(store, task):
     recovery.recover(store)
     assert status(store, task) == "created"
     assert os.listdir(claims.active()) == []
+
+
+def has_made_a_place(claim):
+    """As a stage leaves it that was killed while it made a place which is changed by its set-up."""
+    os.makedirs(os.path.join(claim.directory, "root", "etc"))
+    place.journal(claim.directory, {"kind": "charliecloud", "prefix": []})
+
+
+def recovered(store, task, line):
+    store.call("tasks.reset", {"task": task, "force": True})
+    recovery.recover(store)
+
+
+def begun(store, task, line):
+    store.call("tasks.reset", {"task": task, "force": True})
+    with pytest.raises(claims.NotOurs):
+        stages.each("run", pytest.fail, manifest.write(line), {})
+
+
+def set_up(store, task, line):
+    def steps(held):
+        other = os.urandom(16).hex()
+        store.call("tasks.edit", {"task": task, "force": True, "runtime": {on_server.RUNTIME_KEY: other}})
+        wait_for(lambda: False)  # the signal comes
+
+    before = signal.signal(signal.SIGUSR1, SIGNALS._arrived)
+    try:
+        with pytest.raises(errors.LetGo):
+            stages.each("prepare", steps, manifest.write(line), {})
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("at", [recovered, begun, set_up])
+def test_of_a_task_that_is_not_ours_any_more_nothing_stays_but_what_was_said(store, task, monkeypatch, at):
+    monkeypatch.setenv("AGENT_CLAIM_GRACE", "0")
+    claim, line = pulled(store)
+    has_made_a_place(claim)
+    claim.hand("pull", None)
+    claim.release()
+    at(store, task, line)
+    assert status(store, task) == ("in_progress" if at is set_up else "created")
+    assert os.listdir(claims.active()) == []
+    assert not {"root", place.JOURNAL} & set(os.listdir(claim.directory))
+    assert attempt.is_over(claim.directory) and attempt.outcome(claim.directory) is None
+
+
+def test_an_attempt_whose_directory_is_gone_is_let_go_too(store, task):
+    claim, line = pulled(store)
+    held = Held(line, "prepare", {}, store, claim)
+    shutil.rmtree(claim.directory)
+    held.let_go()
+    assert os.listdir(claims.active()) == [] and not os.path.exists(claim.directory)
 
 
 def test_only_the_named_task_is_recovered(store, task):

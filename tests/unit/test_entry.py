@@ -111,3 +111,15 @@ def test_a_program_may_stand_in_the_checkout_by_its_path_from_the_working_direct
     (tmp_path / "sub" / "tool").touch(0o755)
     begin = launch.of(line, str(tmp_path), {})
     assert (begin.argv, begin.cwd) == (["./tool", "--fast", "data.txt"], str(tmp_path / "sub"))
+
+
+@pytest.mark.parametrize(("words", "change"), [
+    ("utill.py --x 1", ("--entry-point", "util.py --x 1")), ("train.py", ()), ("evil.py", ())])
+def test_another_script_is_a_command_only_where_one_alone_can_be_meant(tmp_path, words, change):
+    for name in ("a/train.py", "b/train.py", "util.py", "main.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(errors.Failure) as caught:
+        entry.check_there(str(tmp_path), entry.of({"entry_point": words}, str(tmp_path)))
+    assert caught.value.change == change
+    assert ("a/train.py" in caught.value.reason and "b/train.py" in caught.value.reason) == (words == "train.py")

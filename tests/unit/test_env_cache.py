@@ -1,6 +1,7 @@
 """The cache of environments: what goes, what stays, what is damaged."""
 
 import base64
+import glob
 import hashlib
 import os
 import shutil
@@ -14,7 +15,7 @@ from env_machine import python
 
 from agentpipe import errors, untrusted
 from agentpipe.claim import attempt
-from agentpipe.environment import env_cache, installed
+from agentpipe.environment import env_cache, env_cache_view, installed
 from agentpipe.environment.env_cache import Limits
 from agentpipe.pull import room
 
@@ -78,12 +79,14 @@ def test_a_full_disk_takes_what_it_needs_before_a_build(machine, three, monkeypa
     assert keys(env_cache.evict(Limits(entries=1, free_gb=2), room=True)) == [three[0]]
 
 
-def test_a_task_that_was_given_back_uses_it_no_longer(machine):
+@pytest.mark.parametrize("leave", [lambda job: attempt.forbid_start(job.directory, attempt.GIVEN_BACK),
+                                   lambda job: attempt.leave_to_others(job.directory)])
+def test_a_task_that_was_given_back_or_is_no_longer_ours_uses_it_no_longer(machine, leave):
     job = machine.job("milk")
     from agentpipe.cmds import agent_env
     key = agent_env.work(job)["base"]
     assert env_cache.evict(Limits(entries=0)) == []
-    attempt.forbid_start(job.directory, attempt.GIVEN_BACK)
+    leave(job)
     assert keys(env_cache.evict(Limits(entries=0))) == [key]
 
 
@@ -99,14 +102,16 @@ def test_what_a_task_of_another_machine_uses_stays_until_nobody_can_use_it_any_m
     assert keys(env_cache.evict(Limits(entries=0))) == [key]
 
 
-@pytest.mark.parametrize("end", ["decide", "forbid_start"])
+@pytest.mark.parametrize("end", [lambda directory: attempt.decide(directory, "completed"),
+                                 lambda directory: attempt.forbid_start(directory, attempt.GIVEN_BACK),
+                                 attempt.leave_to_others])
 def test_the_end_of_a_task_is_known_where_its_directory_cannot_be_seen(machine, monkeypatch, end):
     job = machine.job("milk")
     from agentpipe.cmds import agent_env
     key = agent_env.work(job)["base"]
     monkeypatch.setattr(env_cache, "_is_seen", lambda name, task: False)  # as on any other node
     assert env_cache.evict(Limits(entries=0)) == []
-    assert getattr(attempt, end)(job.directory, {"decide": "completed"}.get(end, attempt.GIVEN_BACK))
+    end(job.directory)
     assert env_cache.entries()[0]["tasks"] == []
     assert keys(env_cache.evict(Limits(entries=0))) == [key]
 
@@ -248,6 +253,25 @@ def test_damage_is_found_by_the_hashes_and_mended_by_the_next_task(machine):
     env = machine.task("milk")
     assert (env["base"], env["cached"]) == (key, False)
     assert env_cache.verify()[0][1] == []
+
+
+def test_byte_code_that_a_full_disk_has_cut_short_is_removed(machine, capfd):
+    env = machine.task("milk")
+    base = machine.base(env)
+    site = installed.site_packages(base)
+    python(env, "import milk")
+    path, = glob.glob(f"{site}/milk/__pycache__/*.pyc")
+    os.truncate(path, os.path.getsize(path) - 5)
+    with open(f"{site}/milk/__pycache__/other.cpython-20.pyc", "wb") as file:
+        file.write(b"\1\2\r\n of another Python")
+    with open(f"{site}/alone.pyc", "wb") as file:  # of a package without sources: all that there is of it
+        file.write(b"cut")
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run([env["python"], "-c", "import milk"], check=True, stderr=subprocess.PIPE)
+    assert env_cache_view.verify() == 0
+    assert f"{os.path.relpath(path, base)}); removed" in capfd.readouterr().err
+    assert python(env, "import milk; print(milk.version)") == "1.0"
+    assert os.path.exists(f"{site}/milk/__pycache__/other.cpython-20.pyc") and os.path.exists(f"{site}/alone.pyc")
 
 
 def test_a_library_of_any_size_is_hashed_and_no_damage(machine):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -91,10 +93,29 @@ def test_nothing_that_a_receipt_says_is_a_command_of_its_script() -> None:
     task = {"id": "1f3c\nid", "name": "x\nid", "script": {"repository": "/r", "entry_point": "'a`id` $x\"/t.py'"}}
     end = {"class": "completed\nid", "exit": 0}
     text = sh_script.text(sources.Source(task, {"commit": "c; id", "python": "3.11; id"}, end, ""))
-    assert "\nid" not in text and "--python '3.11; id'" in text and "--detach 'c; id'" in text
+    assert "\nid" not in text and "'3.11; id' 3.11; do" in text and "--detach 'c; id'" in text
     export = next(line for line in text.splitlines() if line.startswith("export PYTHONPATH"))
     said = subprocess.run(["sh", "-c", export + '; printf %s "$PYTHONPATH"'], cwd="/", capture_output=True, check=True)
     assert said.stdout == b'/://a`id` $x"'
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_script_finds_a_python_that_is_there_and_fetches_none(tmp_path: Path, known: bool) -> None:
+    """The task's own, of which uv knows nothing, or one of the same minor version."""
+    python = os.path.realpath(sys.executable)
+    here, minor = (".".join(map(str, sys.version_info[:count])) for count in (3, 2))
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("sh", "mkdir", "cat", "git", "uv", *([] if known else [f"python{minor}"])):
+        (tools / tool).symlink_to(python if tool.startswith("python") else shutil.which(tool) or "")
+    script = {"entry_point": "x.py", "diff": "import platform; print(platform.python_version())\n", "requirements": {}}
+    source = sources.Source({"id": "1f3c", "script": script}, {"python": f"{minor}.99"}, {}, "",
+                            python if known else "")
+    run = tmp_path / "run.sh"
+    run.write_text(sh_script.text(source))
+    done = subprocess.run(["sh", str(run)], cwd=tmp_path, text=True, capture_output=True, check=False, env={
+        "PATH": str(tools), "HOME": str(tmp_path), "UV_OFFLINE": "1"})
+    assert (done.stdout, done.returncode) == (f"{here}\n", 0), done.stderr
 
 
 def test_a_word_of_another_tool_is_told_what_it_is_here() -> None:

@@ -23,6 +23,7 @@ HANDED_BACK = "handed-back"  # by a signal or a broken pipe: does not
 NOT_HERE = "not-here"  # for a setting of this machine: counts apart
 NOT_NOW = "not-now"  # for what should pass by itself: likewise
 RETURNED = (GIVEN_BACK, HANDED_BACK, NOT_HERE, NOT_NOW)  # in the place of a script's process
+LEFT = "left"  # the link of an attempt that is no longer ours
 ENDED = ".ended"  # at the end of a link's name: its attempt needs it no longer
 SHELL_SAID = "shell"  # what the shell above a script has to say: the signal that ended it ("Killed")
 _RECORD = re.compile(r"[1-9][0-9]{0,6} [0-9]{1,18} \S{1,64}", re.ASCII)
@@ -128,6 +129,20 @@ def let_go(directory: str) -> None:
 def was_returned(directory: str) -> bool:
     """Whether this attempt was given back to its queue."""
     return pid_record(directory) in RETURNED
+
+
+def leave_to_others(directory: str) -> None:
+    """Mark an attempt that comes to no end here: somebody else decides about its task now."""
+    try:
+        _make_link(directory, LEFT, "to others")
+    except FileNotFoundError:  # nothing of it is here
+        return
+    let_go(directory)
+
+
+def is_over(directory: str) -> bool:
+    """Whether nothing is to come of this attempt any more: it has its end, was given back, or left to others."""
+    return bool(outcome(directory)) or was_returned(directory) or _link(directory, LEFT) is not None
 
 
 def exit_status(directory: str) -> int | None:

@@ -72,7 +72,7 @@ def _over(home: str, names: list[str], known: dict[str, Any], now: float) -> dic
     claimed = {os.path.basename(os.path.realpath(entry.path)) for entry in os.scandir(claims.active())}
     for name in names:
         path = os.path.join(home, name)
-        over = attempt.outcome(path) or attempt.was_returned(path) or _is_unused(path)
+        over = attempt.is_over(path) or _is_unused(path)
         if not over or name in claimed:
             continue
         try:

@@ -119,15 +119,18 @@ def near(code: str, name: str, folders: bool) -> str:
 
 
 def _renamed(entry: Entry, close: list[str]) -> tuple[str, ...]:
-    """The options of `agent-task edit` that give the entry point the name that was meant."""
+    """The options of `agent-task edit` that give the entry point the name that was meant, where only one can be.
+
+    Another file is another program: which of several was meant its owner says.
+    """
     import shlex
-    if not close:
+    if len(close) != 1:
         return ()
     return ("--entry-point", shlex.join([os.path.relpath(close[0], entry.working_dir), *entry.words[1:]]))
 
 
 def closest(code: str, name: str, folders: bool) -> list[str]:
-    """Up to three paths of the checkout with a similar name, the likeliest first."""
+    """Up to three paths of the checkout with the same or a similar name, the likeliest first."""
     import difflib
     found: list[str] = []
     for here, directories, names in trees.walk(code):
@@ -136,7 +139,13 @@ def closest(code: str, name: str, folders: bool) -> list[str]:
         if len(found) > 5000:
             break
     same = [path for path in found if os.path.basename(path) == os.path.basename(name)]
-    return list(dict.fromkeys([*same, *difflib.get_close_matches(name, found, 3, 0.7)]))[:3]
+    near = [path for path in difflib.get_close_matches(name, found, 9, 0.7)
+            if difflib.SequenceMatcher(None, _stem(path), _stem(name)).ratio() >= 0.7]
+    return list(dict.fromkeys([*same, *near]))[:3]
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 def write_script(code: str, entry: Entry, text: str, keep: bool) -> str | None:

@@ -29,25 +29,45 @@ def ahead(job: Job, base: dict[str, Any], asked: Requirements) -> list[subproces
     One process less than it may keep processors busy, at the lowest priority; it ends by itself, and whoever imports
     a module that is not compiled yet does what it would have done anyway. Not in a place of another file system.
     """
-    from agentpipe.environment import compile_ahead, installed
+    from agentpipe.environment import installed
     from agentpipe.place import processors
     count = min(MOST, processors.count() - 1)
     if count < 1 or job.prefix or base["size"] < SMALL or os.environ.get("PYTHONDONTWRITEBYTECODE"):
         return []
-    with open(compile_ahead.__file__, encoding="utf-8") as file:
-        source = file.read()
     directory = base["directory"]
-    words = [os.path.join(directory, "bin", "python"), "-I", "-c", source, os.path.join(directory, base["site"])]
+    words = [*_python(directory, "compile_ahead"), os.path.join(directory, base["site"])]
     modules = installed.modules(directory, asked.names())
     found = []
     for number in range(count):
         try:
             found.append(subprocess.Popen([*words, str(number), script_of(job), *modules], stdin=subprocess.DEVNULL,
                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
-                                          start_new_session=True))
+                                          env=_variables(), start_new_session=True))
         except OSError:  # no more processes may be started: it is only help
             break
     return found
+
+
+def unloadable(directory: str) -> list[str]:
+    """Remove what cannot be loaded of the byte-code in an environment that was built here; the paths in it."""
+    try:
+        done = subprocess.run([*_python(directory, "check_bytecode"), directory], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False, cwd="/",
+                              env=_variables())
+    except OSError:  # its Python is gone
+        return []
+    return [os.fsdecode(line) for line in done.stdout.splitlines()]
+
+
+def _python(directory: str, module: str) -> list[str]:
+    """An environment's Python with the text of this module of ours; of the packages there nothing is executed (-S)."""
+    with open(os.path.join(os.path.dirname(__file__), f"{module}.py"), encoding="utf-8") as file:
+        return [os.path.join(directory, "bin", "python"), "-I", "-S", "-c", file.read()]
+
+
+def _variables() -> dict[str, str]:
+    """Nothing of ours, but for what an interpreter may need to start."""
+    return {"LC_ALL": "C.UTF-8", **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}}
 
 
 def script_of(job: Job) -> str:

@@ -1,6 +1,6 @@
 """Byte-code of what a script is going to import, written ahead of it: run by a new environment's own Python (>= 3.6).
 
-    python -I -c SOURCE SITE WHICH SCRIPT [MODULE…]
+    python -I -S -c SOURCE SITE WHICH SCRIPT [MODULE…]
 
 From the imports that SCRIPT's text names, or else from MODULEs, it goes on to what these import, breadth first, and
 writes byte-code beside what lies in SITE, as an import would. WHICH turns the list of modules that it begins with, so
@@ -13,7 +13,9 @@ import importlib.machinery
 import os
 import re
 import sys
+import time
 
+ROOM = 1 << 30  # bytes of the disk that are left to others
 IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(?:\(([^)]*)\)|(.*))|import[ \t]+(.*))", re.M)
 
 
@@ -53,10 +55,39 @@ def text_of(path):
         return ""
 
 
+class Loader(importlib.machinery.SourceFileLoader):
+    """Python's own, but it puts byte-code into place only when all of it was written.
+
+    Before 3.12.8 and 3.13.1 also what a full disk has cut short is put there (issue 126606 of CPython): every later
+    import of it fails.
+    """
+
+    def set_data(self, path, data, *, _mode=0o666):
+        """Write a file of byte-code, or nothing."""
+        temporary = f"{path}.{os.getpid()}"
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode & 0o666), "wb") as file:
+                file.write(data)
+            os.replace(temporary, path)
+        except OSError:
+            try:
+                os.unlink(temporary)
+            except OSError:  # it could not be made
+                pass
+
+
+def has_room(folder):
+    """Whether the disk can do without what byte-code takes."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize >= ROOM
+
+
 def follow(site, folders, names):
-    """Write the byte-code of these modules, and of those they import, as far as they lie in `site`."""
+    """Write the byte-code of these modules, and of those they import, as far as they lie in `site` and there is room.
+    """
     queue, seen = collections.deque(names), set()
-    while queue:
+    while queue and has_room(site):
         name = queue.popleft()
         if not name or name in seen:
             continue
@@ -68,11 +99,34 @@ def follow(site, folders, names):
         path, package = found
         if path.startswith(site + os.sep):
             try:
-                importlib.machinery.SourceFileLoader(name, path).get_code(name)
+                Loader(name, path).get_code(name)
             except Exception:
                 continue  # the script will say it, if it comes there
         parts = name.split(".")
         queue.extend(imports(text_of(path), parts if package else parts[:-1]))
+
+
+def give_way():
+    """Run on what all others leave idle. Niceness counts within a session only where each is a group of its own
+    (sched(7), autogroup), so the group's is set as well: this process is the first of its session."""
+    os.nice(19)
+    for lower in (lambda: os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)), lower_group):
+        try:
+            lower()
+        except OSError:  # forbidden here, or no such groups
+            pass
+
+
+def lower_group():
+    """Make the session's group the last of all. Of ordinary users the kernel takes ten such words a second."""
+    fd = os.open("/proc/self/autogroup", os.O_WRONLY)
+    for _ in range(100):
+        try:
+            os.write(fd, b"19")
+            break
+        except BlockingIOError:
+            time.sleep(0.1)
+    os.close(fd)
 
 
 def main(site, which, script, *modules):
@@ -86,5 +140,5 @@ def main(site, which, script, *modules):
 
 
 if __name__ == "__main__":
-    os.nice(19)
+    give_way()
     main(*sys.argv[1:])

@@ -167,7 +167,7 @@ def _owners(folder: str) -> list[str]:
 
 
 def tasks(directory: str) -> list[str]:
-    """The tasks (ID.N) that use this build: those that have neither ended nor been given back.
+    """The tasks (ID.N) that use this build: those whose attempt is not over.
 
     What cannot be seen from here, a task of another machine, counts until its link says that it has ended, or for
     AGENT_KEEP_DAYS since it came.
@@ -190,7 +190,7 @@ def _in_use(link: str) -> bool:
     except FileNotFoundError:  # its task is gone, and another process has tidied up
         return False
     if _is_seen(os.path.basename(link), task):
-        return os.path.isdir(task) and not (attempt.outcome(task) or attempt.was_returned(task))
+        return os.path.isdir(task) and not attempt.is_over(task)
     days = config.variable("AGENT_KEEP_DAYS", retention.KEEP_DAYS) or retention.KEEP_DAYS
     return time.time() - since < days * 86400
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, stdio, units
-from agentpipe.environment import env_cache
+from agentpipe.environment import bytecode, env_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +72,12 @@ def verify() -> int:
         after = "in use" if entry["tasks"] else "taken out of the cache"
         some = ", ".join(files[:3])
         stdio.say(f"agent-env: {entry['key']}: {len(files)} files are not as installed ({some}); {after}")
+    # what a container has built is not loaded outside of it
+    for entry in (entry for entry, _ in found if entry["path"] == entry["about"]):
+        removed = bytecode.unloadable(entry["path"])
+        if removed:
+            stdio.say(f"agent-env: {entry['key']}: {len(removed)} files of byte-code could not be loaded "
+                      f"({', '.join(removed[:3])}); removed, the next import writes them again")
     stdio.say(f"agent-env: {_counted(found)} looked over, {len(damaged)} damaged")
     return errors.BAD_DATA if damaged else 0
 

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 
-from agentpipe import ends, errors, failures, manifest, place, stdio
+from agentpipe import ends, errors, failures, held, manifest, place, stdio
 from agentpipe.claim import attempt, claims, holders, intents, on_server, ranks
 from agentpipe.crash import crash_point
 from agentpipe.run import ending, script
@@ -109,8 +109,7 @@ def _recover_claim(api: Any, claim: claims.Claim, say: Say, on_lost: str | None)
         if runs:
             say(f"task {task}: somebody else decides about it now; ending its script, which still runs")
             _sweep(directory, where, runs)
-        place.leave(directory, say)
-        claim.end()
+        held.let_go(claim, say)
         return False
     if runs:
         say(f"task {task}: its script still runs; taking it over")

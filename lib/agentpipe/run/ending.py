@@ -33,12 +33,11 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
         held.release()
         return 129
     kind, known = held.place.evidence(status)
-    if not verdict.ours or attempt.was_returned(directory):
-        held.leave_place()
     if not verdict.ours:
         held.let_go()
         raise errors.LetGo(f"task {held.id}: {verdict.reason}")
     if attempt.was_returned(directory):
+        held.leave_place()
         held.release()
         if held.script and held.script.never_began:
             entering = " ".join(held.place.prefix)

@@ -38,6 +38,11 @@ CAUSES: tuple[Cause, ...] = (
 UNCAUGHT = "exit 1"  # how Python ends by an exception that nothing caught
 
 
+def of_setup(task: dict[str, Any], found: dict[str, Any]) -> Known:
+    """What this machine knows of a task that could not be set up elsewhere; {} when it knows nothing more."""
+    return causes_files.missing_entry(task, found.get("reason") or "") or {}
+
+
 def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:
     """What its evidence tells of a script that failed by itself, or for want of memory; {} when it tells nothing."""
     if found.get("class") not in ("script_failed", "out_of_memory"):

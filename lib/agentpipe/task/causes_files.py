@@ -44,6 +44,21 @@ def missing_file(task: dict[str, Any], evidence: str) -> Known | None:
         "reason": f"there is no {path} where the script runs", "advice": f"{_brought(task, path)}; {_elsewhere()}"}
 
 
+def missing_entry(task: dict[str, Any], reason: str) -> Known | None:
+    """The script itself, that git did not bring: what was said so in `reason`, and it is in the checkout here."""
+    given = words(task)
+    if not given or given[0].startswith("-"):
+        return None
+    folder = posixpath.normpath((task.get("script") or {}).get("working_dir") or ".")
+    name = posixpath.normpath(posixpath.join(folder, given[0]))
+    if not reason.startswith(f"there is no {name} in the checkout"):
+        return None
+    known = _left_behind(task, given[0])
+    if not known or not known.get("remedy"):
+        return known and {"remedy": None, **known}
+    return {**known, "advice": f"commit and push it, and in your checkout: {anew(task)}"}
+
+
 def missing_folder(task: dict[str, Any], evidence: str) -> Known | None:
     """A folder that is not there to write into, as pandas and PyTorch say it."""
     said = NO_FOLDER.findall(evidence)

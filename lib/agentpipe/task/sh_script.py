@@ -210,9 +210,7 @@ def _document(line: str, content: str) -> str:
 
 def _environment(source: Source) -> str:
     from agentpipe.urls import without_credentials
-    version = source.pins.get("python") or _version(source.script.get("binary") or "")
-    python = f" --python {shlex.quote(version)}" if version else ""
-    lines = ["# the packages", f'uv venv --quiet{python} "$work/env"']
+    lines = [*_python(source), "# the packages"]
     install = 'uv pip install --quiet --python "$work/env/bin/python"'
     if source.packages:
         packages = [without_credentials(line) for line in source.packages]
@@ -225,6 +223,23 @@ def _environment(source: Source) -> str:
                   '  [ ! -f "$each" ] || set -- "$@" -r "$each"', "done",
                   f'[ $# -eq 0 ] || {install} "$@"']
     return "\n".join(lines) + "\n"
+
+
+def _python(source: Source) -> list[str]:
+    """Lines that make the environment: with the task's own Python, else another one of its version that is there.
+
+    uv sees only what is on PATH, and would fetch exactly that version.
+    """
+    version = source.pins.get("python") or _version(source.script.get("binary") or "")
+    make, env = "uv venv --quiet", '"$work/env"'
+    minor = re.match(r"\d+\.\d+", version)
+    choice = list(dict.fromkeys(filter(None, (source.python, version, minor and minor[0]))))
+    if not minor or len(choice) < 2:
+        python = f"--python {shlex.quote(choice[0])} " if choice else ""
+        return ["# its Python", f"{make} {python}{env}"]
+    return ["# its Python, or one like it that is there", f"for each in {shlex.join(choice)}; do",
+            f'  if UV_PYTHON_DOWNLOADS=never {make} --python "$each" {env} 2>/dev/null; then break; fi', "done",
+            f'[ -x "$work/env/bin/python" ] || {make} --python {minor[0]} {env}']
 
 
 def _version(binary: str) -> str:

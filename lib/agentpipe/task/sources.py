@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 class Source:
     """`task` as the ClearML API spells it, `pins` what it ran with, `end` how it ended ({} when it has not).
 
-    `packages` are lines of requirements: all that was installed when `installed`, else what was asked for.
+    `packages` are lines of requirements: all that was installed when `installed`, else what was asked for. `python` is
+    the interpreter that it ran with, where this machine has it.
     """
 
-    def __init__(self, task: dict[str, Any], pins: dict[str, Any], end: dict[str, Any], worker: str) -> None:
-        self.task, self.pins, self.end, self.worker = task, pins, end, worker
+    def __init__(self, task: dict[str, Any], pins: dict[str, Any], end: dict[str, Any], worker: str,
+                 python: str = "") -> None:
+        self.task, self.pins, self.end, self.worker, self.python = task, pins, end, worker, python
         self.script: dict[str, Any] = task.get("script") or {}
         self.installed = bool(pins.get("packages"))
         self.packages = [spelled(each) for each in pins.get("packages") or []]
@@ -45,10 +47,12 @@ def of(api: Any, word: str) -> Source:
     pins = {**end.get("pins", {})}
     directory = attempt.latest(task["id"])
     line = attempt.read_manifest(directory) if directory else None
+    python = ""
     if line and task["status"] in find.ENDED and _same_claim(task, line):
         from agentpipe import manifest
         pins = {**manifest.pins(line), **pins}
-    return Source(task, pins, end, task.get("last_worker") or "")
+        python = interpreter(line)
+    return Source(task, pins, end, task.get("last_worker") or "", python)
 
 
 def of_file(path: str) -> Source:
@@ -69,7 +73,16 @@ def of_file(path: str) -> Source:
            "stage": failed.get("stage", "run"), "reason": failed.get("reason") or run.get("reason") or "",
            "evidence": failed.get("evidence") or run.get("evidence") or "", "stages": timing.stages(line)}
     origin = line.get("origin") or line.get("pull") or {}
-    return Source(line["task"], manifest.pins(line), end if end["class"] else {}, origin.get("worker") or "")
+    return Source(line["task"], manifest.pins(line), end if end["class"] else {}, origin.get("worker") or "",
+                  interpreter(line))
+
+
+def interpreter(line: dict[str, Any]) -> str:
+    """The Python of this machine behind a manifest's environment; "" where there is none, or it is an image's."""
+    python = (line.get("env") or {}).get("python") or ""
+    found = os.path.realpath(python) if os.path.isabs(python) else ""
+    inside = (line["task"].get("container") or {}).get("image")
+    return found if found and not inside and os.access(found, os.X_OK) else ""
 
 
 def _same_claim(task: dict[str, Any], line: dict[str, Any]) -> bool:

@@ -119,8 +119,8 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cause(api: Any, task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """causes.of_script(), the queue and the project in it by their names."""
-    known = causes.of_script(task, found)
+    """What is known of its cause, the queue and the project in it by their names."""
+    known = (causes.of_setup if found.get("class") == "setup_failed" else causes.of_script)(task, found)
     for id, name in (((task.get("execution") or {}).get("queue"), find.queue_name),
                      (task.get("project"), find.project_name)):
         for key in ("remedy", "advice"):
