@@ -278,12 +278,10 @@ def _remedy(task: dict[str, Any], found: dict[str, Any], kind: ends.End) -> tupl
                     found.get("remedy") or kind.advice)
     if found.get("change"):
         import shlex
-
-        from agentpipe.code import bundle
         command = f"agent-task edit {id} {shlex.join(found['change'])} && agent-task enqueue {id}"
         if tuple(found["change"]) != errors.CODE_ANEW:
             return command, advice
-        return "", f"{advice}; then, in its checkout: " + ("agent-task enqueue --bundle …" if bundle.of(task) else command)
+        return "", f"{advice}; then, in its checkout: {command}"
     if kind.name == "setup_failed":
         return ("" if advice else f"agent-task log {id}"), advice
     return kind.remedy.format(id=id), advice
