@@ -114,7 +114,8 @@ def test_a_program_may_stand_in_the_checkout_by_its_path_from_the_working_direct
 
 
 @pytest.mark.parametrize(("words", "change"), [
-    ("utill.py --x 1", ("--entry-point", "util.py --x 1")), ("train.py", ()), ("evil.py", ())])
+    ("utill.py --x 1", ("--entry-point", "util.py --x 1")), ("train.py", errors.CODE_ANEW),
+    ("evil.py", errors.CODE_ANEW)])
 def test_another_script_is_a_command_only_where_one_alone_can_be_meant(tmp_path, words, change):
     for name in ("a/train.py", "b/train.py", "util.py", "main.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
