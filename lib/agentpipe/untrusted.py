@@ -57,18 +57,34 @@ def of_task(path: str, within: str = "", limit: float = LARGE) -> int:
         os.close(fd)
 
 
+@contextmanager
+def _within(directory: str, folders: str) -> Iterator[int]:
+    """A descriptor of the folder FOLDERS ("", `setup`) in a directory of a task, behind no link."""
+    above = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders.split("/") if folders else ():
+            below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+            os.close(above)
+            above = below
+        yield above
+    finally:
+        os.close(above)
+
+
+def unlink(directory: str, name: str) -> None:
+    """Remove the file, or the link, NAME (`setup/before` too) in a directory of a task. Raises OSError."""
+    folders, _, last = name.rpartition("/")
+    with _within(directory, folders) as above:
+        os.unlink(last, dir_fd=above)
+
+
 def opened(directory: str, name: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
     """A descriptor of the regular file NAME (`setup/before` too) in a directory of a task; else NotRegular.
 
     What is missing, or in the way of a new name, raises its own OSError.
     """
-    *folders, last = name.split("/")
-    above = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for folder in folders:
-            below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-            os.close(above)
-            above = below
+    folders, _, last = name.rpartition("/")
+    with _within(directory, folders) as above:
         try:
             fd = os.open(last, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=above)
         except OSError as error:
@@ -76,8 +92,6 @@ def opened(directory: str, name: str, flags: int = os.O_RDONLY, mode: int = 0o60
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                 raise NotRegular(os.path.join(directory, name)) from None
             raise
-    finally:
-        os.close(above)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise NotRegular(os.path.join(directory, name))

@@ -323,17 +323,42 @@ def test_an_end_that_no_version_of_ours_knows_is_told_once_and_taken_as_its_stat
     assert os.listdir(claims.active()) == []
 
 
+IN_CONFIDENCE = ("clearml.conf", "spec", "environment.json", "inside.env", "place.env", "entered.env",
+                 "custom-build.env", "box/entered", "box/setup/before", "box/setup/exports", "box/setup/environment")
+
+
+def confide(directory):
+    """All that a place and its script are told."""
+    os.makedirs(os.path.join(directory, "box", "setup"))
+    for name in IN_CONFIDENCE:
+        with open(os.path.join(directory, name), "w") as file:
+            file.write("a secret")
+
+
+def confided(directory):
+    return [name for name in IN_CONFIDENCE if os.path.exists(os.path.join(directory, name))]
+
+
+def test_a_place_that_cannot_be_removed_does_not_keep_its_task(store, task, capfd):
+    claim, _ = pulled(store)
+    place.journal(claim.directory, {"kind": "charliecloud", "root": 7})  # as no version of ours writes it
+    confide(claim.directory)
+    abandoned(claim)
+    said = []
+    recovery.recover(store, say=said.append)
+    assert waiting(store) == [task] and "could not be removed: TypeError" in said[0]
+    assert confided(claim.directory) == [] and place.journalled(claim.directory) is None
+
+
 @pytest.mark.parametrize("ends", [False, True])
 def test_what_agent_run_wrote_for_a_script_that_never_started_does_not_stay(store, task, ends):
     claim, _ = pulled(store)
-    for name in ("clearml.conf", "spec"):
-        with open(os.path.join(claim.directory, name), "w") as file:
-            file.write("a secret")
+    confide(claim.directory)
     abandoned(claim)
     if ends:
         store.call("tasks.stopped", {"task": task, "force": True})
     recovery.recover(store)
-    assert not {"clearml.conf", "spec"} & set(os.listdir(claim.directory))
+    assert confided(claim.directory) == []
 
 
 def test_what_somebody_holds_is_left_alone(store, task):
