@@ -329,6 +329,35 @@ bash" ]]
   [[ $output == "agent-task: folder is a folder, not a script (agent-task list)" ]]
 }
 
+@test "a script that is not here does not wipe the task of that name" {
+  checkout
+  id=$(agent-task enqueue --repo work train.py)
+  pipeline
+  for word in train.py ./train.py; do
+    run -66 --separate-stderr agent-task enqueue "$word"
+    [ "$output" = "" ]
+    [[ $stderr == *"\`$word\`"* ]]
+  done
+  run -66 agent-task enqueue train.py
+  [ "$output" = "agent-task: no file \`train.py\` here (a task of that name: agent-task enqueue $id)" ]
+  run -66 agent-task enqueue - <<<train.py
+  [[ $output == *"(a task of that name: agent-task enqueue $id)" ]]
+  [ "$(status "$id")" = completed ]
+  agent-task clone --name train.py "$id"
+  run -66 agent-task enqueue train.py
+  [[ $output == "agent-task: no file \`train.py\` here (\`train.py\` fits 2 tasks"*"agent-task enqueue ID)" ]]
+  agent-task edit --name 'my run' "$id"
+  [ "$(agent-task enqueue 'my run')" = "$id" ]
+}
+
+# bats test_tags=local
+@test "enqueue takes one task, and says how it takes several" {
+  first=$(enqueue_shell 'true')
+  second=$(enqueue_shell 'true')
+  run -64 agent-task enqueue "$first" "${second:0:8}"
+  [[ $output == "agent-task: enqueue takes one task"*"(printf '%s\n' $first ${second:0:8} | agent-task enqueue -)" ]]
+}
+
 @test "list, show, log, why and stop take the beginning of an id, and a name" {
   id=$(enqueue_shell 'echo hi')
   run -0 agent-task show "${id:0:6}"
@@ -489,6 +518,28 @@ six" ]
   done
   [ "$(status "$id")" = completed ]
   [ "$(agent-task log --stream log "$id")" = precious ]
+}
+
+@test "edits at the same time: none is lost" {
+  checkout train.py 'print()' requirements.txt six
+  id=$(agent-task create --repo work train.py -- --a 0 --b 0)
+  for round in 1 2 3; do
+    edits=()
+    for number in 1 2 3 4; do
+      agent-task edit --tag "t$round$number" "$id" 2>/dev/null & edits+=($!)
+    done
+    agent-task edit --set "Args/a=$round" --set "Args/x$round=1" "$id" 2>/dev/null & edits+=($!)
+    agent-task edit --set "Args/b=$round" --package "six==1.$round" "$id" 2>/dev/null & edits+=($!)
+    agent-task edit --docker "image$round" "$id" & edits+=($!)
+    agent-task edit --docker-args "--cpus $round" "$id" & edits+=($!)
+    for each in "${edits[@]}"; do wait "$each"; done
+    agent-task show --json "$id" >shown.json
+    [ "$(field .script.entry_point shown.json)" = "train.py --a $round --b $round" ]
+    [ "$(field ".hyperparams.Args.x$round.value" shown.json)" = 1 ]
+    [ "$(field .hyperparams.Args.b.value shown.json)" = "$round" ]
+    [ "$(field .container.image shown.json) $(field .container.arguments shown.json)" = "image$round --cpus $round" ]
+  done
+  [ "$(field .tags shown.json)" = '["t11", "t12", "t13", "t14", "t21", "t22", "t23", "t24", "t31", "t32", "t33", "t34"]' ]
 }
 
 @test "edit --name keeps what a finished task has done" {

@@ -20,7 +20,7 @@ from agentpipe.server.store import Store
 KEY, SECRET = "TESTKEY", "a-secret-of-tests"
 EXTENSION_ENDPOINTS = ("events.get_log_position", "queues.wait", "tasks.wait")
 # what a server that is not ours does not read
-EXTENSION_FIELDS = ("claim", "host", "front", "after")
+EXTENSION_FIELDS = ("claim", "host", "front", "after", "was")
 
 
 def jwt(payload: dict[str, Any]) -> str:

@@ -265,3 +265,15 @@ def test_a_batch_of_updates_comes_as_lines(server):
     server.refused(17, "tasks.update_batch", ["x"])
     server.refused(12, "tasks.update_batch", [{"task": one, "tags": [7]}])
     server.refused(12, "tasks.update", [{"task": one}])
+
+
+class TestEditOfWhatWasRead:
+    def test_it_is_refused_once_another_has_changed_these_very_fields(self, server):
+        task = server.task(script={"entry_point": "a.py", "branch": "main"})
+        was = {"tags": [], "script": {"entry_point": "a.py"}}
+        server("tasks.edit", task=task, script={"branch": "dev"}, was=was)
+        server("tasks.edit", task=task, tags=["x"], was=was)
+        server.refused(121, "tasks.edit", task=task, tags=["y"], was=was)
+        server.refused(121, "tasks.edit", task=task, script={"entry_point": "c.py"},
+                       was={"script": {"entry_point": "b.py"}})
+        assert server.get(task)["tags"] == ["x"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agentpipe import task_fields
 from agentpipe.server import documents, entries, leftovers, nested, status
 from agentpipe.server.common import error, name_of, strings
 from agentpipe.server.documents import Task
@@ -51,14 +52,16 @@ def validate(request: Request) -> dict[str, Any]:
     return {}
 
 
-@endpoint("tasks.edit", WRITE, TASK, force=bool, claim=str, name=str, type=str, status=str, **FIELDS)
+@endpoint("tasks.edit", WRITE, TASK, force=bool, claim=str, was=dict, name=str, type=str, status=str, **FIELDS)
 def edit(request: Request) -> dict[str, Any]:
     """Change fields of a draft, with `force` of any task.
 
-    Maps of MERGED one level deep, all others as a whole.
+    Maps of MERGED one level deep, all others as a whole. With `was` (ours: fields, of MERGED ones some of their keys)
+    only if the task still has these values: refused (400/121) otherwise.
     """
     task = documents.load(request.db, request.body["task"])
     documents.check_claim(task, request.get("claim"))
+    _check_unchanged(task, request.get("was", {}))
     if not request.get("force") and task.get("status") != "created":
         raise error(110, expected="created", status=task.get("status"))
     given = _given(request)
@@ -84,6 +87,16 @@ def edit(request: Request) -> dict[str, Any]:
     task.save()
     status.touch_project(request, task)
     return {"updated": 1, "fields": fields}
+
+
+def _check_unchanged(task: documents.Task, was: dict[str, Any]) -> None:
+    now = task_fields.sound({field: task.get(field) for field in was})  # as who asks has read it
+    for field, value in was.items():
+        there = now[field]
+        if field in MERGED:
+            there = {key: (there or {}).get(key) for key in value}
+        if there != value:
+            raise error(121, f"{field} has changed", task=task.id)
 
 
 def _type(kind: str) -> str:

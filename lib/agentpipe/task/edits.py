@@ -7,13 +7,14 @@ from typing import Any
 from agentpipe import errors, find, untrusted
 from agentpipe.capture import capture
 from agentpipe.environment.requirements import normalised
-from agentpipe.task import container_options, queueing, typed
+from agentpipe.task import at_once, container_options, queueing, typed
 from agentpipe.urls import for_a_task, without_credentials
 
 # options of `agent-task edit` that are a field of the script
 FIELDS = {"repo": "repository", "branch": "branch", "commit": "version_num", "entry_point": "entry_point",
           "working_dir": "working_dir", "binary": "binary"}
 LABELS = ("name", "tags")
+TRIES = 100  # of an edit whose task somebody else changes meanwhile: of many, one comes through each time
 NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
 
 
@@ -23,6 +24,25 @@ def edit(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: queuein
     A task that has ended becomes a draft, but only once everything is known to be right, and not for a mere label.
     """
     typed.fields(wanted)
+    told: set[str] = set()
+
+    def once(text: str) -> None:
+        if text not in told:
+            say(text)
+        told.add(text)
+
+    for _ in range(TRIES):
+        try:
+            with at_once.alone(api):
+                task = task if api.ours else find.task(api, task["id"])
+                return _edit(api, task, wanted, once)
+        except at_once.Changed:
+            task = find.task(api, task["id"])
+    raise errors.Failure(f"task {task['id']} is changed by somebody else all the time", errors.TRY_AGAIN)
+
+
+def _edit(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: queueing.Say) -> list[str]:
+    """The same once; at_once.Changed when somebody else changed the task meanwhile."""
     labels = _labels(task, wanted)
     notes: list[str] = []
     changes = fields(task, wanted, notes.append)
@@ -31,7 +51,7 @@ def edit(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: queuein
         raise errors.Failure("nothing to change", errors.USAGE, remedy="agent-task edit --help")
     if not changes:
         # a label is no part of what runs: nothing that the task has done becomes wrong by it
-        api.call("tasks.edit", {"task": task["id"], **labels, "force": True})
+        at_once.write(api, task, labels, force=True)
         return list(labels)
     if task["status"] in ("queued", "in_progress"):
         waits = task["status"] == "queued"
@@ -42,7 +62,7 @@ def edit(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: queuein
         say(note)
     if task["status"] in find.ENDED:
         queueing.reset(api, task, say)
-    api.call("tasks.edit", {"task": task["id"], **changes, **labels})
+    at_once.write(api, task, {**changes, **labels})
     return [*changes.get("script", {}), *(field for field in changes if field != "script"), *labels]
 
 

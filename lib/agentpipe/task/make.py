@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from agentpipe.transport import api
 
 OF_A_NEW_TASK = ("requirements", "python", "binary", "branch", "commit", "working_dir", "bundle", "include", "name",
                  "project", "tag", "docker", "docker_args", "setup_script")
+FILE = re.compile(r"/|\.(?:py|ipynb|sh|bash)$")  # in a word that means a script, whatever tasks are called
 
 
 def enqueue(wish: capture.Wish, values: Mapping[str, Any]) -> int:
@@ -71,13 +73,7 @@ def _captured(wish: capture.Wish, values: Mapping[str, Any]) -> capture.Captured
 
 
 def _enqueue_again(server: Any, word: str, values: Mapping[str, Any]) -> None:
-    try:
-        task = find.task(server, word)
-    except errors.Failure as failure:
-        if failure.exit != errors.NOT_FOUND:
-            raise
-        what = f"{word} is a folder, not a script" if os.path.isdir(word) else f"`{word}` is neither a file nor a task"
-        raise errors.Failure(what, errors.NOT_FOUND, remedy="agent-task list") from None
+    task = _to_queue_again(server, word)
     _refuse_changes(server, task, values)
     if values["check"]:
         from agentpipe.task import enqueue_check
@@ -89,11 +85,39 @@ def _enqueue_again(server: Any, word: str, values: Mapping[str, Any]) -> None:
     _queued(server, task["id"], queueing.again(server, task, where, say), values["json"])
 
 
+def _to_queue_again(server: Any, word: str) -> dict[str, Any]:
+    """The task of that word; Failure 66 when there is none, or when it is the name of a script.
+
+    A task is called as its script is unless somebody named it: in the wrong folder, a new run of that task, which
+    wipes its results, is not what was asked for.
+    """
+    like_a_file = FILE.search(word)
+    wrong = f"`{word}` is a script, not a task" if os.path.isfile(word) else f"no file `{word}` here"
+    try:
+        task = find.task(server, word)
+    except errors.Failure as failure:
+        if failure.exit == errors.BAD_DATA and like_a_file:
+            raise errors.Failure(wrong, errors.NOT_FOUND,
+                                 remedy=f"{failure.reason}: agent-task enqueue ID") from None
+        if failure.exit != errors.NOT_FOUND:
+            raise
+        what = f"{word} is a folder, not a script" if os.path.isdir(word) else f"`{word}` is neither a file nor a task"
+        raise errors.Failure(what, errors.NOT_FOUND, remedy="agent-task list") from None
+    if like_a_file and task["id"] != word:
+        raise errors.Failure(wrong, errors.NOT_FOUND,
+                             remedy=f"a task of that name: agent-task enqueue {task['id']}")
+    return task
+
+
 def _refuse_changes(server: Any, task: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Failure 64 when options say how a new task is to be: of one that is there enqueue changes nothing."""
     id = task["id"]
     given = ["--" + option.replace("_", "-") for option in OF_A_NEW_TASK if values[option] not in (None, False, [])]
     remedy = f"agent-task edit {id} {' … '.join(given)} …, then agent-task enqueue {id}"
+    if values["args"] and _is_task(server, values["args"][0]):
+        words = shlex.join([values["script"], *values["args"]])
+        raise errors.Failure("enqueue takes one task, or - for those of standard input", errors.USAGE,
+                             remedy=f"printf '%s\\n' {words} | agent-task enqueue -")
     if values["args"]:
         queue = values["queue"] or find.queue_name(server, (task.get("execution") or {}).get("queue")) or "default"
         given = [*given, "-- ARGS"]
@@ -101,6 +125,13 @@ def _refuse_changes(server: Any, task: Mapping[str, Any], values: Mapping[str, A
     if given:
         raise errors.Failure(f"{id} is a task already, and enqueue does not change it: {', '.join(given)}",
                              errors.USAGE, remedy=remedy)
+
+
+def _is_task(server: Any, word: str) -> bool:
+    try:
+        return bool(find.task(server, word, ("status",)))
+    except errors.Failure as failure:
+        return failure.exit == errors.BAD_DATA  # several
 
 
 def _queued(server: Any, task: str, queue: dict[str, Any], as_json: bool) -> None:
