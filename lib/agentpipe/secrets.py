@@ -99,7 +99,7 @@ def whole(task: dict[str, Any], directory: str) -> dict[str, Any]:
 
 def _whole_script(found: dict[str, Any], directory: str) -> dict[str, Any]:
     try:
-        moved = json.loads(untrusted.read(directory, FILE, untrusted.LARGE))
+        moved = untrusted.value(directory, FILE, untrusted.LARGE)
     except (FileNotFoundError, untrusted.NotRegular, ValueError):  # none, or a file that a power failure left empty
         return found
     # a hook may have put something else in the place of what was moved

@@ -4,11 +4,17 @@ What is opened here is a regular file that stands there itself: no link is follo
 waited for, no device is touched, and no more is read than was meant to be there.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SMALL = 1 << 20  # bytes; of a file that only we write
 LARGE = 256 << 20  # of one that holds what a task brings: its manifest, its lists
@@ -105,3 +111,13 @@ def read(directory: str, name: str, limit: int = SMALL) -> bytes:
     if len(data) > limit:
         raise NotRegular(os.path.join(directory, name), f"it has more than {limit} bytes")
     return data
+
+
+def value(directory: str, name: str, limit: int = SMALL) -> Any:
+    """The JSON in that file; ValueError for what is none, or is nested so deeply that nobody can have meant it. Raises
+    OSError."""
+    import json
+    try:
+        return json.loads(read(directory, name, limit))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

@@ -286,6 +286,23 @@ def test_a_pid_of_another_boot_means_nothing(store):
     assert not processes.alive(f"{pid} {int(start) + 1} {processes.boot_id()}")
 
 
+def test_a_file_that_has_the_number_of_the_pipe_is_not_that_pipe(store, task, tmp_path):
+    claim, _ = pulled(store)
+    (tmp_path / "lines").touch()
+    reading, writing = os.pipe()
+    kept = os.dup(0)
+    try:
+        for fd, by_pipe in ((os.open(tmp_path / "lines", os.O_RDONLY), False), (reading, True)):
+            os.dup2(fd, 0)
+            os.close(fd)
+            claim.hand("pull", {"pipe": os.fstat(0).st_ino, "boot": processes.boot_id()})
+            assert holders.came_by_pipe(claim.directory) == by_pipe
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(writing)
+
+
 # --- recovery ---------------------------------------------------------------------------------------------------------
 
 def test_a_dead_stage_gives_its_task_back_and_the_third_time_it_is_lost(store, task):

@@ -58,6 +58,13 @@ def test_the_list_tells_what_each_holds_and_who_uses_it(machine):
     assert len(entry["tasks"]) == 1
 
 
+@pytest.mark.parametrize("text", ["[]", '{"key": []}', "[" * 100_000 + "]" * 100_000])
+def test_a_record_that_a_task_has_spoilt_is_none(machine, three, text):
+    with open(os.path.join(machine.base({"base": three[1]}), "agentpipe.json"), "w") as file:
+        file.write(text)
+    assert keys(env_cache.entries()) == [three[2], three[0]]
+
+
 def test_too_many_the_longest_unused_goes_first(machine, three):
     assert keys(env_cache.evict(Limits(entries=2, age_days=1e6))) == [three[0]]
     assert keys(env_cache.entries()) == [three[2], three[1]]

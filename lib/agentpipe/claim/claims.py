@@ -224,7 +224,7 @@ def read(directory: str) -> dict[str, Any] | None:
     `namespace` is where its pids are to be understood (namespaces.py).
     """
     try:
-        found = json.loads(untrusted.read(directory, "claim"))
+        found = untrusted.value(directory, "claim")
     except (FileNotFoundError, NotADirectoryError, untrusted.NotRegular, ValueError):  # an intent is a file
         return None
     return found if isinstance(found, dict) else None

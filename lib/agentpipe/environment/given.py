@@ -86,7 +86,7 @@ def _run_build(job: Job, script: str, answer: str) -> None:
 def _built(job: Job, script: str, answer: str) -> Value | None:
     """Its answer as the value of `env`; one that is missing or wrong is said, and the build is ours."""
     try:
-        found = json.loads(untrusted.read(*os.path.split(answer)))
+        found = untrusted.value(*os.path.split(answer))
         binary, entry, folder = (found[name] for name in ("binary", "entry_point", "working_dir"))
         wrong = next((name for name in ("binary", "entry_point", "working_dir")
                       if not os.path.isabs(found[name]) or not (job.prefix or os.path.exists(found[name]))), "")

@@ -211,9 +211,8 @@ def journal(directory: str, value: Mapping[str, Any]) -> None:
 
 def journalled(directory: str) -> dict[str, Any] | None:
     """What an attempt has made, or was about to make; None when there is nothing, or nothing any more."""
-    import json
     try:
-        found = json.loads(untrusted.read(directory, JOURNAL, untrusted.LARGE))
+        found = untrusted.value(directory, JOURNAL, untrusted.LARGE)
     except FileNotFoundError:
         return None
     except (ValueError, untrusted.NotRegular):
