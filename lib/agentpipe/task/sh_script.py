@@ -119,20 +119,20 @@ def _head(source: Source) -> str:
         lines.append("# " + _comment(f"It ended as {end['class']}, exit {end.get('exit')}."))
     image = (task.get("container") or {}).get("image")
     if image:
-        lines += _left_out(task["container"], image)
-    lines += ["# Needs git, uv and sh:  sh run.sh [NEW-DIRECTORY]", "set -eu",
+        lines += _left_out(task["container"], image, f"task-{shlex.quote(id[:8])}.sh")
+    lines += [f"# Needs git, uv and sh:  sh task-{shlex.quote(id[:8])}.sh [NEW-DIRECTORY]", "set -eu",
               f"work=${{1:-task-{shlex.quote(id[:8])}}}", 'mkdir "$work"', 'cd "$work"', "work=$PWD", ""]
     return "\n".join(lines)
 
 
-def _left_out(container: dict[str, Any], image: str) -> list[str]:
+def _left_out(container: dict[str, Any], image: str, script: str) -> list[str]:
     """Comments that say what of a container a plain script does not do, and how to do it by hand."""
     left = ["the image's own packages and Python"]
     left += ["its arguments of docker run"] if container.get("arguments") else []
     left += ["its set-up script"] if container.get("setup_shell_script") else []
     named = _comment(image)
     return [f"# It asks for the container image {named}. This runs on the machine as it is, without {', '.join(left)}.",
-            f'# In an image that has git and uv as well:  docker run --rm -it -v "$PWD:/w" -w /w {named} sh run.sh']
+            f'# In an image that has git and uv as well:  docker run --rm -it -v "$PWD:/w" -w /w {named} sh {script}']
 
 
 def _code(source: Source, commits: Mapping[str, str]) -> str:

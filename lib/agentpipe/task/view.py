@@ -59,10 +59,7 @@ def _end(end: dict[str, Any]) -> str | None:
 
 
 def _project(api: Any, id: Any) -> str | None:
-    if not isinstance(id, str):
-        return (id or {}).get("name")
-    found = api.call("projects.get_all", {"id": [id], "only_fields": ["name"], "search_hidden": True})["projects"]
-    return found[0]["name"] if found else id
+    return find.project_name(api, id) if isinstance(id, str) else (id or {}).get("name")
 
 
 def _size(diff: str | None) -> str | None:

@@ -8,7 +8,7 @@ import time
 
 from agentpipe import cells, ends, find, units
 from agentpipe.report import timing
-from agentpipe.task import at_work, causes, logs, view
+from agentpipe.task import at_work, causes, logs, remedies, typeable, view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,17 +40,12 @@ def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     return {"task": task["id"], "status": status,
             **{key: value for key, value in found.items() if value not in (None, "")},
             "remedy": found.get("remedy") or None, "advice": found.get("advice") or None,
-            **({"reproduce": reproduce(task["id"])} if is_failure(found) else {})}
+            **({"reproduce": remedies.reproduced(task)} if is_failure(found) else {})}
 
 
 def is_failure(found: Mapping[str, Any]) -> bool:
     """Whether a task has ended otherwise than it should."""
     return found.get("class") in ("script_failed", "out_of_memory", "time_limit", "stalled", "setup_failed", "lost")
-
-
-def reproduce(task: str) -> str:
-    """The line that shows the failure again on any machine that has git, uv and sh, and our agent-task."""
-    return f"agent-task script {task} > run.sh && sh run.sh"
 
 
 def text(found: dict[str, Any]) -> str:
@@ -67,17 +62,28 @@ def text(found: dict[str, Any]) -> str:
     if evidence:
         lines += [*([] if found.get("class") == "running" else [""]),
                   *(f"  | {_shortened(line)}" for line in evidence[-EVIDENCE_LINES:])]
-    if found["remedy"]:
-        lines += ["", f"  try: {found['remedy']}"]
-        lines += [f"  or: {found['advice']}"] if _says_more(found["advice"]) else []
-    elif found["advice"]:
-        lines += ["", f"  to do: {found['advice']}"]
-        if found.get("class") == "setup_failed" and "agent-task enqueue" not in found["advice"]:
+    remedy, advice = (_typeable(found, key) for key in ("remedy", "advice"))
+    if remedy:
+        lines += ["", f"  try: {remedy}"]
+        lines += [f"  or: {advice}"] if _says_more(advice) else []
+    elif advice:
+        # of a stage whose task's code is to be mended first (finish._remedy)
+        words, there, command = advice.partition("; then, in its checkout: ")
+        lines += ["", f"  to do: {words}", *([f"  then, in its checkout: {command}"] if there else [])]
+        if found.get("class") == "setup_failed" and "agent-task enqueue" not in advice:
             lines += [f"  then: agent-task enqueue {found['task']}"]
     if found.get("reproduce"):
         lines += [f"  reproduce: {found['reproduce']}"]
     # what a script printed must not move the cursor over what we say
     return "\n".join(map(cells.printed, lines)) + "\n"
+
+
+def _typeable(found: dict[str, Any], key: str) -> str:
+    """Remedy or advice as it can be typed from the screen; else where it stands."""
+    said = found[key] or ""
+    whole = f"agent-task why --json {found['task']} | jq -r .{key}"
+    typed = typeable.line(said)
+    return (f'sh -c "$({whole})"' if key == "remedy" else whole) if typed is None else typed
 
 
 def _shortened(line: str) -> str:
@@ -113,12 +119,13 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cause(api: Any, task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """What is known of its cause, the queue in it by its name."""
+    """What is known of its cause, the queue and the project in it by their names."""
     known = (causes.of_setup if found.get("class") == "setup_failed" else causes.of_script)(task, found)
-    queue = (task.get("execution") or {}).get("queue")
-    for key in ("remedy", "advice"):
-        if queue and queue in (known.get(key) or ""):
-            known[key] = known[key].replace(queue, shlex.quote(find.queue_name(api, queue)))
+    for id, name in (((task.get("execution") or {}).get("queue"), find.queue_name),
+                     (task.get("project"), find.project_name)):
+        for key in ("remedy", "advice"):
+            if id and id in (known.get(key) or ""):
+                known[key] = known[key].replace(id, shlex.quote(name(api, id)))
     return known
 
 
