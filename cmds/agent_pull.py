@@ -72,7 +72,7 @@ def pull(values):
     if values["id"]:
         got = named(server, worker.name, values)
     else:
-        got = next_one(server, worker.name, values, hours, ends_with)
+        got = next_or_anew(server, worker.name, values, hours, ends_with)
     if not got:
         return 0
     claim, line = got
@@ -125,6 +125,17 @@ def named(server, worker, values):
     return queues.take(server, worker, task, values["require_queue"])
 
 
+def next_or_anew(server, worker, values, hours, ends_with):
+    """next_one(); or this process begins anew as it was called, and so with recovery."""
+    import sys
+
+    from agentpipe.pull import waiting
+    try:
+        return next_one(server, worker, values, hours, ends_with)
+    except waiting.BeginAnew:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def next_one(server, worker, values, hours, ends_with):
     """The next task of the queues, as (claim, line); None when there is none. A wait ends with that process."""
     from agentpipe.pull import queues
@@ -133,7 +144,7 @@ def next_one(server, worker, values, hours, ends_with):
     if say and values["wait"]:
         say(f"worker {worker} waits for a task in {', '.join(values['queue'] or ['the default queue'])}")
     return queues.next_task(server, worker, wanted, values["wait"], gate(values), ends_with,
-                            values["services"])
+                            values["services"], not values["no_recover"])
 
 
 def gate(values):

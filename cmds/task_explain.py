@@ -56,7 +56,7 @@ VERBS = {
   agent-task diff good-receipt.json 77ab"""),
     "script": Verb("Print a task as a plain sh script that needs git, uv and sh only.",
                    [Argument("TASK", "A task, or a file with its manifest or receipt.", required=True)], script, """
-  agent-task script 1f3c > run.sh && sh run.sh
+  agent-task script 1f3c > task-1f3c.sh && sh task-1f3c.sh
   agent-task script receipt.json | ssh elsewhere sh"""),
     "completion": Verb("Print the completion of all commands for bash, zsh or fish.",
                        [Argument("SHELL", "bash, zsh or fish.", required=True)], completion, """

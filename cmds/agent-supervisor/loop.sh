@@ -16,11 +16,8 @@ while go_on; do
     await "$new"
     # whatever its status: a task that a hook has refused fails there
     if has_task; then
-      idle='' ran=1; start sh -c "$work; exit \$status" sh "$files"; await "$new"
-      # a task has a receipt, however it ended; of a command in the place of agent-run nobody knows what it prints
-      if [ "$status" -ne 0 ] || [ -s "$files.receipt" ]; then :
-      elif [ -z "${AGENT_STAGE_RUN:-}" ]; then say 'agent-prepare printed nothing'; status=69
-      elif idle=1 && go_on; then rest 1; status=0; fi
+      idle='' ran=1; start sh -c "$work" sh "$files"; await "$new"
+    elif [ "$status" -eq 0 ] && [ -s "$files.pulled" ]; then say "\$AGENT_STAGE_PULL printed no manifest"; status=65
     elif [ "$status" -eq 0 ] && go_on; then rest 1; status=0; fi
   fi
   if [ "$status" -eq 0 ]; then

@@ -12,10 +12,7 @@ leave() { # $child is the newest, which may not have been written down yet
 # who opened the fifo to read would wait for ever for a pull that was ended before it opened it
 let_go() { if [ -p "$fifo" ]; then rm -f "$fifo" <>"$fifo"; fi; }
 # shellcheck disable=SC2016 # they expand in the shell that it is for
-work=$work'
-if [ "$status$told${AGENT_STAGE_PULL:-}${AGENT_STAGE_RUN:-}" = 0 ] && [ ! -s "$1.receipt" ]; then
-  echo "agent-supervisor: agent-prepare printed nothing" >&2; status=69
-fi
+work=${work%exit*}'
 if grep -qs "\"task\"" "$1.receipt"; then mv -f "$1.receipt" "$2.receipt"; else rm -f "$1.receipt"; fi; exit "$status"'
 slots='' number=0 failing='' unfed='' fifo='' mine=$files.$$ # no name twice: a claim may still name the pipe of a supervisor before us
 for old in "$files".*[0-9].*[0-9].pulled; do if [ -p "$old" ]; then rm -f "$old"; fi; done # one that was killed left it
@@ -36,7 +33,7 @@ while go_on; do
   fi
   if [ "$count" -ge "$jobs" ]; then rest 1; continue; fi
   mkfifo "$fifo" || { code=73; leave; break; }
-  start sh -c "$work" sh "$mine.$number" "$files"; slots="$slots $new" newest=$new
+  start sh -c "$work" sh "$mine.$number" "$files" "${AGENT_STAGE_PULL:-}"; slots="$slots $new" newest=$new
   start sh -c "exec >\"\$0\"; $pull" "$fifo" --wait --services --owner $$ --worker "$name" "$@"
   if await "$new"; then [ -n "$failing" ] || pause=1; elif go_on; then
     unfed=$newest # it ends with what failed here
@@ -44,8 +41,8 @@ while go_on; do
     rest "$pause"; back_off
   fi
   let_go
-  # of a command in the place of a stage nobody knows what it prints: no more than one a second
-  if [ -n "${AGENT_STAGE_PULL:-}${AGENT_STAGE_RUN:-}" ] && go_on; then rest 1; fi
+  # of a command in the place of agent-pull nobody knows whether it had a task: no more than one a second
+  if [ -n "${AGENT_STAGE_PULL:-}" ] && go_on; then rest 1; fi
 done
 let_go
 for slot in $slots; do await "$slot" || :; done

@@ -8,7 +8,13 @@ pull=${AGENT_STAGE_PULL:-'exec agent-pull "$@"'}
 work='told=""; trap told=1 TERM HUP
 sh -c "${AGENT_STAGE_PREPARE:-exec agent-prepare}" agent-prepare <"$1.pulled" |
 sh -c "${AGENT_STAGE_RUN:-exec agent-run \"\$@\"}" agent-run --supervised >"$1.receipt"
-status=$?'
+status=$?
+# a task has a receipt, however it ended
+if [ "$status$told${3:-}" = 0 ] && [ ! -s "$1.receipt" ]; then
+  echo "agent-supervisor: no receipt: ${AGENT_STAGE_RUN:-agent-prepare} printed nothing" >&2; status=65
+fi
+exit "$status"'
+away=76 # agent-run's word that what the set-up needs was away: it may be for the next task too
 
 say() { printf 'agent-supervisor: %s\n' "$*" >&2; }
 # every child in a session of its own, so that a terminal's Ctrl-C reaches nobody but us; beside those of $keep
@@ -51,6 +57,7 @@ trap 'left=1; pass_on "$child"; again HUP "$child"' HUP
 go_on() { [ "$signals" -eq 0 ] && [ -z "$left" ]; }
 back_off() { pause=$((pause * 2)); [ "$pause" -le 60 ] || pause=60; }
 failed() { # STATUS: whether to try again
+  if [ "$1" -eq "$away" ]; then say "what that task needs is away; the next one in $pause s"; return; fi
   if [ -n "$strict" ]; then say "something failed (exit $1)"; return 1; fi
   say "something failed (exit $1); trying again in $pause s"
 }

@@ -18,13 +18,18 @@ BAD_CONFIG = 78
 SEVERAL_FAILED = 123
 
 
+# the change of a task whose code is to be mended in its checkout first, as the remedy says
+CODE_ANEW = ("--checkout", ".")
+
+
 class Failure(Exception):
     """The reason why a command or a stage ends without its work done.
 
     `reason` is one line for people; `exit` one of the codes above (sysexits(3) where it has one); `evidence` the
     lines that show the cause (may be long, may be empty); `remedy` what to do next, a command where there is one;
-    `change` the options of `agent-task edit` that mend the task, when that is what it takes. `of_machine`: the task is
-    not to blame, another try (75) or another machine (73, 78) may do it; a program's own exit code does not say that.
+    `change` the options of `agent-task edit` that mend the task, when that is what it takes (CODE_ANEW: and the remedy
+    before). `of_machine`: the task is not to blame, another try (75) or another machine (73, 78) may do it; a program's
+    own exit code does not say that.
     """
 
     def __init__(self, reason: str, exit: int = BUG, evidence: str = "", remedy: str = "",

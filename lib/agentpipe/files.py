@@ -69,9 +69,9 @@ def numbers(folder: str, name: str) -> list[int]:
     return [int(number) for stem, _, number in parts if stem == name and number.isdigit()]
 
 
-def new_directory(folder: str, name: str) -> str:
+def new_directory(folder: str, name: str, least: int = 1) -> str:
     """NAME.N, made by us alone (0700), with an N above all that are there; its path. Raises OSError."""
-    number = max(numbers(folder, name), default=0) + 1
+    number = max(least, max(numbers(folder, name), default=0) + 1)
     while True:
         path = os.path.join(folder, f"{name}.{number}")
         try:

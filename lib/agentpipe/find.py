@@ -129,6 +129,12 @@ def queue_name(api: Any, id: str | None) -> str:
     return found[0]["name"] if found else id
 
 
+def project_name(api: Any, id: str) -> str:
+    """A project's name; its id when it is gone."""
+    found = api.call("projects.get_all", {"id": [id], "only_fields": ["name"], "search_hidden": True})["projects"]
+    return found[0]["name"] if found else id
+
+
 def serve(queue: str) -> str:
     """The command that serves a queue for one task."""
     import shlex

@@ -21,6 +21,10 @@ FIELDS = ("repository", "requirements")
 # what a script gets: its server's keys, its environment, variables that go around the shim's shell (run/shim.py) until
 # it has started, those of programs of ours in its place
 CONF, SPEC, ODD_NAMES, INSIDE = "clearml.conf", "spec", "environment.json", "inside.env"
+# variables of arguments and images, for what enters a place; a task's whole configuration, for the operator's own build
+PLACE, ENTERED, BUILD = "place.env", "entered.env", "custom-build.env"
+# where the place writes: the environment of a container's first program, and what its set-up leaves in a folder
+FIRST, SETUP, LEFT = "entered", "setup", ("before", "exports", "environment")
 # what installers got: with the indexes of task and machine, which nobody reads after the end
 LISTS = ("requirements.txt", "constraints.txt", "build-constraints.txt", "overrides.txt", "pylock.toml",
          os.path.join(paths.BOX, "pylock.toml"))
@@ -69,14 +73,16 @@ def forget(directory: str) -> None:
 
 
 def forget_script(directory: str) -> None:
-    """The script is over: nobody needs its credentials any more, nor its environment, which holds them."""
-    _remove(directory, (CONF, SPEC, ODD_NAMES, INSIDE))
+    """The script is over, and nobody enters its place: its credentials are needed no more, nor the environments that
+    hold them."""
+    _remove(directory, (CONF, SPEC, ODD_NAMES, INSIDE, PLACE, ENTERED, BUILD))
+    _remove(paths.box(directory), (FIRST, *(f"{SETUP}/{name}" for name in LEFT)))
 
 
 def _remove(directory: str, names: tuple[str, ...]) -> None:
     for name in names:
         try:
-            os.unlink(os.path.join(directory, name))
+            untrusted.unlink(directory, name)
         except OSError:  # the usual case
             pass
 
@@ -93,7 +99,7 @@ def whole(task: dict[str, Any], directory: str) -> dict[str, Any]:
 
 def _whole_script(found: dict[str, Any], directory: str) -> dict[str, Any]:
     try:
-        moved = json.loads(untrusted.read(directory, FILE, untrusted.LARGE))
+        moved = untrusted.value(directory, FILE, untrusted.LARGE)
     except (FileNotFoundError, untrusted.NotRegular, ValueError):  # none, or a file that a power failure left empty
         return found
     # a hook may have put something else in the place of what was moved

@@ -4,11 +4,17 @@ What is opened here is a regular file that stands there itself: no link is follo
 waited for, no device is touched, and no more is read than was meant to be there.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SMALL = 1 << 20  # bytes; of a file that only we write
 LARGE = 256 << 20  # of one that holds what a task brings: its manifest, its lists
@@ -57,18 +63,34 @@ def of_task(path: str, within: str = "", limit: float = LARGE) -> int:
         os.close(fd)
 
 
+@contextmanager
+def _within(directory: str, folders: str) -> Iterator[int]:
+    """A descriptor of the folder FOLDERS ("", `setup`) in a directory of a task, behind no link."""
+    above = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders.split("/") if folders else ():
+            below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+            os.close(above)
+            above = below
+        yield above
+    finally:
+        os.close(above)
+
+
+def unlink(directory: str, name: str) -> None:
+    """Remove the file, or the link, NAME (`setup/before` too) in a directory of a task. Raises OSError."""
+    folders, _, last = name.rpartition("/")
+    with _within(directory, folders) as above:
+        os.unlink(last, dir_fd=above)
+
+
 def opened(directory: str, name: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
     """A descriptor of the regular file NAME (`setup/before` too) in a directory of a task; else NotRegular.
 
     What is missing, or in the way of a new name, raises its own OSError.
     """
-    *folders, last = name.split("/")
-    above = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for folder in folders:
-            below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-            os.close(above)
-            above = below
+    folders, _, last = name.rpartition("/")
+    with _within(directory, folders) as above:
         try:
             fd = os.open(last, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=above)
         except OSError as error:
@@ -76,8 +98,6 @@ def opened(directory: str, name: str, flags: int = os.O_RDONLY, mode: int = 0o60
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                 raise NotRegular(os.path.join(directory, name)) from None
             raise
-    finally:
-        os.close(above)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise NotRegular(os.path.join(directory, name))
@@ -91,3 +111,13 @@ def read(directory: str, name: str, limit: int = SMALL) -> bytes:
     if len(data) > limit:
         raise NotRegular(os.path.join(directory, name), f"it has more than {limit} bytes")
     return data
+
+
+def value(directory: str, name: str, limit: int = SMALL) -> Any:
+    """The JSON in that file; ValueError for what is none, or is nested so deeply that nobody can have meant it. Raises
+    OSError."""
+    import json
+    try:
+        return json.loads(read(directory, name, limit))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

@@ -555,12 +555,12 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
 
 @test "a stage that prints nothing is tried again with pauses, and so is a pull" {
   id=$(enqueue_shell 'true')
-  for stage in PREPARE=false 'PREPARE=kill -9 $$' PULL=true; do
+  for stage in PREPARE=false 'PREPARE=kill -9 $$' PULL=true 'PULL=echo garbage' 'PULL=echo {}'; do
     AGENT_CLAIM_GRACE=0 env "AGENT_STAGE_$stage" agent-supervisor default 2>said 3>&- &
     supervisor=$!
     case $stage in
-      PULL=*) sleep 2; [ "$(pgrep -cP "$supervisor")" -ge 1 ] ;;
-      *) wait_for 30 grep -q 'something failed (exit 69); trying again in 2 s' said ;;
+      PULL=true) sleep 2; [ "$(pgrep -cP "$supervisor")" -ge 1 ] ;;
+      *) wait_for 30 grep -q 'something failed (exit 65); trying again in 2 s' said ;;
     esac
     kill -TERM "$supervisor"
     ended "$supervisor"
@@ -569,6 +569,12 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   export AGENT_CLAIM_GRACE=0
   agent-pull default | agent-prepare | agent-run >/dev/null
   is "$id" completed
+  enqueue_shell 'true'
+  AGENT_STAGE_RUN='cat >/dev/null' agent-supervisor default 2>said 3>&- & supervisor=$!
+  wait_for 30 grep -q 'no receipt: cat >/dev/null printed nothing' said
+  wait_for 30 grep -q 'something failed (exit 65); trying again in 2 s' said
+  kill -TERM "$supervisor"
+  ended "$supervisor"
 }
 
 @test "a machine whose settings fail one task after another pauses longer and longer" {
@@ -599,7 +605,7 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
     enqueue_shell 'true'
     AGENT_CLAIM_GRACE=0 env "AGENT_STAGE_$stage" agent-supervisor --services --jobs 2 default 2>said 3>&- &
     supervisor=$!
-    wait_for 30 grep -q 'agent-supervisor: agent-prepare printed nothing' said
+    wait_for 30 grep -q 'agent-supervisor: no receipt: agent-prepare printed nothing' said
     wait_for 30 grep -q 'something failed (exit [0-9]*); trying again in 1 s' said
     kill -TERM "$supervisor"
     ended "$supervisor"
@@ -607,22 +613,42 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   done
 }
 
-@test "a command in the place of pull or run that does nothing is started once a second, with --services too" {
-  export AGENT_CLAIM_GRACE=0
+@test "a command in the place of agent-pull that does nothing is started once a second, with --services too" {
   for words in '' --services '--services --jobs 2'; do
-    for stage in PULL RUN; do
-      id=$(enqueue_shell 'true')
-      rm -f calls
-      # shellcheck disable=SC2086 # to be split
-      env "AGENT_STAGE_$stage=echo >>calls" agent-supervisor $words default 2>said 3>&- & supervisor=$!
-      wait_for 20 test -s calls
-      SECONDS=0
-      wait_for 20 sh -c '[ "$(wc -l <calls)" -ge 4 ]'
-      [ "$SECONDS" -ge 2 ]
-      kill -TERM "$supervisor"
-      ended "$supervisor"
-      [ "$status" -eq 0 ]
-      agent-task stop "$id"
-    done
+    rm -f calls
+    # shellcheck disable=SC2086 # to be split
+    AGENT_STAGE_PULL='echo >>calls' agent-supervisor $words default 2>said 3>&- & supervisor=$!
+    wait_for 20 test -s calls
+    SECONDS=0
+    wait_for 20 sh -c '[ "$(wc -l <calls)" -ge 4 ]'
+    [ "$SECONDS" -ge 2 ]
+    kill -TERM "$supervisor"
+    ended "$supervisor"
+    [ "$status" -eq 0 ]
   done
+}
+
+@test "a supervisor that waits looks after what was left behind beside it" {
+  id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done' night)
+  setsid sh -c 'agent-pull night | agent-prepare | agent-run' >/dev/null 2>&1 3>&- & pipeline=$!
+  has_started "$id"
+  agent-supervisor default 2>said 3>&- & supervisor=$!
+  kill -KILL -- "-$pipeline"
+  touch "$HOME/go"
+  wait_for 60 is "$id" completed
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
+}
+
+@test "a supervisor pauses after a task whose repository is away, and goes on, also with --exit-on-error" {
+  url=http://127.0.0.1:9/r.git
+  first=$(agent-task enqueue --repo $url --branch main --requirements none a.py)
+  second=$(agent-task enqueue --repo $url --branch main --requirements none a.py)
+  agent-supervisor --exit-on-error default 2>said 3>&- & supervisor=$!
+  wait_for 60 grep -q 'what that task needs is away; the next one in 2 s' said
+  [ "$(status "$first") $(status "$second")" = 'failed failed' ]
+  kill -TERM "$supervisor"
+  ended "$supervisor"
+  [ "$status" -eq 0 ]
 }

@@ -100,7 +100,7 @@ print(six.__version__, helper.X, sys.argv[1:]); sys.exit(3)' pack/helper.py 'X =
   echo 'X = "changed"' >work/pack/helper.py
   id=$(cd work/pack && agent-task enqueue train.py -- --name 'two words' '$HOME')
   run -3 pipeline
-  [[ $(agent-task why "$id") == *"reproduce: agent-task script $id > run.sh && sh run.sh" ]]
+  [[ $(agent-task why "$id") == *"reproduce: agent-task script $id > task-${id:0:8}.sh && sh task-${id:0:8}.sh" ]]
   agent-task script "$id" >run.sh
   shellcheck -s sh -e SC2016 run.sh
   agent-task script receipt.json >of-receipt.sh

@@ -29,6 +29,8 @@ told() {
   if [ -n "${WHY_RECORD:-}" ]; then printf '%s\n%s\n\n' "$BATS_TEST_DESCRIPTION" "$report" >>"$WHY_RECORD"; fi
 }
 
+has_status() { [ "$(status "$1")" = "$2" ]; }
+
 # mended TASK: do what the last report says, as it stands there; then the task completes
 mended() {
   local line
@@ -40,10 +42,17 @@ mended() {
   [ "$(status "$1")" = completed ]
 }
 
+# mended_in CHECKOUT TASK: what the last report says to type there, as it stands there; then the task completes
+mended_in() {
+  (cd "$1" && sh -c "$(sed -n 's/^  then, in its checkout: //p' <<<"$report")" >/dev/null 2>&1)
+  pipeline
+  [ "$(status "$2")" = completed ]
+}
+
 # do what the last report says, as it stands there
 tried() { sh -c "$(sed -n 's/^  try: //p' <<<"$report")"; }
 
-reproducible() { [[ ${report##*$'\n'} == "  reproduce: agent-task script $1 > run.sh && sh run.sh" ]]; }
+reproducible() { [[ ${report##*$'\n'} == "  reproduce: agent-task script $1 > task-${1:0:8}.sh && sh task-${1:0:8}.sh" ]]; }
 
 @test "a package that nobody has" {
   make_repo work train.py 'print(1)' requirements.txt 'nosuchpkg-of-agentpipe==1.0'
@@ -143,7 +152,7 @@ wheelhouse.wheel("index", "leaf", "2.0")'
   [[ $report != *--package* ]]
   tried
   run -1 pipeline
-  told "$id" "the module pkg.more is in your checkout" "add -f -N -- $PWD/pkg/more.py"
+  told "$id" "the module pkg.more is in your checkout" "add -N -- $PWD/pkg/more.py"
   mended "$id"
 }
 
@@ -185,9 +194,29 @@ wheelhouse.wheel("index", "leaf", "2.0")'
   make_repo work
   id=$(agent-task enqueue --repo "file://$PWD/work" --branch main --working-dir nosuch --requirements none train.py)
   run -66 pipeline
-  told "$id" "no folder nosuch in the checkout" "agent-task edit $id --working-dir DIR" "then: agent-task enqueue $id"
-  agent-task edit "$id" --working-dir .
-  mended "$id"
+  told "$id" "no folder nosuch in the checkout" "agent-task edit $id --working-dir DIR" "then, in its checkout: "
+  mkdir work/nosuch
+  cp work/train.py work/nosuch
+  git -C work add .
+  git -C work commit -q -m 'It'
+  mended_in work "$id"
+}
+
+@test "what is wrong in a file of the repository: the task takes the code anew once it is mended" {
+  make_repo work train.py 'import six' requirements.txt $'six\n-r more.txt' pyproject.toml ''
+  id=$(queued --)
+  run -66 pipeline
+  told "$id" "more.txt is not there" "to do: commit more.txt to the repository" "then, in its checkout: "
+  echo six >work/more.txt
+  git -C work add more.txt
+  git -C work commit -q -m 'More'
+  mended_in work "$id"
+  make_repo other train.py 'import six' pyproject.toml '[project'
+  id=$(agent-task enqueue --repo other train.py 2>/dev/null)
+  run -65 pipeline
+  told "$id" "pyproject.toml is not TOML" "to do: correct pyproject.toml" "then, in its checkout: "
+  printf '[project]\nname = "p"\nversion = "0"\ndependencies = ["six"]\n' >other/pyproject.toml
+  mended_in other "$id"
 }
 
 @test "a folder that is not there" {
@@ -310,18 +339,86 @@ print(vars(parser.parse_args()))'
   EDITOR=$PWD/editor mended "$id"
 }
 
+@test "a checkout on another branch is not the task's: no command that would run the other code" {
+  make_repo work train.py 'raise ValueError(1)'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "ValueError: 1, at train.py:1" "try: \${EDITOR:-vi} +1 $PWD/work/train.py && "
+  git -C work switch -q -c other
+  told "$id" "to do: mend train.py:1 in your checkout on branch main, and there: agent-task edit $id --checkout ."
+  [[ $report != *"try:"* ]]
+  run -0 --separate-stderr agent-task edit "$id" --checkout work
+  [[ $stderr == *"warning: the code of branch other takes the place of that of main (git switch main)"* ]]
+  git -C work checkout -q --detach
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "try: \${EDITOR:-vi} +1 $PWD/work/train.py && "
+}
+
+@test "a script in a folder with a blank, and one that is not ASCII: its neighbours are known all the same" {
+  make_repo work 's c/train.py' 'import hlper' 's c/helper.py' 'X = 1' 'é/train.py' 'import mine' 'é/your.py' ''
+  id=$(agent-task enqueue --repo work 's c/train.py' 2>/dev/null)
+  run -1 pipeline
+  told "$id" "helper may be meant" "try: \${EDITOR:-vi} +1 '$PWD/work/s c/train.py' && "
+  printf '#!/bin/sh\nsed -i "${1#+}s/hlper/helper/" "$2"\n' >editor
+  chmod +x editor
+  EDITOR=$PWD/editor mended "$id"
+  id=$(agent-task enqueue --repo work 'é/train.py' 2>/dev/null)
+  run -1 pipeline
+  echo >work/é/mine.py
+  told "$id" "the module mine is in your checkout" "try: git -C "
+  mended "$id"
+}
+
+@test "a word of several lines, in what is to be typed" {
+  make_repo work train.py 'import argparse, sys
+a = argparse.ArgumentParser()
+a.add_argument("--lr", type=float)
+a.add_argument("--name")
+if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
+  name=$'a\\b\n\tc'
+  id=$(queued -- --name "$name" --lrr 3)
+  run -2 pipeline
+  told "$id" "--lr may be meant" "try: agent-task edit $id --entry-point 'train.py --name '\"'\"\$'a\\\\b\\n\\tc'\"'\"' --lr 3'"
+  bash -c "$(sed -n 's/^  try: //p' <<<"$report")" >/dev/null 2>&1
+  pipeline
+  [ "$(status "$id")" = completed ]
+}
+
 @test "a file, or a module of one's own, that git does not know" {
-  make_repo work train.py 'import mine; print(mine.X, open("data/points.csv").read())' .gitignore 'data'
+  make_repo work train.py 'import mine; print(mine.X, open("data/points.csv").read())'
   mkdir work/data
   echo 1,2 >work/data/points.csv
   echo 'X = 1' >work/mine.py
   id=$(queued --)
   run -1 pipeline
-  told "$id" "the module mine is in your checkout, and git does not know it" "try: git -C $PWD/work add -f -N -- "
+  told "$id" "the module mine is in your checkout, and git does not know it" "try: git -C $PWD/work add -N -- "
   tried
   run -1 pipeline
   told "$id" "data/points.csv is in your checkout, and git does not know it" "--checkout $PWD/work"
   mended "$id"
+}
+
+@test "a file that git ignores: a new task like this one in words, and nothing of the kind for a secret" {
+  make_repo work train.py $'import sys\nprint(open(sys.argv[1]).read())' .gitignore $'data\n.env'
+  mkdir work/data
+  echo 1,2 >work/data/points.csv
+  echo API_KEY=supersecret123 >work/.env
+  id=$(queued --project 'My project/xyz' --name 'a name' --tag one --tag 'the other' -- data/points.csv)
+  run -1 pipeline
+  told "$id" "data/points.csv is in your checkout, and git does not know it" "to do: git ignores it; if everybody"
+  command=$(sed -n "s/^  to do: .*, in [^ ]*: \(agent-task enqueue .*\); data that .*/\1/p" <<<"$report")
+  again=$(cd work && sh -c "$command" 2>/dev/null)
+  pipeline
+  [ "$(status "$again")" = completed ]
+  [ "$(agent-task show --json "$again" | jq -c '[.name, .tags]')" = '["a name",["one","the other"]]' ]
+  same=$(agent-task show --json "$id" | jq .project)
+  [ "$(agent-task show --json "$again" | jq .project)" = "$same" ]
+  id=$(queued -- .env)
+  run -1 pipeline
+  told "$id" ".env is in your checkout, and git does not know it" "to do: git ignores it, and it looks like a secret"
+  [[ $report != *"git -C"* && $report != *"--include"* && $report != *supersecret* ]]
+  [ -z "$(git -C work status --porcelain)" ]
 }
 
 @test "a script that git does not know: it is taken along, and no other one is run in its place" {
@@ -336,7 +433,7 @@ print(vars(parser.parse_args()))'
   [[ $report != *main.py* ]]
   echo 'print(2)' >work/pkg/sub/rel.py
   told "$id" "pkg/sub/rel.py is in your checkout, and git does not know it" \
-    "try: git -C $PWD/work add -f -N -- $PWD/work/pkg/sub/rel.py && agent-task edit $id --checkout $PWD/work" \
+    "try: git -C $PWD/work add -N -- $PWD/work/pkg/sub/rel.py && agent-task edit $id --checkout $PWD/work" \
     "or: commit and push it"
   mended "$id"
 }
@@ -449,6 +546,19 @@ print(vars(parser.parse_args()))'
   told "$id" "time_limit, exit 124" "it ran longer than 0.3 s" "agent-run --time-limit 0.6"
   touch "$HOME/go"
   mended "$id"
+}
+
+@test "a time limit where a supervisor serves the queue: the task is not taken with the old limit again" {
+  id=$(enqueue_shell 'until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  AGENT_STAGE_RUN='agent-run --time-limit 0.5' agent-supervisor default 3>&- 2>said & supervisor=$!
+  wait_for 20 has_status "$id" failed
+  told "$id" "time_limit, exit 124" "agent-run --time-limit 1 >/dev/null"
+  touch "$HOME/go"
+  run -0 sh -c "$(agent-task why --json "$id" | field .remedy)"
+  [[ $output != *'{'* ]]
+  has_status "$id" completed
+  kill -TERM "$supervisor"
+  wait "$supervisor" || true
 }
 
 @test "silence for too long: twice as long" {

@@ -4,8 +4,10 @@ import marshal
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,17 @@ from agentpipe.place import own_cgroups
 ])
 def test_what_a_text_imports(text, package, names):
     assert compile_ahead.imports(text, package) == names
+
+
+@pytest.mark.parametrize("text", ["from " + "." * 60_000, "from a import (\n" * 40_000])
+def test_no_text_takes_more_than_moments(text):
+    begin = time.process_time()
+    compile_ahead.imports(text, [])
+    assert time.process_time() - begin < 4
+
+
+def test_it_does_not_live_for_ever(waiting):
+    assert waiting(LONGEST_S=1).wait(30) == -signal.SIGALRM
 
 
 @pytest.fixture
@@ -88,7 +101,8 @@ def compiled(base):
     return sorted(name for name in names if name.startswith(("milk/", "rich/")))
 
 
-def test_what_the_script_imports_and_what_that_imports(started):
+def test_what_the_script_imports_and_what_that_imports(started, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # is said to our own Python: no script gets it
     processes, base = started("import rich\nimport os, nowhere\nfrom rich import broken\n")
     assert len(processes) == 1
     assert compiled(base) == ["rich/__init__", "rich/deep", "rich/used"]

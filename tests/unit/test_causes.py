@@ -15,7 +15,7 @@ import pytest
 from agentpipe import errors, paths
 from agentpipe.code import notebook
 from agentpipe.run import launch
-from agentpipe.task import causes, compare, error_lines, params, plot, why
+from agentpipe.task import causes, compare, error_lines, params, plot, typeable, why
 from agentpipe.transport import api
 
 
@@ -438,6 +438,18 @@ def test_what_a_script_printed_does_not_move_the_cursor_over_what_is_said_of_it(
     assert "\x1b" not in shown and "try: true\n" in shown
 
 
+@pytest.mark.parametrize("word", ["a\nb", "it's\n\\n", "\t", "'\n'", "\x1b[2J \u202ex é", "a b", "$x `y`\n"])
+def test_a_command_of_several_lines_is_typed_on_one(word: str) -> None:
+    typed = typeable.line(shlex.join(["printf", "%s", word]))
+    assert typed is not None and typed.isprintable()
+    assert subprocess.run(["bash", "-c", typed], capture_output=True, check=True).stdout.decode() == word
+
+
+def test_words_with_what_no_line_holds_are_told_by_where_they_stand() -> None:
+    found = {"task": "1f3c", "class": "script_failed", "reason": "exit 1", "remedy": None, "advice": "its' a\nb"}
+    assert "to do: agent-task why --json 1f3c | jq -r .advice\n" in why.text(found)
+
+
 def test_a_line_without_end_is_shown_by_its_ends() -> None:
     shown = why.text({"task": "1f3c", "class": "script_failed", "reason": "exit 1", "remedy": None, "advice": None,
                       "evidence": "begin" + "x" * 100_000 + "end"})
@@ -447,7 +459,7 @@ def test_a_line_without_end_is_shown_by_its_ends() -> None:
 def test_what_is_not_known_is_left_alone() -> None:
     known = told("Traceback (most recent call last):\nValueError: no")
     assert known["reason"] == "ValueError: no (exit 1)" and known["remedy"] is None
-    assert "agent-task log 1f3c; or see it again: agent-task script 1f3c > run.sh" in known["advice"]
+    assert "agent-task log 1f3c; or see it again: agent-task script 1f3c > task-1f3c.sh" in known["advice"]
     assert told("ModuleNotFoundError: No module named 'x'", end="setup_failed") == {}
 
 

@@ -286,6 +286,23 @@ def test_a_pid_of_another_boot_means_nothing(store):
     assert not processes.alive(f"{pid} {int(start) + 1} {processes.boot_id()}")
 
 
+def test_a_file_that_has_the_number_of_the_pipe_is_not_that_pipe(store, task, tmp_path):
+    claim, _ = pulled(store)
+    (tmp_path / "lines").touch()
+    reading, writing = os.pipe()
+    kept = os.dup(0)
+    try:
+        for fd, by_pipe in ((os.open(tmp_path / "lines", os.O_RDONLY), False), (reading, True)):
+            os.dup2(fd, 0)
+            os.close(fd)
+            claim.hand("pull", {"pipe": os.fstat(0).st_ino, "boot": processes.boot_id()})
+            assert holders.came_by_pipe(claim.directory) == by_pipe
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(writing)
+
+
 # --- recovery ---------------------------------------------------------------------------------------------------------
 
 def test_a_dead_stage_gives_its_task_back_and_the_third_time_it_is_lost(store, task):
@@ -323,17 +340,42 @@ def test_an_end_that_no_version_of_ours_knows_is_told_once_and_taken_as_its_stat
     assert os.listdir(claims.active()) == []
 
 
+IN_CONFIDENCE = ("clearml.conf", "spec", "environment.json", "inside.env", "place.env", "entered.env",
+                 "custom-build.env", "box/entered", "box/setup/before", "box/setup/exports", "box/setup/environment")
+
+
+def confide(directory):
+    """All that a place and its script are told."""
+    os.makedirs(os.path.join(directory, "box", "setup"))
+    for name in IN_CONFIDENCE:
+        with open(os.path.join(directory, name), "w") as file:
+            file.write("a secret")
+
+
+def confided(directory):
+    return [name for name in IN_CONFIDENCE if os.path.exists(os.path.join(directory, name))]
+
+
+def test_a_place_that_cannot_be_removed_does_not_keep_its_task(store, task, capfd):
+    claim, _ = pulled(store)
+    place.journal(claim.directory, {"kind": "charliecloud", "root": 7})  # as no version of ours writes it
+    confide(claim.directory)
+    abandoned(claim)
+    said = []
+    recovery.recover(store, say=said.append)
+    assert waiting(store) == [task] and "could not be removed: TypeError" in said[0]
+    assert confided(claim.directory) == [] and place.journalled(claim.directory) is None
+
+
 @pytest.mark.parametrize("ends", [False, True])
 def test_what_agent_run_wrote_for_a_script_that_never_started_does_not_stay(store, task, ends):
     claim, _ = pulled(store)
-    for name in ("clearml.conf", "spec"):
-        with open(os.path.join(claim.directory, name), "w") as file:
-            file.write("a secret")
+    confide(claim.directory)
     abandoned(claim)
     if ends:
         store.call("tasks.stopped", {"task": task, "force": True})
     recovery.recover(store)
-    assert not {"clearml.conf", "spec"} & set(os.listdir(claim.directory))
+    assert confided(claim.directory) == []
 
 
 def test_what_somebody_holds_is_left_alone(store, task):

@@ -35,7 +35,7 @@ def test_an_entry_point_behind_a_link_out_of_the_checkout_is_refused(code):
 def test_what_is_not_in_the_checkout_is_told_with_the_option_that_names_another(code):
     with pytest.raises(errors.Failure, match="there is no folder zzz") as caught:
         entry.directory(str(code), "zzz")
-    assert (caught.value.exit, caught.value.change) == (errors.NOT_FOUND, ())
+    assert (caught.value.exit, caught.value.change) == (errors.NOT_FOUND, errors.CODE_ANEW)
     assert "agent-task edit TASK --working-dir DIR" in caught.value.remedy
     with pytest.raises(errors.Failure, match=r"there is no zzz\.py") as caught:
         entry.check_there(str(code), entry.of({"entry_point": "zzz.py"}, str(code)))
@@ -114,7 +114,8 @@ def test_a_program_may_stand_in_the_checkout_by_its_path_from_the_working_direct
 
 
 @pytest.mark.parametrize(("words", "change"), [
-    ("utill.py --x 1", ("--entry-point", "util.py --x 1")), ("train.py", ()), ("evil.py", ())])
+    ("utill.py --x 1", ("--entry-point", "util.py --x 1")), ("train.py", errors.CODE_ANEW),
+    ("evil.py", errors.CODE_ANEW)])
 def test_another_script_is_a_command_only_where_one_alone_can_be_meant(tmp_path, words, change):
     for name in ("a/train.py", "b/train.py", "util.py", "main.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

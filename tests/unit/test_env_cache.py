@@ -15,8 +15,9 @@ from env_machine import python
 
 from agentpipe import errors, untrusted
 from agentpipe.claim import attempt
-from agentpipe.environment import env_cache, env_cache_view, installed
+from agentpipe.environment import env_cache, env_cache_view, installed, python_env
 from agentpipe.environment.env_cache import Limits
+from agentpipe.environment.installers import ways
 from agentpipe.pull import room
 
 
@@ -55,6 +56,13 @@ def test_the_list_tells_what_each_holds_and_who_uses_it(machine):
     assert (entry["key"], entry["packages"]) == (env["base"], ["milk==1.0", "tea==1.0"])
     assert entry["size"] > 1_000_000  # pip
     assert len(entry["tasks"]) == 1
+
+
+@pytest.mark.parametrize("text", ["[]", '{"key": []}', "[" * 100_000 + "]" * 100_000])
+def test_a_record_that_a_task_has_spoilt_is_none(machine, three, text):
+    with open(os.path.join(machine.base({"base": three[1]}), "agentpipe.json"), "w") as file:
+        file.write(text)
+    assert keys(env_cache.entries()) == [three[2], three[0]]
 
 
 def test_too_many_the_longest_unused_goes_first(machine, three):
@@ -210,6 +218,35 @@ def test_whoever_does_not_want_to_wait_builds_his_own(machine, monkeypatch):
         thread.join()
     assert python(found[0], "import tea; print(tea.version)") == "2.0"
     assert "builds one of its own" in "".join(machine.said)
+
+
+@pytest.fixture
+def makeshift(monkeypatch):
+    """makeshift(meanwhile): what is built is for its task alone, and `meanwhile()` happens once it is published."""
+    install, publish = ways.install, python_env._publish
+
+    def installed_somehow(job, folder, wanted, policy, *rest):
+        policy.makeshift = True  # as when a part of it could not be reached
+        return install(job, folder, wanted, policy, *rest)
+
+    def start(meanwhile):
+        monkeypatch.setattr(ways, "install", installed_somehow)
+        monkeypatch.setattr(python_env, "_publish", lambda *words: (publish(*words), meanwhile()))
+    return start
+
+
+def test_a_makeshift_stays_for_the_task_that_has_built_it(machine, makeshift):
+    makeshift(lambda: env_cache.evict(env_cache.limits()))
+    env = machine.task("tea")
+    assert "for this task alone" in "".join(machine.said)
+    assert python(env, "import tea; print(tea.version)") == "2.0"
+
+
+def test_what_a_person_removes_as_soon_as_it_is_built_is_said(machine, makeshift):
+    makeshift(lambda: shutil.rmtree(env_cache.home()))
+    with pytest.raises(errors.Failure, match="was removed as soon as it was built") as caught:
+        machine.task("tea")
+    assert caught.value.exit == errors.TRY_AGAIN
 
 
 def test_what_others_remove_meanwhile_is_passed_over(machine, three, monkeypatch):

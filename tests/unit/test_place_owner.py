@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,22 @@ def test_what_has_ended_is_swept_by_its_journal_also_without_an_owner() -> None:
     ended.mkdir(parents=True)
     (ended / place.JOURNAL).write_text("{}")
     attempt.decide(str(ended), "completed")
+    for name in ("spec", "clearml.conf", "entered.env"):  # of agent-run --hold-on-failure, which was killed
+        (ended / name).touch()
     engine = Engine(labels(str(ended), owner="f" * 32), labels(str(ended)))
     create.sweep(engine)
     assert engine.removed == ["1"]
+    assert sorted(os.listdir(ended)) == ["lock", "outcome"]
+
+
+def test_what_is_no_longer_ours_is_swept_too() -> None:
+    left = Path(paths.state("tasks", "d.1"))
+    left.mkdir(parents=True)
+    (left / place.JOURNAL).write_text("{}")
+    attempt.leave_to_others(str(left))
+    engine = Engine(labels(str(left)))
+    create.sweep(engine)
+    assert engine.removed == ["0"]
 
 
 def test_the_id_is_made_once_also_by_many_at_once() -> None:

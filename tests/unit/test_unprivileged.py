@@ -274,6 +274,8 @@ def test_images_that_nobody_asks_for_any_more_are_removed_and_those_in_use_are_n
     task = paths.state("tasks", "t.1")
     os.makedirs(task)
     place.journal(task, {"kind": "charliecloud", "image_id": used.key})
+    os.makedirs(paths.state("tasks", "hostile.1"))
+    place.journal(paths.state("tasks", "hostile.1"), {"image_id": []})
     image("new")
     assert not os.path.exists(old.path) and os.path.isdir(used.path) and os.path.isdir(young.path)
     assert os.path.isdir(tmp_path / "old")

@@ -114,6 +114,26 @@ def test_records_that_are_no_files_cannot_be_read(directory, planted):
         script.start(directory, ["true"], "/", os.environ)
 
 
+def test_records_that_are_nested_too_deeply_cannot_be_read(directory):
+    for name in ("claim", "manifest.json", "place.json", secrets.FILE):
+        with open(os.path.join(directory, name), "w") as file:
+            file.write("[" * 100_000 + "]" * 100_000)
+    assert claims.read(directory) is None
+    assert attempt.read_manifest(directory) is None
+    assert place.journalled(directory) == {}
+    assert secrets.whole({"script": {"repository": "r"}}, directory) == {"script": {"repository": "r"}}
+
+
+def test_what_was_told_in_confidence_is_removed_behind_no_link(directory, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "before").touch()
+    os.makedirs(os.path.join(directory, "box"))
+    os.symlink(theirs, os.path.join(directory, "box", "setup"))
+    secrets.forget_script(directory)
+    assert (theirs / "before").exists()
+
+
 def test_a_full_disk_is_not_looked_for_elsewhere(directory, planted):
     planted(f"room.{os.getpid()}")
     own_end.look(directory)

@@ -241,6 +241,14 @@ def follows(top: str, repository: str, branch: str) -> bool:
     return bool(remote) and current == branch and _address(top, remote) == repository
 
 
+def is_on(top: str, branch: str, commit: str) -> bool:
+    """Whether a checkout stands on that branch; without one, on no branch at that commit or one that follows it."""
+    current = text(top, "symbolic-ref", "--short", "--quiet", "HEAD")
+    if branch or current:
+        return current == branch.removeprefix("refs/heads/")
+    return not commit or text(top, "merge-base", commit, "HEAD") == text(top, "rev-parse", f"{commit}^{{commit}}")
+
+
 def _address(top: str, remote: str) -> str:
     """As git has it, a login included; of a folder of this machine its path."""
     address = text(top, "remote", "get-url", "--", remote)

@@ -41,7 +41,10 @@ def is_untaken(directory: str, owner: int | None) -> bool:
 
 def _by_pipe(claim: dict[str, Any]) -> bool:
     holder = claim.get("holder") or {}
-    return "pipe" in holder and holder["pipe"] == os.fstat(0).st_ino
+    if "pipe" not in holder:
+        return False
+    found = os.fstat(0)  # of another file system a file may have the same number
+    return stat.S_ISFIFO(found.st_mode) and holder["pipe"] == found.st_ino
 
 
 def _owner(claim: dict[str, Any]) -> str | None:

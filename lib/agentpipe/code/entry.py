@@ -80,7 +80,8 @@ def directory(code: str, folder: str, create: bool = False) -> str:
                              + near(code, relative, True), errors.NOT_FOUND,
                              remedy="push the commit that has it, or name another: agent-task edit TASK "
                                     "--working-dir DIR",
-                             change=("--working-dir", close[0]) if (close := closest(code, relative, True)) else ())
+                             change=("--working-dir", close[0]) if (close := closest(code, relative, True)) else
+                             errors.CODE_ANEW)
     return relative
 
 
@@ -107,7 +108,7 @@ def check_there(code: str, entry: Entry, bare: bool = False) -> str | None:
         raise errors.Failure(f"there is no {name} in the checkout (script.entry_point)" + near(code, name, False),
                              errors.NOT_FOUND, remedy="commit and push it, or name another: agent-task edit TASK "
                                                       "--entry-point 'SCRIPT ARGUMENTS'",
-                             change=_renamed(entry, closest(code, name, False)))
+                             change=_renamed(entry, closest(code, name, False)) or errors.CODE_ANEW)
     return path
 
 

@@ -32,7 +32,7 @@ def ahead(job: Job, base: dict[str, Any], asked: Requirements) -> list[subproces
     from agentpipe.environment import installed
     from agentpipe.place import processors
     count = min(MOST, processors.count() - 1)
-    if count < 1 or job.prefix or base["size"] < SMALL or os.environ.get("PYTHONDONTWRITEBYTECODE"):
+    if count < 1 or job.prefix or base["size"] < SMALL:
         return []
     directory = base["directory"]
     words = [*_python(directory, "compile_ahead"), os.path.join(directory, base["site"])]

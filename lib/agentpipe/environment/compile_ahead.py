@@ -12,25 +12,27 @@ import collections
 import importlib.machinery
 import os
 import re
+import signal
 import sys
 import time
 
+LONGEST_S = 300  # what is not compiled by then is left to the script
 ROOM = 1 << 30  # bytes of the disk that are left to others
-IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(?:\(([^)]*)\)|(.*))|import[ \t]+(.*))", re.M)
+IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\.*)(\w[\w.]*)?[ \t]+import[ \t]*(?:\(([^()]*)\)|(.*))|import[ \t]+(.*))",
+                    re.M)
 
 
 def imports(text, package):
     """The dotted names of modules that a module of this package may import, by its text; some are none."""
     found = []
-    for base, within, line, plain in IMPORT.findall(text):
+    for dots, base, within, line, plain in IMPORT.findall(text):
         names = [part.strip().split(" ")[0] for part in re.sub("#.*", "", within or line or plain).split(",")]
         names = [name for name in names if name.replace(".", "").isidentifier()]
         if plain:
             found += names
             continue
-        dots = len(base) - len(base.lstrip("."))
         if dots:
-            base = ".".join(package[:len(package) - dots + 1] + [part for part in [base.lstrip(".")] if part])
+            base = ".".join(package[:len(package) - len(dots) + 1] + ([base] if base else []))
         found.append(base)
         found += [base + "." + name for name in names]
     return found
@@ -140,5 +142,6 @@ def main(site, which, script, *modules):
 
 
 if __name__ == "__main__":
+    signal.alarm(LONGEST_S)
     give_way()
     main(*sys.argv[1:])

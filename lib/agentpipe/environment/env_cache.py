@@ -208,6 +208,8 @@ def _is_seen(name: str, task: str) -> bool:
 
 def _entry(envs: str, target: str, keys: list[str]) -> Entry | None:
     import json
+
+    from agentpipe.environment import installed
     directory = os.path.join(envs, target)
     try:
         with open(os.path.join(directory, "agentpipe.json"), encoding="utf-8") as file:
@@ -216,7 +218,7 @@ def _entry(envs: str, target: str, keys: list[str]) -> Entry | None:
                 "python": base["interpreter"]["version"],
                 "packages": base["packages"], "size": base["size"], "created": base["created"],
                 "used": _last_used(directory, base["created"]), "tasks": tasks(directory)}
-    except (OSError, ValueError, KeyError):
+    except installed.WRONG:
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from agentpipe import errors, files, paths, untrusted
+from agentpipe import errors, files, paths, secrets, untrusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def _run_build(job: Job, script: str, answer: str) -> None:
                  "CLEARML_TASK_SCRIPT_ENTRY": entry, "CLEARML_TASK_WORKING_DIR": folder,
                  "CLEARML_VENV_PATH": job.path("env"), "CLEARML_GIT_ROOT": code, "CLEARML_CUSTOM_BUILD_OUTPUT": answer}
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-    files.publish(job.path("custom-build.env"), exports.encode("utf-8", "surrogateescape"))
+    files.publish(job.path(secrets.BUILD), exports.encode("utf-8", "surrogateescape"))
     start = [script] if os.access(script, os.X_OK) else ["bash", script]
     try:
-        job.run([*job.prefix, "sh", "-c", '. "$0" && exec "$@"', job.path("custom-build.env"), *start], cwd=folder,
+        job.run([*job.prefix, "sh", "-c", '. "$0" && exec "$@"', job.path(secrets.BUILD), *start], cwd=folder,
                 loud=True)
     except tools.ToolFailed as failed:
         code_ = failed.status if failed.status and 0 < failed.status < 256 else 128 - (failed.status or -1)
@@ -86,7 +86,7 @@ def _run_build(job: Job, script: str, answer: str) -> None:
 def _built(job: Job, script: str, answer: str) -> Value | None:
     """Its answer as the value of `env`; one that is missing or wrong is said, and the build is ours."""
     try:
-        found = json.loads(untrusted.read(*os.path.split(answer)))
+        found = untrusted.value(*os.path.split(answer))
         binary, entry, folder = (found[name] for name in ("binary", "entry_point", "working_dir"))
         wrong = next((name for name in ("binary", "entry_point", "working_dir")
                       if not os.path.isabs(found[name]) or not (job.prefix or os.path.exists(found[name]))), "")

@@ -147,11 +147,11 @@ def _of_project(folder: str) -> list[str] | None:
         lines = own.get("dependencies") or []
         if not isinstance(lines, list):
             raise errors.Failure("pyproject.toml: project.dependencies is not a list", errors.BAD_DATA,
-                                 remedy='write dependencies = ["NAME", …]')
+                                 remedy='write dependencies = ["NAME", …]', change=errors.CODE_ANEW)
         return [str(line) for line in lines]
     if poetry:
         raise errors.Failure("the project of poetry has no poetry.lock", errors.NOT_FOUND,
-                             remedy="make it with `poetry lock`, and commit it")
+                             remedy="make it with `poetry lock`, and commit it", change=errors.CODE_ANEW)
     return None
 
 
@@ -245,7 +245,7 @@ def _no_lock(failure: errors.Failure) -> errors.Failure:
         return errors.Failure(f"the project needs Python{wrong[2]}, this is {wrong[1]}", errors.NOT_FOUND, said[-4000:],
                               "give the task another Python: agent-task edit --python")
     return errors.Failure(f"uv.lock cannot be used: {uv_failures.first_words(said) or failure.reason}", errors.BAD_DATA,
-                          said[-4000:], "run `uv lock` in the project, and commit uv.lock")
+                          said[-4000:], "run `uv lock` in the project, and commit uv.lock", errors.CODE_ANEW)
 
 
 def _uv_words(words: list[str]) -> tuple[list[str], list[str]]:

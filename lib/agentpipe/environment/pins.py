@@ -108,5 +108,6 @@ def read_toml(path: str) -> dict[str, Any]:
         found: dict[str, Any] = _toml().loads(text)
     except ValueError as error:
         name = os.path.basename(path)
-        raise errors.Failure(f"{name} is not TOML: {error}", errors.BAD_DATA, remedy=f"correct {name}") from None
+        raise errors.Failure(f"{name} is not TOML: {error}", errors.BAD_DATA, remedy=f"correct {name}",
+                             change=errors.CODE_ANEW) from None
     return found

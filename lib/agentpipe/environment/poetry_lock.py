@@ -59,7 +59,8 @@ def lines(folder: str, words: list[str]) -> tuple[list[str], list[str]]:
     packages = lock.get("package")
     if not isinstance(packages, list):
         raise errors.Failure("poetry.lock is not a lock of poetry", errors.BAD_DATA,
-                             remedy="run `poetry lock` in the project, and commit poetry.lock")
+                             remedy="run `poetry lock` in the project, and commit poetry.lock",
+                             change=errors.CODE_ANEW)
     roots = _roots(project)
     wish = Wish(words, {"main": False, **{name: optional for name, (optional, _) in roots.items()}})
     if packages and all("groups" in package for package in packages):

@@ -1,8 +1,9 @@
 """The cache of base environments: one per key, built once, shared by all tasks that ask for the same.
 
     cache/envs/KEY        a link to the published build, made by rename; what it does not point to is not there
-    cache/envs/KEY.N/     one build, at its final path (environments carry their path); N is new for each attempt,
-                          since installers of a killed stage may still write into theirs
+    cache/envs/KEY.N/     one build, at its final path (environments carry their path); N, the millisecond of its begin,
+                          is new for each attempt, also when those before are gone: installers of a killed stage, and
+                          what compiles byte-code, may still write into theirs
     cache/envs/KEY.lock   held while somebody builds
 
 What a container builds stands where it can write (place/apart.py), and of it here only what follows.
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 FORMAT = "6"  # of a build and its record; another one is another key
 RECORD = "agentpipe.json"
-
-
 
 
 def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: Policy) -> str:
@@ -120,6 +119,8 @@ def _outlived(job: Job, base: Base) -> bool:
 def build(job: Job, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
           installer: ModuleType) -> Base:
     """The build of this key: by us, or by another task that we wait for. It is in use by this task."""
+    import time
+
     from agentpipe.environment import bytecode, env_cache
     envs = env_cache.home()
     try:
@@ -135,11 +136,14 @@ def build(job: Job, name: str, interpreter: Interpreter, requirements: Requireme
         base = use(job, name)
         if base is None:
             try:
-                name = _make(job, files.new_directory(envs, name), name, interpreter, requirements, policy, installer)
+                about = files.new_directory(envs, name, time.time_ns() // 1_000_000)
+                name = _make(job, about, name, interpreter, requirements, policy, installer)
             except OSError as error:
                 raise _cannot_write(envs, error) from None
             base = use(job, name)
-            assert base is not None
+            if base is None:
+                raise errors.Failure(f"{envs}/{name} was removed as soon as it was built", errors.TRY_AGAIN,
+                                     remedy="leave it to `agent-env --prune` to make room there")
             bytecode.ahead(job, base, requirements)
     env_cache.sweep(envs, env_cache.LEFT_BEHIND)
     for gone in env_cache.evict(env_cache.limits()):
@@ -224,7 +228,7 @@ def _record(job: Job, about: str, directory: str, name: str, interpreter: Interp
     import time
 
     from agentpipe import processes
-    from agentpipe.environment import image_packages, installed, installers, local_packages, overlay, pins
+    from agentpipe.environment import env_cache, image_packages, installed, installers, local_packages, overlay, pins
     from agentpipe.environment.installers import conda
     from agentpipe.place import apart
     of_conda = requirements.conda is not None
@@ -251,6 +255,8 @@ def _record(job: Job, about: str, directory: str, name: str, interpreter: Interp
     if directory != about:
         base["built"] = directory
     os.mkdir(os.path.join(about, "users"), 0o700)
+    # from its first moment on: the lock that we hold is not that of a makeshift's key
+    os.symlink(job.directory, os.path.join(about, "users", env_cache.user(job.directory)))
     with open(os.path.join(about, RECORD), "w", encoding="utf-8") as file:
         json.dump(base, file)
 

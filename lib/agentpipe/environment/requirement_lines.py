@@ -169,7 +169,8 @@ class Reader:
             if os.path.exists(path):
                 return path
         raise errors.Failure(f"{where}: {value} is not there", errors.NOT_FOUND,
-                             remedy=f"commit {value} to the repository, or take it out of the requirements")
+                             remedy=f"commit {value} to the repository, or take it out of the requirements",
+                             change=errors.CODE_ANEW)
 
     def _is_path(self, line: str) -> bool:
         path = re.split(r"\s*[\[;]", line, maxsplit=1)[0].strip()

@@ -211,9 +211,8 @@ def journal(directory: str, value: Mapping[str, Any]) -> None:
 
 def journalled(directory: str) -> dict[str, Any] | None:
     """What an attempt has made, or was about to make; None when there is nothing, or nothing any more."""
-    import json
     try:
-        found = json.loads(untrusted.read(directory, JOURNAL, untrusted.LARGE))
+        found = untrusted.value(directory, JOURNAL, untrusted.LARGE)
     except FileNotFoundError:
         return None
     except (ValueError, untrusted.NotRegular):
@@ -223,18 +222,22 @@ def journalled(directory: str) -> dict[str, Any] | None:
 
 def leave(directory: str, say: Callable[[str], object]) -> None:
     """Nothing is to run here any more: remove what this attempt has made, if it has made anything, and what its script
-    was told in confidence; `say` gets what could not be removed."""
-    secrets.forget_script(directory)
-    if not os.path.lexists(os.path.join(directory, JOURNAL)):
-        return
-    word = of({"place": journalled(directory)}, directory).remove()
+    was told in confidence; `say` gets what could not be removed, on which no task's end depends."""
+    word = ""
+    try:
+        if os.path.lexists(os.path.join(directory, JOURNAL)):
+            word = of({"place": journalled(directory)}, directory).remove()
+    except Exception as error:
+        word = f"what the task was to run in could not be removed: {type(error).__name__}: {error}"
     if word:
         say(word)
     forget(directory)
 
 
 def forget(directory: str) -> None:
-    """The last step of a removal: PID 1 of a container that nobody could reach ends by this."""
+    """The last step of a removal, which may have entered the place once more: what was told there in confidence goes,
+    and the journal. PID 1 of a container that nobody could reach ends by this."""
+    secrets.forget_script(directory)
     try:
         os.unlink(os.path.join(directory, JOURNAL))
     except FileNotFoundError:

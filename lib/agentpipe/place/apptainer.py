@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import errors
+from agentpipe import errors, secrets
 from agentpipe.place.images import cached, digest, forced, mark, prepare, pull, single_user, work
-from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, say_what_is_left
+from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
     """The command line of `apptainer exec`; variables stand in a file."""
     # the home of this machine stays outside: its ~/.local would be imported
     # --no-eval: else $ and ` in the values of a task would be run by a shell
-    found = [program, "exec", "--no-home", "--no-eval", "--env-file", job.path(ENVIRONMENT)]
+    found = [program, "exec", "--no-home", "--no-eval", "--env-file", job.path(secrets.PLACE)]
     if not writable:
         found.append("--writable-tmpfs")
     else:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths
+from agentpipe import errors, paths, secrets
 from agentpipe.place.images import cached, digest, forced, mark, prepare, pull, single_user, work
-from agentpipe.place.unprivileged import ENVIRONMENT, WRITABLE, Asked, Image, say_what_is_left
+from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -66,7 +66,7 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
         found.append(f"--bind={source}:{target}")
     if os.path.isfile(os.path.join(image.path, "ch/environment")):
         found.append(f"--set-env={image.path}/ch/environment")
-    found += ["--env-no-expand", f"--set-env={job.path(ENVIRONMENT)}"]
+    found += ["--env-no-expand", f"--set-env={job.path(secrets.PLACE)}"]
     if not as_root:
         for source, target, options in asked.binds:
             if options == "ro" and source != target:

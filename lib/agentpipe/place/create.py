@@ -154,8 +154,8 @@ def _ours(api: Any) -> str:
 
 
 def sweep(api: Any) -> None:
-    """Remove containers that an earlier life of ours left: their task's directory has no journal any more, or its end
-    is decided and nobody holds it. One that does not say whose it is may be another agent's, whose state directory
+    """Remove containers that an earlier life of ours left: their task's directory has no journal any more, or its
+    attempt is over and nobody holds it. One that does not say whose it is may be another agent's, whose state directory
     has the path of ours inside of its own container: it stays where we have no journal of it."""
     for found in api.containers(all=True, filters={"label": f"{LABEL}home={_home()}"}):
         ours = owner.of(found["Labels"])
@@ -165,7 +165,7 @@ def sweep(api: Any) -> None:
         if not os.path.lexists(os.path.join(directory, place.JOURNAL)):
             if ours:
                 remove(api, found["Id"])
-        elif attempt.outcome(directory):
+        elif attempt.is_over(directory):
             try:
                 lock = claims.lock(directory, 0)
             except errors.Failure:  # the task's own doing: no other task's set-up fails for that

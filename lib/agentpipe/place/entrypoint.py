@@ -10,7 +10,7 @@ import os
 import re
 import time
 
-from agentpipe import paths, untrusted
+from agentpipe import paths, secrets, untrusted
 from agentpipe.files import publish
 
 TYPE_CHECKING = False
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-ENTERED = "entered"  # in the task's box: PID 1's environment as the kernel has it
-VARIABLES = "entered.env"  # what of it every program gets, for the client's --env-file
+ENTERED = secrets.FIRST  # in the task's box: PID 1's environment as the kernel has it
+VARIABLES = secrets.ENTERED  # what of it every program gets, for the client's --env-file
 WAIT_S = 15.0
 LIMIT = 16 << 20  # bytes of an environment; the kernel takes 6 MiB
 # what the client's file can say: of a line that is no NAME=VALUE it takes the value from our own environment

@@ -60,7 +60,7 @@ def _sweep(folder: str) -> None:
     if days <= 0:
         return
     home = paths.state("tasks")
-    used = {(place.journalled(entry.path) or {}).get("image_id") for entry in os.scandir(home)} \
+    used = {str((place.journalled(entry.path) or {}).get("image_id")) for entry in os.scandir(home)} \
         if os.path.isdir(home) else set()
     for name in os.listdir(folder):
         key = name.removesuffix(ASKED)

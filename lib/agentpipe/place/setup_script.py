@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, paths, trees, units, untrusted
+from agentpipe import errors, paths, secrets, trees, units, untrusted
 from agentpipe.place import entrypoint
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agentpipe.job import Job
     from agentpipe.place.decide import Container
 
-FOLDER = "setup"
+FOLDER = secrets.SETUP
 # of the shell that runs the steps, not of the task
 NOT_PASSED_ON = {"PWD", "OLDPWD", "SHLVL", "_", "HOME", "USER", "LOGNAME", "HOSTNAME", "TERM", "DEBIAN_FRONTEND",
                  "CLEARML_APT_INSTALL"}
@@ -225,7 +225,7 @@ def _prepare(job: Job, wanted: list[Step]) -> tuple[str, str]:
         os.mkdir(each, 0o755)
     for name, text in [("run", RUN), *((step.name, step.text) for step in wanted)]:
         _write(job.directory, name, text, 0o644)
-    for name in ("before", "exports", "environment"):
+    for name in secrets.LEFT:
         _write(paths.box(job.directory), name, "", 0o666)
     return folder, left
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, gpus, paths, place, processes, trees
+from agentpipe import errors, gpus, paths, place, processes, secrets, trees
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
 from agentpipe.place import apart, container_args, decide, gear, setup_script
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from agentpipe.place.args_words import Option
     from agentpipe.place.decide import Container as Wanted
 
-ENVIRONMENT = "place.env"
 WRITABLE = "root"  # in the task's directory: where a place is changed by its set-up
 # options of docker run that say what is so anyway: no namespaces of its own, no privileges to lose
 AS_IT_IS = {"network": ("host",), "ipc": ("host",), "pid": ("host",), "uts": ("host",), "userns": ("host",),
@@ -251,7 +250,7 @@ def write_environment(job: Job, asked: Asked, engine: ModuleType) -> None:
         lines.append(engine.line(name, value))
         if not lines[-1]:
             job.say(f"--env {name!r} cannot be passed on here: its name is none of a shell's, or it has several lines")
-    publish(job.path(ENVIRONMENT), "".join(lines).encode("utf-8", "surrogateescape"))
+    publish(job.path(secrets.PLACE), "".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def _entered(job: Job, wanted: Wanted, engine: ModuleType, program: str, image: Image, asked: Asked,

@@ -83,16 +83,17 @@ class Queues:
 
 
 def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Callable[[], bool] | None = None,
-              owner: int | None = None, side_by_side: bool = False) -> Got | None:
+              owner: int | None = None, side_by_side: bool = False, recovers: bool = True) -> Got | None:
     """The next task of these queues as (claim, manifest); None when there is none and nobody waits.
 
     may_work() is asked when there is a task; while it is false none is taken, and a waiting pull asks again after
     some seconds. One that waits for process `owner` ends with it: what it then got, nobody would run. Open to signals
     only while it waits. The line of one that waits names the worker's queues: whoever works on the task reports them,
-    unless the task gets a worker of its own (`side_by_side`).
+    unless the task gets a worker of its own (`side_by_side`). waiting.BeginAnew when it waits, `recovers`, and
+    something was left behind here.
     """
-    patience = waiting.Waiting(api, worker, queues.ids, owner, queues.schedule) if wait else None
-    intent = intents.Intent()
+    patience = waiting.Waiting(api, worker, queues.ids, owner, queues.schedule, recovers) if wait else None
+    intent, stays = intents.Intent(), False
     try:
         while True:
             try:
@@ -119,9 +120,12 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
                 intent = intents.Intent()
                 if not patience.outage():
                     return None
+    except waiting.BeginAnew:
+        stays = True
+        raise
     finally:
         if patience:
-            patience.stop(unregister=not intent.used)
+            patience.stop(unregister=not (intent.used or stays))
         if not intent.used:
             intent.drop()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from agentpipe import errors, processes
-from agentpipe.claim import homes, uptime
+from agentpipe.claim import claims, homes, uptime
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
@@ -21,13 +22,18 @@ NOT_NOW = 5.0  # how long it pauses when this node may not work
 OUTAGE = (1.0, 30.0)  # the pauses while the server is away
 KEEP_S = 3600.0  # how often it says that this home is in use
 LEFT_OPEN = 60.0  # how often it looks after what an outage left open
+LEFT_BEHIND = 20.0  # and for what nobody on this node holds any more
+
+
+class BeginAnew(Exception):
+    """An attempt on this node is held by nobody: a new pull looks after it before it waits."""
 
 
 class Waiting:
     """It keeps the worker registered, and ends with process `owner`. Open to signals while it waits."""
 
     def __init__(self, api: Any, worker: str, queues: list[str], owner: int | None,
-                 schedule: Schedule | None = None) -> None:
+                 schedule: Schedule | None = None, recovers: bool = True) -> None:
         self._schedule = schedule  # whose changes end a wait too
         self._api, self._worker, self._queues = api, worker, queues
         self._owned = owner is not None
@@ -37,6 +43,7 @@ class Waiting:
         self._pause = OUTAGE[0]
         self._keep_at = 0.0  # when to say again that this home is in use
         self._look_after: float | None = None  # when to look after what was left open
+        self._look_behind = time.monotonic() + (LEFT_BEHIND if recovers else math.inf)
 
     def note(self) -> None:
         """Before the queues are asked: what changes from now on is news."""
@@ -44,7 +51,10 @@ class Waiting:
             self._mark = self._api.changed(None)
 
     def look(self, allowed: bool) -> bool:
-        """Wait until something may have changed (not `allowed`: a while); False when nobody needs it any more."""
+        """Wait until something may have changed (not `allowed`: a while); False when nobody needs it any more.
+
+        BeginAnew when something was left behind here.
+        """
         self._pause = OUTAGE[0]
         self._reporter = self._reporter or self._registered()
         if time.monotonic() >= self._keep_at:
@@ -53,10 +63,15 @@ class Waiting:
         if self._look_after is not None and time.monotonic() >= self._look_after:
             from agentpipe.claim import intents
             self._look_after = time.monotonic() + LEFT_OPEN if intents.recover_all(self._api) else None
+        if time.monotonic() >= self._look_behind:
+            self._look_behind = time.monotonic() + LEFT_BEHIND
+            if claims.is_one_left_behind():
+                raise BeginAnew
         if not allowed:
             return self._sleep(NOT_NOW)
         change = self._schedule.next_change() if self._schedule else None
         until = time.monotonic() + (LONGEST if change is None else min(change + 0.1, LONGEST))
+        until = min(until, self._look_behind)
         with SIGNALS.open():
             while time.monotonic() < until:
                 before, self._mark = self._mark, self._api.changed(self._mark)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 60.0  # with a server that is away; then the next agent-pull or agent-report sends the rest
 MAX_LOST = 3
+AWAY = 76  # to a supervisor: what the set-up needed (a repository, an index) was away, and may be for the next task too
 
 
 def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
@@ -168,7 +169,10 @@ def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
     printed = _print(held, line)
     if told:
         services.again(held)
-    if values["supervised"] and not line.get("failed", {}).get("of_machine"):
+    failed = line.get("failed", {})
+    if values["supervised"] and failed.get("exit") == errors.UNAVAILABLE and failed.get("class") == "setup_failed":
+        return AWAY
+    if values["supervised"] and not failed.get("of_machine"):
         return 0 if printed else errors.CANNOT_CREATE
     return code
 

@@ -126,5 +126,6 @@ def _program(binary: str, words: list[str], env: Mapping[str, Any], cwd: str,
         where, mend = ("on PATH here", f"install {name} on this machine") if outside else (
             f"in {cwd}, or not executable", f"git add --chmod=+x {name}")
         raise errors.Failure(f"the task's program {asked[0]} is not {where}", errors.NOT_FOUND,
-                             remedy=f"{mend}, or name another in the task's binary (agent-task edit --binary)")
+                             remedy=f"{mend}, or name another in the task's binary (agent-task edit --binary)",
+                             change=() if outside else errors.CODE_ANEW)
     return asked, name in SHELLS

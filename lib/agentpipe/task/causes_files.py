@@ -8,8 +8,8 @@ import posixpath
 import re
 import shlex
 
-from agentpipe.task import own_lines, whereabouts
-from agentpipe.task.remedies import again, anew, edit, fresh, in_container, moved, retyped, taken_along, words
+from agentpipe.task import own_lines, unknown_to_git, whereabouts
+from agentpipe.task.remedies import again, anew, edit, fresh, in_container, moved, retyped, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def missing_entry(task: dict[str, Any], reason: str) -> Known | None:
     if not reason.startswith(f"there is no {name} in the checkout"):
         return None
     known = _left_behind(task, given[0])
-    return known and {**known, "advice": f"commit and push it, and in your checkout: {anew(task)}"}
+    if not known or not known.get("remedy"):
+        return known and {"remedy": None, **known}
+    return {**known, "advice": f"commit and push it, and in your checkout: {anew(task)}"}
 
 
 def missing_folder(task: dict[str, Any], evidence: str) -> Known | None:
@@ -80,8 +82,10 @@ def _left_behind(task: dict[str, Any], path: str) -> Known | None:
     left = whereabouts.left_behind(task, path)
     if not left or os.path.getsize(left) > SMALL:
         return None
-    return {"reason": f"{path} is in your checkout, and git does not know it", "remedy": taken_along(task, left),
-            "advice": _elsewhere()}
+    mend = unknown_to_git.along(task, left)
+    more = "" if unknown_to_git.looks_secret(path) else _elsewhere()
+    return {"reason": f"{path} is in your checkout, and git does not know it", **mend,
+            "advice": "; ".join(filter(None, (mend.get("advice"), more)))}
 
 
 def _misspelt(task: dict[str, Any], path: str, evidence: str) -> Known | None:
@@ -157,6 +161,8 @@ def forbidden(task: dict[str, Any], evidence: str) -> Known | None:
 
 
 def _brought(task: dict[str, Any], path: str) -> str:
+    if unknown_to_git.looks_secret(path):
+        return f"it looks like a secret: {unknown_to_git.NO_SECRET}"
     return f"where your checkout has {path}, there: {fresh(task, '--bundle', '--include', path)}"
 
 

@@ -10,8 +10,8 @@ import re
 import shlex
 import sys
 
-from agentpipe.task import own_lines, whereabouts
-from agentpipe.task.remedies import again, anew, edit, moved, retyped, taken_along, words
+from agentpipe.task import own_lines, unknown_to_git, whereabouts
+from agentpipe.task.remedies import again, anew, edit, moved, retyped, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _no_main(task: dict[str, Any], package: str) -> Known:
     left = whereabouts.left_behind(task, f"{package.replace('.', '/')}/__main__.py")
     if left:
         return {"reason": f"the __main__.py of {package} is in your checkout, and git does not know it",
-                "remedy": taken_along(task, left)}
+                **unknown_to_git.along(task, left)}
     named = f", such as {', '.join(inside[:SHOWN])}" if inside else ""
     entry = " ".join(filter(None, [f"-m {package}.…", shlex.join(words(task)[2:])]))
     return {"reason": f"the package {package} cannot be started: it has no __main__.py", "advice":
@@ -67,7 +67,7 @@ def _left_behind(task: dict[str, Any], module: str) -> Known | None:
     if not left:
         return None
     return {"reason": f"the module {module} is in your checkout, and git does not know it",
-            "remedy": taken_along(task, left)}
+            **unknown_to_git.along(task, left)}
 
 
 def _asked_for(task: dict[str, Any], module: str) -> Known | None:

@@ -7,7 +7,7 @@ from typing import Any
 from agentpipe import errors, find, untrusted
 from agentpipe.capture import capture
 from agentpipe.environment.requirements import normalised
-from agentpipe.task import at_once, container_options, queueing, typed
+from agentpipe.task import at_once, container_options, entry_words, queueing, typed, typed_back
 from agentpipe.urls import for_a_task, without_credentials
 
 # options of `agent-task edit` that are a field of the script
@@ -83,6 +83,7 @@ def _labels(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any
 
 def fields(task: Mapping[str, Any], wanted: Mapping[str, Any], say: queueing.Say) -> dict[str, Any]:
     """What tasks.edit is told, out of the options that say what runs: {script, hyperparams, container}."""
+    wanted = typed_back.whole(task, wanted, say)
     script = {field: wanted[option] for option, field in FIELDS.items() if wanted.get(option) is not None}
     if wanted.get("repo"):
         script["repository"] = for_a_task(wanted["repo"], say)
@@ -168,7 +169,7 @@ def _as_it_is(task: Mapping[str, Any]) -> list[str]:
         raise errors.Failure(f"task {task['id']} records no requirements, and its repository, which may have lists of "
                              "them, is not checked out here", errors.NOT_FOUND,
                              remedy=f"give the whole list: agent-task edit {task['id']} --requirements FILE")
-    entry = (script.get("entry_point") or "").split(" ")[0]
+    entry = next(iter(entry_words.known(script)), "")
     lines = []
     with untrusted.kept_within(code):  # who ran there may have put anything in the place of these files
         for path in capture.requirement_files(code, folder, "" if entry.startswith("-") else entry):

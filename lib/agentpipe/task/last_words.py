@@ -6,7 +6,7 @@ import re
 
 from agentpipe import untrusted
 from agentpipe.task import error_lines, own_lines, package_lines, whereabouts
-from agentpipe.task.remedies import short
+from agentpipe.task.remedies import reproduced, short
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def of(task: dict[str, Any], evidence: str, reason: str) -> Known:
         known = own_lines.mended(task, line)
         return {"reason": f"{said}, at {line} ({reason})", **known,
                 **({"advice": None} if known.get("remedy") and not lines else {})}
-    watch = f"see it again: agent-task script {task['id']} > run.sh && sh run.sh"
+    watch = f"see it again: {reproduced(task)}"
     log = f"all that it printed: agent-task log {task['id']}; or " if lines else ""
     return {"reason": f"{said} ({reason})", "advice": log + watch}
 

@@ -89,7 +89,9 @@ def mended(task: dict[str, Any], line: Line) -> Known:
         at = f"+{line.number} " if line.number else ""
         return {"remedy": f"${{EDITOR:-vi}} {at}{shlex.quote(path)} && {anew(task, top)}", "advice": all_of_it}
     then = "enqueue the script anew, with --bundle" if bundle.of(task) else f"there: {anew(task)}"
-    return {"advice": f"mend {line} in your checkout, and {then}; {all_of_it}"}
+    branch = (task.get("script") or {}).get("branch")
+    where = f" on branch {branch}" if branch and not bundle.of(task) else ""
+    return {"advice": f"mend {line} in your checkout{where}, and {then}; {all_of_it}"}
 
 
 class _Notebook:

@@ -32,6 +32,9 @@ def fields(task: Mapping[str, Any], directory: str, say: Callable[[str], None]) 
         say(f"warning: {what} ({remedy})")
     for note in found.login_notes:
         say(note)
+    was, branch = before.get("branch"), found.script.get("branch")
+    if was and branch and was != branch:
+        say(f"warning: the code of branch {branch} takes the place of that of {was} (git switch {was})")
     now = {field: found.script.get(field) or "" for field in TAKEN}
     if before.get("tag"):
         now["tag"] = ""  # else it would still be that tag's commit

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 import shlex
 
-from agentpipe.task import entry_words, whereabouts
+from agentpipe import secrets
+from agentpipe.task import entry_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,17 +32,28 @@ def edit(task: dict[str, Any], *change: str) -> str:
 def fresh(task: dict[str, Any], *options: str) -> str:
     """Enqueue its script as a new task that runs as this one did, with these options; to be typed in its checkout.
 
-    Its queue stands there by its id.
+    Its queue and its project stand there by their ids.
     """
     given = words(task) or ["SCRIPT"]
     module, given = (["-m"], given[1:]) if given[0] == "-m" and given[1:] else ([], given)
     rest = ["--", *given[1:]] if given[1:] else []
     container = task.get("container") or {}
-    kept = {"--queue": (task.get("execution") or {}).get("queue"), "--binary": (task.get("script") or {}).get("binary"),
+    name = task.get("name") or ""
+    kept = {"--name": "" if name == posixpath.basename(given[0]) else name, "--project": task.get("project"),
+            "--queue": (task.get("execution") or {}).get("queue"), "--binary": (task.get("script") or {}).get("binary"),
             "--docker": container.get("image"), "--docker-args": container.get("arguments"),
             "--setup-script": container.get("setup_shell_script")}
     before = [word for option, value in kept.items() if value for word in (option, value)]
-    return shlex.join(["agent-task", "enqueue", *before, *options, *module, given[0], *rest])
+    before += [word for tag in task.get("tags") or [] for word in ("--tag", tag)]
+    command = shlex.join(["agent-task", "enqueue", *before, *options, *module, given[0], *rest])
+    shown = secrets.shown(command)
+    return command if shown == command else f"{shown} (with the logins that are left out here)"
+
+
+def reproduced(task: dict[str, Any]) -> str:
+    """What shows the failure again on any machine that has git, uv and sh, and our agent-task."""
+    script = f"task-{task['id'][:8]}.sh"  # no name that a checkout has
+    return f"agent-task script {task['id']} > {script} && sh {script}"
 
 
 def in_container(task: dict[str, Any], more: str) -> str:
@@ -60,18 +71,6 @@ def with_python(task: dict[str, Any], version: str) -> str:
 def anew(task: dict[str, Any], checkout: str = ".") -> str:
     """Take its code anew from a checkout, and queue it once more."""
     return edit(task, "--checkout", checkout)
-
-
-def taken_along(task: dict[str, Any], path: str) -> str:
-    """The command that lets git know a file or folder of the checkout, ignored or not, and takes the code anew."""
-    top = whereabouts.checkout(task)
-    force = ["-f"] if os.path.isfile(path) or _is_ignored(top, path) else []  # a folder has more than what is wanted
-    return f"{shlex.join(['git', '-C', top, 'add', *force, '-N', '--', path])} && {anew(task, top)}"
-
-
-def _is_ignored(top: str, path: str) -> bool:
-    from agentpipe.capture import capture_git
-    return bool(capture_git.text(top, "check-ignore", "--", path))
 
 
 def retyped(task: dict[str, Any], given: list[str]) -> str:

@@ -7,7 +7,7 @@ import re
 import shlex
 
 from agentpipe import cells, errors, secrets, stdio
-from agentpipe.task import entry_words, sources
+from agentpipe.task import entry_words, params, sources
 from agentpipe.transport import api
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ class Entry:
     def run(self, source: Source, python: bool) -> str:
         """The last command: its exit status is the script's."""
         lines = ["# the script"]
-        named = parameters(source.task)
+        named = [_comment(each) for each in params.each(source.task)]
         if named:
             lines += ["# of its hyperparameters (which a script with the clearml package reads from the task):",
                       *(f"#   {line}" for line in named)]
@@ -96,14 +96,13 @@ class Entry:
             options = self.program[1:]
         else:
             program, options = shlex.quote((self.program or ["bash"])[0]), self.program[1:]
-        lines.append("exec " + " ".join([program, shlex.join([*options, *self.words])]) + " </dev/null")
+        words = [*options, *self.words]
+        shown = [secrets.shown(word) for word in words]
+        if shown != words:
+            lines += ["# left out are the logins and tokens of these addresses: put them in again",
+                      *(f"#   {_comment(word)}" for word, whole in zip(shown, words, strict=True) if word != whole)]
+        lines.append("exec " + " ".join([program, shlex.join(shown)]) + " </dev/null")
         return "\n".join(lines) + "\n"
-
-
-def parameters(task: dict[str, Any]) -> list[str]:
-    """SECTION/NAME=VALUE of each hyperparameter, for a comment."""
-    return [_comment(f"{section}/{name}={(item or {}).get('value')}")
-            for section, items in sorted((task.get("hyperparams") or {}).items()) for name, item in items.items()]
 
 
 def _comment(text: Any) -> str:
@@ -119,20 +118,20 @@ def _head(source: Source) -> str:
         lines.append("# " + _comment(f"It ended as {end['class']}, exit {end.get('exit')}."))
     image = (task.get("container") or {}).get("image")
     if image:
-        lines += _left_out(task["container"], image)
-    lines += ["# Needs git, uv and sh:  sh run.sh [NEW-DIRECTORY]", "set -eu",
+        lines += _left_out(task["container"], image, f"task-{shlex.quote(id[:8])}.sh")
+    lines += [f"# Needs git, uv and sh:  sh task-{shlex.quote(id[:8])}.sh [NEW-DIRECTORY]", "set -eu",
               f"work=${{1:-task-{shlex.quote(id[:8])}}}", 'mkdir "$work"', 'cd "$work"', "work=$PWD", ""]
     return "\n".join(lines)
 
 
-def _left_out(container: dict[str, Any], image: str) -> list[str]:
+def _left_out(container: dict[str, Any], image: str, script: str) -> list[str]:
     """Comments that say what of a container a plain script does not do, and how to do it by hand."""
     left = ["the image's own packages and Python"]
     left += ["its arguments of docker run"] if container.get("arguments") else []
     left += ["its set-up script"] if container.get("setup_shell_script") else []
     named = _comment(image)
     return [f"# It asks for the container image {named}. This runs on the machine as it is, without {', '.join(left)}.",
-            f'# In an image that has git and uv as well:  docker run --rm -it -v "$PWD:/w" -w /w {named} sh run.sh']
+            f'# In an image that has git and uv as well:  docker run --rm -it -v "$PWD:/w" -w /w {named} sh {script}']
 
 
 def _code(source: Source, commits: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ import os
 import posixpath
 
 from agentpipe import errors, trees
+from agentpipe.task import entry_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,16 +19,16 @@ MOST = 2000  # folders that are looked into
 def checkout(task: dict[str, Any]) -> str:
     """The checkout that it came from: a repository of this machine, or where we stand; "" when neither is.
 
-    Where we stand counts when it has the task's branch, and its remote is the task's repository.
+    It counts while it stands on the task's branch, and where we stand when its remote is the task's repository.
     """
     from agentpipe.code import bundle
     script = task.get("script") or {}
     path = script.get("repository") or ""
     if not path or bundle.of(task):
         return ""
-    if os.path.isabs(path) and os.path.exists(os.path.join(path, ".git")):
-        return path
     from agentpipe.capture import capture_git
+    if os.path.isabs(path) and os.path.exists(os.path.join(path, ".git")):
+        return path if capture_git.is_on(path, script.get("branch") or "", script.get("version_num") or "") else ""
     try:
         top = capture_git.root(".")
         return top if top and capture_git.follows(top, path, script.get("branch") or "") else ""
@@ -47,7 +48,7 @@ def looked_into(task: dict[str, Any]) -> set[str]:
     """The folders of the checkout on PYTHONPATH: where the script runs, and where it stands."""
     script = task.get("script") or {}
     folder = posixpath.normpath(script.get("working_dir") or ".")
-    entry = (script.get("entry_point") or "").split(" ")[0]
+    entry = next(iter(entry_words.known(script)), "")
     return {folder, posixpath.normpath(posixpath.join(folder, posixpath.dirname(entry)))}
 
 

@@ -6,9 +6,9 @@ import re
 import shlex
 import time
 
-from agentpipe import cells, ends, find, units
+from agentpipe import cells, ends, find, secrets, units
 from agentpipe.report import timing
-from agentpipe.task import at_work, causes, logs, view
+from agentpipe.task import at_work, causes, logs, remedies, typeable, view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 EVIDENCE_LINES = 12
+NO_RECEIPT = ">/dev/null"  # kilobytes of JSON are nothing for a terminal
 LONGEST = 1000  # characters of a line of it: some programs print a whole file as one
 # git's progress, which shows no cause
 NOISE = re.compile(r"remote: (Enumerating|Counting|Compressing|Total)|(Receiving objects|Resolving deltas):"
@@ -37,20 +38,17 @@ def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         found = {"reason": "a draft: it stands in no queue", "remedy": _enqueue(task)}
     else:
         found = _ended(api, task)
+    # the evidence, of a log, has no secrets; an entry point is typed back as it is shown (typed_back.py)
+    found |= secrets.shown({key: found.get(key) for key in ("reason", "remedy", "advice")})
     return {"task": task["id"], "status": status,
             **{key: value for key, value in found.items() if value not in (None, "")},
             "remedy": found.get("remedy") or None, "advice": found.get("advice") or None,
-            **({"reproduce": reproduce(task["id"])} if is_failure(found) else {})}
+            **({"reproduce": remedies.reproduced(task)} if is_failure(found) else {})}
 
 
 def is_failure(found: Mapping[str, Any]) -> bool:
     """Whether a task has ended otherwise than it should."""
     return found.get("class") in ("script_failed", "out_of_memory", "time_limit", "stalled", "setup_failed", "lost")
-
-
-def reproduce(task: str) -> str:
-    """The line that shows the failure again on any machine that has git, uv and sh, and our agent-task."""
-    return f"agent-task script {task} > run.sh && sh run.sh"
 
 
 def text(found: dict[str, Any]) -> str:
@@ -67,17 +65,28 @@ def text(found: dict[str, Any]) -> str:
     if evidence:
         lines += [*([] if found.get("class") == "running" else [""]),
                   *(f"  | {_shortened(line)}" for line in evidence[-EVIDENCE_LINES:])]
-    if found["remedy"]:
-        lines += ["", f"  try: {found['remedy']}"]
-        lines += [f"  or: {found['advice']}"] if _says_more(found["advice"]) else []
-    elif found["advice"]:
-        lines += ["", f"  to do: {found['advice']}"]
-        if found.get("class") == "setup_failed" and "agent-task enqueue" not in found["advice"]:
+    remedy, advice = (_typeable(found, key) for key in ("remedy", "advice"))
+    if remedy:
+        lines += ["", f"  try: {remedy}"]
+        lines += [f"  or: {advice}"] if _says_more(advice) else []
+    elif advice:
+        # of a stage whose task's code is to be mended first (finish._remedy)
+        words, there, command = advice.partition("; then, in its checkout: ")
+        lines += ["", f"  to do: {words}", *([f"  then, in its checkout: {command}"] if there else [])]
+        if found.get("class") == "setup_failed" and "agent-task enqueue" not in advice:
             lines += [f"  then: agent-task enqueue {found['task']}"]
     if found.get("reproduce"):
         lines += [f"  reproduce: {found['reproduce']}"]
     # what a script printed must not move the cursor over what we say
     return "\n".join(map(cells.printed, lines)) + "\n"
+
+
+def _typeable(found: dict[str, Any], key: str) -> str:
+    """Remedy or advice as it can be typed from the screen; else where it stands."""
+    said = found[key] or ""
+    whole = f"agent-task why --json {found['task']} | jq -r .{key}"
+    typed = typeable.line(said)
+    return (f'sh -c "$({whole})"' if key == "remedy" else whole) if typed is None else typed
 
 
 def _shortened(line: str) -> str:
@@ -113,12 +122,13 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cause(api: Any, task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """What is known of its cause, the queue in it by its name."""
+    """What is known of its cause, the queue and the project in it by their names."""
     known = (causes.of_setup if found.get("class") == "setup_failed" else causes.of_script)(task, found)
-    queue = (task.get("execution") or {}).get("queue")
-    for key in ("remedy", "advice"):
-        if queue and queue in (known.get(key) or ""):
-            known[key] = known[key].replace(queue, shlex.quote(find.queue_name(api, queue)))
+    for id, name in (((task.get("execution") or {}).get("queue"), find.queue_name),
+                     (task.get("project"), find.project_name)):
+        for key in ("remedy", "advice"):
+            if id and id in (known.get(key) or ""):
+                known[key] = known[key].replace(id, shlex.quote(name(api, id)))
     return known
 
 
@@ -136,7 +146,9 @@ def _longer(task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     if not option or not limit:
         return {}
     twice = f"{2 * float(limit[1]):g}"
-    return {"remedy": f"{_enqueue(task)} && agent-pull --id {task['id']} | agent-prepare | agent-run {option} {twice}"}
+    # as a draft: from its queue an agent that serves it would take it first, with the old limit
+    return {"remedy": f"agent-task reset {task['id']} && agent-pull --id {task['id']} | agent-prepare | "
+                      f"agent-run {option} {twice} {NO_RECEIPT}"}
 
 
 def _enqueue(task: dict[str, Any]) -> str:
@@ -158,7 +170,8 @@ def _running(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         reason += "; its script runs, but nobody watches it" if left == "script" else "; nobody works on it any more"
         # whatever queue it is: the first thing that agent-pull does is to look after what was left behind
         prepare = "" if left == "script" else "agent-prepare | "
-        return {"class": "running", "reason": reason, "remedy": f"agent-pull --id {task['id']} | {prepare}agent-run"}
+        return {"class": "running", "reason": reason, "remedy":
+                f"agent-pull --id {task['id']} | {prepare}agent-run {NO_RECEIPT}"}
     if silent and silent > 300:
         reason += f"; nothing was heard of it for {units.duration(silent)}"
         advice = (f"agent-pull on that machine, which recovers what was left behind; where that is gone: agent-task "
@@ -216,7 +229,7 @@ def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         if dead:
             ago = units.duration(min(map(at_work.silence, dead)))
             found["reason"] += f" any more ({at_work.names(dead)} reported {ago} ago)"
-        found["remedy"] = find.serve(name)
+        found["remedy"] = f"{find.serve(name)} {NO_RECEIPT}"
         return found
     busy = [worker for worker in workers if worker.get("task")]
     found["reason"] += f"served by {at_work.names(workers)}"

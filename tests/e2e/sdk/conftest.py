@@ -16,7 +16,8 @@ import requests
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-ENVIRONMENTS = ROOT / ".cache" / "tests" / "clearml"
+# where the folder itself is: the scripts of an environment name it, and a link to it may be gone before it is
+ENVIRONMENTS = (ROOT / ".cache" / "tests" / "clearml").resolve()
 # of a script (s)
 LIMIT = 400
 # a thread reports, not a fork of the process: the package forks while another thread of it starts git, whose pipes

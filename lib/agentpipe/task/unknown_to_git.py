@@ -1,0 +1,48 @@
+"""A file or folder of a checkout that git does not know, so that no worker got it: how it comes along with its task.
+
+What git ignores is ignored on purpose: a command for it stands in words, and none for what looks like a secret, since a
+task can be read by everybody who may read its server.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+
+from agentpipe.task import whereabouts
+from agentpipe.task.remedies import anew, fresh
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agentpipe.task.remedies import Known
+
+# names of files that programs and people keep keys and passwords in
+SECRET = re.compile(r"(?i)(\.env(\.(?!example|sample|template|dist).*)?|.*\.env|.*\.(pem|key|p12|pfx|jks|keystore|kdbx"
+                    r"|ppk|gpg)|id_(rsa|dsa|ecdsa|ed25519)\w*|[._]?netrc|\.(pgpass|npmrc|pypirc|htpasswd|git-credentials|ssh|aws"
+                    r"|gnupg|kube|docker)|(.*[._-])?(secrets?|passwords?|passwd|credentials?|api[_-]?keys?"
+                    r"|service[_-]account)([._-].*)?|(.*[._-])?token(\.txt)?|(clearml|trains)\.conf|kaggle\.json)")
+NO_SECRET = "let the script take it from the worker's environment, or from a file there by its absolute path"
+
+
+def along(task: dict[str, Any], path: str) -> Known:
+    """{remedy or advice} for a path of the task's checkout."""
+    from agentpipe.capture import capture_git
+    top = whereabouts.checkout(task)
+    name = os.path.relpath(path, top)
+    if capture_git.text(top, "check-ignore", "--", path):
+        if looks_secret(name):
+            return {"advice": f"git ignores it, and it looks like a secret, which is not for a task: {NO_SECRET}"}
+        return {"advice": f"git ignores it; if everybody who can read the task may have it, in {top}: "
+                          f"{fresh(task, '--bundle', '--include', name)}"}
+    new = capture_git.text(top, "ls-files", "--others", "--exclude-standard", "--", path).splitlines()
+    if any(map(looks_secret, new)):
+        return {"advice": f"it looks like a secret, which is not for a task: {NO_SECRET}"}
+    return {"remedy": f"{shlex.join(['git', '-C', top, 'add', '-N', '--', path])} && {anew(task, top)}"}
+
+
+def looks_secret(path: str) -> bool:
+    """Whether a file is called as those are which hold keys or passwords, or a folder that it is in."""
+    return any(map(SECRET.fullmatch, path.split("/")))
