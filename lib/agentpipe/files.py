@@ -125,19 +125,25 @@ def of_disk(error: OSError) -> errors.Failure | None:
     return None
 
 
-def of_task(path: str) -> int:
+def of_task(path: str, limit: float = untrusted.LARGE) -> int:
     """A descriptor to read a file that a task brings, as untrusted.of_task() gives it; Failure 65 where it refuses."""
     try:
-        return untrusted.of_task(path)
+        return untrusted.of_task(path, limit=limit)
     except untrusted.NotRegular as error:
         raise errors.Failure(f"{path} cannot be used: {error.strerror}", errors.BAD_DATA) from None
+
+
+def list_of_task(path: str) -> bytes:
+    """All of a list, a lock or a table that a task brings: up to untrusted.LISTS bytes, else Failure 65."""
+    with os.fdopen(of_task(path, untrusted.LISTS), "rb") as file:
+        return file.read(untrusted.LISTS) or b""
 
 
 def file_digest(path: str, a_tasks: bool = False) -> str:
     """The SHA-256 of a file, in hexadecimal; of a task's as of_task() opens it."""
     import hashlib
     digest = hashlib.sha256()
-    with os.fdopen(of_task(path), "rb") if a_tasks else open(path, "rb") as file:
+    with os.fdopen(of_task(path, float("inf")), "rb") if a_tasks else open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
