@@ -520,12 +520,28 @@ six" ]
 }
 
 # bats test_tags=local
+@test "the first package of a draft, where its repository has no list, and where the commit had one" {
+  checkout
+  id=$(agent-task create --repo work train.py)
+  agent-task edit "$id" --package six==1.16.0
+  [ "$(script_of "$id" requirements.pip)" = six==1.16.0 ]
+  id=$(agent-task create --repo work train.py)
+  echo attrs >work/requirements.txt # which the task's commit does not have
+  agent-task edit "$id" --package six
+  [ "$(script_of "$id" requirements.pip)" = six ]
+}
+
+# bats test_tags=local
 @test "a single package is not changed in a list that nobody here has seen" {
   make_repo work train.py 'print("ran")' requirements.txt '-r more.txt' more.txt 'six'
   id=$(agent-task enqueue --repo work train.py)
   agent-task stop "$id"
+  mv work away
   run -66 agent-task edit "$id" --package attrs
-  [[ $output == *"not checked out here"*"--requirements FILE)" ]]
+  [[ $output == *"cannot be looked at: "*"--requirements FILE)" ]]
+  mv away work
+  agent-task edit "$id" --package attrs
+  [ "$(script_of "$id" requirements.pip)" = $'six\nattrs' ]
   agent-task edit "$id" --requirements none
   [ "$(status "$id")" = created ]
 }
