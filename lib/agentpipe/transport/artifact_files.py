@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths
+from agentpipe import errors, files, paths
 from agentpipe.settings import config
 from agentpipe.transport.http_transport import AWAY, Away, certificate, never_reached
 
@@ -40,7 +40,7 @@ def put(api: Any, task: str, path: str, name: str) -> str:
                 os.unlink(fresh)
             raise
     except OSError as error:
-        raise errors.unwritable(f"keep {name} in {paths.state('files')}", error) from None
+        raise files.unwritable(f"keep {name} in {paths.state('files')}", error) from None
     return f"file://{target}"
 
 
