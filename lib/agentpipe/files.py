@@ -36,7 +36,7 @@ def publish(path: str, data: bytes, mode: int = 0o600, keep_mode: bool = False, 
         if durable:
             sync_directory(os.path.dirname(path))
     except OSError as error:
-        raise errors.unwritable(f"write {path}", error) from None
+        raise unwritable(f"write {path}", error) from None
 
 
 def sync_directory(path: str) -> None:
@@ -81,15 +81,47 @@ def new_directory(folder: str, name: str, least: int = 1) -> str:
             number += 1
 
 
+def unwritable(what: str, error: OSError) -> errors.Failure:
+    """73 for a file of ours that cannot be written; `what` is "write PATH"."""
+    import errno
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "set AGENT_HOME to a folder that you can write"
+    elif _in_the_way(error):
+        remedy = "move away what stands there, or set AGENT_HOME"
+    else:
+        remedy = "free some space, or set AGENT_HOME"
+    failure = errors.Failure(f"cannot {what}: {error.strerror}", errors.CANNOT_CREATE, remedy=remedy)
+    failure.of_machine = _is_machines(error)
+    return failure
+
+
+def _in_the_way(error: OSError) -> bool:
+    """Whether something else stands at that path, such as a file where a folder is wanted."""
+    return isinstance(error, (FileExistsError, IsADirectoryError, NotADirectoryError))
+
+
+def _is_machines(error: OSError) -> bool:
+    """Whether a path that could not be written is the machine's fault: a task chooses names, and what lies in its code
+    (a name that is too long, links in a circle), but nothing of the cache."""
+    import errno
+
+    from agentpipe import paths
+    if _in_the_way(error) or error.errno == errno.ELOOP:
+        return paths.in_cache(str(error.filename2 or error.filename or ""))
+    return error.errno not in (errno.ENAMETOOLONG, errno.ENOENT)
+
+
 def of_disk(error: OSError) -> errors.Failure | None:
-    """The Failure of a disk that takes nothing, noticed by whoever wrote; None for another error."""
+    """The Failure of a disk that takes nothing, or of a cache in which something is in the way, noticed by whoever
+    wrote; None for another error."""
     import errno
 
     from agentpipe import paths
     path = str(error.filename2 or error.filename or "")  # of a link or a rename the new name
     ours = error.errno in (errno.EACCES, errno.EPERM) and path.startswith((paths.cache() + "/", paths.state() + "/"))
+    ours = ours or (_in_the_way(error) and paths.in_cache(path))
     if ours or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return errors.unwritable(f"write {path}" if path else "write", error)
+        return unwritable(f"write {path}" if path else "write", error)
     return None
 
 

@@ -29,6 +29,8 @@ told() {
   if [ -n "${WHY_RECORD:-}" ]; then printf '%s\n%s\n\n' "$BATS_TEST_DESCRIPTION" "$report" >>"$WHY_RECORD"; fi
 }
 
+has_status() { [ "$(status "$1")" = "$2" ]; }
+
 # mended TASK: do what the last report says, as it stands there; then the task completes
 mended() {
   local line
@@ -544,6 +546,19 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   told "$id" "time_limit, exit 124" "it ran longer than 0.3 s" "agent-run --time-limit 0.6"
   touch "$HOME/go"
   mended "$id"
+}
+
+@test "a time limit where a supervisor serves the queue: the task is not taken with the old limit again" {
+  id=$(enqueue_shell 'until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  AGENT_STAGE_RUN='agent-run --time-limit 0.5' agent-supervisor default 3>&- 2>said & supervisor=$!
+  wait_for 20 has_status "$id" failed
+  told "$id" "time_limit, exit 124" "agent-run --time-limit 1 >/dev/null"
+  touch "$HOME/go"
+  run -0 sh -c "$(agent-task why --json "$id" | field .remedy)"
+  [[ $output != *'{'* ]]
+  has_status "$id" completed
+  kill -TERM "$supervisor"
+  wait "$supervisor" || true
 }
 
 @test "silence for too long: twice as long" {
