@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # where uploads grow; no path of a request leads there
 GROWING = ".agentpipe-uploads"
+MOST_LEVELS = 256
 MOST_JSON = 16 << 20
 # served files may be anybody's: scripts in them get no origin of ours
 GUARD = {"Content-Security-Policy": "sandbox allow-scripts", "X-Content-Type-Options": "nosniff",
@@ -99,10 +100,13 @@ class Files:
         raise Refused(405, "method not allowed")
 
     def located(self, name: str) -> str:
-        """The absolute path of a name relative to the root; 404 where it leads out of it, or through a link."""
+        """The absolute path of a name relative to the root; 404 where it leads out of it, or through a link, 400 for one
+        that is too deep."""
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if not parts or ".." in parts or parts[0] == GROWING or "\0" in name:
             raise Refused(404, "no such file")
+        if len(parts) > MOST_LEVELS:
+            raise Refused(400, f"a path has {MOST_LEVELS} levels at most")
         path = os.path.join(self.root, *parts)
         if os.path.realpath(path) != path:
             raise Refused(404, "no such file")
