@@ -134,6 +134,12 @@ def test_delete(files):
     assert sorted(name for names in answer["errors"].values() for name in names) == ["", "../x", "nope"]
 
 
+def test_a_folder_of_any_depth_is_deleted(files):
+    assert files.put("deep/" + "d/" * 1500 + "x", b"1").status_code == 200
+    assert files("POST", "/delete_many", json={"files": ["deep"]}).json() == {"deleted": {"deep": "deep"}, "errors": {}}
+    assert not os.path.exists(os.path.join(files.root, "deep"))
+
+
 OUTSIDE = ["../secret", "a/../../secret", "..", "/..//../secret", "a/./../..//secret", ".agentpipe-uploads/x", "\0"]
 
 

@@ -5,10 +5,8 @@ Nothing outside the folder is ever read or written, also not through links in it
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import shutil
 import stat
 import sys
 import threading
@@ -17,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
+from agentpipe import trees
 from agentpipe.errors import CANNOT_CREATE, ApiError, Failure
 from agentpipe.server import callers
 from agentpipe.server.tokens import Tokens
@@ -56,8 +55,7 @@ class Files:
             os.makedirs(root, 0o700, exist_ok=True)
             self.root = os.path.realpath(root)
             self.growing = os.path.join(self.root, GROWING)
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(self.growing)
+            trees.remove(self.growing)
             os.mkdir(self.growing, 0o700)
         except OSError as error:
             raise Failure(f"cannot write to {root}: {error.strerror or error}", CANNOT_CREATE,
@@ -159,7 +157,7 @@ class Files:
             try:
                 path = self.located(name)
                 if os.path.isdir(path):
-                    shutil.rmtree(path)
+                    trees.remove(path)
                 else:
                     os.unlink(path)
                 deleted[name] = name.strip("/")
