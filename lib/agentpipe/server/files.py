@@ -100,8 +100,8 @@ class Files:
         raise Refused(405, "method not allowed")
 
     def located(self, name: str) -> str:
-        """The absolute path of a name relative to the root; 404 where it leads out of it, or through a link, 400 for one
-        that is too deep."""
+        """The absolute path of a name relative to the root; 404 where it leads out of it, or through a link, 400 where
+        it is too deep."""
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if not parts or ".." in parts or parts[0] == GROWING or "\0" in name:
             raise Refused(404, "no such file")
