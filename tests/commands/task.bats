@@ -429,6 +429,17 @@ bash" ]]
   [[ $(agent-task show "$clone") == *"parent        $id"* ]]
 }
 
+# bats test_tags=local
+@test "show says when another Python ran it than the one that was asked for" {
+  echo 'print()' >x.py
+  id=$(agent-task enqueue --python 3.99 --requirements none x.py)
+  pipeline
+  [[ $(agent-task show "$id") =~ binary\ +python3\.99,\ ran\ with\ Python\ 3\.[0-9]+\.[0-9]+ ]]
+  id=$(agent-task enqueue --requirements none x.py)
+  pipeline
+  [[ $(agent-task show "$id") != *"ran with"* ]]
+}
+
 @test "a name that two tasks have is refused, not guessed" {
   enqueue_shell 'echo one'
   enqueue_shell 'echo two'
