@@ -141,9 +141,9 @@ def remove(path: str) -> None:
     """Remove a tree (or a file, or a link), also one with read-only directories; nothing there is fine.
 
     A script, or a container's root, may have made it: it may be of any depth, so that neither a path nor a call for
-    each level would do, and no link is followed, nor a folder that is moved away meanwhile. What is written meanwhile (by
-    a git whose stage was killed) goes too. What cannot be removed does not keep the rest; then the first of its errors
-    is raised, an OSError.
+    each level would do, and no link is followed, nor a folder that is moved away meanwhile. What is written meanwhile
+    (by a git whose stage was killed) goes too. What cannot be removed does not keep the rest; then the first of its
+    errors is raised, an OSError.
     """
     above, name = os.path.split(path.rstrip("/"))
     try:
