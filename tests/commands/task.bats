@@ -429,6 +429,17 @@ bash" ]]
   [[ $(agent-task show "$clone") == *"parent        $id"* ]]
 }
 
+# bats test_tags=local
+@test "show says when another Python ran it than the one that was asked for" {
+  echo 'print()' >x.py
+  id=$(agent-task enqueue --python 3.99 --requirements none x.py)
+  pipeline
+  [[ $(agent-task show "$id") =~ binary\ +python3\.99,\ ran\ with\ Python\ 3\.[0-9]+\.[0-9]+ ]]
+  id=$(agent-task enqueue --requirements none x.py)
+  pipeline
+  [[ $(agent-task show "$id") != *"ran with"* ]]
+}
+
 @test "a name that two tasks have is refused, not guessed" {
   enqueue_shell 'echo one'
   enqueue_shell 'echo two'
@@ -520,12 +531,28 @@ six" ]
 }
 
 # bats test_tags=local
+@test "the first package of a draft, where its repository has no list, and where the commit had one" {
+  checkout
+  id=$(agent-task create --repo work train.py)
+  agent-task edit "$id" --package six==1.16.0
+  [ "$(script_of "$id" requirements.pip)" = six==1.16.0 ]
+  id=$(agent-task create --repo work train.py)
+  echo attrs >work/requirements.txt # which the task's commit does not have
+  agent-task edit "$id" --package six
+  [ "$(script_of "$id" requirements.pip)" = six ]
+}
+
+# bats test_tags=local
 @test "a single package is not changed in a list that nobody here has seen" {
   make_repo work train.py 'print("ran")' requirements.txt '-r more.txt' more.txt 'six'
   id=$(agent-task enqueue --repo work train.py)
   agent-task stop "$id"
+  mv work away
   run -66 agent-task edit "$id" --package attrs
-  [[ $output == *"not checked out here"*"--requirements FILE)" ]]
+  [[ $output == *"cannot be looked at: "*"--requirements FILE)" ]]
+  mv away work
+  agent-task edit "$id" --package attrs
+  [ "$(script_of "$id" requirements.pip)" = $'six\nattrs' ]
   agent-task edit "$id" --requirements none
   [ "$(status "$id")" = created ]
 }

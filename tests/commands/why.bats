@@ -540,6 +540,20 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   told "$id" "this machine lacks the library libnosuch.so.3" "install the system package with libnosuch.so.3"
 }
 
+@test "a module beside a script that is in no git repository: it is taken along, and nothing is told to git" {
+  mkdir plain
+  echo 'import my_helper_of_tests' >plain/train.py
+  echo 'print("helped")' >plain/my_helper_of_tests.py
+  id=$(cd plain && agent-task enqueue --requirements none train.py)
+  run -1 pipeline
+  told "$id" "the module my_helper_of_tests is not installed" "beside the script: agent-task enqueue"
+  [[ $report != *"git add"* ]]
+  line=${report#*beside the script: }
+  other=$(cd plain && sh -c "${line%%; *}")
+  run -0 pipeline
+  [[ $(agent-task log --stream log "$other") == *helped* ]]
+}
+
 @test "a time limit: twice as long" {
   id=$(enqueue_shell 'until [ -e "$HOME/go" ]; do sleep 0.05; done')
   run -124 pipeline --time-limit 0.3

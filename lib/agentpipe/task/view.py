@@ -46,7 +46,7 @@ def page(api: Any, task: dict[str, Any]) -> str:
         ("started", units.clock(task.get("started"))), ("ended", units.clock(task.get("completed"))),
         ("repository", where), ("branch", script.get("branch")),
         ("commit", script.get("version_num")), ("directory", script.get("working_dir")),
-        ("entry point", script.get("entry_point")), ("binary", script.get("binary")),
+        ("entry point", script.get("entry_point")), ("binary", _binary(script.get("binary") or "", end)),
         ("changes", _size(script.get("diff"))), ("requirements", _first(_packages(task))),
         ("image", container.get("image")), ("docker args", container_options.shown(container)),
         ("set-up script", _lines(container.get("setup_shell_script"))),
@@ -63,6 +63,13 @@ def _end(end: dict[str, Any]) -> str | None:
         return None
     left, reason = f"exit {end.get('exit')}", end.get("reason") or ""
     return f"{end['class']}, {left}" + (f": {reason}" if reason not in ("", left) else "")
+
+
+def _binary(asked: str, end: dict[str, Any]) -> str:
+    """The program that was asked for, and the Python that it ran with where that is another version."""
+    version, ran = re.match(r"python(\d+\.\d+)", asked), str((end.get("pins") or {}).get("python") or "")
+    other = version and ran and not f"{ran}.".startswith(f"{version[1]}.")
+    return f"{asked}, ran with Python {ran}" if other else asked
 
 
 def _project(api: Any, id: Any) -> str | None:

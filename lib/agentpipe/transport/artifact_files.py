@@ -102,6 +102,21 @@ def server(api: Any) -> str:
     return found.rstrip("/")
 
 
+def reach(api: Any) -> str:
+    """The files server's address, once it has answered anything at all; Failure 69 when it cannot be reached."""
+    import requests
+    address = server(api)
+    if address.startswith(("http://", "https://")):  # not a bucket's
+        try:
+            requests.get(address + "/", timeout=(CONNECT_S, READ_S), allow_redirects=False, verify=certificate(),
+                         auth=lambda request: request, stream=True).close()
+        except requests.exceptions.RequestException as error:
+            raise errors.Failure(f"the files server at {address} cannot be reached", errors.UNAVAILABLE,
+                                 str(error), "start it, or correct api.files_server: what scripts upload is lost"
+                                 ) from None
+    return address
+
+
 class _FilesAway(Away):
     """The files server cannot be reached, or says that it cannot work now."""
 
