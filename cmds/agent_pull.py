@@ -153,7 +153,7 @@ def gate(values):
     from agentpipe.pull import room
     if values["owner"] is None and not values["quiet"]:  # a supervisor has said it when it started
         from agentpipe import hook_files
-        for each in hook_files.misspelt():
+        for each in hook_files.urgent():
             stdio.say(f"agent-pull: warning: {each}")
     return room.gate(values["need_disk"], may_work if hooks.find("pre-pull") else None,
                      lambda text: stdio.say(f"agent-pull: {text}"))

@@ -18,7 +18,8 @@ SUFFIXES = ("bash", "pl", "py", "rb", "sh")  # of programs; another one (pre-fet
 
 
 class Odd:
-    """What is no hook: `text` says what and why, `meant` is the hook that it may be meant for ("": who knows)."""
+    """What is no hook, or one that others can write: `text` says what and why, `meant` is the hook that it may be meant
+    for, or is ("": who knows)."""
 
     def __init__(self, text: str, remedy: str, meant: str = "") -> None:
         self.text, self.remedy, self.meant = text, remedy, meant
@@ -28,7 +29,8 @@ class Odd:
 
 
 def look() -> tuple[list[str], list[Odd]]:
-    """(the hooks that are run, directory by directory; what is none). What cannot be looked into is hooks.find()'s."""
+    """(the hooks that are run, directory by directory; what is none, or open to others). What cannot be looked into is
+    hooks.find()'s."""
     found: list[str] = []
     odd: list[Odd] = []
     for directory in paths.hook_directories():
@@ -44,11 +46,32 @@ def look() -> tuple[list[str], list[Odd]]:
                     _sort(os.path.join(path, each), found, odd)
             else:
                 odd.append(Odd(f"{path} is no folder, so it is no hook", _move(path, hook), hook))
+    told: set[str] = set()
+    for path in found:
+        way = opened(path)
+        if way not in told:
+            odd += [Odd(f"{way}: others can write it, and so decide what runs as you", f"chmod go-w {shlex.quote(way)}",
+                        os.path.basename(path))] if way else []
+            told.add(way)
     return found, odd
 
 
-def misspelt() -> list[Odd]:
-    """What is meant for a hook by its name; of a machine without hooks this costs nothing to ask."""
+def opened(path: str) -> str:
+    """Where others can put something else in the place of this hook: itself or its folder; else "". Whose it is says
+    nothing: root's are fine, and an operator may share them."""
+    for each in (path, os.path.dirname(path)):
+        try:
+            found = os.stat(each)
+        except OSError:  # gone just now
+            continue
+        if found.st_mode & 0o022:
+            return each
+    return ""
+
+
+def urgent() -> list[Odd]:
+    """What is meant for a hook by its name, and what others can write; of a machine without hooks this costs nothing to
+    ask."""
     return [each for each in look()[1] if each.meant] if any(map(os.path.isdir, paths.hook_directories())) else []
 
 

@@ -75,7 +75,9 @@ def run(name: str, manifest: dict[str, Any], job: Any = None) -> dict[str, Any]:
     """
     for path in find(name):
         if job:
-            job.say(f"{name}: {path}")
+            from agentpipe import hook_files
+            way = hook_files.opened(path)
+            job.say(f"{name}: {path}" + (f" ({way}: others can write it)" if way else ""))
         manifest = _run_one(path, name, manifest, job)
     return manifest
 

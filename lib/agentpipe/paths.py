@@ -37,8 +37,13 @@ def box(directory: str) -> str:
 
 def hook_directories() -> list[str]:
     """Where hooks are looked for, in the order in which they run."""
-    own = os.path.join(_xdg("XDG_CONFIG_HOME", ".config"), "agentpipe", "hooks")
-    return ["/etc/agentpipe/hooks", own, *named_hook_directories()]
+    try:
+        own = [os.path.join(_xdg("XDG_CONFIG_HOME", ".config"), "agentpipe", "hooks")]
+    except errors.Failure:
+        if not _agent_home():
+            raise
+        own = []  # no home, no hooks of its own
+    return ["/etc/agentpipe/hooks", *own, *named_hook_directories()]
 
 
 def named_hook_directories() -> list[str]:

@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_what_has_the_right_name_and_cannot_be_run_is_said(folder: Path) -> None
         "pre-env is not executable, so it is no hook": f"chmod +x {folder}/pre-env",
         "pre-fetch cannot be reached: No such file or directory": f"ls -l {folder}/pre-fetch",
         "pre-run.d/10-x is not executable, so it is no hook": f"chmod +x {folder}/pre-run.d/10-x"}
-    assert [each.meant for each in hook_files.misspelt()] == ["post-env"]
+    assert [each.meant for each in hook_files.urgent()] == ["post-env"]
 
 
 def test_the_doctor_lists_hooks_and_what_is_none(folder: Path) -> None:
@@ -86,3 +87,22 @@ def test_the_doctor_lists_hooks_and_what_is_none(folder: Path) -> None:
     assert (first.level, first.text) == ("ok", f"{folder}/pre-fetch")
     assert (second.level, second.text) == (
         "warning", f"{folder}/post-ptach is no hook by its name; post-patch may be meant")
+
+
+@pytest.mark.parametrize("which", [".", "pre-run.d", "pre-run.d/10-first"])
+def test_a_hook_that_others_can_write_is_told(folder: Path, which: str, monkeypatch: pytest.MonkeyPatch,
+                                              tmp_path: Path) -> None:
+    hook = put(folder / "pre-run.d" / "10-first")
+    put(folder / "pre-run")
+    assert not hook_files.urgent()
+    path = folder / which
+    path.chmod(0o777)
+    text = f"{path}: others can write it, and so decide what runs as you"
+    assert [each.text for each in hook_files.urgent()] == [text]
+    assert [each.text for each in config_check.hooks_there()][1:] == [text]
+    said: list[str] = []
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "agent"))
+    hooks.run("pre-run", {"task": {}}, SimpleNamespace(say=said.append))
+    assert any(f"({path}: others can write it)" in line for line in said)
+    subprocess.run(shlex.split(hook_files.urgent()[0].remedy), check=True)
+    assert not hook_files.urgent() and hook in map(Path, hooks.find("pre-run"))

@@ -60,3 +60,15 @@ def test_what_all_homes_share_stands_where_the_operator_says(tmp_path, monkeypat
     monkeypatch.setenv("AGENT_MACHINE_DIR", "here")
     with pytest.raises(errors.Failure, match=r"^AGENT_MACHINE_DIR wants an absolute path"):
         paths.of_this_machine("homes")
+
+
+@pytest.mark.parametrize("home", ["", "here"])
+def test_a_user_without_a_home_has_no_hooks_where_agent_home_says_the_rest(monkeypatch, home):
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("AGENT_HOOKS", "/srv/hooks")
+    monkeypatch.setenv("AGENT_HOME", "/srv/agent")
+    assert paths.hook_directories() == ["/etc/agentpipe/hooks", "/srv/hooks"]
+    monkeypatch.delenv("AGENT_HOME")
+    with pytest.raises(errors.Failure, match="HOME wants an absolute path"):
+        paths.hook_directories()
