@@ -73,11 +73,12 @@ def each(raw, values):
 
 def check_options(values):
     """Values that cannot be meant: Failure 64."""
-    from agentpipe import errors
+    from agentpipe import errors, gpus
     from agentpipe.run import hold
     from agentpipe.settings import config
     wrong = ""
-    config.lost_policy(values["on_lost"])
+    if values["on_lost"] is not None:
+        config.lost_policy(values["on_lost"])
     if values["hold_on_failure"]:
         hold.seconds(values["hold_on_failure"])
     if values["on_drain"] not in ("requeue", "stop"):
@@ -93,12 +94,15 @@ def check_options(values):
         wrong = "--gpus and --cpu-only do not go together"
     if wrong:
         raise errors.Failure(wrong, errors.USAGE, remedy="agent-run --help")
-    config.check_user()
+    if values["gpus"] is not None:
+        gpus.parsed(values["gpus"])
 
 
 def ready(values):
-    """check_options(); and show ourselves, and so the script, only the GPUs that were asked for."""
-    check_options(values)
+    """Settings that cannot be meant: Failure 78; and show ourselves, and so the script, only the GPUs asked for."""
+    from agentpipe.settings import config
+    config.lost_policy(values["on_lost"])
+    config.check_user()
     if values["gpus"] is not None or values["cpu_only"]:
         from agentpipe import gpus
         os.environ.update(gpus.variables(gpus.NONE if values["cpu_only"] else gpus.parsed(values["gpus"])))
@@ -163,7 +167,7 @@ def dry_run(held, values):
 
 def main():
     """The entry point."""
-    command.entry("agent-run", options, __doc__, EXAMPLES, each)
+    command.entry("agent-run", options, __doc__, EXAMPLES, each, check=check_options)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ import sys
 from agentpipe.signals import EXITS, SIGNALS
 
 
-def entry(name, declared, doc, examples, each, common=True):
+def entry(name, declared, doc, examples, each, common=True, check=None):
     """A filter's main(): read the options, then call each(line, values) -> exit code for every line; exit.
 
     `declared()` gives the command's own options (options.py); with `common` the file argument and --dry-run, --schema,
-    --verbose and --quiet are added. Without arguments and input nothing but this file and lines.py is imported.
+    --verbose and --quiet are added. `check(values)` is a Failure for options that cannot be meant, also without a line.
+    Without arguments and input nothing but this file and lines.py is imported.
     """
     argv = sys.argv[1:]
     begin()
@@ -27,6 +28,8 @@ def entry(name, declared, doc, examples, each, common=True):
         from agentpipe import errors, options
         try:
             values = options.read(name, [*declared(), *(options.common() if common else [])], argv, doc, examples)
+            if check and not values.get("schema"):
+                check(values)
         except errors.Failure as failure:
             stdin.lay_down(f"{name}: {failure}")
             raise
