@@ -101,6 +101,9 @@ def check_what_pull_refuses(values):
         return None  # another's pull, or looked at by the supervisor of this slot
     config.lost_policy(None)
     config.check_user(ahead=True)
+    if values["services"]:
+        from agentpipe.run import services
+        services.check_setting()
     server = None
     try:
         server = api.connect(patience=0)

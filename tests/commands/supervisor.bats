@@ -44,6 +44,8 @@ has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}
   [ "$output" = "agent-supervisor: no queue \`nosuch\`; there are: default (the same with --create-queue)" ]
   AGENT_ON_LOST=requeu run -78 timeout 20 agent-supervisor --jobs 2 default
   [[ $output == "agent-supervisor: AGENT_ON_LOST is fail or requeue, not 'requeu'"* ]]
+  CLEARML_AGENT_SERVICES_DOCKER_RESTART='rubbish;;;' run -78 timeout 20 agent-supervisor --services default
+  [[ $output == "agent-supervisor: CLEARML_AGENT_SERVICES_DOCKER_RESTART=rubbish;;; is no policy (always, "* ]]
   run -64 timeout 20 agent-supervisor "" # of a variable that is not set
   [ "$output" = "agent-supervisor: a QUEUE is empty (is the variable set that it comes from?)" ]
 }

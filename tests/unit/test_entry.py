@@ -124,3 +124,12 @@ def test_another_script_is_a_command_only_where_one_alone_can_be_meant(tmp_path,
         entry.check_there(str(tmp_path), entry.of({"entry_point": words}, str(tmp_path)))
     assert caught.value.change == change
     assert ("a/train.py" in caught.value.reason and "b/train.py" in caught.value.reason) == (words == "train.py")
+
+
+@pytest.mark.parametrize("target", ["loop", "nowhere"])
+def test_a_link_that_leads_nowhere_is_called_that(tmp_path, target):
+    (tmp_path / "loop").symlink_to(target)
+    with pytest.raises(errors.Failure) as caught:
+        entry.check_there(str(tmp_path), entry.of({"entry_point": "loop"}, str(tmp_path)))
+    assert caught.value.exit == errors.NOT_FOUND
+    assert caught.value.reason == f"loop in the checkout is a link that leads nowhere: {target} (script.entry_point)"

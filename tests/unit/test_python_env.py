@@ -588,3 +588,23 @@ def test_where_downloads_are_kept(machine, monkeypatch, variables, where):
 def test_the_script_does_not_get_the_places_of_our_uv(name):
     from agentpipe.run import script_env
     assert script_env.NOT_PASSED_ON.match(name)
+
+
+@pytest.mark.parametrize(("words", "reason"), [
+    ("process didn't exit successfully: `git fetch 'file:///tmp/nowhere/y.git' '+HEAD:refs/remotes/origin/HEAD'`",
+     "git+file:///tmp/nowhere/y.git@v1"),
+    ("failed to find branch, tag, or commit `v1`", "a package")])
+def test_a_repository_without_a_packages_name_is_told_by_its_line(machine, words, reason):
+    from agentpipe.environment.installers import uv_failures
+    from agentpipe.tools import ToolFailed
+    asked = requirements.Requirements("/nowhere")
+    asked.packages = ["milk", "git+file:///srv/x.git", "git+file:///tmp/nowhere/y.git@v1"]
+
+    def explained():
+        error = ToolFailed(["uv"], 1, f"error: Git operation failed\n  cause: {words}")
+        return uv_failures.explained(machine.job(), error, "/nowhere", asked)
+    assert explained().reason == f"{reason}: its repository or commit cannot be fetched"
+    del asked.packages[1]
+    failure = explained()
+    assert failure.reason == "git+file:///tmp/nowhere/y.git@v1: its repository or commit cannot be fetched"
+    assert failure.remedy == "correct the address or the commit in 'git+file:///tmp/nowhere/y.git@v1'"

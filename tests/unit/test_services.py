@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from agentpipe import manifest
+from agentpipe import errors, manifest
 from agentpipe.claim import attempt
 from agentpipe.held import Held
 from agentpipe.pull import queues
@@ -28,6 +28,21 @@ TASK = {"id": "t", "container": {"image": "i:1"}, "hyperparams": {"a": {"n": 3, 
 ])
 def test_a_policy_and_the_tasks_that_it_is_for(setting, end, runs, expected):
     assert services.runs_again(TASK, end, runs, setting) is expected
+
+
+@pytest.mark.parametrize("setting", ["", "no", "always", "unless-stopped", "on-failure", "on-failure:2",
+                                     "always;container.image=i:1", " on-failure:3;a=b:c;d"])
+def test_what_is_a_policy_is_taken(setting, monkeypatch):
+    monkeypatch.setenv(services.SETTING, setting)
+    services.check_setting()
+
+
+@pytest.mark.parametrize("setting", ["rubbish;;;", "sometimes", "always:2", "on-failure:", "on-failure:x", ";container.image"])
+def test_what_is_no_policy_is_refused_with_those_that_are(setting, monkeypatch):
+    monkeypatch.setenv(services.SETTING, setting)
+    with pytest.raises(errors.Failure, match="is no policy") as caught:
+        services.check_setting()
+    assert caught.value.exit == errors.BAD_CONFIG and "on-failure[:N]" in caught.value.remedy
 
 
 def test_a_service_is_known_by_its_worker():

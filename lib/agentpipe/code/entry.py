@@ -104,6 +104,11 @@ def check_there(code: str, entry: Entry, bare: bool = False) -> str | None:
                              errors.NOT_FOUND,
                              remedy="was it recorded in a git checkout without a remote? git remote add origin URL "
                                     "and git push there, then run it again; or agent-task enqueue it from there")
+    if os.path.islink(path) and not os.path.exists(path):
+        raise errors.Failure(f"{name} in the checkout is a link that leads nowhere: {os.readlink(path)} "
+                             "(script.entry_point)", errors.NOT_FOUND,
+                             remedy="commit and push what it leads to, or name another: agent-task edit TASK "
+                                    "--entry-point 'SCRIPT ARGUMENTS'")
     if not os.path.isfile(path):
         raise errors.Failure(f"there is no {name} in the checkout (script.entry_point)" + near(code, name, False),
                              errors.NOT_FOUND, remedy="commit and push it, or name another: agent-task edit TASK "

@@ -78,13 +78,14 @@ def _file(path: str, secret: bool) -> Finding:
 
 
 def _refused(tree: Any) -> Iterator[Finding]:
-    """What agent-pull refuses before it takes a task."""
+    """What agent-pull, or a supervisor as it starts, refuses before it takes a task."""
     from agentpipe import hooks
     from agentpipe.pull import room
+    from agentpipe.run import services
     looks: tuple[Callable[[], Any], ...] = (
         lambda: config_apply.check(tree), config.check_numbers, lambda: config.lost_policy(None),
         lambda: config.check_user(ahead=True), lambda: schedule.of([], []), lambda: hooks.find("pre-pull"),
-        lambda: room.gate(None, None, lambda _: None))
+        lambda: room.gate(None, None, lambda _: None), services.check_setting)
     for look in looks:
         try:
             look()

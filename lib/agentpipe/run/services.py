@@ -16,12 +16,24 @@ if TYPE_CHECKING:
 
     from agentpipe.held import Held
 
+SETTING = "CLEARML_AGENT_SERVICES_DOCKER_RESTART"
 POLICIES = ("no", "always", "unless-stopped", "on-failure")
 # a user's word, or the operator's
 TOLD_TO_END = ("aborted", "drained", "preempted")
 LONGEST_S = 60.0
 ENDED = ("completed", "failed", "stopped")
 AGAIN = "runs again"  # why the task is queued, as its next run finds it
+
+
+def check_setting() -> None:
+    """Failure 78 where CLEARML_AGENT_SERVICES_DOCKER_RESTART is no policy: nothing would run again, without a word."""
+    import re
+
+    from agentpipe import errors
+    setting = os.environ.get(SETTING, "").strip()
+    if setting and not re.fullmatch(rf"({'|'.join(POLICIES)}|on-failure:\d+)(;.*)?", setting):
+        raise errors.Failure(f"{SETTING}={setting} is no policy", errors.BAD_CONFIG,
+                             remedy="always, unless-stopped, on-failure[:N] or no, and ;FIELD=VALUE behind it")
 
 
 def runs_again(task: Mapping[str, Any], end: str, runs: int, setting: str) -> bool:
@@ -44,7 +56,7 @@ def again(held: Held) -> None:
 
     from agentpipe import errors, manifest, stdio
     from agentpipe.signals import SIGNALS
-    setting = os.environ.get("CLEARML_AGENT_SERVICES_DOCKER_RESTART", "")
+    setting = os.environ.get(SETTING, "")
     if not setting or not manifest.is_service(held.manifest):
         return
     line = held.manifest

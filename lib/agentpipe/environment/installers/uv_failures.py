@@ -233,9 +233,16 @@ def _hash(said: str) -> errors.Failure | None:
 def _repository(said: str, requirements: Requirements) -> errors.Failure | None:
     if "Git operation failed" not in said:
         return None
-    name = _first_name(said) or "a package"
+    name = _first_name(said) or _nameless(said, requirements) or "a package"
     return errors.Failure(f"{name}: its repository or commit cannot be fetched", errors.NOT_FOUND,
                           remedy=f"correct the address or the commit in '{_line(name, requirements)}'")
+
+
+def _nameless(said: str, requirements: Requirements) -> str:
+    """The line of a repository without a package's name that uv speaks of, or the only one; "" where nobody knows."""
+    lines = [without_credentials(line) for line in requirements.packages if line.startswith("git+")]
+    told = [line for line in lines if re.sub(r"(@[^/@]*)?(#.*)?$", "", line.removeprefix("git+")) in said]
+    return told[0] if told else lines[0] if len(lines) == 1 else ""
 
 
 def _build_needs(said: str, requirements: Requirements) -> errors.Failure | None:
