@@ -456,6 +456,12 @@ def test_a_line_without_end_is_shown_by_its_ends() -> None:
     assert len(shown) < 2000 and "| begin" in shown and "xend\n" in shown and "99008 characters" in shown
 
 
+def test_a_folder_that_is_opened_as_a_file_is_there() -> None:
+    frame = 'Traceback (most recent call last):\n  File "/s/tasks/1f3c.1/code/t.py", line 2, in <module>\n    open("data")\n'
+    found = told(frame + "IsADirectoryError: [Errno 21] Is a directory: 'data'")
+    assert found["reason"] == "IsADirectoryError: [Errno 21] Is a directory: 'data', at t.py:2 (exit 1)"
+
+
 def test_what_is_not_known_is_left_alone() -> None:
     known = told("Traceback (most recent call last):\nValueError: no")
     assert known["reason"] == "ValueError: no (exit 1)" and known["remedy"] is None
