@@ -17,7 +17,7 @@ def options():
     return [
         Flag("--supervised", "Exit 0 once the end is recorded, whatever it was, or somebody else has decided about the "
                              "task meanwhile; 73 when the receipt cannot be written, 76 when what the set-up needs "
-                             "was away, 75 or 78 where this machine has kept the task from running (for "
+                             "was away, 69, 73, 75 or 78 where this machine has kept the task from running (for "
                              "agent-supervisor)."),
         Option("--time-limit", "SECONDS", "End the script after this long (class time_limit).", float),
         Option("--stall-limit", "SECONDS", "End it when it has printed nothing for this long (class stalled).", float),

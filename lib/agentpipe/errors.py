@@ -28,8 +28,8 @@ class Failure(Exception):
     `reason` is one line for people; `exit` one of the codes above (sysexits(3) where it has one); `evidence` the
     lines that show the cause (may be long, may be empty); `remedy` what to do next, a command where there is one;
     `change` the options of `agent-task edit` that mend the task, when that is what it takes (CODE_ANEW: and the remedy
-    before). `of_machine`: the task is
-    not to blame, another try (75) or another machine (78) may do it; a program's own exit code does not say that.
+    before). `of_machine`: the task is not to blame, another try (75) or another machine (73, 78) may do it; a program's
+    own exit code does not say that.
     """
 
     def __init__(self, reason: str, exit: int = BUG, evidence: str = "", remedy: str = "",
@@ -40,7 +40,7 @@ class Failure(Exception):
         self.evidence = evidence
         self.remedy = remedy
         self.change = change
-        self.of_machine = exit in (TRY_AGAIN, BAD_CONFIG)
+        self.of_machine = exit in (CANNOT_CREATE, TRY_AGAIN, BAD_CONFIG)
         self.ends_input = False  # whether nothing after it can be read
         self.stage = ""  # where it happened, when one command composes several stages
         self.timed: dict[str, Any] = {}  # {began, seconds} of that stage
@@ -62,15 +62,6 @@ class LetGo(Failure):
     def __init__(self, reason: str, remedy: str = "") -> None:
         super().__init__(reason, TRY_AGAIN, remedy=remedy)
         self.of_machine = False
-
-
-def unwritable(what: str, error: OSError) -> Failure:
-    """73 for a file of ours that cannot be written; `what` is "write PATH"."""
-    import errno
-    forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-    return Failure(f"cannot {what}: {error.strerror}", CANNOT_CREATE,
-                   remedy="set AGENT_HOME to a folder that you can write" if forbidden else
-                          "free some space, or set AGENT_HOME")
 
 
 class ApiError(Exception):

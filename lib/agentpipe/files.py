@@ -36,7 +36,7 @@ def publish(path: str, data: bytes, mode: int = 0o600, keep_mode: bool = False, 
         if durable:
             sync_directory(os.path.dirname(path))
     except OSError as error:
-        raise errors.unwritable(f"write {path}", error) from None
+        raise unwritable(f"write {path}", error) from None
 
 
 def sync_directory(path: str) -> None:
@@ -81,31 +81,69 @@ def new_directory(folder: str, name: str, least: int = 1) -> str:
             number += 1
 
 
+def unwritable(what: str, error: OSError) -> errors.Failure:
+    """73 for a file of ours that cannot be written; `what` is "write PATH"."""
+    import errno
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "set AGENT_HOME to a folder that you can write"
+    elif _in_the_way(error):
+        remedy = "move away what stands there, or set AGENT_HOME"
+    else:
+        remedy = "free some space, or set AGENT_HOME"
+    failure = errors.Failure(f"cannot {what}: {error.strerror}", errors.CANNOT_CREATE, remedy=remedy)
+    failure.of_machine = _is_machines(error)
+    return failure
+
+
+def _in_the_way(error: OSError) -> bool:
+    """Whether something else stands at that path, such as a file where a folder is wanted."""
+    return isinstance(error, (FileExistsError, IsADirectoryError, NotADirectoryError))
+
+
+def _is_machines(error: OSError) -> bool:
+    """Whether a path that could not be written is the machine's fault: a task chooses names, and what lies in its code
+    (a name that is too long, links in a circle), but nothing of the cache."""
+    import errno
+
+    from agentpipe import paths
+    if _in_the_way(error) or error.errno == errno.ELOOP:
+        return paths.in_cache(str(error.filename2 or error.filename or ""))
+    return error.errno not in (errno.ENAMETOOLONG, errno.ENOENT)
+
+
 def of_disk(error: OSError) -> errors.Failure | None:
-    """The Failure of a disk that takes nothing, noticed by whoever wrote; None for another error."""
+    """The Failure of a disk that takes nothing, or of a cache in which something is in the way, noticed by whoever
+    wrote; None for another error."""
     import errno
 
     from agentpipe import paths
     path = str(error.filename2 or error.filename or "")  # of a link or a rename the new name
     ours = error.errno in (errno.EACCES, errno.EPERM) and path.startswith((paths.cache() + "/", paths.state() + "/"))
+    ours = ours or (_in_the_way(error) and paths.in_cache(path))
     if ours or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return errors.unwritable(f"write {path}" if path else "write", error)
+        return unwritable(f"write {path}" if path else "write", error)
     return None
 
 
-def of_task(path: str) -> int:
+def of_task(path: str, limit: float = untrusted.LARGE) -> int:
     """A descriptor to read a file that a task brings, as untrusted.of_task() gives it; Failure 65 where it refuses."""
     try:
-        return untrusted.of_task(path)
+        return untrusted.of_task(path, limit=limit)
     except untrusted.NotRegular as error:
         raise errors.Failure(f"{path} cannot be used: {error.strerror}", errors.BAD_DATA) from None
+
+
+def list_of_task(path: str) -> bytes:
+    """All of a list, a lock or a table that a task brings: up to untrusted.LISTS bytes, else Failure 65."""
+    with os.fdopen(of_task(path, untrusted.LISTS), "rb") as file:
+        return file.read(untrusted.LISTS) or b""
 
 
 def file_digest(path: str, a_tasks: bool = False) -> str:
     """The SHA-256 of a file, in hexadecimal; of a task's as of_task() opens it."""
     import hashlib
     digest = hashlib.sha256()
-    with os.fdopen(of_task(path), "rb") if a_tasks else open(path, "rb") as file:
+    with os.fdopen(of_task(path, float("inf")), "rb") if a_tasks else open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

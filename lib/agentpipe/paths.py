@@ -17,9 +17,12 @@ def state(*parts: str) -> str:
 
 def cache(*parts: str) -> str:
     """A path under the cache directory: mirrors, environments, downloads. It may be deleted at any time."""
-    home = _agent_home()
-    base = os.path.join(home, "cache") if home else os.path.join(_xdg("XDG_CACHE_HOME", ".cache"), "agentpipe")
-    return os.path.join(made(base), *parts)
+    return os.path.join(made(_cache_home()), *parts)
+
+
+def in_cache(path: str) -> bool:
+    """Whether it lies below the cache directory, which need not be there."""
+    return path.startswith(_cache_home().rstrip("/") + "/")
 
 
 BOX = "box"
@@ -62,6 +65,11 @@ def file_system(path: str) -> str:
 def _agent_home() -> str | None:
     home = os.environ.get("AGENT_HOME")
     return os.path.normpath(_absolute("AGENT_HOME", home)) if home else None
+
+
+def _cache_home() -> str:
+    home = _agent_home()
+    return os.path.join(home, "cache") if home else os.path.join(_xdg("XDG_CACHE_HOME", ".cache"), "agentpipe")
 
 
 def _xdg(variable: str, default: str) -> str:

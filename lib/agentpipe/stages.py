@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, failures, files, hooks, manifest, place, stdio, swapped, units
+from agentpipe import errors, failures, files, hooks, manifest, place, stdio, swapped, tools, units
 from agentpipe.claim import attempt, claims, holders
 from agentpipe.crash import crash_point
 from agentpipe.held import Held
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     Work = Callable[[Job], dict[str, Any]]
 
 
-RETURNS = {errors.BAD_CONFIG: attempt.NOT_HERE, errors.TRY_AGAIN: attempt.NOT_NOW}
 MOST_RETURNS = {attempt.NOT_HERE: 3, attempt.NOT_NOW: 10}  # in a row: the last is an end, or its queue waited for ever
 
 
@@ -124,6 +123,8 @@ def timed(work: Work, job: Job) -> dict[str, Any]:
     began = time.time()
     try:
         return {**work(job), "began": units.iso(began)}
+    except tools.ToolFailed as failed:
+        raise tools.out_of_room(failed) or failed from None
     except OSError as error:
         failure = files.of_disk(error)
         if failure is None:
@@ -233,7 +234,7 @@ def _do(held: Held, steps: Callable[[Held], Any], limit: float | None) -> None:
     except errors.Failure as failure:
         if isinstance(failure, (claims.NotOurs, swapped.GivenBack)) or not held.begun:
             raise
-        record = RETURNS.get(failure.exit, attempt.HANDED_BACK)
+        record = attempt.NOT_NOW if failure.exit == errors.TRY_AGAIN else attempt.NOT_HERE
         if isinstance(failure, swapped.StageFailed) and record == attempt.NOT_NOW:
             record = attempt.HANDED_BACK  # an operator's "not now" is meant, however often
         if held.dry or (held.claim.token and failure.of_machine and not _is_last_return(held, record)):

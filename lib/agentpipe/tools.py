@@ -13,6 +13,8 @@ from agentpipe.signals import SIGNALS
 
 # how long what a program has left behind may keep its output open (s); looked at twice
 LINGER = 0.5
+NO_ROOM = ("No space left on device", "Disk quota exceeded", "Read-only file system")  # as the C library says it
+OURS = ("git", "uv", "sh")  # without which no task can be set up
 
 
 def ended(status: int) -> str:
@@ -39,6 +41,15 @@ class ToolFailed(errors.Failure):
         self.output = output
 
 
+def out_of_room(failed: ToolFailed) -> errors.Failure | None:
+    """The Failure 73 of a program that nobody could say more about than that a disk took nothing; else None."""
+    said = next((line for line in failed.output.splitlines() if any(word in line for word in NO_ROOM)), None)
+    if said is None:
+        return None
+    return errors.Failure(f"{os.path.basename(failed.argv[0])}: {said.strip()}", errors.CANNOT_CREATE, failed.evidence,
+                          "make room there (df -h), or set AGENT_HOME")
+
+
 class TooMuch(Exception):
     """A program printed more than was to be kept."""
 
@@ -51,9 +62,9 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
     `sink` gets stdout and stderr together as they come, in pieces that may end within a line, and both are what is
     given back. Without it nothing is shown; `stderr` may be a descriptor that gets that stream, and more than `most`
     bytes of stdout are TooMuch. A missing program raises Failure 69, one that may not be executed 77, a missing `cwd`
-    66, a non-zero status ToolFailed (unless `check` is false). The program runs in a session of its own (no terminal to
-    ask at), which is killed when an exception (a signal to us) passes. Its end is the end: what it left behind with its
-    output open (a master of ssh) is not waited for.
+    66, a non-zero status ToolFailed (unless `check` is false), of git whose configuration is broken Failure 78. The
+    program runs in a session of its own (no terminal to ask at), which is killed when an exception (a signal to us)
+    passes. Its end is the end: what it left behind with its output open (a master of ssh) is not waited for.
     """
     if cwd is not None and not os.path.isdir(cwd):
         raise errors.Failure(f"there is no directory {cwd} to run {argv[0]} in", errors.NOT_FOUND)
@@ -77,7 +88,7 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
         raise
     status = process.returncode if in_time else None
     if status is None or (check and status):
-        raise ToolFailed(argv, status, (err + out).decode("utf-8", "replace"))
+        raise _failed(argv, status, (err + out).decode("utf-8", "replace"), env)
     return out.decode("utf-8", "surrogateescape")
 
 
@@ -187,8 +198,16 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
     finally:
         os.close(reader)
     if status is None or (check and status):
-        raise ToolFailed(argv, status, "".join(said))
+        raise _failed(argv, status, "".join(said), env)
     return "".join(said)
+
+
+def _failed(argv: list[str], status: int | None, output: str, env: Mapping[str, str] | None) -> errors.Failure:
+    """ToolFailed; Failure 78 where git speaks of this machine's configuration, before anybody reads more into it."""
+    if os.path.basename(argv[0]) == "git" and argv[1:2] != ["config"]:
+        from agentpipe import git_config
+        return git_config.broken(output, env) or ToolFailed(argv, status, output)
+    return ToolFailed(argv, status, output)
 
 
 def _default_signals() -> None:
@@ -217,7 +236,13 @@ def _slice(until: float | None) -> float:
 
 
 def cannot_start(argv: list[str], error: Exception) -> errors.Failure:
-    """Why the program argv[0] was not started: 77 when it may not be executed, else 69."""
+    """Why the program argv[0] was not started: 77 when it may not be executed, else 69; of OURS the machine's fault."""
+    failure = _not_started(argv, error)
+    failure.of_machine = os.path.basename(argv[0]) in OURS
+    return failure
+
+
+def _not_started(argv: list[str], error: Exception) -> errors.Failure:
     name = os.path.basename(argv[0])
     import re
     # sh gives a child's exception as a text that ends in what it said, after a traceback
@@ -249,6 +274,8 @@ def uv() -> str:
         return own
     found = shutil.which("uv")
     if found is None:
-        raise errors.Failure("uv is not installed", errors.UNAVAILABLE,
-                             remedy="install it beside agentpipe: pip install uv")
+        failure = errors.Failure("uv is not installed", errors.UNAVAILABLE,
+                                 remedy="install it beside agentpipe: pip install uv")
+        failure.of_machine = True
+        raise failure
     return found

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
+MOST_AGAIN = 1000  # folders that something was written into while they were emptied
 DEEPEST = 400  # folders in each other that open_to_all() goes into: each keeps a descriptor open
 
 
@@ -140,8 +141,9 @@ def remove(path: str) -> None:
     """Remove a tree (or a file, or a link), also one with read-only directories; nothing there is fine.
 
     A script, or a container's root, may have made it: it may be of any depth, so that neither a path nor a call for
-    each level would do, and no link is followed, nor a folder that is moved away meanwhile. What cannot be removed does
-    not keep the rest; then the first of its errors is raised, an OSError.
+    each level would do, and no link is followed, nor a folder that is moved away meanwhile. What is written meanwhile
+    (by a git whose stage was killed) goes too. What cannot be removed does not keep the rest; then the first of its
+    errors is raised, an OSError.
     """
     above, name = os.path.split(path.rstrip("/"))
     try:
@@ -149,6 +151,7 @@ def remove(path: str) -> None:
     except FileNotFoundError:
         return
     first: OSError | None = None
+    again = 0
     # the folders that we are in, by name and identity, and what is left in each
     way, left = [(above, _identity(here))], [[name]]
     try:
@@ -172,7 +175,10 @@ def remove(path: str) -> None:
             except FileNotFoundError:  # another process is at it too
                 pass
             except OSError as error:
-                if first is None:
+                if is_empty and error.errno == errno.ENOTEMPTY and first is None and again < MOST_AGAIN:
+                    again += 1
+                    left[-1].append(name)
+                elif first is None:
                     first = error
                     first.filename = os.path.join(*(each for each, _ in way), name)
     finally:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 SMALL = 1 << 20  # bytes; of a file that only we write
-LARGE = 256 << 20  # of one that holds what a task brings: its manifest, its lists
+LARGE = 256 << 20  # of one that holds what a task brings: its manifest
+LISTS = 32 << 20  # of a list of packages, a lock, a table: read as a whole, and worth many times that in memory
 
 _folders: list[str] = []  # of kept_within(); none: anywhere
 
@@ -43,22 +44,21 @@ def kept_within(*folders: str) -> Iterator[None]:
 
 def of_task(path: str, within: str = "", limit: float = LARGE) -> int:
     """A descriptor to read a file that a task brings, or has made, behind links too; NotRegular for one that leads out
-    of the folder `within`, or out of those of kept_within(), or is none, or has more than `limit` bytes: without either
-    folder it is any file. What is missing raises its own OSError."""
+    of the folder `within`, or out of those of kept_within() (without either it may be anywhere), or is no regular file,
+    or has more than `limit` bytes. What is missing raises its own OSError."""
     folders = [within.rstrip("/") + "/"] if within else _folders
-    if not folders:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)  # which does nothing to a fifo or a device
     try:
         real = os.readlink(f"/proc/self/fd/{fd}")
-        if not real.startswith(tuple(folders)):
+        if folders and not real.startswith(tuple(folders)):
             raise NotRegular(path, "it leads out of the task's own folder")
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise NotRegular(path)
         if found.st_size > limit:
             raise NotRegular(path, f"it has more than {limit} bytes")
-        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        # some of /proc and /sys call themselves regular, and wait for more
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         os.close(fd)
 

@@ -59,4 +59,4 @@ def without_login(text: str) -> str:
     from agentpipe.redact import LOGIN_WITH_SLASH, PASSWORD_WITH_SLASH
     # up to the last @ before the path: a password may have one too
     text = re.sub(rf"(?i)\b(https?://)(?:{LOGIN_WITH_SLASH})?(?:[^/\s'\"]*@)?", r"\1", text)
-    return re.sub(rf"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s\[]+):(?:[^/\s'\"]*@|{PASSWORD_WITH_SLASH})", r"\1@", text)
+    return re.sub(rf"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s\[]*):(?:[^/\s'\"]*@|{PASSWORD_WITH_SLASH})", r"\1@", text)

@@ -181,3 +181,12 @@ print(json.dumps({"task": {"script": {"requirements": {"pip": sys.argv[1]}, **sc
   AGENT_HOME=$PWD/third UV_CACHE_DIR=$PWD/third/uv run -65 --separate-stderr agent-prepare receipt.json
   [[ $stderr == *"tea: the file in the index is not the one whose hash was recorded"* ]]
 }
+
+@test "a list that is no file is refused; the lines behind it on standard input are the next tasks'" {
+  mkfifo fifo
+  { manifest '-r /dev/stdin'; manifest "-c $PWD/fifo"; manifest '# nothing'; } >three
+  run -123 --separate-stderr timeout 60 sh -c 'cat three | agent-env'
+  [ "${#lines[@]}" -eq 3 ]
+  [[ $stderr == *"/dev/stdin cannot be used: it is no regular file"*"fifo cannot be used: it is no regular file"* ]]
+  [ "$(field .env.packages <<<"${lines[2]}")" = '[]' ]
+}

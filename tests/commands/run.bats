@@ -165,8 +165,8 @@ watched() {
   [ "$(status "$id")" = completed ]
 }
 
-@test "a swapped stage's own 75 and 78 are the task's" {
-  for code in 75 78; do
+@test "a swapped stage's own 73, 75 and 78 are the task's" {
+  for code in 73 75 78; do
     id=$(enqueue_shell 'true')
     AGENT_STAGE_ENV="exit $code" run "-$code" pipeline
     [ "$(status "$id")" = failed ]

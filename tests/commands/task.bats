@@ -239,13 +239,46 @@ not committed" ]
     run agent-task $words
     [[ $output != *s3cret* ]] || { echo "$words: $output"; false; }
   done
-  # what is to be run stays whole in a script
+  # a script stays one that can be run, and says what it lacks
   run -0 agent-task script "$id"
-  [[ ${output//s3cretarg/} != *s3cret* ]]
+  [[ $output != *s3cret* ]]
+  [[ $output == *"# left out are the logins"*$'\n#   https://h/data\n'*" x.py --from https://h/data </dev/null" ]]
+  sh -n <<<"$output"
   run -1 agent-task diff "$id" "$other"
   [[ $output != *s3cret* ]]
   [[ $output == *"https://127.0.0.1:1/r.git?private_token=[REDACTED], with another login"* ]]
   [ "$(script_of "$id" repository)" = 'https://127.0.0.1:1/r.git?private_token=[REDACTED]' ]
+}
+
+# bats test_tags=local
+@test "logins and tokens of addresses in arguments: why shows none, and its remedy, run as printed, keeps them" {
+  make_repo work train.py 'import argparse
+parser = argparse.ArgumentParser()
+for name in ("--db", "--at", "--lr"):
+    parser.add_argument(name)
+print(vars(parser.parse_args())["lr"], flush=True)'
+  arguments=(--db postgres://user:s3cretpw@host/db --at 'https://h/x?token=s3crettoken&y=1')
+  run -0 agent-task enqueue --repo work --dry-run --requirements none --docker-args '-e A=redis://:s3cretpw@h' train.py -- "${arguments[@]}"
+  [[ $output != *s3cret* ]]
+  id=$(agent-task enqueue --repo work --requirements none train.py -- "${arguments[@]}" --lrr 3)
+  pipeline || true
+  run -0 agent-task why "$id"
+  [[ $output != *s3cret* && $output == *"--lr may be meant"* ]]
+  run -0 agent-task why --json "$id"
+  [[ $output != *s3cret* ]]
+  run -0 sh -c "$(field .remedy <<<"$output")"
+  [[ $output != *s3cret* && $output == *"postgres://user@host/db stays as the task has it"* ]]
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.script.entry_point)" = "train.py --db postgres://user:s3cretpw@host/db --at 'https://h/x?token=s3crettoken&y=1' --lr 3" ]
+  run -0 pipeline
+  [ "$(agent-task log --stream log "$id")" = 3 ]
+  run -0 agent-task edit "$id" --set Args/zz=1
+  [[ $output != *s3cret* && $output == *"--entry-point 'train.py"* ]]
+  agent-task edit "$id" --docker-args '-e A=redis://:s3cretpw@h'
+  run -0 agent-task edit "$id" --docker-args '-e A=redis://@h --cpus 1'
+  [[ $output != *s3cret* ]]
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.container.arguments)" = '-e A=redis://:s3cretpw@h --cpus 1' ]
+  run -64 agent-task enqueue "$id" -- "${arguments[@]}"
+  [[ $output != *s3cret* ]]
 }
 
 # bats test_tags=local
@@ -377,6 +410,36 @@ bash" ]]
   [[ $(agent-task show "$id") == *"repository    none"$'\n'* ]]
 }
 
+# bats test_tags=local
+@test "show: image, docker arguments, set-up script, hyperparameters and tags, in short and without secrets" {
+  echo 'echo hi' >x.sh
+  id=$(agent-task enqueue --docker alpine:3 --docker-args '--cpus 2 -e API_TOKEN=s3cret -e A=redis://u:s3cret@h' \
+    --setup-script $'export TOKEN=s3cret && true\nsecond line' --tag one --tag two --requirements none --binary bash x.sh)
+  for number in 1 2 3 4 5 6 7 8 9; do set -- "$@" --set "Args/p$number=$number"; done
+  agent-task dequeue "$id"
+  agent-task edit "$id" "$@" --set Net/url=https://u:s3cret@h/
+  run -0 agent-task show "$id"
+  [[ $output != *s3cret* ]]
+  [[ $output == *"image         alpine:3"* ]]
+  [[ $output == *"docker args   --cpus 2 --env 'API_TOKEN=********' --env A=redis://u@h"* ]]
+  [[ $output == *"set-up script export TOKEN=[REDACTED] && true and 1 more line"* ]]
+  [[ $output == *"parameters    Args/p1=1, Args/p2=2, "*", Args/p8=8 and 2 more"* ]]
+  [[ $output == *"tags          one, two"* ]]
+  clone=$(agent-task clone "$id")
+  [[ $(agent-task show "$clone") == *"parent        $id"* ]]
+}
+
+# bats test_tags=local
+@test "show says when another Python ran it than the one that was asked for" {
+  echo 'print()' >x.py
+  id=$(agent-task enqueue --python 3.99 --requirements none x.py)
+  pipeline
+  [[ $(agent-task show "$id") =~ binary\ +python3\.99,\ ran\ with\ Python\ 3\.[0-9]+\.[0-9]+ ]]
+  id=$(agent-task enqueue --requirements none x.py)
+  pipeline
+  [[ $(agent-task show "$id") != *"ran with"* ]]
+}
+
 @test "a name that two tasks have is refused, not guessed" {
   enqueue_shell 'echo one'
   enqueue_shell 'echo two'
@@ -468,12 +531,28 @@ six" ]
 }
 
 # bats test_tags=local
+@test "the first package of a draft, where its repository has no list, and where the commit had one" {
+  checkout
+  id=$(agent-task create --repo work train.py)
+  agent-task edit "$id" --package six==1.16.0
+  [ "$(script_of "$id" requirements.pip)" = six==1.16.0 ]
+  id=$(agent-task create --repo work train.py)
+  echo attrs >work/requirements.txt # which the task's commit does not have
+  agent-task edit "$id" --package six
+  [ "$(script_of "$id" requirements.pip)" = six ]
+}
+
+# bats test_tags=local
 @test "a single package is not changed in a list that nobody here has seen" {
   make_repo work train.py 'print("ran")' requirements.txt '-r more.txt' more.txt 'six'
   id=$(agent-task enqueue --repo work train.py)
   agent-task stop "$id"
+  mv work away
   run -66 agent-task edit "$id" --package attrs
-  [[ $output == *"not checked out here"*"--requirements FILE)" ]]
+  [[ $output == *"cannot be looked at: "*"--requirements FILE)" ]]
+  mv away work
+  agent-task edit "$id" --package attrs
+  [ "$(script_of "$id" requirements.pip)" = $'six\nattrs' ]
   agent-task edit "$id" --requirements none
   [ "$(status "$id")" = created ]
 }

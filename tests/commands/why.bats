@@ -29,6 +29,8 @@ told() {
   if [ -n "${WHY_RECORD:-}" ]; then printf '%s\n%s\n\n' "$BATS_TEST_DESCRIPTION" "$report" >>"$WHY_RECORD"; fi
 }
 
+has_status() { [ "$(status "$1")" = "$2" ]; }
+
 # mended TASK: do what the last report says, as it stands there; then the task completes
 mended() {
   local line
@@ -538,12 +540,39 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   told "$id" "this machine lacks the library libnosuch.so.3" "install the system package with libnosuch.so.3"
 }
 
+@test "a module beside a script that is in no git repository: it is taken along, and nothing is told to git" {
+  mkdir plain
+  echo 'import my_helper_of_tests' >plain/train.py
+  echo 'print("helped")' >plain/my_helper_of_tests.py
+  id=$(cd plain && agent-task enqueue --requirements none train.py)
+  run -1 pipeline
+  told "$id" "the module my_helper_of_tests is not installed" "beside the script: agent-task enqueue"
+  [[ $report != *"git add"* ]]
+  line=${report#*beside the script: }
+  other=$(cd plain && sh -c "${line%%; *}")
+  run -0 pipeline
+  [[ $(agent-task log --stream log "$other") == *helped* ]]
+}
+
 @test "a time limit: twice as long" {
   id=$(enqueue_shell 'until [ -e "$HOME/go" ]; do sleep 0.05; done')
   run -124 pipeline --time-limit 0.3
   told "$id" "time_limit, exit 124" "it ran longer than 0.3 s" "agent-run --time-limit 0.6"
   touch "$HOME/go"
   mended "$id"
+}
+
+@test "a time limit where a supervisor serves the queue: the task is not taken with the old limit again" {
+  id=$(enqueue_shell 'until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  AGENT_STAGE_RUN='agent-run --time-limit 0.5' agent-supervisor default 3>&- 2>said & supervisor=$!
+  wait_for 20 has_status "$id" failed
+  told "$id" "time_limit, exit 124" "agent-run --time-limit 1 >/dev/null"
+  touch "$HOME/go"
+  run -0 sh -c "$(agent-task why --json "$id" | field .remedy)"
+  [[ $output != *'{'* ]]
+  has_status "$id" completed
+  kill -TERM "$supervisor"
+  wait "$supervisor" || true
 }
 
 @test "silence for too long: twice as long" {

@@ -11,9 +11,9 @@ setup() {
 
 teardown() { umount "$BATS_TEST_TMPDIR"/agent/state/tasks "$BATS_TEST_TMPDIR"/agent "$BATS_TEST_TMPDIR"/m 2>/dev/null || true; }
 
-small() {  # DIR: a file system of 8 MB there
+small() {  # DIR [SIZE]: a file system of 8 MB there
   mkdir -p "$1"
-  mount -t tmpfs -o size=8m,mode=700 agentpipe-test "$1"
+  mount -t tmpfs -o "size=${2:-8m},mode=700" agentpipe-test "$1"
 }
 
 @test "the disk of the tasks is full at the script's end: its exit status is right, and the store has it" {
@@ -158,4 +158,31 @@ PY
   command=${output#*read a copy: }
   run -0 bash -c "${command%)}"
   [[ $output == *"the last one"* ]]
+}
+
+@test "the cache is full, then read-only: the tasks stay in their queue, the supervisor pauses, and with room they run" {
+  mkdir -p s/agentpipe
+  unset AGENT_HOME
+  export XDG_STATE_HOME=$PWD/s XDG_CACHE_HOME=$PWD/m
+  small m 60m
+  make_repo repo
+  enqueue() { agent-task enqueue --repo "$PWD/repo" --branch main --requirements none train.py; }
+  supervised() { # WORDS: until it has paused twice for 73
+    agent-supervisor default 2>said 3>&- & pid=$!
+    wait_for 30 sh -c '[ "$(grep -c "something failed (exit 73); trying again in" said)" -ge 2 ]'
+    kill -TERM $pid
+    ended $pid
+    grep -q "$1" said
+    [ "$(status "$first") $(status "$second")" = 'queued queued' ]
+  }
+  first=$(enqueue) second=$(enqueue)
+  head -c 80000000 /dev/zero >m/filler 2>/dev/null || true
+  supervised 'No space left'
+  rm m/filler
+  agent-pull default | agent-prepare | agent-run >/dev/null
+  agent-pull default | agent-prepare | agent-run >/dev/null
+  [ "$(status "$first") $(status "$second")" = 'completed completed' ]
+  first=$(enqueue) second=$(enqueue)
+  mount -o remount,ro m
+  supervised 'Read-only file system'
 }

@@ -134,6 +134,13 @@ def test_delete(files):
     assert sorted(name for names in answer["errors"].values() for name in names) == ["", "../x", "nope"]
 
 
+def test_a_path_that_is_too_deep_is_refused(files):
+    assert files.put("d/" * 255 + "x", b"1").status_code == 200
+    for levels in (256, 1500):
+        assert files.put("d/" * levels + "x", b"1").status_code == 400
+    assert files("POST", "/delete_many", json={"files": ["d"]}).json() == {"deleted": {"d": "d"}, "errors": {}}
+
+
 OUTSIDE = ["../secret", "a/../../secret", "..", "/..//../secret", "a/./../..//secret", ".agentpipe-uploads/x", "\0"]
 
 

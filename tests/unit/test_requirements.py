@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from agentpipe import errors
+from agentpipe import errors, untrusted
 from agentpipe.capture import capture
 from agentpipe.environment import lock_files, requirements
 from agentpipe.job import Job
@@ -217,3 +217,28 @@ def test_a_working_directory_outside_the_checkout_reads_nothing_there(asked, tmp
     (tmp_path / "requirements.txt").write_text("evil")
     assert asked(working_dir="..", entry_point="train.py").packages == []
     assert asked(entry_point="../train.py").packages == []
+
+
+@pytest.mark.parametrize("option", ["-r {}", "-c {}", "-r file://{}"])
+@pytest.mark.parametrize("kind", ["device", "fifo", "folder", "large"])
+def test_what_is_no_file_or_too_large_a_one_is_not_read(asked, tmp_path, option, kind):
+    path = tmp_path / "list"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        with open(path, "wb") as file:
+            file.truncate(untrusted.LISTS + 1)
+    with pytest.raises(errors.Failure) as caught:
+        asked(option.format(path))
+    words = f"it has more than {untrusted.LISTS} bytes" if kind == "large" else "it is no regular file"
+    assert (caught.value.exit, caught.value.reason) == (errors.BAD_DATA, f"{path} cannot be used: {words}")
+
+
+def test_a_package_that_is_a_fifo_is_refused(asked, tmp_path):
+    os.mkfifo(tmp_path / "tea-1.0-py3-none-any.whl")
+    with pytest.raises(errors.Failure, match="it is no regular file"):
+        asked(str(tmp_path / "tea-1.0-py3-none-any.whl"))

@@ -400,3 +400,10 @@ def test_zero_bytes_that_a_script_has_written_arrive(task: Running) -> None:
     task.prints(data)
     shipper(task).ship(final=True)
     assert task.log().encode() == data
+
+
+def test_a_note_of_what_was_reported_that_a_script_has_spoilt_counts_as_none(tmp_path):
+    (tmp_path / "reported").write_text("[" * 100_000)
+    assert shipping.read_reported(str(tmp_path)) == {}
+    shipping.note_reported(str(tmp_path), {"log": 3})
+    assert shipping.read_reported(str(tmp_path)) == {"log": 3}

@@ -176,3 +176,19 @@ def test_a_walk_goes_behind_no_link_and_not_where_it_is_told_not_to(tmp_path):
         with contextlib.suppress(ValueError):
             folders.remove("skipped")
     assert found == [(".", ["a", "skipped"]), ("a", ["b", "link"]), ("a/b", [])]
+
+
+def test_what_another_process_writes_meanwhile_goes_too(path, monkeypatch):
+    """As a git whose stage was killed goes on with its pack."""
+    os.makedirs(os.path.join(path, "a", "b"))
+    rmdir, written = os.rmdir, []
+
+    def late(name, dir_fd):
+        if len(written) < 3:
+            written.append(name)
+            os.close(os.open(f"{name}/late", os.O_CREAT | os.O_WRONLY, dir_fd=dir_fd))
+        rmdir(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", late)
+    trees.remove(path)
+    assert len(written) == 3 and not os.path.exists(path)

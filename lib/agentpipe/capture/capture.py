@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 
-from agentpipe import errors, files
+from agentpipe import errors
 from agentpipe.urls import for_a_task
 
 TYPE_CHECKING = False
@@ -279,7 +279,7 @@ def requirements_text(path: str) -> str:
         return NOTHING
     from agentpipe.environment import requirement_lines
     try:
-        with os.fdopen(files.of_task(path), "rb") as file:
+        with open(path, "rb") as file:  # the user's own: <(pip freeze), /dev/stdin
             text = requirement_lines.decoded(file.read())
     except OSError as error:
         raise errors.Failure(f"{path}: {error.strerror}", errors.NOT_FOUND) from None

@@ -38,7 +38,7 @@ def create(task: str) -> str:
         os.makedirs(home, 0o700, exist_ok=True)
         return files.new_directory(home, task)
     except OSError as error:
-        raise errors.unwritable(f"create {error.filename or home}", error) from None
+        raise files.unwritable(f"create {error.filename or home}", error) from None
 
 
 def discard(directory: str) -> None:

@@ -154,7 +154,7 @@ def begin(api: Any, intent: Intent, task: str, worker: str) -> Claim:
             os.close(fd)
         if isinstance(error, errors.Failure):
             raise
-        raise errors.unwritable(f"write in {directory}", error) from None
+        raise files.unwritable(f"write in {directory}", error) from None
     crash_point("pull:linked")
     return claim
 

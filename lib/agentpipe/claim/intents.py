@@ -44,7 +44,7 @@ class Intent:
         try:
             os.ftruncate(self._fd, os.pwrite(self._fd, f"{api.server_id} {queue}".encode(), 0))
         except OSError as error:
-            raise errors.unwritable(f"write {self.path}", error) from None
+            raise files.unwritable(f"write {self.path}", error) from None
         if durable:
             self.keep()
         self.asked = True
@@ -57,7 +57,7 @@ class Intent:
             os.fsync(self._fd)
             files.sync_directory(os.path.dirname(self.path))
         except OSError as error:
-            raise errors.unwritable(f"write {self.path}", error) from None
+            raise files.unwritable(f"write {self.path}", error) from None
         self._durable = True
 
     def becomes(self, directory: str) -> None:

@@ -100,7 +100,7 @@ def tell(fd: int, **fields: str | None) -> None:
     try:
         os.ftruncate(fd, os.pwrite(fd, text, 0))
     except OSError as error:
-        raise errors.unwritable("write the lock of a worker's name", error) from None
+        raise files.unwritable("write the lock of a worker's name", error) from None
 
 
 def told(path: str) -> dict[str, str]:

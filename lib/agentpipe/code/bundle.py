@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from agentpipe import errors, live, tools, trees
+from agentpipe import errors, files, live, tools, trees
 from agentpipe.code import git, mirror
 from agentpipe.crash import crash_point
 
@@ -98,8 +98,9 @@ def unpack(path: str, code: str) -> int:
         raise errors.Failure(f"the task's archive of files cannot be read: {error}", errors.BAD_DATA,
                              remedy="enqueue it again with --bundle") from None
     except OSError as error:
-        raise errors.Failure(f"cannot write the task's files: {error.strerror}", errors.CANNOT_CREATE,
-                             remedy="df -h") from None
+        failure = files.unwritable("write the task's files", error)
+        failure.remedy = "df -h"
+        raise failure from None
     return count
 
 

@@ -241,7 +241,9 @@ def _explained(failed: tools.ToolFailed, patch: bytes) -> errors.Failure:
         said = lines[-1] if lines else output or f"git apply ended with {failed.status}"
         if any(sign in said.lower() for sign in IN_THE_WAY):
             return HalfWritten(f"the diff does not apply: {said}", errors.BAD_DATA, output[-4000:], remedy, DROPPED)
-        return HalfWritten(f"cannot write the diff's changes: {said}", errors.CANNOT_CREATE, output[-4000:], "df -h")
+        half = HalfWritten(f"cannot write the diff's changes: {said}", errors.CANNOT_CREATE, output[-4000:], "df -h")
+        half.of_machine = "file name too long" not in output.lower()  # the task's own
+        return half
     for line in lines:
         if line.startswith("patch failed: "):
             name, _, number = line.removeprefix("patch failed: ").rpartition(":")

@@ -176,7 +176,7 @@ def environment(more: dict[str, str] | None = None, settings: Iterable[tuple[str
                 local: bool = False) -> dict[str, str]:
     """The whole environment of a git process; `settings` come on top of ours, `local` allows the file transport."""
     env = {name: value for name, value in os.environ.items() if name not in LOCAL_VARIABLES}
-    count = int(env.get("GIT_CONFIG_COUNT") or 0)
+    count = _settings_given(env.get("GIT_CONFIG_COUNT") or "0")
     for key, value in (*SETTINGS.items(), *settings):
         env[f"GIT_CONFIG_KEY_{count}"], env[f"GIT_CONFIG_VALUE_{count}"] = key, value
         count += 1
@@ -192,6 +192,13 @@ def environment(more: dict[str, str] | None = None, settings: Iterable[tuple[str
         env["GIT_LFS_SKIP_SMUDGE"] = "1"  # a checkout asks the server for its files
     env.update(more or {})
     return env
+
+
+def _settings_given(count: str) -> int:
+    if not count.isdigit():
+        raise errors.Failure(f"GIT_CONFIG_COUNT wants a number, and is {count!r}", errors.BAD_CONFIG,
+                             remedy="unset GIT_CONFIG_COUNT")
+    return int(count)
 
 
 def with_ssh(env: dict[str, str]) -> dict[str, str]:

@@ -80,8 +80,11 @@ def explained(failed: tools.ToolFailed, source: Source) -> errors.Failure | None
             if exit == errors.NO_PERMISSION:
                 said = _told(output) or said
             names = _names(source)
-            return errors.Failure(f"cannot fetch {_shown(source)}: {words.format(**names)} ({said.strip()})", exit,
-                                  output[-4000:], remedy.format(**names))
+            failure = errors.Failure(f"cannot fetch {_shown(source)}: {words.format(**names)} ({said.strip()})", exit,
+                                     output[-4000:], remedy.format(**names))
+            if said.startswith("remote:"):  # where that disk is, or that memory, this machine cannot help
+                failure.of_machine = False
+            return failure
     return None
 
 

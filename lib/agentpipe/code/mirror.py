@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agentpipe import errors, paths, tools, trees
+from agentpipe import errors, files, paths, tools, trees
 from agentpipe.code import git, git_failures, git_transfer, revision
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
@@ -116,7 +116,9 @@ def _locked(job: Job, mirror: str, source: git.Source) -> Iterator[None]:
     except filelock.Timeout:
         raise errors.Failure(f"another fetch of {source.url} has not ended for {LOCK_PATIENCE} s", errors.TRY_AGAIN,
                              remedy=f"fuser -v {mirror}.lock") from None
-    except (OSError, NotImplementedError) as error:
+    except OSError as error:
+        raise files.unwritable(f"use the cache {os.path.dirname(mirror)}", error) from None
+    except NotImplementedError as error:  # no locks there
         raise errors.Failure(f"cannot use the cache {os.path.dirname(mirror)}: {error}", errors.CANNOT_CREATE,
                              remedy="set AGENT_HOME to a directory of yours on a local disk") from None
     try:

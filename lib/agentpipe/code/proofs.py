@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors
+from agentpipe import errors, files
 from agentpipe.code import git
 
 TYPE_CHECKING = False
@@ -62,7 +62,7 @@ def keep(job: Job, source: git.Source) -> None:
         os.makedirs(folder, 0o700, exist_ok=True)
         open(os.path.join(folder, _login(source)), "w", encoding="ascii").close()
     except OSError as error:
-        raise errors.unwritable(f"write in {folder}", error) from None
+        raise files.unwritable(f"write in {folder}", error) from None
 
 
 def _refusal(job: Job, source: git.Source) -> errors.Failure | None:

@@ -118,6 +118,7 @@ def server() -> Iterator[Finding]:
         yield _clock_of_store()
     else:
         accepted = yield from _over_http(found)
+        yield _files_server(found)
         if not accepted:
             return
     queues = found.call("queues.get_all", {"only_fields": ["name"], "search_hidden": True})["queues"]
@@ -156,6 +157,14 @@ def _server(found: HttpApi, said: dict[str, Any], took: float) -> Finding:
     if version and version_number(version) < version_number(OLDEST_API):
         return Finding(ODD, "server", f"{text}: older than {OLDEST_API}", "update the ClearML server")
     return Finding(GOOD, "server", text)
+
+
+def _files_server(found: HttpApi) -> Finding:
+    from agentpipe.transport import artifact_files
+    try:
+        return Finding(GOOD, "files", f"{artifact_files.reach(found)} answers")
+    except errors.Failure as failure:
+        return Finding(ODD, "files", failure.reason, failure.remedy)
 
 
 def _credentials(said: dict[str, Any]) -> Finding:

@@ -56,12 +56,26 @@ def programs() -> Iterator[Finding]:
         if path is None:
             yield Finding(BAD if needed else ODD, name, "not found", remedy, errors.UNAVAILABLE if needed else 0)
             continue
-        text = tools.run([path, "--version"], timeout=20).splitlines()[0]
-        yield Finding(GOOD, name, f"{text} ({path})")
+        broken = _git_broken() if name == "git" else None
+        yield broken or Finding(GOOD, name, f"{tools.run([path, '--version'], timeout=20).splitlines()[0]} ({path})")
     user, password = config.get("agent.git_user"), config.get("agent.git_pass")
     if bool(user) != bool(password):
         there, missing = ("agent.git_user", "agent.git_pass") if user else ("agent.git_pass", "agent.git_user")
         yield Finding(ODD, "git", f"{there} is set and {missing} is not: neither is used", f"set {missing} too")
+
+
+def _git_broken() -> Finding | None:
+    """git's configuration, where git itself cannot read it."""
+    from agentpipe import git_config
+    from agentpipe.code import git
+    failure = None
+    try:
+        tools.run(["git", "config", "--list"], env=git.environment(), cwd="/", timeout=20)
+    except tools.ToolFailed as failed:
+        failure = git_config.broken(failed.output, git.environment())
+    except errors.Failure as refused:
+        failure = refused
+    return Finding(BAD, "git", failure.reason, failure.remedy, failure.exit) if failure else None
 
 
 def pythons() -> Iterator[Finding]:

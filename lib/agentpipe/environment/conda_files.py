@@ -124,7 +124,7 @@ def of_file(path: str, code: str) -> Wanted:
 
 
 def read_yaml(path: str, where: str, a_tasks: bool = False) -> Any:
-    """What a YAML file holds, that of a task as files.of_task() opens it; `where` names it in a Failure (65, or 69
+    """What a YAML file holds, that of a task as files.list_of_task() reads it; `where` names it in a Failure (65, or 69
     without the extra)."""
     try:
         import yaml
@@ -132,7 +132,9 @@ def read_yaml(path: str, where: str, a_tasks: bool = False) -> Any:
         raise errors.Failure(f"{where} needs the conda extra, which is not installed", errors.UNAVAILABLE,
                              remedy="pip install 'agentpipe[conda]' beside the agent") from None
     try:
-        with open(files.of_task(path) if a_tasks else path, encoding="utf-8") as file:
+        if a_tasks:
+            return yaml.safe_load(files.list_of_task(path).decode("utf-8"))
+        with open(path, encoding="utf-8") as file:
             return yaml.safe_load(file)
     except OSError as error:
         raise errors.Failure(f"{where}: {error.strerror}", errors.NOT_FOUND, remedy=f"correct {where}") from None

@@ -12,7 +12,7 @@ import re
 
 from agentpipe import trees
 from agentpipe.environment.requirements import inside
-from agentpipe.files import file_digest, of_task
+from agentpipe.files import file_digest, list_of_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,7 +180,6 @@ def _projects(code: str) -> Iterator[str]:
 
 def _bytes(path: str) -> bytes:
     try:
-        with os.fdopen(of_task(path), "rb") as file:
-            return file.read()
+        return list_of_task(path)
     except OSError:
         return b""

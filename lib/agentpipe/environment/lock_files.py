@@ -168,16 +168,13 @@ def _of_uv(job: Job, folder: str, python: str, more: Sequence[str] = ()) -> tupl
     if known is not None:
         return known, notes
     lock = os.path.join(folder, "uv.lock")
-    with os.fdopen(files.of_task(lock), "rb") as file:
-        before = file.read()
+    before = files.list_of_task(lock)
     try:
         # uv looks for a Python that fits in fewer places than we do
         here = ["--python", interpreters.find(job, python)["executable"]] if python else []
         text, fits = _exported(job, folder, [*words, *here], locked)
     finally:
-        with os.fdopen(files.of_task(lock), "rb") as file:
-            changed = file.read() != before
-        if changed:
+        if files.list_of_task(lock) != before:
             _put_back(job, lock, before)
     if not fits:
         notes = [*notes, "uv.lock does not fit pyproject.toml any more: it is resolved anew for this task"]
@@ -218,9 +215,8 @@ def _export(job: Job, folder: str, words: list[str], own_indexes: bool) -> str:
     from agentpipe.environment import git_pins
     from agentpipe.environment.installers import uv
     from agentpipe.settings import indexes
-    lock = files.of_task(os.path.join(folder, "uv.lock"))
-    with open(lock, encoding="utf-8", errors="replace") as file:
-        repositories = [f"git+{line}" for line in _git_urls(file.read())]
+    lock = files.list_of_task(os.path.join(folder, "uv.lock")).decode("utf-8", "replace")
+    repositories = [f"git+{line}" for line in _git_urls(lock)]
     # a lock was made with or without pre-releases: told otherwise, uv calls it outdated
     lines = [line for line in indexes.lines() if line != "--pre"]
     env = {**(indexes.as_variables(lines) if own_indexes else dict.fromkeys(INDEXES, "")),

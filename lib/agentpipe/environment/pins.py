@@ -102,8 +102,7 @@ def read_toml(path: str) -> dict[str, Any]:
     import os
 
     from agentpipe import errors, files
-    with os.fdopen(files.of_task(path), "rb") as file:
-        text = file.read().decode("utf-8-sig", "replace")
+    text = files.list_of_task(path).decode("utf-8-sig", "replace")
     try:
         found: dict[str, Any] = _toml().loads(text)
     except ValueError as error:

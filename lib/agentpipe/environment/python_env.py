@@ -286,4 +286,4 @@ def _locked(job: Job, path: str) -> Any:
 
 
 def _cannot_write(path: str, error: OSError) -> errors.Failure:
-    return errors.unwritable(f"write in {path}", error)
+    return files.unwritable(f"write in {path}", error)

@@ -8,7 +8,7 @@ import re
 from agentpipe import errors
 from agentpipe.environment.local_packages import Archive, Project
 from agentpipe.environment.requirements import NAME, filled, sorted_extras
-from agentpipe.files import of_task
+from agentpipe.files import list_of_task
 from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
@@ -40,8 +40,7 @@ class Reader:
         if real in self.reading:
             return
         self.reading.append(real)
-        with os.fdopen(of_task(path), "rb") as file:
-            self.read(decoded(file.read()).splitlines(), self._name(path), constraints)
+        self.read(decoded(list_of_task(path)).splitlines(), self._name(path), constraints)
         self.reading.pop()
 
     def remote(self, url: str, constraints: bool = False) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 
-from agentpipe import errors, files, paths
+from agentpipe import files, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def id() -> str:
         except FileExistsError:
             os.unlink(new)
         except OSError as error:
-            raise errors.unwritable(f"write {path}", error) from None
+            raise files.unwritable(f"write {path}", error) from None
         found = _read(path)
     return found.strip()
 

@@ -236,7 +236,7 @@ def is_outage(error: Exception) -> bool:
 def read_reported(directory: str) -> dict[str, Any]:
     """What the file `reported` says; {} when there is none that can be read."""
     try:
-        found = json.loads(untrusted.read(directory, "reported"))
+        found = untrusted.value(directory, "reported")
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

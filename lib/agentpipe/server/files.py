@@ -5,10 +5,8 @@ Nothing outside the folder is ever read or written, also not through links in it
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import shutil
 import stat
 import sys
 import threading
@@ -17,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
+from agentpipe import trees
 from agentpipe.errors import CANNOT_CREATE, ApiError, Failure
 from agentpipe.server import callers
 from agentpipe.server.tokens import Tokens
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 # where uploads grow; no path of a request leads there
 GROWING = ".agentpipe-uploads"
+MOST_LEVELS = 256
 MOST_JSON = 16 << 20
 # served files may be anybody's: scripts in them get no origin of ours
 GUARD = {"Content-Security-Policy": "sandbox allow-scripts", "X-Content-Type-Options": "nosniff",
@@ -56,8 +56,7 @@ class Files:
             os.makedirs(root, 0o700, exist_ok=True)
             self.root = os.path.realpath(root)
             self.growing = os.path.join(self.root, GROWING)
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(self.growing)
+            trees.remove(self.growing)
             os.mkdir(self.growing, 0o700)
         except OSError as error:
             raise Failure(f"cannot write to {root}: {error.strerror or error}", CANNOT_CREATE,
@@ -101,10 +100,13 @@ class Files:
         raise Refused(405, "method not allowed")
 
     def located(self, name: str) -> str:
-        """The absolute path of a name relative to the root; 404 where it leads out of it, or through a link."""
+        """The absolute path of a name relative to the root; 404 where it leads out of it, or through a link, 400 where
+        it is too deep."""
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if not parts or ".." in parts or parts[0] == GROWING or "\0" in name:
             raise Refused(404, "no such file")
+        if len(parts) > MOST_LEVELS:
+            raise Refused(400, f"a path has {MOST_LEVELS} levels at most")
         path = os.path.join(self.root, *parts)
         if os.path.realpath(path) != path:
             raise Refused(404, "no such file")
@@ -159,7 +161,7 @@ class Files:
             try:
                 path = self.located(name)
                 if os.path.isdir(path):
-                    shutil.rmtree(path)
+                    trees.remove(path)
                 else:
                     os.unlink(path)
                 deleted[name] = name.strip("/")

@@ -11,7 +11,7 @@ import shlex
 import sys
 
 from agentpipe.task import own_lines, unknown_to_git, whereabouts
-from agentpipe.task.remedies import again, anew, edit, moved, retyped, words
+from agentpipe.task.remedies import again, anew, edit, fresh, moved, retyped, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,6 +146,10 @@ def _named_by_import(task: dict[str, Any], module: str) -> str:
 
 
 def _mine(task: dict[str, Any], module: str) -> str:
+    if not (task.get("script") or {}).get("repository"):
+        name = module.split(".")[0]
+        return (f"where {module} is yours, beside the script: "
+                f"{fresh(task, '--bundle', '--include', name if '.' in module else f'{name}.py')}")
     return f"where {module} is a file of yours: git add -N it in your checkout, and there: {anew(task)}"
 
 

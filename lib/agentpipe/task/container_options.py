@@ -13,6 +13,18 @@ if TYPE_CHECKING:
 OPTIONS = {"docker": "image", "docker_args": "arguments", "setup_script": "setup_shell_script"}
 
 
+def shown(container: Mapping[str, Any]) -> str:
+    """The arguments of `docker run`, without the values of secret variables."""
+    import shlex
+
+    from agentpipe.place import args_words, container_args
+    text = container.get("arguments") or ""
+    try:
+        return container_args.shown(args_words.parse(shlex.split(text)))
+    except (errors.Failure, ValueError):  # of no form that docker knows
+        return text
+
+
 def changed(values: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, str] | None:
     """`before` with what the options say, empty values taken out; None when they say nothing.
 

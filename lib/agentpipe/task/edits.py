@@ -7,7 +7,7 @@ from typing import Any
 from agentpipe import errors, find, untrusted
 from agentpipe.capture import capture
 from agentpipe.environment.requirements import normalised
-from agentpipe.task import at_once, container_options, entry_words, queueing, typed
+from agentpipe.task import at_once, container_options, entry_words, queueing, typed, typed_back
 from agentpipe.urls import for_a_task, without_credentials
 
 # options of `agent-task edit` that are a field of the script
@@ -83,6 +83,7 @@ def _labels(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any
 
 def fields(task: Mapping[str, Any], wanted: Mapping[str, Any], say: queueing.Say) -> dict[str, Any]:
     """What tasks.edit is told, out of the options that say what runs: {script, hyperparams, container}."""
+    wanted = typed_back.whole(task, wanted, say)
     script = {field: wanted[option] for option, field in FIELDS.items() if wanted.get(option) is not None}
     if wanted.get("repo"):
         script["repository"] = for_a_task(wanted["repo"], say)
@@ -146,7 +147,8 @@ def recorded(task: Mapping[str, Any]) -> str:
 def _as_it_is(task: Mapping[str, Any]) -> list[str]:
     """What the task asks for now: its record, else its repository's lists, with the lists that they name written out.
 
-    The repository's stand in the checkout of the last run on this machine; without one Failure 66.
+    The repository's stand in the checkout of the last run on this machine, else they are fetched; Failure 66 when they
+    cannot be.
     """
     import os
 
@@ -164,11 +166,21 @@ def _as_it_is(task: Mapping[str, Any]) -> list[str]:
             return requirement_files.written_out(text, code, folder)
     if not script.get("repository"):
         return []
-    if not os.path.isdir(code):
+    if os.path.isdir(code):
+        return _lists(code, script)
+    from agentpipe.task import enqueue_check
+    try:
+        with enqueue_check.fetched(dict(task)) as code:
+            return _lists(code, script)
+    except errors.Failure as failure:
         raise errors.Failure(f"task {task['id']} records no requirements, and its repository, which may have lists of "
-                             "them, is not checked out here", errors.NOT_FOUND,
-                             remedy=f"give the whole list: agent-task edit {task['id']} --requirements FILE")
-    entry = next(iter(entry_words.known(script)), "")
+                             f"them, cannot be looked at: {failure.reason}", errors.NOT_FOUND,
+                             remedy=f"give the whole list: agent-task edit {task['id']} --requirements FILE") from None
+
+
+def _lists(code: str, script: Mapping[str, Any]) -> list[str]:
+    from agentpipe.capture import requirement_files
+    folder, entry = script.get("working_dir") or ".", next(iter(entry_words.known(script)), "")
     lines = []
     with untrusted.kept_within(code):  # who ran there may have put anything in the place of these files
         for path in capture.requirement_files(code, folder, "" if entry.startswith("-") else entry):

@@ -6,9 +6,10 @@ machine's own cache; the requirements are resolved for the task's Python, and no
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from agentpipe import errors
 from agentpipe.job import Job
@@ -39,6 +40,19 @@ def check(script: dict[str, Any], bundle: Bundle | None, say: Callable[[str], No
         except errors.Failure as failure:
             failure.reason = f"check: {failure.reason}"
             raise
+        finally:
+            job.close()
+
+
+@contextlib.contextmanager
+def fetched(task: dict[str, Any]) -> Iterator[str]:
+    """A temporary directory with the code of a task of a repository, its changes applied; a Failure says why not."""
+    with tempfile.TemporaryDirectory(prefix="agent-task-") as folder:
+        job = Job({"task": task}, folder)
+        try:
+            code = _code(job, lambda text: None, None)
+            _changes(job, code, lambda text: None)
+            yield code
         finally:
             job.close()
 

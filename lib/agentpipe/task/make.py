@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from agentpipe import errors, find
+from agentpipe import errors, find, secrets
 from agentpipe.capture import capture
 from agentpipe.task import container_options, edits, named, queueing, typed
 from agentpipe.task.output import put, say
@@ -28,7 +28,7 @@ def enqueue(wish: capture.Wish, values: Mapping[str, Any]) -> int:
         return 0
     found = _captured(wish, values)
     if values["dry_run"]:
-        put(json.dumps(queueing.body(found, values["name"] or "", None, values["tag"]), indent=2) + "\n")
+        _shown(found, values)
         return 0
     where = find.queue(server, values["queue"] or "", values["create_queue"])
     id = queueing.new(server, found, values["name"] or "", values["project"], where, values["tag"], say)
@@ -43,13 +43,18 @@ def create(wish: capture.Wish, values: Mapping[str, Any]) -> int:
         raise errors.Failure(what, errors.NOT_FOUND, remedy="agent-task create --help")
     found = _captured(wish, values)
     if values["dry_run"]:
-        put(json.dumps(queueing.body(found, values["name"] or "", None, values["tag"]), indent=2) + "\n")
+        _shown(found, values)
         return 0
     id = queueing.draft(api.connect(), found, values["name"] or "", values["project"], values["tag"], say)
     put((json.dumps({"task": id}) if values["json"] else id) + "\n")
     if os.isatty(2):
         say(f"a draft: agent-task enqueue {id}")
     return 0
+
+
+def _shown(found: capture.Captured, values: Mapping[str, Any]) -> None:
+    body = queueing.body(found, values["name"] or "", None, values["tag"])
+    put(json.dumps(secrets.shown(body), indent=2) + "\n")
 
 
 def _captured(wish: capture.Wish, values: Mapping[str, Any]) -> capture.Captured:
@@ -121,7 +126,9 @@ def _refuse_changes(server: Any, task: Mapping[str, Any], values: Mapping[str, A
     if values["args"]:
         queue = values["queue"] or find.queue_name(server, (task.get("execution") or {}).get("queue")) or "default"
         given = [*given, "-- ARGS"]
-        remedy = f"agent-task clone {id} --queue {shlex.quote(queue)} -- {shlex.join(values['args'])}"
+        words = shlex.join(values["args"])
+        words = words if secrets.shown(words) == words else "ARGS"
+        remedy = f"agent-task clone {id} --queue {shlex.quote(queue)} -- {words}"
     if given:
         raise errors.Failure(f"{id} is a task already, and enqueue does not change it: {', '.join(given)}",
                              errors.USAGE, remedy=remedy)

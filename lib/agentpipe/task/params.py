@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from agentpipe import errors
+from agentpipe import errors, secrets
 from agentpipe.task import entry_words
 
 TYPE_CHECKING = False
@@ -26,6 +26,12 @@ def parsed(text: str) -> tuple[str, str, str]:
     return section.strip(), name.strip(), value
 
 
+def each(task: Mapping[str, Any]) -> list[str]:
+    """SECTION/NAME=VALUE of each hyperparameter."""
+    return [f"{section}/{name}={(item or {}).get('value')}"
+            for section, items in sorted((task.get("hyperparams") or {}).items()) for name, item in items.items()]
+
+
 def changed(task: Mapping[str, Any], asked: list[str], say: Callable[[str], None]) -> tuple[dict[str, Any], str | None]:
     """(all hyperparameters as they are to be, the entry point as it is to be or None when it stays).
 
@@ -40,7 +46,7 @@ def changed(task: Mapping[str, Any], asked: list[str], say: Callable[[str], None
         old = sections.get(section, {}).get(name) or {"section": section, "name": name, "type": ""}
         sections.setdefault(section, {})[name] = {**old, "value": value}
         if not (section == ARGS and _put(words, name, value)) and not known:
-            entry = shlex.quote(shlex.join([*words, f"--{name}={value}"]))
+            entry = shlex.quote(secrets.shown(shlex.join([*words, f"--{name}={value}"])))
             say(f"{section}/{name} is new: only a script that uses the clearml package reads it"
                 + (f" (for any other: --entry-point {entry})" if section == ARGS else ""))
     return sections, shlex.join(words) if words != before else None

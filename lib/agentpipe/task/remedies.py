@@ -6,6 +6,7 @@ import posixpath
 import re
 import shlex
 
+from agentpipe import secrets
 from agentpipe.task import entry_words
 
 TYPE_CHECKING = False
@@ -44,7 +45,9 @@ def fresh(task: dict[str, Any], *options: str) -> str:
             "--setup-script": container.get("setup_shell_script")}
     before = [word for option, value in kept.items() if value for word in (option, value)]
     before += [word for tag in task.get("tags") or [] for word in ("--tag", tag)]
-    return shlex.join(["agent-task", "enqueue", *before, *options, *module, given[0], *rest])
+    command = shlex.join(["agent-task", "enqueue", *before, *options, *module, given[0], *rest])
+    shown = secrets.shown(command)
+    return command if shown == command else f"{shown} (with the logins that are left out here)"
 
 
 def reproduced(task: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import re
 import shlex
 
 from agentpipe import cells, errors, secrets, stdio
-from agentpipe.task import entry_words, sources
+from agentpipe.task import entry_words, params, sources
 from agentpipe.transport import api
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ class Entry:
     def run(self, source: Source, python: bool) -> str:
         """The last command: its exit status is the script's."""
         lines = ["# the script"]
-        named = parameters(source.task)
+        named = [_comment(each) for each in params.each(source.task)]
         if named:
             lines += ["# of its hyperparameters (which a script with the clearml package reads from the task):",
                       *(f"#   {line}" for line in named)]
@@ -96,14 +96,13 @@ class Entry:
             options = self.program[1:]
         else:
             program, options = shlex.quote((self.program or ["bash"])[0]), self.program[1:]
-        lines.append("exec " + " ".join([program, shlex.join([*options, *self.words])]) + " </dev/null")
+        words = [*options, *self.words]
+        shown = [secrets.shown(word) for word in words]
+        if shown != words:
+            lines += ["# left out are the logins and tokens of these addresses: put them in again",
+                      *(f"#   {_comment(word)}" for word, whole in zip(shown, words, strict=True) if word != whole)]
+        lines.append("exec " + " ".join([program, shlex.join(shown)]) + " </dev/null")
         return "\n".join(lines) + "\n"
-
-
-def parameters(task: dict[str, Any]) -> list[str]:
-    """SECTION/NAME=VALUE of each hyperparameter, for a comment."""
-    return [_comment(f"{section}/{name}={(item or {}).get('value')}")
-            for section, items in sorted((task.get("hyperparams") or {}).items()) for name, item in items.items()]
 
 
 def _comment(text: Any) -> str:

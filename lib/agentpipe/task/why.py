@@ -6,7 +6,7 @@ import re
 import shlex
 import time
 
-from agentpipe import cells, ends, find, units
+from agentpipe import cells, ends, find, secrets, units
 from agentpipe.report import timing
 from agentpipe.task import at_work, causes, logs, remedies, typeable, view
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 EVIDENCE_LINES = 12
+NO_RECEIPT = ">/dev/null"  # kilobytes of JSON are nothing for a terminal
 LONGEST = 1000  # characters of a line of it: some programs print a whole file as one
 # git's progress, which shows no cause
 NOISE = re.compile(r"remote: (Enumerating|Counting|Compressing|Total)|(Receiving objects|Resolving deltas):"
@@ -37,6 +38,8 @@ def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         found = {"reason": "a draft: it stands in no queue", "remedy": _enqueue(task)}
     else:
         found = _ended(api, task)
+    # the evidence, of a log, has no secrets; an entry point is typed back as it is shown (typed_back.py)
+    found |= secrets.shown({key: found.get(key) for key in ("reason", "remedy", "advice")})
     return {"task": task["id"], "status": status,
             **{key: value for key, value in found.items() if value not in (None, "")},
             "remedy": found.get("remedy") or None, "advice": found.get("advice") or None,
@@ -143,7 +146,9 @@ def _longer(task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     if not option or not limit:
         return {}
     twice = f"{2 * float(limit[1]):g}"
-    return {"remedy": f"{_enqueue(task)} && agent-pull --id {task['id']} | agent-prepare | agent-run {option} {twice}"}
+    # as a draft: from its queue an agent that serves it would take it first, with the old limit
+    return {"remedy": f"agent-task reset {task['id']} && agent-pull --id {task['id']} | agent-prepare | "
+                      f"agent-run {option} {twice} {NO_RECEIPT}"}
 
 
 def _enqueue(task: dict[str, Any]) -> str:
@@ -165,7 +170,8 @@ def _running(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         reason += "; its script runs, but nobody watches it" if left == "script" else "; nobody works on it any more"
         # whatever queue it is: the first thing that agent-pull does is to look after what was left behind
         prepare = "" if left == "script" else "agent-prepare | "
-        return {"class": "running", "reason": reason, "remedy": f"agent-pull --id {task['id']} | {prepare}agent-run"}
+        return {"class": "running", "reason": reason, "remedy":
+                f"agent-pull --id {task['id']} | {prepare}agent-run {NO_RECEIPT}"}
     if silent and silent > 300:
         reason += f"; nothing was heard of it for {units.duration(silent)}"
         advice = (f"agent-pull on that machine, which recovers what was left behind; where that is gone: agent-task "
@@ -223,7 +229,7 @@ def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         if dead:
             ago = units.duration(min(map(at_work.silence, dead)))
             found["reason"] += f" any more ({at_work.names(dead)} reported {ago} ago)"
-        found["remedy"] = find.serve(name)
+        found["remedy"] = f"{find.serve(name)} {NO_RECEIPT}"
         return found
     busy = [worker for worker in workers if worker.get("task")]
     found["reason"] += f"served by {at_work.names(workers)}"

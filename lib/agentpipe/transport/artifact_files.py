@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths
+from agentpipe import errors, files, paths
 from agentpipe.settings import config
 from agentpipe.transport.http_transport import AWAY, Away, certificate, never_reached
 
@@ -40,7 +40,7 @@ def put(api: Any, task: str, path: str, name: str) -> str:
                 os.unlink(fresh)
             raise
     except OSError as error:
-        raise errors.unwritable(f"keep {name} in {paths.state('files')}", error) from None
+        raise files.unwritable(f"keep {name} in {paths.state('files')}", error) from None
     return f"file://{target}"
 
 
@@ -100,6 +100,21 @@ def server(api: Any) -> str:
         host = api.host.rstrip("/")
         found = host[:-5] + ":8081" if host.endswith(":8008") else host.replace("://api.", "://files.", 1)
     return found.rstrip("/")
+
+
+def reach(api: Any) -> str:
+    """The files server's address, once it has answered anything at all; Failure 69 when it cannot be reached."""
+    import requests
+    address = server(api)
+    if address.startswith(("http://", "https://")):  # not a bucket's
+        try:
+            requests.get(address + "/", timeout=(CONNECT_S, READ_S), allow_redirects=False, verify=certificate(),
+                         auth=lambda request: request, stream=True).close()
+        except requests.exceptions.RequestException as error:
+            raise errors.Failure(f"the files server at {address} cannot be reached", errors.UNAVAILABLE,
+                                 str(error), "start it, or correct api.files_server: what scripts upload is lost"
+                                 ) from None
+    return address
 
 
 class _FilesAway(Away):

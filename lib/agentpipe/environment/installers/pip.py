@@ -61,5 +61,8 @@ def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> Non
         said = without_credentials(error.output)
         words = [line for line in said.splitlines() if line.startswith("ERROR: ")]
         last = (words or said.splitlines() or ["no word of its own"])[-1].removeprefix("ERROR: ")
+        if "No space left on device" in said or "Disk quota exceeded" in said:
+            raise errors.Failure(f"the disk of the environment cache is full: {last[:300]}", errors.CANNOT_CREATE,
+                                 said[-4000:], "make room there, or set AGENT_HOME to a larger disk") from None
         raise errors.Failure(f"pip could not install the requirements: {last[:300]}", errors.BAD_DATA, said[-4000:],
                              "see the task's set-up log for pip's words") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from agentpipe import errors
+from agentpipe import errors, paths
 from agentpipe.environment.requirements import NAME, normalised
 from agentpipe.urls import without_credentials
 
@@ -60,6 +60,7 @@ class InstallFailed(errors.Failure):
 
     def __init__(self, failure: errors.Failure, kind: str) -> None:
         super().__init__(failure.reason, failure.exit, failure.evidence, failure.remedy, failure.change)
+        self.of_machine = failure.of_machine
         self.kind = kind
         self.names: set[str] = set()
         self.said = ""
@@ -99,9 +100,14 @@ def _disk(said: str) -> errors.Failure | None:
     if found:
         return errors.Failure("the disk of the environment cache is full", errors.CANNOT_CREATE,
                               remedy="make room there, or set AGENT_HOME to a larger disk")
+    if "Read-only file system (os error 30)" in said:
+        return errors.Failure("the disk of the environment cache is read-only", errors.CANNOT_CREATE,
+                              remedy="set AGENT_HOME to a folder that you can write")
     if "Permission denied (os error 13)" in said:
-        return errors.Failure("a file of the environment cannot be written: permission denied", errors.CANNOT_CREATE,
-                              remedy="let the agent's user own its cache directory")
+        failure = errors.Failure("a file of the environment cannot be written: permission denied",
+                                 errors.CANNOT_CREATE, remedy="let the agent's user own its cache directory")
+        failure.of_machine = paths.cache() in said  # not what a requirement names
+        return failure
     return None
 
 
