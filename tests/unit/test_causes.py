@@ -457,7 +457,8 @@ def test_a_line_without_end_is_shown_by_its_ends() -> None:
 
 
 def test_a_folder_that_is_opened_as_a_file_is_there() -> None:
-    frame = 'Traceback (most recent call last):\n  File "/s/tasks/1f3c.1/code/t.py", line 2, in <module>\n    open("data")\n'
+    frame = ('Traceback (most recent call last):\n  File "/s/tasks/1f3c.1/code/t.py", line 2, in <module>\n'
+             '    open("data")\n')
     found = told(frame + "IsADirectoryError: [Errno 21] Is a directory: 'data'")
     assert found["reason"] == "IsADirectoryError: [Errno 21] Is a directory: 'data', at t.py:2 (exit 1)"
 
