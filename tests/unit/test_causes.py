@@ -309,7 +309,7 @@ def test_a_pinned_package_that_cannot_be_imported_is_taken_in_another_version() 
 
 
 def test_a_module_that_is_asked_for_and_yet_not_there_is_not_asked_for_again() -> None:
-    for package, advice in (("six==1.16.0", "another version"), ("mine", "git add -N")):
+    for package, advice in (("six==1.16.0", "another version"), ("mine", "--bundle --include mine")):
         script = {"requirements": {"pip": package}, "entry_point": "t.py"}
         found = causes.of_script({"id": "1f3c", "script": script}, {
             "class": "script_failed", "reason": "exit 1",
