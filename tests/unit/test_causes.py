@@ -309,7 +309,7 @@ def test_a_pinned_package_that_cannot_be_imported_is_taken_in_another_version() 
 
 
 def test_a_module_that_is_asked_for_and_yet_not_there_is_not_asked_for_again() -> None:
-    for package, advice in (("six==1.16.0", "another version"), ("mine", "git add -N")):
+    for package, advice in (("six==1.16.0", "another version"), ("mine", "--bundle --include mine")):
         script = {"requirements": {"pip": package}, "entry_point": "t.py"}
         found = causes.of_script({"id": "1f3c", "script": script}, {
             "class": "script_failed", "reason": "exit 1",
@@ -454,6 +454,13 @@ def test_a_line_without_end_is_shown_by_its_ends() -> None:
     shown = why.text({"task": "1f3c", "class": "script_failed", "reason": "exit 1", "remedy": None, "advice": None,
                       "evidence": "begin" + "x" * 100_000 + "end"})
     assert len(shown) < 2000 and "| begin" in shown and "xend\n" in shown and "99008 characters" in shown
+
+
+def test_a_folder_that_is_opened_as_a_file_is_there() -> None:
+    frame = ('Traceback (most recent call last):\n  File "/s/tasks/1f3c.1/code/t.py", line 2, in <module>\n'
+             '    open("data")\n')
+    found = told(frame + "IsADirectoryError: [Errno 21] Is a directory: 'data'")
+    assert found["reason"] == "IsADirectoryError: [Errno 21] Is a directory: 'data', at t.py:2 (exit 1)"
 
 
 def test_what_is_not_known_is_left_alone() -> None:

@@ -28,7 +28,7 @@ NO_FOLDER = re.compile(r"^(?:OSError: Cannot save file into a non-existent direc
 
 def missing_file(task: dict[str, Any], evidence: str) -> Known | None:
     """A file that is not there: where in the checkout it is, or that git did not bring it."""
-    said = re.findall(r"^(?:FileNotFoundError|IsADirectoryError): .*?: '([^']+)'", evidence, re.MULTILINE)
+    said = re.findall(r"^FileNotFoundError: .*?: '([^']+)'", evidence, re.MULTILINE)
     said += re.findall(r"^(?:cat|bash|sh|ls|cp|python[0-9.]*): (?:.*?: )?'?([^':]+)'?: No such file or directory",
                        evidence, re.MULTILINE)
     if not said:
