@@ -464,7 +464,7 @@ EOF
 
 @test "wrong options of agent-run are told without a task too: in a crontab most runs have none" {
   for words in '--time-limit nan' '--stall-limit 0' '--gpus 1-0' '--on-drain maybe' '--on-lost maybe' '--hold-on-failure x' '-O 7'; do
-    run -64 --separate-stderr agent-run $words </dev/null
+    run -64 --separate-stderr sh -c "agent-run $words </dev/null"
     [ "$(wc -l <<<"$stderr")" -eq 1 ]
   done
   run -0 agent-run --time-limit 5 --gpus 0-1 --supervised </dev/null

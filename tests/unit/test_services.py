@@ -37,7 +37,8 @@ def test_what_is_a_policy_is_taken(setting, monkeypatch):
     services.check_setting()
 
 
-@pytest.mark.parametrize("setting", ["rubbish;;;", "sometimes", "always:2", "on-failure:", "on-failure:x", ";container.image"])
+@pytest.mark.parametrize("setting", ["rubbish;;;", "sometimes", "always:2", "on-failure:", "on-failure:x",
+                                     ";container.image"])
 def test_what_is_no_policy_is_refused_with_those_that_are(setting, monkeypatch):
     monkeypatch.setenv(services.SETTING, setting)
     with pytest.raises(errors.Failure, match="is no policy") as caught:
