@@ -15,7 +15,7 @@ import pytest
 from agentpipe import errors, paths
 from agentpipe.code import notebook
 from agentpipe.run import launch
-from agentpipe.task import causes, compare, error_lines, params, plot, typeable, why
+from agentpipe.task import causes, compare, error_lines, params, plot, typeable, view, why
 from agentpipe.transport import api
 
 
@@ -550,6 +550,33 @@ def test_an_exit_status_alone_is_no_reason_where_the_script_said_one() -> None:
     said = "no configuration: set MODEL_DIR"
     assert told(f"loading\n{said}\n\n")["reason"] == f"{said} (exit 1)"
     assert told("")["reason"] == "it printed nothing (exit 1)" and "agent-task log" not in told("")["advice"]
+
+
+def test_a_new_task_like_this_one_has_its_project_and_queue_by_name_and_its_arguments_as_they_were() -> None:
+    store = api.connect()
+    names = {"project": "abc$(id>&2) 'q'", "queue": "two words"}
+    project, queue = (store.call(f"{kind}s.create", {"name": name})["id"] for kind, name in names.items())
+    end = {"class": "script_failed", "reason": "exit 1", "evidence": "ModuleNotFoundError: No module named 'my_own_x'\n"}
+    task = {"id": "1f3c", "status": "failed", "name": "a name", "project": project, "execution": {"queue": queue},
+            "script": {"entry_point": f"t.py --lrr 1 --project {project} --queue={queue} 'in {project}'"},
+            "runtime": {view.END_KEY: end}}
+    advice = why.why(store, task)["advice"]
+    command = advice[advice.index("agent-task enqueue"):].partition("; where a package brings it")[0]
+    assert shlex.split(command) == [
+        "agent-task", "enqueue", "--name", "a name", "--project", names["project"], "--queue", names["queue"],
+        "--bundle", "--include", "my_own_x.py", "t.py", "--", "--lrr", "1", "--project", project, f"--queue={queue}",
+        f"in {project}"]
+
+
+def test_a_change_of_the_entry_point_keeps_the_id_of_a_project_in_it() -> None:
+    store = api.connect()
+    project = store.call("projects.create", {"name": "abc$(id>&2)"})["id"]
+    said = "usage: t.py [-h] [--lr LR] [--project P]\nt.py: error: unrecognized arguments: --lrr 1\n"
+    task = {"id": "1f3c", "status": "failed", "project": project,
+            "script": {"entry_point": f"t.py --lrr 1 --project {project}"},
+            "runtime": {view.END_KEY: {"class": "script_failed", "reason": "exit 2", "evidence": said}}}
+    assert why.why(store, task)["remedy"] == (
+        f"agent-task edit 1f3c --entry-point 't.py --lr 1 --project {project}' && agent-task enqueue 1f3c")
 
 
 def test_what_the_clearml_package_prints_is_no_reason() -> None:

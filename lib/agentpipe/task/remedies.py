@@ -32,7 +32,7 @@ def edit(task: dict[str, Any], *change: str) -> str:
 def fresh(task: dict[str, Any], *options: str) -> str:
     """Enqueue its script as a new task that runs as this one did, with these options; to be typed in its checkout.
 
-    Its queue and its project stand there by their ids.
+    Its queue and its project stand there as the task has them: by their ids, or by names (why.py).
     """
     given = words(task) or ["SCRIPT"]
     module, given = (["-m"], given[1:]) if given[0] == "-m" and given[1:] else ([], given)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import time
 
 from agentpipe import cells, ends, find, secrets, units
@@ -123,13 +122,24 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
 
 def _cause(api: Any, task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     """What is known of its cause, the queue and the project in it by their names."""
-    known = (causes.of_setup if found.get("class") == "setup_failed" else causes.of_script)(task, found)
-    for id, name in (((task.get("execution") or {}).get("queue"), find.queue_name),
-                     (task.get("project"), find.project_name)):
-        for key in ("remedy", "advice"):
-            if id and id in (known.get(key) or ""):
-                known[key] = known[key].replace(id, shlex.quote(name(api, id)))
+    cause = causes.of_setup if found.get("class") == "setup_failed" else causes.of_script
+    known = cause(task, found)
+    said = f"{known.get('remedy')} {known.get('advice')}"
+    if any(id in said for id in (task.get("project"), _queue(task)) if id):
+        # said once more: in a finished command an id may stand in a word of the script, or within quotes
+        known = cause(_by_names(api, task), found)
     return known
+
+
+def _by_names(api: Any, task: dict[str, Any]) -> dict[str, Any]:
+    """The task with its project and its queue by their names, where these are known."""
+    project, queue = task.get("project"), _queue(task)
+    return {**task, **({"project": find.project_name(api, project) or project} if project else {}),
+            **({"execution": {**task["execution"], "queue": find.queue_name(api, queue) or queue}} if queue else {})}
+
+
+def _queue(task: dict[str, Any]) -> str | None:
+    return (task.get("execution") or {}).get("queue")
 
 
 def _in_time(task: dict[str, Any]) -> str:
@@ -212,7 +222,7 @@ def _doing(directory: str) -> str:
 
 
 def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
-    queue = (task.get("execution") or {}).get("queue")
+    queue = _queue(task)
     name = find.queue_name(api, queue)
     since = units.ago(task.get("status_changed"))
     place = find.place_in_queue(api, queue, task["id"]) if queue else None
