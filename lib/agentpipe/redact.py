@@ -22,10 +22,16 @@ _KEYS = re.compile(r"(?<!PUBLIC)(?<!PUB)(?<!PRIMARY)(?<!FOREIGN)(?<!SORT)(?<!CAC
                    re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z_.]{1,19}")
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")  # what everybody writes in the same way
-# a login whose password has a slash that nobody has escaped, up to its @: behind the colon stands no port, nor a
-# variable that may be one
-PASSWORD_WITH_SLASH = r"(?!\d+[/?#]|\$)([^/@\s'\"\\]*/[^@\s'\"\\]*)@"
-LOGIN_WITH_SLASH = r"[^/:@\s'\"\[\\]*:" + PASSWORD_WITH_SLASH
+# what stands behind a login's @, or its last: host/, host:port, a name with a dot that is no version, an IP address
+_HOST = (r"(?:[^/@\s'\"]*@)*(?:[^/:@?#\s'\"\\]+(?::\d+(?!\w)|/)|[\w.-]{1,253}\.[A-Za-z]{2,63}(?![\w-])"
+         r"|\d+(?:\.\d+){3}(?![\w-])|\[)")
+# what stands for a port: a number, or how templates (`{port}`, `<port>`), cmd and printf write one that is put in later
+_PORT = r"(?:\d+|\{[^/@\s]*\}|<[^/@\s]*>|%(?:\w+%|\(\w+\)[sd]|[sd]))[/?#]"
+# a login whose password has a slash that nobody has escaped, up to its @, directly behind "://": behind the colon stands
+# no port, nor a variable that may be one. A path may begin behind an empty port, and in ssh://host:path@version, as
+# people write host:path. A limit, above which it is taken for a login, keeps long lines from taking long.
+LOGIN_WITH_SLASH = (rf"(?!(?<=(?i:ssh|git)://)[^@\s'\"\\]{{0,999}}(?:\.git@|@(?!{_HOST})))[^/:@\s'\"\[\\]*:"
+                    rf"(?!{_PORT}|\$|[/?#][^@\s'\"\\]{{0,999}}@(?!{_HOST}))([^/@\s'\"\\]*/[^@\s'\"\\]*)@")
 # user:password@ of any URL, or a token in the user's place; not docker://image:tag@sha256:…
 _URL = re.compile(rb"(://(?:[^\s/@:]{0,128}:|(?=[^\s/@:]{16,256}@)))[^\s/@]{1,256}@(?!sha256:)")
 # what may be the begin of one

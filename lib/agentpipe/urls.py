@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 def split_url(url: str) -> tuple[str, str | None, str | None]:
     """(URL without credentials, user, password); only http(s) has them, an ssh URL keeps its user."""
-    scheme, separator, rest = url.partition("://")
-    login = login_of(rest) if separator else ""
+    scheme, _, rest = url.partition("://")
+    login = login_of(url)
     if not login:
         return url, None, None
     user, _, password = login[:-1].partition(":")
@@ -20,15 +20,17 @@ def split_url(url: str) -> tuple[str, str | None, str | None]:
     return f"{scheme}://{user}@{rest[len(login):]}", None, None
 
 
-def login_of(rest: str) -> str:
-    """What stands before the host, with its @, in an address behind "://"; "" when nothing does."""
-    if "@" not in rest:
+def login_of(url: str) -> str:
+    """What stands before the host of an address, behind its "://" and with the @; "" when nothing does."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or "@" not in rest:
         return ""
     import re
 
     from agentpipe.redact import LOGIN_WITH_SLASH
-    slashed = re.match(LOGIN_WITH_SLASH, rest)
-    begin = slashed.end() if slashed else 0
+    start = len(scheme + separator)
+    slashed = re.compile(LOGIN_WITH_SLASH).match(url, start)
+    begin = slashed.end() - start if slashed else 0
     return rest[:begin + rest[begin:].partition("/")[0].rfind("@") + 1]
 
 
@@ -56,7 +58,8 @@ def without_login(text: str) -> str:
         return text
     import re
 
-    from agentpipe.redact import LOGIN_WITH_SLASH, PASSWORD_WITH_SLASH
+    from agentpipe.redact import LOGIN_WITH_SLASH
     # up to the last @ before the path: a password may have one too
     text = re.sub(rf"(?i)\b(https?://)(?:{LOGIN_WITH_SLASH})?(?:[^/\s'\"]*@)?", r"\1", text)
-    return re.sub(rf"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s\[]*):(?:[^/\s'\"]*@|{PASSWORD_WITH_SLASH})", r"\1@", text)
+    text = re.sub(r"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s\[]*):[^/\s'\"]*@", r"\1@", text)
+    return re.sub(rf"(?i)\b([a-z][a-z0-9+.-]*://(?={LOGIN_WITH_SLASH})[^:]*):[^@]*@", r"\1@", text)

@@ -407,6 +407,12 @@ def test_a_password_in_the_url_is_used_and_never_kept(tmp_path, source):
     ("git+https://bob:/s/l/@sh@host/x.git@v1 ftp://u:a/b@h/x", "git+https://host/x.git@v1 ftp://u@h/x"),
     ("https://host:8080/x@v1 http://[::1]:80/a@b https://h/a:b/c@d ssh://git@h:22/x@y",) * 2,
     ("https://host:${PORT}/x@v1 --index-url https://host:80?a=b/c@d docker://u:5000/i@sha256:a",) * 2,
+    ("https://{host}:{port}/x@y/z https://<host>:<port>/x@y.com http://%HOST%:%PORT%/x@y/ http://h:%d/x@y/",) * 2,
+    ("https://h:/p@v https://h:/p.git@v1.0 ssh://host:org/repo.git@v1 git+ssh://h:org/r@v1.2 ssh://h:o/r.git@a/b",) * 2,
+    ("https://b:a/b@host https://b:/a@h.example. https://b:%2Fa/b@h/x https://b:/a@10.0.0.1 https://b:{a/}/@h:80",
+     "https://host https://h.example. https://h/x https://10.0.0.1 https://h:80"),
+    ("redis://:a/b@cache SSH://git:a/b@h.example git+ssh://git:a/b@h:22/x", "redis://@cache SSH://git@h.example "
+                                                                           "git+ssh://git@h:22/x"),
 ])
 def test_credentials_are_taken_out_of_text(text, expected):
     assert urls.without_credentials(text) == expected
@@ -418,6 +424,10 @@ def test_credentials_are_taken_out_of_text(text, expected):
     ("ssh://git:a/b@host/x@y", ("ssh://git@host/x@y", None, None)),
     ("https://tok%2Fen@host", ("https://host", "tok/en", "")),
     ("https://host:8080/x@y", ("https://host:8080/x@y", None, None)),
+    ("https://{host}:{port}/x@y", ("https://{host}:{port}/x@y", None, None)),
+    ("ssh://host:org/repo.git@v1", ("ssh://host:org/repo.git@v1", None, None)),
+    ("https://h:/p@v", ("https://h:/p@v", None, None)),
+    ("https://bob:/a@host/x", ("https://host/x", "bob", "/a")),
 ])
 def test_an_address_is_split_into_what_is_shown_and_its_login(url, expected):
     assert urls.split_url(url) == expected

@@ -66,6 +66,7 @@ def test_secrets_are_known_by_their_variable(name: str, value: str, secret: str)
     ("METRIC_KEY", "val_loss"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("PUBLIC_KEY", "ssh-ed25519 AAAA"),
     ("OLDPWD", "work/here"), ("COMPASS", "north-west"), ("MONKEY", "chimpanzee-1"),
     ("SSH_PRIVATE_KEY", "/run/keys/id_ed25519"), ("URL", "https://host.example/path@version"),
+    ("URL", "ssh://host:organisation/repo.git@v1"), ("URL", "https://{host}:{the_port}/x@y/z"),
 ])
 def test_ordinary_values_are_not_masked(name: str, value: str) -> None:
     assert secrets_in({name: value}) == set()

@@ -65,7 +65,7 @@ class Source:
         self.local = self.url.startswith(("/", "file://"))
         self._address = ""
         # "https://user:@host": that the password is empty
-        self._told = ":" in login_of(url.partition("://")[2])
+        self._told = ":" in login_of(url)
 
     def __str__(self) -> str:
         kind = "tag or branch" if self.loose else "tag"

@@ -175,7 +175,7 @@ def _whole(line: str) -> str:
 
 def _userinfo(url: str) -> str:
     from agentpipe.urls import login_of
-    return login_of(url.partition("://")[2]).removesuffix("@")
+    return login_of(url).removesuffix("@")
 
 
 def access(job: Job, lines: list[str]) -> dict[str, str]:
