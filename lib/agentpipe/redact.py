@@ -27,7 +27,7 @@ _HOST = (r"(?:[^/@\s'\"]*@)*(?:[^/:@?#\s'\"\\]+(?::\d+(?!\w)|/)|[\w.-]{1,253}\.[
          r"|\d+(?:\.\d+){3}(?![\w-])|\[)")
 # what stands for a port: a number, or how templates (`{port}`, `<port>`), cmd and printf write one that is put in later
 _PORT = r"(?:\d+|\{[^/@\s]*\}|<[^/@\s]*>|%(?:\w+%|\(\w+\)[sd]|[sd]))[/?#]"
-# a login whose password has a slash that nobody has escaped, up to its @, directly behind "://": behind the colon stands
+# a login whose password has a slash that nobody has escaped, up to its @, right behind "://": behind the colon stands
 # no port, nor a variable that may be one. A path may begin behind an empty port, and in ssh://host:path@version, as
 # people write host:path. A limit, above which it is taken for a login, keeps long lines from taking long.
 LOGIN_WITH_SLASH = (rf"(?!(?<=(?i:ssh|git)://)[^@\s'\"\\]{{0,999}}(?:\.git@|@(?!{_HOST})))[^/:@\s'\"\[\\]*:"

@@ -556,7 +556,7 @@ def test_a_new_task_like_this_one_has_its_project_and_queue_by_name_and_its_argu
     store = api.connect()
     names = {"project": "abc$(id>&2) 'q'", "queue": "two words"}
     project, queue = (store.call(f"{kind}s.create", {"name": name})["id"] for kind, name in names.items())
-    end = {"class": "script_failed", "reason": "exit 1", "evidence": "ModuleNotFoundError: No module named 'my_own_x'\n"}
+    end = {"class": "script_failed", "reason": "exit 1", "evidence": "ModuleNotFoundError: No module named 'my_own'\n"}
     task = {"id": "1f3c", "status": "failed", "name": "a name", "project": project, "execution": {"queue": queue},
             "script": {"entry_point": f"t.py --lrr 1 --project {project} --queue={queue} 'in {project}'"},
             "runtime": {view.END_KEY: end}}
@@ -564,7 +564,7 @@ def test_a_new_task_like_this_one_has_its_project_and_queue_by_name_and_its_argu
     command = advice[advice.index("agent-task enqueue"):].partition("; where a package brings it")[0]
     assert shlex.split(command) == [
         "agent-task", "enqueue", "--name", "a name", "--project", names["project"], "--queue", names["queue"],
-        "--bundle", "--include", "my_own_x.py", "t.py", "--", "--lrr", "1", "--project", project, f"--queue={queue}",
+        "--bundle", "--include", "my_own.py", "t.py", "--", "--lrr", "1", "--project", project, f"--queue={queue}",
         f"in {project}"]
 
 
