@@ -127,13 +127,12 @@ def named(server, worker, values):
 
 def next_or_anew(server, worker, values, hours, ends_with):
     """next_one(); or this process begins anew as it was called, and so with recovery."""
-    import sys
-
     from agentpipe.pull import waiting
+    from agentpipe.signals import SIGNALS
     try:
         return next_one(server, worker, values, hours, ends_with)
     except waiting.BeginAnew:
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        SIGNALS.become_ourselves()
 
 
 def next_one(server, worker, values, hours, ends_with):

@@ -177,9 +177,10 @@ class Held:
         self.release()
 
     def finish(self, deadline: float) -> None:
-        """Send the rest and the end's status, for up to `deadline` seconds; the error of what could not be told."""
+        """Send the rest and the end's status; `deadline`: for how long it may be away (s). The error of what could not
+        be told."""
         from agentpipe.report import finish
-        finish.finish(self.api, self.claim.directory, deadline, self.quiet(), deadline)
+        finish.finish(self.api, self.claim.directory, deadline, self.quiet())
         self._end_worker()
 
     def _end_worker(self) -> None:

@@ -83,6 +83,7 @@ class Signals:
                 _signal.signal(signum, self._arrived)
         for signum in (_signal.SIGUSR1, _signal.SIGALRM):
             _signal.signal(signum, self._arrived)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, EXITS)  # become_ourselves() has blocked them
         sys.unraisablehook = self._dropped
 
     def uninstall(self) -> None:
@@ -95,6 +96,15 @@ class Signals:
                 _signal.signal(signum, _signal.SIG_DFL)
         finally:
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, ours)
+
+    def become_ourselves(self) -> None:
+        """Begin anew as this process was called; what has waited, or comes meanwhile, is not lost. Raises OSError."""
+        try:
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, EXITS)
+            with self.open():
+                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, EXITS)
 
     def open(self) -> _Window:
         """`with SIGNALS.open():` what has waited or arrives in here is raised (errors.Interrupted, errors.Aborted)."""

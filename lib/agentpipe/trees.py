@@ -241,11 +241,18 @@ def walk(top: str) -> Iterator[tuple[str, list[str], list[str]]]:
         try:
             with os.scandir(here) as entries:
                 for entry in entries:
-                    (folders if entry.is_dir() else names).append(entry.name)
+                    (folders if _is_folder(entry) else names).append(entry.name)
         except OSError:  # gone, closed to us, or longer than a path can be
             continue
         yield here, folders, names
         todo += [below for name in reversed(folders) if not os.path.islink(below := os.path.join(here, name))]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, below a file, or into what is closed to us
+        return False
 
 
 def _exchange(one: str, other: str) -> bool:

@@ -16,7 +16,7 @@ tasks() {
   second=$(agent-task enqueue --repo "$PWD/repo" --branch main "$@" train.py)
 }
 
-pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run'; }
+pipeline() { sh -c 'agent-pull default | agent-prepare | agent-run --supervised'; }
 
 # costs_no_task CODE WORDS: here two runs leave `first` queued, the third ends it; one by hand fails at once
 costs_no_task() {

@@ -378,6 +378,36 @@ def test_what_agent_run_wrote_for_a_script_that_never_started_does_not_stay(stor
     assert confided(claim.directory) == []
 
 
+def test_a_pull_that_waits_begins_anew_once_for_what_nobody_holds_any_more(store, task, monkeypatch):
+    monkeypatch.setattr(patience, "LEFT_BEHIND", 0)
+    monkeypatch.setattr(patience, "NOT_NOW", 0)
+    held, _ = pulled(store)
+    pulls = [patience.Waiting(store, "tester:1", [], None)]
+    try:
+        assert pulls[0].look(False)
+        held.release()  # as at its end
+        with pytest.raises(patience.BeginAnew):
+            pulls[0].look(False)
+        # what the recovery before the next wait has let stand it lets stand too
+        pulls += [patience.Waiting(store, "tester:1", [], None),
+                  patience.Waiting(store, "tester:2", [], None, recovers=False)]
+        assert pulls[1].look(False) and pulls[2].look(False)
+    finally:
+        for each in pulls:
+            each.stop(False)
+
+
+def test_a_claim_that_a_living_process_was_handed_is_not_left_behind(store, task, monkeypatch):
+    monkeypatch.setenv("AGENT_CLAIM_GRACE", "0")
+    claim, _ = pulled(store)
+    sleeper = subprocess.Popen(SLEEPER, stdin=subprocess.PIPE)
+    claim.hand("pull", {"process": processes.identity(sleeper.pid)})
+    claim.release()
+    assert holders.left_behind() == set()
+    sleeper.communicate()
+    assert holders.left_behind() == {claim.token}
+
+
 def test_what_somebody_holds_is_left_alone(store, task):
     claim, _ = pulled(store)
     recovery.recover(store)

@@ -81,16 +81,26 @@ def test_what_is_raised_where_python_drops_exceptions_is_raised_again(raised, co
     assert (done.returncode, done.stderr) == (code, "")
 
 
-def test_an_ignored_signal_stays_ignored():
-    done = run("""
-        import signal
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        from agentpipe.signals import SIGNALS
-        SIGNALS.install()
-        SIGNALS.uninstall()
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    """)
-    assert done.returncode == 0, done.stderr
+IGNORED = """
+    import signal
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from agentpipe.signals import SIGNALS
+    SIGNALS.install()
+    print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)
+"""
+
+
+def test_what_nohup_ignores_stays_ignored_while_there_is_a_terminal_that_can_send_it():
+    ours, terminal = pty.openpty()
+    done = subprocess.run(["setsid", "--ctty", "--wait", sys.executable, "-c", textwrap.dedent(IGNORED)],
+                          stdin=terminal, capture_output=True, text=True, timeout=30)
+    os.close(terminal)
+    os.close(ours)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_without_a_terminal_a_hup_is_meant():
+    assert run(IGNORED, start_new_session=True).stdout == "False\n"
 
 
 def test_what_a_shell_ignores_in_the_background_a_script_does_not():
@@ -296,3 +306,39 @@ def test_a_task_by_hand_that_is_stopped_prints_no_line_where_nobody_goes_on_with
             os.close(read)
     finally:
         running.kill()
+
+
+ANEW = """
+    import os, signal, sys
+    from agentpipe import errors
+    from agentpipe.signals import SIGNALS
+    if os.environ.get("ANEW"):
+        SIGNALS.install()
+        assert SIGNALS.waiting == [signal.SIGTERM], SIGNALS.waiting
+        sys.exit("it is known")
+    SIGNALS.install()
+    os.environ["ANEW"] = "1"
+"""
+
+
+def test_a_signal_that_comes_while_a_process_begins_anew_is_known_to_the_new_one():
+    done = run(ANEW + """
+    execv = os.execv
+    def late(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        execv(*args)
+    os.execv = late
+    SIGNALS.become_ourselves()
+    """)
+    assert (done.stderr.strip(), done.returncode) == ("it is known", 1)
+
+
+def test_a_signal_that_waited_keeps_a_process_from_beginning_anew():
+    done = run(ANEW + """
+    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        SIGNALS.become_ourselves()
+    except errors.Interrupted:
+        sys.exit("told to stop")
+    """)
+    assert done.stderr.strip() == "told to stop"

@@ -192,3 +192,10 @@ def test_what_another_process_writes_meanwhile_goes_too(path, monkeypatch):
     monkeypatch.setattr(os, "rmdir", late)
     trees.remove(path)
     assert len(written) == 3 and not os.path.exists(path)
+
+
+@pytest.mark.parametrize("target", ["link", "file/x", "gone", "/proc/1/root/x" if os.getuid() else "link/x"])
+def test_a_link_that_leads_nowhere_is_a_name_as_for_os_walk(path, target):
+    os.symlink(target, os.path.join(path, "link"))
+    [(here, folders, names)] = trees.walk(path)
+    assert (here, folders, sorted(names)) == (path, [], ["file", "link"])

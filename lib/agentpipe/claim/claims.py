@@ -37,19 +37,6 @@ def any_active() -> bool:
     return bool(os.listdir(active()))
 
 
-def is_one_left_behind() -> bool:
-    """Whether there is an attempt in `active/` that no process holds."""
-    for token in os.listdir(active()):
-        try:
-            fd = lock(os.readlink(active(token)), 0)
-        except (OSError, errors.Failure):  # an intent; one that recovery has to tell about
-            continue
-        if fd is not None:
-            os.close(fd)
-            return True
-    return False
-
-
 class NotOurs(errors.LetGo):
     """The task is somebody else's now, or it has ended (75): whoever holds it here lets it go."""
 

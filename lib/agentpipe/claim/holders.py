@@ -6,7 +6,7 @@ import os
 import stat
 import time
 
-from agentpipe import processes
+from agentpipe import errors, processes
 from agentpipe.claim import attempt, claims, namespaces
 from agentpipe.settings import config
 
@@ -78,6 +78,22 @@ def stdout_holder(owner: int | None = None) -> dict[str, Any]:
     # init adopts orphans and keeps nothing: a parent that is gone holds for the grace period only
     kept = owner or (parent if parent > 1 else None)
     return {"process": processes.identity(kept) if kept else None, "owner": owner is not None}
+
+
+def left_behind() -> set[str]:
+    """The claims in `active/` of attempts that no process holds."""
+    found = set()
+    for token in os.listdir(claims.active()):
+        try:
+            directory = os.readlink(claims.active(token))
+            fd = claims.lock(directory, 0)
+        except (OSError, errors.Failure):  # an intent; one that recovery has to tell about
+            continue
+        if fd is not None:
+            os.close(fd)
+            if not is_held(directory):
+                found.add(token)
+    return found
 
 
 def is_held(directory: str, owner: int | None = None) -> bool:

@@ -29,6 +29,14 @@ class BeginAnew(Exception):
     """An attempt on this node is held by nobody: a new pull looks after it before it waits."""
 
 
+def left_behind() -> set[str]:
+    """The claims in `active/` that nobody on this node holds."""
+    if not claims.any_active():
+        return set()
+    from agentpipe.claim import holders
+    return holders.left_behind()
+
+
 class Waiting:
     """It keeps the worker registered, and ends with process `owner`. Open to signals while it waits."""
 
@@ -43,6 +51,7 @@ class Waiting:
         self._pause = OUTAGE[0]
         self._keep_at = 0.0  # when to say again that this home is in use
         self._look_after: float | None = None  # when to look after what was left open
+        self._left_behind = left_behind() if recovers else set()  # what recovery has just let stand
         self._look_behind = time.monotonic() + (LEFT_BEHIND if recovers else math.inf)
 
     def note(self) -> None:
@@ -65,7 +74,7 @@ class Waiting:
             self._look_after = time.monotonic() + LEFT_OPEN if intents.recover_all(self._api) else None
         if time.monotonic() >= self._look_behind:
             self._look_behind = time.monotonic() + LEFT_BEHIND
-            if claims.is_one_left_behind():
+            if left_behind() - self._left_behind:
                 raise BeginAnew
         if not allowed:
             return self._sleep(NOT_NOW)

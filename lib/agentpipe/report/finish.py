@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 RECORD_KEY = "_agentpipe_end"
-PART = 8 << 20  # bytes of the log between two looks at the clock
 EVIDENCE = 8 << 10
 # what clearml-agent says of them in status_reason
 PEERS_WORDS = {"stopped by a user": "task was stopped by tasks.stop", "stopped by hand": "user abort"}
@@ -32,15 +30,14 @@ class NotOurs(Exception):
     """The server shows the task gone, or with another's claim: nothing of it is ours to write."""
 
 
-def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | None = None,
-           longest_s: float = math.inf) -> None:
+def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | None = None) -> None:
     """Ship the rest of an attempt that has an `outcome`, give its task the final status.
 
     A task that is no longer ours (deleted, reset, claimed by another agent) is left alone. It may be called
     again after a crash at any point. While the server is away it is tried again until `deadline_s` seconds
     are over; then its error is raised, as one is that no other try would change: what is left is for recovery, the
-    link in `active/` stays. So is Unfinished after `longest_s` seconds with a log that is longer than that. `shipper`
-    is the one that this process has shipped the log with so far, which need not ask where to go on.
+    link in `active/` stays. However long the log is: a server that takes it is not away. `shipper` is the one that this
+    process has shipped the log with so far, which need not ask where to go on.
     """
     manifest = known(directory)
     end = attempt.outcome(directory)
@@ -53,19 +50,16 @@ def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | 
         return
     api = api.once()  # the loop below has the patience
     shipper = shipper or shipper_of(api, manifest, directory)
-    began, pause = time.monotonic(), 0.25
-    until, rest = began + deadline_s, _Rest(shipper, began + longest_s)
+    until, pause = time.monotonic() + deadline_s, 0.25
     try:
         while True:
             try:
                 if not reported.get("status"):
-                    _finish(api, rest, directory, manifest, end)
-                _on_end(rest, directory, manifest)
+                    _finish(api, shipper, directory, manifest, end)
+                _on_end(shipper, directory, manifest)
                 return
             except NotOurs:
                 return
-            except Unfinished:
-                raise
             except (errors.Failure, errors.ApiError) as error:
                 if not is_outage(error) or time.monotonic() + pause > until:
                     raise
@@ -76,23 +70,6 @@ def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | 
         shipper.close()
 
 
-class Unfinished(errors.Failure):
-    """The log is longer than what could be sent in the time that there was."""
-
-
-class _Rest:
-    """What is left of a log, which `shipper` sends up to a moment (monotonic seconds)."""
-
-    def __init__(self, shipper: Shipper, until: float) -> None:
-        self.shipper, self._until = shipper, until
-
-    def ship(self) -> None:
-        """Send it, in parts; Unfinished when it is too much."""
-        while self.shipper.ship(PART, final=True) >= PART:
-            if time.monotonic() > self._until:
-                raise Unfinished("the log is long, and not all of it is sent", errors.TRY_AGAIN)
-
-
 def shipper_of(api: Any, manifest: dict[str, Any], directory: str) -> Shipper:
     """What ships the log of an attempt that nobody reports any more; `manifest` as known() gives it."""
     task, pull = manifest["task"], manifest["pull"]
@@ -100,7 +77,7 @@ def shipper_of(api: Any, manifest: dict[str, Any], directory: str) -> Shipper:
                    redact.task_secrets(secrets.whole(task, directory)), ranks.prefix(pull))
 
 
-def _on_end(rest: _Rest, directory: str, manifest: dict[str, Any]) -> None:
+def _on_end(shipper: Shipper, directory: str, manifest: dict[str, Any]) -> None:
     """The operator's hooks, once and after the status is acknowledged; what they say still goes to the log."""
     from agentpipe import hooks
     from agentpipe.job import Job
@@ -118,7 +95,7 @@ def _on_end(rest: _Rest, directory: str, manifest: dict[str, Any]) -> None:
         except errors.Failure as failure:
             job.say(failure.reason)
         job.close()
-    rest.ship()
+    shipper.ship(final=True)
 
 
 def known(directory: str) -> dict[str, Any] | None:
@@ -168,14 +145,14 @@ def _measured(manifest: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
-def _finish(api: Any, rest: _Rest, directory: str, manifest: dict[str, Any], end: str) -> None:
+def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:
     if ranks.is_follower(manifest):  # its log is all that it tells
-        rest.ship()
+        shipper.ship(final=True)
         note_reported(directory, {"status": "the leader's"})
         return
     found = ours(api, manifest)
     try:
-        rest.ship()
+        shipper.ship(final=True)
     except errors.ApiError as error:
         if is_outage(error):
             raise
@@ -185,7 +162,7 @@ def _finish(api: Any, rest: _Rest, directory: str, manifest: dict[str, Any], end
     try:
         _record(api, manifest, record, found)
         crash_point("report:recorded")
-        _status(api, manifest, record, found, rest.shipper.server_knows)
+        _status(api, manifest, record, found, shipper.server_knows)
     except errors.ApiError as error:
         if error.subcode in _SUBCODE_GONE or error.subcode == _SUBCODE_CHANGED:
             raise NotOurs from None

@@ -170,11 +170,11 @@ def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
     if told:
         services.again(held)
     failed = line.get("failed", {})
-    if values["supervised"] and failed.get("exit") == errors.UNAVAILABLE and failed.get("class") == "setup_failed":
+    if not values["supervised"] or failed.get("of_machine"):
+        return code
+    if failed.get("exit") == errors.UNAVAILABLE and failed.get("class") == "setup_failed":
         return AWAY
-    if values["supervised"] and not failed.get("of_machine"):
-        return 0 if printed else errors.CANNOT_CREATE
-    return code
+    return 0 if printed else errors.CANNOT_CREATE
 
 
 def _tell_server(held: Held) -> bool:
