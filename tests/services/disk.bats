@@ -172,7 +172,7 @@ PY
     wait_for 30 sh -c '[ "$(grep -c "something failed (exit 73); trying again in" said)" -ge 2 ]'
     kill -TERM $pid
     ended $pid
-    grep -q "$1" said
+    grep -q "$1" said || { cat said; return 1; }
     [ "$(status "$first") $(status "$second")" = 'queued queued' ]
   }
   first=$(enqueue) second=$(enqueue)
