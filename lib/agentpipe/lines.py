@@ -108,6 +108,8 @@ class Input:
                 self._lines, self._parts = [*self._lines, b"".join(self._parts)], []
                 break
             self._add(chunk)
+            if sum(map(len, self._parts)) > LONGEST:  # no line of anybody's
+                break
         lines, self._lines = [line for line in self._lines if line.strip()], []
         for line in lines:
             stages.give_back_line(line, why, only_ours)

@@ -9,6 +9,15 @@ settings.load_profile("agentpipe")
 
 
 @pytest.fixture(autouse=True)
+def no_signal_of_another_test():
+    """What one test has told this process to do is not told to the next one."""
+    yield
+    from agentpipe.signals import SIGNALS
+    SIGNALS.forget()
+    SIGNALS.told = None
+
+
+@pytest.fixture(autouse=True)
 def agent_home(tmp_path, monkeypatch):
     """AGENT_HOME in the test's temporary directory, and nothing of the caller's settings."""
     import os

@@ -178,6 +178,13 @@ def test_what_never_ends_is_refused_before_memory_does(tmp_path, monkeypatch, so
     found.close()
 
 
+def test_of_what_never_ends_no_more_is_given_back_than_a_line_may_have(monkeypatch):
+    monkeypatch.setattr(lines, "LONGEST", 1 << 20)
+    found = lines.Input(os.open("/dev/zero", os.O_RDONLY), "/dev/zero")
+    assert found.give_back() == 0
+    found.close()
+
+
 def test_lines_of_any_number_may_be_longer_than_one_may_be(tmp_path, monkeypatch):
     monkeypatch.setattr(lines, "LONGEST", 1 << 17)
     (tmp_path / "many").write_bytes((b"x" * 100_000 + b"\n") * 5)

@@ -51,7 +51,7 @@ def test_a_stop_gives_the_callback_its_time_and_ends_the_script(server, sdk_pyth
         server("tasks.stop", task=task)
         stopped = time.monotonic()
         assert pipeline.wait(90) == 130
-        assert time.monotonic() - stopped < grace
+        assert time.monotonic() - stopped < 3 * grace  # on a busy machine too
     finally:
         pipeline.kill()
     found = server.task(task)
