@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -289,7 +290,7 @@ def test_a_password_that_agent_pull_put_away_reaches_the_installer_alone(machine
 def test_two_tasks_at_once_build_it_once(machine):
     wheelhouse.source(machine.index, "slow", "1.0", hook=_announce_and_wait(machine))
     first = another_process(machine, "slow")
-    _announced(machine)
+    _announced(machine, first)
     second = another_process(machine, "slow")
     while not any(_waits_for_lock(machine, second)):
         assert second.poll() is None
@@ -304,7 +305,7 @@ def test_two_tasks_at_once_build_it_once(machine):
 def test_a_killed_build_is_not_seen_though_its_installer_lives_on(machine):
     wheelhouse.source(machine.index, "slow", "1.0", hook=_announce_and_wait(machine))
     killed = another_process(machine, "slow")
-    _announced(machine)
+    _announced(machine, killed)
     killed.kill()
     killed.communicate()
     next_one = another_process(machine, "slow")
@@ -538,9 +539,14 @@ def _announce_and_wait(machine):
     return f"open({runs!r}, 'w').close(); open({go!r}).read()"
 
 
-def _announced(machine):
-    with open(os.path.join(machine.folder, "runs")) as file:
-        file.read()
+def _announced(machine, process):
+    """Its build runs."""
+    fd = os.open(os.path.join(machine.folder, "runs"), os.O_RDONLY | os.O_NONBLOCK)
+    poll = select.poll()
+    poll.register(fd, 0)
+    while not poll.poll(50):  # the builder has opened and closed it
+        assert process.poll() is None, process.communicate()
+    os.close(fd)
 
 
 def _let_go(machine):
