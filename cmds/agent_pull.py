@@ -127,12 +127,21 @@ def named(server, worker, values):
 
 def next_or_anew(server, worker, values, hours, ends_with):
     """next_one(); or this process begins anew as it was called, and so with recovery."""
+    from agentpipe import errors
     from agentpipe.pull import waiting
     from agentpipe.signals import SIGNALS
     try:
         return next_one(server, worker, values, hours, ends_with)
-    except waiting.BeginAnew:
+    except waiting.BeginAnew as anew:
+        os.environ[waiting.LOOK_BEHIND] = str(anew.again_s)
+    try:
         SIGNALS.become_ourselves()
+    except BaseException:  # told to stop meanwhile, or there is no such Python any more
+        try:
+            server.once().call("workers.unregister", {"worker": worker})
+        except (errors.ApiError, errors.Failure):
+            pass  # it vanishes by itself
+        raise
 
 
 def next_one(server, worker, values, hours, ends_with):
@@ -150,7 +159,7 @@ def gate(values):
     """What has to hold before this node takes a task, as a function; None when nothing has to."""
     from agentpipe import hooks
     from agentpipe.pull import room
-    if values["owner"] is None and not values["quiet"]:  # a supervisor has said it when it started
+    if values["owner"] is None and told(values):  # a supervisor has said it when it started
         from agentpipe import hook_files
         for each in hook_files.urgent():
             stdio.say(f"agent-pull: warning: {each}")

@@ -28,10 +28,13 @@ _HOST = (r"(?:[^/@\s'\"]*@)*(?:[^/:@?#\s'\"\\]+(?::\d+(?!\w)|/)|[\w.-]{1,253}\.[
 # what stands for a port: a number, or how templates (`{port}`, `<port>`), cmd and printf write one that is put in later
 _PORT = r"(?:\d+|\{[^/@\s]*\}|<[^/@\s]*>|%(?:\w+%|\(\w+\)[sd]|[sd]))[/?#]"
 # a login whose password has a slash that nobody has escaped, up to its @, right behind "://": behind the colon stands
-# no port, nor a variable that may be one. A path may begin behind an empty port, and in ssh://host:path@version, as
-# people write host:path. A limit, above which it is taken for a login, keeps long lines from taking long.
-LOGIN_WITH_SLASH = (rf"(?!(?<=(?i:ssh|git)://)[^@\s'\"\\]{{0,999}}(?:\.git@|@(?!{_HOST})))[^/:@\s'\"\[\\]*:"
-                    rf"(?!{_PORT}|\$|[/?#][^@\s'\"\\]{{0,999}}@(?!{_HOST}))([^/@\s'\"\\]*/[^@\s'\"\\]*)@")
+# no port, nor a variable that may be one. In a repository's address a path may begin behind an empty port, and in
+# ssh://host:path@version, as people write host:path. A limit, above which it is taken for a login, keeps long lines
+# from taking long.
+_REPOSITORY = r"(?:(?<=(?i:ssh|git)://)|(?<=(?i:http)://)|(?<=(?i:https)://))"
+LOGIN_WITH_SLASH = (rf"(?!(?<=(?i:ssh|git)://)[^@\s'\"\\]{{0,999}}(?:\.git@|@(?!{_HOST})))"
+                    rf"(?!{_REPOSITORY}[^/:@\s'\"\[\\]*:[/?#][^@\s'\"\\]{{0,999}}@(?!{_HOST}))"
+                    rf"[^/:@\s'\"\[\\]*:(?!{_PORT}|\$)([^/@\s'\"\\]*/[^@\s'\"\\]*)@")
 # user:password@ of any URL, or a token in the user's place; not docker://image:tag@sha256:…
 _URL = re.compile(rb"(://(?:[^\s/@:]{0,128}:|(?=[^\s/@:]{16,256}@)))[^\s/@]{1,256}@(?!sha256:)")
 # what may be the begin of one

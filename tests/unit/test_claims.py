@@ -378,23 +378,37 @@ def test_what_agent_run_wrote_for_a_script_that_never_started_does_not_stay(stor
     assert confided(claim.directory) == []
 
 
-def test_a_pull_that_waits_begins_anew_once_for_what_nobody_holds_any_more(store, task, monkeypatch):
-    monkeypatch.setattr(patience, "LEFT_BEHIND", 0)
-    monkeypatch.setattr(patience, "NOT_NOW", 0)
+def test_a_pull_that_waits_begins_anew_for_what_nobody_holds_any_more_less_and_less_often(store, task, monkeypatch):
+    monkeypatch.setattr(patience, "LEFT_BEHIND", (0.01, 0.03))
+    monkeypatch.setattr(patience, "NOT_NOW", 0.02)
     held, _ = pulled(store)
-    pulls = [patience.Waiting(store, "tester:1", [], None)]
+    pulls = [patience.Waiting(store, "tester:1", [], None),
+             patience.Waiting(store, "tester:2", [], None, recovers=False)]
     try:
         assert pulls[0].look(False)
         held.release()  # as at its end
-        with pytest.raises(patience.BeginAnew):
+        with pytest.raises(patience.BeginAnew) as anew:
             pulls[0].look(False)
-        # what the recovery before the next wait has let stand it lets stand too
-        pulls += [patience.Waiting(store, "tester:1", [], None),
-                  patience.Waiting(store, "tester:2", [], None, recovers=False)]
-        assert pulls[1].look(False) and pulls[2].look(False)
+        assert anew.value.again_s == 0.02
+        monkeypatch.setenv(patience.LOOK_BEHIND, "0.02")
+        pulls.append(patience.Waiting(store, "tester:1", [], None))
+        assert patience.LOOK_BEHIND not in os.environ
+        time.sleep(0.03)
+        with pytest.raises(patience.BeginAnew) as anew:
+            pulls[2].look(False)
+        assert anew.value.again_s == 0.03
+        assert pulls[1].look(False)
     finally:
         for each in pulls:
             each.stop(False)
+
+
+def test_an_odd_claim_is_left_to_recovery_to_tell_about(store, task):
+    held, _ = pulled(store)
+    with open(os.path.join(held.directory, "claim"), "w") as file:
+        file.write("{}")
+    held.release()
+    assert holders.left_behind() == set()
 
 
 def test_a_claim_that_a_living_process_was_handed_is_not_left_behind(store, task, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,25 @@ class Slow(Unreliable):
 
 
 LONG = b"a line of a long log\n" * 2_000_000
+
+
+def test_a_server_that_is_away_now_and_then_while_a_long_log_is_sent_is_waited_for_each_time(task: Running) -> None:
+    """The patience is for one outage, and not for how long the log is."""
+    task.prints(LONG)
+    task.ends("completed")
+    api, calls = Slow(task.api), []
+
+    def then() -> None:
+        calls.append(time.monotonic())
+        if len(calls) % 4 == 0:
+            raise errors.ApiError(503, 0, "away for a moment")
+        time.sleep(0.2)
+
+    api.then = then
+    began = time.monotonic()
+    finish(api, str(task.directory), deadline_s=0.5)
+    assert time.monotonic() - began > 1.5, "or this shows nothing"
+    assert (task.log().encode() == LONG, task.task["status"]) == (True, "completed")
 
 
 def test_recovery_heeds_a_signal_within_a_long_log_and_the_next_one_sends_the_rest(

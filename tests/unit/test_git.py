@@ -404,6 +404,7 @@ def test_a_password_in_the_url_is_used_and_never_kept(tmp_path, source):
                                                                "(https://h/a?token=[REDACTED])"),
     ("https://h/a?token=[REDACTED]", "https://h/a?token=[REDACTED]"),
     ("clone http://bob:a/b@host/x.git now", "clone http://host/x.git now"),
+    ("redis://:/pw@cache amqp://u:/p+w=@rabbit", "redis://@cache amqp://u@rabbit"),
     ("git+https://bob:/s/l/@sh@host/x.git@v1 ftp://u:a/b@h/x", "git+https://host/x.git@v1 ftp://u@h/x"),
     ("https://host:8080/x@v1 http://[::1]:80/a@b https://h/a:b/c@d ssh://git@h:22/x@y",) * 2,
     ("https://host:${PORT}/x@v1 --index-url https://host:80?a=b/c@d docker://u:5000/i@sha256:a",) * 2,

@@ -89,10 +89,15 @@ def left_behind() -> set[str]:
             fd = claims.lock(directory, 0)
         except (OSError, errors.Failure):  # an intent; one that recovery has to tell about
             continue
-        if fd is not None:
-            os.close(fd)
+        if fd is None:
+            continue
+        try:
             if not is_held(directory):
                 found.add(token)
+        except (OSError, ValueError, KeyError, TypeError, errors.Failure):  # recovery tells about it
+            pass
+        finally:
+            os.close(fd)
     return found
 
 

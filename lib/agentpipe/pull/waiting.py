@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 
 from agentpipe import errors, processes
@@ -22,11 +23,19 @@ NOT_NOW = 5.0  # how long it pauses when this node may not work
 OUTAGE = (1.0, 30.0)  # the pauses while the server is away
 KEEP_S = 3600.0  # how often it says that this home is in use
 LEFT_OPEN = 60.0  # how often it looks after what an outage left open
-LEFT_BEHIND = 20.0  # and for what nobody on this node holds any more
+LEFT_BEHIND = (20.0, 600.0)  # and for what nobody on this node holds any more: at first, and while there is something
+LOOK_BEHIND = "AGENT_PULL_LOOKS_BEHIND"  # the pause that one which begins anew hands on, in seconds
 
 
 class BeginAnew(Exception):
-    """An attempt on this node is held by nobody: a new pull looks after it before it waits."""
+    """An attempt on this node is held by nobody: a new pull looks after it before it waits.
+
+    `again_s`: when that is to look again: what recovery cannot finish now it is not asked about all the time.
+    """
+
+    def __init__(self, again_s: float) -> None:
+        super().__init__()
+        self.again_s = again_s
 
 
 def left_behind() -> set[str]:
@@ -51,8 +60,8 @@ class Waiting:
         self._pause = OUTAGE[0]
         self._keep_at = 0.0  # when to say again that this home is in use
         self._look_after: float | None = None  # when to look after what was left open
-        self._left_behind = left_behind() if recovers else set()  # what recovery has just let stand
-        self._look_behind = time.monotonic() + (LEFT_BEHIND if recovers else math.inf)
+        self._behind_s = float(os.environ.pop(LOOK_BEHIND, LEFT_BEHIND[0])) if recovers else math.inf
+        self._look_behind = time.monotonic() + self._behind_s
 
     def note(self) -> None:
         """Before the queues are asked: what changes from now on is news."""
@@ -73,9 +82,10 @@ class Waiting:
             from agentpipe.claim import intents
             self._look_after = time.monotonic() + LEFT_OPEN if intents.recover_all(self._api) else None
         if time.monotonic() >= self._look_behind:
-            self._look_behind = time.monotonic() + LEFT_BEHIND
-            if left_behind() - self._left_behind:
-                raise BeginAnew
+            if left_behind():
+                raise BeginAnew(min(2 * self._behind_s, LEFT_BEHIND[1]))
+            self._behind_s = LEFT_BEHIND[0]
+            self._look_behind = time.monotonic() + self._behind_s
         if not allowed:
             return self._sleep(NOT_NOW)
         change = self._schedule.next_change() if self._schedule else None

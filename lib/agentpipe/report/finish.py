@@ -50,7 +50,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | 
         return
     api = api.once()  # the loop below has the patience
     shipper = shipper or shipper_of(api, manifest, directory)
-    until, pause = time.monotonic() + deadline_s, 0.25
+    until, pause, sent = time.monotonic() + deadline_s, 0.25, shipper.sent
     try:
         while True:
             try:
@@ -61,6 +61,8 @@ def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | 
             except NotOurs:
                 return
             except (errors.Failure, errors.ApiError) as error:
+                if shipper.sent > sent:  # it was there meanwhile: another outage
+                    sent, until, pause = shipper.sent, time.monotonic() + deadline_s, 0.25
                 if not is_outage(error) or time.monotonic() + pause > until:
                     raise
                 shipper.doubt()

@@ -49,6 +49,7 @@ class Shipper:
         self._asks_at_end = not api.embedded  # a store on this machine loses its power with us
         self._unanswered: float | None = None
         self._stamp = 0
+        self.sent = 0  # bytes that were acknowledged to us
 
     def ship(self, limit_bytes: int | None = None, final: bool = False) -> int:
         """Send what is new, in order, setup.log first; how many raw bytes were acknowledged.
@@ -144,6 +145,7 @@ class Shipper:
             raise errors.ApiError(400, 131, "; ".join(answer.get("errors_info") or ["no event was added"]))
         size = sum(event["end"] - event["offset"] for event in self._pending)
         self._pending = []
+        self.sent += size
         if not self.server_knows:
             self._note()
         return size
