@@ -476,7 +476,7 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   has_started "$id"
   next=$(enqueue_shell 'true')
   wait_for 20 is "$next" completed
-  [ -s "$AGENT_HOME/state/workers/w.receipt" ]
+  wait_for 20 test -s "$AGENT_HOME/state/workers/w.receipt"
   [ "$(field .task.id "$AGENT_HOME/state/workers/w.receipt")" = "$next" ]
   agent-supervisor --stop
   wait_for 20 is "$id" queued
