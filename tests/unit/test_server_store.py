@@ -195,7 +195,8 @@ def test_whoever_opens_a_store_that_cannot_be_read_says_so_with_what_mends_it(tm
         path.write_bytes(path.read_bytes()[:6000] if damage == "cut" else os.urandom(50_000))
     finding, = config_check._guarded("server", config_check.server)
     assert finding.exit == exit and "agent-config show" not in finding.remedy
-    for look in (lambda: agent_supervisor.check_what_pull_refuses({"queue": ["default"], "create_queue": False}),
+    for look in (lambda: agent_supervisor.check_what_pull_refuses(
+            {"queue": ["default"], "create_queue": False, "services": False}),
                  lambda: agent_report.report({"what": [], "where": False, "all": True, "timeout": 1, "json": False})):
         with pytest.raises(errors.Failure) as caught:
             look()

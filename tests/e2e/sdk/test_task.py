@@ -155,7 +155,7 @@ if __name__ == "__main__":
     task.close()
     task = Task.get_task(task_id=task.id)
     say(curves=sorted(task.get_reported_scalars()["loss"]), artefacts=sorted(task.artifacts))
-""")
+""", forks=True)
     assert done.curves == ["worker 0", "worker 1"]
     assert done.artefacts == ["from 0", "from 1"]
 
