@@ -16,7 +16,7 @@ while go_on; do
     await "$new"
     # whatever its status: a task that a hook has refused fails there
     if has_task; then
-      idle='' ran=1; start sh -c "$work" sh "$files"; await "$new"
+      idle='' ran=1; start sh -c "$work; exit \$status" sh "$files"; await "$new"
     elif [ "$status" -eq 0 ] && [ -s "$files.pulled" ]; then say "\$AGENT_STAGE_PULL printed no manifest"; status=65
     elif [ "$status" -eq 0 ] && go_on; then rest 1; status=0; fi
   fi

@@ -12,7 +12,7 @@ leave() { # $child is the newest, which may not have been written down yet
 # who opened the fifo to read would wait for ever for a pull that was ended before it opened it
 let_go() { if [ -p "$fifo" ]; then rm -f "$fifo" <>"$fifo"; fi; }
 # shellcheck disable=SC2016 # they expand in the shell that it is for
-work=${work%exit*}'
+work=$work'
 if grep -qs "\"task\"" "$1.receipt"; then mv -f "$1.receipt" "$2.receipt"; else rm -f "$1.receipt"; fi; exit "$status"'
 slots='' number=0 failing='' unfed='' fifo='' mine=$files.$$ # no name twice: a claim may still name the pipe of a supervisor before us
 for old in "$files".*[0-9].*[0-9].pulled; do if [ -p "$old" ]; then rm -f "$old"; fi; done # one that was killed left it

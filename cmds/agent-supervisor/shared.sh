@@ -12,8 +12,7 @@ status=$?
 # a task has a receipt, however it ended
 if [ "$status$told${3:-}" = 0 ] && [ ! -s "$1.receipt" ]; then
   echo "agent-supervisor: no receipt: ${AGENT_STAGE_RUN:-agent-prepare} printed nothing" >&2; status=65
-fi
-exit "$status"'
+fi'
 away=76 # agent-run's word that what the set-up needs was away: it may be for the next task too
 
 say() { printf 'agent-supervisor: %s\n' "$*" >&2; }

@@ -94,7 +94,7 @@ class Input:
         import select
         import time
 
-        from agentpipe import stages
+        from agentpipe import errors, stages
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         until = time.monotonic() + (0 if self._given_back else 1)
@@ -107,9 +107,11 @@ class Input:
             if not chunk:  # the last line may lack its newline
                 self._lines, self._parts = [*self._lines, b"".join(self._parts)], []
                 break
-            self._add(chunk)
-            if sum(map(len, self._parts)) > LONGEST:  # no line of anybody's
+            try:
+                self._refuse_endless(chunk)
+            except errors.Failure:  # no line of anybody's
                 break
+            self._add(chunk)
         lines, self._lines = [line for line in self._lines if line.strip()], []
         for line in lines:
             stages.give_back_line(line, why, only_ours)

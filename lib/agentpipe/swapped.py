@@ -55,38 +55,38 @@ def through(held: Held, stage: str, key: str, shell_command: str) -> None:
         held.claim.release()
     held.job.say(f"{stage}: {shell_command}")
     variable, problem, answer = f"AGENT_STAGE_{stage.upper()}", None, b""
+    command = f"{variable} ({shell_command})"
+
+    def wrong(what: str, code: int = errors.BAD_DATA) -> errors.Failure:
+        return errors.Failure(f"{command}{what}", code, remedy=f"unset {variable}, or mend the command")
+
     try:
         answer = tools.run(["sh", "-c", shell_command], stdin=line, stderr=held.job.log,
                            most=hooks.MOST + 2 * len(line)).encode("utf-8", "surrogateescape")
     except tools.TooMuch as much:
-        raise errors.Failure(f"{variable} ({shell_command}): {much}, which is no manifest", errors.BAD_DATA,
-                             remedy=f"unset {variable}, or mend the command") from None
+        raise wrong(f": {much}, which is no manifest") from None
     except tools.ToolFailed as failed:
         answer = failed.output.encode()
         status = failed.status or 1
         missing = status in (126, 127)
-        problem = errors.Failure(f"{variable} ({shell_command}) {tools.ended(status)}",
-                                 errors.BAD_CONFIG if missing else status if status > 0 else 128 - status,
-                                 remedy=f"unset {variable}, or mend the command")
+        problem = wrong(f" {tools.ended(status)}",
+                        errors.BAD_CONFIG if missing else status if status > 0 else 128 - status)
         problem.of_machine = missing  # other codes are the program's own
     finally:
         with SIGNALS.closed():
-            held.claim = _taken_again(held, f"{variable} ({shell_command})", answer)
+            held.claim = _taken_again(held, command, answer)
     held.begin()
     try:
         found = manifest.read(answer.strip().rpartition(b"\n")[2])
     except errors.Failure as failure:
         said = f"answered {failure.reason}" if answer.strip() else "printed nothing"
-        raise problem or errors.Failure(f"{variable} ({shell_command}) {said}", errors.BAD_DATA,
-                                        remedy=f"unset {variable}, or mend the command") from None
+        raise problem or wrong(f" {said}") from None
     if "failed" in found:
         raise StageFailed(found["failed"])
     if found["task"].get("id") != held.id or found.get("pull") != held.manifest.get("pull"):
-        raise errors.Failure(f"{variable} ({shell_command}) answered with another task", errors.BAD_DATA,
-                             remedy=f"unset {variable}, or mend the command")
+        raise wrong(" answered with another task")
     if key not in found:
-        raise errors.Failure(f"{variable} ({shell_command}) added no `{key}`", errors.BAD_DATA,
-                             remedy=f"unset {variable}, or mend the command")
+        raise wrong(f" added no `{key}`")
     held.use(found)
 
 

@@ -50,6 +50,12 @@ mended_in() {
 }
 
 # do what the last report says, as it stands there
+# editor COMMAND: an editor that does this, of +LINE and a file, for EDITOR
+editor() {
+  printf '#!/bin/sh\n%s\n' "$1" >editor
+  chmod +x editor
+}
+
 tried() { sh -c "$(sed -n 's/^  try: //p' <<<"$report")"; }
 
 reproducible() { [[ ${report##*$'\n'} == "  reproduce: agent-task script $1 > task-${1:0:8}.sh && sh task-${1:0:8}.sh" ]]; }
@@ -126,8 +132,7 @@ wheelhouse.wheel("index", "leaf", "2.0")'
   run -1 pipeline
   told "$id" "the module jsno is not installed; json may be meant" "try: \${EDITOR:-vi} +2 $PWD/work/train.py && "
   [[ $report != *"--package jsno"* ]]
-  printf '#!/bin/sh\nsed -i "${1#+}s/jsno/json/" "$2"\n' >editor
-  chmod +x editor
+  editor 'sed -i "${1#+}s/jsno/json/" "$2"'
   EDITOR=$PWD/editor mended "$id"
 }
 
@@ -334,8 +339,7 @@ print(vars(parser.parse_args()))'
   told "$id" "script_failed, exit 1" "json.decoder.JSONDecodeError: Expecting property name" "at train.py:2 (exit 1)" \
     "try: \${EDITOR:-vi} +2 $PWD/work/train.py && agent-task edit $id --checkout $PWD/work && agent-task enqueue $id" \
     "or: all that it printed"
-  printf '#!/bin/sh\nsed -i "${1#+}s/{/{}/" "$2"\n' >editor
-  chmod +x editor
+  editor 'sed -i "${1#+}s/{/{}/" "$2"'
   EDITOR=$PWD/editor mended "$id"
 }
 
@@ -360,8 +364,7 @@ print(vars(parser.parse_args()))'
   id=$(agent-task enqueue --repo work 's c/train.py' 2>/dev/null)
   run -1 pipeline
   told "$id" "helper may be meant" "try: \${EDITOR:-vi} +1 '$PWD/work/s c/train.py' && "
-  printf '#!/bin/sh\nsed -i "${1#+}s/hlper/helper/" "$2"\n' >editor
-  chmod +x editor
+  editor 'sed -i "${1#+}s/hlper/helper/" "$2"'
   EDITOR=$PWD/editor mended "$id"
   id=$(agent-task enqueue --repo work 'é/train.py' 2>/dev/null)
   run -1 pipeline
@@ -447,8 +450,7 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   tried
   run -1 pipeline
   told "$id" "data/points.csv may be meant" "try: \${EDITOR:-vi} +3 $PWD/work/train.py && "
-  printf '#!/bin/sh\nsed -i "${1#+}s/dat/data/" "$2"\n' >editor
-  chmod +x editor
+  editor 'sed -i "${1#+}s/dat/data/" "$2"'
   EDITOR=$PWD/editor mended "$id"
 }
 
@@ -459,8 +461,7 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   told "$id" "there is no folder out to write result.txt into, at train.py:2" "+2 $PWD/work/train.py" \
     'or: before that line: os.makedirs("out", exist_ok=True)'
   sed -n 's/^  or: before that line: //p' <<<"$report" >before
-  printf '#!/bin/sh\nsed -i "$((${1#+} - 1))r before" "$2"\n' >editor
-  chmod +x editor
+  editor 'sed -i "$((${1#+} - 1))r before" "$2"'
   EDITOR=$PWD/editor mended "$id"
 }
 
@@ -485,8 +486,7 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   id=$(queued --)
   run -1 pipeline
   told "$id" "train.py:1 is not UTF-8" "try: \${EDITOR:-vi} +1 $PWD/work/train.py && " "or: save it as UTF-8"
-  printf '#!/bin/sh\niconv -f latin1 -t utf-8 "$2" >new && cat new >"$2"\n' >editor
-  chmod +x editor
+  editor 'iconv -f latin1 -t utf-8 "$2" >new && cat new >"$2"'
   EDITOR=$PWD/editor mended "$id"
 }
 
@@ -495,8 +495,7 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   id=$(queued --)
   run -1 pipeline
   told "$id" "x is 7: too much, at train.py:3 (exit 1)" "try: \${EDITOR:-vi} +3 $PWD/work/train.py && "
-  printf '#!/bin/sh\nsed -i s/7/4/ "$2"\n' >editor
-  chmod +x editor
+  editor 'sed -i s/7/4/ "$2"'
   EDITOR=$PWD/editor tried
   run -4 pipeline
   told "$id" "it printed nothing, at train.py:4 (exit 4)" "try: \${EDITOR:-vi} +4 $PWD/work/train.py && "
