@@ -752,6 +752,22 @@ PY
   [ "$(status "$id")" = stopped ]
 }
 
+# suspend PID: with SIGSTOP, at a moment when it does not hold the store's lock (nobody could get it then)
+suspend() {
+  kill -STOP "$1"
+  until py '
+import os, sqlite3
+file = os.environ["AGENT_HOME"] + "/state/agent.db"
+if os.path.exists(file):
+    db = sqlite3.connect(file, timeout=0.2, isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("ROLLBACK")'; do
+    kill -CONT "$1"
+    sleep 0.05
+    kill -STOP "$1"
+  done
+}
+
 # bats test_tags=claims
 @test "a script that sees its stop first and dies of it was aborted, it did not fail" {
   id=$(enqueue_shell 'echo on; until [ -e seen ]; do sleep 0.05; done; kill -KILL $$')
@@ -759,7 +775,7 @@ PY
   agent-run prepared.json >receipt.json &
   pid=$!
   wait_for 20 grep -qs on "$(attempt "$id")/log"
-  kill -STOP $pid # it does not see the stop itself
+  suspend $pid # it does not see the stop itself
   call tasks.stop "{\"task\": \"$id\"}"
   touch "$(attempt "$id")/code/seen"
   wait_for 10 test -e "$(attempt "$id")/exit.137"
