@@ -119,7 +119,8 @@ def hidden_ids(db: sqlite3.Connection) -> set[str]:
 
 
 def below(db: sqlite3.Connection, ids: list[str]) -> list[str]:
-    """These projects and all below them."""
-    wanted = set(ids)
+    """These projects and all below them; one that is unknown too, since a condition on no project at all fits all."""
+    wanted = dict.fromkeys(ids)
     rows = db.execute("SELECT id, doc FROM projects").fetchall()
-    return [id for id, doc in rows if id in wanted or not wanted.isdisjoint(loads(doc)["path"])]
+    found = [id for id, doc in rows if id not in wanted and not wanted.keys().isdisjoint(loads(doc)["path"])]
+    return [*wanted, *found]
