@@ -143,6 +143,17 @@ def test_plots_that_are_large_together_come_in_several_answers(server, monkeypat
         ("x", tasks[0]), ("y", tasks[0]), ("x", tasks[1]), ("y", tasks[1])]
 
 
+def test_plots_come_all_at_once_for_who_does_not_go_on(server, monkeypatch):
+    monkeypatch.setattr(shapes, "MOST_BYTES", 1000)
+    task = server.task()
+    report(server, task, [event("plot", number, iteration=number, plot_str="x" * 600) for number in range(5)])
+    asked = {"task": task, "iters": 9, "no_scroll": True}  # Task.get_reported_plots
+    assert server("events.get_task_plots", asked)["returned"] == 5
+    monkeypatch.setattr(shapes, "MOST_BYTES_AT_ONCE", 2000)
+    found = server("events.get_task_plots", asked)
+    assert found["returned"] == 3 and found["total"] == 5
+
+
 def test_points_of_a_metric_page_by_page(server):
     task = server.task()
     report(server, task, [event(SCALAR, 0, variant=variant, iteration=number) for variant in "xy"
