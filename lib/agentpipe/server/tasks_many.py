@@ -69,10 +69,11 @@ def archive(request: Request) -> dict[str, Any]:
 
 
 def put_away(request: Request, task: Task) -> int:
-    """Archive one task; 1."""
+    """Archive one task; 1. Whoever has pulled it, and has not begun, is refused from now on."""
     entries.remove_everywhere(request.db, task.id, request.now)
     given = {"reason": request.get("status_reason", ""), "message": request.get("status_message", "")}
     if task.get("status") == "queued":
+        task.set_claim(None)
         status.change(request, task, task.get("enqueue_status") or "created", force=True,
                       sets={"enqueue_status": None}, **given)
     elif task.get("status") == "in_progress":
