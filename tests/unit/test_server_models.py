@@ -51,6 +51,16 @@ def test_publishing_a_model_publishes_its_task_and_the_other_way_round(server):
     assert server.get(other)["status"] == "published"
 
 
+@pytest.mark.parametrize(("asked", "status"), [
+    ({}, "published"), ({"publish_tasks": False}, "stopped"), ({"publish_task": False}, "stopped")])
+def test_of_many_that_are_published_the_tasks_are_too_unless_that_is_not_wanted(server, asked, status):
+    task = server.task()
+    server.put(task, "stopped")
+    draft = model(server, "draft", task=task, ready=False)
+    assert server("models.publish_many", {"ids": [draft], **asked})["succeeded"][0]["updated"] == 1
+    assert server.get(task)["status"] == status
+
+
 def test_they_are_found_by_uri_name_task_tags_and_readiness(server):
     task = server.task()
     model(server, "one", task=task, tags=["x"])

@@ -42,10 +42,11 @@ def delete_many(request: Request) -> dict[str, Any]:
     return many.each(request, one)
 
 
-@endpoint("models.publish_many", WRITE, {"ids": Texts}, publish_task=bool, force_publish_task=bool)
+@endpoint("models.publish_many", WRITE, {"ids": Texts}, publish_task=bool, publish_tasks=bool, force_publish_task=bool)
 def publish_many(request: Request) -> dict[str, Any]:
-    """Make several models ready."""
-    return many.each(request, lambda id: many.again(request, models.set_ready, model=id))
+    """Make several models ready, and publish their tasks, unless `publish_tasks` (the package's word) is false."""
+    tasks = request.get("publish_tasks", request.get("publish_task", True))
+    return many.each(request, lambda id: many.again(request, models.set_ready, model=id, publish_task=tasks))
 
 
 @endpoint("models.add_or_update_metadata", WRITE, {**MODEL, "metadata": Objects}, replace_metadata=bool)
