@@ -79,6 +79,11 @@ def dumps(value: Any) -> str:
 loads = json.loads
 
 
+def storable(text: str) -> str:
+    """A text as a column takes it: a lone surrogate, of a file's name that is not UTF-8, becomes "?"."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def error(subcode: int, extra: str = "", /, **values: Any) -> ApiError:
     """The ApiError 400/subcode, in ClearML's format "text (extra): k=v, k2=v2"."""
     text = TEXTS[subcode]

@@ -46,10 +46,10 @@ def _scalar_row(event: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _value(event: dict[str, Any]) -> float | None:
-    """The number of a scalar; None when there is none (also NaN)."""
+    """The number of a scalar; None when there is none (also NaN, and what is too large for one)."""
     try:
         found = float(event["value"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return found if found == found else None
 
