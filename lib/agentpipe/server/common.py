@@ -11,6 +11,7 @@ from agentpipe.errors import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import sqlite3
     from typing import Any
 
 # the only company of an embedded server (ClearML's own default id)
@@ -96,6 +97,11 @@ def error(subcode: int, extra: str = "", /, **values: Any) -> ApiError:
 
 def _shown(value: Any) -> str:
     return f"({', '.join(map(str, value))})" if isinstance(value, list | tuple) else str(value)
+
+
+def exists(db: sqlite3.Connection, table: str, id: str) -> bool:
+    """Whether a table ("projects", "tasks" …) has an object of that id."""
+    return db.execute(f"SELECT 1 FROM {table} WHERE id=?", (id,)).fetchone() is not None
 
 
 def name_of(body: Mapping[str, Any], least: int = 3) -> str:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 
+from agentpipe.server import nested
 from agentpipe.server.common import loads
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import Request
@@ -33,7 +34,7 @@ def urls(request: Request, task: Task, deleted: bool = False) -> dict[str, Any]:
 
 def _of_artifacts(task: Task) -> Iterator[str]:
     for item in (task.get("execution") or {}).get("artifacts") or []:
-        if item.get("uri") and item.get("mode", "output") == "output":
+        if item.get("uri") and nested.with_mode(item)["mode"] == "output":
             yield str(item["uri"])
 
 

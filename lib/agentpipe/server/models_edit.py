@@ -73,14 +73,12 @@ def delete_metadata(request: Request) -> dict[str, Any]:
 def move(request: Request) -> dict[str, Any]:
     """Put models into another project, which is made when it is only named: {project_id}."""
     from agentpipe.server import projects
-    project = request.get("project")
-    if request.get("project_name"):
-        project = projects.by_name(request, request.body["project_name"])
+    project = projects.target(request)
     for id in request.body["ids"]:
         model = load(request.db, id)
-        model["project"] = project
-        save(request, model)
-    return {"project_id": project}
+        model.pop("project", None)
+        save(request, {**model, **({"project": project} if project else {})})
+    return {"project_id": project} if project else {}
 
 
 @endpoint("models.update_for_task", WRITE, {"task": str}, uri=str, name=str, override_model_id=str, iteration=int)

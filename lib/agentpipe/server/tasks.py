@@ -355,6 +355,10 @@ def new_document(request: Request, name: str, kind: str) -> dict[str, Any]:
         "report_assets": [], "tags": [],
         "system_tags": [], "output": {}, "models": {"input": [], "output": []}, "last_iteration": 0,
         "last_metrics": {}, "metric_stats": {}, "hyperparams": {}, "configuration": {}, "container": {},
-        "runtime": {}, "script": {"binary": "python", "repository": "", "entry_point": ""},
-        "execution": {"test_split": 0, "parameters": {}, "model_desc": {}, "model_labels": {},
-                      "artifacts": []}}
+        "runtime": {}, **nothing_to_run()}
+
+
+def nothing_to_run() -> dict[str, Any]:
+    """The script and the execution of a task that has none yet."""
+    return {"script": {"binary": "python", "repository": "", "entry_point": ""},
+            "execution": {"test_split": 0, "parameters": {}, "model_desc": {}, "model_labels": {}, "artifacts": []}}
