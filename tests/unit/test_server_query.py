@@ -170,7 +170,8 @@ def test_no_pattern_takes_long_on_a_long_text(pattern):
     (14, {"only_fields": ["no_such"]}), (14, {"order_by": "no_such"}),
     (12, {"hyperparams.a.b.c.d": ["x"]}), (12, {"name": 7}),
     # what could not be read would be no condition at all, and a script that removes what it finds would get everything
-    (12, {"last_update": ["nonsense"]}), (12, {"status_changed": ["<2020-1-1"]}), (12, {"created": ["2020/01/01", None]}),
+    (12, {"last_update": ["nonsense"]}), (12, {"status_changed": ["<2020-1-1"]}),
+    (12, {"created": ["2020/01/01", None]}),
     (12, {"created": [">=2020-01-01", "<=2021-01-01"]}), (12, {"last_iteration": ["many", None]}),
     (12, {"_any_": {"fields": ["last_update"], "datetime": [">2020-01-01", "<soon"]}}),
     *((12, {"filters": {"tags": wrong}}) for wrong in (

@@ -59,7 +59,7 @@ class TestEdit:
         found = server.get(task)
         assert (found["script"]["repository"], found["script"]["branch"]) == ("r", "dev")
         assert found["execution"]["parameters"] == {}
-        assert found["execution"]["artifacts"] == [{"key": "a"}]
+        assert found["execution"]["artifacts"] == [{"key": "a", "mode": "output"}]
 
     @pytest.mark.parametrize(("field", "old", "new"), [
         *((field, {"a": {"b": {"value": "1"}}, "c": {}}, {"d": {}}) for field in ("hyperparams", "configuration",
@@ -156,8 +156,8 @@ class TestClone:
     def test_input_models_may_be_others(self, server):
         one, two = ({"name": name, "model": name} for name in ("one", "two"))
         task = server.task(models={"input": [one]})
-        for given, found in (([two], [two]), ([], [one]), (None, [one])):
-            clone = server("tasks.clone", task=task, new_task_input_models=given)["id"]
+        for others, found in (([two], [two]), ([], [one]), (None, [one])):
+            clone = server("tasks.clone", task=task, new_task_input_models=others)["id"]
             assert server.get(clone)["models"]["input"] == found
         server.refused(12, "tasks.clone", task=task, new_task_input_models=[{"name": 5}])
 

@@ -51,7 +51,8 @@ def note_pictures(db: sqlite3.Connection) -> None:
 def _row(event: Event) -> tuple[Any, ...]:
     url = _url(event)
     return (event["task"], event["type"], event["metric"], event["variant"], event.get("iter", 0),
-            storable(str(event.get("key", ""))), event["timestamp"], dumps(event), url, int(event["type"] == IMAGE and not url))
+            storable(str(event.get("key", ""))), event["timestamp"], dumps(event), url,
+            int(event["type"] == IMAGE and not url))
 
 
 def _url(event: Event) -> bytes | None:
