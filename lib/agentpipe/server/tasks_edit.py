@@ -22,8 +22,6 @@ LABELS = ("name", "comment", "project", "tags", "system_tags")
 FIELDS: dict[str, type] = {
     "comment": str, "project": str, "parent": str, "output_dest": str,
     **dict.fromkeys((*MERGED, *REPLACED), dict)}
-# a parent of that name is none
-DELETED = "__DELETED__"
 
 
 @endpoint("tasks.create", WRITE, {"name": str, "type": str}, **FIELDS)
@@ -185,7 +183,7 @@ def clone(request: Request) -> dict[str, Any]:
     document["execution"].update(nested.cleaned("execution", request.get("execution_overrides", {})))
     document["system_tags"] = [tag for tag in old["system_tags"] if tag not in ("development", "archived")]
     own = old.get("parent") or ""
-    inherited = own if own and not own.startswith(DELETED) else old["id"]
+    inherited = own if own and not own.startswith(leftovers.DELETED) else old["id"]
     document["parent"] = request.get("new_task_parent") or inherited
     for field in ("hyperparams", "configuration", "container"):
         if body.get("new_task_" + field):
@@ -280,12 +278,13 @@ def delete(request: Request) -> dict[str, Any]:
         if _published_children(request, task.id) or leftovers.published_models(request, task.id):
             raise error(123, "has published children or models", task=task.id)
     urls = {"urls": leftovers.urls(request, task, deleted=True)} if request.get("return_file_urls") else {}
-    removed, updated = leftovers.remove(request, task, DELETED + task.id)
+    gone = leftovers.DELETED + task.id
+    removed, updated = leftovers.remove(request, task, gone)
     entries.remove_everywhere(request.db, task.id, request.now)
     children = [row[0] for row in request.db.execute("SELECT id FROM tasks WHERE parent=?", (task.id,))]
     for child in children:
         orphan = documents.load(request.db, child)
-        orphan.set("parent", DELETED + task.id)
+        orphan.set("parent", gone)
         orphan.save()
     _delete_events(request, task.id)
     documents.delete(request.db, task.id)
