@@ -8,10 +8,11 @@ from agentpipe import errors, tools
 from agentpipe.code.git import LOCAL_VARIABLES
 from agentpipe.urls import for_a_task
 
-# a user's settings must not change what a diff looks like, and nothing may ask for a password
+# a user's settings must not change what a diff looks like or leaves out (`ignore` of a submodule), and nothing may ask
+# for a password
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-DIFF = ["diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/",
-        "--unified=3", "--inter-hunk-context=0", "--submodule=diff"]
+DIFF = ["diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--unified=3", "--inter-hunk-context=0",
+        "--submodule=diff", "--ignore-submodules=untracked"]
 NETWORK_TIMEOUT = 10.0
 DEEPEST = 20
 SHOWN = 3
@@ -113,10 +114,28 @@ def _unknown(top: str, remote: str, commit: str, branch: str) -> list[Warned]:
              + (f"; did you mean {close[0]}?" if close else ""), "git branch --all")]
 
 
-def diff(top: str) -> str:
-    """What is not committed, staged or not, submodules included; files that are not text go in git's binary form."""
-    from agentpipe.capture.capture_text import as_text
-    return as_text(top, lambda *more: _bytes(top, *more), DIFF)
+def diff(top: str, since: str = "HEAD", below: str = "") -> str:
+    """What is not committed, staged or not, submodules included; files that are not text go in git's binary form.
+
+    `since` a commit, and with names below the folder `below` ("lib/"), of a submodule.
+    """
+    from agentpipe.capture import capture_text
+    options = [*DIFF, f"--src-prefix=a/{below}", f"--dst-prefix=b/{below}"]
+
+    def git(*arguments: str) -> bytes:
+        return _bytes(top, *arguments)
+
+    found = git(*options, since)
+    if capture_text.is_whole(found):
+        return found.decode()
+    parts: dict[str, str] = {}
+    for path, place, pointed in _submodules(top, since):
+        shown = git(*options, since, "--", f":(top,literal){path}")
+        if not capture_text.is_whole(shown):
+            head = shown.partition(b"diff --git ")[0].decode("utf-8", "replace")
+            parts[path] = head + diff(place, pointed, f"{below}{path}/")
+    rest = [":(top)", *(f":(top,exclude,literal){path}" for path in parts)]
+    return "".join([capture_text.as_text(git, options, [since, "--", *rest]), *parts.values()])
 
 
 def new_branch(commit: str) -> str:
@@ -206,16 +225,21 @@ def _named(top: str, commit: str) -> list[str]:
 
 def submodules(top: str, commit: str, prefix: str = "", depth: int = 0) -> list[Submodule]:
     """The submodules of a commit ("" for one that is not here) that are checked out here, also nested ones."""
-    paths = _named(top, commit) if commit else []
-    if not paths or depth == DEEPEST:
-        return []
     found: list[Submodule] = []
-    for line in run(top, "ls-tree", "-z", commit, "--", *paths).split("\0"):
+    for path, place, pointed in _submodules(top, commit) if depth < DEEPEST else ():
+        found += [(prefix + path, place, pointed), *submodules(place, pointed, f"{prefix}{path}/", depth + 1)]
+    return found
+
+
+def _submodules(top: str, commit: str) -> list[Submodule]:
+    """Those of a commit itself."""
+    paths = _named(top, commit) if commit else []
+    found: list[Submodule] = []
+    for line in run(top, "ls-tree", "-z", commit, "--", *paths).split("\0") if paths else ():
         about, _, path = line.partition("\t")
         place = os.path.join(os.path.realpath(top), path)
         if about.startswith("160000 ") and root(place) == place:
-            pointed = about.split(" ")[2]
-            found += [(prefix + path, place, pointed), *submodules(place, pointed, f"{prefix}{path}/", depth + 1)]
+            found.append((path, place, about.split(" ")[2]))
     return found
 
 
