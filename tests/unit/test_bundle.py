@@ -256,7 +256,10 @@ def test_without_a_bundle_a_submodules_commits_and_files_are_missed_in_words(unp
     monkeypatch.chdir(work)
     for _, remedy in found.warnings[:2]:
         subprocess.run(["sh", "-c", remedy], check=True)
-    assert [what for what, _ in capture.capture(capture.Wish("train.py", [])).warnings] == said[2:]
+    found = capture.capture(capture.Wish("train.py", []))
+    assert [what for what, _ in found.warnings] == said[2:]
+    subprocess.run(["sh", "-c", found.warnings[0][1]], check=True)
+    assert capture.capture(capture.Wish("train.py", [])).warnings == []
     [(what, _)] = capture.capture(capture.Wish("train.py", [], branch="nosuch")).warnings
     assert what.startswith("there is no branch nosuch here")
 

@@ -37,13 +37,13 @@ def named(text: str) -> dict[str, str]:
     for match in POINTER.finditer(text):
         old, commit = match["old"], match["commit"]
         if (old or commit) and old != commit:
-            found[_path(match["names"], match["new"])] = commit or ""
+            found[path_of(match["names"], match["new"])] = commit or ""
     return found
 
 
 def dirty(text: str) -> list[str]:
     """The submodules of which the diff only says that they have changes, without these."""
-    return [_path(match["names"], match["new"]) for match in POINTER.finditer(text) if match["dirty"]]
+    return [path_of(match["names"], match["new"]) for match in POINTER.finditer(text) if match["dirty"]]
 
 
 def make(job: Job, source: git.Source, code: str, moves: dict[str, str]) -> None:
@@ -72,7 +72,8 @@ def _remove(place: str) -> None:
             pass
 
 
-def _path(names: str, new: str) -> str:
+def path_of(names: str, new: str) -> str:
+    """A path out of the first line of its part of a diff, behind `diff --git`, and its line `+++`, behind that."""
     name = new if new != "/dev/null" else names[:len(names) // 2]
     if name.startswith('"'):
         quoted = name.strip('"').encode("latin-1", "backslashreplace")
