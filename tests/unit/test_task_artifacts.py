@@ -129,7 +129,8 @@ def test_the_files_server_is_known_by_its_own_authority_and_alone_gets_the_token
     assert other is True and "Authorization" not in without
 
 
-def test_ctrl_c_leaves_nothing_of_it_behind(tmp_path, monkeypatch):
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_is_told_to_stop_leaves_nothing_of_it_behind(tmp_path, monkeypatch, told):
     monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
     store = api.connect()
     task = store.call("tasks.create", {"name": "made one", "type": "training"})["id"]
@@ -143,8 +144,8 @@ def test_ctrl_c_leaves_nothing_of_it_behind(tmp_path, monkeypatch):
     with open(tmp_path / "slow", "wb") as fifo:  # opened once the copy has begun to read
         fifo.write(b"x" * (3 << 20))  # and taken once it writes
         assert [path.suffix for path in folder.iterdir()] == [".part"]
-        copying.send_signal(signal.SIGINT)
-        assert copying.wait(20) == -signal.SIGINT and copying.stderr.read() == b""
+        copying.send_signal(told)
+        assert copying.wait(20) == -told and copying.stderr.read() == b""
     copying.stderr.close()
     assert list(folder.iterdir()) == []
 
