@@ -104,11 +104,11 @@ def test_a_list_in_a_variable(conf, monkeypatch, text, expected):
 
 def test_a_list_with_a_quote_that_nothing_closes_is_refused_with_its_name(conf, monkeypatch):
     path = conf("""agent.extra_docker_arguments: "-e 'X" """)
-    with pytest.raises(errors.Failure, match="agent.extra_docker_arguments in .* cannot be split into words") as caught:
+    with pytest.raises(errors.Failure, match=r"agent\.extra_docker_arguments in .* cannot be split") as caught:
         config.get_list("agent.extra_docker_arguments")
     assert caught.value.exit == errors.BAD_CONFIG and str(path) in caught.value.reason
     monkeypatch.setenv("CLEARML_AGENT_EXTRA_DOCKER_LABELS", "'X")
-    with pytest.raises(errors.Failure, match="^CLEARML_AGENT_EXTRA_DOCKER_LABELS cannot be split into words"):
+    with pytest.raises(errors.Failure, match="DOCKER_LABELS cannot be split into words"):
         container_args.labels("box")
 
 

@@ -146,7 +146,7 @@ def new_branch(commit: str) -> str:
 
 
 def unknown(top: str, inside: list[Submodule]) -> dict[str, list[str]]:
-    """{repository: its files that git does not know and does not ignore}, of the checkout and the submodules `inside`."""
+    """{repository: its files that git does not know nor ignore}, of the checkout and the submodules `inside`."""
     return {place: [name for name in run(place, "ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
             for place in (top, *(root for _, root, _ in inside))}
 

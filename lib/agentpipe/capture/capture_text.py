@@ -11,7 +11,7 @@ NOT_SHOWN = re.compile(rb"^Binary files .* differ$", re.MULTILINE)
 
 
 def as_text(git: Callable[..., bytes], diff: list[str], since: list[str]) -> str:
-    """`git diff SINCE` as text (`since`: a commit, and paths); `git(*arguments)` runs git there and gives its output."""
+    """`git diff SINCE` as text (`since`: a commit, and paths); `git(*arguments)` is what git says there."""
     text = _decoded(git(*diff, *since))
     return _with_binary(git, diff, since) if text is None else text
 

@@ -1,4 +1,4 @@
-"""A command of git as it can be typed where its user stands, who may be in a folder of the checkout, or in none of it."""
+"""A command of git as it can be typed where its user stands: in a folder of the checkout, or outside of it."""
 
 from __future__ import annotations
 

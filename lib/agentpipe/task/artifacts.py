@@ -176,8 +176,8 @@ def _answer(server: Any, uri: str) -> requests.Response:
     if is_own:
         headers["Authorization"] = f"Bearer {server.token()}"
     try:
-        answer = requests.get(uri, headers=headers, timeout=(CONNECT_S, READ_S), stream=True, auth=lambda request: request,
-                              verify=http_transport.certificate() if is_own else True)
+        answer = requests.get(uri, headers=headers, timeout=(CONNECT_S, READ_S), stream=True,
+                              auth=lambda request: request, verify=http_transport.certificate() if is_own else True)
     except (requests.exceptions.RequestException, UnicodeError) as error:
         raise errors.Failure(f"{uri}: {http_transport.innermost(error)}", errors.UNAVAILABLE,
                              remedy="agent-config check") from None
