@@ -74,7 +74,7 @@ def _remove(place: str) -> None:
 
 def path_of(names: str, new: str) -> str:
     """A path out of the first line of its part of a diff, behind `diff --git`, and its line `+++`, behind that."""
-    name = new if new != "/dev/null" else names[:len(names) // 2]
+    name = new.rstrip("\t") if new != "/dev/null" else names[:len(names) // 2]
     if name.startswith('"'):
         quoted = name.strip('"').encode("latin-1", "backslashreplace")
         try:
@@ -82,5 +82,4 @@ def path_of(names: str, new: str) -> str:
         except UnicodeDecodeError:
             raise errors.Failure(f"the diff is damaged: {new}", errors.BAD_DATA) from None
         name = name.encode("latin-1", "replace").decode("utf-8", "replace")
-    name = name.rstrip("\t")
     return name[2:] if name[:2] in ("a/", "b/") else name
