@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from agentpipe.server.common import COMPANY, dumps, error, loads, new_id, strings
+from agentpipe.server.common import COMPANY, dumps, error, exists, loads, new_id, strings
 from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ def _given(request: Request) -> dict[str, Any]:
         value = found.get(field)
         if value == "":
             del found[field]
-        elif value and request.db.execute(f"SELECT 1 FROM {table} WHERE id=?", (value,)).fetchone() is None:
+        elif value and not exists(request.db, table, value):
             raise error(16, f"{field} does not exist", **{field: value})
     if body.get("metadata") is not None:
         found["metadata"] = metadata(body["metadata"])

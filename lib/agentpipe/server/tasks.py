@@ -320,7 +320,10 @@ def _queue_of(request: Request, task: Task) -> str:
 
 @endpoint("tasks.dequeue", WRITE, TASK, new_status=str, remove_from_all_queues=bool, **CHANGE)
 def dequeue(request: Request) -> dict[str, Any]:
-    """Take a task out of its queue; a queued or running one goes back to what it was, or to `new_status`."""
+    """Take a task out of its queue; a queued or running one goes back to what it was, or to `new_status`.
+
+    Whoever has pulled it already, and has not begun, is refused from now on: its claim is gone.
+    """
     body = request.body
     task = documents.find(request.db, body["task"])
     if task is None:
@@ -333,6 +336,8 @@ def dequeue(request: Request) -> dict[str, Any]:
         entries.remove(request.db, (task.get("execution") or {}).get("queue", ""), task.id, request.now)
     if task.get("status") not in ("queued", "in_progress"):
         return {"dequeued": 1, "updated": 0}
+    if task.get("status") == "queued":
+        task.set_claim(None)
     new = request.get("new_status") or task.get("enqueue_status") or "created"
     if new not in status.ALLOWED:
         raise error(12, "unknown status", new_status=new)
@@ -350,6 +355,10 @@ def new_document(request: Request, name: str, kind: str) -> dict[str, Any]:
         "report_assets": [], "tags": [],
         "system_tags": [], "output": {}, "models": {"input": [], "output": []}, "last_iteration": 0,
         "last_metrics": {}, "metric_stats": {}, "hyperparams": {}, "configuration": {}, "container": {},
-        "runtime": {}, "script": {"binary": "python", "repository": "", "entry_point": ""},
-        "execution": {"test_split": 0, "parameters": {}, "model_desc": {}, "model_labels": {},
-                      "artifacts": []}}
+        "runtime": {}, **nothing_to_run()}
+
+
+def nothing_to_run() -> dict[str, Any]:
+    """The script and the execution of a task that has none yet."""
+    return {"script": {"binary": "python", "repository": "", "entry_point": ""},
+            "execution": {"test_split": 0, "parameters": {}, "model_desc": {}, "model_labels": {}, "artifacts": []}}
