@@ -379,14 +379,15 @@ RUN ln -sf $each /bin/sh && rm /bin/sleep"
 @test "an image's entrypoint is run first, and what it sets is seen by all that follows" {
   image=agentpipe-test/entry
   mkdir context
-  printf '#!/bin/sh\nexport FROM_ENTRY="a b" PATH=/opt/tools:$PATH\nexec "$@"\n' >context/enter
+  printf '#!/bin/sh\nexport FROM_ENTRY="a b" PATH=/opt/tools:$PATH\n%s\nexec "$@"\n' \
+    'export BAD=$(printf "\377") LONG=$(head -c 65530 /dev/zero | tr "\0" x) LONGER=${LONG}x' >context/enter
   chmod 755 context/enter
   printf 'FROM agentpipe-test/python:bookworm\nCOPY enter /enter\nRUN mkdir /opt/tools; ln -s /usr/bin/python3 /opt/tools/python3\nENTRYPOINT ["/enter"]\n' >context/Dockerfile
   docker build -q -t "$image" context >/dev/null 2>&1
   sed 's/"image"/"setup_shell_script": "echo set-up sees $FROM_ENTRY", "image"/' >task.json < <(
-    by_hand '"entry_point": "main.py", "diff": "import os\nprint(os.environ[\"FROM_ENTRY\"], os.environ[\"PATH\"])\n"')
+    by_hand '"entry_point": "main.py", "diff": "import os\nprint(os.environ[\"FROM_ENTRY\"], os.environ[\"PATH\"], len(os.environ[\"LONG\"]))\n"')
   agent-prepare task.json | agent-run >receipt
-  [[ $(log_of) == "a b "*"/opt/tools:/usr/local/sbin:"* ]]
+  [[ $(log_of) == "a b "*"/opt/tools:/usr/local/sbin:"*" 65530" ]]
   grep -qx 'set-up sees a b' "$AGENT_HOME"/state/tasks/*/setup.log
   [ -z "$(containers)" ]
 }

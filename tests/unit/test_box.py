@@ -201,6 +201,17 @@ def test_a_lock_that_is_never_let_go_does_not_keep_agent_run(directory, monkeypa
             script.start(directory, ["true"], "/", os.environ)
 
 
+def test_an_entrypoint_passes_on_nothing_that_the_client_refuses(directory):
+    """docker exec starts nothing at all with a line in its --env-file that is no UTF-8, or too long."""
+    os.mkdir(os.path.join(directory, "box"))
+    entrypoint.expected(directory)
+    with open(os.path.join(directory, "box", "entered"), "wb") as file:
+        file.write(b"BAD=\xff\0LONG=" + b"x" * 65531 + b"\0GOOD=" + b"y" * 65530 + b"\0")
+    words = entrypoint.variables(directory, [])
+    with open(words[1]) as file:
+        assert file.read() == "GOOD=" + "y" * 65530 + "\n"
+
+
 def test_an_entrypoint_passes_on_no_variable_of_ours(directory, monkeypatch):
     monkeypatch.setenv("API_SECRET", SECRET)
     os.mkdir(os.path.join(directory, "box"))
