@@ -62,9 +62,9 @@ def test_arguments_that_mean_something_here(tmp_path):
     (tmp_path / "env").write_text("A=file\nB=file\n")
     notes: list[str] = []
     found = asked(f"-e A=1 --env-file {tmp_path}/env -v /a:/b:ro -v named:/c --mount type=bind,src=/d,dst=/e,ro "
-                  "--mount type=tmpfs,dst=/t --user 7:8 --gpus all --memory 1g --rm", notes)
+                  "-v /f:/g:ro,z -v /h:/i:Z --mount type=tmpfs,dst=/t --user 7:8 --gpus all --memory 1g --rm", notes)
     assert found.env == {"A": "1", "B": "file"}
-    assert found.binds == [("/a", "/b", "ro"), ("/d", "/e", "ro")]
+    assert found.binds == [("/a", "/b", "ro"), ("/d", "/e", "ro"), ("/f", "/g", "ro"), ("/h", "/i", "")]
     assert (found.user, found.gpus) == ("7:8", True)
     assert [option.name for option in found.other] == ["memory", "rm"]
     assert len(notes) == 2 and "named:/c" in notes[0] and "type=tmpfs" in notes[1]

@@ -45,7 +45,7 @@ class Image:
 
 
 class Asked:
-    """What the arguments come to here: `binds` (source, target, options), `env`, `user` ("" or UID[:GID]), `gpus`
+    """What the arguments come to here: `binds` (source, target, "ro" or ""), `env`, `user` ("" or UID[:GID]), `gpus`
     whether GPUs are wanted, `other` options that an engine may know."""
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ def translated(options: list[Option], notes: list[str]) -> Asked:
             args_body.of([option])  # the same refusals
             source, target, *rest = option.value.split(":")
             if source.startswith("/"):
-                asked.binds.append((source, target, rest[0] if rest else ""))
+                asked.binds.append((source, target, "ro" if rest and "ro" in rest[0].split(",") else ""))
             else:
                 notes.append(f"--volume {option.value}: there are no named volumes here")
         elif option.name == "mount":
@@ -195,6 +195,7 @@ def say_what_is_left(job: Job, options: list[Option], engine: str) -> None:
         job.say(f"{engine} has no such thing: " + ", ".join(dict.fromkeys(f"--{option.name}" for option in left)))
 
 def _engine(kind: str) -> ModuleType:
+
     from importlib import import_module
     return import_module(f"agentpipe.place.{kind}")
 
