@@ -156,10 +156,17 @@ def test_amds_devices_all_or_those_that_are_named(tmp_path, settings, monkeypatc
     assert [each["PathOnHost"] for each in made["HostConfig"]["Devices"]] == [
         "/dev/kfd", "/dev/dri/renderD129", "/dev/dri/renderD131"]
     assert made["Env"] == ["HIP_VISIBLE_DEVICES=1,3", "ROCR_VISIBLE_DEVICES=1,3"]
-    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "none")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")  # which counts where both are set
     made = body()
     gear.amd(made, str(tmp_path))
-    assert made == body()
+    assert made["Env"] == ["HIP_VISIBLE_DEVICES=1", "ROCR_VISIBLE_DEVICES=1"]
+    for name, value in (("CUDA_VISIBLE_DEVICES", ""), ("NVIDIA_VISIBLE_DEVICES", "none")):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.delenv("NVIDIA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setenv(name, value)
+        made = body()
+        gear.amd(made, str(tmp_path))
+        assert made == body()
     (tmp_path / "dev" / "nvidia0").touch()
     assert not gear.is_amd(str(tmp_path))
 

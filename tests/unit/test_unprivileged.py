@@ -148,8 +148,9 @@ def test_a_set_up_changes_an_overlay_of_root_and_a_copy_of_a_plain_user(job, mon
     assert "/a:" + os.path.expanduser("~/b") in words
 
 
-def test_gpus_that_are_hidden_stay_hidden(job, monkeypatch):
-    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "none")
+@pytest.mark.parametrize(("name", "value"), [("NVIDIA_VISIBLE_DEVICES", "none"), ("CUDA_VISIBLE_DEVICES", "")])
+def test_gpus_that_are_hidden_stay_hidden(job, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
     words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), asked("--gpus all"), False, False)
     assert "--nv" not in words and "--rocm" not in words
 

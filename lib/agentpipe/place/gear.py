@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from agentpipe import errors
+from agentpipe import errors, gpus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,20 +148,18 @@ def is_amd(root: str = "/") -> bool:
 
 def amd(config: dict[str, Any], root: str = "/") -> None:
     """AMD's devices: those that the visible-devices variables name (GPU N is renderD(128+N)), or all."""
-    given = os.environ.get("NVIDIA_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES") or "all"
-    if given.strip() == "none":
+    ours = gpus.visible(os.environ)
+    if ours == []:
         return
     host = config[HOST]
-    nodes = []
-    if given.strip().lower() == "all":
+    if ours is None:
         folder = os.path.join(root, "dev/dri")
         nodes = sorted(name for name in (os.listdir(folder) if os.path.isdir(folder) else [])
                        if name.startswith("renderD"))
     else:
-        numbers = [word.strip() for word in given.split(",") if word.strip()]
-        nodes = [f"renderD{128 + int(number)}" for number in numbers if number.isdigit()]
+        nodes = [f"renderD{128 + int(number)}" for number in ours if number.isdigit()]
         for name in ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
-            _set(config, name, ",".join(numbers))
+            _set(config, name, ",".join(ours))
     for path in ("/dev/kfd", *(f"/dev/dri/{node}" for node in nodes)):
         host.setdefault("Devices", []).append({"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"})
     host.setdefault("GroupAdd", []).append("video")
