@@ -26,6 +26,7 @@ from agentpipe.place import (
     image_programs,
     image_python,
     owner,
+    ports,
     setup_script,
 )
 from agentpipe.place.docker import LABEL, ROOT, Container, remove
@@ -33,6 +34,7 @@ from agentpipe.settings import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from agentpipe.job import Job
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 # what is large in a checkout and the mirror's too; their names are safe in any engine's list of mounts
 PACK = re.compile(r"/\.git/(?:[\w.-]+/)*objects/pack/pack-[0-9a-f]+\.pack", re.ASCII)
 LARGE = 32 << 20  # bytes; what is smaller is copied at once
+MOST_PORTS = 50  # that the engine has refused; each costs a container
+POWER = "DAC_OVERRIDE"  # by which root goes into folders of others
 
 
 def start(job: Job, wanted: Wanted) -> dict[str, Any]:
@@ -51,7 +55,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     at = engine.url(kind)
     client = engine.client(kind, at)  # before anything is pulled
     with engine.spoken_to(kind, at):
-        value, given = _running(job, wanted, client)
+        value, given = _with_free_ports(job, wanted, client)
     where = Container(value, job.directory)
     python = deciding.name(value["image_id"], {"decides": value["decides"]})
     if image_python.wanted_by(job) and image_python.known_to_lack(python) is not False:
@@ -65,14 +69,33 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     return value
 
 
-def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any], Args]:
-    """The container, started; the value of `place`, and its arguments."""
+def _with_free_ports(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any], Args]:
+    """_running(), again with others where a port has been taken meanwhile, or by what only the engine sees."""
+    refused = set[int]()
+
+    def taken(ip: str, port: int) -> bool:
+        return port in refused or ports.taken(ip, port)
+    while True:
+        try:
+            return _running(job, wanted, client, taken)
+        except ports.Taken as found:
+            if found.ports <= refused or len(refused) > MOST_PORTS:
+                raise
+            refused |= found.ports
+            job.say(f"{found.reason}: once more, with another port")
+            place.leave(job.directory, job.say)
+
+
+def _running(job: Job, wanted: Wanted, client: list[str],
+             taken: Callable[[str, int], bool]) -> tuple[dict[str, Any], Args]:
+    """The container, started; the value of `place`, and its arguments. `taken` as container_args.arguments() wants it.
+    """
     began = time.monotonic()
     kind = wanted.engine
     at = engine.url(kind)
     api = engine.connect(kind, at)
     sweep(api)
-    given = container_args.arguments(job, wanted)
+    given = container_args.arguments(job, wanted, taken)
     for note in wanted.notes + given.notes:
         job.say(note)
     asked = container_args.api(given)
