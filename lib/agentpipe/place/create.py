@@ -153,17 +153,8 @@ def _image(api: Any, job: Job, wanted: Wanted, asked: Create) -> dict[str, Any]:
                                  failure.evidence,
                                  "take `image` out of its `pins` for what the name means now") from None
     force = asked.pull == "always" or config.flag("agent.docker_force_pull")
-    return engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
-
-
-def _user(job: Job, value: dict[str, Any], name: str) -> int | None:
-    """The number of the user that the script runs as; None when the image cannot tell."""
-    name = name.partition(":")[0]
-    if name in ("", "root"):
-        return 0
-    if not name.isdigit():
-        name = job.run([*value["prefix"], "sh", "-c", "id -u"], check=False, timeout=60).strip()
-    return int(name) if name.isdigit() else None
+    with decide.blamed(wanted):
+        return engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
 
 
 def _ours(api: Any) -> str:

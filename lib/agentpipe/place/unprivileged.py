@@ -124,7 +124,8 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     _add_ours(asked, job, wanted, given)
     place.journal(job.directory, {"kind": wanted.engine, "prefix": [], "reason": wanted.reason})
     crash_point("place:journalled")
-    image = engine.image(job, wanted.image, program, asked.binds, bool(steps))
+    with decide.blamed(wanted):
+        image = engine.image(job, wanted.image, program, asked.binds, bool(steps))
     crash_point("place:created")
     write_environment(job, asked, engine)
     prefix = _entered(job, wanted, engine, program, image, asked, bool(steps))
@@ -194,8 +195,8 @@ def say_what_is_left(job: Job, options: list[Option], engine: str) -> None:
     if left:
         job.say(f"{engine} has no such thing: " + ", ".join(dict.fromkeys(f"--{option.name}" for option in left)))
 
-def _engine(kind: str) -> ModuleType:
 
+def _engine(kind: str) -> ModuleType:
     from importlib import import_module
     return import_module(f"agentpipe.place.{kind}")
 
