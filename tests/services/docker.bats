@@ -331,15 +331,29 @@ print(json.dumps(task))' >hostile.json
     --inh-caps=+dac_read_search --ambient-caps=+dac_read_search)
   unset UV_CACHE_DIR
   chown -R 12345 "$BATS_TEST_TMPDIR"
-  for user in 0 1234; do
-    sed "s/\"image\"/\"arguments\": \"--user $user:$user\", \"image\"/" >task.json < <(
+  # root without its powers is no root in folders of others
+  for user in 0 1234 '0 --cap-drop=ALL'; do
+    sed "s/\"image\"/\"arguments\": \"--user $user\", \"image\"/" >task.json < <(
       by_hand '"entry_point": "main.py", "requirements": {"pip": "iniconfig\n"},
-               "diff": "import iniconfig, os\nos.makedirs(\"a/b\")\nopen(\"a/b/c\", \"w\").write(str(os.getuid()))\n"')
+               "diff": "import iniconfig, os\nos.makedirs(\"a/b\")\nopen(\"a/b/c\", \"w\").write(str(os.getuid()))\nopen(\"/clearml_agent_cache/it\", \"w\")\n"')
     "${agent[@]}" agent-prepare task.json >line
     "${agent[@]}" agent-run line >receipt
-    [ "$(cat "$(field .fetch.code receipt)/a/b/c")" = "$user" ]
-    [ "$(find "$AGENT_HOME" ! -user 12345)" = "" ]
+    [ "$(cat "$(field .fetch.code receipt)/a/b/c")" = "${user%% *}" ]
+    find "$AGENT_HOME" ! -user 12345 ! -path '*/containers/sdk*' -ls >strange; cat strange
+    [ ! -s strange ]
   done
+  # also of a container that was ended from outside
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "mkdir -p a/b; : >a/b/c; echo begun; sleep 4719\n"' >task.json
+  rm -r "$AGENT_HOME"/state/tasks/*
+  "${agent[@]}" agent-prepare task.json >line
+  "${agent[@]}" agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 30 printed begun
+  docker kill "$(containers)" >/dev/null
+  ended "$run_pid"
+  [ "$status" -eq 125 ]
+  [ -e "$(field .fetch.code receipt)/a/b/c" ]
+  [ "$(find "$AGENT_HOME" ! -user 12345 ! -path '*/containers/sdk*')" = "" ]
 }
 
 @test "PID 1 of an image without sleep waits without work, and ends when nobody can reach its engine" {

@@ -241,7 +241,7 @@ def test_files_are_opened_to_all_behind_no_link(directory, outside, monkeypatch)
                 os.symlink(outside if name == "folder/file" else outside.parent, full)
         chmod(path, mode, **more)
     monkeypatch.setattr(os, "chmod", swapped)
-    where = docker.Container({"kind": "docker", "prefix": ["c"], "user": 12345}, directory)
+    where = docker.Container({"kind": "docker", "prefix": ["c"], "stranger": "12345"}, directory)
     where.open_up()
 
 
@@ -250,7 +250,7 @@ def test_an_image_of_another_user_can_write_what_is_its_own(directory):
         write(os.path.join(directory, name), "")
         os.chmod(os.path.join(directory, name), 0o600)
     os.chmod(directory, 0o711)
-    docker.Container({"kind": "docker", "prefix": ["c"], "user": 12345}, directory).open_up()
+    docker.Container({"kind": "docker", "prefix": ["c"], "stranger": "12345"}, directory).open_up()
     modes = {name: stat.S_IMODE(os.stat(os.path.join(directory, name)).st_mode)
              for name in ("", "code/a", "code/a/b", "env/c", "box", "setup.log", "spec")}
     assert modes == {"": 0o711, "code/a": 0o777, "code/a/b": 0o666, "env/c": 0o666, "box": 0o777, "setup.log": 0o600,

@@ -108,13 +108,15 @@ def _running(job: Job, wanted: Wanted, client: list[str],
     crash_point("place:journalled")
     cpu_only = config.flag("agent.cpu_only")
     withheld = devices.withhold(asked.config, os.environ, cpu_only)
-    gear.add(asked.config, job, wanted, given)
+    user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
+    ours = _ours(api)
+    stranger = _stranger(user, ours, asked.config["HostConfig"])
+    gear.add(asked.config, job, wanted, given, stranger)
     gear.beside(asked.config, api)
     for note in filter(None, (withheld, devices.nvidia(asked.config, os.environ, cpu_only),
                               devices.hide(asked.config, os.environ, cpu_only))):
         job.say(note)
-    user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
-    packs = _make_room(job, user.partition(":")[0] in ("", "root", "0"))
+    packs = _make_room(job, not stranger)
     _complete(job, asked, wanted, image, environments, packs)
     created = beginning.create(api, asked, wanted, job)
     crash_point("place:created")
@@ -125,10 +127,8 @@ def _running(job: Job, wanted: Wanted, client: list[str],
     value = {"kind": kind, "reason": wanted.reason, "prefix": [*client, "exec", *more, created[:12]],
              "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
              "decides": decides, "entered": _entered(job, more), "environments": environments,
-             "container": created, "engine": at, "keeper": keeper, "user": None,
-             "ours": _ours(api), "arguments": given.shown(), "seconds": 0.0}
-    value["user"] = _user(job, value, user)
-    value["seconds"] = round(time.monotonic() - began, 3)
+             "container": created, "engine": at, "keeper": keeper, "stranger": stranger,
+             "ours": ours, "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
     job.say(f"container {created[:12]} of {wanted.image} started in {value['seconds']:.2f} s"
             + (f": {given.shown()}" if given.options else ""))
     place.journal(job.directory, value)
@@ -165,6 +165,19 @@ def _ours(api: Any) -> str:
     if info.get("Rootless") or "name=rootless" in (info.get("SecurityOptions") or []):
         return ROOT
     return f"{os.getuid()}:{os.getgid()}"
+
+
+def _stranger(user: str, ours: str, host: dict[str, Any]) -> str:
+    """The container's user, by name or number, where our folders are closed to it; "" for us, and for a root whom
+    nobody has taken that power."""
+    name = user.partition(":")[0] or "root"
+    if name == ours.partition(":")[0] or (name == "root" and ours == ROOT):
+        return ""
+    if name not in ("root", "0"):
+        return name
+    taken, given = ({each.removeprefix("CAP_") for each in host.get(key) or []} & {"ALL", POWER}
+                    for key in ("CapDrop", "CapAdd"))
+    return name if taken and not given and not host.get("Privileged") else ""
 
 
 def sweep(api: Any) -> None:
