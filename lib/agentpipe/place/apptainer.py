@@ -43,14 +43,13 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
         found = Image(path, mark(path))
     else:
         address = name if "://" in name else f"docker://{name}"
-        key = digest(address, *forced())
+        key = key_of(address) + ".sif"
 
         def make(fresh: str) -> None:
             job.say(f"pulling {address} (once)")
             pull(job, [program, "pull", "--force", fresh, address], address.partition("://")[2],
                  f"{program} registry login --username USER docker://")
-        path = cached(job, "apptainer", key + ".sif", make)
-        found = Image(path, key + ".sif")
+        found = Image(cached(job, "apptainer", key, make), key)
     if not writable:
         return found
     if os.getuid() == 0:
