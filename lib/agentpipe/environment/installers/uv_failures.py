@@ -24,12 +24,13 @@ NETWORK = ("tcp connect error", "dns error", "error sending request", "operation
 
 
 def explained(job: Job, error: ToolFailed, folder: str, requirements: Requirements) -> errors.Failure:
-    """The Failure for what uv printed: 65, 66, 69, 73 or 77, its words as evidence."""
+    """The Failure for what uv printed: 65, 66, 69, 73, 75 or 77, its words as evidence."""
     said = _plain(error.output)
     evidence = without_credentials(error.output[-4000:])
     python = _python(folder)
     looks: tuple[tuple[str, Callable[[], errors.Failure | None]], ...] = (
         ("disk", lambda: _disk(said)),
+        ("locked", lambda: _locked(said)),
         ("offline", lambda: _offline(said, evidence)),
         ("network", lambda: _network(said, evidence, requirements)),
         ("malformed", lambda: _malformed(said)),
@@ -109,6 +110,14 @@ def _disk(said: str) -> errors.Failure | None:
         failure.of_machine = paths.cache() in said  # not what a requirement names
         return failure
     return None
+
+
+def _locked(said: str) -> errors.Failure | None:
+    found = re.search(r"Timeout \((\d+)s\) when waiting for lock", said)
+    if not found:
+        return None
+    return errors.Failure(f"another process has built {_first_name(said) or 'the same'} for {found[1]} s",
+                          errors.TRY_AGAIN, remedy="run the task again later, or set a longer UV_LOCK_TIMEOUT")
 
 
 def _offline(said: str, evidence: str) -> errors.Failure | None:
