@@ -158,8 +158,9 @@ def next_one(server, worker, values, hours, ends_with):
 def gate(values):
     """What has to hold before this node takes a task, as a function; None when nothing has to."""
     from agentpipe import hooks
-    from agentpipe.pull import room
-    if values["owner"] is None and told(values):  # a supervisor has said it when it started
+    from agentpipe.pull import room, waiting
+    # a supervisor has said it when it started, and so has the one that begins anew
+    if values["owner"] is None and not values["quiet"] and waiting.LOOK_BEHIND not in os.environ:
         from agentpipe import hook_files
         for each in hook_files.urgent():
             stdio.say(f"agent-pull: warning: {each}")

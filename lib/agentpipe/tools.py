@@ -13,7 +13,8 @@ from agentpipe.signals import SIGNALS
 
 # how long what a program has left behind may keep its output open (s); looked at twice
 LINGER = 0.5
-NO_ROOM = ("No space left on device", "Disk quota exceeded", "Read-only file system")  # as the C library says it
+FULL = ("No space left on device", "Disk quota exceeded")  # as the C library says it
+NO_ROOM = (*FULL, "Read-only file system")
 OURS = ("git", "uv", "sh")  # without which no task can be set up
 
 
@@ -174,7 +175,7 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
         with SIGNALS.closed():
             try:
                 process = program(*argv[1:], _out=writer, _err_to_out=True, _in=stdin or None, _cwd=cwd,
-                                  _new_session=True, _preexec_fn=_default_signals, _bg=True,
+                                  _new_session=True, _preexec_fn=default_signals, _bg=True,
                                   _env=dict(os.environ if env is None else env),
                                   _bg_exc=False, _return_cmd=True)
             finally:
@@ -210,7 +211,7 @@ def _failed(argv: list[str], status: int | None, output: str, env: Mapping[str, 
     return ToolFailed(argv, status, output)
 
 
-def _default_signals() -> None:
+def default_signals() -> None:
     """What Python ignores, programs must not (subprocess sees to that itself): `yes | head` would go on for ever."""
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_DFL)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 from agentpipe import command, errors, options, stdio
+from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,13 +107,17 @@ class Group:
 
 
 def main(group: Group) -> None:
-    """The entry point of a group."""
-    import signal
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what is half written, and temporary folders, goes
+    """The entry point of a group.
+
+    INT, TERM and HUP (timeout(1), a terminal that was closed) break it off alike: what is half written, temporary
+    folders and programs that it has started go; then it ends by that signal, since a shell that waits is to see why.
+    """
+    command.begin()
     try:
-        command.keep_places()
-        command.old_names()
-        command.leave(group.run(sys.argv[1:]))
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)  # a shell that waits for us is to see why
+        with SIGNALS.open():
+            code = group.run(sys.argv[1:])
+        command.leave(code)
+    except errors.Interrupted as told:
+        import signal
+        signal.signal(told.signum, signal.SIG_DFL)
+        os.kill(os.getpid(), told.signum)

@@ -148,5 +148,5 @@ refused() {
   agent-task enqueue --bundle --include work/data.txt --repo work train.py
   run -0 pipeline
   run -66 --separate-stderr agent-task enqueue --check --repo work train.py
-  [[ $stderr == *"check: commit "*"is not on origin"*"(git push origin main)"* ]]
+  [[ $stderr == *"check: commit "*"is not on origin"*"(git -C $PWD/work push origin main)"* ]]
 }

@@ -157,7 +157,28 @@ not committed" ]
   checkout
   echo 'print(1)' >work/new.py
   run -66 agent-task enqueue --repo work new.py
+  [[ $output == *"(git -C $PWD/work add -N -- new.py)" ]]
+}
+
+# bats test_tags=local
+@test "what git is told to do is typed where one stands: in a folder of the checkout, or in another one" {
+  checkout src/train.py 'print(1)'
+  echo 'print(1)' >work/src/new.py
+  cd work/src
+  run -66 agent-task enqueue new.py
   [[ $output == *"(git add -N -- new.py)" ]]
+  git add -N -- new.py
+  touch a b c d ../top
+  run -0 --separate-stderr agent-task enqueue new.py
+  [[ $stderr == *"not known to git, stays here (git add -N -- ..)"* ]]
+  git add -N -- ..
+  git commit -q --allow-empty -m second
+  make_repo "$BATS_TEST_TMPDIR/other"
+  cd ../../other
+  run -0 --separate-stderr agent-task enqueue --repo ../work src/train.py
+  sh -c "$(sed -n 's/.*not on origin.*(\(git .*\))$/\1/p' <<<"$stderr")" 2>/dev/null
+  run -0 --separate-stderr agent-task enqueue --repo ../work src/train.py
+  [[ $stderr != *warning* ]]
 }
 
 # bats test_tags=local

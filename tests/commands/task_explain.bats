@@ -5,6 +5,8 @@ bats_require_minimum_version 1.5.0
 
 setup() { load ../helpers; fresh; shared_environments; }
 
+teardown() { touch "$HOME/go"; }
+
 pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >receipt.json; }
 
 # elsewhere COMMAND…: as on a machine that has git, uv and sh, and nothing of ours
@@ -52,6 +54,23 @@ assert abs(found["seconds"] - sum(each["seconds"] for each in found["stages"] if
   wait "$runner"
   run -66 agent-task time "$(agent-task create --repo work train.py)"
   [[ $output == *"it has not run yet"* ]]
+}
+
+@test "time: of a task that was pulled just now it has the wait, of one whose set-up goes on that stage so far" {
+  id=$(enqueue_shell 'true')
+  agent-pull default >line
+  run -0 agent-task time "$id"
+  [[ ${lines[1]} == "  queue "* && ${lines[2]} == "  set-up "* ]]
+  mkdir hooks
+  printf '#!/bin/sh\ntouch "$HOME/here"; until [ -e "$HOME/go" ]; do sleep 0.05; done\n' >hooks/pre-fetch
+  chmod +x hooks/pre-fetch
+  AGENT_HOOKS=$PWD/hooks agent-prepare -q <line >prepared 3>&- & local stage=$!
+  wait_for 20 test -e "$HOME/here"
+  run -0 agent-task time "$id"
+  [[ $output == *"  queue "*"  prepare "*" so far"* ]]
+  touch "$HOME/go"
+  wait "$stage"
+  [[ $(agent-task time "$id") != *prepare* ]]
 }
 
 @test "diff: what the failure names comes first; receipts and tasks compare alike; 1 when something differs" {

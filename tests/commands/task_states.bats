@@ -260,6 +260,9 @@ f()'
   touch go
   ended "$run_pid"
   other=$(enqueue_shell 'true')
+  # SIGPIPE and SIGXFSZ, which Python ignores, and a shell cannot undo
+  run -0 agent-task shell "$task" -- grep SigIgn /proc/self/status
+  [ $((16#${output##*[[:space:]]} & 0x1001000)) -eq 0 ]
   run -66 agent-task shell "$other"
   [[ $output == *"has not run on this machine"* ]]
 }

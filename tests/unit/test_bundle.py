@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -12,7 +13,7 @@ import pytest
 from repositories import commit, repository, run, tree
 
 from agentpipe import errors
-from agentpipe.capture import capture, capture_bundle
+from agentpipe.capture import capture, capture_bundle, capture_git, left_behind
 from agentpipe.cmds import agent_fetch, agent_patch
 from agentpipe.code import bundle, git, mirror
 from agentpipe.job import Job
@@ -256,7 +257,10 @@ def test_without_a_bundle_a_submodules_commits_and_files_are_missed_in_words(unp
     monkeypatch.chdir(work)
     for _, remedy in found.warnings[:2]:
         subprocess.run(["sh", "-c", remedy], check=True)
-    assert [what for what, _ in capture.capture(capture.Wish("train.py", [])).warnings] == said[2:]
+    found = capture.capture(capture.Wish("train.py", []))
+    assert [what for what, _ in found.warnings] == said[2:]
+    subprocess.run(["sh", "-c", found.warnings[0][1]], check=True)
+    assert capture.capture(capture.Wish("train.py", [])).warnings == []
     [(what, _)] = capture.capture(capture.Wish("train.py", [], branch="nosuch")).warnings
     assert what.startswith("there is no branch nosuch here")
 
@@ -275,6 +279,18 @@ def test_changes_that_git_is_told_to_overlook_are_missed_in_words(tmp_path):
     subprocess.run(["sh", "-c", remedy], check=True, cwd=work)
     found = capture.capture(capture.Wish(str(work / "c.py"), []))
     assert found.warnings == [] and found.script["diff"].count("\n+2\n") == 2
+
+
+@pytest.mark.parametrize("name", ["two words.py", "trä in.py", 'a"b.py'])
+def test_a_file_of_any_name_that_cannot_go_along_is_called_by_it(tmp_path, monkeypatch, name):
+    work = repository(tmp_path / "work", {name: "1\n", "big.bin": "1\n"})
+    (work / name).write_text("<<<<<<< ours\n1\n=======\n2\n>>>>>>> theirs\n")
+    monkeypatch.chdir(work)
+    assert left_behind.of_diff(str(work), capture_git.diff(str(work))) == [
+        (f"{name} has conflicts of a merge in it", "git status")]
+    (work / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'1' * 64}\nsize 1\n")
+    [(what, remedy)] = left_behind.of_diff(str(work), capture_git.diff(str(work)))
+    assert what.startswith(f"{name} is kept by Git LFS") and remedy.endswith(f"-- {shlex.quote(name)} && git push")
 
 
 @pytest.mark.parametrize("fault", ["no cache", "a pack is gone"])

@@ -11,6 +11,7 @@ import pytest
 from agentpipe import errors, redact
 from agentpipe.configure import config_check, config_init
 from agentpipe.environment import env_cache
+from agentpipe.place import container_args
 from agentpipe.settings import config, config_file, config_show, own_secrets
 
 
@@ -99,6 +100,16 @@ def test_a_tree_that_an_older_version_kept_is_not_believed(conf, agent_home):
 def test_a_list_in_a_variable(conf, monkeypatch, text, expected):
     monkeypatch.setenv("CLEARML_AGENT__AGENT__X", text)
     assert config.get_list("agent.x") == expected
+
+
+def test_a_list_with_a_quote_that_nothing_closes_is_refused_with_its_name(conf, monkeypatch):
+    path = conf("""agent.extra_docker_arguments: "-e 'X" """)
+    with pytest.raises(errors.Failure, match=r"agent\.extra_docker_arguments in .* cannot be split") as caught:
+        config.get_list("agent.extra_docker_arguments")
+    assert caught.value.exit == errors.BAD_CONFIG and str(path) in caught.value.reason
+    monkeypatch.setenv("CLEARML_AGENT_EXTRA_DOCKER_LABELS", "'X")
+    with pytest.raises(errors.Failure, match="DOCKER_LABELS cannot be split into words"):
+        container_args.labels("box")
 
 
 def test_values_of_the_file_have_their_types(conf):

@@ -154,6 +154,20 @@ def test_a_file_with_secrets_is_its_owners_alone(tmp_path, monkeypatch, text, mo
     assert words or {each.level for each in config_check.files()} == {"ok"}
 
 
+@pytest.mark.parametrize(("mode", "level"), [(0o755, "ok"), (0o700, "ok"), (0o777, "warning")])
+def test_a_folder_of_included_files_stays_one_that_can_be_entered(tmp_path, monkeypatch, mode, level):
+    (tmp_path / "clearml.conf").write_text('include "conf.d/*.conf"\n')
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    (folder / "a.conf").write_text("agent.git_pass: p\n")
+    for path in (tmp_path / "clearml.conf", folder / "a.conf"):
+        path.chmod(0o600)
+    folder.chmod(mode)
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(tmp_path / "clearml.conf"))
+    said = {each.level: each.remedy for each in config_check.files()}
+    assert said == {"ok": ""} | ({"warning": f"chmod go-w {folder}"} if level == "warning" else {})
+
+
 def test_a_file_without_secrets_may_be_read_by_others_and_not_be_theirs(tmp_path, monkeypatch):
     path = tmp_path / "clearml.conf"
     path.write_text("agent.git_user: me\n")

@@ -220,6 +220,34 @@ def test_changes_inside_submodules_arrive(tmp_path, monkeypatch):
     assert (stage.code / "lib" / "inner.py").read_text() == "1\n"
 
 
+@pytest.mark.parametrize("ignored", ["none", "dirty", "all"])
+def test_what_is_changed_inside_submodules_goes_along_whatever_it_is(tmp_path, monkeypatch, ignored):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gitconfig").write_text("[protocol \"file\"]\n\tallow = always\n")
+    files = {"text.py": "1\n", "bin": "a\0b\n"}
+    repository(tmp_path / "deep", files)
+    middle = repository(tmp_path / "middle", files)
+    run(middle, "submodule", "--quiet", "add", "../deep", "the deep")
+    commit(middle, {})
+    outer = repository(tmp_path / "outer", files)
+    run(outer, "submodule", "--quiet", "add", "../middle", "lib")
+    run(outer, "config", "-f", ".gitmodules", "submodule.lib.ignore", ignored)
+    run(outer, "submodule", "--quiet", "update", "--init", "--recursive")
+    commit(outer, {})
+    stage = Stage(tmp_path / "job", {"repository": str(outer)})
+    for place in (outer, outer / "lib", outer / "lib" / "the deep"):
+        (place / "text.py").write_text("2\n")
+    stage.patch(diff=capture_git.diff(str(outer)))
+    assert tree(stage.code) == tree(outer)
+    for place in (outer, outer / "lib", outer / "lib" / "the deep"):
+        (place / "bin").write_bytes(b"a\0c\n")
+        (place / "text.py").write_bytes(b"caf\xe9\n")
+        (place / "new.py").write_bytes(b"caf\xe9\n")
+        run(place, "add", "-N", "new.py")
+    stage.patch(diff=capture_git.diff(str(outer)))
+    assert tree(stage.code) == tree(outer)
+
+
 @pytest.fixture
 def moved(tmp_path):
     """A checkout whose submodule stands at a later, pushed commit, and which has a new submodule."""

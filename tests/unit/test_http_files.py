@@ -134,6 +134,18 @@ def test_delete(files):
     assert sorted(name for names in answer["errors"].values() for name in names) == ["", "../x", "nope"]
 
 
+def test_folders_go_with_their_last_file(files):
+    """Task.delete of the clearml package asks for each file, and for no folder."""
+    names = ["emptied/one.1/artifacts/a", "emptied/one.1/models/b", "emptied/two.2/c"]
+    for name in names:
+        files.put(name, b"1")
+    files("DELETE", "/emptied/one.1/artifacts/a")
+    assert os.listdir(os.path.join(files.root, "emptied/one.1")) == ["models"]
+    files("POST", "/delete_many", json={"files": names[1:2]})
+    assert os.listdir(os.path.join(files.root, "emptied")) == ["two.2"]
+    assert files.put(names[0], b"2").status_code == 200 and files("GET", "/" + names[0]).content == b"2"
+
+
 def test_a_path_that_is_too_deep_is_refused(files):
     assert files.put("d/" * 255 + "x", b"1").status_code == 200
     for levels in (256, 1500):

@@ -1,7 +1,9 @@
 """Clients that are slow, silent or gone, and a stop while clients wait: nobody holds the server up."""
 
+import contextlib
 import json
 import os
+import resource
 import socket
 import sqlite3
 import stat
@@ -73,6 +75,21 @@ def test_who_stops_in_the_middle_of_a_body_is_let_go_and_leaves_nothing(server, 
     while os.listdir(growing) and time.monotonic() < until:
         time.sleep(0.05)
     assert os.listdir(growing) == [] and not os.path.exists(os.path.join(server.ready["files_dir"], "half"))
+
+
+def test_many_clients_that_stay_need_more_files_than_a_login_shell_allows(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        server = HttpServer(tmp_path / "home")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with contextlib.ExitStack() as stay:
+        for _ in range(100):
+            stay.enter_context(connected(server.api))
+        assert server.post("debug.ping").json()["data"]["msg"] == "pong"
+        assert server.call("tasks.get_all")["tasks"] == []
+    assert server.stop() == 0
 
 
 def test_a_slow_client_that_goes_on_is_served(server):

@@ -87,6 +87,25 @@ def test_lines_of_one_time_come_page_by_page(server):
     assert [each["number"] for page in pages for each in page] == list(range(25))
 
 
+def test_of_a_log_only_the_lines_of_the_metrics_that_are_asked_for_are_read(server, monkeypatch):
+    task, read = server.task(), []
+    report(server, task, [event("log", number, metric=metric) for number, metric in enumerate(["", "a", "", "b"])])
+    monkeypatch.setattr(event_pages, "log_event", lambda row: read.append(row) or events.log_event(row))
+    for metrics, found in ((["a", "c"], [1]), ([""], [0, 2]), ([{"metric": "a", "variants": ["x"]}], [])):
+        read.clear()
+        answer = server("events.get_task_events", task=task, metrics=metrics)
+        assert [each["number"] for each in answer["events"]] == found and len(read) < 3
+    assert server("events.get_task_events", task=task, metrics=["a", "b", "c"])["total"] == 2
+
+
+def test_a_point_without_a_number_says_so(server):
+    """Task.get_all_reported_scalars takes `value` of each."""
+    task = server.task()
+    report(server, task, [event(SCALAR, number, iteration=number, value=value)
+                          for number, value in enumerate([float("nan"), 10**400, 1])])
+    assert [each["value"] for each in server("events.get_task_events", task=task)["events"]] == [None, None, 1]
+
+
 def test_a_page_of_large_events_ends_early_and_the_next_goes_on(server, monkeypatch):
     monkeypatch.setattr(event_pages, "MOST_BYTES", 1000)
     task = server.task()
@@ -141,6 +160,17 @@ def test_plots_that_are_large_together_come_in_several_answers(server, monkeypat
     pages = scrolled(server, "events.get_multi_task_plots", "plots", {"tasks": tasks})
     assert [(variant, name) for page in pages for variant, of in page["m"].items() for name in of] == [
         ("x", tasks[0]), ("y", tasks[0]), ("x", tasks[1]), ("y", tasks[1])]
+
+
+def test_plots_come_all_at_once_for_who_does_not_go_on(server, monkeypatch):
+    monkeypatch.setattr(shapes, "MOST_BYTES", 1000)
+    task = server.task()
+    report(server, task, [event("plot", number, iteration=number, plot_str="x" * 600) for number in range(5)])
+    asked = {"task": task, "iters": 9, "no_scroll": True}  # Task.get_reported_plots
+    assert server("events.get_task_plots", asked)["returned"] == 5
+    monkeypatch.setattr(shapes, "MOST_BYTES_AT_ONCE", 2000)
+    found = server("events.get_task_plots", asked)
+    assert found["returned"] == 3 and found["total"] == 5
 
 
 def test_points_of_a_metric_page_by_page(server):

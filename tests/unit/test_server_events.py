@@ -292,6 +292,14 @@ class TestScalars:
                                     for number, value in enumerate([float("nan"), "high", None, 1])])
         assert server("events.scalar_metrics_iter_histogram", task=task)["loss"]["train"]["x"] == [3]
 
+    def test_a_name_that_is_no_utf8_is_stored_without_what_is_not(self, server, task):
+        """One such name, of a file that a script reports on, and the whole batch was refused."""
+        odd = "caf\udce9"
+        picture = {"type": "training_debug_image", "task": task, "metric": odd, "variant": odd, "key": odd, "url": "u"}
+        assert server("events.add_batch", [scalar(task, 1, 1.0, metric=odd), picture])["added"] == 2
+        assert list(server("events.scalar_metrics_iter_histogram", task=task)) == ["caf?"]
+        assert server("events.get_debug_image_sample", task=task, metric="caf?", variant="caf?")["event"]["url"] == "u"
+
     def test_new_curves_beyond_the_limit_are_not_remembered(self, server, task):
         server("events.add_batch", [scalar(task, 1, 1, metric=f"m{number}") for number in range(2010)])
         assert len(server.get(task)["last_metrics"]) == 2000

@@ -104,6 +104,46 @@ def test_files_go_with_their_task_and_those_of_others_stay(tmp_path):
         assert os.path.exists(os.path.join(house.files.root, "demo"))
 
 
+def test_files_of_published_models_go_with_their_project_and_are_told(tmp_path):
+    house = House(tmp_path, spared=0.1)
+    server = house.server
+    project = server("projects.create", name="demo")["id"]
+    task, other = server.task("mine", project=project), server.task("other")
+    names = [f"demo/mine.{task}/{name}" for name in ("models/one", "models/two", "artifacts/data", "models/external")]
+    paths = [house.file(each) for each in names]
+    uris = ["http://any.host:8081/" + each for each in names]
+    artefacts(server, task, names[2])
+    for uri in (*uris[:2], "s3://bucket/three"):
+        server("models.create", name="net", uri=uri, task=task, project=project)
+    server("models.create", name="net", uri=uris[1], task=other)  # the same file once more
+    answer = server("projects.delete", project=project, force=True, delete_contents=True)
+    assert (answer["deleted_tasks"], answer["deleted_models"]) == (1, 3)
+    assert answer["urls"] == {"model_urls": [*uris[:2], "s3://bucket/three"], "event_urls": [],
+                              "artifact_urls": [uris[2]]}
+    with house:
+        wait_until(lambda: not os.path.exists(paths[0]) and not os.path.exists(paths[2]))
+        wait_until(lambda: not server.store.connection().execute("SELECT 1 FROM doomed").fetchone())
+    assert os.path.exists(paths[1]) and os.path.exists(paths[3])
+
+
+def test_a_file_that_another_model_has_stays_when_its_draft_goes(tmp_path):
+    house = House(tmp_path, spared=0.1)
+    server = house.server
+    task, user = server.task("mine"), server.task("user")
+    names = [f"demo/mine.{task}/models/{name}" for name in ("shared", "own", "used")]
+    paths = [house.file(each) for each in names]
+    drafts = [server("models.create", name="draft", uri="http://any.host:8081/" + each, task=task, ready=False)["id"]
+              for each in names]
+    server("models.create", name="imported", uri="http://any.host:8081/" + names[0])
+    server("tasks.add_or_update_model", task=user, name="in", type="input", model=drafts[2])
+    server("tasks.started", task=task)
+    answer = server("tasks.reset", task=task, return_file_urls=True)
+    assert answer["urls"]["model_urls"] == ["http://any.host:8081/" + names[1]]
+    with house:
+        wait_until(lambda: not os.path.exists(paths[1]))
+    assert os.path.exists(paths[0]) and os.path.exists(paths[2])
+
+
 def test_what_a_task_uploads_again_after_its_reset_stays(tmp_path):
     house = House(tmp_path, spared=0.1)
     server = house.server

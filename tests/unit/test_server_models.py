@@ -51,6 +51,16 @@ def test_publishing_a_model_publishes_its_task_and_the_other_way_round(server):
     assert server.get(other)["status"] == "published"
 
 
+@pytest.mark.parametrize(("asked", "status"), [
+    ({}, "published"), ({"publish_tasks": False}, "stopped"), ({"publish_task": False}, "stopped")])
+def test_of_many_that_are_published_the_tasks_are_too_unless_that_is_not_wanted(server, asked, status):
+    task = server.task()
+    server.put(task, "stopped")
+    draft = model(server, "draft", task=task, ready=False)
+    assert server("models.publish_many", {"ids": [draft], **asked})["succeeded"][0]["updated"] == 1
+    assert server.get(task)["status"] == status
+
+
 def test_they_are_found_by_uri_name_task_tags_and_readiness(server):
     task = server.task()
     model(server, "one", task=task, tags=["x"])
@@ -102,6 +112,15 @@ def test_many_are_archived_and_unknown_ones_told(server):
     server.refused(12, "models.archive_many", {"ids": []})
 
 
+def test_they_move_between_projects_that_exist(server):
+    id = model(server)
+    project = server("models.move", ids=[id], project_name="a new/place")["project_id"]
+    assert server("models.get_by_id", model=id)["model"]["project"] == project
+    server.refused(401, "models.move", ids=[id], project="gone")
+    server("models.move", {"ids": [id], "project": None})
+    assert "project" not in server("models.get_by_id", model=id)["model"]
+
+
 def test_drafts_go_with_their_task_and_ready_ones_keep_it_from_being_deleted(server):
     task = server.task()
     draft, ready = model(server, "draft", task=task, ready=False), model(server, "ready", task=task)
@@ -130,6 +149,8 @@ def test_curves_of_a_model_are_its_own_and_logs_are_refused(server):
     assert server("events.add_batch", [event])["added"] == 1
     found = server("events.scalar_metrics_iter_histogram", task=id, model_events=True)
     assert found["m"]["v"]["y"] == [2.5]
+    names = server("events.get_scalar_metrics_and_variants", task=id, model_events=True)["metrics"]
+    assert names == {"m": ["v"]}
     server.refused(201, "events.scalar_metrics_iter_histogram", task=task, model_events=True)
     document = server("models.get_by_id", model=id)["model"]
     assert document["last_iteration"] == 3

@@ -58,7 +58,8 @@ def test_null_unknown_fields_and_whole_numbers_are_taken(server):
         script={"requirements": {"pip": ["numpy"]}, "diff": "  x\n", "branch": " main ", "more": 1})
     found = server.get(task)
     assert found["hyperparams"] == {"Args": {"x": {**ITEM, "description": None}}}
-    assert found["execution"]["artifacts"] == [artifact] and found["runtime"] == {"anything": {"goes": [1]}}
+    assert found["execution"]["artifacts"] == [{**artifact, "mode": "output"}]
+    assert found["runtime"] == {"anything": {"goes": [1]}}
     assert (found["script"]["diff"], found["script"]["branch"]) == ("  x\n", "main")
 
 

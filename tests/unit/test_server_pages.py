@@ -29,7 +29,8 @@ def span(back, interval=60, ahead=0):
     return {"from_date": at - back, "to_date": at + ahead, "interval": interval}
 
 
-def test_workers_numbers_over_time_in_buckets_split_by_resource(server):
+@pytest.mark.parametrize("word", ["split_by_resource", "split_by_variant"])  # the package's schema has the second
+def test_workers_numbers_over_time_in_buckets_split_by_resource(server, word):
     for seconds, load in ((300, 10), (290, 30), (100, 50)):
         report(server, seconds=seconds, machine_stats={"cpu_usage": [load, load * 2], "memory_used": load * 100})
     report(server, "other:0", seconds=100, machine_stats={"cpu_usage": [7]})
@@ -37,7 +38,7 @@ def test_workers_numbers_over_time_in_buckets_split_by_resource(server):
     assert keys == [{"name": "cpu", "metric_keys": ["cpu_usage"]}, {"name": "memory", "metric_keys": ["memory_used"]}]
     asked = [{"key": "cpu_usage", "aggregation": "max"}, {"key": "memory_used", "aggregation": "avg"},
              {"key": "nothing", "aggregation": "avg"}]
-    found = server("workers.get_stats", **span(600), items=asked, worker_ids=["box:0"], split_by_resource=True)
+    found = server("workers.get_stats", **span(600), items=asked, worker_ids=["box:0"], **{word: True})
     [worker] = found["workers"]
     assert worker["worker"] == "box:0"
     cpu, memory = worker["metrics"]

@@ -152,6 +152,16 @@ def test_tasks_move_between_projects_and_change_their_tags(server):
     server.refused(12, "tasks.update_tags", ids=[task])
 
 
+@pytest.mark.parametrize("kind", ["projects", "queues"])
+def test_projects_and_queues_scroll_as_tasks_do(server, kind):
+    made = [server(f"{kind}.create", name=f"name {number}")["id"] for number in range(5)]
+    found, asked = [], {"size": 2, "scroll_id": None, "name": "^name", "only_fields": ["id"]}
+    while page := (answer := server(f"{kind}.get_all", asked))[kind]:
+        found += [each["id"] for each in page]
+        asked["scroll_id"] = answer["scroll_id"]
+    assert found == made
+
+
 def test_a_scroll_gives_every_task_once_and_ends_empty(server):
     expected = [server.task(f"task {number}") for number in range(7)]
     found, scroll = [], None

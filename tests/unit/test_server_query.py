@@ -73,6 +73,7 @@ def names(server, body=None, **fields):
     ({"filters": {"tags": {"any": {"include": ["a"]}, "all": {"exclude": ["b"]}}}}, "alpha"),
     ({"filters": {"tags": {"any": {"include": ["a"]}, "all": {"exclude": ["b"]}, "op": "or"}}},
      "alpha beta delta"),
+    ({"filters": {"tags": {"all": {"include": "a", "exclude": None}}}}, "alpha beta"),
     ({"tags": ["zzz"], "filters": {"tags": {"all": {"include": ["a", "b"]}}}}, "beta"),
     ({"hyperparams.Args.lr.value": ["9"]}, "beta"),
     ({"runtime._key": "K1"}, "alpha"),
@@ -85,7 +86,7 @@ def names(server, body=None, **fields):
     ({"status_changed": [">=2020-01-01", "<2021-01-01T00:00:00Z"]}, ""),
     ({"last_update": ">2020-01-01 00:00:00"}, "alpha beta gamma delta"),
     ({"last_update": ["2020-01-01", "2999-01-01"]}, "alpha beta gamma delta"),
-    ({"last_update": ["nonsense"]}, "alpha beta gamma delta"),
+    ({"last_update": [None]}, "alpha beta gamma delta"),
     ({"created": ["2999-01-01T00:00:00", None]}, ""),
     ({"_any_": {"fields": ["name", "comment"], "pattern": "BETA|über"}}, "beta"),
     ({"_all_": {"fields": ["runtime._key"], "pattern": "^k1$"}}, "alpha"),
@@ -108,6 +109,16 @@ def test_projects_and_those_below(server):
     assert names(server, project=[lab]) == []
     assert names(server, project=[lab], include_subprojects=True) == ["alpha"]
     assert names(server, project=[None]) == ["beta", "gamma", "delta"]
+
+
+@pytest.mark.parametrize("endpoint, asked, field", [
+    ("tasks.get_all", {"project": ["gone"]}, "tasks"), ("models.get_all", {"project": ["gone"]}, "models"),
+    ("projects.get_user_names", {"projects": ["gone"]}, "users"),
+    ("projects.get_hyper_parameters", {"project": "gone"}, "parameters"),
+    ("projects.get_model_metadata_values", {"projects": ["gone"], "key": "k"}, "values")])
+def test_a_project_that_is_gone_has_nothing_below_it_rather_than_everything(server, endpoint, asked, field):
+    server("models.create", name="net", uri="x", metadata=[{"key": "k", "type": "str", "value": "v"}])
+    assert server(endpoint, {**asked, "include_subprojects": True})[field] == []
 
 
 def test_a_part_may_be_asked_for_by_where_it_starts(server):
@@ -158,6 +169,14 @@ def test_no_pattern_takes_long_on_a_long_text(pattern):
     (12, {"last_iteration": [1, 2, 3]}), (12, {"page": -1}), (12, {"page_size": 0}),
     (14, {"only_fields": ["no_such"]}), (14, {"order_by": "no_such"}),
     (12, {"hyperparams.a.b.c.d": ["x"]}), (12, {"name": 7}),
+    # what could not be read would be no condition at all, and a script that removes what it finds would get everything
+    (12, {"last_update": ["nonsense"]}), (12, {"status_changed": ["<2020-1-1"]}),
+    (12, {"created": ["2020/01/01", None]}),
+    (12, {"created": [">=2020-01-01", "<=2021-01-01"]}), (12, {"last_iteration": ["many", None]}),
+    (12, {"_any_": {"fields": ["last_update"], "datetime": [">2020-01-01", "<soon"]}}),
+    *((12, {"filters": {"tags": wrong}}) for wrong in (
+        {"any": 5}, {"all": ["a"]}, {"any": {"include": 5}}, {"all": {"exclude": {"a": 1}}})),
+    (12, {"_any_": {"fields": 5, "pattern": "a"}}), (12, {"_all_": {"fields": [["name"]], "pattern": "a"}}),
 ])
 def test_what_is_wrong_is_refused(server, code, asked):
     server.refused(code, "tasks.get_all", asked)
@@ -344,7 +363,7 @@ def test_a_name_as_the_package_asks_for_it_is_found_and_nothing_else(tmp_path, n
 
 def test_an_id_by_its_beginning_and_a_name_as_a_whole_are_looked_up_and_not_searched(tmp_path):
     """The same answers as by the conditions alone, out of the index."""
-    from agentpipe.server import tasks
+    from agentpipe.server import tasks_read
     call = Server(tmp_path / "agent.db")
     ids = [call("tasks.create", {"name": name, "type": "training"})["id"]
            for name in ("a.b (c)", "a.b (c) d", "aXb (c)")]
@@ -354,6 +373,6 @@ def test_an_id_by_its_beginning_and_a_name_as_a_whole_are_looked_up_and_not_sear
     assert [task["id"] for task in found["tasks"]] == [ids[0]]
     found = call("tasks.get_all", {"name": r"^a.b \(c\)$", "only_fields": ["id"]})  # a pattern, not a text
     assert [task["id"] for task in found["tasks"]] == [ids[0], ids[2]]
-    assert tasks._whole_name(r"^a\.b\ \(c\)$") == "a.b (c)" and not tasks._whole_name("^a.b$")
-    assert tasks._id_prefix({"fields": ["id"], "pattern": "^1f"}) == "1f"
-    assert not tasks._id_prefix({"fields": ["id", "name"], "pattern": "^1f"})
+    assert tasks_read._whole_name(r"^a\.b\ \(c\)$") == "a.b (c)" and not tasks_read._whole_name("^a.b$")
+    assert tasks_read._id_prefix({"fields": ["id"], "pattern": "^1f"}) == "1f"
+    assert not tasks_read._id_prefix({"fields": ["id", "name"], "pattern": "^1f"})

@@ -187,6 +187,14 @@ class TestDequeue:
         server("tasks.dequeue", task=task)
         assert server.get(task)["status"] == "created"
 
+    @pytest.mark.parametrize("leaves", [{"tasks.dequeue": "task"}, {"tasks.archive_many": "ids"}])
+    def test_who_has_pulled_it_and_not_begun_is_refused_from_then_on(self, server, leaves):
+        task = server.pulled("token")
+        [(endpoint, field)] = leaves.items()
+        server(endpoint, {field: [task] if field == "ids" else task})
+        server.refused(121, "tasks.started", task=task, claim="token")
+        assert server.get(task)["status"] == "created"
+
     def test_any_other_task_stays_as_it_is(self, server):
         task = server.task()
         assert server("tasks.dequeue", task=task) == {"dequeued": 1, "updated": 0}

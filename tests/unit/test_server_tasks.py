@@ -59,7 +59,7 @@ class TestEdit:
         found = server.get(task)
         assert (found["script"]["repository"], found["script"]["branch"]) == ("r", "dev")
         assert found["execution"]["parameters"] == {}
-        assert found["execution"]["artifacts"] == [{"key": "a"}]
+        assert found["execution"]["artifacts"] == [{"key": "a", "mode": "output"}]
 
     @pytest.mark.parametrize(("field", "old", "new"), [
         *((field, {"a": {"b": {"value": "1"}}, "c": {}}, {"d": {}}) for field in ("hyperparams", "configuration",
@@ -153,6 +153,22 @@ class TestClone:
         assert found["configuration"] == {"c": {"value": "v"}}
         assert clone["new_project"]["id"] == found["project"]
 
+    def test_input_models_may_be_others(self, server):
+        one, two = ({"name": name, "model": name} for name in ("one", "two"))
+        task = server.task(models={"input": [one]})
+        for others, found in (([two], [two]), ([], [one]), (None, [one])):
+            clone = server("tasks.clone", task=task, new_task_input_models=others)["id"]
+            assert server.get(clone)["models"]["input"] == found
+        server.refused(12, "tasks.clone", task=task, new_task_input_models=[{"name": 5}])
+
+    def test_an_artefact_has_a_mode(self, server):
+        """The clearml package looks for it when it deletes a task."""
+        item = {"key": "a", "type": "t", "uri": "u"}
+        task = server.task(execution={"artifacts": [item]})
+        assert server.get(task)["execution"]["artifacts"] == [{**item, "mode": "output"}]
+        server("tasks.edit", task=task, execution={"artifacts": [{**item, "mode": "input"}, {**item, "mode": None}]})
+        assert [each["mode"] for each in server.get(task)["execution"]["artifacts"]] == ["input", "output"]
+
 
 class TestReset:
     def test_nothing_of_the_run_stays_but_the_recorded_requirements(self, server):
@@ -185,7 +201,8 @@ class TestReset:
         server.put(task, "published")
         server.refused(110, "tasks.reset", task=task)
         server("tasks.reset", task=task, force=True, clear_all=True)
-        assert (server.get(task)["script"], server.get(task)["execution"]) == ({}, {})
+        made = server.get(server.task())
+        assert (server.get(task)["script"], server.get(task)["execution"]) == (made["script"], made["execution"])
 
 
 class TestDelete:

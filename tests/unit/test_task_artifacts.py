@@ -10,6 +10,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import requests
 
 from agentpipe import errors, paths
 from agentpipe.task import artifacts
@@ -65,7 +66,75 @@ def test_what_a_task_brings_along_is_found_and_removed_in_a_store_of_our_own_nam
     assert not list(tmp_path.rglob("1f3c*"))
 
 
-def test_ctrl_c_leaves_nothing_of_it_behind(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("uri", "exit", "said"), [
+    ("", errors.NOT_FOUND, "has no address"), (None, errors.NOT_FOUND, "has no address"),
+    ("http://[1/x", errors.NOT_FOUND, "Invalid IPv6"), ("http:///x", errors.UNAVAILABLE, "http:///x: "),
+    ("http://{}/drop", errors.UNAVAILABLE, "closed connection"), ("http://{}/none", errors.NOT_FOUND, "answers 404")])
+def test_what_cannot_be_had_is_said(tmp_path, monkeypatch, odd, uri, exit, said):
+    with pytest.raises(errors.Failure, match=said) as caught:
+        artifacts.copy(Api(), {"name": "weights", "uri": uri and uri.format(odd)}, str(tmp_path / "got"))
+    assert caught.value.exit == exit and list(tmp_path.glob("got*")) == []
+
+
+@pytest.mark.parametrize("name", ["my model", "m%C3%B6del", "möd~l", "packed", "elsewhere"])
+def test_a_file_comes_as_it_is_stored_whatever_its_address(tmp_path, odd, name):
+    artifacts.copy(Api(), {"name": "weights", "uri": f"http://{odd}/{name}"}, str(tmp_path / "got"))
+    assert (tmp_path / "got").read_bytes() == STORED
+
+
+STORED = b"\x1f\x8b stored so"
+
+
+@pytest.fixture
+def odd():
+    """Host and port of a server that answers in all ways that one may."""
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path in ("/drop", "/elsewhere"):
+                if self.path == "/drop":
+                    return
+                self.send_response(302)
+                self.send_header("Location", "/found")
+                self.end_headers()
+                return
+            self.send_response(404 if self.path == "/none" else 200)
+            if self.path == "/packed":
+                self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            self.wfile.write(STORED)
+
+        def log_message(self, *words):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_the_files_server_is_known_by_its_own_authority_and_alone_gets_the_token(tmp_path, monkeypatch, odd):
+    asked = []
+    get = requests.get
+
+    def noted(uri, **more):
+        asked.append((more["verify"], more["headers"]))
+        return get(uri, **more)
+    monkeypatch.setattr(requests, "get", noted)
+    authority = tmp_path / "ca.pem"
+    authority.touch()
+    monkeypatch.setenv("CLEARML_API_HOST_VERIFY_CERT", str(authority))
+    monkeypatch.setenv("CLEARML_FILES_HOST", f"http://{odd}")
+    monkeypatch.setenv("CLEARML_AUTH_TOKEN", "token")
+    monkeypatch.setenv("CLEARML_API_HOST", "http://127.0.0.1:8008")
+    for address in (f"http://{odd}/x", f"http://localhost:{odd.partition(':')[2]}/x"):
+        artifacts.copy(api.connect(), {"name": "weights", "uri": address}, str(tmp_path / "got"))
+    (own, with_token), (other, without) = asked
+    assert (own, with_token["Authorization"]) == (str(authority), "Bearer token")
+    assert other is True and "Authorization" not in without
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_is_told_to_stop_leaves_nothing_of_it_behind(tmp_path, monkeypatch, told):
     monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
     store = api.connect()
     task = store.call("tasks.create", {"name": "made one", "type": "training"})["id"]
@@ -79,8 +148,8 @@ def test_ctrl_c_leaves_nothing_of_it_behind(tmp_path, monkeypatch):
     with open(tmp_path / "slow", "wb") as fifo:  # opened once the copy has begun to read
         fifo.write(b"x" * (3 << 20))  # and taken once it writes
         assert [path.suffix for path in folder.iterdir()] == [".part"]
-        copying.send_signal(signal.SIGINT)
-        assert copying.wait(20) == -signal.SIGINT and copying.stderr.read() == b""
+        copying.send_signal(told)
+        assert copying.wait(20) == -told and copying.stderr.read() == b""
     copying.stderr.close()
     assert list(folder.iterdir()) == []
 

@@ -78,7 +78,7 @@ def _remote(wish: Wish) -> Captured:
 
 def _checkout(wish: Wish, root: str) -> Captured:
     """A git checkout: remote, commit, what is not committed, and where the script stands in it."""
-    from agentpipe.capture import capture_git
+    from agentpipe.capture import capture_git, left_behind
     folder, entry = _placed(wish, root)
     source = capture_git.source(root, wish.branch, wish.commit, not wish.bundle)
     script = {"repository": source.repository, "branch": source.branch, "version_num": source.commit,
@@ -89,8 +89,7 @@ def _checkout(wish: Wish, root: str) -> Captured:
     found.notes = [*source.notes, *source.login_notes]
     inside = [] if wish.bundle else capture_git.submodules(root, source.commit)
     if not wish.bundle:
-        from agentpipe.capture import capture_commits
-        found.warnings += capture_commits.warnings(root, inside)
+        found.warnings += left_behind.of_submodules(root, inside)
     found.unreachable = next(iter(source.warnings), None)
     whole = not (wish.commit or wish.branch)
     if wish.bundle:
@@ -98,19 +97,15 @@ def _checkout(wish: Wish, root: str) -> Captured:
         found.bundle = capture_bundle.of_checkout(root, source.remote, source.commit, whole, wish.include)
     if whole:
         script["diff"] = capture_git.diff(root)
-        found.warnings += [(f"{name} is kept by Git LFS: its changes cannot go along",
-                            f"git commit -- {shlex.quote(name)} && git push")
-                           for name in capture_git.changed_lfs(script["diff"])]
-        found.warnings += [(f"{name} has conflicts of a merge in it", "git status")
-                           for name in capture_git.conflicts(script["diff"])]
+        found.warnings += left_behind.of_diff(root, script["diff"])
         tracked = None if wish.module else os.path.normpath(os.path.join(folder, entry))
         if tracked and not (found.bundle and tracked in found.bundle.files):
-            capture_git.refuse_unknown(root, tracked)
-        found.warnings += [] if found.bundle else capture_git.untracked(root, inside)
+            left_behind.refuse_unknown(root, tracked)
+        found.warnings += [] if found.bundle else left_behind.untracked(root, inside)
     if found.warnings and not wish.bundle:
         found.notes.append("what a worker would lack goes along with --bundle")
     if whole:
-        found.warnings += capture_git.overlooked(root)
+        found.warnings += left_behind.overlooked(root)
     _add_requirements(found, wish, requirement_files(root, folder, "" if wish.module else entry), root,
                       folder if wish.module else os.path.join(folder, os.path.dirname(entry)))
     return found

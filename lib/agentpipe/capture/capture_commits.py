@@ -73,22 +73,5 @@ def of_submodules(inside: list[capture_git.Submodule]) -> list[Commits]:
     return [each for each in found if each]
 
 
-def warnings(top: str, inside: list[capture_git.Submodule]) -> list[capture_git.Warned]:
-    """What of the submodules no worker can fetch, and how to push it."""
-    import shlex
-    said = []
-    for path in capture_git.strangers(top):
-        said.append((f"{path} is a git repository of its own, but .gitmodules does not say where from: its files stay "
-                     "here", f"git rm --cached -- {shlex.quote(path)}, then git submodule add URL {shlex.quote(path)}"))
-    for each in of_submodules(inside):
-        remote = capture_git.remote_of(each.root)
-        branch = capture_git.text(each.root, "symbolic-ref", "--short", "--quiet", "HEAD")
-        if remote:
-            said.append((f"commit {each.commit[:10]} of the submodule {each.path} is not on {remote}: a worker cannot "
-                         "fetch it", shlex.join(["git", "-C", each.path, "push", remote,
-                                                 branch or capture_git.new_branch(each.commit)])))
-    return said
-
-
 def _has(git_dir: str, commit: str) -> bool:
     return bool(capture_git.text(git_dir, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))

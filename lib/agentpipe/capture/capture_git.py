@@ -5,16 +5,17 @@ import re
 import shlex
 
 from agentpipe import errors, tools
+from agentpipe.capture.typed_git import typed
 from agentpipe.code.git import LOCAL_VARIABLES
 from agentpipe.urls import for_a_task
 
-# a user's settings must not change what a diff looks like, and nothing may ask for a password
+# a user's settings must not change what a diff looks like or leaves out (`ignore` of a submodule), and nothing may ask
+# for a password
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-DIFF = ["diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/",
-        "--unified=3", "--inter-hunk-context=0", "--submodule=diff"]
+DIFF = ["diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--unified=3", "--inter-hunk-context=0",
+        "--submodule=diff", "--ignore-submodules=untracked"]
 NETWORK_TIMEOUT = 10.0
 DEEPEST = 20
-SHOWN = 3
 
 Warned = tuple[str, str]  # what is wrong, and the command that mends it
 Submodule = tuple[str, str, str]  # its path in the checkout, its directory, and the commit that it is to be at
@@ -61,7 +62,8 @@ def source(top: str, branch: str = "", commit: str = "", pushed: bool = True) ->
     """
     head = text(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     if not head:
-        raise errors.Failure(f"{top} has no commit yet", errors.NOT_FOUND, remedy="git add . && git commit")
+        raise errors.Failure(f"{top} has no commit yet", errors.NOT_FOUND,
+                             remedy=f"{typed(top, 'add', '.')} && {typed(top, 'commit')}")
     asked = commit or branch
     current = text(top, "symbolic-ref", "--short", "--quiet", "HEAD")
     remote = remote_of(top, branch or current)
@@ -83,7 +85,7 @@ def source(top: str, branch: str = "", commit: str = "", pushed: bool = True) ->
         found = Source(address, branch or ("" if commit else current), head)
         found.login_notes = said
         if head and pushed and not warned and not is_there(top, remote, head):
-            push = shlex.join(["git", "push", remote, branch or current or new_branch(head)])
+            push = typed(top, "push", remote, branch or current or new_branch(head))
             warned.append((f"commit {head[:10]} is not on {remote}: a worker cannot fetch it", push))
     found.remote = remote
     found.warnings += warned
@@ -94,15 +96,16 @@ def _unknown(top: str, remote: str, commit: str, branch: str) -> list[Warned]:
     """A commit or branch that this checkout does not have: the remote may, and what it has of that kind is named."""
     where = f"here, and not on {remote} either" if remote else "in this checkout"
     if commit and len(commit) < 40:
-        return [(f"there is no commit {commit} here: a worker may not find it", "git log --oneline")]
+        return [(f"there is no commit {commit} here: a worker may not find it", typed(top, "log", "--oneline"))]
     tips = _tips(top, remote) if remote else ""
     if tips is None:
         return [(f"{remote} cannot be asked for {commit or branch}, which is not here",
-                 shlex.join(["git", "ls-remote", remote]))]
+                 typed(top, "ls-remote", remote))]
     if commit:
         if commit in tips:
             return []
-        return [(f"there is no commit {commit[:10]} {where}: a worker cannot fetch it", "git log --oneline")]
+        return [(f"there is no commit {commit[:10]} {where}: a worker cannot fetch it",
+                 typed(top, "log", "--oneline"))]
     if f"\trefs/heads/{branch}\n" in tips + "\n":
         return []
     import difflib
@@ -110,13 +113,31 @@ def _unknown(top: str, remote: str, commit: str, branch: str) -> list[Warned]:
     known = [*listed, *re.findall(r"\trefs/heads/(\S+)", tips)]
     close = difflib.get_close_matches(branch, dict.fromkeys(known), 1)
     return [(f"there is no branch {branch} {where}: a worker cannot fetch it"
-             + (f"; did you mean {close[0]}?" if close else ""), "git branch --all")]
+             + (f"; did you mean {close[0]}?" if close else ""), typed(top, "branch", "--all"))]
 
 
-def diff(top: str) -> str:
-    """What is not committed, staged or not, submodules included; files that are not text go in git's binary form."""
-    from agentpipe.capture.capture_text import as_text
-    return as_text(top, lambda *more: _bytes(top, *more), DIFF)
+def diff(top: str, since: str = "HEAD", below: str = "") -> str:
+    """What is not committed, staged or not, submodules included; files that are not text go in git's binary form.
+
+    `since` a commit, and with names below the folder `below` ("lib/"), of a submodule.
+    """
+    from agentpipe.capture import capture_text
+    options = [*DIFF, f"--src-prefix=a/{below}", f"--dst-prefix=b/{below}"]
+
+    def git(*arguments: str) -> bytes:
+        return _bytes(top, *arguments)
+
+    found = git(*options, since)
+    if capture_text.is_whole(found):
+        return found.decode()
+    parts: dict[str, str] = {}
+    for path, place, pointed in _submodules(top, since):
+        shown = git(*options, since, "--", f":(top,literal){path}")
+        if not capture_text.is_whole(shown):
+            head = shown.partition(b"diff --git ")[0].decode("utf-8", "replace")
+            parts[path] = head + diff(place, pointed, f"{below}{path}/")
+    rest = [":(top)", *(f":(top,exclude,literal){path}" for path in parts)]
+    return "".join([capture_text.as_text(git, options, [since, "--", *rest]), *parts.values()])
 
 
 def new_branch(commit: str) -> str:
@@ -124,70 +145,16 @@ def new_branch(commit: str) -> str:
     return f"{commit}:refs/heads/{commit[:10]}"
 
 
-def conflicts(text: str) -> list[str]:
-    """The files of a diff with the marks of a merge that stopped at conflicts."""
-    return _files_with(text, "\n+<<<<<<< ", "\n+>>>>>>> ")
-
-
-def changed_lfs(text: str) -> list[str]:
-    """The files of Git LFS that a diff changes: it only has what points to them, and that is on no server yet."""
-    return _files_with(text, "\n+oid sha256:", "version https://git-lfs")
-
-
-def _files_with(text: str, *signs: str) -> list[str]:
-    """The files of a diff in whose part all of `signs` stand; a diff may be large, so it is only split when it must."""
-    if signs[0] not in text:
-        return []
-    parts = re.split(r"^diff --git ", text, flags=re.MULTILINE)[1:]
-    return [part.partition("\n+++ b/")[2].partition("\n")[0] for part in parts if all(sign in part for sign in signs)]
-
-
-def refuse_unknown(top: str, script: str) -> None:
-    """Failure 66 for a script that git does not know."""
-    if not text(top, "ls-files", "--", script):
-        raise errors.Failure(f"git does not know {script}: it would not come along", errors.NOT_FOUND,
-                             remedy=shlex.join(["git", "add", "-N", "--", script]))
-
-
-def untracked(top: str, inside: list[Submodule]) -> list[Warned]:
-    """Files that git does not know, also in the submodules `inside`, which therefore stay here."""
-    names = unknown_files(top, inside)
-    if not names:
-        return []
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    few = names if len(names) <= SHOWN else ["."]
-    return [(f"{', '.join(names[:SHOWN])}{more}: not known to git, stays here", f"git add -N -- {shlex.join(few)}")]
-
-
-def overlooked(top: str) -> list[Warned]:
-    """Files whose changes no diff shows, since git was told not to look (assume-unchanged, skip-worktree)."""
-    listed = [(entry[:1], entry[2:]) for entry in run(top, "ls-files", "-v", "-z").split("\0")]
-    told = {"assume-unchanged": [name for kind, name in listed if kind.islower()],
-            "skip-worktree": [name for kind, name in listed if kind in ("S", "s")]}
-    there = [name for name in dict.fromkeys([*told["assume-unchanged"], *told["skip-worktree"]])
-             if "\n" not in name and os.path.isfile(os.path.join(top, name))
-             and not os.path.islink(os.path.join(top, name))]
-    if not there:  # as in a sparse checkout
-        return []
-    recorded = {about.partition("\t")[2]: about.split(" ")[1]
-                for about in run(top, "ls-files", "--stage", "-z", "--", *there).split("\0") if about}
-    now = run(top, "hash-object", "--stdin-paths", stdin="".join(f"{name}\n" for name in there)).split()
-    changed = [name for name, found in zip(there, now, strict=True) if recorded.get(name) != found]
-    if not changed:
-        return []
-    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
-    # git heeds only the first of several such options
-    remedies = [f"git update-index --no-{option} -- {shlex.join(found)}" for option, names in told.items()
-                if (found := [name for name in names if name in changed])]
-    return [(f"{', '.join(changed[:SHOWN])}{more}: git is told to overlook what is changed there, so it stays here",
-             " && ".join(remedies))]
+def unknown(top: str, inside: list[Submodule]) -> dict[str, list[str]]:
+    """{repository: its files that git does not know nor ignore}, of the checkout and the submodules `inside`."""
+    return {place: [name for name in run(place, "ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
+            for place in (top, *(root for _, root, _ in inside))}
 
 
 def unknown_files(top: str, inside: list[Submodule]) -> list[str]:
-    """The files that git does not know and does not ignore, also in the submodules `inside`, relative to the top."""
-    places = [("", top), *((path + "/", root) for path, root, _ in inside)]
-    return [prefix + name for prefix, place in places
-            for name in run(place, "ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
+    """The same by their paths from the top."""
+    prefixes = {top: "", **{root: path + "/" for path, root, _ in inside}}
+    return [prefixes[place] + name for place, names in unknown(top, inside).items() for name in names]
 
 
 def strangers(top: str) -> list[str]:
@@ -206,16 +173,21 @@ def _named(top: str, commit: str) -> list[str]:
 
 def submodules(top: str, commit: str, prefix: str = "", depth: int = 0) -> list[Submodule]:
     """The submodules of a commit ("" for one that is not here) that are checked out here, also nested ones."""
-    paths = _named(top, commit) if commit else []
-    if not paths or depth == DEEPEST:
-        return []
     found: list[Submodule] = []
-    for line in run(top, "ls-tree", "-z", commit, "--", *paths).split("\0"):
+    for path, place, pointed in _submodules(top, commit) if depth < DEEPEST else ():
+        found += [(prefix + path, place, pointed), *submodules(place, pointed, f"{prefix}{path}/", depth + 1)]
+    return found
+
+
+def _submodules(top: str, commit: str) -> list[Submodule]:
+    """Those of a commit itself."""
+    paths = _named(top, commit) if commit else []
+    found: list[Submodule] = []
+    for line in run(top, "ls-tree", "-z", commit, "--", *paths).split("\0") if paths else ():
         about, _, path = line.partition("\t")
         place = os.path.join(os.path.realpath(top), path)
         if about.startswith("160000 ") and root(place) == place:
-            pointed = about.split(" ")[2]
-            found += [(prefix + path, place, pointed), *submodules(place, pointed, f"{prefix}{path}/", depth + 1)]
+            found.append((path, place, about.split(" ")[2]))
     return found
 
 

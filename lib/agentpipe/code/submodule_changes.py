@@ -37,13 +37,13 @@ def named(text: str) -> dict[str, str]:
     for match in POINTER.finditer(text):
         old, commit = match["old"], match["commit"]
         if (old or commit) and old != commit:
-            found[_path(match["names"], match["new"])] = commit or ""
+            found[path_of(match["names"], match["new"])] = commit or ""
     return found
 
 
 def dirty(text: str) -> list[str]:
     """The submodules of which the diff only says that they have changes, without these."""
-    return [_path(match["names"], match["new"]) for match in POINTER.finditer(text) if match["dirty"]]
+    return [path_of(match["names"], match["new"]) for match in POINTER.finditer(text) if match["dirty"]]
 
 
 def make(job: Job, source: git.Source, code: str, moves: dict[str, str]) -> None:
@@ -72,8 +72,9 @@ def _remove(place: str) -> None:
             pass
 
 
-def _path(names: str, new: str) -> str:
-    name = new if new != "/dev/null" else names[:len(names) // 2]
+def path_of(names: str, new: str) -> str:
+    """A path out of the first line of its part of a diff, behind `diff --git`, and its line `+++`, behind that."""
+    name = new.rstrip("\t") if new != "/dev/null" else names[:len(names) // 2]
     if name.startswith('"'):
         quoted = name.strip('"').encode("latin-1", "backslashreplace")
         try:
@@ -81,5 +82,4 @@ def _path(names: str, new: str) -> str:
         except UnicodeDecodeError:
             raise errors.Failure(f"the diff is damaged: {new}", errors.BAD_DATA) from None
         name = name.encode("latin-1", "replace").decode("utf-8", "replace")
-    name = name.rstrip("\t")
     return name[2:] if name[:2] in ("a/", "b/") else name

@@ -64,15 +64,16 @@ def files() -> Iterator[Finding]:
 
 
 def _file(path: str, secret: bool) -> Finding:
-    """One of them; `secret`: whether they hold what nobody else may know."""
+    """One of them, or a folder that they include; `secret`: whether they hold what nobody else may know."""
     import shlex
-    state, remedy = os.stat(path), f"chmod 600 {shlex.quote(path)}"
+    state, folder = os.stat(path), os.path.isdir(path)
+    remedy = f"chmod {'go-w' if folder else '600'} {shlex.quote(path)}"
     if state.st_uid not in (0, os.getuid()):
         return Finding(ODD, "configuration", f"{path} is somebody else's, who decides by it what runs as you",
                        f"chown {paths.user()} {shlex.quote(path)}")
     if access.others_can(access.WRITE, path):
         return Finding(ODD, "configuration", f"{path}: others can write it, and so decide what runs as you", remedy)
-    if secret and access.others_can(access.READ, path):
+    if secret and not folder and access.others_can(access.READ, path):
         return Finding(ODD, "configuration", f"{path} holds secrets (keys, passwords), and others can read it", remedy)
     return Finding(GOOD, "configuration", path)
 

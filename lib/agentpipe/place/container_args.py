@@ -104,9 +104,9 @@ def name(job: Job, worker: str = "") -> str:
 
 def labels(worker: str, parent: str = "") -> dict[str, str]:
     """The labels that clearml-agent puts on its containers, and the operator's."""
-    import shlex
+    from agentpipe.settings import config
     found = {"clearml-worker-id": worker, "clearml-parent-worker-id": parent or worker} if worker else {}
-    for label in shlex.split(os.environ.get("CLEARML_AGENT_EXTRA_DOCKER_LABELS", "")):
+    for label in config.get_list("", None, "CLEARML_AGENT_EXTRA_DOCKER_LABELS"):
         key, _, value = label.partition("=")
         found[key] = value
     return found
@@ -119,7 +119,7 @@ def shown(options: list[Option]) -> str:
 
     from agentpipe.settings import config
     hidden = "agent.hide_docker_command_env_vars."
-    more = shlex.split(os.environ.get("CLEARML_AGENT_DOCKER_ARGS_HIDE_ENV", ""))
+    more = config.get_list("", None, "CLEARML_AGENT_DOCKER_ARGS_HIDE_ENV")
     if not more and not config.flag(hidden + "enabled", True):
         return shlex.join(args_words.words(options))
     names = {*SECRET_NAMES, *more, *config.get_list(hidden + "extra_keys")}

@@ -13,8 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MODE = "output"
-
 
 @endpoint("tasks.add_or_update_artifacts", WRITE, {**TASK, "artifacts": Objects}, force=bool)
 def add_or_update_artifacts(request: Request) -> dict[str, Any]:
@@ -26,8 +24,7 @@ def add_or_update_artifacts(request: Request) -> dict[str, Any]:
         if not item.get("key") or not item.get("type"):
             raise error(12, "an artifact has key and type")
         nested.check("artifacts", item, task_fields.ARTIFACT)
-        found[_identity(item)] = {**{key: value for key, value in item.items() if value is not None},
-                                  "mode": item.get("mode") or MODE}
+        found[_identity(item)] = nested.with_mode({key: value for key, value in item.items() if value is not None})
     return _save(request, task, execution, found, "updated")
 
 
@@ -42,7 +39,7 @@ def delete_artifacts(request: Request) -> dict[str, Any]:
 
 
 def _identity(item: dict[str, Any]) -> tuple[str, str]:
-    return str(item.get("key")), str(item.get("mode") or MODE)
+    return str(item.get("key")), str(nested.with_mode(item)["mode"])
 
 
 def _save(request: Request, task: Task, execution: dict[str, Any], found: dict[Any, Any], word: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from agentpipe.errors import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import sqlite3
     from typing import Any
 
 # the only company of an embedded server (ClearML's own default id)
@@ -79,6 +80,11 @@ def dumps(value: Any) -> str:
 loads = json.loads
 
 
+def storable(text: str) -> str:
+    """A text as a column takes it: a lone surrogate, of a file's name that is not UTF-8, becomes "?"."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def error(subcode: int, extra: str = "", /, **values: Any) -> ApiError:
     """The ApiError 400/subcode, in ClearML's format "text (extra): k=v, k2=v2"."""
     text = TEXTS[subcode]
@@ -91,6 +97,11 @@ def error(subcode: int, extra: str = "", /, **values: Any) -> ApiError:
 
 def _shown(value: Any) -> str:
     return f"({', '.join(map(str, value))})" if isinstance(value, list | tuple) else str(value)
+
+
+def exists(db: sqlite3.Connection, table: str, id: str) -> bool:
+    """Whether a table ("projects", "tasks" …) has an object of that id."""
+    return db.execute(f"SELECT 1 FROM {table} WHERE id=?", (id,)).fetchone() is not None
 
 
 def name_of(body: Mapping[str, Any], least: int = 3) -> str:

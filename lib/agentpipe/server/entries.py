@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from agentpipe.server.common import COMPANY, error
+from agentpipe.server.common import COMPANY, error, exists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def queue(db: sqlite3.Connection, id: str) -> None:
     """Refuse (400/701) an unknown queue."""
-    if db.execute("SELECT 1 FROM queues WHERE id=?", (id,)).fetchone() is None:
+    if not exists(db, "queues", id):
         raise error(701, id=id, company=COMPANY)
 
 

@@ -15,7 +15,7 @@ from agentpipe.server import event_series, many, scrolls
 from agentpipe.server.common import loads
 from agentpipe.server.endpoints import READ, Request, endpoint
 from agentpipe.server.event_series import MOST, MOST_BYTES, SCALAR, SHAPES
-from agentpipe.server.events import behind, log_event
+from agentpipe.server.events import behind, log_event, named
 from agentpipe.server.owners import load
 
 TYPE_CHECKING = False
@@ -87,8 +87,10 @@ def _total(db: sqlite3.Connection, asked: dict[str, Any]) -> int:
     for kind in asked["kinds"]:
         if kind != "log":
             found += event_series.count(db, asked["task"], kind, asked["metrics"])
-        elif asked["metrics"] is None or "" in asked["metrics"]:
-            found += db.execute("SELECT count(*) FROM logs WHERE task=?", (asked["task"],)).fetchone()[0]
+        else:
+            condition, values = named(asked["metrics"])
+            found += db.execute(f"SELECT count(*) FROM logs WHERE task=?{condition}",
+                                (asked["task"], *values)).fetchone()[0]
     return found
 
 
@@ -120,7 +122,7 @@ def _lines(db: sqlite3.Connection, asked: dict[str, Any], at: Place | None) -> I
         if (at[:4] < LOG) == asked["descending"]:
             return  # all of them have been given
         at = None
-    for row in behind(db, asked["task"], at and at[4], asked["descending"]):
+    for row in behind(db, asked["task"], at and at[4], asked["descending"], asked["metrics"]):
         yield (*LOG, (row[1], row[0])), partial(_line, row)
 
 
@@ -142,8 +144,9 @@ def _scalars(db: sqlite3.Connection, asked: dict[str, Any], series: tuple[str, s
 
 def _scalar(task: str, row: tuple[Any, ...]) -> tuple[Event, int]:
     metric, variant, iteration, timestamp, value, doc = row
+    # null where it is no number: the clearml package looks at each value
     return {"type": SCALAR, "task": task, "metric": metric, "variant": variant, "iter": iteration,
-            "timestamp": timestamp, **({} if value is None else {"value": value}), **loads(doc or "{}")}, len(doc or "")
+            "timestamp": timestamp, "value": value, **loads(doc or "{}")}, len(doc or "")
 
 
 def _shapes(db: sqlite3.Connection, asked: dict[str, Any], series: tuple[str, str, str],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from agentpipe.server import documents, status
-from agentpipe.server.common import error, loads
+from agentpipe.server.common import dumps, error, loads, storable
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import LAZY, READ, Request, endpoint
 from agentpipe.server.log_lines import WHOLE, Alike, insert, positions
@@ -139,7 +139,7 @@ def _completed(request: Request, event: dict[str, Any]) -> dict[str, Any]:
     if "values" in found:
         found["value"] = found.pop("values")
     for field in ("metric", "variant"):
-        found[field] = str(found.get(field, ""))
+        found[field] = storable(str(found.get(field, "")))
     found.setdefault("worker", request.worker)
     return found
 
@@ -218,16 +218,25 @@ def bounded(rows: Iterable[Any], most: int) -> tuple[list[Any], dict[str, bool]]
     return found, {}
 
 
-def behind(db: sqlite3.Connection, task: str, at: tuple[int, int] | None, earlier: bool = False) -> Iterator[Any]:
+def named(metrics: Iterable[str] | None) -> tuple[str, list[str]]:
+    """A condition for rows of these metrics (None: of all), and its values; it reads no text of a line."""
+    if metrics is None:
+        return "", []
+    return " AND json_extract(doc, '$.metric') IN (SELECT value FROM json_each(?))", [dumps(list(metrics))]
+
+
+def behind(db: sqlite3.Connection, task: str, at: tuple[int, int] | None, earlier: bool = False,
+           metrics: Iterable[str] | None = None) -> Iterator[Any]:
     """Rows of SELECTED by their time, and those of one time as they came, behind the place (timestamp, seq)."""
     side, order = ("<", "DESC") if earlier else (">", "ASC")
+    condition, named_values = named(metrics)
     bounds: list[tuple[str, tuple[int, ...]]] = [("", ())]
     if at is not None:
         # not (timestamp, seq) > (?, ?): SQLite would go through all of that time again
         bounds = [(f" AND timestamp=? AND seq{side}?", at), (f" AND timestamp{side}?", at[:1])]
     for bound, values in bounds:
-        yield from db.execute(f"SELECT {SELECTED} FROM logs WHERE task=?{bound} "
-                              f"ORDER BY timestamp {order}, seq {order}", (task, *values))
+        yield from db.execute(f"SELECT {SELECTED} FROM logs WHERE task=?{bound}{condition} "
+                              f"ORDER BY timestamp {order}, seq {order}", (task, *values, *named_values))
 
 
 def _page(request: Request, task: str, size: int, earlier: bool) -> tuple[list[Any], dict[str, bool]]:

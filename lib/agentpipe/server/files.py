@@ -5,6 +5,7 @@ Nothing outside the folder is ever read or written, also not through links in it
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -120,14 +121,19 @@ class Files:
                 found = os.lstat(path)
                 if not stat.S_ISREG(found.st_mode) or found.st_mtime > written_before:
                     return False
-                os.unlink(path)
-                above = os.path.dirname(path)
-                while above != self.root:
-                    os.rmdir(above)
-                    above = os.path.dirname(above)
-        except (OSError, Refused) as problem:
-            return isinstance(problem, OSError) and problem.errno == errno.ENOTEMPTY
+                self._unlink(path)
+        except (OSError, Refused):
+            return False
         return True
+
+    def _unlink(self, path: str) -> None:
+        """Remove a file, and the folders that are empty without it; nothing must take its place meanwhile."""
+        os.unlink(path)
+        above = os.path.dirname(path)
+        with contextlib.suppress(OSError):
+            while above != self.root:
+                os.rmdir(above)
+                above = os.path.dirname(above)
 
     def _file(self, name: str, request: Request) -> Response:
         path = self.located(name)
@@ -146,7 +152,8 @@ class Files:
         if not os.path.isfile(path):
             raise Refused(404, "no such file")
         try:
-            os.unlink(path)
+            with self.placing:
+                self._unlink(path)
         except FileNotFoundError:  # somebody else was quicker
             raise Refused(404, "no such file") from None
         return name.strip("/")
@@ -163,7 +170,8 @@ class Files:
                 if os.path.isdir(path):
                     trees.remove(path)
                 else:
-                    os.unlink(path)
+                    with self.placing:
+                        self._unlink(path)
                 deleted[name] = name.strip("/")
             except (OSError, Refused) as problem:
                 text = problem.strerror if isinstance(problem, OSError) else str(problem)

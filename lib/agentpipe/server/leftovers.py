@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 
+from agentpipe.server import nested
 from agentpipe.server.common import loads
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import Request
@@ -14,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# what stands before the id of a task that is gone
+DELETED = "__DELETED__"
 # where the files stand that tasks bring along: agentpipe/TASK/artifacts/NAME
 BUNDLED = "agentpipe/"
 # pictures that stand in plots
@@ -25,15 +28,15 @@ def urls(request: Request, task: Task, deleted: bool = False) -> dict[str, Any]:
 
     For one that is deleted also `brought_urls`, what it alone brought along: that is safe to remove unseen.
     """
-    models = [loads(doc) for (doc,) in request.db.execute("SELECT doc FROM models WHERE task=?", (task.id,))]
-    return {"model_urls": sorted({model["uri"] for model in models if model.get("uri") and not model["ready"]}),
+    drafts = [model for model in _models(request, task) if _goes(request, model)]
+    return {"model_urls": sorted({draft["uri"] for draft in drafts if draft.get("uri") and _is_its(request, draft)}),
             "event_urls": sorted(set(_of_events(request, task))), "artifact_urls": sorted(set(_of_artifacts(task))),
             **({"brought_urls": sorted(set(_brought(request, task)))} if deleted else {})}
 
 
 def _of_artifacts(task: Task) -> Iterator[str]:
     for item in (task.get("execution") or {}).get("artifacts") or []:
-        if item.get("uri") and item.get("mode", "output") == "output":
+        if item.get("uri") and nested.with_mode(item)["mode"] == "output":
             yield str(item["uri"])
 
 
@@ -66,20 +69,43 @@ def remove(request: Request, task: Task, deleted: str = "") -> tuple[int, int]:
     brought = [*_brought(request, task)] if deleted else []
     gone, updated = _remove_models(request, task, deleted)
     if request.get("delete_external_artifacts", True):
-        _doom(request, task, [*found, *gone], brought)
+        _doom(request, task.id, [*found, *(draft["uri"] for draft in gone if _is_its(request, draft))], brought)
     return len(gone), updated
 
 
-def _remove_models(request: Request, task: Task, deleted: str) -> tuple[list[str], int]:
-    """The addresses of the models that were removed, and how many others lost the task."""
+def remove_file(request: Request, model: dict[str, Any]) -> None:
+    """Note the file of a model that was removed for removal, unless another model has it."""
+    task = str(model.get("task") or "").removeprefix(DELETED)
+    if task and _is_its(request, model):
+        _doom(request, task, [model["uri"]], [])
+
+
+def _is_its(request: Request, model: dict[str, Any]) -> bool:
+    """Whether no other model has the same file."""
+    return request.db.execute("SELECT 1 FROM models WHERE uri=? AND id<>?",
+                              (model["uri"], model["id"])).fetchone() is None
+
+
+def _models(request: Request, task: Task) -> list[dict[str, Any]]:
+    """What a task made."""
+    return [loads(doc) for (doc,) in request.db.execute("SELECT doc FROM models WHERE task=?", (task.id,))]
+
+
+def _goes(request: Request, model: dict[str, Any]) -> bool:
+    """Whether a model goes with the task that made it: a draft that nobody uses."""
+    from agentpipe.server import models
+    wanted = request.get("delete_output_models", True)
+    return bool(wanted) and not model["ready"] and not models.inputs_of(request, model["id"])
+
+
+def _remove_models(request: Request, task: Task, deleted: str) -> tuple[list[dict[str, Any]], int]:
+    """The models that were removed, and how many others lost the task."""
     from agentpipe.server import models
     removed, updated = [], 0
-    wanted = request.get("delete_output_models", True)
-    for (doc,) in request.db.execute("SELECT doc FROM models WHERE task=?", (task.id,)).fetchall():
-        model = loads(doc)
-        if wanted and not model["ready"] and not models.inputs_of(request, model["id"]):
+    for model in _models(request, task):
+        if _goes(request, model):
             models.forget(request, model["id"])
-            removed.append(str(model.get("uri") or ""))
+            removed.append(model)
         elif deleted:
             model["task"] = deleted
             models.save(request, model, update=False)
@@ -87,7 +113,7 @@ def _remove_models(request: Request, task: Task, deleted: str) -> tuple[list[str
     return removed, updated
 
 
-def _doom(request: Request, task: Task, addresses: list[str], brought: list[str]) -> None:
+def _doom(request: Request, task: str, addresses: list[str], brought: list[str]) -> None:
     """Note files for removal.
 
     Anybody can write any address into a task, so only what lies in a folder with the task's id in its name counts,
@@ -96,7 +122,7 @@ def _doom(request: Request, task: Task, addresses: list[str], brought: list[str]
     """
     at = time.time_ns() // 1_000_000
     paths = {path for path in map(_path, addresses)
-             if any(part.endswith("." + task.id) for part in path.split("/")[:-1])}
+             if any(part.endswith("." + task) for part in path.split("/")[:-1])}
     paths |= {_path(address, BUNDLED) for address in brought}
     request.db.executemany("INSERT OR REPLACE INTO doomed VALUES (?, ?)", ((path, at) for path in sorted(paths)))
 

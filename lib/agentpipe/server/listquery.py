@@ -68,23 +68,36 @@ def plain(asked: Any) -> list[str] | None:
 
 def filtered(field: str, asked: Any) -> Callable[[dict[str, Any]], bool]:
     """A condition of `filters`: {any: {include, exclude}, all: {include, exclude}, op}."""
-    if not isinstance(asked, dict):
-        raise error(12, f'value is wrong, expected type "object" {asked!r}'[:200])
-    some, every = asked.get("any") or {}, asked.get("all") or {}
+    some, every = (_listed(_object(asked).get(join)) for join in ("any", "all"))
 
     def holds(document: dict[str, Any]) -> bool:
         found = values(document, field)
         results = []
-        if some.get("include"):
+        if some["include"]:
             results.append(any(_has(found, value) for value in some["include"]))
-        if some.get("exclude"):
+        if some["exclude"]:
             results.append(any(not _has(found, value) for value in some["exclude"]))
-        if every.get("include"):
+        if every["include"]:
             results.append(all(_has(found, value) for value in every["include"]))
-        if every.get("exclude"):
+        if every["exclude"]:
             results.append(not any(_has(found, value) for value in every["exclude"]))
         return any(results) if results and asked.get("op") == "or" else all(results)
     return holds
+
+
+def _listed(asked: Any) -> dict[str, list[Any]]:
+    """The values of `include` and `exclude`; a single one counts as a list."""
+    given = {side: _object(asked).get(side) for side in ("include", "exclude")}
+    for value in given.values():
+        if value is not None and not isinstance(value, list | str):
+            raise error(12, f'value is wrong, expected type "list" {value!r}'[:200])
+    return {side: value if isinstance(value, list) else [value] if value else [] for side, value in given.items()}
+
+
+def _object(asked: Any) -> dict[str, Any]:
+    if asked is not None and not isinstance(asked, dict):
+        raise error(12, f'value is wrong, expected type "object" {asked!r}'[:200])
+    return asked or {}
 
 
 def _has(found: list[Any], value: Any) -> bool:

@@ -42,10 +42,11 @@ def delete_many(request: Request) -> dict[str, Any]:
     return many.each(request, one)
 
 
-@endpoint("models.publish_many", WRITE, {"ids": Texts}, publish_task=bool, force_publish_task=bool)
+@endpoint("models.publish_many", WRITE, {"ids": Texts}, publish_task=bool, publish_tasks=bool, force_publish_task=bool)
 def publish_many(request: Request) -> dict[str, Any]:
-    """Make several models ready."""
-    return many.each(request, lambda id: many.again(request, models.set_ready, model=id))
+    """Make several models ready, and publish their tasks, unless `publish_tasks` (the package's word) is false."""
+    tasks = request.get("publish_tasks", request.get("publish_task", True))
+    return many.each(request, lambda id: many.again(request, models.set_ready, model=id, publish_task=tasks))
 
 
 @endpoint("models.add_or_update_metadata", WRITE, {**MODEL, "metadata": Objects}, replace_metadata=bool)
@@ -72,14 +73,12 @@ def delete_metadata(request: Request) -> dict[str, Any]:
 def move(request: Request) -> dict[str, Any]:
     """Put models into another project, which is made when it is only named: {project_id}."""
     from agentpipe.server import projects
-    project = request.get("project")
-    if request.get("project_name"):
-        project = projects.by_name(request, request.body["project_name"])
+    project = projects.target(request)
     for id in request.body["ids"]:
         model = load(request.db, id)
-        model["project"] = project
-        save(request, model)
-    return {"project_id": project}
+        model.pop("project", None)
+        save(request, {**model, **({"project": project} if project else {})})
+    return {"project_id": project} if project else {}
 
 
 @endpoint("models.update_for_task", WRITE, {"task": str}, uri=str, name=str, override_model_id=str, iteration=int)

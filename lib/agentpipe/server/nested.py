@@ -16,7 +16,7 @@ def cleaned(field: str, value: dict[str, Any]) -> dict[str, Any]:
     """The value of a task's field.
 
     Keys that may be any are kept but for outer blanks; an empty one is 400/12. A lone object where a list of them
-    belongs is one of one; artefacts are sorted.
+    belongs is one of one; artefacts are sorted, and each has a mode.
     """
     if field in ("hyperparams", "configuration", "container", "runtime"):
         value = _stripped(field, value)
@@ -30,8 +30,13 @@ def cleaned(field: str, value: dict[str, Any]) -> dict[str, Any]:
         value = {key: _listed(item) if key in LISTS else item for key, item in value.items()}
     check(field, value, task_fields.KINDS[field])
     if field == "execution" and "artifacts" in value:
-        value["artifacts"].sort(key=lambda item: str(item.get("key")))
+        value["artifacts"] = sorted(map(with_mode, value["artifacts"]), key=lambda item: str(item.get("key")))
     return value
+
+
+def with_mode(artifact: dict[str, Any]) -> dict[str, Any]:
+    """An artefact with the mode that it has where none is given; the clearml package looks for it."""
+    return {**artifact, "mode": artifact.get("mode") or "output"}
 
 
 def check(name: str, value: Any, kind: task_fields.Kind) -> None:

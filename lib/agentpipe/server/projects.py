@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from agentpipe.server.common import COMPANY, dumps, error, loads, new_id, strings
+from agentpipe.server.common import COMPANY, dumps, error, exists, loads, new_id, strings
 from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
 
 TYPE_CHECKING = False
@@ -53,6 +53,16 @@ def by_name(request: Request, name: str) -> str:
     return find(request.db, name) or _insert(request, name)
 
 
+def target(request: Request) -> str | None:
+    """The project that a move names by `project_name`, made when it is missing, or `project` (unknown 400/401)."""
+    id = request.get("project")
+    if request.get("project_name"):
+        return by_name(request, request.body["project_name"])
+    if id and not exists(request.db, "projects", id):
+        raise error(401, id=id, company=COMPANY)
+    return id
+
+
 def _insert(request: Request, name: str, **fields: Any) -> str:
     above, _, basename = name.rpartition("/")
     parent = (find(request.db, above) or _insert(request, above)) if above else None
@@ -91,6 +101,13 @@ def get_all(request: Request) -> dict[str, Any]:
 
     `parent` is any ancestor, with shallow_search the direct one (default: none).
     """
+    if "scroll_id" in request.body:
+        from agentpipe.server import scrolls
+        return scrolls.paged(request, _all, "projects")
+    return _all(request)
+
+
+def _all(request: Request) -> dict[str, Any]:
     from agentpipe.server import query
     body = dict(request.body)
     shallow = request.get("shallow_search", False)
@@ -119,7 +136,8 @@ def hidden_ids(db: sqlite3.Connection) -> set[str]:
 
 
 def below(db: sqlite3.Connection, ids: list[str]) -> list[str]:
-    """These projects and all below them."""
-    wanted = set(ids)
+    """These projects and all below them; one that is unknown too, since a condition on no project at all fits all."""
+    wanted = dict.fromkeys(ids)
     rows = db.execute("SELECT id, doc FROM projects").fetchall()
-    return [id for id, doc in rows if id in wanted or not wanted.isdisjoint(loads(doc)["path"])]
+    found = [id for id, doc in rows if id not in wanted and not wanted.keys().isdisjoint(loads(doc)["path"])]
+    return [*wanted, *found]

@@ -87,13 +87,14 @@ def _contents(request: Request, ids: list[str], table: str) -> list[dict[str, An
     return found
 
 
-@endpoint("projects.delete", WRITE, PROJECT, force=bool, delete_contents=bool)
+@endpoint("projects.delete", WRITE, PROJECT, force=bool, delete_contents=bool, delete_external_artifacts=bool)
 def delete(request: Request) -> dict[str, Any]:
     """Remove a project and all below; tasks and models go with `delete_contents`, else they lose their project.
 
+    {deleted, deleted_tasks …, urls}: where the files of what goes lie; those of the files server go as those of a task.
     Without `force` what is not archived in it is refused: pipelines 400/413, data sets 406, tasks 402, models 405.
     """
-    from agentpipe.server import documents, many, models, tasks_edit
+    from agentpipe.server import documents, leftovers, many, models, tasks_edit
     counts = validate_delete(request)
     if not request.get("force"):
         for kind, code in (("pipelines", 413), ("datasets", 406), ("non_archived_tasks", 402),
@@ -102,10 +103,13 @@ def delete(request: Request) -> dict[str, Any]:
                 raise error(code, project=request.body["project"])
     ids = below(request.db, [request.body["project"]])
     contents = request.get("delete_contents", False)
+    urls: dict[str, set[str]] = {kind: set() for kind in ("model_urls", "event_urls", "artifact_urls")}
     gone = {"deleted_tasks": 0, "deleted_models": 0, "disassociated_tasks": 0}
     for item in _contents(request, ids, "tasks"):
         if contents:
-            many.again(request, tasks_edit.delete, task=item["id"], force=True)
+            answer = many.again(request, tasks_edit.delete, task=item["id"], force=True, return_file_urls=True)
+            for kind, found in urls.items():
+                found.update(answer["urls"][kind])
             gone["deleted_tasks"] += 1
         else:
             task = documents.load(request.db, item["id"])
@@ -114,14 +118,16 @@ def delete(request: Request) -> dict[str, Any]:
             gone["disassociated_tasks"] += 1
     for model in _contents(request, ids, "models"):
         if contents:
-            models.remove(request, model, force=True)
+            urls["model_urls"].update(filter(None, [models.remove(request, model, force=True)]))
+            if request.get("delete_external_artifacts", True):
+                leftovers.remove_file(request, model)
             gone["deleted_models"] += 1
         else:
             model.pop("project", None)
             models.save(request, model)
     for id in ids:
         request.db.execute("DELETE FROM projects WHERE id=?", (id,))
-    return {"deleted": len(ids), **gone, "urls": {"model_urls": [], "event_urls": [], "artifact_urls": []}}
+    return {"deleted": len(ids), **gone, "urls": {kind: sorted(found) for kind, found in urls.items()}}
 
 
 @endpoint("projects.get_task_tags", READ, {}, projects=Texts, include_system=bool)

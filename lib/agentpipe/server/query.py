@@ -225,9 +225,7 @@ def _several(found: Query, asked: Any, join: Callable[[Iterable[bool]], bool]) -
         return
     if not isinstance(asked, dict) or not asked.get("fields"):
         raise error(16, "expected fields and either pattern or datetime")
-    fields, pattern, moment = asked["fields"], asked.get("pattern"), asked.get("datetime")
-    if isinstance(fields, str):
-        fields = [fields]
+    fields, pattern, moment = texts(asked["fields"], "fields"), asked.get("pattern"), asked.get("datetime")
     if (pattern is None) == (moment is None):
         raise error(16, "expected either pattern or datetime", fields=fields)
     if pattern is not None:

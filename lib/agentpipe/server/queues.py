@@ -138,6 +138,13 @@ def get_by_id(request: Request) -> dict[str, Any]:
 @endpoint("queues.get_all", READ, {}, max_task_entries=int)
 def get_all(request: Request) -> dict[str, Any]:
     """Queues by name, id and tags (server.md §4)."""
+    if "scroll_id" in request.body:
+        from agentpipe.server import scrolls
+        return scrolls.paged(request, _all, "queues")
+    return _all(request)
+
+
+def _all(request: Request) -> dict[str, Any]:
     from agentpipe.server import query
     wanted = query.parse(request.body, query.QUEUES)
     with_entries = wanted.needs("entries")

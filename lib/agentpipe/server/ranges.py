@@ -49,10 +49,13 @@ def _padded(text: str) -> str:
 
 
 def between(field: str, asked: Any) -> Callable[[dict[str, Any]], bool]:
-    """[min, max], inclusive; one of them may be null, and a null min fits a missing value too."""
+    """[min, max], inclusive; one of them may be null, and a null min fits a missing value too.
+
+    A text is a date, else 400/12.
+    """
     if not isinstance(asked, list) or len(asked) != 2 or asked == [None, None]:
         raise error(12, "expected a range [min, max]", field=field)
-    low, high = (moment(side) if isinstance(side, str) else side for side in asked)
+    low, high = (_date(field, side) if isinstance(side, str) else side for side in asked)
 
     def holds(document: dict[str, Any]) -> bool:
         found = values(document, field)
@@ -66,11 +69,14 @@ def between(field: str, asked: Any) -> Callable[[dict[str, Any]], bool]:
 
 
 def dates(field: str, asked: Any) -> Callable[[dict[str, Any]], bool]:
-    """One or more of ">=T", ">T", "<=T", "<T", "T", all of which must hold; two bare dates are a range."""
+    """One or more of ">=T", ">T", "<=T", "<T", "T", all of which must hold; two bare dates are a range.
+
+    A date that cannot be read is 400/12: without that condition all would fit, whatever is done to them then.
+    """
     items = asked if isinstance(asked, list) else [asked]
     if len(items) == 2 and all(moment(item) for item in items if item is not None):
         return between(field, items)
-    limits = [limit for limit in map(_limit, items) if limit is not None]
+    limits = [_limit(field, item) for item in items if item is not None]
 
     def holds(document: dict[str, Any]) -> bool:
         found = values(document, field)
@@ -81,10 +87,15 @@ def dates(field: str, asked: Any) -> Callable[[dict[str, Any]], bool]:
     return holds
 
 
-def _limit(text: Any) -> tuple[Callable[[str, str], bool], str] | None:
+def _limit(field: str, text: Any) -> tuple[Callable[[str, str], bool], str]:
     for operator, fits in _OPERATORS:
         if isinstance(text, str) and text.startswith(operator):
-            found = moment(text[len(operator):])
-            return (fits, found) if found else None
-    found = moment(text)
-    return (lambda value, limit: value == limit, found) if found else None
+            return fits, _date(field, text[len(operator):])
+    return lambda value, limit: value == limit, _date(field, text)
+
+
+def _date(field: str, asked: Any) -> str:
+    found = moment(asked)
+    if found is None:
+        raise error(12, f"expected a date {asked!r}"[:200], field=field)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from agentpipe.server import documents, event_series
+from agentpipe.server import event_series
 from agentpipe.server.common import dumps, error, loads, stamp
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import READ, Request, endpoint
@@ -46,10 +46,10 @@ def _scalar_row(event: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _value(event: dict[str, Any]) -> float | None:
-    """The number of a scalar; None when there is none (also NaN)."""
+    """The number of a scalar; None when there is none (also NaN, and what is too large for one)."""
     try:
         found = float(event["value"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return found if found == found else None
 
@@ -111,10 +111,10 @@ def _summary(old: dict[str, Any], metric: str, variant: str, points: list[dict[s
     return found
 
 
-@endpoint("events.get_scalar_metrics_and_variants", READ, {"task": str})
+@endpoint("events.get_scalar_metrics_and_variants", READ, {"task": str}, model_events=bool)
 def get_scalar_metrics_and_variants(request: Request) -> dict[str, Any]:
     """The names of a task's curves: {metrics: {metric: [variants]}}."""
-    documents.load(request.db, request.body["task"])
+    load(request, request.body["task"])
     return {"metrics": event_series.by_metric(request.db, request.body["task"], SCALAR)}
 
 

@@ -23,6 +23,8 @@ GRACE = 10
 # requests wait here while all threads work
 BACKLOG = 512
 MOST_CONNECTIONS = 2000
+# each of them, on both servers, with a file of its own
+FILES = 4 * MOST_CONNECTIONS
 KEEP_ALIVE = 75
 SWITCH = 0.001
 
@@ -119,11 +121,21 @@ def elsewhere(address: str, scheme: str | None, host: str | None, port: int | No
     return f"{scheme or found.scheme}:{plain.partition(':')[2]}"
 
 
+def more_files() -> None:
+    """Let this process open as many files as its connections may need; a login shell's 1024 are soon used up."""
+    import resource
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def serve(apps: list[tuple[Any, socket.socket]], ready: Callable[[], None]) -> None:
     """Serve each application on its socket until INT, TERM or HUP; what is under way is finished first."""
     import uvicorn
 
     from agentpipe.server import patience
+    more_files()
     for _, listening in apps:
         patience.prepare(listening)
 

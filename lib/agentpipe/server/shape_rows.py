@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from agentpipe.server.common import dumps, loads
+from agentpipe.server.common import dumps, loads, storable
 from agentpipe.server.event_series import IMAGE
 
 TYPE_CHECKING = False
@@ -51,7 +51,8 @@ def note_pictures(db: sqlite3.Connection) -> None:
 def _row(event: Event) -> tuple[Any, ...]:
     url = _url(event)
     return (event["task"], event["type"], event["metric"], event["variant"], event.get("iter", 0),
-            str(event.get("key", "")), event["timestamp"], dumps(event), url, int(event["type"] == IMAGE and not url))
+            storable(str(event.get("key", ""))), event["timestamp"], dumps(event), url,
+            int(event["type"] == IMAGE and not url))
 
 
 def _url(event: Event) -> bytes | None:

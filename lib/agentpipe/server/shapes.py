@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     # metric, variant and iteration
     Place = tuple[str, str, int]
 
+# about the bytes of an answer that nobody goes on from: the clearml package asks for all plots at once
+MOST_BYTES_AT_ONCE = 128 << 20
+
 
 @endpoint("events.add", LAZY)
 def add(request: Request) -> dict[str, Any]:
@@ -59,6 +62,7 @@ def get_multi_task_plots(request: Request) -> dict[str, Any]:
 def _newest_plots(request: Request, tasks: list[str]) -> tuple[list[tuple[str, Event]], dict[str, Any]]:
     """The plots with their tasks, as many as fit into an answer, and {returned, total, scroll_id}."""
     id, most = request.get("scroll_id"), max(1, min(request.get("iters", 1), MOST))
+    fits = MOST_BYTES_AT_ONCE if request.get("no_scroll") else MOST_BYTES
     asked = event_series.wanted(request.get("metrics"))
     if id:
         total, left, at = scrolls.recall(request, "plots", id)
@@ -66,11 +70,11 @@ def _newest_plots(request: Request, tasks: list[str]) -> tuple[list[tuple[str, E
         total, left, at = sum(_count(request.db, task, most, asked) for task in tasks), tasks, None
     found: list[tuple[str, Event]] = []
     held = 0
-    while left and held <= MOST_BYTES:
+    while left and held <= fits:
         for place, docs in _newest(request.db, left[0], most, asked, at):
             found += [(left[0], loads(doc)) for doc in docs]
             held, at = held + sum(map(len, docs)), place
-            if held > MOST_BYTES:
+            if held > fits:
                 break
         else:
             left, at = left[1:], None

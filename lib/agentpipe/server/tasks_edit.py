@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from agentpipe import task_fields
-from agentpipe.server import documents, entries, leftovers, nested, status
-from agentpipe.server.common import error, name_of, strings
+from agentpipe.server import documents, entries, leftovers, nested, owners, status
+from agentpipe.server.common import error, exists, name_of, strings
 from agentpipe.server.documents import Task
-from agentpipe.server.endpoints import READ, WRITE, Request, Texts, endpoint
-from agentpipe.server.tasks import CHANGE, RUNNABLE, TASK, new_document
+from agentpipe.server.endpoints import READ, WRITE, Objects, Request, Texts, endpoint
+from agentpipe.server.tasks import CHANGE, RUNNABLE, TASK, new_document, nothing_to_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ LABELS = ("name", "comment", "project", "tags", "system_tags")
 FIELDS: dict[str, type] = {
     "comment": str, "project": str, "parent": str, "output_dest": str,
     **dict.fromkeys((*MERGED, *REPLACED), dict)}
-# a parent of that name is none
-DELETED = "__DELETED__"
 
 
 @endpoint("tasks.create", WRITE, {"name": str, "type": str}, **FIELDS)
@@ -130,7 +128,7 @@ def _check_references(request: Request, found: dict[str, Any]) -> None:
     for field, table in (("project", "projects"), ("parent", "tasks")):
         value = request.body.get(field)
         if value:
-            if request.db.execute(f"SELECT 1 FROM {table} WHERE id=?", (value,)).fetchone() is None:
+            if not exists(request.db, table, value):
                 raise error(16, f"{field} does not exist", **{field: value})
             found[field] = value
 
@@ -167,8 +165,8 @@ def edit_runtime(request: Request) -> dict[str, Any]:
 
 @endpoint("tasks.clone", WRITE, TASK, new_task_name=str, new_task_comment=str, new_task_project=str,
           new_task_parent=str, new_task_tags=list, new_task_system_tags=list, new_task_hyperparams=dict,
-          new_task_configuration=dict, new_task_container=dict, execution_overrides=dict,
-          new_project_name=str)
+          new_task_configuration=dict, new_task_container=dict, new_task_input_models=Objects,
+          execution_overrides=dict, new_project_name=str)
 def clone(request: Request) -> dict[str, Any]:
     """A new draft like another task: its code and settings, nothing of its run."""
     body, old = request.body, documents.load(request.db, request.body["task"]).whole()
@@ -177,14 +175,15 @@ def clone(request: Request) -> dict[str, Any]:
     for field in ("comment", "project", "tags", "script", "container", "hyperparams", "configuration"):
         if old.get(field) is not None:
             document[field] = old[field]
-    document["models"]["input"] = (old.get("models") or {}).get("input", [])
+    inputs = body.get("new_task_input_models") or (old.get("models") or {}).get("input", [])
+    document["models"]["input"] = nested.cleaned("models", {"input": inputs})["input"]
     if (old.get("output") or {}).get("destination"):
         document["output"]["destination"] = old["output"]["destination"]
     document["execution"] = _fresh_execution(old.get("execution") or {})
     document["execution"].update(nested.cleaned("execution", request.get("execution_overrides", {})))
     document["system_tags"] = [tag for tag in old["system_tags"] if tag not in ("development", "archived")]
     own = old.get("parent") or ""
-    inherited = own if own and not own.startswith(DELETED) else old["id"]
+    inherited = own if own and not own.startswith(leftovers.DELETED) else old["id"]
     document["parent"] = request.get("new_task_parent") or inherited
     for field in ("hyperparams", "configuration", "container"):
         if body.get("new_task_" + field):
@@ -215,7 +214,7 @@ def _insert_clone(request: Request, document: dict[str, Any]) -> dict[str, Any]:
         answer["new_project"] = {"id": document["project"], "name": name}
     for field, table in (("project", "projects"), ("parent", "tasks")):
         given = request.get("new_task_" + field)
-        if given and request.db.execute(f"SELECT 1 FROM {table} WHERE id=?", (given,)).fetchone() is None:
+        if given and not exists(request.db, table, given):
             raise error(16, f"{field} does not exist", **{field: given})
     task = documents.insert(request.db, document)
     status.touch_project(request, task)
@@ -237,8 +236,8 @@ def reset(request: Request) -> dict[str, Any]:
     removed = entries.remove_everywhere(request.db, task.id, request.now)
     _forget_run(request, task)
     if request.get("clear_all"):
-        task.set("execution", {})
-        task.set("script", {})
+        for field, value in nothing_to_run().items():
+            task.set(field, value)
     fields = status.change(request, task, "created", reason="reset", message="reset", force=True, drops=(
         "started", "completed", "published", "active_duration", "last_worker", "last_worker_report",
         "enqueue_status", "unique_metrics"))
@@ -255,12 +254,7 @@ def _forget_run(request: Request, task: Task) -> None:
     task.set("last_iteration", 0)
     for field in ("last_metrics", "metric_stats", "runtime"):
         task.set(field, {})
-    _delete_events(request, task.id)
-
-
-def _delete_events(request: Request, task: str) -> None:
-    for table in ("logs", "scalars", "shapes"):
-        request.db.execute(f"DELETE FROM {table} WHERE task=?", (task,))
+    owners.forget_events(request.db, task.id)
 
 
 def _published_children(request: Request, task: str) -> bool:
@@ -279,14 +273,15 @@ def delete(request: Request) -> dict[str, Any]:
         if _published_children(request, task.id) or leftovers.published_models(request, task.id):
             raise error(123, "has published children or models", task=task.id)
     urls = {"urls": leftovers.urls(request, task, deleted=True)} if request.get("return_file_urls") else {}
-    removed, updated = leftovers.remove(request, task, DELETED + task.id)
+    gone = leftovers.DELETED + task.id
+    removed, updated = leftovers.remove(request, task, gone)
     entries.remove_everywhere(request.db, task.id, request.now)
     children = [row[0] for row in request.db.execute("SELECT id FROM tasks WHERE parent=?", (task.id,))]
     for child in children:
         orphan = documents.load(request.db, child)
-        orphan.set("parent", DELETED + task.id)
+        orphan.set("parent", gone)
         orphan.save()
-    _delete_events(request, task.id)
+    owners.forget_events(request.db, task.id)
     documents.delete(request.db, task.id)
     request.wakes = True
     return {"deleted": True, "updated_children": len(children), "updated_models": updated,

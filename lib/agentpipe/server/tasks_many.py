@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentpipe.server import documents, entries, many, status, tasks, tasks_edit
-from agentpipe.server.common import error, name_of, strings
+from agentpipe.server.common import error, exists, name_of, strings
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import READ, WRITE, Request, Texts, check, endpoint, find
 from agentpipe.server.tasks import CHANGE, TASK
@@ -29,17 +29,13 @@ def update(request: Request) -> dict[str, Any]:
             fields[field] = strings(request.body, field)
     if not fields:
         return {"updated": 0, "fields": {}}
-    if fields.get("project") and not _project_exists(request, fields["project"]):
+    if fields.get("project") and not exists(request.db, "projects", fields["project"]):
         raise error(16, "project does not exist", project=fields["project"])
     for field, value in fields.items():
         task.set(field, value)
     fields.update(status.touch(request, task, update=False))
     task.save()
     return {"updated": 1, "fields": fields}
-
-
-def _project_exists(request: Request, id: str) -> bool:
-    return request.db.execute("SELECT 1 FROM projects WHERE id=?", (id,)).fetchone() is not None
 
 
 @endpoint("tasks.update_batch", WRITE)
@@ -69,10 +65,11 @@ def archive(request: Request) -> dict[str, Any]:
 
 
 def put_away(request: Request, task: Task) -> int:
-    """Archive one task; 1."""
+    """Archive one task; 1. Whoever has pulled it, and has not begun, is refused from now on."""
     entries.remove_everywhere(request.db, task.id, request.now)
     given = {"reason": request.get("status_reason", ""), "message": request.get("status_message", "")}
     if task.get("status") == "queued":
+        task.set_claim(None)
         status.change(request, task, task.get("enqueue_status") or "created", force=True,
                       sets={"enqueue_status": None}, **given)
     elif task.get("status") == "in_progress":
@@ -116,11 +113,7 @@ def update_tags(request: Request) -> dict[str, Any]:
 def move(request: Request) -> dict[str, Any]:
     """Put tasks into another project, which is made when it is only named: {project_id}."""
     from agentpipe.server import projects
-    project = request.get("project")
-    if request.get("project_name"):
-        project = projects.by_name(request, request.body["project_name"])
-    elif project and not _project_exists(request, project):
-        raise error(401, id=project)
+    project = projects.target(request)
     for id in request.body["ids"]:
         task = documents.load(request.db, id)
         task.set("project", project)

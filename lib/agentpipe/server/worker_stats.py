@@ -87,7 +87,8 @@ def get_metric_keys(request: Request) -> dict[str, Any]:
     return {"categories": [{"name": name, "metric_keys": found} for name, found in categories.items()]}
 
 
-@endpoint("workers.get_stats", READ, {**SPAN, "items": Objects}, worker_ids=Texts, split_by_resource=bool)
+@endpoint("workers.get_stats", READ, {**SPAN, "items": Objects}, worker_ids=Texts, split_by_resource=bool,
+          split_by_variant=bool)
 def get_stats(request: Request) -> dict[str, Any]:
     """Numbers of workers over time, an aggregate a bucket; a bucket without any is 0, one that is not over is left out.
 
@@ -95,7 +96,7 @@ def get_stats(request: Request) -> dict[str, Any]:
     """
     begin, end, width = span(request)
     asked = _items(request)
-    wanted, split = request.get("worker_ids"), request.get("split_by_resource", False)
+    wanted, split = request.get("worker_ids"), request.get("split_by_resource", request.get("split_by_variant", False))
     # (worker, key) -> variant ("" is all of them) -> the values of each bucket
     found: dict[tuple[str, str], dict[str, Buckets]] = {}
     rows = request.db.execute("SELECT at, worker, stats FROM reports WHERE at>=? AND at<? ORDER BY at", (begin, end))

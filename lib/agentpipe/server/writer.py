@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from agentpipe.errors import ApiError
+from agentpipe.errors import ApiError, Failure
 from agentpipe.server.store import Store
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ class SharedStore(Store):
 
     def tidy(self) -> None:
         """Bring what changes wrote into the store itself; nobody waits for it."""
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, Failure):
             self.connection().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def together(self, changes: list[Change], durable: bool) -> list[Any]:

@@ -74,7 +74,7 @@ def number(key: str, default: float, *variables: str, least: float = 0) -> float
     found, where = origin(key, *variables)
     if found in (None, ""):
         return default
-    return _number_of(found, where if where in os.environ else f"{key} in {where}", least)
+    return _number_of(found, _named(key, where), least)
 
 
 def check_numbers() -> None:
@@ -119,18 +119,28 @@ def check_user(ahead: bool = False) -> None:
 def get_list(key: str, default: list[str] | None = None, *variables: str) -> list[str]:
     """The same as a list of texts: a list of the file, or the words of a text (`[a, b]` as JSON or HOCON too).
 
-    One that is empty in the file, or `[]` in a variable, is a choice: `default` does not count then.
+    One that is empty in the file, or `[]` in a variable, is a choice: `default` does not count then. Failure 78 that
+    names where it stands, for a quote that nothing closes.
     """
-    found = value(key, *variables)
+    found, where = origin(key, *variables)
     if isinstance(found, str):
-        found = words(found)
+        try:
+            found = words(found)
+        except ValueError as error:
+            from agentpipe import errors
+            name = _named(key, where)
+            raise errors.Failure(f"{name} cannot be split into words: {error}", errors.BAD_CONFIG,
+                                 remedy=f"correct {name}") from None
     if found is None:
         return list(default or [])
     return [as_text(item) for item in found] if isinstance(found, list) else [as_text(found)]
 
 
 def words(text: str) -> Any:
-    """The list that a text means: JSON or HOCON where it begins with `[`, else its words as a shell has them."""
+    """The list that a text means: JSON or HOCON where it begins with `[`, else its words as a shell has them.
+
+    ValueError for a quote that nothing closes.
+    """
     text = text.strip()
     if text.startswith("["):
         return parsed(text)
@@ -267,6 +277,10 @@ def parsed(text: str) -> Any:
         from agentpipe.settings import config_file
         return config_file.parse_text(text)
     return text
+
+
+def _named(key: str, where: str) -> str:
+    return where if where in os.environ else f"{key} in {where}"
 
 
 def _number_of(told: Any, name: str, least: float) -> float:

@@ -85,7 +85,7 @@ def missing(files: list[str]) -> list[str]:
 
 
 def included(files: list[str]) -> list[str]:
-    """The files that these include, and that are there."""
+    """The files that these include, and that are there; of a pattern its folder too."""
     return [path for path, mark in _sources(files)["files"].items() if mark is not None and path not in files]
 
 

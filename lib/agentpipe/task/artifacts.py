@@ -11,10 +11,13 @@ from agentpipe.transport import api
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from typing import Any
 
-TIMEOUT_S = 60
+    import requests
+
+CONNECT_S, READ_S = 10.0, 60.0
+PIECE = 1 << 20
 
 
 def artifacts(word: str, name: str | None, output: str | None, force: bool, as_json: bool) -> None:
@@ -34,7 +37,7 @@ def artifacts(word: str, name: str | None, output: str | None, force: bool, as_j
         return
     fits = [row for row in found if row["name"] == name]
     if not fits:
-        names = ", ".join(row["name"] for row in found) or "none"
+        names = ", ".join(str(row["name"]) for row in found) or "none"
         raise errors.Failure(f"task {task['id']} has no artefact `{name}`; there are: {names}", errors.NOT_FOUND)
     path = copy(server, fits[0], output, force)
     if path and as_json:
@@ -79,38 +82,36 @@ def copy(server: Any, row: dict[str, Any], output: str | None, force: bool = Fal
 
     Failure 73 when a file would be written over whose name nobody has typed, unless by `force`.
     """
-    from urllib.parse import unquote, urlsplit
-    uri = row["uri"] or ""
-    scheme = urlsplit(uri).scheme
+    from contextlib import closing
+    scheme, path = _parts(row)
     if scheme not in ("http", "https", "file", ""):
-        raise errors.Failure(f"{row['name']} is at {uri}", errors.NOT_FOUND, remedy=f"a tool for {scheme} fetches it")
-    own_name = os.path.basename(unquote(urlsplit(uri).path)) or os.path.basename(str(row["name"])) or "artifact"
+        raise errors.Failure(f"{row['name']} is at {row['uri']}", errors.NOT_FOUND,
+                             remedy=f"a tool for {scheme} fetches it")
+    own_name = os.path.basename(path) or os.path.basename(str(row["name"])) or "artifact"
     target = os.path.join(output, own_name) if output and os.path.isdir(output) else output or own_name
     if target != output and os.path.lexists(target) and not force:
         raise errors.Failure(f"{target} is there already", errors.CANNOT_CREATE, remedy="--force, or --output PATH")
-    own = _own_file(server, unquote(urlsplit(uri).path)) if scheme.startswith("http") else unquote(urlsplit(uri).path)
-    source = _opened(own) if own else _downloaded(server, uri)
-    with source:
+    own = _own_file(server, path) if scheme.startswith("http") else path
+    with closing(_of_file(own) if own else _of_server(server, row["uri"])) as pieces:
         if target == "-":
-            for piece in _pieces(source, uri):
+            for piece in pieces:
                 stdio.put(piece)
             return ""
         target = os.path.realpath(target) if os.path.islink(target) else target
-        _written(_pieces(source, uri), target)
+        _written(pieces, target)
     return target
 
 
-def _pieces(source: Any, uri: str) -> Iterator[bytes]:
-    """All that an open file or answer has; Failure 69 when the server has sent less than it said it would."""
-    from http.client import HTTPException
+def _parts(row: dict[str, Any]) -> tuple[str, str]:
+    """(scheme, path) of an artefact's address; Failure 66 where it has none, or one that is none."""
+    from urllib.parse import unquote, urlsplit
+    if not row["uri"]:
+        raise errors.Failure(f"{row['name']} has no address: nothing of it was stored, or it is gone", errors.NOT_FOUND)
     try:
-        while piece := source.read(1 << 20):
-            yield piece
-        cut = "" if not getattr(source, "length", None) else f"{source.length} bytes are missing"
-    except (OSError, HTTPException) as error:
-        cut = str(error)
-    if cut:
-        raise errors.Failure(f"{uri}: the download was cut: {cut}", errors.UNAVAILABLE, remedy="try it again")
+        found = urlsplit(row["uri"])
+    except ValueError as error:
+        raise errors.Failure(f"{row['name']} is at {row['uri']}: {error}", errors.NOT_FOUND) from None
+    return found.scheme, unquote(found.path)
 
 
 def _written(pieces: Iterator[bytes], target: str) -> None:
@@ -138,30 +139,52 @@ def _own_file(server: Any, path: str) -> str:
     return found if server.embedded and found.startswith(root + "/") and os.path.isfile(found) else ""
 
 
-def _opened(path: str) -> Any:
+def _of_file(path: str) -> Generator[bytes]:
+    """All that a file of this machine has."""
     try:
-        return open(path, "rb")
+        with open(path, "rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
     except OSError as error:
         raise errors.Failure(f"{path}: {error.strerror}", errors.NOT_FOUND,
                              remedy="it is on the machine that ran the task") from None
 
 
-def _downloaded(server: Any, uri: str) -> Any:
-    """The answer to a GET; our token goes to the configured files server only."""
-    import urllib.error
-    import urllib.request
+def _of_server(server: Any, uri: str) -> Generator[bytes]:
+    """All of a file as it is stored; Failure 69 when its server has sent less than it said it would."""
+    import urllib3
+    with _answer(server, uri) as answer:
+        answer.raw.enforce_content_length = False
+        try:
+            while piece := answer.raw.read(PIECE):
+                yield piece
+            missing = answer.raw.length_remaining
+            cut = f"{missing} bytes are missing" if missing else ""
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            cut = str(error)
+    if cut:
+        raise errors.Failure(f"{uri}: the download was cut: {cut}", errors.UNAVAILABLE, remedy="try it again")
 
-    from agentpipe.settings import config
-    request = urllib.request.Request(uri)
-    files = str(config.get("api.files_server", None, "CLEARML_FILES_HOST") or "")
-    if files and uri.startswith(files.rstrip("/") + "/") and not server.embedded:
-        request.add_unredirected_header("Authorization", f"Bearer {server.token()}")
+
+def _answer(server: Any, uri: str) -> requests.Response:
+    """The answer to a GET; the files server alone gets our token, and is checked by the authority that was set."""
+    import requests
+
+    from agentpipe.transport import artifact_files, http_transport
+    headers = {"Accept-Encoding": "identity"}  # the file, not what it was packed from
+    is_own = not server.embedded and uri.startswith(artifact_files.server(server) + "/")
+    if is_own:
+        headers["Authorization"] = f"Bearer {server.token()}"
     try:
-        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        code = errors.NO_PERMISSION if error.code in (401, 403) else errors.NOT_FOUND
-        raise errors.Failure(f"{uri}: the files server answers {error.code}", code,
+        answer = requests.get(uri, headers=headers, timeout=(CONNECT_S, READ_S), stream=True,
+                              auth=lambda request: request, verify=http_transport.certificate() if is_own else True)
+    except (requests.exceptions.RequestException, UnicodeError) as error:
+        raise errors.Failure(f"{uri}: {http_transport.innermost(error)}", errors.UNAVAILABLE,
                              remedy="agent-config check") from None
-    except (urllib.error.URLError, TimeoutError) as error:
-        raise errors.Failure(f"{uri}: {getattr(error, 'reason', error)}", errors.UNAVAILABLE,
-                             remedy="agent-config check") from None
+    if answer.status_code != 200:
+        answer.close()
+        away = answer.status_code >= 500 or answer.status_code == 429
+        code = errors.NO_PERMISSION if answer.status_code in (401, 403) else errors.UNAVAILABLE if away \
+            else errors.NOT_FOUND
+        raise errors.Failure(f"{uri}: the files server answers {answer.status_code}", code, remedy="agent-config check")
+    return answer

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, find, place
+from agentpipe import errors, find, place, tools
 from agentpipe.claim import attempt
 from agentpipe.run import launch
 from agentpipe.transport import api
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
     from agentpipe.place import Place
 
@@ -39,13 +39,17 @@ def shell(word: str, words: list[str]) -> None:
     begin = launch.of(line, directory, {})
     if where.prefix:
         argv = [*where.entered(os.isatty(0) and os.isatty(1)), "sh", "-c", ENTER, "sh", directory, begin.cwd, *words]
-        os.execvp(argv[0], argv)
+        _become(argv, dict(os.environ))
     try:
         os.chdir(begin.cwd)
     except OSError as error:
         raise errors.Failure(f"{begin.cwd}: {error.strerror}", errors.NOT_FOUND) from None
-    env = _of_running(where, directory) or begin.env
-    argv = words or [os.environ.get("SHELL") or "sh"]
+    _become(words or [os.environ.get("SHELL") or "sh"], _of_running(where, directory) or begin.env)
+
+
+def _become(argv: list[str], env: dict[str, str]) -> NoReturn:
+    """Failure 127 or 126 where that cannot be, as a shell has it."""
+    tools.default_signals()  # a shell keeps what it finds ignored: of `yes | head` the first would never end
     try:
         os.execvpe(argv[0], argv, env)
     except OSError as error:

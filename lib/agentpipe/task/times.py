@@ -7,7 +7,7 @@ import json
 from agentpipe import errors, find, units
 from agentpipe.claim import attempt
 from agentpipe.report import timing
-from agentpipe.task import named, view
+from agentpipe.task import at_work, named, view
 from agentpipe.task.output import beyond_ascii, columns, put, say
 from agentpipe.transport import api
 
@@ -60,11 +60,23 @@ def _here(task: dict[str, Any]) -> list[Stage]:
     if not directory or not manifest or token != ((manifest.get("pull") or manifest.get("origin") or {}).get("claim")):
         return []
     found = timing.stages(manifest)
-    record = attempt.pid_record(directory)
-    began = attempt.began_at(directory)
-    if found[-1:] and found[-1]["stage"] != "run" and began and record and record[:1].isdigit():
-        found.append({"stage": "run", "began": units.iso(began), "seconds": None})
+    if not found or found[-1]["stage"] == "run" or found[-1].get("failed"):
+        return found
+    record, began = attempt.pid_record(directory), attempt.began_at(directory)
+    if began and record and record[:1].isdigit():
+        return [*found, {"stage": "run", "began": units.iso(began), "seconds": None}]
+    stage = _at_work(task)
+    if stage:  # it has come after all that has ended; a manifest tells only of that
+        ended = (units.moment(found[-1]["began"]) or 0.0) + (found[-1]["seconds"] or 0.0)
+        found.append({"stage": stage, "began": units.iso(ended), "seconds": None})
     return found
+
+
+def _at_work(task: dict[str, Any]) -> str:
+    """The stage that has the task in hand on this machine; "" when none has."""
+    found = at_work.claim_of(task)
+    held = found is not None and found[1].get("state") == "held" and not at_work.unwatched(task)
+    return str(found[1].get("stage") or "") if found and held else ""
 
 
 def _known_of(task: dict[str, Any]) -> list[Stage]:
@@ -105,7 +117,8 @@ def text(found: dict[str, Any], width: int = WIDTH) -> str:
     rows = found["stages"]
     shown = [row for row in rows if row["stage"] != "queue"]
     begins = [units.moment(row["began"]) or 0.0 for row in shown]
-    first, last = min(begins), max(at + row["seconds"] for at, row in zip(begins, shown, strict=True))
+    first = min(begins, default=0.0)  # one that was pulled just now has only waited
+    last = max((at + row["seconds"] for at, row in zip(begins, shown, strict=True)), default=0.0)
     room, span = max(10, min(width, 120) - 32), max(last - first, 1e-3)
     full, light = ("█", "░") if beyond_ascii() else ("#", ".")
     lines = [f"{found['task']}: {found['status']}, {units.measured(found['seconds'])}"]

@@ -78,12 +78,12 @@ class Transport:
             # a redirected POST loses its body, and a redirected login its secrecy: _checked() says where to go
             found = session.send(request, timeout=(CONNECT_S, read_s), allow_redirects=False, **self._settings)
         except requests.exceptions.SSLError as error:
-            raise self._no_tls(_cause(error)) from None
+            raise self._no_tls(innermost(error)) from None
         except requests.exceptions.ProxyError as error:
-            raise Away(self.host, f"the proxy does not let us through: {_cause(error)}", refused=True) from None
+            raise Away(self.host, f"the proxy does not let us through: {innermost(error)}", refused=True) from None
         except (requests.exceptions.ConnectTimeout, requests.exceptions.ConnectionError) as error:
             unsure = not never_reached(error)
-            raise Away(self.host, _cause(error), unsure, refused=not unsure) from None
+            raise Away(self.host, innermost(error), unsure, refused=not unsure) from None
         except requests.exceptions.Timeout:
             raise Away(self.host, f"no answer within {read_s:g} s", unsure=True) from None
         except UnicodeError:  # headers are encoded as late as this
@@ -92,7 +92,7 @@ class Transport:
             if isinstance(error, ValueError):
                 raise errors.Failure(f"api.api_server: {error}", errors.BAD_CONFIG,
                                      remedy="agent-config check") from None
-            raise Away(self.host, _cause(error), unsure=True) from None
+            raise Away(self.host, innermost(error), unsure=True) from None
         return self._checked(Answer(found.status_code, found.headers, found.content))
 
     def close(self) -> None:
@@ -175,7 +175,7 @@ def never_reached(error: Exception) -> bool:
     return isinstance(cause, kinds.NewConnectionError | kinds.ConnectTimeoutError | kinds.NameResolutionError)
 
 
-def _cause(error: Exception) -> str:
+def innermost(error: Exception) -> str:
     """The innermost words of a pile of exceptions, without addresses of objects."""
     cause: Any = error
     for _ in range(6):
