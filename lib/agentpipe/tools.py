@@ -13,7 +13,8 @@ from agentpipe.signals import SIGNALS
 
 # how long what a program has left behind may keep its output open (s); looked at twice
 LINGER = 0.5
-NO_ROOM = ("No space left on device", "Disk quota exceeded", "Read-only file system")  # as the C library says it
+FULL = ("No space left on device", "Disk quota exceeded")  # as the C library says it
+NO_ROOM = (*FULL, "Read-only file system")
 OURS = ("git", "uv", "sh")  # without which no task can be set up
 
 

@@ -9,7 +9,7 @@ setup() {
   mkdir -p "$AGENT_HOME/state"
 }
 
-teardown() { umount "$BATS_TEST_TMPDIR"/agent/state/tasks "$BATS_TEST_TMPDIR"/agent "$BATS_TEST_TMPDIR"/m 2>/dev/null || true; }
+teardown() { umount "$BATS_TEST_TMPDIR"/agent/state/tasks "$BATS_TEST_TMPDIR"/agent/cache "$BATS_TEST_TMPDIR"/agent "$BATS_TEST_TMPDIR"/m 2>/dev/null || true; }
 
 small() {  # DIR [SIZE]: a file system of 8 MB there
   mkdir -p "$1"
@@ -185,4 +185,29 @@ PY
   first=$(enqueue) second=$(enqueue)
   mount -o remount,ro m
   supervised 'Read-only file system'
+}
+
+@test "the disk gets full during a build: the environments that no task uses go, and it is built once more" {
+  unset UV_CACHE_DIR
+  export PIP_NO_INDEX=1 PIP_FIND_LINKS=$PWD/index PIP_CONFIG_FILE=/dev/null
+  export CLEARML_AGENT__AGENT__VENVS_CACHE__FREE_SPACE_THRESHOLD_GB=0
+  py - "$ROOT/tests/unit" "$PWD/index" <<'PY'
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import wheelhouse
+for name in ("one", "two", "three"):
+    wheelhouse.wheel(sys.argv[2], name, "1.0", files={f"{name}/data": os.urandom(10 << 20).hex()})
+PY
+  env_of() { printf '{"task":{"script":{"requirements":{"pip":"%s"}}}}' "$1" | agent-env --quiet; }
+  small "$AGENT_HOME/cache" 1g
+  env_of one >first
+  env_of two >second
+  ln -s completed "$(dirname "$(field .env.overlay first)")/outcome" # its task is over
+  used=$(df --output=used "$AGENT_HOME/cache" | tail -n 1)
+  mount -o remount,size=$((used + 45000))k "$AGENT_HOME/cache"
+  env_of three >third
+  [ "$(field .env.packages third)" = '["three==1.0"]' ]
+  [ "$(agent-env --list | wc -l)" -eq 2 ]
+  grep -q 'the disk is full: 1 environment that no task uses had to go' "$(dirname "$(field .env.overlay third)")/setup.log"
+  [[ $(agent-env --list) == *two==1.0* ]] # a task uses it
 }

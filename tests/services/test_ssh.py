@@ -191,6 +191,18 @@ def test_files_of_git_lfs_come_with_the_users_own_filter(tmp_path, large):
     assert (Path(found["code"]) / "big.bin").read_bytes() == bytes(range(256)) * 100
 
 
+def test_files_of_git_lfs_are_fetched_once_for_all_checkouts(tmp_path, large):
+    content = (large / "big.bin").read_bytes()
+    found = fetch(tmp_path / "one", f"file://{large}")
+    shutil.rmtree(large / ".git" / "lfs")  # the server has them no longer
+    code = Path(fetch(tmp_path / "two", f"file://{large}", version_num=found["commit"])["code"])
+    assert (code / "big.bin").read_bytes() == content
+    shutil.rmtree(tmp_path / "home" / "cache")
+    os.unlink(code / "big.bin")
+    run(code, "checkout", "--", "big.bin")  # it is whole by itself
+    assert (code / "big.bin").read_bytes() == content
+
+
 def test_without_git_lfs_it_is_said_that_pointers_stay(tmp_path, large):
     os.unlink(tmp_path / ".gitconfig")
     found = fetch(tmp_path / "job", f"file://{large}")

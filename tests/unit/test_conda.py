@@ -18,7 +18,7 @@ from rattler.index import index_fs
 
 from agentpipe import errors
 from agentpipe.cmds import agent_env
-from agentpipe.environment import conda_files, env_cache
+from agentpipe.environment import conda_files, env_cache, installed
 from agentpipe.place import apart
 from agentpipe.settings import config
 
@@ -63,6 +63,7 @@ def channel(machine, monkeypatch):
     found = Channel(os.path.join(machine.folder, "channel"))
     site = f"lib/python{VERSION}/site-packages/README"
     found.add("python", WHOLE, {"bin/python": real, f"bin/python{VERSION}": real, site: "",
+                                "lib/python3.1": pathlib.Path(f"python{VERSION}"),  # as all have it since 3.10
                                 "pyvenv.cfg": f"home = {real.parent}\nversion = {WHOLE}\n"}, subdir="linux-64")
     found.module("beans", "1.0")
     found.module("beans", "2.0")
@@ -91,6 +92,14 @@ def test_a_conda_section_is_solved_and_installed(machine, channel):
     assert env["variables"]["TOOL_HOME"] == env["variables"]["CONDA_PREFIX"] + "/tool"
     assert env["version"] == WHOLE
     assert env_of(machine, "tea==1.0", conda="beans == 1.0\ntool\n")["cached"]
+
+
+def test_a_link_to_the_folder_of_packages_is_not_taken_for_it(tmp_path):
+    found = tmp_path / "lib" / "python3.11" / "site-packages"
+    found.mkdir(parents=True)
+    for name in ("python3.1", "python3", *"abcdefghijklm"):  # a folder is listed in no order
+        (tmp_path / "lib" / name).symlink_to("python3.11")
+    assert installed.site_packages(str(tmp_path)) == str(found)
 
 
 def test_what_a_task_installs_stays_in_its_overlay(machine, channel):
@@ -226,7 +235,13 @@ def test_an_archive_is_unpacked_once(machine, made, monkeypatch):
     monkeypatch.setenv("CLEARML_CONDA_ENV_PACKAGE", archive)
     env = env_of(machine, "beans")
     assert python(env, "import beans; print(beans.version)") == "1.0"
-    assert env_of(machine, "beans")["variables"] == env["variables"]
+    prefix = env["variables"]["CONDA_PREFIX"]
+    assert env_of(machine, "beans")["variables"]["CONDA_PREFIX"] == prefix
+    # as a stage leaves it that is killed while it unpacks
+    published, = [path for path in pathlib.Path(prefix).parent.iterdir() if path.is_symlink()]
+    published.unlink()
+    env = env_of(machine, "beans")
+    assert not os.path.exists(prefix) and env["variables"]["CONDA_PREFIX"].startswith(f"{published}.")
     with open(os.path.join(env["variables"]["CONDA_PREFIX"], "bin", "unpacked")) as file:
         assert file.read() == "x"
 

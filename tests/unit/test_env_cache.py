@@ -68,7 +68,7 @@ def test_a_record_that_a_task_has_spoilt_is_none(machine, three, text):
 def test_too_many_the_longest_unused_goes_first(machine, three):
     assert keys(env_cache.evict(Limits(entries=2, age_days=1e6))) == [three[0]]
     assert keys(env_cache.entries()) == [three[2], three[1]]
-    assert not [name for name in machine.envs() if name.startswith(three[0]) and not name.endswith(".lock")]
+    assert not [name for name in machine.envs() if name.startswith(three[0])]  # its lock's file neither
 
 
 def test_too_large_all_but_what_fits_goes(machine, three):
@@ -261,6 +261,38 @@ def test_what_others_remove_meanwhile_is_passed_over(machine, three, monkeypatch
     monkeypatch.setattr(env_cache, "_is_published", removed)
     os.mkdir(os.path.join(folder, "left.1"))
     assert env_cache.sweep(folder, 0) == 0
+
+
+def test_a_dry_run_tells_what_would_go_and_leaves_it(machine, three, monkeypatch, capfd):
+    monkeypatch.setenv("AGENT_ENVS_MAX_DAYS", "5000")
+    used(machine, three[1], time.time())
+    used(machine, three[2], time.time())
+    assert env_cache_view.prune({"dry_run": True}) == 0  # the oldest is of 2001
+    assert env_cache_view.prune({"dry_run": True, "keep": 1}) == 0
+    said = capfd.readouterr().err
+    assert said.count(f"would remove {three[0]}") == 2 and f"would remove {three[1]}" in said
+    assert "1 environment would be removed" in said and "; 1 would be left" in said
+    assert len(env_cache.entries()) == 3
+    env_cache_view.prune({})
+    assert f"removed {three[0]}" in capfd.readouterr().err
+
+
+def test_a_dry_run_sees_when_there_is_room_again(machine, three, monkeypatch):
+    monkeypatch.setattr(env_cache, "_free", lambda folder: 0)
+    each = env_cache.entries()[0]["size"] / (1 << 30)
+    assert keys(env_cache.evict(Limits(free_gb=each * 1.5, age_days=1e6), dry=True)) == three[:2]
+
+
+def test_what_was_left_and_cannot_be_locked_fails_no_task(machine):
+    machine.task("tea")
+    left = os.path.join(env_cache.home(), "left.1")
+    os.mkdir(left)
+    os.utime(left, (1, 1))
+    os.mkdir(os.path.join(env_cache.home(), "left.lock"))  # as a full disk, on which no file can be made
+    assert machine.task("milk")["packages"] == ["milk==1.0", "tea==1.0"]
+    os.rmdir(os.path.join(env_cache.home(), "left.lock"))
+    assert env_cache.sweep(env_cache.home(), env_cache.LEFT_BEHIND) == 1
+    assert not [name for name in machine.envs() if name.startswith("left")]
 
 
 def test_the_limits_are_those_of_the_configuration(machine, monkeypatch):

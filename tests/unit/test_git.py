@@ -663,6 +663,22 @@ def test_a_hostile_submodule_is_refused(tmp_path, nested, name, path, url):
     assert not (tmp_path / "job" / "code").exists()
 
 
+@pytest.mark.parametrize("path", ["libs/the middle/", "./libs/the middle"])
+def test_the_path_of_a_submodule_is_understood_as_people_write_it(tmp_path, nested, path):
+    run(nested, "config", "--file", ".gitmodules", "submodule.a name.path", path)
+    commit(nested, {})
+    code = Path(fetch(tmp_path / "job", {"repository": str(nested)})["code"])
+    assert (code / "libs/the middle/deep/inner.py").read_text() == "1\n"
+
+
+@pytest.mark.parametrize("path", ["libs", "../elsewhere", "/etc"])
+def test_an_entry_that_is_no_submodules_path_is_passed_over(tmp_path, nested, path):
+    run(nested, "config", "--file", ".gitmodules", "submodule.a name.path", path)
+    commit(nested, {})
+    code = Path(fetch(tmp_path / "job", {"repository": str(nested)})["code"])
+    assert os.listdir(code / "libs/the middle") == []
+
+
 def test_a_submodule_that_is_not_there_is_named(tmp_path, nested):
     (tmp_path / "inner").rename(tmp_path / "inner.gone")
     failure = refused(tmp_path / "job", {"repository": str(nested)})

@@ -258,6 +258,18 @@ def test_a_broken_python_on_path_is_nobodys_affair(job, tmp_path, monkeypatch, c
     assert capfd.readouterr().err == ""
 
 
+def test_a_python_that_answers_late_is_there_all_the_same(job, tmp_path, monkeypatch):
+    from python_discovery import _cached_py_info
+    slow = tmp_path / "slow" / f"python{OWN}"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nsleep 0.5\nexec "{os.path.realpath(sys.executable)}" "$@"\n')
+    slow.chmod(0o755)
+    # as on a machine at work: what takes 15 s there (the discovery's own patience), takes 0.1 s here
+    monkeypatch.setattr(_cached_py_info, "_query_timeout", lambda told: float(told) if told else 0.1)
+    found = interpreters.find(job(str(slow)))
+    assert found["version"].startswith(OWN + ".")
+
+
 @pytest.mark.parametrize("binary", ["/usr/bin/env", "/bin/true"])
 def test_another_programs_path_is_no_wish_for_a_python(job, binary):
     assert interpreters.wanted(job(binary)) == ""

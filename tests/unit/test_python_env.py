@@ -15,7 +15,7 @@ from env_machine import python, run
 from agentpipe import errors
 from agentpipe.cmds import agent_env
 from agentpipe.environment import env_cache, installed, interpreters, python_env, requirements
-from agentpipe.environment.installers import policy
+from agentpipe.environment.installers import policy, uv
 
 STAGE = """
 import sys
@@ -300,6 +300,20 @@ def test_two_tasks_at_once_build_it_once(machine):
     assert answers[0][0] == answers[1][0]
     assert [answer[1] for answer in answers] == ["False", "False"]
     assert len(machine.builds()) == 1
+
+
+def test_a_package_that_another_environment_builds_too_is_waited_for(machine, monkeypatch):
+    wheelhouse.source(machine.index, "slow", "1.0", hook=_announce_and_wait(machine))
+    first = another_process(machine, "slow")
+    _announced(machine, first)
+    assert int(uv.LOCK_PATIENCE) >= 6 * 3600  # s: such packages are built for CUDA
+    monkeypatch.setattr(uv, "LOCK_PATIENCE", "1")
+    with pytest.raises(errors.Failure, match="another process has built slow for 1 s") as caught:
+        machine.task("slow\ntea")
+    assert caught.value.exit == errors.TRY_AGAIN
+    _let_go(machine)
+    assert first.communicate()[0].split()[1] == "False"
+    assert machine.task("slow\ntea")["packages"] == ["slow==1.0", "tea==2.0"]
 
 
 def test_a_killed_build_is_not_seen_though_its_installer_lives_on(machine):

@@ -12,7 +12,7 @@ import re
 import signal
 
 from agentpipe import errors, live, tools, trees
-from agentpipe.code import bundle, git, mirror, proofs, submodules
+from agentpipe.code import bundle, git, lfs, mirror, proofs, submodules
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
 from agentpipe.offline import offline
@@ -38,7 +38,7 @@ def make(job: Job, source: git.Source, path: str) -> tuple[str, bool]:
     new = trees.beside(path)
     try:
         commit, cached = _populate(job, source, new, os.path.join(new, ".git"), 0)
-        _tell_of_lfs(job, source, new)
+        lfs.tell(job, source, new)
         bundle.bring_files(job, new)
     except errors.Failure:
         trees.remove(new)  # it may be what has filled the disk
@@ -46,24 +46,6 @@ def make(job: Job, source: git.Source, path: str) -> tuple[str, bool]:
     crash_point("fetch:built")
     trees.replace(new, path)
     return commit, cached
-
-
-def _tell_of_lfs(job: Job, source: git.Source, tree: str) -> None:
-    """Say so when files of Git LFS stay pointers: filters are this user's own, and there may be none."""
-    def opened(path: str, flags: int) -> int:
-        return os.open(path, flags | os.O_NOFOLLOW)  # as git: a link may lead to /dev/zero
-    try:
-        with open(os.path.join(tree, ".gitattributes"), encoding="utf-8", errors="replace", opener=opened) as file:
-            wanted = "filter=lfs" in file.read()
-    except OSError:
-        return
-    env = source.environment()
-    if wanted and offline():
-        job.say("its files of Git LFS are not here, only what points to them: AGENT_OFFLINE forbids the network")
-    elif wanted and not tools.run(["git", "config", "--get-regexp", r"^filter\.lfs\.(process|smudge)$"], env=env,
-                                  cwd="/", check=False).strip():
-        job.say("its files of Git LFS are not here, only what points to them: git-lfs is not set up for this user "
-                "(git lfs install)")
 
 
 def _populate(job: Job, source: git.Source, tree: str, git_dir: str, depth: int) -> tuple[str, bool]:
@@ -151,6 +133,7 @@ def _check_out(job: Job, source: git.Source, tree: str, git_dir: str, commit: st
                        "--force", commit, "--"], cwd=tree, env=source.environment())
     except tools.ToolFailed as failed:
         raise _why(failed, source, commit) from None
+    lfs.keep(git_dir, mirror.path_of(source))
     with open(os.path.join(git_dir, "HEAD"), encoding="ascii") as head:
         return head.read().strip()
 
@@ -233,6 +216,7 @@ def _link(source: str, git_dir: str) -> None:
             _write(os.path.join(git_dir, "shallow"), shallow.read())
     except FileNotFoundError:
         pass
+    lfs.link(source, git_dir)
 
 
 def _link_file(source: str, target: str) -> None:

@@ -11,7 +11,9 @@ from agentpipe.urls import without_credentials
 def of(job: Job, source: git.Source, tree: str) -> list[tuple[str, str, git.Source]]:
     """(name, path, source) of each submodule that .gitmodules names and the commit has."""
     named = _named(source, tree)
-    by_path = {fields["path"]: name for name, fields in named.items() if fields.get("path")}
+    # what would be elsewhere is in no index: git would not even look for it
+    by_path = {fields["path"]: name for name, fields in named.items()
+               if fields.get("path") and not fields["path"].startswith(("/", ".."))}
     links = tools.run(["git", "ls-files", "--stage", "-z", "--", *by_path], cwd=tree,
                       env=source.environment()) if by_path else ""
     found: list[tuple[str, str, git.Source]] = []
@@ -19,8 +21,8 @@ def of(job: Job, source: git.Source, tree: str) -> list[tuple[str, str, git.Sour
     for line in filter(None, links.split("\0")):
         about, _, path = line.partition("\t")
         mode, commit, _ = about.split(" ")
-        name = by_path.get(path, "")
-        if mode != "160000" or named.get(name, {}).get("update") == "none":
+        name = by_path.get(path)  # none of a submodule that lies below one of these paths, and is not listed
+        if mode != "160000" or name is None or named[name].get("update") == "none":
             continue
         if not named[name].get("url"):
             job.say(f"submodule {name} has no url in .gitmodules: left out")
@@ -47,7 +49,7 @@ def at(source: git.Source, tree: str, path: str, commit: str) -> tuple[str, git.
 
 
 def _named(source: git.Source, tree: str) -> dict[str, dict[str, str]]:
-    """{name: {field: value}} of .gitmodules."""
+    """{name: {field: value}} of .gitmodules; a path as the index has it, though somebody wrote `lib/`."""
     modules = os.path.join(tree, ".gitmodules")
     if not os.path.lexists(modules):
         return {}
@@ -64,7 +66,7 @@ def _named(source: git.Source, tree: str) -> dict[str, dict[str, str]]:
         section, _, rest = key.partition(".")
         name, _, field = rest.rpartition(".")
         if section == "submodule" and name:
-            named.setdefault(name, {})[field] = value
+            named.setdefault(name, {})[field] = os.path.normpath(value) if field == "path" and value else value
     return named
 
 

@@ -88,9 +88,12 @@ def _unpacked(job: Job, path: str) -> str:
 
 
 def _unpack(job: Job, path: str, folder: str) -> None:
-    """At its final path (conda-unpack writes that into files), published by a link."""
+    """At its final path (conda-unpack writes that into files), published by a link; what a killed one left goes."""
     from agentpipe import files, tools
+    left = files.numbers(os.path.dirname(folder), os.path.basename(folder))
     place = files.new_directory(os.path.dirname(folder), os.path.basename(folder))
+    for number in left:  # not into the place of one whose tar may live on
+        trees.discard(f"{folder}.{number}")
     job.say(f"unpacking {path}")
     try:
         words = ["unzip", "-q", path, "-d", place] if path.endswith(".zip") else ["tar", "-xf", path, "-C", place]

@@ -87,21 +87,22 @@ def entries() -> list[Entry]:
     return sorted(filter(None, each), key=lambda entry: -entry["used"])
 
 
-def evict(wanted: Limits, room: bool = False) -> list[Entry]:
+def evict(wanted: Limits, room: bool = False, dry: bool = False) -> list[Entry]:
     """Remove what no limit keeps, longest unused first, and never what a task uses; what was removed.
 
-    With `room` only the limit of free space counts: before a build.
+    With `room` only the limit of free space counts: before a build. With `dry` nothing is removed, but what would be.
     """
-    envs, kept, removed = home(), entries(), []
+    envs, kept, removed, gained = home(), entries(), [], 0
     size = sum(entry["size"] for entry in kept)
     for entry in reversed(kept[:]):
-        over = _free(envs) < wanted.free_gb * units.GIB or (not room and (
+        over = _free(envs) + gained < wanted.free_gb * units.GIB or (not room and (
             len(kept) > wanted.entries or bool(wanted.size_gb and size > wanted.size_gb * units.GIB)
             or time.time() - entry["used"] > wanted.age_days * 86400 or PRIVATE in entry["key"]))
-        if over and not entry["tasks"] and _remove(envs, entry):
+        if over and not entry["tasks"] and (dry or _remove(envs, entry)):
             kept.remove(entry)
             removed.append(entry)
             size -= entry["size"]
+            gained += entry["size"] if dry else 0
     return removed
 
 
@@ -140,8 +141,9 @@ def sweep(envs: str, left_behind: float) -> int:
             with filelock.FileLock(os.path.join(envs, name + ".lock"), timeout=0, fallback_to_soft=False):
                 if not _is_published(envs, entry):
                     trees.discard(directory)
+                    _forget_lock(envs, name)
                     count += 1
-        except filelock.Timeout:
+        except (filelock.Timeout, OSError):  # a lock on a full disk cannot be made
             pass
     apart.sweep(envs, left_behind)
     return count
@@ -259,9 +261,16 @@ def _remove(envs: str, entry: Entry) -> bool:
                 return False
             for path in {entry["path"], entry["about"]}:
                 trees.discard(path)
+            _forget_lock(envs, entry["key"])
     except (filelock.Timeout, OSError):
         return False
     return True
+
+
+def _forget_lock(envs: str, name: str) -> None:
+    """Remove the file of a lock that we hold, of a key that nothing stands for: whoever waits for it makes another."""
+    if not os.path.lexists(os.path.join(envs, name)):
+        os.unlink(os.path.join(envs, name + ".lock"))
 
 
 def _published(envs: str, name: str) -> str:

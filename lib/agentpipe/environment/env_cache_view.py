@@ -42,25 +42,26 @@ def show(entries: list[env_cache.Entry]) -> None:
 
 
 def prune(values: Mapping[str, Any]) -> int:
-    """Down to the limits, or to the N that were used last."""
+    """Down to the limits, or to the N that were used last; --dry-run only says so."""
     if not os.path.isdir(env_cache.home()):
         stdio.say("agent-env: the cache is empty")
         return 0
     limits = env_cache.limits()
     if values.get("keep") is not None:
         limits.entries = values["keep"]
-    if values.get("dry_run"):
-        kept = env_cache.entries()
-        gone = [entry for entry in kept[int(limits.entries):] if not entry["tasks"]]
-        stdio.say(f"agent-env: would remove up to {len(gone)} of {len(kept)} environments")
-        return 0
-    left = env_cache.sweep(env_cache.home(), env_cache.LEFT_BEHIND)
-    gone = env_cache.evict(limits)
+    dry = bool(values.get("dry_run"))
+    left = 0 if dry else env_cache.sweep(env_cache.home(), env_cache.LEFT_BEHIND)
+    gone = env_cache.evict(limits, dry=dry)
     for entry in gone:
-        stdio.say(f"agent-env: removed {entry['key']}, used {units.age(entry['used'])} ago")
-    size = sum(entry["size"] for entry in gone)
-    stdio.say(f"agent-env: {_counted(gone)} removed{units.told(size, ', ')}"
-                + (f"; {left} unfinished ones" if left else "") + f"; {len(env_cache.entries())} are left")
+        stdio.say(f"agent-env: {'would remove' if dry else 'removed'} {entry['key']}, "
+                  f"used {units.age(entry['used'])} ago")
+    size = units.told(sum(entry["size"] for entry in gone), ", ")
+    kept = len(env_cache.entries())
+    if dry:
+        stdio.say(f"agent-env: {_counted(gone)} would be removed{size}; {kept - len(gone)} would be left")
+    else:
+        stdio.say(f"agent-env: {_counted(gone)} removed{size}" + (f"; {left} unfinished ones" if left else "")
+                  + f"; {kept} are left")
     return 0
 
 

@@ -16,8 +16,9 @@ WRONG = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionE
 
 
 def site_packages(folder: str) -> str:
-    """The environment's own folder of packages."""
-    return glob.glob(os.path.join(glob.escape(folder), "lib", "*", "site-packages"))[0]
+    """The environment's own folder of packages, and no link that leads there: conda's Python has `lib/python3.1`."""
+    found = glob.glob(os.path.join(glob.escape(folder), "lib", "*", "site-packages"))
+    return sorted(found, key=lambda path: os.path.islink(os.path.dirname(path)))[0]
 
 
 def packages(folder: str, asked: set[str], but_by: str = "") -> list[str]:

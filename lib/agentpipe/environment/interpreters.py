@@ -23,6 +23,7 @@ PLACES = ("/usr/local/bin", "/usr/bin", "/opt/*/bin", "/opt/conda/envs/*/bin", "
           "~/.asdf/installs/python/*/bin", "~/.local/share/mise/installs/python/*/bin", "~/miniconda3/bin",
           "~/miniforge3/bin", "~/mambaforge/bin", "~/anaconda3/bin", "~/.local/share/uv/python/*/bin", "~/.local/bin")
 OLDEST = (3, 6)  # what uv and virtualenv can still fill
+PATIENCE_S = "120"  # for a Python to say what it is: one that is late is not there, for as long as that is remembered
 ASK = ("import json, os, platform, sys, sysconfig; print(json.dumps({"
        "'executable': os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable),"
        " 'version': platform.python_version(), 'implementation': platform.python_implementation(),"
@@ -199,15 +200,19 @@ def _search(job: Job, wish: str) -> Interpreter:
 
 
 def _exact(wish: str, cache: Any, environment: dict[str, str]) -> Any:
+    import sys
+
     from python_discovery import PythonInfo, get_interpreter
     _hush()
     try:
-        if not wish or _in_range(PythonInfo.current_system(cache).version_str, wish):
-            return PythonInfo.current_system(cache)
+        own = PythonInfo.from_exe(sys.executable, cache, env=environment)
+        if own and (not wish or _in_range(own.version_str, wish)):
+            return own
         return get_interpreter(wish, cache=cache, env=environment)
     except RuntimeError as error:  # a path that is no working Python
-        raise errors.Failure(f"{wish} is not a Python that can be used", errors.NOT_FOUND, evidence=str(error),
-                             remedy=f"name another interpreter than {wish} in the task's binary") from None
+        which = wish or sys.executable
+        raise errors.Failure(f"{which} is not a Python that can be used", errors.NOT_FOUND, evidence=str(error),
+                             remedy=f"name another interpreter than {which} in the task's binary") from None
 
 
 def _in_range(version: str, wish: str) -> bool:
@@ -221,11 +226,14 @@ def _in_range(version: str, wish: str) -> bool:
 
 def _all(cache: Any, folders: list[str], environment: dict[str, str]) -> list[Any]:
     """All CPythons that uv and virtualenv can fill: the agent's own, and those in these folders; each once."""
+    import sys
+
     from python_discovery import PythonInfo
     _hush()
     found: dict[str, Any] = {}
-    there = (PythonInfo.from_exe(path, cache, raise_on_error=False, env=environment) for path in _files(folders))
-    for info in (PythonInfo.current_system(cache), *there):
+    there = (PythonInfo.from_exe(path, cache, raise_on_error=False, env=environment)
+             for path in (sys.executable, *_files(folders)))
+    for info in there:
         if info and info.implementation == "CPython" and tuple(info.version_info[:2]) >= OLDEST:
             found.setdefault(os.path.realpath(info.system_executable or info.executable), info)
     return list(found.values())
@@ -245,8 +253,13 @@ def _memory_of_discovery() -> Any:
     return DiskCache(Path(paths.cache("interpreters")))
 
 
+def patient() -> dict[str, str]:
+    """Our environment, in which the discovery waits for a Python as long as that takes on a machine at work."""
+    return {"PY_DISCOVERY_TIMEOUT": PATIENCE_S, **os.environ}
+
+
 def _environment(folders: list[str]) -> dict[str, str]:
-    return {**os.environ, "PATH": os.pathsep.join(folders)}
+    return {**patient(), "PATH": os.pathsep.join(folders)}
 
 
 def _nearest(wish: str, every: list[Any]) -> Any:

@@ -119,8 +119,6 @@ def _outlived(job: Job, base: Base) -> bool:
 def build(job: Job, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
           installer: ModuleType) -> Base:
     """The build of this key: by us, or by another task that we wait for. It is in use by this task."""
-    import time
-
     from agentpipe.environment import bytecode, env_cache
     envs = env_cache.home()
     try:
@@ -135,11 +133,7 @@ def build(job: Job, name: str, interpreter: Interpreter, requirements: Requireme
         crash_point("env:locked")
         base = use(job, name)
         if base is None:
-            try:
-                about = files.new_directory(envs, name, time.time_ns() // 1_000_000)
-                name = _make(job, about, name, interpreter, requirements, policy, installer)
-            except OSError as error:
-                raise _cannot_write(envs, error) from None
+            name = _made(job, envs, name, interpreter, requirements, policy, installer)
             base = use(job, name)
             if base is None:
                 raise errors.Failure(f"{envs}/{name} was removed as soon as it was built", errors.TRY_AGAIN,
@@ -161,6 +155,43 @@ def also(name: str, base: Base) -> None:
         os.rename(temporary, link)
 
 
+def _made(job: Job, envs: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
+          installer: ModuleType) -> str:
+    """The key under which it has been built and published; where the disk got full, without what no task uses."""
+    import time
+
+    from agentpipe.environment import env_cache
+
+    def attempted() -> str:
+        try:
+            about = files.new_directory(envs, name, time.time_ns() // 1_000_000)
+            return _make(job, about, name, interpreter, requirements, policy, installer)
+        except OSError as error:
+            raise _cannot_write(envs, error) from None
+    try:
+        return attempted()
+    except errors.Failure as failure:
+        # what conda's solver did not find has been taken out of its list: a second try would not find it again
+        again = _is_full(failure, envs) and not requirements.conda
+        gone = env_cache.evict(env_cache.Limits(entries=0)) if again else []
+        if not gone:
+            raise
+    job.say(f"the disk is full: {len(gone)} environment{'s' * (len(gone) != 1)} that no task uses had to go, "
+            "building once more")
+    return attempted()
+
+
+def _is_full(failure: errors.Failure, envs: str) -> bool:
+    """Whether it was for want of room, on the disk of the environments as far as that is known."""
+    from agentpipe import tools
+    from agentpipe.settings import indexes
+    if failure.exit != errors.CANNOT_CREATE or not any(
+            word in f"{failure.reason}\n{failure.evidence}" for word in tools.FULL):
+        return False
+    downloads = indexes.download_cache()
+    return not os.path.exists(downloads) or os.stat(downloads).st_dev == os.stat(envs).st_dev
+
+
 def _make(job: Job, about: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
           installer: ModuleType) -> str:
     """Build in `about`, or where its container does, and publish it, a makeshift for this task alone; under which key.
@@ -173,7 +204,7 @@ def _make(job: Job, about: str, name: str, interpreter: Interpreter, requirement
     wanted, taken = requirements, []  # type: ignore[var-annotated]
     if offline():
         wanted, taken, overrides = wheelhouse_repositories.taken(requirements, interpreter)
-        policy.overrides += overrides
+        policy.overrides += [line for line in overrides if line not in policy.overrides]
     try:
         if job.prefix and directory == about:
             os.chmod(directory, 0o755)  # the place may run the script as another user

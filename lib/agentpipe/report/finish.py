@@ -281,7 +281,7 @@ def _last_lines(directory: str) -> str:
     for found in (log,) if attempt.pid_record(directory) else (log, (directory, "setup.log")):
         try:
             with os.fdopen(untrusted.opened(*found), "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - EVIDENCE // 2))
+                file.seek(max(0, os.fstat(file.fileno()).st_size - EVIDENCE))
                 data = file.read().replace(b"\0", b"")  # a hole, of which a terminal shows nothing either
         except OSError:
             continue
