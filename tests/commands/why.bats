@@ -343,6 +343,86 @@ print(vars(parser.parse_args()))'
   EDITOR=$PWD/editor mended "$id"
 }
 
+@test "a process that the script has started: its own exception, and the line that raised it" {
+  make_repo work train.py $'import multiprocessing, subprocess, sys
+def f(x):
+    return 1 / x
+if __name__ == "__main__":
+    with multiprocessing.Pool(2) as pool:
+        pool.map(f, [1, 0])
+    subprocess.run([sys.executable, "child.py"], check=True)' child.py $'x = [1]\nx[3]'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "ZeroDivisionError: division by zero, at train.py:3 (exit 1)" "| ZeroDivisionError" \
+    "try: \${EDITOR:-vi} +3 $PWD/work/train.py && "
+  editor 'sed -i "${1#+}s,1 / x,1," "$2"'
+  EDITOR=$PWD/editor tried
+  run -1 pipeline
+  told "$id" "IndexError: list index out of range, at child.py:2 (exit 1)" "| IndexError" \
+    "try: \${EDITOR:-vi} +2 $PWD/work/child.py && "
+  editor 'sed -i "${1#+}s/3/0/" "$2"'
+  EDITOR=$PWD/editor mended "$id"
+}
+
+@test "a file of the repository that is no JSON: its line, and not the one that reads it" {
+  make_repo work train.py $'import json\nprint(json.load(open("conf/c.json")))' conf/c.json $'{\n "a": 1\n "b": 2\n}'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "conf/c.json:3 cannot be read as JSON: Expecting ',' delimiter (exit 1)" \
+    "try: \${EDITOR:-vi} +3 $PWD/work/conf/c.json && "
+  editor 'sed -i "$((${1#+} - 1))s/$/,/" "$2"'
+  EDITOR=$PWD/editor mended "$id"
+}
+
+@test "a script of a package, which is run by its path: as a module of it" {
+  make_repo work pkg/train.py $'import sys\nfrom .helper import X\nprint(X, sys.argv[1:])' pkg/helper.py 'X = 1'
+  id=$(agent-task enqueue --repo work pkg/train.py -- --name 'two words' 2>/dev/null)
+  run -1 pipeline
+  told "$id" "pkg/train.py is run by its path, and from .helper import X wants a package around it" \
+    "try: agent-task edit $id --entry-point '-m pkg.train --name "
+  mended "$id"
+  agent-task log "$id" | grep -qx "1 \['--name', 'two words'\]"
+}
+
+@test "a file of the repository that stands in the place of one of Python's modules" {
+  make_repo work train.py $'import shelve\nshelve.open("x")' shelve.py ''
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "shelve.py of the repository stands in the place of the module shelve" "to do: give it another name"
+  sh -c "$(sed -n 's/^  to do: .* is imported: \(.*\); then \(.*\)/\1 \&\& \2/p' <<<"$report")" >/dev/null 2>&1
+  pipeline
+  [ "$(status "$id")" = completed ]
+}
+
+@test "a shell script: its line, the line ends of Windows, and a program of the repository that is none for git" {
+  make_repo work run.sh $'set -e\n. settings.sh\n./tool.sh' tool.sh $'#!/bin/sh\necho worked'
+  id=$(agent-task enqueue --repo work run.sh 2>/dev/null)
+  run -1 pipeline
+  told "$id" "settings.sh: No such file or directory, at run.sh:2 (exit 1)" "try: \${EDITOR:-vi} +2 $PWD/work/run.sh && "
+  editor 'sed -i "${1#+}d; s/$/\r/" "$2"'
+  EDITOR=$PWD/editor tried
+  run ! pipeline
+  told "$id" "run.sh has the line ends of Windows (CRLF)" "try: sed -i 's/\\r\$//' $PWD/work/run.sh && "
+  tried
+  run -126 pipeline
+  told "$id" "tool.sh is not executable in git (exit 126)" "try: chmod +x $PWD/work/tool.sh && "
+  mended "$id"
+}
+
+@test "a port that is in use: what the worker is to be asked, and no line to mend" {
+  make_repo work train.py 'import os, socket
+given, other = socket.socket(), socket.socket()
+given.bind(("127.0.0.1", 0)); given.listen()
+if not os.path.exists(os.environ["HOME"] + "/go"): other.bind(given.getsockname())'
+  id=$(queued --)
+  run -1 pipeline
+  told "$id" "a port of " " is in use, at train.py:4 (exit 1)" "to do: on " "ss -ltnp" "agent-task enqueue $id"
+  touch "$HOME/go"
+  sh -c "$(sed -n 's/^  to do: .* free again: //p' <<<"$report")"
+  pipeline
+  [ "$(status "$id")" = completed ]
+}
+
 @test "a checkout on another branch is not the task's: no command that would run the other code" {
   make_repo work train.py 'raise ValueError(1)'
   id=$(queued --)
@@ -624,6 +704,16 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   PIP_INDEX_URL=http://127.0.0.1:9/simple UV_HTTP_RETRIES=0 run -69 pipeline
   told "$id" "setup_failed, exit 69, in agent-env" "to do: check the network" "then: agent-task enqueue $id"
   agent-task edit "$id" --requirements none  # in the place of a network that is there again
+  mended "$id"
+}
+
+@test "an index of the task's own list that nobody reaches: the line" {
+  make_repo work train.py 'print(1)' requirements.txt $'six\n--index-url http://127.0.0.1:9/simple'
+  id=$(queued --)
+  UV_HTTP_RETRIES=0 run -69 pipeline
+  told "$id" "cannot reach http://127.0.0.1:9/simple/six/, which line 2 of " "to do: check the network" \
+    "agent-task edit $id --drop-package '--index-url http://127.0.0.1:9/simple'" "then: agent-task enqueue $id"
+  sh -c "$(sed -n 's/^  to do: .* without it: //p' <<<"$report")"
   mended "$id"
 }
 

@@ -363,7 +363,7 @@ def test_a_name_as_the_package_asks_for_it_is_found_and_nothing_else(tmp_path, n
 
 def test_an_id_by_its_beginning_and_a_name_as_a_whole_are_looked_up_and_not_searched(tmp_path):
     """The same answers as by the conditions alone, out of the index."""
-    from agentpipe.server import tasks
+    from agentpipe.server import tasks_read
     call = Server(tmp_path / "agent.db")
     ids = [call("tasks.create", {"name": name, "type": "training"})["id"]
            for name in ("a.b (c)", "a.b (c) d", "aXb (c)")]
@@ -373,6 +373,6 @@ def test_an_id_by_its_beginning_and_a_name_as_a_whole_are_looked_up_and_not_sear
     assert [task["id"] for task in found["tasks"]] == [ids[0]]
     found = call("tasks.get_all", {"name": r"^a.b \(c\)$", "only_fields": ["id"]})  # a pattern, not a text
     assert [task["id"] for task in found["tasks"]] == [ids[0], ids[2]]
-    assert tasks._whole_name(r"^a\.b\ \(c\)$") == "a.b (c)" and not tasks._whole_name("^a.b$")
-    assert tasks._id_prefix({"fields": ["id"], "pattern": "^1f"}) == "1f"
-    assert not tasks._id_prefix({"fields": ["id", "name"], "pattern": "^1f"})
+    assert tasks_read._whole_name(r"^a\.b\ \(c\)$") == "a.b (c)" and not tasks_read._whole_name("^a.b$")
+    assert tasks_read._id_prefix({"fields": ["id"], "pattern": "^1f"}) == "1f"
+    assert not tasks_read._id_prefix({"fields": ["id", "name"], "pattern": "^1f"})

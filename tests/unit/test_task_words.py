@@ -18,7 +18,7 @@ from api_server import ApiServer
 
 from agentpipe import complete, errors, find, units
 from agentpipe.server import tasks
-from agentpipe.task import causes, clones, edits, listing, named, recapture, sh_script, sources
+from agentpipe.task import causes, clones, compare, edits, listing, named, recapture, sh_script, sources, view
 from agentpipe.transport import api
 
 
@@ -75,6 +75,20 @@ def test_times_are_shown_to_the_second() -> None:
     for text in ("2026-11-29T19:35:56.342000+00:00", "2026-11-29T19:35:56Z", "2026-11-29T19:35:56.342000"):
         assert units.clock(text) == "2026-11-29T19:35:56Z"
     assert units.clock(None) == ""
+
+
+@pytest.mark.parametrize("more", ["", "--no-such-option", "'"])
+def test_no_secret_of_a_container_is_shown(more: str) -> None:
+    one, other = ({"id": "1f3c", "status": "created", "container": {
+        "image": "a/b:1", "arguments": f"--ipc=host -e API_TOKEN={secret} {more}",
+        "setup_shell_script": f"export HF_TOKEN={secret}\nmake"}} for secret in ("s3cret1", "s3cret2"))
+    found = compare.text(compare.differences(*(sources.Source(each, {}, {}, "") for each in (one, other))))
+    assert "s3cret" not in found
+    assert found.count(", with another secret") == 2 and "container" in found
+    assert "s3cret" not in view.page(api.connect(), one)
+    other["container"]["arguments"] = "--ipc=private"
+    found = compare.text(compare.differences(*(sources.Source(each, {}, {}, "") for each in (one, other))))
+    assert "→ --ipc" in found and "s3cret" not in found
 
 
 @pytest.mark.parametrize(("container", "left"), [

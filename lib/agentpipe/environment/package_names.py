@@ -57,6 +57,11 @@ def of_module(module: str) -> str:
     return name if name in PACKAGES else ""
 
 
+def is_known(package: str) -> bool:
+    """Whether a package of that name is a well-known one."""
+    return _normalised(package.partition("[")[0]) in PACKAGES | {_normalised(each) for each in MODULES.values()}
+
+
 def meant_by(name: str) -> str:
     """What a name that no index knows most likely means; "" when nothing is near."""
     import difflib

@@ -30,7 +30,7 @@ def read_lock(path: str) -> list[dict[str, Any]]:
 
     from agentpipe import untrusted
     text = untrusted.read(*os.path.split(path), untrusted.LARGE).decode("utf-8", "replace")  # by uv in a container
-    found: list[dict[str, Any]] = _toml().loads(text).get("packages") or []
+    found: list[dict[str, Any]] = toml().loads(text).get("packages") or []
     return found
 
 
@@ -82,7 +82,8 @@ def _line(pin: Pin) -> str:
     return f"{line} --hash=sha256:{sha}" if sha else line
 
 
-def _toml() -> Any:
+def toml() -> Any:
+    """The module that reads TOML, of this Python or its forerunner."""
     import importlib
     import sys
     return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -104,7 +105,7 @@ def read_toml(path: str) -> dict[str, Any]:
     from agentpipe import errors, files
     text = files.list_of_task(path).decode("utf-8-sig", "replace")
     try:
-        found: dict[str, Any] = _toml().loads(text)
+        found: dict[str, Any] = toml().loads(text)
     except ValueError as error:
         name = os.path.basename(path)
         raise errors.Failure(f"{name} is not TOML: {error}", errors.BAD_DATA, remedy=f"correct {name}",

@@ -98,6 +98,7 @@ class Reader:
             if OPTIONS_WITH_VALUE[name] == "--find-links" and "://" not in value:
                 value = self._there(value, where)
             self.into.options.append((OPTIONS_WITH_VALUE[name], value))
+            self.into.option_places[value] = where
         elif name in OPTIONS_ALONE:
             self.into.options.append((name, ""))
         elif name in OPTIONS_PASSED_OVER:

@@ -30,8 +30,9 @@ class Requirements:
     `origin` says for people where it comes from ("" when there is none). `packages` and `archives` go into the base,
     `projects` into the overlay; `options` are (name, value) in pip's long spelling, `constraints` limit versions
     (`build_constraints` those of what builds packages), `overrides` count whatever packages need; `notes` are what its
-    owner should hear; `places` says of a line of a file where it stands ("line 3 of more.txt"); `exact` lists are
-    complete. `found` are the folders (path, editable) that the installer was led to by the projects.
+    owner should hear; `places` says of a line of a file where it stands ("line 3 of more.txt"), `option_places` of an
+    option's value; `exact` lists are complete. `found` are the folders (path, editable) that the installer was led to
+    by the projects.
     """
 
     def __init__(self, code: str, origin: str = "") -> None:
@@ -47,6 +48,7 @@ class Requirements:
         self.overrides: list[str] = []
         self.notes: list[str] = []
         self.places: dict[str, str] = {}
+        self.option_places: dict[str, str] = {}
         # a receipt's list: complete, and to be installed as it is
         self.exact = False
         self.pins: list[Any] = []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # the last imported
 MODULES = {
     "queues": ("queues", "queues_edit", "queue_metrics", "lists_ex"),
-    "tasks": ("tasks", "tasks_edit", "parameters", "artifacts", "tasks_many", "lists_ex", "watched"),
+    "tasks": ("tasks", "tasks_read", "tasks_edit", "parameters", "artifacts", "tasks_many", "lists_ex", "watched"),
     "events": ("events", "scalars", "shapes", "series", "samples", "event_pages", "log_files"),
     "workers": ("workers", "worker_stats"),
     "projects": ("projects", "projects_edit", "projects_lists", "lists_ex"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentpipe.server import expanded, models, projects, queues, tasks, workers
+from agentpipe.server import expanded, models, projects, queues, tasks_read, workers
 from agentpipe.server.common import error, loads
 from agentpipe.server.endpoints import READ, Request, Texts, endpoint
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @endpoint("tasks.get_all_ex", READ)
 def tasks_all(request: Request) -> dict[str, Any]:
     """Tasks."""
-    return expanded.every(request, "tasks", tasks.get_all)
+    return expanded.every(request, "tasks", tasks_read.get_all)
 
 
 @endpoint("tasks.get_by_id_ex", READ, {}, ids=Texts, task=str)
@@ -23,7 +23,7 @@ def task(request: Request) -> dict[str, Any]:
     ids = request.get("ids") or ([request.body["task"]] if request.get("task") else [])
     if not ids:
         raise error(12, "ids must not be empty")
-    found = [expanded.one(request, "tasks", tasks.get_all, id) for id in ids]
+    found = [expanded.one(request, "tasks", tasks_read.get_all, id) for id in ids]
     return {"tasks": [item for item in found if item is not None]}
 
 

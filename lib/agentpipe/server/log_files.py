@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 
-from agentpipe.server import documents
+from agentpipe.server import documents, owners
 from agentpipe.server.common import dumps, error, stamp
 from agentpipe.server.endpoints import OWN, WRITE, Attachment, Request, endpoint
 from agentpipe.server.events import behind, bounded, log_event
@@ -74,8 +74,7 @@ def clear_task_log(request: Request) -> dict[str, Any]:
 def delete_for_task(request: Request) -> dict[str, Any]:
     """Remove all events of a task: {deleted}."""
     _unlocked(request)
-    for table in ("logs", "scalars", "shapes"):
-        request.db.execute(f"DELETE FROM {table} WHERE task=?", (request.body["task"],))
+    owners.forget_events(request.db, request.body["task"])
     return {"deleted": True}
 
 
@@ -86,7 +85,7 @@ def delete_for_model(request: Request) -> dict[str, Any]:
     model = models.load(request.db, request.body["model"])
     if model["ready"] and not request.get("allow_locked"):
         raise error(203, model=model["id"])
-    models.forget_events(request.db, model["id"])
+    owners.forget_events(request.db, model["id"])
     return {"deleted": True}
 
 

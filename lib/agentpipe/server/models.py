@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from agentpipe.server import owners
 from agentpipe.server.common import COMPANY, dumps, error, exists, loads, new_id, strings
 from agentpipe.server.endpoints import READ, WRITE, Request, endpoint
 
@@ -209,14 +210,8 @@ def remove(request: Request, model: dict[str, Any], force: bool) -> str:
 
 def forget(request: Request, id: str) -> None:
     """Remove a model's document and what it reported; who refers to it is the caller's."""
-    forget_events(request.db, id)
+    owners.forget_events(request.db, id)
     request.db.execute("DELETE FROM models WHERE id=?", (id,))
-
-
-def forget_events(db: sqlite3.Connection, id: str) -> None:
-    """Remove what a model reported."""
-    for table in ("scalars", "shapes"):
-        db.execute(f"DELETE FROM {table} WHERE task=?", (id,))
 
 
 def inputs_of(request: Request, id: str) -> list[str]:

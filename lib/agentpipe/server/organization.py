@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agentpipe.server import many, models, projects, projects_edit, scrolls, tasks
+from agentpipe.server import many, models, projects, projects_edit, scrolls, tasks_read
 from agentpipe.server.common import error
 from agentpipe.server.endpoints import OWN, READ, Attachment, Objects, Request, Texts, endpoint
 from agentpipe.server.query import EVERYTHING
@@ -25,7 +25,8 @@ COUNTED: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def _get_all(kind: str) -> Handler:
-    found: dict[str, Handler] = {"projects": projects.get_all, "tasks": tasks.get_all, "models": models.get_all}
+    found: dict[str, Handler] = {"projects": projects.get_all, "tasks": tasks_read.get_all,
+                                 "models": models.get_all}
     return found[kind]
 
 

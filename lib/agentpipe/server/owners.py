@@ -7,6 +7,7 @@ from agentpipe.server.endpoints import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import sqlite3
     from typing import Any
 
 
@@ -17,6 +18,12 @@ def load(request: Request, id: str) -> None:
         models.load(request.db, id)
     else:
         documents.load(request.db, id)
+
+
+def forget_events(db: sqlite3.Connection, id: str) -> None:
+    """Remove all that a task or a model reported."""
+    for table in ("logs", "scalars", "shapes"):
+        db.execute(f"DELETE FROM {table} WHERE task=?", (id,))
 
 
 class Model:

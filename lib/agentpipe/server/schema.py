@@ -2,8 +2,7 @@
 
 import sqlite3
 
-# raised with each change of the tables; a newer one than ours is refused (store.py)
-VERSION = 6
+from agentpipe.server.store import VERSION
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

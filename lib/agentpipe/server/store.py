@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# of the tables (schema.py), raised with each change of them; a newer one is refused
 VERSION = 6
 # how long a writer waits for the others before it gives up (s)
 BUSY_SECONDS = 30

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentpipe import task_fields
-from agentpipe.server import documents, entries, leftovers, nested, status
+from agentpipe.server import documents, entries, leftovers, nested, owners, status
 from agentpipe.server.common import error, exists, name_of, strings
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import READ, WRITE, Objects, Request, Texts, endpoint
@@ -254,12 +254,7 @@ def _forget_run(request: Request, task: Task) -> None:
     task.set("last_iteration", 0)
     for field in ("last_metrics", "metric_stats", "runtime"):
         task.set(field, {})
-    _delete_events(request, task.id)
-
-
-def _delete_events(request: Request, task: str) -> None:
-    for table in ("logs", "scalars", "shapes"):
-        request.db.execute(f"DELETE FROM {table} WHERE task=?", (task,))
+    owners.forget_events(request.db, task.id)
 
 
 def _published_children(request: Request, task: str) -> bool:
@@ -286,7 +281,7 @@ def delete(request: Request) -> dict[str, Any]:
         orphan = documents.load(request.db, child)
         orphan.set("parent", gone)
         orphan.save()
-    _delete_events(request, task.id)
+    owners.forget_events(request.db, task.id)
     documents.delete(request.db, task.id)
     request.wakes = True
     return {"deleted": True, "updated_children": len(children), "updated_models": updated,

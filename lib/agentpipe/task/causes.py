@@ -6,19 +6,28 @@ A cause is a function (task, evidence) → {reason, remedy or advice} or None; t
 
 from __future__ import annotations
 
+import re
+
 from agentpipe.report import own_end
 from agentpipe.task import (
+    causes_clis,
     causes_code,
     causes_command,
+    causes_data,
     causes_files,
     causes_gpu,
+    causes_imports,
     causes_machine,
     causes_modules,
+    causes_network,
     causes_python,
+    causes_shell,
+    child_errors,
     last_words,
     own_lines,
     package_lines,
     remedies,
+    rich_boxes,
 )
 
 TYPE_CHECKING = False
@@ -31,10 +40,12 @@ if TYPE_CHECKING:
     Cause = Callable[[dict[str, Any], str], Known | None]
 
 CAUSES: tuple[Cause, ...] = (
-    causes_python.cause, causes_modules.missing, causes_machine.program, causes_files.missing_file,
-    causes_files.missing_folder, causes_files.forbidden,
-    causes_command.argument, causes_machine.memory, causes_gpu.cause, causes_machine.disk, causes_machine.variable,
-    causes_code.numpy_2, causes_machine.library, causes_code.unfit_package, causes_code.encoding)
+    causes_python.cause, causes_imports.shadowed, causes_imports.relative, causes_modules.missing, causes_shell.returns,
+    causes_machine.program, causes_shell.not_executable, causes_shell.no_script, causes_files.missing_file,
+    causes_files.missing_folder, causes_files.forbidden, causes_command.argument, causes_clis.argument,
+    causes_machine.memory, causes_gpu.cause, causes_machine.shared_memory, causes_machine.disk, causes_machine.variable,
+    causes_machine.rank, causes_code.numpy_2, causes_machine.library, causes_code.unfit_package, causes_code.encoding,
+    causes_data.broken, causes_data.pointer, causes_imports.optional, causes_network.cause, causes_shell.line)
 UNCAUGHT = "exit 1"  # how Python ends by an exception that nothing caught
 
 
@@ -52,11 +63,19 @@ def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:
         return remedies.smaller(task, reason) or {}
     if own_end.FULL in reason:
         return causes_machine.full(task)
-    own = package_lines.without(evidence)
+    printed = rich_boxes.plain(package_lines.without(evidence))
+    own = child_errors.last(printed)
+    shown = {"remedy": None, "advice": None, **({"evidence": own} if own != printed else {})}
     for cause in (*CAUSES, *([causes_code.raised] if reason == UNCAUGHT else [])):
         known = cause(task, own)
         if known:
-            return {"remedy": None, "advice": None, **known, "reason": f"{known['reason']} ({reason})"}
+            return {**shown, **known, "reason": f"{known['reason']} ({_status(reason)})"}
     known = causes_machine.signal(task, reason, own_lines.crashed_at(task, evidence))
-    known = known or last_words.of(task, evidence, reason)
-    return {"remedy": None, "advice": None, **known} if known else {}
+    known = known or last_words.of(task, evidence, own, reason)
+    return {**shown, **known} if known else {}
+
+
+def _status(reason: str) -> str:
+    """The exit status alone, where the rest is said better by the cause."""
+    found = re.search(r"\((exit \d+)\)$", reason)
+    return found[1] if found else reason

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from agentpipe.task.remedies import Known
 
-# the last line of a traceback, or of a syntax error
-RAISED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Iteration|Group|Warning|Fault|Timeout))(?:: (.*))?$")
+EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:: .*|:?$)")
+DRAWN = re.compile(r"^ *[|+] ", re.MULTILINE)  # around the exceptions of a group
 NUMPY_1 = re.compile(r"removed in the NumPy 2\.0|compiled using NumPy 1\.x|numpy\.dtype size changed"
                      r"|_ARRAY_API not found|numpy\.core\.multiarray failed to import")
 INSTALLED = re.compile(r"/(?:site|dist)-packages/(\w+)")
@@ -62,12 +62,13 @@ def encoding(task: dict[str, Any], evidence: str) -> Known | None:
 
 def raised(task: dict[str, Any], evidence: str) -> Known | None:
     """An exception that nothing caught: what it says, and the line of the task's own code that it came through."""
-    told, seen = "", False
-    for line in evidence.splitlines():
+    told, inside = "", False
+    for line in DRAWN.sub("", evidence).splitlines():
         if own_lines.FRAME.match(line):
-            seen, told = True, ""
-        elif seen and RAISED.match(line):
-            told = short(line)
+            inside, told = True, ""
+        elif inside and not line.startswith(" "):
+            inside = False
+            told = short(line.rstrip(": ")) if EXCEPTION.match(line) else ""
     if not told:
         return None
     where = own_lines.last(task, evidence)

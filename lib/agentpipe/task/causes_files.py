@@ -22,6 +22,10 @@ SMALL = 1 << 20  # bytes of a file that may stand in a task's diff
 WRITES = re.compile(r"""\bopen\(.*,\s*(?:mode\s*=\s*)?["'][rbt+]*[wax]"""
                     r"""|\b(?:mkdir|makedirs|touch|write_(?:text|bytes))\("""
                     r"""|\.(?:save\w*|imwrite|to_(?:csv|parquet|json|pickle|excel|hdf|feather))\(|\.dump\(""")
+# an argument that is to be a file, as argparse and click check it
+OF_AN_ARGUMENT = re.compile(r"error: argument \S+: can't open '([^']+)': \[Errno 2\]"
+                            r"|^Error: Invalid value for .*: (?:(?:Path|File|Directory) '([^']+)' does not exist"
+                            r"|'([^']+)': No such file or directory)", re.MULTILINE)
 NO_FOLDER = re.compile(r"^(?:OSError: Cannot save file into a non-existent directory: '([^']+)'"
                        r"|RuntimeError: Parent directory (.+) does not exist\.)", re.MULTILINE)
 
@@ -31,6 +35,7 @@ def missing_file(task: dict[str, Any], evidence: str) -> Known | None:
     said = re.findall(r"^FileNotFoundError: .*?: '([^']+)'", evidence, re.MULTILINE)
     said += re.findall(r"^(?:cat|bash|sh|ls|cp|python[0-9.]*): (?:.*?: )?'?([^':]+)'?: No such file or directory",
                        evidence, re.MULTILINE)
+    said += [next(filter(None, each)) for each in OF_AN_ARGUMENT.findall(evidence)]
     if not said:
         return None
     path = said[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal as signals
 
 from agentpipe.task.remedies import again, edit, in_container, smaller
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from agentpipe.task.remedies import Known
 
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE")
+SHARED_MEMORY = re.compile(r"out of shared memory|[Ee]rror while creating shared memory"
+                           r"|unable to (?:open|allocate|resize|mmap) .{0,80}(?:/torch_|/dev/shm|shared memory)"
+                           r"|No space left on device.{0,20}'/psm_")
+# of torchrun: the first of its processes that failed
+ENDED = re.compile(r"^Root Cause \(first observed failure\):\n(?:.*\n){1,5}?\s*rank\s*: (\d+).*\n"
+                   r"\s*exitcode\s*: -(\d+) ", re.MULTILINE)
 FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 
 
@@ -49,6 +56,17 @@ def _lacking(task: dict[str, Any], reason: str, install: str) -> Known:
     return {"reason": reason, "advice":
             f"{install}, or run it in an image that has it: agent-task edit {task['id']} --docker IMAGE; then "
             f"{again(task)}"}
+
+
+def shared_memory(task: dict[str, Any], evidence: str) -> Known | None:
+    """/dev/shm, through which PyTorch's workers and NCCL pass their data, is too small."""
+    if not SHARED_MEMORY.search(evidence):
+        return None
+    container = task.get("container") or {}
+    reason, fewer = "shared memory (/dev/shm) ran out", "fewer workers of the DataLoader (num_workers), smaller batches"
+    if container.get("image") and not re.search(r"--(?:ipc|shm-size)\b", container.get("arguments") or ""):
+        return {"reason": reason, "remedy": in_container(task, "--ipc=host"), "advice": f"{fewer}, or --shm-size=8g"}
+    return {"reason": reason, "advice": f"{fewer}, or more of it on the worker (df -h /dev/shm); then {again(task)}"}
 
 
 def disk(task: dict[str, Any], evidence: str) -> Known | None:
@@ -90,6 +108,18 @@ def signal(task: dict[str, Any], reason: str, where: object = None) -> Known | N
         return None
     return {"reason": f"a compiled part of it crashed: {name}" + (f", at {where}" if where else ""),
             "remedy": _traced(task), "advice": "other versions of its compiled packages, or other data"}
+
+
+def rank(task: dict[str, Any], evidence: str) -> Known | None:
+    """A process of torchrun that a signal has ended."""
+    said = ENDED.findall(evidence)
+    if not said or "Traceback (most recent call last):" in evidence[evidence.rfind("Root Cause (first"):]:
+        return None
+    try:
+        known = signal(task, f"ended by {signals.Signals(int(said[-1][1])).name}")
+    except ValueError:
+        return None
+    return {**known, "reason": f"rank {said[-1][0]}: {known['reason']}"} if known else None
 
 
 def _traced(task: dict[str, Any]) -> str | None:

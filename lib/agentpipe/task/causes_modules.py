@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 
-from agentpipe.task import own_lines, unknown_to_git, whereabouts
+from agentpipe.task import own_lines, packages_there, unknown_to_git, whereabouts
 from agentpipe.task.remedies import again, anew, edit, fresh, moved, retyped, words
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ def missing(task: dict[str, Any], evidence: str) -> Known | None:
     if started and module.endswith(MAIN):
         return _no_main(task, module.removesuffix(MAIN))
     return (_left_behind(task, module) or _asked_for(task, module) or _misspelt(task, module, evidence, not imported)
-            or _of_a_package(task, module, evidence))
+            or _of_a_package(task, module))
 
 
 def _no_main(task: dict[str, Any], package: str) -> Known:
@@ -75,7 +75,7 @@ def _asked_for(task: dict[str, Any], module: str) -> Known | None:
     from agentpipe.task import edits
     package = _package(module) or module.split(".")[0]
     name = edits.package_of(package)
-    if name not in _asked(task) or not _lacks(task, name):
+    if not packages_there.is_asked(task, package) or not packages_there.lacks(task, name):
         return None
     return {"reason": f"the module {module} is not installed: its environment was made without {package}, which the "
                       "task asks for",
@@ -88,7 +88,7 @@ def _misspelt(task: dict[str, Any], module: str, evidence: str, started: bool) -
     import difflib
 
     from agentpipe.environment import package_names
-    own = [*whereabouts.modules(task), *map(package_names.module_of, sorted(_asked(task) | _installed(task)))]
+    own = [*whereabouts.modules(task), *packages_there.modules(task)]
     near = "" if _package(module) else package_names.module_meant(module, own)
     if started and not near:
         near = next(iter(difflib.get_close_matches(module, own, 1, 0.7)), "")
@@ -105,27 +105,21 @@ def _misspelt(task: dict[str, Any], module: str, evidence: str, started: bool) -
     return {**known, **mend, "advice": right if mend.get("remedy") else f"{mend['advice']}; {right}"}
 
 
-def _of_a_package(task: dict[str, Any], module: str, evidence: str) -> Known | None:
+def _of_a_package(task: dict[str, Any], module: str) -> Known | None:
     """Of a package, as far as its name is certain; of Python itself; else in words what it may be."""
-    from agentpipe.task import edits
     top, _, below = module.partition(".")
     reason, package = f"the module {module} is not installed", _package(module)
-    said = re.search(r"^ModuleNotFoundError: .*; '([\w.]+)' is not a package$", evidence, re.MULTILINE)
-    if said and said[1] in whereabouts.modules(task):
-        name = said[1].replace(".", "/") + ".py"
-        return {"reason": f"{name} of the repository stands in the place of the module {said[1]}", "advice":
-                f"give {name} another name in your checkout, and there: {anew(task)}"}
     if not package and top in sys.stdlib_module_names:
         return {"reason": f"the module {module} is Python's own, and the Python that it ran with has none", "advice":
                 f"another Python: agent-task edit {task['id']} --python VERSION; or install it for that Python on "
                 f"{task.get('last_worker') or 'the worker'} (of tkinter: the system package python3-tk), then "
                 f"{again(task)}"}
-    if package and (below or edits.package_of(package) in _asked(task)):
+    if package and (below or packages_there.is_asked(task, package)):
         return {"reason": f"{reason}, though {package} is", "advice":
                 f"ask for another version of it: {edit(task, '--package', package + '==VERSION')}"}
     if package:
         return {"reason": reason, "remedy": edit(task, "--package", package)}
-    if below or edits.package_of(top) in _asked(task):
+    if below or packages_there.is_asked(task, top):
         return {"reason": f"{reason}, though {top} is", "advice": f"{_mine(task, module)}; where it is of a package: "
                 f"another version of it, or the package that adds it: agent-task edit {task['id']} --package …"}
     return {"reason": reason, "advice": _named_by_import(task, module)}
@@ -151,32 +145,3 @@ def _mine(task: dict[str, Any], module: str) -> str:
         return (f"where {module} is yours, beside the script: "
                 f"{fresh(task, '--bundle', '--include', name if '.' in module else f'{name}.py')}")
     return f"where {module} is a file of yours: git add -N it in your checkout, and there: {anew(task)}"
-
-
-def _asked(task: dict[str, Any]) -> set[str]:
-    """The packages that the task asks for."""
-    from agentpipe.task import edits
-    return _names(edits.recorded(task).splitlines())
-
-
-def _installed(task: dict[str, Any]) -> set[str]:
-    """The packages of its last run on this machine, as far as they are known."""
-    return _names(_environment(task) or [])
-
-
-def _names(lines: list[Any]) -> set[str]:
-    from agentpipe.task import edits
-    return set(filter(None, map(edits.package_of, map(str, lines))))
-
-
-def _lacks(task: dict[str, Any], package: str | None) -> bool:
-    """Whether the environment of its last run on this machine is known to have been without a package."""
-    return _environment(task) is not None and package not in _installed(task)
-
-
-def _environment(task: dict[str, Any]) -> list[Any] | None:
-    """What its last run on this machine had installed; None where that is not known."""
-    from agentpipe.claim import attempt
-    directory = attempt.latest(task["id"])
-    packages = ((attempt.read_manifest(directory) or {}).get("env") or {}).get("packages") if directory else None
-    return packages if isinstance(packages, list) else None

@@ -8,6 +8,9 @@ TELLS = re.compile(
     rb"|segmentation fault|core dumped|out of memory|oom|no space left|permission denied|command not found"
     rb"|no such file|cannot|could not|unable to|refused|timed out)\b")
 NO_ERROR = re.compile(rb"(?i)\b(0|no) (errors?|failures?|failed)\b|\b\w*error\w*\s*[:=]\s*[-+]?[\d.]")
+# the last line of a traceback, as far as exceptions are called so, and what some programs begin an error with
+RAISED = re.compile(r"(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Iteration|Group|Warning|Fault|Timeout)"
+                    r"|\w+\.\w*error|curl|wget|fatal)(?:: .*)?$")
 TRACEBACK = re.compile(rb"\s*(\+ |\| )*(Exception Group )?Traceback \(most recent call last\):")
 
 
@@ -31,3 +34,10 @@ class Finder:
 def tells(line: bytes) -> bool:
     """Whether a line alone tells of an error."""
     return TELLS.search(line) is not None and NO_ERROR.search(line) is None
+
+
+def last(text: str) -> str:
+    """The last error with all of its lines, and what was printed behind it; the last line where none is."""
+    lines = text.rstrip().splitlines()
+    at = [number for number, line in enumerate(lines) if RAISED.match(line)] or [len(lines) - 1]
+    return "\n".join(lines[max(at[-1], 0):])

@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import re
 
-from agentpipe import untrusted
-from agentpipe.task import error_lines, own_lines, package_lines, whereabouts
+from agentpipe.task import code_lines, error_lines, own_lines
 from agentpipe.task.remedies import reproduced, short
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
-    from agentpipe.task.own_lines import Line
     from agentpipe.task.remedies import Known
 
 EXIT = re.compile(r"exit (\d+)")
-SOURCES = (".py", ".sh", ".bash")
 TEXT = re.compile(r"""(["'])(.+?)(?<!\\)\1""")
 FILLED_IN = re.compile(r"\{[^}]*\}|%[-#0-9.]*[a-zA-Z]|\$\{?\w+\}?")  # by str.format, an f-string, %, or a shell
-LONGEST = 1000  # characters of a line that somebody wrote
 FEW = 6  # characters that may stand in a message by chance
 
 
-def of(task: dict[str, Any], evidence: str, reason: str) -> Known:
-    """The reason, of an error if it told of one, and what to do; {} where more than "exit N" is known."""
+def of(task: dict[str, Any], evidence: str, own: str, reason: str) -> Known:
+    """The reason, of an error if it told of one, and what to do; {} where more than "exit N" is known.
+
+    `own` is what of the evidence the script has said itself.
+    """
     status = EXIT.fullmatch(reason)
     if not status:
         return {}
-    lines = [line.strip() for line in package_lines.without(evidence).splitlines() if line.strip()]
+    lines = [line.strip() for line in own.splitlines() if line.strip()]
     lines = [line for line in lines if error_lines.tells(line.encode("utf-8", "replace"))] or lines
     nothing = "it printed nothing of its own" if evidence.strip() else "it printed nothing"
     said = short(lines[-1]) if lines else nothing
-    line = own_lines.last(task, evidence) or _only(task, _saying(lines[-1]) if lines else _ending(status[1]))
+    line = own_lines.last(task, own) or code_lines.only(task, _saying(lines[-1]) if lines else _ending(status[1]))
     if line:
         known = own_lines.mended(task, line)
         return {"reason": f"{said}, at {line} ({reason})", **known,
@@ -41,12 +39,6 @@ def of(task: dict[str, Any], evidence: str, reason: str) -> Known:
     watch = f"see it again: {reproduced(task)}"
     log = f"all that it printed: agent-task log {task['id']}; or " if lines else ""
     return {"reason": f"{said} ({reason})", "advice": log + watch}
-
-
-def _only(task: dict[str, Any], wanted: Any) -> Line | None:
-    """The one line of the task's own code that is wanted; None where there is none, or more."""
-    found = [(name, number, text) for name, number, text in _code(task) if wanted(text)]
-    return own_lines.at(task, *found[0]) if len(found) == 1 else None
 
 
 def _ending(status: str) -> Any:
@@ -63,17 +55,3 @@ def _saying(said: str) -> Any:
                 return True
         return False
     return told
-
-
-def _code(task: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
-    """(file, line's number, line) of the code of its last run on this machine, or of its checkout."""
-    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
-    for name in whereabouts.files(top):
-        if not name.endswith(SOURCES):
-            continue
-        try:
-            text = untrusted.read(top, name).decode("utf-8", "replace")
-        except OSError:
-            continue
-        yield from ((name, number, line.strip()) for number, line in enumerate(text.split("\n"), 1)
-                    if len(line) < LONGEST)

@@ -77,6 +77,13 @@ def below(task: dict[str, Any], path: str) -> str:
     return name if ours and code and ".." not in name.split("/") else ""
 
 
+def named(task: dict[str, Any], path: str) -> str:
+    """A path as the script has it, absolute or from where it runs, relative to the checkout; "" of one outside."""
+    folder = (task.get("script") or {}).get("working_dir") or "."
+    name = below(task, path) if posixpath.isabs(path) else posixpath.normpath(posixpath.join(folder, path))
+    return "" if name.split("/")[0] == ".." else name
+
+
 def mended(task: dict[str, Any], line: Line) -> Known:
     """How to open a line of its code, and to run it again with what was changed there."""
     from agentpipe.code import bundle

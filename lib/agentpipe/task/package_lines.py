@@ -1,9 +1,10 @@
-"""Lines that the clearml package prints by itself, also where a script has said why it ends."""
+"""Lines that packages print by themselves, also where a script has said why it ends."""
 
 import re
 
-# an error that the package tells of may be the script's end
+# clearml's, but for errors, which may be the script's end; Hydra's, after each of its errors
 PRINTED = re.compile(r"ClearML [A-Za-z ]{1,30}: |ClearML (?:running in offline mode|initializing|Terminating)\b"
+                  r"|Set the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace\."
                   r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[,.]\d+ - clearml(?:\.[\w.]+)? - (?:DEBUG|INFO|WARNING) - ")
 
 

@@ -32,7 +32,7 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("disk", lambda: _disk(said)),
         ("locked", lambda: _locked(said)),
         ("offline", lambda: _offline(said, evidence)),
-        ("network", lambda: _network(said, evidence)),
+        ("network", lambda: _network(said, evidence, requirements)),
         ("malformed", lambda: _malformed(said)),
         ("not_built", lambda: _build_needs(said, requirements)),
         ("no_package", lambda: _no_package(job, said, folder, requirements)),
@@ -130,8 +130,9 @@ def _offline(said: str, evidence: str) -> errors.Failure | None:
                           remedy="fetch it where there is a network: agent-prepare --stage-only")
 
 
-def _network(said: str, evidence: str) -> errors.Failure | None:
+def _network(said: str, evidence: str, requirements: Requirements) -> errors.Failure | None:
     url = _url(said)
+    option, place = _index(url, requirements)
     denied = re.search(r"\((401|403)[^)]*\)|HTTP 40[13]|Authentication failed|could not read Username", said)
     if denied and re.search(r"Git operation failed|Authentication failed for|could not read Username", said):
         found = re.search(r"git\+(https?://[^\s`@#]+)", without_credentials(said))
@@ -139,19 +140,35 @@ def _network(said: str, evidence: str) -> errors.Failure | None:
                               remedy="set agent.git_user and agent.git_pass (CLEARML_AGENT_GIT_USER, "
                                      "CLEARML_AGENT_GIT_PASS), or agent.git.extra_credentials for its host")
     if denied:
-        return _denied(url or "the index")
+        return _denied(url or "the index", place)
     if re.search(r"\(404[^)]*\)", said) and url:
         return errors.Failure(f"{_first_name(said) or 'a package'}: nothing at {url}", errors.NOT_FOUND,
                               remedy=f"correct the address {url} in the requirements")
     if not any(sign in said for sign in NETWORK):
         return None
+    if place:  # without it, another index may have a stranger's package under the same name
+        import shlex
+        return errors.Failure(f"cannot reach {url}, which {place} names", errors.UNAVAILABLE,
+                              remedy=f"check the network, the proxy, and the address in {place}; a task that is to do "
+                                     f"without it: {shlex.join(['agent-task', 'edit', '--drop-package', option])}")
     return errors.Failure(f"cannot reach {url or 'the package index'}", errors.UNAVAILABLE,
                           remedy="check the network, the proxy and the index (PIP_INDEX_URL, pip.conf), "
                                  "then run the task again")
 
 
-def _denied(index: str) -> errors.Failure:
-    return errors.Failure(f"{index} refuses access", errors.NO_PERMISSION,
+def _index(url: str, requirements: Requirements) -> tuple[str, str]:
+    """(the line, where it stands) of the task's own index that an address belongs to; ("", "") of any other."""
+    from agentpipe.environment.requirements import filled
+    for name, value in requirements.options:
+        place = requirements.option_places.get(value, "")
+        if place and url.startswith(without_credentials(filled(value)).rstrip("/") + "/"):
+            return f"{name} {without_credentials(value)}", place
+    return "", ""
+
+
+def _denied(index: str, place: str = "") -> errors.Failure:
+    named = f", which {place} names" if place else ""
+    return errors.Failure(f"{index} refuses access{named}", errors.NO_PERMISSION,
                           remedy="give its user and password in PIP_EXTRA_INDEX_URL, pip.conf or ~/.netrc")
 
 

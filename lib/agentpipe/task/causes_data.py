@@ -1,0 +1,175 @@
+"""Causes in a file that a script reads: what is wrong in JSON, TOML, YAML or INI, or a pointer in the place of data.
+
+Of a file that the error does not name, it is the one of the checkout that fails in just this way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import re
+
+from agentpipe import untrusted
+from agentpipe.task import own_lines, whereabouts
+from agentpipe.task.remedies import again, words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from agentpipe.task.remedies import Known
+
+    Check = Callable[[str], int]  # the line of a text at which it fails in that way; 0 where it does not
+
+JSON = re.compile(r"^json\.decoder\.JSONDecodeError: (.+: line \d+ column \d+ \(char \d+\))$", re.MULTILINE)
+TOML = re.compile(r"^(?:tomllib|tomli|toml)(?:\.\w+)*\.(?:TOMLDecodeError|TomlDecodeError): (.+)$", re.MULTILINE)
+YAML = re.compile(r"^(?:yaml|ruamel\.yaml)\.\w+\.\w+Error: ((?:.*\n)+? +in \".+\", line \d+, column \d+.*"
+                  r"(?:\n\S.*\n +in \".+\", line \d+, column \d+.*)?)", re.MULTILINE)
+YAML_PLACE = re.compile(r'^ +in "(.+)", line (\d+), column \d+', re.MULTILINE)
+INI = re.compile(r"^configparser\.\w+Error: ((?:.*\n)?.*?'([^']+)',? *(?:\n\t)?(?:\[line|line:) +(\d+).*)",
+                 re.MULTILINE)
+TEXT = re.compile(r"""(["'])(.+?)(?<!\\)\1""")
+POINTER = b"version https://git-lfs.github.com/spec/"
+MOST = 300  # files that are read
+
+
+def broken(task: dict[str, Any], evidence: str) -> Known | None:
+    """A file of the repository that is not what its name says: it, and the line."""
+    for look in (_json, _toml, _yaml, _ini):
+        found = look(task, evidence)
+        if found:
+            kind, line, said = found
+            return {"reason": f"{line} cannot be read as {kind}: {said}", **own_lines.mended(task, line)}
+    return None
+
+
+def pointer(task: dict[str, Any], evidence: str) -> Known | None:
+    """A pickle that is Git LFS' pointer to it: its first letter is no key of a pickle."""
+    if not re.search(r"^_?pickle\.UnpicklingError: invalid load key, 'v'\.", evidence, re.MULTILINE):
+        return None
+    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    found = [name for name in _files(task, evidence, ()) if _begins(top, name, POINTER)]
+    if not found:
+        return None
+    worker = task.get("last_worker") or "the worker"
+    return {"reason": f"{found[0]} is kept in Git LFS, and only its pointer came", "advice":
+            f"on {worker}, as the user of the agent: git lfs install; then {again(task)}; where it never got to the "
+            "server, first git lfs push --all origin"}
+
+
+def _json(task: dict[str, Any], evidence: str) -> tuple[str, own_lines.Line, str] | None:
+    said = _last(JSON, evidence)
+    if not said:
+        return None
+    lines = _which(task, evidence, (".jsonl", ".ndjson"), lambda text: next(
+        (number for number, line in enumerate(text.splitlines(), 1) if line.strip() and _of_json(line) == said[1]), 0))
+    line = lines or _which(task, evidence, (".json",),
+                           lambda text: _line_of(said[1]) if _of_json(text) == said[1] else 0)
+    return ("JSON", line, said[1].partition(": line ")[0]) if line else None
+
+
+def _toml(task: dict[str, Any], evidence: str) -> tuple[str, own_lines.Line, str] | None:
+    said = _last(TOML, evidence)
+    line = _which(task, evidence, (".toml",), lambda text: _of_toml(text, _line_of(said[1]))) if said else None
+    return ("TOML", line, re.sub(r" \(at .*\)$", "", said[1])) if said and line else None
+
+
+def _yaml(task: dict[str, Any], evidence: str) -> tuple[str, own_lines.Line, str] | None:
+    said = _last(YAML, evidence)
+    if not said:
+        return None
+    places = YAML_PLACE.findall(said[1])
+    wrong = [line for line in said[1].splitlines() if not line.startswith(" ")]
+    text = wrong[-1] + (f" ({wrong[0]}, line {places[0][1]})" if len(wrong) > 1 and len(places) > 1 else "")
+    name = _inside(task, places[-1][0])
+    if not name and places[-1][0].startswith("<"):  # of a text: its file only where one is spoken of
+        named = [each for each in _files(task, evidence, (".yaml", ".yml")) if _is_named(task, each, evidence)]
+        name = named[0] if len(named) == 1 else ""
+    return ("YAML", own_lines.Line(name, int(places[-1][1])), text) if name else None
+
+
+def _ini(task: dict[str, Any], evidence: str) -> tuple[str, own_lines.Line, str] | None:
+    said = _last(INI, evidence)
+    name = _inside(task, said[2]) if said else ""
+    return ("INI", own_lines.Line(name, int(said[3])), said[1].splitlines()[0]) if said and name else None
+
+
+def _last(pattern: re.Pattern[str], evidence: str) -> re.Match[str] | None:
+    """The last of its kind, when no other traceback follows."""
+    found = [*pattern.finditer(evidence)][-1:]
+    return found[0] if found and "Traceback (most recent call last):" not in evidence[found[0].end():] else None
+
+
+def _line_of(said: str) -> int:
+    """The line that an error names; 0 where it names the end."""
+    found = re.search(r"\bline (\d+)", said)
+    return int(found[1]) if found else 0
+
+
+def _of_json(text: str) -> str:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return str(error)
+    except (ValueError, RecursionError):
+        pass
+    return ""
+
+
+def _of_toml(text: str, line: int) -> int:
+    from agentpipe.environment import pins
+    toml = pins.toml()
+    try:
+        toml.loads(text)
+    except toml.TOMLDecodeError as error:
+        return (line or text.count("\n") + 1) if _line_of(str(error)) == line else 0
+    except (ValueError, RecursionError):
+        pass
+    return 0
+
+
+def _which(task: dict[str, Any], evidence: str, kinds: tuple[str, ...], check: Check) -> own_lines.Line | None:
+    """The one file with such an ending that fails in this way: of those that are spoken of, else of all."""
+    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    found = {}
+    for name in _files(task, evidence, kinds):
+        try:
+            text = untrusted.read(top, name).decode("utf-8").replace("\r\n", "\n")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if number := check(text):
+            found[name] = number
+    named = [name for name in found if _is_named(task, name, evidence)]
+    which = named if len(named) == 1 else list(found)
+    return own_lines.Line(which[0], found[which[0]]) if len(which) == 1 else None
+
+
+def _files(task: dict[str, Any], evidence: str, kinds: tuple[str, ...]) -> list[str]:
+    """Files of the task's code with such an ending, those first that the command line or the traceback names."""
+    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    found = [name for name in whereabouts.files(top) if not kinds or name.endswith(kinds)] if top else []
+    return sorted(found, key=lambda name: not _is_named(task, name, evidence))[:MOST]
+
+
+def _is_named(task: dict[str, Any], name: str, evidence: str) -> bool:
+    """Whether an argument, or a text in a line that the traceback shows, is the path of a file."""
+    spoken = [word.rpartition("=")[2] for word in words(task)[1:]]
+    spoken += [text for line in evidence.splitlines() if line.startswith("    ") for _, text in TEXT.findall(line)]
+    folder = (task.get("script") or {}).get("working_dir") or "."
+    return any(name in (posixpath.normpath(posixpath.join(folder, each)), posixpath.normpath(each)) for each in spoken)
+
+
+def _inside(task: dict[str, Any], path: str) -> str:
+    """A path that the script has opened, relative to the top of the checkout; "" where it is no file of it."""
+    top, name = whereabouts.of_last_run(task) or whereabouts.checkout(task), own_lines.named(task, path)
+    return name if top and name and os.path.isfile(os.path.join(top, name)) else ""
+
+
+def _begins(top: str, name: str, text: bytes) -> bool:
+    try:
+        with os.fdopen(untrusted.opened(top, name), "rb") as file:
+            return file.read(len(text)) == text
+    except OSError:
+        return False
