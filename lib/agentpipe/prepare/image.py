@@ -97,11 +97,15 @@ def _write_start(job: Job, mode: str) -> str:
     """The script that starts the program in the image, in the task's directory; its path."""
     import shlex
 
-    from agentpipe import files
-    from agentpipe.place import setup_script
-    from agentpipe.run import launch
+    from agentpipe import files, redact
+    from agentpipe.place import entrypoint, setup_script
+    from agentpipe.run import launch, shim
     begin = launch.of(job.manifest, job.directory, {})
     lines = ["#!/bin/sh", f"# task {job.task['id']}: {job.task.get('name') or ''}".replace("\n", " ")]
+    for line in entrypoint.kept(job.directory):  # which this script takes the place of
+        variable, _, text = line.partition("=")
+        if shim.NAME.fullmatch(variable) and not redact.secrets_in({variable: text}):
+            lines.append(f"export {variable}={shlex.quote(text)}")
     for name, value in setup_script.environment(job.directory).items():
         lines.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
     for name, value in begin.env.items():
