@@ -57,6 +57,19 @@ def test_variables_come_before_the_file_named_ones_first(conf, monkeypatch):
     assert config.get("api.api_server", None, "MINE") == "http://mine:8008"
 
 
+def test_of_several_files_the_one_that_counts_is_named(conf, monkeypatch, tmp_path):
+    old, new = conf("agent { git_user: old, worker_name: box }", "trains.conf"), conf("agent.git_user: new")
+    (tmp_path / "more/default").mkdir(parents=True)
+    (tmp_path / "more/default/agent.conf").write_text("git_pass: p\nworker_name: a\n")
+    monkeypatch.setenv("CLEARML_CONFIG_PATH", str(tmp_path / "more"))
+    rows = {name: origin for name, _, origin in config_show.found("agent")}
+    assert rows == {"agent.git_user": str(new), "agent.worker_name": str(old),
+                    "agent.git_pass": str(tmp_path / "more/default/agent.conf")}
+    conf("agent.task_ping_interval_sec: often", "trains.conf")
+    with pytest.raises(errors.Failure, match=r"task_ping_interval_sec in .*/trains\.conf is no number"):
+        config.check_numbers()
+
+
 def test_an_empty_variable_is_none(conf, monkeypatch):
     conf("agent.worker_name: box")
     monkeypatch.setenv("CLEARML_WORKER_NAME", "")

@@ -10,6 +10,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Trees = tuple[dict[str, Any], list[str]]
@@ -71,10 +72,8 @@ def flag(key: str, default: bool = False, *variables: str) -> bool:
 
 def number(key: str, default: float, *variables: str, least: float = 0) -> float:
     """The same as a number; Failure 78 that names where it stands, when it is none, or below `least`."""
-    found, where = origin(key, *variables)
-    if found in (None, ""):
-        return default
-    return _number_of(found, _named(key, where), least)
+    found = value(key, *variables)
+    return default if found in (None, "") else _number_of(found, lambda: _named(key, *variables), least)
 
 
 def check_numbers() -> None:
@@ -90,7 +89,7 @@ def check_numbers() -> None:
 def variable(name: str, default: float) -> float:
     """The number in an environment variable of our own; Failure 78 that names it, when it holds none, or is below 0."""
     told = os.environ.get(name)
-    return _number_of(told, name, 0) if told else default
+    return _number_of(told, lambda: name, 0) if told else default
 
 
 def lost_policy(option: str | None) -> str:
@@ -122,13 +121,13 @@ def get_list(key: str, default: list[str] | None = None, *variables: str) -> lis
     One that is empty in the file, or `[]` in a variable, is a choice: `default` does not count then. Failure 78 that
     names where it stands, for a quote that nothing closes.
     """
-    found, where = origin(key, *variables)
+    found = value(key, *variables)
     if isinstance(found, str):
         try:
             found = words(found)
         except ValueError as error:
             from agentpipe import errors
-            name = _named(key, where)
+            name = _named(key, *variables)
             raise errors.Failure(f"{name} cannot be split into words: {error}", errors.BAD_CONFIG,
                                  remedy=f"correct {name}") from None
     if found is None:
@@ -150,11 +149,17 @@ def words(text: str) -> Any:
 
 def value(key: str, *variables: str) -> Any:
     """What is set, as JSON has it (a variable: text); None when nothing is."""
-    return origin(key, *variables)[0]
+    return _found(key, *variables)[0]
 
 
 def origin(key: str, *variables: str) -> tuple[Any, str]:
     """(value, where it comes from): "CLEARML_API_HOST", a file's path, or "default" (then the value is None)."""
+    found, variable = _found(key, *variables)
+    return found, variable or ("default" if found is None else _file_of(key.split(".")))
+
+
+def _found(key: str, *variables: str) -> tuple[Any, str]:
+    """(value or None, the variable that it stands in or "")."""
     for name in (*variables, *NAMED.get(key, ())):
         for spelling in (name, "TRAINS_" + name[8:]) if name.startswith("CLEARML_") else (name,):
             found: Any = os.environ.get(spelling)
@@ -169,8 +174,15 @@ def origin(key: str, *variables: str) -> tuple[Any, str]:
             if found not in (None, ""):
                 return found, variable
     tree, _ = trees()
-    found = at(tree, names) if tree else None
-    return (None, "default") if found is None else (found, files()[-1])
+    return (at(tree, names) if tree else None), ""
+
+
+def _file_of(names: list[str]) -> str:
+    """The file that counts for what stands at a path; of a section that several have the one that counts most."""
+    from agentpipe.settings import config_file
+    paths = files()
+    having = (path for path in reversed(paths[1:]) if at(config_file.load([path])[0], names) is not None)
+    return next(having, paths[0])
 
 
 def section(key: str, whole: bool = False) -> dict[str, Any]:
@@ -279,11 +291,12 @@ def parsed(text: str) -> Any:
     return text
 
 
-def _named(key: str, where: str) -> str:
+def _named(key: str, *variables: str) -> str:
+    where = origin(key, *variables)[1]
     return where if where in os.environ else f"{key} in {where}"
 
 
-def _number_of(told: Any, name: str, least: float) -> float:
+def _number_of(told: Any, named: Callable[[], str], least: float) -> float:
     wrong = "no number"
     try:
         found = float(as_text(told))
@@ -294,6 +307,7 @@ def _number_of(told: Any, name: str, least: float) -> float:
     except ValueError:
         pass
     from agentpipe import errors
+    name = named()
     raise errors.Failure(f"{name} is {wrong}: {as_text(told)}", errors.BAD_CONFIG, remedy=f"correct {name}")
 
 
