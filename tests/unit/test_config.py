@@ -12,7 +12,7 @@ from agentpipe import errors, redact
 from agentpipe.configure import config_check, config_init
 from agentpipe.environment import env_cache
 from agentpipe.place import container_args
-from agentpipe.settings import config, config_file, config_show, own_secrets
+from agentpipe.settings import checks, config, config_file, config_show, own_secrets
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_of_several_files_the_one_that_counts_is_named(conf, monkeypatch, tmp_pa
                     "agent.git_pass": str(tmp_path / "more/default/agent.conf")}
     conf("agent.task_ping_interval_sec: often", "trains.conf")
     with pytest.raises(errors.Failure, match=r"task_ping_interval_sec in .*/trains\.conf is no number"):
-        config.check_numbers()
+        checks.check_numbers()
 
 
 def test_an_empty_variable_is_none(conf, monkeypatch):
@@ -139,32 +139,32 @@ def test_values_of_the_file_have_their_types(conf):
 def test_what_should_be_a_number_and_is_none_is_refused_with_its_name(conf, monkeypatch, wrong):
     monkeypatch.setenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC", wrong)
     with pytest.raises(errors.Failure, match=f"CLEARML_AGENT_STATUS_REPORT_FREQ_SEC is no number: {wrong}") as caught:
-        config.check_numbers()
+        checks.check_numbers()
     assert caught.value.exit == errors.BAD_CONFIG
     monkeypatch.delenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC")
     conf(f'api.http.retries.total: "{wrong}"')
     with pytest.raises(errors.Failure, match=r"api\.http\.retries\.total in .*clearml\.conf is no number"):
-        config.check_numbers()
+        checks.check_numbers()
     conf("")
     monkeypatch.setenv("AGENT_HOOK_TIMEOUT", wrong)
     with pytest.raises(errors.Failure, match=f"AGENT_HOOK_TIMEOUT is no number: {wrong}"):
-        config.check_numbers()
+        checks.check_numbers()
     monkeypatch.setenv("AGENT_HOOK_TIMEOUT", "")
     conf('agent.task_ping_interval_sec: 12.5, api.http.retries.total: ""')
-    config.check_numbers()
+    checks.check_numbers()
     assert (config.number(*config.TASK_PING), config.number("api.http.retries.total", 7)) == (12.5, 7)
 
 
-@pytest.mark.parametrize("name", [*config.OF_STAGES, "CLEARML_AGENT_STATUS_REPORT_FREQ_SEC",
+@pytest.mark.parametrize("name", [*checks.OF_STAGES, "CLEARML_AGENT_STATUS_REPORT_FREQ_SEC",
                                   "CLEARML_AGENT__AGENT__TASK_PING_INTERVAL_SEC",
                                   "CLEARML_AGENT__AGENT__ABORT_CALLBACK_MAX_TIMEOUT"])
 def test_a_number_below_0_is_refused_before_a_task_meets_it(monkeypatch, name):
     monkeypatch.setenv(name, "-3")
     with pytest.raises(errors.Failure, match=f"^{name} is below 0: -3 ") as caught:
-        config.check_numbers()
+        checks.check_numbers()
     assert caught.value.exit == errors.BAD_CONFIG
     monkeypatch.setenv(name, "0")
-    config.check_numbers()
+    checks.check_numbers()
 
 
 def test_a_number_below_0_stays_where_it_means_something(conf):

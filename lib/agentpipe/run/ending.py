@@ -10,7 +10,7 @@ from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
 from agentpipe.report import own_end
 from agentpipe.run import hold, monitor, script, services
-from agentpipe.settings import config, own_secrets
+from agentpipe.settings import checks, own_secrets
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
@@ -126,7 +126,7 @@ def queued_when_lost(task: str, policy: str | None) -> bool:
 
     The third time that this node loses it, it fails: a task may be what takes the node down.
     """
-    return config.lost_policy(policy) == "requeue" and attempt.lost_attempts(task) < MAX_LOST
+    return checks.lost_policy(policy) == "requeue" and attempt.lost_attempts(task) < MAX_LOST
 
 
 def _classified(directory: str, status: int | None, verdict: Verdict, kind: str,

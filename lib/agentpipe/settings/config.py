@@ -22,11 +22,6 @@ NO = {"0", "false", "no", "off", "n", "f"}
 # how often, in seconds, a worker reports its status and a running task says that it lives
 STATUS_REPORT = ("agent.worker_status_report_sec", 30.0, "CLEARML_AGENT_STATUS_REPORT_FREQ_SEC")
 TASK_PING = ("agent.task_ping_interval_sec", 60.0)
-# read when a request is made, or made again
-OF_REQUESTS = ("http.max_req_size", "auth.token_expiration_threshold_sec", "auth.request_token_expiration_sec",
-               *(f"http.retries.{name}" for name in ("total", "connect", "read", "redirect", "status",
-                                                     "backoff_factor", "backoff_max")))
-OF_STAGES = ("AGENT_CLAIM_GRACE", "AGENT_HOOK_TIMEOUT", "AGENT_KEEP_DAYS", "AGENT_ENVS_MAX_GB", "AGENT_ENVS_MAX_DAYS")
 ABORT_CALLBACK = ("agent.abort_callback_max_timeout", 1800.0)  # the longest that a script's callback is waited for
 # the variables that have names of their own, by their key; CLEARML_X is also read as TRAINS_X
 NAMED: dict[str, tuple[str, ...]] = {
@@ -76,43 +71,10 @@ def number(key: str, default: float, *variables: str, least: float = 0) -> float
     return default if found in (None, "") else _number_of(found, lambda: _named(key, *variables), least)
 
 
-def check_numbers() -> None:
-    """Failure 78 for a wrong one among those that are read when a task is in hand; for whoever is about to take it."""
-    for each in (STATUS_REPORT, TASK_PING, ABORT_CALLBACK):
-        number(*each)
-    for name in OF_REQUESTS:
-        number("api." + name, 0)
-    for name in OF_STAGES:
-        variable(name, 0)
-
-
 def variable(name: str, default: float) -> float:
     """The number in an environment variable of our own; Failure 78 that names it, when it holds none, or is below 0."""
     told = os.environ.get(name)
     return _number_of(told, lambda: name, 0) if told else default
-
-
-def lost_policy(option: str | None) -> str:
-    """What becomes of a lost task, `fail` or `requeue`: --on-lost (Failure 64 for another word), AGENT_ON_LOST (78)."""
-    told = option if option is not None else os.environ.get("AGENT_ON_LOST") or "fail"
-    if told.lower() in ("fail", "requeue"):
-        return told.lower()
-    from agentpipe import errors
-    if option is not None:
-        raise errors.Failure(f"--on-lost is fail or requeue, not {told!r}", errors.USAGE)
-    raise errors.Failure(f"AGENT_ON_LOST is fail or requeue, not {told!r}", errors.BAD_CONFIG, remedy="correct it")
-
-
-def check_user(ahead: bool = False) -> None:
-    """Failure 78 where CLEARML_AGENT_EXEC_USER names another user than the one that we are: agent-run is not to.
-
-    `ahead`: for whoever is about to take a task, which another command may run (AGENT_STAGE_RUN).
-    """
-    from agentpipe import errors, paths
-    user = os.environ.get("CLEARML_AGENT_EXEC_USER")
-    if user and user != paths.user() and not (ahead and os.environ.get("AGENT_STAGE_RUN")):
-        raise errors.Failure(f"CLEARML_AGENT_EXEC_USER: a task runs as whoever starts agent-run, not as {user}",
-                             errors.BAD_CONFIG, remedy=f"start the pipeline as {user}, or unset it")
 
 
 def get_list(key: str, default: list[str] | None = None, *variables: str) -> list[str]:
