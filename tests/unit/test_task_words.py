@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -47,6 +48,18 @@ def test_a_name_that_is_the_beginning_of_another_id_is_ambiguous(monkeypatch: py
     assert caught.value.exit == errors.BAD_DATA
     assert {other, named} == set(caught.value.evidence.splitlines())
     assert [find.task(store, word)["id"] for word in ("2024a", "2025", named)] == [other, alone, named]
+
+
+def test_no_shell_waits_for_a_server_that_does_not_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        env = {**os.environ, "AGENT_HOME": str(tmp_path), "CLEARML_AUTH_TOKEN": "token",
+               "CLEARML_API_HOST": f"http://127.0.0.1:{hung.getsockname()[1]}"}
+        asked = subprocess.run([sys.executable, "-m", "agentpipe.cmds.agent_task", "complete", "tasks"], env=env,
+                               capture_output=True, timeout=15, check=True)
+        assert asked.stdout == asked.stderr == b""
+        connections = [hung.accept()[0] for _ in range(2)]  # of who asks on behind it, too
+        for each in connections:
+            each.close()
 
 
 def test_an_old_task_is_completed_by_the_beginning_of_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
