@@ -22,8 +22,8 @@ SHORT = 20  # characters of what stands before a colon and is no description by 
 PLAIN = ("pull", "report", "server", "status", "supervisor")
 FOLDER = os.path.join(os.path.dirname(__file__), "completions")
 FILES = {"bash": "bash/agent-task", "zsh": "zsh/_agentpipe", "fish": "fish/agent-task.fish"}
-# what a value is, by its option or its name in the help: a kind of complete.py, "files", the words themselves after "=",
-# or after "," those of which several stand with commas
+# what a value is, by its option or its name in the help: a kind of complete.py, "files", after "=" the words
+# themselves, after "," those of which several stand with commas
 VALUES = {"QUEUE": "queues", "TASK": "tasks", "A": "tasks", "B": "tasks", "SCRIPT|TASK": "tasks files", "ID": "tasks",
           "IMAGE": "images", "PROJECT": "projects", "TAG": "tags", "FILE": "files", "DIR": "files", "DIR|URL": "files",
           "PATH": "files", "SCRIPT": "files", "SHELL": "=bash zsh fish", "POLICY": "=requeue stop",

@@ -70,6 +70,23 @@ def test_of_several_files_the_one_that_counts_is_named(conf, monkeypatch, tmp_pa
         checks.check_numbers()
 
 
+@pytest.mark.parametrize("secret", ["abcDEF123", "ab=cd:e+F{1", "x!XT_G-#vs&(=)", "ends="])
+def test_a_secret_alone_may_have_any_character(secret):
+    assert config_init.parsed(secret + "\n") == {"secret_key": secret}
+    for text in ("two words", "a: b"):
+        with pytest.raises(errors.Failure, match="holds no credentials"):
+            config_init.parsed(text)
+
+
+def test_what_is_written_is_the_file_that_is_read(conf, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRAINS_CONFIG_FILE", str(tmp_path / "old.conf"))
+    given = {**dict.fromkeys(config_init.KEYS[:3], "http://127.0.0.1:8008"), "access_key": "K", "secret_key": "S"}
+    monkeypatch.setattr(config_init, "pasted", lambda ask: given)
+    config_init.init({}, try_keys=False)
+    assert config.files() == [str(tmp_path / "old.conf")]
+    assert config.get("api.credentials.access_key") == "K"
+
+
 def test_an_empty_variable_is_none(conf, monkeypatch):
     conf("agent.worker_name: box")
     monkeypatch.setenv("CLEARML_WORKER_NAME", "")
