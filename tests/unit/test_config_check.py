@@ -145,7 +145,7 @@ def test_a_web_page_in_place_of_the_api_is_said(server):
     'agent.package_manager.extra_index_url: ["https://u:password@h/simple"]',
     'agent.extra_docker_arguments: ["-e", "HF_TOKEN=t"]', 'include "more.conf"'])
 @pytest.mark.parametrize(("mode", "words"), [(0o600, ""), (0o644, "others can read it"), (0o666, "others can write it"),
-                                             (0o620, "others can write it")])
+                                             (0o602, "others can write it")])
 def test_a_file_with_secrets_is_its_owners_alone(tmp_path, monkeypatch, text, mode, words):
     path = tmp_path / "clearml.conf"
     path.write_text(text + "\n")

@@ -434,6 +434,14 @@ def test_secrets_are_hidden_in_the_logged_command(settings, monkeypatch):
     assert "abc" in show(text)
 
 
+def test_a_secret_of_this_machine_is_hidden_under_any_name(arguments, monkeypatch):
+    monkeypatch.setenv("MY_API_TOKEN", "s3cret-value")
+    monkeypatch.setenv("CLEARML_AGENT_EXTRA_DOCKER_ARGS", "-e HUB=$MY_API_TOKEN -e ADDRESS=x/${MY_API_TOKEN}/y -e A=1")
+    found = arguments("")
+    assert "HUB=s3cret-value" in found.words
+    assert found.shown() == "--env 'HUB=********' --env 'ADDRESS=********' --env A=1"
+
+
 def test_the_containers_name_is_the_operators_format_or_the_tasks(tmp_path, settings):
     job = Job({"task": {"id": "t1", "project": "p/1", "user": "me"}}, str(tmp_path))
     assert container_args.name(job).startswith("clearml-id-t1-")

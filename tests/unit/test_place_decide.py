@@ -150,6 +150,8 @@ def test_which_engine(job, settings, monkeypatch, options, variable, expected):
     ({"container": {"image": "my:1", "arguments": "-e 'A"}}, {}, errors.BAD_DATA),
     ({"container": {"image": "--privileged"}}, {}, errors.BAD_DATA),
     ({"container": {"image": "two words"}}, {}, errors.BAD_DATA),
+    ({}, {"docker": "my:1 -e 'A"}, errors.BAD_CONFIG),
+    ({}, {"docker": "-my:1"}, errors.BAD_CONFIG),
     ({}, {"place": "vm"}, errors.USAGE),
     ({}, {"docker": "a:1", "podman": "b:1"}, errors.USAGE),
 ])

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from agentpipe import cells, errors, paths, stdio
+from agentpipe import access, cells, errors, paths, stdio
 from agentpipe.configure import machine_check
 from agentpipe.configure.machine_check import BAD, GOOD, ODD, Finding
 from agentpipe.pull import schedule
@@ -71,9 +71,9 @@ def _file(path: str, secret: bool) -> Finding:
     if state.st_uid not in (0, os.getuid()):
         return Finding(ODD, "configuration", f"{path} is somebody else's, who decides by it what runs as you",
                        f"chown {paths.user()} {shlex.quote(path)}")
-    if state.st_mode & 0o022:
+    if access.others_can(access.WRITE, path):
         return Finding(ODD, "configuration", f"{path}: others can write it, and so decide what runs as you", remedy)
-    if secret and state.st_mode & 0o044 and not folder:
+    if secret and not folder and access.others_can(access.READ, path):
         return Finding(ODD, "configuration", f"{path} holds secrets (keys, passwords), and others can read it", remedy)
     return Finding(GOOD, "configuration", path)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import errors, secrets
-from agentpipe.place.images import cached, digest, forced, mark, prepare, pull, single_user, work
+from agentpipe import errors, gpus, secrets
+from agentpipe.place.images import cached, key_of, mark, prepare, pull, single_user, work
 from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
 
 TYPE_CHECKING = False
@@ -43,14 +43,13 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
         found = Image(path, mark(path))
     else:
         address = name if "://" in name else f"docker://{name}"
-        key = digest(address, *forced())
+        key = key_of(address) + ".sif"
 
         def make(fresh: str) -> None:
             job.say(f"pulling {address} (once)")
             pull(job, [program, "pull", "--force", fresh, address], address.partition("://")[2],
                  f"{program} registry login --username USER docker://")
-        path = cached(job, "apptainer", key + ".sif", make)
-        found = Image(path, key + ".sif")
+        found = Image(cached(job, "apptainer", key, make), key)
     if not writable:
         return found
     if os.getuid() == 0:
@@ -123,8 +122,7 @@ def _inside(target: str) -> str:
 def _gpus(asked: Asked) -> str:
     """--nv or --rocm where there are such devices, and they are not hidden."""
     from agentpipe.place import gear
-    visible = os.environ.get("NVIDIA_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES") or "all"
-    if visible.strip() == "none":
+    if gpus.visible(os.environ) == []:
         return ""
     if gear.is_amd():
         return "--rocm"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, paths, place, processes
-from agentpipe.place import container_args, engine, entrypoint
+from agentpipe.place import container_args, engine, entrypoint, ports
 from agentpipe.place.docker import LABEL, STOPPED, holds, remove
 
 TYPE_CHECKING = False
@@ -103,7 +103,8 @@ def start(api: Any, created: str, wanted: Wanted, by_entrypoint: bool = False) -
                                  "install the NVIDIA Container Toolkit; or agent-prepare --gpus none") from None
         if "permission denied" in said and _maps_users(api):  # it could not even mount there
             raise _mapped() from None
-        raise engine.refused(error, f"the container of {wanted.image} does not start", wanted.own) from None
+        failure = engine.refused(error, f"the container of {wanted.image} does not start", wanted.own)
+        raise ports.of_refusal(failure) from None
     if not state.get("Running") and not by_entrypoint:
         raise ended(api, wanted, state)
     pid = int(state.get("Pid") or 0)

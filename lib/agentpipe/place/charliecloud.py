@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, paths, secrets
-from agentpipe.place.images import cached, digest, forced, mark, prepare, pull, single_user, work
+from agentpipe.place.images import cached, key_of, mark, prepare, pull, single_user, work
 from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
 from agentpipe.settings import config
 
@@ -35,7 +35,7 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
     if path and not os.path.exists(path):
         raise errors.Failure(f"there is no image {name}", errors.NOT_FOUND,
                              remedy="name a folder, an archive of `docker export`, or an image for ch-image pull")
-    key = mark(path) if path else digest(name.removeprefix("docker://"), *forced())
+    key = mark(path) if path else key_of(name.removeprefix("docker://"))
     if path:
         shared = cached(job, "charliecloud", key, lambda fresh: _unpacked(job, path, fresh))
     else:
