@@ -99,7 +99,8 @@ def test_a_script_of_a_task_without_a_record_reads_the_lists_down_to_its_script(
     text = sh_script.text(sources.Source({"id": "1f3c", "script": script}, {}, {}, ""))
     wanted = [f'[ ! -f "$work/code/"{path} ] ||' for path in (
         "requirements.txt", "a/requirements.txt", "a/b/requirements.txt", "'a/b/c d/requirements.txt'")]
-    assert [line.split(" set")[0] for line in text.splitlines() if "requirements.txt" in line] == (wanted if reads else [])
+    looked = [line.split(" set")[0] for line in text.splitlines() if "requirements.txt" in line]
+    assert looked == (wanted if reads else [])
 
 
 def test_a_script_of_a_branch_that_only_the_remote_has_runs(tmp_path: Path) -> None:
