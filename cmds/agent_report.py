@@ -93,13 +93,13 @@ def one(directory, timeout):
 
     from agentpipe import errors, held
     from agentpipe.claim import attempt, claims, holders
-    from agentpipe.report import finish
+    from agentpipe.report import rest
     if not os.path.isdir(directory):
         raise errors.Failure(f"no directory {directory}", errors.NOT_FOUND, remedy="agent-report --all")
     # a claim has a lock before anything else, and a script may delete all but its end
     if not any(os.path.lexists(os.path.join(directory, name)) for name in ("lock", "outcome")):
         raise errors.Failure(f"{directory} is no directory of a task", errors.NOT_FOUND, remedy="agent-report --all")
-    found = finish.known(directory)
+    found = rest.known(directory)
     if found is None:
         return {"directory": directory, "task": None, "end": attempt.outcome(directory), "acknowledged": True}
     task, pull = found["task"]["id"], found["pull"]
@@ -118,7 +118,7 @@ def one(directory, timeout):
                 record(api, directory, timeout, task)
                 claim.end()
             else:
-                ship(api.once(timeout), directory, found)
+                rest.ship(api.once(timeout), directory)  # agent-pull decides what becomes of it
         return {"directory": directory, "task": task, "end": end, "acknowledged": True}
     finally:
         claim.release()
@@ -136,21 +136,6 @@ def record(api, directory, timeout, task):
         code = errors.UNAVAILABLE if failure.exit == errors.TRY_AGAIN else failure.exit
         raise errors.Failure(f"the end of task {task} is not recorded yet: {failure.reason}", code,
                              remedy=failure.remedy or "agent-report --all") from None
-
-
-def ship(api, directory, found):
-    """The log of an attempt that has not come to its end (agent-pull decides what becomes of it)."""
-    from agentpipe.claim import attempt
-    from agentpipe.report import finish
-    try:
-        finish.ours(api, found)
-    except finish.NotOurs:
-        return
-    shipper = finish.shipper_of(api, found, directory)
-    try:
-        shipper.ship(final=attempt.exit_status(directory) is not None)
-    finally:
-        shipper.close()
 
 
 def claimed():

@@ -66,7 +66,9 @@ def live(shown, looker, interval):
         now = time.monotonic()
         if seen is None or (now - asked >= interval and (not looker.api.embedded or looker.api.changed(mark) != mark)):
             mark = looker.api.changed(mark) if looker.api.embedded else None
-            seen, asked = looked(looker, seen), time.monotonic()
+            with shown.can_be_left():
+                seen = looked(looker, seen)
+            asked = time.monotonic()
         elif seen["gpus"]:
             seen["gpus"] = looker.gpus()
         size = shutil.get_terminal_size()

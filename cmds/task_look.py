@@ -62,15 +62,17 @@ VERBS = {
     "list": Verb(
         "List tasks, the newest first; archived ones are left out.",
         [Option("--status", "STATUS", "ClearML's word (queued, in_progress, failed …), or an end (setup_failed, "
-                                      "out_of_memory …).", many=True),
+                                      "out_of_memory …).", many=True, filled=True),
          Option("--queue", "QUEUE", "Only tasks of this queue.", filled=True),
-         Option("--project", "PROJECT", "Only tasks of this project and those below it."),
-         Option("--tag", "TAG", "Only tasks with this tag; several: with all of them.", many=True),
-         Option("--name", "PATTERN", "Only names that fit this regular expression."),
-         Option("--text", "TEXT", "Only tasks with this text in name, id, comment, repository or entry point."),
-         Option("--since", SINCE, "Only tasks whose status has changed since (2h, 3d, 2026-11-25, an ISO time)."),
+         Option("--project", "PROJECT", "Only tasks of this project and those below it.", filled=True),
+         Option("--tag", "TAG", "Only tasks with this tag; several: with all of them.", many=True, filled=True),
+         Option("--name", "PATTERN", "Only names that fit this regular expression.", filled=True),
+         Option("--text", "TEXT", "Only tasks with this text in name, id, comment, repository or entry point.",
+                filled=True),
+         Option("--since", SINCE, "Only tasks whose status has changed since (2h, 3d, 2026-11-25, an ISO time).",
+                filled=True),
          Flag("--archived", "Only archived tasks."),
-         Option("--columns", "NAMES", "What to show, with commas (id,name,tags,duration).", many=False),
+         Option("--columns", "NAMES", "What to show, with commas (id,name,tags,duration).", filled=True),
          Option("--limit", "N", "How many at most; 0: all.", int, 20, short="-n"), JSON], list_, """
   agent-task list --status queued --queue gpu
   agent-task list --status setup_failed --since 2h
@@ -85,7 +87,7 @@ VERBS = {
         [TASK, Flag("--follow", "Read on until the task has ended.", "-f"),
          Option("--stream", "STREAM", "Only this one: `setup` is what the agent did, `log` what the script printed."),
          Flag("--errors", "Only lines that tell of errors, with the tracebacks they belong to."),
-         Option("--since", SINCE, "Only what was printed since (10min, 2h, an ISO time)."),
+         Option("--since", SINCE, "Only what was printed since (10min, 2h, an ISO time).", filled=True),
          Option("--lines", "N", "Only the last N lines.", int, short="-n"), JSON], log, """
   agent-task log -f 1f3c
   agent-task log --errors 1f3c
@@ -102,7 +104,8 @@ VERBS = {
     "artifacts": Verb(
         "List what a task has made: artefacts and models; get one.",
         [TASK, Option("--get", "NAME", "Copy this one here."),
-         Option("--output", "PATH", "Where to; - is standard output. Default: its file's name.", short="-o"),
+         Option("--output", "PATH", "Where to; - is standard output. Default: its file's name.", short="-o",
+                filled=True),
          Flag("--force", "Write over a file of that name, when --output does not name it."), JSON],
         artifacts, """
   agent-task artifacts 1f3c

@@ -22,21 +22,22 @@ CONTAINER = [
 # out of a script
 CAPTURED = [
     Flag("--module", "SCRIPT is a module, as for python -m.", "-m"),
-    Option("--repo", "DIR|URL", "The checkout or repository with the script."),
-    Option("--working-dir", "DIR", "Where the script is to run."),
-    Option("--branch", "NAME", "Take this branch, and no uncommitted changes."),
-    Option("--commit", "SHA", "Take this commit, and no uncommitted changes."),
+    Option("--repo", "DIR|URL", "The checkout or repository with the script.", filled=True),
+    Option("--working-dir", "DIR", "Where the script is to run.", filled=True),
+    Option("--branch", "NAME", "Take this branch, and no uncommitted changes.", filled=True),
+    Option("--commit", "SHA", "Take this commit, and no uncommitted changes.", filled=True),
     Option("--name", "TEXT", "The task's name. Default: the script's."),
     Option("--project", "TEXT", "The project. Default: the repository's name."),
-    Option("--tag", "TAG", "A tag; may stand several times.", many=True),
-    Option("--python", "VERSION", "Python's version (3.11). Default: yours."),
-    Option("--binary", "PROGRAM", "What runs the script (bash)."),
+    Option("--tag", "TAG", "A tag; may stand several times.", many=True, filled=True),
+    Option("--python", "VERSION", "Python's version (3.11). Default: yours.", filled=True),
+    Option("--binary", "PROGRAM", "What runs the script (bash).", filled=True),
     Option("--requirements", "FILE", "Packages to install; `none` for none. "
-                                     "Default: the repository's requirements.txt files."),
+                                     "Default: the repository's requirements.txt files.", filled=True),
     *CONTAINER,
     Flag("--bundle", "Take along what git would not: commits that were not pushed, files that git does not know, "
                      "local packages."),
-    Option("--include", "FILE", "Take this file or folder along too, ignored or not (--bundle).", many=True),
+    Option("--include", "FILE", "Take this file or folder along too, ignored or not (--bundle).", many=True,
+           filled=True),
     Flag("--check", "First try here whether commit, changes and requirements can be had; if not, queue nothing."),
     Flag("--dry-run", "Print the task as JSON; change nothing."),
     JSON,
@@ -46,18 +47,18 @@ CHANGES = [
     Option("--set", "SECTION/NAME=VALUE", "A hyperparameter; where the script's arguments have --NAME, there too.",
            many=True),
     Option("--package", "REQUIREMENT", "Ask for this (numpy<2) in the place of what was asked for that package, or "
-                                       "as well.", many=True),
-    Option("--drop-package", "NAME", "Take this package (or this whole line) out.", many=True),
-    Option("--requirements", "FILE", "The whole list; `none` for none."),
+                                       "as well.", many=True, filled=True),
+    Option("--drop-package", "NAME", "Take this package (or this whole line) out.", many=True, filled=True),
+    Option("--requirements", "FILE", "The whole list; `none` for none.", filled=True),
     *CONTAINER,
-    Option("--repo", "URL", "The repository."),
-    Option("--branch", "NAME", "The branch, at its newest commit."),
+    Option("--repo", "URL", "The repository.", filled=True),
+    Option("--branch", "NAME", "The branch, at its newest commit.", filled=True),
     Option("--commit", "SHA", "The commit; '': the branch's newest."),
     Flag("--drop-diff", "Without the changes that were not committed."),
-    Option("--checkout", "DIR", "Commit and uncommitted changes anew, as they stand in this checkout."),
+    Option("--checkout", "DIR", "Commit and uncommitted changes anew, as they stand in this checkout.", filled=True),
     Option("--entry-point", "TEXT", "Script and arguments."),
-    Option("--working-dir", "DIR", "Where it is to run."),
-    Option("--python", "VERSION", "Python's version."),
+    Option("--working-dir", "DIR", "Where it is to run.", filled=True),
+    Option("--python", "VERSION", "Python's version.", filled=True),
     Option("--binary", "PROGRAM", "What runs the script."),
 ]
 
@@ -135,8 +136,8 @@ VERBS = {
     "edit": Verb(
         "Change what a task says.\n\nOne that has ended becomes a draft again: then agent-task enqueue TASK.",
         [TASK, *CHANGES, Option("--name", "TEXT", "The name, which may be changed at any time."),
-         Option("--tag", "TAG", "Add a tag, at any time.", many=True),
-         Option("--drop-tag", "TAG", "Take a tag away, at any time.", many=True), JSON], edit, """
+         Option("--tag", "TAG", "Add a tag, at any time.", many=True, filled=True),
+         Option("--drop-tag", "TAG", "Take a tag away, at any time.", many=True, filled=True), JSON], edit, """
   agent-task edit 1f3c --package 'numpy<2' --drop-package nosuch
   agent-task edit 1f3c --set Args/epochs=5 --python 3.11
   agent-task edit 1f3c --checkout . && agent-task enqueue 1f3c

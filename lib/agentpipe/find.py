@@ -13,6 +13,7 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*$")
 SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are not UTF-8
 SHOWN = 4
 LONGEST = 2000  # characters of a name that is looked for; servers refuse long patterns
+THERE_ALREADY = 801  # a server's subcode: that name is taken
 ENDED = ("completed", "failed", "stopped", "closed", "published")
 
 
@@ -100,7 +101,12 @@ def queue(api: Any, name: str, create: bool | None = None) -> dict[str, Any]:
         if found:
             return found[0]
     if create:
-        return {"id": api.call("queues.create", {"name": name})["id"], "name": name}
+        try:
+            return {"id": api.call("queues.create", {"name": name})["id"], "name": name}
+        except errors.ApiError as error:
+            if error.subcode != THERE_ALREADY:
+                raise
+            return queue(api, name)  # somebody has made it meanwhile
     raise no_queue(api, name, "" if create is None else "the same with --create-queue")
 
 
@@ -113,12 +119,20 @@ def no_queue(api: Any, name: str, remedy: str) -> errors.Failure:
 
 def project(api: Any, name: str) -> str:
     """The id of the project of that name or id; Failure 66 when there is none."""
-    conditions: list[dict[str, Any]] = [{"name": exactly(name)}, *([{"id": [name]}] if ID.match(name) else [])]
-    for condition in conditions:
-        found = api.call("projects.get_all", {**condition, "only_fields": ["id"], "search_hidden": True})["projects"]
-        if found:
-            return found[0]["id"]
+    found = project_called(api, name) or (_project(api, {"id": [name]}) if ID.match(name) else None)
+    if found:
+        return found
     raise errors.Failure(f"no project `{name}`", errors.NOT_FOUND, remedy="agent-task list --columns id,project")
+
+
+def project_called(api: Any, name: str) -> str | None:
+    """The id of the project of exactly that name; None when there is none."""
+    return _project(api, {"name": exactly(name)})
+
+
+def _project(api: Any, condition: dict[str, Any]) -> str | None:
+    found = api.call("projects.get_all", {**condition, "only_fields": ["id"], "search_hidden": True})["projects"]
+    return found[0]["id"] if found else None
 
 
 def queue_name(api: Any, id: str | None) -> str:

@@ -9,7 +9,7 @@ import os
 import shlex
 import stat
 
-from agentpipe import paths
+from agentpipe import access, paths
 
 STAGES = ("pull", "prepare", "fetch", "patch", "env", "run")
 NAMES = (*(f"{when}-{stage}" for stage in STAGES for when in ("pre", "post")), "on-end")
@@ -61,11 +61,10 @@ def opened(path: str) -> str:
     nothing: root's are fine, and an operator may share them."""
     for each in (path, os.path.dirname(path)):
         try:
-            found = os.stat(each)
+            if access.others_can(access.WRITE, each):
+                return each
         except OSError:  # gone just now
             continue
-        if found.st_mode & 0o022:
-            return each
     return ""
 
 

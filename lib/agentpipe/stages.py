@@ -55,7 +55,7 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
         return 0 if is_fine else line["failed"]["exit"]
     goes_back = "failed" not in line and holders.ends_with_us(line)  # what keeps us from beginning is not its fault
     try:
-        held = Held(line if "failed" in line else identified(line), name, values)
+        held = Held(line if "failed" in line and "id" in line["task"] else identified(line), name, values)
     except (errors.Failure, errors.ApiError) as error:
         if goes_back and _is_not_of_task(error):
             _hand_back(line, name, f"agent-{name}: {error}")
@@ -161,7 +161,7 @@ def identified(line: dict[str, Any]) -> dict[str, Any]:
     if "pull" in line:
         return line
     task = line["task"]
-    if str(task.get("id", "")).startswith("local-") and "run" not in line and "failed" not in line:
+    if str(task.get("id", "")).startswith("local-") and "run" not in line:
         return line
     fresh = {name: value for name, value in line.items() if name not in ("run", "origin")}
     return {**fresh, "manifest": manifest.VERSION, "task": {**task, "id": "local-" + os.urandom(6).hex()}}

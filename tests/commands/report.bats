@@ -43,6 +43,22 @@ print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.
   done
 }
 
+@test "the hooks on end run once, wherever agent-run was killed, also where the next agent-pull does the rest" {
+  mkdir hooks
+  printf '#!/bin/sh\necho ended >>"%s/ended"\n' "$PWD" >hooks/on-end
+  chmod +x hooks/on-end
+  export AGENT_HOOKS=$PWD/hooks
+  for point in run:decided report:recorded report:status; do
+    rm -f ended
+    left_behind 'exit 3' "$point"
+    [ ! -e ended ]
+    AGENT_CLAIM_GRACE=0 agent-pull
+    [ "$(cat ended)" = ended ]
+    [ "$(status "$id")" = failed ]
+    [ -z "$(ls "$AGENT_HOME/state/active")" ]
+  done
+}
+
 @test "--all finishes what nobody works on, and says what it did as JSON" {
   left_behind 'echo late; exit 3'
   run -0 --separate-stderr agent-report --all --json

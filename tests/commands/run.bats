@@ -328,6 +328,15 @@ watched() {
 }
 
 # bats test_tags=local
+@test "a line that failed before its task had an id exits as it failed" {
+  echo '{"task":{"name":"mine"},"failed":{"exit":66,"reason":"my-fetch: no such file"}}' >failed.json
+  run -66 --separate-stderr agent-run failed.json
+  [ -z "$stderr" ]
+  [ "$(field .failed.reason <<<"$output")" = "my-fetch: no such file" ]
+  [[ $(field .task.id <<<"$output") == local-* ]]
+}
+
+# bats test_tags=local
 @test "a pulled task that has no script is setup_failed" {
   call tasks.create '{"name":"empty","type":"training"}' >created
   call tasks.enqueue "{\"task\": \"$(field .id created)\"}" >enqueued
@@ -564,6 +573,18 @@ EOF
   SEEN=$PWD/seen AGENT_HOOKS=$PWD/hooks AGENT_STAGE_ENV='echo said so >&2; agent-env' pipeline >receipt.json
   [ "$(cat seen)" = '"end":"completed"' ]
   grep -q 'said so' "$(attempt "$id")/setup.log"
+}
+
+# bats test_tags=local
+@test "a hook that takes away how it ended changes nothing of the end" {
+  mkdir -p hooks
+  printf '#!/bin/sh\njq -c "del(.run)"\n' >hooks/post-run
+  chmod +x hooks/post-run
+  id=$(enqueue_shell 'exit 4')
+  AGENT_HOOKS=$PWD/hooks run -4 --separate-stderr pipeline
+  [ -z "$stderr" ]
+  [ "$(field .run.end <<<"$output")" = script_failed ]
+  grep -q 'post-run.*it changed run' "$(attempt "$id")/setup.log"
 }
 
 @test "when its queue is gone a drained task stays, stopped, and agent-run exits as it should" {
@@ -817,6 +838,35 @@ unwatched() {
   [ "$status" -eq 0 ]
   [ "$(status "$id")" = completed ]
   [ "$(agent-task log --stream log "$id")" = $'on\noff' ]
+}
+
+@test "a script that has marked its own task completed and ends while nobody watches it: its last lines are sent" {
+  unwatched 'echo on; until [ -e go ]; do sleep 0.05; done; printf off'
+  call tasks.completed "{\"task\": \"$id\"}"
+  touch "$(attempt "$id")/code/go"
+  wait_for 10 test -e "$(attempt "$id")/exit.0"
+  AGENT_CLAIM_GRACE=0 run -0 --separate-stderr agent-pull -v default
+  [[ $stderr == *"reporting that it ended: completed"* ]]
+  [ "$(status "$id")" = completed ]
+  [ "$(agent-task log --stream log "$id")" = $'on\noff' ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
+@test "of a script whose task somebody else has ended meanwhile, watched or not, all that it printed is on the server" {
+  id=$(enqueue_shell 'trap "printf saved; exit 3" TERM; echo on; sleep 60 & wait')
+  watched
+  call tasks.failed "{\"task\": \"$id\", \"status_reason\": \"by hand\"}"
+  ended $pid
+  [ "$status" -eq 75 ]
+  [ "$(agent-task log --stream log "$id")" = $'on\nsaved' ]
+  unwatched 'echo on; until [ -e go ]; do sleep 0.05; done; printf off'
+  touch "$(attempt "$id")/code/go"
+  wait_for 10 test -e "$(attempt "$id")/exit.0"
+  call tasks.stopped "{\"task\": \"$id\", \"status_reason\": \"by hand\", \"force\": true}"
+  AGENT_CLAIM_GRACE=0 run -0 agent-pull default
+  [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.status_reason)" = "by hand" ]
+  [ "$(agent-task log --stream log "$id")" = $'on\noff' ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
 }
 
 @test "recovery leaves alone what another server gave out" {

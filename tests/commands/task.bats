@@ -43,7 +43,7 @@ checkout() {
   [[ $output == agent-task:*--qeueu* ]]
 }
 
-@test "an empty --queue, of a variable that is not set, is 64 and changes nothing" {
+@test "an empty --queue or the like, of a variable that is not set, is 64: it would mean another thing" {
   id=$(enqueue_shell 'true')
   echo 'print(1)' >a.py
   for words in "enqueue a.py" "enqueue $id" "clone $id" "move $id" "continue $id" list; do
@@ -51,6 +51,12 @@ checkout() {
     run -64 --separate-stderr agent-task $words --queue ""
     [ "$stderr" = "agent-task: --queue is empty (is the variable set that it comes from?)" ]
     [ -z "$output" ]
+  done
+  for words in "list --project" "list --since" "list --text" "enqueue a.py --branch" "enqueue a.py --repo" "enqueue a.py --include" \
+    "edit $id --repo" "edit $id --checkout" "clone $id --requirements" "edit $id --tag"; do
+    # shellcheck disable=SC2086 # to be split
+    run -64 --separate-stderr agent-task $words ""
+    [[ $stderr == "agent-task: ${words##* } is empty (is the variable set that it comes from?)" && -z $output ]]
   done
   [ "$(agent-task list --json | wc -l)" -eq 1 ]
 }

@@ -331,15 +331,29 @@ print(json.dumps(task))' >hostile.json
     --inh-caps=+dac_read_search --ambient-caps=+dac_read_search)
   unset UV_CACHE_DIR
   chown -R 12345 "$BATS_TEST_TMPDIR"
-  for user in 0 1234; do
-    sed "s/\"image\"/\"arguments\": \"--user $user:$user\", \"image\"/" >task.json < <(
+  # root without its powers is no root in folders of others
+  for user in 0 1234 '0 --cap-drop=ALL'; do
+    sed "s/\"image\"/\"arguments\": \"--user $user\", \"image\"/" >task.json < <(
       by_hand '"entry_point": "main.py", "requirements": {"pip": "iniconfig\n"},
-               "diff": "import iniconfig, os\nos.makedirs(\"a/b\")\nopen(\"a/b/c\", \"w\").write(str(os.getuid()))\n"')
+               "diff": "import iniconfig, os\nos.makedirs(\"a/b\")\nopen(\"a/b/c\", \"w\").write(str(os.getuid()))\nopen(\"/clearml_agent_cache/it\", \"w\")\n"')
     "${agent[@]}" agent-prepare task.json >line
     "${agent[@]}" agent-run line >receipt
-    [ "$(cat "$(field .fetch.code receipt)/a/b/c")" = "$user" ]
-    [ "$(find "$AGENT_HOME" ! -user 12345)" = "" ]
+    [ "$(cat "$(field .fetch.code receipt)/a/b/c")" = "${user%% *}" ]
+    find "$AGENT_HOME" ! -user 12345 ! -path '*/containers/sdk*' -ls >strange; cat strange
+    [ ! -s strange ]
   done
+  # also of a container that was ended from outside
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "mkdir -p a/b; : >a/b/c; echo begun; sleep 4719\n"' >task.json
+  rm -r "$AGENT_HOME"/state/tasks/*
+  "${agent[@]}" agent-prepare task.json >line
+  "${agent[@]}" agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 30 printed begun
+  docker kill "$(containers)" >/dev/null
+  ended "$run_pid"
+  [ "$status" -eq 125 ]
+  [ -e "$(field .fetch.code receipt)/a/b/c" ]
+  [ "$(find "$AGENT_HOME" ! -user 12345 ! -path '*/containers/sdk*')" = "" ]
 }
 
 @test "PID 1 of an image without sleep waits without work, and ends when nobody can reach its engine" {
@@ -379,14 +393,15 @@ RUN ln -sf $each /bin/sh && rm /bin/sleep"
 @test "an image's entrypoint is run first, and what it sets is seen by all that follows" {
   image=agentpipe-test/entry
   mkdir context
-  printf '#!/bin/sh\nexport FROM_ENTRY="a b" PATH=/opt/tools:$PATH\nexec "$@"\n' >context/enter
+  printf '#!/bin/sh\nexport FROM_ENTRY="a b" PATH=/opt/tools:$PATH\n%s\nexec "$@"\n' \
+    'export BAD=$(printf "\377") LONG=$(head -c 65530 /dev/zero | tr "\0" x) LONGER=${LONG}x' >context/enter
   chmod 755 context/enter
   printf 'FROM agentpipe-test/python:bookworm\nCOPY enter /enter\nRUN mkdir /opt/tools; ln -s /usr/bin/python3 /opt/tools/python3\nENTRYPOINT ["/enter"]\n' >context/Dockerfile
   docker build -q -t "$image" context >/dev/null 2>&1
   sed 's/"image"/"setup_shell_script": "echo set-up sees $FROM_ENTRY", "image"/' >task.json < <(
-    by_hand '"entry_point": "main.py", "diff": "import os\nprint(os.environ[\"FROM_ENTRY\"], os.environ[\"PATH\"])\n"')
+    by_hand '"entry_point": "main.py", "diff": "import os\nprint(os.environ[\"FROM_ENTRY\"], os.environ[\"PATH\"], len(os.environ[\"LONG\"]))\n"')
   agent-prepare task.json | agent-run >receipt
-  [[ $(log_of) == "a b "*"/opt/tools:/usr/local/sbin:"* ]]
+  [[ $(log_of) == "a b "*"/opt/tools:/usr/local/sbin:"*" 65530" ]]
   grep -qx 'set-up sees a b' "$AGENT_HOME"/state/tasks/*/setup.log
   [ -z "$(containers)" ]
 }
@@ -428,6 +443,20 @@ PY
   [ "$status" -eq 65 ]
   [[ $stderr == *"image agentpipe-test/bare has no /bin/sh"* ]]
   [ -z "$(containers)" ]
+}
+
+@test "an image for another processor is told as that" {
+  image=agentpipe-test/foreign
+  mkdir -p root/bin
+  python3 -c 'import sys
+program = bytearray(open(sys.argv[1], "rb").read())
+program[18] = 0xF3 if program[18] == 0xB7 else 0xB7  # of its header: RISC-V, or AArch64
+open("root/bin/sh", "wb").write(program)' "$(command -v busybox)"
+  chmod 755 root/bin/sh
+  tar -C root -cf - . | docker import - "$image" >/dev/null
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "true\n"' >task.json
+  run -65 --separate-stderr agent-prepare task.json
+  [[ $stderr == *"the programs of $image are for another processor than this machine's ($(uname -m))"* ]]
 }
 
 @test "an image that lacks a program around the script is refused, unless its set-up brings that" {

@@ -66,11 +66,12 @@ CONF
   [ "$(log_of)" = 'Hello, world!' ]
 }
 
-# an image whose packages are Fedora's: Debian's own dnf, a repository with one package, and no apt-get; made once
-with_dnf() {
+# an image whose packages are Fedora's: Debian's own dnf and zypper, a repository with one package, and no apt-get;
+# made once
+with_rpm() {
   docker image inspect "$1" >/dev/null 2>&1 && return
-  mkdir dnf
-  cat >dnf/spec <<'SPEC'
+  mkdir rpm
+  cat >rpm/spec <<'SPEC'
 Name: greeting
 Version: 1
 Release: 1
@@ -82,39 +83,43 @@ AutoReqProv: no
 Greets.
 %install
 mkdir -p %{buildroot}/usr/bin
-printf '#!/bin/sh\necho hello from dnf\n' >%{buildroot}/usr/bin/greeting
+printf '#!/bin/sh\necho hello from rpm\n' >%{buildroot}/usr/bin/greeting
 chmod 755 %{buildroot}/usr/bin/greeting
 %files
 /usr/bin/greeting
 SPEC
-  cat >dnf/make <<'SH'
+  cat >rpm/make <<'SH'
 set -e
 apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dnf rpm createrepo-c
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dnf zypper rpm createrepo-c
 mkdir /repo
-rpmbuild -bb --quiet --define '_rpmdir /repo' /dnf/spec
+rpmbuild -bb --quiet --define '_rpmdir /repo' /rpm/spec
 createrepo_c -q /repo
-mkdir -p /etc/yum.repos.d
-printf '[local]\nname=local\nbaseurl=file:///repo\ngpgcheck=0\n' >/etc/yum.repos.d/local.repo
+for folder in /etc/yum.repos.d /etc/zypp/repos.d; do
+  mkdir -p $folder
+  printf '[local]\nname=local\nbaseurl=file:///repo\ngpgcheck=0\n' >$folder/local.repo
+done
 rm /usr/bin/apt-get
 SH
   local words maker
   readarray -t words < <("$BATS_TEST_DIRNAME/docker-host-args.sh")
-  maker=$(docker create "${words[@]}" -v "$PWD/dnf:/dnf" "$image" sh /dnf/make)
+  maker=$(docker create "${words[@]}" -v "$PWD/rpm:/rpm" "$image" sh /rpm/make)
   docker start -a "$maker" >made 2>&1
   docker commit "$maker" "$1" >/dev/null
   docker rm "$maker" >/dev/null
 }
 
-@test "an image with dnf, or yum alone, gets its packages by it; one that does not exist costs only itself" {
-  with_dnf agentpipe-test/dnf
-  docker build -q -t agentpipe-test/yum - >/dev/null 2>&1 <<<'FROM agentpipe-test/dnf
+@test "an image with dnf, or yum or zypper alone, gets its packages by it; one that does not exist costs only itself" {
+  with_rpm agentpipe-test/rpm
+  docker build -q -t agentpipe-test/yum - >/dev/null 2>&1 <<<'FROM agentpipe-test/rpm
 RUN mv /usr/bin/dnf /usr/bin/yum'
-  for image in agentpipe-test/dnf agentpipe-test/yum; do
+  docker build -q -t agentpipe-test/zypper - >/dev/null 2>&1 <<<'FROM agentpipe-test/rpm
+RUN rm /usr/bin/dnf'
+  for image in agentpipe-test/rpm agentpipe-test/yum agentpipe-test/zypper; do
     by_hand greeting '' '-e CLEARML_APT_INSTALL="greeting nosuch"' >task.json
     agent-prepare task.json >line
     agent-run line
-    [ "$(log_of)" = 'hello from dnf' ]
+    [ "$(log_of)" = 'hello from rpm' ]
     set_up_of | grep -x 'these could not be installed: nosuch'
     rm -rf "$AGENT_HOME"/state/tasks/*
   done

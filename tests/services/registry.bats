@@ -55,6 +55,15 @@ log_in() { cp -r "$BATS_FILE_TMPDIR/home/.docker" "$HOME/"; }
   [[ $stderr == *"image $image: the registry refuses access"*"docker login $REGISTRY"* ]]
 }
 
+@test "a program for logins that is not here is passed over, as docker itself does, and named" {
+  mkdir "$HOME/.docker"
+  echo '{"credsStore": "nosuch"}' >"$HOME/.docker/config.json"
+  by_hand >task.json
+  run -77 --separate-stderr agent-prepare task.json
+  [[ $stderr == *"the registry refuses access"* ]]
+  set_up_of | grep -q '^pulling without a login: .*docker-credential-nosuch not installed'
+}
+
 @test "with a login it is pulled, its digest is recorded, and a receipt brings that very image again" {
   log_in
   by_hand >task.json

@@ -203,6 +203,24 @@ def test_files_of_git_lfs_are_fetched_once_for_all_checkouts(tmp_path, large):
     assert (code / "big.bin").read_bytes() == content
 
 
+def test_without_a_network_files_of_git_lfs_are_those_that_were_fetched_before(tmp_path, large, monkeypatch):
+    first = fetch(tmp_path / "one", f"file://{large}")
+    (large / "more.bin").write_bytes(b"more")
+    second = commit(large, {})
+    content = (large / "big.bin").read_bytes()
+    monkeypatch.setenv("GIT_LFS_SKIP_SMUDGE", "1")
+    fetch(tmp_path / "two", f"file://{large}", version_num=second)  # the commit alone
+    monkeypatch.delenv("GIT_LFS_SKIP_SMUDGE")
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    for number, known in enumerate((first["commit"], second)):
+        job = tmp_path / f"offline{number}"
+        code = Path(fetch(job, f"file://{large}", version_num=known)["code"])
+        assert (code / "big.bin").read_bytes() == content
+        assert run(code, "status", "--porcelain") == ""
+        assert ("AGENT_OFFLINE" in (job / "setup.log").read_text()) == (known == second)
+    assert (code / "more.bin").read_text().startswith("version https://git-lfs")
+
+
 def test_without_git_lfs_it_is_said_that_pointers_stay(tmp_path, large):
     os.unlink(tmp_path / ".gitconfig")
     found = fetch(tmp_path / "job", f"file://{large}")

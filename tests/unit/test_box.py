@@ -201,6 +201,17 @@ def test_a_lock_that_is_never_let_go_does_not_keep_agent_run(directory, monkeypa
             script.start(directory, ["true"], "/", os.environ)
 
 
+def test_an_entrypoint_passes_on_nothing_that_the_client_refuses(directory):
+    """docker exec starts nothing at all with a line in its --env-file that is no UTF-8, or too long."""
+    os.mkdir(os.path.join(directory, "box"))
+    entrypoint.expected(directory)
+    with open(os.path.join(directory, "box", "entered"), "wb") as file:
+        file.write(b"BAD=\xff\0LONG=" + b"x" * 65531 + b"\0GOOD=" + b"y" * 65530 + b"\0")
+    words = entrypoint.variables(directory, [])
+    with open(words[1]) as file:
+        assert file.read() == "GOOD=" + "y" * 65530 + "\n"
+
+
 def test_an_entrypoint_passes_on_no_variable_of_ours(directory, monkeypatch):
     monkeypatch.setenv("API_SECRET", SECRET)
     os.mkdir(os.path.join(directory, "box"))
@@ -230,7 +241,7 @@ def test_files_are_opened_to_all_behind_no_link(directory, outside, monkeypatch)
                 os.symlink(outside if name == "folder/file" else outside.parent, full)
         chmod(path, mode, **more)
     monkeypatch.setattr(os, "chmod", swapped)
-    where = docker.Container({"kind": "docker", "prefix": ["c"], "user": 12345}, directory)
+    where = docker.Container({"kind": "docker", "prefix": ["c"], "stranger": "12345"}, directory)
     where.open_up()
 
 
@@ -239,7 +250,7 @@ def test_an_image_of_another_user_can_write_what_is_its_own(directory):
         write(os.path.join(directory, name), "")
         os.chmod(os.path.join(directory, name), 0o600)
     os.chmod(directory, 0o711)
-    docker.Container({"kind": "docker", "prefix": ["c"], "user": 12345}, directory).open_up()
+    docker.Container({"kind": "docker", "prefix": ["c"], "stranger": "12345"}, directory).open_up()
     modes = {name: stat.S_IMODE(os.stat(os.path.join(directory, name)).st_mode)
              for name in ("", "code/a", "code/a/b", "env/c", "box", "setup.log", "spec")}
     assert modes == {"": 0o711, "code/a": 0o777, "code/a/b": 0o666, "env/c": 0o666, "box": 0o777, "setup.log": 0o600,

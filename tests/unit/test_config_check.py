@@ -50,6 +50,11 @@ def test_which_of_several_are_ours_is_said(nvidia, monkeypatch):
     assert text.startswith("2 × NVIDIA H200") and text.endswith("; of these only 1 (CUDA_VISIBLE_DEVICES)")
 
 
+def test_amds_driver_without_its_devices_is_said(monkeypatch):
+    monkeypatch.setattr(os.path, "exists", lambda path: path == "/dev/kfd")
+    assert told(machine_check.gpus)["gpu"][:2] == ("warning", "AMD: 0")
+
+
 @pytest.mark.parametrize(("words", "remedy"), [("Driver/library version mismatch", "restart the machine"),
                                                ("Driver Not Loaded", "reload")])
 def test_a_driver_that_does_not_answer_is_wrong(nvidia, monkeypatch, words, remedy):
@@ -140,7 +145,7 @@ def test_a_web_page_in_place_of_the_api_is_said(server):
     'agent.package_manager.extra_index_url: ["https://u:password@h/simple"]',
     'agent.extra_docker_arguments: ["-e", "HF_TOKEN=t"]', 'include "more.conf"'])
 @pytest.mark.parametrize(("mode", "words"), [(0o600, ""), (0o644, "others can read it"), (0o666, "others can write it"),
-                                             (0o620, "others can write it")])
+                                             (0o602, "others can write it")])
 def test_a_file_with_secrets_is_its_owners_alone(tmp_path, monkeypatch, text, mode, words):
     path = tmp_path / "clearml.conf"
     path.write_text(text + "\n")

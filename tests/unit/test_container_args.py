@@ -366,6 +366,19 @@ def test_a_port_that_is_taken_is_moved_and_the_task_is_told(arguments, monkeypat
     assert any("8080:80 is moved" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(("said", "expected"), [  # Docker 28, 20, and Podman
+    ("driver failed programming external connectivity on endpoint x (0a1b): failed to bind host port for "
+     "0.0.0.0:8080:172.17.0.2:80/tcp: address already in use", {8080, 80}),
+    ("driver failed programming external connectivity on endpoint x (0a1b): Bind for 0.0.0.0:8080 failed: port is "
+     "already allocated", {8080}),
+    ("rootlessport listen tcp [::]:8080: bind: address already in use", {8080}),
+    ("bind source path does not exist: /a:80", None),
+])
+def test_which_ports_an_engine_refuses(said, expected):
+    found = ports.of_refusal(errors.Failure("no", errors.BAD_DATA, said))
+    assert getattr(found, "ports", None) == expected
+
+
 def test_the_address_is_that_of_the_way_to_the_address_that_is_named(settings, monkeypatch):
     monkeypatch.delenv("CLEARML_AGENT_FORCE_HOST_MACHINE_IP", raising=False)
     settings('api.public_ip_ping: "127.0.0.7"')
@@ -432,6 +445,14 @@ def test_secrets_are_hidden_in_the_logged_command(settings, monkeypatch):
     assert "ghi" not in show(text) and "me:word@" in show(text)
     settings("agent.hide_docker_command_env_vars.enabled: false")
     assert "abc" in show(text)
+
+
+def test_a_secret_of_this_machine_is_hidden_under_any_name(arguments, monkeypatch):
+    monkeypatch.setenv("MY_API_TOKEN", "s3cret-value")
+    monkeypatch.setenv("CLEARML_AGENT_EXTRA_DOCKER_ARGS", "-e HUB=$MY_API_TOKEN -e ADDRESS=x/${MY_API_TOKEN}/y -e A=1")
+    found = arguments("")
+    assert "HUB=s3cret-value" in found.words
+    assert found.shown() == "--env 'HUB=********' --env 'ADDRESS=********' --env A=1"
 
 
 def test_the_containers_name_is_the_operators_format_or_the_tasks(tmp_path, settings):

@@ -282,6 +282,20 @@ def test_a_kill_at_any_point_and_once_more_is_right(task: Running, point: str, t
     assert (task.task["status"], task.task["runtime"]["_agentpipe_end"]["exit"]) == ("failed", 4)
 
 
+def test_what_writes_to_the_log_for_ever_does_not_keep_the_end_from_being_told(task: Running) -> None:
+    class Grows(Unreliable):
+        def call(self, endpoint: str, body: Any = None) -> dict[str, Any]:
+            if endpoint == "events.add_batch":
+                task.prints("mehr ✓".encode()[:-1])  # of what comes behind the end no character is cut in two
+                assert self.calls.count(endpoint) < 20
+            return super().call(endpoint, body)
+
+    task.prints(b"one\ntwo\n")
+    task.ends("completed")
+    finish(Grows(task.api), str(task.directory))
+    assert (task.task["status"], task.log()) == ("completed", "one\ntwo\n")
+
+
 def test_hooks_at_the_end_run_once_though_the_server_goes_away_behind_them(task: Running, tmp_path: Path,
                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     hook = tmp_path / "hooks" / "on-end"

@@ -1,5 +1,8 @@
 """Which hooks there are, and what looks like one and is none."""
 
+import grp
+import os
+import pwd
 import shlex
 import subprocess
 from pathlib import Path
@@ -106,3 +109,15 @@ def test_a_hook_that_others_can_write_is_told(folder: Path, which: str, monkeypa
     assert any(f"({path}: others can write it)" in line for line in said)
     subprocess.run(shlex.split(hook_files.urgent()[0].remedy), check=True)
     assert not hook_files.urgent() and hook in map(Path, hooks.find("pre-run"))
+
+
+def test_the_group_that_is_the_users_own_is_nobody_else(folder: Path) -> None:
+    hook = put(folder / "pre-run", 0o775)
+    user = pwd.getpwuid(os.getuid())
+    if grp.getgrgid(hook.stat().st_gid).gr_name != user.pw_name:
+        pytest.skip("this user has no group of its own")
+    folder.chmod(0o775)
+    assert not hook_files.urgent()
+    folder.chmod(0o777)
+    assert [each.text for each in hook_files.urgent()] == [
+        f"{folder}: others can write it, and so decide what runs as you"]

@@ -44,6 +44,16 @@ def test_an_upload_comes_back_with_its_size_type_and_etag(files):
         assert again.status_code == code, known
 
 
+def test_a_quote_in_a_name_is_found_however_it_was_written(files):
+    """The clearml package writes %22 for one in the name of a task, and requests for one in that of a file."""
+    for name, paths in (('quoted/a%22b.1/x', ["a%2522b.1/x", "a%22b.1/x"]), ('quoted/c"d', ["c%22d", "c%2522d"])):
+        assert files.put(name, name.encode()).status_code == 200
+        assert [files("GET", "/quoted/" + path).content for path in paths] == [name.encode()] * 2
+    assert files("DELETE", "/quoted/a%2522b.1/x").status_code == 200
+    assert files("POST", "/delete_many", json={"files": ["quoted/c%22d"]}).json()["errors"] == {}
+    assert not os.path.exists(os.path.join(files.root, "quoted"))
+
+
 def test_a_later_upload_overwrites_and_a_failed_one_leaves_nothing(files, http):
     files.put("twice.bin", b"one")
     files.put("twice.bin", b"two")

@@ -6,7 +6,8 @@ import time
 import filelock
 import pytest
 
-from agentpipe import paths
+from agentpipe import paths, place
+from agentpipe.claim import attempt
 from agentpipe.place import images
 
 DAY = 86400
@@ -39,6 +40,20 @@ def test_what_nobody_asks_for_goes_with_the_next_one():
     asked_for("new")
     assert not os.path.exists(old)
     assert os.path.isdir(kept)
+
+
+@pytest.mark.parametrize("days", ["14", "0"])
+def test_one_that_was_pulled_for_a_single_task_goes_an_hour_later_unless_that_runs_still(monkeypatch, days):
+    monkeypatch.setenv("AGENT_KEEP_DAYS", days)
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__DOCKER_FORCE_PULL", "1")
+    keys = [images.key_of("python:3") for _ in range(3)]
+    paths_of = [asked_for(key) for key in keys]
+    place.journal(attempt.create("t1"), {"kind": "charliecloud", "image_id": keys[1]})
+    for key in keys[:2]:
+        then = time.time() - 2 * 3600
+        os.utime(paths.cache("images", "kind", key + images.ASKED), (then, then))
+    asked_for("new")
+    assert [os.path.exists(path) for path in paths_of] == [False, True, True]
 
 
 def test_one_that_is_asked_for_again_stays():

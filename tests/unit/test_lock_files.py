@@ -50,6 +50,15 @@ def lock(folder, web):
     subprocess.run([uv, "lock", "-q", "--no-cache", "--default-index", web], cwd=folder, check=True)
 
 
+def package(name, needs):
+    """The files of a project that is one."""
+    backend = wheelhouse.BACKEND.format(here=os.path.dirname(os.path.abspath(__file__)), hook="pass", name=name,
+                                        version="1.0", requires=needs)
+    text = ('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+            f'[project]\nname = "{name}"\nversion = "1.0"\nrequires-python = ">=3.8"\ndependencies = {needs}\n')
+    return {"pyproject.toml": text, "backend.py": backend, f"{name}_code.py": "it = 1\n"}
+
+
 def versions(env):
     return [line for line in env["packages"] if not line.startswith("-e")]
 
@@ -141,16 +150,33 @@ def test_a_lock_that_does_not_fit_any_more_is_resolved_anew_and_stays_as_it_was(
         assert file.read() == before
 
 
+def test_what_a_lock_depends_on_beside_its_project_decides_whether_it_fits(machine, web):
+    """A project elsewhere in the checkout, and a member of the workspace that is new."""
+    lib = {f"lib/{name}": text for name, text in package("lib", ["milk"]).items()}
+    app = PROJECT.replace('"milk"', '"lib"') + '[tool.uv.sources]\nlib = {path = "../lib"}\n' \
+        '[tool.uv.workspace]\nmembers = ["p*"]\n'
+    files = {**lib, "app/pyproject.toml": app, "app/run.py": ""}
+    job, code = checkout(machine, files, working_dir="app", entry_point="run.py")
+    lock(os.path.join(code, "app"), web)
+    with open(os.path.join(code, "app", "uv.lock")) as file:
+        files["app/uv.lock"] = file.read()
+    agent_env.work(job)
+    for more in ({f"lib/{name}": text for name, text in package("lib", ["milk", "sugar"]).items()},
+                 {"app/part/pyproject.toml": PROJECT.replace("own", "part")}):
+        machine.said.clear()
+        agent_env.work(checkout(machine, {**files, **more}, working_dir="app", entry_point="run.py")[0])
+        assert "does not fit" in "".join(machine.said)
+    machine.said.clear()
+    name = os.fsdecode(b"p\xe4rt")  # which uv passes over
+    agent_env.work(checkout(machine, {**files, f"app/{name}/pyproject.toml": PROJECT}, working_dir="app",
+                            entry_point="run.py")[0])
+    assert "does not fit" not in "".join(machine.said)
+
+
 def test_the_projects_package_and_its_workspace_are_the_tasks_own(machine, web):
-    def member(name, needs):
-        backend = wheelhouse.BACKEND.format(here=os.path.dirname(os.path.abspath(__file__)), hook="pass", name=name,
-                                            version="1.0", requires=needs)
-        text = ('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-                f'[project]\nname = "{name}"\nversion = "1.0"\nrequires-python = ">=3.8"\ndependencies = {needs}\n')
-        return {"pyproject.toml": text, "backend.py": backend, f"{name}_code.py": "it = 1\n"}
-    files = member("own", ["part", "tea<2"])
+    files = package("own", ["part", "tea<2"])
     files["pyproject.toml"] += '[tool.uv.workspace]\nmembers = ["part"]\n[tool.uv.sources]\npart = {workspace = true}\n'
-    files |= {f"part/{name}": text for name, text in member("part", ["sugar"]).items()}
+    files |= {f"part/{name}": text for name, text in package("part", ["sugar"]).items()}
     job, code = checkout(machine, files)
     lock(code, web)
     env = agent_env.work(job)

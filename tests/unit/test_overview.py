@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -39,6 +45,41 @@ def busy(call: Any, tasks: int = 3) -> list[str]:
     call("workers.status_report", {"worker": "w:0", "timestamp": int(time.time()), "task": ids[0], "queues": [queue],
                                    "machine_stats": {"cpu_usage": [93.1], "memory_used": 2048.0, "gpu_usage": [88.0]}})
     return ids[:tasks]
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_it_can_be_left_while_a_server_does_not_answer(server: ApiServer, told: int) -> None:
+    asked, answered, answer, looks = threading.Event(), threading.Event(), server.answer, []
+
+    def held(endpoint: str, headers: Any, body: Any) -> dict[str, Any]:
+        if endpoint in ("agentpipe.overview", "queues.get_all"):
+            looks.append(endpoint)
+            if len(looks) > 1:
+                asked.set()
+                answered.wait(60)
+        return answer(endpoint, headers, body)
+
+    server.answer = held  # type: ignore[method-assign]
+    ours, its = os.openpty()
+    watching = subprocess.Popen([sys.executable, "-m", "agentpipe.cmds.agent_status", "--interval", "0.2"],
+                                stdin=its, stdout=its, stderr=its, start_new_session=True)
+    os.close(its)
+    shown: list[bytes] = []
+    threading.Thread(target=lambda: _read_all(ours, shown)).start()
+    try:
+        assert asked.wait(30), shown
+        watching.send_signal(told)
+        assert watching.wait(15) == 0
+    finally:
+        answered.set()
+        watching.kill()
+        watching.wait()
+
+
+def _read_all(terminal: int, shown: list[bytes]) -> None:
+    with contextlib.suppress(OSError), open(terminal, "rb", 0) as file:  # EIO: nobody has its other side any more
+        while data := file.read(4096):
+            shown.append(data)
 
 
 def test_one_request_a_look_of_ours_and_four_at_most_of_another(server: ApiServer) -> None:

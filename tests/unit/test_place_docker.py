@@ -2,7 +2,11 @@
 
 import os
 
-from agentpipe import processes
+import pytest
+
+from agentpipe import errors, place, processes
+from agentpipe.job import Job
+from agentpipe.place import create, image_programs
 from agentpipe.place.docker import Container
 
 OTHERS = "0123456789abcdef" * 4
@@ -15,3 +19,25 @@ def test_a_process_of_this_machine_is_not_the_containers_for_its_number_and_star
     container = Container(value, str(tmp_path))
     assert container.pid(record) is None
     assert container.alive(record) is False
+
+
+def test_a_container_that_hangs_is_69_not_a_bug(tmp_path, monkeypatch):
+    monkeypatch.setattr(place, "ANSWER_S", 0.1)
+    job = Job({"task": {"id": "t1"}}, str(tmp_path))
+    value = {"prefix": ["sh", "-c", "exec sleep 60", "prefix"], "image": "i:1", "image_id": "sha256:1", "decides": ""}
+    with pytest.raises(errors.Failure) as caught:
+        image_programs.check(job, value)
+    job.close()
+    assert (caught.value.exit, caught.value.reason) == (
+        errors.UNAVAILABLE, "the task's place gives no answer for 0.1 s")
+
+
+@pytest.mark.parametrize(("user", "ours", "host", "stranger"), [
+    ("", "0:0", {}, ""), ("root", "0:0", {"CapDrop": ["ALL"]}, ""), ("0:0", "12:12", {}, ""),
+    ("12:12", "12:12", {}, ""), ("1234", "12:12", {}, "1234"), ("app:app", "0:0", {}, "app"),
+    ("", "12:12", {"CapDrop": ["CAP_NET_RAW"]}, ""), ("", "12:12", {"CapDrop": ["ALL"]}, "root"),
+    ("0", "12:12", {"CapDrop": ["CAP_DAC_OVERRIDE"]}, "0"), ("", "12:12", {"CapDrop": ["ALL"], "Privileged": True}, ""),
+    ("", "12:12", {"CapDrop": ["ALL"], "CapAdd": ["CAP_DAC_OVERRIDE"]}, ""),
+])
+def test_who_needs_our_folders_opened(user, ours, host, stranger):
+    assert create._stranger(user, ours, host) == stranger

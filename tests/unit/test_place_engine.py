@@ -86,6 +86,16 @@ def test_a_context_that_is_not_there_is_78(context, monkeypatch):
         assert caught.value.exit == errors.BAD_CONFIG
 
 
+@pytest.mark.parametrize("settings", [
+    "[]", '{"auths": {"x": {"auth": "%%%"}}}', '{"auths": {"x": "y"}}', '{"currentContext": 5}'])
+def test_settings_of_docker_that_cannot_be_read_are_78_and_named(context, settings):
+    context.write_text(settings)
+    with pytest.raises(errors.Failure) as caught:
+        engine.connect("docker", "" if "currentContext" in settings else "unix:///no/such.sock")
+    assert (caught.value.exit, caught.value.reason) == (
+        errors.BAD_CONFIG, f"Docker's settings in {context} cannot be read")
+
+
 @pytest.mark.parametrize(("said", "of_task", "exit", "remedy"), [
     ("bind source path does not exist: /x", True, errors.BAD_DATA, "agent-task edit --docker-args"),
     ("bind source path does not exist: /x", False, errors.BAD_CONFIG, "agent.extra_docker_arguments"),

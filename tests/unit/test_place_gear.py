@@ -84,6 +84,20 @@ def test_system_packages_are_cached_only_where_they_are_spoken_of(settings):
     assert "/var/cache/apt/archives" not in binds(made)
 
 
+def test_who_is_neither_root_nor_we_gets_a_folder_for_the_sdk_in_which_he_can_write(settings, agent_home, tmp_path):
+    made = body()
+    gear.caches(made, Container("docker"), words(), "some/body")
+    folder = f"{agent_home}/cache/containers/sdk.some-body"
+    assert binds(made)["/clearml_agent_cache"] == f"{folder}:/clearml_agent_cache"
+    assert os.stat(folder).st_mode & 0o777 == 0o777
+    (tmp_path / "operators").mkdir(mode=0o755)
+    settings(f'sdk.storage.cache.default_base_dir: "{tmp_path}/operators"')
+    made = body()
+    gear.caches(made, Container("docker"), words(), "1234")
+    assert binds(made)["/clearml_agent_cache"] == f"{tmp_path}/operators:/clearml_agent_cache"
+    assert os.stat(tmp_path / "operators").st_mode & 0o777 == 0o755
+
+
 def test_what_the_tasks_own_arguments_mount_stays(settings):
     made = body(Binds=["/mine:/root/.cache/pip"], Mounts=[{"Target": "/clearml_agent_cache"}])
     gear.caches(made, Container("docker"), words())
@@ -156,10 +170,17 @@ def test_amds_devices_all_or_those_that_are_named(tmp_path, settings, monkeypatc
     assert [each["PathOnHost"] for each in made["HostConfig"]["Devices"]] == [
         "/dev/kfd", "/dev/dri/renderD129", "/dev/dri/renderD131"]
     assert made["Env"] == ["HIP_VISIBLE_DEVICES=1,3", "ROCR_VISIBLE_DEVICES=1,3"]
-    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "none")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")  # which counts where both are set
     made = body()
     gear.amd(made, str(tmp_path))
-    assert made == body()
+    assert made["Env"] == ["HIP_VISIBLE_DEVICES=1", "ROCR_VISIBLE_DEVICES=1"]
+    for name, value in (("CUDA_VISIBLE_DEVICES", ""), ("NVIDIA_VISIBLE_DEVICES", "none")):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.delenv("NVIDIA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setenv(name, value)
+        made = body()
+        gear.amd(made, str(tmp_path))
+        assert made == body()
     (tmp_path / "dev" / "nvidia0").touch()
     assert not gear.is_amd(str(tmp_path))
 

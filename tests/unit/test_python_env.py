@@ -401,6 +401,12 @@ def test_a_build_is_in_use_until_its_tasks_have_ended(machine):
     assert env_cache.tasks(base) == []
 
 
+def test_an_environment_of_which_a_part_was_removed_is_built_again(machine):
+    shutil.rmtree(os.path.join(machine.base(machine.task("milk")), "users"))
+    env = machine.task("milk")
+    assert not env["cached"] and python(env, "import milk; print(milk.version)") == "1.0"
+
+
 def test_an_evicted_environment_is_built_again(machine):
     import shutil
     before = machine.base(machine.task("milk"))

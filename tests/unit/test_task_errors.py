@@ -5,7 +5,7 @@ import errno
 import pytest
 import requests
 
-from agentpipe import errors, failures
+from agentpipe import errors, failures, find
 from agentpipe.capture import capture
 from agentpipe.cmds import agent_task
 from agentpipe.task import look, queueing, typed, view, why
@@ -67,6 +67,26 @@ def test_a_task_that_was_made_and_cannot_be_queued_is_named():
     made, = store.call("tasks.get_all", {"only_fields": ["id", "status"]})["tasks"]
     assert made["status"] == "created"
     assert str(caught.value).endswith(f"(its task is there: agent-task enqueue --queue 'gone by' {made['id']})")
+
+
+@pytest.mark.parametrize("kind", ["projects", "queues"])
+def test_what_somebody_else_has_made_meanwhile_is_taken(tmp_path, monkeypatch, kind):
+    """Of two that are enqueued at once into a new project or queue."""
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    store = api.connect()
+    made = []
+
+    class Slow:
+        def call(self, endpoint, body=None):
+            answer = store.call(endpoint, body)
+            if endpoint == f"{kind}.get_all" and not made and "id" not in body:
+                made.append(store.call(f"{kind}.create", {"name": "a new one"})["id"])
+            return answer
+
+    if kind == "projects":
+        assert [queueing.project(Slow(), "a new one")] == made
+    else:
+        assert [find.queue(Slow(), "a new one", True)["id"]] == made
 
 
 @pytest.mark.parametrize(("raised", "said"), [

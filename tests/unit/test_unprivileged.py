@@ -62,9 +62,9 @@ def test_arguments_that_mean_something_here(tmp_path):
     (tmp_path / "env").write_text("A=file\nB=file\n")
     notes: list[str] = []
     found = asked(f"-e A=1 --env-file {tmp_path}/env -v /a:/b:ro -v named:/c --mount type=bind,src=/d,dst=/e,ro "
-                  "--mount type=tmpfs,dst=/t --user 7:8 --gpus all --memory 1g --rm", notes)
+                  "-v /f:/g:ro,z -v /h:/i:Z --mount type=tmpfs,dst=/t --user 7:8 --gpus all --memory 1g --rm", notes)
     assert found.env == {"A": "1", "B": "file"}
-    assert found.binds == [("/a", "/b", "ro"), ("/d", "/e", "ro")]
+    assert found.binds == [("/a", "/b", "ro"), ("/d", "/e", "ro"), ("/f", "/g", "ro"), ("/h", "/i", "")]
     assert (found.user, found.gpus) == ("7:8", True)
     assert [option.name for option in found.other] == ["memory", "rm"]
     assert len(notes) == 2 and "named:/c" in notes[0] and "type=tmpfs" in notes[1]
@@ -148,8 +148,9 @@ def test_a_set_up_changes_an_overlay_of_root_and_a_copy_of_a_plain_user(job, mon
     assert "/a:" + os.path.expanduser("~/b") in words
 
 
-def test_gpus_that_are_hidden_stay_hidden(job, monkeypatch):
-    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "none")
+@pytest.mark.parametrize(("name", "value"), [("NVIDIA_VISIBLE_DEVICES", "none"), ("CUDA_VISIBLE_DEVICES", "")])
+def test_gpus_that_are_hidden_stay_hidden(job, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
     words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), asked("--gpus all"), False, False)
     assert "--nv" not in words and "--rocm" not in words
 

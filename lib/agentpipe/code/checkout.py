@@ -133,6 +133,7 @@ def _check_out(job: Job, source: git.Source, tree: str, git_dir: str, commit: st
                        "--force", commit, "--"], cwd=tree, env=source.environment())
     except tools.ToolFailed as failed:
         raise _why(failed, source, commit) from None
+    lfs.fill(git_dir, tree, source.environment())
     lfs.keep(git_dir, mirror.path_of(source))
     with open(os.path.join(git_dir, "HEAD"), encoding="ascii") as head:
         return head.read().strip()

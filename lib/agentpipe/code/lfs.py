@@ -54,6 +54,13 @@ def _link_file(source: str, target: str) -> None:
         os.rename(temporary, target)
 
 
+def fill(git_dir: str, tree: str, env: dict[str, str]) -> None:
+    """Without a network the filter leaves pointers: put what was fetched before in their places."""
+    if offline() and os.path.isdir(os.path.join(git_dir, "lfs", "objects")):
+        tools.run(["git", f"--git-dir={git_dir}", f"--work-tree={tree}", "lfs", "checkout"], cwd=tree, env=env,
+                  check=False)
+
+
 def tell(job: Job, source: git.Source, tree: str) -> None:
     """Say so when files of Git LFS stay pointers: filters are this user's own, and there may be none."""
     def opened(path: str, flags: int) -> int:
@@ -65,7 +72,10 @@ def tell(job: Job, source: git.Source, tree: str) -> None:
         return
     env = source.environment()
     if wanted and offline():
-        job.say("its files of Git LFS are not here, only what points to them: AGENT_OFFLINE forbids the network")
+        # "HASH * PATH"; of a pointer "HASH - PATH"
+        known = tools.run(["git", "lfs", "ls-files", "--long"], cwd=tree, env=env, check=False).splitlines()
+        if not known or any(line[65:66] != "*" for line in known):
+            job.say("files of Git LFS are not here, only what points to them: AGENT_OFFLINE forbids the network")
     elif wanted and not tools.run(["git", "config", "--get-regexp", r"^filter\.lfs\.(process|smudge)$"], env=env,
                                   cwd="/", check=False).strip():
         job.say("its files of Git LFS are not here, only what points to them: git-lfs is not set up for this user "

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from agentpipe import cells, errors, paths, stdio
+from agentpipe import access, cells, errors, paths, stdio
 from agentpipe.configure import machine_check
 from agentpipe.configure.machine_check import BAD, GOOD, ODD, Finding
 from agentpipe.pull import schedule
-from agentpipe.settings import config, config_apply, config_file, config_show
+from agentpipe.settings import checks, config, config_apply, config_file, config_show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def _file(path: str, secret: bool) -> Finding:
     if state.st_uid not in (0, os.getuid()):
         return Finding(ODD, "configuration", f"{path} is somebody else's, who decides by it what runs as you",
                        f"chown {paths.user()} {shlex.quote(path)}")
-    if state.st_mode & 0o022:
+    if access.others_can(access.WRITE, path):
         return Finding(ODD, "configuration", f"{path}: others can write it, and so decide what runs as you", remedy)
-    if secret and state.st_mode & 0o044 and not folder:
+    if secret and not folder and access.others_can(access.READ, path):
         return Finding(ODD, "configuration", f"{path} holds secrets (keys, passwords), and others can read it", remedy)
     return Finding(GOOD, "configuration", path)
 
@@ -84,8 +84,8 @@ def _refused(tree: Any) -> Iterator[Finding]:
     from agentpipe.pull import room
     from agentpipe.run import services
     looks: tuple[Callable[[], Any], ...] = (
-        lambda: config_apply.check(tree), config.check_numbers, lambda: config.lost_policy(None),
-        lambda: config.check_user(ahead=True), lambda: schedule.of([], []), lambda: hooks.find("pre-pull"),
+        lambda: config_apply.check(tree), checks.check_numbers, lambda: checks.lost_policy(None),
+        lambda: checks.check_user(ahead=True), lambda: schedule.of([], []), lambda: hooks.find("pre-pull"),
         lambda: room.gate(None, None, lambda _: None), services.check_setting)
     for look in looks:
         try:

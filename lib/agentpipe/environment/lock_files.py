@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, files, trees
+from agentpipe import errors, files
 from agentpipe.environment.pins import load_toml, read_toml
 
 TYPE_CHECKING = False
@@ -263,19 +263,36 @@ def _memory(job: Job, folder: str, words: list[str]) -> str:
     import hashlib
 
     from agentpipe import paths
+    from agentpipe.environment import requirements
     from agentpipe.files import file_digest
     from agentpipe.place import apart
     from agentpipe.settings import indexes
     place = job.manifest.get("place") or {}
     where = ["apart", str(place.get("image_id") or place.get("container"))] if apart.folder(job) else []
-    digest = hashlib.sha256("\0".join([*where, *words, *indexes.fingerprint()]).encode())
-    for here, names, leaves in trees.walk(folder):  # members of a workspace have theirs below
-        names[:] = sorted(name for name in names if not name.startswith(".") and name != "node_modules")
-        for leaf in sorted(leaves):
-            if leaf in ("pyproject.toml", "uv.lock", "uv.toml"):
-                path = os.path.join(here, leaf)
-                digest.update(f"{os.path.relpath(path, folder)}\0{file_digest(path, True)}\n".encode())
+    parts = [*where, *words, *indexes.fingerprint()]
+    for each in _locked(folder, requirements.folders(job)[0]):
+        for leaf in ("pyproject.toml", "uv.lock", "uv.toml"):
+            path = os.path.join(each, leaf)
+            if os.path.isfile(path):
+                parts.append(f"{os.path.relpath(path, folder)} {file_digest(path, True)}")
+    digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape"))
     return paths.cache("locks", digest.hexdigest()[:32])
+
+
+def _locked(folder: str, code: str) -> list[str]:
+    """The folders of the checkout on whose files a uv.lock depends: its own, those that it names, and the members of
+    its workspace."""
+    import glob
+    import re
+
+    from agentpipe.environment.requirements import inside
+    text = files.list_of_task(os.path.join(folder, "uv.lock")).decode("utf-8", "surrogateescape")
+    found = [".", *re.findall(r'\b(?:editable|virtual|directory) = "([^"]*)"', text)]
+    tool = load_toml(os.path.join(folder, "pyproject.toml")).get("tool", {}).get("uv", {})
+    for pattern in tool.get("workspace", {}).get("members") or ():
+        found += glob.glob(str(pattern), root_dir=folder, recursive=True)
+    places = {os.path.normpath(os.path.join(folder, each)) for each in found}
+    return sorted(each for each in places if inside(each, code))
 
 
 def _kept(path: str) -> list[str] | None:

@@ -90,8 +90,8 @@ def use(job: Job, name: str) -> Base | None:
             os.symlink(job.directory, link)
         except FileExistsError:
             pass
-        except FileNotFoundError:
-            continue
+        except FileNotFoundError:  # it is being removed, or half of it was by hand
+            return None
         except OSError as error:
             raise _cannot_write(link, error) from None
         again = cached(name)

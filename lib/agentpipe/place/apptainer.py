@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import errors, secrets
-from agentpipe.place.images import cached, digest, forced, mark, prepare, pull, single_user, work
+from agentpipe import errors, gpus, secrets
+from agentpipe.place.images import cached, key_of, mark, prepare, pull, single_user, work
 from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
 
 TYPE_CHECKING = False
@@ -43,14 +43,13 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
         found = Image(path, mark(path))
     else:
         address = name if "://" in name else f"docker://{name}"
-        key = digest(address, *forced())
+        key = key_of(address) + ".sif"
 
         def make(fresh: str) -> None:
             job.say(f"pulling {address} (once)")
             pull(job, [program, "pull", "--force", fresh, address], address.partition("://")[2],
                  f"{program} registry login --username USER docker://")
-        path = cached(job, "apptainer", key + ".sif", make)
-        found = Image(path, key + ".sif")
+        found = Image(cached(job, "apptainer", key, make), key)
     if not writable:
         return found
     if os.getuid() == 0:
@@ -70,11 +69,11 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
     """The command line of `apptainer exec`; variables stand in a file."""
     # the home of this machine stays outside: its ~/.local would be imported
     # --no-eval: else $ and ` in the values of a task would be run by a shell
-    found = [program, "exec", "--no-home", "--no-eval", "--env-file", job.path(secrets.PLACE)]
+    found = [program, "exec", "--no-home", "--no-eval", "--env-file", _one(job.path(secrets.PLACE))]
     if not writable:
         found.append("--writable-tmpfs")
     else:
-        found += ["--writable"] if image.path == job.path(WRITABLE) else ["--overlay", job.path(WRITABLE)]
+        found += ["--writable"] if image.path == job.path(WRITABLE) else ["--overlay", _one(job.path(WRITABLE))]
     if as_root and os.getuid() != 0:  # root is root there
         found.append("--fakeroot")
     for source, target, options in asked.binds:
@@ -107,6 +106,11 @@ def line(name: str, value: str) -> str:
     return f"{name}={shlex.quote(value)}\n" if NAME.fullmatch(name) else ""
 
 
+def _one(path: str) -> str:
+    """A path for an option that takes several, as CSV."""
+    return '"' + path.replace('"', '""') + '"' if re.search(r'[,"]', path) else path
+
+
 def _bind(source: str, target: str, read_only: bool) -> list[str]:
     """--bind takes several mounts with commas between them: what has one, or a colon, is told by --mount, as CSV."""
     if not re.search(r'[,:"\n\\]', source + target):
@@ -123,8 +127,7 @@ def _inside(target: str) -> str:
 def _gpus(asked: Asked) -> str:
     """--nv or --rocm where there are such devices, and they are not hidden."""
     from agentpipe.place import gear
-    visible = os.environ.get("NVIDIA_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES") or "all"
-    if visible.strip() == "none":
+    if gpus.visible(os.environ) == []:
         return ""
     if gear.is_amd():
         return "--rocm"

@@ -113,24 +113,27 @@ def labels(worker: str, parent: str = "") -> dict[str, str]:
 
 
 def shown(options: list[Option]) -> str:
-    """Options as a command line for the log: values of secret variables and passwords in addresses are hidden
-    (agent.hide_docker_command_env_vars)."""
+    """Options as a command line for the log: values of secret variables (secret also where --env X=$Y has brought it)
+    and passwords in addresses are hidden (agent.hide_docker_command_env_vars)."""
     import shlex
 
-    from agentpipe.settings import config
+    from agentpipe.settings import config, own_secrets
     hidden = "agent.hide_docker_command_env_vars."
     more = config.get_list("", None, "CLEARML_AGENT_DOCKER_ARGS_HIDE_ENV")
     if not more and not config.flag(hidden + "enabled", True):
         return shlex.join(args_words.words(options))
     names = {*SECRET_NAMES, *more, *config.get_list(hidden + "extra_keys")}
     urls = config.flag(hidden + "parse_embedded_urls", True)
-    return shlex.join(args_words.words([Option(option.name, _masked(option, names, urls), "") for option in options]))
+    ours = own_secrets.known() if any(option.name == "env" for option in options) else set[str]()
+    return shlex.join(args_words.words([Option(option.name, _masked(option, names, ours, urls), "")
+                                        for option in options]))
 
 
-def _masked(option: Option, names: set[str], urls: bool) -> str:
+def _masked(option: Option, names: set[str], ours: set[str], urls: bool) -> str:
     from agentpipe import redact
-    key, equals, _ = option.value.partition("=")
-    if option.name == "env" and equals and (key in names or redact.is_secret_name(key)):
+    key, equals, value = option.value.partition("=")
+    if option.name == "env" and equals and (key in names or redact.is_secret_name(key)
+                                            or any(secret in value for secret in ours)):
         return f"{key}={MASK}"
     return re.sub(r"(://[^/@\s:]*:)[^/@\s]+(?=@)", r"\1" + MASK, option.value) if urls else option.value
 

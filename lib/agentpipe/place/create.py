@@ -26,13 +26,15 @@ from agentpipe.place import (
     image_programs,
     image_python,
     owner,
+    ports,
     setup_script,
 )
-from agentpipe.place.docker import LABEL, ROOT, Container, remove
+from agentpipe.place.docker import LABEL, ROOT, Container, remove, shows
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from agentpipe.job import Job
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 # what is large in a checkout and the mirror's too; their names are safe in any engine's list of mounts
 PACK = re.compile(r"/\.git/(?:[\w.-]+/)*objects/pack/pack-[0-9a-f]+\.pack", re.ASCII)
 LARGE = 32 << 20  # bytes; what is smaller is copied at once
+MOST_PORTS = 50  # that the engine has refused; each costs a container
+POWER = "DAC_OVERRIDE"  # by which root goes into folders of others
 
 
 def start(job: Job, wanted: Wanted) -> dict[str, Any]:
@@ -51,7 +55,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     at = engine.url(kind)
     client = engine.client(kind, at)  # before anything is pulled
     with engine.spoken_to(kind, at):
-        value, given = _running(job, wanted, client)
+        value, given = _with_free_ports(job, wanted, client)
     where = Container(value, job.directory)
     python = deciding.name(value["image_id"], {"decides": value["decides"]})
     if image_python.wanted_by(job) and image_python.known_to_lack(python) is not False:
@@ -61,18 +65,38 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     if not image_programs.check(job, value):
         with engine.spoken_to(kind, at):
             api = engine.connect(kind, at)
-            raise beginning.ended(api, wanted, api.inspect_container(value["container"])["State"])
+            created = value["container"]
+            raise beginning.ended(api, wanted, created, api.inspect_container(created)["State"])
     return value
 
 
-def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any], Args]:
-    """The container, started; the value of `place`, and its arguments."""
+def _with_free_ports(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any], Args]:
+    """_running(), again with others where a port has been taken meanwhile, or by what only the engine sees."""
+    refused = set[int]()
+
+    def taken(ip: str, port: int) -> bool:
+        return port in refused or ports.taken(ip, port)
+    while True:
+        try:
+            return _running(job, wanted, client, taken)
+        except ports.Taken as found:
+            if found.ports <= refused or len(refused) > MOST_PORTS:
+                raise
+            refused |= found.ports
+            job.say(f"{found.reason}: once more, with another port")
+            place.leave(job.directory, job.say)
+
+
+def _running(job: Job, wanted: Wanted, client: list[str],
+             taken: Callable[[str, int], bool]) -> tuple[dict[str, Any], Args]:
+    """The container, started; the value of `place`, and its arguments. `taken` as container_args.arguments() wants it.
+    """
     began = time.monotonic()
     kind = wanted.engine
     at = engine.url(kind)
     api = engine.connect(kind, at)
     sweep(api)
-    given = container_args.arguments(job, wanted)
+    given = container_args.arguments(job, wanted, taken)
     for note in wanted.notes + given.notes:
         job.say(note)
     asked = container_args.api(given)
@@ -85,13 +109,15 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
     crash_point("place:journalled")
     cpu_only = config.flag("agent.cpu_only")
     withheld = devices.withhold(asked.config, os.environ, cpu_only)
-    gear.add(asked.config, job, wanted, given)
+    user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
+    ours = _ours(api)
+    stranger = _stranger(user, ours, asked.config["HostConfig"])
+    gear.add(asked.config, job, wanted, given, stranger)
     gear.beside(asked.config, api)
     for note in filter(None, (withheld, devices.nvidia(asked.config, os.environ, cpu_only),
                               devices.hide(asked.config, os.environ, cpu_only))):
         job.say(note)
-    user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
-    packs = _make_room(job, user.partition(":")[0] in ("", "root", "0"))
+    packs = _make_room(job, not stranger)
     _complete(job, asked, wanted, image, environments, packs)
     created = beginning.create(api, asked, wanted, job)
     crash_point("place:created")
@@ -102,10 +128,8 @@ def _running(job: Job, wanted: Wanted, client: list[str]) -> tuple[dict[str, Any
     value = {"kind": kind, "reason": wanted.reason, "prefix": [*client, "exec", *more, created[:12]],
              "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
              "decides": decides, "entered": _entered(job, more), "environments": environments,
-             "container": created, "engine": at, "keeper": keeper, "user": None,
-             "ours": _ours(api), "arguments": given.shown(), "seconds": 0.0}
-    value["user"] = _user(job, value, user)
-    value["seconds"] = round(time.monotonic() - began, 3)
+             "container": created, "engine": at, "keeper": keeper, "stranger": stranger,
+             "ours": ours, "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
     job.say(f"container {created[:12]} of {wanted.image} started in {value['seconds']:.2f} s"
             + (f": {given.shown()}" if given.options else ""))
     place.journal(job.directory, value)
@@ -130,17 +154,8 @@ def _image(api: Any, job: Job, wanted: Wanted, asked: Create) -> dict[str, Any]:
                                  failure.evidence,
                                  "take `image` out of its `pins` for what the name means now") from None
     force = asked.pull == "always" or config.flag("agent.docker_force_pull")
-    return engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
-
-
-def _user(job: Job, value: dict[str, Any], name: str) -> int | None:
-    """The number of the user that the script runs as; None when the image cannot tell."""
-    name = name.partition(":")[0]
-    if name in ("", "root"):
-        return 0
-    if not name.isdigit():
-        name = job.run([*value["prefix"], "sh", "-c", "id -u"], check=False, timeout=60).strip()
-    return int(name) if name.isdigit() else None
+    with decide.blamed(wanted):
+        return engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
 
 
 def _ours(api: Any) -> str:
@@ -153,19 +168,33 @@ def _ours(api: Any) -> str:
     return f"{os.getuid()}:{os.getgid()}"
 
 
+def _stranger(user: str, ours: str, host: dict[str, Any]) -> str:
+    """The container's user, by name or number, where our folders are closed to it; "" for us, and for a root whom
+    nobody has taken that power."""
+    name = user.partition(":")[0] or "root"
+    if name == ours.partition(":")[0] or (name == "root" and ours == ROOT):
+        return ""
+    if name not in ("root", "0"):
+        return name
+    taken, given = ({each.removeprefix("CAP_") for each in host.get(key) or []} & {"ALL", POWER}
+                    for key in ("CapDrop", "CapAdd"))
+    return name if taken and not given and not host.get("Privileged") else ""
+
+
 def sweep(api: Any) -> None:
     """Remove containers that an earlier life of ours left: their task's directory has no journal any more, or its
     attempt is over and nobody holds it. One that does not say whose it is may be another agent's, whose state directory
-    has the path of ours inside of its own container: it stays where we have no journal of it."""
+    has the path of ours inside of its own container: it stays where we have no journal of it. So does what somebody has
+    made of an image of a task's container, which has its labels."""
     for found in api.containers(all=True, filters={"label": f"{LABEL}home={_home()}"}):
         ours = owner.of(found["Labels"])
         if ours is False:
             continue
         directory = found["Labels"].get(LABEL + "directory", "")
         if not os.path.lexists(os.path.join(directory, place.JOURNAL)):
-            if ours:
+            if ours and shows(api, found["Id"], directory):
                 remove(api, found["Id"])
-        elif attempt.is_over(directory):
+        elif attempt.is_over(directory) and shows(api, found["Id"], directory):
             try:
                 lock = claims.lock(directory, 0)
             except errors.Failure:  # the task's own doing: no other task's set-up fails for that

@@ -7,10 +7,11 @@ that is forced, the task's own, a rule that fits, --docker IMAGE, CLEARML_DOCKER
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from agentpipe.job import Job
@@ -24,19 +25,21 @@ RULES = "agent.default_docker.match_rules"
 class Container:
     """The decision: `engine` (host: nothing but `reason` counts), `image`, `arguments` (words as for `docker run`),
     `setup_script`, `reason` in words, `notes` for the task's log, `write_back` (the new `container` of the task).
-    `own`: the arguments are the task's, not the operator's. `lacks_python`: the task wants one, the image has none."""
+    `own`: the arguments are the task's, not the operator's; `named_by_task`: the image is. `lacks_python`: the task
+    wants one, the image has none."""
 
     def __init__(self, engine: str, image: str = "", arguments: list[str] | None = None, setup_script: str = "",
                  reason: str = "") -> None:
         self.engine, self.image, self.setup_script, self.reason = engine, image, setup_script, reason
         self.arguments = arguments or []
-        self.own = self.lacks_python = False
+        self.own = self.named_by_task = self.lacks_python = False
         self.notes: list[str] = []
         self.write_back: dict[str, str] | None = None
 
 
 def decide(job: Job) -> Container:
-    """The place of this job's task. Failure 65 for a container that cannot be meant, 64 for options that contradict."""
+    """The place of this job's task. Failure 65 for a container that cannot be meant, 78 for the operator's, 64 for
+    options that contradict."""
     kind = engine(job.option)
     if kind == "host":
         image = _of_task(job.task)["image"]
@@ -47,12 +50,29 @@ def decide(job: Job) -> Container:
     if found is None:
         return Container("host", reason="no container was asked for")
     found.engine = kind
+    found.named_by_task = found.image == asked["image"]
     if found.image.startswith("-") or any(character.isspace() for character in found.image):
         from agentpipe import errors
-        raise errors.Failure(f"'{found.image}' cannot be the name of an image", errors.BAD_DATA,
-                             remedy="mend the task's container.image")
+        with blamed(found):
+            raise errors.Failure(f"'{found.image}' cannot be the name of an image", errors.BAD_DATA,
+                                 remedy="mend the task's container.image")
     found.arguments = _resolved(job, found.arguments)
     return found
+
+
+@contextmanager
+def blamed(container: Container) -> Iterator[None]:
+    """An image that is not there, is none, or is refused to this machine is the fault of its task only where that names
+    it; of one that the operator names, Failure 78: the next task would fail likewise."""
+    from agentpipe import errors
+    try:
+        yield
+    except errors.Failure as failure:
+        is_refused = failure.exit == errors.NO_PERMISSION
+        if container.named_by_task or not (is_refused or failure.exit in (errors.NOT_FOUND, errors.BAD_DATA)):
+            raise
+        raise errors.Failure(f"{failure.reason}: {container.reason}", errors.BAD_CONFIG, failure.evidence,
+                             failure.remedy if is_refused else "correct what names it") from None
 
 
 def write_back(job: Job, container: Container) -> None:
@@ -104,11 +124,13 @@ def _of_task(task: dict[str, Any]) -> dict[str, str]:
 
 
 def _own(asked: dict[str, str], engine: str) -> Container | None:
+    from agentpipe import errors
     from agentpipe.settings import config
     if not asked["image"] or config.flag("agent.disable_task_docker_override"):
         return None
-    found = Container(engine, asked["image"], _words(asked["arguments"], "the task's container arguments"),
-                      asked["setup_shell_script"], f"the task asks for image {asked['image']}")
+    words = _words(asked["arguments"], "the task's container arguments", errors.BAD_DATA)
+    found = Container(engine, asked["image"], words, asked["setup_shell_script"],
+                      f"the task asks for image {asked['image']}")
     found.own = True
     return found
 
@@ -141,6 +163,7 @@ def _default(job: Job, asked: dict[str, str]) -> Container | None:
 
 def _by_rule(job: Job, asked: dict[str, str]) -> Container | None:
     """What the first rule of agent.default_docker.match_rules that fits makes of the task's container."""
+    from agentpipe import errors
     from agentpipe.settings import config
     rules = _rules()
     if not rules or job.option("docker") or job.option("podman"):
@@ -159,10 +182,13 @@ def _by_rule(job: Job, asked: dict[str, str]) -> Container | None:
                 if isinstance(each, list) else str(each)
     if not values["image"].strip():
         return None
-    found = Container("", values["image"].strip(), _words(values["arguments"], f"the arguments of a rule of {RULES}"),
+    own = bool(asked["arguments"]) and not forced
+    words = _words(values["arguments"], "the task's container arguments", errors.BAD_DATA) if own \
+        else _words(values["arguments"], f"the arguments of a rule of {RULES}")
+    found = Container("", values["image"].strip(), words,
                       values["setup_shell_script"], f"a rule of {RULES} ({', '.join(matching.terms(rule))}) names "
                       f"image {values['image'].strip()}" + (", by force" if forced else ""))
-    found.own = bool(asked["arguments"]) and not forced
+    found.own = own
     back = rule.get("update_back_task")
     if config.flag("agent.default_docker.update_back_task", True) if back is None else str(back).lower() in config.YES:
         _record(found, asked, values["arguments"])
@@ -198,11 +224,12 @@ def _resolved(job: Job, words: list[str]) -> list[str]:
     return [templates.resolve(word, values) for word in words]
 
 
-def _words(text: str, what: str) -> list[str]:
+def _words(text: str, what: str, exit: int | None = None) -> list[str]:
+    """The words of `text`; else Failure `exit`, or 78: what nobody says is the task's is the operator's."""
     import shlex
 
     from agentpipe import errors
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise errors.Failure(f"{what} cannot be split into words: {error}: {text}", errors.BAD_DATA) from None
+        raise errors.Failure(f"{what} cannot be split into words: {error}", exit or errors.BAD_CONFIG) from None

@@ -6,22 +6,20 @@ import os
 import time
 
 from agentpipe import errors, paths, place, processes, trees
-from agentpipe.place import apart, engine, gear
+from agentpipe.place import apart, engine, gear, reclaim
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 STOPPED = "stopped"
-OWN_TIMEOUT = 300.0  # s, for a chown of all that a task has written
 LABEL = "agentpipe."
 ROOT = "0:0"
 ASK_S = 2.0
+# what clients say of a container that is over: of Docker's engine, of Podman's
+GONE = ("No such container", "is not running", "no such container", "container state improper")
 SHOWN = ("spec", "clearml.conf")  # in the task's directory, for the script; the rest is between us and ourselves
 ITS_OWN = ("code", "env", paths.BOX)  # the folders there that are the container's
-# $1:$2 our user and group, then folders
-OWN_AGAIN = """uid=$1 gid=$2; shift 2
-find "$@" -xdev ! -user "$uid" -exec chown -h "$uid:$gid" {} +"""
 
 
 class Container(place.Place):
@@ -48,8 +46,7 @@ class Container(place.Place):
         if code in (0, 3):
             self._lived = now if code == 0 else self._lived
             return code == 0
-        gone = "No such container" in said or "is not running" in said or "no such container" in said
-        return False if gone else None
+        return False if any(words in said for words in GONE) else None
 
     def pid(self, record: str) -> int | None:
         """The script's pid on this host, found by its start and its pid in the container's namespace: a process of
@@ -94,7 +91,7 @@ class Container(place.Place):
 
     def as_ourselves(self) -> list[str]:
         """The prefix for this user of ours."""
-        return self.as_user(self.value.get("ours") or f"{os.getuid()}:{os.getgid()}")
+        return self.as_user(self._ours())
 
     @property
     def root_prefix(self) -> list[str]:
@@ -115,9 +112,8 @@ class Container(place.Place):
                 **certificates.settings(self.directory)}
 
     def open_up(self) -> None:
-        """For an image of another user: what is the script's, to which only our own directories lead, opened to all."""
-        user = self.value.get("user")
-        if user in (0, os.getuid()):
+        """For a stranger: what is the script's, to which only our own directories lead, opened to all."""
+        if self.value.get("stranger") == "":  # of a container of somebody else's nobody knows
             return
         for name in SHOWN:
             trees.open_to_all(os.path.join(self.directory, name), 0o444)
@@ -161,27 +157,18 @@ class Container(place.Place):
         import docker
         try:
             api = self._api()
-            self._own_again()
-            for each in [self.prefix[-1]] if self.prefix else labelled(api, "directory", self.directory):
+            if self.prefix and os.getuid() != 0:
+                folders = [*(os.path.join(self.directory, name) for name in ITS_OWN), self.value.get("environments")]
+                reclaim.reclaim(api, self._id(), self.root_prefix, self._ours(), list(filter(None, folders)))
+            for each in [self.prefix[-1]] if self.prefix else made_for(api, self.directory):
                 remove(api, each)
             apart.drop(self.value)
         except (docker.errors.DockerException, errors.Failure, OSError) as error:
             return f"the task's container could not be removed, it ends by itself: {error}"
         return ""
 
-    def _own_again(self) -> None:
-        """What another user inside has written becomes ours, so that we can read and remove it."""
-        if not self.prefix or os.getuid() == 0:
-            return
-        import contextlib
-        import subprocess
-        folders = [os.path.join(self.directory, name) for name in ITS_OWN]
-        folders += filter(None, [self.value.get("environments")])
-        ours = self.value.get("ours") or f"{os.getuid()}:{os.getgid()}"
-        words = [*self.root_prefix, "sh", "-c", OWN_AGAIN, "sh", *ours.split(":"), *folders]
-        with contextlib.suppress(subprocess.TimeoutExpired, OSError):  # an engine that hangs must not keep us
-            subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                           timeout=OWN_TIMEOUT)
+    def _ours(self) -> str:
+        return self.value.get("ours") or f"{os.getuid()}:{os.getgid()}"
 
     def _api(self) -> Any:
         return engine.connect(self.value.get("kind") or "docker", self.value.get("engine") or "")
@@ -209,11 +196,22 @@ for file in memory.events memory/memory.oom_control; do
 done"""
 
 
-def labelled(api: Any, name: str, value: str) -> list[str]:
-    """Those with that label, but for such as are another agent's."""
+def made_for(api: Any, directory: str) -> list[str]:
+    """Those that were made for the attempt in that directory, but for such as are another agent's."""
     from agentpipe.place import owner
-    return [found["Id"] for found in api.containers(all=True, filters={"label": f"{LABEL}{name}={value}"})
-            if owner.of(found["Labels"]) is not False]
+    return [found["Id"] for found in api.containers(all=True, filters={"label": f"{LABEL}directory={directory}"})
+            if owner.of(found["Labels"]) is not False and shows(api, found["Id"], directory)]
+
+
+def shows(api: Any, container: str, directory: str) -> bool:
+    """Whether that container has the directory, or a folder of it, mounted where it stands here. What somebody has made
+    of an image of a task's container has its labels only."""
+    import docker
+    try:
+        mounts = api.inspect_container(container)["Mounts"]
+    except docker.errors.NotFound:
+        return False
+    return any((each["Destination"] + "/").startswith(directory + "/") for each in mounts)
 
 
 def remove(api: Any, container: str) -> None:

@@ -21,7 +21,7 @@ DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
 def url(kind: str) -> str:
     """Where the engine answers: DOCKER_HOST (Podman: CONTAINER_HOST too), the docker context (DOCKER_CONTEXT, or the
-    current one), the default. Failure 78 for a context that is not there."""
+    current one), the default. Failure 78 for a context that is not there, or damaged."""
     given = os.environ.get("DOCKER_HOST") or (os.environ.get("CONTAINER_HOST") if kind == "podman" else None)
     if given:
         return given
@@ -32,7 +32,10 @@ def url(kind: str) -> str:
     if not named and not os.path.exists(os.path.expanduser(os.path.join(settings, "config.json"))):
         return DOCKER_SOCKET
     from docker.context import ContextAPI
-    found = ContextAPI.get_context(named)
+    try:
+        found = ContextAPI.get_context(named)
+    except Exception as error:  # of many kinds, for a file that somebody has edited
+        raise _unreadable(error) from None
     if found is None:
         raise errors.Failure(f"there is no docker context {named or 'of the name that is current'}", errors.BAD_CONFIG,
                              remedy="docker context ls; docker context use, or DOCKER_CONTEXT")
@@ -41,14 +44,19 @@ def url(kind: str) -> str:
 
 
 def connect(kind: str, at: str = "") -> Any:
-    """The engine as docker-py's low-level client; Failure 69 when nothing answers, 77 when we may not ask."""
+    """The engine as docker-py's low-level client; Failure 69 when nothing answers, 77 when we may not ask, 78 for a
+    config.json of Docker's that cannot be read."""
     import docker
     at = at or url(kind)
     try:
-        tls = docker.tls.TLSConfig() if os.environ.get("DOCKER_TLS_VERIFY") and at.startswith("tcp://") else None
-        client = docker.DockerClient.from_env() if tls else docker.DockerClient(base_url=at, version="auto")
+        if os.environ.get("DOCKER_TLS_VERIFY") and at.startswith("tcp://"):
+            client = docker.DockerClient.from_env(environment={**os.environ, "DOCKER_HOST": at})
+        else:
+            client = docker.DockerClient(base_url=at, version="auto")
         client.api.timeout = TIMEOUT_S
         return client.api
+    except (docker.errors.InvalidConfigFile, ValueError, TypeError, AttributeError) as error:  # as its keys are odd
+        raise _unreadable(error) from None
     except (docker.errors.DockerException, OSError) as error:
         raise _away(kind, at, error) from None
 
@@ -139,7 +147,7 @@ def _pull(api: Any, job: Job, name: str, platform: str | None) -> None:
     job.say(f"pulling image {name}")
     began, told, parts = time.monotonic(), time.monotonic(), {}
     try:
-        for event in api.pull(repository, tag=tag or "latest", stream=True, decode=True, platform=platform):
+        for event in _events(api, job, repository, tag or "latest", platform):
             if event.get("error"):
                 raise docker.errors.APIError(event["error"], explanation=event["error"])
             progress = event.get("progressDetail") or {}
@@ -157,6 +165,26 @@ def _pull(api: Any, job: Job, name: str, platform: str | None) -> None:
         raise errors.Failure(f"image {name} cannot be pulled: {error}", errors.UNAVAILABLE,
                              remedy="try again later") from None
     job.say(f"pulled image {name} in {time.monotonic() - began:.1f} s")
+
+
+def _events(api: Any, job: Job, repository: str, tag: str, platform: str | None) -> Iterator[dict[str, Any]]:
+    """What the engine says of a pull. Where the program that keeps Docker's logins cannot be run, it is done without
+    one, as by docker itself."""
+    import warnings
+
+    import docker
+
+    def asked(**login: Any) -> Iterator[dict[str, Any]]:
+        return api.pull(repository, tag=tag, stream=True, decode=True, platform=platform, **login)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said below
+            return asked()
+    except docker.errors.APIError:
+        raise
+    except docker.errors.DockerException as error:
+        job.say(f"pulling without a login: {error}")
+        return asked(auth_config={})
 
 
 def no_image(name: str, said: str, login: str = "", room: str = NO_SPACE) -> errors.Failure:
@@ -184,6 +212,13 @@ def no_image(name: str, said: str, login: str = "", room: str = NO_SPACE) -> err
                               "install what the program that pulls it lacks")
     return errors.Failure(f"image {name} is not here and cannot be pulled: {last}", errors.UNAVAILABLE, said,
                           f"check the network of the engine and the registry {registry}, then run the task again")
+
+
+def _unreadable(error: Exception) -> errors.Failure:
+    from docker.utils.config import find_config_file
+    path = str(find_config_file() or "~/.docker/config.json")
+    return errors.Failure(f"Docker's settings in {path} cannot be read", errors.BAD_CONFIG,
+                          f"{type(error).__name__}: {error}", "mend that file (docker info says what is wrong with it)")
 
 
 def _away(kind: str, at: str, error: Exception) -> errors.Failure:

@@ -24,6 +24,7 @@ WAIT_S = 15.0
 LIMIT = 16 << 20  # bytes of an environment; the kernel takes 6 MiB
 # what the client's file can say: of a line that is no NAME=VALUE it takes the value from our own environment
 NAME = re.compile(r"[^\s=#\0][^\s=\0]*")
+LINE = 1 << 16  # bytes, its end included: bufio.MaxScanTokenSize
 # of the shell, not of the image
 NOT_PASSED_ON = {"PWD", "OLDPWD", "SHLVL", "_", "HOME", "HOSTNAME", "TERM"}
 
@@ -55,19 +56,27 @@ def passed(directory: str, state: Callable[[], dict[str, Any]]) -> bool:
 def variables(directory: str, given: list[str]) -> list[str]:
     """Keep what the entrypoint has changed of the container's variables (`given`); the client's words that pass it on.
 
-    A value of several lines is left out: no client can pass it.
+    Left out is a value of several lines, which no client can pass, and one that is no UTF-8 or too long: with that it
+    would start nothing.
     """
     said = _entered(directory).decode("utf-8", "surrogateescape")
     entries = dict(entry.split("=", 1) for entry in said.split("\0") if "=" in entry)
     before = dict(entry.split("=", 1) for entry in given if "=" in entry)
     lines = [f"{name}={value}\n" for name, value in entries.items()
              if before.get(name) != value and name not in NOT_PASSED_ON and NAME.fullmatch(name)
-             and "\n" not in value]
+             and "\n" not in value and _is_sayable(f"{name}={value}\n")]
     if not lines:
         return []
     path = os.path.join(directory, VARIABLES)
-    publish(path, "".join(lines).encode("utf-8", "surrogateescape"))
+    publish(path, "".join(lines).encode())
     return ["--env-file", path]
+
+
+def _is_sayable(line: str) -> bool:
+    try:
+        return len(line.encode()) <= LINE
+    except UnicodeEncodeError:
+        return False
 
 
 def kept(directory: str) -> list[str]:

@@ -6,9 +6,10 @@ Each function adds to `config`, the body by which the Engine API creates a conta
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
-from agentpipe import errors
+from agentpipe import errors, gpus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,11 +34,12 @@ SYSTEM = ("apt", "apt-lists", "dnf", "apk")
 _slots: list[int] = []  # the lock of the folders in use
 
 
-def add(config: dict[str, Any], job: Job, container: Container, args: Args) -> None:
-    """All of it; what the container's own arguments say already stays."""
+def add(config: dict[str, Any], job: Job, container: Container, args: Args, stranger: str = "") -> None:
+    """All of it; what the container's own arguments say already stays. `stranger` is its user, where our folders are
+    closed to it."""
     variables(config, job, container)
     theirs = len(config[HOST].get("Binds") or [])
-    caches(config, container, args)
+    caches(config, container, args, stranger)
     ssh(config, job, container)
     binds = config[HOST].get("Binds") or []
     kept = []
@@ -70,8 +72,10 @@ def variables(config: dict[str, Any], job: Job, container: Container) -> None:
             _set(config, name, value)
 
 
-def caches(config: dict[str, Any], container: Container, args: Args) -> None:
-    """Folders of package managers, shared between tasks; those of system packages by one container at a time."""
+def caches(config: dict[str, Any], container: Container, args: Args, stranger: str = "") -> None:
+    """Folders of package managers, shared between tasks; those of system packages by one container at a time. That of
+    the SDK, which the script itself fills, is shared between those of one stranger, who can write in no other."""
+    from agentpipe import paths
     from agentpipe.place import setup_script
     from agentpipe.settings import config as settings
     wanted = ["pip", "sdk"]
@@ -86,6 +90,9 @@ def caches(config: dict[str, Any], container: Container, args: Args) -> None:
         inside = folder_inside(name)
         if inside not in taken:
             folder = folder_here(name, suffix if name in SYSTEM else "")
+            if name == "sdk" and stranger and paths.in_cache(folder):  # to which only our own folders lead
+                folder = folder_here(name, "." + re.sub(r"[^\w.-]", "-", stranger))
+                os.chmod(folder, 0o777)
             config[HOST].setdefault("Binds", []).append(f"{folder}:{inside}")
 
 
@@ -148,20 +155,18 @@ def is_amd(root: str = "/") -> bool:
 
 def amd(config: dict[str, Any], root: str = "/") -> None:
     """AMD's devices: those that the visible-devices variables name (GPU N is renderD(128+N)), or all."""
-    given = os.environ.get("NVIDIA_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES") or "all"
-    if given.strip() == "none":
+    ours = gpus.visible(os.environ)
+    if ours == []:
         return
     host = config[HOST]
-    nodes = []
-    if given.strip().lower() == "all":
+    if ours is None:
         folder = os.path.join(root, "dev/dri")
         nodes = sorted(name for name in (os.listdir(folder) if os.path.isdir(folder) else [])
                        if name.startswith("renderD"))
     else:
-        numbers = [word.strip() for word in given.split(",") if word.strip()]
-        nodes = [f"renderD{128 + int(number)}" for number in numbers if number.isdigit()]
+        nodes = [f"renderD{128 + int(number)}" for number in ours if number.isdigit()]
         for name in ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
-            _set(config, name, ",".join(numbers))
+            _set(config, name, ",".join(ours))
     for path in ("/dev/kfd", *(f"/dev/dri/{node}" for node in nodes)):
         host.setdefault("Devices", []).append({"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"})
     host.setdefault("GroupAdd", []).append("video")
@@ -233,7 +238,6 @@ def beside(config: dict[str, Any], api: Any, own: str = "") -> None:
 
 def _own_container() -> str:
     """The id of the container that we are in: its hosts file is mounted from a folder of that name."""
-    import re
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
         found = re.search(r"/containers/([0-9a-f]{64})/", file.read())
     return found[1] if found else os.uname().nodename

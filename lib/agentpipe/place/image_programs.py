@@ -6,7 +6,7 @@ import os
 
 from agentpipe import errors, paths
 from agentpipe.files import publish
-from agentpipe.place import deciding
+from agentpipe.place import deciding, inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def check(job: Job, place: dict[str, Any]) -> bool:
     memory = paths.cache("interpreters", f"programs-{deciding.short([name])}")
     if name and os.path.exists(memory):
         return True
-    said = job.run([*place["prefix"], "sh", "-c", ASK, "sh", *NEEDED], check=False, timeout=60).split()
+    said = inside.answer(job, [*place["prefix"], "sh", "-c", ASK, "sh", *NEEDED]).split()
     if said[-1:] != ["asked"]:
         return False
     missing = said[:-1]

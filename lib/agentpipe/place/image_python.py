@@ -6,6 +6,7 @@ import os
 
 from agentpipe import paths
 from agentpipe.files import publish
+from agentpipe.place import inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def look(job: Job, container: Container, image: str, prefix: list[str]) -> None:
     """Settle `lacks_python` of a container that runs, and remember it for the next one; `image` as known_to_lack()."""
     binary = str((job.task.get("script") or {}).get("binary") or "").split(" ")[0]
     words = '[ -z "$LOCAL_PYTHON" ] && ! [ -x "$1" ] || exit 0; command -v python3 || command -v python || echo none'
-    said = job.run([*prefix, "sh", "-c", words, "sh", binary], check=False, timeout=60).strip()
+    said = inside.answer(job, [*prefix, "sh", "-c", words, "sh", binary]).strip()
     container.lacks_python = said == "none"
     if not said or not image:
         return  # this task has one of its own

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ROOM = "make room in the cache of images (AGENT_HOME) and in the program's own (TMPDIR): df -h"
 ASKED = ".asked"  # beside an image, touched when a task asks for it: its lock's own time changes with each look
+ONCE = "once-"  # begins the key of an image that was pulled for one task: no other will ask for it
+ONCE_DAYS = 1 / 24
 
 
 def cached(job: Job, name: str, key: str, make: Any) -> str:
@@ -52,19 +54,19 @@ def cached(job: Job, name: str, key: str, make: Any) -> str:
 
 
 def _sweep(folder: str) -> None:
-    """Remove the images that nobody has asked for since AGENT_KEEP_DAYS, and that no task's place names."""
+    """Remove the images that nobody has asked for since AGENT_KEEP_DAYS (those of one task: for an hour), and that no
+    task's place names."""
     import filelock
 
     from agentpipe.claim import retention
-    days = config.variable("AGENT_KEEP_DAYS", retention.KEEP_DAYS)
-    if days <= 0:
-        return
+    kept = config.variable("AGENT_KEEP_DAYS", retention.KEEP_DAYS)
     home = paths.state("tasks")
     used = {str((place.journalled(entry.path) or {}).get("image_id")) for entry in os.scandir(home)} \
         if os.path.isdir(home) else set()
     for name in os.listdir(folder):
         key = name.removesuffix(ASKED)
-        if key == name or key in used or not _is_old(os.path.join(folder, name), days):
+        days = ONCE_DAYS if key.startswith(ONCE) else kept
+        if key == name or key in used or days <= 0 or not _is_old(os.path.join(folder, name), days):
             continue
         image = os.path.join(folder, key)
         try:
@@ -103,9 +105,11 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def forced() -> tuple[str, ...]:
-    """What makes a key new each time, where images are to be pulled each time."""
-    return (str(time.time_ns()),) if config.flag("agent.docker_force_pull") else ()
+def key_of(address: str) -> str:
+    """The key of an image of a registry; a new one each time where images are to be pulled each time."""
+    if config.flag("agent.docker_force_pull"):
+        return ONCE + digest(address, str(time.time_ns()))
+    return digest(address)
 
 
 def pull(job: Job, argv: list[str], name: str, login: str) -> None:
@@ -134,7 +138,7 @@ def work(job: Job, argv: list[str], name: str, loud: bool = False) -> None:
 def prepare(root: str, binds: Iterable[tuple[str, str, str]]) -> None:
     """Folders and empty files for the mounts: in a read-only root they cannot come by themselves."""
     for source, target, _ in binds:
-        inside = _within(root, target)
+        inside = within(root, target)
         if os.path.lexists(inside):
             continue
         if os.path.isfile(source):
@@ -144,7 +148,7 @@ def prepare(root: str, binds: Iterable[tuple[str, str, str]]) -> None:
             os.makedirs(inside, exist_ok=True)
 
 
-def _within(root: str, target: str) -> str:
+def within(root: str, target: str) -> str:
     """A path of the image on this disk; links of the image stay inside it."""
     found = root
     for part in [part for part in target.split("/") if part not in ("", ".", "..")]:
@@ -162,7 +166,7 @@ def _within(root: str, target: str) -> str:
 
 def single_user(root: str) -> None:
     """apt would become another user, of whom there is none, or whose files we could not remove."""
-    apt = _within(root, "etc/apt/apt.conf.d")
+    apt = within(root, "etc/apt/apt.conf.d")
     if os.path.isdir(apt):
         with open(os.path.join(apt, "zz-one-user"), "w", encoding="ascii") as file:
             file.write('APT::Sandbox::User "root";\n')

@@ -36,6 +36,16 @@ def run(job: Job, words: list[str], env: Mapping[str, str], cwd: str | None = No
             forget(job.directory)
 
 
+def answer(job: Job, argv: list[str]) -> str:
+    """What these words, which enter a place for a look, print, whatever their status; Failure 69 where it hangs."""
+    from agentpipe import errors, place, tools
+    try:
+        return job.run(argv, check=False, timeout=place.ANSWER_S)
+    except tools.ToolFailed as failed:
+        raise errors.Failure(f"the task's place gives no answer for {place.ANSWER_S:g} s", errors.UNAVAILABLE,
+                             failed.evidence, "look at the engine's own log, then run the task again") from None
+
+
 def isolated(job: Job) -> bool:
     """Whether the task runs where our environment stays outside."""
     from agentpipe import place

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 
+from agentpipe import errors
 from agentpipe.place.args_words import Option
 
 TYPE_CHECKING = False
@@ -12,7 +14,24 @@ if TYPE_CHECKING:
 
     from agentpipe.place.container_args import Args
 
+# what engines say of a port that another has
+TAKEN = ("port is already allocated", "address already in use")
 LOWEST, HIGHEST = 10000, 60000  # where a free port is looked for, as clearml-agent's TcpPorts
+
+
+class Taken(errors.Failure):
+    """The engine has not started a container since these `ports` have been taken since they were looked at."""
+
+    def __init__(self, failure: errors.Failure, ports: set[int]) -> None:
+        super().__init__(failure.reason, failure.exit, failure.evidence, failure.remedy)
+        self.ports = ports
+
+
+def of_refusal(failure: errors.Failure) -> errors.Failure:
+    """Taken for what an engine says of a port; else the same."""
+    if not any(words in failure.evidence for words in TAKEN):
+        return failure
+    return Taken(failure, {int(number) for number in re.findall(r":(\d{1,5})\b(?!\.)", failure.evidence)})
 
 
 def place(args: Args, is_taken: Callable[[str, int], bool]) -> None:
@@ -92,7 +111,6 @@ def host_address() -> str | None:
 
 
 def _allowed() -> tuple[int, int] | None:
-    from agentpipe import errors
     from agentpipe.settings import config
     found = config.get_list("agent.docker_args_allowed_port_range")
     if not found:

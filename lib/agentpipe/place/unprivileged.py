@@ -45,7 +45,7 @@ class Image:
 
 
 class Asked:
-    """What the arguments come to here: `binds` (source, target, options), `env`, `user` ("" or UID[:GID]), `gpus`
+    """What the arguments come to here: `binds` (source, target, "ro" or ""), `env`, `user` ("" or UID[:GID]), `gpus`
     whether GPUs are wanted, `other` options that an engine may know."""
 
     def __init__(self) -> None:
@@ -124,7 +124,8 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     _add_ours(asked, job, wanted, given)
     place.journal(job.directory, {"kind": wanted.engine, "prefix": [], "reason": wanted.reason})
     crash_point("place:journalled")
-    image = engine.image(job, wanted.image, program, asked.binds, bool(steps))
+    with decide.blamed(wanted):
+        image = engine.image(job, wanted.image, program, asked.binds, bool(steps))
     crash_point("place:created")
     write_environment(job, asked, engine)
     prefix = _entered(job, wanted, engine, program, image, asked, bool(steps))
@@ -158,7 +159,7 @@ def translated(options: list[Option], notes: list[str]) -> Asked:
             args_body.of([option])  # the same refusals
             source, target, *rest = option.value.split(":")
             if source.startswith("/"):
-                asked.binds.append((source, target, rest[0] if rest else ""))
+                asked.binds.append((source, target, "ro" if rest and "ro" in rest[0].split(",") else ""))
             else:
                 notes.append(f"--volume {option.value}: there are no named volumes here")
         elif option.name == "mount":
@@ -193,6 +194,7 @@ def say_what_is_left(job: Job, options: list[Option], engine: str) -> None:
             if option.name not in AS_IT_IS or (AS_IT_IS[option.name] and option.value not in AS_IT_IS[option.name])]
     if left:
         job.say(f"{engine} has no such thing: " + ", ".join(dict.fromkeys(f"--{option.name}" for option in left)))
+
 
 def _engine(kind: str) -> ModuleType:
     from importlib import import_module

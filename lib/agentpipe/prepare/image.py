@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MODES = ("none", "reuse_task", "clone_task")
 OURS = ("CLEARML_WORKER_ID", "CLEARML_TASK_ID", "CLEARML_AGENT_HOST_IP")
+LABELS = ("agentpipe.", "clearml-")
 START, TELLER = "start", "image_start.py"
 # https://pkg.go.dev/github.com/distribution/reference, without a digest, which a new image cannot choose
 NAME = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d+)?/)?"
@@ -97,11 +98,15 @@ def _write_start(job: Job, mode: str) -> str:
     """The script that starts the program in the image, in the task's directory; its path."""
     import shlex
 
-    from agentpipe import files
-    from agentpipe.place import setup_script
-    from agentpipe.run import launch
+    from agentpipe import files, redact
+    from agentpipe.place import entrypoint, setup_script
+    from agentpipe.run import launch, shim
     begin = launch.of(job.manifest, job.directory, {})
     lines = ["#!/bin/sh", f"# task {job.task['id']}: {job.task.get('name') or ''}".replace("\n", " ")]
+    for line in entrypoint.kept(job.directory):  # which this script takes the place of
+        variable, _, text = line.partition("=")
+        if shim.NAME.fullmatch(variable) and not redact.secrets_in({variable: text}):
+            lines.append(f"export {variable}={shlex.quote(text)}")
     for name, value in setup_script.environment(job.directory).items():
         lines.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
     for name, value in begin.env.items():
@@ -159,12 +164,15 @@ def _copy_in(api: Any, container: str, folders: list[str]) -> None:
 
 
 def _changes(api: Any, container: str, entry: str) -> list[str]:
-    """What the image says of itself: how it starts; none of the secrets that its container was given."""
+    """What the image says of itself: how it starts; none of the secrets that its container was given, nor of the labels
+    by which tasks' containers are found (which can only be emptied)."""
     import json
 
     from agentpipe import redact
+    config = api.inspect_container(container)["Config"]
     found = ["CMD []", f"ENTRYPOINT {json.dumps(['/bin/sh', entry])}"]
-    for line in api.inspect_container(container)["Config"].get("Env") or []:
+    found += [f'LABEL {name}=""' for name in config.get("Labels") or {} if name.startswith(LABELS)]
+    for line in config.get("Env") or []:
         name, _, value = line.partition("=")
         if name in OURS or redact.secrets_in({name: value}):
             found.append(f"ENV {name}=")

@@ -9,6 +9,7 @@ a clearml.conf (CLEARML_CONFIG_FILE, /root/clearml.conf). Without one the progra
 """
 
 import base64
+import codecs
 import json
 import os
 import re
@@ -22,6 +23,9 @@ import urllib.request
 
 EVERY_S = 2.0
 TRIES = 5
+PIECE, AT_ONCE = 1 << 16, 8  # bytes, and how many such pieces make an event: a server takes 15 MB at a time
+ODD = (OSError, KeyError, ValueError)  # what a server that is away, or answers oddly, brings about
+UNAVAILABLE = 69
 
 
 class Server:
@@ -38,50 +42,60 @@ class Server:
                 if not self.token:
                     pair = base64.b64encode(f"{self.key}:{self.secret}".encode()).decode()
                     self.token = self._post("auth.login", b"{}", "Basic " + pair)["token"]
-                return self._post(endpoint, data, "Bearer " + self.token)
+                return self._post(endpoint, data, "Bearer " + self.token, "json-lines" if lines else "json")
             except urllib.error.HTTPError as error:
                 if error.code < 500 and error.code != 401:
                     raise
                 self.token = ""
-            except OSError:
+            except ODD:
                 pass
             time.sleep(number)
-        raise OSError(f"{self.host} does not answer")
+        raise OSError(f"{self.host} does not answer, or not to these keys")
 
-    def _post(self, endpoint, data, authorization):
-        headers = {"Content-Type": "application/json", "Authorization": authorization}
+    def _post(self, endpoint, data, authorization, kind="json"):
+        headers = {"Content-Type": f"application/{kind}", "Authorization": authorization}
         request = urllib.request.Request(f"{self.host}/{endpoint}", data, headers, method="POST")
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read().decode())["data"]
 
 
 class Log(threading.Thread):
-    """What the program prints, passed on and shipped every two seconds."""
+    """What the program prints, passed on as it comes and shipped every two seconds."""
 
     def __init__(self, server, task, pipe):
         threading.Thread.__init__(self, daemon=True)
-        self.server, self.task, self.pipe, self.lines, self.lock = server, task, pipe, [], threading.Lock()
+        self.server, self.task, self.pipe, self.pieces, self.lock = server, task, pipe, [], threading.Lock()
 
     def run(self):
-        for line in self.pipe:
-            sys.stdout.buffer.write(line)
-            sys.stdout.flush()
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        data = None
+        while data != b"":
+            data = self.pipe.read1(PIECE)
             with self.lock:
-                self.lines.append(line.decode("utf-8", "replace"))
+                self.pieces.append(decoder.decode(data, final=not data))
+            try:
+                sys.stdout.buffer.write(data)
+                sys.stdout.flush()
+            except OSError:  # nobody reads it: the program is not to wait for us all the same
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def ship(self):
-        """Send what there is; kept when the server is away."""
-        with self.lock:
-            lines, self.lines = self.lines, []
-        if not lines:
-            return
-        event = {"type": "log", "level": "info", "task": self.task, "worker": worker(), "msg": "".join(lines),
-                 "timestamp": int(time.time() * 1000)}
-        try:
-            self.server.call("events.add_batch", json.dumps(event), lines=True)
-        except (OSError, KeyError):
+        """Send what there is, some pieces at a time; kept when the server is away, dropped when it takes no more."""
+        while True:
             with self.lock:
-                self.lines = lines + self.lines
+                pieces, self.pieces = self.pieces[:AT_ONCE], self.pieces[AT_ONCE:]
+            if not any(pieces):
+                return
+            event = {"type": "log", "level": "info", "task": self.task, "worker": worker(), "msg": "".join(pieces),
+                     "timestamp": int(time.time() * 1000)}
+            try:
+                self.server.call("events.add_batch", json.dumps(event), lines=True)
+            except urllib.error.HTTPError:
+                pass
+            except ODD:
+                with self.lock:
+                    self.pieces = pieces + self.pieces
+                return
 
 
 def worker():
@@ -105,8 +119,7 @@ def find_server():
 
 
 def told(server, task, words):
-    """Run the program as this task: started, its log, how it ended; its exit status."""
-    server.call("tasks.started", {"task": task, "force": True, "status_reason": "started by its image"})
+    """Run the program as this task, which has started: its log, how it ended; its exit status."""
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, _: process.send_signal(signum))
@@ -119,7 +132,7 @@ def told(server, task, words):
         try:
             found = server.call("tasks.get_all", {"id": [task], "only_fields": ["status", "status_message"],
                                                   "search_hidden": True})["tasks"]
-        except (OSError, KeyError):
+        except ODD:
             continue
         if found and (found[0].get("status_message") == "stopping" or found[0].get("status") == "stopped"):
             stopped = True
@@ -133,7 +146,10 @@ def told(server, task, words):
     status = process.returncode if process.returncode >= 0 else 128 - process.returncode
     body = {"task": task, "force": True, "status_message": "Changed by the task's image",
             "status_reason": f"exit code {status}"}
-    server.call("tasks.stopped" if stopped else "tasks.failed" if status else "tasks.completed", body)
+    try:
+        server.call("tasks.stopped" if stopped else "tasks.failed" if status else "tasks.completed", body)
+    except ODD as error:  # somebody else has ended it, reset it, deleted it
+        print(f"the end of task {task} could not be told: {error}", file=sys.stderr)
     return status
 
 
@@ -143,9 +159,14 @@ def main(mode, task, *words):
     if server is None:
         print("no server: set CLEARML_API_HOST and keys, or mount a clearml.conf; running without", file=sys.stderr)
         os.execvp(words[0], words)
-    if mode == "clone_task":
-        task = server.call("tasks.clone", {"task": task})["id"]
-        print(f"task {task}", file=sys.stderr)
+    try:
+        if mode == "clone_task":
+            task = server.call("tasks.clone", {"task": task})["id"]
+            print(f"task {task}", file=sys.stderr)
+        server.call("tasks.started", {"task": task, "force": True, "status_reason": "started by its image"})
+    except ODD as error:
+        print(f"task {task} could not be started: {error}", file=sys.stderr)
+        return UNAVAILABLE
     os.environ.update({"CLEARML_TASK_ID": task, "TRAINS_TASK_ID": task, "CLEARML_LOG_TASK_TO_BACKEND": "0",
                        "TRAINS_LOG_TASK_TO_BACKEND": "0"})
     return told(server, task, words)

@@ -9,6 +9,7 @@ import time
 from agentpipe import ends, errors, failures, held, manifest, place, stdio
 from agentpipe.claim import attempt, claims, holders, intents, on_server, ranks
 from agentpipe.crash import crash_point
+from agentpipe.pull import still_ours
 from agentpipe.run import ending, script
 from agentpipe.signals import SIGNALS
 
@@ -96,19 +97,20 @@ def _recover_claim(api: Any, claim: claims.Claim, say: Say, on_lost: str | None)
     task = os.path.basename(directory).rpartition(".")[0]
     line = attempt.read_manifest(directory) or {}
     server = claim.server or (line.get("pull") or {}).get("server")
-    if server != api.server_id and (server or not _knows(api, task)):
+    if server != api.server_id and (server or not still_ours.knows(api, task)):
         return False  # a task of another server, which is not asked now
     where = place.of(line, directory)
     runs = attempt.outcome(directory) is None and attempt.exit_status(directory) is None \
         and (attempt.shim_lives(directory) or script.lives(directory, where))
     if ranks.is_follower(line):
-        message = _message_while_runnable(api, task)
+        message = still_ours.message_while_runnable(api, task)
     else:
-        message = _message_if_ours(api, task, claim.token or "", claim.worker, runs)
+        message = still_ours.message_if_ours(api, task, claim.token or "", claim.worker, _may_be(directory, runs))
     if message is None:
         if runs:
             say(f"task {task}: somebody else decides about it now; ending its script, which still runs")
             _sweep(directory, where, runs)
+        _ship_rest(api, directory)
         held.let_go(claim, say)
         return False
     if runs:
@@ -120,6 +122,24 @@ def _recover_claim(api: Any, claim: claims.Claim, say: Say, on_lost: str | None)
     place.leave(directory, say)
     _finish_or_return(api, claim, task, message == "stopping", known, say, on_lost)
     return False
+
+
+def _may_be(directory: str, runs: bool) -> tuple[str, ...]:
+    """The statuses that a task of ours may have whose attempt has come so far."""
+    if attempt.outcome(directory):
+        return still_ours.TOLD  # of which its hooks may not have been told yet
+    ran = runs or (attempt.pid_record(directory) is not None and not attempt.was_returned(directory))
+    return still_ours.MARKED if ran else still_ours.OPEN
+
+
+def _ship_rest(api: Any, directory: str) -> None:
+    """What a task has printed that is somebody else's to end now, if it still carries our claim and takes any more."""
+    from agentpipe.report import rest, shipping
+    try:
+        rest.ship(api, directory)
+    except errors.ApiError as error:
+        if shipping.is_outage(error):
+            raise
 
 
 def _sweep(directory: str, where: place.Place, runs: bool = False) -> None:
@@ -156,7 +176,7 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
             why = (not counts and attempt.return_reason(directory)) or "its agent died before the script started"
             say(f"task {task}: given back to its queue, {why}")
             line = attempt.read_manifest(directory) or {}
-            queue = (line.get("pull") or {}).get("queue") or _queue(api, task)
+            queue = (line.get("pull") or {}).get("queue") or still_ours.queue(api, task)
             on_server.enqueue_again(api, task, queue, claim.token or "", why)
             crash_point("recover:enqueued")
             claim.end()
@@ -230,7 +250,7 @@ def _recover_deleted(api: Any, token: str, directory: str, say: Say, on_lost: st
     claim = claims.Claim(directory, token, fd)
     try:
         attempt.decide(directory, "lost")
-        why, queue = "its directory on this machine was deleted", _queue(api, task)
+        why, queue = "its directory on this machine was deleted", still_ours.queue(api, task)
         run = ending.run_key(directory, "lost", None, why, "")
         if ending.queued_when_lost(task, on_lost):
             run["requeue"] = True
@@ -244,51 +264,6 @@ def _recover_deleted(api: Any, token: str, directory: str, say: Say, on_lost: st
         _report(api, claim, task, say)
     finally:
         claim.release()
-
-
-def _message_if_ours(api: Any, task: str, token: str, worker: str, runs: bool) -> str | None:
-    """The task's status_message ("stopping": a user wants it to end) while it is still ours; else None.
-
-    Ours is also one that its script, which still `runs`, has marked completed. One that we were giving back when we
-    died is ours while it stands in no queue and no other worker reports it.
-    """
-    fields = ["status", "status_message", "runtime", "last_worker"]
-    tasks = api.call("tasks.get_all", {"id": [task], "only_fields": fields, "search_hidden": True})["tasks"]
-    statuses = ("queued", "in_progress", "created", *(["completed"] if runs else []))
-    if not tasks or tasks[0].get("status") not in statuses:
-        return None
-    found = tasks[0]
-    carried = (found.get("runtime") or {}).get(on_server.RUNTIME_KEY)
-    if carried == on_server.RETURNED + token:
-        ours = ("", worker, worker.partition(":service:")[0])
-        if (found.get("last_worker") or "") not in ours or on_server.waits(api, [task]):
-            return None
-    # the SDK writes the whole runtime back: without any token a running task is still ours
-    elif carried != token and (carried or found["status"] != "in_progress"):
-        return None
-    if found["status"] == "queued" and not api.ours and on_server.waits(api, [task]):
-        return None  # somebody has enqueued it again
-    return found.get("status_message") or ""
-
-
-def _knows(api: Any, task: str) -> bool:
-    """Whether it is a task of this server: after a power failure nothing here may say of which."""
-    return bool(api.call("tasks.get_all", {"id": [task], "only_fields": ["id"], "search_hidden": True})["tasks"])
-
-
-def _message_while_runnable(api: Any, task: str) -> str | None:
-    """The status_message of a task that another node leads, until it has ended."""
-    tasks = api.call("tasks.get_all", {"id": [task], "only_fields": ["status", "status_message"],
-                                       "search_hidden": True})["tasks"]
-    if not tasks or tasks[0].get("status") not in ranks.RUNNABLE:
-        return None
-    return tasks[0].get("status_message") or ""
-
-
-def _queue(api: Any, task: str) -> str | None:
-    asked = {"id": [task], "only_fields": ["execution.queue"], "search_hidden": True}
-    found = api.call("tasks.get_all", asked)["tasks"]
-    return (found[0].get("execution") or {}).get("queue") if found else None
 
 
 def _remove_if_old(path: str) -> None:

@@ -6,9 +6,9 @@ import os
 import time
 
 from agentpipe import ends, errors, paths, redact, secrets, terminal, untrusted
-from agentpipe.claim import attempt, claims, on_server, ranks, runtime
+from agentpipe.claim import attempt, ranks, runtime
 from agentpipe.crash import crash_point
-from agentpipe.report import own_end
+from agentpipe.report import own_end, rest
 from agentpipe.report.shipping import Shipper, is_outage, note_reported, read_reported
 from agentpipe.settings import own_secrets
 
@@ -26,10 +26,6 @@ _SUBCODE_STATUS = 110
 _SUBCODE_NO_QUEUE = (701, 707, 708)
 
 
-class NotOurs(Exception):
-    """The server shows the task gone, or with another's claim: nothing of it is ours to write."""
-
-
 def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | None = None) -> None:
     """Ship the rest of an attempt that has an `outcome`, give its task the final status.
 
@@ -39,7 +35,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | 
     link in `active/` stays. However long the log is: a server that takes it is not away. `shipper` is the one that this
     process has shipped the log with so far, which need not ask where to go on.
     """
-    manifest = known(directory)
+    manifest = rest.known(directory)
     end = attempt.outcome(directory)
     if manifest is None:
         return
@@ -49,7 +45,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | 
     if reported.get("status") and reported.get("hooks"):
         return
     api = api.once()  # the loop below has the patience
-    shipper = shipper or shipper_of(api, manifest, directory)
+    shipper = shipper or rest.shipper_of(api, manifest, directory)
     until, pause, sent = time.monotonic() + deadline_s, 0.25, shipper.sent
     try:
         while True:
@@ -58,7 +54,7 @@ def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | 
                     _finish(api, shipper, directory, manifest, end)
                 _on_end(shipper, directory, manifest)
                 return
-            except NotOurs:
+            except rest.NotOurs:
                 return
             except (errors.Failure, errors.ApiError) as error:
                 if shipper.sent > sent:  # it was there meanwhile: another outage
@@ -70,13 +66,6 @@ def finish(api: Any, directory: str, deadline_s: float = 60, shipper: Shipper | 
             pause = min(2 * pause, 5.0)
     finally:
         shipper.close()
-
-
-def shipper_of(api: Any, manifest: dict[str, Any], directory: str) -> Shipper:
-    """What ships the log of an attempt that nobody reports any more; `manifest` as known() gives it."""
-    task, pull = manifest["task"], manifest["pull"]
-    return Shipper(api, task["id"], pull["claim"], directory, pull.get("worker") or "",
-                   redact.task_secrets(secrets.whole(task, directory)), ranks.prefix(pull))
 
 
 def _on_end(shipper: Shipper, directory: str, manifest: dict[str, Any]) -> None:
@@ -98,21 +87,6 @@ def _on_end(shipper: Shipper, directory: str, manifest: dict[str, Any]) -> None:
             job.say(failure.reason)
         job.close()
     shipper.ship(final=True)
-
-
-def known(directory: str) -> dict[str, Any] | None:
-    """The attempt's manifest with `pull`, as far as it can be known; None when the task is one by hand."""
-    manifest = attempt.read_manifest(directory)
-    if manifest is not None:
-        pull = manifest.get("pull") or manifest.get("origin")
-        return {**manifest, "pull": pull} if pull else None
-    claim = claims.read(directory)
-    if claim is None:
-        return None
-    # its file is gone or damaged: what the directory's name and the claim say is enough for an end
-    task = os.path.basename(os.path.normpath(directory)).rpartition(".")[0]
-    return {"task": {"id": task}, "pull": {"server": claim.get("server"), "claim": claim["token"], "queue": None,
-                                           "worker": claim.get("worker")}}
 
 
 def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, Any]:
@@ -148,17 +122,16 @@ def _measured(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any], end: str) -> None:
-    if ranks.is_follower(manifest):  # its log is all that it tells
-        shipper.ship(final=True)
-        note_reported(directory, {"status": "the leader's"})
-        return
-    found = ours(api, manifest)
+    found = None if ranks.is_follower(manifest) else rest.ours(api, manifest)
     try:
         shipper.ship(final=True)
     except errors.ApiError as error:
         if is_outage(error):
             raise
-        # refused for good (published or reset meanwhile): the status can be right all the same
+        # refused for good (published or deleted meanwhile): the status can be right all the same
+    if found is None:  # its log is all that it tells
+        note_reported(directory, {"status": "the leader's"})
+        return
     crash_point("report:shipped")
     record = end_record(directory, manifest, end)
     try:
@@ -167,7 +140,7 @@ def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any]
         _status(api, manifest, record, found, shipper.server_knows)
     except errors.ApiError as error:
         if error.subcode in _SUBCODE_GONE or error.subcode == _SUBCODE_CHANGED:
-            raise NotOurs from None
+            raise rest.NotOurs from None
         # changed by somebody else, who knows why; anything else is for the caller
         if error.subcode != _SUBCODE_STATUS:
             raise
@@ -176,20 +149,6 @@ def _finish(api: Any, shipper: Shipper, directory: str, manifest: dict[str, Any]
         note_reported(directory, {"status": ends.ENDS[end].status})
     except errors.Failure:
         pass  # a full disk: the server has it all the same
-
-
-def ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The task's status and runtime, when it still carries our claim; else NotOurs."""
-    tasks = api.call("tasks.get_all", {"id": [manifest["task"]["id"]], "search_hidden": True,
-                                       "only_fields": ["status", "runtime", "enqueue_status"]})["tasks"]
-    if not tasks:
-        raise NotOurs
-    keys = tasks[0].get("runtime") or {}
-    token = keys.get(on_server.RUNTIME_KEY)
-    # the SDK writes the whole runtime back: without any token a running task is still ours
-    if token != manifest["pull"]["claim"] and (token or tasks[0].get("status") != "in_progress"):
-        raise NotOurs
-    return {**tasks[0], "runtime": keys}
 
 
 def _record(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ class Stream:
         self._since: float | None = None  # since when something waits to be sent
         self._over = False  # what waits is being written over
         self._drained = False
+        self._stop: int | None = None  # the position up to which take() goes, whoever writes on
 
     def seek(self, position: int, cut: bool = False) -> None:
         """Go on from what is acknowledged; what was read behind it is read again.
@@ -44,28 +45,38 @@ class Stream:
         self.start = self.read = max(position, self.base)
         self._fold, self._since, self._drained = terminal.Fold(), None, False
 
+    def follow(self, final: bool) -> None:
+        """take() goes to the end of the file: to that of this very moment when it is `final`. What a script has left
+        behind, and nobody can end, may write for ever."""
+        self._stop = None
+        if final:
+            size = self._look(0.0)
+            self._stop = self.read if size is None else (self.read if self.shrank else self.base) + size
+
     def take(self, now: float, final: bool = False) -> tuple[str, int, int] | None:
         """The next (text, offset, end) that is due at `now` (monotonic seconds), or None.
 
         It stands for at most CHUNK raw bytes more than what a progress bar has held back, or for a hole of any
-        length (holes.py), of which a line tells. With `final` the file is over: all of it is due.
+        length (holes.py), of which a line tells. With `final` the file is over: all of it is due, as far as follow()
+        goes.
         """
         size = self._look(now)
         if size is None or self.shrank:
             return None
+        end = size if self._stop is None else min(size, self._stop - self.base)
         due = final or self._is_due(now)
         if self._drained and not due:
             return None
         while True:
             at = self.read - self.base
-            data = os.pread(self._fd or 0, min(self.chunk, size - at), at)
-            hole = holes.first(self._fd or 0, data, at, size)
+            data = os.pread(self._fd or 0, max(0, min(self.chunk, end - at)), at)
+            hole = holes.first(self._fd or 0, data, at, end)
             if hole and hole[0] == at:
                 return self._left_out(*hole)
             if hole:
                 data = data[:hole[0] - at]
-            at_end = at + len(data) >= size
-            text, used = self._consume(data, due and at_end, hole is not None or (final and at_end))
+            at_end = at + len(data) >= end
+            text, used = self._consume(data, due and at_end, hole is not None or (final and at_end and end == size))
             if due and (at_end or self._fold.live):
                 text += self._fold.snapshot()
             if text or at_end or not used:

@@ -54,10 +54,12 @@ class Shipper:
     def ship(self, limit_bytes: int | None = None, final: bool = False) -> int:
         """Send what is new, in order, setup.log first; how many raw bytes were acknowledged.
 
-        Whole lines only, while the files may grow; with `final` all that is there. ApiError and Failure pass:
+        Whole lines only, while the files may grow; with `final` all that is there now. ApiError and Failure pass:
         what was not acknowledged is sent again by the next call.
         """
         self._start()
+        for stream in self._streams:  # what we have to say meanwhile belongs to it
+            stream.follow(final and stream.name == "log")
         if self.server_knows and (self._doubted or (final and self._asks_at_end)):
             self._go_back(self._positions({}))
             self._doubted, self._asks_at_end = False, self._asks_at_end and not final

@@ -104,8 +104,7 @@ class Upload:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         if b"filename" not in options:
             return
-        # browsers and requests write a quote in a name so
-        name = os.fsdecode(options.get(b"name", b"")).replace("%22", '"').lstrip("/")
+        name = os.fsdecode(options.get(b"name", b"")).lstrip("/")
         self._target = self.files.located(name)
         self.names.append(name)
         number, self._growing = tempfile.mkstemp(dir=self.files.growing)

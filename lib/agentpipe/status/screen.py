@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -9,14 +10,21 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
+LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (*LEAVING, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
+
+
+class Left(BaseException):
+    """Whoever watched has had enough."""
 
 
 class Screen:
-    """Used with `with`. Signals arrive as bytes in a pipe: nothing is interrupted, a new size is seen at once."""
+    """Used with `with`, which Left ends. Signals arrive as bytes in a pipe: no frame is interrupted, a new size is seen
+    at once."""
 
     def __init__(self) -> None:
         self._before: Any = None
@@ -32,8 +40,9 @@ class Screen:
         self._begin()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> bool:
         self._end()
+        return kind is Left
 
     def draw(self, lines: list[str]) -> None:
         """Show these lines in the place of those before, without a flicker."""
@@ -46,7 +55,7 @@ class Screen:
         ready, _, _ = select.select(files, [], [], max(0.0, seconds))
         if self._signals in ready:
             for signum in os.read(self._signals, 64):
-                if signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signum in LEAVING:
                     return "quit"
                 if signum == signal.SIGTSTP:
                     self._pause()
@@ -54,6 +63,16 @@ class Screen:
             key = os.read(0, 16)
             return "quit" if key in (b"q", b"Q", b"\x1b", b"") else key.decode("latin-1")
         return ""
+
+    @contextlib.contextmanager
+    def can_be_left(self) -> Iterator[None]:
+        """While a server is asked, which may not answer for long: a signal to leave is Left at once."""
+        before = [(signum, signal.signal(signum, _leave)) for signum in LEAVING]
+        try:
+            yield
+        finally:
+            for signum, handler in before:
+                signal.signal(signum, handler)
 
     def _pause(self) -> None:
         self._end()
@@ -74,6 +93,10 @@ class Screen:
             import termios
             termios.tcsetattr(0, termios.TCSADRAIN, self._before)
             self._before = None
+
+
+def _leave(*_: object) -> None:
+    raise Left
 
 
 def _put(data: bytes) -> None:

@@ -119,10 +119,8 @@ def _all(a: Source, b: Source) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     yield "hyperparameters", _maps(_parameters(a.task), _parameters(b.task))
     yield "configuration", _maps(_configuration(a.task), _configuration(b.task))
     image, more = ((source.task.get("container") or {}) for source in (a, b))
-    yield "image", _values(a.pins.get("image") or image.get("image"), b.pins.get("image") or more.get("image")) or \
-        _values(a.pins.get("digest"), b.pins.get("digest"))
-    yield "container", _maps(*({key: str(value) for key, value in each.items() if key != "image" and value}
-                               for each in (image, more)))
+    yield "image", _values(a.pins.get("image") or image.get("image"), b.pins.get("image") or more.get("image"))
+    yield "container", _containers(image, more)
     if a.pins.get("driver") and b.pins.get("driver"):
         yield "driver", _values(a.pins["driver"], b.pins["driver"])
     yield "directory", _values(one.get("working_dir") or ".", other.get("working_dir") or ".")
@@ -190,6 +188,14 @@ def _packages(a: list[str], b: list[str]) -> list[tuple[str, str]]:
             if versions[0] != versions[1]:  # "clearml == 2.1" of the SDK, "clearml==2.1" of an installer
                 found.append(("~", f"{name} {versions[0]} → {versions[1]}"))
     return found
+
+
+def _containers(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, str]]:
+    """How they differ but for the image; of the values of secret variables only that they do."""
+    from agentpipe.task import container_options
+    one, other = ({**container_options.without_secrets(each), "image": ""} for each in (a, b))
+    return _maps(one, other) + [("~", f"{field} {text}, with another secret") for field, text in one.items()
+                                if text and other.get(field) == text and a[field] != b[field]]
 
 
 def _words(a: Any, b: Any) -> list[tuple[str, str]]:

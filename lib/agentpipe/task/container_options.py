@@ -22,7 +22,24 @@ def shown(container: Mapping[str, Any]) -> str:
     try:
         return container_args.shown(args_words.parse(shlex.split(text)))
     except (errors.Failure, ValueError):  # of no form that docker knows
-        return text
+        from agentpipe.settings import config_show
+        return str(config_show.masked("container.arguments", text))
+
+
+def shown_script(text: str) -> str:
+    """A set-up script, without the values of secret variables."""
+    import re
+
+    from agentpipe import redact
+    return re.sub(r"(\w+)=\S+", lambda found: f"{found[1]}={redact.MASK.decode()}" if redact.is_secret_name(found[1])
+                  else found[0], text)
+
+
+def without_secrets(container: Mapping[str, Any]) -> dict[str, str]:
+    """What is said of a container, field by field, without the values of secret variables."""
+    found = {field: str(value) for field, value in container.items() if value}
+    masked = {"arguments": shown(container), "setup_shell_script": shown_script(found.get("setup_shell_script", ""))}
+    return {field: masked.get(field, value) for field, value in found.items()}
 
 
 def changed(values: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, str] | None:

@@ -43,20 +43,21 @@ def only_text(told: Any, field: str = "") -> None:
 
 def project(api: Any, name: str) -> str | None:
     """The id of the project of that name, which is made when it is missing; None for ""."""
-    import re
     name = "/".join(part.strip() for part in name.split("/") if part.strip())
     if not name:
         return None
     only_text(name, "project")
-    found = api.call("projects.get_all", {"name": f"^{re.escape(name)}$", "only_fields": ["id"], "search_hidden": True})
-    if found["projects"]:
-        return found["projects"][0]["id"]
+    found = find.project_called(api, name)
+    if found:
+        return found
     try:
         return api.call("projects.create", {"name": name, "description": ""})["id"]
     except errors.ApiError as error:
-        if error.subcode == 800 or error.subcode == 12:
+        if error.subcode in (800, 12):
             raise errors.Failure(f"project `{name}`: {error.msg}", errors.USAGE) from None
-        raise
+        if error.subcode != find.THERE_ALREADY:
+            raise
+    return find.project(api, name)  # somebody has made it meanwhile
 
 
 def draft(api: Any, found: capture.Captured, name: str, project_name: str | None,
@@ -122,11 +123,11 @@ def reset(api: Any, task: dict[str, Any], say: Say) -> None:
     if task["status"] == "published":
         raise errors.Failure(f"task {task['id']} is published and stays as it is", errors.NO_PERMISSION)
     from agentpipe.claim import attempt
+    api.call("tasks.reset", {"task": task["id"]})
     kept = attempt.latest(task["id"])
     if task.get("started") or kept:  # not one that was stopped while it waited
         files = f", its files stay in {kept}" if kept else ""
         say(f"reset: the log of its former run is gone from the server{files}")
-    api.call("tasks.reset", {"task": task["id"]})
     queue = (task.get("execution") or {}).get("queue")
     if queue:  # a reset forgets it, and a later enqueue is to find it
         api.call("tasks.edit", {"task": task["id"], "execution": {"queue": queue}})

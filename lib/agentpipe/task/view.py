@@ -93,9 +93,8 @@ def _packages(task: dict[str, Any]) -> list[str]:
 
 def _lines(text: str | None) -> str | None:
     """The first line of a script, without the values of secret variables, and how many more it has."""
-    from agentpipe import redact
-    lines = re.sub(r"(\w+)=\S+", lambda found: f"{found[1]}={redact.MASK.decode()}" if redact.is_secret_name(found[1])
-                   else found[0], (text or "").strip()).splitlines()
+    from agentpipe.task import container_options
+    lines = container_options.shown_script((text or "").strip()).splitlines()
     return cells.cut(lines[0], LONGEST) + _more(len(lines) - 1, " line") if lines else None
 
 

@@ -42,7 +42,7 @@ def test_artefacts_come_back_as_they_were(run, server):
 import json, pathlib
 import numpy as np
 from clearml import Task
-task = Task.init("demo", "artefacts", auto_connect_frameworks=False)
+task = Task.init("demo", 'artefacts of "one" at 100%', auto_connect_frameworks=False)
 folder = pathlib.Path("folder"); folder.mkdir()
 (folder / "a b.txt").write_text("one"); (folder / "c.txt").write_text("two")
 task.upload_artifact("dictionary", {"x": [1, 2]}, wait_on_upload=True)

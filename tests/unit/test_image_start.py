@@ -1,0 +1,115 @@
+"""What runs in an image that agent-prepare has made: the program, told to the task's server, and its exit status."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_server import ApiServer
+
+from agentpipe.prepare import image_start
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ApiServer]:
+    with ApiServer(str(tmp_path / "agent.db")) as server:
+        yield server
+
+
+def call(server: ApiServer, endpoint: str, **body: Any) -> dict[str, Any]:
+    from agentpipe.server.endpoints import call
+    return call(server.store, {"user": "ann", "worker": "box:0"}, endpoint, body)
+
+
+def task_of(server: ApiServer) -> str:
+    return call(server, "tasks.create", name="train", type="training")["id"]
+
+
+def started(server: ApiServer, task: str, script: str, mode: str = "reuse_task",
+            **more: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, image_start.__file__, mode, task, sys.executable, "-c", script],
+                            env={**os.environ, **server.environment}, stderr=subprocess.PIPE,
+                            **{"stdout": subprocess.PIPE, **more})
+
+
+def status(server: ApiServer, task: str) -> str:
+    return call(server, "tasks.get_by_id", task=task)["task"]["status"]
+
+
+def log(server: ApiServer, task: str) -> str:
+    found, after, more = "", 0, True
+    while more:
+        page = call(server, "events.get_task_log", task=task, after=after, batch_size=10_000)
+        found += "".join(event["msg"] for event in page["events"])
+        more, after = page["returned"] > 0, page["last"]
+    return found
+
+
+@pytest.mark.parametrize(("code", "end"), [(0, "completed"), (3, "failed")])
+def test_it_exits_as_the_program_did_and_its_server_has_log_and_end(server: ApiServer, code: int, end: str) -> None:
+    task = task_of(server)
+    process = started(server, task, f"print('grün'); print('no end', end='', flush=True); raise SystemExit({code})")
+    assert process.communicate(timeout=60)[0] == "grün\nno end".encode()
+    assert (process.returncode, status(server, task), log(server, task)) == (code, end, "grün\nno end")
+
+
+def test_a_clone_is_another_task(server: ApiServer) -> None:
+    task = task_of(server)
+    process = started(server, task, "import os; print(os.environ['CLEARML_TASK_ID'])", "clone_task")
+    out, _ = process.communicate(timeout=60)
+    clone = out.decode().strip()
+    assert (status(server, task), status(server, clone)) == ("created", "completed") and clone != task
+
+
+def test_an_end_that_somebody_else_has_told_leaves_the_exit_status(server: ApiServer) -> None:
+    task = task_of(server)
+    script = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.02)\nraise SystemExit(4)"
+    process = started(server, task, script, cwd=os.path.dirname(server.store.path))
+    until = time.monotonic() + 20
+    while status(server, task) != "in_progress":
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.02)
+    call(server, "tasks.delete", task=task, force=True)
+    Path(os.path.dirname(server.store.path), "go").touch()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4 and f"the end of task {task} could not be told" in err.decode()
+    assert "Traceback" not in err.decode()
+
+
+def test_much_output_is_sent_in_parts_that_a_server_takes(server: ApiServer) -> None:
+    task = task_of(server)
+    process = started(server, task, "for number in range(4): print(f'{number:>1000000}')")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and log(server, task) == out.decode() and len(out) > 4_000_000
+    sizes = [len(body[0]["msg"]) for _, path, _, body in server.requests if path.endswith("events.add_batch")]
+    assert len(sizes) > 7 and max(sizes) <= image_start.PIECE * image_start.AT_ONCE
+
+
+def test_a_program_whose_output_nobody_reads_goes_on(server: ApiServer) -> None:
+    task = task_of(server)
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = started(server, task, "for _ in range(100_000): print('a line')", stdout=writer)
+    os.close(writer)
+    assert process.wait(timeout=60) == 0
+    assert (status(server, task), log(server, task)) == ("completed", "a line\n" * 100_000)
+
+
+def test_a_task_that_is_not_there_is_one_line(server: ApiServer) -> None:
+    process = started(server, "0" * 32, "print('never')")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (69, b"") and err.startswith(b"task 0000") and err.count(b"\n") == 1
+
+
+def test_a_users_stop_ends_the_program(server: ApiServer) -> None:
+    task = task_of(server)
+    process = started(server, task, "import time; print('on', flush=True); time.sleep(600)")
+    assert process.stdout is not None and process.stdout.readline() == b"on\n"
+    call(server, "tasks.stop", task=task)
+    process.communicate(timeout=60)
+    assert (process.returncode, status(server, task)) == (128 + signal.SIGTERM, "stopped")
