@@ -14,7 +14,7 @@ import threading
 import pytest
 import rattler_build
 import wheelhouse
-from env_machine import python
+from env_machine import python, run
 from rattler.index import index_fs
 
 from agentpipe import errors
@@ -109,6 +109,16 @@ def test_what_a_task_installs_stays_in_its_overlay(machine, channel):
     env = env_of(machine, "", conda="beans==1.0")
     assert python(env, "import sys; print(sys.prefix)") == env["overlay"]
     assert env["path"][1] == env["variables"]["CONDA_PREFIX"] + "/bin"
+
+
+def test_pip_and_other_scripts_start_the_tasks_own_python(machine, channel):
+    env = env_of(machine, "tea==1.0", conda="beans==1.0")
+    prefix = env["variables"]["CONDA_PREFIX"]
+    before = installed.packages(prefix, set())
+    pip = run(env, "sh", "-c", f"command -v pip && pip install -q --no-index -f {machine.index} tea==2.0")
+    assert pip == os.path.join(env["overlay"], "bin", "pip")
+    assert installed.packages(prefix, set()) == before
+    assert python(env, "import tea; print(tea.version)") == run(env, "tea").split()[1] == "2.0"
 
 
 def test_a_pip_list_comes_from_the_channel_as_far_as_it_knows_it(machine, channel):
