@@ -65,7 +65,8 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     if not image_programs.check(job, value):
         with engine.spoken_to(kind, at):
             api = engine.connect(kind, at)
-            raise beginning.ended(api, wanted, api.inspect_container(value["container"])["State"])
+            created = value["container"]
+            raise beginning.ended(api, wanted, created, api.inspect_container(created)["State"])
     return value
 
 
