@@ -45,12 +45,12 @@ def pull(values):
     """Print one manifest, or nothing when there is no work; the exit code."""
     from agentpipe.claim import claims, homes, retention, workers
     from agentpipe.pull import schedule
-    from agentpipe.settings import config
+    from agentpipe.settings import checks, config
     from agentpipe.signals import SIGNALS
     from agentpipe.transport import api
     config.apply()
-    config.check_numbers()
-    config.check_user(ahead=True)
+    checks.check_numbers()
+    checks.check_user(ahead=True)
     check_options(values)
     ends_with = values["owner"]
     if values["services"]:  # the owner has other tasks at work: it ends this wait, and holds nothing
@@ -82,8 +82,8 @@ def pull(values):
 def check_options(values):
     """Values that cannot be meant: Failure 64."""
     from agentpipe import errors
-    from agentpipe.settings import config
-    config.lost_policy(values["on_lost"])
+    from agentpipe.settings import checks
+    checks.lost_policy(values["on_lost"])
     if values["clone"] and (not values["id"] or values["require_queue"]):
         raise errors.Failure("--clone goes with --id, and a copy is in no queue", errors.USAGE,
                              remedy="agent-pull --help")

@@ -75,10 +75,10 @@ def check_options(values):
     """Values that cannot be meant: Failure 64."""
     from agentpipe import errors, gpus
     from agentpipe.run import hold
-    from agentpipe.settings import config
+    from agentpipe.settings import checks
     wrong = ""
     if values["on_lost"] is not None:
-        config.lost_policy(values["on_lost"])
+        checks.lost_policy(values["on_lost"])
     if values["hold_on_failure"]:
         hold.seconds(values["hold_on_failure"])
     if values["on_drain"] not in ("requeue", "stop"):
@@ -100,9 +100,9 @@ def check_options(values):
 
 def ready(values):
     """Settings that cannot be meant: Failure 78; and show ourselves, and so the script, only the GPUs asked for."""
-    from agentpipe.settings import config
-    config.lost_policy(values["on_lost"])
-    config.check_user()
+    from agentpipe.settings import checks
+    checks.lost_policy(values["on_lost"])
+    checks.check_user()
     if values["gpus"] is not None or values["cpu_only"]:
         from agentpipe import gpus
         os.environ.update(gpus.variables(gpus.NONE if values["cpu_only"] else gpus.parsed(values["gpus"])))

@@ -95,12 +95,12 @@ def check_what_pull_refuses(values):
     from agentpipe import errors
     from agentpipe.claim import supervisors
     from agentpipe.pull import queues
-    from agentpipe.settings import config
+    from agentpipe.settings import checks
     from agentpipe.transport import api
     if os.environ.get("AGENT_STAGE_PULL") or os.environ.get(supervisors.PARENT):
         return None  # another's pull, or looked at by the supervisor of this slot
-    config.lost_policy(None)
-    config.check_user(ahead=True)
+    checks.lost_policy(None)
+    checks.check_user(ahead=True)
     if values["services"]:
         from agentpipe.run import services
         services.check_setting()

@@ -1,7 +1,7 @@
 """`agent-task complete KIND [BEGINNING]`: what may stand at the cursor, asked by the completion of a shell.
 
-A line each: the word, and after a tab what it is. Nothing is ever said on stderr, and no shell is kept waiting: a
-server's answers are kept for half a minute, and older ones are given while newer ones are fetched.
+A line each: the word, and after a tab what it is. Nothing is ever said on stderr, and no shell is kept waiting for
+long: a server's answers are kept for half a minute, and older ones are given while newer ones are fetched.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FRESH_S = 30
+WAIT_S = 2.0  # for a server of which nothing is kept
 MOST = 100
 NAME = 40  # columns
 
@@ -24,6 +25,7 @@ def main(argv: list[str]) -> int:
             _kept(_api(), argv[1])
             return 0
         kind, beginning = argv[0], [*argv, ""][1]
+        _wait_for(WAIT_S, kind)
         words = found(kind)
         if kind == "tasks" and beginning and not any(word.startswith(beginning) for word, _ in words):
             words = _of_beginning(_api(), beginning)
@@ -34,7 +36,21 @@ def main(argv: list[str]) -> int:
     except Exception:
         if os.environ.get("AGENT_DEBUG"):
             raise
+    finally:
+        _wait_for(0)
     return 0
+
+
+def _wait_for(seconds: float, kind: str = "") -> None:
+    """End this process with what it has said once they are over (0: never); its question goes on behind it."""
+    import _signal
+
+    def give_up(*_: object) -> None:
+        _refresh(kind)
+        os._exit(0)
+    if seconds:
+        _signal.signal(_signal.SIGALRM, give_up)
+    _signal.setitimer(_signal.ITIMER_REAL, seconds)
 
 
 def found(kind: str) -> list[tuple[str, str]]:

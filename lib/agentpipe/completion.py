@@ -22,14 +22,14 @@ SHORT = 20  # characters of what stands before a colon and is no description by 
 PLAIN = ("pull", "report", "server", "status", "supervisor")
 FOLDER = os.path.join(os.path.dirname(__file__), "completions")
 FILES = {"bash": "bash/agent-task", "zsh": "zsh/_agentpipe", "fish": "fish/agent-task.fish"}
-# what a value is, by its name in the help: a kind of complete.py, "files", the words themselves after "=", or after ","
-# those of which several stand with commas
+# what a value is, by its option or its name in the help: a kind of complete.py, "files", after "=" the words
+# themselves, after "," those of which several stand with commas
 VALUES = {"QUEUE": "queues", "TASK": "tasks", "A": "tasks", "B": "tasks", "SCRIPT|TASK": "tasks files", "ID": "tasks",
           "IMAGE": "images", "PROJECT": "projects", "TAG": "tags", "FILE": "files", "DIR": "files", "DIR|URL": "files",
           "PATH": "files", "SCRIPT": "files", "SHELL": "=bash zsh fish", "POLICY": "=requeue stop",
           "STATUS": "=created queued in_progress stopped completed failed closed published script_failed "
                     "out_of_memory time_limit stalled setup_failed aborted drained preempted lost",
-          "STREAM": "=setup log", "NAMES": "," + " ".join(COLUMNS)}
+          "--on-lost": "=fail requeue", "STREAM": "=setup log", "NAMES": "," + " ".join(COLUMNS)}
 
 
 class Place:
@@ -59,7 +59,8 @@ def places() -> list[Place]:
 
 def _place(name: str, verb: str, declared: Any, help: str = "") -> Place:
     from agentpipe.options import Argument, Option
-    options = [(item.name, item.short, kind(item.metavar) if isinstance(item, Option) else None, item.help)
+    options = [(item.name, item.short, VALUES.get(item.name, kind(item.metavar)) if isinstance(item, Option) else None,
+                item.help)
                for item in declared if not isinstance(item, Argument)]
     words = [kind(item.metavar) for item in declared if isinstance(item, Argument)]
     return Place(name, verb, options, words[0] if words else "", help)

@@ -13,9 +13,19 @@ if TYPE_CHECKING:
 
 NVIDIA, CUDA = "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"
 ALL, NONE = "all", "none"
+DRIVER = "/sys/module/nvidia/version"
 _RANGE = re.compile(r"(\d+)-(\d+)")
 _SLICE = re.compile(r"\d+[:.]\d+")
 _NAMED = re.compile(r"\d+|(GPU|MIG)-[\w./-]+")
+
+
+def driver() -> str | None:
+    """The version of NVIDIA's driver, as the kernel tells it; None where none is loaded."""
+    try:
+        with open(DRIVER, encoding="ascii") as file:
+            return file.read().strip() or None
+    except OSError:
+        return None
 
 
 def parsed(text: str) -> str:

@@ -20,8 +20,8 @@ END_TIMEOUT = 60.0
 # bytes that a hook may print, beside twice what it was given
 MOST = 64 << 20
 SAID_ONLY = ("post-run", "on-end")  # whose failures change nothing
-# what a hook cannot change: who the task is and who reports it
-FIXED = ("manifest", "pull", "origin")
+# what a hook cannot change: who the task is and who reports it, and how it ended
+FIXED = ("manifest", "pull", "origin", "run", "failed")
 
 
 def find(name: str) -> list[str]:

@@ -38,6 +38,7 @@ offered() {
   [ "$(offered agent-task why "${id:0:5}")" = "$id" ]
   [ "$(offered agent-task why -- "${id:0:5}")" = "$id" ]
   [ "$(offered agent-task list --tag '')" = keep ]
+  [ "$(offered agent-pull --on-lost '')" = $'fail\nrequeue' ]
   [ "$(offered agent-task list --project deep)" = $'deep\ndeep/lower' ]
   [ "$(offered agent-task clone "$id" --image reg)" = registry/image:3 ]
   [ "$(offered agent-task enqueue jo | sort -u)" = job.sh ] # a file and a task's name

@@ -575,6 +575,18 @@ EOF
   grep -q 'said so' "$(attempt "$id")/setup.log"
 }
 
+# bats test_tags=local
+@test "a hook that takes away how it ended changes nothing of the end" {
+  mkdir -p hooks
+  printf '#!/bin/sh\njq -c "del(.run)"\n' >hooks/post-run
+  chmod +x hooks/post-run
+  id=$(enqueue_shell 'exit 4')
+  AGENT_HOOKS=$PWD/hooks run -4 --separate-stderr pipeline
+  [ -z "$stderr" ]
+  [ "$(field .run.end <<<"$output")" = script_failed ]
+  grep -q 'post-run.*it changed run' "$(attempt "$id")/setup.log"
+}
+
 @test "when its queue is gone a drained task stays, stopped, and agent-run exits as it should" {
   id=$(enqueue_shell 'echo on; sleep 60' doomed)
   watched doomed

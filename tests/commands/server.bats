@@ -99,6 +99,9 @@ ask() {
   [ "$(blocks --files-port 8081 --host 127.0.0.1)" = "http://127.0.0.1:$api http://127.0.0.1:8081" ]
   [ "$(blocks --host https://lab.example.org/ --port 443)" = "https://lab.example.org:443 https://lab.example.org:$files" ]
   [ "$(blocks --host '[2001:db8::1]')" = "http://[2001:db8::1]:$api http://[2001:db8::1]:$files" ]
+  # one that was killed is none that runs
+  kill -KILL "$SERVER"; ended "$SERVER"
+  [ "$(blocks)" = "http://127.0.0.1:8008 http://127.0.0.1:8081" ]
 }
 
 @test "keys that the server does not know, or with another secret, end the supervisor with 77 and what to do" {

@@ -47,6 +47,19 @@ PY
   run ! grep -q s3cret <(docker image inspect "$saved:2")
 }
 
+@test "what runs in a saved image, or in one of a task's container that somebody has committed, is none of the agent's" {
+  manifest local-1 | jq -c '.task.script = {binary: "bash", entry_point: "main.sh", diff: "sleep 60\n"}' >task.json
+  agent-prepare --image "$saved" task.json >line
+  docker image inspect "$saved" | jq -e '.[0].Config.Labels | [."agentpipe.home", ."agentpipe.owner"] == ["", ""]'
+  agent-prepare task.json >line
+  docker commit "$(field .place.container line)" "$saved:2" >/dev/null
+  users=("$(docker run -d "$saved")" "$(docker run -d --entrypoint sleep "$saved:2" 60)")
+  rm "$AGENT_HOME/state/tasks/$(field .task.id line).1/place.json"  # so that its own container goes
+  agent-prepare task.json >line
+  [ "$(docker inspect -f '{{.State.Running}}' "${users[@]}")" = $'true\ntrue' ]
+  docker rm -f "${users[@]}" >/dev/null
+}
+
 @test "what the image's entrypoint sets is set in the saved image too, but for secrets" {
   mkdir context
   printf '#!/bin/sh\nexport FROM_ENTRY="a b" MY_TOKEN=s3cret-value PATH=/opt/tools:$PATH\nexec "$@"\n' >context/enter

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# A unit in a real systemd (a container whose PID 1 it is; root, Docker): installed as a user would, and serving a queue.
+# The unit of examples/ in a real systemd (a container whose PID 1 it is; root, Docker), serving a queue.
 
 bats_require_minimum_version 1.5.0
 container=agentpipe-test-systemd
@@ -15,17 +15,13 @@ setup_file() {
   local words=() name
   for name in "${!PIP_@}" "${!SSL_CERT_@}"; do words+=(-e "$name"); done
   docker exec ${words[@]+"${words[@]}"} "$container" sh -c 'python3 -m venv /opt/agentpipe && /opt/agentpipe/bin/pip install -q /src'
-  docker exec -i "$container" sh -c 'cat >/etc/systemd/system/agent-supervisor@.service' <<'UNIT'
-[Unit]
-Description=agentpipe serves the queue %i
-
+  docker exec "$container" cp /src/examples/systemd/agent-supervisor@.service /etc/systemd/system/
+  docker exec -i "$container" sh -c 'mkdir "$0" && cat >"$0/here.conf"' /etc/systemd/system/agent-supervisor@.service.d <<'UNIT'
 [Service]
+ExecStart=
 ExecStart=/opt/agentpipe/bin/agent-supervisor %i
 Environment=PATH=/opt/agentpipe/bin:/usr/bin:/bin AGENT_HOME=/var/lib/agentpipe AGENT_CLAIM_GRACE=0
-KillMode=mixed
-Restart=always
 RestartSec=1
-TimeoutStopSec=60
 UNIT
   docker exec "$container" systemctl daemon-reload
 }
@@ -71,15 +67,26 @@ printed() { inside sh -c 'grep -qs "$1" /var/lib/agentpipe/state/tasks/*/log' sh
   [ "$(inside systemctl is-failed agent-supervisor@default || true)" = inactive ]
 }
 
-@test "stopping the unit lets the running task end" {
+@test "a drain lets the running task end, and the unit stays down" {
   task=$(enqueue 'echo begun; until [ -e /tmp/go ]; do sleep 0.1; done; echo over')
   inside systemctl start agent-supervisor@default
   wait_for 60 printed begun
-  inside systemctl stop --no-block agent-supervisor@default
-  wait_for 30 unit_is deactivating
+  inside agent-supervisor --drain
+  wait_for 30 inside sh -c 'journalctl -u agent-supervisor@default | grep "leaving after this task"'
   inside touch /tmp/go
   wait_for 60 is "$task" completed
   wait_for 30 unit_is inactive
+}
+
+@test "stopping the unit gives the running task back to its queue, where the next one finds it" {
+  task=$(enqueue '[ ! -e /tmp/once ] || exit 0; touch /tmp/once; echo handed; sleep 600')
+  inside systemctl start agent-supervisor@default
+  wait_for 60 printed handed
+  inside systemctl stop agent-supervisor@default
+  is "$task" queued
+  [ "$(inside systemctl is-failed agent-supervisor@default || true)" = inactive ]
+  inside systemctl start agent-supervisor@default
+  wait_for 60 is "$task" completed
 }
 
 @test "the supervisor is killed: systemd starts it again, and it serves on" {

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import shlex
 import subprocess
 import sys
@@ -279,6 +280,27 @@ def test_changes_that_git_is_told_to_overlook_are_missed_in_words(tmp_path):
     subprocess.run(["sh", "-c", remedy], check=True, cwd=work)
     found = capture.capture(capture.Wish(str(work / "c.py"), []))
     assert found.warnings == [] and found.script["diff"].count("\n+2\n") == 2
+
+
+def test_a_bundle_that_the_disk_does_not_take_is_not_the_files_fault(tmp_path):
+    (tmp_path / "data").write_bytes(os.urandom(200_000))
+    found = capture_bundle.Bundle(str(tmp_path))
+    found.files["data"] = str(tmp_path / "data")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(errors.Failure, match=r"cannot write .*files\.tar\.gz") as caught:
+            capture_bundle.write_files(found, str(tmp_path / "files.tar.gz"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.exit == errors.CANNOT_CREATE
+
+
+def test_a_folder_to_run_in_that_is_not_there_is_refused_but_of_another_branch(tmp_path, monkeypatch):
+    monkeypatch.chdir(repository(tmp_path / "work"))
+    with pytest.raises(errors.Failure, match="nosuch is not a directory of"):
+        capture.capture(capture.Wish("train.py", [], working_dir="nosuch"))
+    assert capture.capture(capture.Wish("train.py", [], working_dir="nosuch", branch="main"))
 
 
 @pytest.mark.parametrize("name", ["two words.py", "trä in.py", 'a"b.py'])

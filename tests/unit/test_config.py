@@ -12,7 +12,7 @@ from agentpipe import errors, redact
 from agentpipe.configure import config_check, config_init
 from agentpipe.environment import env_cache
 from agentpipe.place import container_args
-from agentpipe.settings import config, config_file, config_show, own_secrets
+from agentpipe.settings import checks, config, config_file, config_show, own_secrets
 
 
 @pytest.fixture
@@ -55,6 +55,36 @@ def test_variables_come_before_the_file_named_ones_first(conf, monkeypatch):
     assert config.origin("api.api_server") == ("http://named:8008", "CLEARML_API_HOST")
     monkeypatch.setenv("MINE", "http://mine:8008")
     assert config.get("api.api_server", None, "MINE") == "http://mine:8008"
+
+
+def test_of_several_files_the_one_that_counts_is_named(conf, monkeypatch, tmp_path):
+    old, new = conf("agent { git_user: old, worker_name: box }", "trains.conf"), conf("agent.git_user: new")
+    (tmp_path / "more/default").mkdir(parents=True)
+    (tmp_path / "more/default/agent.conf").write_text("git_pass: p\nworker_name: a\n")
+    monkeypatch.setenv("CLEARML_CONFIG_PATH", str(tmp_path / "more"))
+    rows = {name: origin for name, _, origin in config_show.found("agent")}
+    assert rows == {"agent.git_user": str(new), "agent.worker_name": str(old),
+                    "agent.git_pass": str(tmp_path / "more/default/agent.conf")}
+    conf("agent.task_ping_interval_sec: often", "trains.conf")
+    with pytest.raises(errors.Failure, match=r"task_ping_interval_sec in .*/trains\.conf is no number"):
+        checks.check_numbers()
+
+
+@pytest.mark.parametrize("secret", ["abcDEF123", "ab=cd:e+F{1", "x!XT_G-#vs&(=)", "ends="])
+def test_a_secret_alone_may_have_any_character(secret):
+    assert config_init.parsed(secret + "\n") == {"secret_key": secret}
+    for text in ("two words", "a: b"):
+        with pytest.raises(errors.Failure, match="holds no credentials"):
+            config_init.parsed(text)
+
+
+def test_what_is_written_is_the_file_that_is_read(conf, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRAINS_CONFIG_FILE", str(tmp_path / "old.conf"))
+    given = {**dict.fromkeys(config_init.KEYS[:3], "http://127.0.0.1:8008"), "access_key": "K", "secret_key": "S"}
+    monkeypatch.setattr(config_init, "pasted", lambda ask: given)
+    config_init.init({}, try_keys=False)
+    assert config.files() == [str(tmp_path / "old.conf")]
+    assert config.get("api.credentials.access_key") == "K"
 
 
 def test_an_empty_variable_is_none(conf, monkeypatch):
@@ -126,32 +156,32 @@ def test_values_of_the_file_have_their_types(conf):
 def test_what_should_be_a_number_and_is_none_is_refused_with_its_name(conf, monkeypatch, wrong):
     monkeypatch.setenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC", wrong)
     with pytest.raises(errors.Failure, match=f"CLEARML_AGENT_STATUS_REPORT_FREQ_SEC is no number: {wrong}") as caught:
-        config.check_numbers()
+        checks.check_numbers()
     assert caught.value.exit == errors.BAD_CONFIG
     monkeypatch.delenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC")
     conf(f'api.http.retries.total: "{wrong}"')
     with pytest.raises(errors.Failure, match=r"api\.http\.retries\.total in .*clearml\.conf is no number"):
-        config.check_numbers()
+        checks.check_numbers()
     conf("")
     monkeypatch.setenv("AGENT_HOOK_TIMEOUT", wrong)
     with pytest.raises(errors.Failure, match=f"AGENT_HOOK_TIMEOUT is no number: {wrong}"):
-        config.check_numbers()
+        checks.check_numbers()
     monkeypatch.setenv("AGENT_HOOK_TIMEOUT", "")
     conf('agent.task_ping_interval_sec: 12.5, api.http.retries.total: ""')
-    config.check_numbers()
+    checks.check_numbers()
     assert (config.number(*config.TASK_PING), config.number("api.http.retries.total", 7)) == (12.5, 7)
 
 
-@pytest.mark.parametrize("name", [*config.OF_STAGES, "CLEARML_AGENT_STATUS_REPORT_FREQ_SEC",
+@pytest.mark.parametrize("name", [*checks.OF_STAGES, "CLEARML_AGENT_STATUS_REPORT_FREQ_SEC",
                                   "CLEARML_AGENT__AGENT__TASK_PING_INTERVAL_SEC",
                                   "CLEARML_AGENT__AGENT__ABORT_CALLBACK_MAX_TIMEOUT"])
 def test_a_number_below_0_is_refused_before_a_task_meets_it(monkeypatch, name):
     monkeypatch.setenv(name, "-3")
     with pytest.raises(errors.Failure, match=f"^{name} is below 0: -3 ") as caught:
-        config.check_numbers()
+        checks.check_numbers()
     assert caught.value.exit == errors.BAD_CONFIG
     monkeypatch.setenv(name, "0")
-    config.check_numbers()
+    checks.check_numbers()
 
 
 def test_a_number_below_0_stays_where_it_means_something(conf):

@@ -50,6 +50,11 @@ def test_which_of_several_are_ours_is_said(nvidia, monkeypatch):
     assert text.startswith("2 × NVIDIA H200") and text.endswith("; of these only 1 (CUDA_VISIBLE_DEVICES)")
 
 
+def test_amds_driver_without_its_devices_is_said(monkeypatch):
+    monkeypatch.setattr(os.path, "exists", lambda path: path == "/dev/kfd")
+    assert told(machine_check.gpus)["gpu"][:2] == ("warning", "AMD: 0")
+
+
 @pytest.mark.parametrize(("words", "remedy"), [("Driver/library version mismatch", "restart the machine"),
                                                ("Driver Not Loaded", "reload")])
 def test_a_driver_that_does_not_answer_is_wrong(nvidia, monkeypatch, words, remedy):

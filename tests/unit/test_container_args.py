@@ -366,6 +366,19 @@ def test_a_port_that_is_taken_is_moved_and_the_task_is_told(arguments, monkeypat
     assert any("8080:80 is moved" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(("said", "expected"), [  # Docker 28, 20, and Podman
+    ("driver failed programming external connectivity on endpoint x (0a1b): failed to bind host port for "
+     "0.0.0.0:8080:172.17.0.2:80/tcp: address already in use", {8080, 80}),
+    ("driver failed programming external connectivity on endpoint x (0a1b): Bind for 0.0.0.0:8080 failed: port is "
+     "already allocated", {8080}),
+    ("rootlessport listen tcp [::]:8080: bind: address already in use", {8080}),
+    ("bind source path does not exist: /a:80", None),
+])
+def test_which_ports_an_engine_refuses(said, expected):
+    found = ports.of_refusal(errors.Failure("no", errors.BAD_DATA, said))
+    assert getattr(found, "ports", None) == expected
+
+
 def test_the_address_is_that_of_the_way_to_the_address_that_is_named(settings, monkeypatch):
     monkeypatch.delenv("CLEARML_AGENT_FORCE_HOST_MACHINE_IP", raising=False)
     settings('api.public_ip_ping: "127.0.0.7"')

@@ -98,6 +98,8 @@ def test_what_is_not_executable_is_no_hook(folder):
     ("line['task']['id'] = 'other'; print(json.dumps(line))", "it changed task.id"),
     ("line['pull']['claim'] = '1' * 32; print(json.dumps(line))", "it changed pull"),
     ("del line['pull']; print(json.dumps(line))", "it changed pull"),
+    ("line['failed'] = {'exit': 77, 'reason': 'no'}; print(json.dumps(line))", "it changed failed"),
+    ("line['run'] = {'exit': 0, 'end': 'completed'}; print(json.dumps(line))", "it changed run"),
     ("del line['task']; print(json.dumps(line))", "task is missing"),
 ])
 def test_a_veto_names_the_hook_and_the_reason(folder, text, why):

@@ -22,13 +22,18 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 class Engine:
     """An engine's list of containers, and what was removed of it."""
 
-    def __init__(self, *labels: dict[str, str]) -> None:
+    def __init__(self, *labels: dict[str, str], mounted: bool = True) -> None:
         self.there = [{"Id": str(number), "Labels": each} for number, each in enumerate(labels)]
+        self.mounted = mounted
         self.removed: list[str] = []
 
     def containers(self, all: bool, filters: dict[str, str]) -> list[Any]:
         name, _, value = filters["label"].partition("=")
         return [each for each in self.there if each["Labels"].get(name) == value]
+
+    def inspect_container(self, container: str) -> dict[str, Any]:
+        directory = self.there[int(container)]["Labels"]["agentpipe.directory"]
+        return {"Mounts": [{"Destination": "/data"}, *([{"Destination": directory}] if self.mounted else [])]}
 
     def remove_container(self, container: str, force: bool, v: bool) -> None:
         self.removed.append(container)
@@ -48,7 +53,7 @@ def test_only_what_is_ours_is_swept(tmp_path: Path) -> None:
                     labels(str(lives), owner=owner.id()), labels(str(lives)))
     create.sweep(engine)
     assert engine.removed == ["0"]
-    assert docker.labelled(engine, "directory", gone) == ["0", "2"]
+    assert docker.made_for(engine, gone) == ["0", "2"]
 
 
 def test_what_has_ended_is_swept_by_its_journal_also_without_an_owner() -> None:
@@ -72,6 +77,17 @@ def test_what_is_no_longer_ours_is_swept_too() -> None:
     engine = Engine(labels(str(left)))
     create.sweep(engine)
     assert engine.removed == ["0"]
+
+
+def test_what_somebody_made_of_a_tasks_image_is_not_swept() -> None:
+    """docker commit keeps the labels of a container."""
+    ended = Path(paths.state("tasks", "e.1"))
+    ended.mkdir(parents=True)
+    (ended / place.JOURNAL).write_text("{}")
+    attempt.decide(str(ended), "completed")
+    engine = Engine(labels(paths.state("tasks", "gone.1"), owner=owner.id()), labels(str(ended)), mounted=False)
+    create.sweep(engine)
+    assert engine.removed == []
 
 
 def test_the_id_is_made_once_also_by_many_at_once() -> None:

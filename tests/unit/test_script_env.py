@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import stat
+import subprocess
 
 import pytest
 
@@ -143,6 +145,24 @@ def test_a_place_gets_the_packages_variables_also_where_they_are_ours_too(tmp_pa
     assert "SOMETHING" not in spec
     secrets.forget_script(str(tmp_path))  # when the script is over
     assert not (tmp_path / "spec").exists()
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_a_variable_that_a_shell_keeps_for_itself_costs_no_other(tmp_path, monkeypatch, shell):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__ENABLE_TASK_ENV", "true")
+    asked = {"UID": {"value": "7"}, "PPID": {"value": "7"}, "LEARN": {"value": "0.1"}}
+    launch.write_spec(str(tmp_path), begun(tmp_path, {"hyperparams": {"Environment": asked}}).env, True)
+    os.symlink(shutil.which(shell), tmp_path / "sh")
+    printed = subprocess.run([tmp_path / "sh", "-c", '. ./spec || exit 125; printf "%s" "$LEARN"'], cwd=tmp_path,
+                             stdout=subprocess.PIPE)
+    assert (printed.returncode, printed.stdout) == (0, b"0.1")
+
+
+@pytest.mark.parametrize("variables", [{"A=B": "x"}, {"": "x"}, {"A\0": "x"}, {"A": "x\0y"}])
+def test_a_variable_that_no_program_can_have_is_named(tmp_path, variables):
+    with pytest.raises(errors.Failure, match="is none that a program can be given") as caught:
+        begun(tmp_path, env={"python": "/env/bin/python", "variables": variables})
+    assert caught.value.exit == errors.BAD_DATA
 
 
 @pytest.mark.parametrize(("said", "meant"), [

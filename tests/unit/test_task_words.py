@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -15,10 +16,11 @@ from typing import Any
 
 import pytest
 from api_server import ApiServer
+from repositories import commit, repository, run
 
 from agentpipe import complete, errors, find, units
 from agentpipe.server import tasks
-from agentpipe.task import causes, clones, compare, edits, listing, named, recapture, sh_script, sources, view
+from agentpipe.task import causes, clones, compare, edits, listing, named, params, recapture, sh_script, sources, view
 from agentpipe.transport import api
 
 
@@ -49,6 +51,18 @@ def test_a_name_that_is_the_beginning_of_another_id_is_ambiguous(monkeypatch: py
     assert [find.task(store, word)["id"] for word in ("2024a", "2025", named)] == [other, alone, named]
 
 
+def test_no_shell_waits_for_a_server_that_does_not_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        env = {**os.environ, "AGENT_HOME": str(tmp_path), "CLEARML_AUTH_TOKEN": "token",
+               "CLEARML_API_HOST": f"http://127.0.0.1:{hung.getsockname()[1]}"}
+        asked = subprocess.run([sys.executable, "-m", "agentpipe.cmds.agent_task", "complete", "tasks"], env=env,
+                               capture_output=True, timeout=15, check=True)
+        assert asked.stdout == asked.stderr == b""
+        connections = [hung.accept()[0] for _ in range(2)]  # of who asks on behind it, too
+        for each in connections:
+            each.close()
+
+
 def test_an_old_task_is_completed_by_the_beginning_of_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                              capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("AGENT_HOME", str(tmp_path))
@@ -75,6 +89,28 @@ def test_times_are_shown_to_the_second() -> None:
     for text in ("2026-11-29T19:35:56.342000+00:00", "2026-11-29T19:35:56Z", "2026-11-29T19:35:56.342000"):
         assert units.clock(text) == "2026-11-29T19:35:56Z"
     assert units.clock(None) == ""
+
+
+@pytest.mark.parametrize(("requirements", "reads"), [
+    (None, True), ({}, True), ({"pip": ""}, True), ({"pip": "# nothing is to be installed\n"}, False)])
+def test_a_script_of_a_task_without_a_record_reads_the_lists_down_to_its_script(requirements: Any, reads: bool) -> None:
+    script = {"repository": "/r.git", "entry_point": "'b/c d/t.py' --x", "working_dir": "a",
+              "requirements": requirements}
+    text = sh_script.text(sources.Source({"id": "1f3c", "script": script}, {}, {}, ""))
+    wanted = [f'[ ! -f "$work/code/"{path} ] ||' for path in (
+        "requirements.txt", "a/requirements.txt", "a/b/requirements.txt", "'a/b/c d/requirements.txt'")]
+    looked = [line.split(" set")[0] for line in text.splitlines() if "requirements.txt" in line]
+    assert looked == (wanted if reads else [])
+
+
+def test_a_script_of_a_branch_that_only_the_remote_has_runs(tmp_path: Path) -> None:
+    there = repository(tmp_path / "there", {"t.sh": "echo one\n"})
+    run(there, "checkout", "-q", "-b", "feature")
+    commit(there, {"t.sh": "echo two\n"})
+    run(there, "checkout", "-q", "main")
+    task = {"id": "1f3c", "script": {"repository": str(there), "version_num": "feature", "entry_point": "t.sh"}}
+    text = sh_script.text(sources.Source(task, {}, {}, ""))
+    assert subprocess.run(["sh", "-c", text], cwd=tmp_path, capture_output=True, check=True).stdout == b"two\n"
 
 
 @pytest.mark.parametrize("more", ["", "--no-such-option", "'"])
@@ -243,6 +279,40 @@ def test_completion_does_without_a_cache_that_it_can_write(tmp_path: Path, monke
             monkeypatch.setenv(name, value)
         assert complete.main(["queues"]) == 0
     assert capfd.readouterr().out == "default\n"
+
+
+def test_of_an_option_that_stands_twice_the_one_that_counts_is_set() -> None:
+    task = {"script": {"entry_point": "t.py --lr 1 --n=1 --lr 2 --n 2"}}
+    assert params.changed(task, ["lr=3", "n=4"], print)[1] == "t.py --lr 1 --n=1 --lr 3 --n 4"
+
+
+@pytest.mark.parametrize("told", [KeyboardInterrupt, errors.Interrupted(15)])
+def test_a_clone_that_is_broken_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Any) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    store = api.connect()
+    task = store.call("tasks.get_by_id", {"task": store.call("tasks.create", {
+        "name": "the first", "type": "training", "script": {"entry_point": "t.py"}})["id"]})["task"]
+
+    class Told:
+        def call(self, endpoint: str, body: Any) -> Any:
+            if endpoint == "tasks.edit":
+                raise told
+            return store.call(endpoint, body)
+
+    wanted = {"args": ["--x"], "name": None, "project": None}
+    with pytest.raises(type(told) if isinstance(told, BaseException) else told):
+        clones.clone(Told(), task, wanted, print)
+    assert [each["id"] for each in store.call("tasks.get_all", {"only_fields": ["id"]})["tasks"]] == [task["id"]]
+
+
+def test_what_is_wrong_with_one_of_several_quotes_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "s3cr3t-token")
+
+    def leak(word: str) -> None:
+        raise errors.Failure("no login: s3cr3t-token")
+    said: list[str] = []
+    assert named.each(["a"], leak, said.append) == errors.BUG
+    assert said == ["no login: [REDACTED]"]
 
 
 def test_a_bad_line_keeps_no_other_task_from_being_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

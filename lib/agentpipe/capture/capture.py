@@ -156,7 +156,8 @@ def _placed(wish: Wish, root: str) -> tuple[str, str]:
     here = os.path.realpath(wish.repo or ".")
     if wish.working_dir:
         chosen = os.path.realpath(os.path.join(root if wish.repo else ".", wish.working_dir))
-        if not _inside(chosen, root):
+        there = os.path.isdir(chosen) or wish.branch or wish.commit  # which may have others
+        if not _inside(chosen, root) or not there:
             raise errors.Failure(f"{wish.working_dir} is not a directory of {root}", errors.NOT_FOUND)
         here = chosen
     here = here if _inside(here, root) else root

@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
-from agentpipe import errors, trees
+from agentpipe import errors, files, trees
 from agentpipe.capture import capture_commits, capture_git
 from agentpipe.code import bundle
 
@@ -149,18 +149,26 @@ def attach(api: Any, task: str, found: Bundle, say: Callable[[str], None]) -> No
 
 def write_files(found: Bundle, path: str) -> None:
     """A tar of the files under their names in the checkout."""
+    import errno
     import tarfile
 
     def nobody(info: tarfile.TarInfo) -> tarfile.TarInfo:
         info.uid = info.gid = 0
         info.uname = info.gname = ""
         return info
-    with tarfile.open(path, "w:gz", compresslevel=3) as archive:
-        for name, file in sorted(found.files.items()):
-            try:
-                archive.add(file, name, recursive=False, filter=nobody)
-            except OSError as error:
-                raise errors.Failure(f"cannot read {file}: {error.strerror}", errors.NO_PERMISSION) from None
+    try:
+        with tarfile.open(path, "w:gz", compresslevel=3) as archive:
+            for name, file in sorted(found.files.items()):
+                try:
+                    archive.add(file, name, recursive=False, filter=nobody)
+                except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                        raise
+                    # of a file that became shorter meanwhile tarfile says it in words
+                    raise errors.Failure(f"cannot read {file}: {error.strerror or error}",
+                                         errors.NO_PERMISSION) from None
+    except OSError as error:
+        raise files.unwritable(f"write {path}", error) from None
 
 
 def _sent(api: Any, task: str, key: str, path: str, preview: str) -> dict[str, Any]:

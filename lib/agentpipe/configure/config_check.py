@@ -10,7 +10,7 @@ from agentpipe import access, cells, errors, paths, stdio
 from agentpipe.configure import machine_check
 from agentpipe.configure.machine_check import BAD, GOOD, ODD, Finding
 from agentpipe.pull import schedule
-from agentpipe.settings import config, config_apply, config_file, config_show
+from agentpipe.settings import checks, config, config_apply, config_file, config_show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def _refused(tree: Any) -> Iterator[Finding]:
     from agentpipe.pull import room
     from agentpipe.run import services
     looks: tuple[Callable[[], Any], ...] = (
-        lambda: config_apply.check(tree), config.check_numbers, lambda: config.lost_policy(None),
-        lambda: config.check_user(ahead=True), lambda: schedule.of([], []), lambda: hooks.find("pre-pull"),
+        lambda: config_apply.check(tree), checks.check_numbers, lambda: checks.lost_policy(None),
+        lambda: checks.check_user(ahead=True), lambda: schedule.of([], []), lambda: hooks.find("pre-pull"),
         lambda: room.gate(None, None, lambda _: None), services.check_setting)
     for look in looks:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 from agentpipe import errors
@@ -50,19 +51,18 @@ def init(given: dict[str, str], file: str = "", ask: bool = False, try_keys: boo
 
 def target(file: str = "") -> str:
     """The file that is written, and then read."""
-    given = file or os.environ.get("CLEARML_CONFIG_FILE") or os.path.join("~", "clearml.conf")
+    named = os.environ.get("CLEARML_CONFIG_FILE") or os.environ.get("TRAINS_CONFIG_FILE")
+    given = file or named or os.path.join("~", "clearml.conf")
     return os.path.abspath(os.path.expanduser(given))
 
 
 def parsed(text: str) -> dict[str, str]:
-    """The values in a credentials block of ClearML's web page, or of agent-server --new-keys; a bare line is the
-    secret."""
+    """The values in a credentials block of ClearML's web page, or of agent-server --new-keys; a bare word is the
+    secret, whatever characters it has."""
     from agentpipe.settings import config, config_file
     text = text.strip()
     if not text:
         return {}
-    if "\n" not in text and not any(mark in text for mark in "{=:"):
-        return {"secret_key": text}
     tree = config_file.parse_text("{" + text + "\n}")
     tree = tree if isinstance(tree, dict) else {}
     found: dict[str, str] = {}
@@ -72,6 +72,8 @@ def parsed(text: str) -> dict[str, str]:
             value = config.at(section, list(names))
             if isinstance(value, str) and value:
                 found["api_server" if names == ("host",) else names[-1]] = value
+    if not found and not re.search(r"\s", text):
+        return {"secret_key": text}
     if not found:
         raise errors.Failure("what was pasted holds no credentials", errors.BAD_DATA,
                              remedy="copy the whole block: api { … credentials { … } }")
@@ -100,10 +102,11 @@ def tried(values: dict[str, str]) -> None:
     from agentpipe.transport.http_api import HttpApi
     from agentpipe.transport.http_retry import FIRST_TRIES
     names = {"CLEARML_API_ACCESS_KEY": values["access_key"], "CLEARML_API_SECRET_KEY": values["secret_key"]}
-    before = {name: os.environ.get(name) for name in (*names, "CLEARML_AUTH_TOKEN", "CLEARML_CONFIG_FILE")}
+    hidden = ("CLEARML_AUTH_TOKEN", "CLEARML_CONFIG_FILE", "TRAINS_CONFIG_FILE")  # the files may not be there yet
+    before = {name: os.environ.get(name) for name in (*names, *hidden)}
     os.environ.update(names)
-    os.environ.pop("CLEARML_AUTH_TOKEN", None)
-    os.environ.pop("CLEARML_CONFIG_FILE", None)  # it may not be there yet
+    for name in hidden:
+        os.environ.pop(name, None)
     try:
         HttpApi(values["api_server"], patience=FIRST_TRIES).call("queues.get_all", {"only_fields": ["id"]})
     finally:

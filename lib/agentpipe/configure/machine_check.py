@@ -136,11 +136,13 @@ def _engine(kind: str) -> Finding:
 
 def gpus() -> Iterator[Finding]:
     """The cards and their driver."""
+    import glob
     if os.path.exists("/dev/nvidiactl"):
         yield _nvidia()
     elif os.path.exists("/dev/kfd"):
-        nodes = [name for name in os.listdir("/dev/dri") if name.startswith("renderD")]
-        yield Finding(GOOD, "gpu", f"AMD: {len(nodes)} ({', '.join(sorted(nodes))})")
+        nodes = sorted(map(os.path.basename, glob.glob("/dev/dri/renderD*")))
+        yield Finding(GOOD if nodes else ODD, "gpu", f"AMD: {len(nodes)}" + (f" ({', '.join(nodes)})" if nodes else ""),
+                      "" if nodes else "give this machine, or container, the devices /dev/dri/renderD*")
     elif any(_is_nvidia(path) for path in _pci()):
         yield Finding(ODD, "gpu", "an NVIDIA card is there, and no driver", "install NVIDIA's driver, or load it: "
                       "modprobe nvidia")

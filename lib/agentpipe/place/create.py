@@ -29,7 +29,7 @@ from agentpipe.place import (
     ports,
     setup_script,
 )
-from agentpipe.place.docker import LABEL, ROOT, Container, remove
+from agentpipe.place.docker import LABEL, ROOT, Container, remove, shows
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -65,7 +65,8 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     if not image_programs.check(job, value):
         with engine.spoken_to(kind, at):
             api = engine.connect(kind, at)
-            raise beginning.ended(api, wanted, api.inspect_container(value["container"])["State"])
+            created = value["container"]
+            raise beginning.ended(api, wanted, created, api.inspect_container(created)["State"])
     return value
 
 
@@ -183,16 +184,17 @@ def _stranger(user: str, ours: str, host: dict[str, Any]) -> str:
 def sweep(api: Any) -> None:
     """Remove containers that an earlier life of ours left: their task's directory has no journal any more, or its
     attempt is over and nobody holds it. One that does not say whose it is may be another agent's, whose state directory
-    has the path of ours inside of its own container: it stays where we have no journal of it."""
+    has the path of ours inside of its own container: it stays where we have no journal of it. So does what somebody has
+    made of an image of a task's container, which has its labels."""
     for found in api.containers(all=True, filters={"label": f"{LABEL}home={_home()}"}):
         ours = owner.of(found["Labels"])
         if ours is False:
             continue
         directory = found["Labels"].get(LABEL + "directory", "")
         if not os.path.lexists(os.path.join(directory, place.JOURNAL)):
-            if ours:
+            if ours and shows(api, found["Id"], directory):
                 remove(api, found["Id"])
-        elif attempt.is_over(directory):
+        elif attempt.is_over(directory) and shows(api, found["Id"], directory):
             try:
                 lock = claims.lock(directory, 0)
             except errors.Failure:  # the task's own doing: no other task's set-up fails for that

@@ -62,16 +62,17 @@ def decide(job: Job) -> Container:
 
 @contextmanager
 def blamed(container: Container) -> Iterator[None]:
-    """An image that is not there, or is none, is the fault of its task only where that names it; of one that the
-    operator names, Failure 78: the next task would fail likewise."""
+    """An image that is not there, is none, or is refused to this machine is the fault of its task only where that names
+    it; of one that the operator names, Failure 78: the next task would fail likewise."""
     from agentpipe import errors
     try:
         yield
     except errors.Failure as failure:
-        if container.named_by_task or failure.exit not in (errors.NOT_FOUND, errors.BAD_DATA):
+        is_refused = failure.exit == errors.NO_PERMISSION
+        if container.named_by_task or not (is_refused or failure.exit in (errors.NOT_FOUND, errors.BAD_DATA)):
             raise
         raise errors.Failure(f"{failure.reason}: {container.reason}", errors.BAD_CONFIG, failure.evidence,
-                             "correct what names it") from None
+                             failure.remedy if is_refused else "correct what names it") from None
 
 
 def write_back(job: Job, container: Container) -> None:

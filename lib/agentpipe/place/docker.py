@@ -16,6 +16,8 @@ STOPPED = "stopped"
 LABEL = "agentpipe."
 ROOT = "0:0"
 ASK_S = 2.0
+# what clients say of a container that is over: of Docker's engine, of Podman's
+GONE = ("No such container", "is not running", "no such container", "container state improper")
 SHOWN = ("spec", "clearml.conf")  # in the task's directory, for the script; the rest is between us and ourselves
 ITS_OWN = ("code", "env", paths.BOX)  # the folders there that are the container's
 
@@ -44,8 +46,7 @@ class Container(place.Place):
         if code in (0, 3):
             self._lived = now if code == 0 else self._lived
             return code == 0
-        gone = "No such container" in said or "is not running" in said or "no such container" in said
-        return False if gone else None
+        return False if any(words in said for words in GONE) else None
 
     def pid(self, record: str) -> int | None:
         """The script's pid on this host, found by its start and its pid in the container's namespace: a process of
@@ -159,7 +160,7 @@ class Container(place.Place):
             if self.prefix and os.getuid() != 0:
                 folders = [*(os.path.join(self.directory, name) for name in ITS_OWN), self.value.get("environments")]
                 reclaim.reclaim(api, self._id(), self.root_prefix, self._ours(), list(filter(None, folders)))
-            for each in [self.prefix[-1]] if self.prefix else labelled(api, "directory", self.directory):
+            for each in [self.prefix[-1]] if self.prefix else made_for(api, self.directory):
                 remove(api, each)
             apart.drop(self.value)
         except (docker.errors.DockerException, errors.Failure, OSError) as error:
@@ -195,11 +196,22 @@ for file in memory.events memory/memory.oom_control; do
 done"""
 
 
-def labelled(api: Any, name: str, value: str) -> list[str]:
-    """Those with that label, but for such as are another agent's."""
+def made_for(api: Any, directory: str) -> list[str]:
+    """Those that were made for the attempt in that directory, but for such as are another agent's."""
     from agentpipe.place import owner
-    return [found["Id"] for found in api.containers(all=True, filters={"label": f"{LABEL}{name}={value}"})
-            if owner.of(found["Labels"]) is not False]
+    return [found["Id"] for found in api.containers(all=True, filters={"label": f"{LABEL}directory={directory}"})
+            if owner.of(found["Labels"]) is not False and shows(api, found["Id"], directory)]
+
+
+def shows(api: Any, container: str, directory: str) -> bool:
+    """Whether that container has the directory, or a folder of it, mounted where it stands here. What somebody has made
+    of an image of a task's container has its labels only."""
+    import docker
+    try:
+        mounts = api.inspect_container(container)["Mounts"]
+    except docker.errors.NotFound:
+        return False
+    return any((each["Destination"] + "/").startswith(directory + "/") for each in mounts)
 
 
 def remove(api: Any, container: str) -> None:

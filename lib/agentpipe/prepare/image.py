@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MODES = ("none", "reuse_task", "clone_task")
 OURS = ("CLEARML_WORKER_ID", "CLEARML_TASK_ID", "CLEARML_AGENT_HOST_IP")
+LABELS = ("agentpipe.", "clearml-")
 START, TELLER = "start", "image_start.py"
 # https://pkg.go.dev/github.com/distribution/reference, without a digest, which a new image cannot choose
 NAME = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d+)?/)?"
@@ -163,12 +164,15 @@ def _copy_in(api: Any, container: str, folders: list[str]) -> None:
 
 
 def _changes(api: Any, container: str, entry: str) -> list[str]:
-    """What the image says of itself: how it starts; none of the secrets that its container was given."""
+    """What the image says of itself: how it starts; none of the secrets that its container was given, nor of the labels
+    by which tasks' containers are found (which can only be emptied)."""
     import json
 
     from agentpipe import redact
+    config = api.inspect_container(container)["Config"]
     found = ["CMD []", f"ENTRYPOINT {json.dumps(['/bin/sh', entry])}"]
-    for line in api.inspect_container(container)["Config"].get("Env") or []:
+    found += [f'LABEL {name}=""' for name in config.get("Labels") or {} if name.startswith(LABELS)]
+    for line in config.get("Env") or []:
         name, _, value = line.partition("=")
         if name in OURS or redact.secrets_in({name: value}):
             found.append(f"ENV {name}=")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 STAGES = ("place", "fetch", "patch", "env")
-SMALL_PINS = ("commit", "diff", "python", "image", "digest", "driver")
+SMALL_PINS = ("commit", "diff", "python", "image", "driver")
 
 
 def stages(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

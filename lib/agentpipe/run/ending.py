@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import ends, errors, failures, hooks, manifest, paths, processes, secrets, stdio, units, untrusted
+from agentpipe import ends, errors, failures, gpus, hooks, manifest, paths, processes, secrets, stdio, units, untrusted
 from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
 from agentpipe.report import own_end
 from agentpipe.run import hold, monitor, script, services
-from agentpipe.settings import config, own_secrets
+from agentpipe.settings import checks, own_secrets
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
@@ -104,7 +104,8 @@ def of_failed(held: Held, values: Mapping[str, Any]) -> int:
 
 
 def run_key(directory: str, end: str, status: int | None, reason: str, evidence: str) -> dict[str, Any]:
-    """The value of `run`: {exit, end, reason, evidence, started, ended, seconds, pid, status}; times ISO 8601 UTC."""
+    """The value of `run`: {exit, end, reason, evidence, started, ended, seconds, pid, status, driver}; times ISO 8601
+    UTC."""
     known = ends.ENDS[end].exit
     code = known if known is not None else (status if status is not None else 125)
     ended = attempt.ended_at(directory) or time.time()
@@ -118,7 +119,8 @@ def run_key(directory: str, end: str, status: int | None, reason: str, evidence:
         seconds = ended - started if ran is None else ran - (time.time() - ended)
         found |= {"pid": int(record.split(" ")[0]), "started": units.iso(started),
                   "seconds": round(max(0.0, seconds), 3)}
-    return found
+    version = gpus.driver()
+    return found | {"driver": version} if version else found
 
 
 def queued_when_lost(task: str, policy: str | None) -> bool:
@@ -126,7 +128,7 @@ def queued_when_lost(task: str, policy: str | None) -> bool:
 
     The third time that this node loses it, it fails: a task may be what takes the node down.
     """
-    return config.lost_policy(policy) == "requeue" and attempt.lost_attempts(task) < MAX_LOST
+    return checks.lost_policy(policy) == "requeue" and attempt.lost_attempts(task) < MAX_LOST
 
 
 def _classified(directory: str, status: int | None, verdict: Verdict, kind: str,

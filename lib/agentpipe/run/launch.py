@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PYTHONS = ("python", "pypy")
+# what bash keeps for itself: also where it is the sh of an image, which then ended at an export of one of them
+BASHS_OWN = ("UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO")
 
 
 class Launch:
@@ -57,6 +59,10 @@ def of(manifest: Mapping[str, Any], directory: str, options: Mapping[str, Any]) 
     if nul := [word for word in argv if "\0" in word]:
         raise errors.Failure(f"the argument {nul[0]!r} has a NUL byte, which no program can be given", errors.BAD_DATA,
                              remedy="agent-task edit --entry-point")
+    # of a command in the place of agent-env: our own make none of these
+    if odd := [name for name, value in found.items() if not name or "=" in name or "\0" in name + value]:
+        raise errors.Failure(f"the variable {odd[0]!r} is none that a program can be given", errors.BAD_DATA,
+                             remedy="correct `env.variables`")
     return Launch(argv, cwd, found, shell)
 
 
@@ -90,7 +96,7 @@ def write_spec(directory: str, env: Mapping[str, str], isolated: bool) -> list[s
         elif name == "PYTHONPATH" and isolated:  # an image's own stays behind
             lines.append(f"PYTHONPATH={shlex.quote(value)}${{PYTHONPATH:+:$PYTHONPATH}}; export PYTHONPATH")
         else:
-            lines.append(f"export {name}={shlex.quote(value)}")
+            lines.append(f"{'command ' if name in BASHS_OWN else ''}export {name}={shlex.quote(value)}")
     publish(os.path.join(directory, secrets.SPEC), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
     return dropped
 

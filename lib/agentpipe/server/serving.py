@@ -26,6 +26,8 @@ MOST_CONNECTIONS = 2000
 # each of them, on both servers, with a file of its own
 FILES = 4 * MOST_CONNECTIONS
 KEEP_ALIVE = 75
+# how long the lock of a store is waited for, which others look at (s)
+LOOK = 0.2
 SWITCH = 0.001
 
 
@@ -46,10 +48,10 @@ def needed() -> None:
 def only_one(store: Store) -> Iterator[None]:
     """Hold the lock of a store's server; another one that runs is named (75)."""
     from filelock import FileLock, Timeout
-    path, note = os.path.join(os.path.dirname(store.path), "server.lock"), _note(store)
-    lock = FileLock(path, mode=0o600, fallback_to_soft=False)
+    note = _note(store)
+    lock = FileLock(_lock(store), mode=0o600, fallback_to_soft=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOK)  # addresses() may just look
     except Timeout:
         raise Failure(f"another agent-server serves {store.path} (pid {_lines(note)[0]})", errors.TRY_AGAIN,
                       remedy="stop it first, or set AGENT_HOME") from None
@@ -71,11 +73,26 @@ def note_addresses(store: Store, urls: list[str]) -> None:
 def addresses(store: Store) -> list[str]:
     """Where the server of a store is reached: the API's and the files' address; empty when none runs."""
     found = _lines(_note(store))[1:]
-    return found if len(found) == 2 else []
+    return found if len(found) == 2 and _runs(store) else []
+
+
+def _runs(store: Store) -> bool:
+    """Whether a server of the store runs: one that was killed has left its note."""
+    import fcntl
+    try:
+        with open(_lock(store), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    return False
 
 
 def _note(store: Store) -> str:
     return os.path.join(os.path.dirname(store.path), "server.pid")
+
+
+def _lock(store: Store) -> str:
+    return os.path.join(os.path.dirname(store.path), "server.lock")
 
 
 def _private(path: str, flags: int) -> int:

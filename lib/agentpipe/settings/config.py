@@ -10,6 +10,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Trees = tuple[dict[str, Any], list[str]]
@@ -21,11 +22,6 @@ NO = {"0", "false", "no", "off", "n", "f"}
 # how often, in seconds, a worker reports its status and a running task says that it lives
 STATUS_REPORT = ("agent.worker_status_report_sec", 30.0, "CLEARML_AGENT_STATUS_REPORT_FREQ_SEC")
 TASK_PING = ("agent.task_ping_interval_sec", 60.0)
-# read when a request is made, or made again
-OF_REQUESTS = ("http.max_req_size", "auth.token_expiration_threshold_sec", "auth.request_token_expiration_sec",
-               *(f"http.retries.{name}" for name in ("total", "connect", "read", "redirect", "status",
-                                                     "backoff_factor", "backoff_max")))
-OF_STAGES = ("AGENT_CLAIM_GRACE", "AGENT_HOOK_TIMEOUT", "AGENT_KEEP_DAYS", "AGENT_ENVS_MAX_GB", "AGENT_ENVS_MAX_DAYS")
 ABORT_CALLBACK = ("agent.abort_callback_max_timeout", 1800.0)  # the longest that a script's callback is waited for
 # the variables that have names of their own, by their key; CLEARML_X is also read as TRAINS_X
 NAMED: dict[str, tuple[str, ...]] = {
@@ -71,49 +67,14 @@ def flag(key: str, default: bool = False, *variables: str) -> bool:
 
 def number(key: str, default: float, *variables: str, least: float = 0) -> float:
     """The same as a number; Failure 78 that names where it stands, when it is none, or below `least`."""
-    found, where = origin(key, *variables)
-    if found in (None, ""):
-        return default
-    return _number_of(found, _named(key, where), least)
-
-
-def check_numbers() -> None:
-    """Failure 78 for a wrong one among those that are read when a task is in hand; for whoever is about to take it."""
-    for each in (STATUS_REPORT, TASK_PING, ABORT_CALLBACK):
-        number(*each)
-    for name in OF_REQUESTS:
-        number("api." + name, 0)
-    for name in OF_STAGES:
-        variable(name, 0)
+    found = value(key, *variables)
+    return default if found in (None, "") else _number_of(found, lambda: _named(key, *variables), least)
 
 
 def variable(name: str, default: float) -> float:
     """The number in an environment variable of our own; Failure 78 that names it, when it holds none, or is below 0."""
     told = os.environ.get(name)
-    return _number_of(told, name, 0) if told else default
-
-
-def lost_policy(option: str | None) -> str:
-    """What becomes of a lost task, `fail` or `requeue`: --on-lost (Failure 64 for another word), AGENT_ON_LOST (78)."""
-    told = option if option is not None else os.environ.get("AGENT_ON_LOST") or "fail"
-    if told.lower() in ("fail", "requeue"):
-        return told.lower()
-    from agentpipe import errors
-    if option is not None:
-        raise errors.Failure(f"--on-lost is fail or requeue, not {told!r}", errors.USAGE)
-    raise errors.Failure(f"AGENT_ON_LOST is fail or requeue, not {told!r}", errors.BAD_CONFIG, remedy="correct it")
-
-
-def check_user(ahead: bool = False) -> None:
-    """Failure 78 where CLEARML_AGENT_EXEC_USER names another user than the one that we are: agent-run is not to.
-
-    `ahead`: for whoever is about to take a task, which another command may run (AGENT_STAGE_RUN).
-    """
-    from agentpipe import errors, paths
-    user = os.environ.get("CLEARML_AGENT_EXEC_USER")
-    if user and user != paths.user() and not (ahead and os.environ.get("AGENT_STAGE_RUN")):
-        raise errors.Failure(f"CLEARML_AGENT_EXEC_USER: a task runs as whoever starts agent-run, not as {user}",
-                             errors.BAD_CONFIG, remedy=f"start the pipeline as {user}, or unset it")
+    return _number_of(told, lambda: name, 0) if told else default
 
 
 def get_list(key: str, default: list[str] | None = None, *variables: str) -> list[str]:
@@ -122,13 +83,13 @@ def get_list(key: str, default: list[str] | None = None, *variables: str) -> lis
     One that is empty in the file, or `[]` in a variable, is a choice: `default` does not count then. Failure 78 that
     names where it stands, for a quote that nothing closes.
     """
-    found, where = origin(key, *variables)
+    found = value(key, *variables)
     if isinstance(found, str):
         try:
             found = words(found)
         except ValueError as error:
             from agentpipe import errors
-            name = _named(key, where)
+            name = _named(key, *variables)
             raise errors.Failure(f"{name} cannot be split into words: {error}", errors.BAD_CONFIG,
                                  remedy=f"correct {name}") from None
     if found is None:
@@ -150,11 +111,17 @@ def words(text: str) -> Any:
 
 def value(key: str, *variables: str) -> Any:
     """What is set, as JSON has it (a variable: text); None when nothing is."""
-    return origin(key, *variables)[0]
+    return _found(key, *variables)[0]
 
 
 def origin(key: str, *variables: str) -> tuple[Any, str]:
     """(value, where it comes from): "CLEARML_API_HOST", a file's path, or "default" (then the value is None)."""
+    found, variable = _found(key, *variables)
+    return found, variable or ("default" if found is None else _file_of(key.split(".")))
+
+
+def _found(key: str, *variables: str) -> tuple[Any, str]:
+    """(value or None, the variable that it stands in or "")."""
     for name in (*variables, *NAMED.get(key, ())):
         for spelling in (name, "TRAINS_" + name[8:]) if name.startswith("CLEARML_") else (name,):
             found: Any = os.environ.get(spelling)
@@ -169,8 +136,15 @@ def origin(key: str, *variables: str) -> tuple[Any, str]:
             if found not in (None, ""):
                 return found, variable
     tree, _ = trees()
-    found = at(tree, names) if tree else None
-    return (None, "default") if found is None else (found, files()[-1])
+    return (at(tree, names) if tree else None), ""
+
+
+def _file_of(names: list[str]) -> str:
+    """The file that counts for what stands at a path; of a section that several have the one that counts most."""
+    from agentpipe.settings import config_file
+    paths = files()
+    having = (path for path in reversed(paths[1:]) if at(config_file.load([path])[0], names) is not None)
+    return next(having, paths[0])
 
 
 def section(key: str, whole: bool = False) -> dict[str, Any]:
@@ -279,11 +253,12 @@ def parsed(text: str) -> Any:
     return text
 
 
-def _named(key: str, where: str) -> str:
+def _named(key: str, *variables: str) -> str:
+    where = origin(key, *variables)[1]
     return where if where in os.environ else f"{key} in {where}"
 
 
-def _number_of(told: Any, name: str, least: float) -> float:
+def _number_of(told: Any, named: Callable[[], str], least: float) -> float:
     wrong = "no number"
     try:
         found = float(as_text(told))
@@ -294,6 +269,7 @@ def _number_of(told: Any, name: str, least: float) -> float:
     except ValueError:
         pass
     from agentpipe import errors
+    name = named()
     raise errors.Failure(f"{name} is {wrong}: {as_text(told)}", errors.BAD_CONFIG, remedy=f"correct {name}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 
-from agentpipe import errors
 from agentpipe.task import edits, entry_words, queueing, typed
 
 TYPE_CHECKING = False
@@ -28,7 +27,7 @@ def clone(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: Callab
     if fields:
         try:
             api.call("tasks.edit", {"task": id, **fields})
-        except (errors.Failure, errors.ApiError):
+        except BaseException:  # Ctrl-C too: it would be as the other, and not as it was asked for
             api.call("tasks.delete", {"task": id, "force": True})
             raise
     return id

@@ -14,6 +14,7 @@ def each(words: list[str], do: Callable[[str], None], say: Callable[[str], None]
     The exit code: 0, that of the only one, else 123.
     """
     from agentpipe import failures
+    from agentpipe.settings import own_secrets
     codes = []
     for word in listed(words):
         try:
@@ -23,7 +24,7 @@ def each(words: list[str], do: Callable[[str], None], say: Callable[[str], None]
             codes.append(0)
         except (errors.Failure, errors.ApiError) as error:
             failure = failures.as_failure("agent-task", error)
-            say(str(failure))
+            say(own_secrets.hidden(str(failure)))
             codes.append(failure.exit)
     return errors.combined(codes)
 

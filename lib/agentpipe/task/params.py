@@ -53,11 +53,14 @@ def changed(task: Mapping[str, Any], asked: list[str], say: Callable[[str], None
 
 
 def _put(words: list[str], name: str, value: str) -> bool:
-    """Give the option its value where it stands among the words (`--name VALUE`, `--name=VALUE`); whether it does."""
+    """Give the option its value where it stands among the words (`--name VALUE`, `--name=VALUE`); whether it does.
+
+    Of several the last: that is the one that a script takes.
+    """
     spellings = {"--" + name, "--" + name.replace("_", "-"), *(["-" + name] if len(name) == 1 else [])}
-    for index, word in enumerate(words):
-        option, equals, _ = word.partition("=")
-        if option not in spellings or index == 0:
+    for index in range(len(words) - 1, 0, -1):
+        option, equals, _ = words[index].partition("=")
+        if option not in spellings:
             continue
         if equals:
             words[index] = f"{option}={value}"

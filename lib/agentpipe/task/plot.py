@@ -98,17 +98,17 @@ def chart(metric: str, variants: dict[str, dict[str, Any]], columns: int, rows: 
     ys = [y for curve in variants.values() for y in curve["y"] if math.isfinite(y)]
     bounds = min(xs), max(xs), min(ys, default=0), max(ys, default=0)
     fine = (2, 4) if dots else (1, 1)
-    cells: dict[tuple[int, int], tuple[int, int]] = {}  # (row, column) → (dots, number of the variant)
+    drawn: dict[tuple[int, int], tuple[int, int]] = {}  # (row, column) → (dots, number of the variant)
     for number, curve in enumerate(variants.values()):
         for column, row in _pixels(curve, bounds, columns * fine[0], rows * fine[1]):
             cell = row // fine[1], column // fine[0]
             bit = DOTS[row % 4][column % 2] if dots else 1
-            cells[cell] = (cells.get(cell, (0, 0))[0] | bit, number)
+            drawn[cell] = (drawn.get(cell, (0, 0))[0] | bit, number)
     lines = [_title(metric, variants, dots, colour)]
     for row in range(rows):
         label = _number(bounds[3]) if row == 0 else _number(bounds[2]) if row == rows - 1 else ""
-        drawn = "".join(_cell(cells.get((row, column)), dots, colour) for column in range(columns))
-        lines.append(f"{label:>9} {'┤' if dots else '|'}{drawn}".rstrip())
+        line = "".join(_cell(drawn.get((row, column)), dots, colour) for column in range(columns))
+        lines.append(f"{label:>9} {'┤' if dots else '|'}{line}".rstrip())
     left, right = _number(bounds[0]), _number(bounds[1])
     lines.append(" " * 11 + left + right.rjust(max(1, columns - len(left))))
     return "\n".join(lines) + "\n\n"

@@ -123,11 +123,11 @@ def reset(api: Any, task: dict[str, Any], say: Say) -> None:
     if task["status"] == "published":
         raise errors.Failure(f"task {task['id']} is published and stays as it is", errors.NO_PERMISSION)
     from agentpipe.claim import attempt
+    api.call("tasks.reset", {"task": task["id"]})
     kept = attempt.latest(task["id"])
     if task.get("started") or kept:  # not one that was stopped while it waited
         files = f", its files stay in {kept}" if kept else ""
         say(f"reset: the log of its former run is gone from the server{files}")
-    api.call("tasks.reset", {"task": task["id"]})
     queue = (task.get("execution") or {}).get("queue")
     if queue:  # a reset forgets it, and a later enqueue is to find it
         api.call("tasks.edit", {"task": task["id"], "execution": {"queue": queue}})

@@ -46,7 +46,7 @@ def text(source: Source, brought: Mapping[str, str] | None = None) -> str:
     commits = {key: diff for key, diff in brought.items() if key != FILES}
     parts = [_head(source), _code(source, commits), _changes(source, entry), _files(brought.get(FILES)), entry.folder()]
     if python:
-        parts += [_environment(source), entry.converted()]
+        parts += [_environment(source, entry), entry.converted()]
     parts.append(entry.run(source, python))
     return "\n".join(part for part in parts if part)
 
@@ -64,6 +64,13 @@ class Entry:
         self.directory = posixpath.normpath(source.script.get("working_dir") or ".")
         self.is_shell = (posixpath.basename((self.program or [""])[0]) in launch.SHELLS
                          or (not self.program and self.words[0].endswith((".sh", ".bash"))))
+
+    def lists(self) -> list[str]:
+        """Where requirements.txt may stand, from the top of the code down to the script."""
+        inside = "" if self.words[0].startswith("-") else posixpath.dirname(self.words[0])
+        place = posixpath.normpath(posixpath.join(self.directory, inside))
+        steps = [step for step in (self.directory if place.startswith("..") else place).split("/") if step != "."]
+        return [posixpath.join(*steps[:count], "requirements.txt") for count in range(len(steps) + 1)]
 
     def folder(self) -> str:
         """Into the working directory."""
@@ -154,7 +161,7 @@ def _code(source: Source, commits: Mapping[str, str]) -> str:
         brought = f'git fetch --quiet "$work/{file_name(COMMITS)}" "+refs/*:refs/brought/*"'
         lines += [f"git clone --quiet --no-checkout {where}", "cd code", *([brought] if COMMITS in commits else []),
                   f"git checkout --quiet --detach {commit} 2>/dev/null ||",
-                  f"  {{ git fetch --quiet origin {commit} && git checkout --quiet --detach {commit}; }}"]
+                  f"  {{ git fetch --quiet origin {commit} && git checkout --quiet --detach FETCH_HEAD; }}"]
     else:
         lines += ["# (its commit was never recorded: this takes the newest)",
                   "git clone --quiet " + (f"--branch {shlex.quote(ref)} " if ref else "") + where, "cd code"]
@@ -207,7 +214,7 @@ def _document(line: str, content: str) -> str:
     return f"{line} <<'{end}'\n{content}" + ("" if content.endswith("\n") else "\n") + f"{end}\n"
 
 
-def _environment(source: Source) -> str:
+def _environment(source: Source, entry: Entry) -> str:
     from agentpipe.urls import without_credentials
     lines = [*_python(source), "# the packages"]
     install = 'uv pip install --quiet --python "$work/env/bin/python"'
@@ -216,10 +223,10 @@ def _environment(source: Source) -> str:
         exact = " --no-deps" if source.installed else ""
         document = _document(f"{install}{exact} -r -", "\n".join(packages))
         return "\n".join(lines) + "\n" + document
-    if source.script.get("repository") and "requirements" not in source.script:
+    if source.script.get("repository") and not sources.records_any(source.script):
         # as an agent would: every list from the top down to the script
-        lines += ['set --', 'for each in "$work/code/requirements.txt" "$PWD/requirements.txt"; do',
-                  '  [ ! -f "$each" ] || set -- "$@" -r "$each"', "done",
+        found = [f'"$work/code/"{shlex.quote(path)}' for path in entry.lists()]
+        lines += ["set --", *(f'[ ! -f {path} ] || set -- "$@" -r {path}' for path in found),
                   f'[ $# -eq 0 ] || {install} "$@"']
     return "\n".join(lines) + "\n"
 

@@ -93,9 +93,18 @@ def _same_claim(task: dict[str, Any], line: dict[str, Any]) -> bool:
 
 def recorded(script: dict[str, Any]) -> list[str]:
     """The requirements of a task's script, without blank lines and comments."""
+    return [line for line in _lines(script) if not line.startswith("#")]
+
+
+def records_any(script: dict[str, Any]) -> bool:
+    """Whether it says anything of requirements, be it a comment: else an agent reads the repository's lists."""
+    return bool(_lines(script))
+
+
+def _lines(script: dict[str, Any]) -> list[str]:
     text = (script.get("requirements") or {}).get("pip") or ""
     lines = text.splitlines() if isinstance(text, str) else map(str, text)
-    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    return [line.strip() for line in lines if line.strip()]
 
 
 def spelled(package: Any) -> str:
