@@ -392,12 +392,17 @@ print(env_machine.Machine({machine.folder!r}).task("milk")["base"])
     assert len(machine.builds()) == 1
 
 
-def test_before_a_task_is_left_for_want_of_room_unused_environments_go(machine):
+def test_before_a_task_is_left_for_want_of_room_unused_environments_go(machine, monkeypatch):
     ended(machine, "tea==1.0")
     machine.task("tea==2.0")
+    [size] = [entry["size"] for entry in env_cache.entries() if not entry["tasks"]]
+    # a disk on which nothing else changes
+    whole = len(machine.builds())
+    monkeypatch.setattr(env_cache, "_free", lambda folder: 1000 + (whole - len(machine.builds())) * size)
+    monkeypatch.setattr(room, "_least", lambda: (env_cache.home(), int(env_cache._free(""))))
     said = []
-    found = room.Room(1 << 60, said.append)
+    found = room.Room(1000 + size + 1, said.append)
     assert not found.enough() and not found.enough()
-    assert len(machine.builds()) == 1
-    assert [line.split(":")[0].split(" an ")[0] for line in said] == ["removed", "no task is taken"]
-    assert room.Room(1, said.append).enough()
+    assert len(machine.builds()) == 2 and len(said) == 1 and said[0].startswith("no task is taken")
+    assert room.Room(1000 + size, said.append).enough()
+    assert len(machine.builds()) == 1 and said[1].startswith("removed an environment")

@@ -19,15 +19,11 @@ class Room:
         self._short = False  # whether it was, when it was looked at last
 
     def enough(self) -> bool:
-        """Whether there is as much; environments that no task uses make room first. What is short is said once."""
+        """Whether there is as much; environments that no task uses make room first, where they can. What is short is
+        said once."""
         path, free = _least()
         if free < self.wanted:
-            from agentpipe.environment import env_cache
-            # no limit but that of free space
-            endless = env_cache.Limits(float("inf"), 0, float("inf"), self.wanted / units.GIB)
-            for gone in env_cache.evict(endless, room=True):
-                self._say(f"removed an environment that was last used {units.age(gone['used'])} ago, "
-                          f"to make room: {gone['key']}")
+            self._make_room(path, free)
             path, free = _least()
         short = free < self.wanted
         if short and not self._short:
@@ -35,6 +31,19 @@ class Room:
                       f"{self.wanted / units.GIB:.1f} GiB")
         self._short = short
         return not short
+
+    def _make_room(self, path: str, free: int) -> None:
+        """Remove environments that no task uses, if without them there is enough: each costs a later task its time."""
+        from agentpipe.environment import env_cache
+        # no limit but that of free space
+        endless = env_cache.Limits(float("inf"), 0, float("inf"), self.wanted / units.GIB)
+        there = [each for each in env_cache.evict(endless, room=True, dry=True)
+                 if os.stat(each["about"]).st_dev == os.stat(path).st_dev]
+        if free + sum(each["size"] for each in there) < self.wanted:
+            return
+        for gone in env_cache.evict(endless, room=True):
+            self._say(f"removed an environment that was last used {units.age(gone['used'])} ago, "
+                      f"to make room: {gone['key']}")
 
 
 def gate(told: str | None, may_work: Callable[[], bool] | None,
