@@ -92,15 +92,22 @@ def check_what_pull_refuses(values):
     Once it serves it tries again, whatever happens to its queues; a server that is away is waited for, and a store
     that is damaged is not.
     """
-    from agentpipe import errors
+    from agentpipe import errors, find
     from agentpipe.claim import supervisors
-    from agentpipe.pull import queues
+    from agentpipe.place import decide
+    from agentpipe.pull import queues, room
     from agentpipe.settings import checks
     from agentpipe.transport import api
     if os.environ.get("AGENT_STAGE_PULL") or os.environ.get(supervisors.PARENT):
         return None  # another's pull, or looked at by the supervisor of this slot
+    for name in values["queue"] if values["create_queue"] else ():
+        find.check_new_name(name)
     checks.lost_policy(None)
     checks.check_user(ahead=True)
+    checks.check_numbers()
+    room.gate(None, None, stdio.say)
+    if not os.environ.get("AGENT_STAGE_PREPARE"):
+        decide.engine(lambda option: None)
     if values["services"]:
         from agentpipe.run import services
         services.check_setting()

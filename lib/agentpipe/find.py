@@ -13,6 +13,7 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*$")
 SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are not UTF-8
 SHOWN = 4
 LONGEST = 2000  # characters of a name that is looked for; servers refuse long patterns
+SHORTEST_NAME = 3  # of a queue; name_of() of a server's
 THERE_ALREADY = 801  # a server's subcode: that name is taken
 ENDED = ("completed", "failed", "stopped", "closed", "published")
 
@@ -101,13 +102,26 @@ def queue(api: Any, name: str, create: bool | None = None) -> dict[str, Any]:
         if found:
             return found[0]
     if create:
-        try:
-            return {"id": api.call("queues.create", {"name": name})["id"], "name": name}
-        except errors.ApiError as error:
-            if error.subcode != THERE_ALREADY:
-                raise
-            return queue(api, name)  # somebody has made it meanwhile
+        return new_queue(api, name) or queue(api, name)
     raise no_queue(api, name, "" if create is None else "the same with --create-queue")
+
+
+def new_queue(api: Any, name: str) -> dict[str, Any] | None:
+    """{id, name} of a queue made under that name; None where somebody has made it meanwhile."""
+    check_new_name(name)
+    try:
+        return {"id": api.call("queues.create", {"name": name})["id"], "name": name}
+    except errors.ApiError as error:
+        if error.subcode != THERE_ALREADY:
+            raise
+        return None
+
+
+def check_new_name(name: str) -> None:
+    """Failure 64 for a name of a queue to be made that is too short for a server."""
+    if len(name.strip()) < SHORTEST_NAME:
+        raise errors.Failure(f"no queue can be called `{cells.plain(name)}`: a name has {SHORTEST_NAME} characters "
+                             "or more", errors.USAGE)
 
 
 def no_queue(api: Any, name: str, remedy: str) -> errors.Failure:

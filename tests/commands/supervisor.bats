@@ -46,6 +46,12 @@ has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}
   [[ $output == "agent-supervisor: AGENT_ON_LOST is fail or requeue, not 'requeu'"* ]]
   CLEARML_AGENT_SERVICES_DOCKER_RESTART='rubbish;;;' run -78 timeout 20 agent-supervisor --services default
   [[ $output == "agent-supervisor: CLEARML_AGENT_SERVICES_DOCKER_RESTART=rubbish;;; is no policy (always, "* ]]
+  for each in AGENT_NEED_DISK AGENT_HOOK_TIMEOUT AGENT_CLAIM_GRACE AGENT_ENVS_MAX_GB AGENT_PLACE; do
+    run -78 env "$each=x" timeout 20 agent-supervisor default
+    [[ $output == "agent-supervisor: $each is "* ]]
+  done
+  run -64 timeout 20 agent-supervisor --create-queue qa
+  [ "$output" = 'agent-supervisor: no queue can be called `qa`: a name has 3 characters or more' ]
   run -64 timeout 20 agent-supervisor "" # of a variable that is not set
   [ "$output" = "agent-supervisor: a QUEUE is empty (is the variable set that it comes from?)" ]
 }

@@ -362,6 +362,8 @@ bash" ]]
   checkout
   run -66 agent-task enqueue --queue gpu --repo work train.py
   [[ $output == *'no queue `gpu`; there are: default'* ]]
+  run -64 agent-task enqueue --queue qa --create-queue --repo work train.py
+  [[ $output == *"no queue can be called \`qa\`: a name has 3 characters or more"* ]]
   id=$(agent-task enqueue --queue gpu --create-queue --repo work train.py)
   [[ $(agent-task list --queue gpu) == *"${id:0:8}"*gpu* ]]
 }

@@ -284,9 +284,9 @@ def _found(api: Any, name: str, create: bool) -> dict[str, Any]:
         for queue in api.call("queues.get_all", {**asked, "only_fields": ["id", "name", "tags"],
                                                  "search_hidden": True})["queues"]:
             return queue
-    if create:
-        return {"id": api.call("queues.create", {"name": name})["id"], "name": name}
     from agentpipe import find
+    if create:
+        return find.new_queue(api, name) or _found(api, name, False)
     raise find.no_queue(api, name, "the same with --create-queue")
 
 
