@@ -553,7 +553,7 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
     [[ $output == *"AGENT_STAGE_$stage: there is no nosuchcommand"* ]]
     unset "AGENT_STAGE_$stage"
   done
-  AGENT_STAGE_FTECH=cat run -78 agent-supervisor default
+  AGENT_STAGE_FTECH='exec cat' run -78 agent-supervisor default
   [[ $output == *"AGENT_STAGE_FTECH stands in the place of no stage (it is one of AGENT_STAGE_PULL, "* ]]
 }
 
