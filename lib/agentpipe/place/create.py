@@ -60,7 +60,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     python = deciding.name(value["image_id"], {"decides": value["decides"]})
     if image_python.wanted_by(job) and image_python.known_to_lack(python) is not False:
         image_python.look(job, wanted, python, where.prefix)
-    done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.words)
+    done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.asks_for_packages)
     value |= {"setup": done} if done else {}
     if not image_programs.check(job, value):
         with engine.spoken_to(kind, at):
