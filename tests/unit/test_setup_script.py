@@ -201,6 +201,9 @@ def test_the_caches_of_packages_are_wanted_where_packages_are_spoken_of(settings
     assert not wants(Container("docker", setup_script="echo 1"), False)
     assert wants(Container("docker", setup_script="apt-get install x"), False)
     assert wants(Container("docker"), True)
+    unknown = Container("docker")
+    unknown.lacks_python = None
+    assert wants(unknown, False)
 
 
 def test_what_the_container_writes_can_be_written_by_any_user_and_read_by_us(run, job):

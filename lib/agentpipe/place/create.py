@@ -102,8 +102,8 @@ def _running(job: Job, wanted: Wanted, client: list[str],
     asked = container_args.api(given)
     image = _image(api, job, wanted, asked)
     decides = deciding.of(asked)
-    wanted.lacks_python = bool(image_python.wanted_by(job) and image_python.known_to_lack(
-        deciding.name(image["Id"], {"decides": decides})))
+    wanted.lacks_python = image_python.wanted_by(job) and image_python.known_to_lack(
+        deciding.name(image["Id"], {"decides": decides}))
     environments = apart.make()
     place.journal(job.directory, {"kind": kind, "engine": at, "environments": environments})
     crash_point("place:journalled")

@@ -150,7 +150,8 @@ def wants_packages(container: Container, asks_for_packages: bool) -> bool:
     texts = [container.setup_script, _lines("agent.docker_preprocess_bash_script"),
              _lines("agent.docker_init_bash_script"), _lines("agent.extra_docker_shell_script")]
     return any(name in text for text in texts for name in ("apt", "dnf", "yum", "apk", "zypper")) \
-        or any(step.name in ("2-python", "2-packages") for step in steps(container, asks_for_packages))
+        or container.lacks_python is not False \
+        or any(step.name == "2-packages" for step in steps(container, asks_for_packages))
 
 
 def run(job: Job, container: Container, prefix: list[str], root_prefix: list[str],
