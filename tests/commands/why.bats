@@ -3,6 +3,8 @@
 # shellcheck disable=SC2016,SC2030,SC2031,SC2119,SC2120 # single quotes are for the scripts of tasks; each test is a subshell
 bats_require_minimum_version 1.5.0
 
+setup_file() { if [ -n "${WHY_RECORD:-}" ]; then : >"$WHY_RECORD"; fi; }
+
 setup() { load ../helpers; fresh; shared_environments; }
 
 teardown() { touch "$HOME/go"; }
@@ -25,8 +27,14 @@ told() {
     [[ $rest == *"$word"* ]] || { printf 'no `%s` in:\n%s\n' "$word" "$report" >&2; return 1; }
     rest=${rest#*"$word"}
   done
-  # for the record of a release: what was said of each
-  if [ -n "${WHY_RECORD:-}" ]; then printf '%s\n%s\n\n' "$BATS_TEST_DESCRIPTION" "$report" >>"$WHY_RECORD"; fi
+  if [ -n "${WHY_RECORD:-}" ]; then recorded >>"$WHY_RECORD"; fi
+}
+
+# for examples/day: what was said of each, with a user's paths in the place of a test's
+recorded() {
+  printf '%s\n%s\n\n' "$BATS_TEST_DESCRIPTION" "$report" | sed -E \
+    -e "s|$BATS_TEST_TMPDIR|/home/day|g; s|$BATS_FILE_TMPDIR/environments|/home/day/agent/cache/envs|g" \
+    -e "s|$(python3 -c 'import sys; print(sys.base_prefix)')|/usr|g; s|$(realpath "$UV_CACHE_DIR")|/home/day/agent/cache/uv|g; s|\(/[^ )]*/bin/python|(/usr/bin/python|g"
 }
 
 has_status() { [ "$(status "$1")" = "$2" ]; }
@@ -711,10 +719,11 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   make_repo work train.py 'print(1)' requirements.txt $'six\n--index-url http://127.0.0.1:9/simple'
   id=$(queued --)
   UV_HTTP_RETRIES=0 run -69 pipeline
-  told "$id" "cannot reach http://127.0.0.1:9/simple/six/, which line 2 of " "to do: check the network" \
-    "agent-task edit $id --drop-package '--index-url http://127.0.0.1:9/simple'" "then: agent-task enqueue $id"
-  sh -c "$(sed -n 's/^  to do: .* without it: //p' <<<"$report")"
-  mended "$id"
+  told "$id" "cannot reach http://127.0.0.1:9/simple/six/, which requirements.txt:2 names" \
+    "try: \${EDITOR:-vi} +2 $PWD/work/requirements.txt && agent-task edit $id --requirements " "or: check the network" \
+    "agent-task edit $id --drop-package '--index-url http://127.0.0.1:9/simple'"
+  editor 'sed -i "${1#+}d" "$2"'
+  EDITOR=$PWD/editor mended "$id"
 }
 
 @test "a program that the worker lacks: words, then the command" {

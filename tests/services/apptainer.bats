@@ -62,6 +62,7 @@ teardown() { [ -z "${run_pid:-}" ] || kill -TERM "$run_pid" 2>/dev/null || true;
 }
 
 @test "a script of set-up changes an overlay, which goes with the task; what it exports is there" {
+  export AGENT_HOME="$BATS_TEST_TMPDIR/agent, its home" # a comma parts the values of many options
   set_up_of_its_own
   [ ! -e "$image/made" ]
 }

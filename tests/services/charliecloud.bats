@@ -42,6 +42,19 @@ setup() {
   set_up_of | grep -q 'charliecloud has no such thing: --memory$'
 }
 
+@test "a user may be named, as the image knows it" {
+  for user in root games:games; do
+    bash_task 'id -un' "{\"arguments\": \"--user $user\"}" >task.json
+    agent-prepare task.json >line
+    agent-run line >receipt
+    [ "$(log_of)" = "${user%:*}" ]
+    rm -r "$AGENT_HOME"/state/tasks/local-*
+  done
+  bash_task 'id -un' '{"arguments": "--user nosuch"}' >task.json
+  run -65 --separate-stderr agent-prepare task.json
+  [[ $stderr == *"--user: the image's /etc/passwd has no nosuch (name one that it has, or a number)"* ]]
+}
+
 @test "a script of set-up changes a copy of the image, which goes with the task; what it exports is there" {
   set_up_of_its_own
   [ ! -e "$(echo "$BATS_FILE_TMPDIR"/images/charliecloud/*/)made" ]

@@ -445,6 +445,20 @@ PY
   [ -z "$(containers)" ]
 }
 
+@test "an image for another processor is told as that" {
+  image=agentpipe-test/foreign
+  mkdir -p root/bin
+  python3 -c 'import sys
+program = bytearray(open(sys.argv[1], "rb").read())
+program[18] = 0xF3 if program[18] == 0xB7 else 0xB7  # of its header: RISC-V, or AArch64
+open("root/bin/sh", "wb").write(program)' "$(command -v busybox)"
+  chmod 755 root/bin/sh
+  tar -C root -cf - . | docker import - "$image" >/dev/null
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "true\n"' >task.json
+  run -65 --separate-stderr agent-prepare task.json
+  [[ $stderr == *"the programs of $image are for another processor than this machine's ($(uname -m))"* ]]
+}
+
 @test "an image that lacks a program around the script is refused, unless its set-up brings that" {
   image=agentpipe-test/coreless
   docker build -q -t "$image" - >/dev/null 2>&1 <<<"FROM agentpipe-test/python:bookworm

@@ -56,6 +56,18 @@ by_hand() { tr -d '\n' <<<"{\"task\": {\"container\": {\"image\": \"$image\"}, \
   [ -z "$(containers)" ]
 }
 
+@test "podman: a container that is killed where its processes cannot be seen is lost, not waited for" {
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "echo begun; sleep 4720\n"' >task.json
+  agent-prepare --place podman task.json | sed 's/"keeper":"[^"]*"/"keeper":null/' >line
+  agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 30 printed begun
+  docker kill "$(containers)" >/dev/null
+  ended "$run_pid"
+  [ "$status" -eq 125 ]
+  [ "$(field .run.end receipt)" = lost ]
+}
+
 # a Podman of a plain user's own: $plain, its files in $folder, DOCKER_HOST its socket
 plain_podman() {
   plain=agentpipe-$$

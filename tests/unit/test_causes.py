@@ -380,6 +380,26 @@ def test_an_exception_is_named_with_the_line_of_the_tasks_own_code() -> None:
     assert "mend pkg/train.py:7" in caught["advice"]
 
 
+@pytest.mark.parametrize("evidence", [
+    # of Python 3.13 with FORCE_COLOR=1
+    "Traceback (most recent call last):\n  File \x1b[35m\"/s/tasks/1f3c.1/code/t.py\"\x1b[0m, line \x1b[35m3\x1b[0m, "
+    "in \x1b[35mf\x1b[0m\n    return \x1b[31m{}\x1b[0m\x1b[1;31m[\"lr\"]\x1b[0m\n"
+    "\x1b[1;35mKeyError\x1b[0m: \x1b[35m'lr'\x1b[0m\n",
+    # a group of exceptions; one of no usual name is no less one
+    "  + Exception Group Traceback (most recent call last):\n"
+    "  |   File \"/s/tasks/1f3c.1/code/t.py\", line 5, in <module>\n"
+    "  | ExceptionGroup: several (1 sub-exception)\n  +-+---------------- 1 ----------------\n"
+    "    | Traceback (most recent call last):\n    |   File \"/s/tasks/1f3c.1/code/t.py\", line 3, in f\n"
+    "    | KeyError: 'lr'\n"
+    "    +------------------------------------\n",
+    'Traceback (most recent call last):\n  File "/s/tasks/1f3c.1/code/t.py", line 3, in f\n    x\n'
+    "KeyError: 'lr'\nlost: 3"])
+def test_an_exception_is_told_however_it_is_drawn(evidence: str) -> None:
+    assert told(evidence)["reason"] == "KeyError: 'lr', at t.py:3 (exit 1)"
+    other = told(evidence.replace("KeyError", "queue.Empty"))
+    assert other["reason"] == "queue.Empty: 'lr', at t.py:3 (exit 1)"
+
+
 def _syntax(code: str, said: str = "invalid syntax") -> str:
     return f'  File "/s/tasks/1f3c.1/code/t.py", line 5\n    {code}\n         ^\nSyntaxError: {said}'
 
@@ -550,6 +570,22 @@ def test_an_exit_status_alone_is_no_reason_where_the_script_said_one() -> None:
     said = "no configuration: set MODEL_DIR"
     assert told(f"loading\n{said}\n\n")["reason"] == f"{said} (exit 1)"
     assert told("")["reason"] == "it printed nothing (exit 1)" and "agent-task log" not in told("")["advice"]
+
+
+def test_a_task_that_clearml_agent_has_run_is_told_by_its_log() -> None:
+    store = api.connect()
+    task = store.call("tasks.create", {"name": "a task", "type": "training"})["id"]
+    frame = '  File "/root/.clearml/venvs-builds/3.11/task_repository/r.git/t.py", line 3, in f\n    f()\n'
+    said = "Traceback (most recent call last):\n" + frame * 20 + "ModuleNotFoundError: No module named 'six'\nbye"
+    store.call("events.add_batch", [{"type": "log", "task": task, "timestamp": at, "msg": f"{line}\n"}
+                                    for at, line in enumerate(said.splitlines())])
+    ended = {"id": task, "status": "failed", "status_reason": "worker execution exit code 1", "script": {}}
+    found = why.why(store, ended)
+    assert found["reason"] == "the module six is not installed (exit 1)" and "--package six " in found["remedy"]
+    assert len(re.findall(r"^  \| ", why.text(found), re.MULTILINE)) == why.EVIDENCE_LINES
+    more = f"Traceback (most recent call last):\n{frame}KeyError: 'lr'\n"
+    store.call("events.add_batch", [{"type": "log", "task": task, "timestamp": 1000, "msg": more}])
+    assert why.why(store, ended)["reason"] == "KeyError: 'lr', at t.py:3 (exit 1)"
 
 
 def test_a_new_task_like_this_one_has_its_project_and_queue_by_name_and_its_arguments_as_they_were() -> None:

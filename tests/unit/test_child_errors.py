@@ -75,6 +75,30 @@ def test_a_child_that_said_nothing_leaves_its_parents_words() -> None:
     assert "exit status 3., at t.py:3 (exit 1)" in found["reason"] and "evidence" not in found
 
 
+CAUGHT = """import logging, sys, traceback
+class Noisy:
+    def __del__(self): raise RuntimeError("too late")
+noisy = Noisy()
+try: import nothing_of_this_name
+except ImportError: traceback.print_exc()
+try:
+    try: 1 / 0
+    except ZeroDivisionError as error: raise FileNotFoundError(2, "no", "data.csv") from error
+except OSError: logging.exception("no data, going on without")
+logging.error("%d epochs", "three")
+{}["lr"]
+"""
+
+
+def test_exceptions_that_the_script_outlived_are_not_its_end() -> None:
+    found = failing.told({"t.py": CAUGHT}, "t.py")
+    assert found["reason"] == "KeyError: 'lr', at t.py:12 (exit 1)"
+    assert "nothing_of_this_name" not in found["evidence"] and "Call stack" not in found["evidence"]
+    # the last one that was caught, of a script that ended itself
+    found = failing.told({"t.py": CAUGHT.replace('{}["lr"]', "sys.exit(3)")}, "t.py")
+    assert found["reason"].startswith("there is no data.csv where the script runs")
+
+
 # by the sources of PyTorch: torch/distributed/run.py, elastic/multiprocessing/errors/__init__.py, __init__.py
 TORCHRUN = """epoch 1
 [rank0]: Traceback (most recent call last):
@@ -111,6 +135,10 @@ def test_a_rank_of_torchrun_is_told_and_not_the_banner() -> None:
     found = failing.of(TORCHRUN, "-m torch.distributed.run work.py")
     assert found["reason"] == "KeyError: 'lr', at work.py:2 (exit 1)" and "mend work.py:2" in found["advice"]
     assert found["evidence"].endswith("KeyError: 'lr'\n") and "[rank0]" not in found["evidence"]
+    other = TORCHRUN.replace("E1130", "".join(f"[rank1]: {line}\n" for line in (
+        "Traceback (most recent call last):", '  File "/s/tasks/1f3c.1/code/work.py", line 9, in <module>',
+        "ConnectionResetError: [Errno 104] Connection reset by peer")) + "E1130")
+    assert failing.of(other, "work.py")["reason"] == "KeyError: 'lr', at work.py:2 (exit 1)"
     silent = TORCHRUN.partition("[rank0]: T")[0] + "Traceback" + TORCHRUN.partition("\nTraceback")[2]
     assert failing.of(silent, "work.py")["reason"].endswith("multiprocessing.errors.ChildFailedError (exit 1)")
     killed = failing.of(silent.replace("exitcode  : 1 ", "exitcode  : -9 "), "work.py")

@@ -366,6 +366,19 @@ def test_a_port_that_is_taken_is_moved_and_the_task_is_told(arguments, monkeypat
     assert any("8080:80 is moved" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(("said", "expected"), [  # Docker 28, 20, and Podman
+    ("driver failed programming external connectivity on endpoint x (0a1b): failed to bind host port for "
+     "0.0.0.0:8080:172.17.0.2:80/tcp: address already in use", {8080, 80}),
+    ("driver failed programming external connectivity on endpoint x (0a1b): Bind for 0.0.0.0:8080 failed: port is "
+     "already allocated", {8080}),
+    ("rootlessport listen tcp [::]:8080: bind: address already in use", {8080}),
+    ("bind source path does not exist: /a:80", None),
+])
+def test_which_ports_an_engine_refuses(said, expected):
+    found = ports.of_refusal(errors.Failure("no", errors.BAD_DATA, said))
+    assert getattr(found, "ports", None) == expected
+
+
 def test_the_address_is_that_of_the_way_to_the_address_that_is_named(settings, monkeypatch):
     monkeypatch.delenv("CLEARML_AGENT_FORCE_HOST_MACHINE_IP", raising=False)
     settings('api.public_ip_ping: "127.0.0.7"')
@@ -432,6 +445,14 @@ def test_secrets_are_hidden_in_the_logged_command(settings, monkeypatch):
     assert "ghi" not in show(text) and "me:word@" in show(text)
     settings("agent.hide_docker_command_env_vars.enabled: false")
     assert "abc" in show(text)
+
+
+@pytest.mark.parametrize(("text", "asks"), [
+    ("-e CLEARML_APT_INSTALL=git", True), ("--env-file FILE", True), ("-e A=CLEARML_APT_INSTALL", False), ("", False)])
+def test_packages_are_asked_for_by_a_variable_also_of_a_file(tmp_path, text, asks):
+    (tmp_path / "env").write_text("# of the operator\nCLEARML_APT_INSTALL=git vim\n")
+    options = args_words.parse(shlex.split(text.replace("FILE", str(tmp_path / "env"))))
+    assert container_args.Args(options, []).asks_for_packages is asks
 
 
 def test_a_secret_of_this_machine_is_hidden_under_any_name(arguments, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 from agentpipe import errors
 from agentpipe.job import Job
-from agentpipe.place import decide
+from agentpipe.place import decide, engine
 from agentpipe.settings import config
 
 
@@ -159,6 +159,20 @@ def test_what_cannot_be_meant_is_refused(job, settings, task, options, code):
     with pytest.raises(errors.Failure) as caught:
         decide.decide(job(task, **options))
     assert caught.value.exit == code
+
+
+@pytest.mark.parametrize("said, of_task, code, remedy", [
+    ("manifest unknown", True, errors.NOT_FOUND, "agent-task edit --docker"),
+    ("manifest unknown", False, errors.BAD_CONFIG, "correct what names it"),
+    ("denied", True, errors.NO_PERMISSION, "docker login"), ("denied", False, errors.BAD_CONFIG, "docker login"),
+    ("connection refused", False, errors.UNAVAILABLE, "network"),
+])
+def test_an_image_that_the_operator_names_is_not_its_tasks_fault(job, settings, said, of_task, code, remedy):
+    found = decide.decide(job({"container": {"image": "a:1"}}) if of_task else job({}, docker="a:1"))
+    with pytest.raises(errors.Failure) as caught, decide.blamed(found):
+        raise engine.no_image("a:1", said)
+    assert caught.value.exit == code and remedy in caught.value.remedy
+    assert ("--docker names image a:1" in caught.value.reason) is (code == errors.BAD_CONFIG)
 
 
 RULE = """agent.default_docker.match_rules: [ { image: "rule:1", arguments: "--ipc=host"

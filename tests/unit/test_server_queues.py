@@ -133,6 +133,8 @@ class TestEnqueue:
         server("tasks.enqueue", task=task, queue_name="brand new")
         queue = server("queues.get_all", name="^brand new$")["queues"][0]
         assert queue["entries"][0]["task"] == task
+        server("tasks.enqueue", task=(other := server.task()), queue_name=" brand new ")
+        assert server.entries(queue["id"]) == [task, other]
         server.refused(12, "tasks.enqueue", task=task, queue_name="brand new", queue=server.queue)
 
     def test_it_leaves_every_other_queue(self, server):

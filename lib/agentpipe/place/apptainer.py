@@ -69,11 +69,11 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
     """The command line of `apptainer exec`; variables stand in a file."""
     # the home of this machine stays outside: its ~/.local would be imported
     # --no-eval: else $ and ` in the values of a task would be run by a shell
-    found = [program, "exec", "--no-home", "--no-eval", "--env-file", job.path(secrets.PLACE)]
+    found = [program, "exec", "--no-home", "--no-eval", "--env-file", _one(job.path(secrets.PLACE))]
     if not writable:
         found.append("--writable-tmpfs")
     else:
-        found += ["--writable"] if image.path == job.path(WRITABLE) else ["--overlay", job.path(WRITABLE)]
+        found += ["--writable"] if image.path == job.path(WRITABLE) else ["--overlay", _one(job.path(WRITABLE))]
     if as_root and os.getuid() != 0:  # root is root there
         found.append("--fakeroot")
     for source, target, options in asked.binds:
@@ -104,6 +104,11 @@ def line(name: str, value: str) -> str:
     """A variable in its --env-file, which is read as a shell would."""
     import shlex
     return f"{name}={shlex.quote(value)}\n" if NAME.fullmatch(name) else ""
+
+
+def _one(path: str) -> str:
+    """A path for an option that takes several, as CSV."""
+    return '"' + path.replace('"', '""') + '"' if re.search(r'[,"]', path) else path
 
 
 def _bind(source: str, target: str, read_only: bool) -> list[str]:

@@ -106,20 +106,26 @@ def start(api: Any, created: str, wanted: Wanted, by_entrypoint: bool = False) -
         failure = engine.refused(error, f"the container of {wanted.image} does not start", wanted.own)
         raise ports.of_refusal(failure) from None
     if not state.get("Running") and not by_entrypoint:
-        raise ended(api, wanted, state)
+        raise ended(api, wanted, created, state)
     pid = int(state.get("Pid") or 0)
     return processes.identity(pid) if pid and holds(created, pid) else None
 
 
-def ended(api: Any, wanted: Wanted, state: dict[str, Any]) -> errors.Failure:
+def ended(api: Any, wanted: Wanted, created: str, state: dict[str, Any]) -> errors.Failure:
     """Why nothing can be run in a container that was started; `state` is the engine's word on it."""
     if _maps_users(api):
         return _mapped()
     if state.get("Running"):
         return errors.Failure(f"the container of {wanted.image} runs, but no program can be started in it",
                               errors.UNAVAILABLE, remedy="look at the engine's own log, then run the task again")
-    return errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}",
-                          errors.BAD_DATA, str(state.get("Error") or ""), "use an image with a POSIX shell")
+    said = str(state.get("Error") or "") or _last_words(api, created)
+    if "exec format error" in said:
+        return errors.Failure(f"the programs of {wanted.image} are for another processor than this machine's "
+                              f"({os.uname().machine})", errors.BAD_DATA, said,
+                              "build it for this one (docker build --platform), or use another image")
+    last = said.rpartition("\n")[2]
+    return errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}"
+                          + (f": {last}" if last else ""), errors.BAD_DATA, said, "use an image with a POSIX shell")
 
 
 def _maps_users(api: Any) -> bool:

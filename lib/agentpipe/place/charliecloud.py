@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths, secrets
-from agentpipe.place.images import cached, key_of, mark, prepare, pull, single_user, work
+from agentpipe import errors, paths, secrets, untrusted
+from agentpipe.place.images import cached, key_of, mark, prepare, pull, single_user, within, work
 from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
 from agentpipe.settings import config
 
@@ -52,7 +52,7 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
 
 
 def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as_root: bool) -> list[str]:
-    """ch-run's command line; variables stand in a file."""
+    """ch-run's command line; variables stand in a file. Failure 65 for a user whom the image does not know."""
     # with TMPDIR ch-run would mount that folder as /tmp, and a task's directory below our /tmp were not there
     found = [*_env("-u", "TMPDIR"), program, "--no-passwd"]
     if writable:
@@ -60,8 +60,10 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
     if as_root:
         found += ["--uid=0", "--gid=0"]
     elif asked.user:
-        uid, _, gid = asked.user.partition(":")
-        found += [f"--uid={uid}", *([f"--gid={gid}"] if gid else [])]
+        user, _, group = asked.user.partition(":")
+        found.append(f"--uid={_number(image, 'passwd', user)}")
+        if group:
+            found.append(f"--gid={_number(image, 'group', group)}")
     for source, target, _ in asked.binds:
         found.append(f"--bind={source}:{target}")
     if os.path.isfile(os.path.join(image.path, "ch/environment")):
@@ -86,6 +88,22 @@ def line(name: str, value: str) -> str:
 def _env(*options: str) -> list[str]:
     """What its programs want in their environment: cron and systemd set no USER."""
     return ["env", *options, f"USER={paths.owner()}"]
+
+
+def _number(image: Image, table: str, name: str) -> str:
+    """The number of a user or group, which the image's `passwd` or `group` may know by name; else Failure 65."""
+    if name.isdecimal():
+        return name
+    try:
+        fd = untrusted.of_task(within(image.path, f"etc/{table}"), os.path.realpath(image.path), untrusted.SMALL)
+        with open(fd, encoding="utf-8", errors="replace") as file:
+            known = dict(line.split(":")[:3:2] for line in file if line.count(":") >= 2)
+    except OSError:
+        known = {}
+    if name not in known:
+        raise errors.Failure(f"--user: the image's /etc/{table} has no {name}", errors.BAD_DATA,
+                             remedy="name one that it has, or a number")
+    return known[name].strip()
 
 
 def _unpacked(job: Job, path: str, fresh: str) -> None:

@@ -26,13 +26,14 @@ class Container:
     """The decision: `engine` (host: nothing but `reason` counts), `image`, `arguments` (words as for `docker run`),
     `setup_script`, `reason` in words, `notes` for the task's log, `write_back` (the new `container` of the task).
     `own`: the arguments are the task's, not the operator's; `named_by_task`: the image is. `lacks_python`: the task
-    wants one, the image has none."""
+    wants one, the image has none; None while nobody has looked."""
 
     def __init__(self, engine: str, image: str = "", arguments: list[str] | None = None, setup_script: str = "",
                  reason: str = "") -> None:
         self.engine, self.image, self.setup_script, self.reason = engine, image, setup_script, reason
         self.arguments = arguments or []
-        self.own = self.named_by_task = self.lacks_python = False
+        self.own = self.named_by_task = False
+        self.lacks_python: bool | None = False
         self.notes: list[str] = []
         self.write_back: dict[str, str] | None = None
 
@@ -62,16 +63,17 @@ def decide(job: Job) -> Container:
 
 @contextmanager
 def blamed(container: Container) -> Iterator[None]:
-    """An image that is not there, or is none, is the fault of its task only where that names it; of one that the
-    operator names, Failure 78: the next task would fail likewise."""
+    """An image that is not there, is none, or is refused to this machine is the fault of its task only where that names
+    it; of one that the operator names, Failure 78: the next task would fail likewise."""
     from agentpipe import errors
     try:
         yield
     except errors.Failure as failure:
-        if container.named_by_task or failure.exit not in (errors.NOT_FOUND, errors.BAD_DATA):
+        is_refused = failure.exit == errors.NO_PERMISSION
+        if container.named_by_task or not (is_refused or failure.exit in (errors.NOT_FOUND, errors.BAD_DATA)):
             raise
         raise errors.Failure(f"{failure.reason}: {container.reason}", errors.BAD_CONFIG, failure.evidence,
-                             "correct what names it") from None
+                             failure.remedy if is_refused else "correct what names it") from None
 
 
 def write_back(job: Job, container: Container) -> None:

@@ -16,6 +16,8 @@ STOPPED = "stopped"
 LABEL = "agentpipe."
 ROOT = "0:0"
 ASK_S = 2.0
+# what clients say of a container that is over: of Docker's engine, of Podman's
+GONE = ("No such container", "is not running", "no such container", "container state improper")
 SHOWN = ("spec", "clearml.conf")  # in the task's directory, for the script; the rest is between us and ourselves
 ITS_OWN = ("code", "env", paths.BOX)  # the folders there that are the container's
 
@@ -44,8 +46,7 @@ class Container(place.Place):
         if code in (0, 3):
             self._lived = now if code == 0 else self._lived
             return code == 0
-        gone = "No such container" in said or "is not running" in said or "no such container" in said
-        return False if gone else None
+        return False if any(words in said for words in GONE) else None
 
     def pid(self, record: str) -> int | None:
         """The script's pid on this host, found by its start and its pid in the container's namespace: a process of

@@ -138,7 +138,7 @@ def work(job: Job, argv: list[str], name: str, loud: bool = False) -> None:
 def prepare(root: str, binds: Iterable[tuple[str, str, str]]) -> None:
     """Folders and empty files for the mounts: in a read-only root they cannot come by themselves."""
     for source, target, _ in binds:
-        inside = _within(root, target)
+        inside = within(root, target)
         if os.path.lexists(inside):
             continue
         if os.path.isfile(source):
@@ -148,7 +148,7 @@ def prepare(root: str, binds: Iterable[tuple[str, str, str]]) -> None:
             os.makedirs(inside, exist_ok=True)
 
 
-def _within(root: str, target: str) -> str:
+def within(root: str, target: str) -> str:
     """A path of the image on this disk; links of the image stay inside it."""
     found = root
     for part in [part for part in target.split("/") if part not in ("", ".", "..")]:
@@ -166,7 +166,7 @@ def _within(root: str, target: str) -> str:
 
 def single_user(root: str) -> None:
     """apt would become another user, of whom there is none, or whose files we could not remove."""
-    apt = _within(root, "etc/apt/apt.conf.d")
+    apt = within(root, "etc/apt/apt.conf.d")
     if os.path.isdir(apt):
         with open(os.path.join(apt, "zz-one-user"), "w", encoding="ascii") as file:
             file.write('APT::Sandbox::User "root";\n')

@@ -31,7 +31,7 @@ def of_refusal(failure: errors.Failure) -> errors.Failure:
     """Taken for what an engine says of a port; else the same."""
     if not any(words in failure.evidence for words in TAKEN):
         return failure
-    return Taken(failure, {int(number) for number in re.findall(r":(\d{1,5})\b", failure.evidence)})
+    return Taken(failure, {int(number) for number in re.findall(r":(\d{1,5})\b(?!\.)", failure.evidence)})
 
 
 def place(args: Args, is_taken: Callable[[str, int], bool]) -> None:

@@ -18,14 +18,19 @@ DEPTH = 10
 
 @endpoint("projects.create", WRITE, {"name": str}, description=str, default_output_destination=str)
 def create(request: Request) -> dict[str, Any]:
-    """A new project and its missing parents: {id}; a name that exists is 400/801."""
+    """A new project and its missing parents: {id}; a name that exists is 400/801.
+
+    One that is only written otherwise ("a//b", "a ") is that project: the clearml package has looked for it as it is
+    written, and a script would run once and never again.
+    """
     body = request.body
     name = cleaned(body["name"])
-    if find(request.db, name):
+    known = find(request.db, name)
+    if known and name == body["name"]:
         raise error(801, name=name, company=COMPANY)
-    return {"id": _insert(request, name, description=request.get("description", ""),
-                          tags=strings(body, "tags"), system_tags=strings(body, "system_tags"),
-                          default_output_destination=request.get("default_output_destination"))}
+    return {"id": known or _insert(request, name, description=request.get("description", ""),
+                                   tags=strings(body, "tags"), system_tags=strings(body, "system_tags"),
+                                   default_output_destination=request.get("default_output_destination"))}
 
 
 def cleaned(name: str) -> str:

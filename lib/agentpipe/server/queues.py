@@ -93,8 +93,9 @@ def insert(db: sqlite3.Connection, name: str, at: str, **fields: Any) -> str:
 
 def by_name(request: Request, name: str) -> str:
     """The id of the queue of that name, which is created when it is missing."""
+    name = name_of({"name": name})
     row = request.db.execute("SELECT id FROM queues WHERE name=?", (name,)).fetchone()
-    return row[0] if row else insert(request.db, name_of({"name": name}), request.now)
+    return row[0] if row else insert(request.db, name, request.now)
 
 
 def default(db: sqlite3.Connection) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from agentpipe.task import (
     causes_modules,
     causes_network,
     causes_python,
+    causes_requirements,
     causes_shell,
     child_errors,
     last_words,
@@ -51,7 +52,8 @@ UNCAUGHT = "exit 1"  # how Python ends by an exception that nothing caught
 
 def of_setup(task: dict[str, Any], found: dict[str, Any]) -> Known:
     """What this machine knows of a task that could not be set up elsewhere; {} when it knows nothing more."""
-    return causes_files.missing_entry(task, found.get("reason") or "") or {}
+    reason, advice = found.get("reason") or "", found.get("advice") or ""
+    return causes_files.missing_entry(task, reason) or causes_requirements.index(task, reason, advice) or {}
 
 
 def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:

@@ -34,8 +34,11 @@ def shadowed(task: dict[str, Any], evidence: str) -> Known | None:
     for said in SHADOWED.findall(evidence)[-1:]:
         module = next(filter(None, said)).split(".")[0]
         file = _file_of(task, module)
-        known = module in sys.stdlib_module_names or module in packages_there.modules(task)
-        if not file or not (known or ("is not a package" in evidence and package_names.of_module(module))):
+        package = package_names.of_module(module)
+        known = module in sys.stdlib_module_names or packages_there.is_asked(task, package or module)
+        # of what is only installed, one that everybody knows: the others may be this repository itself
+        there = module in packages_there.modules(task) or "is not a package" in evidence
+        if not file or not (known or (package and there)):
             return None
         new = posixpath.join(posixpath.dirname(file), f"own_{posixpath.basename(file)}")
         top = whereabouts.checkout(task)

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import re
 
-from agentpipe.task import error_lines
+from agentpipe.task import error_lines, tracebacks
 
-TRACEBACK = re.compile(r"^Traceback \(most recent call last\):$", re.MULTILINE)
-CAUSED = "The above exception was the direct cause of the following exception:"
-CHAINED = (CAUSED, "During handling of the above exception, another exception occurred:")
+TRACEBACK = re.compile(rf"^{re.escape(tracebacks.BEGIN)}$", re.MULTILINE)
 # the worker's traceback within that of multiprocessing, concurrent.futures or joblib: it begins and ends with quotes
 QUOTED = re.compile(r'^[\w.]*RemoteTraceback: ?\n"""\n', re.MULTILINE)
-UNQUOTED = f'\n"""\n\n{CAUSED}\n\n'
+UNQUOTED = f'\n"""\n\n{tracebacks.CAUSED}\n\n'
 # a parent's words for a child that has ended badly, and printed by itself why
 FAILED = re.compile(r"^(?:subprocess\.CalledProcessError: Command |torch\.distributed\.elastic\.\S*ChildFailedError: "
                     r"|torch\.multiprocessing\.spawn\.ProcessExitedException: "
                     r"|concurrent\.futures\.process\.BrokenProcessPool: )", re.MULTILINE)
 # what torch.distributed puts before each line of a traceback, and what torchrun logs beside its children
-RANK = re.compile(r"^\[rank\d+\]: ?", re.MULTILINE)
+RANK = re.compile(r"^\[rank(\d+)\]: ?(.*\n?)", re.MULTILINE)
+FIRST = re.compile(r"^Root Cause \(first observed failure\):\n(?:.*\n){1,5}?\s*rank\s*: (\d+)", re.MULTILINE)
 ELASTIC = re.compile(r"^\[?[EWI]\d{4} [^\n]*torch/distributed/[^\n]*\n", re.MULTILINE)
 NEAR = 8  # lines before the parent's traceback in which a child's last words are looked for
 
 
 def last(text: str) -> str:
-    """A log in which the child's words stand last, behind what its parent said of it; any other as it is."""
-    text = RANK.sub("", text)
-    return _quoted(text) or _printed(text) or text
+    """A log in which what ended it stands last, the child's words behind what its parent said of it."""
+    text = _of_a_rank(text)
+    return _quoted(text) or _printed(text) or tracebacks.last(text)
+
+
+def _of_a_rank(text: str) -> str:
+    """Of the ranks that fail one after the other only the first, where torchrun names it."""
+    first = FIRST.findall(text)[-1:]
+    there = first and first[0] in (number for number, _ in RANK.findall(text))
+    return RANK.sub(lambda match: match[2] if not there or match[1] == first[0] else "", text)
 
 
 def _quoted(text: str) -> str:
@@ -35,7 +41,7 @@ def _quoted(text: str) -> str:
     before, child = (child[:begin[0].start()], child[begin[0].end():]) if begin else ("", child)
     # else the script has made another exception of it
     same = child.rpartition("\n")[2] in parent.splitlines() and len(TRACEBACK.findall(parent)) == 1
-    return f"{before}{parent.rstrip()}\n{child}\n" if there and same else ""
+    return f"{tracebacks.last(before)}{parent.rstrip()}\n{child}\n" if there and same else ""
 
 
 def _printed(text: str) -> str:
@@ -45,10 +51,10 @@ def _printed(text: str) -> str:
     if not begins or TRACEBACK.search(text, said[0].end()):
         return ""
     at = begins.pop()
-    while begins and text[:at].rstrip().endswith(CHAINED):
+    while begins and text[:at].rstrip().endswith(tracebacks.CHAINED):
         at = begins.pop()
     child = ELASTIC.sub("", text[:at]).rstrip()
     words = [line for line in child.splitlines() if line.strip()][-NEAR:]
     if not any(error_lines.tells(line.encode("utf-8", "replace")) for line in words):
         return ""
-    return f"{text[at:].rstrip()}\n{child}\n"
+    return f"{text[at:].rstrip()}\n{tracebacks.last(child)}\n"

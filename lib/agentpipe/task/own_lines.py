@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agentpipe.task.remedies import Known
 
 FRAME = re.compile(r'\s*(?:\| *)?File "(.+)", line (\d+)')
+PEERS = re.compile(r"/task_repository/[^/]+\.git/(.+)$")  # below clearml-agent's agent.venvs_dir
 IN_IPYTHON = re.compile(r"<ipython-input-|.*/ipykernel_|Cell In")
 
 
@@ -71,7 +72,10 @@ def at(task: dict[str, Any], name: str, number: int, text: str) -> Line | None:
 
 
 def below(task: dict[str, Any], path: str) -> str:
-    """A path relative to the checkout of that task's run; "" of another file."""
+    """A path relative to the checkout of that task's run, by us or by clearml-agent; "" of another file."""
+    peers = PEERS.search(path)
+    if peers:
+        return peers[1]
     _, ours, rest = path.partition(f"/{task['id']}.")
     _, code, name = rest.partition("/code/")
     return name if ours and code and ".." not in name.split("/") else ""

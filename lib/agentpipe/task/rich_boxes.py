@@ -29,7 +29,7 @@ def plain(text: str) -> str:
             kind = ""
         else:
             found.append(line)
-    return "\n".join(found)
+    return "\n".join([*found, *(inside if kind else ())])  # of a frame that was cut off, what is in it
 
 
 def _error(inside: list[str]) -> list[str]:

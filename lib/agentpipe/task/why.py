@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 EVIDENCE_LINES = 12
+LOOKED_AT = 100  # lines of the log of a task that another agent has run, for its cause
+PEERS_WORDS = re.compile(r"worker execution (exit) code (\d+)$")  # clearml-agent's
 NO_RECEIPT = ">/dev/null"  # kilobytes of JSON are nothing for a terminal
 LONGEST = 1000  # characters of a line of it: some programs print a whole file as one
 # git's progress, which shows no cause
@@ -114,7 +116,9 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
         task["status"], "script_failed")
     reason = task.get("status_reason") or task.get("status_message")
-    evidence = "" if kind == "completed" else "\n".join(logs.tail(api, task["id"], EVIDENCE_LINES))
+    if reason:
+        reason = PEERS_WORDS.sub(r"\1 \2", reason)
+    evidence = "" if kind == "completed" else "\n".join(logs.tail(api, task["id"], LOOKED_AT))
     found = {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
              "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}
     return {**found, **_cause(api, task, found)}

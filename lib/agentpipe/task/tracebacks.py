@@ -1,0 +1,50 @@
+"""Which of several tracebacks of a log is the end of its script: not one that was caught, printed, and outlived."""
+
+from __future__ import annotations
+
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Chain = list[re.Match[str]]
+
+CAUSED = "The above exception was the direct cause of the following exception:"
+CHAINED = (CAUSED, "During handling of the above exception, another exception occurred:")
+BEGIN = "Traceback (most recent call last):"
+WHOLE = re.compile(rf"^{re.escape(BEGIN)}\n(?:[ \t].*\n|\n(?=[ \t]))*(?:\S.*\n?)?", re.MULTILINE)
+# what Python prints of exceptions that end nothing, before their traceback
+IGNORED = ("Exception ignored ", "--- Logging error ---", "Error in atexit._run_exitfuncs")
+CALL_STACK = re.compile(r"Call stack:\n(?:[ \t].*\n)*")  # of a logging error, behind it
+ASKED = "KeyboardInterrupt"  # how workers end that their parent takes down
+
+
+def last(text: str) -> str:
+    """The text without the tracebacks that did not end the script; those that are chained are one."""
+    chains = _chains(text)
+    candidates = [chain for chain in chains if not _is_ignored(text, chain)] or chains
+    found, at = "", 0
+    for chain in chains:
+        if chain is candidates[-1]:
+            continue
+        for each in chain:
+            found, at = found + text[at:each.start()], each.end()
+            stack = CALL_STACK.match(text, at)
+            at = stack.end() if stack else at
+    return found + text[at:]
+
+
+def _chains(text: str) -> list[Chain]:
+    chains: list[Chain] = []
+    for each in WHOLE.finditer(text):
+        # the quotes are those around a worker's (child_errors.py)
+        between = text[chains[-1][-1].end():each.start()].rstrip(' \n"') if chains else ""
+        if between.endswith(CHAINED):
+            chains[-1].append(each)
+        else:
+            chains.append([each])
+    return chains
+
+
+def _is_ignored(text: str, chain: Chain) -> bool:
+    before = text[:chain[0].start()].rstrip().rpartition("\n")[2]
+    return before.startswith(IGNORED) or chain[-1][0].rstrip().endswith(f"\n{ASKED}")
