@@ -13,7 +13,8 @@ import threading
 
 import pytest
 import rattler_build
-from env_machine import python
+import wheelhouse
+from env_machine import python, run
 from rattler.index import index_fs
 
 from agentpipe import errors
@@ -50,10 +51,12 @@ class Channel:
         asyncio.run(index_fs(self.path))
 
     def module(self, name, version, depends=("python",)):
-        record = f"site-packages/{name}-{version}.dist-info"
-        self.add(name, version, {f"site-packages/{name}.py": f"version = {version!r}\n", f"{record}/INSTALLER": "conda",
-                                 f"{record}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-                                 f"{record}/RECORD": ""}, depends=depends, noarch="python")
+        record = f"{name}-{version}.dist-info"
+        files = {f"{name}.py": f"version = {version!r}\n", f"{record}/INSTALLER": "conda",
+                 f"{record}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"}
+        files[f"{record}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{record}/RECORD"])
+        self.add(name, version, {f"site-packages/{path}": text for path, text in files.items()}, depends=depends,
+                 noarch="python")
 
 
 @pytest.fixture
@@ -106,6 +109,16 @@ def test_what_a_task_installs_stays_in_its_overlay(machine, channel):
     env = env_of(machine, "", conda="beans==1.0")
     assert python(env, "import sys; print(sys.prefix)") == env["overlay"]
     assert env["path"][1] == env["variables"]["CONDA_PREFIX"] + "/bin"
+
+
+def test_pip_and_other_scripts_start_the_tasks_own_python(machine, channel):
+    env = env_of(machine, "tea==1.0", conda="beans==1.0")
+    prefix = env["variables"]["CONDA_PREFIX"]
+    before = installed.packages(prefix, set())
+    pip = run(env, "sh", "-c", f"command -v pip && pip install -q --no-index -f {machine.index} tea==2.0")
+    assert pip == os.path.join(env["overlay"], "bin", "pip")
+    assert installed.packages(prefix, set()) == before
+    assert python(env, "import tea; print(tea.version)") == run(env, "tea").split()[1] == "2.0"
 
 
 def test_a_pip_list_comes_from_the_channel_as_far_as_it_knows_it(machine, channel):
@@ -187,6 +200,26 @@ def test_a_channel_that_is_not_there(machine, channel, monkeypatch):
     with pytest.raises(errors.Failure) as caught:
         env_of(machine, "", conda="beans")
     assert caught.value.exit == errors.UNAVAILABLE
+
+
+def test_what_pip_has_put_in_the_place_of_a_package_of_conda_is_no_damage(machine, channel):
+    wheelhouse.wheel(machine.index, "beans", "3.0")
+    env = env_of(machine, "beans==3.0", conda="tool\nbeans==1.0")
+    assert python(env, "import beans; print(beans.version)") == "3.0"
+    (entry, files), = env_cache.verify()
+    assert files == [] and installed.whole(entry["path"])
+
+
+@pytest.mark.parametrize("path", ["share/tool/data", f"lib/python{VERSION}/site-packages/beans.py"])
+def test_after_a_power_cut_a_conda_environment_is_looked_over_too(machine, channel, monkeypatch, path):
+    from agentpipe import processes
+    prefix = env_of(machine, "", conda="tool")["variables"]["CONDA_PREFIX"]
+    monkeypatch.setattr(processes, "boot_id", lambda: "another")
+    assert env_of(machine, "", conda="tool")["cached"]
+    monkeypatch.setattr(processes, "boot_id", lambda: "a third one")
+    os.unlink(os.path.join(prefix, "outlived"))
+    os.truncate(os.path.join(prefix, path), 0)
+    assert not env_of(machine, "", conda="tool")["cached"]
 
 
 def test_damage_is_found_in_conda_packages_too(machine, channel):

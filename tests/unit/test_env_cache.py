@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+import wheelhouse
 from env_machine import python
 
 from agentpipe import errors, untrusted
@@ -322,6 +323,18 @@ def test_damage_is_found_by_the_hashes_and_mended_by_the_next_task(machine):
     env = machine.task("milk")
     assert (env["base"], env["cached"]) == (key, False)
     assert env_cache.verify()[0][1] == []
+
+
+def test_damage_is_found_in_data_files_too(machine):
+    wheelhouse.wheel(machine.index, "salt", "1.0", files={"salt-1.0.data/data/share/salt/table": "1 2"},
+                     scripts=["salt"])
+    ended(machine, "salt")
+    (entry, files), = env_cache.verify()
+    assert files == [] and installed.whole(entry["path"])
+    path = os.path.join(entry["path"], "share", "salt", "table")
+    os.truncate(path, 1)
+    assert not installed.whole(entry["path"])
+    assert env_cache.verify()[0][1] == ["share/salt/table"]
 
 
 def test_byte_code_that_a_full_disk_has_cut_short_is_removed(machine, capfd):

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import resource
 import socket
 import sqlite3
 import stat
@@ -19,6 +18,13 @@ from agentpipe.server import http, patience
 http.MOST_TOGETHER = 2 << 20
 patience.HEAD_SECONDS = patience.BODY_SECONDS = 1
 patience.LOOK_SECONDS = 0.1
+from agentpipe.cmds.agent_server import main
+main()
+"""
+
+FEW_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 from agentpipe.cmds.agent_server import main
 main()
 """
@@ -78,12 +84,7 @@ def test_who_stops_in_the_middle_of_a_body_is_let_go_and_leaves_nothing(server, 
 
 
 def test_many_clients_that_stay_need_more_files_than_a_login_shell_allows(tmp_path):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-    try:
-        server = HttpServer(tmp_path / "home")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    server = HttpServer(tmp_path / "home", start=("-c", FEW_FILES))
     with contextlib.ExitStack() as stay:
         for _ in range(100):
             stay.enter_context(connected(server.api))

@@ -7,8 +7,10 @@ import time
 
 import pytest
 
-from agentpipe.errors import ApiError
+from agentpipe.errors import CANNOT_CREATE, ApiError, Failure
+from agentpipe.server import writer as writer_module
 from agentpipe.server.endpoints import call
+from agentpipe.server.store import Store
 from agentpipe.server.writer import SharedStore, Writer
 
 ANN = {"user": "ann"}
@@ -143,3 +145,25 @@ def test_the_log_of_changes_is_brought_into_the_store_beside_the_writer(store):
         time.sleep(0.02)
     writer.close()
     assert len(names(store)) == 400
+
+
+def test_a_store_that_cannot_be_opened_does_not_end_the_thread_that_does_that(store, monkeypatch):
+    """As when the process has no file left to open for a moment."""
+    tried, again = [], threading.Event()
+
+    def connection(self):
+        if threading.current_thread().name == "tidier":
+            tried.append(1)
+            if len(tried) == 1:
+                raise Failure("unable to open database file", CANNOT_CREATE)
+            again.set()
+        return Store.connection(self)
+
+    monkeypatch.setattr(writer_module, "TIDY_PAGES", 1)
+    monkeypatch.setattr(SharedStore, "connection", connection)
+    writer = Writer(store)
+    until = time.monotonic() + 20
+    while not again.is_set():
+        assert time.monotonic() < until
+        writer.submit(create(store, "train"), False).result(30)
+    writer.close()

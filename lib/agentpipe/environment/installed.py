@@ -93,17 +93,14 @@ def size(folder: str) -> int:
 
 
 def whole(folder: str) -> bool:
-    """Whether every module of every package is there in its recorded size: what a power cut leaves often is not."""
+    """Whether every file of every package is there in its recorded size: what a power cut leaves often is not."""
     try:
-        site = site_packages(folder)
-        for record in _records(folder):
-            for path, _, size, *_ in _rows(record):
-                # scripts are ours: they were made relocatable
-                if size and not path.startswith("..") and os.stat(os.path.join(site, path)).st_size != int(size):
-                    return False
+        by_pip = _by_pip(folder)
+        sizes = [_sizes_of_wheel(folder, record) for record in by_pip]
+        sizes += [_sizes_of_conda(meta, by_pip) for meta in _conda_meta(folder)]
+        return all(os.stat(os.path.join(folder, path)).st_size == size for each in sizes for path, size in each)
     except WRONG:
         return False
-    return True
 
 
 def damage(folder: str) -> list[str]:
@@ -113,13 +110,14 @@ def damage(folder: str) -> list[str]:
     anything.
     """
     try:
-        records = [record for record in _records(folder) if _installer(record) != "conda"]
+        by_pip = _by_pip(folder)
     except IndexError:  # not even a folder of packages
         return ["lib"]
     found: list[str] = []
-    for listed in [*glob.glob(os.path.join(glob.escape(folder), "conda-meta", "*.json")), *records]:
+    for listed in [*_conda_meta(folder), *by_pip]:
         try:
-            found += _changed(folder, _of_conda(listed) if listed.endswith(".json") else _of_wheel(folder, listed))
+            files = _of_conda(listed, by_pip) if listed.endswith(".json") else _of_wheel(folder, listed)
+            found += _changed(folder, files)
         except WRONG:
             found.append(os.path.relpath(listed, folder))
     return sorted(found)
@@ -135,26 +133,57 @@ def _rows(record: str) -> Iterator[list[str]]:
             raise ValueError(error) from None
 
 
+def _wheel_rows(folder: str, record: str) -> Iterator[tuple[str, str, str]]:
+    """(path in the environment, hash, size) of the files of a package, but for scripts: these are made relocatable."""
+    site = os.path.relpath(site_packages(folder), folder)
+    for name, wanted, size, *_ in _rows(record):
+        path = os.path.normpath(os.path.join(site, name))
+        if not path.startswith(("..", "/", "bin/")):
+            yield path, wanted, size
+
+
 def _of_wheel(folder: str, record: str) -> Iterator[tuple[str, str, str]]:
     """(path in the environment, kind of hash, its digest) of the files of a package."""
     import hashlib
-    site = os.path.relpath(site_packages(folder), folder)
-    for path, wanted, *_ in _rows(record):
+    for path, wanted, _ in _wheel_rows(folder, record):
         kind, _, digest = wanted.partition("=")
-        if digest and not path.startswith("..") and kind in hashlib.algorithms_available:
-            yield os.path.join(site, path), kind, digest
+        if digest and kind in hashlib.algorithms_available:
+            yield path, kind, digest
 
 
-def _of_conda(meta: str) -> Iterator[tuple[str, str, str]]:
-    """The same of a package of conda, by conda-meta."""
-    import base64
+def _sizes_of_wheel(folder: str, record: str) -> Iterator[tuple[str, int]]:
+    yield from ((path, int(size)) for path, _, size in _wheel_rows(folder, record) if size)
+
+
+def _conda_meta(folder: str) -> list[str]:
+    return glob.glob(os.path.join(glob.escape(folder), "conda-meta", "*.json"))
+
+
+def _conda_rows(meta: str, by_pip: list[str]) -> list[dict]:
+    """What conda-meta says of the files of a package; nothing of one in whose place pip has put another."""
     import json
     with open(_read(meta), encoding="utf-8") as file:
-        paths = (json.load(file).get("paths_data") or {}).get("paths") or []
-    for each in paths:
-        wanted, path = each.get("sha256_in_prefix") or each.get("sha256"), each["_path"]
-        if wanted and each.get("path_type") != "softlink" and not path.endswith(".pyc"):
-            yield path, "sha256", base64.urlsafe_b64encode(bytes.fromhex(wanted)).rstrip(b"=").decode()
+        paths: list[dict] = (json.load(file).get("paths_data") or {}).get("paths") or []
+    own = {_named(found[0]) for each in paths if (found := re.search(r"[^/]+\.dist-info(?=/)", each["_path"]))}
+    if own & {_named(os.path.basename(record)) for record in by_pip}:
+        return []
+    return [each for each in paths if each.get("path_type") != "softlink" and not each["_path"].endswith(".pyc")]
+
+
+def _of_conda(meta: str, by_pip: list[str]) -> Iterator[tuple[str, str, str]]:
+    """As _of_wheel(), of a package of conda."""
+    import base64
+    for each in _conda_rows(meta, by_pip):
+        wanted = each.get("sha256_in_prefix") or each.get("sha256")
+        if wanted:
+            yield each["_path"], "sha256", base64.urlsafe_b64encode(bytes.fromhex(wanted)).rstrip(b"=").decode()
+
+
+def _sizes_of_conda(meta: str, by_pip: list[str]) -> Iterator[tuple[str, int]]:
+    """But for files in which the prefix stands, which are longer or shorter than the package has them."""
+    yield from ((each["_path"], int(each["size_in_bytes"])) for each in _conda_rows(meta, by_pip)
+                if each.get("path_type") == "hardlink" and each.get("size_in_bytes") is not None
+                and not each.get("prefix_placeholder"))
 
 
 def _changed(folder: str, files: Iterator[tuple[str, str, str]]) -> Iterator[str]:
@@ -174,6 +203,16 @@ def _changed(folder: str, files: Iterator[tuple[str, str, str]]) -> Iterator[str
             continue
         if base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode() != wanted:
             yield path
+
+
+def _by_pip(folder: str) -> list[str]:
+    """The records of what conda has not installed."""
+    return [record for record in _records(folder) if _installer(record) != "conda"]
+
+
+def _named(record: str) -> str:
+    """The normalised name of a package, by the name of its record."""
+    return normalised(record.partition("-")[0])
 
 
 def _records(folder: str) -> list[str]:

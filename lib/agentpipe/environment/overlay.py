@@ -7,6 +7,7 @@ in sys.path, so what is here hides what is there.
 from __future__ import annotations
 
 import os
+import re
 
 from agentpipe import errors, trees, untrusted
 from agentpipe.place import apart
@@ -124,7 +125,9 @@ def _write(directory: str, base: Base) -> None:
     for number, link in enumerate(base["links"]):
         _link(os.path.join(base["about"], "links", str(number)), os.path.join(directory, link))
     for script in base["scripts"]:
-        _copy(behind, script, os.path.join(directory, script))
+        _new(os.path.join(directory, script), untrusted.read(behind, script, untrusted.LARGE))
+    if "variables" in base:
+        _take_scripts(behind, directory)
 
 
 def _file(directory: str, name: str, text: str) -> None:
@@ -141,8 +144,25 @@ def _link(source: str, target: str) -> None:
         os.symlink(os.readlink(source), target)
 
 
-def _copy(base: str, script: str, target: str) -> None:
-    data = untrusted.read(base, script, untrusted.LARGE)
+def _take_scripts(base: str, directory: str) -> None:
+    """Scripts of a conda environment, `pip` among them, so that they start the task's Python and not their own, which
+    would install into the environment itself. One that is none, or is told more than its Python, stays there alone."""
+    from agentpipe.environment import installers
+    own = re.escape(os.path.join(base, "bin", "python").encode("utf-8", "surrogateescape")) + rb"[\d.]*"
+    start = re.compile(rb"#!" + own + rb"\n|#!/bin/sh\n'''exec' [\"']?" + own + rb"[\"']? \"\$0\" \"\$@\"\n' '''\n")
+    for name in os.listdir(os.path.join(base, "bin")):
+        try:
+            if name.startswith("python") or not _is_script(base, name):
+                continue
+            data = untrusted.read(base, f"bin/{name}")
+        except OSError:  # a link to what is not there, or a program that only begins as a script
+            continue
+        found = start.match(data)
+        if found:
+            _new(os.path.join(directory, "bin", name), installers.HEADER.encode() + data[found.end():])
+
+
+def _new(target: str, data: bytes) -> None:
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
     try:
         while data:  # a disk that is nearly full takes a part

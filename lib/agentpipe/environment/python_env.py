@@ -105,7 +105,7 @@ def _outlived(job: Job, base: Base) -> bool:
     """Whether it is whole although the machine went down after it was built, perhaps before all was on disk."""
     from agentpipe import processes
     mark = os.path.join(base["about"], "outlived")
-    if base["boot"] == processes.boot_id() or os.path.exists(mark) or base["installer"] == "conda":
+    if base["boot"] == processes.boot_id() or os.path.exists(mark):
         return True
     from agentpipe.environment import installed
     if not installed.whole(base["directory"]):
