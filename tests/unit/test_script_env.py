@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 
 import pytest
 
@@ -48,6 +49,18 @@ def test_what_would_mislead_a_task_by_hand_is_not_passed_on(tmp_path, monkeypatc
     line = {"task": {"id": "local-1", "script": {"entry_point": "a.py"}}, "fetch": {"code": str(tmp_path)},
             "patch": {}, "env": {"python": "/env/bin/python"}}
     assert launch.of(line, str(tmp_path), {}).env.get(name) != "misleading"
+
+
+def test_the_programs_of_our_own_virtual_environment_are_not_the_scripts(tmp_path, monkeypatch):
+    ours, link = os.path.join(sys.prefix, "bin"), tmp_path / "link"
+    assert sys.prefix != sys.base_prefix
+    link.symlink_to(ours)
+    monkeypatch.setenv("PATH", f"/first:{ours}/:{link}:/last")
+    assert script_env.path({"path": ["/env/bin"]}) == "/env/bin:/first:/last"
+    monkeypatch.setenv("PATH", ours)
+    assert script_env.path({}) == os.defpath
+    monkeypatch.setattr(sys, "base_prefix", sys.prefix)  # installed for the whole machine
+    assert script_env.path({}) == ours
 
 
 @pytest.mark.parametrize("name", [

@@ -53,8 +53,15 @@ def of(manifest: Mapping[str, Any], directory: str, cwd: str, words: Sequence[st
 
 
 def path(env: Mapping[str, Any]) -> str:
-    """PATH, the environment's programs first."""
-    return os.pathsep.join([*(env.get("path") or []), os.environ.get("PATH") or os.defpath])
+    """PATH, the environment's programs first.
+
+    Those of the virtual environment that we are installed in are none of a script's: what it installs with their pip
+    would change us, and be there for the next task.
+    """
+    import sys
+    inherited = [each for each in (os.environ.get("PATH") or os.defpath).split(os.pathsep)
+                 if sys.prefix == sys.base_prefix or os.path.realpath(each) != os.path.realpath(f"{sys.prefix}/bin")]
+    return os.pathsep.join([*(env.get("path") or []), *(inherited or os.defpath.split(os.pathsep))])
 
 
 def of_the_task(task: Mapping[str, Any]) -> dict[str, str]:

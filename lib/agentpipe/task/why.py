@@ -154,15 +154,18 @@ def _in_time(task: dict[str, Any]) -> str:
 
 
 def _longer(task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """{remedy} of a script that a limit of ours ended: the same with twice of it; {} otherwise."""
+    """{remedy} of what a limit of ours ended, a script or a set-up: the same with twice of it; {} otherwise."""
     option = {"time_limit": "--time-limit", "stalled": "--stall-limit"}.get(found.get("class") or "")
     limit = re.search(r"([0-9.]+) s\b", found.get("reason") or "")
     if not option or not limit:
         return {}
     twice = f"{2 * float(limit[1]):g}"
+    prepare, run = "agent-prepare", f"agent-run {option} {twice}"
+    if found.get("stage") not in (None, "run"):
+        prepare, run = f"agent-prepare --setup-limit {twice}", "agent-run"
     # as a draft: from its queue an agent that serves it would take it first, with the old limit
-    return {"remedy": f"agent-task reset {task['id']} && agent-pull --id {task['id']} | agent-prepare | "
-                      f"agent-run {option} {twice} {NO_RECEIPT}"}
+    return {"remedy": f"agent-task reset {task['id']} && agent-pull --id {task['id']} | {prepare} | {run} "
+                      f"{NO_RECEIPT}"}
 
 
 def _enqueue(task: dict[str, Any]) -> str:
