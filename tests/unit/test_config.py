@@ -404,6 +404,15 @@ def test_show_masks_every_secret_and_nothing_else(conf, capfd):
         assert shown in out
 
 
+@pytest.mark.parametrize(("url", "shown"), [
+    ("https://u:s3/cr3t@h.example/simple", "https://u:********@h.example/simple"),
+    ("https://u:/s3cr3t@h.example/simple", "https://u:********@h.example/simple"),
+    ("https://u:s3cr3t@h.example/a@1", "https://u:********@h.example/a@1"),
+    ("https://h.example:8080/a@1", "https://h.example:8080/a@1"), ("ssh://git@h.example/a", "ssh://git@h.example/a")])
+def test_of_an_address_the_password_is_masked_and_nothing_else(url, shown):
+    assert config_show.masked("agent.package_manager.extra_index_url", [url]) == [shown]
+
+
 def test_secret_variables_among_dockers_arguments_are_masked(conf, capfd):
     conf('agent.extra_docker_arguments: ["-e", "MY_TOKEN=s3cr3t", "--env=DB_PASSWORD=s3cr3t", '
          '"-e", "LEVEL=3", "-v", "/a:/b"]')
