@@ -11,7 +11,7 @@ import posixpath
 import re
 
 from agentpipe import untrusted
-from agentpipe.task import own_lines, whereabouts
+from agentpipe.task import error_lines, own_lines, whereabouts
 from agentpipe.task.remedies import again, words
 
 TYPE_CHECKING = False
@@ -46,11 +46,13 @@ def broken(task: dict[str, Any], evidence: str) -> Known | None:
 
 
 def pointer(task: dict[str, Any], evidence: str) -> Known | None:
-    """A pickle that is Git LFS' pointer to it: its first letter is no key of a pickle."""
-    if not re.search(r"^_?pickle\.UnpicklingError: invalid load key, 'v'\.", evidence, re.MULTILINE):
+    """Git LFS' pointer in the place of a file that the script names; of pickles, whose first letter tells, any."""
+    if not (said := error_lines.last(evidence)):
         return None
     top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
-    found = [name for name in _files(task, evidence, ()) if _begins(top, name, POINTER)]
+    is_pickle = re.search(r"^_?pickle\.UnpicklingError: (?:.*\n)*?.*invalid load key, 'v'\.", said, re.MULTILINE)
+    found = [name for name in _files(task, evidence, ())
+             if (is_pickle or _is_named(task, name, evidence)) and _begins(top, name, POINTER)]
     if not found:
         return None
     worker = task.get("last_worker") or "the worker"
@@ -154,11 +156,12 @@ def _files(task: dict[str, Any], evidence: str, kinds: tuple[str, ...]) -> list[
 
 
 def _is_named(task: dict[str, Any], name: str, evidence: str) -> bool:
-    """Whether an argument, or a text in a line that the traceback shows, is the path of a file."""
+    """Whether an argument, or a text in the error or in a line that its traceback shows, is a file's path or name."""
     spoken = [word.rpartition("=")[2] for word in words(task)[1:]]
-    spoken += [text for line in evidence.splitlines() if line.startswith("    ") for _, text in TEXT.findall(line)]
-    folder = (task.get("script") or {}).get("working_dir") or "."
-    return any(name in (posixpath.normpath(posixpath.join(folder, each)), posixpath.normpath(each)) for each in spoken)
+    shown = [line for line in evidence.splitlines() if line.startswith("    ")]
+    spoken += [text for line in (*shown, error_lines.last(evidence)) for _, text in TEXT.findall(line)]
+    return any(each == posixpath.basename(name) or name in (own_lines.named(task, each), posixpath.normpath(each))
+               for each in spoken)
 
 
 def _inside(task: dict[str, Any], path: str) -> str:
