@@ -49,7 +49,8 @@ def container(tmp_path):
                                IMAGE, "sleep", "600"], check=True, capture_output=True, text=True).stdout.strip()
         job = Job({"task": {"id": "t1"}}, str(folder))
         made.append((job, name))
-        done = setup_script.run(job, wanted, ["docker", "exec", name], ["docker", "exec", "-u", "0", name], args.words)
+        done = setup_script.run(job, wanted, ["docker", "exec", name], ["docker", "exec", "-u", "0", name],
+                                args.asks_for_packages)
         return job, done
     yield start
     for job, name in made:

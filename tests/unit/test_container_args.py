@@ -447,6 +447,14 @@ def test_secrets_are_hidden_in_the_logged_command(settings, monkeypatch):
     assert "abc" in show(text)
 
 
+@pytest.mark.parametrize(("text", "asks"), [
+    ("-e CLEARML_APT_INSTALL=git", True), ("--env-file FILE", True), ("-e A=CLEARML_APT_INSTALL", False), ("", False)])
+def test_packages_are_asked_for_by_a_variable_also_of_a_file(tmp_path, text, asks):
+    (tmp_path / "env").write_text("# of the operator\nCLEARML_APT_INSTALL=git vim\n")
+    options = args_words.parse(shlex.split(text.replace("FILE", str(tmp_path / "env"))))
+    assert container_args.Args(options, []).asks_for_packages is asks
+
+
 def test_a_secret_of_this_machine_is_hidden_under_any_name(arguments, monkeypatch):
     monkeypatch.setenv("MY_API_TOKEN", "s3cret-value")
     monkeypatch.setenv("CLEARML_AGENT_EXTRA_DOCKER_ARGS", "-e HUB=$MY_API_TOKEN -e ADDRESS=x/${MY_API_TOKEN}/y -e A=1")

@@ -141,6 +141,16 @@ def test_changes_are_durable_and_only_events_may_wait_for_the_next_one(server):
     assert level() == 2
 
 
+def test_what_is_removed_is_not_written_once_more(server):
+    """On a disk that is full one could remove nothing."""
+    task = server.task()
+    for second in range(8):
+        server("events.add_batch", [{"type": "log", "task": task, "msg": "x" * (1 << 20), "timestamp": second}])
+    server.store.close()  # brings all of it into the store itself
+    server("tasks.delete", task=task)
+    assert os.path.getsize(server.path + "-wal") < 1 << 20
+
+
 def test_a_full_disk_is_one_failure(server):
     db = server.store.connection()
     pages = db.execute("PRAGMA page_count").fetchone()[0]

@@ -40,13 +40,13 @@ def run(job, tmp_path, settings):
     for name in ("sh", "bash", "cat", "find", "head", "dirname"):
         (programs / name).symlink_to(shutil.which(name) or "")
 
-    def make(text: str = "", words=None, shell: str = "bash", **env):
+    def make(text: str = "", shell: str = "bash", **env):
         if shell == "sh":
             (programs / "bash").unlink()
         prefix = ["env", "-i", f"PATH={programs}", "HOME=/root", "IMAGE=1",
                   *(f"{name}={value}" for name, value in env.items())]
         return setup_script.run(job, Container("docker", "i:1", setup_script=text), prefix, [*prefix, "ROOT=1"],
-                                words or [f"{name}=" for name in env])
+                                "CLEARML_APT_INSTALL" in env)
     make.programs = programs
     return make
 
@@ -198,9 +198,12 @@ def test_the_packages_step_can_be_left_out(run, job, monkeypatch):
 
 def test_the_caches_of_packages_are_wanted_where_packages_are_spoken_of(settings):
     wants = setup_script.wants_packages
-    assert not wants(Container("docker", setup_script="echo 1"), ["-e", "A=1"])
-    assert wants(Container("docker", setup_script="apt-get install x"), [])
-    assert wants(Container("docker"), ["-e", "CLEARML_APT_INSTALL=x"])
+    assert not wants(Container("docker", setup_script="echo 1"), False)
+    assert wants(Container("docker", setup_script="apt-get install x"), False)
+    assert wants(Container("docker"), True)
+    unknown = Container("docker")
+    unknown.lacks_python = None
+    assert wants(unknown, False)
 
 
 def test_what_the_container_writes_can_be_written_by_any_user_and_read_by_us(run, job):

@@ -198,7 +198,7 @@ def _told(job: Job, wanted: Wanted) -> list[str]:
     given = container_args.arguments(job, wanted)
     if wanted.engine in ("docker", "podman"):
         container_args.api(given)  # what cannot be meant fails here as well
-    steps = setup_script.steps(wanted, any("CLEARML_APT_INSTALL" in word for word in given.words))
+    steps = setup_script.steps(wanted, given.asks_for_packages)
     return [*([f"with {given.shown()}"] if given.options else []), *wanted.notes, *given.notes,
             *([f"set-up: {', '.join(step.words for step in steps)}"] if steps else [])]
 

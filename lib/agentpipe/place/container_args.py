@@ -42,8 +42,15 @@ class Args:
         """The words for `docker run`; secrets are in them."""
         return args_words.words(self.options)
 
+    @property
+    def asks_for_packages(self) -> bool:
+        """Whether they bring CLEARML_APT_INSTALL, by a file of variables too."""
+        from agentpipe.place import args_body
+        made = args_body.of(option for option in self.options if option.name in ("env", "env-file"))
+        return any(line.startswith("CLEARML_APT_INSTALL=") for line in made.config["Env"])
+
     def shown(self) -> str:
-        """The same for people, without secrets."""
+        """The words for people, without secrets."""
         return shown(self.options)
 
 

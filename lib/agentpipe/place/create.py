@@ -60,7 +60,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     python = deciding.name(value["image_id"], {"decides": value["decides"]})
     if image_python.wanted_by(job) and image_python.known_to_lack(python) is not False:
         image_python.look(job, wanted, python, where.prefix)
-    done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.words)
+    done = setup_script.run(job, wanted, where.prefix, where.root_prefix, given.asks_for_packages)
     value |= {"setup": done} if done else {}
     if not image_programs.check(job, value):
         with engine.spoken_to(kind, at):
@@ -102,8 +102,8 @@ def _running(job: Job, wanted: Wanted, client: list[str],
     asked = container_args.api(given)
     image = _image(api, job, wanted, asked)
     decides = deciding.of(asked)
-    wanted.lacks_python = bool(image_python.wanted_by(job) and image_python.known_to_lack(
-        deciding.name(image["Id"], {"decides": decides})))
+    wanted.lacks_python = image_python.wanted_by(job) and image_python.known_to_lack(
+        deciding.name(image["Id"], {"decides": decides}))
     environments = apart.make()
     place.journal(job.directory, {"kind": kind, "engine": at, "environments": environments})
     crash_point("place:journalled")

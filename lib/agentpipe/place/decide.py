@@ -26,13 +26,14 @@ class Container:
     """The decision: `engine` (host: nothing but `reason` counts), `image`, `arguments` (words as for `docker run`),
     `setup_script`, `reason` in words, `notes` for the task's log, `write_back` (the new `container` of the task).
     `own`: the arguments are the task's, not the operator's; `named_by_task`: the image is. `lacks_python`: the task
-    wants one, the image has none."""
+    wants one, the image has none; None while nobody has looked."""
 
     def __init__(self, engine: str, image: str = "", arguments: list[str] | None = None, setup_script: str = "",
                  reason: str = "") -> None:
         self.engine, self.image, self.setup_script, self.reason = engine, image, setup_script, reason
         self.arguments = arguments or []
-        self.own = self.named_by_task = self.lacks_python = False
+        self.own = self.named_by_task = False
+        self.lacks_python: bool | None = False
         self.notes: list[str] = []
         self.write_back: dict[str, str] | None = None
 

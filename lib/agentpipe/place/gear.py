@@ -82,7 +82,7 @@ def caches(config: dict[str, Any], container: Container, args: Args, stranger: s
     if settings.get("agent.package_manager.type") == "poetry":
         wanted.append("poetry")
     suffix = ""
-    if setup_script.wants_packages(container, args.words):
+    if setup_script.wants_packages(container, args.asks_for_packages):
         suffix = _free_slot()
         wanted += SYSTEM
     taken = mounted(config)

@@ -145,21 +145,22 @@ def steps(container: Container, asks_for_packages: bool = True) -> list[Step]:
     return [step for step in found if step.text.strip()]
 
 
-def wants_packages(container: Container, words: list[str]) -> bool:
-    """Whether a shared cache of system packages is of use: a script or a variable speaks of a package manager."""
+def wants_packages(container: Container, asks_for_packages: bool) -> bool:
+    """Whether a shared cache of system packages is of use: a step installs some, or a script names their manager."""
     texts = [container.setup_script, _lines("agent.docker_preprocess_bash_script"),
-             _lines("agent.docker_init_bash_script"), _lines("agent.extra_docker_shell_script"), *words]
-    return any(name in text for text in texts for name in ("apt", "dnf", "yum", "apk", "zypper", "APT_INSTALL")) \
-        or any(step.name in ("2-python", "2-packages") for step in steps(container, False))
+             _lines("agent.docker_init_bash_script"), _lines("agent.extra_docker_shell_script")]
+    return any(name in text for text in texts for name in ("apt", "dnf", "yum", "apk", "zypper")) \
+        or container.lacks_python is not False \
+        or any(step.name == "2-packages" for step in steps(container, asks_for_packages))
 
 
 def run(job: Job, container: Container, prefix: list[str], root_prefix: list[str],
-        words: list[str] | None = None) -> list[dict[str, Any]]:
+        asks_for_packages: bool = False) -> list[dict[str, Any]]:
     """Run all steps in the container that the prefixes enter, as its own user and as root; what came of each.
 
-    `words` are the container's arguments. Failure 65 or 66 for a step that fails, with AGENT_SETUP_ERRORS=stop.
+    `asks_for_packages` as in steps(). Failure 65 or 66 for a step that fails, with AGENT_SETUP_ERRORS=stop.
     """
-    wanted = steps(container, any("CLEARML_APT_INSTALL" in word for word in words or []))
+    wanted = steps(container, asks_for_packages)
     if not wanted:
         return []
     folder, left = _prepare(job, wanted)

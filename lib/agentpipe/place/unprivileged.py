@@ -119,7 +119,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     asked = translated(given.options, given.notes)
     for note in wanted.notes + given.notes:
         job.say(note)
-    steps = setup_script.steps(wanted, "CLEARML_APT_INSTALL" in asked.env)
+    steps = setup_script.steps(wanted, given.asks_for_packages)
     decides = _decides(asked)
     _add_ours(asked, job, wanted, given)
     place.journal(job.directory, {"kind": wanted.engine, "prefix": [], "reason": wanted.reason})
@@ -136,7 +136,7 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     if steps:
         root = engine.words(program, job, image, asked, True, True)
         place.journal(job.directory, {**value, "as_root": root})
-        value["setup"] = setup_script.run(job, wanted, prefix, root, given.words)
+        value["setup"] = setup_script.run(job, wanted, prefix, root, given.asks_for_packages)
     else:
         place.journal(job.directory, value)
     decide.write_back(job, wanted)

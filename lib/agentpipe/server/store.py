@@ -212,6 +212,9 @@ class Store:
             db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             db.execute("PRAGMA synchronous=FULL")
             db.execute(f"PRAGMA journal_size_limit={64 << 20}")
+            # where SQLite is built to write zeros over what is removed (Debian), the log of a task that goes is written
+            # once more: on a full disk nothing could be deleted
+            db.execute("PRAGMA secure_delete=FAST")
             if _version(db) != VERSION:
                 self._create(db)
         except BaseException:
