@@ -103,18 +103,27 @@ def test_a_stage_that_comes_too_late_gets_75(store, task, spoil):
     assert caught.value.exit == errors.TRY_AGAIN
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda store, task: store.call("tasks.stopped", {"task": task, "force": True}),
-    lambda store, task: store.call("tasks.edit_runtime",
-                                   {"task": task, "add_or_update": {on_server.RUNTIME_KEY: "0" * 32}}),
-    lambda store, task: store.call("tasks.delete", {"task": task, "force": True}),
+@pytest.mark.parametrize(("spoil", "told"), [
+    (lambda store, task: store.call("tasks.stopped", {"task": task, "force": True}), "it is stopped"),
+    (lambda store, task: store.call("tasks.edit_runtime", {
+        "task": task, "add_or_update": {on_server.RUNTIME_KEY: "0" * 32}}), "another agent has claimed it"),
+    (lambda store, task: store.call("tasks.edit_runtime", {"task": task, "remove": [on_server.RUNTIME_KEY]}),
+     "somebody has taken it back since it was pulled, it is queued now"),
+    (lambda store, task: store.call("tasks.delete", {"task": task, "force": True}), "the server no longer knows it"),
 ])
-def test_the_servers_word_is_asked(store, task, spoil):
+def test_the_servers_word_is_asked(store, task, spoil, told):
     _, line = pulled(store)
     spoil(store, task)
-    with pytest.raises(errors.Failure) as caught:
+    with pytest.raises(errors.Failure, match=told) as caught:
         claims.checked_with_server(store, line, "fetch")
     assert caught.value.exit == errors.TRY_AGAIN
+
+
+def test_one_that_was_dequeued_after_its_pull_is_a_draft_and_says_so(store, task):
+    _, line = pulled(store)
+    store.call("tasks.dequeue", {"task": task})
+    with pytest.raises(claims.NotOurs, match="somebody has taken it back since it was pulled, it is created now"):
+        claims.checked_with_server(store, line, "fetch")
 
 
 class StopsMeanwhile:

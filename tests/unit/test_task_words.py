@@ -105,6 +105,16 @@ def test_a_script_of_a_task_without_a_record_reads_the_lists_down_to_its_script(
     assert looked == (wanted if reads else [])
 
 
+def test_a_script_does_not_ask_uv_for_what_conda_has_installed() -> None:
+    pins = {"packages": [{"name": "openssl", "version": "3.1", "conda": True}, {"name": "six", "version": "1.16.0"}]}
+    task = {"id": "1f3c", "script": {"repository": "/r.git", "entry_point": "t.py"}}
+    text = sh_script.text(sources.Source(task, pins, {}, ""))
+    assert "-r - <<'END'\nsix==1.16.0\nEND\n" in text
+    assert "# left out are those that conda has installed: openssl==3.1\n" in text
+    text = sh_script.text(sources.Source(task, {"packages": pins["packages"][:1]}, {}, ""))
+    assert "pip install" not in text and "openssl==3.1" in text
+
+
 def test_a_script_of_a_branch_that_only_the_remote_has_runs(tmp_path: Path) -> None:
     there = repository(tmp_path / "there", {"t.sh": "echo one\n"})
     run(there, "checkout", "-q", "-b", "feature")
