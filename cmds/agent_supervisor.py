@@ -70,7 +70,7 @@ def supervise(values):
         raise errors.Failure("--jobs wants a number above 0", errors.USAGE, remedy="agent-supervisor --help")
     from agentpipe import swapped
     server = check_what_pull_refuses(values)
-    for failure in swapped.missing():
+    for failure in swapped.unusable():
         raise failure
     tell_odd_hooks()
     serve(values, there(chosen_gpus(values)), server)

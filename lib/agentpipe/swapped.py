@@ -28,11 +28,18 @@ class GivenBack(errors.Failure):
     """The command in the place of a stage is one of ours that could not begin: it has given the task back."""
 
 
-def missing() -> Iterator[errors.Failure]:
-    """The commands in the place of a stage that a shell would not find, as Failures 78."""
+def unusable() -> Iterator[errors.Failure]:
+    """The commands in the place of a stage that a shell would not find, or of what is no stage, as Failures 78."""
     import re
     import subprocess
+
+    from agentpipe.hook_files import STAGES
     for name in sorted(name for name in os.environ if name.startswith("AGENT_STAGE_")):
+        if name.removeprefix("AGENT_STAGE_").lower() not in STAGES:
+            known = ", ".join(f"AGENT_STAGE_{stage.upper()}" for stage in STAGES)
+            yield errors.Failure(f"{name} stands in the place of no stage", errors.BAD_CONFIG,
+                                 remedy=f"it is one of {known}")
+            continue
         program = os.environ[name].split(" ")[0]
         if re.fullmatch(r"[\w./+-]+", program) and subprocess.run(
                 ["sh", "-c", 'command -v -- "$1"', "sh", program], stdout=subprocess.DEVNULL, check=False).returncode:

@@ -553,6 +553,8 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
     [[ $output == *"AGENT_STAGE_$stage: there is no nosuchcommand"* ]]
     unset "AGENT_STAGE_$stage"
   done
+  AGENT_STAGE_FTECH='exec cat' run -78 agent-supervisor default
+  [[ $output == *"AGENT_STAGE_FTECH stands in the place of no stage (it is one of AGENT_STAGE_PULL, "* ]]
 }
 
 @test "a stage that prints nothing is tried again with pauses, and so is a pull" {

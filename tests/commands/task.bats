@@ -108,6 +108,16 @@ not committed" ]
 }
 
 # bats test_tags=local
+@test "the project is called as the repository, whatever the checkout's folder is" {
+  checkout
+  git -C work worktree add -q "$PWD/other"
+  for folder in work other; do
+    id=$(cd "$folder" && agent-task enqueue train.py 2>/dev/null)
+    [ "$(agent-task list --columns project,id --json | field .project)" = remote ]
+  done
+}
+
+# bats test_tags=local
 @test "a commit that is not pushed is said with the command that pushes it" {
   checkout
   cd work

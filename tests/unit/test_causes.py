@@ -438,8 +438,15 @@ def test_a_mistake_is_no_newer_syntax(ran: str, evidence: str) -> None:
     ("SIGILL", "its program is not built for this worker's processor", None)])
 def test_a_signal_is_told_from_a_crash(name: str, reason: str, remedy: str | None) -> None:
     task = {"id": "1f3c", "script": {"entry_point": "t.py", "binary": "python3.11"}}
-    found = causes.of_script(task, {"class": "script_failed", "reason": f"ended by {name}", "evidence": ""})
+    # what was caught before is not the end that somebody has brought
+    outlived = "ModuleNotFoundError: No module named 'six'" if name in ("SIGKILL", "SIGTERM") else ""
+    found = causes.of_script(task, {"class": "script_failed", "reason": f"ended by {name}", "evidence": outlived})
     assert found["reason"].startswith(reason) and (remedy in found["remedy"] if remedy else found["remedy"] is None)
+    of_shell = {"class": "script_failed", "reason": f"exit 137, as a shell ends when {name} has ended a program of it",
+                "evidence": f"run.sh: line 1: 15 {'Killed' if name in ('SIGKILL', 'SIGTERM') else 'Aborted'}  ./x"}
+    found = causes.of_script({**task, "script": {"entry_point": "run.sh", "binary": "bash"}}, of_shell)
+    assert found.get("reason") == (f"{name} ended a program of it, which no agent has sent (exit 137)"
+                                   if name in ("SIGKILL", "SIGTERM") else "15 Aborted  ./x, at run.sh:1 (exit 137)")
 
 
 @pytest.mark.parametrize(("entry", "words"), [

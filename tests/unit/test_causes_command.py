@@ -49,7 +49,13 @@ p.add_argument("--cuda", action="store_true")
 p.add_argument("--conf", type=argparse.FileType())
 p.parse_args()
 """
-FILES = {"click_.py": CLICK, "typer_.py": TYPER, "arg.py": ARGPARSE, "data/config.yaml": ""}
+SUB = """import argparse
+p = argparse.ArgumentParser()
+fit = p.add_subparsers().add_parser("fit")
+fit.add_argument("--epochs")
+p.parse_args()
+"""
+FILES = {"sub.py": SUB, "click_.py": CLICK, "typer_.py": TYPER, "arg.py": ARGPARSE, "data/config.yaml": ""}
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +75,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("typer_.py fit --lrr 1", "the script has no option --lrr; --lr may be meant"),
     ("typer_.py fit --lr 1 --opt adma", "--opt takes no adma, but adam, sgd; adam may be meant"),
     ("typer_.py fit --lr 1 --conf ../code/dataa/config.yaml", "there is no ../code/dataa/config.yaml where the script"),
+    ("sub.py fit --epohcs 3", "the script has no option --epohcs; --epochs may be meant"),
     ("arg.py --conf dta/config.yaml", "there is no dta/config.yaml where the script runs; data/config.yaml may"),
     ("arg.py --lr -inf", "the script does not take that --lr: expected one argument"),
     ("arg.py --layers '3 4' --lr 1", "the script does not take that --layers: expected 2 arguments"),

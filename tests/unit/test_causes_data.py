@@ -22,6 +22,9 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # by the command line, of two that are broken in the same way; read as text
     ({"t.py": "import json, sys\njson.loads(open(sys.argv[1].partition('=')[2]).read())\n", "conf/c.json": JSON,
       "d.json": JSON}, "t.py --c=conf/c.json", "conf/c.json:3", "JSON: Expecting ',' delimiter"),
+    # by a name in the line that reads it
+    ({"t.py": "import json\nimport pathlib as p\njson.loads((p.Path('conf') / 'c.json').read_text())\n",
+      "conf/c.json": JSON, "d.json": JSON}, "t.py", "conf/c.json:3", "JSON: Expecting ',' delimiter"),
     # named nowhere: the only one that fails so
     ({"t.py": "import json\nfor n in 'ab': json.load(open(n + '.json'))\n", "a.json": "{}", "b.json": JSON,
       "c.json": "{"}, "t.py", "b.json:3", "JSON: Expecting"),
@@ -64,5 +67,7 @@ def test_a_pointer_of_git_lfs_is_no_pickle() -> None:
     found = failing.told(files, "t.py")
     assert found["reason"] == "m/b.pkl is kept in Git LFS, and only its pointer came (exit 1)"
     assert "git lfs install" in found["advice"] and found["remedy"] is None
-    found = failing.told({**files, "m/a.pkl": "v", "m/b.pkl": "v"}, "t.py")
+    found = failing.told({"t.py": "import sys\nfloat(open(sys.argv[1]).read())\n", "n.txt": pointer}, "t.py n.txt")
+    assert found["reason"].startswith("n.txt is kept in Git LFS")
+    found = failing.told({**files, "m/a.pkl": "v", "m/b.pkl": "v", "n.txt": ""}, "t.py")
     assert "UnpicklingError" in found["reason"]

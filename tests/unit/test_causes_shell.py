@@ -56,6 +56,11 @@ def test_a_program_of_the_repository_that_git_does_not_know_as_one() -> None:
 
 
 def test_a_mistyped_python_script_in_a_shell_script() -> None:
+    module = {"run.sh": "echo 1\npython3 -m pkg.trian --x\n", "pkg/train.py": ""}
+    found = failing.told(module, "run.sh", binary="bash")
+    assert found["reason"] == "there is no pkg.trian; pkg.train may be meant, at run.sh:2 (exit 1)"
+    found = failing.told({"run.sh": "python3 -m nothing_of_this_name\n"}, "run.sh", binary="bash")
+    assert "No module named nothing_of_this_name" in found["reason"]
     files = {"run.sh": "echo 1\npython3 trian.py \"$@\"\n", "train.py": "print(1)\n"}
     found = failing.told(files, "run.sh", binary="bash")
     assert found["reason"] == "there is no trian.py; train.py may be meant, at run.sh:2 (exit 2)"

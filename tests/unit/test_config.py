@@ -87,6 +87,16 @@ def test_what_is_written_is_the_file_that_is_read(conf, monkeypatch, tmp_path):
     assert config.get("api.credentials.access_key") == "K"
 
 
+def test_a_file_of_a_folder_that_is_gone_is_not_there(conf, monkeypatch, tmp_path):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", "my.conf")
+    with pytest.raises(errors.Failure, match="there is no such file"):
+        config.files()
+    assert own_secrets.hidden("as it is") == "as it is"
+
+
 def test_an_empty_variable_is_none(conf, monkeypatch):
     conf("agent.worker_name: box")
     monkeypatch.setenv("CLEARML_WORKER_NAME", "")
@@ -402,6 +412,15 @@ def test_show_masks_every_secret_and_nothing_else(conf, capfd):
     assert out.count(config_show.MASK) == 5
     for shown in ("KEY", "worker_name = box", "enable_git_ask_pass = true", "https://ann:****", "bucket", "= 77"):
         assert shown in out
+
+
+@pytest.mark.parametrize(("url", "shown"), [
+    ("https://u:s3/cr3t@h.example/simple", "https://u:********@h.example/simple"),
+    ("https://u:/s3cr3t@h.example/simple", "https://u:********@h.example/simple"),
+    ("https://u:s3cr3t@h.example/a@1", "https://u:********@h.example/a@1"),
+    ("https://h.example:8080/a@1", "https://h.example:8080/a@1"), ("ssh://git@h.example/a", "ssh://git@h.example/a")])
+def test_of_an_address_the_password_is_masked_and_nothing_else(url, shown):
+    assert config_show.masked("agent.package_manager.extra_index_url", [url]) == [shown]
 
 
 def test_secret_variables_among_dockers_arguments_are_masked(conf, capfd):

@@ -99,6 +99,18 @@ def test_what_a_user_does_in_the_pause_stands(held, monkeypatch, meanwhile, expe
     assert [entry["task"] for entry in entries] == ([held.id] if expected == "queued" else [])
 
 
+def test_of_a_service_that_has_run_a_thousand_times_only_the_last_runs_are_looked_at(held, monkeypatch):
+    line = attempt.read_manifest(held.claim.directory)
+    line["task"]["status_reason"] = f"{services.AGAIN} (always)"
+    for _ in range(30):
+        attempt.store_manifest(attempt.create(held.id), manifest.write(line))
+    looked, paused, read = [], [], attempt.read_manifest
+    monkeypatch.setattr(attempt, "read_manifest", lambda directory: looked.append(directory) or read(directory))
+    monkeypatch.setattr(time, "sleep", paused.append)
+    services.again(held)
+    assert (status(held), paused, len(looked)) == ("queued", [60.0], 10)
+
+
 def test_what_a_user_queues_again_has_all_its_runs_before_it(held, monkeypatch):
     monkeypatch.setenv("CLEARML_AGENT_SERVICES_DOCKER_RESTART", "on-failure:2")
     monkeypatch.setattr(time, "sleep", lambda _: None)

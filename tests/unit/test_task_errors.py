@@ -8,7 +8,7 @@ import requests
 from agentpipe import errors, failures, find
 from agentpipe.capture import capture
 from agentpipe.cmds import agent_task
-from agentpipe.task import look, queueing, typed, view, why
+from agentpipe.task import edits, look, queueing, typed, view, why
 from agentpipe.transport import api
 
 
@@ -69,6 +69,24 @@ def test_a_task_that_was_made_and_cannot_be_queued_is_named():
     assert str(caught.value).endswith(f"(its task is there: agent-task enqueue --queue 'gone by' {made['id']})")
 
 
+def test_a_task_that_somebody_has_queued_meanwhile_is_not_reset(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+    store = api.connect()
+    id = store.call("tasks.create", {"name": "one", "type": "training", "script": {"entry_point": "t.sh"}})["id"]
+    store.call("tasks.started", {"task": id})
+    store.call("tasks.failed", {"task": id})
+    ended = find.task(store, id)
+    queueing.again(store, ended, find.queue(store, ""), print)
+    store.call("queues.get_next_task", {"queue": find.queue(store, "")["id"]})
+    store.call("tasks.started", {"task": id})
+    for change in (lambda: queueing.again(store, ended, None, print),
+                   lambda: edits.edit(store, ended, {"entry_point": "u.sh"}, print)):
+        with pytest.raises(errors.Failure, match="is in_progress meanwhile") as caught:
+            change()
+        assert caught.value.exit == errors.TRY_AGAIN
+    assert find.task(store, id)["status"] == "in_progress"
+
+
 @pytest.mark.parametrize("kind", ["projects", "queues"])
 def test_what_somebody_else_has_made_meanwhile_is_taken(tmp_path, monkeypatch, kind):
     """Of two that are enqueued at once into a new project or queue."""
@@ -108,7 +126,7 @@ def test_what_git_has_no_name_for_is_no_branch(name):
 
 
 @pytest.mark.parametrize(("word", "shown"), [
-    ("\x1b[31mx", "`\ufffd[31mx`"), ("\udcffx", "`?x`"), ("a" * 20_000, "aaa…`")])
+    ("\x1b[31mx", "`\ufffd[31mx`"), ("\udcffx", "`\ufffdx`"), ("a" * 20_000, "aaa…`")])
 def test_no_task_is_called_so_whatever_it_is(tmp_path, monkeypatch, capfd, word, shown):
     monkeypatch.setenv("AGENT_HOME", str(tmp_path))
     assert agent_task.GROUP.run(["show", word]) == errors.NOT_FOUND

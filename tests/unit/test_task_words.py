@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -19,6 +20,7 @@ from api_server import ApiServer
 from repositories import commit, repository, run
 
 from agentpipe import complete, errors, find, units
+from agentpipe.claim import attempt
 from agentpipe.server import tasks
 from agentpipe.task import causes, clones, compare, edits, listing, named, params, recapture, sh_script, sources, view
 from agentpipe.transport import api
@@ -101,6 +103,16 @@ def test_a_script_of_a_task_without_a_record_reads_the_lists_down_to_its_script(
         "requirements.txt", "a/requirements.txt", "a/b/requirements.txt", "'a/b/c d/requirements.txt'")]
     looked = [line.split(" set")[0] for line in text.splitlines() if "requirements.txt" in line]
     assert looked == (wanted if reads else [])
+
+
+def test_a_script_does_not_ask_uv_for_what_conda_has_installed() -> None:
+    pins = {"packages": [{"name": "openssl", "version": "3.1", "conda": True}, {"name": "six", "version": "1.16.0"}]}
+    task = {"id": "1f3c", "script": {"repository": "/r.git", "entry_point": "t.py"}}
+    text = sh_script.text(sources.Source(task, pins, {}, ""))
+    assert "-r - <<'END'\nsix==1.16.0\nEND\n" in text
+    assert "# left out are those that conda has installed: openssl==3.1\n" in text
+    text = sh_script.text(sources.Source(task, {"packages": pins["packages"][:1]}, {}, ""))
+    assert "pip install" not in text and "openssl==3.1" in text
 
 
 def test_a_script_of_a_branch_that_only_the_remote_has_runs(tmp_path: Path) -> None:
@@ -279,6 +291,25 @@ def test_completion_does_without_a_cache_that_it_can_write(tmp_path: Path, monke
             monkeypatch.setenv(name, value)
         assert complete.main(["queues"]) == 0
     assert capfd.readouterr().out == "default\n"
+
+
+def test_a_package_is_put_into_the_lists_of_the_code_that_the_task_means_now(tmp_path: Path,
+                                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    there = repository(tmp_path / "there", {"requirements.txt": "old==1\n", "train.py": "1\n"})
+    old = run(there, "rev-parse", "HEAD")
+    new = commit(there, {"requirements.txt": "new==2\n"})
+    script = {"repository": str(there), "branch": "main", "version_num": old, "entry_point": "train.py"}
+    task: dict[str, Any] = {"id": "1f3c" * 8, "status": "failed", "script": script}
+    directory = attempt.create(task["id"])
+    (Path(directory) / "code").mkdir()
+    (Path(directory) / "code" / "requirements.txt").write_text("of the checkout\n")
+    line = {"manifest": 1, "task": {**task, "script": {**script, "version_num": ""}},
+            "fetch": {"code": f"{directory}/code", "commit": old, "repository": str(there)}}
+    attempt.store_manifest(directory, json.dumps(line).encode())
+    for more, lists in (({}, "of the checkout"), ({"commit": new}, "new==2"), ({"commit": ""}, "new==2")):
+        found = edits.fields(task, {**more, "package": ["x"]}, print)["script"]["requirements"]["pip"]
+        assert found == f"{lists}\nx\n"
 
 
 def test_of_an_option_that_stands_twice_the_one_that_counts_is_set() -> None:

@@ -84,7 +84,8 @@ def _checkout(wish: Wish, root: str) -> Captured:
     script = {"repository": source.repository, "branch": source.branch, "version_num": source.commit,
               "working_dir": folder, "entry_point": _entry_point(wish, entry),
               "binary": wish.binary or _binary(wish, os.path.join(root, folder, entry))}
-    found = Captured(script, os.path.basename(wish.script), os.path.basename(root))
+    # not the folder's name: work trees and colleagues' clones have others
+    found = Captured(script, os.path.basename(wish.script), capture_git.name_of(source.repository))
     found.warnings, found.login_notes = source.warnings, source.login_notes
     found.notes = [*source.notes, *source.login_notes]
     inside = [] if wish.bundle else capture_git.submodules(root, source.commit)

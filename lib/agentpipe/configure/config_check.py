@@ -95,9 +95,9 @@ def _refused(tree: Any) -> Iterator[Finding]:
 
 
 def _swapped() -> Iterator[Finding]:
-    """Commands in the place of a stage that a shell would not find."""
+    """Commands in the place of a stage that a shell would not find, or of what is no stage."""
     from agentpipe import swapped
-    for failure in swapped.missing():
+    for failure in swapped.unusable():
         yield Finding(ODD, "configuration", failure.reason, failure.remedy)
 
 

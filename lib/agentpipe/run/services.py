@@ -21,6 +21,7 @@ POLICIES = ("no", "always", "unless-stopped", "on-failure")
 # a user's word, or the operator's
 TOLD_TO_END = ("aborted", "drained", "preempted")
 LONGEST_S = 60.0
+LONGEST_AFTER = 10  # runs: from there on the pause is LONGEST_S
 ENDED = ("completed", "failed", "stopped")
 AGAIN = "runs again"  # why the task is queued, as its next run finds it
 
@@ -61,13 +62,13 @@ def again(held: Held) -> None:
         return
     line = held.manifest
     end = line["failed"].get("class", "setup_failed") if "failed" in line else line["run"]["end"]
-    runs = _runs(held.id)
+    runs = _runs(held.id, _enough(setting))
     queue = line["pull"].get("queue")
     if not queue or not runs_again(line["task"], end, runs, setting):
         return
     try:
         with SIGNALS.open():
-            time.sleep(min(LONGEST_S, 0.1 * 2 ** min(runs, 16)))
+            time.sleep(min(LONGEST_S, 0.1 * 2 ** min(runs, LONGEST_AFTER)))
     except (errors.Interrupted, errors.Aborted):
         pass  # we leave; others may take it at once
     try:
@@ -83,12 +84,19 @@ def again(held: Held) -> None:
         stdio.say(f"agent-run: task {held.id} could not be queued again: {error}")
 
 
-def _runs(task: str) -> int:
-    """How many runs here there were since somebody else has queued it."""
+def _enough(setting: str) -> int:
+    """How many runs tell all: further ones change neither the pause nor what the policy says."""
+    most = setting.partition(";")[0].partition(":")[2].strip()
+    return max(LONGEST_AFTER, int(most) + 1 if most.isdigit() else 0)
+
+
+def _runs(task: str, enough: int) -> int:
+    """How many runs here there were since somebody else has queued it; no more than are `enough` are looked at, each of
+    which may be one of thousands."""
     from agentpipe import paths
     from agentpipe.claim import attempt
     count = 0
-    for number in sorted(attempt.numbers(task), reverse=True):
+    for number in sorted(attempt.numbers(task), reverse=True)[:enough]:
         count += 1
         line = attempt.read_manifest(paths.state("tasks", f"{task}.{number}")) or {}
         if not str((line.get("task") or {}).get("status_reason") or "").startswith(AGAIN):

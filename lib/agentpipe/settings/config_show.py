@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import stdio
+from agentpipe import redact, stdio
 from agentpipe.settings import config, config_file
 
 TYPE_CHECKING = False
@@ -22,7 +22,9 @@ WHOLE = ["^environment$"]  # of these sections only the names are shown
 DOCKER = ["^extra_docker_arguments$", "^arguments$", "^image$"]
 ENV = re.compile("--env|-[diPqt]*e")  # short switches may stand before it; the variable is the next word, or behind it
 ENV_BEGUN = re.compile("--env=|-[diPqt]*e=?")
-URLS = re.compile(r"(://[^/@\s:]*:)[^/@\s]+(?=@)|(https?://)[^/@\s:]{16,}(?=@)")
+# a password, one with a slash in it, a token in the user's place
+URLS = re.compile(r"(://[^/@\s:]*:)[^/@\s]+(?=@)|(https?://)[^/@\s:]{16,}(?=@)"
+                  rf"|(://(?={redact.LOGIN_WITH_SLASH})[^:]*:)[^@]*(?=@)")
 
 
 def show(key: str, all_values: bool = False, as_json: bool = False) -> int:
@@ -74,7 +76,9 @@ def masked(key: str, value: Any) -> Any:
 
 
 def _without_passwords(value: Any) -> Any:
-    return URLS.sub(lambda match: (match[1] or match[2]) + MASK, value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return URLS.sub(lambda match: (match[1] or match[2] or match[3]) + MASK, value)
 
 
 def _of_docker(value: Any) -> Any:
@@ -96,7 +100,6 @@ def _of_docker(value: Any) -> Any:
 
 
 def _word_of_docker(before: str, word: str) -> str:
-    from agentpipe import redact
     begun = re.match("" if ENV.fullmatch(before) else ENV_BEGUN, word)
     if begun is None:
         return word

@@ -23,6 +23,7 @@ from agentpipe.task import (
     causes_python,
     causes_requirements,
     causes_shell,
+    causes_signals,
     child_errors,
     last_words,
     own_lines,
@@ -45,7 +46,7 @@ CAUSES: tuple[Cause, ...] = (
     causes_machine.program, causes_shell.not_executable, causes_shell.no_script, causes_files.missing_file,
     causes_files.missing_folder, causes_files.forbidden, causes_command.argument, causes_clis.argument,
     causes_machine.memory, causes_gpu.cause, causes_machine.shared_memory, causes_machine.disk, causes_machine.variable,
-    causes_machine.rank, causes_code.numpy_2, causes_machine.library, causes_code.unfit_package, causes_code.encoding,
+    causes_signals.rank, causes_code.numpy_2, causes_machine.library, causes_code.unfit_package, causes_code.encoding,
     causes_data.broken, causes_data.pointer, causes_imports.optional, causes_network.cause, causes_shell.line)
 UNCAUGHT = "exit 1"  # how Python ends by an exception that nothing caught
 
@@ -68,16 +69,18 @@ def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:
     printed = rich_boxes.plain(package_lines.without(evidence))
     own = child_errors.last(printed)
     shown = {"remedy": None, "advice": None, **({"evidence": own} if own != printed else {})}
+    known = causes_signals.from_outside(task, reason)
+    if known:
+        return {**shown, **known}
     for cause in (*CAUSES, *([causes_code.raised] if reason == UNCAUGHT else [])):
-        known = cause(task, own)
-        if known:
+        if known := cause(task, own):
             return {**shown, **known, "reason": f"{known['reason']} ({_status(reason)})"}
-    known = causes_machine.signal(task, reason, own_lines.crashed_at(task, evidence))
+    known = causes_signals.crash(task, reason, own_lines.crashed_at(task, evidence))
     known = known or last_words.of(task, evidence, own, reason)
     return {**shown, **known} if known else {}
 
 
 def _status(reason: str) -> str:
     """The exit status alone, where the rest is said better by the cause."""
-    found = re.search(r"\((exit \d+)\)$", reason)
-    return found[1] if found else reason
+    found = re.search(r"\((exit \d+)\)$|^(exit \d+), as a shell ends ", reason)
+    return (found[1] or found[2]) if found else reason

@@ -6,6 +6,7 @@ import difflib
 import re
 import shlex
 
+from agentpipe.task import code_lines
 from agentpipe.task.remedies import edit, retyped, words
 
 TYPE_CHECKING = False
@@ -46,7 +47,10 @@ def _unknown(task: dict[str, Any], evidence: str) -> Known | None:
         return _surplus(task, unknown[0])
     reason, given = f"the script has no option {unknown[0]}", words(task)
     known = set(OPTION.findall(evidence)) - set(unknown)
-    meant = [near for word in unknown if word.startswith("-") and (near := respelled(given, word, known))]
+    # of a sub-command the usage shows none
+    of_code = code_lines.options(task) - set(unknown)
+    meant = [near for word in unknown if word.startswith("-")
+             and (near := respelled(given, word, known) or respelled(given, word, of_code))]
     if not meant:
         return {"reason": reason, "advice": rewritten(task)}
     return {"reason": f"{reason}; {', '.join(meant)} may be meant", "remedy": retyped(task, given)}

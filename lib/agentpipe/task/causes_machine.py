@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-import signal as signals
 
-from agentpipe.task.remedies import again, edit, in_container, smaller
+from agentpipe.task.remedies import again, in_container, smaller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,14 +13,9 @@ if TYPE_CHECKING:
 
     from agentpipe.task.remedies import Known
 
-CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE")
 SHARED_MEMORY = re.compile(r"out of shared memory|[Ee]rror while creating shared memory"
                            r"|unable to (?:open|allocate|resize|mmap) .{0,80}(?:/torch_|/dev/shm|shared memory)"
                            r"|No space left on device.{0,20}'/psm_")
-# of torchrun: the first of its processes that failed
-ENDED = re.compile(r"^Root Cause \(first observed failure\):\n(?:.*\n){1,5}?\s*rank\s*: (\d+).*\n"
-                   r"\s*exitcode\s*: -(\d+) ", re.MULTILINE)
-FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 
 
 def memory(task: dict[str, Any], evidence: str) -> Known | None:
@@ -93,39 +87,3 @@ def variable(task: dict[str, Any], evidence: str) -> Known | None:
     return {"reason": f"the environment variable {said[-1]} is not set", "advice":
             f"set {said[-1]} where the agent is started, then {again(task)}; of a task with an image: "
             f"{in_container(task, f'-e {shlex.quote(said[-1])}=…')}"}
-
-
-def signal(task: dict[str, Any], reason: str, where: object = None) -> Known | None:
-    """A script that a signal has ended: `reason` is "ended by SIGNAL", `where` the line of a crash, if it is known."""
-    name = reason.rpartition("ended by ")[2]
-    if name in FROM_OUTSIDE:
-        return {"reason": f"{name} ended it, which no agent has sent", "remedy": again(task), "advice":
-                "if it comes again: look for who sends it on the worker (the script itself, a limit, an administrator)"}
-    if name == "SIGILL":
-        return {"reason": "its program is not built for this worker's processor", "advice":
-                f"another worker, or other versions of its packages: agent-task enqueue --queue QUEUE {task['id']}"}
-    if name not in CRASHES:
-        return None
-    return {"reason": f"a compiled part of it crashed: {name}" + (f", at {where}" if where else ""),
-            "remedy": _traced(task), "advice": "other versions of its compiled packages, or other data"}
-
-
-def rank(task: dict[str, Any], evidence: str) -> Known | None:
-    """A process of torchrun that a signal has ended."""
-    said = ENDED.findall(evidence)
-    if not said or "Traceback (most recent call last):" in evidence[evidence.rfind("Root Cause (first"):]:
-        return None
-    try:
-        known = signal(task, f"ended by {signals.Signals(int(said[-1][1])).name}")
-    except ValueError:
-        return None
-    return {**known, "reason": f"rank {said[-1][0]}: {known['reason']}"} if known else None
-
-
-def _traced(task: dict[str, Any]) -> str | None:
-    """The same in a Python that says where it crashes; None when it did."""
-    from agentpipe.code import entry
-    binary = (task.get("script") or {}).get("binary") or "python3"
-    if "faulthandler" in binary or not entry.is_python(binary):
-        return None
-    return edit(task, "--binary", f"{binary} -X faulthandler")

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 SAID = re.compile(r"^(\S[^:\n]*): (?:line )?(\d+): (.+)$", re.MULTILINE)
 # a carriage return as bash and env write it, or as it has sent the rest of the line over its beginning
 RETURN = re.compile(r"\$'[^'\n]*\\r'|[‘'][^’'\n]*\\r[’']: No such file|^: \w", re.MULTILINE)
+ENDED = re.compile(r" *\d+ +(?:Killed|Terminated|Hangup)\b")  # of a program, from outside
 LAST = 3  # lines: of a syntax error bash prints more than one
 DENIED = re.compile(r"^(?:\S[^:\n]*: (?:line )?\d+: |PermissionError: \[Errno 13\] Permission denied: ')([^':\n]+)"
                     r"(?:: Permission denied|')$", re.MULTILINE)
-NO_SCRIPT = re.compile(r"^\S+: can't open file '([^']+)': \[Errno 2\] No such file or directory$", re.MULTILINE)
+NO_SCRIPT = re.compile(r"^\S*python[\d.]*: (?:can't open file '([^']+)': \[Errno 2\] No such file or directory"
+                       r"|No module named ([\w.]+))$", re.MULTILINE)
 
 
 def returns(task: dict[str, Any], evidence: str) -> Known | None:
@@ -69,14 +71,17 @@ def not_executable(task: dict[str, Any], evidence: str) -> Known | None:
 
 
 def no_script(task: dict[str, Any], evidence: str) -> Known | None:
-    """A Python script that another one calls by a wrong name."""
+    """A Python script, or a module, that another script calls by a wrong name."""
     said = NO_SCRIPT.findall(evidence)
     code = whereabouts.of_last_run(task)
-    name = own_lines.named(task, said[-1]) if said else ""
-    if not code or not name:
+    path, module = said[-1] if said else ("", "")
+    name = own_lines.named(task, path) if path else module
+    known = whereabouts.modules(task) if module else [each for each in whereabouts.files(code) if each.endswith(".py")]
+    if not code or not name or name in known:
         return None
-    known = [each for each in whereabouts.files(code) if each.endswith(".py")]
     near = difflib.get_close_matches(name, known, 1, 0.7)
+    if module and not near:  # of a package
+        return None
     reason = f"there is no {name}" + (f"; {near[0]} may be meant" if near else "")
     call = code_lines.only(task, re.compile(rf"(?<![\w.-]){re.escape(posixpath.basename(name))}(?![\w.-])").search)
     if not call:
@@ -88,7 +93,9 @@ def no_script(task: dict[str, Any], evidence: str) -> Known | None:
 def line(task: dict[str, Any], evidence: str) -> Known | None:
     """What a shell said of a line of the task's own script, among the last words of all."""
     found = _last(task, "\n".join(evidence.rstrip().splitlines()[-LAST:]))
-    return {"reason": f"{short(found.text)}, at {found}", **own_lines.mended(task, found)} if found else None
+    if not found or ENDED.match(found.text):
+        return None
+    return {"reason": f"{short(found.text)}, at {found}", **own_lines.mended(task, found)}
 
 
 def _last(task: dict[str, Any], evidence: str) -> own_lines.Line | None:

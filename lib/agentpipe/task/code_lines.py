@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from agentpipe import untrusted
 from agentpipe.task import own_lines, whereabouts
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from agentpipe.task.own_lines import Line
 
 SOURCES = (".py", ".sh", ".bash")
+OPTION = re.compile(r"""["'](--[A-Za-z][\w-]*)["']""")
 LONGEST = 1000  # characters of a line that somebody wrote
 
 
@@ -20,6 +23,11 @@ def only(task: dict[str, Any], wanted: Callable[[str], object]) -> Line | None:
     """The one line of the code that is wanted; None where there is none, or more."""
     found = [(name, number, text) for name, number, text in _code(task) if wanted(text)]
     return own_lines.at(task, *found[0]) if len(found) == 1 else None
+
+
+def options(task: dict[str, Any]) -> set[str]:
+    """The options (`--lr`) that stand as texts in the code."""
+    return {option for _, _, text in _code(task) for option in OPTION.findall(text)}
 
 
 def _code(task: dict[str, Any]) -> Iterator[tuple[str, int, str]]:

@@ -97,7 +97,7 @@ def fields(task: Mapping[str, Any], wanted: Mapping[str, Any], say: queueing.Say
         from agentpipe.task import recapture
         at = {**task, "script": {**(task.get("script") or {}), **script}}
         script |= recapture.fields(at, wanted["checkout"], say)
-    requirements = changed_requirements(task, wanted)
+    requirements = changed_requirements({**task, "script": {**(task.get("script") or {}), **script}}, wanted)
     if requirements is not None:
         # what its last run had installed is no longer what it asks for
         script["requirements"] = {"pip": requirements}
@@ -147,26 +147,21 @@ def recorded(task: Mapping[str, Any]) -> str:
 def _as_it_is(task: Mapping[str, Any]) -> list[str]:
     """What the task asks for now: its record, else its repository's lists, with the lists that they name written out.
 
-    The repository's stand in the checkout of the last run on this machine, else they are fetched; Failure 66 when they
-    cannot be.
+    The repository's stand in the checkout of the last run on this machine, where that is of the same code, else they
+    are fetched; Failure 66 when they cannot be.
     """
-    import os
-
     from agentpipe.capture import requirement_files
-    from agentpipe.claim import attempt
     text, script = recorded(task), task.get("script") or {}
-    directory = attempt.latest(task["id"])
-    code = os.path.join(directory, "code") if directory else ""
-    folder = script.get("working_dir") or "."
+    code, folder = _checked_out(task), script.get("working_dir") or "."
     if text:
         lists = requirement_files.NAMES_A_LIST.search(text)
-        if not lists or not os.path.isdir(code):
+        if not lists or not code:
             return text.splitlines()
         with untrusted.kept_within(code):
             return requirement_files.written_out(text, code, folder)
     if not script.get("repository"):
         return []
-    if os.path.isdir(code):
+    if code:
         return _lists(code, script)
     from agentpipe.task import enqueue_check
     try:
@@ -176,6 +171,24 @@ def _as_it_is(task: Mapping[str, Any]) -> list[str]:
         raise errors.Failure(f"task {task['id']} records no requirements, and its repository, which may have lists of "
                              f"them, cannot be looked at: {failure.reason}", errors.NOT_FOUND,
                              remedy=f"give the whole list: agent-task edit {task['id']} --requirements FILE") from None
+
+
+def _checked_out(task: Mapping[str, Any]) -> str:
+    """The checkout of the task's last run on this machine, while the task still means that code; else ""."""
+    import os
+
+    from agentpipe.claim import attempt
+    directory = attempt.latest(task["id"])
+    line = attempt.read_manifest(directory) if directory else None
+    code = os.path.join(directory, "code") if directory else ""
+    if not line or not os.path.isdir(code):
+        return ""
+    was, now = line["task"].get("script") or {}, task.get("script") or {}
+    same = all((was.get(field) or "") == (now.get(field) or "") for field in ("branch", "tag", "diff")) and \
+        without_credentials(was.get("repository") or "") == without_credentials(now.get("repository") or "")
+    commit = now.get("version_num")  # that of a branch is written into the task when it is fetched
+    fetched = (was.get("version_num"), (line.get("fetch") or {}).get("commit"))
+    return code if same and commit and commit in fetched else ""
 
 
 def _lists(code: str, script: Mapping[str, Any]) -> list[str]:

@@ -119,10 +119,17 @@ def again(api: Any, task: dict[str, Any], queue: dict[str, Any] | None, say: Say
 
 
 def reset(api: Any, task: dict[str, Any], say: Say) -> None:
-    """Make an ended task a draft again: what it was told stays, log and results of its former run go."""
+    """Make an ended task a draft again: what it was told stays, log and results of its former run go.
+
+    Failure 75 when somebody has queued it meanwhile: a server resets one that runs as well.
+    """
     if task["status"] == "published":
         raise errors.Failure(f"task {task['id']} is published and stays as it is", errors.NO_PERMISSION)
     from agentpipe.claim import attempt
+    now = find.task(api, task["id"], ("status",))["status"]  # a look at a checkout, or --check, may have taken long
+    if now not in find.ENDED:
+        raise errors.Failure(f"task {task['id']} is {now} meanwhile", errors.TRY_AGAIN,
+                             remedy=f"agent-task show {task['id']}")
     api.call("tasks.reset", {"task": task["id"]})
     kept = attempt.latest(task["id"])
     if task.get("started") or kept:  # not one that was stopped while it waited
