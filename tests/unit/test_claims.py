@@ -174,6 +174,22 @@ def test_given_back_it_is_the_first_in_its_queue_and_carries_no_claim(store, tas
     assert os.listdir(claims.active()) == []
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_given_back_it_leaves_what_was_said_and_neither_code_nor_environment(store, task, dies):
+    claim, line = pulled(store)
+    for name in ("code", "env"):
+        os.makedirs(os.path.join(claim.directory, name, "below"))
+    open(os.path.join(claim.directory, "setup.log"), "w").close()
+    if dies:
+        abandoned(claim)
+        recovery.recover(store)
+    else:
+        assert claims.give_back(store, claim, line, "told to stop")
+    assert waiting(store) == [task]
+    left = os.listdir(claim.directory)
+    assert "setup.log" in left and not {"code", "env"} & {*left}
+
+
 def test_told_to_stop_while_the_server_is_away_it_is_not_waited_for_and_recovery_gives_back(
         store, task, transport, monkeypatch):
     monkeypatch.setattr(claims, "GIVE_BACK_S", 0.5)

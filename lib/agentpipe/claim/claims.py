@@ -251,6 +251,7 @@ def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str, record
                                         claim.token, why)
             crash_point("give-back:enqueued")
             claim.end()
+            attempt.clear(claim.directory)
         return True
     except (errors.ApiError, errors.Failure, OSError):
         attempt.note_return(claim.directory, why)
