@@ -490,6 +490,7 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   mended "$id"
 }
 
+# bats test_tags=local
 @test "a file that git ignores: a new task like this one in words, and nothing of the kind for a secret" {
   make_repo work train.py $'import sys\nprint(open(sys.argv[1]).read())' .gitignore $'data\n.env'
   mkdir work/data
@@ -627,6 +628,7 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   told "$id" "this machine lacks the library libnosuch.so.3" "install the system package with libnosuch.so.3"
 }
 
+# bats test_tags=local
 @test "a module beside a script that is in no git repository: it is taken along, and nothing is told to git" {
   mkdir plain
   echo 'import my_helper_of_tests' >plain/train.py

@@ -342,6 +342,15 @@ print(json.dumps(task))' >hostile.json
     find "$AGENT_HOME" ! -user 12345 ! -path '*/containers/sdk*' -ls >strange; cat strange
     [ ! -s strange ]
   done
+  # ssh takes no settings of root's that belong to another
+  mkdir -m 700 "$HOME/.ssh"
+  printf 'Host short\n  HostName long.example\n' >"$HOME/.ssh/config"
+  chown -R 12345 "$HOME/.ssh"
+  sed 's/"image"/"setup_shell_script": "ssh -G short", "image"/' >task.json < <(
+    by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "true\n"')
+  (unset SSH_AUTH_SOCK; "${agent[@]}" agent-prepare task.json >line)
+  grep -qx 'hostname short' "$AGENT_HOME/state/tasks/$(field .task.id line).1/setup.log"
+  "${agent[@]}" agent-run line >receipt
   # also of a container that was ended from outside
   by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "mkdir -p a/b; : >a/b/c; echo begun; sleep 4719\n"' >task.json
   rm -r "$AGENT_HOME"/state/tasks/*

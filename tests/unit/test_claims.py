@@ -103,18 +103,27 @@ def test_a_stage_that_comes_too_late_gets_75(store, task, spoil):
     assert caught.value.exit == errors.TRY_AGAIN
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda store, task: store.call("tasks.stopped", {"task": task, "force": True}),
-    lambda store, task: store.call("tasks.edit_runtime",
-                                   {"task": task, "add_or_update": {on_server.RUNTIME_KEY: "0" * 32}}),
-    lambda store, task: store.call("tasks.delete", {"task": task, "force": True}),
+@pytest.mark.parametrize(("spoil", "told"), [
+    (lambda store, task: store.call("tasks.stopped", {"task": task, "force": True}), "it is stopped"),
+    (lambda store, task: store.call("tasks.edit_runtime", {
+        "task": task, "add_or_update": {on_server.RUNTIME_KEY: "0" * 32}}), "another agent has claimed it"),
+    (lambda store, task: store.call("tasks.edit_runtime", {"task": task, "remove": [on_server.RUNTIME_KEY]}),
+     "somebody has taken it back since it was pulled, it is queued now"),
+    (lambda store, task: store.call("tasks.delete", {"task": task, "force": True}), "the server no longer knows it"),
 ])
-def test_the_servers_word_is_asked(store, task, spoil):
+def test_the_servers_word_is_asked(store, task, spoil, told):
     _, line = pulled(store)
     spoil(store, task)
-    with pytest.raises(errors.Failure) as caught:
+    with pytest.raises(errors.Failure, match=told) as caught:
         claims.checked_with_server(store, line, "fetch")
     assert caught.value.exit == errors.TRY_AGAIN
+
+
+def test_one_that_was_dequeued_after_its_pull_is_a_draft_and_says_so(store, task):
+    _, line = pulled(store)
+    store.call("tasks.dequeue", {"task": task})
+    with pytest.raises(claims.NotOurs, match="somebody has taken it back since it was pulled, it is created now"):
+        claims.checked_with_server(store, line, "fetch")
 
 
 class StopsMeanwhile:
@@ -163,6 +172,22 @@ def test_given_back_it_is_the_first_in_its_queue_and_carries_no_claim(store, tas
     runtime = store.call("tasks.get_by_id", {"task": task})["task"]["runtime"]
     assert runtime.get(on_server.RUNTIME_KEY) == (None if store.ours else on_server.RETURNED + claim.token)
     assert os.listdir(claims.active()) == []
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_given_back_it_leaves_what_was_said_and_neither_code_nor_environment(store, task, dies):
+    claim, line = pulled(store)
+    for name in ("code", "env"):
+        os.makedirs(os.path.join(claim.directory, name, "below"))
+    open(os.path.join(claim.directory, "setup.log"), "w").close()
+    if dies:
+        abandoned(claim)
+        recovery.recover(store)
+    else:
+        assert claims.give_back(store, claim, line, "told to stop")
+    assert waiting(store) == [task]
+    left = os.listdir(claim.directory)
+    assert "setup.log" in left and not {"code", "env"} & {*left}
 
 
 def test_told_to_stop_while_the_server_is_away_it_is_not_waited_for_and_recovery_gives_back(

@@ -87,6 +87,16 @@ def test_what_is_written_is_the_file_that_is_read(conf, monkeypatch, tmp_path):
     assert config.get("api.credentials.access_key") == "K"
 
 
+def test_a_file_of_a_folder_that_is_gone_is_not_there(conf, monkeypatch, tmp_path):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", "my.conf")
+    with pytest.raises(errors.Failure, match="there is no such file"):
+        config.files()
+    assert own_secrets.hidden("as it is") == "as it is"
+
+
 def test_an_empty_variable_is_none(conf, monkeypatch):
     conf("agent.worker_name: box")
     monkeypatch.setenv("CLEARML_WORKER_NAME", "")

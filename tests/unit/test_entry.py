@@ -57,6 +57,21 @@ def test_a_command_of_a_notebook_goes_on_behind_a_backslash(code, source):
     assert done.stdout.split() == ["one", "two", "3"]
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "{}", '{"cells": [5]}'])
+def test_what_is_no_notebook_is_refused(code, text):
+    (code / "nb.ipynb").write_text(text)
+    with pytest.raises(errors.Failure, match="not a notebook") as caught:
+        notebook.convert(str(code / "nb.ipynb"))
+    assert caught.value.exit == errors.BAD_DATA
+
+
+def test_half_a_character_in_a_notebook_is_a_question_mark(code):
+    (code / "nb.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": "print('\ud83d')"}]}))
+    script, _ = notebook.convert(str(code / "nb.ipynb"))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == "?\n"
+
+
 def test_a_link_in_the_place_of_the_temporary_is_not_followed(code, tmp_path):
     target = tmp_path / "outside" / "precious"
     target.write_text("precious")

@@ -374,3 +374,28 @@ def test_where_a_locked_package_comes_from(tmp_path, monkeypatch, package, line)
     monkeypatch.setattr(poetry_lock, "load_toml", lambda path, _load=poetry_lock.load_toml: (
         {"package": [package]} if path.endswith(".lock") else _load(path)))
     assert poetry_lock.lines(str(tmp_path), [])[0] == [line]
+
+
+LOCKED = '[[package]]\nname = "a"\nversion = "1"\ngroups = ["main"]\n'
+NO_LOCKS = ('package = "x"', "package = [1]", '[[package]]\nversion = "1"', LOCKED + 'source = "x"',
+            LOCKED + 'files = "x"')
+
+
+@pytest.mark.parametrize(("files", "word"), [
+    ({"pyproject.toml": 'project = "x"'}, "project is no table"),
+    ({"pyproject.toml": '[tool]\npoetry = "x"'}, "tool.poetry is no table"),
+    ({"pyproject.toml": '[tool.poetry]\nname = "x"\n[tool.poetry.group]\ndev = 1'}, "poetry.group.dev is no table"),
+    ({"pyproject.toml": "[tool.uv]\nworkspace = 1", "uv.lock": "version = 1"}, "tool.uv.workspace is no table"),
+    *(({"pyproject.toml": '[tool.poetry.dependencies]\na = "1"', "poetry.lock": text}, "not a lock of poetry")
+      for text in NO_LOCKS),
+    ({"environment.yml": "dependencies: [{pip: 5}]"}, "neither a text nor a list"),
+])
+def test_a_file_that_is_none_of_its_kind_is_named(machine, files, word):
+    with pytest.raises(errors.Failure, match=word) as caught:
+        agent_env.work(machine.job(files=files))
+    assert caught.value.exit == errors.BAD_DATA
+
+
+def test_a_lock_above_that_is_none_is_no_workspace(machine):
+    files = {"uv.lock": "package = [1]", "pyproject.toml": "", "d/pyproject.toml": '[project]\nname = "d"'}
+    assert agent_env.work(machine.job(files=files, working_dir="d"))["packages"] == []

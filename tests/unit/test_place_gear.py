@@ -153,6 +153,20 @@ def test_keys_go_in_read_only_where_they_are_needed_and_allowed(job, tmp_path, s
     assert found("") == {}
 
 
+def test_settings_of_ssh_that_are_anothers_stay_outside(job, tmp_path):
+    """ssh ends at once where root's own belong to somebody else."""
+    folder = tmp_path / "user" / ".ssh"
+    folder.mkdir(parents=True)
+    wanted = Container("docker", setup_script="git clone git@host:x")
+    for name in ("id_ed25519", "config", "me@host:22"):
+        (folder / name).touch()
+    for is_others, expected in ((False, {"/root/.ssh": f"{folder}:/root/.ssh:ro"}), (True, {
+            "/root/.ssh/id_ed25519": f"{folder}/id_ed25519:/root/.ssh/id_ed25519:ro"})):
+        made = body()
+        gear.ssh(made, job, wanted, is_others)
+        assert binds(made) == expected
+
+
 def test_amds_devices_all_or_those_that_are_named(tmp_path, settings, monkeypatch):
     (tmp_path / "dev" / "dri").mkdir(parents=True)
     assert not gear.is_amd(str(tmp_path))

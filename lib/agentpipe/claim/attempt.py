@@ -46,6 +46,13 @@ def discard(directory: str) -> None:
     trees.discard(directory)
 
 
+def clear(directory: str) -> None:
+    """Remove what was made for a script that never started here: a task that comes back each minute fills no disk. What
+    was said of it stays."""
+    for name in ("code", "env"):
+        trees.discard(os.path.join(directory, name))
+
+
 def numbers(task: str) -> list[int]:
     """The attempts at `task` that stand on this node."""
     return files.numbers(paths.state("tasks"), task)

@@ -195,10 +195,13 @@ def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
         raise _late(manifest, "the server no longer knows it", "it was deleted")
     status = found[0].get("status", "")
     follows = manifest["pull"].get("follows")
-    if not follows and (found[0].get("runtime") or {}).get(on_server.RUNTIME_KEY) != manifest["pull"]["claim"]:
+    claim = manifest["pull"]["claim"] if follows else (found[0].get("runtime") or {}).get(on_server.RUNTIME_KEY)
+    if claim and claim != manifest["pull"]["claim"]:
         raise _late(manifest, "another agent has claimed it")
     if status not in ("queued", "in_progress", "created"):
         raise _late(manifest, f"it is {status}", f"to run it again: agent-task enqueue {task}")
+    if not claim:
+        raise _late(manifest, f"somebody has taken it back since it was pulled, it is {status} now")
     # a server that does not look at claims leaves ours on a task that somebody has enqueued again
     if status == "queued" and not (api.ours or follows) and on_server.waits(api, [task]):
         raise _late(manifest, "it waits in a queue again")
@@ -248,6 +251,7 @@ def give_back(api: Any, claim: Claim, manifest: dict[str, Any], why: str, record
                                         claim.token, why)
             crash_point("give-back:enqueued")
             claim.end()
+            attempt.clear(claim.directory)
         return True
     except (errors.ApiError, errors.Failure, OSError):
         attempt.note_return(claim.directory, why)

@@ -50,7 +50,7 @@ def convert(path: str) -> tuple[str, bool]:
     target = os.path.splitext(path)[0] + ".py"
     if os.path.lexists(target) and not _ours(target, name):
         target = os.path.splitext(path)[0] + "_notebook.py"
-    entry.publish(target, text.encode("utf-8", "surrogateescape"))
+    entry.publish(target, text.encode("utf-8", "replace"))  # half a character may stand there as \\udXXX
     return target, magic
 
 
@@ -61,7 +61,7 @@ def script(path: str) -> tuple[str, bool]:
         try:
             cells = json.load(file)["cells"]
             sources = [("".join(cell["source"]), cell["cell_type"]) for cell in cells]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise errors.Failure(f"{name} is not a notebook (format 4)", errors.BAD_DATA,
                                  remedy="open it in Jupyter and save it again") from None
     texts, magic = [], False

@@ -79,11 +79,11 @@ def recorded(record: dict[str, Any], original: bool) -> Wanted | None:
             raise errors.Failure("requirements.conda_env_json is not JSON", errors.BAD_DATA,
                                  remedy="record it with `conda env export --json`") from None
         return _of_tree(tree, "the exported conda environment")
-    lines = _lines((original and record.get("org_conda")) or record.get("conda"))
+    lines = _lines((original and record.get("org_conda")) or record.get("conda"), "script.requirements.conda")
     lines = [line for line in (re.sub(r"(^|\s)#.*$", "", line).strip() for line in lines) if line]
     if not lines:
         return None
-    pip = _lines((original and record.get("org_pip")) or record.get("pip"))
+    pip = _lines((original and record.get("org_pip")) or record.get("pip"), "script.requirements.pip")
     return Wanted("the task's conda requirements", [spec(line) for line in lines], pip, channels([]))
 
 
@@ -162,11 +162,14 @@ def _of_tree(tree: Any, origin: str) -> Wanted:
     specs, pip = [], []
     for each in tree.get("dependencies") or []:
         if isinstance(each, dict):
-            pip += [str(line) for line in each.get("pip") or []]
+            pip += _lines(each.get("pip"), f"`pip` of {origin}")
         else:
             specs.append(re.sub(r"\s*(==|=|~=|>=|<=|!=|<|>)\s*", r"\1", str(each).strip()))
     return Wanted(origin, specs, pip, channels([str(each) for each in tree.get("channels") or []]))
 
 
-def _lines(text: Any) -> list[str]:
+def _lines(text: Any, where: str) -> list[str]:
+    if not isinstance(text or "", (str, list)):
+        raise errors.Failure(f"{where} is neither a text nor a list of lines", errors.BAD_DATA,
+                             remedy="write one package a line")
     return text.splitlines() if isinstance(text, str) else [str(line) for line in text or ()]

@@ -91,11 +91,14 @@ def _workspace(code: str, folder: str) -> tuple[str, str] | None:
         above = os.path.dirname(above)
         lock = os.path.join(above, "uv.lock")
         if os.path.isfile(lock):
-            for package in load_toml(lock).get("package") or []:
-                source = package.get("source") or {}
-                path = source.get("editable") or source.get("virtual")
-                if path and os.path.normpath(os.path.join(above, path)) == folder:
-                    return above, package["name"]
+            try:
+                for package in load_toml(lock).get("package") or []:
+                    source = package.get("source") or {}
+                    path = source.get("editable") or source.get("virtual")
+                    if path and os.path.normpath(os.path.join(above, path)) == folder:
+                        return above, package["name"]
+            except (AttributeError, LookupError, TypeError):  # no lock of uv
+                pass
             return None
     return None
 

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     Pin = dict[str, Any]
 
 
+# of pyproject.toml, what we look into
+TABLES = ("project", "build-system", "dependency-groups", "tool", "tool.uv", "tool.uv.sources", "tool.uv.workspace",
+          "tool.poetry", "tool.poetry.dependencies", "tool.poetry.dev-dependencies", "tool.poetry.extras",
+          "tool.poetry.group")
+
+
 def of_lock(path: str) -> list[Pin]:
     """The pins of a pylock.toml (PEP 751) that was resolved for one environment: one file a package."""
     return of_packages(read_lock(path))
@@ -110,4 +116,23 @@ def read_toml(path: str) -> dict[str, Any]:
         name = os.path.basename(path)
         raise errors.Failure(f"{name} is not TOML: {error}", errors.BAD_DATA, remedy=f"correct {name}",
                              change=errors.CODE_ANEW) from None
+    if os.path.basename(path) == "pyproject.toml" and (wrong := _no_table(found)):
+        raise errors.Failure(f"pyproject.toml: {wrong} is no table", errors.BAD_DATA, remedy="correct pyproject.toml",
+                             change=errors.CODE_ANEW)
+    return found
+
+
+def _no_table(project: dict[str, Any]) -> str:
+    """The first of a project's tables that something else stands for; "" when there is none."""
+    groups = [f"tool.poetry.group.{name}" for name in _at(project, "tool.poetry.group") or ()]
+    for name in (*TABLES, *groups, *(f"{group}.dependencies" for group in groups)):
+        if not isinstance(_at(project, name) or {}, dict):
+            return name
+    return ""
+
+
+def _at(found: Any, name: str) -> Any:
+    """What stands under a dotted name; None for nothing, also below what is no table."""
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
     return found

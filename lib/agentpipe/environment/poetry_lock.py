@@ -53,14 +53,25 @@ class Wish:
 
 
 def lines(folder: str, words: list[str]) -> tuple[list[str], list[str]]:
-    """(lines, notes) for the project in `folder`; `words` are more arguments for `poetry install`."""
+    """(lines, notes) for the project in `folder`; `words` are more arguments for `poetry install`. Failure 65 for what
+    is no lock."""
+    try:
+        return _lines(folder, words)
+    except (AttributeError, LookupError, TypeError):  # something else than what poetry writes stands there
+        raise _no_lock() from None
+
+
+def _no_lock() -> errors.Failure:
+    return errors.Failure("poetry.lock is not a lock of poetry", errors.BAD_DATA,
+                          remedy="run `poetry lock` in the project, and commit poetry.lock", change=errors.CODE_ANEW)
+
+
+def _lines(folder: str, words: list[str]) -> tuple[list[str], list[str]]:
     project = load_toml(os.path.join(folder, "pyproject.toml"))
     lock = load_toml(os.path.join(folder, "poetry.lock"))
     packages = lock.get("package")
     if not isinstance(packages, list):
-        raise errors.Failure("poetry.lock is not a lock of poetry", errors.BAD_DATA,
-                             remedy="run `poetry lock` in the project, and commit poetry.lock",
-                             change=errors.CODE_ANEW)
+        raise _no_lock()
     roots = _roots(project)
     wish = Wish(words, {"main": False, **{name: optional for name, (optional, _) in roots.items()}})
     if packages and all("groups" in package for package in packages):

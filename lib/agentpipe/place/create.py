@@ -112,7 +112,7 @@ def _running(job: Job, wanted: Wanted, client: list[str],
     user = asked.config.get("User") or (image.get("Config") or {}).get("User") or ""
     ours = _ours(api)
     stranger = _stranger(user, ours, asked.config["HostConfig"])
-    gear.add(asked.config, job, wanted, given, stranger)
+    gear.add(asked.config, job, wanted, given, stranger, ours != ROOT)
     gear.beside(asked.config, api)
     for note in filter(None, (withheld, devices.nvidia(asked.config, os.environ, cpu_only),
                               devices.hide(asked.config, os.environ, cpu_only))):

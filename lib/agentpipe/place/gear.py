@@ -34,13 +34,14 @@ SYSTEM = ("apt", "apt-lists", "dnf", "apk")
 _slots: list[int] = []  # the lock of the folders in use
 
 
-def add(config: dict[str, Any], job: Job, container: Container, args: Args, stranger: str = "") -> None:
+def add(config: dict[str, Any], job: Job, container: Container, args: Args, stranger: str = "",
+        is_others: bool = False) -> None:
     """All of it; what the container's own arguments say already stays. `stranger` is its user, where our folders are
-    closed to it."""
+    closed to it; `is_others` says whether its root is somebody else than we."""
     variables(config, job, container)
     theirs = len(config[HOST].get("Binds") or [])
     caches(config, container, args, stranger)
-    ssh(config, job, container)
+    ssh(config, job, container, is_others)
     binds = config[HOST].get("Binds") or []
     kept = []
     for bind in binds[theirs:]:
@@ -129,8 +130,9 @@ def local_python(directory: str, place: Mapping[str, Any]) -> str:
     return found or (named[-1] if named else "")
 
 
-def ssh(config: dict[str, Any], job: Job, container: Container) -> None:
-    """The socket of an SSH agent; without one ~/.ssh, read-only, where a script or a package needs it."""
+def ssh(config: dict[str, Any], job: Job, container: Container, is_others: bool = False) -> None:
+    """The socket of an SSH agent; without one ~/.ssh, read-only, where a script or a package needs it. `is_others`: who
+    finds it inside is not its owner, and would be refused by ssh for settings that are another's."""
     from agentpipe.settings import config as settings
     socket = os.environ.get("SSH_AUTH_SOCK", "").strip()
     if socket:
@@ -143,7 +145,14 @@ def ssh(config: dict[str, Any], job: Job, container: Container) -> None:
     disabled = settings.flag("agent.disable_ssh_mount", False, "CLEARML_AGENT_DISABLE_SSH_MOUNT")
     if disabled or not os.path.isdir(home) or inside in mounted(config) or not _speaks_of_ssh(job, container):
         return
-    config[HOST].setdefault("Binds", []).append(f"{home}:{inside}:ro")
+    binds = config[HOST].setdefault("Binds", [])
+    if not is_others or not os.path.isfile(os.path.join(home, "config")):
+        binds.append(f"{home}:{inside}:ro")
+        return
+    for name in sorted(os.listdir(home)):
+        if os.path.isfile(os.path.join(home, name)) and ":" not in name and name != "config":  # nor sockets
+            binds.append(f"{home}/{name}:{inside}/{name}:ro")
+    job.say("~/.ssh/config stays outside: ssh takes none there that is not its user's own")
 
 
 def is_amd(root: str = "/") -> bool:

@@ -180,6 +180,7 @@ def _finish_or_return(api: Any, claim: claims.Claim, task: str, unwanted: bool, 
             on_server.enqueue_again(api, task, queue, claim.token or "", why)
             crash_point("recover:enqueued")
             claim.end()
+            attempt.clear(directory)
             return
     _decide(api, claim, task, record, unwanted, known, on_lost)
     crash_point("recover:decided")

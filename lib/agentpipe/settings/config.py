@@ -166,7 +166,10 @@ def files() -> list[str]:
     from agentpipe import errors
     given = os.environ.get("CLEARML_CONFIG_FILE") or os.environ.get("TRAINS_CONFIG_FILE")
     if given:
-        path = os.path.abspath(os.path.expanduser(given))
+        try:
+            path = os.path.abspath(os.path.expanduser(given))
+        except FileNotFoundError:  # the folder in which we stand is gone
+            path = given
         if path == os.devnull:  # as for git and others: no file of one's own
             return _folder()
         if not os.path.isfile(path):

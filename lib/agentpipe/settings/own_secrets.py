@@ -24,7 +24,7 @@ def hidden(text: str) -> str:
         return text
     try:
         secrets = known()
-    except errors.Failure:  # a clearml.conf that cannot be read, which is no matter here
+    except (errors.Failure, OSError):  # a clearml.conf that cannot be read, which is no matter here
         secrets = redact.secrets_in(os.environ)
     secrets.discard(os.environ.get("CLEARML_API_ACCESS_KEY", ""))
     return redact.without_query_secrets(redact.Redactor(secrets).text(text))

@@ -31,6 +31,7 @@ YAML_PLACE = re.compile(r'^ +in "(.+)", line (\d+), column \d+', re.MULTILINE)
 INI = re.compile(r"^configparser\.\w+Error: ((?:.*\n)?.*?'([^']+)',? *(?:\n\t)?(?:\[line|line:) +(\d+).*)",
                  re.MULTILINE)
 TEXT = re.compile(r"""(["'])(.+?)(?<!\\)\1""")
+KEY = re.compile(r"_?pickle\.UnpicklingError: (?:.*\n)*?.*invalid load key, 'v'\.")
 POINTER = b"version https://git-lfs.github.com/spec/"
 MOST = 300  # files that are read
 
@@ -47,12 +48,9 @@ def broken(task: dict[str, Any], evidence: str) -> Known | None:
 
 def pointer(task: dict[str, Any], evidence: str) -> Known | None:
     """Git LFS' pointer in the place of a file that the script names; of pickles, whose first letter tells, any."""
-    if not (said := error_lines.last(evidence)):
-        return None
-    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
-    is_pickle = re.search(r"^_?pickle\.UnpicklingError: (?:.*\n)*?.*invalid load key, 'v'\.", said, re.MULTILINE)
-    found = [name for name in _files(task, evidence, ())
-             if (is_pickle or _is_named(task, name, evidence)) and _begins(top, name, POINTER)]
+    top, (spoken, other) = whereabouts.of_last_run(task) or whereabouts.checkout(task), _files(task, evidence)
+    is_pickle = KEY.match(error_lines.last(evidence))
+    found = [name for name in (*spoken, *(other[:MOST] if is_pickle else ())) if _begins(top, name, POINTER)]
     if not found:
         return None
     worker = task.get("last_worker") or "the worker"
@@ -87,8 +85,8 @@ def _yaml(task: dict[str, Any], evidence: str) -> tuple[str, own_lines.Line, str
     text = wrong[-1] + (f" ({wrong[0]}, line {places[0][1]})" if len(wrong) > 1 and len(places) > 1 else "")
     name = _inside(task, places[-1][0])
     if not name and places[-1][0].startswith("<"):  # of a text: its file only where one is spoken of
-        named = [each for each in _files(task, evidence, (".yaml", ".yml")) if _is_named(task, each, evidence)]
-        name = named[0] if len(named) == 1 else ""
+        spoken, _ = _files(task, evidence, (".yaml", ".yml"))
+        name = spoken[0] if len(spoken) == 1 else ""
     return ("YAML", own_lines.Line(name, int(places[-1][1])), text) if name else None
 
 
@@ -135,33 +133,36 @@ def _of_toml(text: str, line: int) -> int:
 def _which(task: dict[str, Any], evidence: str, kinds: tuple[str, ...], check: Check) -> own_lines.Line | None:
     """The one file with such an ending that fails in this way: of those that are spoken of, else of all."""
     top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
-    found = {}
-    for name in _files(task, evidence, kinds):
-        try:
-            text = untrusted.read(top, name).decode("utf-8").replace("\r\n", "\n")
-        except (OSError, UnicodeDecodeError):
-            continue
-        if number := check(text):
-            found[name] = number
-    named = [name for name in found if _is_named(task, name, evidence)]
-    which = named if len(named) == 1 else list(found)
-    return own_lines.Line(which[0], found[which[0]]) if len(which) == 1 else None
+    spoken, other = _files(task, evidence, kinds)
+    for names in (spoken, [*spoken, *other]):
+        found = []
+        for name in names[:MOST]:
+            try:
+                text = untrusted.read(top, name).decode("utf-8").replace("\r\n", "\n")
+            except (OSError, UnicodeDecodeError):
+                continue
+            if number := check(text):
+                found.append(own_lines.Line(name, number))
+        if len(found) == 1:
+            return found[0]
+    return None
 
 
-def _files(task: dict[str, Any], evidence: str, kinds: tuple[str, ...]) -> list[str]:
-    """Files of the task's code with such an ending, those first that the command line or the traceback names."""
+def _files(task: dict[str, Any], evidence: str, kinds: tuple[str, ...] = ("",)) -> tuple[list[str], list[str]]:
+    """Files of the task's code with such an ending: those that are spoken of by their path or name, and the others.
+
+    That is in an argument, or in a text of the error or of a line that its traceback shows.
+    """
     top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
-    found = [name for name in whereabouts.files(top) if not kinds or name.endswith(kinds)] if top else []
-    return sorted(found, key=lambda name: not _is_named(task, name, evidence))[:MOST]
-
-
-def _is_named(task: dict[str, Any], name: str, evidence: str) -> bool:
-    """Whether an argument, or a text in the error or in a line that its traceback shows, is a file's path or name."""
-    spoken = [word.rpartition("=")[2] for word in words(task)[1:]]
     shown = [line for line in evidence.splitlines() if line.startswith("    ")]
-    spoken += [text for line in (*shown, error_lines.last(evidence)) for _, text in TEXT.findall(line)]
-    return any(each == posixpath.basename(name) or name in (own_lines.named(task, each), posixpath.normpath(each))
-               for each in spoken)
+    texts = [word.rpartition("=")[2] for word in words(task)[1:]]
+    texts += [text for line in (*shown, error_lines.last(evidence)) for _, text in TEXT.findall(line)]
+    names = {*texts, *map(posixpath.normpath, texts), *(own_lines.named(task, text) for text in texts)}
+    found: tuple[list[str], list[str]] = ([], [])
+    for name in whereabouts.files(top) if top else ():
+        if name.endswith(kinds):
+            found[name not in names and posixpath.basename(name) not in names].append(name)
+    return found
 
 
 def _inside(task: dict[str, Any], path: str) -> str:

@@ -218,12 +218,14 @@ def _environment(source: Source, entry: Entry) -> str:
     from agentpipe.urls import without_credentials
     lines = [*_python(source), "# the packages"]
     install = 'uv pip install --quiet --python "$work/env/bin/python"'
-    if source.packages:
-        packages = [without_credentials(line) for line in source.packages]
+    if source.of_conda:
+        lines.append(f"# left out are those that conda has installed: {', '.join(map(_comment, source.of_conda))}")
+    packages = [without_credentials(line) for line in source.packages if line not in source.of_conda]
+    if packages:
         exact = " --no-deps" if source.installed else ""
         document = _document(f"{install}{exact} -r -", "\n".join(packages))
         return "\n".join(lines) + "\n" + document
-    if source.script.get("repository") and not sources.records_any(source.script):
+    if source.script.get("repository") and not source.installed and not sources.records_any(source.script):
         # as an agent would: every list from the top down to the script
         found = [f'"$work/code/"{shlex.quote(path)}' for path in entry.lists()]
         lines += ["set --", *(f'[ ! -f {path} ] || set -- "$@" -r {path}' for path in found),

@@ -30,8 +30,8 @@ def shell(word: str, words: list[str]) -> None:
     directory = attempt.latest(id)
     line = attempt.read_manifest(directory) if directory else None
     if directory is None or line is None or "env" not in line:
-        raise errors.Failure(f"task {id} has not run on this machine", errors.NOT_FOUND,
-                             remedy=f"agent-task show {id} names its worker: ask there")
+        raise errors.Failure(f"task {id} has not run on this machine", errors.NOT_FOUND, remedy=""
+                             if word.startswith("local-") else f"agent-task show {id} names its worker: ask there")
     where = place.of(line, directory)
     if where.isolated and not os.path.exists(os.path.join(directory, place.JOURNAL)):
         raise errors.Failure(f"the container of task {id} is gone", errors.NOT_FOUND,

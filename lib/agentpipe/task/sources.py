@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Source:
     """`task` as the ClearML API spells it, `pins` what it ran with, `end` how it ended ({} when it has not).
 
-    `packages` are lines of requirements: all that was installed when `installed`, else what was asked for. `python` is
-    the interpreter that it ran with, where this machine has it.
+    `packages` are lines of requirements: all that was installed when `installed`, else what was asked for; `of_conda`
+    those of them that conda has installed. `python` is the interpreter that it ran with, where this machine has it.
     """
 
     def __init__(self, task: dict[str, Any], pins: dict[str, Any], end: dict[str, Any], worker: str,
@@ -27,6 +27,8 @@ class Source:
         self.script: dict[str, Any] = task.get("script") or {}
         self.installed = bool(pins.get("packages"))
         self.packages = [spelled(each) for each in pins.get("packages") or []]
+        self.of_conda = [spelled(each) for each in pins.get("packages") or []
+                         if isinstance(each, dict) and each.get("conda")]
         self.stages: list[dict[str, Any]] = end.get("stages") or []
         if not self.packages:
             self.packages = recorded(self.script)
