@@ -39,6 +39,15 @@ def parent(pid: int) -> int:
         return 0
 
 
+def words(pid: int) -> list[str]:
+    """Its command line; [] of one that is gone, a zombie, or another user's that we may not see."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.fsdecode(file.read()).split("\0")[:-1]
+    except OSError:
+        return []
+
+
 def identity(pid: int) -> str | None:
     """ "PID START BOOT", the only name of a process that is never given twice; None when it is gone."""
     start = start_time(pid)

@@ -266,7 +266,7 @@ def test_where_the_name_pid_is_taken_nothing_starts(directory):
 
 def test_stopping_ends_what_left_the_session_too(directory):
     found = start(directory, "setsid sh -c 'trap \"\" TERM; echo on; while :; do sleep 1; done' & "
-                             "trap '' TERM; wait; sleep 60")
+                             "trap '' TERM INT; wait; sleep 60")
     wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
     found.stop(0.2)
     found.sweep()
@@ -280,6 +280,54 @@ def test_a_script_that_heeds_term_is_not_killed(directory):
     found.stop(10)
     assert found.status == 3
     assert log(directory).endswith(b"saved\n")
+
+
+def test_what_a_shell_has_started_has_the_same_time_though_the_shell_itself_ends_at_once(directory):
+    found = start(directory, "sh -c 'trap \"sleep 0.3; echo saved; exit\" TERM; echo on; while :; do sleep 0.05; done'; :")
+    wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
+    found.stop(10)
+    assert found.status == 143
+    assert log(directory).endswith(b"saved\n")
+    assert found.sweep() == 0
+
+
+FORKED = """
+import os, signal, time
+def told(*_):
+    print("copy told", flush=True)
+    os._exit(0)
+def save(*_):
+    time.sleep(0.3)
+    print("saved", flush=True)
+    os._exit(3)
+if not os.fork():
+    signal.signal(signal.SIGTERM, told)
+    print("copy on", flush=True)
+    while True:
+        time.sleep(0.05)
+signal.signal(signal.SIGTERM, save)
+print("on", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+
+
+def test_a_scripts_own_copies_are_told_to_end_after_it(directory):
+    found = script.start(directory, [sys.executable, "-c", FORKED], "/", os.environ)
+    wait_for(lambda: os.path.exists(f"{directory}/log") and len(log(directory).splitlines()) == 2)
+    found.stop(10)
+    assert found.status == 3
+    assert log(directory).splitlines()[2:] == [b"saved", b"copy told"]
+
+
+def test_a_script_that_heeds_no_term_is_interrupted_before_it_is_killed(directory):
+    text = ("import atexit, signal, time; signal.signal(signal.SIGTERM, lambda *_: None); "
+            "atexit.register(print, 'sent'); print('on', flush=True)\nwhile True: time.sleep(0.05)")
+    found = script.start(directory, [sys.executable, "-c", text], "/", os.environ)
+    wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
+    found.stop(1)
+    assert found.status in (1, 130)
+    assert log(directory).endswith(b"sent\n")
 
 
 @pytest.mark.parametrize("after", [0, 0.002])

@@ -30,7 +30,8 @@ JOURNAL = "place.json"
 ANSWER_S = 60.0
 NO_ANSWER = 124
 
-# $1 the script's pid, which is its session's id; $2 a signal. Those of its session, and their children of any session.
+# $1 the script's pid, which is its session's id; $2 a signal, 0 to count. Those of its session, and their children of
+# any session, but for what has ended.
 SIGNAL_SESSION = r"""
 known=" $1 "; count=0; more=1
 while [ "$more" ]; do
@@ -40,6 +41,7 @@ while [ "$more" ]; do
     case "$known" in *" $pid "*) continue ;; esac
     read -r stat 2>/dev/null <"$path/stat" || continue
     set -- "$1" "$2" ${stat##*) }
+    [ "$3" != Z ] || continue
     if [ "$6" = "$1" ]; then known="$known$pid "; more=1; continue; fi
     case "$known" in *" $4 "*) known="$known$pid "; more=1 ;; esac
   done
@@ -90,11 +92,11 @@ class Place:
         return []
 
     def signal(self, record: str, signum: int) -> int:
-        """Signal the script and all below it, through the prefix; how many there were."""
+        """Signal (0: only count) the script and all below it, through the prefix; how many there were."""
         pid = record.split(" ")[0]
         if not pid.isdecimal() or int(pid) < 2:  # session 0 is all that entered the place from outside
             return 0
-        name = signal.Signals(signum).name.removeprefix("SIG")
+        name = signal.Signals(signum).name.removeprefix("SIG") if signum else "0"
         last = self._asked(SIGNAL_SESSION, pid, name)[1].split()[-1:]  # what enters the place may greet
         return int(last[0]) if last and last[0].isdecimal() and len(last[0]) < 8 else 0  # its `sh` may be anybody's
 

@@ -10,15 +10,18 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from agentpipe import paths, processes
 from agentpipe.claim import attempt
+from agentpipe.code.entry import SHELLS
 from agentpipe.place import Place
 from agentpipe.run import cgroups
 from agentpipe.run.shim import start_shim
 
 KILL_WAIT = 5.0
+INT_WAIT = 3.0  # for what heeds no TERM, before KILL
+COPIES_WAIT = 1.0  # after the script's end, until its copies get TERM
 SHIM_WRITES = 1.0
 STARTS = 2.0  # until a shim's script stands in `pid`: milliseconds, on a busy machine more
 # between two looks, where nothing wakes us (s); a look into a place costs a process there
@@ -63,20 +66,61 @@ class Script:
         """Signal the script and every process below it (never the shim); how many there were."""
         if self.place.prefix:
             return self.place.signal(self.record or "0", signum)
-        sent = 0
-        for pid in self.processes():
-            record = processes.identity(pid)
-            sent += bool(record and processes.send(record, signum))
-        return sent
+        return _tell(self.processes(), signum)
 
     def stop(self, grace: float) -> None:
-        """TERM to all, up to `grace` seconds for the script's end, then KILL until none is left."""
+        """TERM to all, up to `grace` seconds for their end, INT to a script that heeds no TERM, then KILL until none is
+        left.
+
+        Its copies, such as a data loader's workers, are its own to end while it lives: what it saves may need them.
+        """
         until = time.monotonic() + STARTS  # what has not written its name yet would not be told
         while not self.record and time.monotonic() < until and not self.wait(0):
             time.sleep(0.01)
-        self.signal_all(signal.SIGTERM)
-        if not self.wait(grace):
+        until = time.monotonic() + grace
+        copies = self._copies()
+        if self.place.prefix:
+            self.signal_all(signal.SIGTERM)
+        else:
+            _tell([pid for pid in self.processes() if pid not in copies], signal.SIGTERM)
+        if self.wait(grace):
+            self._let_end(copies, until)
+            return
+        # the handler that the `clearml` package has for TERM does nothing where Python's own was there before
+        # (its utilities/process/exit_hooks.py); KeyboardInterrupt ends the script with all that it has to send
+        if self.place.prefix:
+            self.signal_all(signal.SIGINT)
+        else:
+            _tell([self._script_pid() or 0], signal.SIGINT)
+        if not self.wait(min(INT_WAIT, grace)):
             self.kill()
+
+    def _copies(self) -> dict[int, str]:
+        """{pid: "PID START BOOT"} of what the script has forked and that runs no other program; none of a shell's, for
+        which it waits before it heeds a signal. In a place they cannot be told."""
+        script = self._script_pid()
+        words = processes.words(script) if script else []
+        if not script or not words or os.path.basename(words[0]) in SHELLS:
+            return {}
+        found = {pid: processes.identity(pid) for pid in processes.descendants(script) if processes.words(pid) == words}
+        return {pid: record for pid, record in found.items() if record}
+
+    def _let_end(self, copies: Mapping[int, str], until: float) -> None:
+        """Wait for what the script has started, which was told to end as well: a shell that ends does not."""
+        told = time.monotonic() + COPIES_WAIT
+        while time.monotonic() < until and self._rest():
+            if copies and time.monotonic() > told:
+                for record in copies.values():
+                    processes.send(record, signal.SIGTERM)
+                copies = {}
+            self.bury()
+            time.sleep(OFTEN_IN_PLACE if self.place.prefix else OFTEN)
+
+    def _rest(self) -> bool:
+        """Whether any process of the script is there."""
+        if self.place.prefix:
+            return bool(self.place.signal(self.record or "0", 0))
+        return any(processes.start_time(pid) is not None for pid in self.processes())
 
     def kill(self) -> None:
         """KILL, again and again (new ones may be born meanwhile), until the script is over and nothing is left."""
@@ -257,6 +301,15 @@ class Script:
                     return
             except ChildProcessError:
                 return
+
+
+def _tell(pids: Iterable[int], signum: int) -> int:
+    """Signal these processes; how many were there."""
+    sent = 0
+    for pid in pids:
+        record = processes.identity(pid)
+        sent += bool(record and processes.send(record, signum))
+    return sent
 
 
 def start(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, str],
