@@ -219,7 +219,24 @@ def test_after_a_power_cut_a_conda_environment_is_looked_over_too(machine, chann
     monkeypatch.setattr(processes, "boot_id", lambda: "a third one")
     os.unlink(os.path.join(prefix, "outlived"))
     os.truncate(os.path.join(prefix, path), 0)
-    assert not env_of(machine, "", conda="tool")["cached"]
+    env = env_of(machine, "", conda="tool")
+    assert not env["cached"] and env["variables"]["CONDA_PREFIX"] != prefix
+    assert env_cache.verify()[0][1] == []  # the cache of conda's packages was damaged with it
+
+
+def test_what_a_packages_own_script_has_changed_is_no_damage_of_a_power_cut(machine, channel, monkeypatch):
+    from agentpipe import processes
+    from agentpipe.environment.installers import conda
+    create = conda.create
+
+    def with_script(job, wish, folder, asked):
+        found = create(job, wish, folder, asked)
+        os.truncate(os.path.join(folder, "share", "tool", "data"), 5)
+        return found
+    monkeypatch.setattr(conda, "create", with_script)
+    env_of(machine, "", conda="tool")
+    monkeypatch.setattr(processes, "boot_id", lambda: "another")
+    assert env_of(machine, "", conda="tool")["cached"]
 
 
 def test_damage_is_found_in_conda_packages_too(machine, channel):

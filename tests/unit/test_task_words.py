@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -22,7 +23,20 @@ from repositories import commit, repository, run
 from agentpipe import complete, errors, find, units
 from agentpipe.claim import attempt
 from agentpipe.server import tasks
-from agentpipe.task import causes, clones, compare, edits, listing, named, params, recapture, sh_script, sources, view
+from agentpipe.task import (
+    causes,
+    clones,
+    compare,
+    edits,
+    listing,
+    named,
+    params,
+    recapture,
+    remedies,
+    sh_script,
+    sources,
+    view,
+)
 from agentpipe.transport import api
 
 
@@ -123,6 +137,21 @@ def test_a_script_of_a_branch_that_only_the_remote_has_runs(tmp_path: Path) -> N
     task = {"id": "1f3c", "script": {"repository": str(there), "version_num": "feature", "entry_point": "t.sh"}}
     text = sh_script.text(sources.Source(task, {}, {}, ""))
     assert subprocess.run(["sh", "-c", text], cwd=tmp_path, capture_output=True, check=True).stdout == b"two\n"
+
+
+def test_a_remedy_shows_no_secret_of_a_container_and_edit_takes_it_back_as_it_was() -> None:
+    container = {"arguments": "-e API_TOKEN=s3cret --env=DB=postgres://u:s3cret@h/d -e LEVEL='a b'",
+                 "setup_shell_script": "export HF_TOKEN=s3cret", "image": "a/b:1"}
+    task = {"id": "1f3c", "container": container, "script": {"entry_point": "t.py"}}
+    told = remedies.fresh(task)
+    assert "s3cret" not in told and told.endswith("(with the logins and secrets that are left out here)")
+    mend = remedies.in_container(task, "--ipc=host")
+    assert "s3cret" not in mend and "LEVEL=a b" in mend
+    typed = shlex.split(mend.partition(" && ")[0])
+    said: list[str] = []
+    found = edits.fields(task, {"docker_args": typed[typed.index("--docker-args") + 1]}, said.append)
+    assert shlex.split(found["container"]["arguments"]) == [*shlex.split(container["arguments"]), "--ipc=host"]
+    assert len(said) == 2 and "s3cret" not in "".join(said)
 
 
 @pytest.mark.parametrize("more", ["", "--no-such-option", "'"])

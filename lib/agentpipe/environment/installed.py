@@ -103,6 +103,12 @@ def whole(folder: str) -> bool:
         return False
 
 
+def cut_short(folder: str) -> list[str]:
+    """The packages of conda ("NAME-VERSION-BUILD") of which a file has not its recorded size. Raises one of WRONG."""
+    return [os.path.basename(meta).removesuffix(".json") for meta in _conda_meta(folder)
+            if any(os.stat(os.path.join(folder, path)).st_size != size for path, size in _sizes_of_conda(meta, []))]
+
+
 def damage(folder: str) -> list[str]:
     """The files of packages that are gone, or not as they were installed (by the hashes of their records).
 

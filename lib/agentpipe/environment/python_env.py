@@ -105,7 +105,7 @@ def _outlived(job: Job, base: Base) -> bool:
     """Whether it is whole although the machine went down after it was built, perhaps before all was on disk."""
     from agentpipe import processes
     mark = os.path.join(base["about"], "outlived")
-    if base["boot"] == processes.boot_id() or os.path.exists(mark):
+    if base["boot"] == processes.boot_id() or os.path.exists(mark) or base.get("altered"):
         return True
     from agentpipe.environment import installed
     if not installed.whole(base["directory"]):
@@ -281,6 +281,8 @@ def _record(job: Job, about: str, directory: str, name: str, interpreter: Interp
             found if of_conda else pins.matching([*found, *(taken or ())], packages),
             "site": os.path.relpath(site, directory),
             **({"scripts": [], "folders": [], "links": [], "installer": "conda", "system": False,
+                # by a package's own script, which a conda of the user's runs
+                "altered": not installed.whole(directory),
                 "variables": conda.variables(directory, job.prefix if directory != about else [])} if of_conda
                else overlay.parts(directory, site, about))}
     if directory != about:

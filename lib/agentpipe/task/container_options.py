@@ -26,6 +26,13 @@ def shown(container: Mapping[str, Any]) -> str:
         return str(config_show.masked("container.arguments", text))
 
 
+def shown_words(words: list[str]) -> list[str]:
+    """The words of those arguments one by one as they may be shown, to be typed back (typed_back.py)."""
+    from agentpipe import secrets
+    from agentpipe.settings import config_show
+    return [secrets.shown(word) for word in config_show.masked("container.arguments", words)]
+
+
 def shown_script(text: str) -> str:
     """A set-up script, without the values of secret variables."""
     import re

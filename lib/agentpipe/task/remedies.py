@@ -34,6 +34,7 @@ def fresh(task: dict[str, Any], *options: str) -> str:
 
     Its queue and its project stand there as the task has them: by their ids, or by names (why.py).
     """
+    from agentpipe.task import container_options
     given = words(task) or ["SCRIPT"]
     module, given = (["-m"], given[1:]) if given[0] == "-m" and given[1:] else ([], given)
     rest = ["--", *given[1:]] if given[1:] else []
@@ -41,13 +42,15 @@ def fresh(task: dict[str, Any], *options: str) -> str:
     name = task.get("name") or ""
     kept = {"--name": "" if name == posixpath.basename(given[0]) else name, "--project": task.get("project"),
             "--queue": (task.get("execution") or {}).get("queue"), "--binary": (task.get("script") or {}).get("binary"),
-            "--docker": container.get("image"), "--docker-args": container.get("arguments"),
-            "--setup-script": container.get("setup_shell_script")}
+            "--docker": container.get("image"), "--docker-args": _arguments(task),
+            "--setup-script": container_options.shown_script(container.get("setup_shell_script") or "")}
+    whole = [container.get(field) or "" for field in ("arguments", "setup_shell_script")]
     before = [word for option, value in kept.items() if value for word in (option, value)]
     before += [word for tag in task.get("tags") or [] for word in ("--tag", tag)]
     command = shlex.join(["agent-task", "enqueue", *before, *options, *module, given[0], *rest])
     shown = secrets.shown(command)
-    return command if shown == command else f"{shown} (with the logins that are left out here)"
+    said = shown == command and whole == [kept["--docker-args"], kept["--setup-script"]]
+    return command if said else f"{shown} (with the logins and secrets that are left out here)"
 
 
 def reproduced(task: dict[str, Any]) -> str:
@@ -58,8 +61,19 @@ def reproduced(task: dict[str, Any]) -> str:
 
 def in_container(task: dict[str, Any], more: str) -> str:
     """Start its container with more arguments of `docker run` (as they are typed) than it has."""
-    before = (task.get("container") or {}).get("arguments") or ""
-    return edit(task, "--docker-args", f"{before} {more}".strip())
+    return edit(task, "--docker-args", f"{_arguments(task)} {more}".strip())
+
+
+def _arguments(task: dict[str, Any]) -> str:
+    """Those of its container, without the values of secret variables: edit takes them as the task has them."""
+    from agentpipe.task import container_options
+    text = (task.get("container") or {}).get("arguments") or ""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return text
+    shown = container_options.shown_words(words)
+    return text if shown == words else shlex.join(shown)
 
 
 def with_python(task: dict[str, Any], version: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 
-from agentpipe import errors, live, paths, units
+from agentpipe import errors, live, paths, trees, units
 from agentpipe.crash import crash_point
-from agentpipe.environment import conda_files
+from agentpipe.environment import conda_files, installed
 from agentpipe.environment.installers import conda_program, uv
 
 TYPE_CHECKING = False
@@ -75,15 +76,27 @@ def _by_rattler(job: Job, wish: dict[str, Any], folder: str, asked: Requirements
     size = sum(record.size or 0 for record in records)
     job.say(f"installing {len(records)} conda packages{units.told(size, ', ')}")
     try:
-        from pathlib import Path
-
-        import rattler
-        with live.Line(job, lambda: f"installing {len(records)} conda packages"):
-            _await(rattler.install(records, target_prefix=folder, cache_dir=Path(paths.cache("conda")),
-                                   show_progress=False))
+        _install(job, records, folder, set())
+        damaged = installed.cut_short(folder)
+        if damaged:  # it links what it has, and does not look into that
+            job.say(f"fetching anew what was damaged when the machine went down: {', '.join(sorted(damaged))}")
+            for name in damaged:
+                for path in glob.glob(os.path.join(glob.escape(paths.cache("conda")), glob.escape(name) + "*")):
+                    trees.discard(path)
+            _install(job, records, folder, {name.rsplit("-", 2)[0] for name in damaged})
     except Exception as error:
         raise _explained(error, asked.conda) from None
     return found
+
+
+def _install(job: Job, records: list[Any], folder: str, again: set[str]) -> None:
+    """Link these packages into a prefix, those called `again` also where they stand there."""
+    from pathlib import Path
+
+    import rattler
+    with live.Line(job, lambda: f"installing {len(records)} conda packages"):
+        _await(rattler.install(records, target_prefix=folder, cache_dir=Path(paths.cache("conda")),
+                               show_progress=False, reinstall_packages=again))
 
 
 def _by_program(job: Job, program: str, wish: dict[str, Any], folder: str, asked: Requirements) -> list[Pin]:
@@ -106,8 +119,7 @@ def _by_program(job: Job, program: str, wish: dict[str, Any], folder: str, asked
 def build(job: Job, folder: str, wish: dict[str, Any], asked: Requirements,
           policy: Policy) -> tuple[dict[str, Any], list[Pin]]:
     """Fill `folder`, the pip part by uv: (the interpreter that it has now, what is installed as pins)."""
-    from agentpipe import trees
-    from agentpipe.environment import installed, installers, interpreters, pins
+    from agentpipe.environment import installers, interpreters, pins
     from agentpipe.environment.installers import ways
     from agentpipe.place import apart
     with apart.still(job):  # we write there ourselves, and are led nowhere
