@@ -67,8 +67,8 @@ class Unprivileged(place.Place):
         return int(record.split(" ")[0]) if processes.alive(record) else None
 
     def signal(self, record: str, signum: int) -> int:
-        """The script, all below it, and what carries its task's mark; not the shim, nor who reads for it what the script
-        has printed last."""
+        """The script, all below it, and what carries its task's mark; not the shim, nor who reads the script's last
+        words for it."""
         script = self.pid(record)
         status = attempt.exit_status(self.directory)
         lock = "running" if status is None else f"exit.{status}"
