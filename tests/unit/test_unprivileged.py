@@ -7,10 +7,13 @@ document.
 import os
 import re
 import shlex
+import signal
+import subprocess
+import time
 
 import pytest
 
-from agentpipe import errors
+from agentpipe import errors, processes
 from agentpipe.job import Job
 from agentpipe.place import apptainer, args_words, charliecloud, container_args, images, unprivileged
 from agentpipe.place.decide import Container
@@ -288,3 +291,24 @@ def test_environments_are_there_wherever_their_cache_is(job, tmp_path, monkeypat
     found = asked("")
     unprivileged._add_ours(found, job, Container("apptainer"), container_args.Args([], []))
     assert (str(tmp_path / "venvs"),) * 2 + ("",) in found.binds
+
+
+@pytest.mark.parametrize("lock", ["running", "exit.0"])
+def test_what_reads_the_scripts_last_words_for_its_shim_is_not_ended_with_the_script(job, lock):
+    """Also once the status is there: the log would lack them."""
+    with open(job.path(lock), "w") as running:
+        shim = subprocess.Popen(["sh", "-c", """sleep 600 & echo $!
+            (exec setsid sh -c 'echo $$; sleep 601 & echo $!; wait') & wait"""], stdin=running, stdout=subprocess.PIPE,
+            text=True, env={**os.environ, "AGENT_TASK_DIR": job.directory}, start_new_session=True)
+    reader, script, below = (int(shim.stdout.readline()) for _ in range(3))
+    try:
+        where = unprivileged.Unprivileged({"kind": "apptainer", "prefix": ["x"]}, job.directory)
+        assert where.signal(processes.identity(script), signal.SIGKILL) == 2
+        until = time.monotonic() + 10
+        while any(processes.start_time(pid) for pid in (script, below)):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert processes.start_time(reader) and shim.poll() is None
+    finally:
+        os.killpg(shim.pid, signal.SIGKILL)
+        shim.communicate()

@@ -16,6 +16,7 @@ import os
 import time
 
 from agentpipe import errors, gpus, paths, place, processes, secrets, trees
+from agentpipe.claim import attempt
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
 from agentpipe.place import apart, container_args, decide, gear, setup_script
@@ -66,12 +67,18 @@ class Unprivileged(place.Place):
         return int(record.split(" ")[0]) if processes.alive(record) else None
 
     def signal(self, record: str, signum: int) -> int:
-        """The script, all below it, and what carries its task's mark."""
+        """The script, all below it, and what carries its task's mark; not the shim, nor who reads the script's last
+        words for it."""
         script = self.pid(record)
+        status = attempt.exit_status(self.directory)
+        lock = "running" if status is None else f"exit.{status}"
+        shims = processes.holding_open(os.path.join(paths.box(self.directory), lock))
         found = [script, *processes.descendants(script)] if script else []
         found += processes.having(f"AGENT_TASK_DIR={self.directory}".encode())
         sent = 0
         for pid in dict.fromkeys(found):
+            if pid in shims or (pid != script and processes.parent(pid) in shims):
+                continue
             identity = processes.identity(pid) if pid != os.getpid() else None
             sent += bool(identity and processes.send(identity, signum))
         return sent
