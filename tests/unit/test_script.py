@@ -284,7 +284,8 @@ def test_a_script_that_heeds_term_is_not_killed(directory):
 
 @pytest.mark.parametrize("prefix", [[], ["env"]])
 def test_what_a_shell_has_started_has_the_same_time_though_the_shell_itself_ends_at_once(directory, prefix):
-    found = start(directory, "sh -c 'trap \"sleep 0.3; echo saved; exit\" TERM; echo on; while :; do sleep 0.05; done'; :", place=Place({"prefix": prefix}, directory))
+    child = 'trap "sleep 0.3; echo saved; exit" TERM; echo on; while :; do sleep 0.05; done'
+    found = start(directory, f"sh -c '{child}'; :", place=Place({"prefix": prefix}, directory))
     wait_for(lambda: os.path.exists(f"{directory}/log") and log(directory))
     found.stop(10)
     assert found.status == 143
