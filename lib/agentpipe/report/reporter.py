@@ -177,7 +177,7 @@ class Reporter:
     def _is_away(self, error: Exception) -> None:
         now = time.monotonic()
         watched, refused = self._watched, outages.is_refusal(error)
-        if watched and not watched.told_away and (refused or self._away is not None):  # one failed call is no outage yet
+        if watched and not watched.told_away and (refused or self._away is not None):  # one call is no outage yet
             watched.told_away = True
             outages.begin(watched.directory, error)
         if watched and refused and not watched.told_refused:
