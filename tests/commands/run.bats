@@ -86,8 +86,8 @@ watched() {
 }
 
 # bats test_tags=claims
-@test "TERM to agent-run drains: the task is first in its queue again, and 75" {
-  id=$(enqueue_shell 'echo on; sleep 60')
+@test "TERM to agent-run drains: the task is first in its queue again, finds what it saved, and 75" {
+  id=$(enqueue_shell '[ -z "$AGENT_LAST_ATTEMPT" ] || exec cat "$AGENT_LAST_ATTEMPT/saved"; echo saved >saved; echo on; sleep 60')
   enqueue_shell 'echo other'
   watched
   kill -TERM $pid
@@ -95,6 +95,8 @@ watched() {
   [ "$status" -eq 75 ]
   [ "$(status "$id")" = queued ]
   [ "$(call queues.get_all | field .queues.0.entries.0.task)" = "$id" ]
+  agent-pull default | agent-prepare -q | agent-run -q >receipt.json
+  [ "$(agent-task log --stream log "$id" | tail -1)" = saved ]
 }
 
 @test "told to stop, no stage begins what is left of its input: it goes back" {
