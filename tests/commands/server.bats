@@ -118,6 +118,30 @@ ask() {
   [ "$status" -eq 77 ]
 }
 
+@test "keys that are revoked while a task runs: said at once, why knows, and new ones in clearml.conf are taken up" {
+  start --json
+  agent-server --new-keys >one.conf; agent-server --new-keys >two.conf
+  export CLEARML_CONFIG_FILE=$PWD/node.conf
+  cp one.conf node.conf
+  id=$(enqueue_shell 'echo first; until [ -e "$HOME/go" ]; do sleep 0.05; done; echo last')
+  export AGENT_HOME=$PWD/node
+  agent-pull default | agent-prepare -q | agent-run -q >receipt.json 2>run.err 3>&- & runner=$!
+  ids_log() { [ "$(CLEARML_CONFIG_FILE=$PWD/two.conf agent-task log "$id" --stream log)" = "$1" ]; }
+  wait_for 20 ids_log first
+  ask auth.revoke_credentials -H 'Content-Type: application/json' \
+    -d "{\"access_key\": \"$(sed -n 's/.*"access_key" = "\(.*\)"/\1/p' one.conf)\"}" | grep -q '"revoked": *1'
+  wait_for 40 grep -q "agent-report: task $id goes on, but .* does not accept the key " run.err
+  report=$(CLEARML_CONFIG_FILE=$PWD/two.conf agent-task why "$id")
+  [[ $report == *"its agent cannot reach the server: "*"does not accept the key"*"to do: put good keys into"* ]]
+  touch "$HOME/go"
+  said_over() { CLEARML_CONFIG_FILE=$PWD/two.conf agent-task why "$id" | grep -q "its script has ended with 0"; }
+  wait_for 10 said_over
+  cp two.conf node.conf.new; mv node.conf.new node.conf
+  wait "$runner"
+  [ "$(field .run.end receipt.json)" = completed ]
+  [ "$(agent-task log "$id" --stream log)" = $'first\nlast' ]
+}
+
 @test "TERM, Ctrl-C and a hang-up stop it gracefully, with exit 0" {
   for signal in TERM INT HUP; do
     rm -f said # the last one's words are not this one's

@@ -6,7 +6,7 @@ import re
 import time
 
 from agentpipe import cells, ends, find, secrets, units
-from agentpipe.report import timing
+from agentpipe.report import outages, timing
 from agentpipe.task import at_work, causes, logs, remedies, typeable, view
 
 TYPE_CHECKING = False
@@ -195,6 +195,11 @@ def _running(api: Any, task: dict[str, Any]) -> dict[str, Any]:
                   f"stop {task['id']}")
     found = at_work.claim_of(task)
     stage, doing = (found[1]["stage"], _doing(found[0])) if found else (None, "")
+    outage, refused = outages.present(found[0]) if found else ("", False)
+    if outage:
+        doing += f"; its agent cannot reach the server: {outage}"
+    if refused:
+        advice = "put good keys into its agent's clearml.conf: they are taken up without a new start"
     failed = _failed_unseen(found)
     if failed:
         return {"class": "running", "stage": failed.get("stage") or stage, "reason":
@@ -216,7 +221,9 @@ def _failed_unseen(found: tuple[str, dict[str, Any]] | None) -> dict[str, Any]:
 def _doing(directory: str) -> str:
     """What an attempt of this machine is at, and for how long: "; env for 12 s"."""
     from agentpipe.claim import attempt
-    record = attempt.pid_record(directory)
+    record, ended = attempt.pid_record(directory), attempt.exit_status(directory)
+    if ended is not None:
+        return f"; its script has ended with {ended}, which its server does not know yet"
     if record and record[:1].isdigit():
         began = attempt.began_at(directory)
         name = "its script runs"
