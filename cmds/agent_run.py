@@ -136,7 +136,8 @@ def started(held, values):
                              remedy="let agent-prepare make it again, with the manifest as agent-pull printed it")
     if not held.place.prefix and (before := former.variables(held.manifest, held.claim.directory)):
         begin.env |= before
-        held.job.say(f"agent-run: {former.VARIABLE} is where the attempt before this one ran: {before[former.VARIABLE]}")
+        for name, path in before.items():
+            held.job.say(f"agent-run: {name} is where the attempt before this one ran: {path}")
     if held.place.isolated and (values["gpus"] or values["cpu_only"]):
         held.job.say("agent-run: a container's GPUs are fixed when it is made: agent-prepare --gpus")
     if (held.job.task.get("container") or {}).get("image") and "place" not in held.manifest:

@@ -26,8 +26,8 @@ ENDS = {
         End("out_of_memory", "failed", 137, "the kernel or the container's limit killed it",
             "", "run it where more memory is free, or with less data at a time"),
         End("time_limit", "failed", 124, "it ran longer than allowed",
-            "", "raise --time-limit of agent-run, or let the script save, and look in $AGENT_LAST_ATTEMPT after agent-task "
-            "continue (agentpipe(7))"),
+            "", "raise --time-limit of agent-run, or let the script save, and look in $AGENT_LAST_ATTEMPT "
+                "(agentpipe(7)) after agent-task continue"),
         End("stalled", "failed", 124, "it printed nothing for longer than allowed",
             "", "raise --stall-limit of agent-run, or let the script print progress"),
         End("setup_failed", "failed", None, "a stage before run failed", "agent-task log {id}"),

@@ -53,8 +53,8 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
         if is_receipt(line):
             stdio.say(own_secrets.hidden(
                 f"agent-{name}: passed on: the receipt of task {line['task'].get('id')}, which failed in "
-                f"agent-{line['failed'].get('stage')}: {line['failed'].get('reason')} (jq -c 'del(.failed)' has it done "
-                "again)"))
+                f"agent-{line['failed'].get('stage')}: {line['failed'].get('reason')} (jq -c 'del(.failed)' has it "
+                "done again)"))
         stdio.put(raw + b"\n")
         is_fine = values.get("supervised") and line["failed"].get("class") == manifest.LET_GO
         return 0 if is_fine else line["failed"]["exit"]

@@ -233,4 +233,5 @@ def _in_a_line(held: Held, run: Mapping[str, Any]) -> str:
     if run["end"] not in ITS_OWN:
         return said
     more = "" if reason == f"exit {run['exit']}" else f": {reason}"
-    return said + more + (f" (agent-task why {held.id})" if held.api else f" (cat {paths.box(held.claim.directory)}/log)")
+    ask = f"agent-task why {held.id}" if held.api else f"cat {paths.box(held.claim.directory)}/log"
+    return f"{said}{more} ({ask})"
