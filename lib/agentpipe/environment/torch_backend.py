@@ -75,8 +75,8 @@ def settle(job: Job, asked: Requirements, policy: Policy) -> None:
     since = _away_since(policy.backend) if policy.backend else None
     if since is not None:
         policy.backend = ""
-        policy.notes.append(f"its index could not be reached {units.duration(since)} ago: the other indexes have to do, "
-                            f"and it is asked again after {units.duration(AWAY_S)} "
+        policy.notes.append(f"its index could not be reached {units.duration(since)} ago: the other indexes have to "
+                            f"do, and it is asked again after {units.duration(AWAY_S)} "
                             "(never with CLEARML_AGENT_PACKAGE_PYTORCH_RESOLVE=none)")
 
 
