@@ -698,6 +698,16 @@ def test_a_commit_is_the_same_bytes_whatever_this_user_has_chosen(tmp_path, sour
     assert tree(Path(fetch(tmp_path / "job", {"repository": str(source)})["code"])) == tree(source)
 
 
+def test_a_user_who_wants_bare_repositories_named_has_mirrors_of_them_all_the_same(tmp_path, source):
+    subprocess.run(["git", "clone", "-q", "--bare", str(source), str(tmp_path / "bare.git")], check=True)
+    (tmp_path / "user" / ".gitconfig").write_text("[safe]\n\tbareRepository = explicit\n")
+    for made_anew in (True, False):
+        found = fetch(tmp_path / "job", {"repository": str(tmp_path / "bare.git"), "branch": "main"})
+        assert tree(Path(found["code"])) == tree(source)
+        assert made_anew is ("cloning" in log(tmp_path / "job"))
+        (tmp_path / "job" / "setup.log").unlink()
+
+
 @pytest.mark.parametrize("base, url, expected", [
     ("https://h/a/b.git", "../c.git", "https://h/a/c.git"),
     ("git@h:a/b.git", "../c.git", "git@h:a/c.git"),
