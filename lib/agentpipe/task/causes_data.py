@@ -11,7 +11,7 @@ import posixpath
 import re
 
 from agentpipe import untrusted
-from agentpipe.task import error_lines, own_lines, whereabouts
+from agentpipe.task import code_lines, error_lines, own_lines, whereabouts
 from agentpipe.task.remedies import again, words
 
 TYPE_CHECKING = False
@@ -30,8 +30,10 @@ YAML = re.compile(r"^(?:yaml|ruamel\.yaml)\.\w+\.\w+Error: ((?:.*\n)+? +in \".+\
 YAML_PLACE = re.compile(r'^ +in "(.+)", line (\d+), column \d+', re.MULTILINE)
 INI = re.compile(r"^configparser\.\w+Error: ((?:.*\n)?.*?'([^']+)',? *(?:\n\t)?(?:\[line|line:) +(\d+).*)",
                  re.MULTILINE)
-TEXT = re.compile(r"""(["'])(.+?)(?<!\\)\1""")
 KEY = re.compile(r"_?pickle\.UnpicklingError: (?:.*\n)*?.*invalid load key, 'v'\.")
+# raised by code that has not come to its data
+OF_CODE = re.compile(r"(?:Name|UnboundLocal|Syntax|Indentation|Attribute|Import|NotImplemented)Error\b")
+NO_JSON = "line 1 column 1 (char 0)"  # so begins what is none at all, as the answer of a server
 POINTER = b"version https://git-lfs.github.com/spec/"
 MOST = 300  # files that are read
 
@@ -48,8 +50,11 @@ def broken(task: dict[str, Any], evidence: str) -> Known | None:
 
 def pointer(task: dict[str, Any], evidence: str) -> Known | None:
     """Git LFS' pointer in the place of a file that the script names; of pickles, whose first letter tells, any."""
+    last = error_lines.last(evidence)
+    if OF_CODE.match(last):
+        return None
     top, (spoken, other) = whereabouts.of_last_run(task) or whereabouts.checkout(task), _files(task, evidence)
-    is_pickle = KEY.match(error_lines.last(evidence))
+    is_pickle = KEY.match(last)
     found = [name for name in (*spoken, *(other[:MOST] if is_pickle else ())) if _begins(top, name, POINTER)]
     if not found:
         return None
@@ -66,7 +71,8 @@ def _json(task: dict[str, Any], evidence: str) -> tuple[str, own_lines.Line, str
     lines = _which(task, evidence, (".jsonl", ".ndjson"), lambda text: next(
         (number for number, line in enumerate(text.splitlines(), 1) if line.strip() and _of_json(line) == said[1]), 0))
     line = lines or _which(task, evidence, (".json",),
-                           lambda text: _line_of(said[1]) if _of_json(text) == said[1] else 0)
+                           lambda text: _line_of(said[1]) if _of_json(text) == said[1] else 0,
+                           said[1].endswith(NO_JSON))
     return ("JSON", line, said[1].partition(": line ")[0]) if line else None
 
 
@@ -130,11 +136,12 @@ def _of_toml(text: str, line: int) -> int:
     return 0
 
 
-def _which(task: dict[str, Any], evidence: str, kinds: tuple[str, ...], check: Check) -> own_lines.Line | None:
+def _which(task: dict[str, Any], evidence: str, kinds: tuple[str, ...], check: Check,
+           only_spoken: bool = False) -> own_lines.Line | None:
     """The one file with such an ending that fails in this way: of those that are spoken of, else of all."""
     top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
     spoken, other = _files(task, evidence, kinds)
-    for names in (spoken, [*spoken, *other]):
+    for names in (spoken, [] if only_spoken else [*spoken, *other]):
         found = []
         for name in names[:MOST]:
             try:
@@ -156,7 +163,7 @@ def _files(task: dict[str, Any], evidence: str, kinds: tuple[str, ...] = ("",)) 
     top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
     shown = [line for line in evidence.splitlines() if line.startswith("    ")]
     texts = [word.rpartition("=")[2] for word in words(task)[1:]]
-    texts += [text for line in (*shown, error_lines.last(evidence)) for _, text in TEXT.findall(line)]
+    texts += [text for line in (*shown, error_lines.last(evidence)) for text in code_lines.texts(line)]
     names = {*texts, *map(posixpath.normpath, texts), *(own_lines.named(task, text) for text in texts)}
     found: tuple[list[str], list[str]] = ([], [])
     for name in whereabouts.files(top) if top else ():
