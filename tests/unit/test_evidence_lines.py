@@ -19,8 +19,8 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shown(files: dict[str, str]) -> list[str]:
     failing.checkout(files)
-    _, printed = failing.run("t.py")
-    found: dict[str, Any] = {"evidence": printed, **failing.of(printed, "t.py")}
+    status, printed = failing.run("t.py")
+    found: dict[str, Any] = {"evidence": printed, **failing.of(printed, "t.py", status=status)}
     return re.findall(r"^  \| (.*)", why.text({"task": failing.ID, "class": "script_failed", **found}), re.MULTILINE)
 
 
