@@ -14,6 +14,7 @@ EXAMPLES = """
 
 def work(job):
     """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
+    from agentpipe import pinned as pins
     from agentpipe import secrets
     from agentpipe.code import checkout, git
     from agentpipe.crash import crash_point
@@ -22,6 +23,7 @@ def work(job):
     from agentpipe.urls import without_credentials
     apart.check(job, "fetch")
     started = time.monotonic()
+    pins.tell(job)
     pinned = (job.manifest.get("pins") or {}).get("commit")
     script = secrets.script(job)
     source = git.source_of({**script, "version_num": pinned} if pinned else script)
