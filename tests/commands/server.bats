@@ -25,6 +25,20 @@ ask() {
   [ "$(ask queues.get_all | field .data.queues.0.name)" = default ]
 }
 
+@test "pipelines have their queue from the first start, and one that was removed stays away" {
+  start --json
+  queue() { ask queues.get_all -H 'Content-Type: application/json' -d '{"name": "^services$"}' | field .data.queues.0.id; }
+  id=$(queue)
+  [ ${#id} -eq 32 ]
+  ask queues.delete -H 'Content-Type: application/json' -d "{\"queue\": \"$id\"}" | grep -q '"deleted": *1'
+  kill "$SERVER"; wait "$SERVER"
+  rm ready
+  agent-server --json --port 0 --files-port 0 >ready 2>said 3>&- & SERVER=$!
+  wait_for 20 grep -q api_server ready
+  shown=$(agent-status --once)
+  [[ $shown == *default* && $shown != *services* ]]
+}
+
 @test "a number that is no port, or no time, is 64, and nobody listens" {
   for words in "--port 99999" "--port -1" "--port 65536" "--files-port 65536" "--files-port -5" "--silent -1"; do
     # shellcheck disable=SC2086 # to be split

@@ -622,6 +622,38 @@ def test_a_change_of_the_entry_point_keeps_the_id_of_a_project_in_it() -> None:
         f"agent-task edit 1f3c --entry-point 't.py --lr 1 --project {project}' && agent-task enqueue 1f3c")
 
 
+def test_a_step_is_mended_in_the_code_of_its_pipeline_and_a_pipeline_names_the_step_that_failed() -> None:
+    store = api.connect()
+    code = "from clearml import Task\n\ndef two():\n    raise ValueError('boom')\n"
+    at = "/root/.clearml/venvs-builds/3.11/task_repository/r.git/two.py"
+    said = f'Traceback (most recent call last):\n  File "{at}", line 4, in two\n    raise\nValueError: boom\n'
+
+    def created(name: str, **fields: Any) -> str:
+        return store.call("tasks.create", {"name": name, "type": "training", **fields})["id"]
+
+    pipeline = created("pipe", system_tags=["pipeline"])
+    end = {view.END_KEY: {"class": "script_failed", "exit": 1, "reason": "exit 1", "evidence": said}}
+    script = {"entry_point": "two.py", "diff": code, "repository": "https://git.example.org/r.git"}
+    steps = [created(name, parent=pipeline, script=script) for name in ("one", "two", "three")]
+    step = {"id": steps[1], "status": "failed", "parent": pipeline, "script": script, "runtime": end}
+    found = why.why(store, step)
+    assert found["reason"].startswith("ValueError: boom, at two.py:4") and found["remedy"] is None
+    assert found["advice"] == (f"mend it in the code of pipeline {pipeline}, which made two.py of a function, "
+                               "and run that pipeline again")
+    # what is taken from a checkout is mended there, whoever made the task
+    assert "--checkout" in why.why(store, {**step, "script": {**script, "diff": ""}})["advice"]
+
+    whole = {"id": pipeline, "status": "failed", "system_tags": ["pipeline"], "script": {"entry_point": "pipe.py"},
+             "status_reason": "Pipeline aborted and failed"}
+    assert "agent-task why" not in (why.why(store, whole)["remedy"] or "")
+    for id in steps[1:]:
+        store.call("tasks.enqueue", {"task": id})
+        store.call("tasks.started", {"task": id})
+        store.call("tasks.failed", {"task": id})
+    found = why.why(store, whole)
+    assert found["remedy"] == f"agent-task why {steps[1]}" and "its step two has failed" in found["reason"]
+
+
 def test_what_the_clearml_package_prints_is_no_reason() -> None:
     at = "2026-11-30 20:31:07,123 - clearml"
     lines = ("ClearML Task: created new task id=1f3c", "ClearML results page: http://127.0.0.1:8008/projects/1/log",

@@ -20,6 +20,7 @@ from agentpipe.task import (
     causes_machine,
     causes_modules,
     causes_network,
+    causes_processes,
     causes_python,
     causes_requirements,
     causes_shell,
@@ -72,6 +73,8 @@ def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:
     known = causes_signals.from_outside(task, reason)
     if known:
         return {**shown, **known}
+    if known := causes_processes.unguarded(task, printed):
+        return {**shown, **known, "reason": f"{known['reason']} ({_status(reason)})"}
     for cause in (*CAUSES, *([causes_code.raised] if reason == UNCAUGHT else [])):
         if known := cause(task, own):
             return {**shown, **known, "reason": f"{known['reason']} ({_status(reason)})"}

@@ -7,7 +7,7 @@ import time
 
 from agentpipe import cells, ends, find, secrets, units
 from agentpipe.report import outages, timing
-from agentpipe.task import at_work, causes, logs, remedies, typeable, view
+from agentpipe.task import at_work, causes, logs, of_pipelines, remedies, typeable, view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         if not found["remedy"] and not found["advice"] and found["class"] in ends.ENDS:
             row = ends.ENDS[found["class"]]
             found |= {"remedy": row.remedy.format(id=task["id"]) or None, "advice": row.advice or None}
-        return {**found, **_cause(api, task, found), **_longer(task, found)}
+        return of_pipelines.mended(api, task, {**found, **_cause(api, task, found), **_longer(task, found)})
     kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
         task["status"], "script_failed")
     reason = task.get("status_reason") or task.get("status_message")
@@ -121,7 +121,7 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     evidence = "" if kind == "completed" else "\n".join(logs.tail(api, task["id"], LOOKED_AT))
     found = {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
              "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}
-    return {**found, **_cause(api, task, found)}
+    return of_pipelines.mended(api, task, {**found, **_cause(api, task, found)})
 
 
 def _cause(api: Any, task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
