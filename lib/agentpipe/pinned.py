@@ -7,8 +7,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from agentpipe.job import Job
-
 # {a field of the task: the pin that counts in its place}
 FIELDS = {"script.version_num": "commit", "script.tag": "commit", "script.branch": "commit", "script.binary": "python",
           "script.requirements": "packages", "container.image": "image"}
@@ -31,13 +29,13 @@ def asked(task: Mapping[str, Any], former: Mapping[str, Any] | None = None) -> d
     return found
 
 
-def tell(job: Job) -> None:
-    """Say which fields have been changed in a receipt whose pins count all the same."""
-    pins = job.manifest.get("pins") or {}
+def passed_over(manifest: Mapping[str, Any]) -> str:
+    """A word about the fields that have been changed in a receipt whose pins count all the same; "" where none has."""
+    pins = manifest.get("pins") or {}
     if not isinstance(pins.get("asked"), dict):
-        return
-    then, now = asked(job.task, pins), asked(job.task)
-    if changed := {field: pin for field, pin in FIELDS.items() if then[field] != now[field]}:
-        fields = ", ".join(f"task.{field}" for field in changed)
-        drop = ", ".join(f".pins.{pin}" for pin in dict.fromkeys(changed.values()))
-        job.warn(f"{fields} changed in this receipt, but its pins count (jq -c 'del({drop})' drops these)")
+        return ""
+    then, now = asked(manifest["task"], pins), asked(manifest["task"])
+    changed = {field: pin for field, pin in FIELDS.items() if then[field] != now[field]}
+    fields = ", ".join(f"task.{field}" for field in changed)
+    drop = ", ".join(f".pins.{pin}" for pin in dict.fromkeys(changed.values()))
+    return fields and f"{fields} changed in this receipt, but its pins count (jq -c 'del({drop})' drops these)"

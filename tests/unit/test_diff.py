@@ -428,7 +428,7 @@ def test_colours_of_a_file_are_its_own(stage, source):
 def test_a_file_in_a_folders_place_is_no_full_disk_and_leaves_all_as_it_was(stage, source):
     before = tree(stage.code)
     failure = stage.refused(diff=made("aaa") + made("lib"))
-    assert failure.exit == errors.BAD_DATA and "lib" in failure.reason and failure.change
+    assert failure.exit == errors.BAD_DATA and "lib" in failure.reason and "--drop-diff" in failure.remedy
     assert tree(stage.code) == before
 
 
