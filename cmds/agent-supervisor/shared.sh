@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # What the loops of agent-supervisor share: its children, its signals, its pauses.
 # shellcheck disable=SC2034 # what is set here is read there
-strict='' signals=0 left='' late='' resting='' new='' child='' keep='' status=0 idle=1 pause=1 code=0
+strict='' signals=0 left='' resting='' new='' child='' keep='' status=0 idle=1 pause=1 code=0
 drain=TERM halt=TERM # what tells a child to end; a slot of --jobs has a task of its own, to end before or to stop
 pull=${AGENT_STAGE_PULL:-'exec agent-pull "$@"'}
 # shellcheck disable=SC2016 # they expand in the shells that these are for
@@ -27,11 +27,7 @@ is_ours() { # its parent stands behind its name, which may hold blanks
 }
 tell() { for pid in $2; do if is_ours "$pid"; then kill -s "$1" -- "-$pid" 2>/dev/null || kill -s "$1" "$pid" 2>/dev/null; fi; done; }
 # a child between fork and exec still has our traps, and loses what comes then
-again() {
-  (trap '' USR2 PWR HUP INT; sleep 1 & trap 'kill "$!"; exit' TERM; wait; tell "$1" "$2") >/dev/null 2>&1 9>&- & late="$late $!"
-}
-# nothing of us lives on
-trap 'tell TERM "$late"; for pid in $late; do wait "$pid"; done' EXIT
+again() { ( (trap '' USR2; sleep 1; tell "$1" "$2") >/dev/null 2>&1 9>&- & ); }
 insist() { # pass_on() once more, where that means the same twice
   if [ -z "$idle" ]; then :
   elif [ "$signals" -ge 2 ]; then again "$halt" "$1"

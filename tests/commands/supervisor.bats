@@ -313,12 +313,8 @@ over" ]
   has_started "$id"
   wait_for 10 grep -q 'box:1 serves' said
   [ "$(agent-supervisor --status box | wc -l)" -eq 2 ]
-  agent-supervisor --drain box # what says it once more, a second later, goes as well
   agent-supervisor --stop box
-  ended "$supervisor"
-  mapfile -t left < <(grep -lzF "AGENT_HOME=$AGENT_HOME" /proc/[0-9]*/environ 2>/dev/null |
-    sed 's/environ/cmdline/' | xargs -r grep -lzF agent-supervisor/ 2>/dev/null)
-  [ "${#left[@]}" -eq 0 ]
+  run -0 gone "$supervisor"
   is "$id" queued
   [ -z "$(agent-supervisor --status)" ]
 }
