@@ -15,7 +15,7 @@ import pytest
 from agentpipe import errors, paths
 from agentpipe.code import notebook
 from agentpipe.run import launch
-from agentpipe.task import causes, compare, error_lines, params, plot, typeable, view, why
+from agentpipe.task import causes, compare, error_lines, params, plot, times, typeable, view, why
 from agentpipe.transport import api
 
 
@@ -560,6 +560,13 @@ def test_a_loss_that_became_infinite_is_drawn_as_far_as_it_is_a_number(capfd: py
     alone = plot.chart("loss", {"a": {"x": [0, 1], "y": [math.inf, -math.inf]}}, 20, 4, dots=False)
     assert "*" not in alone and "loss: a -inf" in alone
     assert "*" in plot.chart("loss", {"a": {"x": [0, 1], "y": [-1.7e308, 1.7e308]}}, 20, 4, dots=False)
+
+
+def test_of_a_task_that_ran_by_hand_time_says_that_no_agent_ran_it() -> None:
+    task = {"id": "1f3c", "status": "completed", "started": "2026-11-29T10:00:00+00:00",
+            "completed": "2026-11-29T10:12:05+00:00"}
+    assert "no agent ran it" in times.text(times.of_task(task))
+    assert "another agent ran it" in times.text(times.of_task({**task, "last_worker": "vm:0"}))
 
 
 def test_the_newest_value_of_a_long_curve_is_the_last_one(capfd: pytest.CaptureFixture[str]) -> None:
