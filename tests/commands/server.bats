@@ -198,9 +198,12 @@ ask() {
   AGENT_HOME=$BATS_TEST_TMPDIR/other run agent-server --port "$port"
   [ "$status" -eq 73 ]
   [[ $output == *"127.0.0.1:$port"*--port* ]]
-  AGENT_HOME=$BATS_TEST_TMPDIR/other run agent-server --host 203.0.113.7
-  [ "$status" -eq 73 ]
-  [ "${#lines[@]}" -eq 1 ]
+  for host in 203.0.113.7 nosuch.invalid; do
+    AGENT_HOME=$BATS_TEST_TMPDIR/other run agent-server --host "$host"
+    [ "$status" -eq 73 ]
+    [ "${#lines[@]}" -eq 1 ]
+    [[ $output == *"$host"*"(choose another --host)" ]]
+  done
 }
 
 @test "without the packages of the extra it says what to install and exits 69" {

@@ -15,7 +15,7 @@ import pytest
 from agentpipe import errors, paths
 from agentpipe.code import notebook
 from agentpipe.run import launch
-from agentpipe.task import causes, compare, error_lines, params, plot, typeable, view, why
+from agentpipe.task import causes, compare, error_lines, evidence_lines, params, plot, times, typeable, view, why
 from agentpipe.transport import api
 
 
@@ -290,6 +290,9 @@ def test_a_task_without_an_entry_point_is_told_one_way_that_works(tmp_path: Path
     shown = why.text({"task": "1f3c", "class": "setup_failed", "reason": str(caught.value.reason), "remedy": None,
                       "advice": caught.value.remedy})
     assert "to do: agent-task edit 1f3c --entry-point SCRIPT\n  then: agent-task enqueue 1f3c\n" in shown
+    shown = why.text({"task": "1f3c", "class": "setup_failed", "reason": "it is not there", "remedy": None, "advice":
+                      "push it from the checkout that has it (git push), or enqueue it there with --bundle"})
+    assert shown.endswith("\n  then, once it is pushed: agent-task enqueue 1f3c\n")
 
 
 def test_a_file_by_its_absolute_path_is_mounted_where_the_task_has_a_container() -> None:
@@ -562,6 +565,13 @@ def test_a_loss_that_became_infinite_is_drawn_as_far_as_it_is_a_number(capfd: py
     assert "*" in plot.chart("loss", {"a": {"x": [0, 1], "y": [-1.7e308, 1.7e308]}}, 20, 4, dots=False)
 
 
+def test_of_a_task_that_ran_by_hand_time_says_that_no_agent_ran_it() -> None:
+    task = {"id": "1f3c", "status": "completed", "started": "2026-11-29T10:00:00+00:00",
+            "completed": "2026-11-29T10:12:05+00:00"}
+    assert "no agent ran it" in times.text(times.of_task(task))
+    assert "another agent ran it" in times.text(times.of_task({**task, "last_worker": "vm:0"}))
+
+
 def test_the_newest_value_of_a_long_curve_is_the_last_one(capfd: pytest.CaptureFixture[str]) -> None:
     store = api.connect()
     task = store.call("tasks.create", {"name": "long", "type": "training"})["id"]
@@ -589,7 +599,7 @@ def test_a_task_that_clearml_agent_has_run_is_told_by_its_log() -> None:
     ended = {"id": task, "status": "failed", "status_reason": "worker execution exit code 1", "script": {}}
     found = why.why(store, ended)
     assert found["reason"] == "the module six is not installed (exit 1)" and "--package six " in found["remedy"]
-    assert len(re.findall(r"^  \| ", why.text(found), re.MULTILINE)) == why.EVIDENCE_LINES
+    assert len(re.findall(r"^  \| ", why.text(found), re.MULTILINE)) == evidence_lines.MOST
     more = f"Traceback (most recent call last):\n{frame}KeyError: 'lr'\n"
     store.call("events.add_batch", [{"type": "log", "task": task, "timestamp": 1000, "msg": more}])
     assert why.why(store, ended)["reason"] == "KeyError: 'lr', at t.py:3 (exit 1)"

@@ -144,7 +144,7 @@ def _file_of(names: list[str]) -> str:
     from agentpipe.settings import config_file
     paths = files()
     having = (path for path in reversed(paths[1:]) if at(config_file.load([path])[0], names) is not None)
-    return next(having, paths[0])
+    return config_file.of_include(next(having, paths[0]), names)
 
 
 def section(key: str, whole: bool = False) -> dict[str, Any]:

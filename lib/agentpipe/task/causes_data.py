@@ -30,9 +30,11 @@ YAML = re.compile(r"^(?:yaml|ruamel\.yaml)\.\w+\.\w+Error: ((?:.*\n)+? +in \".+\
 YAML_PLACE = re.compile(r'^ +in "(.+)", line (\d+), column \d+', re.MULTILINE)
 INI = re.compile(r"^configparser\.\w+Error: ((?:.*\n)?.*?'([^']+)',? *(?:\n\t)?(?:\[line|line:) +(\d+).*)",
                  re.MULTILINE)
-KEY = re.compile(r"_?pickle\.UnpicklingError: (?:.*\n)*?.*invalid load key, 'v'\.")
-# raised by code that has not come to its data
-OF_CODE = re.compile(r"(?:Name|UnboundLocal|Syntax|Indentation|Attribute|Import|NotImplemented)Error\b")
+# a pointer's first letter, as pickle and torch.load name it
+KEY = re.compile(r"_?pickle\.UnpicklingError: (?:.*\n)*?.*(?:invalid load key, 'v'\.|Unsupported operand 118\b)")
+# what no file's contents bring about
+OF_CODE = re.compile(r"(?:NameError|UnboundLocalError|SyntaxError|IndentationError|ImportError|ModuleNotFoundError"
+                     r"|AttributeError|AssertionError|NotImplementedError|RecursionError)\b")
 NO_JSON = "line 1 column 1 (char 0)"  # so begins what is none at all, as the answer of a server
 POINTER = b"version https://git-lfs.github.com/spec/"
 MOST = 300  # files that are read
@@ -44,22 +46,25 @@ def broken(task: dict[str, Any], evidence: str) -> Known | None:
         found = look(task, evidence)
         if found:
             kind, line, said = found
+            if _begins(whereabouts.of_last_run(task) or whereabouts.checkout(task), line.name, POINTER):
+                return _only_pointer(task, line.name)
             return {"reason": f"{line} cannot be read as {kind}: {said}", **own_lines.mended(task, line)}
     return None
 
 
 def pointer(task: dict[str, Any], evidence: str) -> Known | None:
     """Git LFS' pointer in the place of a file that the script names; of pickles, whose first letter tells, any."""
-    last = error_lines.last(evidence)
-    if OF_CODE.match(last):
-        return None
     top, (spoken, other) = whereabouts.of_last_run(task) or whereabouts.checkout(task), _files(task, evidence)
-    is_pickle = KEY.match(last)
-    found = [name for name in (*spoken, *(other[:MOST] if is_pickle else ())) if _begins(top, name, POINTER)]
-    if not found:
+    said = error_lines.last(evidence)
+    if OF_CODE.match(said):
         return None
+    found = [name for name in (*spoken, *(other[:MOST] if KEY.match(said) else ())) if _begins(top, name, POINTER)]
+    return _only_pointer(task, found[0]) if found else None
+
+
+def _only_pointer(task: dict[str, Any], name: str) -> Known:
     worker = task.get("last_worker") or "the worker"
-    return {"reason": f"{found[0]} is kept in Git LFS, and only its pointer came", "advice":
+    return {"reason": f"{name} is kept in Git LFS, and only its pointer came", "advice":
             f"on {worker}, as the user of the agent: git lfs install; then {again(task)}; where it never got to the "
             "server, first git lfs push --all origin"}
 

@@ -27,12 +27,12 @@ def checkout(task: dict[str, Any]) -> str:
     if not path or bundle.of(task):
         return ""
     from agentpipe.capture import capture_git
-    if os.path.isabs(path) and os.path.exists(os.path.join(path, ".git")):
-        return path if capture_git.is_on(path, script.get("branch") or "", script.get("version_num") or "") else ""
     try:
+        if os.path.isabs(path) and os.path.exists(os.path.join(path, ".git")):
+            return path if capture_git.is_on(path, script.get("branch") or "", script.get("version_num") or "") else ""
         top = capture_git.root(".")
         return top if top and capture_git.follows(top, path, script.get("branch") or "") else ""
-    except (errors.Failure, OSError):  # one that git does not trust, or a folder that is gone
+    except (errors.Failure, OSError):  # one that git does not trust, a folder that is gone, a git that does not work
         return ""
 
 
