@@ -86,7 +86,7 @@ def test_a_pointer_of_git_lfs_is_no_pickle() -> None:
     assert "git lfs install" in found["advice"] and found["remedy"] is None
     found = failing.told({"t.py": "import sys\nfloat(open(sys.argv[1]).read())\n", "n.txt": POINTER}, "t.py n.txt")
     assert found["reason"].startswith("n.txt is kept in Git LFS")
-    found = failing.told({"t.py": "import sys\nnosuch\n", "n.txt": pointer}, "t.py n.txt")
+    found = failing.told({"t.py": "import sys\nnosuch\n", "n.txt": POINTER}, "t.py n.txt")
     assert found["reason"].startswith("NameError: ")  # it has not come to that file
     found = failing.told({**files, "m/a.pkl": "v", "m/b.pkl": "v", "n.txt": ""}, "t.py")
     assert "UnpicklingError" in found["reason"]

@@ -46,7 +46,8 @@ def test_what_was_printed_before_an_exception_that_speaks_of_it_is_the_cause() -
 
 def test_an_exception_long_before_an_end_of_another_kind_is_not_it() -> None:
     epochs = "".join(f"epoch {number}\n" for number in range(9))
-    printed = f"{FRAME}ConnectionError: HTTPSConnectionPool(host='a.b', port=443): Max retries exceeded\n{epochs}diverged\n"
+    printed = (f"{FRAME}ConnectionError: HTTPSConnectionPool(host='a.b', port=443): Max retries exceeded\n"
+               f"{epochs}diverged\n")
     assert failing.of(printed, "t.py", status=3)["reason"] == "diverged (exit 3)"
     assert failing.of(printed, "t.py")["reason"].startswith("a.b:443 does not answer")  # lines of what runs at the end
     for word in ("curl: (6) Could not resolve host: a.b", "python3: can't open file 'warm.py': [Errno 2] No such file "

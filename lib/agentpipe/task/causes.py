@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 
     Cause = Callable[[dict[str, Any], str], Known | None]
 
-# in this order: what names one module, program, file or argument; what a machine lacked; what an exception says of data,
-# packages and networks; the line of a shell script. An earlier one is more certain of its words than those behind it
+# in this order: what names one module, program, file or argument; what a machine lacked; what an exception says of
+# data, packages and networks; the line of a shell script. An earlier one is more certain of its words
 CAUSES: tuple[Cause, ...] = (
     causes_python.cause, causes_imports.shadowed, causes_imports.relative, causes_modules.missing, causes_shell.returns,
     causes_machine.program, causes_shell.not_executable, causes_shell.no_script, causes_files.missing_file,

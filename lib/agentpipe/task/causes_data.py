@@ -142,11 +142,15 @@ def _of_toml(text: str, line: int) -> int:
 
 
 def _which(task: dict[str, Any], evidence: str, kinds: tuple[str, ...], check: Check,
-           only_spoken: bool = False) -> own_lines.Line | None:
-    """The one file with such an ending that fails in this way: of those that are spoken of, else of all."""
+           pointers: bool = False) -> own_lines.Line | None:
+    """The one file with such an ending that fails in this way: of those that are spoken of, else of all.
+
+    With `pointers` only those of Git LFS count of the others.
+    """
     top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
     spoken, other = _files(task, evidence, kinds)
-    for names in (spoken, [] if only_spoken else [*spoken, *other]):
+    other = [name for name in other if _begins(top, name, POINTER)] if pointers else other
+    for names in (spoken, [*spoken, *other]):
         found = []
         for name in names[:MOST]:
             try:

@@ -28,7 +28,8 @@ RELATIVE = "ImportError: attempted relative import with no known parent package"
 ENGINES = re.compile(r"^ImportError: Unable to find a usable engine; tried using: '([\w.-]+)'", re.MULTILINE)
 TO_INSTALL = re.compile(r"\bpip3? install (?:-U |--upgrade )?([`'\"]?)([A-Za-z](?:[\w.-]*\w)?(?:\[[\w,-]+\])?)"
                         r"(?![\w+:/@-])((?:[<>=!~]=|[<>])[\w.*,<>=!~]*\w)?( +\w)?")
-WANTED = re.compile(r"(?i)\b(?:requires?d?|needs?|needed|missing|not (?:found|installed|available)|please|must|cannot)\b")
+WANTED = re.compile(r"(?i)\b(?:requires?d?|needs?|needed|missing|not (?:found|installed|available)|please|must|cannot)"
+                    r"\b")
 
 
 def shadowed(task: dict[str, Any], evidence: str) -> Known | None:

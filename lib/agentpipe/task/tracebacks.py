@@ -1,5 +1,7 @@
-"""Which of several tracebacks of a log is the end of its script: not one that was caught, printed, and outlived; and what
-of a log then tells of its end."""
+"""Which of several tracebacks of a log is the end of its script: not one that was caught, printed, and outlived.
+
+And what of the log then tells of that end.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ def last(text: str) -> str:
 
 
 def ending(text: str, uncaught: bool) -> str:
-    """What of the text of last() tells of the end of its script: the exception, with all of its chain, and what follows.
+    """What of the text of last() tells of the end of its script: the exception, with its chain, and what follows.
 
     What was printed before is not its cause, unless the exception speaks of another process. `uncaught`: whether the
     script may have ended by an exception; else one that it has printed long before its end is left out.
