@@ -65,3 +65,17 @@ def test_a_mistyped_python_script_in_a_shell_script() -> None:
     found = failing.told(files, "run.sh", binary="bash")
     assert found["reason"] == "there is no trian.py; train.py may be meant, at run.sh:2 (exit 2)"
     assert "mend run.sh:2" in found["advice"]
+
+
+def test_the_line_of_a_program_that_says_what_it_was_given() -> None:
+    text = "set -e\ntouch x\ncp nosuch.txt x\ncp x y\n"
+    found = failing.told({"train.sh": text}, "train.sh", binary="bash")
+    assert found["reason"] == "cp: cannot stat 'nosuch.txt': No such file or directory, at train.sh:3 (exit 1)"
+    # of two calls it may be either
+    found = failing.told({"train.sh": text + text}, "train.sh", binary="bash")
+    assert found["reason"] == "cp: cannot stat 'nosuch.txt': No such file or directory (exit 1)"
+    assert "; once it is mended, in its checkout: agent-task edit 1f3c --checkout . && " in found["advice"]
+
+
+def test_the_line_of_an_exit_that_runs_no_handlers() -> None:
+    assert ", at t.py:2 (exit 3)" in failing.told({"t.py": "import os\nos._exit(3)\n"}, "t.py")["reason"]
