@@ -42,6 +42,26 @@ def test_the_line_ends_of_windows() -> None:
     assert found["advice"].startswith("sed -i 's/\\r$//' run.sh in your checkout, and there: agent-task edit 1f3c")
 
 
+@pytest.mark.parametrize("text", ["if true; then\n  echo 1\nfi\n", "for x in 1 2\ndo\n  echo 1\ndone\n",
+                                  "while false; do\n  :\ndone\n"])
+def test_the_line_ends_of_windows_hide_words_of_a_shell(text: str) -> None:
+    for shell in filter(shutil.which, ("bash", "dash")):
+        found = failing.told({"run.sh": text.replace("\n", "\r\n")}, "run.sh", binary=shell)
+        assert found["reason"] == "run.sh has the line ends of Windows (CRLF) (exit 2)"
+    # one that is wrong by itself, beside another with such ends
+    found = failing.told({"run.sh": "if true; then\n", "t.sh": "if\r\n"}, "run.sh", binary="bash")
+    assert "yntax error" in found["reason"] and "CRLF" not in found["reason"]
+
+
+def test_the_line_ends_of_windows_in_a_first_line() -> None:
+    files = {"t.py": "import subprocess\nsubprocess.run(['./tool.py'], check=True)\n",
+             "tool.py": "#!/usr/bin/env python3\r\nprint(1)\r\n"}
+    (failing.checkout(files) / "tool.py").chmod(0o755)
+    assert failing.told(files, "t.py")["reason"] == "tool.py has the line ends of Windows (CRLF) (exit 1)"
+    other = {**files, "also.py": files["tool.py"]}  # which?
+    assert "CRLF" not in failing.told(other, "t.py")["reason"]
+
+
 def test_a_program_of_the_repository_that_git_does_not_know_as_one() -> None:
     for files, entry, binary in (({"run.sh": "./tool.sh\n"}, "run.sh", "bash"),
                                  ({"t.py": "import subprocess\nsubprocess.run('./tool.sh')\n"}, "t.py", "python3")):
