@@ -174,3 +174,10 @@ def test_what_is_not_in_them_is_words(name: str, files: dict[str, str], entry: s
 @pytest.mark.parametrize("name", [name for name in TEXTS if name.startswith("hydra")])
 def test_how_to_see_more_is_no_reason(name: str) -> None:
     assert "HYDRA_FULL_ERROR" not in failing.of(TEXTS[name], "train.py")["reason"]
+
+
+def test_fire_is_given_its_value_with_an_equals_sign() -> None:
+    failing.checkout(FIRE)
+    found = failing.of(TEXTS["fire_flag"].replace("--lrr", "--lrr=0.2"), "train.py fit --lrr=0.2 --steps 4")
+    assert found["reason"].startswith("the script has no option --lrr; --lr may be meant")
+    assert "'train.py fit --lr=0.2 --steps 4'" in found["remedy"]
