@@ -89,6 +89,13 @@ def test_what_is_meant_runs(entry: str, reason: str, monkeypatch: pytest.MonkeyP
     assert failing.again(found) == (0, "")
 
 
+def test_an_option_of_another_script_and_an_argument_behind_a_value_are_not_what_is_meant() -> None:
+    for entry, reason in (("arg.py --epohcs 3", "the script has no option --epohcs (exit 2)"),
+                          ("arg.py --data=a true", "the script takes no argument true (exit 2)")):
+        found = failing.told(FILES, entry)
+        assert (found["reason"], found["remedy"]) == (reason, None)
+
+
 @pytest.mark.parametrize(("entry", "reason", "filled"), [
     ("arg.py --data", "the script does not take that --data: expected one argument", "arg.py --data …"),
     ("arg.py --data --lr 3", "the script does not take that --data: expected one argument", "arg.py --data … --lr 3"),

@@ -30,6 +30,8 @@ def test_what_is_said_of_another_file_or_before_the_last_words_is_not_the_line()
     found = failing.told({"run.sh": "cd nowhere\nfor x in 1 2 3 4; do echo step $x; done\n"
                                     "echo \"cannot go on\" >&2\nexit 3\n"}, "run.sh", binary="bash")
     assert found["reason"] == "cannot go on, at run.sh:3 (exit 3)"
+    warned = "run.sh: line 1: warning: setlocale: LC_ALL: cannot change locale (xx)\n"
+    assert ", at run.sh" not in failing.of(warned, "run.sh", status=3)["reason"]
     assert "at /etc" not in failing.of("/etc/profile: line 3: x: No such file\n", "run.sh", status=1)["reason"]
 
 

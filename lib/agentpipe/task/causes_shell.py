@@ -24,7 +24,8 @@ SAID = re.compile(r"^(\S[^:\n]*): (?:line )?(\d+): (.+)$", re.MULTILINE)
 RETURN = re.compile(r"\$'[^'\n]*\\r'|[‘'][^’'\n]*\\r[’']: No such file|^: \w", re.MULTILINE)
 ENV = re.compile(r"env: [‘']([^’'\n]+)\\r[’']: No such file")
 SYNTAX = re.compile(r"[Ss]yntax error\b")
-ENDED = re.compile(r" *\d+ +(?:Killed|Terminated|Hangup)\b")  # of a program, from outside
+PASSED = re.compile(r" *\d+ +(?:Killed|Terminated|Hangup)\b|warning: ")  # of a program, from outside; no error
+NEAR = 3  # lines: a shell script may go on without what it has called
 LAST = 3  # lines: of a syntax error bash prints more than one
 DENIED = re.compile(r"^(?:\S[^:\n]*: (?:line )?\d+: |PermissionError: \[Errno 13\] Permission denied: ')([^':\n]+)"
                     r"(?:: Permission denied|')$", re.MULTILINE)
@@ -91,7 +92,7 @@ def not_executable(task: dict[str, Any], evidence: str) -> Known | None:
 
 def no_script(task: dict[str, Any], evidence: str) -> Known | None:
     """A Python script, or a module, that another script calls by a wrong name."""
-    said = NO_SCRIPT.findall(evidence)
+    said = NO_SCRIPT.findall("\n".join(evidence.rstrip().splitlines()[-NEAR:]))
     code = whereabouts.of_last_run(task)
     path, module = said[-1] if said else ("", "")
     name = own_lines.named(task, path) if path else module
@@ -112,7 +113,7 @@ def no_script(task: dict[str, Any], evidence: str) -> Known | None:
 def line(task: dict[str, Any], evidence: str) -> Known | None:
     """What a shell said of a line of the task's own script, among the last words of all."""
     found = _last(task, "\n".join(evidence.rstrip().splitlines()[-LAST:]))
-    if not found or ENDED.match(found.text):
+    if not found or PASSED.match(found.text):
         return None
     return {"reason": f"{short(found.text)}, at {found}", **own_lines.mended(task, found)}
 

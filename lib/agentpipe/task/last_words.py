@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from agentpipe.task.remedies import Known
 
 EXIT = re.compile(r"exit (\d+)")
-TEXT = re.compile(r"""(["'])(.+?)(?<!\\)\1""")
 FILLED_IN = re.compile(r"\{[^}]*\}|%[-#0-9.]*[a-zA-Z]|\$\{?\w+\}?")  # by str.format, an f-string, %, or a shell
 # of cp, mv and their like: `cp: cannot stat 'data.txt': No such file or directory`
 PROGRAM = re.compile(r"([a-z][\w.-]*): [^'‘:]*['‘]([^'’]+)['’]")
@@ -24,7 +23,7 @@ FEW = 6  # characters that may stand in a message by chance
 def of(task: dict[str, Any], evidence: str, own: str, reason: str) -> Known:
     """The reason, of an error if it told of one, and what to do; {} where more than "exit N" is known.
 
-    `own` is what of the evidence the script has said itself.
+    `own` is what of the evidence the script has said itself, of its end.
     """
     status = EXIT.fullmatch(reason)
     if not status:
@@ -68,7 +67,7 @@ def _ending(status: str) -> Any:
 def _saying(said: str) -> Any:
     """Whether a line has a text that became what was said, whatever was filled in."""
     def told(line: str) -> bool:
-        for _, text in TEXT.findall(line):
+        for text in code_lines.texts(line):
             parts = [part for part in FILLED_IN.split(text) if part]
             if all(part in said for part in parts) and sum(map(len, parts)) >= max(FEW, len(said) // 3):
                 return True
