@@ -51,7 +51,7 @@ def made(job: "Job") -> "dict[str, Any]":
     import time
 
     from agentpipe.code import entry
-    from agentpipe.environment import conda_packed, given, requirements, task_env
+    from agentpipe.environment import conda_packed, given, requirements, task_env, torch_backend
     began = time.monotonic()
     built = given.custom_build(job)
     if built is not None:
@@ -67,7 +67,11 @@ def made(job: "Job") -> "dict[str, Any]":
     into = given.installed_into() or conda_packed.base_in_place(job)
     if into:
         return timed(task_env.installed_into(job, asked, into), began)
-    return timed(task_env.own(job, asked, began), began)
+    try:
+        return timed(task_env.own(job, asked, began), began)
+    except torch_backend.Away as away:
+        torch_backend.note_away(str(away))
+        return made(job)
 
 
 def timed(value: "dict[str, Any]", began: float) -> "dict[str, Any]":

@@ -128,12 +128,16 @@ def started(held, values):
     from agentpipe.claim import attempt
     from agentpipe.crash import crash_point
     from agentpipe.place import memory
-    from agentpipe.run import callbacks, launch, script, script_env
+    from agentpipe.run import callbacks, former, launch, script, script_env
     begin = launch.of(held.manifest, held.claim.directory, values)
     if not held.place.prefix and not os.path.isdir(begin.cwd):
         from agentpipe import errors
         raise errors.Failure(f"the folder to run in is not there: {begin.cwd}", errors.NOT_FOUND,
                              remedy="let agent-prepare make it again, with the manifest as agent-pull printed it")
+    if not held.place.prefix and (before := former.variables(held.manifest, held.claim.directory)):
+        begin.env |= before
+        for name, path in before.items():
+            held.job.say(f"agent-run: {name} is where the attempt before this one ran: {path}")
     if held.place.isolated and (values["gpus"] or values["cpu_only"]):
         held.job.say("agent-run: a container's GPUs are fixed when it is made: agent-prepare --gpus")
     if (held.job.task.get("container") or {}).get("image") and "place" not in held.manifest:

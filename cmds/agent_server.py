@@ -70,7 +70,7 @@ def work(values):
 
 def serve(store, values):
     """Both servers, until a signal comes."""
-    from agentpipe.server import serving
+    from agentpipe.server import first_start, serving
     from agentpipe.server.files import Files
     from agentpipe.server.housekeeping import Housekeeper
     from agentpipe.server.http import Api
@@ -80,6 +80,7 @@ def serve(store, values):
     sockets = [serving.listen(host, ports[0], "--port"), serving.listen(host, ports[1], "--files-port")]
     urls = [serving.url(host, each.getsockname()[1]) for each in sockets]
     serving.note_addresses(store, urls)
+    first_start.make_queues(store)
     tokens = Tokens(store)
     api = Api(store, tokens, values["verbose"])
     files = Files(values["files_dir"] or paths.state("files"), tokens)

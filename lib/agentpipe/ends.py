@@ -16,6 +16,7 @@ class End:
         self.remedy, self.advice = remedy, advice
 
 
+GOES_ON = "agent-task continue; a script that saves finds its files in $AGENT_LAST_ATTEMPT (agentpipe(7))"
 ENDS = {
     end.name: end
     for end in (
@@ -25,13 +26,14 @@ ENDS = {
         End("out_of_memory", "failed", 137, "the kernel or the container's limit killed it",
             "", "run it where more memory is free, or with less data at a time"),
         End("time_limit", "failed", 124, "it ran longer than allowed",
-            "", "raise --time-limit of agent-run, or let the script save and continue"),
+            "", "raise --time-limit of agent-run, or let the script save, and look in $AGENT_LAST_ATTEMPT "
+                "(agentpipe(7)) after agent-task continue"),
         End("stalled", "failed", 124, "it printed nothing for longer than allowed",
             "", "raise --stall-limit of agent-run, or let the script print progress"),
         End("setup_failed", "failed", None, "a stage before run failed", "agent-task log {id}"),
         End("aborted", "stopped", 130, "a user stopped it", "agent-task enqueue {id}"),
-        End("drained", "queued", errors.TRY_AGAIN, "the operator stopped this worker", ""),
-        End("preempted", "queued", errors.TRY_AGAIN, "the scheduler took the machine back", ""),
+        End("drained", "queued", errors.TRY_AGAIN, "the operator stopped this worker", "", GOES_ON),
+        End("preempted", "queued", errors.TRY_AGAIN, "the scheduler took the machine back", "", GOES_ON),
         End("lost", "failed", 125, "the process is gone and left no status: power, reboot, or killed from outside",
             "agent-task enqueue {id}"),
     )

@@ -50,6 +50,11 @@ def each(name: str, steps: Callable[[Held], Any], raw: bytes, values: dict[str, 
                 _give_back(line, f"agent-{name}: {failure}")
             raise
     if "failed" in line and (end is None or "task" not in line):
+        if is_receipt(line):
+            stdio.say(own_secrets.hidden(
+                f"agent-{name}: passed on: the receipt of task {line['task'].get('id')}, which failed in "
+                f"agent-{line['failed'].get('stage')}: {line['failed'].get('reason')} (jq -c 'del(.failed)' has it "
+                "done again)"))
         stdio.put(raw + b"\n")
         is_fine = values.get("supervised") and line["failed"].get("class") == manifest.LET_GO
         return 0 if is_fine else line["failed"]["exit"]
@@ -165,6 +170,17 @@ def identified(line: dict[str, Any]) -> dict[str, Any]:
         return line
     fresh = {name: value for name, value in line.items() if name not in ("run", "origin")}
     return {**fresh, "manifest": manifest.VERSION, "task": {**task, "id": "local-" + os.urandom(6).hex()}}
+
+
+def is_receipt(line: dict[str, Any]) -> bool:
+    """Whether agent-run has ended the task of this line: a task by hand has its end in its directory."""
+    task = str(line["task"].get("id") or "") if "task" in line and "pull" not in line else ""
+    if not task.startswith("local-"):
+        return bool(task) and "origin" in line
+    try:
+        return attempt.outcome(attempt.latest(task) or "") is not None
+    except errors.Failure:  # of a home that cannot be used, which is not for whoever passes a line on
+        return False
 
 
 def give_back_line(raw: bytes, why: str, only_ours: bool = False) -> None:

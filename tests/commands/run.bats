@@ -86,8 +86,8 @@ watched() {
 }
 
 # bats test_tags=claims
-@test "TERM to agent-run drains: the task is first in its queue again, and 75" {
-  id=$(enqueue_shell 'echo on; sleep 60')
+@test "TERM to agent-run drains: the task is first in its queue again, finds what it saved, and 75" {
+  id=$(enqueue_shell '[ -z "$AGENT_LAST_ATTEMPT" ] || exec cat "$AGENT_LAST_ATTEMPT/saved"; echo saved >saved; echo on; sleep 60')
   enqueue_shell 'echo other'
   watched
   kill -TERM $pid
@@ -95,6 +95,8 @@ watched() {
   [ "$status" -eq 75 ]
   [ "$(status "$id")" = queued ]
   [ "$(call queues.get_all | field .queues.0.entries.0.task)" = "$id" ]
+  agent-pull default | agent-prepare -q | agent-run -q >receipt.json
+  [ "$(agent-task log --stream log "$id" | tail -1)" = saved ]
 }
 
 @test "told to stop, no stage begins what is left of its input: it goes back" {
@@ -243,10 +245,78 @@ watched() {
 }
 
 # bats test_tags=local
+@test "a script that failed is one line without a terminal, quiet or not, with where to ask; a good end is none" {
+  id=$(enqueue_shell 'exit 3')
+  run -3 --separate-stderr pipeline
+  [ "$stderr" = "agent-run: task $id: script_failed, exit 3 (agent-task why $id)" ]
+  id=$(enqueue_shell 'kill -9 $$')
+  run -137 --separate-stderr sh -c 'agent-pull default | agent-prepare | agent-run -q'
+  [ "$stderr" = "agent-run: task $id: script_failed, exit 137: ended by SIGKILL (agent-task why $id)" ]
+  echo '{"task":{"script":{"binary":"bash","entry_point":"main.sh","diff":"exit 4"}}}' >hand.json
+  run -4 --separate-stderr sh -c 'agent-prepare hand.json | agent-run'
+  id=$(field .task.id <<<"$output")
+  [ "$stderr" = "agent-run: task $id: script_failed, exit 4 (cat $(attempt "$id")/log)" ]
+  enqueue_shell 'echo fine'
+  run -0 --separate-stderr pipeline
+  [ -z "$stderr" ]
+}
+
+# bats test_tags=local
+@test "the receipt of a set-up that failed is passed on with a word, and tried again without its failure" {
+  by_hand() { agent-prepare "$@" 2>/dev/null | agent-run 2>/dev/null; }
+  echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py\"}}}" >hand.json
+  by_hand hand.json >receipt.json || [ $? -eq 66 ]
+  run -66 --separate-stderr sh -c 'agent-prepare receipt.json | agent-run'
+  [ "${#stderr_lines[@]}" -eq 1 ]
+  [[ $stderr == "agent-prepare: passed on: the receipt of task $(field .task.id receipt.json), which failed in agent-fetch: cannot fetch "* ]]
+  agent-fetch hand.json 2>/dev/null >failed.json || [ $? -eq 66 ]
+  run -66 --separate-stderr agent-patch failed.json
+  [ -z "$stderr" ]
+  make_repo repo
+  jq -c 'del(.failed)' receipt.json | agent-prepare | agent-run >again.json
+  [ "$(field .run.end again.json)" = completed ]
+}
+
+# bats test_tags=local
+@test "what is changed in a receipt and passed over for its pins is said, with how to drop these" {
+  make_repo repo
+  echo 'print("changed")' >>repo/train.py
+  agent-task create --repo repo train.py >id 2>/dev/null
+  agent-task enqueue "$(cat id)"
+  pipeline >receipt.json
+  run -0 --separate-stderr sh -c 'agent-prepare receipt.json | agent-run'
+  [ -z "$stderr" ]
+  jq -c '.task.script |= (.version_num = "abc" | .requirements.pip = "six")' receipt.json >edited.json
+  run -0 --separate-stderr sh -c 'agent-prepare edited.json | agent-run'
+  [ "$stderr" = "agentpipe: warning: task.script.version_num, task.script.requirements changed in this receipt, but its pins \
+count (jq -c 'del(.pins.commit, .pins.packages)' drops these)" ]
+  jq -c '.task.script.branch = "other"' receipt.json | jq -c 'del(.pins.commit)' >edited.json
+  run -0 --separate-stderr sh -c 'agent-prepare edited.json | agent-run | tee next.json'
+  [ -z "$stderr" ]
+  run -0 --separate-stderr sh -c 'agent-prepare next.json | agent-run'
+  [ -z "$stderr" ]
+  jq -c '.task.script.diff = ""' receipt.json >edited.json
+  run -0 --separate-stderr sh -c 'agent-prepare edited.json | agent-run'
+  [ "$stderr" = "agentpipe: warning: task.script.diff is not the one that the receipt's pins name: it is used as it is now" ]
+}
+
+# bats test_tags=local
+@test "a script that cannot be started for a program that is not here is given back with the shell's own words" {
+  id=$(enqueue_shell 'echo never')
+  sh -c 'agent-pull default | agent-prepare' >prepared.json
+  mkdir bin
+  for each in /usr/bin/* /bin/* "$(dirname "$(command -v agent-run)")"/*; do
+    [ "${each##*/}" = setsid ] || ln -sf "$each" bin/
+  done
+  PATH=$PWD/bin run -75 --separate-stderr agent-run prepared.json
+  [[ $stderr == *"could not be started (exit 127 of the shell above it: "*"setsid: not found)"*"install util-linux"* ]]
+}
+
+# bats test_tags=local
 @test "a time limit ends the script, and the end says which" {
   id=$(enqueue_shell 'echo on; sleep 60')
-  run sh -c 'agent-pull default | agent-prepare | agent-run --time-limit 0.5'
-  [ "$status" -eq 124 ]
+  run -124 --separate-stderr sh -c 'agent-pull default | agent-prepare | agent-run --time-limit 0.5'
+  [ "$stderr" = "agent-run: task $id: time_limit, exit 124: it ran longer than 0.5 s (agent-task why $id)" ]
   [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end.class)" = time_limit ]
 }
 
@@ -582,7 +652,7 @@ EOF
   chmod +x hooks/post-run
   id=$(enqueue_shell 'exit 4')
   AGENT_HOOKS=$PWD/hooks run -4 --separate-stderr pipeline
-  [ -z "$stderr" ]
+  [ "$stderr" = "agent-run: task $id: script_failed, exit 4 (agent-task why $id)" ]
   [ "$(field .run.end <<<"$output")" = script_failed ]
   grep -q 'post-run.*it changed run' "$(attempt "$id")/setup.log"
 }

@@ -25,6 +25,20 @@ ask() {
   [ "$(ask queues.get_all | field .data.queues.0.name)" = default ]
 }
 
+@test "pipelines have their queue from the first start, and one that was removed stays away" {
+  start --json
+  queue() { ask queues.get_all -H 'Content-Type: application/json' -d '{"name": "^services$"}' | field .data.queues.0.id; }
+  id=$(queue)
+  [ ${#id} -eq 32 ]
+  ask queues.delete -H 'Content-Type: application/json' -d "{\"queue\": \"$id\"}" | grep -q '"deleted": *1'
+  kill "$SERVER"; wait "$SERVER"
+  rm ready
+  agent-server --json --port 0 --files-port 0 >ready 2>said 3>&- & SERVER=$!
+  wait_for 20 grep -q api_server ready
+  shown=$(agent-status --once)
+  [[ $shown == *default* && $shown != *services* ]]
+}
+
 @test "a number that is no port, or no time, is 64, and nobody listens" {
   for words in "--port 99999" "--port -1" "--port 65536" "--files-port 65536" "--files-port -5" "--silent -1"; do
     # shellcheck disable=SC2086 # to be split
@@ -118,6 +132,30 @@ ask() {
   [ "$status" -eq 77 ]
 }
 
+@test "keys that are revoked while a task runs: said at once, why knows, and new ones in clearml.conf are taken up" {
+  start --json
+  agent-server --new-keys >one.conf; agent-server --new-keys >two.conf
+  export CLEARML_CONFIG_FILE=$PWD/node.conf
+  cp one.conf node.conf
+  id=$(enqueue_shell 'echo first; until [ -e "$HOME/go" ]; do sleep 0.05; done; echo last')
+  export AGENT_HOME=$PWD/node
+  agent-pull default | agent-prepare -q | agent-run -q >receipt.json 2>run.err 3>&- & runner=$!
+  ids_log() { [ "$(CLEARML_CONFIG_FILE=$PWD/two.conf agent-task log "$id" --stream log)" = "$1" ]; }
+  wait_for 20 ids_log first
+  ask auth.revoke_credentials -H 'Content-Type: application/json' \
+    -d "{\"access_key\": \"$(sed -n 's/.*"access_key" = "\(.*\)"/\1/p' one.conf)\"}" | grep -q '"revoked": *1'
+  wait_for 40 grep -q "agent-report: task $id goes on, but .* does not accept the key " run.err
+  report=$(CLEARML_CONFIG_FILE=$PWD/two.conf agent-task why "$id")
+  [[ $report == *"its agent cannot reach the server: "*"does not accept the key"*"to do: put good keys into"* ]]
+  touch "$HOME/go"
+  said_over() { CLEARML_CONFIG_FILE=$PWD/two.conf agent-task why "$id" | grep -q "its script has ended with 0"; }
+  wait_for 10 said_over
+  cp two.conf node.conf.new; mv node.conf.new node.conf
+  wait "$runner"
+  [ "$(field .run.end receipt.json)" = completed ]
+  [ "$(agent-task log "$id" --stream log)" = $'first\nlast' ]
+}
+
 @test "TERM, Ctrl-C and a hang-up stop it gracefully, with exit 0" {
   for signal in TERM INT HUP; do
     rm -f said # the last one's words are not this one's
@@ -160,9 +198,12 @@ ask() {
   AGENT_HOME=$BATS_TEST_TMPDIR/other run agent-server --port "$port"
   [ "$status" -eq 73 ]
   [[ $output == *"127.0.0.1:$port"*--port* ]]
-  AGENT_HOME=$BATS_TEST_TMPDIR/other run agent-server --host 203.0.113.7
-  [ "$status" -eq 73 ]
-  [ "${#lines[@]}" -eq 1 ]
+  for host in 203.0.113.7 nosuch.invalid; do
+    AGENT_HOME=$BATS_TEST_TMPDIR/other run agent-server --host "$host"
+    [ "$status" -eq 73 ]
+    [ "${#lines[@]}" -eq 1 ]
+    [[ $output == *"$host"*"(choose another --host)" ]]
+  done
 }
 
 @test "without the packages of the extra it says what to install and exits 69" {

@@ -569,7 +569,7 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
     AGENT_CLAIM_GRACE=0 env "AGENT_STAGE_$stage" agent-supervisor default 2>said 3>&- &
     supervisor=$!
     case $stage in
-      PULL=true) sleep 2; [ "$(pgrep -cP "$supervisor")" -ge 1 ] ;;
+      PULL=true) sleep 2; kill -0 "$supervisor" ;;
       *) wait_for 30 grep -q 'something failed (exit 65); trying again in 2 s' said ;;
     esac
     kill -TERM "$supervisor"

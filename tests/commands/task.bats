@@ -660,6 +660,25 @@ six" ]
   [ "$(field .tags shown.json)" = '["t11", "t12", "t13", "t14", "t21", "t22", "t23", "t24", "t31", "t32", "t33", "t34"]' ]
 }
 
+@test "what no worker could run is refused: a program, and a notebook that is none, alone or in a checkout" {
+  mkdir -p work
+  cp /bin/true work/tool
+  echo 'not json' >work/text.ipynb
+  echo '{"nbformat": 3, "worksheets": []}' >work/old.ipynb
+  echo '{"cells": [{"cell_type": "code", "source": "print(1)"}]}' >work/good.ipynb
+  for round in alone checkout; do
+    run -65 agent-task enqueue work/tool
+    [ "$output" = "agent-task: work/tool is a program, not a script (a shell script (.sh) that starts it, where the workers have it)" ]
+    for name in text old; do
+      run -65 agent-task enqueue "work/$name.ipynb"
+      [[ $output == "agent-task: $name.ipynb is not a notebook (format 4)"* ]]
+    done
+    agent-task create work/good.ipynb
+    [ "$round" = checkout ] || { git init -q work; git -C work add .; git -C work commit -qm all; }
+  done
+  [ "$(agent-task list --status queued --json | wc -l)" -eq 0 ]
+}
+
 @test "edit --name keeps what a finished task has done" {
   id=$(enqueue_shell 'echo precious')
   pipeline
@@ -869,7 +888,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   checkout train.py 'print(1)' lib/mod.py 'print(2)'
   id=$(cd work && agent-task create --python 3.11 train.py -- --lr 0.1)
   run -64 agent-task edit "$id" --checkout work
-  [[ $output == *"nothing to change"* ]]
+  [[ $output == *"nothing to change: the code in work is what the task has (change it there first; "* ]]
   echo 'print(3)' >work/train.py
   run -64 agent-task edit "$id" --checkout work --branch main
   [[ $output == *"--checkout or --branch?"* ]]

@@ -95,6 +95,25 @@ run 1" ]
   [ "$(agent-task log --stream log "$id")" = "run 2" ]
 }
 
+@test "what a script has saved in its directory is found by its next attempt here, and by none after a reset" {
+  export AGENT_LAST_ATTEMPT=/elsewhere
+  id=$(enqueue_shell 'echo "before: $(cat "$AGENT_LAST_ATTEMPT/ckpt" 2>/dev/null)"; echo "of $AGENT_TASK_DIR" >ckpt; exit 3')
+  run -3 pipeline
+  first=$(attempt "$id")
+  run -0 agent-task continue "$id"
+  [[ $output == *"in $first/code, which its script finds as AGENT_LAST_ATTEMPT here"* ]]
+  run -3 pipeline
+  [ "$(agent-task log --stream log "$id")" = "before: 
+before: of $first" ]
+  [[ $(agent-task log --stream setup "$id") == *"AGENT_LAST_ATTEMPT is where the attempt before this one ran: $first/code"* ]]
+  rm -rf "$(attempt "$id")/code"
+  run -0 agent-task continue "$id"
+  [[ $output != *AGENT_LAST_ATTEMPT* ]]
+  agent-task dequeue "$id"; agent-task enqueue "$id"
+  run -3 pipeline
+  [ "$(agent-task log --stream log "$id")" = "before: " ]
+}
+
 @test "reset makes a draft of an ended task, and touches none that runs" {
   id=$(enqueue_shell 'echo once')
   pipeline

@@ -167,8 +167,12 @@ PY
   small m 60m
   make_repo repo
   enqueue() { agent-task enqueue --repo "$PWD/repo" --branch main --requirements none train.py; }
-  supervised() { # WORDS: until it has paused twice for 73
-    agent-supervisor default 2>said 3>&- & pid=$!
+  mkdir hooks
+  printf '#!/bin/sh\necho >>%s/pulls; [ "$(wc -l <%s/pulls)" -le 2 ]\n' "$PWD" "$PWD" >hooks/pre-pull
+  chmod +x hooks/pre-pull
+  supervised() { # WORDS: until it has paused twice for 73; the third time would fail a task
+    rm -f pulls
+    AGENT_HOOKS=$PWD/hooks agent-supervisor default 2>said 3>&- & pid=$!
     wait_for 30 sh -c '[ "$(grep -c "something failed (exit 73); trying again in" said)" -ge 2 ]'
     kill -TERM $pid
     ended $pid

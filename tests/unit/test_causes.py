@@ -15,7 +15,7 @@ import pytest
 from agentpipe import errors, paths
 from agentpipe.code import notebook
 from agentpipe.run import launch
-from agentpipe.task import causes, compare, error_lines, params, plot, typeable, view, why
+from agentpipe.task import causes, compare, error_lines, evidence_lines, params, plot, times, typeable, view, why
 from agentpipe.transport import api
 
 
@@ -117,7 +117,8 @@ NO_MODULE = '  File "/s/tasks/1f3c.1/code/t.py", line 2, in <module>\nModuleNotF
 
 
 @pytest.mark.parametrize(("module", "meant"), [
-    ("torchh", "torch"), ("nupmy", "numpy"), ("argprase", "argparse"), ("pil", "PIL"), ("pyyaml", "yaml"),
+    ("torchh", "torch"), ("nupmy", "numpy"), ("nunpy", "numpy"), ("argprase", "argparse"),
+    ("rnadom", "random"), ("pil", "PIL"), ("pyyaml", "yaml"),
     ("opencv", "cv2"), ("oursx", "ours"), ("deep.modle", "deep.model"), ("leafs", "leaf")])
 def test_a_mistyped_module_is_named_and_no_stranger_is_installed_for_it(module: str, meant: str) -> None:
     _attempt(t_py="", ours_py="", deep__model_py="")
@@ -290,6 +291,9 @@ def test_a_task_without_an_entry_point_is_told_one_way_that_works(tmp_path: Path
     shown = why.text({"task": "1f3c", "class": "setup_failed", "reason": str(caught.value.reason), "remedy": None,
                       "advice": caught.value.remedy})
     assert "to do: agent-task edit 1f3c --entry-point SCRIPT\n  then: agent-task enqueue 1f3c\n" in shown
+    shown = why.text({"task": "1f3c", "class": "setup_failed", "reason": "it is not there", "remedy": None, "advice":
+                      "push it from the checkout that has it (git push), or enqueue it there with --bundle"})
+    assert shown.endswith("\n  then, once it is pushed: agent-task enqueue 1f3c\n")
 
 
 def test_a_file_by_its_absolute_path_is_mounted_where_the_task_has_a_container() -> None:
@@ -562,6 +566,13 @@ def test_a_loss_that_became_infinite_is_drawn_as_far_as_it_is_a_number(capfd: py
     assert "*" in plot.chart("loss", {"a": {"x": [0, 1], "y": [-1.7e308, 1.7e308]}}, 20, 4, dots=False)
 
 
+def test_of_a_task_that_ran_by_hand_time_says_that_no_agent_ran_it() -> None:
+    task = {"id": "1f3c", "status": "completed", "started": "2026-11-29T10:00:00+00:00",
+            "completed": "2026-11-29T10:12:05+00:00"}
+    assert "no agent ran it" in times.text(times.of_task(task))
+    assert "another agent ran it" in times.text(times.of_task({**task, "last_worker": "vm:0"}))
+
+
 def test_the_newest_value_of_a_long_curve_is_the_last_one(capfd: pytest.CaptureFixture[str]) -> None:
     store = api.connect()
     task = store.call("tasks.create", {"name": "long", "type": "training"})["id"]
@@ -589,7 +600,7 @@ def test_a_task_that_clearml_agent_has_run_is_told_by_its_log() -> None:
     ended = {"id": task, "status": "failed", "status_reason": "worker execution exit code 1", "script": {}}
     found = why.why(store, ended)
     assert found["reason"] == "the module six is not installed (exit 1)" and "--package six " in found["remedy"]
-    assert len(re.findall(r"^  \| ", why.text(found), re.MULTILINE)) == why.EVIDENCE_LINES
+    assert len(re.findall(r"^  \| ", why.text(found), re.MULTILINE)) == evidence_lines.MOST
     more = f"Traceback (most recent call last):\n{frame}KeyError: 'lr'\n"
     store.call("events.add_batch", [{"type": "log", "task": task, "timestamp": 1000, "msg": more}])
     assert why.why(store, ended)["reason"] == "KeyError: 'lr', at t.py:3 (exit 1)"
@@ -620,6 +631,38 @@ def test_a_change_of_the_entry_point_keeps_the_id_of_a_project_in_it() -> None:
             "runtime": {view.END_KEY: {"class": "script_failed", "reason": "exit 2", "evidence": said}}}
     assert why.why(store, task)["remedy"] == (
         f"agent-task edit 1f3c --entry-point 't.py --lr 1 --project {project}' && agent-task enqueue 1f3c")
+
+
+def test_a_step_is_mended_in_the_code_of_its_pipeline_and_a_pipeline_names_the_step_that_failed() -> None:
+    store = api.connect()
+    code = "from clearml import Task\n\ndef two():\n    raise ValueError('boom')\n"
+    at = "/root/.clearml/venvs-builds/3.11/task_repository/r.git/two.py"
+    said = f'Traceback (most recent call last):\n  File "{at}", line 4, in two\n    raise\nValueError: boom\n'
+
+    def created(name: str, **fields: Any) -> str:
+        return store.call("tasks.create", {"name": name, "type": "training", **fields})["id"]
+
+    pipeline = created("pipe", system_tags=["pipeline"])
+    end = {view.END_KEY: {"class": "script_failed", "exit": 1, "reason": "exit 1", "evidence": said}}
+    script = {"entry_point": "two.py", "diff": code, "repository": "https://git.example.org/r.git"}
+    steps = [created(name, parent=pipeline, script=script) for name in ("one", "two", "three")]
+    step = {"id": steps[1], "status": "failed", "parent": pipeline, "script": script, "runtime": end}
+    found = why.why(store, step)
+    assert found["reason"].startswith("ValueError: boom, at two.py:4") and found["remedy"] is None
+    assert found["advice"] == (f"mend it in the code of pipeline {pipeline}, which made two.py of a function, "
+                               "and run that pipeline again")
+    # what is taken from a checkout is mended there, whoever made the task
+    assert "--checkout" in why.why(store, {**step, "script": {**script, "diff": ""}})["advice"]
+
+    whole = {"id": pipeline, "status": "failed", "system_tags": ["pipeline"], "script": {"entry_point": "pipe.py"},
+             "status_reason": "Pipeline aborted and failed"}
+    assert "agent-task why" not in (why.why(store, whole)["remedy"] or "")
+    for id in steps[1:]:
+        store.call("tasks.enqueue", {"task": id})
+        store.call("tasks.started", {"task": id})
+        store.call("tasks.failed", {"task": id})
+    found = why.why(store, whole)
+    assert found["remedy"] == f"agent-task why {steps[1]}" and "its step two has failed" in found["reason"]
 
 
 def test_what_the_clearml_package_prints_is_no_reason() -> None:

@@ -57,6 +57,18 @@ def test_variables_come_before_the_file_named_ones_first(conf, monkeypatch):
     assert config.get("api.api_server", None, "MINE") == "http://mine:8008"
 
 
+@pytest.mark.parametrize("text", [
+    'api.api_server: "http://file:8008"\ninclude "creds.conf"', 'api {\n  include "creds.conf"\n}'])
+def test_of_an_included_key_the_file_that_sets_it_is_named(conf, text):
+    within = "credentials.access_key: KEY" if text.startswith("api {") else "api.credentials.access_key: KEY"
+    path = conf(text + "\nagent.default_python: 3.11")
+    creds = path.parent / "creds.conf"
+    creds.write_text(within)
+    config.reload()
+    assert config.origin("api.credentials.access_key") == ("KEY", str(creds))
+    assert config.origin("agent.default_python")[1] == str(path)
+
+
 def test_of_several_files_the_one_that_counts_is_named(conf, monkeypatch, tmp_path):
     old, new = conf("agent { git_user: old, worker_name: box }", "trains.conf"), conf("agent.git_user: new")
     (tmp_path / "more/default").mkdir(parents=True)

@@ -44,6 +44,15 @@ def test_a_page_describes_every_option_of_its_command_and_no_other(name: str) ->
     assert described(text) | {"--help"} == declared(name)
 
 
+@pytest.mark.parametrize("name", ["pull", "supervisor"])
+def test_a_value_of_several_words_is_one_argument_of_its_option(name: str) -> None:
+    module, text = import_module(f"agentpipe.cmds.agent_{name}"), page(f"agent-{name}.1")
+    values = {item.name: item.metavar for item in module.options() if " " in (getattr(item, "metavar", "") or "")}
+    assert values
+    for option, value in values.items():
+        assert set(re.findall(rf"Fl {option[1:]} Ar (\"[^\"]+\"|\S+)", text)) == {f'"{value}"'}
+
+
 def verbs_of(command_name: str) -> dict[str, set[str]]:
     """The long options of each verb of a command."""
     module = import_module(f"agentpipe.cmds.agent_{command_name}")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -616,11 +617,13 @@ def nested(tmp_path):
     return outer
 
 
-def test_a_submodule_of_this_machine_needs_gits_own_permission(tmp_path, nested):
+def test_a_submodule_of_this_machine_needs_gits_own_permission(tmp_path, nested, monkeypatch):
     (tmp_path / "user" / ".gitconfig").unlink()
     failure = refused(tmp_path / "job", {"repository": str(nested)})
     assert failure.exit == errors.BAD_DATA and "path on this machine" in failure.reason
-    subprocess.run(["sh", "-c", failure.remedy], check=True)
+    assert not (tmp_path / "user" / ".gitconfig").exists()
+    for name, value in re.findall(r"(GIT_CONFIG_\w+)=([\w.]+)", failure.remedy):
+        monkeypatch.setenv(name, value)
     assert os.path.exists(os.path.join(fetch(tmp_path / "job", {"repository": str(nested)})["code"], "libs"))
 
 
@@ -696,6 +699,16 @@ def test_a_commit_is_the_same_bytes_whatever_this_user_has_chosen(tmp_path, sour
     commit(source, {"dos.txt": "a\r\nb\n", "unix.txt": "a\nb\n"})
     (tmp_path / "user" / ".gitconfig").write_text("[core]\n\tautocrlf = true\n")
     assert tree(Path(fetch(tmp_path / "job", {"repository": str(source)})["code"])) == tree(source)
+
+
+def test_a_user_who_wants_bare_repositories_named_has_mirrors_of_them_all_the_same(tmp_path, source):
+    subprocess.run(["git", "clone", "-q", "--bare", str(source), str(tmp_path / "bare.git")], check=True)
+    (tmp_path / "user" / ".gitconfig").write_text("[safe]\n\tbareRepository = explicit\n")
+    for made_anew in (True, False):
+        found = fetch(tmp_path / "job", {"repository": str(tmp_path / "bare.git"), "branch": "main"})
+        assert tree(Path(found["code"])) == tree(source)
+        assert made_anew is ("cloning" in log(tmp_path / "job"))
+        (tmp_path / "job" / "setup.log").unlink()
 
 
 @pytest.mark.parametrize("base, url, expected", [

@@ -1,5 +1,6 @@
 """The same API over HTTP: who we are, what is tried again and what never, and what is said when nothing helps."""
 
+import base64
 import json
 import os
 import socket
@@ -84,6 +85,36 @@ def test_a_revoked_token_is_renewed_once(server):
     server.tokens.clear()
     assert queues(client) == ["default"]
     assert server.logins == 2
+
+
+@pytest.mark.parametrize(("address", "secret", "taken"), [
+    ("URL", SECRET, True), ("http://elsewhere:8008", SECRET, False), ("URL", "another-wrong-secret", False)])
+def test_keys_that_are_replaced_in_the_file_while_we_run_are_taken_up(server, monkeypatch, tmp_path, address, secret,
+                                                                      taken):
+    conf = tmp_path / "clearml.conf"
+
+    def write(host, key, secret):
+        conf.write_text(f'api {{ api_server: "{host}"\n credentials {{ access_key: {key}\n secret_key: {secret} }} }}')
+
+    for name in server.environment:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(conf))
+    monkeypatch.setattr("api_server.KEY", "FIRSTKEY")
+    write(server.url, "FIRSTKEY", SECRET)
+    client = api.connect()
+    queues(client)
+    monkeypatch.setattr("api_server.KEY", KEY)
+    server.tokens.clear()  # revoked, with the key
+    assert "does not accept the key FIRSTKEY" in refused(client).reason
+    conf.write_text("api { half")  # as it is written
+    assert "does not accept the key FIRSTKEY" in refused(client).reason
+    write(server.url if address == "URL" else address, KEY, secret)
+    if taken:
+        assert queues(client) == ["default"]
+    else:
+        assert refused(client).exit == errors.NO_PERMISSION
+        sent = [headers["Authorization"] for _, path, headers, _ in server.requests if path == "/auth.login"]
+        assert (base64.b64encode(f"{KEY}:{SECRET}".encode()).decode() in " ".join(sent)) is False
 
 
 def test_one_that_stays_refused_is_no_endless_loop(server):

@@ -6,6 +6,8 @@ import os
 import socket
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 
 import pytest
@@ -212,6 +214,50 @@ def test_while_the_store_cannot_be_written_clients_are_told_to_wait_and_then_go_
         assert server.post("tasks.create", body, headers=headers).status_code == 200
     finally:
         assert server.stop() == 0
+
+
+# fills the disk of a server, asks it, and prints what its clients say; argv: a folder that is a small disk
+FULL = """
+import os, sys
+from http_server import HttpServer
+from agentpipe import errors
+from agentpipe.configure import config_check
+from agentpipe.transport import api
+server = HttpServer(sys.argv[1] + "/home")
+os.environ |= {"AGENT_HOME": sys.argv[2], "CLEARML_API_HOST": server.api, "CLEARML_API_ACCESS_KEY": server.keys[0],
+               "CLEARML_API_SECRET_KEY": server.keys[1], "CLEARML_FILES_HOST": server.files}
+def look():
+    found = [each for each in config_check.server() if each.subject == "store"]
+    print([f"{each.level} {each.text} ({each.remedy})" for each in found])
+look()
+with open(sys.argv[1] + "/filler", "wb", 0) as file:
+    try:
+        while file.write(b"x" * 4096):
+            pass
+    except OSError:
+        pass
+try:
+    while True:
+        api.connect(patience=0).call("tasks.create", {"name": "n" * 4000, "type": "training"})
+except errors.Failure as failure:
+    print(failure)
+look()
+server.stop()
+"""
+
+
+def test_a_server_whose_disk_is_full_is_quoted_by_its_clients_and_by_the_check(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=2m none {disk} && exec "$0" "$@"', sys.executable, "-c",
+         FULL, disk, tmp_path / "client"], text=True, capture_output=True, check=False, timeout=60,
+        env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)})
+    before, said, after, *_ = [*done.stdout.splitlines(), done.stderr, "", ""]
+    why = f"the disk is full: cannot write the store {disk}/home/state/agent.db"
+    assert before == "[]", done.stderr
+    assert said.endswith(f": it answers 503: {why} (try again later)")
+    assert after.startswith("['wrong ") and why in after and "make room" in after
 
 
 def test_what_would_fill_the_memory_is_to_come_later(server):

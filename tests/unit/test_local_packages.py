@@ -97,3 +97,24 @@ def test_a_lock_with_a_folder_of_another_platform(machine):
     line = poetry_lock._line({"name": "lib", "version": "1", "source": {"type": "directory", "url": "lib"}},
                              'sys_platform == "win32"', {})
     assert line == './lib ; sys_platform == "win32"'
+
+
+@pytest.mark.parametrize(("more", "need", "told"), [
+    ("", "tea>9", "asks for tea>9 in app/pyproject.toml:4, and there is no such version, the nearest is tea==2.0"),
+    ("milk", "tea>9", "asks for tea>9 in app/pyproject.toml:4, which does not go with the rest: all versions of milk"),
+    ("tea<2", "tea>=2", "asks for tea>=2 in app/pyproject.toml:4, which does not go with 'tea<2' in the requirements"),
+    ("", "nosuchpackage", "asks for nosuchpackage in app/pyproject.toml:4, and no index has nosuchpackage")])
+def test_what_a_folders_package_cannot_have_is_mended_in_its_file(machine, more, need, told):
+    files = {**package("app"), "app/pyproject.toml":
+             f'[project]\nname = "app"\nversion = "1.0"\ndependencies = ["{need}"]\n[build-system]\nrequires = []\n'
+             'build-backend = "backend"\nbackend-path = ["."]\n'}
+    with pytest.raises(errors.Failure) as failed:
+        machine.task(f"-e ./app\n{more}", files=files)
+    assert failed.value.reason.startswith(f"your package app {told}")
+    assert (failed.value.remedy, failed.value.change) == ("mend app/pyproject.toml:4", errors.CODE_ANEW)
+
+
+def test_what_the_task_itself_asks_for_stays_to_be_mended_in_its_list(machine):
+    with pytest.raises(errors.Failure, match=r"no such version: tea==1\.5") as failed:
+        machine.task("-e ./app\ntea==1.5", files=package("app", ["tea"]))
+    assert failed.value.change == ("--package", "tea==1.0")

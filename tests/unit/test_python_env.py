@@ -456,6 +456,8 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):
     ("milk\ntea==2.0", 65,
      ["milk and tea==2.0 cannot be installed together: all versions of milk depend on tea<2"], "relax 'tea==2.0'"),
     ("tea==1.0\ntea==2.0", 65, ["tea==1.0 and tea==2.0 cannot be installed together"], "relax 'tea==2.0'"),
+    ("greedy<2", 66, ["greedy<2 asks for tea>9, which is not in the indexes"],
+     "ask for another version than 'greedy<2' in the requirements"),
     ("old", 66, ["old", "needs Python>=3.99"], "set the task's binary to python3.99, or ask"),
     ("broken", 65, ["broken==1.0 cannot be built here"], "ask for a version of broken that has wheels"),
     ("tea @ http://127.0.0.1:9/tea-1.0-py3-none-any.whl", 69, ["cannot reach http://127.0.0.1:9/"],
@@ -465,6 +467,7 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):
 def test_what_cannot_be_installed_is_named_with_a_remedy(machine, monkeypatch, pip, code, words, remedy):
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     wheelhouse.wheel(machine.index, "old", "1.0", requires_python=">=3.99")
+    wheelhouse.wheel(machine.index, "greedy", "1.0", ["tea>9"])
     wheelhouse.source(machine.index, "broken", "1.0", hook="raise RuntimeError('no compiler')")
     with pytest.raises(errors.Failure) as caught:
         machine.task(pip)

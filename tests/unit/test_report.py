@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import api_server
 import pytest
 from api_server import ApiServer
 from reporting import WORKER, Foreign, Running, Unreliable
 
 from agentpipe import errors, files, paths
 from agentpipe.claim import claims
+from agentpipe.report import outages
 from agentpipe.report.abort import RESETS, Abort, Judge
 from agentpipe.report.finish import finish
 from agentpipe.report.reporter import Reporter
@@ -335,6 +337,28 @@ def test_a_server_that_cannot_wait_is_asked_again_and_again(tmp_path: Path, afar
     task.call("tasks.stop", task=task.id)
     assert watching.abort().kind == "stopping"
     watching.reporter.stop()
+
+
+def test_keys_that_are_refused_are_said_at_once_and_new_ones_go_on(
+        tmp_path: Path, afar: ApiServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("agentpipe.report.reporter.BACK_OFF_S", (0.05, 0.1))
+    task = Running(tmp_path)
+    watching = Watching(task, apis.connect(WORKER))
+    task.prints(b"one\n")
+    wait_for(lambda: task.log() == "one\n")
+    good = api_server.SECRET
+    monkeypatch.setattr(api_server, "SECRET", "renewed")
+    afar.tokens.clear()
+    task.prints(b"two\n")
+    wait_for(lambda: outages.present(str(task.directory))[1])
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(f"agent-report: task {task.id} goes on, but {afar.url} does not accept the key TESTKEY: ")
+    monkeypatch.setattr(api_server, "SECRET", good)
+    wait_for(lambda: task.log() == "one\ntwo\n" and "is back" in task.log("setup"))
+    watching.reporter.stop()
+    assert "accepts the keys again" in capfd.readouterr().err
+    assert outages.present(str(task.directory)) == ("", False)
 
 
 def _unknown(endpoint: str, answer: Any, *rest: Any) -> Any:

@@ -43,6 +43,27 @@ def test_a_worker_is_where_its_last_report_came_from(server):
         assert server("workers.get_all")["workers"][0]["ip"] == address
 
 
+def test_the_queues_of_two_workers_of_one_name_are_both_served_and_one_that_changes_its_own_leaves_the_old(
+        server, monkeypatch):
+    ours, theirs = server.queue, server("queues.create", name="theirs")["id"]
+    clock = [1000000.0]
+    monkeypatch.setattr("agentpipe.server.namesakes.time.time", lambda: clock[0])
+
+    def reports(*queues):
+        clock[0] += 15
+        server("workers.status_report", worker="vm:0", timestamp=1, queues=list(queues))
+        [worker] = server("workers.get_all")["workers"]
+        assert not {"reported", "shared"} & set(worker)
+        return {queue["id"] for queue in worker["queues"]}
+
+    server("workers.register", worker="vm:0", queues=[ours])
+    assert reports(ours) == {ours}
+    server("workers.register", worker="vm:0", queues=[theirs])  # as by a restart with another queue
+    assert [reports(theirs) for _ in range(3)] == [{theirs}] * 3
+    assert [reports(ours), reports(theirs), reports(ours)] == [{ours, theirs}] * 3
+    assert [reports(ours) for _ in range(8)][-1] == {ours}, "the other one is gone"
+
+
 def test_an_unknown_queue_registers_nobody(server):
     server.refused(701, "workers.register", worker="box:0", queues=[server.queue, "nowhere"])
     assert ids(server) == []

@@ -39,6 +39,23 @@ def cut():
         listening.shutdown(socket.SHUT_RDWR)
 
 
+def test_a_model_is_got_by_the_tasks_name_for_it_or_by_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    store = api.connect()
+    (tmp_path / "stored").write_bytes(b"weights")
+    uri = f"file://{tmp_path}/stored"
+    model = store.call("models.create", {"name": "m1", "uri": uri, "framework": "PyTorch"})["id"]
+    task = store.call("tasks.create", {"name": "train", "type": "training"})["id"]
+    store.call("tasks.add_or_update_model", {"task": task, "model": model, "name": "w", "type": "output"})
+    for name in ("w", "m1"):
+        artifacts.artifacts(task, name, name, False, False)
+        assert (tmp_path / name).read_bytes() == b"weights"
+    with pytest.raises(errors.Failure) as caught:
+        artifacts.artifacts(task, "other", None, False, False)
+    assert caught.value.reason.endswith("there are: w")
+
+
 def test_a_download_that_was_cut_is_no_file(tmp_path, monkeypatch, cut):
     monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
     (tmp_path / "before.bin").write_text("before")

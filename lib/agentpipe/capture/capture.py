@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SHELL_SCRIPTS = (".sh", ".bash")
 PYTHON_SCRIPTS = (".py", ".ipynb")
+ELF = b"\x7fELF"
 NOTHING = "# nothing is to be installed\n"
 
 
@@ -102,6 +103,8 @@ def _checkout(wish: Wish, root: str) -> Captured:
         tracked = None if wish.module else os.path.normpath(os.path.join(folder, entry))
         if tracked and not (found.bundle and tracked in found.bundle.files):
             left_behind.refuse_unknown(root, tracked)
+        if tracked:
+            _check_text(wish, os.path.join(root, tracked))
         found.warnings += [] if found.bundle else left_behind.untracked(root, inside)
     if found.warnings and not wish.bundle:
         found.notes.append("what a worker would lack goes along with --bundle")
@@ -118,6 +121,7 @@ def _alone(wish: Wish) -> Captured:
         raise errors.Failure(f"-m {wish.script} needs a git repository", errors.NOT_FOUND,
                              remedy="run it in a checkout, or give --repo")
     path = wish.script
+    _check_text(wish, path)
     try:
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read()
@@ -140,6 +144,20 @@ def _alone(wish: Wish) -> Captured:
         found.notes.append(f"{name} is in no git repository: its text alone goes with the task{as_other}")
     _add_requirements(found, wish, requirement_files(os.path.dirname(os.path.abspath(path)), ".", name))
     return found
+
+
+def _check_text(wish: Wish, path: str) -> None:
+    """Failure 65 for what no worker could run: a program, and a notebook that is none."""
+    if wish.binary:
+        return
+    with open(path, "rb") as file:
+        begin = file.read(1024)
+    if begin.startswith(ELF):
+        raise errors.Failure(f"{wish.script} is a program, not a script", errors.BAD_DATA,
+                             remedy="a shell script (.sh) that starts it, where the workers have it")
+    if path.endswith(".ipynb") and begin.strip():
+        from agentpipe.code import notebook
+        notebook.script(path)
 
 
 def _as_other(name: str, script: dict[str, Any]) -> str:

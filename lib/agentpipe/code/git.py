@@ -31,6 +31,8 @@ SETTINGS = {
     "core.autocrlf": "false",
     "protocol.ext.allow": "never",
     "safe.directory": "*",
+    # a mirror is one, and ours: `explicit` is meant for what stands hidden in a checkout
+    "safe.bareRepository": "all",
     "submodule.recurse": "false",
     "fetch.recurseSubmodules": "false",
     "fetch.writeCommitGraph": "false",

@@ -146,6 +146,8 @@ def _over_http(found: HttpApi) -> Generator[Finding, None, bool]:
     else:
         yield _server(found, said, took)
     yield credentials
+    if said is not None and found.ours:
+        yield from _store_of(found)
     if now is not None:
         yield _clock(now - time.time())
     return said is not None
@@ -159,6 +161,19 @@ def _server(found: HttpApi, said: dict[str, Any], took: float) -> Finding:
     if version and version_number(version) < version_number(OLDEST_API):
         return Finding(ODD, "server", f"{text}: older than {OLDEST_API}", "update the ClearML server")
     return Finding(GOOD, "server", text)
+
+
+def _store_of(found: HttpApi) -> Iterator[Finding]:
+    """What agent-server has to say against its store; one of an older version says nothing."""
+    try:
+        trouble = found.call("agentpipe.health")["trouble"]
+    except errors.ApiError as error:
+        if error.code != 404:
+            raise
+        return
+    if trouble:
+        yield Finding(BAD, "store", f"{found.host} cannot work: {trouble}", "make room, or the disk writable, where "
+                      "agent-server runs", errors.UNAVAILABLE)
 
 
 def _files_server(found: HttpApi) -> Finding:

@@ -116,7 +116,7 @@ def digest(folder: str, code: str) -> str:
     digest = hashlib.sha256()
     for path in files(folder):
         digest.update(f"{os.path.basename(path)}\0{file_digest(path, True)}\n".encode("utf-8", "surrogateescape"))
-    for each in _needed(folder, code):
+    for each in needed(folder, code):
         for path in files(each):
             about = f"{os.path.relpath(path, folder)}\0{file_digest(path, True)}\n"
             digest.update(about.encode("utf-8", "surrogateescape"))
@@ -132,7 +132,7 @@ def files(folder: str) -> list[str]:
     return [path for path in found if os.path.isfile(path)]
 
 
-def _needed(folder: str, code: str) -> list[str]:
+def needed(folder: str, code: str) -> list[str]:
     """The folders that a package's folder may need, and those that they may need."""
     found: set[str] = set()
     ahead = [folder]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def own(job: Job, asked: Requirements, began: float) -> Value:
-    """An overlay over a base of the cache, or over what is there already."""
+    """An overlay over a base of the cache, or over what is there already. torch_backend.Away: begin anew."""
     from agentpipe.environment import env_cache, git_pins, installers, local_packages, python_env, requirements
     from agentpipe.environment.installers import policy as policies
     policy = policies.of(job, asked)
@@ -41,6 +41,7 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
     elif job.option("dry_run"):
         return {}
     if base is None:
+        policy.anew = True
         base = _built(job, key, interpreter, asked, policy)
         key = base["key"] if env_cache.PRIVATE in base["key"] else key
     local_packages.add(asked, base.get("local") or (), requirements.folders(job)[1])

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import time
+
+from agentpipe import files, paths, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +35,15 @@ BRINGS = {"accelerate", "bitsandbytes", "deepspeed", "fastai", "flash-attn", "ko
 MANAGER = "agent.package_manager."
 LOCAL = re.compile(r"(==\s*[\w.]+)\+(?:cu\d+|cpu|rocm[\d.]+)\b")
 OLD_SETUPTOOLS = "setuptools<59"
+AWAY_S = 600  # for so long an index that could not be reached is not asked again
+_away: set[str] = set()
+
+
+class Away(Exception):
+    """PyTorch's index for this backend cannot be reached; note_away() has it passed over.
+
+    What the other indexes give has a key of its own: it stands in the cache for all tasks of that time.
+    """
 
 
 def settle(job: Job, asked: Requirements, policy: Policy) -> None:
@@ -60,6 +72,32 @@ def settle(job: Job, asked: Requirements, policy: Policy) -> None:
         # `+cu113` is the other machine's: ours has its own
         asked.packages = [LOCAL.sub(r"\1", line) if is_torch(line) else line for line in asked.packages]
         policy.notes.append(f"PyTorch for {words(backend)}")
+    since = _away_since(policy.backend) if policy.backend else None
+    if since is not None:
+        policy.backend = ""
+        policy.notes.append(f"its index could not be reached {units.duration(since)} ago: the other indexes have to "
+                            f"do, and it is asked again after {units.duration(AWAY_S)} "
+                            "(never with CLEARML_AGENT_PACKAGE_PYTORCH_RESOLVE=none)")
+
+
+def note_away(backend: str) -> None:
+    """The index of this backend cannot be reached now: no task of this machine asks it for a while."""
+    _away.add(backend)
+    try:
+        files.publish(paths.cache(f"no-torch-index-{backend}"), b"")
+    except OSError:  # each process finds out by itself
+        pass
+
+
+def _away_since(backend: str) -> float | None:
+    """How many seconds ago its index could not be reached; None where that is too long ago, or it could."""
+    if backend in _away:
+        return 0.0
+    try:
+        since = time.time() - os.stat(paths.cache(f"no-torch-index-{backend}")).st_mtime
+    except OSError:
+        return None
+    return since if 0 <= since < AWAY_S else None
 
 
 def here() -> str:

@@ -52,6 +52,7 @@ class Watched:
                  queue: str | None, pids: Callable[[], Iterable[int]] | None, shipper: Shipper) -> None:
         self.task, self.directory, self.queue, self.shipper = task, directory, queue, shipper
         self.told_away = False  # whether its log says that the server is away
+        self.told_refused = False  # whether standard error says that it does not accept us
         self._by, self._judge, self._on_abort, self._pids = by, judge, on_abort, pids
         self._mark: Any = None  # of the embedded store, when it was looked at
         self._described = self._of_the_sdk = self._left = self._kept = False

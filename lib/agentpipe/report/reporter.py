@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from agentpipe import errors, failures, stdio
+from agentpipe.report import outages
 from agentpipe.report.abort import Abort, Judge
 from agentpipe.report.duties import Duty, Watched
-from agentpipe.report.shipping import Shipper, is_outage, say
+from agentpipe.report.shipping import Shipper, is_outage
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -175,12 +176,17 @@ class Reporter:
 
     def _is_away(self, error: Exception) -> None:
         now = time.monotonic()
-        watched = self._watched
-        if self._away is None:
-            self._away = now  # one call that fails is no outage yet
-        elif watched and not watched.told_away:
+        watched, refused = self._watched, outages.is_refusal(error)
+        if watched and not watched.told_away and (refused or self._away is not None):  # one call is no outage yet
             watched.told_away = True
-            say(watched.directory, f"the server is away ({error}): what is printed meanwhile waits here")
+            outages.begin(watched.directory, error)
+        if watched and refused and not watched.told_refused:
+            # waiting does not mend it, somebody has to: also where no terminal shows how it goes on
+            watched.told_refused = True
+            stdio.say(f"agent-report: task {watched.task} goes on, but {error}; new keys in clearml.conf are taken up "
+                      "while it runs")
+        if self._away is None:
+            self._away = now
         self._retry_at = now + self._pause * (0.5 + now * 1e3 % 1.0)  # jitter, without the cost of `random`
         self._pause = min(2 * self._pause, BACK_OFF_S[1])
 
@@ -191,7 +197,10 @@ class Reporter:
             watched.shipper.doubt()
         if self._away is not None and watched and watched.told_away:
             watched.told_away = False
-            say(watched.directory, f"the server is back after {time.monotonic() - self._away:.0f} s")
+            outages.end(watched.directory, time.monotonic() - self._away)
+        if watched and watched.told_refused:
+            watched.told_refused = False
+            stdio.say(f"agent-report: task {watched.task}: the server accepts the keys again")
         self._away = None
 
     def _task_changed(self) -> None:

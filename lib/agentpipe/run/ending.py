@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 60.0  # with a server that is away; then the next agent-pull or agent-report sends the rest
 MAX_LOST = 3
+ITS_OWN = ("script_failed", "out_of_memory", "time_limit", "stalled", "lost")  # what nobody has asked for
 AWAY = 76  # to a supervisor: what the set-up needed (a repository, an index) was away, and may be for the next task too
 
 
@@ -48,8 +49,11 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
         raise errors.Failure(f"task {held.id} was given back meanwhile", errors.TRY_AGAIN)
     if attempt.never_began(directory):
         held.release()
-        raise errors.Failure(f"task {held.id}: its script could not be started (exit {status} of the shell above it); "
-                             "the next agent-pull gives it back", errors.TRY_AGAIN, remedy=f"df -i {directory}")
+        said = _of_shell(directory)
+        remedy = "install util-linux, or add where it is to PATH" if "setsid" in said else f"df -i {directory}"
+        raise errors.Failure(f"task {held.id}: its script could not be started (exit {status} of the shell above it"
+                             f"{said and ': '}{said}); the next agent-pull gives it back", errors.TRY_AGAIN,
+                             remedy=remedy)
     gone = not os.path.isdir(directory)
     os.makedirs(directory, 0o700, exist_ok=True)  # a script may have deleted it: its end is recorded all the same
     if status:
@@ -81,6 +85,15 @@ def of_script(held: Held, verdict: Verdict, values: Mapping[str, Any]) -> int:
     except errors.Interrupted:
         held.job.say("agent-run: told to leave before the hooks post-run were over")
     return _report(held, values, keep)
+
+
+def _of_shell(directory: str) -> str:
+    """The last line of the log of a script that never began: the shell's above it."""
+    try:
+        lines = untrusted.read(paths.box(directory), "log").decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return own_secrets.hidden(lines[-1]) if lines else ""
 
 
 def _has_log(directory: str) -> bool:
@@ -208,6 +221,17 @@ def _print(held: Held, line: dict[str, Any]) -> bool:
         except OSError as error:
             printed = False
             stdio.say(f"agent-run: the receipt could not be written: {error.strerror}")
-    if "run" in line and held.job.watched:
-        stdio.say(f"agent-run: task {held.id}: {line['run']['end']}, exit {line['run']['exit']}")
+    if "run" in line and (held.job.watched or line["run"]["end"] in ITS_OWN):
+        stdio.say(f"agent-run: {_in_a_line(held, line['run'])}")
     return printed
+
+
+def _in_a_line(held: Held, run: Mapping[str, Any]) -> str:
+    """How a script has ended, and where to ask why. Of what failed by itself it is said also where nobody watches: cron
+    sends what is printed, and knows no status."""
+    said, reason = f"task {held.id}: {run['end']}, exit {run['exit']}", str(run.get("reason") or "").split("\n")[0]
+    if run["end"] not in ITS_OWN:
+        return said
+    more = "" if reason == f"exit {run['exit']}" else f": {reason}"
+    ask = f"agent-task why {held.id}" if held.api else f"cat {paths.box(held.claim.directory)}/log"
+    return f"{said}{more} ({ask})"

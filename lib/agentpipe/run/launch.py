@@ -40,9 +40,7 @@ def of(manifest: Mapping[str, Any], directory: str, options: Mapping[str, Any]) 
                                         f"AGENT_STAGE_{key.upper()} must print the manifest with that key")
     patch, env = manifest["patch"], manifest["env"]
     script = manifest["task"].get("script") or {}
-    # a custom build may have put the script elsewhere
-    working_dir = env.get("working_dir") or patch.get("working_dir") or script.get("working_dir") or "."
-    cwd = os.path.normpath(os.path.join(manifest["fetch"]["code"], working_dir))
+    cwd = working_directory(manifest)
     words = [env["entry_point"]] if env.get("entry_point") else _split(
         patch.get("entry_point") or script.get("entry_point") or "")
     if not words:
@@ -64,6 +62,14 @@ def of(manifest: Mapping[str, Any], directory: str, options: Mapping[str, Any]) 
         raise errors.Failure(f"the variable {odd[0]!r} is none that a program can be given", errors.BAD_DATA,
                              remedy="correct `env.variables`")
     return Launch(argv, cwd, found, shell)
+
+
+def working_directory(manifest: Mapping[str, Any]) -> str:
+    """Where the script of a manifest that has `fetch` runs: a custom build, or the patch, may have put it elsewhere."""
+    asked = [(manifest.get(key) or {}).get("working_dir") for key in ("env", "patch")]
+    script = manifest["task"].get("script") or {}
+    found = next(filter(None, [*asked, script.get("working_dir")]), ".")
+    return os.path.normpath(os.path.join(manifest["fetch"]["code"], found))
 
 
 def own() -> dict[str, str]:

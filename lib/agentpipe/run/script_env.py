@@ -19,7 +19,7 @@ SECTION = "Environment"
 # in the script take itself for a child of another process, the master of other nodes, offline, or in another place
 NOT_PASSED_ON = re.compile(r"PYTHON(HOME|PATH|UNBUFFERED|DONTWRITEBYTECODE|STARTUP|USERBASE|PYCACHEPREFIX|SAFEPATH"
                            r"|NOUSERSITE)$"
-                           r"|AGENT_(CRASH_AT|CRASH_WITH|STAGE_\w+|HOOK|DEBUG)$|VIRTUAL_ENV(_PROMPT)?$|__PYVENV_LAUNCHER__$"
+                           r"|AGENT_(CRASH_AT|CRASH_WITH|STAGE_\w+|HOOK|DEBUG|LAST_ATTEMPT)$|VIRTUAL_ENV(_PROMPT)?$|__PYVENV_LAUNCHER__$"
                            r"|UV_(CACHE_DIR|PYTHON_CACHE_DIR|PYTHON_INSTALL_DIR)$"
                            r"|(CLEARML|TRAINS)_(TASK_ID|PROC_MASTER_ID|FORCE_MASTER_NODE|MULTI_NODE_MASTER|OFFLINE_MODE"
                            r"|VCS_\w+|AGENT_ABORT_CALLBACK_\w+)$")

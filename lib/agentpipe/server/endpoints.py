@@ -31,7 +31,7 @@ MODULES = {
     "models": ("models", "models_edit", "lists_ex"),
     "organization": ("organization",), "pipelines": ("pipelines",),
     "auth": ("auth",), "login": ("auth",), "users": ("auth", "users", "lists_ex"), "server": ("auth", "info"),
-    "debug": ("auth",), "serving": ("model_serving",), "agentpipe": ("overview",),
+    "debug": ("auth",), "serving": ("model_serving",), "agentpipe": ("overview", "health"),
 }
 # how an endpoint is run: READ from one state of the store, WRITE as one durable change, LAZY as a change that
 # may be lost when the power fails, OWN opens its transaction itself

@@ -9,14 +9,13 @@ import contextlib
 import errno
 import os
 import stat
-import sys
 import threading
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
-from agentpipe import trees
+from agentpipe import stdio, trees
 from agentpipe.errors import CANNOT_CREATE, ApiError, Failure
 from agentpipe.server import callers
 from agentpipe.server.tokens import Tokens
@@ -200,7 +199,7 @@ def _is_among(etag: str, known: str) -> bool:
 
 
 def _failed(problem: OSError) -> Response:
-    print(f"agent-server: files: {problem.strerror}", file=sys.stderr, flush=True)
+    stdio.say(f"agent-server: files: {problem.strerror}")
     if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         return PlainTextResponse("the disk is full", 507)
     if problem.errno in (errno.ENAMETOOLONG, errno.EINVAL):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
 
+from agentpipe import stdio
 from agentpipe.server import documents, queue_metrics, status, worker_stats
 from agentpipe.server.common import stamp
 from agentpipe.server.endpoints import Request
@@ -102,7 +102,7 @@ class Housekeeper:
             job()
         except Exception as problem:
             # the next time may be better: a full disk, say
-            print(f"agent-server: housekeeping: {problem}", file=sys.stderr, flush=True)
+            stdio.say(f"agent-server: housekeeping: {problem}")
 
     def _change(self, work: Callable[[sqlite3.Connection], Any], durable: bool = False) -> Any:
         return self._submit(lambda: self.store.transaction(work, durable), durable).result()
@@ -117,8 +117,7 @@ class Housekeeper:
     def _stop_silent(self) -> None:
         stopped = self._change(lambda db: stop_silent(self.store, db, self._silent), True)
         for id in stopped:
-            print(f"agent-server: task {id} gave no sign of life for {self._silent:g} s: stopped", file=sys.stderr,
-                  flush=True)
+            stdio.say(f"agent-server: task {id} gave no sign of life for {self._silent:g} s: stopped")
 
     def _remove_files(self) -> None:
         limit = int((time.time() - self._spared) * 1000)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +15,7 @@ from functools import partial
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
+from agentpipe import stdio
 from agentpipe.errors import CANNOT_CREATE, TRY_AGAIN, UNAVAILABLE, ApiError, Failure
 from agentpipe.server import bodies, callers, endpoints, no_page, versions, waiting, watched
 from agentpipe.server.common import new_id
@@ -283,4 +283,4 @@ def _told(problem: Exception) -> tuple[int, int, str]:
 
 
 def _say(text: str) -> None:
-    print(f"agent-server: {text}", file=sys.stderr, flush=True)
+    stdio.say(f"agent-server: {text}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -118,8 +119,9 @@ def listen(host: str, port: int, option: str) -> socket.socket:
         found.listen(BACKLOG)
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        of_host = isinstance(error, socket.gaierror | UnicodeError) or getattr(error, "errno", 0) == errno.EADDRNOTAVAIL
         raise Failure(f"cannot listen on {host}:{port}: {reason}", errors.CANNOT_CREATE,
-                      remedy=f"choose another {option}") from None
+                      remedy=f"choose another {'--host' if of_host else option}") from None
     return found
 
 

@@ -33,6 +33,17 @@ def unread(path: str, error: sqlite3.Error) -> tuple[str, str]:
             f"cp {quoted} {quoted}-wal $d/state && AGENT_HOME=$d agent-task list")
 
 
+def trouble(path: str) -> str:
+    """Why a store's disk takes nothing, as the system tells it without a write; "" when it does not."""
+    try:
+        disk = os.statvfs(path)
+    except OSError as error:
+        return f"cannot write the store {path}: {error.strerror}"
+    if disk.f_flag & os.ST_RDONLY:
+        return f"the disk is read-only: cannot write the store {path}"
+    return f"the disk is full: cannot write the store {path}" if _is_full(disk) else ""
+
+
 def is_as_it_was(path: str, before: os.stat_result) -> bool:
     """Whether nobody has written there since, who may have found room again."""
     now = os.stat(path)
@@ -44,8 +55,11 @@ def _takes_nothing(path: str, error: sqlite3.Error) -> bool:
         disk = os.statvfs(path)
     except OSError:
         return False
-    return bool(disk.f_flag & os.ST_RDONLY) or "full" in str(error) or disk.f_bavail * disk.f_frsize < INDEX \
-        or (disk.f_files > 0 and disk.f_favail == 0)
+    return bool(disk.f_flag & os.ST_RDONLY) or "full" in str(error) or _is_full(disk)
+
+
+def _is_full(disk: os.statvfs_result) -> bool:
+    return disk.f_bavail * disk.f_frsize < INDEX or (disk.f_files > 0 and disk.f_favail == 0)
 
 
 def _has_log(path: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from agentpipe.server import documents, entries, status, worker_stats
+from agentpipe.server import documents, entries, namesakes, status, worker_stats
 from agentpipe.server.common import COMPANY, COMPANY_NAME, dumps, loads, strings
 from agentpipe.server.documents import Task
 from agentpipe.server.endpoints import LAZY, READ, Request, Texts, endpoint
@@ -28,8 +28,12 @@ def register(request: Request) -> dict[str, Any]:
     for queue in queues:
         entries.queue(request.db, queue)
     worker_stats.forget_old(request.db)
-    _save(request, {**_new(request), "queues": queues, "register_timeout": request.get("timeout", TIMEOUT),
-                    **{field: strings(request.body, field) for field in ("tags", "system_tags")}})
+    before = _known(request) or {}
+    worker = {**_new(request), "register_timeout": request.get("timeout", TIMEOUT),
+              **{key: before[key] for key in namesakes.KEYS if key in before},
+              **{field: strings(request.body, field) for field in ("tags", "system_tags")}}
+    namesakes.note(worker, queues)
+    _save(request, worker)
     return {}
 
 
@@ -48,15 +52,13 @@ def status_report(request: Request) -> dict[str, Any]:
     Unknown task 400/101.
     """
     body = request.body
-    row = request.db.execute("SELECT doc FROM workers WHERE user=? AND id=?",
-                             (request.user, body["worker"])).fetchone()
-    worker = loads(row[0]) if row else _new(request)
+    worker = _known(request) or _new(request)
     for field in ("task", "queue"):
         worker.pop(field, None)
         if request.get(field):
             worker[field] = body[field]
     if request.get("queues"):
-        worker["queues"] = body["queues"]
+        namesakes.note(worker, body["queues"])
     if request.get("tags") is not None:
         worker["tags"] = strings(body, "tags")
     stats = worker_stats.checked(request.get("machine_stats", {}))
@@ -73,6 +75,12 @@ def status_report(request: Request) -> dict[str, Any]:
         status.touch(request, task)
         task.save()
     return {}
+
+
+def _known(request: Request) -> dict[str, Any] | None:
+    row = request.db.execute("SELECT doc FROM workers WHERE user=? AND id=?",
+                             (request.user, request.body["worker"])).fetchone()
+    return loads(row[0]) if row else None
 
 
 def _new(request: Request) -> dict[str, Any]:
@@ -132,7 +140,8 @@ def _whole(db: sqlite3.Connection, user: str, worker: dict[str, Any],
     found = {**worker, "key": key_of(user, worker["id"]),
              "company": {"id": COMPANY, "name": COMPANY_NAME},
              "user": {"id": user, "name": user}}
-    found.pop("machine_stats", None)
+    for key in ("machine_stats", *namesakes.KEYS):
+        found.pop(key, None)
     found["queues"] = [queues[id] for id in worker["queues"]]
     if worker.get("queue"):
         found["queue"] = queues[worker["queue"]]

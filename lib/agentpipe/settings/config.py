@@ -144,7 +144,7 @@ def _file_of(names: list[str]) -> str:
     from agentpipe.settings import config_file
     paths = files()
     having = (path for path in reversed(paths[1:]) if at(config_file.load([path])[0], names) is not None)
-    return next(having, paths[0])
+    return config_file.of_include(next(having, paths[0]), names)
 
 
 def section(key: str, whole: bool = False) -> dict[str, Any]:
@@ -184,17 +184,25 @@ def files() -> list[str]:
 def trees() -> Trees:
     """(what the files choose, the keys that they set to the peer's default); read once per process."""
     global _read
-    key = tuple(map(os.environ.get, ("CLEARML_CONFIG_FILE", "TRAINS_CONFIG_FILE", "CLEARML_CONFIG_PATH", "HOME")))
+    key = _key()
     if _read is None or _read[0] != key:
-        paths = files()
-        if paths:
-            from agentpipe.settings import config_file
-            found = config_file.load(paths)
-            _check_sections(found[0], paths[-1])
-            _read = key, found
-        else:
-            _read = key, ({}, [])
+        _read = key, _loaded()
     return _read[1]
+
+
+def _key() -> tuple[str | None, ...]:
+    """What says which files are read."""
+    return tuple(map(os.environ.get, ("CLEARML_CONFIG_FILE", "TRAINS_CONFIG_FILE", "CLEARML_CONFIG_PATH", "HOME")))
+
+
+def _loaded() -> Trees:
+    paths = files()
+    if not paths:
+        return {}, []
+    from agentpipe.settings import config_file
+    found = config_file.load(paths)
+    _check_sections(found[0], paths[-1])
+    return found
 
 
 def _check_sections(tree: dict[str, Any], path: str) -> None:
@@ -209,6 +217,16 @@ def reload() -> None:
     """Look at the files again the next time."""
     global _read
     _read = None
+
+
+def renew() -> None:
+    """Read the files again while this process works on: what cannot be read now leaves all as it was."""
+    global _read
+    from agentpipe import errors
+    try:
+        _read = _key(), _loaded()
+    except (errors.Failure, OSError):
+        pass
 
 
 def apply() -> None:

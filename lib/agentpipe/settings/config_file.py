@@ -89,6 +89,20 @@ def included(files: list[str]) -> list[str]:
     return [path for path, mark in _sources(files)["files"].items() if mark is not None and path not in files]
 
 
+def of_include(path: str, names: list[str]) -> str:
+    """The file that `path` includes and that sets what stands at `names` there; else `path` itself."""
+    value = config.at(load([path])[0], names)
+    for each in filter(os.path.isfile, reversed(included([path]))):
+        try:
+            tree = load([each])[0]
+        except errors.Failure:  # it may want what the other one sets
+            continue
+        # an include may stand inside of a section
+        if any(config.at(tree, names[depth:]) == value for depth in range(len(names))):
+            return each
+    return path
+
+
 def chosen(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """(the tree without what equals a default of clearml-agent, the keys of that); an empty one is a choice."""
     defaults = _peer_defaults()

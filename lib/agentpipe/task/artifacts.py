@@ -35,7 +35,8 @@ def artifacts(word: str, name: str | None, output: str | None, force: bool, as_j
             say(f"task {task['id']} has neither artefacts nor models")
         put("".join(json.dumps(row) + "\n" for row in found) if as_json else table(found))
         return
-    fits = [row for row in found if row["name"] == name]
+    fits = [row for row in found if row["name"] == name] \
+        or [row for row in found if row.get("model") == name]
     if not fits:
         names = ", ".join(str(row["name"]) for row in found) or "none"
         raise errors.Failure(f"task {task['id']} has no artefact `{name}`; there are: {names}", errors.NOT_FOUND)
@@ -47,7 +48,8 @@ def artifacts(word: str, name: str | None, output: str | None, force: bool, as_j
 
 
 def of_task(server: Any, task: dict[str, Any]) -> list[dict[str, Any]]:
-    """[{name, kind, type, size, uri, iteration}]: `kind` is artifact or model."""
+    """[{name, kind, type, size, uri, hash}]: `kind` is artifact or model; of a model also `model`, its own name, where
+    the task knows it by another (the package's key)."""
     found = [{"name": each.get("key"), "kind": "artifact", "type": each.get("type"),
               "size": each.get("content_size"), "uri": each.get("uri"), "hash": each.get("hash")}
              for each in (task.get("execution") or {}).get("artifacts") or []]
@@ -61,7 +63,7 @@ def of_task(server: Any, task: dict[str, Any]) -> list[dict[str, Any]]:
         model = models.get(each.get("model") if isinstance(each, dict) else each) or {}
         name = (each.get("name") if isinstance(each, dict) else None) or model.get("name")
         found.append({"name": name, "kind": "model", "type": model.get("framework"), "size": None,
-                      "uri": model.get("uri"), "hash": None})
+                      "uri": model.get("uri"), "hash": None, "model": model.get("name")})
     return found
 
 

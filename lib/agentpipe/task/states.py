@@ -128,8 +128,12 @@ def resume(server: Any, task: dict[str, Any], values: Mapping[str, Any]) -> Told
     # a completed task is queued by force only; its log and results stay
     server.call("tasks.enqueue", {"task": task["id"], "queue": queue["id"], "force": True,
                                   "status_reason": "continued with agent-task"})
+    from agentpipe.run import former
+    before = former.working_directory(task["id"])
+    found = "" if (task.get("container") or {}).get("image") else f", which its script finds as {former.VARIABLE} here"
+    kept = f"; what it has saved in its own directory stands in {before}{found}" if before else ""
     return {"status": "queued", "queue": queue["name"],
-            "said": f"waits in {queue['name']} with log and results; {queueing.next_step(server, queue)}"}
+            "said": f"waits in {queue['name']} with log and results{kept}; {queueing.next_step(server, queue)}"}
 
 
 def reset(server: Any, task: dict[str, Any], values: Mapping[str, Any]) -> Told:

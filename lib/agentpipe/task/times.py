@@ -86,7 +86,8 @@ def _known_of(task: dict[str, Any]) -> list[Stage]:
     ended = units.moment(task.get("completed")) if task["status"] in find.ENDED else None
     began = units.moment(task["started"])
     seconds = None if ended is None or began is None else round(ended - began, 3)
-    return [{"stage": "run", "began": task["started"], "seconds": seconds, "whole": True}]
+    by_hand = {} if task.get("last_worker") else {"by_hand": True}
+    return [{"stage": "run", "began": task["started"], "seconds": seconds, "whole": True, **by_hand}]
 
 
 def _with_gaps(stages: list[Stage]) -> list[Stage]:
@@ -144,6 +145,8 @@ def _note(row: Stage) -> str:
 
 
 def _sum(found: dict[str, Any]) -> str:
+    if any(row.get("by_hand") for row in found["stages"]):
+        return "no agent ran it: it began and ended by hand"
     if any(row.get("whole") for row in found["stages"]):
         return "another agent ran it: the server knows only when it started and ended"
     run = sum(row["seconds"] for row in found["stages"] if row["stage"] == "run")

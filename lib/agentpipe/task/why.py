@@ -6,15 +6,14 @@ import re
 import time
 
 from agentpipe import cells, ends, find, secrets, units
-from agentpipe.report import timing
-from agentpipe.task import at_work, causes, logs, remedies, typeable, view
+from agentpipe.report import outages, timing
+from agentpipe.task import at_work, causes, evidence_lines, logs, of_pipelines, remedies, typeable, view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-EVIDENCE_LINES = 12
 LOOKED_AT = 100  # lines of the log of a task that another agent has run, for its cause
 PEERS_WORDS = re.compile(r"worker execution (exit) code (\d+)$")  # clearml-agent's
 NO_RECEIPT = ">/dev/null"  # kilobytes of JSON are nothing for a terminal
@@ -64,8 +63,9 @@ def text(found: dict[str, Any]) -> str:
     if evidence and found.get("class") == "running":
         lines += ["", f"  the last that was printed, {units.ago(found['since'])}:"]
     if evidence:
+        evidence = evidence_lines.shown(found["task"], found["reason"], evidence)
         lines += [*([] if found.get("class") == "running" else [""]),
-                  *(f"  | {_shortened(line)}" for line in evidence[-EVIDENCE_LINES:])]
+                  *(f"  | {_shortened(line)}" for line in evidence)]
     remedy, advice = (_typeable(found, key) for key in ("remedy", "advice"))
     if remedy:
         lines += ["", f"  try: {remedy}"]
@@ -75,7 +75,9 @@ def text(found: dict[str, Any]) -> str:
         words, there, command = advice.partition("; then, in its checkout: ")
         lines += ["", f"  to do: {words}", *([f"  then, in its checkout: {command}"] if there else [])]
         if found.get("class") == "setup_failed" and "agent-task enqueue" not in advice:
-            lines += [f"  then: agent-task enqueue {found['task']}"]
+            # what is enqueued anew with a bundle is another task
+            pushed = ", once it is pushed" if "--bundle" in advice else ""
+            lines += [f"  then{pushed}: agent-task enqueue {found['task']}"]
     if found.get("reproduce"):
         lines += [f"  reproduce: {found['reproduce']}"]
     # what a script printed must not move the cursor over what we say
@@ -112,7 +114,7 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         if not found["remedy"] and not found["advice"] and found["class"] in ends.ENDS:
             row = ends.ENDS[found["class"]]
             found |= {"remedy": row.remedy.format(id=task["id"]) or None, "advice": row.advice or None}
-        return {**found, **_cause(api, task, found), **_longer(task, found)}
+        return of_pipelines.mended(api, task, {**found, **_cause(api, task, found), **_longer(task, found)})
     kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
         task["status"], "script_failed")
     reason = task.get("status_reason") or task.get("status_message")
@@ -121,7 +123,7 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     evidence = "" if kind == "completed" else "\n".join(logs.tail(api, task["id"], LOOKED_AT))
     found = {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
              "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}
-    return {**found, **_cause(api, task, found)}
+    return of_pipelines.mended(api, task, {**found, **_cause(api, task, found)})
 
 
 def _cause(api: Any, task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
@@ -195,6 +197,11 @@ def _running(api: Any, task: dict[str, Any]) -> dict[str, Any]:
                   f"stop {task['id']}")
     found = at_work.claim_of(task)
     stage, doing = (found[1]["stage"], _doing(found[0])) if found else (None, "")
+    outage, refused = outages.present(found[0]) if found else ("", False)
+    if outage:
+        doing += f"; its agent cannot reach the server: {outage}"
+    if refused:
+        advice = "put good keys into its agent's clearml.conf: they are taken up without a new start"
     failed = _failed_unseen(found)
     if failed:
         return {"class": "running", "stage": failed.get("stage") or stage, "reason":
@@ -216,7 +223,9 @@ def _failed_unseen(found: tuple[str, dict[str, Any]] | None) -> dict[str, Any]:
 def _doing(directory: str) -> str:
     """What an attempt of this machine is at, and for how long: "; env for 12 s"."""
     from agentpipe.claim import attempt
-    record = attempt.pid_record(directory)
+    record, ended = attempt.pid_record(directory), attempt.exit_status(directory)
+    if ended is not None:
+        return f"; its script has ended with {ended}, which its server does not know yet"
     if record and record[:1].isdigit():
         began = attempt.began_at(directory)
         name = "its script runs"

@@ -68,9 +68,14 @@ def connect(worker: str = "", patience: float | None = None) -> StoreApi | HttpA
 
     `patience` is how long (seconds) calls are repeated while a server is away.
     """
-    from agentpipe.settings import config
-    host = config.get("api.api_server", None, "CLEARML_API_HOST") or config.get("api.host")
+    host = address()
     if not host:
         return StoreApi(paths.state("agent.db"), worker)
     from agentpipe.transport import http_api
     return http_api.HttpApi(host, worker, http_api.PATIENCE_S if patience is None else patience)
+
+
+def address() -> str | None:
+    """The API server that is configured, as it is written there; None: the embedded store."""
+    from agentpipe.settings import config
+    return config.get("api.api_server", None, "CLEARML_API_HOST") or config.get("api.host")

@@ -35,8 +35,7 @@ class Login:
         self._given = (os.environ.get(AUTH_TOKEN) or "").strip()
         if self._given:
             os.environ[AUTH_TOKEN] = self._given  # for children, whose clearml package takes it as it is
-        self._key = (config.get("api.credentials.access_key", None, "CLEARML_API_ACCESS_KEY") or "").strip()
-        self._secret = (config.get("api.credentials.secret_key", None, "CLEARML_API_SECRET_KEY") or "").strip()
+        self._key, self._secret = _keys()
         # when it came, by our clock; None of one that was given
         self._token, self._came = (self._given, None) if self._given else self._kept()
         self._payload = payload(self._token)
@@ -69,17 +68,9 @@ class Login:
                 self._log_in()
 
     def _log_in(self) -> None:
-        basic = (self._key, self._secret) if self._key and self._secret and not self._given else None
-        headers = dict(self._headers)
-        if basic is None:
-            if not self._token:
-                raise errors.Failure(f"no keys for {self._transport.host}: api.credentials.access_key and secret_key",
-                                     errors.BAD_CONFIG, remedy="agent-config init, or set CLEARML_API_ACCESS_KEY and "
-                                                               "CLEARML_API_SECRET_KEY")
-            headers["Authorization"] = f"Bearer {self._token}"
-        wish = int(config.number("api.auth.request_token_expiration_sec", 0))
-        body = json.dumps({"expiration_sec": wish} if wish else {}).encode()
-        answer = self._transport.send("auth.login", headers, body, basic)
+        answer = self._asked()
+        if answer.status in (401, 403) and self._has_new_keys():
+            answer = self._asked()
         token = _token_of(answer.body)
         if answer.status in (401, 403):
             raise self._denied(answer)
@@ -92,6 +83,30 @@ class Login:
             self._given = os.environ[AUTH_TOKEN] = token  # children go on with it
         else:
             self._keep()
+
+    def _asked(self) -> http_transport.Answer:
+        basic = (self._key, self._secret) if self._key and self._secret and not self._given else None
+        headers = dict(self._headers)
+        if basic is None:
+            if not self._token:
+                raise errors.Failure(f"no keys for {self._transport.host}: api.credentials.access_key and secret_key",
+                                     errors.BAD_CONFIG, remedy="agent-config init, or set CLEARML_API_ACCESS_KEY and "
+                                                               "CLEARML_API_SECRET_KEY")
+            headers["Authorization"] = f"Bearer {self._token}"
+        wish = int(config.number("api.auth.request_token_expiration_sec", 0))
+        body = json.dumps({"expiration_sec": wish} if wish else {}).encode()
+        return self._transport.send("auth.login", headers, body, basic)
+
+    def _has_new_keys(self) -> bool:
+        """Whether clearml.conf has other keys for this server by now: they may be replaced while a task runs."""
+        from agentpipe.transport import api, http_api
+        config.renew()
+        found, host = _keys(), api.address()
+        if self._given or not all(found) or found == (self._key, self._secret) \
+                or not host or http_api.normalised(host) != self._transport.host:
+            return False
+        self._key, self._secret = found
+        return True
 
     def _denied(self, answer: http_transport.Answer) -> errors.Failure:
         try:
@@ -142,6 +157,13 @@ class Login:
                                               "token": self._token}).encode())
         except (OSError, errors.Failure):
             pass  # the next process logs in again
+
+
+def _keys() -> tuple[str, str]:
+    """(key, secret) as they are set now; "" what is not."""
+    found = (config.get("api.credentials.access_key", None, "CLEARML_API_ACCESS_KEY"),
+             config.get("api.credentials.secret_key", None, "CLEARML_API_SECRET_KEY"))
+    return (found[0] or "").strip(), (found[1] or "").strip()
 
 
 def payload(token: str) -> dict[str, Any]:

@@ -121,9 +121,7 @@ class Transport:
         if answer.status == 413:
             raise TooLarge(self.host)
         if answer.status in AWAY:
-            reason = {429: "too many requests", 503: "it is being maintained"}.get(
-                answer.status, f"the server behind it does not answer ({answer.status})")
-            raise Away(self.host, reason, unsure=answer.status in (502, 504), wait=_seconds(answer),
+            raise Away(self.host, _why_not_now(answer), unsure=answer.status in (502, 504), wait=_seconds(answer),
                        status=answer.status)
         return answer
 
@@ -183,6 +181,18 @@ def innermost(error: Exception) -> str:
         cause = inner if isinstance(inner, Exception) else cause.__cause__ or cause
     text = getattr(cause, "strerror", None) or str(cause)
     return text.rpartition(">: ")[2].rpartition("): ")[2] or type(cause).__name__
+
+
+def _why_not_now(answer: Answer) -> str:
+    """In a server's own words (a full disk, say), where it is one of ClearML's API that has some."""
+    import json
+    known = {429: "too many requests", MAINTENANCE: "it is being maintained"}.get(
+        answer.status, f"the server behind it does not answer ({answer.status})")
+    try:
+        said = json.loads(answer.body)["meta"]["result_msg"]
+    except (ValueError, KeyError, TypeError):
+        return known
+    return f"it answers {answer.status}: {said}" if isinstance(said, str) and said.strip() else known
 
 
 def _seconds(answer: Answer) -> float:

@@ -39,7 +39,8 @@ class Policy:
     allowed to fail);
     `overrides`: lines that count though other packages disagree (`legacy` allows it), `forced` those of this machine's
     owner; `backend` names PyTorch's index
-    ("cu121", "cpu", "" for none), `nightly` allows its nightly one. `makeshift`: something could not be reached, or was
+    ("cu121", "cpu", "" for none), `nightly` allows its nightly one; where that index is away, who installs begins
+    `anew` without it (torch_backend.Away). `makeshift`: something could not be reached, or was
     left out for that, and what is installed now is not what the list would give otherwise."""
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class Policy:
         self.forced: list[str] = []
         self.nightly = self.nightly_now = False
         self.backend = ""
-        self.makeshift = False
+        self.makeshift = self.anew = False
         self.notes: list[str] = []
 
     def without_deps(self) -> Policy:

@@ -48,6 +48,10 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         found = InstallFailed(errors.Failure(
             f"uv could not install the requirements: {_last(said)}", errors.BAD_DATA,
             remedy="see the task's set-up log for uv's words"), "unknown")
+    if found.kind in ("no_package", "no_version", "conflict") and requirements.projects:
+        from agentpipe.environment.installers import own_needs, uv_questions
+        own = own_needs.failure(said, requirements, lambda name: uv_questions.newest(job, folder, name, requirements))
+        found = InstallFailed(own, found.kind) if own else found
     found.evidence = evidence
     found.names = {name for name in requirements.names()
                    if re.search(rf"(?<![\w.-]){re.sub('-', '[-_.]+', re.escape(name))}(?![\w-])", said, re.I)}
@@ -211,6 +215,12 @@ def _no_version(job: Job, said: str, folder: str, requirements: Requirements) ->
     wishes = [f"{name}=={exact[1]}", f"{name}<{exact[1]}"] if exact else []
     newest = (uv_questions.newest(job, folder, each, requirements) for each in [*wishes, name])
     better = next(filter(None, newest), "")
+    if line == name and (needs := re.search(rf"{_named('owner')} depends? on ({re.escape(name)}[<>=!~][^\s,]+)",
+                                            said)):
+        # what of it there is, and not what is asked for, stands in uv's first words
+        by = _line(re.split(r"[\[<>=!~]", needs["owner"])[0], requirements)
+        return errors.Failure(f"{by} asks for {needs[2]}, which is not in the indexes", errors.NOT_FOUND,
+                              remedy=f"ask for another version than '{by}' in the requirements", change=_another(by))
     wish = line if line != name else f"{name}{found[2] or ''}"
     if better:
         return errors.Failure(f"no such version: {wish}; the nearest one there is {better}", errors.NOT_FOUND,

@@ -22,7 +22,7 @@ PINNED = re.compile(r"[^;]*?(?:={2,3}\s*[^\s,;*]+|\s@\s).*$")
 
 
 def install(job: Job, folder: str, asked: Requirements, policy: Policy, tool: ModuleType, pip: str) -> list[Pin]:
-    """The first way that works; when none does, the Failure of the first one."""
+    """The first way that works; when none does, the Failure of the first one. Away where the policy begins anew."""
     found: list[Pin] = tried(job, asked, policy, lambda: tool.install(job, folder, asked, policy, pip),
                              lambda first: _by_pip(job, folder, asked, policy, pip, first))
     return found
@@ -72,6 +72,7 @@ def _other(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
 def _without_backend(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
     """PyTorch's own index cannot be reached, or has no such build: what the other indexes have.
 
+    Away for whoever begins anew then.
     For a GPU those for older CUDA come first: each has some versions only (torch 2.3 ends with CUDA 12.1), or none.
     """
     from agentpipe.environment import torch_backend
@@ -83,6 +84,8 @@ def _without_backend(failure: InstallFailed, asked: Requirements, policy: Policy
     if policy.backend.startswith("cu") and failure.kind in kinds[1:] and about_torch and torch_backend.driver():
         backend, policy.backend = policy.backend, torch_backend.AUTO
         return f"PyTorch's index for {backend} does not do, trying those for {torch_backend.words(policy.backend)}"
+    if failure.kind == "network" and here and policy.anew and policy.backend != torch_backend.AUTO:
+        raise torch_backend.Away(policy.backend)
     if (failure.kind == "network" and here) or failure.kind in kinds:
         backend, policy.backend = policy.backend, "" if here or policy.backend == "cpu" else "cpu"
         return f"PyTorch's index for {backend} does not do, trying {policy.backend or 'the other indexes'}"

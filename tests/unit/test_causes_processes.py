@@ -1,0 +1,52 @@
+"""A script that starts processes as it is imported by them is told as that, with the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import failing
+import pytest
+
+HEAD = "import multiprocessing as mp\nmp.set_start_method('spawn')\n"
+WORK = "def work(n): print(n)\n"
+TWO = "ps = [mp.Process(target=work, args=(n,)) for n in range(2)]\n[p.start() for p in ps]\n"
+JOIN = "[p.join() for p in ps]\nif any(p.exitcode for p in ps): raise RuntimeError('process 0 terminated')\n"
+CALLED = f"def main():\n    {TWO}    {JOIN}main()\n".replace("\n[", "\n    [").replace("\nif", "\n    if")
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(("code", "line", "text"), [
+    (HEAD.replace(")", ", force=True)") + WORK + TWO + JOIN, 5, "[p.start() for p in ps]"),
+    (HEAD.replace(")", ", force=True)") + WORK + CALLED, 9, "main()"),
+    ("import multiprocessing as mp\nfrom concurrent.futures import ProcessPoolExecutor as Pool\n" + WORK
+     + "p = Pool(1, mp_context=mp.get_context('spawn'))\nlist(p.map(work, [1]))\n", 5, "list(p.map(work, [1]))")])
+def test_the_line_that_starts_processes_anew(code: str, line: int, text: str) -> None:
+    found = failing.told({"t.py": code}, "t.py")
+    assert found["reason"] == ("the processes that it starts import it anew, and it has no if "
+                               f'__name__ == "__main__", at t.py:{line} (exit 1)')
+    assert found["advice"].startswith(f'write if __name__ == "__main__": above line {line}, ')
+    assert text in found["advice"] and f"mend t.py:{line} in your checkout" in found["advice"]
+    assert "An attempt has been made to start a new process" in found["evidence"]
+
+
+def test_a_log_that_begins_in_the_midst_of_it() -> None:
+    failing.checkout({"t.py": HEAD.replace(")", ", force=True)") + WORK + TWO + JOIN})
+    _, printed = failing.run("t.py")
+    rest = printed[printed.rindex("This probably means"):]
+    found = failing.of(" " * 8 + rest, "t.py")
+    assert found["reason"].endswith('it has no if __name__ == "__main__" (exit 1)')
+    assert "mend t.py in" in found["advice"]
+
+
+@pytest.mark.parametrize("code", [
+    "print('RuntimeError: An attempt has been made to start a new process before the current process has finished')\n"
+    "raise KeyError('x')\n",
+    "print('see: An attempt has been made to start a new process before the\\n  current process has finished')\n"
+    "print('  The \"freeze_support()\" line can be omitted if the program\\n  is not going to be frozen')\n"
+    "raise KeyError('x')\n"])
+def test_a_log_that_speaks_of_it(code: str) -> None:
+    assert "KeyError: 'x', at t.py:" in failing.told({"t.py": code}, "t.py")["reason"]
