@@ -14,7 +14,7 @@ EXAMPLES = """
 
 def work(job):
     """The task's code at the commit it names, in the task's directory; the value of the manifest's `fetch`."""
-    from agentpipe import secrets
+    from agentpipe import pinned, secrets
     from agentpipe.code import checkout, git
     from agentpipe.crash import crash_point
     from agentpipe.environment import targets
@@ -22,9 +22,11 @@ def work(job):
     from agentpipe.urls import without_credentials
     apart.check(job, "fetch")
     started = time.monotonic()
-    pinned = (job.manifest.get("pins") or {}).get("commit")
+    if passed_over := pinned.passed_over(job.manifest):
+        job.warn(passed_over)
+    commit_of_pins = (job.manifest.get("pins") or {}).get("commit")
     script = secrets.script(job)
-    source = git.source_of({**script, "version_num": pinned} if pinned else script)
+    source = git.source_of({**script, "version_num": commit_of_pins} if commit_of_pins else script)
     code, commit, cached = targets.folder(job, "code") or job.path("code"), None, True
     forced = os.environ.get("CLEARML_AGENT_FORCE_CODE_DIR")
     if forced:

@@ -23,6 +23,9 @@ def work(job):
     if job.option("dry_run"):
         foretell(job, kind, text)
         return finished(started, kind, text, [], entry.Entry([], ".", "", False))
+    said = (job.manifest.get("pins") or {}).get("diff")
+    if said and said != (changes.sha256(text) if kind != "none" else None):
+        job.warn("task.script.diff is not the one that the receipt's pins name: it is used as it is now")
     record = changes.Record(code)
     files = (changes.changed(job, code, text, record) if kind == "patch" else
              changes.restored(job, code, kind, record))

@@ -116,11 +116,15 @@ def failure(failure: errors.Failure, stage: str, manifest: dict[str, Any] | None
 
 def pins(line: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a run repeatable, out of what the stages found."""
+    from agentpipe import pinned
     place, fetch, patch, env, run = (line.get(key) or {} for key in ("place", "fetch", "patch", "env", "run"))
+    former = line.get("pins") or {}
     found = {"commit": fetch.get("commit"), "diff": patch.get("diff"), "python": env.get("version"),
              "packages": env.get("pins", env.get("packages")),
              "image": place.get("digest") or place.get("image_id"), "driver": run.get("driver")}
-    return {**(line.get("pins") or {}), **{key: value for key, value in found.items() if value is not None}}
+    if any(found.get(pin) is not None for pin in pinned.FIELDS.values()):
+        found["asked"] = pinned.asked(line["task"], former)
+    return {**former, **{key: value for key, value in found.items() if value is not None}}
 
 
 def is_service(manifest: Mapping[str, Any]) -> bool:

@@ -278,6 +278,29 @@ watched() {
 }
 
 # bats test_tags=local
+@test "what is changed in a receipt and passed over for its pins is said, with how to drop these" {
+  make_repo repo
+  echo 'print("changed")' >>repo/train.py
+  agent-task create --repo repo train.py >id 2>/dev/null
+  agent-task enqueue "$(cat id)"
+  pipeline >receipt.json
+  run -0 --separate-stderr sh -c 'agent-prepare receipt.json | agent-run'
+  [ -z "$stderr" ]
+  jq -c '.task.script |= (.version_num = "abc" | .requirements.pip = "six")' receipt.json >edited.json
+  run -0 --separate-stderr sh -c 'agent-prepare edited.json | agent-run'
+  [ "$stderr" = "agentpipe: warning: task.script.version_num, task.script.requirements changed in this receipt, but its pins \
+count (jq -c 'del(.pins.commit, .pins.packages)' drops these)" ]
+  jq -c '.task.script.branch = "other"' receipt.json | jq -c 'del(.pins.commit)' >edited.json
+  run -0 --separate-stderr sh -c 'agent-prepare edited.json | agent-run | tee next.json'
+  [ -z "$stderr" ]
+  run -0 --separate-stderr sh -c 'agent-prepare next.json | agent-run'
+  [ -z "$stderr" ]
+  jq -c '.task.script.diff = ""' receipt.json >edited.json
+  run -0 --separate-stderr sh -c 'agent-prepare edited.json | agent-run'
+  [ "$stderr" = "agentpipe: warning: task.script.diff is not the one that the receipt's pins name: it is used as it is now" ]
+}
+
+# bats test_tags=local
 @test "a script that cannot be started for a program that is not here is given back with the shell's own words" {
   id=$(enqueue_shell 'echo never')
   sh -c 'agent-pull default | agent-prepare' >prepared.json

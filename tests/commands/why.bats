@@ -703,7 +703,7 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   git -C work commit -q --allow-empty -m 'not pushed'
   id=$(queued --)
   run -66 pipeline
-  told "$id" "setup_failed, exit 66, in agent-fetch" "is not there" "to do: push it" "then: agent-task enqueue $id"
+  told "$id" "setup_failed, exit 66, in agent-fetch" "is not there" "to do: push it" "then, once it is pushed: agent-task enqueue $id"
   git -C work push -q origin main
   mended "$id"
 }

@@ -187,6 +187,24 @@ def test_changes_to_dos_files_keep_their_line_ends(tmp_path):
     assert (again.code / "a.py").read_bytes() == b"1\r\n2 changed\r\n3\r\n"
 
 
+def test_a_binary_file_without_content_is_committed_where_it_is_and_other_changes_are_not_the_first_to_drop(tmp_path):
+    where = repository(tmp_path / "code", {"train.py": "x = 1\n"})
+    (where / "sm" / "data").mkdir(parents=True)
+    (where / "sm" / ".git").write_text("gitdir: ../.git/modules/sm\n")
+    for name, command in (("sm/data/w.bin", "git -C sm add data/w.bin && git -C sm commit"),
+                          ("w.bin", "git add w.bin && git commit")):
+        binary = (f"diff --git a/{name} b/{name}\nindex 1234567..89abcde 100644\n"
+                  f"Binary files a/{name} and b/{name} differ\n")
+        (where / name).write_bytes(b"\0")
+        text = ("diff --git a/train.py b/train.py\n--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-x = 1\n+x = 2\n")
+        for patch, drop in ((binary, ("--drop-diff",)), (text + binary, ())):
+            with pytest.raises(errors.Failure) as failure:
+                diff.apply(str(where), patch.encode())
+            assert failure.value.reason == f"the diff has no content for the binary file {name}"
+            assert failure.value.remedy == f"{command}, then enqueue again"
+            assert tuple(failure.value.change) == drop
+
+
 @pytest.mark.parametrize("edit", [edit_text, edit_binary, edit_no_newline])
 def test_a_diff_whose_end_was_stripped_still_applies(stage, source, edit):
     edit(source)
@@ -410,7 +428,7 @@ def test_colours_of_a_file_are_its_own(stage, source):
 def test_a_file_in_a_folders_place_is_no_full_disk_and_leaves_all_as_it_was(stage, source):
     before = tree(stage.code)
     failure = stage.refused(diff=made("aaa") + made("lib"))
-    assert failure.exit == errors.BAD_DATA and "lib" in failure.reason and failure.change
+    assert failure.exit == errors.BAD_DATA and "lib" in failure.reason and "--drop-diff" in failure.remedy
     assert tree(stage.code) == before
 
 

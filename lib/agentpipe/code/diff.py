@@ -108,8 +108,8 @@ def apply(code: str, patch: bytes) -> Applied:
             except tools.ToolFailed as failed:
                 _refuse_unsafe(failed)
                 if _wrote(failed):
-                    raise _explained(failed, text) from None
-    raise _explained(first, ended) from None
+                    raise _explained(failed, text, code) from None
+    raise _explained(first, ended, code) from None
 
 
 def _leniently(code: str, patch: bytes, options: tuple[str, ...]) -> list[str]:
@@ -231,16 +231,18 @@ def _wrote(failed: tools.ToolFailed) -> bool:
     return failed.status not in (1, 128) or any(sign in low for sign in WRITING)
 
 
-def _explained(failed: tools.ToolFailed, patch: bytes) -> errors.Failure:
+def _explained(failed: tools.ToolFailed, patch: bytes, code: str) -> errors.Failure:
     output = failed.output.strip()
     lines = [line.removeprefix("error: ").removeprefix("fatal: ") for line in output.splitlines()
              if line.startswith(("error: ", "fatal: "))]
     remedy = ("give the task the commit that it was made on (agent-task edit --commit), take the code anew from its "
               "checkout (agent-task edit --checkout .), or do without the changes (agent-task edit --drop-diff)")
+    # of several files the others' changes would go as well: that is no first thing to type
+    drop = DROPPED if sum(line.startswith(b"diff ") for line in patch.split(b"\n")) == 1 else ()
     if _wrote(failed):
         said = lines[-1] if lines else output or f"git apply ended with {failed.status}"
         if any(sign in said.lower() for sign in IN_THE_WAY):
-            return HalfWritten(f"the diff does not apply: {said}", errors.BAD_DATA, output[-4000:], remedy, DROPPED)
+            return HalfWritten(f"the diff does not apply: {said}", errors.BAD_DATA, output[-4000:], remedy, drop)
         half = HalfWritten(f"cannot write the diff's changes: {said}", errors.CANNOT_CREATE, output[-4000:], "df -h")
         half.of_machine = "file name too long" not in output.lower()  # the task's own
         return half
@@ -250,16 +252,26 @@ def _explained(failed: tools.ToolFailed, patch: bytes) -> errors.Failure:
             position, header, hunk = _hunk(patch, name, int(number))
             where = f"hunk {position} ({header})" if position else f"at line {number}"
             return errors.Failure(f"the diff does not apply to {name}: {where}", errors.BAD_DATA,
-                                  output[-2000:] + ("\n" + hunk if hunk else ""), remedy, DROPPED)
+                                  output[-2000:] + ("\n" + hunk if hunk else ""), remedy, drop)
         if line.startswith(("corrupt patch at", "corrupt binary patch at", "unrecognized binary patch")):
             return errors.Failure(f"the diff is damaged: {line}", errors.BAD_DATA, _around(patch, line),
-                                  "create it again: git diff --binary HEAD", DROPPED)
+                                  "create it again: git diff --binary HEAD", drop)
         if "without full index line" in line:
             name = line.partition("'")[2].rpartition("'")[0]
             return errors.Failure(f"the diff has no content for the binary file {name}", errors.BAD_DATA,
-                                  output[-2000:], f"git add {name} && git commit, then enqueue again", DROPPED)
+                                  output[-2000:], f"{_added(code, name)}, then enqueue again", drop)
     first = lines[0] if lines else output or f"git apply ended with {failed.status}"
-    return errors.Failure(f"the diff does not apply: {first}", errors.BAD_DATA, output[-4000:], remedy, DROPPED)
+    return errors.Failure(f"the diff does not apply: {first}", errors.BAD_DATA, output[-4000:], remedy, drop)
+
+
+def _added(code: str, name: str) -> str:
+    """The commands that commit a file of the checkout `code`, in the submodule that has it."""
+    import shlex
+    inside = os.path.dirname(name)
+    while inside and not os.path.lexists(os.path.join(code, inside, ".git")):
+        inside = os.path.dirname(inside)
+    git = ["git", *(["-C", inside] if inside else [])]
+    return shlex.join([*git, "add", os.path.relpath(name, inside or ".")]) + " && " + shlex.join([*git, "commit"])
 
 
 def _hunk(patch: bytes, name: str, line: int) -> tuple[int, str, str]:

@@ -17,6 +17,11 @@ SHARED_MEMORY = re.compile(r"out of shared memory|[Ee]rror while creating shared
                            r"|unable to (?:open|allocate|resize|mmap) .{0,80}(?:/torch_|/dev/shm|shared memory)"
                            r"|No space left on device.{0,20}'/psm_")
 
+# what a shell says of a program, and no exception in words of its own
+NOT_FOUND = re.compile(r"^(?!\w[\w.]*(?:Error|Exception): ).*(?:line \d+: |sh: \d+: |: )([\w.+-]+): (?:command )?"
+                       r"not found$", re.MULTILINE)
+LAST = 12  # lines: a script may do without a program, and go on
+
 
 def memory(task: dict[str, Any], evidence: str) -> Known | None:
     """Memory of the machine ran out, and the script said so itself."""
@@ -37,7 +42,7 @@ def library(task: dict[str, Any], evidence: str) -> Known | None:
 
 def program(task: dict[str, Any], evidence: str) -> Known | None:
     """A program that the machine lacks, called by a shell or by Python's subprocess."""
-    said = re.findall(r"(?:line \d+: |sh: \d+: |: )([\w.+-]+): (?:command )?not found$", evidence, re.MULTILINE)
+    said = NOT_FOUND.findall("\n".join(evidence.rstrip().splitlines()[-LAST:]))
     if "in _execute_child" in evidence:
         said += re.findall(r"^FileNotFoundError: .*?: '([^'/]+)'", evidence, re.MULTILINE)
     if said:
