@@ -43,7 +43,7 @@ has_status() { [ "$(status "$1")" = "$2" ]; }
 mended() {
   local line
   line=$(sed -n 's/^  try: //p' <<<"$report")
-  [ -n "$line" ] || line=$(sed -n 's/^  then: //p' <<<"$report")
+  [ -n "$line" ] || line=$(sed -nE 's/^  then(, once it is pushed)?: //p' <<<"$report")
   [ -n "$line" ]
   sh -c "$line" >done.json 2>said || { cat said >&2; return 1; }
   if [ "$(status "$1")" = queued ]; then pipeline; fi
