@@ -117,7 +117,8 @@ NO_MODULE = '  File "/s/tasks/1f3c.1/code/t.py", line 2, in <module>\nModuleNotF
 
 
 @pytest.mark.parametrize(("module", "meant"), [
-    ("torchh", "torch"), ("nupmy", "numpy"), ("argprase", "argparse"), ("pil", "PIL"), ("pyyaml", "yaml"),
+    ("torchh", "torch"), ("nupmy", "numpy"), ("nunpy", "numpy"), ("argprase", "argparse"),
+    ("rnadom", "random"), ("pil", "PIL"), ("pyyaml", "yaml"),
     ("opencv", "cv2"), ("oursx", "ours"), ("deep.modle", "deep.model"), ("leafs", "leaf")])
 def test_a_mistyped_module_is_named_and_no_stranger_is_installed_for_it(module: str, meant: str) -> None:
     _attempt(t_py="", ours_py="", deep__model_py="")

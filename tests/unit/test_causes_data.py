@@ -70,6 +70,7 @@ def test_a_line_of_toml(text: str, line: int) -> None:
 
 @pytest.mark.parametrize("files", [
     {"t.py": "import json\njson.loads('{')\n", "c.json": JSON},  # another text
+    {"t.py": "import json\njson.loads('<html>')\n", "c.json": ""},
     {"t.py": "import json\nfor n in 'ab': json.load(open(n + '.json'))\n", "a.json": JSON, "b.json": JSON},  # which?
     {"t.py": "import json\ntry: json.load(open('c.json'))\nexcept ValueError as e: raise KeyError('x') from e\n",
      "c.json": JSON}])
@@ -85,6 +86,8 @@ def test_a_pointer_of_git_lfs_is_no_pickle() -> None:
     assert "git lfs install" in found["advice"] and found["remedy"] is None
     found = failing.told({"t.py": "import sys\nfloat(open(sys.argv[1]).read())\n", "n.txt": POINTER}, "t.py n.txt")
     assert found["reason"].startswith("n.txt is kept in Git LFS")
+    found = failing.told({"t.py": "import sys\nnosuch\n", "n.txt": POINTER}, "t.py n.txt")
+    assert found["reason"].startswith("NameError: ")  # it has not come to that file
     found = failing.told({**files, "m/a.pkl": "v", "m/b.pkl": "v", "n.txt": ""}, "t.py")
     assert "UnpicklingError" in found["reason"]
 

@@ -22,6 +22,7 @@ from agentpipe.run.shim import start_shim
 KILL_WAIT = 5.0
 INT_WAIT = 3.0  # for what heeds no TERM, before KILL
 COPIES_WAIT = 1.0  # after the script's end, until its copies get TERM
+COPIES_LEAST = 0.5  # from then on, before KILL
 SHIM_WRITES = 1.0
 STARTS = 2.0  # until a shim's script stands in `pid`: milliseconds, on a busy machine more
 # between two looks, where nothing wakes us (s); a look into a place costs a process there
@@ -63,7 +64,7 @@ class Script:
             self._doze(left)
 
     def signal_all(self, signum: int) -> int:
-        """Signal the script and every process below it (never the shim); how many there were."""
+        """Signal (0: only count) the script and every process below it (never the shim); how many there were."""
         if self.place.prefix:
             return self.place.signal(self.record or "0", signum)
         return _tell(self.processes(), signum)
@@ -73,6 +74,7 @@ class Script:
         left.
 
         Its copies, such as a data loader's workers, are its own to end while it lives: what it saves may need them.
+        They are told once it is over, or shortly before KILL.
         """
         until = time.monotonic() + STARTS  # what has not written its name yet would not be told
         while not self.record and time.monotonic() < until and not self.wait(0):
@@ -83,17 +85,20 @@ class Script:
             self.signal_all(signal.SIGTERM)
         else:
             _tell([pid for pid in self.processes() if pid not in copies], signal.SIGTERM)
-        if self.wait(grace):
-            self._let_end(copies, until)
-            return
-        # the handler that the `clearml` package has for TERM does nothing where Python's own was there before
-        # (its utilities/process/exit_hooks.py); KeyboardInterrupt ends the script with all that it has to send
-        if self.place.prefix:
-            self.signal_all(signal.SIGINT)
-        else:
-            _tell([self._script_pid() or 0], signal.SIGINT)
-        if not self.wait(min(INT_WAIT, grace)):
-            self.kill()
+        if not self.wait(grace):
+            # the handler that the `clearml` package has for TERM does nothing where Python's own was there before
+            # (its utilities/process/exit_hooks.py); KeyboardInterrupt ends the script with all that it has to send
+            if self.place.prefix:
+                self.signal_all(signal.SIGINT)
+            else:
+                _tell([self._script_pid() or 0], signal.SIGINT)
+            until = time.monotonic() + min(INT_WAIT, grace)
+            if not self.wait(until - COPIES_LEAST - time.monotonic()):
+                _send(copies, signal.SIGTERM)  # it may wait for them
+                if not self.wait(until - time.monotonic()):
+                    self.kill()
+                    return
+        self._let_end(copies, until)
 
     def _copies(self) -> dict[int, str]:
         """{pid: "PID START BOOT"} of what the script has forked and that runs no other program; none of a shell's, for
@@ -107,20 +112,13 @@ class Script:
 
     def _let_end(self, copies: Mapping[int, str], until: float) -> None:
         """Wait for what the script has started, which was told to end as well: a shell that ends does not."""
-        told = time.monotonic() + COPIES_WAIT
-        while time.monotonic() < until and self._rest():
-            if copies and time.monotonic() > told:
-                for record in copies.values():
-                    processes.send(record, signal.SIGTERM)
+        told = min(time.monotonic() + COPIES_WAIT, until - COPIES_LEAST)
+        while (now := time.monotonic()) < until and self.signal_all(0):
+            if copies and now > told:
+                _send(copies, signal.SIGTERM)
                 copies = {}
             self.bury()
             time.sleep(OFTEN_IN_PLACE if self.place.prefix else OFTEN)
-
-    def _rest(self) -> bool:
-        """Whether any process of the script is there."""
-        if self.place.prefix:
-            return bool(self.place.signal(self.record or "0", 0))
-        return any(processes.start_time(pid) is not None for pid in self.processes())
 
     def kill(self) -> None:
         """KILL, again and again (new ones may be born meanwhile), until the script is over and nothing is left."""
@@ -310,6 +308,11 @@ def _tell(pids: Iterable[int], signum: int) -> int:
         record = processes.identity(pid)
         sent += bool(record and processes.send(record, signum))
     return sent
+
+
+def _send(records: Mapping[int, str], signum: int) -> None:
+    for record in records.values():
+        processes.send(record, signum)
 
 
 def start(directory: str, argv: Sequence[str], cwd: str, env: Mapping[str, str],

@@ -11,7 +11,7 @@ import posixpath
 import re
 
 from agentpipe import untrusted
-from agentpipe.task import error_lines, own_lines, whereabouts
+from agentpipe.task import code_lines, error_lines, own_lines, whereabouts
 from agentpipe.task.remedies import again, words
 
 TYPE_CHECKING = False
@@ -30,12 +30,12 @@ YAML = re.compile(r"^(?:yaml|ruamel\.yaml)\.\w+\.\w+Error: ((?:.*\n)+? +in \".+\
 YAML_PLACE = re.compile(r'^ +in "(.+)", line (\d+), column \d+', re.MULTILINE)
 INI = re.compile(r"^configparser\.\w+Error: ((?:.*\n)?.*?'([^']+)',? *(?:\n\t)?(?:\[line|line:) +(\d+).*)",
                  re.MULTILINE)
-TEXT = re.compile(r"""(["'])(.+?)(?<!\\)\1""")
 # a pointer's first letter, as pickle and torch.load name it
 KEY = re.compile(r"_?pickle\.UnpicklingError: (?:.*\n)*?.*(?:invalid load key, 'v'\.|Unsupported operand 118\b)")
 # what no file's contents bring about
 OF_CODE = re.compile(r"(?:NameError|UnboundLocalError|SyntaxError|IndentationError|ImportError|ModuleNotFoundError"
                      r"|AttributeError|AssertionError|NotImplementedError|RecursionError)\b")
+NO_JSON = "line 1 column 1 (char 0)"  # so begins what is none at all, as the answer of a server
 POINTER = b"version https://git-lfs.github.com/spec/"
 MOST = 300  # files that are read
 
@@ -76,7 +76,8 @@ def _json(task: dict[str, Any], evidence: str) -> tuple[str, own_lines.Line, str
     lines = _which(task, evidence, (".jsonl", ".ndjson"), lambda text: next(
         (number for number, line in enumerate(text.splitlines(), 1) if line.strip() and _of_json(line) == said[1]), 0))
     line = lines or _which(task, evidence, (".json",),
-                           lambda text: _line_of(said[1]) if _of_json(text) == said[1] else 0)
+                           lambda text: _line_of(said[1]) if _of_json(text) == said[1] else 0,
+                           said[1].endswith(NO_JSON))
     return ("JSON", line, said[1].partition(": line ")[0]) if line else None
 
 
@@ -140,10 +141,15 @@ def _of_toml(text: str, line: int) -> int:
     return 0
 
 
-def _which(task: dict[str, Any], evidence: str, kinds: tuple[str, ...], check: Check) -> own_lines.Line | None:
-    """The one file with such an ending that fails in this way: of those that are spoken of, else of all."""
+def _which(task: dict[str, Any], evidence: str, kinds: tuple[str, ...], check: Check,
+           pointers: bool = False) -> own_lines.Line | None:
+    """The one file with such an ending that fails in this way: of those that are spoken of, else of all.
+
+    With `pointers` only those of Git LFS count of the others.
+    """
     top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
     spoken, other = _files(task, evidence, kinds)
+    other = [name for name in other if _begins(top, name, POINTER)] if pointers else other
     for names in (spoken, [*spoken, *other]):
         found = []
         for name in names[:MOST]:
@@ -166,7 +172,7 @@ def _files(task: dict[str, Any], evidence: str, kinds: tuple[str, ...] = ("",)) 
     top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
     shown = [line for line in evidence.splitlines() if line.startswith("    ")]
     texts = [word.rpartition("=")[2] for word in words(task)[1:]]
-    texts += [text for line in (*shown, error_lines.last(evidence)) for _, text in TEXT.findall(line)]
+    texts += [text for line in (*shown, error_lines.last(evidence)) for text in code_lines.texts(line)]
     names = {*texts, *map(posixpath.normpath, texts), *(own_lines.named(task, text) for text in texts)}
     found: tuple[list[str], list[str]] = ([], [])
     for name in whereabouts.files(top) if top else ():
