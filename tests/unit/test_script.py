@@ -333,6 +333,31 @@ def test_a_script_that_heeds_no_term_is_interrupted_before_it_is_killed(director
     assert log(directory).endswith(b"sent\n")
 
 
+def test_what_heeds_no_term_below_a_shell_is_interrupted_too_and_its_copies_are_spared_till_then(directory):
+    with open(f"{directory}/below.py", "w", encoding="utf-8") as file:
+        file.write("""
+import os, signal, time
+def told(*_):
+    print("copy told", flush=True)
+    os._exit(0)
+copy = os.fork()
+signal.signal(signal.SIGTERM, (lambda *_: print("ignored", flush=True)) if copy else told)
+print("on", flush=True)
+try:
+    while True:
+        time.sleep(0.05)
+except KeyboardInterrupt:
+    print("sent", flush=True)
+""")
+    found = start(directory, f"{sys.executable} {directory}/below.py; :")
+    wait_for(lambda: os.path.exists(f"{directory}/log") and len(log(directory).splitlines()) == 2)
+    found.stop(1)
+    found.sweep()
+    assert found.status == 143
+    said = log(directory).splitlines()[2:]
+    assert said[:2] == [b"ignored", b"sent"]
+
+
 @pytest.mark.parametrize(("at_int", "end"), [
     ("raise SystemExit(4)", 4),
     ("os.waitpid(copy, 0); print('saved', flush=True); os._exit(3)", 3)])  # as multiprocessing does at its exit
