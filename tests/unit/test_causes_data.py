@@ -106,3 +106,14 @@ def test_a_pointer_that_is_only_spoken_of_is_no_cause() -> None:
     for code in (f"print({POINTER!r})\nraise ValueError('version https://git-lfs')\n", "row\n"):
         reason = failing.told({"t.py": code, "w.csv": POINTER}, "t.py w.csv" if code == "row\n" else "t.py")["reason"]
         assert "Git LFS" not in reason and "at t.py:" in reason
+
+
+def test_a_pointer_that_was_read_above_the_line_that_fails_is_told_beside_what_it_says() -> None:
+    code = "import csv\nrows = [*csv.DictReader(open('data/w.csv'))]\nprint(rows[0]['label'])\n"
+    found = failing.told({"t.py": code, "data/w.csv": POINTER}, "t.py")
+    assert found["reason"] == ("KeyError: 'label', at t.py:3: data/w.csv is kept in Git LFS, and only its pointer came "
+                               "(exit 1)")
+    for other in (code.replace("rows[0]['label']", "nothing"), "{}['label']\n" + code):
+        assert "Git LFS" not in failing.told({"t.py": other}, "t.py")["reason"]
+    found = failing.told({"t.py": code, "data/w.csv": "a\n1\n"}, "t.py")
+    assert found["reason"] == "KeyError: 'label', at t.py:3 (exit 1)"

@@ -57,13 +57,13 @@ if TYPE_CHECKING:
 # in this order: what names one module, program, file or argument; what a machine lacked; what an exception says of
 # data, packages and networks; the line of a shell script. An earlier one is more certain of its words
 CAUSES: tuple[Cause, ...] = (
-    causes_python.cause, causes_imports.shadowed, causes_imports.relative, causes_modules.missing, causes_shell.returns,
-    causes_machine.program, causes_shell.not_executable, causes_shell.no_script, causes_files.missing_file,
-    causes_files.missing_folder, causes_files.forbidden, causes_command.argument, causes_clis.argument,
-    causes_machine.memory, causes_gpu.cause, causes_machine.shared_memory, causes_machine.loader, causes_machine.disk,
-    causes_machine.variable, causes_signals.rank, causes_code.numpy_2, causes_machine.library,
-    causes_code.unfit_package, causes_code.encoding, causes_data.broken, causes_data.pointer, causes_imports.optional,
-    causes_network.cause, causes_shell.line)
+    causes_python.cause, causes_imports.shadowed, causes_imports.relative, causes_modules.missing,
+    causes_shell.returns, causes_machine.program, causes_shell.not_executable, causes_shell.no_script,
+    causes_files.missing_file, causes_files.missing_folder, causes_files.forbidden, causes_command.argument,
+    causes_clis.argument, causes_machine.memory, causes_gpu.cause, causes_machine.shared_memory,
+    causes_machine.loader, causes_machine.disk, causes_machine.variable, causes_signals.rank, causes_code.numpy_2,
+    causes_machine.library, causes_code.unfit_package, causes_code.encoding, causes_data.broken, causes_data.pointer,
+    causes_data.read_above, causes_imports.optional, causes_network.cause, causes_shell.line)
 UNCAUGHT = "exit 1"  # how Python ends by an exception that nothing caught
 OTHER_END = re.compile(r"\bexit (?!1\b)\d")  # no Python ends so by one
 LONGEST, MOST = 2000, 64 << 10  # characters of a line, and of a log, that are looked at

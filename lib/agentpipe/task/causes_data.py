@@ -12,7 +12,7 @@ import re
 
 from agentpipe import untrusted
 from agentpipe.task import code_lines, error_lines, own_lines, whereabouts
-from agentpipe.task.remedies import again, words
+from agentpipe.task.remedies import again, short, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ INI = re.compile(r"^configparser\.\w+Error: ((?:.*\n)?.*?'([^']+)',? *(?:\n\t)?(
                  re.MULTILINE)
 # a pointer's first letter, as pickle and torch.load name it
 KEY = re.compile(r"_?pickle\.UnpicklingError: (?:.*\n)*?.*(?:invalid load key, 'v'\.|Unsupported operand 118\b)")
+# what a table has not, in which there is a pointer
+OF_CONTENT = re.compile(r"(?:KeyError|IndexError|ValueError|[\w.]+\.(?:ParserError|EmptyDataError))\b")
+READS = re.compile(r"\b(?:open|read_\w+|load\w*)\(")
 # what no file's contents bring about
 OF_CODE = re.compile(r"(?:NameError|UnboundLocalError|SyntaxError|IndentationError|ImportError|ModuleNotFoundError"
                      r"|AttributeError|AssertionError|NotImplementedError|RecursionError)\b")
@@ -60,6 +63,28 @@ def pointer(task: dict[str, Any], evidence: str) -> Known | None:
         return None
     found = [name for name in (*spoken, *(other[:MOST] if KEY.match(said) else ())) if _begins(top, name, POINTER)]
     return _only_pointer(task, found[0]) if found else None
+
+
+def read_above(task: dict[str, Any], evidence: str) -> Known | None:
+    """A pointer that a line above the one which failed reads, and that has not the columns or the numbers wanted.
+
+    What the exception says stays beside it: that line may not have run.
+    """
+    said = error_lines.last(evidence).partition("\n")[0]
+    line = own_lines.last(task, evidence) if OF_CONTENT.match(said) else None
+    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    if not line or not top or not line.name.endswith(".py"):
+        return None
+    try:
+        above = untrusted.read(top, line.name).decode("utf-8", "replace").split("\n")[:max(line.number - 1, 0)]
+    except OSError:
+        return None
+    names = [own_lines.named(task, text) for each in above if READS.search(each) for text in code_lines.texts(each)]
+    found = [name for name in names if name and _begins(top, name, POINTER)]
+    if not found:
+        return None
+    known = _only_pointer(task, found[-1])
+    return {**known, "reason": f"{short(said)}, at {line}: {known['reason']}"}
 
 
 def _only_pointer(task: dict[str, Any], name: str) -> Known:

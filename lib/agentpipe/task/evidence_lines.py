@@ -31,7 +31,8 @@ def shown(id: str, reason: str, lines: list[str]) -> list[str]:
 def _is_of(reason: str, raised: str) -> bool:
     """Whether a reason is about an exception: it has its name, or what it speaks of."""
     name = raised.partition(":")[0].rpartition(".")[2]
-    return any(word in reason for word in (name, *re.findall(r"'([^']{2,})'", raised)))
+    return any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", reason)
+               for word in (name, *re.findall(r"'([^']{3,})'", raised)))
 
 
 def _is_own(id: str, line: str) -> bool:
