@@ -133,7 +133,8 @@ def no_queue(api: Any, name: str, remedy: str) -> errors.Failure:
         known.sort(key=lambda each: -difflib.SequenceMatcher(None, name.lower(), each.lower()).ratio())
     more = len(known) - SHOWN_QUEUES
     there = ", ".join(map(cells.plain, known[:SHOWN_QUEUES])) + (f", and {more} more" if more > 0 else "")
-    return errors.Failure(f"no queue `{cells.plain(name)}`; there are: {there}", errors.NOT_FOUND, remedy=remedy)
+    return errors.Failure(f"no queue `{cells.plain(name)}`; there are: {there}", errors.NOT_FOUND,
+                          remedy=remedy if len(name.strip()) >= SHORTEST_NAME else "agent-status --once")
 
 
 def project(api: Any, name: str) -> str:

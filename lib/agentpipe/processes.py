@@ -162,6 +162,12 @@ def become_subreaper(adopt: bool = True) -> None:
     ctypes.CDLL(None).prctl(36, int(adopt), 0, 0, 0)
 
 
+def signal_at_parents_end(signum: int) -> None:
+    """Let the kernel signal this process when its parent ends (prctl(2), PR_SET_PDEATHSIG), also after an execve(2)."""
+    import ctypes
+    ctypes.CDLL(None).prctl(1, int(signum), 0, 0, 0)
+
+
 def _descriptors(pid: int) -> list[str]:
     """/proc/PID/fd/N of each open file; none of a process that is another user's, or gone."""
     try:

@@ -234,6 +234,19 @@ over" ]
 }
 
 # bats test_tags=local
+@test "--jobs 2 whose supervisor is killed outright: each slot leaves, with its task done" {
+  id=$(enqueue_shell 'until [ -e "$HOME/go" ]; do sleep 0.05; done')
+  supervise --jobs 2 --worker box default
+  wait_for 20 is "$id" in_progress
+  kill -KILL "$supervisor"
+  ended "$supervisor"
+  wait_for 20 sh -c '[ "$(agent-supervisor --status | wc -l)" -eq 1 ]' # the other one waits for no task
+  touch "$HOME/go"
+  wait_for 20 is "$id" completed
+  wait_for 20 sh -c '[ -z "$(agent-supervisor --status)" ]'
+}
+
+# bats test_tags=local
 @test "--jobs 2 leaves when it is told to, also when it was started by what ignores the signals that it uses" {
   id=$(enqueue_shell 'echo started; until [ -e "$HOME/go" ]; do sleep 0.05; done')
   env --ignore-signal=USR2,PWR agent-supervisor --jobs 2 default 3>&- & supervisor=$!

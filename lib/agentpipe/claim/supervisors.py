@@ -40,6 +40,8 @@ def serve(given: str | None, names: Iterable[str], serves: str, servers: set[str
         raise errors.Failure(f"another process serves as {name}", errors.TRY_AGAIN,
                              remedy="agent-supervisor --status")
     slotted = os.environ.pop(PARENT, "") == str(os.getppid())
+    if slotted:  # it leaves after its task when the one of all slots is killed outright
+        processes.signal_at_parents_end(signal.SIGUSR2)
     parent = processes.identity(os.getppid()) if slotted else None
     workers.tell(fd, process=processes.identity(os.getpid()), parent=parent, worker=name, serves=serves,
                  servers=" ".join(sorted(servers)))
