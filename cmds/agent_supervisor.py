@@ -207,7 +207,8 @@ def serve(values, seen, server):
     names = workers.numbered(base)
     if seen not in (None, gpus.NONE, gpus.ALL):
         names = itertools.chain([base], workers.numbered(base, 1))
-    serves = " ".join(cells.plain(word) for word in for_stages if word not in ("--", "--create-queue"))  # a line of the lock's file
+    # a line of the lock's file
+    serves = " ".join(cells.plain(word) for word in for_stages if word not in ("--", "--create-queue"))
     name = supervisors.serve(name, names, serves, workers.known_as(server or api.connect(patience=0)))
     stdio.say(f"agent-supervisor: {name} serves {serves}")
     files = workers.lock_path(name).removesuffix(".lock")
