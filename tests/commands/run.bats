@@ -372,7 +372,7 @@ count (jq -c 'del(.pins.commit, .pins.packages)' drops these)" ]
   for code in 0 5 0; do
     echo "{\"task\":{\"script\":{\"repository\":\"$PWD/repo\",\"entry_point\":\"train.py $code\"}}}"
   done | agent-prepare >prepared.json
-  run agent-run prepared.json
+  run --separate-stderr agent-run prepared.json
   [ "$status" -eq 123 ]
   [ "${#lines[@]}" -eq 3 ]
   [ "$(field .run.exit <<<"${lines[1]}")" = 5 ]
