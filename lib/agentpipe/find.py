@@ -13,6 +13,7 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*$")
 SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are not UTF-8
 SHOWN = 4
 LONGEST = 2000  # characters of a name that is looked for; servers refuse long patterns
+SHOWN_QUEUES = 20
 SHORTEST_NAME = 3  # of a queue; name_of() of a server's
 THERE_ALREADY = 801  # a server's subcode: that name is taken
 ENDED = ("completed", "failed", "stopped", "closed", "published")
@@ -125,9 +126,13 @@ def check_new_name(name: str) -> None:
 
 
 def no_queue(api: Any, name: str, remedy: str) -> errors.Failure:
-    """The Failure 66 that names the queues that there are, in one line whatever they are called."""
-    known = api.call("queues.get_all", {"only_fields": ["name"]})["queues"]
-    there = ", ".join(cells.plain(each["name"]) for each in known)
+    """The Failure 66 that names the queues that there are, the nearest first, in one line whatever they are called."""
+    import difflib
+    known = [each["name"] for each in api.call("queues.get_all", {"only_fields": ["name"]})["queues"]]
+    if len(known) > SHOWN_QUEUES:
+        known.sort(key=lambda each: -difflib.SequenceMatcher(None, name.lower(), each.lower()).ratio())
+    more = len(known) - SHOWN_QUEUES
+    there = ", ".join(map(cells.plain, known[:SHOWN_QUEUES])) + (f", and {more} more" if more > 0 else "")
     return errors.Failure(f"no queue `{cells.plain(name)}`; there are: {there}", errors.NOT_FOUND, remedy=remedy)
 
 

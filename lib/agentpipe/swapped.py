@@ -34,11 +34,11 @@ def unusable() -> Iterator[errors.Failure]:
     import subprocess
 
     from agentpipe.hook_files import STAGES
+    known = [f"AGENT_STAGE_{stage.upper()}" for stage in STAGES]
     for name in sorted(name for name in os.environ if name.startswith("AGENT_STAGE_")):
-        if name.removeprefix("AGENT_STAGE_").lower() not in STAGES:
-            known = ", ".join(f"AGENT_STAGE_{stage.upper()}" for stage in STAGES)
+        if name not in known:
             yield errors.Failure(f"{name} stands in the place of no stage", errors.BAD_CONFIG,
-                                 remedy=f"it is one of {known}")
+                                 remedy=f"it is one of {', '.join(known)}")
             continue
         program = os.environ[name].split(" ")[0]
         if re.fullmatch(r"[\w./+-]+", program) and subprocess.run(

@@ -2,7 +2,8 @@
 # agent-server, as a user types it.
 # shellcheck disable=SC2030,SC2031  # each test is a subshell, with a server of its own
 
-setup() { load ../helpers; fresh; unset SERVER; }
+# its own servers are all that is spoken to
+setup() { load ../helpers; AGENT_TESTS_TRANSPORT=store fresh; unset SERVER; }
 
 teardown() { if [ -n "${SERVER:-}" ]; then kill "$SERVER" 2>/dev/null || true; fi; }
 

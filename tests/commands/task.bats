@@ -888,7 +888,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   checkout train.py 'print(1)' lib/mod.py 'print(2)'
   id=$(cd work && agent-task create --python 3.11 train.py -- --lr 0.1)
   run -64 agent-task edit "$id" --checkout work
-  [[ $output == *"nothing to change"* ]]
+  [[ $output == *"nothing to change: the code in work is what the task has (change it there first; "* ]]
   echo 'print(3)' >work/train.py
   run -64 agent-task edit "$id" --checkout work --branch main
   [[ $output == *"--checkout or --branch?"* ]]

@@ -43,7 +43,7 @@ has_status() { [ "$(status "$1")" = "$2" ]; }
 mended() {
   local line
   line=$(sed -n 's/^  try: //p' <<<"$report")
-  [ -n "$line" ] || line=$(sed -n 's/^  then: //p' <<<"$report")
+  [ -n "$line" ] || line=$(sed -nE 's/^  then(, once it is pushed)?: //p' <<<"$report")
   [ -n "$line" ]
   sh -c "$line" >done.json 2>said || { cat said >&2; return 1; }
   if [ "$(status "$1")" = queued ]; then pipeline; fi
@@ -703,7 +703,7 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   git -C work commit -q --allow-empty -m 'not pushed'
   id=$(queued --)
   run -66 pipeline
-  told "$id" "setup_failed, exit 66, in agent-fetch" "is not there" "to do: push it" "then: agent-task enqueue $id"
+  told "$id" "setup_failed, exit 66, in agent-fetch" "is not there" "to do: push it" "then, once it is pushed: agent-task enqueue $id"
   git -C work push -q origin main
   mended "$id"
 }

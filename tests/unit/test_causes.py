@@ -15,7 +15,7 @@ import pytest
 from agentpipe import errors, paths
 from agentpipe.code import notebook
 from agentpipe.run import launch
-from agentpipe.task import causes, compare, error_lines, params, plot, times, typeable, view, why
+from agentpipe.task import causes, compare, error_lines, evidence_lines, params, plot, times, typeable, view, why
 from agentpipe.transport import api
 
 
@@ -117,7 +117,8 @@ NO_MODULE = '  File "/s/tasks/1f3c.1/code/t.py", line 2, in <module>\nModuleNotF
 
 
 @pytest.mark.parametrize(("module", "meant"), [
-    ("torchh", "torch"), ("nupmy", "numpy"), ("argprase", "argparse"), ("pil", "PIL"), ("pyyaml", "yaml"),
+    ("torchh", "torch"), ("nupmy", "numpy"), ("nunpy", "numpy"), ("argprase", "argparse"),
+    ("rnadom", "random"), ("pil", "PIL"), ("pyyaml", "yaml"),
     ("opencv", "cv2"), ("oursx", "ours"), ("deep.modle", "deep.model"), ("leafs", "leaf")])
 def test_a_mistyped_module_is_named_and_no_stranger_is_installed_for_it(module: str, meant: str) -> None:
     _attempt(t_py="", ours_py="", deep__model_py="")
@@ -290,6 +291,9 @@ def test_a_task_without_an_entry_point_is_told_one_way_that_works(tmp_path: Path
     shown = why.text({"task": "1f3c", "class": "setup_failed", "reason": str(caught.value.reason), "remedy": None,
                       "advice": caught.value.remedy})
     assert "to do: agent-task edit 1f3c --entry-point SCRIPT\n  then: agent-task enqueue 1f3c\n" in shown
+    shown = why.text({"task": "1f3c", "class": "setup_failed", "reason": "it is not there", "remedy": None, "advice":
+                      "push it from the checkout that has it (git push), or enqueue it there with --bundle"})
+    assert shown.endswith("\n  then, once it is pushed: agent-task enqueue 1f3c\n")
 
 
 def test_a_file_by_its_absolute_path_is_mounted_where_the_task_has_a_container() -> None:
@@ -596,7 +600,7 @@ def test_a_task_that_clearml_agent_has_run_is_told_by_its_log() -> None:
     ended = {"id": task, "status": "failed", "status_reason": "worker execution exit code 1", "script": {}}
     found = why.why(store, ended)
     assert found["reason"] == "the module six is not installed (exit 1)" and "--package six " in found["remedy"]
-    assert len(re.findall(r"^  \| ", why.text(found), re.MULTILINE)) == why.EVIDENCE_LINES
+    assert len(re.findall(r"^  \| ", why.text(found), re.MULTILINE)) == evidence_lines.MOST
     more = f"Traceback (most recent call last):\n{frame}KeyError: 'lr'\n"
     store.call("events.add_batch", [{"type": "log", "task": task, "timestamp": 1000, "msg": more}])
     assert why.why(store, ended)["reason"] == "KeyError: 'lr', at t.py:3 (exit 1)"

@@ -89,6 +89,13 @@ def test_what_is_meant_runs(entry: str, reason: str, monkeypatch: pytest.MonkeyP
     assert failing.again(found) == (0, "")
 
 
+def test_an_option_of_another_script_and_an_argument_behind_a_value_are_not_what_is_meant() -> None:
+    for entry, reason in (("arg.py --epohcs 3", "the script has no option --epohcs (exit 2)"),
+                          ("arg.py --data=a true", "the script takes no argument true (exit 2)")):
+        found = failing.told(FILES, entry)
+        assert (found["reason"], found["remedy"]) == (reason, None)
+
+
 @pytest.mark.parametrize(("entry", "reason", "filled"), [
     ("arg.py --data", "the script does not take that --data: expected one argument", "arg.py --data …"),
     ("arg.py --data --lr 3", "the script does not take that --data: expected one argument", "arg.py --data … --lr 3"),
@@ -167,3 +174,10 @@ def test_what_is_not_in_them_is_words(name: str, files: dict[str, str], entry: s
 @pytest.mark.parametrize("name", [name for name in TEXTS if name.startswith("hydra")])
 def test_how_to_see_more_is_no_reason(name: str) -> None:
     assert "HYDRA_FULL_ERROR" not in failing.of(TEXTS[name], "train.py")["reason"]
+
+
+def test_fire_is_given_its_value_with_an_equals_sign() -> None:
+    failing.checkout(FIRE)
+    found = failing.of(TEXTS["fire_flag"].replace("--lrr", "--lrr=0.2"), "train.py fit --lrr=0.2 --steps 4")
+    assert found["reason"].startswith("the script has no option --lrr; --lr may be meant")
+    assert "'train.py fit --lr=0.2 --steps 4'" in found["remedy"]

@@ -27,6 +27,21 @@ def test_a_file_of_the_repository_that_stands_in_a_modules_place(files: dict[str
     assert f"git mv {file} {'a/' if '/s' in file else ''}own_{Path(file).name}; then agent-task edit" in found["advice"]
 
 
+@pytest.mark.parametrize(("module", "said", "repository", "asked"), [
+    ("mypkg", "AttributeError: module 'mypkg' has no attribute 'x'", "r", "mypkg==0.1"),
+    ("mypkg", "AttributeError: module 'mypkg' has no attribute 'x'", "r", "-e git+https://h/mypkg.git#egg=mypkg"),
+    ("einops", "AttributeError: module 'einops' has no attribute 'x'", "einops", "einops==0.8"),
+    ("yaml", "ImportError: cannot import name 'x' from 'yaml' (/e/lib/python3.11/site-packages/yaml/__init__.py)", "r",
+     "PyYAML==6.0"),
+    ("types", "ImportError: cannot import name 'x' from 'types' (/usr/lib/python3.11/types.py)", "r", "six")])
+def test_the_repositorys_own_package_and_an_installed_one_are_in_nobodys_place(module: str, said: str, repository: str,
+                                                                               asked: str) -> None:
+    failing.checkout({"t.py": "", f"{module}.py": ""})
+    found = failing.of(f'  File "/s/tasks/1f3c.1/code/t.py", line 2, in <module>\n{said}\n', "t.py", script={
+        "repository": f"https://git.example.org/{repository}.git", "requirements": {"pip": asked}})
+    assert found["reason"] == f"{said}, at t.py:2 (exit 1)"
+
+
 def test_a_module_of_ones_own_without_such_a_name_stands_in_nobodys_place() -> None:
     found = failing.told({"t.py": "import helpers\nhelpers.no\n", "helpers.py": ""}, "t.py")
     assert found["reason"] == "AttributeError: module 'helpers' has no attribute 'no', at t.py:2 (exit 1)"
@@ -68,6 +83,7 @@ def test_a_script_in_no_folder_is_in_no_package(line: str, alone: str) -> None:
     ("ImportError: Please install tqdm: pip install tqdm", "tqdm", True),
     ("tqdm is required, run `pip install tqdm`", "tqdm", True),
     ("ImportError: run pip install 'ray[tune]'", "ray[tune]", True),
+    ("RuntimeError: please run pip install tqdm.", "tqdm", True),
     ("ImportError: run pip install some-strangers-name", "some-strangers-name", False)])
 def test_a_package_that_is_asked_for_in_words(said: str, package: str, certain: bool) -> None:
     found = failing.of(f"loading\n{said}", "t.py")
@@ -79,5 +95,14 @@ def test_a_package_that_is_asked_for_in_words(said: str, package: str, certain: 
     assert asked["remedy"] is None and "--package" not in asked["advice"]
 
 
-def test_what_pip_says_of_itself_is_no_wish() -> None:
-    assert "--package" not in str(failing.of("[notice] To update, run: pip install --upgrade pip", "t.py"))
+@pytest.mark.parametrize("said", [
+    "[notice] To update, run: pip install --upgrade pip", "ImportError: please pip install git+https://h/o/CLIP.git",
+    "ImportError: pip install the extras first", "Tip: pip install rich for charts",
+    "ValueError: no such rate\nTip: pip install rich for charts"])
+def test_what_names_no_package_or_is_only_a_tip_is_no_wish(said: str) -> None:
+    assert "--package" not in str(failing.of(said, "t.py"))
+
+
+def test_a_version_that_is_asked_for_in_words() -> None:
+    found = failing.of("RuntimeError: try pip install numpy==1.26", "t.py", script={"requirements": {"pip": "numpy\n"}})
+    assert "--package numpy==1.26 " in found["remedy"]

@@ -75,3 +75,17 @@ def test_shared_memory_is_more_of_it(said: str) -> None:
     for container in ({"image": "a", "arguments": "--shm-size 1g"}, {}):
         found = failing.of(said, "t.py", container=container)
         assert found["remedy"] is None and "df -h /dev/shm" in found["advice"]
+
+
+@pytest.mark.parametrize("said", ["DataLoader worker (pid(s) 12, 13) exited unexpectedly",
+                                  "DataLoader worker (pid 12) is killed by signal: Killed."])
+def test_a_worker_that_was_killed_is_memory_most_often(said: str) -> None:
+    raised = f"raise RuntimeError({said!r})\n"
+    found = failing.told({"t.py": raised}, "t.py")
+    assert found["reason"] == f"{said.rstrip('.')}, at t.py:1 (exit 1)"
+    assert "num_workers; with 0" in found["advice"] and "mend t.py:1 in your checkout" in found["advice"]
+    # its own words say more, and one that was outlived is not the end
+    other = failing.told({"t.py": f"try:\n  {raised}except RuntimeError as e: print(repr(e))\n{{}}['lr']\n"}, "t.py")
+    assert other["reason"] == "KeyError: 'lr', at t.py:4 (exit 1)"
+    crashed = "RuntimeError: DataLoader worker (pid 12) is killed by signal: Segmentation fault.\n"
+    assert "num_workers" not in str(failing.of(crashed, "t.py"))

@@ -26,8 +26,8 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
      + "p = Pool(1, mp_context=mp.get_context('spawn'))\nlist(p.map(work, [1]))\n", 5, "list(p.map(work, [1]))")])
 def test_the_line_that_starts_processes_anew(code: str, line: int, text: str) -> None:
     found = failing.told({"t.py": code}, "t.py")
-    assert found["reason"] == ("the processes that it starts import it anew, and it has no if "
-                               f'__name__ == "__main__", at t.py:{line} (exit 1)')
+    assert found["reason"] == ("the processes that it starts import it anew, and what starts them is not below "
+                               f'if __name__ == "__main__", at t.py:{line} (exit 1)')
     assert found["advice"].startswith(f'write if __name__ == "__main__": above line {line}, ')
     assert text in found["advice"] and f"mend t.py:{line} in your checkout" in found["advice"]
     assert "An attempt has been made to start a new process" in found["evidence"]
@@ -38,7 +38,7 @@ def test_a_log_that_begins_in_the_midst_of_it() -> None:
     _, printed = failing.run("t.py")
     rest = printed[printed.rindex("This probably means"):]
     found = failing.of(" " * 8 + rest, "t.py")
-    assert found["reason"].endswith('it has no if __name__ == "__main__" (exit 1)')
+    assert found["reason"].endswith('is not below if __name__ == "__main__" (exit 1)')
     assert "mend t.py in" in found["advice"]
 
 
@@ -50,3 +50,11 @@ def test_a_log_that_begins_in_the_midst_of_it() -> None:
     "raise KeyError('x')\n"])
 def test_a_log_that_speaks_of_it(code: str) -> None:
     assert "KeyError: 'x', at t.py:" in failing.told({"t.py": code}, "t.py")["reason"]
+
+
+def test_a_log_of_another_run_that_is_printed() -> None:
+    failing.checkout({"t.py": HEAD.replace(")", ", force=True)") + WORK + TWO + JOIN})
+    _, printed = failing.run("t.py")
+    other = printed.replace(f"/{failing.ID}.1/", "/9e21.1/")
+    found = failing.told({"t.py": f"print({other!r}, flush=True)\n{{}}['x']\n"}, "t.py")
+    assert found["reason"] == "KeyError: 'x', at t.py:2 (exit 1)"

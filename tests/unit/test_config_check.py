@@ -209,7 +209,8 @@ def test_an_output_that_takes_nothing_is_told_by_the_exit_code(output, status, w
     ("AGENT_NEED_DISK", "lots", "wrong", "AGENT_NEED_DISK is no size: lots"),
     ("AGENT_HOOKS", "/nowhere", "wrong", "AGENT_HOOKS names /nowhere, which is no directory"),
     ("AGENT_STAGE_ENV", "nosuch --fast", "warning", "AGENT_STAGE_ENV: there is no nosuch"),
-    ("AGENT_STAGE_FTECH", "cat", "warning", "AGENT_STAGE_FTECH stands in the place of no stage")])
+    *((f"AGENT_STAGE_{stage}", "cat", "warning", f"AGENT_STAGE_{stage} stands in the place of no stage")
+      for stage in ("FTECH", "fetch"))])
 def test_nonsense_in_a_variable_is_said_before_a_task_meets_it(monkeypatch, agent_home, variable, value, level, text):
     for name, each in ((variable, value), ("AGENT_ON_LOST", "maybe"), ("AGENT_STAGE_FETCH", "exec cat")):
         monkeypatch.setenv(name, each)

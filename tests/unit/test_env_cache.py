@@ -406,3 +406,19 @@ def test_before_a_task_is_left_for_want_of_room_unused_environments_go(machine, 
     assert len(machine.builds()) == 2 and len(said) == 1 and said[0].startswith("no task is taken")
     assert room.Room(1000 + size, said.append).enough()
     assert len(machine.builds()) == 1 and said[1].startswith("removed an environment")
+
+
+def test_an_environment_that_another_pull_removes_at_the_same_time_is_no_matter(machine, monkeypatch):
+    ended(machine, "tea==1.0")
+    [size] = [entry["size"] for entry in env_cache.entries()]
+    monkeypatch.setattr(env_cache, "_free", lambda folder: 1000 + (1 - len(machine.builds())) * size)
+    monkeypatch.setattr(room, "_least", lambda: (env_cache.home(), int(env_cache._free(""))))
+    evict = env_cache.evict
+
+    def both(wanted, room=False, dry=False):
+        seen = evict(wanted, room, dry)
+        evict(wanted, room)  # the other
+        return seen
+    monkeypatch.setattr(env_cache, "evict", both)
+    assert room.Room(1000 + size, print).enough()
+    assert machine.builds() == []

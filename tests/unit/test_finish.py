@@ -15,6 +15,7 @@ from reporting import WORKER, Foreign, Running, Unreliable
 from agentpipe import errors, signals
 from agentpipe.claim import claims
 from agentpipe.pull import recovery
+from agentpipe.report import rest
 from agentpipe.report.finish import finish
 
 
@@ -214,10 +215,16 @@ def test_a_server_that_is_away_now_and_then_while_a_long_log_is_sent_is_waited_f
     assert (task.log().encode() == LONG, task.task["status"]) == (True, "completed")
 
 
+@pytest.mark.parametrize("by", ["us", "somebody else"])  # who tells its end
 def test_recovery_heeds_a_signal_within_a_long_log_and_the_next_one_sends_the_rest(
-        task: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+        task: Running, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     task.prints(LONG)
-    task.ends("completed")
+    if by == "us":
+        task.ends("completed")
+    else:
+        (task.directory / "exit.0").touch()
+        task.call("tasks.failed", task=task.id)
+    before_it = task.task["status"]
     (task.directory / "claim").write_text(json.dumps({"token": task.claim, "state": "held", "worker": WORKER,
                                                       "server": task.api.server_id}))
     os.symlink(task.directory, claims.active(task.claim))
@@ -231,10 +238,21 @@ def test_recovery_heeds_a_signal_within_a_long_log_and_the_next_one_sends_the_re
         signal.signal(signal.SIGTERM, before)
         signals.SIGNALS.forget()
     assert len(task.log()) < len(LONG)
-    assert task.task["status"] == "in_progress"
+    assert task.task["status"] == before_it
     assert recovery.recover(task.api) is None
-    assert (task.log().encode() == LONG, task.task["status"]) == (True, "completed")
+    assert (task.log().encode() == LONG, task.task["status"]) == (True, "completed" if by == "us" else "failed")
     assert os.listdir(claims.active()) == []
+
+
+@pytest.mark.parametrize(("ending", "sent"), [("tasks.failed", "last words"), ("tasks.reset", "")])
+def test_a_followers_last_words_are_sent_when_its_task_has_ended_and_not_to_a_task_that_was_reset(
+        task: Running, ending: str, sent: str) -> None:
+    task.prints(b"last words")
+    (task.directory / "exit.1").touch()
+    task.store_manifest(pull={"server": task.api.server_id, "claim": os.urandom(16).hex(), "follows": True, "rank": 1})
+    task.call(ending, task=task.id, force=True)
+    rest.ship(task.api, str(task.directory))
+    assert task.log() == sent
 
 
 def test_evidence_is_what_was_written(task: Running) -> None:

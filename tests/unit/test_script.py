@@ -314,10 +314,11 @@ while True:
 """
 
 
-def test_a_scripts_own_copies_are_told_to_end_after_it(directory):
+@pytest.mark.parametrize("grace", [10, 1])  # also where the script takes most of it
+def test_a_scripts_own_copies_are_told_to_end_after_it(directory, grace):
     found = script.start(directory, [sys.executable, "-c", FORKED], "/", os.environ)
     wait_for(lambda: os.path.exists(f"{directory}/log") and len(log(directory).splitlines()) == 2)
-    found.stop(10)
+    found.stop(grace)
     assert found.status == 3
     assert log(directory).splitlines()[2:] == [b"saved", b"copy told"]
 
@@ -330,6 +331,56 @@ def test_a_script_that_heeds_no_term_is_interrupted_before_it_is_killed(director
     found.stop(1)
     assert found.status in (1, 130)
     assert log(directory).endswith(b"sent\n")
+
+
+def test_what_heeds_no_term_below_a_shell_is_interrupted_too_and_its_copies_are_spared_till_then(directory):
+    with open(f"{directory}/below.py", "w", encoding="utf-8") as file:
+        file.write("""
+import os, signal, time
+def told(*_):
+    print("copy told", flush=True)
+    os._exit(0)
+copy = os.fork()
+signal.signal(signal.SIGTERM, (lambda *_: print("ignored", flush=True)) if copy else told)
+print("on", flush=True)
+try:
+    while True:
+        time.sleep(0.05)
+except KeyboardInterrupt:
+    print("sent", flush=True)
+""")
+    found = start(directory, f"{sys.executable} {directory}/below.py; :")
+    wait_for(lambda: os.path.exists(f"{directory}/log") and len(log(directory).splitlines()) == 2)
+    found.stop(1)
+    found.sweep()
+    assert found.status == 143
+    said = log(directory).splitlines()[2:]
+    assert said[:2] == [b"ignored", b"sent"]
+
+
+@pytest.mark.parametrize(("at_int", "end"), [
+    ("raise SystemExit(4)", 4),
+    ("os.waitpid(copy, 0); print('saved', flush=True); os._exit(3)", 3)])  # as multiprocessing does at its exit
+def test_the_copies_of_a_script_that_heeds_no_term_are_told_before_they_are_killed(directory, at_int, end):
+    text = f"""
+import os, signal, time
+copy = os.fork()
+def told(*_):
+    print("copy told", flush=True)
+    os._exit(0)
+def interrupted(*_):
+    {at_int}
+signal.signal(signal.SIGTERM, (lambda *_: None) if copy else told)
+signal.signal(signal.SIGINT, interrupted)
+print("on", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+    found = script.start(directory, [sys.executable, "-c", text], "/", os.environ)
+    wait_for(lambda: os.path.exists(f"{directory}/log") and len(log(directory).splitlines()) == 2)
+    found.stop(3)
+    assert found.status == end
+    assert b"copy told" in log(directory).splitlines()
 
 
 @pytest.mark.parametrize("after", [0, 0.002])

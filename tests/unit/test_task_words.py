@@ -27,6 +27,7 @@ from agentpipe.task import (
     causes,
     clones,
     compare,
+    container_options,
     edits,
     listing,
     named,
@@ -152,6 +153,15 @@ def test_a_remedy_shows_no_secret_of_a_container_and_edit_takes_it_back_as_it_wa
     found = edits.fields(task, {"docker_args": typed[typed.index("--docker-args") + 1]}, said.append)
     assert shlex.split(found["container"]["arguments"]) == [*shlex.split(container["arguments"]), "--ipc=host"]
     assert len(said) == 2 and "s3cret" not in "".join(said)
+
+
+@pytest.mark.parametrize(("script", "shown"), [
+    ("export API_TOKEN='s3cret of three'; make", "export API_TOKEN=[REDACTED] make"),
+    ('A=1 API_KEY="-----BEGIN\ns3cret \\" s3cret\n"\nmake', "A=1 API_KEY=[REDACTED]\nmake"),
+    ('API_TOKEN="s3cret', "API_TOKEN=[REDACTED]"), ('X="run API_TOKEN=s3cret y"', 'X="run API_TOKEN=[REDACTED] y"'),
+    ("API_TOKEN=\nmake A=1", "API_TOKEN=\nmake A=1")])
+def test_a_secret_in_quotes_goes_from_a_set_up_script_with_its_blanks(script: str, shown: str) -> None:
+    assert container_options.shown_script(script) == shown
 
 
 @pytest.mark.parametrize("more", ["", "--no-such-option", "'"])

@@ -7,6 +7,12 @@ from agentpipe.code import git
 from agentpipe.job import Job
 from agentpipe.urls import without_credentials
 
+# git-config(1): for the commands of one shell
+ALLOWED = ("where you trust what this repository names, for what the agent does in one shell: export "
+           "GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=protocol.file.allow GIT_CONFIG_VALUE_0=always; any repository of this "
+           "machine may then bring in each other one that this user can read (git config --global protocol.file.allow "
+           "always: for good)")
+
 
 def of(job: Job, source: git.Source, tree: str) -> list[tuple[str, str, git.Source]]:
     """(name, path, source) of each submodule that .gitmodules names and the commit has."""
@@ -79,7 +85,7 @@ def _source(parent: git.Source, url: str, name: str, commit: str) -> git.Source:
     if source.local and not (parent.local and _files_allowed(parent)):
         # as git itself since CVE-2022-39253: a repository must not bring in what else this user may read
         raise errors.Failure(f"{where} is a path on this machine: {source.url}", errors.BAD_DATA,
-                             remedy="git config --global protocol.file.allow always" if parent.local
+                             remedy=ALLOWED if parent.local
                              else "only a repository that is itself on this machine may have such submodules")
     if source.password is None and parent.password is not None and _host(source.url) == _host(parent.url):
         source.user, source.password = parent.user, parent.password

@@ -144,7 +144,7 @@ def _wheel_rows(folder: str, record: str) -> Iterator[tuple[str, str, str]]:
     site = os.path.relpath(site_packages(folder), folder)
     for name, wanted, size, *_ in _rows(record):
         path = os.path.normpath(os.path.join(site, name))
-        if not path.startswith(("..", "/", "bin/")):
+        if not path.startswith(("..", "bin/")):
             yield path, wanted, size
 
 

@@ -42,6 +42,15 @@ _PACKAGES = (
     "transformers trimesh triton trl typer typing-extensions ujson ultralytics unidecode urllib3 uvicorn vllm wandb "
     "watchdog websockets xarray xformers xgboost xlrd xmltodict yacs yarl zarr zstandard")
 PACKAGES = frozenset(_PACKAGES.split())
+# of Python's own modules those that many scripts import: before the others a well-known package is meant
+_COMMON = (
+    "abc argparse array ast asyncio base64 bisect collections concurrent configparser contextlib copy csv ctypes "
+    "dataclasses datetime decimal enum fractions functools gc getpass glob gzip hashlib heapq html http importlib "
+    "inspect io itertools json logging math multiprocessing operator os pathlib pickle platform pprint queue random "
+    "re sched shlex shutil signal socket sqlite3 ssl statistics string struct subprocess sys tarfile tempfile "
+    "textwrap threading time timeit tkinter traceback types typing unittest urllib uuid warnings weakref xml "
+    "zipfile")
+COMMON = frozenset(_COMMON.split())
 # names that no index has, and what is meant
 MEANT = {"opencv": "opencv-python", "cv": "opencv-python", "sklearn": "scikit-learn", "pytorch": "torch",
          "skimage": "scikit-image", "hugging-face": "huggingface-hub",
@@ -90,7 +99,8 @@ def module_meant(module: str, own: Iterable[str] = ()) -> str:
     brought |= {name: brought.get(_normalised(package)) or package for name, package in MEANT.items()}
     name = _normalised(module)
     found = brought.get(name, "")
-    for known in (own, sys.stdlib_module_names, [*MODULES, *(each.replace("-", "_") for each in sorted(PACKAGES))]):
+    packages = [*MODULES, *(each.replace("-", "_") for each in sorted(PACKAGES))]
+    for known in (own, sorted(COMMON & sys.stdlib_module_names), packages, sorted(sys.stdlib_module_names)):
         near = {_normalised(each): each for each in known}
         found = found or near.get(name, "")  # in other letters: `import pil`
         if not found and len(name) > 3:

@@ -133,10 +133,14 @@ def _may_be(directory: str, runs: bool) -> tuple[str, ...]:
 
 
 def _ship_rest(api: Any, directory: str) -> None:
-    """What a task has printed that is somebody else's to end now, if it still carries our claim and takes any more."""
+    """What a task has printed that is somebody else's to end now, if it still carries our claim and takes any more.
+
+    A log may be long: a signal leaves the rest of it to the next pull.
+    """
     from agentpipe.report import rest, shipping
     try:
-        rest.ship(api, directory)
+        with SIGNALS.open():
+            rest.ship(api, directory)
     except errors.ApiError as error:
         if shipping.is_outage(error):
             raise

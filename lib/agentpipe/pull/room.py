@@ -37,9 +37,9 @@ class Room:
         from agentpipe.environment import env_cache
         # no limit but that of free space
         endless = env_cache.Limits(float("inf"), 0, float("inf"), self.wanted / units.GIB)
-        there = [each for each in env_cache.evict(endless, room=True, dry=True)
-                 if os.stat(each["about"]).st_dev == os.stat(path).st_dev]
-        if free + sum(each["size"] for each in there) < self.wanted:
+        unused = env_cache.evict(endless, room=True, dry=True)
+        if not unused or os.stat(env_cache.home()).st_dev != os.stat(path).st_dev \
+                or free + sum(each["size"] for each in unused) < self.wanted:
             return
         for gone in env_cache.evict(endless, room=True):
             self._say(f"removed an environment that was last used {units.age(gone['used'])} ago, "

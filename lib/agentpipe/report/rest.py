@@ -33,12 +33,17 @@ def known(directory: str) -> dict[str, Any] | None:
 
 
 def ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The task's status and runtime, when it still carries our claim; else NotOurs."""
+    """The task's status and runtime, when it still carries our claim; else NotOurs. A follower's claim stands on
+    its node alone: its task is one that has ended, and was not reset since."""
     tasks = api.call("tasks.get_all", {"id": [manifest["task"]["id"]], "search_hidden": True,
                                        "only_fields": ["status", "runtime", "enqueue_status"]})["tasks"]
     if not tasks:
         raise NotOurs
     keys = tasks[0].get("runtime") or {}
+    if ranks.is_follower(manifest):
+        if tasks[0].get("status") in ranks.RUNNABLE:
+            raise NotOurs
+        return {**tasks[0], "runtime": keys}
     token = keys.get(on_server.RUNTIME_KEY)
     # the SDK writes the whole runtime back: without any token a running task is still ours
     if token != manifest["pull"]["claim"] and (token or tasks[0].get("status") != "in_progress"):

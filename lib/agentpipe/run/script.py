@@ -22,6 +22,7 @@ from agentpipe.run.shim import start_shim
 KILL_WAIT = 5.0
 INT_WAIT = 3.0  # for what heeds no TERM, before KILL
 COPIES_WAIT = 1.0  # after the script's end, until its copies get TERM
+COPIES_LEAST = 0.5  # from then on, before KILL
 SHIM_WRITES = 1.0
 STARTS = 2.0  # until a shim's script stands in `pid`: milliseconds, on a busy machine more
 # between two looks, where nothing wakes us (s); a look into a place costs a process there
@@ -63,64 +64,69 @@ class Script:
             self._doze(left)
 
     def signal_all(self, signum: int) -> int:
-        """Signal the script and every process below it (never the shim); how many there were."""
+        """Signal (0: only count) the script and every process below it (never the shim); how many there were."""
         if self.place.prefix:
             return self.place.signal(self.record or "0", signum)
         return _tell(self.processes(), signum)
 
     def stop(self, grace: float) -> None:
-        """TERM to all, up to `grace` seconds for their end, INT to a script that heeds no TERM, then KILL until none is
-        left.
+        """TERM to all, up to `grace` seconds for their end, INT to what heeds no TERM, then KILL until it is over.
 
-        Its copies, such as a data loader's workers, are its own to end while it lives: what it saves may need them.
+        A process's copies, such as a data loader's workers, are its own to end while it lives: what it saves may need
+        them. They are told once it is over, or shortly before KILL. What is left after the script is sweep()'s.
         """
         until = time.monotonic() + STARTS  # what has not written its name yet would not be told
         while not self.record and time.monotonic() < until and not self.wait(0):
             time.sleep(0.01)
-        until = time.monotonic() + grace
         copies = self._copies()
-        if self.place.prefix:
-            self.signal_all(signal.SIGTERM)
-        else:
-            _tell([pid for pid in self.processes() if pid not in copies], signal.SIGTERM)
-        if self.wait(grace):
-            self._let_end(copies, until)
-            return
-        # the handler that the `clearml` package has for TERM does nothing where Python's own was there before
-        # (its utilities/process/exit_hooks.py); KeyboardInterrupt ends the script with all that it has to send
-        if self.place.prefix:
-            self.signal_all(signal.SIGINT)
-        else:
-            _tell([self._script_pid() or 0], signal.SIGINT)
-        if not self.wait(min(INT_WAIT, grace)):
+        # the handler that the `clearml` package has for TERM does nothing where Python's own was there before (its
+        # utilities/process/exit_hooks.py); KeyboardInterrupt ends the script with all that it has to send
+        for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGINT, min(INT_WAIT, grace))):
+            if self.place.prefix:
+                self.signal_all(signum)
+            else:
+                spared = {int(record.split(" ")[0]) for record in copies}
+                _tell([pid for pid in self.processes() if pid not in spared], signum)
+            if self._have_ended(copies, time.monotonic() + seconds, signum == signal.SIGINT):
+                return
+        if not self.wait(0):
             self.kill()
 
-    def _copies(self) -> dict[int, str]:
-        """{pid: "PID START BOOT"} of what the script has forked and that runs no other program; none of a shell's, for
-        which it waits before it heeds a signal. In a place they cannot be told."""
-        script = self._script_pid()
-        words = processes.words(script) if script else []
-        if not script or not words or os.path.basename(words[0]) in SHELLS:
-            return {}
-        found = {pid: processes.identity(pid) for pid in processes.descendants(script) if processes.words(pid) == words}
-        return {pid: record for pid, record in found.items() if record}
+    def _copies(self) -> dict[str, str]:
+        """{"PID START BOOT": its parent's} of what a process of the script has forked and that runs no other program;
+        none of a shell's, for which it waits before it heeds a signal. In a place they cannot be told."""
+        found = {}
+        for pid in [] if self.place.prefix else self.processes():
+            parent = processes.parent(pid)
+            words, record, above = processes.words(pid), processes.identity(pid), processes.identity(parent)
+            if (record and above and words and words == processes.words(parent)
+                    and os.path.basename(words[0]) not in SHELLS):
+                found[record] = above
+        return found
 
-    def _let_end(self, copies: Mapping[int, str], until: float) -> None:
-        """Wait for what the script has started, which was told to end as well: a shell that ends does not."""
-        told = time.monotonic() + COPIES_WAIT
-        while time.monotonic() < until and self._rest():
-            if copies and time.monotonic() > told:
-                for record in copies.values():
+    def _have_ended(self, copies: dict[str, str], until: float, last: bool) -> bool:
+        """Wait for the script's end, and that of all that it has started: a shell that ends does not. Whether nothing
+        is left. A copy is told a moment after its parent's end and, before the `last` of the wait, in any case."""
+        alone: dict[str, float] = {}
+        while True:
+            over = self.wait(0)
+            if over and not self.signal_all(0):
+                return True
+            now = time.monotonic()
+            if now >= until:
+                return False
+            for record, parent in list(copies.items()):
+                if not processes.alive(parent):
+                    alone.setdefault(record, now)
+                if now - alone.get(record, now) >= COPIES_WAIT or (last and until - now <= COPIES_LEAST):
                     processes.send(record, signal.SIGTERM)
-                copies = {}
-            self.bury()
-            time.sleep(OFTEN_IN_PLACE if self.place.prefix else OFTEN)
-
-    def _rest(self) -> bool:
-        """Whether any process of the script is there."""
-        if self.place.prefix:
-            return bool(self.place.signal(self.record or "0", 0))
-        return any(processes.start_time(pid) is not None for pid in self.processes())
+                    del copies[record]
+            pause = min(OFTEN_IN_PLACE if self.place.prefix else OFTEN, until - now)
+            if over:
+                self.bury()
+                time.sleep(pause)
+            else:
+                self.wait(pause)
 
     def kill(self) -> None:
         """KILL, again and again (new ones may be born meanwhile), until the script is over and nothing is left."""

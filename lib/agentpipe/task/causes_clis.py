@@ -49,6 +49,7 @@ def _fire(task: dict[str, Any], evidence: str) -> Known | None:
         return {"reason": f"the script wants --{name}", "advice": filled(task, given, len(given), f"--{name} …")}
     if what == "Could not consume arg" and name.startswith("-"):
         known = {f"--{each}" for each in _parameters(task)}
+        name = name.partition("=")[0]
         near = "" if name in known else respelled(given, name, known)
         reason = f"the script has no option {name}"
         if near:

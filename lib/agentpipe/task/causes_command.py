@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from agentpipe.task.remedies import Known
 
 OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
+USAGE = re.compile(r"^usage: (?:.*\n)+?(?=\S.*: error: )", re.MULTILINE)  # argparse's
+COMMANDS = re.compile(r" \.\.\.(?!\])")  # behind the name of a sub-command, and not of several values
 YES, NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 # argparse: `argument -o/--opt: invalid choice: 'adma' (choose from 'adam', 'sgd')`; later ones without the inner quotes
 CHOICE = re.compile(r"error: argument (\S+): invalid choice: '([^']*)'(?:, maybe you meant '[^']*'\?)? "
@@ -47,8 +49,9 @@ def _unknown(task: dict[str, Any], evidence: str) -> Known | None:
         return _surplus(task, unknown[0])
     reason, given = f"the script has no option {unknown[0]}", words(task)
     known = set(OPTION.findall(evidence)) - set(unknown)
-    # of a sub-command the usage shows none
-    of_code = code_lines.options(task) - set(unknown)
+    # of a sub-command the usage shows none; else it shows all, and the code has those of other scripts too
+    usage = USAGE.findall(evidence)
+    of_code = set() if usage and not COMMANDS.search(usage[-1]) else code_lines.options(task) - set(unknown)
     meant = [near for word in unknown if word.startswith("-")
              and (near := respelled(given, word, known) or respelled(given, word, of_code))]
     if not meant:
@@ -60,7 +63,7 @@ def _surplus(task: dict[str, Any], word: str) -> Known:
     """An argument too many: `--cuda true` of an option without a value."""
     given, reason = words(task), f"the script takes no argument {word}"
     at = given.index(word) if given.count(word) == 1 else 0
-    if at > 1 and given[at - 1].startswith("--") and word.lower() in (*YES[:2], *NO[:2]):
+    if at > 1 and given[at - 1].startswith("--") and "=" not in given[at - 1] and word.lower() in (*YES[:2], *NO[:2]):
         del given[at - (word.lower() in NO):at + 1]
         return {"reason": f"{reason}, and its option before it no value", "remedy": retyped(task, given)}
     return {"reason": reason, "advice": rewritten(task)}
@@ -146,7 +149,7 @@ def filled(task: dict[str, Any], given: list[str], at: int, more: str) -> str:
 
 def _instead(given: list[str], names: list[str], evidence: str) -> str:
     """An option among the words that is near to one of `names`, and none of those that argparse's usage names."""
-    usage = re.findall(r"^usage: (?:.*\n)+?(?=\S.*: error: )", evidence, re.MULTILINE)
+    usage = USAGE.findall(evidence)
     known = OPTION.findall(usage[-1]) if usage else []
     if not set(known) & set(names):  # a usage in words of the script's own
         return ""

@@ -11,8 +11,8 @@ import posixpath
 import re
 
 from agentpipe import untrusted
-from agentpipe.task import error_lines, own_lines, whereabouts
-from agentpipe.task.remedies import again, words
+from agentpipe.task import code_lines, error_lines, own_lines, whereabouts
+from agentpipe.task.remedies import again, short, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +30,15 @@ YAML = re.compile(r"^(?:yaml|ruamel\.yaml)\.\w+\.\w+Error: ((?:.*\n)+? +in \".+\
 YAML_PLACE = re.compile(r'^ +in "(.+)", line (\d+), column \d+', re.MULTILINE)
 INI = re.compile(r"^configparser\.\w+Error: ((?:.*\n)?.*?'([^']+)',? *(?:\n\t)?(?:\[line|line:) +(\d+).*)",
                  re.MULTILINE)
-TEXT = re.compile(r"""(["'])(.+?)(?<!\\)\1""")
-KEY = re.compile(r"_?pickle\.UnpicklingError: (?:.*\n)*?.*invalid load key, 'v'\.")
+# a pointer's first letter, as pickle and torch.load name it
+KEY = re.compile(r"_?pickle\.UnpicklingError: (?:.*\n)*?.*(?:invalid load key, 'v'\.|Unsupported operand 118\b)")
+# what a table has not, in which there is a pointer
+OF_CONTENT = re.compile(r"(?:KeyError|IndexError|ValueError|[\w.]+\.(?:ParserError|EmptyDataError))\b")
+READS = re.compile(r"\b(?:open|read_\w+|load\w*)\(")
+# what no file's contents bring about
+OF_CODE = re.compile(r"(?:NameError|UnboundLocalError|SyntaxError|IndentationError|ImportError|ModuleNotFoundError"
+                     r"|AttributeError|AssertionError|NotImplementedError|RecursionError)\b")
+NO_JSON = "line 1 column 1 (char 0)"  # so begins what is none at all, as the answer of a server
 POINTER = b"version https://git-lfs.github.com/spec/"
 MOST = 300  # files that are read
 
@@ -42,6 +49,8 @@ def broken(task: dict[str, Any], evidence: str) -> Known | None:
         found = look(task, evidence)
         if found:
             kind, line, said = found
+            if _begins(whereabouts.of_last_run(task) or whereabouts.checkout(task), line.name, POINTER):
+                return _only_pointer(task, line.name)
             return {"reason": f"{line} cannot be read as {kind}: {said}", **own_lines.mended(task, line)}
     return None
 
@@ -49,12 +58,38 @@ def broken(task: dict[str, Any], evidence: str) -> Known | None:
 def pointer(task: dict[str, Any], evidence: str) -> Known | None:
     """Git LFS' pointer in the place of a file that the script names; of pickles, whose first letter tells, any."""
     top, (spoken, other) = whereabouts.of_last_run(task) or whereabouts.checkout(task), _files(task, evidence)
-    is_pickle = KEY.match(error_lines.last(evidence))
-    found = [name for name in (*spoken, *(other[:MOST] if is_pickle else ())) if _begins(top, name, POINTER)]
+    said = error_lines.last(evidence)
+    if OF_CODE.match(said):
+        return None
+    found = [name for name in (*spoken, *(other[:MOST] if KEY.match(said) else ())) if _begins(top, name, POINTER)]
+    return _only_pointer(task, found[0]) if found else None
+
+
+def read_above(task: dict[str, Any], evidence: str) -> Known | None:
+    """A pointer that a line above the one which failed reads, and that has not the columns or the numbers wanted.
+
+    What the exception says stays beside it: that line may not have run.
+    """
+    said = error_lines.last(evidence).partition("\n")[0]
+    line = own_lines.last(task, evidence) if OF_CONTENT.match(said) else None
+    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    if not line or not top or not line.name.endswith(".py"):
+        return None
+    try:
+        above = untrusted.read(top, line.name).decode("utf-8", "replace").split("\n")[:max(line.number - 1, 0)]
+    except OSError:
+        return None
+    names = [own_lines.named(task, text) for each in above if READS.search(each) for text in code_lines.texts(each)]
+    found = [name for name in names if name and _begins(top, name, POINTER)]
     if not found:
         return None
+    known = _only_pointer(task, found[-1])
+    return {**known, "reason": f"{short(said)}, at {line}: {known['reason']}"}
+
+
+def _only_pointer(task: dict[str, Any], name: str) -> Known:
     worker = task.get("last_worker") or "the worker"
-    return {"reason": f"{found[0]} is kept in Git LFS, and only its pointer came", "advice":
+    return {"reason": f"{name} is kept in Git LFS, and only its pointer came", "advice":
             f"on {worker}, as the user of the agent: git lfs install; then {again(task)}; where it never got to the "
             "server, first git lfs push --all origin"}
 
@@ -66,7 +101,8 @@ def _json(task: dict[str, Any], evidence: str) -> tuple[str, own_lines.Line, str
     lines = _which(task, evidence, (".jsonl", ".ndjson"), lambda text: next(
         (number for number, line in enumerate(text.splitlines(), 1) if line.strip() and _of_json(line) == said[1]), 0))
     line = lines or _which(task, evidence, (".json",),
-                           lambda text: _line_of(said[1]) if _of_json(text) == said[1] else 0)
+                           lambda text: _line_of(said[1]) if _of_json(text) == said[1] else 0,
+                           said[1].endswith(NO_JSON))
     return ("JSON", line, said[1].partition(": line ")[0]) if line else None
 
 
@@ -130,10 +166,15 @@ def _of_toml(text: str, line: int) -> int:
     return 0
 
 
-def _which(task: dict[str, Any], evidence: str, kinds: tuple[str, ...], check: Check) -> own_lines.Line | None:
-    """The one file with such an ending that fails in this way: of those that are spoken of, else of all."""
+def _which(task: dict[str, Any], evidence: str, kinds: tuple[str, ...], check: Check,
+           pointers: bool = False) -> own_lines.Line | None:
+    """The one file with such an ending that fails in this way: of those that are spoken of, else of all.
+
+    With `pointers` only those of Git LFS count of the others.
+    """
     top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
     spoken, other = _files(task, evidence, kinds)
+    other = [name for name in other if _begins(top, name, POINTER)] if pointers else other
     for names in (spoken, [*spoken, *other]):
         found = []
         for name in names[:MOST]:
@@ -156,7 +197,7 @@ def _files(task: dict[str, Any], evidence: str, kinds: tuple[str, ...] = ("",)) 
     top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
     shown = [line for line in evidence.splitlines() if line.startswith("    ")]
     texts = [word.rpartition("=")[2] for word in words(task)[1:]]
-    texts += [text for line in (*shown, error_lines.last(evidence)) for _, text in TEXT.findall(line)]
+    texts += [text for line in (*shown, error_lines.last(evidence)) for text in code_lines.texts(line)]
     names = {*texts, *map(posixpath.normpath, texts), *(own_lines.named(task, text) for text in texts)}
     found: tuple[list[str], list[str]] = ([], [])
     for name in whereabouts.files(top) if top else ():

@@ -8,6 +8,7 @@ import posixpath
 import re
 import shlex
 
+from agentpipe import trees, units
 from agentpipe.task import own_lines, unknown_to_git, whereabouts
 from agentpipe.task.remedies import again, anew, edit, fresh, in_container, moved, retyped, words
 
@@ -39,6 +40,8 @@ def missing_file(task: dict[str, Any], evidence: str) -> Known | None:
     if not said:
         return None
     path = said[-1]
+    if known := _dangling(task, path):
+        return known
     if f"/{task['id']}." in path:
         return None  # in the task's own directory: the script's business
     if WRITES.search(evidence.rpartition("Traceback (most recent call last):")[2]):
@@ -47,6 +50,22 @@ def missing_file(task: dict[str, Any], evidence: str) -> Known | None:
         return _absent(task, path)
     return _in_repository(task, path) or _left_behind(task, path) or _misspelt(task, path, evidence) or {
         "reason": f"there is no {path} where the script runs", "advice": f"{_brought(task, path)}; {_elsewhere()}"}
+
+
+def _dangling(task: dict[str, Any], path: str) -> Known | None:
+    """A path that goes through a link of the repository whose target is not there."""
+    code, parts = whereabouts.of_last_run(task), own_lines.named(task, path).split("/")
+    for count in range(1, len(parts) + 1) if code and parts[0] else ():
+        name = "/".join(parts[:count])
+        link = os.path.join(code, name)
+        if not os.path.islink(link) or os.path.exists(link):
+            continue
+        target = os.readlink(link)
+        reason = f"{name} is a link of the repository to {target}, which is not there"
+        if os.path.isabs(target):
+            return _lacking(task, target, f"{reason},", f"put it there, or name another place; then {again(task)}")
+        return {"reason": reason, "advice": f"let it lead to what git knows, in your checkout, and there: {anew(task)}"}
+    return None
 
 
 def missing_entry(task: dict[str, Any], reason: str) -> Known | None:
@@ -84,13 +103,26 @@ def _in_repository(task: dict[str, Any], path: str) -> Known | None:
 
 
 def _left_behind(task: dict[str, Any], path: str) -> Known | None:
-    left = whereabouts.left_behind(task, path)
-    if not left or os.path.getsize(left) > SMALL:
+    left = whereabouts.left_behind(task, path, os.path.exists)
+    if not left:
         return None
-    mend = unknown_to_git.along(task, left)
+    bytes = _size(left)
+    if os.path.isdir(left) and not bytes:
+        return {"reason": f"{path} is an empty folder in your checkout, and git keeps none", "advice":
+                f"let the script make it (os.makedirs({json.dumps(path)}, exist_ok=True)), and in your checkout: "
+                f"{anew(task)}"}
+    mend = unknown_to_git.along(task, left, bytes > SMALL)
     more = "" if unknown_to_git.looks_secret(path) else _elsewhere()
-    return {"reason": f"{path} is in your checkout, and git does not know it", **mend,
+    told = f" ({units.size(bytes)})" if bytes > SMALL else ""
+    return {"reason": f"{path}{told} is in your checkout, and git does not know it", **mend,
             "advice": "; ".join(filter(None, (mend.get("advice"), more)))}
+
+
+def _size(path: str) -> int:
+    """The bytes of a file, or of all files of a folder."""
+    files = [path] if os.path.isfile(path) else (os.path.join(here, name) for here, _, names in trees.walk(path)
+                                                 for name in names)
+    return sum(os.lstat(file).st_size for file in files)
 
 
 def _misspelt(task: dict[str, Any], path: str, evidence: str) -> Known | None:

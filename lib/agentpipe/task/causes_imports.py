@@ -19,26 +19,30 @@ if TYPE_CHECKING:
     from agentpipe.task.remedies import Known
 
 # `json` is taken by json.py of the repository: it has no such name, or is imported by what it imports
-SHADOWED = re.compile(r"^(?:AttributeError: (?:partially initialized )?module '([\w.]+)' has no attribute '\w+'"
-                      r"|ImportError: cannot import name '\w+' from (?:partially initialized module )?'([\w.]+)'"
-                      r"|ModuleNotFoundError: No module named '[\w.]+'; '([\w.]+)' is not a package$)", re.MULTILINE)
+SHADOWED = re.compile(r"^(?:AttributeError: (?:partially initialized )?module '([\w.]+)' has no attribute '\w+'.*"
+                      r"|ImportError: cannot import name '\w+' from (?:partially initialized module )?'([\w.]+)'.*"
+                      r"|ModuleNotFoundError: No module named '[\w.]+'; '([\w.]+)' is not a package)$", re.MULTILINE)
+IMPORTED = re.compile(r"\((?:consider renaming ')?(/[^()']+)(?:' since .*)?\)$")  # the file that was found
 RELATIVE = "ImportError: attempted relative import with no known parent package"
 # of pandas; of whoever has written that
 ENGINES = re.compile(r"^ImportError: Unable to find a usable engine; tried using: '([\w.-]+)'", re.MULTILINE)
-TO_INSTALL = re.compile(r"\bpip3? install (?:-U |--upgrade )?[`'\"]?([A-Za-z][\w.-]*(?:\[[\w,-]+\])?)")
+TO_INSTALL = re.compile(r"\bpip3? install (?:-U |--upgrade )?([`'\"]?)([A-Za-z](?:[\w.-]*\w)?(?:\[[\w,-]+\])?)"
+                        r"(?![\w+:/@-])((?:[<>=!~]=|[<>])[\w.*,<>=!~]*\w)?( +\w)?")
+WANTED = re.compile(r"(?i)\b(?:requires?d?|needs?|needed|missing|not (?:found|installed|available)|please|must|cannot)"
+                    r"\b")
 
 
 def shadowed(task: dict[str, Any], evidence: str) -> Known | None:
     """A module of Python, or of a package, in whose place one of the repository was imported."""
     from agentpipe.environment import package_names
-    for said in SHADOWED.findall(evidence)[-1:]:
-        module = next(filter(None, said)).split(".")[0]
-        file = _file_of(task, module)
-        package = package_names.of_module(module)
-        known = module in sys.stdlib_module_names or packages_there.is_asked(task, package or module)
-        # of what is only installed, one that everybody knows: the others may be this repository itself
-        there = module in packages_there.modules(task) or "is not a package" in evidence
-        if not file or not (known or (package and there)):
+    for said in [*SHADOWED.finditer(evidence)][-1:]:
+        module = next(filter(None, said.groups())).split(".")[0]
+        file, path, package = _file_of(task, module), IMPORTED.search(said[0]), package_names.of_module(module)
+        # one that everybody knows: any other may be this repository's own, which its list names as well
+        there = module in sys.stdlib_module_names or (package and not _is_own(task, module, package) and (
+            packages_there.is_asked(task, package) or module in packages_there.modules(task)
+            or "is not a package" in said[0]))
+        if not file or not there or (path and not own_lines.below(task, path[1])):
             return None
         new = posixpath.join(posixpath.dirname(file), f"own_{posixpath.basename(file)}")
         top = whereabouts.checkout(task)
@@ -47,6 +51,13 @@ def shadowed(task: dict[str, Any], evidence: str) -> Known | None:
                 f"give it another name{'' if top else ' in your checkout'}, and where it is imported: {where}; then "
                 f"{anew(task, top or '.')}"}
     return None
+
+
+def _is_own(task: dict[str, Any], *names: str) -> bool:
+    """Whether the task's repository is called so: where the module, or its package, is made."""
+    path = (task.get("script") or {}).get("repository") or ""
+    name = posixpath.basename(path.rstrip("/")).removesuffix(".git")
+    return name.lower().replace("-", "_") in (each.lower().replace("-", "_") for each in names)
 
 
 def _file_of(task: dict[str, Any], module: str) -> str:
@@ -88,11 +99,18 @@ def optional(task: dict[str, Any], evidence: str) -> Known | None:
     """A package that another one, or the script itself, says it wants."""
     from agentpipe.environment import package_names
     last = error_lines.last(evidence)
-    said = [name for name in (*ENGINES.findall(last), *TO_INSTALL.findall(last)) if name != "pip"]
-    if not said or packages_there.is_asked(task, said[0]):
+    if not last.startswith(("ImportError", "ModuleNotFoundError")):
+        last = last.partition("\n")[0]  # behind it stand words of others
+        if not error_lines.RAISED.match(last) and not WANTED.search(last):
+            return None
+    said = [(name, "") for name in ENGINES.findall(last)]
+    # before more words a name that nobody knows may be one of them
+    said += [(name, version) for quote, name, version, more in TO_INSTALL.findall(last)
+             if name != "pip" and (quote or not more or package_names.is_known(name))]
+    if not said or (packages_there.is_asked(task, said[0][0]) and not said[0][1]):
         return None
-    reason = short(last.splitlines()[0])
-    if package_names.is_known(said[0]):
-        return {"reason": reason, "remedy": edit(task, "--package", said[0])}
-    return {"reason": reason, "advice": f"look up first that {said[0]} is the package that is meant: "
-                                        f"{edit(task, '--package', said[0])}"}
+    name, reason = "".join(said[0]), short(last.partition("\n")[0])
+    if package_names.is_known(said[0][0]):
+        return {"reason": reason, "remedy": edit(task, "--package", name)}
+    return {"reason": reason, "advice": f"look up first that {said[0][0]} is the package that is meant: "
+                                        f"{edit(task, '--package', name)}"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 
-from agentpipe.task.remedies import again, in_container, smaller
+from agentpipe.task import error_lines, own_lines
+from agentpipe.task.remedies import again, in_container, short, smaller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 SHARED_MEMORY = re.compile(r"out of shared memory|[Ee]rror while creating shared memory"
                            r"|unable to (?:open|allocate|resize|mmap) .{0,80}(?:/torch_|/dev/shm|shared memory)"
                            r"|No space left on device.{0,20}'/psm_")
+LOADER = re.compile(r"RuntimeError: DataLoader worker \(pid(?:\(s\))? [\d, ]+\) "
+                    r"(?:exited unexpectedly|is killed by signal: Killed)")
+
+# what a shell says of a program, and no exception in words of its own
+NOT_FOUND = re.compile(r"^(?!\w[\w.]*(?:Error|Exception): ).*(?:line \d+: |sh: \d+: |: )([\w.+-]+): (?:command )?"
+                       r"not found$", re.MULTILINE)
+LAST = 12  # lines: a script may do without a program, and go on
 
 
 def memory(task: dict[str, Any], evidence: str) -> Known | None:
@@ -37,7 +45,7 @@ def library(task: dict[str, Any], evidence: str) -> Known | None:
 
 def program(task: dict[str, Any], evidence: str) -> Known | None:
     """A program that the machine lacks, called by a shell or by Python's subprocess."""
-    said = re.findall(r"(?:line \d+: |sh: \d+: |: )([\w.+-]+): (?:command )?not found$", evidence, re.MULTILINE)
+    said = NOT_FOUND.findall("\n".join(evidence.rstrip().splitlines()[-LAST:]))
     if "in _execute_child" in evidence:
         said += re.findall(r"^FileNotFoundError: .*?: '([^'/]+)'", evidence, re.MULTILINE)
     if said:
@@ -61,6 +69,19 @@ def shared_memory(task: dict[str, Any], evidence: str) -> Known | None:
     if container.get("image") and not re.search(r"--(?:ipc|shm-size)\b", container.get("arguments") or ""):
         return {"reason": reason, "remedy": in_container(task, "--ipc=host"), "advice": f"{fewer}, or --shm-size=8g"}
     return {"reason": reason, "advice": f"{fewer}, or more of it on the worker (df -h /dev/shm); then {again(task)}"}
+
+
+def loader(task: dict[str, Any], evidence: str) -> Known | None:
+    """A worker of PyTorch's DataLoader that somebody has killed, mostly the kernel, and that could say nothing."""
+    said = LOADER.match(error_lines.last(evidence))
+    if not said:
+        return None
+    line, advice = own_lines.last(task, evidence), (
+        "most often the machine, or the container, is short of memory, and each worker wants its own: fewer of them "
+        "(num_workers; with 0 the script itself shows what is wrong with them), smaller batches, or more memory")
+    mend = own_lines.mended(task, line) if line else {"advice": f"then {again(task)}"}
+    return {"reason": short(said[0].removeprefix("RuntimeError: ")) + (f", at {line}" if line else ""), **mend,
+            "advice": advice if mend.get("remedy") else f"{advice}; {mend['advice']}"}
 
 
 def disk(task: dict[str, Any], evidence: str) -> Known | None:

@@ -63,7 +63,7 @@ def _left_behind(task: dict[str, Any], module: str) -> Known | None:
     if not re.fullmatch(r"[\w.]+", module):
         return None
     path = module.replace(".", "/")
-    left = whereabouts.left_behind(task, f"{path}.py") or whereabouts.left_behind(task, path, folder=True)
+    left = whereabouts.left_behind(task, f"{path}.py") or whereabouts.left_behind(task, path, whereabouts.is_package)
     if not left:
         return None
     return {"reason": f"the module {module} is in your checkout, and git does not know it",

@@ -25,12 +25,16 @@ CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED\]? *(?:certificate verify f
 HOST = re.compile(r"host='([\w.:-]+)', port=(\d+)"
                   r"|\b(?:https?|grpc|tcp|redis|postgres\w*|mongodb)://(?:[^/@\s]*@)?([\w.-]+)(?::(\d+))?"
                   r"|\(['\"]([\w.-]+)['\"], ([1-9]\d*)\)")
+# what is raised by code, whatever words of a network it has
+OF_CODE = re.compile(r"(?:Value|Key|Type|Name|Attribute|Index|Assertion|NotImplemented)Error\b")
 PORT = re.compile(r"(?i)(?:\]:|port[=: ]+|[\"'], )(\d{2,5})\b")
 
 
 def cause(task: dict[str, Any], evidence: str) -> Known | None:
     """What the network, or a port of the worker, did not do."""
     last = error_lines.last(evidence)
+    if OF_CODE.match(last):
+        return None
     shown = "\n".join(line for line in evidence.splitlines() if line.startswith("    "))
     for look in (_in_use, _certificate, _no_answer):
         known = look(task, last, _host(last) or _host(shown))

@@ -32,7 +32,9 @@ def unguarded(task: dict[str, Any], printed: str) -> Known | None:
     at = printed.rfind(tracebacks.BEGIN, 0, said[0].start())
     child = printed[max(at, 0):said[0].end()]
     line = _imported(task, child)
-    reason = f"the processes that it starts import it anew, and it has no {GUARD.rstrip(':')}"
+    if not line and at >= 0 and STARTED.search(child):
+        return None  # of another script, or a log that it prints
+    reason = f"the processes that it starts import it anew, and what starts them is not below {GUARD.rstrip(':')}"
     script = own_lines.named(task, next(iter(words(task)), ""))
     if not line and not script.endswith(".py"):
         return {"reason": reason, "evidence": child, "advice": f"{_guarded('what starts them')}; then {again(task)}"}

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 SAID = re.compile(r"^(\S[^:\n]*): (?:line )?(\d+): (.+)$", re.MULTILINE)
 # a carriage return as bash and env write it, or as it has sent the rest of the line over its beginning
 RETURN = re.compile(r"\$'[^'\n]*\\r'|[‘'][^’'\n]*\\r[’']: No such file|^: \w", re.MULTILINE)
-ENDED = re.compile(r" *\d+ +(?:Killed|Terminated|Hangup)\b")  # of a program, from outside
+ENV = re.compile(r"env: [‘']([^’'\n]+)\\r[’']: No such file")
+SYNTAX = re.compile(r"[Ss]yntax error\b")
+PASSED = re.compile(r" *\d+ +(?:Killed|Terminated|Hangup)\b|warning: ")  # of a program, from outside; no error
+NEAR = 3  # lines: a shell script may go on without what it has called
 LAST = 3  # lines: of a syntax error bash prints more than one
 DENIED = re.compile(r"^(?:\S[^:\n]*: (?:line )?\d+: |PermissionError: \[Errno 13\] Permission denied: ')([^':\n]+)"
                     r"(?:: Permission denied|')$", re.MULTILINE)
@@ -32,10 +35,14 @@ NO_SCRIPT = re.compile(r"^\S*python[\d.]*: (?:can't open file '([^']+)': \[Errno
 
 def returns(task: dict[str, Any], evidence: str) -> Known | None:
     """A script with the line ends of Windows, of which a shell makes a part of each line's last word."""
-    if not RETURN.search(evidence):
-        return None
     found, top = _last(task, evidence), whereabouts.checkout(task)
-    named = [*([found.name] if found else []), own_lines.named(task, next(iter(words(task)), ""))]
+    if RETURN.search(evidence):
+        named = [*([found.name] if found else []), own_lines.named(task, next(iter(words(task)), "")),
+                 *_started_by(task, evidence)]
+    elif found and SYNTAX.match(found.text):  # of a word that the shell has not known at all
+        named = [found.name]
+    else:
+        return None
     name = next(filter(lambda each: _has_returns(whereabouts.of_last_run(task) or top, each), named), "")
     if not name:
         return None
@@ -44,6 +51,19 @@ def returns(task: dict[str, Any], evidence: str) -> Known | None:
         return {"reason": reason, "remedy": f"{mend}{shlex.quote(path)} && {anew(task, top)}",
                 "advice": "a line *.sh text eol=lf in its .gitattributes keeps it so"}
     return {"reason": reason, "advice": f"{mend}{shlex.quote(name)} in your checkout, and there: {anew(task)}"}
+
+
+def _started_by(task: dict[str, Any], evidence: str) -> list[str]:
+    """The one file whose first line names a program as env has not found it, with a carriage return behind it."""
+    top, found = whereabouts.of_last_run(task) or whereabouts.checkout(task), []
+    for program in ENV.findall(evidence)[-1:]:
+        first = re.compile(rb"#!.*\b" + re.escape(program.encode()) + rb"\r\n")
+        for name in whereabouts.files(top):
+            try:
+                found += [name] if first.match(untrusted.read(top, name)) else []
+            except OSError:
+                continue
+    return found if len(found) == 1 else []
 
 
 def _has_returns(top: str, name: str) -> bool:
@@ -72,7 +92,7 @@ def not_executable(task: dict[str, Any], evidence: str) -> Known | None:
 
 def no_script(task: dict[str, Any], evidence: str) -> Known | None:
     """A Python script, or a module, that another script calls by a wrong name."""
-    said = NO_SCRIPT.findall(evidence)
+    said = NO_SCRIPT.findall("\n".join(evidence.rstrip().splitlines()[-NEAR:]))
     code = whereabouts.of_last_run(task)
     path, module = said[-1] if said else ("", "")
     name = own_lines.named(task, path) if path else module
@@ -93,7 +113,7 @@ def no_script(task: dict[str, Any], evidence: str) -> Known | None:
 def line(task: dict[str, Any], evidence: str) -> Known | None:
     """What a shell said of a line of the task's own script, among the last words of all."""
     found = _last(task, "\n".join(evidence.rstrip().splitlines()[-LAST:]))
-    if not found or ENDED.match(found.text):
+    if not found or PASSED.match(found.text):
         return None
     return {"reason": f"{short(found.text)}, at {found}", **own_lines.mended(task, found)}
 

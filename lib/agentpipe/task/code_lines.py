@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 SOURCES = (".py", ".sh", ".bash")
 OPTION = re.compile(r"""["'](--[A-Za-z][\w-]*)["']""")
+# as long as a message may be: where most quotes are escaped each of them would be looked for to the end
+TEXT = re.compile(r"""(["'])(.{1,500}?)(?<!\\)\1""")
 LONGEST = 1000  # characters of a line that somebody wrote
+
+
+def texts(line: str) -> list[str]:
+    """What stands in quotes in a line of code, or of an error."""
+    return [text for _, text in TEXT.findall(line)]
 
 
 def only(task: dict[str, Any], wanted: Callable[[str], object]) -> Line | None:

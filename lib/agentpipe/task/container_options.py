@@ -38,8 +38,14 @@ def shown_script(text: str) -> str:
     import re
 
     from agentpipe import redact
-    return re.sub(r"(\w+)=\S+", lambda found: f"{found[1]}={redact.MASK.decode()}" if redact.is_secret_name(found[1])
-                  else found[0], text)
+    # in quotes with its blanks and lines; bounded, since a quote that is never closed would be looked for each time
+    value = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|\S)+""", re.DOTALL)
+    found, at = "", 0
+    for name in re.finditer(r"(\w+)=", text):
+        given = value.match(text, name.end()) if name.start() >= at and redact.is_secret_name(name[1]) else None
+        if given:
+            found, at = f"{found}{text[at:name.end()]}{redact.MASK.decode()}", given.end()
+    return found + text[at:]
 
 
 def without_secrets(container: Mapping[str, Any]) -> dict[str, str]:

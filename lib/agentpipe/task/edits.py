@@ -47,6 +47,9 @@ def _edit(api: Any, task: dict[str, Any], wanted: Mapping[str, Any], say: queuei
     notes: list[str] = []
     changes = fields(task, wanted, notes.append)
     queueing.only_text({**changes, **labels})
+    if not changes and not labels and wanted.get("checkout"):
+        raise errors.Failure(f"nothing to change: the code in {wanted['checkout']} is what the task has", errors.USAGE,
+                             remedy=f"change it there first; to run it as it is: agent-task enqueue {task['id']}")
     if not changes and not labels:
         raise errors.Failure("nothing to change", errors.USAGE, remedy="agent-task edit --help")
     if not changes:

@@ -8,9 +8,12 @@ TELLS = re.compile(
     rb"|segmentation fault|core dumped|out of memory|oom|no space left|permission denied|command not found"
     rb"|no such file|cannot|could not|unable to|refused|timed out)\b")
 NO_ERROR = re.compile(rb"(?i)\b(0|no) (errors?|failures?|failed)\b|\b\w*error\w*\s*[:=]\s*[-+]?[\d.]")
-# the last line of a traceback, as far as exceptions are called so, and what some programs begin an error with
+# the last line of a traceback, as far as exceptions are called so
 RAISED = re.compile(r"(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Iteration|Group|Warning|Fault|Timeout)"
-                    r"|\w+\.\w*error|curl|wget|fatal)(?:: .*)?$")
+                    r"|\w+\.\w*error)(?:: .*)?$")
+# what some programs begin an error with; a script may go on without what they should have brought
+SAID = re.compile(r"(?:curl|wget|fatal): ")
+NEAR = 3  # lines before the end
 TRACEBACK = re.compile(rb"\s*(\+ |\| )*(Exception Group )?Traceback \(most recent call last\):")
 
 
@@ -39,5 +42,6 @@ def tells(line: bytes) -> bool:
 def last(text: str) -> str:
     """The last error with all of its lines, and what was printed behind it; the last line where none is."""
     lines = text.rstrip().splitlines()
-    at = [number for number, line in enumerate(lines) if RAISED.match(line)] or [len(lines) - 1]
+    at = [number for number, line in enumerate(lines)
+          if RAISED.match(line) or (SAID.match(line) and number >= len(lines) - NEAR)] or [len(lines) - 1]
     return "\n".join(lines[max(at[-1], 0):])

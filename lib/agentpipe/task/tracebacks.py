@@ -1,4 +1,7 @@
-"""Which of several tracebacks of a log is the end of its script: not one that was caught, printed, and outlived."""
+"""Which of several tracebacks of a log is the end of its script: not one that was caught, printed, and outlived.
+
+And what of the log then tells of that end.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,11 @@ WHOLE = re.compile(rf"^{re.escape(BEGIN)}\n(?:[ \t].*\n|\n(?=[ \t]))*(?:\S.*\n?)
 IGNORED = ("Exception ignored ", "--- Logging error ---", "Error in atexit._run_exitfuncs")
 CALL_STACK = re.compile(r"Call stack:\n(?:[ \t].*\n)*")  # of a logging error, behind it
 ASKED = "KeyboardInterrupt"  # how workers end that their parent takes down
+# an exception that only says that something else has failed, which has told why before
+OF_ANOTHER = re.compile(r"^(?![\w.]+: Caught \w).*(?:device-side assert|Numpy is not available|BrokenProcessPool"
+                        r"|\b(?:\w*[Pp]rocess(?:es|ed)?|\w*ProcessError|exit(?:ed)?|command|workers?|Child\w+Error"
+                        r"|return(?:ed)? (?:code|non-zero))\b)")
+OUTLIVED = 5  # lines behind an exception that did not end its script; what runs at an exit, or in a trap, prints fewer
 
 
 def last(text: str) -> str:
@@ -31,6 +39,28 @@ def last(text: str) -> str:
             stack = CALL_STACK.match(text, at)
             at = stack.end() if stack else at
     return found + text[at:]
+
+
+def ending(text: str, uncaught: bool) -> str:
+    """What of the text of last() tells of the end of its script: the exception, with its chain, and what follows.
+
+    What was printed before is not its cause, unless the exception speaks of another process. `uncaught`: whether the
+    script may have ended by an exception; else one that it has printed long before its end is left out.
+    """
+    chains = _chains(text)
+    if not chains or _is_ignored(text, chains[-1]):
+        return text
+    behind = text[chains[-1][-1].end():]
+    if not uncaught and len([line for line in behind.splitlines() if line.strip()]) > OUTLIVED:
+        return behind
+    at = len(chains) - 1
+    while at and _of_another(chains[at - 1]):
+        at -= 1
+    return text if _of_another(chains[at]) else text[chains[at][0].start():]
+
+
+def _of_another(chain: Chain) -> bool:
+    return OF_ANOTHER.match(chain[-1][0].rstrip().rpartition("\n")[2]) is not None
 
 
 def _chains(text: str) -> list[Chain]:

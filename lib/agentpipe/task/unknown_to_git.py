@@ -27,8 +27,8 @@ SECRET = re.compile(r"(?i)(\.env(\.(?!example|sample|template|dist).*)?|.*\.env|
 NO_SECRET = "let the script take it from the worker's environment, or from a file there by its absolute path"
 
 
-def along(task: dict[str, Any], path: str) -> Known:
-    """{remedy or advice} for a path of the task's checkout."""
+def along(task: dict[str, Any], path: str, is_large: bool = False) -> Known:
+    """{remedy or advice} for a path of the task's checkout; what is large is for no diff."""
     from agentpipe.capture import capture_git
     top = whereabouts.checkout(task)
     name = os.path.relpath(path, top)
@@ -40,6 +40,8 @@ def along(task: dict[str, Any], path: str) -> Known:
     new = capture_git.text(top, "ls-files", "--others", "--exclude-standard", "--", path).splitlines()
     if any(map(looks_secret, new)):
         return {"advice": f"it looks like a secret, which is not for a task: {NO_SECRET}"}
+    if is_large:
+        return {"advice": f"in {top}: {fresh(task, '--bundle', '--include', name)}"}
     return {"remedy": f"{shlex.join(['git', '-C', top, 'add', '-N', '--', path])} && {anew(task, top)}"}
 
 

@@ -10,7 +10,7 @@ from agentpipe.task import entry_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 MOST = 2000  # folders that are looked into
@@ -52,20 +52,20 @@ def looked_into(task: dict[str, Any]) -> set[str]:
     return {folder, posixpath.normpath(posixpath.join(folder, posixpath.dirname(entry)))}
 
 
-def left_behind(task: dict[str, Any], path: str, folder: bool = False) -> str:
+def left_behind(task: dict[str, Any], path: str, is_it: Callable[[str], bool] = os.path.isfile) -> str:
     """A file in the task's checkout on this machine, where its script runs or stands; "" when it is not there.
 
-    With `folder` a folder with modules.
+    Or what else `is_it`, by its path.
     """
     top, code = checkout(task), of_last_run(task)
-    is_it = _is_package if folder else os.path.isfile
     for name in (os.path.normpath(os.path.join(start, path)) for start in sorted(looked_into(task)) if top):
         if is_it(os.path.join(top, name)) and not (code and os.path.exists(os.path.join(code, name))):
             return os.path.join(top, name)
     return ""
 
 
-def _is_package(path: str) -> bool:
+def is_package(path: str) -> bool:
+    """Whether a path is a folder with modules."""
     return os.path.isdir(path) and any(name.endswith(".py") for name in os.listdir(path))
 
 

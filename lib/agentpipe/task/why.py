@@ -7,14 +7,13 @@ import time
 
 from agentpipe import cells, ends, find, secrets, units
 from agentpipe.report import outages, timing
-from agentpipe.task import at_work, causes, logs, of_pipelines, remedies, typeable, view
+from agentpipe.task import at_work, causes, evidence_lines, logs, of_pipelines, remedies, typeable, view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-EVIDENCE_LINES = 12
 LOOKED_AT = 100  # lines of the log of a task that another agent has run, for its cause
 PEERS_WORDS = re.compile(r"worker execution (exit) code (\d+)$")  # clearml-agent's
 NO_RECEIPT = ">/dev/null"  # kilobytes of JSON are nothing for a terminal
@@ -64,8 +63,9 @@ def text(found: dict[str, Any]) -> str:
     if evidence and found.get("class") == "running":
         lines += ["", f"  the last that was printed, {units.ago(found['since'])}:"]
     if evidence:
+        evidence = evidence_lines.shown(found["task"], found["reason"], evidence)
         lines += [*([] if found.get("class") == "running" else [""]),
-                  *(f"  | {_shortened(line)}" for line in evidence[-EVIDENCE_LINES:])]
+                  *(f"  | {_shortened(line)}" for line in evidence)]
     remedy, advice = (_typeable(found, key) for key in ("remedy", "advice"))
     if remedy:
         lines += ["", f"  try: {remedy}"]
@@ -75,7 +75,9 @@ def text(found: dict[str, Any]) -> str:
         words, there, command = advice.partition("; then, in its checkout: ")
         lines += ["", f"  to do: {words}", *([f"  then, in its checkout: {command}"] if there else [])]
         if found.get("class") == "setup_failed" and "agent-task enqueue" not in advice:
-            lines += [f"  then: agent-task enqueue {found['task']}"]
+            # what is enqueued anew with a bundle is another task
+            pushed = ", once it is pushed" if "--bundle" in advice else ""
+            lines += [f"  then{pushed}: agent-task enqueue {found['task']}"]
     if found.get("reproduce"):
         lines += [f"  reproduce: {found['reproduce']}"]
     # what a script printed must not move the cursor over what we say
