@@ -16,7 +16,7 @@ class End:
         self.remedy, self.advice = remedy, advice
 
 
-GOES_ON = "agent-task continue; a script that saves finds its files in $AGENT_LAST_ATTEMPT (agentpipe(7))"
+GOES_ON = "continue it (agent-task continue); a script that saves finds its files in $AGENT_LAST_ATTEMPT, agentpipe(7)"
 ENDS = {
     end.name: end
     for end in (

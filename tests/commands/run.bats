@@ -317,6 +317,7 @@ count (jq -c 'del(.pins.commit, .pins.packages)' drops these)" ]
   id=$(enqueue_shell 'echo on; sleep 60')
   run -124 --separate-stderr sh -c 'agent-pull default | agent-prepare | agent-run --time-limit 0.5'
   [ "$stderr" = "agent-run: task $id: time_limit, exit 124: it ran longer than 0.5 s (agent-task why $id)" ]
+  [[ $(agent-task why "$id") == *'or: raise --time-limit of agent-run, or let the script save, and look in $AGENT_LAST_ATTEMPT'* ]]
   [ "$(call tasks.get_by_id "{\"task\": \"$id\"}" | field .task.runtime._agentpipe_end.class)" = time_limit ]
 }
 
@@ -602,7 +603,7 @@ EOF
   [ "$(status "$id")" = in_progress ]
 }
 
-@test "--on-drain stop leaves a drained task stopped, and another word is a mistake" {
+@test "--on-drain stop leaves a drained task stopped, why tells where its files are, and another word is a mistake" {
   id=$(enqueue_shell 'echo on; sleep 60')
   sh -c 'agent-pull default | agent-prepare' >prepared.json
   run agent-run --on-drain bogus prepared.json
@@ -615,6 +616,7 @@ EOF
   [ "$status" -eq 75 ]
   [ "$(field .run.end receipt.json)" = drained ]
   [ "$(status "$id")" = stopped ]
+  [[ $(agent-task why "$id") == *"to do: continue it (agent-task continue)"*'$AGENT_LAST_ATTEMPT'* ]]
 }
 
 @test "a script that ended by itself is not run again because TERM came a moment later" {

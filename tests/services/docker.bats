@@ -309,7 +309,7 @@ print(json.dumps(task))' >hostile.json
   sed 's/"image"/"arguments": "--memory=64m --memory-swap 64m", "image"/' >task.json < <(
     by_hand '"entry_point": "main.py", "diff": "x = bytearray(200 << 20)\n"')
   agent-prepare task.json >line
-  run agent-run line
+  run --separate-stderr agent-run line
   [ "$status" -eq 137 ]
   receipt=$(tail -n 1 <<<"$output")
   [ "$(field .run.end <<<"$receipt")" = out_of_memory ]
