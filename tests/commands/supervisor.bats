@@ -617,7 +617,7 @@ serves_as() { [ "$(workers_of)" = "$1" ]; }
   agent-supervisor --worker w --create-queue "$red" 2>said 3>&- & supervisor=$!
   wait_for 20 grep -q 'w serves' said
   run -0 agent-supervisor --status
-  [ "$output" = $'w\t--create-queue \\x1b[31mred\\nb\t' ]
+  [ "$output" = $'w\t\\x1b[31mred\\nb\t' ]
   kill -TERM "$supervisor"
   ended "$supervisor"
   [ "$status" -eq 0 ]

@@ -784,7 +784,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   [[ $(said 66 "$id") == "to do: push it"*"agent-task edit $id --commit" ]]
   [ "$(field_of "$id" remedy)" = null ]
   [[ $(field_of "$id" advice) == push* ]]
-  [[ $(agent-task why "$id") == *"then: agent-task enqueue $id"* ]]
+  [[ $(agent-task why "$id") == *"then, once it is pushed: agent-task enqueue $id"* ]]
   echo '-r nosuch.txt' >list
   id=$(agent-task enqueue --requirements list train.py)
   [[ $(said 66 "$id") == "to do: commit nosuch.txt"* ]]
