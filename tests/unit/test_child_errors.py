@@ -75,6 +75,41 @@ def test_a_child_that_said_nothing_leaves_its_parents_words() -> None:
     assert "exit status 3., at t.py:3 (exit 1)" in found["reason"] and "evidence" not in found
 
 
+PROCESS = """import multiprocessing
+def f():
+    raise ValueError("bad shard 3")
+if __name__ == "__main__":
+    p = multiprocessing.Process(target=f)
+    p.start()
+    p.join()
+    END
+"""
+
+
+@pytest.mark.parametrize("end", [
+    "raise RuntimeError('worker died')", "assert p.exitcode == 0", "if p.exitcode: raise SystemError('no')",
+    "print('joined'); raise RuntimeError('worker died')"])
+def test_a_process_that_was_started_is_told_and_not_its_parent_that_saw_it_end(end: str) -> None:
+    found = failing.told({"t.py": PROCESS.replace("END", end)}, "t.py")
+    assert found["reason"] == "ValueError: bad shard 3, at t.py:3 (exit 1)" and "mend t.py:3" in found["advice"]
+    assert found["evidence"].rstrip().endswith("\nValueError: bad shard 3") and "t.py\", line 8" in found["evidence"]
+
+
+@pytest.mark.parametrize(("end", "reason"), [
+    # it went on without the child
+    ("print('epoch\\n' * 9); raise RuntimeError('worker 3 has no data')", "RuntimeError: worker 3 has no data"),
+    ("{}['lr']", "KeyError: 'lr'"), ("raise RuntimeError('no such shard')", "RuntimeError: no such shard")])
+def test_a_parent_that_fails_by_itself_after_a_child_is_told(end: str, reason: str) -> None:
+    found = failing.told({"t.py": PROCESS.replace("END", end)}, "t.py")
+    assert found["reason"] == f"{reason}, at t.py:8 (exit 1)"
+
+
+def test_a_traceback_that_a_parent_only_printed_is_not_that_of_a_child() -> None:
+    code = ("import traceback\ntry: 1 / 0\nexcept ZeroDivisionError: print('Process Process-1:'); "
+            "traceback.print_exc()\nraise RuntimeError('worker died')\n")
+    assert failing.told({"t.py": code}, "t.py")["reason"] == "RuntimeError: worker died, at t.py:4 (exit 1)"
+
+
 CAUGHT = """import logging, sys, traceback
 class Noisy:
     def __del__(self): raise RuntimeError("too late")

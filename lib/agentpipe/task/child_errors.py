@@ -17,6 +17,9 @@ FAILED = re.compile(r"^(?:subprocess\.CalledProcessError: Command |torch\.distri
 # what torch.distributed puts before each line of a traceback, and what torchrun logs beside its children
 RANK = re.compile(r"^\[rank(\d+)\]: ?(.*\n?)", re.MULTILINE)
 FIRST = re.compile(r"^Root Cause \(first observed failure\):\n(?:.*\n){1,5}?\s*rank\s*: (\d+)", re.MULTILINE)
+# a child of multiprocessing, which prints its own, and a parent that has looked how the child ended
+STARTED = re.compile(r'^  File "[^"\n]*multiprocessing/process\.py", line \d+, in _bootstrap$', re.MULTILINE)
+LOOKED = re.compile(r"\bexitcode\b")
 ELASTIC = re.compile(r"^\[?[EWI]\d{4} [^\n]*torch/distributed/[^\n]*\n", re.MULTILINE)
 NEAR = 8  # lines before the parent's traceback in which a child's last words are looked for
 
@@ -24,7 +27,7 @@ NEAR = 8  # lines before the parent's traceback in which a child's last words ar
 def last(text: str) -> str:
     """A log in which what ended it stands last, the child's words behind what its parent said of it."""
     text = _of_a_rank(text)
-    return _quoted(text) or _printed(text) or tracebacks.last(text)
+    return _quoted(text) or _printed(text) or _started(text) or tracebacks.last(text)
 
 
 def _of_a_rank(text: str) -> str:
@@ -58,3 +61,21 @@ def _printed(text: str) -> str:
     if not any(error_lines.tells(line.encode("utf-8", "replace")) for line in words):
         return ""
     return f"{text[at:].rstrip()}\n{tracebacks.last(child)}\n"
+
+
+def _started(text: str) -> str:
+    """Where a process of multiprocessing failed, and its parent right after it, of which it says so."""
+    *before, parent = tracebacks.chained(text) or [[]]
+    if not before or not parent or not STARTED.search(before[-1][-1][0]) or STARTED.search(parent[-1][0]):
+        return ""
+    child = text[:before[-1][-1].end()]
+    lines = [line for line in parent[-1][0].rstrip().splitlines() if line.strip(" ~^")]
+    looked = len(lines) > 1 and LOOKED.search(lines[-2])
+    outlived = any(_many(part) for part in (text[len(child):parent[0].start()], text[parent[-1].end():]))
+    if outlived or not (looked or tracebacks.of_another(parent)):
+        return ""
+    return f"{text[parent[0].start():].rstrip()}\n{tracebacks.last(child)}\n"
+
+
+def _many(text: str) -> bool:
+    return len([line for line in text.splitlines() if line.strip()]) > tracebacks.OUTLIVED

@@ -28,7 +28,7 @@ OUTLIVED = 5  # lines behind an exception that did not end its script; what runs
 
 def last(text: str) -> str:
     """The text without the tracebacks that did not end the script; those that are chained are one."""
-    chains = _chains(text)
+    chains = chained(text)
     candidates = [chain for chain in chains if not _is_ignored(text, chain)] or chains
     found, at = "", 0
     for chain in chains:
@@ -47,23 +47,25 @@ def ending(text: str, uncaught: bool) -> str:
     What was printed before is not its cause, unless the exception speaks of another process. `uncaught`: whether the
     script may have ended by an exception; else one that it has printed long before its end is left out.
     """
-    chains = _chains(text)
+    chains = chained(text)
     if not chains or _is_ignored(text, chains[-1]):
         return text
     behind = text[chains[-1][-1].end():]
     if not uncaught and len([line for line in behind.splitlines() if line.strip()]) > OUTLIVED:
         return behind
     at = len(chains) - 1
-    while at and _of_another(chains[at - 1]):
+    while at and of_another(chains[at - 1]):
         at -= 1
-    return text if _of_another(chains[at]) else text[chains[at][0].start():]
+    return text if of_another(chains[at]) else text[chains[at][0].start():]
 
 
-def _of_another(chain: Chain) -> bool:
+def of_another(chain: Chain) -> bool:
+    """Whether its exception only says that something else has failed."""
     return OF_ANOTHER.match(chain[-1][0].rstrip().rpartition("\n")[2]) is not None
 
 
-def _chains(text: str) -> list[Chain]:
+def chained(text: str) -> list[Chain]:
+    """The tracebacks of a text, each with those of the exceptions that it came from."""
     chains: list[Chain] = []
     for each in WHOLE.finditer(text):
         # the quotes are those around a worker's (child_errors.py)
