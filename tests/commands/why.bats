@@ -77,6 +77,15 @@ reproducible() { [[ ${report##*$'\n'} == "  reproduce: agent-task script $1 > ta
   mended "$id"
 }
 
+@test "a line of the task's own list that is not understood" {
+  make_repo work train.py 'import six' requirements.txt 'six>=1.16,<<2'
+  id=$(queued --)
+  run -65 pipeline
+  told "$id" "is not understood" "try: agent-task edit $id --package six && agent-task enqueue $id" \
+    "or: write it as NAME" "agent-task edit $id --requirements requirements.txt"
+  mended "$id"
+}
+
 @test "a version that nobody has: the nearest one" {
   make_repo work train.py 'import six' requirements.txt 'six==1.99.0'
   id=$(queued --)

@@ -518,6 +518,32 @@ def test_uvs_words_old_and_new_are_understood(machine, words, reason, remedy):
     assert remedy in failure.remedy
 
 
+MALFORMED = """error: Couldn't parse requirement in `/j/%s` at position 0
+  cause: no such comparison operator "<<", must be one of ~= == != <= >= < > ===
+         %s
+                   ^^^
+"""
+
+
+@pytest.mark.parametrize(("listed", "place", "change", "remedy"), [
+    # the task's own list, which a changed file does not change
+    ("six[a]>=1.16,<<2", "", ("--package", "six[a]"), "there: agent-task edit --requirements requirements.txt"),
+    ("six>=1.16,<<2", "line 3 of more.txt", errors.CODE_ANEW, "or NAME @ URL in line 3 of more.txt"),
+    ("six>=1.16,<<2", "line 3 of https://x.org/l.txt", (), "in line 3 of https://x.org/l.txt"),
+    # a constraint, that names a package of the list
+    ("", "", (), "NAME @ URL in the requirements")])
+def test_a_line_that_is_not_understood_is_changed_where_it_stands(machine, listed, place, change, remedy):
+    from agentpipe.environment.installers import uv_failures
+    from agentpipe.tools import ToolFailed
+    asked = requirements.Requirements("/nowhere")
+    asked.packages = ["six", "tea", *filter(None, [listed])]
+    asked.places = {listed: place} if place else {}
+    words = MALFORMED % ("requirements.txt", listed or "six>=1.16,<<2")
+    failure = uv_failures.explained(machine.job(), ToolFailed(["uv"], 1, words), "/nowhere", asked)
+    assert failure.reason.startswith("a requirement is not understood: no such comparison operator")
+    assert "^" not in failure.reason and failure.change == change and failure.remedy.endswith(remedy)
+
+
 def test_the_printed_remedy_works(machine):
     with pytest.raises(errors.Failure) as caught:
         machine.task("milk\ntea==1.5")

@@ -33,7 +33,7 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("locked", lambda: _locked(said)),
         ("offline", lambda: _offline(said, evidence)),
         ("network", lambda: _network(said, evidence, requirements)),
-        ("malformed", lambda: _malformed(said)),
+        ("malformed", lambda: _malformed(said, requirements)),
         ("not_built", lambda: _build_needs(said, requirements)),
         ("no_package", lambda: _no_package(job, said, folder, requirements)),
         ("wrong_python", lambda: _wrong_python(said, requirements, python)),
@@ -176,12 +176,22 @@ def _denied(index: str, place: str = "") -> errors.Failure:
                           remedy="give its user and password in PIP_EXTRA_INDEX_URL, pip.conf or ~/.netrc")
 
 
-def _malformed(said: str) -> errors.Failure | None:
+def _malformed(said: str, requirements: Requirements) -> errors.Failure | None:
     found = re.search(r"Couldn't parse requirement in `[^`]*` at position \d+ (?:cause: )?(.*)", said)
     if not found:
         return None
-    return errors.Failure(f"a requirement is not understood: {found[1][:200]}", errors.BAD_DATA,
-                          remedy="write it as NAME, NAME==VERSION or NAME @ URL in the requirements")
+    words, form = found[1].rstrip(" ^"), "write it as NAME, NAME==VERSION or NAME @ URL"
+    # uv ends with the whole line; one of a constraint is none of the list's
+    lines = [line for line in requirements.packages if f" {words}".endswith(f" {' '.join(line.split())}")]
+    line = max(lines, key=len, default="")
+    remedy, change = f"{form} in the requirements", tuple[str, ...]()
+    if line and (place := requirements.places.get(line)):
+        remedy, change = f"{form} in {place}", () if "://" in place else errors.CODE_ANEW
+    elif line and (match := re.match(NAME, line)):
+        remedy = f"{form} in your requirements.txt, and there: agent-task edit --requirements requirements.txt"
+        change = _replaced(line, match[1] + (f"[{match[2]}]" if match[2] else ""))
+    return errors.Failure(f"a requirement is not understood: {words[:200]}", errors.BAD_DATA, remedy=remedy,
+                          change=change)
 
 
 def _no_package(job: Job, said: str, folder: str, requirements: Requirements) -> errors.Failure | None:
