@@ -86,6 +86,17 @@ reproducible() { [[ ${report##*$'\n'} == "  reproduce: agent-task script $1 > ta
   mended "$id"
 }
 
+@test "a package of the checkout whose pyproject.toml is broken" {
+  make_repo work train.py 'import mine' requirements.txt '-e ./mine' mine/mine.py '' \
+    mine/pyproject.toml $'[project]\nname = "mine"\nversion = 1'
+  id=$(queued --)
+  run -65 pipeline
+  told "$id" "your package mine cannot be built" "at mine/pyproject.toml:3" "to do: mend mine/pyproject.toml:3" \
+    "then, in its checkout: agent-task edit $id --checkout . && agent-task enqueue $id"
+  sed -i 's/= 1$/= "1"/' work/mine/pyproject.toml
+  mended_in work "$id"
+}
+
 @test "a version that nobody has: the nearest one" {
   make_repo work train.py 'import six' requirements.txt 'six==1.99.0'
   id=$(queued --)

@@ -118,3 +118,77 @@ def test_what_the_task_itself_asks_for_stays_to_be_mended_in_its_list(machine):
     with pytest.raises(errors.Failure, match=r"no such version: tea==1\.5") as failed:
         machine.task("-e ./app\ntea==1.5", files=package("app", ["tea"]))
     assert failed.value.change == ("--package", "tea==1.0")
+
+
+@pytest.mark.parametrize("text", ['[project]\nname = "app"\n[build-system\n', '[project]\nname = "app"\nversion = 1\n'])
+def test_a_folders_pyproject_that_is_broken_is_named(machine, text):
+    with pytest.raises(errors.Failure) as failed:
+        machine.task("-e ./app\n./lib", files={"app/pyproject.toml": text, **package("lib")})
+    assert failed.value.reason.startswith("your package app cannot be built: ")
+    assert failed.value.reason.endswith(", at app/pyproject.toml:3")
+    assert (failed.value.remedy, failed.value.change) == ("mend app/pyproject.toml:3", errors.CODE_ANEW)
+
+
+# as uv 0.13 with setuptools 80 prints it
+SETUP = """error: The build backend returned an error
+  cause: Call to `setuptools.build_meta:__legacy__.get_requires_for_build_editable` failed (exit status: 1)
+
+         [stderr]
+         Traceback (most recent call last):
+           File "<string>", line 14, in <module>
+           File "/c/builds-v0/.tmpt/lib/python3.11/site-packages/setuptools/build_meta.py", line 317, in run_setup
+             exec(code, locals())  # noqa: S102 # exec is intentional here
+             ^^^^^^^^^^^^^^^^^^^^
+"""
+LACKS = """           File "<string>", line 2, in <module>
+         ModuleNotFoundError: No module named 'nosuch'
+"""
+
+
+def explained(machine, words, folders, packages=()):
+    from agentpipe.environment.installers import uv_failures
+    from agentpipe.environment.local_packages import Project
+    from agentpipe.environment.requirements import Requirements
+    from agentpipe.tools import ToolFailed
+    asked = Requirements(machine.folder)
+    asked.packages = list(packages)
+    for name, text in folders.items():
+        os.makedirs(os.path.join(machine.folder, name))
+        with open(os.path.join(machine.folder, name, "setup.py"), "w", encoding="utf-8") as file:
+            file.write(text)
+        asked.projects.append(Project(os.path.join(machine.folder, name), "", True, f"-e ./{name}", "", machine.folder))
+    return uv_failures.explained(machine.job(), ToolFailed(["uv"], 1, words), "/nowhere", asked)
+
+
+@pytest.mark.parametrize(("end", "why"), [
+    (LACKS, "ModuleNotFoundError: No module named 'nosuch', at mine/setup.py:2"),
+    ("""           File "<string>", line 4, in <module>
+           File "<string>", line 3, in version
+         KeyError: 'v'
+""", "KeyError: 'v', at mine/setup.py:3"),
+    ("""           File "<string>", line 2
+             setuptools.setup(
+                             ^
+         SyntaxError: '(' was never closed
+""", "SyntaxError: '(' was never closed, at mine/setup.py:2")])
+def test_a_folders_setup_that_fails_is_named(machine, end, why):
+    failure = explained(machine, SETUP + end, {"mine": "a\nb\nc\nd\n"}, ["tea"])
+    assert failure.reason == f"your package mine cannot be built: {why}" and failure.change == errors.CODE_ANEW
+    assert failure.remedy.startswith(f"mend {why.rpartition(' ')[2]}")
+
+
+@pytest.mark.parametrize(("words", "folders", "packages"), [
+    (SETUP + LACKS, {"mine": "a\nb\n", "other": "a\nb\n"}, []),  # of which one, uv does not say
+    (SETUP + LACKS, {"mine": "a\nb\n"}, ["git+https://git.example.org/x.git"]),
+    (SETUP + LACKS, {"mine": "a"}, []),
+    (LACKS, {"mine": "a\nb\n"}, []),
+    ("error: no\nTOML parse error at line 1, column 9\n  |\n1 | [project\n  |         ^\nunclosed table\n",
+     {"mine": "a\nb\n"}, [])])
+def test_what_may_be_of_another_package_blames_no_folder(machine, words, folders, packages):
+    failure = explained(machine, words, folders, packages)
+    assert failure.reason.startswith("uv could not install the requirements") and failure.change == ()
+
+
+def test_a_package_of_an_index_whose_setup_fails_is_not_that_of_a_folder(machine):
+    failure = explained(machine, "  × Failed to build `old==1.0`\n" + SETUP + LACKS, {"mine": "a\nb\n"}, ["old==1.0"])
+    assert failure.reason.startswith("old==1.0 cannot be built here")

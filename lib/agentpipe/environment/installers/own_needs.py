@@ -61,7 +61,7 @@ def _names(requirements: Requirements) -> dict[str, str]:
 
 def _name(folder: str) -> str:
     for file in local_packages.PROJECT:
-        if found := NAMED.search(_text(os.path.join(folder, file))):
+        if found := NAMED.search(text(os.path.join(folder, file))):
             return found[1] or found[2]
     return os.path.basename(folder)
 
@@ -71,18 +71,20 @@ def _place(folder: str, name: str, code: str) -> str:
     word = re.compile(rf"(?i)(?<![\w.-]){re.sub('[-_.]+', '[-_.]+', name)}(?![\w-])")
     files = sorted(local_packages.files(folder), key=lambda path: os.path.basename(path) not in local_packages.PROJECT)
     for path in files:
-        for number, line in enumerate(_text(path).split("\n"), 1):
+        for number, line in enumerate(text(path).split("\n"), 1):
             if word.search(line):
-                return f"{_shown(path, code)}:{number}"
-    return _shown(folder, code)
+                return f"{shown(path, code)}:{number}"
+    return shown(folder, code)
 
 
-def _shown(path: str, code: str) -> str:
+def shown(path: str, code: str) -> str:
+    """A path as it is found in the checkout `code`; one outside as it is."""
     path, code = os.path.realpath(path), os.path.realpath(code)
     return os.path.relpath(path, code) if inside(path, code) else path
 
 
-def _text(path: str) -> str:
+def text(path: str) -> str:
+    """A file of the task's; "" where it cannot be read."""
     from agentpipe.files import list_of_task
     try:
         return list_of_task(path).decode("utf-8", "replace")

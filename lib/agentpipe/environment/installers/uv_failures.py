@@ -45,7 +45,9 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
     )
     found = next((InstallFailed(failure, kind) for kind, look in looks if (failure := look())), None)
     if found is None:
-        found = InstallFailed(errors.Failure(
+        from agentpipe.environment.installers import own_builds
+        own = own_builds.failure(error.output, requirements) if requirements.projects else None
+        found = InstallFailed(own or errors.Failure(
             f"uv could not install the requirements: {_last(said)}", errors.BAD_DATA,
             remedy="see the task's set-up log for uv's words"), "unknown")
     if found.kind in ("no_package", "no_version", "conflict") and requirements.projects:
