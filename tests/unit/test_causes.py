@@ -116,6 +116,17 @@ def _attempt(**files: str) -> Path:
 NO_MODULE = '  File "/s/tasks/1f3c.1/code/t.py", line 2, in <module>\nModuleNotFoundError: No module named '
 
 
+@pytest.mark.parametrize(("module", "files", "meant"), [
+    ("utls", ("utils",), "utils"), ("utls", ("utils", "utlas"), ""), ("utls", ("outls",), ""),
+    ("utls", ("utlas_x",), ""), ("dill", ("drill",), ""), ("code", ("coder",), "")])
+def test_a_short_module_is_that_of_the_tasks_own_that_has_a_letter_more(module: str, files: tuple[str, ...],
+                                                                        meant: str) -> None:
+    _attempt(t_py="", **{f"{name}_py": "" for name in files})
+    script = {"entry_point": "t.py", "repository": "https://git.example.org/r.git"}
+    reason = told(f"{NO_MODULE}'{module}'", script=script)["reason"]
+    assert reason.partition(" is not installed; ")[2].partition(" may be meant")[0] == meant
+
+
 @pytest.mark.parametrize(("module", "meant"), [
     ("torchh", "torch"), ("nupmy", "numpy"), ("nunpy", "numpy"), ("argprase", "argparse"),
     ("rnadom", "random"), ("pil", "PIL"), ("pyyaml", "yaml"),

@@ -90,6 +90,8 @@ def _misspelt(task: dict[str, Any], module: str, evidence: str, started: bool) -
     from agentpipe.environment import package_names
     own = [*whereabouts.modules(task), *packages_there.modules(task)]
     near = "" if _package(module) else package_names.module_meant(module, own)
+    if not (near or _package(module)):
+        near = _short(task, module)
     if started and not near:
         near = next(iter(difflib.get_close_matches(module, own, 1, 0.7)), "")
     if not near:
@@ -103,6 +105,16 @@ def _misspelt(task: dict[str, Any], module: str, evidence: str, started: bool) -
         return {**known, "advice": f"write {near} in your checkout, and there: {anew(task)}; {right}"}
     mend = own_lines.mended(task, line)
     return {**known, **mend, "advice": right if mend.get("remedy") else f"{mend['advice']}; {right}"}
+
+
+def _short(task: dict[str, Any], module: str) -> str:
+    """The task's only module that has one letter more than a name of four, which is near to too much of others."""
+    from agentpipe.environment import package_names
+    if len(module) != 4 or module in sys.stdlib_module_names or module in package_names.PACKAGES:
+        return ""
+    near = [name for name in whereabouts.modules(task) if len(name) == 5 and name[0] == module[0]
+            and module in (name[:at] + name[at + 1:] for at in range(5))]
+    return near[0] if len(near) == 1 else ""
 
 
 def _of_a_package(task: dict[str, Any], module: str) -> Known | None:
