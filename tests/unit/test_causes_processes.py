@@ -33,6 +33,26 @@ def test_the_line_that_starts_processes_anew(code: str, line: int, text: str) ->
     assert "An attempt has been made to start a new process" in found["evidence"]
 
 
+def test_the_line_that_says_how_they_are_started_fails_in_them_first() -> None:
+    found = failing.told({"t.py": HEAD + WORK + TWO + JOIN}, "t.py")
+    assert found["reason"] == ("the processes that it starts import it anew, and what starts them is not below "
+                               'if __name__ == "__main__", at t.py:2 (exit 1)')
+    assert "above line 2, and what is to run once" in found["advice"] and "set_start_method('spawn')" in found["advice"]
+    assert found["evidence"].rstrip().endswith("RuntimeError: context has already been set")
+
+
+@pytest.mark.parametrize(("files", "end"), [
+    ({"t.py": HEAD + "mp.set_start_method('fork')\n"}, "RuntimeError: context has already been set, at t.py:3"),
+    # of a module: the guard is there
+    ({"t.py": "import lib\nif __name__ == '__main__':\n    lib.go()\n",
+      "lib.py": HEAD + WORK + "def go():\n    p = mp.Process(target=work, args=(1,))\n    p.start()\n    p.join()\n"
+      "    raise SystemExit(p.exitcode)\n"}, "RuntimeError: context has already been set, at lib.py:2"),
+    ({"t.py": "print('RuntimeError: context has already been set')\nraise KeyError('x')\n"},
+     "KeyError: 'x', at t.py:2")])
+def test_a_start_method_that_is_set_twice_otherwise(files: dict[str, str], end: str) -> None:
+    assert failing.told(files, "t.py")["reason"] == f"{end} (exit 1)"
+
+
 def test_a_log_that_begins_in_the_midst_of_it() -> None:
     failing.checkout({"t.py": HEAD.replace(")", ", force=True)") + WORK + TWO + JOIN})
     _, printed = failing.run("t.py")
@@ -52,8 +72,9 @@ def test_a_log_that_speaks_of_it(code: str) -> None:
     assert "KeyError: 'x', at t.py:" in failing.told({"t.py": code}, "t.py")["reason"]
 
 
-def test_a_log_of_another_run_that_is_printed() -> None:
-    failing.checkout({"t.py": HEAD.replace(")", ", force=True)") + WORK + TWO + JOIN})
+@pytest.mark.parametrize("head", [HEAD, HEAD.replace(")", ", force=True)")])
+def test_a_log_of_another_run_that_is_printed(head: str) -> None:
+    failing.checkout({"t.py": head + WORK + TWO + JOIN})
     _, printed = failing.run("t.py")
     other = printed.replace(f"/{failing.ID}.1/", "/9e21.1/")
     found = failing.told({"t.py": f"print({other!r}, flush=True)\n{{}}['x']\n"}, "t.py")

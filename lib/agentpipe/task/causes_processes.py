@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 STARTED = re.compile(r"\n +_check_not_importing_main\(\)\n(?: .*\n)*RuntimeError: *\n"
                      r" +An attempt has been made to start a new process before the\n"
                      r"(?:[ \t]+\S.*\n|[ \t]*\n(?=[ \t]))*")
+# the same in a script that says first how they are to be started: as its own file, and no module, is run again
+CHOSEN = re.compile(r"\n +_fixup_main_from_path\(.*\n(?: .*\n)*?  File .*, in _run_code\n(?: {4}.*\n)*"
+                    r"  File .*, in <module>\n {4}.*\bset_start_method\(.*\n(?: {4}.*\n)*"
+                    r"  File .*, in set_start_method\n(?: {4}.*\n)*RuntimeError: context has already been set\b")
 REST = re.compile(r"\A(?:[ \t].*\n|\n)*"
                   r" +The \"freeze_support\(\)\" line can be omitted if the program\n(?:[ \t]+\S.*\n)*")
 GUARD = 'if __name__ == "__main__":'
@@ -26,13 +30,13 @@ MODULE = re.compile(r', in <module>$')
 
 def unguarded(task: dict[str, Any], printed: str) -> Known | None:
     """A script that starts processes as it is imported; `printed` is all of the log's end, its children's included."""
-    said = [*STARTED.finditer(printed)][-1:] or [*REST.finditer(printed)]
+    said = [*STARTED.finditer(printed)][-1:] or [*CHOSEN.finditer(printed)][-1:] or [*REST.finditer(printed)]
     if not said:
         return None
     at = printed.rfind(tracebacks.BEGIN, 0, said[0].start())
     child = printed[max(at, 0):said[0].end()]
     line = _imported(task, child)
-    if not line and at >= 0 and STARTED.search(child):
+    if not line and at >= 0 and (STARTED.search(child) or CHOSEN.search(child)):
         return None  # of another script, or a log that it prints
     reason = f"the processes that it starts import it anew, and what starts them is not below {GUARD.rstrip(':')}"
     script = own_lines.named(task, next(iter(words(task)), ""))
