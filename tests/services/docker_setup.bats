@@ -268,7 +268,8 @@ PY
   wait_for 20 grep -q 'taking over' "$AGENT_HOME/state/tasks/$id.1/setup.log"
   docker exec "$container" touch "$AGENT_HOME/state/tasks/$id.1/box/go"
   wait_for 20 sh -c "! docker inspect $container"
-  [ "$(status "$id")" = completed ]
+  completed() { [ "$(status "$id")" = completed ]; }
+  wait_for 20 completed # the container goes first
   kill -TERM "$supervisor"
   ended "$supervisor"
 }
