@@ -158,14 +158,17 @@ def pipe_is_held(inode: int, fifo: str = "") -> bool:
 
 def become_subreaper(adopt: bool = True) -> None:
     """Adopt orphaned descendants (prctl(2), PR_SET_CHILD_SUBREAPER), so that none escapes our wait; or no longer."""
-    import ctypes
-    ctypes.CDLL(None).prctl(36, int(adopt), 0, 0, 0)
+    _prctl(36, int(adopt))
 
 
 def signal_at_parents_end(signum: int) -> None:
     """Let the kernel signal this process when its parent ends (prctl(2), PR_SET_PDEATHSIG), also after an execve(2)."""
+    _prctl(1, int(signum))
+
+
+def _prctl(option: int, value: int) -> None:
     import ctypes
-    ctypes.CDLL(None).prctl(1, int(signum), 0, 0, 0)
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def _descriptors(pid: int) -> list[str]:

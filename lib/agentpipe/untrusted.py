@@ -113,6 +113,13 @@ def read(directory: str, name: str, limit: int = SMALL) -> bytes:
     return data
 
 
+def tail(directory: str, name: str, most: int) -> bytes:
+    """The last bytes of that file, `most` at most. Raises OSError."""
+    with os.fdopen(opened(directory, name), "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+        return file.read()
+
+
 def value(directory: str, name: str, limit: int = SMALL) -> Any:
     """The JSON in that file; ValueError for what is none, or is nested so deeply that nobody can have meant it. Raises
     OSError."""

@@ -39,6 +39,19 @@ log_of() { cat "$AGENT_HOME"/state/tasks/*/box/log 2>/dev/null || cat "$AGENT_HO
 set_up_of() { cat "$AGENT_HOME"/state/tasks/*/setup.log; }
 printed() { log_of 2>/dev/null | grep -q "$1"; }
 
+# ended_from_outside COMMAND…: by `COMMAND agent-run`, `line` is in its container, which is killed once its script has
+# printed `begun`; what that has written, a/b/c, is there
+ended_from_outside() {
+  "$@" agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 30 printed begun
+  docker kill "$(containers)" >/dev/null
+  ended "$run_pid"
+  # shellcheck disable=SC2154 # ended() sets it
+  [ "$status" -eq 125 ] || return
+  [ -e "$(field .fetch.code receipt)/a/b/c" ]
+}
+
 # seen_through_by_the_next TASK FILE: agent-run of `line` is killed once its script has printed `begun`; the next
 # pipeline takes the script over, which ends with 3 when FILE is there
 seen_through_by_the_next() {

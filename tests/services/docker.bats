@@ -355,13 +355,7 @@ print(json.dumps(task))' >hostile.json
   by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "mkdir -p a/b; : >a/b/c; echo begun; sleep 4719\n"' >task.json
   rm -r "$AGENT_HOME"/state/tasks/*
   "${agent[@]}" agent-prepare task.json >line
-  "${agent[@]}" agent-run line >receipt 3>&- &
-  run_pid=$!
-  wait_for 30 printed begun
-  docker kill "$(containers)" >/dev/null
-  ended "$run_pid"
-  [ "$status" -eq 125 ]
-  [ -e "$(field .fetch.code receipt)/a/b/c" ]
+  ended_from_outside "${agent[@]}"
   [ "$(find "$AGENT_HOME" ! -user 12345 ! -path '*/containers/sdk*')" = "" ]
 }
 

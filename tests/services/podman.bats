@@ -110,12 +110,6 @@ plain_user() {
   by_hand '"binary": "sh", "entry_point": "main.sh", "diff": "mkdir -p a/b; cat main.sh >a/b/c; echo begun; sleep 4719\n"' |
     sed "s/\"image\"/\"arguments\": \"--network host --user 1234\", \"image\"/" >task.json
   plain_user agent-prepare --place podman task.json >line
-  plain_user agent-run line >receipt 3>&- &
-  run_pid=$!
-  wait_for 30 printed begun
-  docker kill "$(containers)" >/dev/null
-  ended "$run_pid"
-  [ "$status" -eq 125 ]
-  [ -e "$(field .fetch.code receipt)/a/b/c" ]
+  ended_from_outside plain_user
   [ "$(find "$AGENT_HOME" ! -user "$plain")" = "" ]
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from agentpipe import ends, errors, paths, redact, secrets, terminal, untrusted
@@ -239,9 +238,7 @@ def _last_lines(directory: str) -> str:
     log = (paths.box(directory), "log")
     for found in (log,) if attempt.pid_record(directory) else (log, (directory, "setup.log")):
         try:
-            with os.fdopen(untrusted.opened(*found), "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - EVIDENCE))
-                data = file.read().replace(b"\0", b"")  # a hole, of which a terminal shows nothing either
+            data = untrusted.tail(*found, EVIDENCE).replace(b"\0", b"")  # a hole: a terminal shows nothing of it either
         except OSError:
             continue
         if data.strip():

@@ -3,7 +3,6 @@ server, read on the same machine by `agent-task why`."""
 
 from __future__ import annotations
 
-import os
 import re
 
 from agentpipe import errors, untrusted
@@ -32,9 +31,7 @@ def end(directory: str, seconds: float) -> None:
 def present(directory: str) -> tuple[str, bool]:
     """(the reason of the outage that lasts, whether it is a refusal); ("", False) when there is none."""
     try:
-        with os.fdopen(untrusted.opened(directory, "setup.log"), "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _LOOKED_AT))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+        lines = untrusted.tail(directory, "setup.log", _LOOKED_AT).decode("utf-8", "replace").splitlines()
     except OSError:
         return "", False
     for line in reversed(lines):

@@ -59,8 +59,9 @@ def path(env: Mapping[str, Any]) -> str:
     would change us, and be there for the next task.
     """
     import sys
+    ours = os.path.realpath(f"{sys.prefix}/bin") if sys.prefix != sys.base_prefix else None
     inherited = [each for each in (os.environ.get("PATH") or os.defpath).split(os.pathsep)
-                 if sys.prefix == sys.base_prefix or os.path.realpath(each) != os.path.realpath(f"{sys.prefix}/bin")]
+                 if os.path.realpath(each) != ours]
     return os.pathsep.join([*(env.get("path") or []), *(inherited or os.defpath.split(os.pathsep))])
 
 

@@ -103,12 +103,7 @@ def get_all(request: Request) -> dict[str, Any]:
 
 def _all(request: Request) -> dict[str, Any]:
     from agentpipe.server import listquery, query
-    body = request.body
-    if body.get("include_subprojects") and body.get("project"):
-        from agentpipe.server import projects
-        roots = listquery.plain(body["project"])
-        if roots:
-            body = {**body, "project": projects.below(request.db, roots)}
+    body = query.with_subprojects(request)
     wanted = query.parse(body, query.MODELS)
     where, values = [], []
     for field in ("id", "project", "task", "uri"):

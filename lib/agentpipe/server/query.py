@@ -1,6 +1,6 @@
 """The query language of get_all: which objects, in which order, which page, which fields (server.md §4).
 
-Everything here works on plain documents; what SQLite can narrow down first is up to the service's own module.
+All but with_subprojects() works on plain documents; what SQLite can narrow down first is up to the service's module.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.server.endpoints import Request
+
     Document = dict[str, Any]
     Condition = Callable[[Document], bool]
 
@@ -28,6 +30,16 @@ class Everything(int):
 
 
 EVERYTHING = Everything(1 << 62)
+
+
+def with_subprojects(request: Request) -> dict[str, Any]:
+    """The body of a query; where it asks for sub-projects, its `project` names those below as well."""
+    body = request.body
+    if not (body.get("include_subprojects") and body.get("project")):
+        return body
+    from agentpipe.server import listquery, projects
+    roots = listquery.plain(body["project"])
+    return {**body, "project": projects.below(request.db, roots)} if roots else body
 
 
 class Kind:

@@ -38,12 +38,7 @@ def get_all(request: Request) -> dict[str, Any]:
 
 def _all(request: Request) -> dict[str, Any]:
     from agentpipe.server import query
-    body = request.body
-    if request.get("include_subprojects") and request.get("project"):
-        from agentpipe.server import listquery, projects
-        roots = listquery.plain(body["project"])
-        if roots:
-            body = {**body, "project": projects.below(request.db, roots)}
+    body = query.with_subprojects(request)
     wanted = query.parse(body, query.TASKS)
     if not (request.get("search_hidden") or request.get("id")):
         _leave_out_hidden(request, wanted)
