@@ -151,10 +151,10 @@ def unknown(top: str, inside: list[Submodule]) -> dict[str, list[str]]:
             for place in (top, *(root for _, root, _ in inside))}
 
 
-def unknown_files(top: str, inside: list[Submodule]) -> list[str]:
-    """The same by their paths from the top."""
+def from_top(found: dict[str, list[str]], top: str, inside: list[Submodule]) -> list[str]:
+    """What unknown() has found, by paths from the top."""
     prefixes = {top: "", **{root: path + "/" for path, root, _ in inside}}
-    return [prefixes[place] + name for place, names in unknown(top, inside).items() for name in names]
+    return [prefixes[place] + name for place, names in found.items() for name in names]
 
 
 def strangers(top: str) -> list[str]:

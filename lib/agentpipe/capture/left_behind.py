@@ -26,12 +26,13 @@ def refuse_unknown(top: str, script: str) -> None:
 
 def untracked(top: str, inside: list[Submodule]) -> list[Warned]:
     """Files that git does not know, also in the submodules `inside`."""
-    paths = capture_git.unknown_files(top, inside)
+    found = capture_git.unknown(top, inside)
+    paths = capture_git.from_top(found, top, inside)
     if not paths:
         return []
     # each by the git of the repository that it is in
     remedy = " && ".join(typed(place, "add", "-N", names=names if len(paths) <= SHOWN else ["."])
-                         for place, names in capture_git.unknown(top, inside).items() if names)
+                         for place, names in found.items() if names)
     return [(f"{_some(paths)}: not known to git, stays here", remedy)]
 
 
