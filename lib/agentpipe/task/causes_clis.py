@@ -61,7 +61,7 @@ def _fire(task: dict[str, Any], evidence: str) -> Known | None:
 def _parameters(task: dict[str, Any]) -> set[str]:
     """The names of the parameters of each function in the script."""
     name = own_lines.named(task, next(iter(words(task)), ""))
-    text = _text(whereabouts.of_last_run(task) or whereabouts.checkout(task), name)
+    text = _text(whereabouts.code_of(task), name)
     return {found[0] for each in PARAMETERS.findall(text) for parameter in each.split(",")
             if (found := re.match(r"\w+", parameter.strip()))}
 
@@ -116,7 +116,7 @@ def _option(task: dict[str, Any], evidence: str, path: str) -> Known:
 
 def _config(task: dict[str, Any], wrong: str) -> Known:
     """The primary configuration, named by the script or by --config-name."""
-    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    top = whereabouts.code_of(task)
     known = [posixpath.splitext(posixpath.basename(name))[0] for name in whereabouts.files(top) if name.endswith(YAML)]
     near = next(iter(difflib.get_close_matches(wrong, known, 1, 0.6)), "")
     reason = f"there is no configuration {wrong}" + (f"; {near} may be meant" if near else "")
@@ -133,7 +133,7 @@ def _config(task: dict[str, Any], wrong: str) -> Known:
 
 def _keys(task: dict[str, Any]) -> set[str]:
     """The keys in the files of the configuration, and the folders that they stand in, which are groups."""
-    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    top = whereabouts.code_of(task)
     found: set[str] = set()
     for name in whereabouts.files(top):
         if name.endswith(YAML):

@@ -49,7 +49,7 @@ def broken(task: dict[str, Any], evidence: str) -> Known | None:
         found = look(task, evidence)
         if found:
             kind, line, said = found
-            if _begins(whereabouts.of_last_run(task) or whereabouts.checkout(task), line.name, POINTER):
+            if _begins(whereabouts.code_of(task), line.name, POINTER):
                 return _only_pointer(task, line.name)
             return {"reason": f"{line} cannot be read as {kind}: {said}", **own_lines.mended(task, line)}
     return None
@@ -57,7 +57,7 @@ def broken(task: dict[str, Any], evidence: str) -> Known | None:
 
 def pointer(task: dict[str, Any], evidence: str) -> Known | None:
     """Git LFS' pointer in the place of a file that the script names; of pickles, whose first letter tells, any."""
-    top, (spoken, other) = whereabouts.of_last_run(task) or whereabouts.checkout(task), _files(task, evidence)
+    top, (spoken, other) = whereabouts.code_of(task), _files(task, evidence)
     said = error_lines.last(evidence)
     if OF_CODE.match(said):
         return None
@@ -72,7 +72,7 @@ def read_above(task: dict[str, Any], evidence: str) -> Known | None:
     """
     said = error_lines.last(evidence).partition("\n")[0]
     line = own_lines.last(task, evidence) if OF_CONTENT.match(said) else None
-    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    top = whereabouts.code_of(task)
     if not line or not top or not line.name.endswith(".py"):
         return None
     try:
@@ -172,7 +172,7 @@ def _which(task: dict[str, Any], evidence: str, kinds: tuple[str, ...], check: C
 
     With `pointers` only those of Git LFS count of the others.
     """
-    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    top = whereabouts.code_of(task)
     spoken, other = _files(task, evidence, kinds)
     other = [name for name in other if _begins(top, name, POINTER)] if pointers else other
     for names in (spoken, [*spoken, *other]):
@@ -194,7 +194,7 @@ def _files(task: dict[str, Any], evidence: str, kinds: tuple[str, ...] = ("",)) 
 
     That is in an argument, or in a text of the error or of a line that its traceback shows.
     """
-    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    top = whereabouts.code_of(task)
     shown = [line for line in evidence.splitlines() if line.startswith("    ")]
     texts = [word.rpartition("=")[2] for word in words(task)[1:]]
     texts += [text for line in (*shown, error_lines.last(evidence)) for text in code_lines.texts(line)]
@@ -208,7 +208,7 @@ def _files(task: dict[str, Any], evidence: str, kinds: tuple[str, ...] = ("",)) 
 
 def _inside(task: dict[str, Any], path: str) -> str:
     """A path that the script has opened, relative to the top of the checkout; "" where it is no file of it."""
-    top, name = whereabouts.of_last_run(task) or whereabouts.checkout(task), own_lines.named(task, path)
+    top, name = whereabouts.code_of(task), own_lines.named(task, path)
     return name if top and name and os.path.isfile(os.path.join(top, name)) else ""
 
 

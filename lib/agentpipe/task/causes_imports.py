@@ -62,7 +62,7 @@ def _is_own(task: dict[str, Any], *names: str) -> bool:
 
 def _file_of(task: dict[str, Any], module: str) -> str:
     """The file or package of the checkout that Python finds as that module, relative to its top; "" where none is."""
-    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    top = whereabouts.code_of(task)
     for folder in sorted(whereabouts.looked_into(task)) if top else ():
         for name in (f"{module}.py", module):
             path = posixpath.normpath(posixpath.join(folder, name))

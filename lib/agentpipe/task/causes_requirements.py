@@ -25,7 +25,7 @@ LIST = "requirements.txt"
 def index(task: dict[str, Any], reason: str, advice: str) -> Known | None:
     """An index that nobody reaches, and that a line of the list names."""
     said, dropped = NAMED.search(reason), LINE.search(advice)
-    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    top = whereabouts.code_of(task)
     if not said or not dropped or not top:
         return None
     names = [name for name in whereabouts.files(top) if re.fullmatch(r"(?:.*/)?\w*requirements\b.*\.txt", name)]

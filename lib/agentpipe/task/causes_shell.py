@@ -55,7 +55,7 @@ def returns(task: dict[str, Any], evidence: str) -> Known | None:
 
 def _started_by(task: dict[str, Any], evidence: str) -> list[str]:
     """The one file whose first line names a program as env has not found it, with a carriage return behind it."""
-    top, found = whereabouts.of_last_run(task) or whereabouts.checkout(task), []
+    top, found = whereabouts.code_of(task), []
     for program in ENV.findall(evidence)[-1:]:
         first = re.compile(rb"#!.*\b" + re.escape(program.encode()) + rb"\r\n")
         for name in whereabouts.files(top):
@@ -120,7 +120,7 @@ def line(task: dict[str, Any], evidence: str) -> Known | None:
 
 def _last(task: dict[str, Any], evidence: str) -> own_lines.Line | None:
     """The last line of one of its own scripts that a shell spoke of, with what it said."""
-    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    top = whereabouts.code_of(task)
     for name, number, said in reversed(SAID.findall(evidence)):
         path = own_lines.named(task, name)
         if os.path.isfile(os.path.join(top, path)) if top and path else path.endswith((".sh", ".bash")):

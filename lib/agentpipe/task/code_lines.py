@@ -39,7 +39,7 @@ def options(task: dict[str, Any]) -> set[str]:
 
 def _code(task: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
     """(file, line's number, line) of the code of its last run on this machine, or of its checkout."""
-    top = whereabouts.of_last_run(task) or whereabouts.checkout(task)
+    top = whereabouts.code_of(task)
     for name in whereabouts.files(top):
         if not name.endswith(SOURCES):
             continue

@@ -44,6 +44,11 @@ def of_last_run(task: dict[str, Any]) -> str:
     return code if code and os.path.isdir(code) else ""
 
 
+def code_of(task: dict[str, Any]) -> str:
+    """Its code on this machine: that of its last run, else its checkout; "" when neither is here."""
+    return of_last_run(task) or checkout(task)
+
+
 def looked_into(task: dict[str, Any]) -> set[str]:
     """The folders of the checkout on PYTHONPATH: where the script runs, and where it stands."""
     script = task.get("script") or {}
@@ -80,7 +85,7 @@ def folder_of(task: dict[str, Any], module: str) -> str | None:
 
 def modules(task: dict[str, Any]) -> list[str]:
     """The modules (`package.module`) that Python finds in the code of the task."""
-    top = of_last_run(task) or checkout(task)
+    top = code_of(task)
     found: dict[str, None] = {}
     for start in sorted(looked_into(task)) if top else ():
         at = os.path.normpath(os.path.join(top, start))
