@@ -39,6 +39,26 @@ def parent(pid: int) -> int:
         return 0
 
 
+def worked(pid: int) -> float:
+    """Seconds for which processors have worked for it and for what it has waited for; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def transferred(pid: int) -> tuple[int, int]:
+    """The bytes that it has read and written, from sockets and pipes too: proc_pid_io(5); 0 where that is not told."""
+    try:
+        with open(f"/proc/{pid}/io", encoding="ascii") as file:
+            told = dict(line.split(": ") for line in file)
+        return int(told["rchar"]), int(told["wchar"])
+    except (OSError, KeyError, ValueError):
+        return 0, 0
+
+
 def words(pid: int) -> list[str]:
     """Its command line; [] of one that is gone, a zombie, or another user's that we may not see."""
     try:

@@ -11,8 +11,13 @@ from collections.abc import Callable, Mapping
 from agentpipe import errors
 from agentpipe.signals import SIGNALS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe.streamed import Still
+
 # how long what a program has left behind may keep its output open (s); looked at twice
 LINGER = 0.5
+MOST = 1 << 30  # bytes that a program may print when nobody has said otherwise
 FULL = ("No space left on device", "Disk quota exceeded")  # as the C library says it
 NO_ROOM = (*FULL, "Read-only file system")
 OURS = ("git", "uv", "sh")  # without which no task can be set up
@@ -30,16 +35,23 @@ def ended(status: int) -> str:
 
 
 class ToolFailed(errors.Failure):
-    """A program ended with `status` (negative: a signal; None: it ran out of time); `output` is what it printed."""
+    """A program ended with `status` (negative: a signal; None: it ran out of time); `output` is what it printed.
 
-    def __init__(self, argv: list[str], status: int | None, output: str, exit: int = errors.BUG) -> None:
-        how = "ran out of time" if status is None else f"ended with {status}"
+    `still`: it was ended since it had done nothing at all for so many seconds.
+    """
+
+    def __init__(self, argv: list[str], status: int | None, output: str, exit: int = errors.BUG,
+                 still: float | None = None) -> None:
+        how = f"ended with {status}"
+        if status is None:
+            how = "ran out of time" if still is None else f"was still for {still:g} s"
         last = next((line for line in reversed(output.splitlines()) if line.strip()), "")
         super().__init__(f"{os.path.basename(argv[0])} {how}" + (f": {last.strip()}" if last else ""), exit,
                          evidence=output[-4000:])
         self.argv = argv
         self.status = status
         self.output = output
+        self.still = still
 
 
 def out_of_room(failed: ToolFailed) -> errors.Failure | None:
@@ -57,35 +69,40 @@ class TooMuch(Exception):
 
 def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str | None = None,
         env: Mapping[str, str] | None = None, timeout: float | None = None, check: bool = True,
-        stdin: bytes = b"", stderr: int = subprocess.PIPE, most: int | None = None) -> str:
+        stdin: bytes = b"", stderr: int = subprocess.PIPE, most: int | None = None,
+        silence: float | None = None) -> str:
     """Run `argv` to its end and give its stdout; `env` is the whole environment (default: ours).
 
     `sink` gets stdout and stderr together as they come, in pieces that may end within a line, and both are what is
-    given back. Without it nothing is shown; `stderr` may be a descriptor that gets that stream, and more than `most`
-    bytes of stdout are TooMuch. A missing program raises Failure 69, one that may not be executed 77, a missing `cwd`
-    66, a non-zero status ToolFailed (unless `check` is false), of git whose configuration is broken Failure 78. The
-    program runs in a session of its own (no terminal to ask at), which is killed when an exception (a signal to us)
-    passes. Its end is the end: what it left behind with its output open (a master of ssh) is not waited for.
+    given back (of much the begin and the end); with it, `silence` is for how many seconds the program may neither print
+    nor read, write or compute: it waits for somebody who says nothing any more. Without it nothing is shown; `stderr`
+    may be a descriptor that gets that stream, and more than `most` bytes of both are TooMuch. A missing program raises
+    Failure 69, one that may not be executed 77, a missing `cwd` 66, a non-zero status ToolFailed (unless `check` is
+    false), of git whose configuration is broken Failure 78. The program runs in a session of its own (no terminal to
+    ask at), which is killed when an exception (a signal to us) passes. Its end is the end: what it left behind with its
+    output open (a master of ssh) is not waited for.
     """
     if cwd is not None and not os.path.isdir(cwd):
         raise errors.Failure(f"there is no directory {cwd} to run {argv[0]} in", errors.NOT_FOUND)
     until = None if timeout is None else time.monotonic() + timeout
     if sink:
-        return _stream(argv, sink, cwd=cwd, env=env, until=until, check=check, stdin=stdin)
+        return _stream(argv, sink, cwd=cwd, env=env, until=until, check=check, stdin=stdin, silence=silence)
     process = None
     try:
         with SIGNALS.closed():  # a signal in the midst of a start would leave a program that nobody knows
             process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
-        in_time, out, err = communicate(process, stdin, until, most)
+        in_time, out, err = communicate(process, stdin, until, MOST if most is None else most)
     except OSError as error:
         if process is None:
             raise cannot_start(argv, error) from None
         raise
-    except BaseException:
+    except BaseException as error:
         if process is not None:
             _kill_group(process.pid)
             process.wait()
+        if isinstance(error, TooMuch) and most is None:
+            raise errors.Failure(f"{os.path.basename(argv[0])}: {error}", errors.BAD_DATA) from None
         raise
     status = process.returncode if in_time else None
     if status is None or (check and status):
@@ -157,10 +174,12 @@ def _waited(process: subprocess.Popen[bytes], until: float) -> bool:
 
 
 def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, env: Mapping[str, str] | None,
-            until: float | None, check: bool, stdin: bytes) -> str:
+            until: float | None, check: bool, stdin: bytes, silence: float | None) -> str:
     import codecs
 
     import sh
+
+    from agentpipe.streamed import Said, Still
     try:
         program = sh.Command(argv[0])
     except sh.CommandNotFound as error:
@@ -168,9 +187,10 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
     # a pipe of our own: sh's readers come a tenth of a second late to a program's end
     reader, writer = os.pipe()
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    said: list[str] = []
+    said = Said()
     status: int | None = None
     process: sh.RunningCommand | None = None
+    still: Still | None = None
     try:
         with SIGNALS.closed():
             try:
@@ -180,9 +200,11 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
                                   _bg_exc=False, _return_cmd=True)
             finally:
                 os.close(writer)
-        while (chunk := _read(reader, until, process.is_alive)) is not None and chunk:
-            said.append(decoder.decode(chunk))
-            sink(said[-1])
+        still = Still(process.pid, silence) if silence else None
+        while (chunk := _read(reader, until, process.is_alive, still)) is not None and chunk:
+            text = decoder.decode(chunk)
+            said.add(text)
+            sink(text)
         if chunk is None:
             _kill_group(process.pid)
         else:
@@ -199,16 +221,17 @@ def _stream(argv: list[str], sink: Callable[[str], None], *, cwd: str | None, en
     finally:
         os.close(reader)
     if status is None or (check and status):
-        raise _failed(argv, status, "".join(said), env)
-    return "".join(said)
+        raise _failed(argv, status, said.text(), env, silence if still and still.over else None)
+    return said.text()
 
 
-def _failed(argv: list[str], status: int | None, output: str, env: Mapping[str, str] | None) -> errors.Failure:
+def _failed(argv: list[str], status: int | None, output: str, env: Mapping[str, str] | None,
+            still: float | None = None) -> errors.Failure:
     """ToolFailed; Failure 78 where git speaks of this machine's configuration, before anybody reads more into it."""
     if os.path.basename(argv[0]) == "git" and argv[1:2] != ["config"]:
         from agentpipe import git_config
-        return git_config.broken(output, env) or ToolFailed(argv, status, output)
-    return ToolFailed(argv, status, output)
+        return git_config.broken(output, env) or ToolFailed(argv, status, output, still=still)
+    return ToolFailed(argv, status, output, still=still)
 
 
 def default_signals() -> None:
@@ -217,18 +240,21 @@ def default_signals() -> None:
         signal.signal(ignored, signal.SIG_DFL)
 
 
-def _read(fd: int, until: float | None, alive: Callable[[], bool]) -> bytes | None:
-    """What is there to read; b"" at the end, or when its writer is gone for a while; None when the time is over."""
+def _read(fd: int, until: float | None, alive: Callable[[], bool], still: "Still | None") -> bytes | None:
+    """What is there to read; b"" at the end, or when its writer is gone for a while; None when the time is over, or
+    when it is `still` for too long."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     ended = False
     while True:
         if poll.poll(int(_slice(until) * 1000)):
+            if still:
+                still.printed()
             return os.read(fd, 1 << 16)
         if ended:
             return b""
         ended = not alive()
-        if not ended and until is not None and time.monotonic() >= until:
+        if not ended and ((until is not None and time.monotonic() >= until) or (still and still())):
             return None
 
 

@@ -1,6 +1,7 @@
 """Conda environments out of a real channel of this machine, without conda."""
 
 import asyncio
+import base64
 import contextlib
 import functools
 import http.server
@@ -10,16 +11,19 @@ import pathlib
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import rattler_build
 import wheelhouse
 from env_machine import python, run
 from rattler.index import index_fs
+from slow_line import SlowLine
 
 from agentpipe import errors
 from agentpipe.cmds import agent_env
 from agentpipe.environment import conda_files, env_cache, installed
+from agentpipe.environment.installers import rattler_work
 from agentpipe.place import apart
 from agentpipe.settings import config
 
@@ -486,6 +490,62 @@ def test_a_channels_password_is_recorded_nowhere(machine, guarded):
     with pytest.raises(errors.Failure, match="no conda package nosuch") as caught:
         env_of(machine, "", conda="nosuch")
     assert "s3cret" not in caught.value.reason + caught.value.evidence
+
+
+@pytest.mark.parametrize("most, what", [(0, "solving the conda packages"), (300_000, "installing")])
+@pytest.mark.parametrize("stalls", [1, 99])
+def test_a_channel_that_falls_silent_is_asked_again_and_given_up(machine, channel, guarded, monkeypatch, most, what,
+                                                                 stalls):
+    monkeypatch.setattr(rattler_work, "SILENCE", 2.0)
+    monkeypatch.setattr(rattler_work, "LOOK", 0.1)
+    channel.add("big", "1.0", {"share/big": base64.b64encode(os.urandom(600_000)).decode()}, noarch="generic")
+    channel.index()
+    with SlowLine(int(guarded.rpartition(":")[2]), most=most, stalls=stalls) as line:
+        monkeypatch.setenv(KEY + "CONDA_CHANNELS", json.dumps([f"http://u:s3cret@{line.host}"]))
+        if stalls == 1:
+            assert "big" in {pin["name"] for pin in env_of(machine, "", conda="big")["pins"]}
+        else:
+            with pytest.raises(errors.Failure, match=f"{what}.*: a channel has stopped sending") as refused:
+                env_of(machine, "", conda="big")
+            assert refused.value.exit == errors.UNAVAILABLE
+    assert f"{what}" in (again := [text for text in machine.said if "asking again" in text])[0]
+    assert len(again) == min(stalls, 2)
+
+
+def test_a_channel_that_is_slow_is_waited_for(machine, channel, guarded, monkeypatch):
+    monkeypatch.setattr(rattler_work, "SILENCE", 2.0)
+    monkeypatch.setattr(rattler_work, "LOOK", 0.1)
+    channel.add("big", "1.0", {"share/big": base64.b64encode(os.urandom(30_000)).decode()}, noarch="generic")
+    channel.index()
+    began = time.monotonic()
+    with SlowLine(int(guarded.rpartition(":")[2]), size=3000, pause=0.2) as line:
+        monkeypatch.setenv(KEY + "CONDA_CHANNELS", json.dumps([f"http://u:s3cret@{line.host}"]))
+        env_of(machine, "", conda="big")
+    assert time.monotonic() - began > 3 and "asking again" not in "".join(machine.said)
+
+
+def test_receipts_without_hashes_that_name_other_builds_are_not_one(machine):
+    def canonical(version):
+        found = conda_files.Wanted("", [], [], [])
+        found.exact = [{"name": "beans", "version": version, "build": "0"}]
+        return found.canonical()
+    assert canonical("1.0") != canonical("2.0")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_an_environment_file_that_windows_wrote_is_read(tmp_path, encoding):
+    (tmp_path / "environment.yml").write_text("dependencies:\r\n- beans=1.0\r\n", encoding=encoding)
+    assert conda_files.of_file(str(tmp_path / "environment.yml"), str(tmp_path)).specs == ["beans=1.0"]
+
+
+def test_an_environment_file_whose_aliases_come_to_a_gigabyte_is_refused(tmp_path):
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]", *(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]"
+                                                        for before, name in zip("abcdefgh", "bcdefghi", strict=True))]
+    for text in ("dependencies: [*i]", "channels: [*i]", "dependencies: [{pip: [*i]}]"):
+        (tmp_path / "environment.yml").write_text("\n".join([*lines, text]))
+        with pytest.raises(errors.Failure, match="is neither a text nor a number") as refused:
+            conda_files.of_file(str(tmp_path / "environment.yml"), str(tmp_path))
+        assert refused.value.exit == errors.BAD_DATA
 
 
 def test_a_channels_password_is_in_no_argv_of_the_users_own_conda(machine, guarded, program):

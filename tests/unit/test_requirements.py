@@ -1,6 +1,7 @@
 """What a task asks to be installed, as its owner wrote it."""
 
 import os
+import time
 
 import pytest
 
@@ -242,3 +243,28 @@ def test_a_package_that_is_a_fifo_is_refused(asked, tmp_path):
     os.mkfifo(tmp_path / "tea-1.0-py3-none-any.whl")
     with pytest.raises(errors.Failure, match="it is no regular file"):
         asked(str(tmp_path / "tea-1.0-py3-none-any.whl"))
+
+
+@pytest.mark.parametrize("line", ["six" + " " * 3000 + "!", "six" + ">=1," * 40 + "!", "six" + ">=1 , " * 40 + "!",
+                                  "./six" + " " * 3000 + "x", "six[a]" + " " * 3000 + "(>=1) b"])
+def test_a_line_that_was_made_to_take_for_ever_is_refused_at_once(asked, line):
+    began = time.process_time()
+    with pytest.raises(errors.Failure, match="line 1 of the task's requirements"):
+        asked(line)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(("line", "spelled"), [
+    ("six ( >= 1 , < 2 )", "six<2,>=1"), ("six >=1 ,", "six>=1"), ("six [ a , b ] == 1", "six[a,b]==1"),
+    ("six()", "six()"), ("six ==1   --hash=sha256:00   --hash=sha256:11", "six==1 --hash=sha256:00 --hash=sha256:11")])
+def test_blanks_and_brackets_may_stand_where_pip_takes_them(asked, line, spelled):
+    assert asked(line).canonical() == asked(spelled).canonical()
+
+
+@pytest.mark.parametrize(("line", "path", "extras", "marker"), [
+    ("./lib[b, a] ; python_version > '3'", "lib", "a,b", "python_version > '3'"), ("./lib", "lib", "", ""),
+    ("-e './my lib' [a]", "my lib", "a", ""), ("./li[b]b", "li[b]b", "", ""), ("./lib;python_version>'3'", "lib", "",
+                                                                               "python_version>'3'")])
+def test_the_parts_of_a_folders_line(asked, line, path, extras, marker):
+    found, = asked(line, files={f"{path}/pyproject.toml": ""}).projects
+    assert (os.path.basename(found.path), found.extras, found.marker) == (path, extras, marker)

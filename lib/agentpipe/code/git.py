@@ -188,7 +188,8 @@ def environment(more: dict[str, str] | None = None, settings: Iterable[tuple[str
                GIT_LITERAL_PATHSPECS="1", SSH_ASKPASS_REQUIRE="never",
                GIT_DEFAULT_REF_FORMAT="files")  # checkout.py lays refs out itself
     # an empty GIT_ASKPASS keeps git from opening a window through SSH_ASKPASS
-    for name, value in (("GIT_ASKPASS", ""), ("GIT_HTTP_LOW_SPEED_LIMIT", "1000"), ("GIT_HTTP_LOW_SPEED_TIME", "60")):
+    # over http: one that sends nothing at all is given up, however slow another is
+    for name, value in (("GIT_ASKPASS", ""), ("GIT_HTTP_LOW_SPEED_LIMIT", "1"), ("GIT_HTTP_LOW_SPEED_TIME", "60")):
         env.setdefault(name, value)
     if offline():
         env["GIT_LFS_SKIP_SMUDGE"] = "1"  # a checkout asks the server for its files

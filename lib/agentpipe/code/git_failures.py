@@ -9,6 +9,8 @@ from agentpipe import errors, tools
 from agentpipe.code.git import Source
 from agentpipe.urls import without_credentials
 
+# said by curl, and by an ssh whose own questions are not answered (ServerAliveInterval)
+STALLED = ("operation too slow", "not responding")
 # what they say (LC_ALL=C) → exit, what it means, remedy; looked up from the top
 MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
     (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full",
@@ -47,8 +49,10 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      "give git its certificate authority: git config --global http.https://{name}/.sslCAInfo FILE"),
     (("could not resolve host", "temporary failure in name", "unable to look up", "name or service not known"),
      errors.UNAVAILABLE, "there is no host of that name", "check the URL, and the network: getent hosts {name}"),
+    (STALLED, errors.UNAVAILABLE, "the server has stopped sending",
+     "see whether it answers there: git ls-remote {url}; GIT_HTTP_LOW_SPEED_TIME is for how many seconds it may not"),
     (("could not connect", "couldn't connect", "failed to connect", "timed out", "connection refused", "unreachable",
-      "connection reset", "connection closed by", "operation too slow", "early eof", "error: 5", "error: 429",
+      "connection reset", "connection closed by", "early eof", "error: 5", "error: 429",
       "rpc failed", "unexpected disconnect", "empty reply", "transfer closed", "cannot run ssh",
       "unable to find remote helper"),
      errors.UNAVAILABLE, "the server cannot be reached",
@@ -59,9 +63,8 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
 )
 # worth asking again after a moment
 PASSING = ("could not resolve host", "temporary failure in name", "timed out", "connection refused",
-           "connection reset", "connection closed by", "couldn't connect", "failed to connect", "operation too slow",
-           "early eof", "error: 5", "error: 429", "rpc failed", "unexpected disconnect", "empty reply",
-           "transfer closed")
+           "connection reset", "connection closed by", "couldn't connect", "failed to connect", "early eof",
+           "error: 5", "error: 429", "rpc failed", "unexpected disconnect", "empty reply", "transfer closed")
 
 
 def passing(failed: tools.ToolFailed) -> bool:
@@ -70,9 +73,19 @@ def passing(failed: tools.ToolFailed) -> bool:
     return any(sign in low for sign in PASSING) and "host key verification" not in low
 
 
+def stalled(failed: tools.ToolFailed) -> bool:
+    """Whether the server was there, and has sent nothing any more."""
+    low = failed.output.lower()
+    return failed.still is not None or any(sign in low for sign in STALLED)
+
+
 def explained(failed: tools.ToolFailed, source: Source) -> errors.Failure | None:
     """What a failed git meant, in words with exit and remedy; None when it is none of the known causes."""
     output = without_credentials(failed.output)
+    if failed.still is not None:
+        return errors.Failure(f"cannot fetch {_shown(source)}: the server has stopped sending: nothing came for "
+                              f"{failed.still:g} s", errors.UNAVAILABLE, output[-4000:],
+                              f"see whether it answers there: git ls-remote {_names(source)['url']}")
     low = output.lower()
     for signs, exit, words, remedy in MEANINGS:
         if any(sign in low for sign in signs):

@@ -11,7 +11,9 @@ from agentpipe.urls import without_credentials
 
 EVERYTHING = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
 PAUSES = (1.0, 4.0)  # seconds before a server is asked again
-MOMENT = 60.0  # an attempt that took longer was waited for long enough
+MOMENT = 60.0  # an attempt that took longer, and did not stall, was waited for long enough
+# seconds for which a server may say nothing while git does nothing; over http git sees to it itself, sooner
+SILENCE = 120.0
 # of git_fetch_args: which refs, of which remote, and submodules, each of which has a mirror of its own
 OURS = {"--all", "--multiple", "--tags", "-t", "--no-tags", "-n", "--recurse-submodules", "--no-recurse-submodules"}
 
@@ -29,14 +31,15 @@ def fetch(job: Job, source: git.Source, mirror: str, *refspecs: str) -> None:
     while True:
         began = time.monotonic()
         try:
-            job.run(argv, cwd=mirror, env=env, loud=True)
+            job.run(argv, cwd=mirror, env=env, loud=True, silence=SILENCE)
             proofs.keep(job, source)
             return
         except tools.ToolFailed as failed:
             stale = _stale_lock(mirror, failed.output)
             if stale:
                 os.unlink(stale)
-            elif pauses and git_failures.passing(failed) and time.monotonic() - began < MOMENT:
+            elif pauses and (git_failures.stalled(failed)
+                             or (git_failures.passing(failed) and time.monotonic() - began < MOMENT)):
                 pause = pauses.pop(0)
                 job.say(f"{without_credentials(failed.reason)}; asking again in {pause:g} s")
                 time.sleep(pause)

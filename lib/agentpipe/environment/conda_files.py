@@ -37,7 +37,8 @@ class Wanted:
     def canonical(self) -> list[str]:
         """One spelling of all that decides the outcome."""
         return [*(f"channel {each}" for each in self.channels), *sorted(f"conda {spec}" for spec in self.specs),
-                *sorted(f"conda {pin['name']} {pin.get('sha256')}" for pin in self.exact)]
+                *sorted(f"conda {pin['name']}=={pin.get('version')}={pin.get('build')} {pin.get('sha256')}"
+                        for pin in self.exact)]
 
 
 def is_manager() -> bool:
@@ -133,7 +134,8 @@ def read_yaml(path: str, where: str, a_tasks: bool = False) -> Any:
                              remedy="pip install 'agentpipe[conda]' beside the agent") from None
     try:
         if a_tasks:
-            return yaml.safe_load(files.list_of_task(path).decode("utf-8"))
+            from agentpipe.environment.requirement_lines import decoded
+            return yaml.safe_load(decoded(files.list_of_task(path)))
         with open(path, encoding="utf-8") as file:
             return yaml.safe_load(file)
     except OSError as error:
@@ -164,12 +166,23 @@ def _of_tree(tree: Any, origin: str) -> Wanted:
         if isinstance(each, dict):
             pip += _lines(each.get("pip"), f"`pip` of {origin}")
         else:
-            specs.append(re.sub(r"\s*(==|=|~=|>=|<=|!=|<|>)\s*", r"\1", str(each).strip()))
-    return Wanted(origin, specs, pip, channels([str(each) for each in tree.get("channels") or []]))
+            specs.append(re.sub(r"\s*(==|=|~=|>=|<=|!=|<|>)\s*", r"\1", _word(each, origin).strip()))
+    named = tree.get("channels") or []
+    if not isinstance(named, list):
+        raise errors.Failure(f"`channels` of {origin} is no list", errors.BAD_DATA, remedy="write one channel a line")
+    return Wanted(origin, specs, pip, channels([_word(each, f"`channels` of {origin}") for each in named]))
+
+
+def _word(value: Any, where: str) -> str:
+    """What stands there as a text; Failure 65 for a list, of which aliases can make more than any memory holds."""
+    if not isinstance(value, (str, int, float)):
+        raise errors.Failure(f"what stands in {where} is neither a text nor a number", errors.BAD_DATA,
+                             remedy="write one package a line")
+    return str(value)
 
 
 def _lines(text: Any, where: str) -> list[str]:
     if not isinstance(text or "", (str, list)):
         raise errors.Failure(f"{where} is neither a text nor a list of lines", errors.BAD_DATA,
                              remedy="write one package a line")
-    return text.splitlines() if isinstance(text, str) else [str(line) for line in text or ()]
+    return text.splitlines() if isinstance(text, str) else [_word(line, where) for line in text or ()]

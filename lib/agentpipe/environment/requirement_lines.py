@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from agentpipe.environment.requirements import Requirements
 
 ARCHIVES = (".whl", ".tar.gz", ".tgz", ".zip", ".tar.bz2")
-VERSION = r"(?:===|==|~=|!=|<=|>=|<|>)\s*[^\s,;()#]+"
-REQUIREMENT = NAME + rf"\(?\s*(?:{VERSION}\s*(?:,\s*{VERSION}\s*)*,?)?\s*\)?"
+VERSION = r"(?:===|==|~=|!=|<=|>=|<|>)\s*(?!=)[^\s,;()#]+"
+REQUIREMENT = NAME + rf"(?:\(\s*)?(?:{VERSION}(?:\s*,\s*{VERSION})*(?:\s*,)?(?:\s*\))?|\))?"
 OPTIONS_WITH_VALUE = {"-i": "--index-url", "--index-url": "--index-url", "--pypi-url": "--index-url",
                       "--extra-index-url": "--extra-index-url", "-f": "--find-links", "--find-links": "--find-links",
                       "--no-binary": "--no-binary", "--only-binary": "--only-binary",
@@ -136,9 +136,10 @@ class Reader:
 
     def _local(self, value: str, line: str, where: str, editable: bool = False) -> None:
         value = _url_path(value) if value.startswith("file:") else value
-        parts = re.match(r"(.*?)\s*(?:\[([^\]]*)\])?\s*(?:;(.*))?$", value)
-        path, extras, marker = parts.groups()  # type: ignore[union-attr]
-        marker = _marker(marker or "", line, where)
+        place, _, marker = value.partition(";")
+        path, bracket, extras = place.strip().removesuffix("]").rpartition("[")
+        path, extras = (path.rstrip(), extras) if bracket and place.rstrip().endswith("]") else (place.strip(), "")
+        marker = _marker(marker, line, where)
         there = self._there(path, where)
         if os.path.isdir(there):
             if not any(os.path.isfile(os.path.join(there, name)) for name in ("pyproject.toml", "setup.py")):
@@ -173,7 +174,7 @@ class Reader:
                              change=errors.CODE_ANEW)
 
     def _is_path(self, line: str) -> bool:
-        path = re.split(r"\s*[\[;]", line, maxsplit=1)[0].strip()
+        path = re.split(r"[\[;]", line, maxsplit=1)[0].strip()
         if path.startswith((".", "/", "~")) or path.endswith(ARCHIVES):
             return True
         return "/" in path and any(os.path.exists(os.path.join(folder, path)) for folder in self.folders)
@@ -199,7 +200,7 @@ def _logical_lines(lines: list[str]) -> list[tuple[int, str]]:
         if line.endswith("\\") and not line.lstrip().startswith("#"):
             pending += line[:-1].strip() + " "
             continue
-        text = re.sub(r"(^|\s+)#.*$", "", pending + line.strip()).strip()
+        text = re.sub(r"(?:^|(?<=\s))#.*$", "", pending + line.strip()).strip()
         pending = ""
         if text:
             found.append((start, text))
@@ -208,7 +209,7 @@ def _logical_lines(lines: list[str]) -> list[tuple[int, str]]:
 
 def _understood(line: str, where: str) -> str:
     """The line, when it is a name with versions and a marker; else Failure 65 that says how it should look."""
-    body = re.split(r"\s+--", line, maxsplit=1)[0].split(";", 1)[0].strip()
+    body = re.split(r"\s--", line, maxsplit=1)[0].split(";", 1)[0].strip()
     if re.fullmatch(REQUIREMENT, body):
         return line
     line = without_credentials(line)
@@ -235,7 +236,7 @@ def _marker(text: str, line: str, where: str) -> str:
 
 def _unquoted(value: str) -> str:
     """An option's value; the quotes of a path end before its extras and its marker."""
-    match = re.match(r"""(["'])(.*?)\1(\s*(?:\[[^\]]*\])?\s*(?:;.*)?)$""", value)
+    match = re.match(r"""(["'])(.*?)\1(\s*(?:\[[^\]]*\]\s*)?(?:;.*)?)$""", value)
     return match[2] + match[3] if match else value
 
 

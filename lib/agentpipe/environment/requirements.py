@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # what installers look at in a folder of packages
 LINKED = (".whl", ".zip", ".egg", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".xz", ".txz", ".lzma", ".tlz", ".html")
-NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*"
+# (of blanks each run has one place in a pattern here and in requirement_lines.py: with two a long one takes for ever)
+NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:\s*\[([^\]]*)\])?\s*"
 
 
 class Requirements:
@@ -214,7 +215,7 @@ def sorted_extras(extras: str | None) -> str:
 def spelled(line: str) -> str:
     """A requirement in one spelling: name and extras normalised, versions sorted, no needless blanks."""
     import re
-    body, *flags = re.split(r"\s+(?=--)", line)
+    body, *flags = map(str.strip, re.split(r"\s(?=--)", line))
     match = re.match(NAME + r"([^;]*)(;.*)?$", body, re.DOTALL)
     if not match or "://" in body.split("@")[0]:
         return line

@@ -6,14 +6,14 @@ import glob
 import os
 import re
 
-from agentpipe import errors, live, paths, trees, units
+from agentpipe import errors, paths, trees, units
 from agentpipe.crash import crash_point
 from agentpipe.environment import conda_files, installed
 from agentpipe.environment.installers import conda_program, uv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from agentpipe.environment.conda_files import Wanted
@@ -66,6 +66,7 @@ def _program(job: Job) -> str:
 
 
 def _by_rattler(job: Job, wish: dict[str, Any], folder: str, asked: Requirements) -> list[Pin]:
+    from agentpipe.environment.installers import rattler_work
     records = solved(job, asked, wish)
     assert asked.conda is not None
     found = [{"name": record.name.normalized, "version": str(record.version), "build": str(record.build),
@@ -76,27 +77,19 @@ def _by_rattler(job: Job, wish: dict[str, Any], folder: str, asked: Requirements
     size = sum(record.size or 0 for record in records)
     job.say(f"installing {len(records)} conda packages{units.told(size, ', ')}")
     try:
-        _install(job, records, folder, set())
+        rattler_work.install(job, records, folder, set())
         damaged = installed.cut_short(folder)
         if damaged:  # it links what it has, and does not look into that
             job.say(f"fetching anew what was damaged when the machine went down: {', '.join(sorted(damaged))}")
             for name in damaged:
                 for path in glob.glob(os.path.join(glob.escape(paths.cache("conda")), glob.escape(name) + "*")):
                     trees.discard(path)
-            _install(job, records, folder, {name.rsplit("-", 2)[0] for name in damaged})
+            rattler_work.install(job, records, folder, {name.rsplit("-", 2)[0] for name in damaged})
+    except errors.Failure:
+        raise
     except Exception as error:
         raise _explained(error, asked.conda) from None
     return found
-
-
-def _install(job: Job, records: list[Any], folder: str, again: set[str]) -> None:
-    """Link these packages into a prefix, those called `again` also where they stand there."""
-    from pathlib import Path
-
-    import rattler
-    with live.Line(job, lambda: f"installing {len(records)} conda packages"):
-        _await(rattler.install(records, target_prefix=folder, cache_dir=Path(paths.cache("conda")),
-                               show_progress=False, reinstall_packages=again))
 
 
 def _by_program(job: Job, program: str, wish: dict[str, Any], folder: str, asked: Requirements) -> list[Pin]:
@@ -166,6 +159,7 @@ def variables(prefix: str, within: Sequence[str] = ()) -> dict[str, str]:
 
 def solved(job: Job, asked: Requirements, wish: dict[str, Any]) -> list[Any]:
     """The records of what the conda part comes to; pip lines that no channel knows join the list for pip."""
+    from agentpipe.environment.installers import rattler_work
     rattler, wanted = _rattler(), asked.conda
     assert wanted is not None
     specs = _specs(asked, wish)
@@ -174,9 +168,10 @@ def solved(job: Job, asked: Requirements, wish: dict[str, Any]) -> list[Any]:
         try:
             # as text they would be read more strictly: name=1.2=build not at all
             parsed = [rattler.MatchSpec(spec) for spec in specs]
-            with live.Line(job, lambda: "solving the conda packages"):
-                return list(_await(rattler.solve(channels, parsed, platforms=[wish["platform"], "noarch"],
-                                                 virtual_packages=_virtual())))
+            return rattler_work.solve(job, channels, parsed, platforms=[wish["platform"], "noarch"],
+                                      virtual_packages=_virtual())
+        except errors.Failure:
+            raise
         except Exception as error:
             missing = re.search(r"(?:No candidates were found for|nothing provides) ([A-Za-z0-9._-]+)", str(error))
             name = missing[1] if missing else ""
@@ -268,15 +263,6 @@ def _rattler() -> Any:
                              errors.UNAVAILABLE, remedy="pip install 'agentpipe[conda]' beside the agent, or name a "
                                                         "conda of yours in AGENT_CONDA") from None
     return rattler
-
-
-def _await(work: Coroutine[Any, Any, Any]) -> Any:
-    import asyncio
-    return asyncio.run(_awaited(work))
-
-
-async def _awaited(work: Any) -> Any:
-    return await work
 
 
 def _explained(error: Exception, wanted: Wanted) -> errors.Failure:

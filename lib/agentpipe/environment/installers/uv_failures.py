@@ -20,7 +20,7 @@ PACKAGE = r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?"
 WISH = PACKAGE + r"((?:[<>=!~]=?=?[^\s,]+(?:,\s?)?)*)"
 NETWORK = ("tcp connect error", "dns error", "error sending request", "operation timed out", "connection reset",
            "Could not connect", "Could not resolve host", "Failed to connect to", "Connection refused",
-           "Network is unreachable", "(502", "(503", "(504", "(500", "error decoding response body")
+           "Network is unreachable", "network timeout", "(502", "(503", "(504", "(500", "error decoding response body")
 
 
 def explained(job: Job, error: ToolFailed, folder: str, requirements: Requirements) -> errors.Failure:
@@ -150,6 +150,11 @@ def _network(said: str, evidence: str, requirements: Requirements) -> errors.Fai
     if re.search(r"\(404[^)]*\)", said) and url:
         return errors.Failure(f"{_first_name(said) or 'a package'}: nothing at {url}", errors.NOT_FOUND,
                               remedy=f"correct the address {url} in the requirements")
+    if stalled := re.search(r"network timeout\b.*?\(current value: (\d+)\s?s\)", said):
+        return errors.Failure(f"{_first_name(said) or url or 'a package'} did not come: the server has stopped sending"
+                              f", nothing came for {stalled[1]} s", errors.UNAVAILABLE,
+                              remedy="check the network and the proxy, then run the task again; UV_HTTP_TIMEOUT is for "
+                                     "how many seconds nothing may come")
     if not any(sign in said for sign in NETWORK):
         return None
     if place:  # without it, another index may have a stranger's package under the same name

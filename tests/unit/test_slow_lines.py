@@ -1,0 +1,124 @@
+"""A server that sends nothing any more is given up with a word, and asked again; one that is slow is waited for."""
+
+import os
+import time
+import zipfile
+
+import pytest
+from git_servers import Daemon, SmartServer
+from repositories import commit, repository
+from slow_line import SlowLine
+
+from agentpipe import errors, tools
+from agentpipe.cmds import agent_fetch
+from agentpipe.code import git_transfer
+from agentpipe.job import Job
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A repository of some kilobytes, and a git that is not patient."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_HTTP_LOW_SPEED_TIME", "2")
+    monkeypatch.setattr(git_transfer, "SILENCE", 2.0)
+    monkeypatch.setattr(git_transfer, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(git_transfer, "MOMENT", 0.0)  # what takes longer than that is not asked again for other reasons
+    where = repository(tmp_path / "git" / "r.git")
+    (where / "more.bin").write_bytes(os.urandom(3000))
+    commit(where, {})
+    return where
+
+
+def fetch(tmp_path, url):
+    (tmp_path / "job").mkdir()
+    return agent_fetch.work(Job({"task": {"script": {"repository": url}}}, str(tmp_path / "job")))
+
+
+def said(tmp_path):
+    return (tmp_path / "job" / "setup.log").read_text()
+
+
+def server_of(scheme, folder):
+    return SmartServer(folder) if scheme == "http" else Daemon(folder)
+
+
+def port_of(server):
+    return int(server.url.rpartition(":")[2])
+
+
+@pytest.mark.parametrize("scheme", ["http", "git"])
+def test_a_repository_whose_server_falls_silent_is_asked_again(tmp_path, source, scheme):
+    with server_of(scheme, source.parent) as server, SlowLine(port_of(server), most=1500, stalls=1) as line:
+        found = fetch(tmp_path, f"{scheme}://{line.host}/r.git")
+    assert os.path.getsize(os.path.join(found["code"], "more.bin")) == 3000
+    assert line.silent == 1 and said(tmp_path).count("asking again in") == 1
+
+
+@pytest.mark.parametrize("scheme", ["http", "git"])
+def test_a_repository_whose_server_stays_silent_is_given_up_in_clear_words(tmp_path, source, scheme):
+    with server_of(scheme, source.parent) as server, SlowLine(port_of(server), stalls=99) as line, \
+            pytest.raises(errors.Failure, match="the server has stopped sending") as refused:
+        fetch(tmp_path, f"{scheme}://{line.host}/r.git")
+    assert refused.value.exit == errors.UNAVAILABLE and f"git ls-remote {scheme}://{line.host}" in refused.value.remedy
+    assert line.silent == 3 and said(tmp_path).count("asking again in") == 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "git"])
+def test_a_repository_that_comes_slowly_is_waited_for(tmp_path, source, scheme):
+    began = time.monotonic()
+    with server_of(scheme, source.parent) as server, SlowLine(port_of(server), size=100, pause=0.15) as line:
+        fetch(tmp_path, f"{scheme}://{line.host}/r.git")
+    assert time.monotonic() - began > 4 and "asking again" not in said(tmp_path)
+
+
+def test_a_program_that_computes_in_silence_is_waited_for():
+    busy = "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done; echo done"
+    began = time.monotonic()
+    assert tools.run(["sh", "-c", f"sh -c '{busy}'; true"], print, silence=0.4) == "done\n"
+    assert time.monotonic() - began > 0.8  # several times over
+
+
+def test_a_program_that_prints_without_end_is_kept_in_bounds():
+    """Of a hundred megabytes the begin and the end."""
+    said = tools.run(["sh", "-c", "echo begin; head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end"],
+                     lambda text: None)
+    assert said.startswith("begin\n") and said.endswith("x\nend\n") and "\n[…]\n" in said and len(said) < 20 << 20
+
+
+@pytest.fixture
+def index(machine, monkeypatch):
+    """An index over HTTP with a wheel of 400 kB; uv is not patient."""
+    import package_index
+    import wheelhouse
+    wheelhouse.wheel(machine.index, "big", "1.0")
+    with zipfile.ZipFile(os.path.join(machine.index, "big-1.0-py3-none-any.whl"), "a") as wheel:
+        wheel.writestr("big_data", os.urandom(400_000))
+    server, address = package_index.serve(machine.index)
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_HTTP_TIMEOUT", "1")
+    yield int(address.rpartition(":")[2])
+    server.shutdown()
+
+
+def test_an_index_that_falls_silent_is_asked_again(machine, index, monkeypatch):
+    with SlowLine(index, most=200_000, stalls=1) as line:
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://{line.host}/simple")
+        assert machine.task("big==1.0")["packages"] == ["big==1.0"]
+    assert line.silent == 1
+
+
+def test_an_index_that_stays_silent_is_given_up_in_clear_words(machine, index, monkeypatch):
+    with SlowLine(index, most=200_000, stalls=99) as line:
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://{line.host}/simple")
+        with pytest.raises(errors.Failure, match="big did not come: the server has stopped sending") as refused:
+            machine.task("big==1.0")
+    assert refused.value.exit == errors.UNAVAILABLE and line.silent > 1
+
+
+def test_an_index_that_is_slow_is_waited_for(machine, index, monkeypatch):
+    began = time.monotonic()
+    with SlowLine(index, size=20_000, pause=0.2) as line:
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://{line.host}/simple")
+        machine.task("big==1.0")
+    assert time.monotonic() - began > 4
