@@ -71,6 +71,34 @@ def test_who_sends_a_head_byte_by_byte_is_let_go(server):
                 time.sleep(0.2)
 
 
+CHUNKED = ("POST /debug.ping HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\r\n"
+           "2\r\n{{}}\r\n")
+
+
+@pytest.mark.parametrize(
+    "begins", ["GET /", "GET / HTTP/1.1\r\nX-Long: ", "GET / HTTP/1.1\r\n", CHUNKED + "0\r\nX-Long: "],
+    ids=["line", "header", "headers", "trailer"])
+def test_what_has_no_end_and_is_no_body_fills_no_memory(server, begins):
+    more = b"a: b\r\n" * 2000 if begins.endswith("1.1\r\n") else b"a" * 10_000
+    with connected(server.api) as connection:
+        connection.sendall(begins.format(token=server.token()).encode())
+        sent = 0
+        with pytest.raises(ConnectionError):
+            while sent < 8 << 20:
+                sent += connection.send(more)
+    assert server.post("debug.ping").json()["data"]["msg"] == "pong"
+
+
+def test_what_stands_behind_a_body_is_passed_over(server):
+    with connected(server.api) as connection:
+        connection.sendall((CHUNKED + "0\r\nX-Late: 1\r\n\r\n").format(token=server.token()).encode())
+        connection.sendall(asked(server, "/debug.ping", close=True))
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    assert answer.count(b"pong") == 2, answer
+
+
 @pytest.mark.parametrize(("port", "path"), [("api", "/debug.ping"), ("files", "/")])
 def test_who_stops_in_the_middle_of_a_body_is_let_go_and_leaves_nothing(server, port, path):
     with connected(getattr(server, port)) as connection:

@@ -104,13 +104,13 @@ class Api:
 
     def _no_page(self, request: Request) -> Response | None:
         """The answer to a browser that asks for a page; None to all others."""
-        path = request.url.path
+        path = request.scope["path"]
         told = "" if PATH.fullmatch(path) else no_page.told(request.method, path, request.headers.get("accept", ""))
         headers = {**self._common, "X-Content-Type-Options": "nosniff"}
         return Response(told, 404, headers, "text/plain") if told else None
 
     async def _answer(self, request: Request, call: Call) -> Response:
-        find(call, request.url.path)
+        find(call, request.scope["path"])
         await self._identify(call, request.method)
         if not versions.has(call.name, versions.number(call.version)):
             raise ApiError(301, 1, f"moved: {call.name} is not in version {call.version}")
@@ -119,17 +119,18 @@ class Api:
         if call.headers.get("content-encoding", "identity") != "identity":
             return self._respond(call, 415, None, ApiError(415, 0, "content encoding is not supported"))
         data = await self._received(request, call, MOST if call.caller else MOST_OPEN)
+        query = request.scope["query_string"].decode("latin-1")
         call.caller["worker"] = call.header("worker")
         call.caller["address"] = request.client.host if request.client else ""
         assert call.endpoint is not None
         if call.name in self.polls:
-            await self._polled(call, self._parsed(call, data, request.url.query))
+            await self._polled(call, self._parsed(call, data, query))
         if not endpoints.writes(call.endpoint) or call.name in FILES:
-            return await self._in_thread(self._read, call, data, request.url.query)
+            return await self._in_thread(self._read, call, data, query)
         if len(data) < SMALL:
-            body = self._parsed(call, data, request.url.query)
+            body = self._parsed(call, data, query)
         else:
-            body = await self._in_thread(self._parsed, call, data, request.url.query)
+            body = await self._in_thread(self._parsed, call, data, query)
         change = partial(endpoints.call, self.store, call.caller, call.name, body)
         answer = await asyncio.wrap_future(
             self._writer.submit(change, endpoints.durable(call.endpoint), len(data) >= SMALL))

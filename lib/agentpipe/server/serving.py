@@ -35,6 +35,7 @@ SWITCH = 0.001
 def needed() -> None:
     """Refuse (69) when the extra packages are not installed."""
     try:
+        import httptools
         import jwt
         import python_multipart
         import starlette
@@ -42,7 +43,7 @@ def needed() -> None:
     except ImportError as error:
         raise Failure(f"agent-server needs the package {error.name}", errors.UNAVAILABLE,
                       remedy="pip install 'agentpipe[server]'") from None
-    del jwt, python_multipart, starlette, uvicorn
+    del httptools, jwt, python_multipart, starlette, uvicorn
 
 
 @contextlib.contextmanager
