@@ -480,6 +480,47 @@ def test_nothing_outside_the_checkout_is_written(tmp_path, source, text):
     assert os.listdir(outside) == ["secret"] and (outside / "secret").read_text() == "secret\n"
 
 
+COPIED = "diff --git a/x b/y\nsimilarity index 100%\ncopy from FROM\ncopy to y\n"
+SOURCES = {
+    "absolute": COPIED.replace("FROM", "OUT/secret"),
+    "..": COPIED.replace("FROM", "../manifest.json"),
+    "quoted": COPIED.replace("FROM", '"..\\057manifest.json"'),
+    "without prefixes": COPIED.replace("a/x b/y", "x y").replace("FROM", "OUT/secret"),
+    "CRLF": COPIED.replace("FROM", "OUT/secret").replace("\n", "\r\n"),
+    "second file": made("z") + COPIED.replace("FROM", "OUT/secret"),
+    ".git": COPIED.replace("FROM", ".git/config"),
+    "behind a link": COPIED.replace("FROM", "link/secret"),
+    "named by its line ---": COPIED.replace("copy from FROM\n", "") + "--- a//OUT/secret\n+++ b/y\n"
+                                                                    "@@ -1 +1,2 @@\n secret\n+hi\n",
+    "renamed and copied": COPIED.replace("copy from FROM", "rename from OUT/secret"),
+}
+
+
+@pytest.mark.parametrize("text", SOURCES.values(), ids=SOURCES.keys())
+def test_nothing_outside_the_checkout_is_copied_into_it(tmp_path, source, text):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret\n")
+    os.symlink(outside, source / "link")
+    commit(source, {})
+    stage = Stage(tmp_path / "job", {"repository": str(source)})
+    before = everything(stage.code)
+    failure = stage.refused(diff=text.replace("OUT", str(outside)))
+    assert failure.exit == errors.BAD_DATA
+    assert everything(stage.code) == before and (outside / "secret").exists()
+
+
+def test_a_copy_within_the_checkout_arrives_whatever_its_lines_read_like(tmp_path, source):
+    lines = [*(f"{n}\n" for n in range(50)), "-- ../x\n"]
+    commit(source, {"ü/sp ace.py": "".join(lines)})
+    stage = Stage(tmp_path / "job", {"repository": str(source)})
+    (source / "y.py").write_text("".join(lines[:-1]))
+    text = uncommitted(source, "-C", "--find-copies-harder")
+    assert "copy from" in text and "--- ../x" in text
+    stage.patch(diff=text, entry_point="-m x")
+    assert tree(stage.code) == tree(source)
+
+
 def test_a_path_outside_is_named(stage):
     assert "../x" in stage.refused(diff=ESCAPES[".."]).reason
 

@@ -25,6 +25,12 @@ IN_THE_WAY = ("directory not empty", "is a directory", "not a directory", "file 
 # the lines of a diff that name its files, or where a hunk begins
 NAMED = re.compile(r"^(--- .*\r?\n\+\+\+ |@@ -)", re.MULTILINE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")
+# of a file's part of a diff what stands before its content; in it, what makes it a copy, and what that is read from
+PART = re.compile(rb"^diff --git ", re.MULTILINE)
+CONTENT = re.compile(rb"^(?:@@ -|GIT binary patch)", re.MULTILINE)
+COPY = re.compile(rb"^copy (?:from|to) ", re.MULTILINE)
+READ = re.compile(rb"^(?:copy from|rename from|rename old|---) (.*)", re.MULTILINE)
+QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 # a submodule's commits, as nothing but a diff has them
 LOGGED = re.compile(r"submodule \S+ [0-9a-f]{7,64}\.{2,3}[0-9a-f]{7,64}( \(|:\n  [<>] )")
 
@@ -89,12 +95,13 @@ def encoded(text: str) -> bytes:
 def apply(code: str, patch: bytes) -> Applied:
     """Apply to the tree `code`: as it is, then with ClearML Agent's tolerance; a Failure (65) leaves it as it was.
 
-    git refuses whatever lies outside the tree, in .git, or behind a symbolic link; nothing of ours goes round that.
+    git refuses to write outside the tree, in .git, or behind a symbolic link; nothing of ours goes round that.
     HalfWritten (73, or 65 when something else is in the way) does not leave it so.
     """
     if not any(line.lstrip()[:5].lower() == b"diff " for line in patch.split(b"\n")):
         return Applied([], "")  # nothing but submodules' commits (submodule_changes.py)
     _refuse_absolute(patch)
+    _refuse_foreign_copies(patch)
     ended = _ended(patch)
     try:
         return Applied(_git_apply(code, ended), "")
@@ -217,6 +224,32 @@ def _refuse_absolute(patch: bytes) -> None:
     for name in (line[4:].split(b"\t")[0] for line in patch.split(b"\n") if line.startswith((b"+++ /", b"--- /"))):
         if name.strip() != b"/dev/null":
             raise errors.Failure(f"the diff would write outside the checkout: {os.fsdecode(name)}", errors.BAD_DATA)
+
+
+def _refuse_foreign_copies(patch: bytes) -> None:
+    """git apply looks at where a copy is written, and reads what it is made of from anywhere: any file of this user's.
+
+    The code of a task in a container is patched outside of it.
+    """
+    if b"\ncopy " not in patch:
+        return
+    for part in PART.split(patch)[1:]:
+        header = CONTENT.split(part, maxsplit=1)[0]
+        for name in READ.findall(header) if COPY.search(header) else []:
+            if name.rstrip() != b"/dev/null" and not _is_within(name):
+                raise errors.Failure(f"the diff would read outside the checkout: {os.fsdecode(name)}", errors.BAD_DATA)
+
+
+def _is_within(name: bytes) -> bool:
+    """Whether a name in a diff stays in the tree and out of .git, however many of its parts are stripped."""
+    quoted = QUOTED.match(name)
+    if quoted:
+        try:
+            name = quoted[1].decode("unicode_escape").encode("latin-1", "replace")
+        except UnicodeDecodeError:
+            return False
+    parts = name.split(b"\t")[0].rstrip(b"\r").lower().split(b"/")
+    return b".." not in parts and b".git" not in parts and b"" not in parts[:-1]
 
 
 def _refuse_unsafe(failed: tools.ToolFailed) -> None:
