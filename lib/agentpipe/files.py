@@ -5,6 +5,20 @@ import os
 
 from agentpipe import errors, untrusted
 
+_where: str | None = None  # what sets our names apart from those of other pid namespaces
+
+
+def temporary(path: str) -> str:
+    """A name beside a path, for what is then renamed there: no other thread has it, here or in another container or
+    machine that shares the folder, and the next one of this number takes it again."""
+    global _where
+    if _where is None:
+        import zlib
+
+        from agentpipe import processes
+        _where = f"-{zlib.crc32(processes.namespace().encode()) & 0xffff:04x}"
+    return f"{path}.new-{_thread.get_native_id()}{_where}"  # of the main thread the number is the process's own
+
 
 def publish(path: str, data: bytes, mode: int = 0o600, keep_mode: bool = False, durable: bool = False) -> None:
     """Readers see the old file or the new, never a part; Failure 73 when it cannot be written.
@@ -13,13 +27,13 @@ def publish(path: str, data: bytes, mode: int = 0o600, keep_mode: bool = False, 
     this returns; any other may be empty after a power failure. The temporary is always a new file: a link that stands
     in its place (a repository may hold any name) is removed, not followed.
     """
-    temporary = f"{path}.new-{_thread.get_native_id()}"  # of the main thread this is the process's own
+    new = temporary(path)
     try:
         try:
-            os.unlink(temporary)
+            os.unlink(new)
         except FileNotFoundError:
             pass
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             if keep_mode and os.path.exists(path):
                 os.fchmod(fd, os.stat(path).st_mode & 0o777)
@@ -28,15 +42,26 @@ def publish(path: str, data: bytes, mode: int = 0o600, keep_mode: bool = False, 
             if durable:
                 os.fsync(fd)
         except BaseException:
-            os.unlink(temporary)
+            os.unlink(new)
             raise
         finally:
             os.close(fd)
-        os.rename(temporary, path)
+        os.rename(new, path)
         if durable:
             sync_directory(os.path.dirname(path))
     except OSError as error:
         raise unwritable(f"write {path}", error) from None
+
+
+def link(target: str, path: str) -> None:
+    """Let `path` be a symbolic link to `target`, in the place of what is there. Raises OSError."""
+    new = temporary(path)
+    try:
+        os.symlink(target, new)
+    except FileExistsError:  # of a process that was killed just then
+        os.unlink(new)
+        os.symlink(target, new)
+    os.rename(new, path)
 
 
 def sync_directory(path: str) -> None:

@@ -17,6 +17,15 @@ def boot_id() -> str:
     return _boot
 
 
+def namespace() -> str:
+    """The name of our pid namespace, never given twice; "" where the kernel does not tell. In a container of this
+    machine, or on another, our pids are those of others."""
+    try:
+        return f"{boot_id()}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+
 def start_time(pid: int) -> int | None:
     """When `pid` started, in clock ticks since boot (field 22 of /proc/PID/stat).
 

@@ -3,6 +3,7 @@
 import base64
 import http.server
 import os
+import re
 import signal
 import socket
 import ssl
@@ -34,7 +35,8 @@ class SmartServer:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                path, _, query = self.path.partition("?")
+                # as a proxy it is asked for a whole URL
+                path, _, query = re.sub(r"^http://[^/]*", "", self.path).partition("?")
                 shown = self.headers.get("Authorization", "")
                 outer.asked.append((self.command, self.path, shown))
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -258,7 +258,7 @@ def moved_into(container, claim):
     path = os.path.join(claim.directory, "claim")
     with open(path) as file:
         found = json.load(file)
-    assert found["namespace"] == namespaces.own()
+    assert found["namespace"] == processes.namespace()
     with open(path, "w") as file:
         json.dump({**found, "namespace": os.path.basename(container.name)}, file)
 
@@ -290,18 +290,19 @@ def test_a_script_of_another_container_is_not_lost_while_an_agent_lives_there(st
 
 
 def test_who_lives_in_a_container_is_known_by_a_lock(agent_home, container):
-    mine = subprocess.Popen([sys.executable, "-c", "from agentpipe.claim import namespaces as n; import sys; n.hold(); "
-                             "print(n.own(), flush=True); sys.stdin.read()"],
+    mine = subprocess.Popen([sys.executable, "-c", "from agentpipe import processes; import sys; "
+                             "from agentpipe.claim import namespaces; namespaces.hold(); "
+                             "print(processes.namespace(), flush=True); sys.stdin.read()"],
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert mine.stdout.readline().strip() == namespaces.own()
-    assert namespaces.lives(namespaces.own())
+    assert mine.stdout.readline().strip() == processes.namespace()
+    assert namespaces.lives(processes.namespace())
     mine.communicate()
-    assert not namespaces.lives(namespaces.own()) and not namespaces.lives("never-there")
-    os.unlink(namespaces._path(namespaces.own()))
+    assert not namespaces.lives(processes.namespace()) and not namespaces.lives("never-there")
+    os.unlink(namespaces._path(processes.namespace()))
     (agent_home / "state" / "namespaces" / "old").touch()
     namespaces.hold()
     assert sorted(os.listdir(agent_home / "state" / "namespaces")) == sorted(
-        [namespaces.own(), os.path.basename(container.name)]), "what nobody holds goes"
+        [processes.namespace(), os.path.basename(container.name)]), "what nobody holds goes"
 
 
 def test_a_pid_of_another_boot_means_nothing(store):

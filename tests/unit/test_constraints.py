@@ -51,6 +51,14 @@ def test_a_list_may_name_others_by_url(machine, site, line):
     assert machine.task(text)["packages"] == ["tea==2.0"]
 
 
+@pytest.mark.parametrize("flags", ["-c http://list.invalid/c.txt --proxy {}", "--proxy={}"])
+def test_a_list_is_asked_for_through_the_proxy_of_pips_flags(machine, monkeypatch, site, flags):
+    monkeypatch.setenv("CLEARML_EXTRA_PIP_INSTALL_FLAGS", flags.format(site.url.removesuffix("/c.txt")))
+    site("tea<2\n")
+    text = "tea" if "-c" in flags else "-c http://list.invalid/c.txt\ntea"
+    assert machine.task(text)["packages"] == ["tea==1.0"]
+
+
 def test_when_its_server_is_away_a_list_says_what_it_said_last_time(machine, site):
     site("tea<2\n")
     first = machine.task(f"-r {site.url}")

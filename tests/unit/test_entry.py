@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from agentpipe import errors, files
-from agentpipe.code import entry, notebook
+from agentpipe.code import entry, notebook, start_file
+from agentpipe.job import Job
 from agentpipe.run import launch
 
 NOTEBOOK = json.dumps({"cells": [{"cell_type": "code", "source": ["print(1)"]}]})
@@ -75,7 +76,7 @@ def test_half_a_character_in_a_notebook_is_a_question_mark(code):
 def test_a_link_in_the_place_of_the_temporary_is_not_followed(code, tmp_path):
     target = tmp_path / "outside" / "precious"
     target.write_text("precious")
-    (code / f"train.py.new-{os.getpid()}").symlink_to(target)
+    os.symlink(target, files.temporary(str(code / "train.py")))
     entry.publish(str(code / "train.py"), b"print(1)\n")
     assert target.read_text() == "precious"
     assert (code / "train.py").read_text() == "print(1)\n"
@@ -139,6 +140,32 @@ def test_another_script_is_a_command_only_where_one_alone_can_be_meant(tmp_path,
         entry.check_there(str(tmp_path), entry.of({"entry_point": words}, str(tmp_path)))
     assert caught.value.change == change
     assert ("a/train.py" in caught.value.reason and "b/train.py" in caught.value.reason) == (words == "train.py")
+
+
+@pytest.mark.parametrize("name", ["train.py", "train.ipynb"])
+def test_a_file_outside_that_the_checkout_links_to_is_not_copied_into_it(tmp_path, monkeypatch, name):
+    """Its container would see there what only this machine can read."""
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_TASK_INIT", "1")
+    code = tmp_path / "code"
+    code.mkdir()
+    (tmp_path / "private").write_text('{"cells": [{"cell_type": "code", "source": "token = 1"}]}')
+    (code / name).symlink_to(tmp_path / "private")
+    job = Job({"task": {"script": {"repository": "r"}}, "fetch": {"code": str(code)}}, str(tmp_path))
+    found = entry.of({"entry_point": name}, str(code))
+    if name.endswith(".py"):
+        start_file.prepare(job, str(code), found)
+    else:
+        with pytest.raises(errors.Failure, match="outside the checkout"):
+            start_file.prepare(job, str(code), found)
+    assert os.listdir(code) == [name] and (code / name).is_symlink()
+
+
+@pytest.mark.parametrize("text", ["print(1)\n", "# a comment\nprint(1)\n", '"""Text."""\nprint(1)\n'])
+def test_a_script_that_begins_with_a_mark_of_its_encoding_still_does(tmp_path, text):
+    (tmp_path / "train.py").write_text(text, encoding="utf-8-sig")
+    assert entry.insert_task_init(str(tmp_path / "train.py"))
+    compile((tmp_path / "train.py").read_bytes(), "train.py", "exec")
+    assert "Task.init" in (tmp_path / "train.py").read_text(encoding="utf-8-sig")
 
 
 @pytest.mark.parametrize("target", ["loop", "nowhere"])

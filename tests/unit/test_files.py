@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -55,6 +57,27 @@ def test_two_threads_may_publish_one_file(tmp_path):
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(write, (b"a", b"b")))
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_containers_in_which_pids_are_the_same_do_not_share_a_temporary(tmp_path):
+    words = [sys.executable, "-c", "import os, sys; from agentpipe import files; "
+             "print(os.getpid(), files.temporary('x'), flush=True); sys.stdin.read()"]
+    inside = ["unshare", "-r", "--pid", "--fork", "--mount-proc"]
+    started = [subprocess.Popen([*before, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+               for before in (inside, inside, [])]
+    here, there, outside = (each.stdout.readline().split() for each in started)
+    for each in started:
+        each.communicate()
+    assert here[0] == there[0] and here[1] != there[1]
+    assert outside[1].rpartition("-")[2] == files.temporary("x").rpartition("-")[2]
+
+
+def test_a_link_that_a_killed_process_left_half_made_is_in_nobodys_way(tmp_path):
+    path = str(tmp_path / "link")
+    os.symlink("left", files.temporary(path))
+    for target in ("one", "other"):
+        files.link(target, path)
+        assert os.readlink(path) == target and os.listdir(tmp_path) == ["link"]
 
 
 def test_a_durable_one_is_on_the_disk_with_its_name(tmp_path, synced):

@@ -13,8 +13,9 @@ from repositories import commit, repository, run
 from agentpipe import errors
 from agentpipe.cmds import agent_env
 from agentpipe.code import git_access
-from agentpipe.environment import git_pins, wheelhouse_repositories
+from agentpipe.environment import env_cache, git_pins, wheelhouse_repositories
 from agentpipe.environment import wheelhouse as wheelhouse_files
+from agentpipe.environment.installers import policy
 from agentpipe.environment.requirements import Requirements
 from agentpipe.job import Job
 from agentpipe.place import apart
@@ -120,6 +121,41 @@ def test_a_server_that_cannot_be_reached_is_done_without(job, tmp_path):
         line = f"p @ git+{server.url}/package.git@main"
         pinned = git_pins.pinned(job, line)
     assert git_pins.pinned(job, line) == pinned != line
+
+
+def repository_of_package(where, version="7"):
+    return repository(where, {
+        "pyproject.toml": wheelhouse.PYPROJECT.format(name="p"),
+        "backend.py": wheelhouse.BACKEND.format(here=os.path.dirname(wheelhouse.__file__), hook="pass", name="p",
+                                                version=version, requires=[])})
+
+
+def test_a_branch_that_only_the_installer_could_ask_for_is_nobody_elses(machine, tmp_path):
+    """What it means is not known: a base of that key would stay when the branch goes on."""
+    package = repository_of_package(tmp_path / "served" / "package.git")
+    with SmartServer(tmp_path / "served") as server:
+        line = f"p @ git+{server.url}/package.git@main"
+        server.faults = [503]
+        first = machine.task(line)
+        assert env_cache.PRIVATE in first["base"]
+        commit(package, {"more": ""})
+        server.faults = [503]
+        second, = machine.task(line)["packages"]
+        assert second == f"p @ git+{server.url}/package.git@{run(package, 'rev-parse', 'HEAD')}"
+        assert env_cache.PRIVATE not in machine.task(line)["base"]
+
+
+def test_a_branch_is_asked_for_through_the_proxy_of_pips_flags(machine, monkeypatch, tmp_path):
+    package = repository_of_package(tmp_path / "served" / "package.git")
+    with SmartServer(tmp_path / "served") as server:
+        monkeypatch.setenv("CLEARML_EXTRA_PIP_INSTALL_FLAGS", f"--proxy {server.url}")
+        asked = Requirements("")
+        asked.packages = ["p @ git+http://git.invalid/package.git@main"]
+        job = machine.job()
+        policy.of(job, asked)
+        git_pins.settle(job, asked)
+    assert asked.packages == [f"p @ git+http://git.invalid/package.git@{run(package, 'rev-parse', 'HEAD')}"]
+    assert not git_pins.unsettled(asked)
 
 
 @pytest.mark.parametrize("line, expected", [

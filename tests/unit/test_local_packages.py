@@ -83,6 +83,16 @@ def test_the_folders_that_a_folder_needs_are_the_tasks_own(machine, app, line):
     assert python(changed, "import tea; print(tea.version)") == "2.0"
 
 
+def test_the_folders_that_a_folder_needs_are_those_beside_it_in_each_checkout(machine):
+    """The same packages in another place of another repository, where a third has that of the first."""
+    both = {**package("app", ["lib"], SOURCES), **package("lib", ["tea==1.0"])}
+    machine.task("-e ./app", files=both)
+    files = {**{f"deep/{name}": text for name, text in both.items()}, **package("lib", version="3.0")}
+    env = machine.task("-e ./deep/app", files=files)
+    assert python(env, "import app, lib; print(lib.version)") == "1.0"
+    assert "-e ./deep/lib" in env["packages"]
+
+
 def test_pip_finds_the_folders_that_a_folder_needs_too(machine, monkeypatch):
     monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "pip")
     files = {**package("app", [f"lib @ file://<{BELOW}>/lib"]), **package("lib", ["tea==1.0"])}

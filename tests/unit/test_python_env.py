@@ -613,6 +613,13 @@ def _waits_for_lock(machine, process):
             yield False
 
 
+def test_which_pip_does_the_work_is_part_of_the_key(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "pip")
+    before = key_of(machine, "tea")
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__PIP_VERSION", "<24")
+    assert key_of(machine, "tea") != before
+
+
 def test_pip_comes_in_the_version_that_is_asked_for_where_pip_does_the_work(machine, monkeypatch):
     from virtualenv.seed.wheels import embed
     folder = os.path.dirname(embed.__file__)

@@ -100,7 +100,7 @@ class Claim:
         # no fsync: after a power loss the boot has changed, and a claim that cannot be read counts as dead
         publish(os.path.join(self.directory, "claim"), json.dumps(
             {"token": self.token, "server": self.server, "worker": self.worker, "state": state, "stage": stage,
-             "holder": holder, "namespace": namespaces.own()}).encode() + b"\n")
+             "holder": holder, "namespace": processes.namespace()}).encode() + b"\n")
 
 
 def lock(directory: str, timeout: float = LOCK_TIMEOUT) -> int | None:

@@ -110,7 +110,7 @@ def is_held(directory: str, owner: int | None = None) -> bool:
     found = claims.read(directory)
     if found is None:
         return False
-    elsewhere = found.get("namespace") not in (None, "", namespaces.own())
+    elsewhere = found.get("namespace") not in (None, "", processes.namespace())
     if found["state"] != "handed":
         return elsewhere and _has_begun(directory) and namespaces.lives(found["namespace"])
     holder = found["holder"] or {}

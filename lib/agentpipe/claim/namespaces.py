@@ -14,17 +14,9 @@ from agentpipe import files, paths, processes
 _held: dict[str, int] = {}  # paths of locks, and our descriptors; closed by our end
 
 
-def own() -> str:
-    """The name of our pid namespace, never given twice; "" where the kernel does not tell."""
-    try:
-        return f"{processes.boot_id()}.{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return ""
-
-
 def hold() -> None:
     """From now on, and until this process ends, somebody lives in our namespace (unless the disk takes no file)."""
-    name = own()
+    name = processes.namespace()
     path = _path(name)
     if not name or path in _held:
         return

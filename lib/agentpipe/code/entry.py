@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # programs that run a task without a Python environment
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")
 
-
+BOM = b"\xef\xbb\xbf"  # with which some editors begin a file; only there it means nothing
 # as the SDK writes them
 TASK_INIT = (b"from clearml import Task\n", b"(__name__ != '__main__') or Task.init()\n")
 
@@ -86,7 +86,8 @@ def directory(code: str, folder: str, create: bool = False) -> str:
 
 
 def check_there(code: str, entry: Entry, bare: bool = False) -> str | None:
-    """The path of the entry point's file in the checkout (66 without); None for -m, -c and absolute ones.
+    """The path of the entry point's file in the checkout (66 without); None for -m, -c, absolute ones and links that
+    lead out of it, of which nothing is read here: the task may run where it cannot see that file.
 
     `bare`: the task has neither a repository nor a script of its own, so that is what is missing.
     We may write beside it (a notebook's script) or change it, so its folder is in the checkout, also behind links.
@@ -96,7 +97,9 @@ def check_there(code: str, entry: Entry, bare: bool = False) -> str | None:
     name = os.path.normpath(os.path.join(entry.working_dir, entry.words[0]))
     path = os.path.join(code, name)
     root, folder = os.path.realpath(code), os.path.realpath(os.path.dirname(path))
-    if name.split("/")[0] == ".." or not (folder + "/").startswith(root.rstrip("/") + "/"):
+    leads_out = not os.path.realpath(path).startswith(root.rstrip("/") + "/")
+    if (name.split("/")[0] == ".." or not (folder + "/").startswith(root.rstrip("/") + "/")
+            or (leads_out and path.endswith(".ipynb") and os.path.isfile(path))):
         raise errors.Failure(f"script.entry_point is outside the checkout: {entry.words[0]}", errors.BAD_DATA,
                              remedy="it is relative to script.working_dir, and no link may lead out of the repository")
     if not os.path.isfile(path) and bare:
@@ -114,7 +117,7 @@ def check_there(code: str, entry: Entry, bare: bool = False) -> str | None:
                              errors.NOT_FOUND, remedy="commit and push it, or name another: agent-task edit TASK "
                                                       "--entry-point 'SCRIPT ARGUMENTS'",
                              change=_renamed(entry, closest(code, name, False)) or errors.CODE_ANEW)
-    return path
+    return None if leads_out else path
 
 
 def near(code: str, name: str, folders: bool) -> str:
@@ -198,6 +201,8 @@ def insert_task_init(path: str) -> bool:
     if b"Task.init" in text:
         return False
     import ast
+    mark = BOM if text.startswith(BOM) else b""
+    text = text[len(mark):]
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError):
@@ -215,7 +220,7 @@ def insert_task_init(path: str) -> bool:
         above = next((number for number, line in enumerate(lines[:2]) if not line.startswith(b"#")), len(lines[:2]))
     if above and not lines[above - 1].endswith(b"\n"):
         lines[above - 1] += b"\n"
-    publish(path, b"".join([*lines[:above], *TASK_INIT, *lines[above:]]))
+    publish(path, b"".join([mark, *lines[:above], *TASK_INIT, *lines[above:]]))
     return True
 
 

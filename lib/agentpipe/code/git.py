@@ -7,7 +7,7 @@ configuration alone. Nothing is asked at a terminal, and this user's configurati
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from agentpipe import errors, tools
 from agentpipe.offline import offline
@@ -55,15 +55,18 @@ TOKEN_LENGTH = 16
 class Source:
     """Which state of which repository: `url` without credentials; `user` and `password` are those that stood in it.
 
-    `loose`: the tag may also be a branch. `mirror` is where its copy stands, "" for its place in the cache.
+    `loose`: the tag may also be a branch. `mirror` is where its copy stands, "" for its place in the cache. `variables`
+    are more of git's environment: a proxy.
     """
 
-    __slots__ = ("_address", "_told", "branch", "commit", "local", "loose", "mirror", "password", "tag", "url", "user")
+    __slots__ = ("_address", "_told", "branch", "commit", "local", "loose", "mirror", "password", "tag", "url", "user",
+                 "variables")
 
     def __init__(self, url: str, commit: str = "", tag: str = "", branch: str = "") -> None:
         self.url, self.user, self.password = split_url(url)
         self.commit, self.tag, self.branch, self.loose = commit, tag, branch, False
         self.mirror = ""
+        self.variables: Mapping[str, str] = {}
         self.local = self.url.startswith(("/", "file://"))
         self._address = ""
         # "https://user:@host": that the password is empty
@@ -93,6 +96,9 @@ class Source:
 
     def environment(self, *others: str) -> dict[str, str]:
         """git's environment for this source: the one place where logins come in; `others` are further addresses."""
+        return {**self._environment(*others), **self.variables}
+
+    def _environment(self, *others: str) -> dict[str, str]:
         if self.local:
             return environment(local=True)
         from agentpipe.code import git_access

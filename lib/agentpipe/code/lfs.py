@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import tools, trees
+from agentpipe import files, tools, trees
 from agentpipe.code import git
 from agentpipe.offline import offline
 
@@ -49,9 +49,9 @@ def _link_file(source: str, target: str) -> None:
         pass
     except OSError:  # another file system, too many links, or a file of somebody else
         import shutil
-        temporary = f"{target}.{os.getpid()}"
-        shutil.copyfile(source, temporary)
-        os.rename(temporary, target)
+        new = files.temporary(target)
+        shutil.copyfile(source, new)
+        os.rename(new, target)
 
 
 def fill(git_dir: str, tree: str, env: dict[str, str]) -> None:

@@ -57,7 +57,7 @@ def convert(path: str) -> tuple[str, bool]:
 def script(path: str) -> tuple[str, bool]:
     """The text of that script: (it, whether it needs the package ipython). A line of a cell is a line of it."""
     name = os.path.basename(path)
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:
         try:
             cells = json.load(file)["cells"]
             sources = [("".join(cell["source"]), cell["cell_type"]) for cell in cells]

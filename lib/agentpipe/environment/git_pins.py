@@ -10,6 +10,8 @@ from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agentpipe.code.git import Source
     from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 # git+https://host/repository.git@ref#egg=…; the user part of ssh://git@host is no ref
 LINE = re.compile(r"(?P<head>.*?\bgit\+)(?P<url>\w+://[^/\s]*[^@#\s]*)(?:@(?P<ref>[^#\s]+))?(?P<tail>.*)$", re.DOTALL)
 SHORT = re.compile(r"[0-9a-f]{7,39}")  # the beginning of a hash
+COMMIT = re.compile(r"[0-9a-f]{4,40}")  # or what may be one, for the installer to find
 OWN = re.compile(r"\bgit\+git://(?:[^/@\s]*@)?([^/:@\s]+)(?::\d+)?/")
 
 
@@ -32,14 +35,20 @@ def settle(job: Job, asked: Requirements) -> None:
         # git's own transport knows no login and has been switched off by those who host; the peer asks by ssh too
         lines = [OWN.sub(r"git+ssh://git@\1/", line) for line in lines]
         asked.secrets += [_whole(line) for line in lines if "git+" in line]
-        return [without_password(pinned(job, line)) if "git+" in line else line for line in lines]
+        return [without_password(pinned(job, line, asked.variables)) if "git+" in line else line for line in lines]
 
     asked.secrets = []
     asked.packages, asked.constraints = settled(asked.packages), settled(asked.constraints)
 
 
-def pinned(job: Job, line: str) -> str:
-    """The line with a commit in place of a branch, a tag or nothing.
+def unsettled(asked: Requirements) -> bool:
+    """Whether a line of a repository names no commit: what it means today, another day it need not."""
+    found = (LINE.match(line) for line in [*asked.packages, *asked.constraints] if "git+" in line)
+    return any(match and not COMMIT.fullmatch(match["ref"] or "") for match in found)
+
+
+def pinned(job: Job, line: str, variables: Mapping[str, str] | None = None) -> str:
+    """The line with a commit in place of a branch, a tag or nothing; git gets the installers' `variables` (a proxy).
 
     When the server cannot be reached, the commit of last time is taken and said so; without one the line stays as it
     is and the installer will say what is wrong. Failure 66 for what a server does not have, 77 for a login it refuses.
@@ -50,6 +59,7 @@ def pinned(job: Job, line: str) -> str:
         return line
     url, ref = whole["url"], whole["ref"] or "HEAD"
     source = git.Source(url)
+    source.variables = variables or {}
     if re.fullmatch(r"[0-9a-f]{40}", ref):
         proofs.check(job, source)
         return line
@@ -114,7 +124,7 @@ def _asked(job: Job, source: Source, ref: str) -> str:
     found = {name: commit for commit, _, name in (line.partition("\t") for line in answer.splitlines())}
     commit = next((found[name] for name in names if name in found), "")
     # the beginning of a hash, which no server looks up, is the installer's to find
-    if commit or re.fullmatch(r"[0-9a-f]{4,40}", ref):
+    if commit or COMMIT.fullmatch(ref):
         return commit
     raise errors.Failure(
         f"there is no branch or tag {ref} in {source.url}" if ref != "HEAD" else f"{source.url} is empty",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths
+from agentpipe import errors, files, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,10 +151,7 @@ def _remembered(path: str) -> Interpreter | None:
 def _remember(path: str, known: Interpreter) -> None:
     import json
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(known, file)
-    os.rename(temporary, path)
+    files.publish(path, json.dumps(known).encode())
 
 
 def _identity(path: str) -> list[int]:

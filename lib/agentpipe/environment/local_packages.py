@@ -111,12 +111,14 @@ def named(path: str, folder: str) -> str:
 
 def digest(folder: str, code: str) -> str:
     """A hash over the files that may decide what a folder's package depends on (not over its modules), those of the
-    folders of the checkout `code` that it may need included."""
+    folders of the checkout `code` that it may need included, and where these are: a base remembers that."""
     import hashlib
     digest = hashlib.sha256()
     for path in files(folder):
         digest.update(f"{os.path.basename(path)}\0{file_digest(path, True)}\n".encode("utf-8", "surrogateescape"))
     for each in needed(folder, code):
+        place = os.path.relpath(each, code) if inside(each, code) else each
+        digest.update(f"{place}\n".encode("utf-8", "surrogateescape"))
         for path in files(each):
             about = f"{os.path.relpath(path, folder)}\0{file_digest(path, True)}\n"
             digest.update(about.encode("utf-8", "surrogateescape"))

@@ -40,10 +40,13 @@ RECORD = "agentpipe.json"
 
 
 def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: Policy) -> str:
-    """The name of the base environment for these requirements: whatever decides what would be installed is in it."""
+    """The name of the base environment for these requirements: whatever decides what would be installed is in it.
+
+    Where nobody knows that (a branch whose server does not answer) it is for this task alone.
+    """
     import hashlib
 
-    from agentpipe.environment import build_variables, env_cache, image_packages
+    from agentpipe.environment import build_variables, env_cache, git_pins, image_packages
     from agentpipe.place import apart
     from agentpipe.settings import indexes
     where = image_packages.identity(job, interpreter) if job.prefix else ""
@@ -57,7 +60,7 @@ def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: 
              *(interpreter[name] for name in sorted(interpreter)), *indexes.fingerprint(), *requirements.canonical()]
     digest = hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
     return f"{interpreter['version']}-{digest[:24]}" + (
-        env_cache.private(job) if env_cache.is_off() else "")
+        env_cache.private(job) if env_cache.is_off() or git_pins.unsettled(requirements) else "")
 
 
 def cached(name: str) -> Base | None:
@@ -150,9 +153,7 @@ def also(name: str, base: Base) -> None:
     from agentpipe.environment import env_cache
     link = os.path.join(env_cache.home(), name)
     if not os.path.lexists(link):
-        temporary = f"{link}.{os.getpid()}.link"
-        os.symlink(os.path.basename(base["about"]), temporary)
-        os.rename(temporary, link)
+        files.link(os.path.basename(base["about"]), link)
 
 
 def _made(job: Job, envs: str, name: str, interpreter: Interpreter, requirements: Requirements, policy: Policy,
@@ -242,10 +243,7 @@ def _make(job: Job, about: str, name: str, interpreter: Interpreter, requirement
 
 
 def _publish(about: str, name: str) -> None:
-    link = os.path.join(os.path.dirname(about), name)
-    temporary = f"{about}.link"
-    os.symlink(os.path.basename(about), temporary)
-    os.rename(temporary, link)
+    files.link(os.path.basename(about), os.path.join(os.path.dirname(about), name))
     crash_point("env:published")
 
 

@@ -76,8 +76,9 @@ def _session(url: str) -> requests.Session:
 
     import requests
 
+    from agentpipe.environment.installers import policy
     from agentpipe.settings import indexes
-    made, told = requests.Session(), indexes.variables()
+    made, told = requests.Session(), {**indexes.variables(), **policy.connection(policy.extra_flags())[0]}
     parts = urlsplit(url)
     if told.get("SSL_CERT_FILE"):
         made.verify = told["SSL_CERT_FILE"]

@@ -201,7 +201,7 @@ def lent(path: str) -> str | None:
     out (None)."""
     import shutil
 
-    from agentpipe import paths
+    from agentpipe import files, paths
     try:
         return outside(path)
     except errors.Failure:
@@ -211,8 +211,9 @@ def lent(path: str) -> str | None:
     copy = paths.cache("containers", "files", f"{found.st_size}-{found.st_mtime_ns}-{os.path.basename(path)}")
     if not os.path.exists(copy):
         os.makedirs(os.path.dirname(copy), 0o755, exist_ok=True)
-        shutil.copy2(path, f"{copy}.{os.getpid()}")
-        os.rename(f"{copy}.{os.getpid()}", copy)
+        new = files.temporary(copy)
+        shutil.copy2(path, new)
+        os.rename(new, copy)
     return outside(copy)
 
 

@@ -75,7 +75,7 @@ def pip_requirement(version: str) -> str:
 
     from virtualenv.seed.wheels.embed import get_embed_wheel
 
-    from agentpipe import paths
+    from agentpipe import files, paths
     wheel = get_embed_wheel("pip", ".".join(version.split(".")[:2]))
     if wheel is None:
         return "pip"
@@ -83,9 +83,9 @@ def pip_requirement(version: str) -> str:
     path = paths.cache("virtualenv", wheel.path.name)
     if not os.path.exists(path):
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        temporary = f"{path}.{os.getpid()}"
-        shutil.copyfile(wheel.path, temporary)
-        os.rename(temporary, path)
+        new = files.temporary(path)
+        shutil.copyfile(wheel.path, new)
+        os.rename(new, path)
     return path
 
 

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str = "") -> list[Pin]:
     """Fill the environment; what was installed has no pins but its versions. Failure as pip's last words say."""
     from agentpipe.environment import local_packages
-    from agentpipe.settings import config
-    wanted = [f"pip{each}" for each in config.get_list("agent.package_manager.pip_version")]
+    wanted = [f"pip{each}" for each in policy.pip_version]
     if pip or wanted:
         bare = asked.only(lambda name: False, projects=False)
         uv.direct(job, folder, "".join(line + "\n" for line in wanted) or pip + "\n", bare, [])

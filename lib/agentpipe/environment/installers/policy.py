@@ -35,13 +35,12 @@ LINES_ALONE = {"--no-index", "--pre", "--require-hashes"}
 
 class Policy:
     """`tool` is "uv" or "pip" (`why` says why not uv); `system`: the interpreter's packages are seen; `flags` are uv's,
-    `pip_flags` pip's, both without what is in the list; `last` and `optional` are names (installed after the rest,
-    allowed to fail);
-    `overrides`: lines that count though other packages disagree (`legacy` allows it), `forced` those of this machine's
-    owner; `backend` names PyTorch's index
-    ("cu121", "cpu", "" for none), `nightly` allows its nightly one; where that index is away, who installs begins
-    `anew` without it (torch_backend.Away). `makeshift`: something could not be reached, or was
-    left out for that, and what is installed now is not what the list would give otherwise."""
+    `pip_flags` pip's, both without what is in the list, `pip_version` what pip itself is to be; `last` and `optional`
+    are names (installed after the rest, allowed to fail); `overrides`: lines that count though other packages disagree
+    (`legacy` allows it), `forced` those of this machine's owner; `backend` names PyTorch's index ("cu121", "cpu", ""
+    for none), `nightly` allows its nightly one; where that index is away, who installs begins `anew` without it
+    (torch_backend.Away). `makeshift`: something could not be reached, or was left out for that, and what is installed
+    now is not what the list would give otherwise."""
 
     def __init__(self) -> None:
         self.tool, self.why = "uv", ""
@@ -53,6 +52,7 @@ class Policy:
         self.legacy = True
         self.overrides: list[str] = []
         self.forced: list[str] = []
+        self.pip_version: list[str] = []
         self.nightly = self.nightly_now = False
         self.backend = ""
         self.makeshift = self.anew = False
@@ -69,7 +69,8 @@ class Policy:
         """What of it decides the outcome: part of the cache's key."""
         return [self.tool, *(["system packages"] if self.system else []), *(["upgrade"] if self.upgrade else []),
                 *(["no deps"] if self.no_deps else []), *([f"torch {self.backend}"] if self.backend else []),
-                *(["nightly"] if self.nightly else []), *self.flags, *(self.pip_flags if self.tool == "pip" else [])]
+                *(["nightly"] if self.nightly else []), *self.flags,
+                *([*self.pip_version, *self.pip_flags] if self.tool == "pip" else [])]
 
 
 def _sees_system(job: Job) -> bool:
@@ -106,11 +107,33 @@ def of(job: Job, asked: Requirements) -> Policy:
         found.no_deps, found.last, found.optional, found.upgrade = True, set(), set(), False
     if config.get(manager + "type") == "pip":  # said by a variable: in a file it is the peer's default, no choice
         found.tool, found.why = "pip", "agent.package_manager.type says so"
-    _flags(found, asked, config.get_list(manager + "extra_pip_install_flags", None, "CLEARML_EXTRA_PIP_INSTALL_FLAGS"))
+    found.pip_version = config.get_list(manager + "pip_version")
+    variables, rest = connection(extra_flags())
+    asked.variables |= variables
+    _flags(found, asked, rest)
     constraints.add(asked)
     found.forced = asked.overrides
     torch_backend.settle(job, asked, found)
     return found
+
+
+def extra_flags() -> list[str]:
+    """The user's flags for `pip install`."""
+    from agentpipe.settings import config
+    return config.get_list("agent.package_manager.extra_pip_install_flags", None, "CLEARML_EXTRA_PIP_INSTALL_FLAGS")
+
+
+def connection(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """(what flags of pip say of how anything is reached, as variables of all that reaches for it; the other flags)."""
+    found: dict[str, str] = {}
+    others, rest = [], iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in CONNECTION:
+            found |= dict.fromkeys(CONNECTION[name], value if equals else next(rest, ""))
+        else:
+            others.append(word)
+    return found, others
 
 
 def _flags(found: Policy, asked: Requirements, words: list[str]) -> None:
@@ -131,9 +154,6 @@ def _flags(found: Policy, asked: Requirements, words: list[str]) -> None:
                 Reader(asked, [asked.code]).read([f"{name} {value}"], "agent.package_manager.extra_pip_install_flags")
         elif word in LINES_ALONE:
             asked.options.append((word, ""))
-        elif name in CONNECTION:
-            value = value if equals else next(rest, "")
-            asked.variables |= dict.fromkeys(CONNECTION[name], value)
         elif word in ("-U", "--upgrade"):
             found.upgrade = True
         elif word == "--no-deps":
