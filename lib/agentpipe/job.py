@@ -93,16 +93,18 @@ class Job:
 
     def run(self, argv: list[str], *, cwd: str | None = None, env: Mapping[str, str] | None = None,
             timeout: float | None = None, loud: bool = False, check: bool = True, stdin: bytes = b"",
-            sink: Callable[[str], None] | None = None, silence: float | None = None) -> str:
+            sink: Callable[[str], None] | None = None, silence: float | None = None,
+            most: int | None = None) -> str:
         """Run a program of ours (git, uv …) to its end; give its stdout.
 
         With `loud` all that it prints goes to the set-up log as it comes (progress bars too) and is given back; with
         `sink` it goes there instead. With `check` a non-zero status raises ToolFailed, which has the status and what
-        it printed, also for a loud one that is still for `silence` seconds (tools.run). Whatever ends us ends it.
+        it printed, also for a loud one that is still for `silence` seconds; more than `most` bytes that are
+        kept for us are tools.TooMuch (tools.run). Whatever ends us ends it.
         """
         from agentpipe import tools
         return tools.run(argv, sink or (self.write if loud else None), cwd=cwd, env=env, timeout=timeout, check=check,
-                         stdin=stdin, silence=silence)
+                         stdin=stdin, silence=silence, most=most)
 
     @property
     def log(self) -> int:

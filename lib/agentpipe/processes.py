@@ -8,6 +8,15 @@ _boot: str | None = None
 of_ours: set[int] = set()  # programs that this process runs for itself, also beside a script
 
 
+class Seen:
+    """A process when it was looked at: its `name` (pid, start), its parent's pid, its command line."""
+
+    __slots__ = ("name", "parent", "words")
+
+    def __init__(self, pid: int, start: int, parent: int, words: list[str]) -> None:
+        self.name, self.parent, self.words = (pid, start), parent, words
+
+
 def boot_id() -> str:
     """This boot of this host: no pid means anything in another."""
     global _boot
@@ -77,6 +86,12 @@ def words(pid: int) -> list[str]:
         return []
 
 
+def seen(pid: int) -> Seen | None:
+    """A process of this host; None of one that is gone, a zombie, or another user's that we may not see."""
+    start = start_time(pid)
+    return None if start is None else Seen(pid, start, parent(pid), words(pid))
+
+
 def identity(pid: int) -> str | None:
     """ "PID START BOOT", the only name of a process that is never given twice; None when it is gone."""
     start = start_time(pid)
@@ -112,6 +127,11 @@ def send(record: str, signum: int) -> bool:
     finally:
         if fd is not None:
             os.close(fd)
+
+
+def tell(name: tuple[int, int], signum: int) -> bool:
+    """send() by the name that Seen has."""
+    return send(f"{name[0]} {name[1]} {boot_id()}", signum)
 
 
 def pidfd(pid: int) -> int | None:

@@ -84,9 +84,20 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
     """
     if cwd is not None and not os.path.isdir(cwd):
         raise errors.Failure(f"there is no directory {cwd} to run {argv[0]} in", errors.NOT_FOUND)
-    until = None if timeout is None else time.monotonic() + timeout
     if sink:
+        until = None if timeout is None else time.monotonic() + timeout
         return _stream(argv, sink, cwd=cwd, env=env, until=until, check=check, stdin=stdin, silence=silence)
+    status, out, err = answer(argv, cwd=cwd, env=env, timeout=timeout, stdin=stdin, stderr=stderr, most=most)
+    if status is None or (check and status):
+        raise _failed(argv, status, (err + out).decode("utf-8", "replace"), env)
+    return out.decode("utf-8", "surrogateescape")
+
+
+def answer(argv: list[str], *, cwd: str | None = None, env: Mapping[str, str] | None = None,
+           timeout: float | None = None, stdin: bytes = b"", stderr: int = subprocess.PIPE,
+           most: int | None = None) -> tuple[int | None, bytes, bytes]:
+    """As run() without a sink, whatever the status: that (None: it ran out of time), its stdout, its stderr."""
+    until = None if timeout is None else time.monotonic() + timeout
     process = None
     try:
         with SIGNALS.closed():  # a signal in the midst of a start would leave a program that nobody knows
@@ -104,10 +115,7 @@ def run(argv: list[str], sink: Callable[[str], None] | None = None, *, cwd: str 
         if isinstance(error, TooMuch) and most is None:
             raise errors.Failure(f"{os.path.basename(argv[0])}: {error}", errors.BAD_DATA) from None
         raise
-    status = process.returncode if in_time else None
-    if status is None or (check and status):
-        raise _failed(argv, status, (err + out).decode("utf-8", "replace"), env)
-    return out.decode("utf-8", "surrogateescape")
+    return process.returncode if in_time else None, out, err
 
 
 def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:

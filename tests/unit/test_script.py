@@ -314,9 +314,10 @@ while True:
 """
 
 
-@pytest.mark.parametrize("grace", [10, 1])  # also where the script takes most of it
-def test_a_scripts_own_copies_are_told_to_end_after_it(directory, grace):
-    found = script.start(directory, [sys.executable, "-c", FORKED], "/", os.environ)
+@pytest.mark.parametrize(("grace", "prefix"), [(10, []), (1, []), (10, ["env"])])  # 1: the script takes most of it
+def test_a_scripts_own_copies_are_told_to_end_after_it(directory, grace, prefix):
+    there = Place({"prefix": prefix}, directory)
+    found = script.start(directory, [sys.executable, "-c", FORKED], "/", os.environ, there)
     wait_for(lambda: os.path.exists(f"{directory}/log") and len(log(directory).splitlines()) == 2)
     found.stop(grace)
     assert found.status == 3
@@ -358,10 +359,11 @@ except KeyboardInterrupt:
     assert said[:2] == [b"ignored", b"sent"]
 
 
+@pytest.mark.parametrize("prefix", [[], ["env"]])
 @pytest.mark.parametrize(("at_int", "end"), [
     ("raise SystemExit(4)", 4),
     ("os.waitpid(copy, 0); print('saved', flush=True); os._exit(3)", 3)])  # as multiprocessing does at its exit
-def test_the_copies_of_a_script_that_heeds_no_term_are_told_before_they_are_killed(directory, at_int, end):
+def test_the_copies_of_a_script_that_heeds_no_term_are_told_before_they_are_killed(directory, at_int, end, prefix):
     text = f"""
 import os, signal, time
 copy = os.fork()
@@ -376,7 +378,8 @@ print("on", flush=True)
 while True:
     time.sleep(0.05)
 """
-    found = script.start(directory, [sys.executable, "-c", text], "/", os.environ)
+    there = Place({"prefix": prefix}, directory)
+    found = script.start(directory, [sys.executable, "-c", text], "/", os.environ, there)
     wait_for(lambda: os.path.exists(f"{directory}/log") and len(log(directory).splitlines()) == 2)
     found.stop(3)
     assert found.status == end
@@ -500,6 +503,39 @@ def test_after_a_takeover_stopping_finds_every_process(directory):
         assert reader.poll() is None
         reader.kill()
     assert found.status == 143
+
+
+@pytest.mark.parametrize("prefix", [[], ["env"]])
+def test_after_a_takeover_the_last_words_of_a_shell_script_are_waited_for(directory, prefix):
+    """Its reader may not have come to them when the status is there."""
+    leaver = LEAVER.replace("os.environ)", f"os.environ, Place({{'prefix': {prefix}}}, sys.argv[1]), True)")
+    text = f"while [ ! -e {directory}/go ]; do sleep 0.02; done; echo last words; exit 6"
+    subprocess.run([sys.executable, "-c", f"from agentpipe.place import Place{leaver}", directory, text], check=True)
+    wait_for(lambda: script.lives(directory) and len(processes.holding_open(f"{directory}/log", to_write=True)) == 1)
+    reader, = processes.holding_open(f"{directory}/log", to_write=True)
+    os.kill(reader, signal.SIGSTOP)
+    found = script.taken_over(directory, Place({"prefix": prefix}, directory))
+    open(f"{directory}/go", "w").close()
+    assert found.wait(10) and found.status == 6
+    threading.Timer(0.5, os.kill, (reader, signal.SIGCONT)).start()
+    found.sweep()
+    assert log(directory) == b"last words\n"
+
+
+def test_of_a_place_that_answers_something_else_no_process_is_believed(directory, tmp_path):
+    (tmp_path / "enter").write_text("#!/bin/sh\necho '1 0 7'\n")
+    (tmp_path / "enter").chmod(0o755)
+    assert Place({"prefix": [str(tmp_path / "enter")]}, directory).family(f"{os.getpid()} 1 boot") is None
+
+
+def test_a_place_whose_shell_talks_without_end_is_one_that_gives_no_answer(directory, monkeypatch):
+    from agentpipe import place
+    monkeypatch.setattr(place, "ANSWER_MOST", 1 << 20)
+    there = Place({"prefix": ["sh", "-c", "yes"]}, directory)
+    began = time.monotonic()
+    assert there.alive(processes.identity(os.getpid())) is None
+    assert there.signal(processes.identity(os.getpid()), signal.SIGKILL) == 0
+    assert time.monotonic() - began < 10
 
 
 def test_a_script_killed_together_with_its_shim_is_lost(directory):

@@ -196,10 +196,17 @@ def ended_at(directory: str) -> float | None:
         return None
 
 
-def shim_lives(directory: str) -> bool:
-    """Whether `running` is locked: somebody can still start the script or write its status."""
+def locked_by_shim(directory: str) -> str:
+    """The name of the file that the shim locks: its status, once it has written that."""
+    status = exit_status(directory)
+    return "running" if status is None else f"exit.{status}"
+
+
+def shim_lives(directory: str, over: bool = False) -> bool:
+    """Whether `running` is locked: somebody can still start the script or write its status. `over`: also once it is
+    written, where somebody still reads the script's last words."""
     try:
-        fd = untrusted.opened(paths.box(directory), "running", os.O_RDWR)
+        fd = untrusted.opened(paths.box(directory), locked_by_shim(directory) if over else "running", os.O_RDWR)
     except OSError:  # gone, none of ours, or made a container's own: the place knows whether its script lives
         return False
     try:

@@ -19,46 +19,18 @@ from agentpipe.files import publish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from agentpipe.job import Job
     from agentpipe.place.decide import Container as Wanted
+    from agentpipe.processes import Seen
 
 JOURNAL = "place.json"
-# how long a place may take for a look inside (s); the status that stands for one that took longer
+# how long a place may take for a look inside (s), and how much it may say (bytes); the status that stands for more
 ANSWER_S = 60.0
+ANSWER_MOST = 32 << 20
 NO_ANSWER = 124
-
-# $1 the script's pid, which is its session's id; $2 a signal, 0 to count. Those of its session, and their children of
-# any session, but for what has ended.
-SIGNAL_SESSION = r"""
-known=" $1 "; count=0; more=1
-while [ "$more" ]; do
-  more=
-  for path in /proc/[0-9]*; do
-    pid=${path#/proc/}
-    case "$known" in *" $pid "*) continue ;; esac
-    read -r stat 2>/dev/null <"$path/stat" || continue
-    set -- "$1" "$2" ${stat##*) }
-    [ "$3" != Z ] || continue
-    if [ "$6" = "$1" ]; then known="$known$pid "; more=1; continue; fi
-    case "$known" in *" $4 "*) known="$known$pid "; more=1 ;; esac
-  done
-done
-for pid in $known; do [ "$pid" -gt 1 ] && kill -s "$2" "$pid" 2>/dev/null && count=$((count + 1)); done
-echo "$count"
-"""
-
-# $1 the script's pid, $2 when it started
-ALIVE = r"""
-started() { shift 19; start=$1; }
-read -r stat 2>/dev/null <"/proc/$1/stat" || exit 3
-set -- "$1" "$2" ${stat##*) }
-[ "$3" != Z ] || exit 3
-started ${stat##*) }
-[ "$start" = "$2" ] || exit 3
-"""
 
 
 class Place:
@@ -78,7 +50,8 @@ class Place:
         pid, start, boot = record.split(" ")
         if boot != processes.boot_id():
             return False
-        status = self._asked(ALIVE, pid, start)[0]
+        from agentpipe.place import asking
+        status = self._asked(asking.ALIVE, pid, start)[0]
         return None if status == NO_ANSWER else status == 0
 
     def pid(self, record: str) -> int | None:
@@ -93,12 +66,21 @@ class Place:
 
     def signal(self, record: str, signum: int) -> int:
         """Signal (0: only count) the script and all below it, through the prefix; how many there were."""
-        pid = record.split(" ")[0]
-        if not pid.isdecimal() or int(pid) < 2:  # session 0 is all that entered the place from outside
-            return 0
-        name = signal.Signals(signum).name.removeprefix("SIG") if signum else "0"
-        last = self._asked(SIGNAL_SESSION, pid, name)[1].split()[-1:]  # what enters the place may greet
+        from agentpipe.place import asking
+        pid = _session(record)
+        last = self._asked(asking.SIGNAL, pid, _name(signum))[1].split()[-1:] if pid else []  # what enters may greet
         return int(last[0]) if last and last[0].isdecimal() and len(last[0]) < 8 else 0  # its `sh` may be anybody's
+
+    def family(self, record: str) -> list[Seen] | None:
+        """The script and all below it, by the pids of the place; None when nobody can say at the moment."""
+        from agentpipe.place import asking
+        pid, mark = _session(record), os.urandom(16).hex()
+        return asking.listed(self._asked(asking.LIST, pid, mark)[1], mark) if pid else []
+
+    def tell(self, names: Iterable[tuple[int, int]], signum: int) -> None:
+        """Signal these of its family, (pid, start) each."""
+        from agentpipe.place import asking
+        self._asked(asking.TELL, _name(signum), *(f"{pid}:{start}" for pid, start in names))
 
     def as_ourselves(self) -> list[str]:
         """The prefix by which programs run there as the user that we are here."""
@@ -132,17 +114,28 @@ class Place:
         return ""
 
     def _asked(self, script: str, *arguments: str) -> tuple[int, str, str]:
-        """(status, stdout, stderr) of a script there; NO_ANSWER from a place that hangs (limits count there too), or
-        where what enters it cannot be started now."""
-        import subprocess
+        """(status, stdout, stderr) of a script there; NO_ANSWER from a place that hangs (limits count there too), whose
+        `sh` talks without end, or where what enters it cannot be started now."""
+        from agentpipe import errors, tools
         try:
-            done = subprocess.run([*self.prefix, "sh", "-c", script, "sh", *arguments], stdin=subprocess.DEVNULL,
-                                  capture_output=True, text=True, errors="replace", timeout=ANSWER_S)
-        except subprocess.TimeoutExpired:
+            status, out, err = tools.answer([*self.prefix, "sh", "-c", script, "sh", *arguments], timeout=ANSWER_S,
+                                            most=ANSWER_MOST)
+        except (errors.Failure, tools.TooMuch) as error:
+            return NO_ANSWER, "", str(error)
+        if status is None:
             return NO_ANSWER, "", f"no answer for {ANSWER_S:g} s"
-        except OSError as error:
-            return NO_ANSWER, "", f"{self.prefix[0]}: {error.strerror}"
-        return done.returncode, done.stdout, done.stderr
+        return status, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+def _session(record: str) -> str:
+    """The script's pid in its place, which is its session's id; "" for what names none."""
+    pid = record.split(" ")[0]
+    return pid if pid.isdecimal() and int(pid) > 1 else ""  # session 0 is all that entered the place from outside
+
+
+def _name(signum: int) -> str:
+    """A signal as kill(1) knows it."""
+    return signal.Signals(signum).name.removeprefix("SIG") if signum else "0"
 
 
 def of(manifest: Mapping[str, Any] | None, directory: str) -> Place:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # as uv and our own environments have it: the Python that stands beside a script runs it, wherever it is copied to
 WRITE = 'for each in "$2"/bin/pip "$2"/bin/pip[0-9]*; do [ ! -f "$each" ] || printf %s "$1" >"$each"; done'
+LENT = "lent"  # the folder of our cache that every place is shown: a wheel of pip, a static uv
 # how long an empty folder may wait for what its container is to build (s)
 EMPTY_S = 7 * 86400.0
 NEW = 'printf %s "$1" >"$2/bin/pip" && chmod 755 "$2/bin/pip"'

@@ -37,13 +37,17 @@ def run(job: Job, words: list[str], env: Mapping[str, str], cwd: str | None = No
 
 
 def answer(job: Job, argv: list[str]) -> str:
-    """What these words, which enter a place for a look, print, whatever their status; Failure 69 where it hangs."""
+    """What these words, which enter a place for a look, print, whatever their status; Failure 69 where it hangs, 65
+    where it talks without end."""
     from agentpipe import errors, place, tools
     try:
-        return job.run(argv, check=False, timeout=place.ANSWER_S)
+        return job.run(argv, check=False, timeout=place.ANSWER_S, most=place.ANSWER_MOST)
     except tools.ToolFailed as failed:
         raise errors.Failure(f"the task's place gives no answer for {place.ANSWER_S:g} s", errors.UNAVAILABLE,
                              failed.evidence, "look at the engine's own log, then run the task again") from None
+    except tools.TooMuch as much:
+        raise errors.Failure(f"the task's place gives no answer to use: {much}", errors.BAD_DATA,
+                             remedy="use another image") from None
 
 
 def isolated(job: Job) -> bool:

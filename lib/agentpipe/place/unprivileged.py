@@ -23,12 +23,14 @@ from agentpipe.place import apart, container_args, decide, gear, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import ModuleType
     from typing import Any
 
     from agentpipe.job import Job
     from agentpipe.place.args_words import Option
     from agentpipe.place.decide import Container as Wanted
+    from agentpipe.processes import Seen
 
 WRITABLE = "root"  # in the task's directory: where a place is changed by its set-up
 # options of docker run that say what is so anyway: no namespaces of its own, no privileges to lose
@@ -69,19 +71,25 @@ class Unprivileged(place.Place):
     def signal(self, record: str, signum: int) -> int:
         """The script, all below it, and what carries its task's mark; not the shim, nor who reads the script's last
         words for it."""
+        return sum(processes.tell(each.name, signum) for each in self.family(record))
+
+    def family(self, record: str) -> list[Seen]:
+        """Those."""
         script = self.pid(record)
-        status = attempt.exit_status(self.directory)
-        lock = "running" if status is None else f"exit.{status}"
-        shims = processes.holding_open(os.path.join(paths.box(self.directory), lock))
+        shims = processes.holding_open(os.path.join(paths.box(self.directory), attempt.locked_by_shim(self.directory)))
         found = [script, *processes.descendants(script)] if script else []
         found += processes.having(f"AGENT_TASK_DIR={self.directory}".encode())
-        sent = 0
-        for pid in dict.fromkeys(found):
-            if pid in shims or (pid != script and processes.parent(pid) in shims):
-                continue
-            identity = processes.identity(pid) if pid != os.getpid() else None
-            sent += bool(identity and processes.send(identity, signum))
-        return sent
+        there = [processes.seen(pid) for pid in dict.fromkeys(found) if pid not in shims and pid != os.getpid()]
+        return [each for each in there if each and (each.name[0] == script or each.parent not in shims)]
+
+    def tell(self, names: Iterable[tuple[int, int]], signum: int) -> None:
+        for name in names:
+            processes.tell(name, signum)
+
+    def processes(self) -> list[int]:
+        """The script and all below it."""
+        script = self.pid(attempt.pid_record(self.directory) or "")
+        return [script, *processes.descendants(script)] if script else []
 
     def settings(self) -> dict[str, str]:
         return {"sdk.storage.cache.default_base_dir": gear.folder_inside("sdk")}
@@ -234,7 +242,7 @@ def _add_ours(asked: Asked, job: Job, wanted: Wanted, given: container_args.Args
     for bind in body["HostConfig"]["Binds"][before:]:
         source, target, *rest = bind.split(":")
         asked.binds.append((source, target, rest[0] if rest else ""))
-    for folder in (apart.cache(), paths.cache("virtualenv"), indexes.download_cache()):
+    for folder in (apart.cache(), paths.cache(apart.LENT), indexes.download_cache()):
         os.makedirs(folder, 0o700, exist_ok=True)
         asked.binds.append((folder, folder, ""))
     asked.binds.append((job.directory, job.directory, ""))

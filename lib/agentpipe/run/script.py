@@ -14,17 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from agentpipe import paths, processes
 from agentpipe.claim import attempt
-from agentpipe.code.entry import SHELLS
 from agentpipe.place import Place
-from agentpipe.run import cgroups
+from agentpipe.run import cgroups, stopping
 from agentpipe.run.shim import start_shim
 
 KILL_WAIT = 5.0
-INT_WAIT = 3.0  # for what heeds no TERM, before KILL
-COPIES_WAIT = 1.0  # after the script's end, until its copies get TERM
-COPIES_LEAST = 0.5  # from then on, before KILL
 SHIM_WRITES = 1.0
-STARTS = 2.0  # until a shim's script stands in `pid`: milliseconds, on a busy machine more
 # between two looks, where nothing wakes us (s); a look into a place costs a process there
 OFTEN, OFTEN_IN_PLACE = 0.02, 0.2
 LONGEST_LOOK = 3600.0  # poll(2) takes no more than 24 days
@@ -69,64 +64,23 @@ class Script:
             return self.place.signal(self.record or "0", signum)
         return _tell(self.processes(), signum)
 
+    def family(self) -> list[processes.Seen]:
+        """The script and every process below it, as they are where it runs."""
+        if self.place.prefix:
+            return self.place.family(self.record or "0") or []
+        return list(filter(None, map(processes.seen, self.processes())))
+
+    def tell(self, names: Iterable[tuple[int, int]], signum: int) -> None:
+        """Signal these of its family, by their names."""
+        if self.place.prefix:
+            self.place.tell(names, signum)
+        else:
+            for name in names:
+                processes.tell(name, signum)
+
     def stop(self, grace: float) -> None:
-        """TERM to all, up to `grace` seconds for their end, INT to what heeds no TERM, then KILL until it is over.
-
-        A process's copies, such as a data loader's workers, are its own to end while it lives: what it saves may need
-        them. They are told once it is over, or shortly before KILL. What is left after the script is sweep()'s.
-        """
-        until = time.monotonic() + STARTS  # what has not written its name yet would not be told
-        while not self.record and time.monotonic() < until and not self.wait(0):
-            time.sleep(0.01)
-        copies = self._copies()
-        # the handler that the `clearml` package has for TERM does nothing where Python's own was there before (its
-        # utilities/process/exit_hooks.py); KeyboardInterrupt ends the script with all that it has to send
-        for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGINT, min(INT_WAIT, grace))):
-            if self.place.prefix:
-                self.signal_all(signum)
-            else:
-                spared = {int(record.split(" ")[0]) for record in copies}
-                _tell([pid for pid in self.processes() if pid not in spared], signum)
-            if self._have_ended(copies, time.monotonic() + seconds, signum == signal.SIGINT):
-                return
-        if not self.wait(0):
-            self.kill()
-
-    def _copies(self) -> dict[str, str]:
-        """{"PID START BOOT": its parent's} of what a process of the script has forked and that runs no other program;
-        none of a shell's, for which it waits before it heeds a signal. In a place they cannot be told."""
-        found = {}
-        for pid in [] if self.place.prefix else self.processes():
-            parent = processes.parent(pid)
-            words, record, above = processes.words(pid), processes.identity(pid), processes.identity(parent)
-            if (record and above and words and words == processes.words(parent)
-                    and os.path.basename(words[0]) not in SHELLS):
-                found[record] = above
-        return found
-
-    def _have_ended(self, copies: dict[str, str], until: float, last: bool) -> bool:
-        """Wait for the script's end, and that of all that it has started: a shell that ends does not. Whether nothing
-        is left. A copy is told a moment after its parent's end and, before the `last` of the wait, in any case."""
-        alone: dict[str, float] = {}
-        while True:
-            over = self.wait(0)
-            if over and not self.signal_all(0):
-                return True
-            now = time.monotonic()
-            if now >= until:
-                return False
-            for record, parent in list(copies.items()):
-                if not processes.alive(parent):
-                    alone.setdefault(record, now)
-                if now - alone.get(record, now) >= COPIES_WAIT or (last and until - now <= COPIES_LEAST):
-                    processes.send(record, signal.SIGTERM)
-                    del copies[record]
-            pause = min(OFTEN_IN_PLACE if self.place.prefix else OFTEN, until - now)
-            if over:
-                self.bury()
-                time.sleep(pause)
-            else:
-                self.wait(pause)
+        """TERM to all, up to `grace` seconds for their end, INT to what heeds no TERM, then KILL until it is over."""
+        stopping.stop(self, grace)
 
     def kill(self) -> None:
         """KILL, again and again (new ones may be born meanwhile), until the script is over and nothing is left."""
@@ -145,6 +99,8 @@ class Script:
             self.kill()
         if self._shim:
             self._end_shim(self._shim)
+        else:
+            self._hear_out()
         if not self.place.prefix:
             cgroups.remove(self.directory)
         return left
@@ -156,6 +112,12 @@ class Script:
         except subprocess.TimeoutExpired:
             os.killpg(shim.pid, signal.SIGKILL)
             shim.wait()
+
+    def _hear_out(self) -> None:
+        """Another's shim waits likewise, with its lock: until then its reader may have last words for the log."""
+        until = time.monotonic() + KILL_WAIT
+        while attempt.shim_lives(self.directory, over=True) and time.monotonic() < until:
+            time.sleep(0.01)
 
     def gather(self) -> None:
         """Move all of it into a control group of its own, where we may: from then on nothing that it starts escapes.
@@ -193,7 +155,7 @@ class Script:
             shims = {self._shim.pid}
             found = processes.descendants(os.getpid())
         else:
-            shims = set(processes.holding_open(self._made("running")))
+            shims = set(processes.holding_open(self._made(attempt.locked_by_shim(self.directory))))
             found = [script, *processes.descendants(script)] if script else []
             found += processes.having(f"AGENT_TASK_DIR={self.directory}".encode())
             found += processes.holding_open(self._made("log"), to_write=True)  # who reads it is free
