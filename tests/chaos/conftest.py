@@ -41,7 +41,7 @@ def node(request, tmp_path, cache, repository, monkeypatch):
 def without_environments(new, cache):
     """A cache that has of another one all but the environments."""
     (new / "agentpipe").mkdir(parents=True)
-    for name in ("git", "interpreters", "virtualenv"):
+    for name in ("git", "interpreters", "lent", "virtualenv"):
         (cache / "agentpipe" / name).mkdir(parents=True, exist_ok=True)
         (new / "agentpipe" / name).symlink_to(cache / "agentpipe" / name)
     return new

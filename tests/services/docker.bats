@@ -133,6 +133,62 @@ running() {
   [ -z "$(containers)" ]
 }
 
+@test "a script that had ended before its container was stopped, which nobody had seen, has ended by itself" {
+  export AGENT_CLAIM_GRACE=0
+  running 'echo begun; until [ -e "$AGENT_TASK_DIR/go" ]; do sleep 0.1; done'
+  kill -KILL "$run_pid"
+  wait "$run_pid" || true
+  touch "$(attempt "$task")/go"
+  wait_for 10 test -e "$(attempt "$task")/box/exit.0"
+  docker stop "$container" >/dev/null # as when the machine is shut down
+  [ -e "$(attempt "$task")/box/stopped" ]
+  agent-pull default
+  [ "$(status "$task")" = completed ]
+  [ -z "$(containers)" ]
+}
+
+@test "a script's copies in a container are told to end after it" {
+  cat >main.py <<'PY'
+import os, signal, time
+def told(*_):
+    print("copy told", flush=True)
+    os._exit(0)
+def save(*_):
+    time.sleep(0.5)
+    print("saved", flush=True)
+    os._exit(3)
+copy = os.fork()
+signal.signal(signal.SIGTERM, save if copy else told)
+print("begun", flush=True)
+while True:
+    time.sleep(0.05)
+PY
+  by_hand "\"entry_point\": \"main.py\", \"diff\": $(jq -Rs . main.py)" >task.json
+  agent-prepare task.json >line
+  agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 30 sh -c '[ "$(grep -c begun "$AGENT_HOME"/state/tasks/*/box/log)" = 2 ]'
+  kill -TERM "$run_pid"
+  ended "$run_pid"
+  [ "$status" -eq 75 ]
+  [ "$(log_of)" = $'begun\nbegun\nsaved\ncopy told' ]
+}
+
+@test "an old container that cannot be removed is said, and keeps no other task" {
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "echo fine\n"' >task.json
+  agent-prepare task.json >line
+  id=$(field .task.id line)
+  stuck=$(docker info -f '{{.DockerRootDir}}')/containers/$(field .place.container line)
+  touch "$stuck/stuck"
+  chattr +i "$stuck/stuck"
+  rm "$AGENT_HOME/state/tasks/$id.1/place.json"
+  agent-prepare task.json 2>said >line || true
+  chattr -i "$stuck/stuck"
+  grep -q "an old container, ${stuck: -64:12}, cannot be removed" "$AGENT_HOME/state/tasks/$(field .task.id line).1/setup.log"
+  agent-run line >receipt
+  [ "$(field .run.exit receipt)" = 0 ]
+}
+
 @test "Docker's client is killed: the script goes on, and its status comes" {
   running 'echo begun; until [ -e "$AGENT_TASK_DIR/go" ]; do sleep 0.1; done; exit 4'
   client=$(pgrep -f "docker exec ${container:0:12}")
@@ -246,7 +302,7 @@ done 2>/dev/null
 for name in code env box; do
   if python3 -c "import os; os.rename('$dir/$name', '$dir/box/x')"; then echo "BAD moved $name"; fi
 done 2>/dev/null
-for each in "$cache"/envs/containers/*/*/pyvenv.cfg "$cache"/envs/containers/x "$cache"/virtualenv/x; do
+for each in "$cache"/envs/containers/*/*/pyvenv.cfg "$cache"/envs/containers/x "$cache"/lent/x; do
   if echo hostile >"$each"; then echo "BAD wrote $each"; fi
 done 2>/dev/null
 for each in "$dir"/code/.git/objects/pack/*.pack; do

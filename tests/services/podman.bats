@@ -68,6 +68,28 @@ by_hand() { tr -d '\n' <<<"{\"task\": {\"container\": {\"image\": \"$image\"}, \
   [ "$(field .run.end receipt)" = lost ]
 }
 
+@test "podman: a container that is paused where its processes cannot be seen is waited for" {
+  export AGENT_CLAIM_GRACE=0
+  task=$(enqueue_in "$image" 'echo begun; until [ -e "$AGENT_TASK_DIR/go" ]; do sleep 0.1; done; exit 5')
+  export AGENT_PLACE=podman
+  agent-pull default | agent-prepare | sed 's/"keeper":"[^"]*"/"keeper":null/' >line
+  agent-run line >receipt 3>&- &
+  run_pid=$!
+  wait_for 30 printed begun
+  kill -KILL "$run_pid" $(pgrep -f "exec $(field .place.container line | cut -c1-12)")
+  wait "$run_pid" || true
+  docker pause "$(containers)" >/dev/null
+  bash -c 'agent-pull default | agent-prepare | exec agent-run >receipt' 3>&- &
+  second=$!
+  wait_for 20 grep -q 'taking over' "$(attempt "$task")/setup.log"
+  sleep 5  # it asks meanwhile
+  kill -0 "$second"
+  docker unpause "$(containers)" >/dev/null
+  touch "$(attempt "$task")/go"
+  ended "$second"
+  [ "$status" -eq 5 ]
+}
+
 # a Podman of a plain user's own: $plain, its files in $folder, DOCKER_HOST its socket
 plain_podman() {
   plain=agentpipe-$$

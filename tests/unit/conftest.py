@@ -49,7 +49,7 @@ def seeds(tmp_path_factory):
 
     def share(home):
         (home / "cache").mkdir(parents=True)
-        for name in ("virtualenv", "interpreters"):
+        for name in ("virtualenv", "lent", "interpreters"):
             (common / name).mkdir(exist_ok=True)
             (home / "cache" / name).symlink_to(common / name)
     return share

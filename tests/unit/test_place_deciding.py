@@ -7,15 +7,24 @@ import pytest
 from agentpipe.place import args_body, args_words, deciding
 
 
-def of(text: str):
-    return deciding.of(args_body.of(args_words.parse(shlex.split(text))))
+def of(text: str, **image):
+    return deciding.of(args_body.of(args_words.parse(shlex.split(text))), {"Config": image})
 
 
 @pytest.mark.parametrize("text", [
     "", "-e EPOCHS=3", "-e PYTHONUNBUFFERED=1 -e PYTHONHASHSEED=4", "--memory 1g --gpus all -p 80:80 --name n",
-    "--network host --ipc host --label a=b --hostname h"])
+    "--network host --ipc host --label a=b --hostname h",
+    "-v /data/1:/data -v named:/workspace/out:ro -v /anonymous --mount type=bind,src=/a,dst=/mnt/a --tmpfs /t:size=1g"])
 def test_what_changes_nothing_of_an_image_shares_its_memory(text):
-    assert of(text) == ""
+    assert of(text, Env=["PATH=/usr/bin:/bin", "WHERE=/data"], WorkingDir="/workspace/code") == ""
+
+
+@pytest.mark.parametrize("image", [
+    {"Env": ["PATH=/sw/conda/bin:/usr/bin"]}, {"Env": ["PYTHONPATH=/sw/conda"]}, {"WorkingDir": "/sw/conda/"},
+    {"Env": ["PYTHONPATH=a:/sw"]}])
+def test_a_mount_counts_where_the_image_looks_for_programs_or_packages(image):
+    assert of("-v /a:/sw/conda", **image) not in ("", of("-v /b:/sw/conda", **image))
+    assert of("-v /a:/other", **image) == ""
 
 
 CHANGES = ["-e PATH=/a", "-e PYTHONPATH=/a", "-e VIRTUAL_ENV=/a", "-e CONDA_PREFIX=/a", "-e PYENV_VERSION=3.12",

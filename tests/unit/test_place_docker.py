@@ -1,6 +1,7 @@
 """Whose process is a container's script: asked of the host, without an engine."""
 
 import os
+import time
 
 import pytest
 
@@ -30,6 +31,28 @@ def test_a_container_that_hangs_is_69_not_a_bug(tmp_path, monkeypatch):
     job.close()
     assert (caught.value.exit, caught.value.reason) == (
         errors.UNAVAILABLE, "the task's place gives no answer for 0.1 s")
+
+
+@pytest.mark.parametrize(("first", "end"), [("exit.0", ""), ("stopped", "lost")])
+def test_what_had_ended_when_its_container_was_stopped_has_ended_by_itself(tmp_path, first, end):
+    """agent-run had been killed, and the machine is shut down before the next one looks."""
+    box = tmp_path / "box"
+    box.mkdir()
+    for name in (first, *{"exit.0", "stopped"} - {first}):
+        (box / name).touch()
+        time.sleep(0.02)  # a file's time is the last tick's
+    value = {"kind": "docker", "engine": f"unix://{tmp_path}/none", "prefix": ["docker", "exec", OTHERS]}
+    assert Container(value, str(tmp_path)).evidence(0)[0] == end
+
+
+def test_a_place_that_answers_without_end_is_65(tmp_path, monkeypatch):
+    monkeypatch.setattr(place, "ANSWER_MOST", 1 << 20)
+    job = Job({"task": {"id": "t1"}}, str(tmp_path))
+    value = {"prefix": ["sh", "-c", "yes"], "image": "i:1", "image_id": "sha256:1", "decides": ""}
+    with pytest.raises(errors.Failure) as caught:
+        image_programs.check(job, value)
+    job.close()
+    assert caught.value.exit == errors.BAD_DATA and "printed more than" in caught.value.reason
 
 
 @pytest.mark.parametrize(("user", "ours", "host", "stranger"), [

@@ -1,12 +1,16 @@
 """What is said of an engine, its client and its images, where no engine is needed to see it."""
 
 import hashlib
+import http.server
 import json
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from agentpipe import errors
-from agentpipe.place import engine
+from agentpipe.place import beginning, engine
 
 
 def test_without_a_client_containers_cannot_be_entered_and_the_package_is_named(monkeypatch):
@@ -112,3 +116,41 @@ def test_an_engine_that_hangs_up_is_69_not_a_bug():
     with pytest.raises(errors.Failure) as caught, engine.spoken_to("docker", "unix:///x"):
         raise requests.ConnectionError("Connection aborted.")
     assert caught.value.exit == errors.UNAVAILABLE and "unix:///x went away" in caught.value.reason
+
+
+@pytest.fixture
+def slow_engine(monkeypatch):
+    """docker-py's client of an engine that takes its time to make something, and to start it."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = {"ApiVersion": "1.44", "State": {"Running": True, "Pid": 0}}
+            self.answer(200, found)
+
+        def do_POST(self):
+            time.sleep(0.6)
+            self.answer(204 if self.path.endswith("/start") else 200, {"Id": "c1", "status": "done"})
+
+        def answer(self, code, value):
+            body = b"" if code == 204 else json.dumps(value).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+    monkeypatch.setattr(engine, "TIMEOUT_S", 0.2)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield engine.connect("docker", f"tcp://127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+
+def test_what_an_engine_makes_may_take_longer_than_other_answers(slow_engine):
+    """Some storage drivers copy the whole image for a container; Podman says nothing while it unpacks a layer."""
+    asked = SimpleNamespace(config={"Labels": {"agentpipe.worker": ""}}, name="n", platform=None)
+    job = SimpleNamespace(say=lambda line: None)
+    assert beginning.create(slow_engine, asked, SimpleNamespace(image="i", own=True), job) == "c1"
+    assert beginning.start(slow_engine, "c1", SimpleNamespace(image="i", own=True)) is None
+    engine.image(slow_engine, job, "i:1", True)
+    assert slow_engine.timeout == 0.2

@@ -11,7 +11,7 @@ import pytest
 
 from agentpipe import paths, place
 from agentpipe.claim import attempt
-from agentpipe.place import create, docker, owner
+from agentpipe.place import docker, leftovers, owner
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_only_what_is_ours_is_swept(tmp_path: Path) -> None:
     (lives / place.JOURNAL).write_text("{}")
     engine = Engine(labels(gone, owner=owner.id()), labels(gone, owner="f" * 32), labels(gone),
                     labels(str(lives), owner=owner.id()), labels(str(lives)))
-    create.sweep(engine)
+    leftovers.sweep(engine, pytest.fail)
     assert engine.removed == ["0"]
     assert docker.made_for(engine, gone) == ["0", "2"]
 
@@ -64,7 +64,7 @@ def test_what_has_ended_is_swept_by_its_journal_also_without_an_owner() -> None:
     for name in ("spec", "clearml.conf", "entered.env"):  # of agent-run --hold-on-failure, which was killed
         (ended / name).touch()
     engine = Engine(labels(str(ended), owner="f" * 32), labels(str(ended)))
-    create.sweep(engine)
+    leftovers.sweep(engine, pytest.fail)
     assert engine.removed == ["1"]
     assert sorted(os.listdir(ended)) == ["lock", "outcome"]
 
@@ -75,8 +75,22 @@ def test_what_is_no_longer_ours_is_swept_too() -> None:
     (left / place.JOURNAL).write_text("{}")
     attempt.leave_to_others(str(left))
     engine = Engine(labels(str(left)))
-    create.sweep(engine)
+    leftovers.sweep(engine, pytest.fail)
     assert engine.removed == ["0"]
+
+
+def test_one_that_cannot_be_removed_is_said_and_keeps_nothing_else() -> None:
+    from docker.errors import APIError
+
+    class Busy(Engine):
+        def remove_container(self, container: str, force: bool, v: bool) -> None:
+            if container == "0":
+                raise APIError("500 Server Error", explanation="device or resource busy")
+            super().remove_container(container, force, v)
+    engine, said = Busy(*[labels(paths.state("tasks", f"{name}.1"), owner=owner.id()) for name in "fg"]), list[object]()
+    leftovers.sweep(engine, said.append)
+    assert engine.removed == ["1"]
+    assert said == ["an old container, 0, cannot be removed: device or resource busy"]
 
 
 def test_what_somebody_made_of_a_tasks_image_is_not_swept() -> None:
@@ -86,7 +100,7 @@ def test_what_somebody_made_of_a_tasks_image_is_not_swept() -> None:
     (ended / place.JOURNAL).write_text("{}")
     attempt.decide(str(ended), "completed")
     engine = Engine(labels(paths.state("tasks", "gone.1"), owner=owner.id()), labels(str(ended)), mounted=False)
-    create.sweep(engine)
+    leftovers.sweep(engine, pytest.fail)
     assert engine.removed == []
 
 

@@ -27,11 +27,12 @@ KEEPER = """journal=$1 stopped=$2
 alone() { set -- /proc/[0-9]*; [ $# = 1 ]; }
 nap() { sleep "$1" & wait $!; }
 command -v sleep >/dev/null || nap() { read -r -t "$1" line || [ $? != 2 ] || read -r line; }
-trap 'told=1; : >"$stopped"; if [ $$ = 1 ]; then kill -s TERM -- -1; else exit 143; fi' TERM
+trap 'told=1; [ -e "$stopped" ] || : >"$stopped"; if [ $$ = 1 ]; then kill -s TERM -- -1; else exit 143; fi' TERM
 while [ -e "$journal" ]; do
   nap ${told:-2}
   [ -z "$told" ] || { wait; alone && exit 143; }
 done 2>/dev/null"""
+LAST_WORDS = 4000  # bytes of a container's that are told
 STOP_SIGNAL = "SIGTERM"  # the keeper's, whatever the image's own program, or the arguments, would have
 
 
@@ -42,7 +43,8 @@ def create(api: Any, asked: Create, wanted: Wanted, job: Job) -> str:
     name = asked.name or container_args.name(job, worker)
     for again in (name, None):
         try:
-            return str(api.create_container_from_config(asked.config, again, asked.platform)["Id"])
+            with engine.at_work(api):
+                return str(api.create_container_from_config(asked.config, again, asked.platform)["Id"])
         except docker.errors.APIError as error:
             if again is None or error.status_code != 409:
                 raise engine.refused(error, f"no container of {wanted.image} can be made", wanted.own) from None
@@ -81,8 +83,11 @@ def through_entrypoint(api: Any, asked: Create, wanted: Wanted, job: Job, create
 def _last_words(api: Any, container: str) -> str:
     """The last lines that it has printed; none where its log driver (none, syslog …) gives nothing back."""
     import docker
+    words = b""
     try:
-        return str(api.logs(container, tail=5).decode("utf-8", "replace").strip())
+        for piece in api.logs(container, tail=5, stream=True, follow=False):  # a line may be of any length
+            words = (words + piece)[-LAST_WORDS:]
+        return words.decode("utf-8", "replace").strip()
     except docker.errors.APIError:
         return ""
 
@@ -91,7 +96,8 @@ def start(api: Any, created: str, wanted: Wanted, by_entrypoint: bool = False) -
     """Start it; PID 1 as "PID START BOOT" where it can be seen from here."""
     import docker
     try:
-        api.start(created)
+        with engine.at_work(api):
+            api.start(created)
         state = api.inspect_container(created)["State"]
     except docker.errors.APIError as error:
         said = str(error.explanation or error)

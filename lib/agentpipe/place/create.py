@@ -11,7 +11,6 @@ import re
 import time
 
 from agentpipe import errors, paths, place, processes, secrets, trees
-from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
 from agentpipe.place import (
     apart,
@@ -25,11 +24,12 @@ from agentpipe.place import (
     gear,
     image_programs,
     image_python,
+    leftovers,
     owner,
     ports,
     setup_script,
 )
-from agentpipe.place.docker import LABEL, ROOT, Container, remove, shows
+from agentpipe.place.docker import LABEL, ROOT, Container
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -95,13 +95,13 @@ def _running(job: Job, wanted: Wanted, client: list[str],
     kind = wanted.engine
     at = engine.url(kind)
     api = engine.connect(kind, at)
-    sweep(api)
+    leftovers.sweep(api, job.say)
     given = container_args.arguments(job, wanted, taken)
     for note in wanted.notes + given.notes:
         job.say(note)
     asked = container_args.api(given)
     image = _image(api, job, wanted, asked)
-    decides = deciding.of(asked)
+    decides = deciding.of(asked, image)
     wanted.lacks_python = image_python.wanted_by(job) and image_python.known_to_lack(
         deciding.name(image["Id"], {"decides": decides}))
     environments = apart.make()
@@ -181,30 +181,6 @@ def _stranger(user: str, ours: str, host: dict[str, Any]) -> str:
     return name if taken and not given and not host.get("Privileged") else ""
 
 
-def sweep(api: Any) -> None:
-    """Remove containers that an earlier life of ours left: their task's directory has no journal any more, or its
-    attempt is over and nobody holds it. One that does not say whose it is may be another agent's, whose state directory
-    has the path of ours inside of its own container: it stays where we have no journal of it. So does what somebody has
-    made of an image of a task's container, which has its labels."""
-    for found in api.containers(all=True, filters={"label": f"{LABEL}home={_home()}"}):
-        ours = owner.of(found["Labels"])
-        if ours is False:
-            continue
-        directory = found["Labels"].get(LABEL + "directory", "")
-        if not os.path.lexists(os.path.join(directory, place.JOURNAL)):
-            if ours and shows(api, found["Id"], directory):
-                remove(api, found["Id"])
-        elif attempt.is_over(directory) and shows(api, found["Id"], directory):
-            try:
-                lock = claims.lock(directory, 0)
-            except errors.Failure:  # the task's own doing: no other task's set-up fails for that
-                continue
-            if lock is not None:
-                remove(api, found["Id"])
-                place.forget(directory)
-                os.close(lock)
-
-
 def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any], environments: str,
               packs: list[str]) -> None:
     """Add what is ours to what was asked for: the keeper, labels, mounts."""
@@ -270,7 +246,7 @@ def _mounts(job: Job, environments: str, packs: list[str]) -> list[dict[str, Any
     from agentpipe import tools
     from agentpipe.settings import indexes
     written = [*(job.path(name) for name in ("code", "env", paths.BOX)), environments, indexes.container_cache()]
-    shown = [job.directory, apart.home(), paths.cache("virtualenv")]
+    shown = [job.directory, apart.home(), paths.cache(apart.LENT)]
     for folder in (*written, *shown):
         os.makedirs(folder, 0o700, exist_ok=True)
     found = [*(_bind(folder, read_only=True) for folder in shown), *(_bind(folder) for folder in written),

@@ -6,6 +6,7 @@ variables, user) and the image's entrypoint have changed of that. Of secrets onl
 
 from __future__ import annotations
 
+import os
 import re
 
 TYPE_CHECKING = False
@@ -19,17 +20,52 @@ if TYPE_CHECKING:
 VARIABLES = re.compile(r"(PATH|PYTHON(?!UNBUFFERED|HASHSEED|FAULTHANDLER|DONTWRITE|IOENCODING|UTF8|WARNINGS)\w*"
                        r"|VIRTUAL_ENV|CONDA_\w+|MAMBA_\w+|PYENV_\w+|ASDF_\w+|MISE_\w+|LOCAL_PYTHON|LD_\w+|HOME)=")
 MOUNTS = ("Binds", "Mounts", "Tmpfs")
+# where programs, Pythons and their packages are without anybody's word, and below: a mount elsewhere is data
+SYSTEM = ("/bin", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/opt", "/root", "/sbin", "/snap",
+          "/usr", "/var/lib")
 
 
-def of(asked: Create) -> str | None:
-    """A short name for what arguments change of an image; "" when that is nothing, None when nobody can say (what
-    another container has mounted, --volumes-from)."""
+def of(asked: Create, image: Mapping[str, Any]) -> str | None:
+    """A short name for what arguments change of an image, as the engine describes it; "" when that is nothing, None
+    when nobody can say (what another container has mounted, --volumes-from)."""
     body, host = asked.config, asked.config["HostConfig"]
     if host.get("VolumesFrom"):
         return None
-    parts = [f"{name} {host[name]}" for name in (*MOUNTS, "Runtime") if host.get(name)]
-    parts += [f"{name} {body[name]}" for name in ("User", "WorkingDir", "Volumes") if body.get(name)]
+    named = _folders(body, image.get("Config") or {})
+    parts = [f"{name} {each}" for name in MOUNTS for each in _mounts(host, name)
+             if _is_of_programs(_target(each), named)]
+    parts += [f"Volumes {each}" for each in body.get("Volumes") or {} if _is_of_programs(each, named)]
+    parts += [f"{name} {of[name]}" for of, name in ((host, "Runtime"), (body, "User"), (body, "WorkingDir"))
+              if of.get(name)]
     return short([*parts, *([f"platform {asked.platform}"] if asked.platform else []), *variables(body["Env"])])
+
+
+def _mounts(host: Mapping[str, Any], name: str) -> list[Any]:
+    found = host.get(name) or []
+    return [f"{path}:{options}" for path, options in found.items()] if isinstance(found, dict) else list(found)
+
+
+def _target(mount: Any) -> str:
+    """Where it is to be seen: of SOURCE:TARGET[:OPTIONS], a tmpfs' TARGET:OPTIONS, or a mount by its fields."""
+    if isinstance(mount, dict):
+        return str(mount.get("Target") or "/")
+    first, _, rest = str(mount).partition(":")
+    second = rest.partition(":")[0]
+    return second if second.startswith("/") else first
+
+
+def _folders(body: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+    """Where programs and packages are looked for: by the system, by variables, and in the folder that they start in."""
+    lines = [*(image.get("Env") or []), *body["Env"]]
+    named = [path for line in variables(lines) for path in line.partition("=")[2].split(":")]
+    return [os.path.normpath(each) for each in (*SYSTEM, *named, image.get("WorkingDir"), body.get("WorkingDir"))
+            if each and each.startswith("/") and each != "/"]
+
+
+def _is_of_programs(target: str, folders: list[str]) -> bool:
+    """Whether what is mounted there lies in one of these folders, or hides it."""
+    target = os.path.normpath(target).rstrip("/") + "/"
+    return any(target.startswith(each + "/") or (each + "/").startswith(target) for each in folders)
 
 
 def variables(lines: Iterable[str]) -> list[str]:

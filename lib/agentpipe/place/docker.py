@@ -6,7 +6,8 @@ import os
 import time
 
 from agentpipe import errors, paths, place, processes, trees
-from agentpipe.place import apart, engine, gear, reclaim
+from agentpipe.claim import attempt
+from agentpipe.place import apart, asking, engine, gear, reclaim
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ LABEL = "agentpipe."
 ROOT = "0:0"
 ASK_S = 2.0
 # what clients say of a container that is over: of Docker's engine, of Podman's
-GONE = ("No such container", "is not running", "no such container", "container state improper")
+GONE = ("No such container", "is not running", "no such container")
+IMPROPER = "container state improper"  # Podman's, also of one that is paused
 SHOWN = ("spec", "clearml.conf")  # in the task's directory, for the script; the rest is between us and ourselves
 ITS_OWN = ("code", "env", paths.BOX)  # the folders there that are the container's
 
@@ -42,11 +44,11 @@ class Container(place.Place):
         now = time.monotonic()
         if now - self._lived < ASK_S:
             return True
-        code, _, said = self._asked(place.ALIVE, pid, start)
+        code, _, said = self._asked(asking.ALIVE, pid, start)
         if code in (0, 3):
             self._lived = now if code == 0 else self._lived
             return code == 0
-        return False if any(words in said for words in GONE) else None
+        return False if any(words in said for words in GONE) or (IMPROPER in said and self._is_over()) else None
 
     def pid(self, record: str) -> int | None:
         """The script's pid on this host, found by its start and its pid in the container's namespace: a process of
@@ -60,6 +62,18 @@ class Container(place.Place):
         self._pid = next((pid for pid in processes.all_pids() if processes.start_time(pid) == int(start)
                           and _pid_inside(pid) == inside and holds(self.value["container"], pid)), None)
         return self._pid
+
+    def _is_over(self) -> bool:
+        """Whether the engine has no such container any more, or one that runs no more; not of one that is paused, nor
+        of an engine that does not answer."""
+        import docker
+        try:
+            state = self._api().inspect_container(self._id())["State"]
+        except docker.errors.NotFound:
+            return True
+        except (docker.errors.DockerException, errors.Failure, OSError):
+            return False
+        return not (state.get("Running") or state.get("Paused"))
 
     def as_user(self, user: str) -> list[str]:
         """The prefix for another user than the container's own."""
@@ -125,7 +139,7 @@ class Container(place.Place):
     def evidence(self, status: int | None) -> tuple[str, str]:
         """What the container knows of the script's end: killed for lack of memory (limit, peak), or itself gone."""
         import docker
-        if os.path.lexists(os.path.join(paths.box(self.directory), STOPPED)):
+        if self._was_stopped():
             return "lost", ("its container was stopped from outside (docker stop, or an engine that was shut down "
                             f"without live-restore); the script ended with {status}")
         try:
@@ -151,6 +165,16 @@ class Container(place.Place):
         if self.value.get("kind") == "docker" and _ends_containers(api):
             words += "; a restart of the engine ends its containers (live-restore is off)"
         return "", words
+
+    def _was_stopped(self) -> bool:
+        """Whether it was stopped from outside while the script ran, as its PID 1 notes; what has ended before has ended
+        by itself, though nobody has seen it yet."""
+        try:
+            stopped = os.lstat(os.path.join(paths.box(self.directory), STOPPED)).st_mtime
+        except OSError:
+            return False
+        ended = attempt.ended_at(self.directory)
+        return ended is None or ended >= stopped
 
     def remove(self) -> str:
         """End and remove it, by its id or by the label with our directory."""

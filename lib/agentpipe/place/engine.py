@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from agentpipe.job import Job
 
 TIMEOUT_S = 60
+# the same for a pull, whose layers are unpacked without a word, and for a container that is made: some storage drivers
+# copy the image for it
+WORK_S = 900
 NO_SPACE = "make room on the engine's disk: docker system df, docker system prune"
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
@@ -74,6 +77,16 @@ def client(kind: str, at: str) -> list[str]:
 
 
 @contextmanager
+def at_work(api: Any) -> Iterator[None]:
+    """While this lasts the engine may be silent for as long as it takes to make something."""
+    before, api.timeout = api.timeout, WORK_S
+    try:
+        yield
+    finally:
+        api.timeout = before
+
+
+@contextmanager
 def spoken_to(kind: str, at: str, what: str = "") -> Iterator[None]:
     """What is asked of the engine meanwhile: one that goes away, hangs or refuses (`what` then cannot be done) is
     Failure 69."""
@@ -86,7 +99,7 @@ def spoken_to(kind: str, at: str, what: str = "") -> Iterator[None]:
         raise failure(error, what or f"the engine at {at} refuses") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         name = "Podman" if kind == "podman" else "Docker"
-        raise errors.Failure(f"{name} at {at} went away, or gave no answer for {TIMEOUT_S} s", errors.UNAVAILABLE,
+        raise errors.Failure(f"{name} at {at} went away, or gave no answer in time", errors.UNAVAILABLE,
                              str(error), "look at the engine's own log, then run the task again") from None
 
 
@@ -115,15 +128,15 @@ def image(api: Any, job: Job, name: str, force: bool, may_pull: bool = True,
     """The image as the engine describes it, pulled when it is not there and `may_pull`, or by `force`."""
     import docker
     try:
-        if force:
+        if not force:
+            try:
+                return dict(api.inspect_image(name))
+            except docker.errors.ImageNotFound:
+                if not may_pull:
+                    raise
+        with at_work(api):
             _pull(api, job, name, platform)
-        try:
-            return dict(api.inspect_image(name))
-        except docker.errors.ImageNotFound:
-            if force or not may_pull:
-                raise
-            _pull(api, job, name, platform)
-            return dict(api.inspect_image(name))
+        return dict(api.inspect_image(name))
     except docker.errors.APIError as error:
         raise no_image(name, str(error.explanation or error)) from None
 

@@ -76,11 +76,13 @@ def pip_requirement(version: str) -> str:
     from virtualenv.seed.wheels.embed import get_embed_wheel
 
     from agentpipe import files, paths
+    from agentpipe.place import apart
     wheel = get_embed_wheel("pip", ".".join(version.split(".")[:2]))
     if wheel is None:
         return "pip"
-    # our caches are visible in every place, our packages need not be
-    path = paths.cache("virtualenv", wheel.path.name)
+    # this folder is visible in every place, our packages need not be; nor virtualenv's own data, whose locks (flock(2)
+    # takes them of what can only be read, too) a task could keep from us
+    path = paths.cache(apart.LENT, wheel.path.name)
     if not os.path.exists(path):
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         new = files.temporary(path)

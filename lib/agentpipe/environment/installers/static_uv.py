@@ -33,8 +33,9 @@ def path(job: Job) -> str:
 
     from agentpipe import tools
     from agentpipe.environment.installers import uv
+    from agentpipe.place import apart
     version = tools.run([tools.uv(), "--version"]).split()[1]
-    found = paths.cache("virtualenv", f"uv-{version}-static")
+    found = paths.cache(apart.LENT, f"uv-{version}-static")
     if os.access(found, os.X_OK):
         return found
     job.say(f"this image has another C library than ours: fetching uv {version} as a static program")
