@@ -40,7 +40,10 @@ print(json.dumps({"task": {"container": {"image": sys.argv[1]}, "script": {
 PY
 }
 
-teardown() { [ -z "${run_pid:-}" ] || kill -TERM "$run_pid" 2>/dev/null || true; }
+teardown() {
+  [ -z "${run_pid:-}" ] || kill -TERM "$run_pid" 2>/dev/null || true
+  [ -z "${started_in:-}" ] || rm -r "$started_in"
+}
 
 @test "a task runs in its image, which it cannot change, with its variables and mounts" {
   mkdir data
@@ -59,6 +62,16 @@ teardown() { [ -z "${run_pid:-}" ] || kill -TERM "$run_pid" 2>/dev/null || true;
   [ "$(field .place.kind line)" = apptainer ]
   # what has no meaning here is said
   set_up_of | grep -q 'apptainer has no such thing: --sysctl$'
+}
+
+@test "nothing of the folder that it was started in is seen, which may be a home with packages of its own" {
+  started_in=$(mktemp -d /srv/agentpipe-test.XXXXXX) # /tmp is seen anyway
+  touch "$started_in/seen"
+  bash_task "ls $started_in; echo over" >task.json
+  task=$PWD/task.json
+  cd "$started_in"
+  agent-prepare "$task" | agent-run >/dev/null
+  [[ $(log_of) == *"No such file or directory"*over ]]
 }
 
 @test "a script of set-up changes an overlay, which goes with the task; what it exports is there" {

@@ -109,8 +109,8 @@ def test_apptainers_command_line_is_of_documented_options(job):
                   "--cap-add A --cap-add B --cap-drop MKNOD --dns 1.1.1.1 --dns 8.8.8.8 "
                   "--gpus all --user 7 --network host --sysctl a=b --init")
     words = apptainer.words("/usr/bin/apptainer", job, unprivileged.Image("/images/a.sif", "k"), found, False, False)
-    assert words[:2] == ["/usr/bin/apptainer", "exec"]
-    assert documented(words[2:]) == "/images/a.sif"
+    assert words[1:6] == ["-c", 'cd / && exec "$@"', "sh", "/usr/bin/apptainer", "exec"]
+    assert documented(words[6:]) == "/images/a.sif"
     line = shlex.join(words)
     assert "--bind /a:/b:ro --bind /c:/d" in line and "--memory 1g --cpus 2 --pids-limit 9" in line
     assert "--add-caps A,B --drop-caps MKNOD --dns 1.1.1.1,8.8.8.8" in line
@@ -134,19 +134,19 @@ def test_variables_go_by_a_file_and_what_that_cannot_say_is_said(job, engine, te
 def test_a_path_with_a_comma_is_one_mount(job):
     found = asked("""-v '/a,b:/c:ro' --mount 'type=bind,src=/d:e,"dst=/f"'""")
     words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), found, False, False)
-    assert documented(words[2:]) == "/a.sif"
+    assert documented(words[6:]) == "/a.sif"
     assert 'type=bind,"source=/a,b","destination=/c",ro' in words
     assert 'type=bind,"source=/d:e","destination=/f"' in words
 
 
 def test_a_set_up_changes_an_overlay_of_root_and_a_copy_of_a_plain_user(job, monkeypatch):
     words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), asked(""), True, True)
-    assert documented(words[2:]) == "/a.sif"
+    assert documented(words[6:]) == "/a.sif"
     assert words[words.index("--overlay") + 1] == job.path("root")
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     copy = unprivileged.Image(job.path("root"), "k")
     words = apptainer.words("apptainer", job, copy, asked("-v /a:/root/b"), True, True)
-    assert documented(words[2:]) == job.path("root")
+    assert documented(words[6:]) == job.path("root")
     assert "--fakeroot" in words and "--writable" in words and "--overlay" not in words
     assert "/a:" + os.path.expanduser("~/b") in words
 
@@ -221,6 +221,37 @@ def test_a_folder_is_unpacked_once_until_it_changes(job, tmp_path):
     assert charliecloud.image(job, str(source), "ch-run", [], False).path == first.path
     (source / "usr" / "b").write_text("2")
     assert charliecloud.image(job, str(source), "ch-run", [], False).path != first.path
+
+
+def test_an_image_whose_folders_are_links_to_what_is_not_there_yet(job, tmp_path):
+    """As Yocto's: /tmp is a link to /var/volatile/tmp, which only the running system has."""
+    source = tmp_path / "source"
+    (source / "etc").mkdir(parents=True)
+    (source / "tmp").symlink_to("/var/volatile/agentpipe-test")
+    found = charliecloud.image(job, str(source), "ch-run", [], False)
+    assert os.path.isdir(found.path + "/var/volatile/agentpipe-test")
+
+
+def test_an_image_that_takes_longer_to_make_than_it_is_kept_is_not_swept_at_once(job, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__DOCKER_FORCE_PULL", "true")
+
+    def make(fresh):
+        os.mkdir(fresh)
+        os.utime(fresh.removesuffix(".new") + images.ASKED, (1, 1))
+    found = images.cached(job, "apptainer", images.key_of("docker://a"), make)
+    assert os.path.isdir(found)
+
+
+def test_its_processes_are_this_machines(job):
+    with subprocess.Popen(["sh", "-c", "sleep 600 & wait"]) as script:
+        os.symlink(processes.identity(script.pid), job.path("pid"))
+        where = unprivileged.Unprivileged({"kind": "apptainer", "prefix": ["x"]}, job.directory)
+        until = time.monotonic() + 10
+        while len(found := where.processes()) < 2:
+            assert time.monotonic() < until
+        assert found[0] == script.pid
+        where.tell([each.name for each in where.family(processes.identity(script.pid))], signal.SIGKILL)
+    assert script.returncode == -signal.SIGKILL
 
 
 def test_a_name_is_pulled_without_a_user_in_the_environment_and_again_where_that_is_asked(job, tmp_path, monkeypatch):

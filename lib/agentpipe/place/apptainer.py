@@ -67,9 +67,11 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
 
 def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as_root: bool) -> list[str]:
     """The command line of `apptainer exec`; variables stand in a file."""
-    # the home of this machine stays outside: its ~/.local would be imported
+    # the home of this machine stays outside: its ~/.local would be imported; and what we were started in, which may be
+    # that home: of / nothing is mounted (runtime/engine/apptainer, addCwdMount; --no-mount cwd is not known everywhere)
     # --no-eval: else $ and ` in the values of a task would be run by a shell
-    found = [program, "exec", "--no-home", "--no-eval", "--env-file", _one(job.path(secrets.PLACE))]
+    found = ["sh", "-c", 'cd / && exec "$@"', "sh",
+             program, "exec", "--no-home", "--no-eval", "--env-file", _one(job.path(secrets.PLACE))]
     if not writable:
         found.append("--writable-tmpfs")
     else:

@@ -23,6 +23,7 @@ PROGRAMS = ("ch-run",)
 INSTALL = "install Charliecloud (Debian: charliecloud), or agent-prepare --place host"
 COPY = """tar -C "$1" --ignore-failed-read --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' -cf - . |
   tar -C "$2" --no-same-owner -xf -"""
+FOLDERS = [("", f"/{name}", "") for name in ("dev", "proc", "sys", "tmp", "etc")]  # which ch-run mounts on
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 
 
@@ -121,8 +122,7 @@ def _unpacked(job: Job, path: str, fresh: str) -> None:
     else:
         raise errors.Failure(f"{path} is no archive and no folder", errors.BAD_DATA,
                              remedy="unpack it; a SquashFS needs unsquashfs here (Debian: squashfs-tools)")
-    for name in ("dev", "proc", "sys", "tmp", "etc"):
-        os.makedirs(os.path.join(fresh, name), exist_ok=True)
+    prepare(fresh, FOLDERS)
 
 
 def _pulled(job: Job, name: str, key: str) -> str:
@@ -139,6 +139,5 @@ def _pulled(job: Job, name: str, key: str) -> str:
         if not known or config.flag("agent.docker_force_pull"):
             pull(job, [*_env(), builder, "pull", name], name, f"{builder} pull --auth ")
         work(job, [*_env(), "ch-convert", name, fresh], name, loud=True)
-        for folder in ("dev", "proc", "sys", "tmp", "etc"):
-            os.makedirs(os.path.join(fresh, folder), exist_ok=True)
+        prepare(fresh, FOLDERS)
     return cached(job, "charliecloud", key, make)

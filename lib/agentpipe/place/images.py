@@ -35,8 +35,7 @@ def cached(job: Job, name: str, key: str, make: Any) -> str:
         job.say("another task makes the same image: waiting for it")
         lock.acquire()
     try:
-        with open(path + ASKED, "ab"):
-            os.utime(path + ASKED)
+        _stamp(path)
         if os.path.lexists(path):
             return path
         fresh = path + ".new"
@@ -44,6 +43,7 @@ def cached(job: Job, name: str, key: str, make: Any) -> str:
         try:
             make(fresh)
             os.rename(fresh, path)
+            _stamp(path)  # it may have taken longer than an image is kept
         except BaseException:  # on a full disk it would keep that full
             trees.discard(fresh)
             raise
@@ -51,6 +51,12 @@ def cached(job: Job, name: str, key: str, make: Any) -> str:
         lock.release()
     _sweep(folder)
     return path
+
+
+def _stamp(path: str) -> None:
+    """A task asks for that image now."""
+    with open(path + ASKED, "ab"):
+        os.utime(path + ASKED)
 
 
 def _sweep(folder: str) -> None:
