@@ -25,7 +25,7 @@ manifest() {  # ID: a Python task that prints, in the image
 import json
 import sys
 print(json.dumps({"task": {"id": sys.argv[2], "name": "my task", "container": {"image": sys.argv[1],
-    "setup_shell_script": "echo it >/made\nexport GREETING='hello you'", "arguments": "-e API_TOKEN=s3cret-value -e PLAIN=1"},
+    "setup_shell_script": "echo it >/made\nexport GREETING='hello you' HUB_TOKEN=s3cret-of-set-up", "arguments": "-e API_TOKEN=s3cret-value -e PLAIN=1"},
     "script": {"binary": "python3", "entry_point": "main.py --epochs 3", "requirements": {"pip": "iniconfig"},
                "diff": "import iniconfig, os, sys\nprint(sys.argv[1:], os.environ['GREETING'], open('/made').read().strip(),"
                        " iniconfig.__name__, os.environ.get('CLEARML_TASK_ID'), flush=True)\n"
@@ -45,6 +45,7 @@ PY
   # secrets of the arguments are not in it, the rest is
   docker image inspect "$saved:2" | grep -q '"PLAIN=1"'
   run ! grep -q s3cret <(docker image inspect "$saved:2")
+  run -1 docker run --rm --entrypoint grep "$saved:2" -r s3cret "$AGENT_HOME"
 }
 
 @test "what runs in a saved image, or in one of a task's container that somebody has committed, is none of the agent's" {

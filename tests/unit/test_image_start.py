@@ -58,6 +58,23 @@ def test_it_exits_as_the_program_did_and_its_server_has_log_and_end(server: ApiS
     assert (process.returncode, status(server, task), log(server, task)) == (code, end, "grün\nno end")
 
 
+def test_its_server_hears_of_a_program_that_prints_nothing(server: ApiServer, tmp_path: Path) -> None:
+    """Else it would take the task for one that nobody runs."""
+    text = Path(image_start.__file__).read_text()
+    quick = tmp_path / "image_start.py"
+    quick.write_text(text.replace("EVERY_S = 2.0", "EVERY_S = 0.1").replace("PING_S = 60.0", "PING_S = 0.2"))
+    assert quick.read_text().count("_S = 0.") == 2
+    task = task_of(server)
+    process = subprocess.Popen([sys.executable, str(quick), "reuse_task", task, sys.executable, "-c",
+                                "import sys; sys.stdin.read(); import time; time.sleep(2.5)"],
+                               env={**os.environ, **server.environment}, stderr=subprocess.PIPE)
+    seen = set()
+    while process.poll() is None:
+        seen.add(call(server, "tasks.get_by_id", task=task)["task"].get("last_update"))
+        time.sleep(0.1)
+    assert len(seen) > 3
+
+
 def test_a_clone_is_another_task(server: ApiServer) -> None:
     task = task_of(server)
     process = started(server, task, "import os; print(os.environ['CLEARML_TASK_ID'])", "clone_task")

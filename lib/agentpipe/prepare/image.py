@@ -103,17 +103,29 @@ def _write_start(job: Job, mode: str) -> str:
     from agentpipe.run import launch, shim
     begin = launch.of(job.manifest, job.directory, {})
     lines = ["#!/bin/sh", f"# task {job.task['id']}: {job.task.get('name') or ''}".replace("\n", " ")]
+    left_out = []
+
+    def export(name: str, value: str) -> None:
+        """But for secrets: whoever has the image has what stands here."""
+        if redact.secrets_in({name: value}):
+            left_out.append(name)
+        elif shim.NAME.fullmatch(name):
+            lines.append(f"export {name}={shlex.quote(value)}")
     for line in entrypoint.kept(job.directory):  # which this script takes the place of
         variable, _, text = line.partition("=")
-        if shim.NAME.fullmatch(variable) and not redact.secrets_in({variable: text}):
-            lines.append(f"export {variable}={shlex.quote(text)}")
+        export(variable, text)
     for name, value in setup_script.environment(job.directory).items():
-        lines.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
+        if value is not None:
+            export(name, value)
+        elif shim.NAME.fullmatch(name):
+            lines.append(f"unset {name}")
     for name, value in begin.env.items():
         if name == "PATH":
             lines.append(f"export PATH={shlex.quote(':'.join(job.manifest['env'].get('path') or []))}${{PATH:+:$PATH}}")
         elif not name.startswith(("CLEARML_", "TRAINS_", "AGENT_TASK_DIR")):
-            lines.append(f"export {name}={shlex.quote(value)}")
+            export(name, value)
+    if left_out:
+        job.say(f"secret, so not in the image: {', '.join(dict.fromkeys(left_out))}")
     lines.append(f"cd {shlex.quote(begin.cwd)} || exit 125")
     words = begin.argv
     if mode != "none":

@@ -22,6 +22,7 @@ import urllib.error
 import urllib.request
 
 EVERY_S = 2.0
+PING_S = 60.0  # a server stops a task that it has not heard of for a while
 TRIES = 5
 PIECE, AT_ONCE = 1 << 16, 8  # bytes, and how many such pieces make an event: a server takes 15 MB at a time
 ODD = (OSError, KeyError, ValueError)  # what a server that is away, or answers oddly, brings about
@@ -125,11 +126,14 @@ def told(server, task, words):
         signal.signal(number, lambda signum, _: process.send_signal(signum))
     log = Log(server, task, process.stdout)
     log.start()
-    stopped = False
+    stopped, pinged = False, time.monotonic()
     while process.poll() is None:
         log.join(EVERY_S)
         log.ship()
         try:
+            if time.monotonic() - pinged >= PING_S:
+                pinged = time.monotonic()
+                server.call("tasks.ping", {"task": task})
             found = server.call("tasks.get_all", {"id": [task], "only_fields": ["status", "status_message"],
                                                   "search_hidden": True})["tasks"]
         except ODD:
