@@ -5,8 +5,11 @@ import os
 from agentpipe import errors
 
 # WAL and flock do not hold over these: https://www.sqlite.org/wal.html, flock(2)
-NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs",
-                        "glusterfs", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs", "pvfs2", "orangefs", "panfs"}
+NETWORK_FILE_SYSTEMS = {
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "fhgfs", "glusterfs",
+    "pvfs2", "orangefs", "panfs", "wekafs", "dvs", *(f"fuse.{name}" for name in (
+        "glusterfs", "sshfs", "s3fs", "ceph", "ceph-fuse", "juicefs", "dfuse", "quobyte", "mfs", "seaweedfs", "rclone",
+        "gcsfuse", "blobfuse2", "mountpoint-s3"))}
 _checked: dict[str, bool] = {}  # state directories, and whether they are on a network file system
 
 

@@ -117,6 +117,14 @@ teardown() {
   told_to_end 473
 }
 
+@test "a failed script's place is kept for a while: agent-task shell walks in" {
+  kept_for_a_while "$(cat "$image/etc/debian_version")"
+}
+
+@test "agent-run is killed while it keeps a place: the next set-up removes it" {
+  kept_by_a_killed_one
+}
+
 @test "agent-run is killed: the next pipeline takes over what runs inside, and has its status" {
   export AGENT_CLAIM_GRACE=0
   task=$(enqueue_shell "echo begun; until [ -e \"\$AGENT_TASK_DIR/go\" ]; do sleep 0.05; done; echo over; exit 3")

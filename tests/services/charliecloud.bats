@@ -96,6 +96,32 @@ setup() {
   told_to_end 472
 }
 
+@test "a failed script's place is kept for a while: agent-task shell walks in" {
+  kept_for_a_while "$(tar -xOf "$image" etc/debian_version)"
+}
+
+@test "agent-run is killed while it keeps a place: the next set-up removes it" {
+  kept_by_a_killed_one
+}
+
+@test "check tells its version, also where nobody has set USER" {
+  run -0 agent-config check containers
+  [[ $output =~ "ok      charliecloud: 0."[0-9]+" (" ]]
+}
+
+@test "an image that no engine has exported finds its names: hosts and resolv.conf are this machine's" {
+  mkdir root
+  tar -C root -xf "$image" --exclude='dev/*'
+  rm -f root/etc/hosts
+  ln -sfn ../run/systemd/resolve/stub-resolv.conf root/etc/resolv.conf
+  image=$PWD/root
+  bash_task 'cat /etc/hosts /etc/resolv.conf' >task.json
+  agent-prepare task.json >line
+  agent-run line
+  [ "$(log_of)" = "$(cat /etc/hosts /etc/resolv.conf)" ]
+  [ -L root/etc/resolv.conf ]
+}
+
 @test "agent-run is killed: the next pipeline takes over what runs inside, and has its status" {
   export AGENT_CLAIM_GRACE=0
   task=$(enqueue_in "$image" "echo begun; until [ -e \"\$AGENT_TASK_DIR/go\" ]; do sleep 0.05; done; echo over; exit 3")

@@ -46,6 +46,15 @@ def test_what_docker_run_would_not_take_is_named(text, named):
     assert named in caught.value.reason and caught.value.exit == errors.BAD_DATA
 
 
+@pytest.mark.parametrize("text, remedy", [
+    ("--nv", "--gpus all, which Apptainer gets as its --nv"), ("-B /a:/b", "-v SOURCE:TARGET, which Apptainer gets"),
+    ("--bind=/a:/b", "-v SOURCE:TARGET, which Apptainer gets as its --bind"), ("--nvx", "docker run --help")])
+def test_what_apptainer_calls_otherwise_is_told_in_dockers_words(text, remedy):
+    with pytest.raises(errors.Failure) as caught:
+        pairs(text)
+    assert caught.value.remedy.startswith(remedy)
+
+
 NAMES = st.sampled_from([*args_words.SWITCHES, *args_words.VALUED])
 OPTIONS = st.lists(st.tuples(NAMES, st.text(min_size=1).filter(lambda text: not text.startswith("="))))
 

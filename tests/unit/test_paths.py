@@ -33,9 +33,10 @@ def test_the_longest_mount_point_above_a_path_says_its_file_system():
     assert paths.file_system("/dev/null") == paths.file_system("/dev")
 
 
-@pytest.mark.parametrize("home", ["/mnt/team", "/mnt/a b/c"])
-def test_a_home_on_a_network_file_system_is_refused_with_what_to_do(monkeypatch, home):
-    monkeypatch.setattr(paths, "file_system", lambda path: "nfs4" if path.startswith(home) else "ext4")
+@pytest.mark.parametrize(("home", "kind"), [("/mnt/team", "nfs4"), ("/mnt/a b/c", "wekafs"), ("/home/me", "dvs"),
+                                            ("/scratch", "fuse.juicefs")])
+def test_a_home_on_a_network_file_system_is_refused_with_what_to_do(monkeypatch, home, kind):
+    monkeypatch.setattr(paths, "file_system", lambda path: kind if path.startswith(home) else "ext4")
     monkeypatch.setenv("AGENT_HOME", home)
     with pytest.raises(errors.Failure) as caught:
         paths.state()

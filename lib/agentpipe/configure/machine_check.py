@@ -107,7 +107,9 @@ def containers() -> Iterator[Finding]:
         program = {"apptainer": ("apptainer", "singularity"), "charliecloud": ("ch-run",)}[kind]
         path = next(filter(None, map(shutil.which, program)), None)
         if path:
-            said = tools.run([path, "--version"], timeout=20, check=False).strip()
+            # ch-run tells it on standard error, and only who has a USER (cron and systemd set none)
+            said = tools.run([path, "--version"], lambda _: None, timeout=20, check=False,
+                             env={**os.environ, "USER": paths.owner()}).strip()
             yield Finding(GOOD, name, f"{said} ({path})")
         else:
             yield Finding(ODD, name, f"{program[0]} is not there: tasks that ask for an image fail here",

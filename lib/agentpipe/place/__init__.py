@@ -37,6 +37,7 @@ class Place:
     """The host, or any place that an operator's prefix enters; kinds that know more of theirs override this."""
 
     isolated = False  # whether our environment stays outside
+    goes = False  # whether it goes with its task: what nobody enters any more once its journal is gone
 
     def __init__(self, value: Mapping[str, Any], directory: str) -> None:
         self.value = value

@@ -23,6 +23,8 @@ stop-timeout storage-opt sysctl tmpfs ulimit userns uts volume-driver volumes-fr
 VALUED |= {"attach": "a", "cpu-shares": "c", "env": "e", "hostname": "h", "label": "l", "memory": "m", "publish": "p",
            "user": "u", "volume": "v", "workdir": "w"}
 ALIASES = {"net": "network", "net-alias": "network-alias", "dns-opt": "dns-option"}
+# what users of Apptainer write, as docker run says it
+OF_APPTAINER = {"--nv": "--gpus all", "--rocm": "--gpus all", "--bind": "-v SOURCE:TARGET", "-B": "-v SOURCE:TARGET"}
 _SHORT = {short: name for name, short in {**SWITCHES, **VALUED}.items() if short}
 TRUE, FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
@@ -81,7 +83,7 @@ def _long(word: str, rest: list[str], whose: str, exit: int) -> Option:
     if name in SWITCHES:
         return Option(name, _switch(word, value, whose, exit) if equals else "true", word)
     if name not in VALUED:
-        raise _refused(f"{whose}: --{given} is no option of docker run", exit)
+        raise _unknown(f"--{given}", whose, exit)
     return Option(name, value if equals else _next(word, rest, whose, exit), word)
 
 
@@ -93,7 +95,7 @@ def _short(word: str, rest: list[str], whose: str, exit: int) -> list[Option]:
         letter, letters = letters[0], letters[1:]
         name = _SHORT.get(letter)
         if name is None:
-            raise _refused(f"{whose}: -{letter} is no option of docker run", exit)
+            raise _unknown(f"-{letter}", whose, exit)
         spelled = word if len(word) == 2 or (not found and name in VALUED) else f"-{letter}"
         if name in VALUED:
             value = letters or _next(f"-{letter}", rest, whose, exit)
@@ -116,6 +118,12 @@ def _switch(word: str, value: str, whose: str, exit: int) -> str:
     if value not in TRUE + FALSE:
         raise _refused(f"{whose}: {word}: true or false is wanted", exit)
     return "true" if value in TRUE else "false"
+
+
+def _unknown(option: str, whose: str, exit: int) -> errors.Failure:
+    meant = OF_APPTAINER.get(option)
+    return _refused(f"{whose}: {option} is no option of docker run", exit,
+                    f"{meant}, which Apptainer gets as its {option}" if meant else "docker run --help")
 
 
 def _refused(reason: str, exit: int, remedy: str = "docker run --help") -> errors.Failure:

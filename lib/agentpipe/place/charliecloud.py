@@ -122,7 +122,19 @@ def _unpacked(job: Job, path: str, fresh: str) -> None:
     else:
         raise errors.Failure(f"{path} is no archive and no folder", errors.BAD_DATA,
                              remedy="unpack it; a SquashFS needs unsquashfs here (Debian: squashfs-tools)")
-    prepare(fresh, FOLDERS)
+    _complete(fresh)
+
+
+def _complete(root: str) -> None:
+    """What ch-run mounts its own on; hosts and resolv.conf of this machine, only where the image has files for them: a
+    root filesystem that no engine has exported has none, or a link to what runs elsewhere, and so no names."""
+    prepare(root, FOLDERS)
+    for name in ("hosts", "resolv.conf"):
+        path = os.path.join(within(root, "etc"), name)
+        if os.path.islink(path):
+            os.unlink(path)
+        if not os.path.lexists(path):
+            open(path, "xb").close()
 
 
 def _pulled(job: Job, name: str, key: str) -> str:
@@ -139,5 +151,5 @@ def _pulled(job: Job, name: str, key: str) -> str:
         if not known or config.flag("agent.docker_force_pull"):
             pull(job, [*_env(), builder, "pull", name], name, f"{builder} pull --auth ")
         work(job, [*_env(), "ch-convert", name, fresh], name, loud=True)
-        prepare(fresh, FOLDERS)
+        _complete(fresh)
     return cached(job, "charliecloud", key, make)

@@ -27,7 +27,7 @@ ITS_OWN = ("code", "env", paths.BOX)  # the folders there that are the container
 class Container(place.Place):
     """A container of Docker or Podman."""
 
-    isolated = True
+    isolated = goes = True
 
     def __init__(self, value: Any, directory: str) -> None:
         super().__init__(value, directory)

@@ -16,7 +16,7 @@ import os
 import time
 
 from agentpipe import errors, gpus, paths, place, processes, secrets, trees
-from agentpipe.claim import attempt
+from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
 from agentpipe.place import apart, container_args, decide, gear, setup_script
@@ -61,6 +61,8 @@ class Asked:
 
 class Unprivileged(place.Place):
     """A place whose processes are this machine's."""
+
+    goes = True
 
     def alive(self, record: str) -> bool | None:
         return processes.alive(record)
@@ -125,9 +127,28 @@ class Unprivileged(place.Place):
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=place.ANSWER_S)
 
 
+def sweep(job: Job) -> None:
+    """Remove what an earlier life of ours has kept: its attempt is over, and nobody holds it."""
+    home = paths.state("tasks")
+    for name in os.listdir(home) if os.path.isdir(home) else []:
+        directory = os.path.join(home, name)
+        value = place.journalled(directory)
+        if not value or not isinstance(place.of({"place": value}, directory), Unprivileged) \
+                or not attempt.is_over(directory):
+            continue
+        try:
+            lock = claims.lock(directory, 0)
+        except (errors.Failure, OSError):  # no other task's set-up fails for that
+            continue
+        if lock is not None:
+            place.leave(directory, job.say)
+            os.close(lock)
+
+
 def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     """The task's place, its image ready and its set-up done; the value of `place`."""
     began = time.monotonic()
+    sweep(job)
     engine = _engine(wanted.engine)
     program = _program(engine)
     given = container_args.arguments(job, wanted)

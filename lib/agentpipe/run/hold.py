@@ -29,7 +29,7 @@ def seconds(text: str) -> float:
 
 def wanted(held: Held, end: str, values: Mapping[str, Any]) -> bool:
     """Whether what came to this end is to be kept. On the host there is nothing that would go."""
-    return bool(values.get("hold_on_failure")) and end in ENDS and held.place.isolated
+    return bool(values.get("hold_on_failure")) and end in ENDS and held.place.goes
 
 
 def hold(held: Held, values: Mapping[str, Any]) -> None:
@@ -42,8 +42,12 @@ def hold(held: Held, values: Mapping[str, Any]) -> None:
     from agentpipe import place, stdio
     from agentpipe.signals import SIGNALS
     directory, text = held.claim.directory, values["hold_on_failure"]
-    if held.script and held.script.record:
-        held.place.signal(held.script.record, signal.SIGKILL)  # what it left behind is not to be kept
+
+    def end_all() -> None:
+        if held.script and held.script.record:
+            held.place.signal(held.script.record, signal.SIGKILL)
+
+    end_all()  # what the script left behind is not to be kept
     held.job.say(f"agent-run: its container is kept for {text}: agent-task shell {held.id}")
     if not held.job.watched:
         stdio.say(f"agent-run: the container of task {held.id} is kept for {text}: agent-task shell {held.id}")
@@ -55,4 +59,6 @@ def hold(held: Held, values: Mapping[str, Any]) -> None:
                 time.sleep(min(left, LOOK_S))
     except (errors.Interrupted, errors.Aborted):
         pass
+    if not held.place.isolated:
+        end_all()  # who has walked in: a container takes them along by itself
     held.leave_place()

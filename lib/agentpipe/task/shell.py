@@ -33,7 +33,7 @@ def shell(word: str, words: list[str]) -> None:
         raise errors.Failure(f"task {id} has not run on this machine", errors.NOT_FOUND, remedy=""
                              if word.startswith("local-") else f"agent-task show {id} names its worker: ask there")
     where = place.of(line, directory)
-    if where.isolated and not os.path.exists(os.path.join(directory, place.JOURNAL)):
+    if where.goes and not os.path.exists(os.path.join(directory, place.JOURNAL)):
         raise errors.Failure(f"the container of task {id} is gone", errors.NOT_FOUND,
                              remedy="agent-run --hold-on-failure 2h keeps that of a script that fails")
     begin = launch.of(line, directory, {})
