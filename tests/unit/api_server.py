@@ -131,6 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if callable(plan):
             plan = plan(self) or 200
+        if plan == "answered":
+            return None
         if isinstance(plan, int) and plan != 200:
             return self._plain(plan, b"<html>out of order</html>", "text/html")
         meta: dict[str, Any] = {"result_code": 200, "result_subcode": 0, "result_msg": "OK"}

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -206,6 +208,12 @@ def test_a_number_below_0_is_refused_before_a_task_meets_it(monkeypatch, name):
     checks.check_numbers()
 
 
+def test_every_wrong_number_is_named_at_once(conf):
+    conf("agent.venvs_cache { max_entries: lots, lock_timeout: -1 }, api.http { max_req_size: much, retries.total: x }")
+    said = [str(each).partition(" in ")[0] for each in checks.wrong_numbers()]
+    assert said == ["api.http.max_req_size", "api.http.retries.total", "agent.venvs_cache.max_entries"]
+
+
 def test_a_number_below_0_stays_where_it_means_something(conf):
     conf("agent.venvs_cache { free_space_threshold_gb: -1, lock_timeout: -1, max_entries: 3 }")
     assert (env_cache.limits().free_gb, env_cache.lock_timeout()) == (-1, -1)
@@ -265,6 +273,27 @@ def test_an_include_from_the_network_has_a_time_limit(conf, monkeypatch):
             config.get("agent.a")
     assert caught.value.exit == errors.BAD_CONFIG
     assert "timed out" in caught.value.reason
+
+
+@pytest.mark.parametrize("include", ['package("x")', 'package("no_such_package:x.conf")', 'url("nonsense")'])
+def test_an_include_that_is_none_is_one_line(conf, include):
+    """Also where the last resort of a command looks for the secrets of that very file."""
+    path = conf(f"agent.a: 1\ninclude {include}")
+    with pytest.raises(errors.Failure, match=f"^{path}: what it includes cannot be read: ") as caught:
+        config.get("agent.a")
+    assert caught.value.exit == errors.BAD_CONFIG
+    done = subprocess.run([sys.executable, "-m", "agentpipe.cmds.agent_config", "check", "configuration"],
+                          capture_output=True, text=True)
+    assert done.returncode == errors.BAD_CONFIG and len(done.stdout.splitlines()) == 1 and not done.stderr
+
+
+def test_the_words_of_a_failure_do_not_fail_themselves(conf, monkeypatch):
+    def broken(paths):
+        raise KeyError(paths)
+    conf("agent.a: 1")
+    monkeypatch.setattr(config_file, "load", broken)
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdef123")
+    assert own_secrets.hidden("KeyError: hf_abcdef123") == "KeyError: [REDACTED]"
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------

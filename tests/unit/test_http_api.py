@@ -11,7 +11,7 @@ import time
 import types
 
 import pytest
-from api_server import KEY, SECRET, ApiServer
+from api_server import KEY, SECRET, ApiServer, jwt
 
 from agentpipe import errors
 from agentpipe.signals import SIGNALS
@@ -442,6 +442,38 @@ def test_no_4xx_is_tried_again(server, code):
     server.answer = answer
 
 
+def _in_body(answer, kind="application/json", code=200):
+    def plan(handler):
+        handler._plain(code, answer if isinstance(answer, bytes) else json.dumps(answer).encode(), kind)
+        return "answered"
+    return plan
+
+
+@pytest.mark.parametrize("answer", [
+    b"[" * 100_000, [], {"meta": [], "data": {}}, {"meta": {"result_code": 200}, "data": [1]},
+    {"meta": {"result_code": 200}, "data": "x"}, {"meta": {"result_code": 400, "result_subcode": [1]}, "data": {}}])
+def test_what_no_api_answers_is_no_bug_of_ours(server, answer):
+    client = api.connect()
+    queues(client)
+    server.failing = [_in_body(answer)]
+    failure = refused(client)
+    assert failure.exit == errors.BAD_CONFIG and "but not as a ClearML API server" in failure.reason
+
+
+@pytest.mark.parametrize("token", [5, ["a"], {"a": 1}, None])
+def test_a_token_that_is_no_text_is_no_bug_of_ours(server, token):
+    server.failing = [_in_body({"meta": {"result_code": 200}, "data": {"token": token}})]
+    failure = refused(api.connect())
+    assert failure.exit == errors.BAD_CONFIG and "but not as a ClearML API server" in failure.reason
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_login_that_a_proxy_refuses_asks_for_no_other_keys(server, code):
+    server.failing = [_in_body(b"<html>who are you?</html>", "text/html", code)]
+    failure = refused(api.connect())
+    assert f"answers ({code}, text/html), but not as a ClearML API server" in failure.reason
+
+
 def test_every_request_has_a_time_limit(server, monkeypatch):
     import requests
     seen = []
@@ -616,7 +648,7 @@ def test_certificates_can_be_ignored_without_a_warning_each_time(secure, monkeyp
 
 # --- the token --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("token", ["", "abc", "a.b.c", "a." + "W10" + ".c"])
+@pytest.mark.parametrize("token", ["", "abc", "a.b.c", "a." + "W10" + ".c", jwt({"exp": "soon"}), jwt({"iat": [1]})])
 def test_an_odd_token_says_nothing(token):
     assert http_login.payload(token) == {}
 

@@ -84,14 +84,17 @@ def _refused(tree: Any) -> Iterator[Finding]:
     from agentpipe.pull import room
     from agentpipe.run import services
     looks: tuple[Callable[[], Any], ...] = (
-        lambda: config_apply.check(tree), checks.check_numbers, lambda: checks.lost_policy(None),
+        lambda: config_apply.check(tree), lambda: checks.lost_policy(None),
         lambda: checks.check_user(ahead=True), lambda: schedule.of([], []), lambda: hooks.find("pre-pull"),
         lambda: room.gate(None, None, lambda _: None), services.check_setting)
+    wrong = list(checks.wrong_numbers())
     for look in looks:
         try:
             look()
         except errors.Failure as failure:
-            yield Finding(BAD, "configuration", failure.reason, _remedy("configuration", failure), failure.exit)
+            wrong.append(failure)
+    for failure in wrong:
+        yield Finding(BAD, "configuration", failure.reason, _remedy("configuration", failure), failure.exit)
 
 
 def _swapped() -> Iterator[Finding]:

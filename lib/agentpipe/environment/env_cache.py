@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 MAX_ENTRIES = 10
 FREE_GB = 2.0
 MAX_AGE_DAYS = 30.0
-NO_LEAST = float("-inf")  # of numbers of which one below 0 has a meaning, as for the peer
 # in the name of an environment that is not to be found again: the cache is switched off, or it is a makeshift
 PRIVATE = "-only-"
 # an unpublished build that was not touched for so long is nobody's any more (s)
@@ -45,7 +44,7 @@ def limits() -> Limits:
     from agentpipe.settings import config
     return Limits(config.number("agent.venvs_cache.max_entries", MAX_ENTRIES),
                   config.variable("AGENT_ENVS_MAX_GB", 0), config.variable("AGENT_ENVS_MAX_DAYS", MAX_AGE_DAYS),
-                  config.number("agent.venvs_cache.free_space_threshold_gb", FREE_GB, least=NO_LEAST))
+                  config.number("agent.venvs_cache.free_space_threshold_gb", FREE_GB, least=config.NO_LEAST))
 
 
 def home() -> str:
@@ -69,7 +68,7 @@ def private(job: Job) -> str:
 def lock_timeout() -> float:
     """How long a build of another task is waited for (s); -1, as long as it takes, when nobody said otherwise."""
     from agentpipe.settings import config
-    return config.number("agent.venvs_cache.lock_timeout", -1, least=NO_LEAST)
+    return config.number("agent.venvs_cache.lock_timeout", -1, least=config.NO_LEAST)
 
 
 def entries() -> list[Entry]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from functools import partial
 
 from agentpipe import errors
 from agentpipe.settings import config
@@ -11,17 +13,28 @@ from agentpipe.settings import config
 OF_REQUESTS = ("http.max_req_size", "auth.token_expiration_threshold_sec", "auth.request_token_expiration_sec",
                *(f"http.retries.{name}" for name in ("total", "connect", "read", "redirect", "status",
                                                      "backoff_factor", "backoff_max")))
+OF_CACHE = (("max_entries", 0.0), ("free_space_threshold_gb", config.NO_LEAST), ("lock_timeout", config.NO_LEAST))
 OF_STAGES = ("AGENT_CLAIM_GRACE", "AGENT_HOOK_TIMEOUT", "AGENT_KEEP_DAYS", "AGENT_ENVS_MAX_GB", "AGENT_ENVS_MAX_DAYS")
 
 
 def check_numbers() -> None:
     """Failure 78 for a wrong one among those that are read when a task is in hand; for whoever is about to take it."""
-    for each in (config.STATUS_REPORT, config.TASK_PING, config.ABORT_CALLBACK):
-        config.number(*each)
-    for name in OF_REQUESTS:
-        config.number("api." + name, 0)
-    for name in OF_STAGES:
-        config.variable(name, 0)
+    for wrong in wrong_numbers():
+        raise wrong
+
+
+def wrong_numbers() -> Iterator[errors.Failure]:
+    """That Failure for each of them."""
+    reports = (config.STATUS_REPORT, config.TASK_PING, config.ABORT_CALLBACK)
+    looks = (*(partial(config.number, *each) for each in reports),
+             *(partial(config.number, "api." + name, 0) for name in OF_REQUESTS),
+             *(partial(config.number, "agent.venvs_cache." + name, 0, least=least) for name, least in OF_CACHE),
+             *(partial(config.variable, name, 0) for name in OF_STAGES))
+    for look in looks:
+        try:
+            look()
+        except errors.Failure as failure:
+            yield failure
 
 
 def lost_policy(option: str | None) -> str:

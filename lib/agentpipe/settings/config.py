@@ -23,6 +23,7 @@ NO = {"0", "false", "no", "off", "n", "f"}
 STATUS_REPORT = ("agent.worker_status_report_sec", 30.0, "CLEARML_AGENT_STATUS_REPORT_FREQ_SEC")
 TASK_PING = ("agent.task_ping_interval_sec", 60.0)
 ABORT_CALLBACK = ("agent.abort_callback_max_timeout", 1800.0)  # the longest that a script's callback is waited for
+NO_LEAST = float("-inf")  # of numbers of which one below 0 has a meaning, as for the peer
 # the variables that have names of their own, by their key; CLEARML_X is also read as TRAINS_X
 NAMED: dict[str, tuple[str, ...]] = {
     "api.api_server": ("CLEARML_API_HOST",), "api.web_server": ("CLEARML_WEB_HOST",),

@@ -72,6 +72,8 @@ def parse_file(path: str) -> dict[str, Any]:
         raise _mistake(path, error) from None
     except pyhocon.exceptions.ConfigException as error:
         raise errors.Failure(_of_substitution(path, str(error)), errors.BAD_CONFIG) from None
+    except (ValueError, ImportError) as error:  # an include of an address, or of a Python package, that is none
+        raise errors.Failure(f"{path}: what it includes cannot be read: {error}", errors.BAD_CONFIG) from None
     finally:
         socket.setdefaulttimeout(before)
     if not hasattr(found, "as_plain_ordered_dict"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, redact
+from agentpipe import redact
 from agentpipe.settings import config
 
 
@@ -24,7 +24,7 @@ def hidden(text: str) -> str:
         return text
     try:
         secrets = known()
-    except (errors.Failure, OSError):  # a clearml.conf that cannot be read, which is no matter here
+    except Exception:  # a clearml.conf that cannot be read, however: the words of a failure must not fail themselves
         secrets = redact.secrets_in(os.environ)
     secrets.discard(os.environ.get("CLEARML_API_ACCESS_KEY", ""))
     return redact.without_query_secrets(redact.Redactor(secrets).text(text))

@@ -221,15 +221,17 @@ def data_of(host: str, answer: Answer) -> dict[str, Any]:
     try:
         # what JSON has no number for (NaN) is none: in a manifest the next stage would refuse it
         found = json.loads(answer.body, parse_constant=lambda _: None)
-        meta = found["meta"]
-        code = int(meta["result_code"])
-    except (ValueError, KeyError, TypeError):
+        meta, data = found["meta"], found.get("data") or {}
+        code, subcode = int(meta["result_code"]), int(meta.get("result_subcode") or 0)
+        if not isinstance(data, dict):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         if answer.status >= 500:
             raise errors.ApiError(answer.status, 0, f"{host} answers {answer.status}") from None
         raise not_an_api(host, answer) from None
     if code != 200:
-        raise errors.ApiError(code, int(meta.get("result_subcode") or 0), meta.get("result_msg") or f"error {code}")
-    return found.get("data") or {}
+        raise errors.ApiError(code, subcode, str(meta.get("result_msg") or f"error {code}"))
+    return data
 
 
 def normalised(address: str) -> str:

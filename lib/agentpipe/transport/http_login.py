@@ -111,8 +111,8 @@ class Login:
     def _denied(self, answer: http_transport.Answer) -> errors.Failure:
         try:
             said = json.loads(answer.body)["meta"]["result_msg"]
-        except (ValueError, KeyError, TypeError):
-            said = "unauthorized"
+        except (ValueError, KeyError, TypeError, RecursionError):  # a proxy's own: no other key would help
+            return http_transport.not_an_api(self._transport.host, answer)
         if self._given:
             return errors.Failure(f"{self._transport.host} does not accept {AUTH_TOKEN}: {said}",
                                   errors.NO_PERMISSION, remedy=f"get a new token, or unset {AUTH_TOKEN}")
@@ -167,14 +167,14 @@ def _keys() -> tuple[str, str]:
 
 
 def payload(token: str) -> dict[str, Any]:
-    """The claims that a JSON Web Token makes, unchecked; {} when it is none."""
+    """The claims that a JSON Web Token makes, unchecked but for its times, which are numbers; {} when it is none."""
     from binascii import a2b_base64
     part = token.split(".")[1] if token.count(".") == 2 else ""
     try:
         found = json.loads(a2b_base64(part.replace("-", "+").replace("_", "/") + "=" * (-len(part) % 4)))
-    except ValueError:
+        return found | {name: float(found[name]) for name in ("iat", "exp") if found.get(name)}
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _life(claims: dict[str, Any]) -> float:
@@ -193,6 +193,7 @@ def _seconds_left(claims: dict[str, Any], came: float | None) -> float:
 
 def _token_of(body: bytes) -> str:
     try:
-        return json.loads(body)["data"]["token"]
-    except (ValueError, KeyError, TypeError):
+        token = json.loads(body)["data"]["token"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
+    return token if isinstance(token, str) else ""
