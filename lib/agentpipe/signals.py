@@ -10,6 +10,10 @@ import os
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import types
+
 # Until the handlers stand, Ctrl-C simply ends us: no traceback out of an import. And a script of ours is to have both
 # as every new process has them, though a shell's `&` has made us ignore them.
 for _signum in (_signal.SIGINT, _signal.SIGQUIT):
@@ -145,7 +149,7 @@ class Signals:
             self._abort = abort
             os.kill(os.getpid(), _signal.SIGUSR1)
 
-    def _arrived(self, signum: int, _frame: object) -> None:
+    def _arrived(self, signum: int, frame: "types.FrameType | None") -> None:
         # both may also come from outside: Slurm tells a whole step by USR1 that its time is nearly over (--signal)
         if signum == _signal.SIGUSR1 and not (self._takes_aborts and self._abort):
             return
@@ -153,10 +157,12 @@ class Signals:
             return
         if signum in EXITS:
             self.told = self.told or signum
-        if self.is_open:
-            self._raise(signum)
-        else:
+        if not self.is_open:
             self.waiting.append(signum)
+        elif _is_wrapped(frame):
+            _thread.start_new_thread(_send_later, (signum,))
+        else:
+            self._raise(signum)
 
     def _dropped(self, what: "sys.UnraisableHookArgs") -> None:
         """An exception that nobody gets (a weak reference's callback, as imports have them): ours is raised again."""
@@ -179,6 +185,15 @@ class Signals:
         if signum == _signal.SIGALRM:
             raise errors.OutOfTime
         raise errors.Interrupted(signum)
+
+
+def _is_wrapped(frame: "types.FrameType | None") -> bool:
+    """Whether what is raised there comes out as a RuntimeError: of a class that is made, as imports do, until 3.12."""
+    while frame is not None and sys.version_info < (3, 12):
+        if frame.f_code.co_name == "__set_name__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _send_later(signum: int) -> None:

@@ -90,6 +90,28 @@ IGNORED = """
 """
 
 
+def test_what_comes_while_a_class_is_made_is_no_bug_of_ours():
+    """Until Python 3.12 an exception out of __set_name__ is a RuntimeError, as of `import ipaddress` at a bad moment."""
+    done = run("""
+        import os, signal, time
+        from agentpipe import command
+
+        class Hit:
+            def __set_name__(self, owner, name):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0)
+
+        def work():
+            class Made:
+                value = Hit()
+            time.sleep(5)
+            print("lost")
+
+        command.plain("agent-trial", work)
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (75, "", "")
+
+
 def test_what_nohup_ignores_stays_ignored_while_there_is_a_terminal_that_can_send_it():
     ours, terminal = pty.openpty()
     done = subprocess.run(["setsid", "--ctty", "--wait", sys.executable, "-c", textwrap.dedent(IGNORED)],
