@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+ENVIRONMENT = "Environment"  # the hyperparameters that become variables, with agent.enable_task_env
 MASK = b"[REDACTED]"
 _MASKED = MASK + b"@"
 # shorter values are words that occur by themselves ("true", "root"): masking them would spoil the log
@@ -147,7 +148,7 @@ def task_secrets(task: Mapping[str, Any]) -> set[str]:
     texts = [script.get("repository"), container.get("arguments"), *(script.get("requirements") or {}).values()]
     whole = "\n".join("\n".join(map(str, text)) if isinstance(text, list) else str(text or "") for text in texts)
     named = dict(re.findall(r"\b(\w+)=(\S+)", container.get("arguments") or ""))
-    section = (task.get("hyperparams") or {}).get("Environment") or {}
+    section = (task.get("hyperparams") or {}).get(ENVIRONMENT) or {}
     for name, item in section.items():
         named[name] = str((item.get("value") if isinstance(item, dict) else item) or "")
     return secrets_in({**named, "": whole})

@@ -126,8 +126,10 @@ server() {
   [[ $output == *"ok      credentials: the key TESTKEY ($HOME/clearml.conf) is accepted, as user ann"* ]]
   [[ $output == *"ok      clock: within "*"ok      queues: default"* ]]
   [[ $output != *a-secret-of-tests* ]]
-  CLEARML_FILES_HOST=$URL run -0 agent-config check server
-  [[ $output == *"ok      files: $URL answers"* ]]
+  CLEARML_FILES_HOST=$URL/files run -0 agent-config check server
+  [[ $output == *"ok      files: $URL/files answers"* ]]
+  CLEARML_FILES_HOST=$URL/ run -0 agent-config check server
+  [[ $output == *"warning files: $URL is the API server, which keeps no files (set api.files_server "* ]]
   CLEARML_FILES_HOST=http://127.0.0.1:9 run -0 agent-config check server
   [[ $output == *"files: the files server at http://127.0.0.1:9 cannot be reached (start it, or correct api.files_server"* ]]
   # the token that is kept would still do, but is not what is asked about

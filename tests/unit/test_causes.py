@@ -535,6 +535,8 @@ def test_a_value_is_given_where_the_option_stands_and_nowhere_else() -> None:
     assert sections["General"]["x"] == {"section": "General", "name": "x", "type": "", "value": "y"}
     assert [line.split(" ")[0] for line in said] == ["Args/verbose", "General/x"]
     params.changed(task, ["new=a b"], said.append)
+    params.changed(task, ["Environment/SEED=7"], said.append)
+    assert "Environment/SEED is new: a worker with agent.enable_task_env makes a variable of it; " in said.pop()
     assert said[2].endswith("""--entry-point 'train.py --lr 0.1 --verbose --batch-size=3 lr '"'"'--new=a b'"'"'')""")
 
 

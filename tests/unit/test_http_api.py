@@ -14,6 +14,8 @@ import pytest
 from api_server import KEY, SECRET, ApiServer, jwt
 
 from agentpipe import errors
+from agentpipe.configure import config_init
+from agentpipe.settings import config
 from agentpipe.signals import SIGNALS
 from agentpipe.transport import api, http_api, http_login, http_retry, http_transport
 
@@ -612,6 +614,25 @@ def test_an_unknown_certificate_is_refused_with_what_to_set(secure):
     failure = refused(api.connect())
     assert failure.exit == errors.BAD_CONFIG
     assert "certificate" in failure.reason and "verify_certificate" in failure.remedy
+
+
+def test_a_certificate_for_another_name_is_told_as_that(secure, monkeypatch):
+    monkeypatch.setenv("CLEARML_API_HOST", f"https://127.0.0.1:{os.environ['CLEARML_API_HOST'].rpartition(':')[2]}")
+    monkeypatch.setenv("CLEARML_API_HOST_VERIFY_CERT", secure)
+    failure = refused(api.connect())
+    assert "certificate is not valid for '127.0.0.1'" in failure.reason and "api.api_server" in failure.remedy
+
+
+@pytest.mark.parametrize("variable", ["CLEARML_API_HOST_VERIFY_CERT", "REQUESTS_CA_BUNDLE"])
+def test_the_file_that_init_writes_works_without_the_variables_of_init(secure, tmp_path, monkeypatch, variable):
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(tmp_path / "clearml.conf"))
+    monkeypatch.setenv(variable, secure)
+    monkeypatch.setattr(config_init, "pasted", lambda ask: {})
+    config_init.init({})
+    for name in (variable, "CLEARML_API_HOST", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"):
+        monkeypatch.delenv(name)
+    config.reload()
+    assert queues(api.connect()) == ["default"]
 
 
 def test_a_server_without_tls_is_told_as_that(server, monkeypatch):

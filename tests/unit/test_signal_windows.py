@@ -91,7 +91,7 @@ IGNORED = """
 
 
 def test_what_comes_while_a_class_is_made_is_no_bug_of_ours():
-    """Until Python 3.12 an exception out of __set_name__ is a RuntimeError, as of `import ipaddress` at a bad moment."""
+    """Before Python 3.12 what __set_name__ raises is a RuntimeError: of `import ipaddress`, at a bad moment."""
     done = run("""
         import os, signal, time
         from agentpipe import command

@@ -93,8 +93,8 @@ def _refused(tree: Any) -> Iterator[Finding]:
             look()
         except errors.Failure as failure:
             wrong.append(failure)
-    for failure in wrong:
-        yield Finding(BAD, "configuration", failure.reason, _remedy("configuration", failure), failure.exit)
+    for each in wrong:
+        yield Finding(BAD, "configuration", each.reason, _remedy("configuration", each), each.exit)
 
 
 def _swapped() -> Iterator[Finding]:
@@ -181,6 +181,11 @@ def _store_of(found: HttpApi) -> Iterator[Finding]:
 
 def _files_server(found: HttpApi) -> Finding:
     from agentpipe.transport import artifact_files
+    from agentpipe.transport.http_api import normalised
+    address = artifact_files.server(found)
+    if address.startswith(("http://", "https://")) and normalised(address) == normalised(found.host):
+        return Finding(ODD, "files", f"{address} is the API server, which keeps no files",
+                       "set api.files_server to that of the files server: agent-server's port is 8081")
     try:
         return Finding(GOOD, "files", f"{artifact_files.reach(found)} answers")
     except errors.Failure as failure:

@@ -45,7 +45,7 @@ def init(given: dict[str, str], file: str = "", ask: bool = False, try_keys: boo
     values = {**derived(values["api_server"]), **{key: value for key, value in values.items() if value}}
     if try_keys:
         tried(values)
-    write(path, values, more(ask))
+    write(path, values, {**certificate(values["api_server"]), **more(ask)})
     print(f"{path} is written; agent-config check looks at all the rest", file=sys.stderr)
 
 
@@ -112,6 +112,15 @@ def tried(values: dict[str, str]) -> None:
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def certificate(address: str) -> dict[str, Any]:
+    """What the environment says of this server's certificate, which a later command may not find there."""
+    from agentpipe.settings import config
+    told = os.environ.get("CLEARML_API_HOST_VERIFY_CERT") or os.environ.get("REQUESTS_CA_BUNDLE") or ""
+    if not told or told.lower() in config.YES or not address.startswith("https://"):
+        return {}
+    return {"api.verify_certificate": told.lower() not in config.NO and os.path.abspath(os.path.expanduser(told))}
 
 
 def write(path: str, values: dict[str, str], other: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from agentpipe import secrets
+from agentpipe import redact, secrets
 from agentpipe.files import publish
 from agentpipe.settings import config
 
@@ -14,7 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-SECTION = "Environment"
 # ours, not the script's: what our own Python and this pipeline were told; and what would make the `clearml` package
 # in the script take itself for a child of another process, the master of other nodes, offline, or in another place
 NOT_PASSED_ON = re.compile(r"PYTHON(HOME|PATH|UNBUFFERED|DONTWRITEBYTECODE|STARTUP|USERBASE|PYCACHEPREFIX|SAFEPATH"
@@ -67,7 +66,7 @@ def path(env: Mapping[str, Any]) -> str:
 
 def of_the_task(task: Mapping[str, Any]) -> dict[str, str]:
     """The variables in the task's section `Environment`, where agent.enable_task_env allows it."""
-    section = (task.get("hyperparams") or {}).get(SECTION)
+    section = (task.get("hyperparams") or {}).get(redact.ENVIRONMENT)
     if not section or not config.flag("agent.enable_task_env"):
         return {}
     found = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from agentpipe import errors, secrets
+from agentpipe import errors, redact, secrets
 from agentpipe.task import entry_words
 
 TYPE_CHECKING = False
@@ -47,7 +47,10 @@ def changed(task: Mapping[str, Any], asked: list[str], say: Callable[[str], None
         sections.setdefault(section, {})[name] = {**old, "value": value}
         if not (section == ARGS and _put(words, name, value)) and not known:
             entry = shlex.quote(secrets.shown(shlex.join([*words, f"--{name}={value}"])))
-            say(f"{section}/{name} is new: only a script that uses the clearml package reads it"
+            reader = "only a script that uses the clearml package reads it"
+            if section == redact.ENVIRONMENT:
+                reader = "a worker with agent.enable_task_env makes a variable of it; else " + reader
+            say(f"{section}/{name} is new: {reader}"
                 + (f" (for any other: --entry-point {entry})" if section == ARGS else ""))
     return sections, shlex.join(words) if words != before else None
 

@@ -107,8 +107,11 @@ class Transport:
         if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
             return errors.Failure(f"{self.host} answers, but without TLS", errors.BAD_CONFIG,
                                   remedy="write http:// in api.api_server")
+        remedy = CERTIFICATE_REMEDY
+        if "not valid for" in text:
+            remedy = "name it in api.api_server as its certificate does"
         return errors.Failure(f"{self.host}: its certificate is not accepted: {text}", errors.BAD_CONFIG,
-                              remedy=CERTIFICATE_REMEDY)
+                              remedy=remedy)
 
     def _checked(self, answer: Answer) -> Answer:
         if answer.status in (301, 302, 303, 307, 308):
