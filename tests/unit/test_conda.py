@@ -450,7 +450,7 @@ def test_what_the_solver_sees_of_a_machine_is_part_of_the_key(machine, channel, 
 def test_a_package_that_needs_cuda_comes_where_there_is_one(machine, channel, monkeypatch):
     channel.add("gpu", "1.0", {"share/gpu": "x"}, depends=["__cuda >=12"], noarch="generic")
     channel.index()
-    with pytest.raises(errors.Failure):
+    with pytest.raises(errors.Failure, match=r"need CUDA >=12, and this machine has none"):
         env_of(machine, "", conda="gpu")
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "12.4")
     assert "gpu" in {pin["name"] for pin in env_of(machine, "", conda="gpu")["pins"]}

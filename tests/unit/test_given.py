@@ -161,7 +161,8 @@ def test_one_that_is_not_there_is_refused(machine, monkeypatch):
     monkeypatch.setenv("CLEARML_AGENT_SKIP_PIP_VENV_INSTALL", "/nosuch/python")
     with pytest.raises(errors.Failure) as caught:
         machine.task("tea")
-    assert caught.value.exit in (errors.NOT_FOUND, errors.UNAVAILABLE)
+    assert "SKIP_PIP_VENV_INSTALL names /nosuch/python, which is not there" in caught.value.reason
+    assert caught.value.exit == errors.BAD_CONFIG
 
 
 # ---- a custom build

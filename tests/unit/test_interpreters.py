@@ -143,6 +143,8 @@ def test_something_else_under_pythons_name_is_refused(job, tmp_path):
     ({"binary": "python3"}, {"DEFAULT_PYTHON": "3.9"}, "3.9"),
     ({"binary": "python3"}, {"DEFAULT_PYTHON": "3.9", "PYTHON_BINARY": "/usr/bin/python3"}, "/usr/bin/python3"),
     ({"binary": "python3.8"}, {"DEFAULT_PYTHON": "3.9"}, "3.8"),
+    ({"binary": "python4"}, {"DEFAULT_PYTHON": "3.9"}, "4"),
+    ({"binary": "python3.13t"}, {"DEFAULT_PYTHON": "3.9"}, "3.13t"),
     ({"binary": "python3.8"}, {"DEFAULT_PYTHON": "3.9", "IGNORE_REQUESTED_PYTHON_VERSION": "1"}, "3.9"),
     ({"binary": "bash"}, {}, ""),
     ({}, {}, ""),
@@ -151,6 +153,19 @@ def test_who_decides(job, monkeypatch, script, settings, wish):
     for name, value in settings.items():
         monkeypatch.setenv("CLEARML_AGENT__AGENT__" + name, value)
     assert interpreters.wanted(job(task={"script": script})) == wish
+
+
+@pytest.mark.parametrize(("key", "value"), [("DEFAULT_PYTHON", "banana"), ("DEFAULT_PYTHON", "9.9"),
+                                            ("PYTHON_BINARY", "/nosuch/python")])
+def test_a_setting_that_names_no_python_is_the_machines_fault(job, only, monkeypatch, key, value):
+    only(f"{OWN}.1")
+    monkeypatch.setenv(f"CLEARML_AGENT__AGENT__{key}", value)
+    with pytest.raises(errors.Failure, match=f"agent.{key.lower()} is {value}, and there is no such") as caught:
+        interpreters.find(job())
+    assert caught.value.exit == errors.BAD_CONFIG
+    with pytest.raises(errors.Failure) as caught:  # the task's own word
+        interpreters.find(job("python4"))
+    assert caught.value.exit == errors.NOT_FOUND
 
 
 def test_what_a_project_is_for_counts_where_nobody_says_more(job, monkeypatch):

@@ -132,6 +132,32 @@ def test_extras_and_groups_are_chosen_by_the_arguments_of_uv_sync(machine, web, 
     assert "--frobnicate is passed over" in "".join(machine.said)
 
 
+@pytest.mark.parametrize(("words", "built", "installed"), [
+    ('["--extra", "sweet"]', False, ["sugar==1.0", "tea==2.0"]),
+    ('["--extra=sweet", "--group=base", "--dev", "--no-group", "dev"]', False,
+     ["leafy==1.0", "sugar==1.0", "tea==2.0"]),
+    ('["--all-extras", "--group", "more"]', True, ["leafy==1.0", "milk==1.0", "sugar==1.0", "tea==1.0"]),
+])
+def test_extras_and_groups_are_chosen_without_a_lock_too(machine, web, monkeypatch, words, built, installed):
+    monkeypatch.setenv(KEY + "UV_SYNC_EXTRA_ARGS", words)
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_UV", "1")
+    files = package("own", ["tea"]) if built else {}
+    files["pyproject.toml"] = ((files["pyproject.toml"] if built else
+                                '[project]\nname = "own"\nversion = "1"\ndependencies = ["tea"]\n')
+                               + '[project.optional-dependencies]\nsweet = ["sugar"]\n'
+                               '[dependency-groups]\ndev = ["milk"]\nbase = ["leafy"]\n'
+                               'more = [{include-group = "base"}, "milk"]\n')
+    job, _ = checkout(machine, files)
+    assert versions(agent_env.work(job)) == installed
+
+
+def test_an_extra_that_a_project_does_not_have_is_named(machine, web, monkeypatch):
+    monkeypatch.setenv(KEY + "UV_SYNC_EXTRA_ARGS", '["--only-dev", "--extra", "sour"]')
+    files = {"pyproject.toml": '[project]\nname = "own"\nversion = "1"\ndependencies = ["tea"]\n'}
+    with pytest.raises(errors.Failure, match="has no extra sour"):
+        agent_env.work(checkout(machine, files)[0])
+
+
 def test_a_lock_that_does_not_fit_any_more_is_resolved_anew_and_stays_as_it_was(machine, web, monkeypatch):
     job, code = checkout(machine, {"pyproject.toml": PROJECT})
     lock(code, web)

@@ -47,6 +47,7 @@ def test_a_hand_written_task_is_a_manifest():
     ({"task": {}, "patch": {"seconds": "2"}}, "patch.seconds"),
     ({"task": {}, "place": {"kind": "host", "setup": [{"began": None}]}}, "place.setup[0].seconds"),
     ({"task": {}, "env": {"python": None, "binary": ["bash"]}}, "env.binary"),
+    ({"task": {}, "pins": {"packages": "six==1.17.0"}}, "pins.packages"),
     ({"manifest": 2, "task": {}}, "manifest"),
     ({"task": {}, "failed": {"exit": 0, "reason": "x"}}, "failed.exit"),
     ({}, "task is missing"),

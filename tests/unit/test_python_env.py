@@ -463,6 +463,7 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):
     ("tea @ http://127.0.0.1:9/tea-1.0-py3-none-any.whl", 69, ["cannot reach http://127.0.0.1:9/"],
      "check the network"),
     ("tea=1.0", 65, ["line 1", "tea=1.0"], "write tea==1.0"),
+    ("tea=>1.0,=<2", 65, ["line 1", "tea=>1.0"], "write tea>=1.0,<=2"),
 ])
 def test_what_cannot_be_installed_is_named_with_a_remedy(machine, monkeypatch, pip, code, words, remedy):
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
@@ -508,11 +509,17 @@ error: No solution found when resolving dependencies
     ("""error: Failed to install: big-1.0-py3-none-any.whl (big==1.0)
   Caused by: failed to copy file: No space left on device (os error 28)
 """, "the disk of the environment cache is full", "AGENT_HOME"),
+    ("""error: Failed to download and build `mate @ git+file:///srv/tea@1b1b`
+  cause: Package metadata name `tea` does not match given name `mate`
+""", "mate @ git+file:///srv/tea@1b1b brings tea, not mate", "write tea @ git+file:///srv/tea@1b1b in its place"),
+    ("""error: Requested package name `mate` does not match `tea` in the distribution filename: http://x/tea-1.whl
+""", "mate @ git+file:///srv/tea@1b1b brings tea, not mate", "write tea @ git+file:///srv/tea@1b1b in its place"),
 ])
 def test_uvs_words_old_and_new_are_understood(machine, words, reason, remedy):
     from agentpipe.environment.installers import uv_failures
     from agentpipe.tools import ToolFailed
     asked = requirements.Requirements("/nowhere")
+    asked.packages = ["mate @ git+file:///srv/tea@1b1b"]
     failure = uv_failures.explained(machine.job(), ToolFailed(["uv"], 1, words), "/nowhere", asked)
     assert failure.reason == reason
     assert remedy in failure.remedy
@@ -529,6 +536,8 @@ MALFORMED = """error: Couldn't parse requirement in `/j/%s` at position 0
     # the task's own list, which a changed file does not change
     ("six[a]>=1.16,<<2", "", ("--package", "six[a]"), "there: agent-task edit --requirements requirements.txt"),
     ("six>=1.16,<<2", "line 3 of more.txt", errors.CODE_ANEW, "or NAME @ URL in line 3 of more.txt"),
+    ("hg+https://x.org/y", "", ("--drop-package", "hg+https://x.org/y"), "take 'hg+https://x.org/y' out of the "
+     "requirements"),
     ("six>=1.16,<<2", "line 3 of https://x.org/l.txt", (), "in line 3 of https://x.org/l.txt"),
     # a constraint, that names a package of the list
     ("", "", (), "NAME @ URL in the requirements")])
@@ -620,6 +629,30 @@ def test_which_pip_does_the_work_is_part_of_the_key(machine, monkeypatch):
     assert key_of(machine, "tea") != before
 
 
+OWN = ".".join(map(str, sys.version_info[:2]))
+
+
+@pytest.mark.parametrize(("pip", "said", "change"), [
+    ("mate==1.0", f"mate==1.0 requires Python >={OWN}", ("--python", OWN)),
+    ("mate", f"mate==1.0 requires Python >={OWN},<4", ("--python", OWN)),
+    ("mate==1.0", "mate==1.0 requires Python >=3.98", ("--package", "mate")),
+    ("mate[hot] >= 1 ; python_version > '3'", "mate>=1 requires Python >=3.98", ("--package", "mate[hot]")),
+    ("mate", "mate==1.0 requires Python >=3.98", ()),
+    ("tea", "mate==1.0 requires Python >=3.98", ()),
+    ("mate", "mate==1.0 has no wheels with a matching platform tag", ()),
+    ("mate", "mate==1.0 has no wheels with a matching tag, but we only found wheels for: `cp2`, "
+     f"`cp{OWN.replace('.', '')}`", ("--python", OWN)),
+])
+def test_a_package_for_another_python_is_mended_by_what_changes_something(machine, pip, said, change):
+    from agentpipe.environment.installers import uv_failures
+    from agentpipe.tools import ToolFailed
+    asked = requirements.Requirements("/nowhere")
+    asked.packages = [pip]
+    words = ToolFailed(["uv"], 1, f"error: No solution found\n  cause: Because {said} and you require it, we can")
+    failure = uv_failures.explained(machine.job(), words, "/nowhere", asked)
+    assert (failure.exit, failure.change) == (66, change), failure.reason
+
+
 def test_pip_comes_in_the_version_that_is_asked_for_where_pip_does_the_work(machine, monkeypatch):
     from virtualenv.seed.wheels import embed
     folder = os.path.dirname(embed.__file__)
@@ -627,10 +660,19 @@ def test_pip_comes_in_the_version_that_is_asked_for_where_pip_does_the_work(mach
     monkeypatch.setenv("PIP_FIND_LINKS", f"{machine.index} {folder}")
     key = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
     monkeypatch.setenv(key + "TYPE", "pip")
+    other = machine.task("tea==1.0")
+    assert python(other, "import pip; print(pip.__version__)") != others[0]
     monkeypatch.setenv(key + "PIP_VERSION", f'["=={others[0]} ; python_version >= \'3\'"]')
     env = machine.task("tea==1.0")
     assert (env["installer"], env["packages"]) == ("pip", ["tea==1.0"])
     assert python(env, "import pip; print(pip.__version__)") == others[0]
+    assert env["pins"][0]["sha256"] == wheelhouse.sha256(f"{machine.index}/tea-1.0-py3-none-any.whl")
+    # a receipt is no matter of a resolver
+    wheelhouse.wheel(machine.index, "tea", "1.0", files={"more.py": ""})
+    monkeypatch.setenv("UV_CACHE_DIR", os.path.join(machine.folder, "another-cache"))
+    job = machine.job(None, pins={"packages": env["pins"]})
+    with pytest.raises(errors.Failure, match="not the one whose hash was recorded"):
+        agent_env.work(job)
 
 
 @pytest.mark.parametrize(("variables", "where"), [

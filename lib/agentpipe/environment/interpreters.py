@@ -44,7 +44,10 @@ def find(job: Job, project: str = "") -> Interpreter:
     memory = paths.cache("interpreters", _memory_name(wish) + ".json")
     known = _remembered(memory)
     if known is None:
-        known = _search(job, wish)
+        try:
+            known = _search(job, wish)
+        except errors.Failure as failure:
+            raise _of_setting(job, wish, failure) or failure from None
         if not job.option("dry_run"):
             _remember(memory, known)
     if known["warning"]:
@@ -75,6 +78,16 @@ def _files(folders: list[str]) -> list[str]:
 def wanted(job: Job, project: str = "") -> str:
     """What is asked for: an absolute path, a version ("3.11", "3"), the range that the `project` is for, or "" for the
     agent's own interpreter."""
+    from agentpipe.settings import config
+    asked = _of_task(job)
+    if asked:
+        return asked
+    told = (config.get("agent.python_binary") or config.get("agent.default_python") or "").removeprefix("python")
+    return project if project and not os.path.isabs(told) and not in_range(told, project) else told
+
+
+def _of_task(job: Job) -> str:
+    """What the task itself asks for, in the same words; "" where it says nothing."""
     import re
 
     from agentpipe.code import entry
@@ -91,12 +104,21 @@ def wanted(job: Job, project: str = "") -> str:
             return binary
         if os.path.basename(binary).startswith("pypy"):
             return os.path.basename(binary)
-        version = re.fullmatch(r"python(\d+\.\d+(?:\.\d+)?|2)", os.path.basename(binary))
+        version = re.fullmatch(r"python(\d+\.\d+(?:\.\d+)?t?|[124-9])", os.path.basename(binary))
         recorded = version or _recorded_version(script)
         if recorded:
-            return recorded[1]
-    told = (config.get("agent.python_binary") or config.get("agent.default_python") or "").removeprefix("python")
-    return project if project and not os.path.isabs(told) and not _in_range(told, project) else told
+            return str(recorded[1])
+    return ""
+
+
+def _of_setting(job: Job, wish: str, failure: errors.Failure) -> errors.Failure | None:
+    """The same Failure as one of this machine's, where its own setting names what is not there; else None."""
+    from agentpipe.settings import config
+    key = next((key for key in ("agent.python_binary", "agent.default_python") if config.get(key)), "")
+    if not key or failure.exit != errors.NOT_FOUND or _of_task(job) or wish != wanted(job):
+        return None
+    return errors.Failure(f"{key} is {wish}, and there is no such Python on this machine", errors.BAD_CONFIG,
+                          failure.evidence, f"correct {key}")
 
 
 def own_path(job: Job, interpreter: Interpreter) -> str:
@@ -203,7 +225,7 @@ def _exact(wish: str, cache: Any, environment: dict[str, str]) -> Any:
     _hush()
     try:
         own = PythonInfo.from_exe(sys.executable, cache, env=environment)
-        if own and (not wish or _in_range(own.version_str, wish)):
+        if own and (not wish or in_range(own.version_str, wish)):
             return own
         return get_interpreter(wish, cache=cache, env=environment)
     except RuntimeError as error:  # a path that is no working Python
@@ -212,7 +234,7 @@ def _exact(wish: str, cache: Any, environment: dict[str, str]) -> Any:
                              remedy=f"name another interpreter than {which} in the task's binary") from None
 
 
-def _in_range(version: str, wish: str) -> bool:
+def in_range(version: str, wish: str) -> bool:
     """Whether `wish` is a range (">=3.10,<4") that has this version."""
     from python_discovery import PythonSpec
     if not version or not wish.startswith(("<", ">", "=", "!", "~")):
@@ -320,7 +342,7 @@ def _in_place(job: Job, wish: str) -> Interpreter:
         if found is None:
             raise errors.Failure("there is no Python in this task's place", errors.NOT_FOUND,
                                  remedy=_remedy_without_python(job))
-        if wish and not found["version"].startswith(wish) and not _in_range(found["version"], wish):
+        if wish and not found["version"].startswith(wish) and not in_range(found["version"], wish):
             job.warn(f"Python {wish} is not in this place, {found['version']} ({found['executable']}) is taken instead")
     if memory and not job.option("dry_run"):
         _remember(memory, found)

@@ -24,6 +24,7 @@ UV_ALONE = {"--all-extras", "--all-groups", "--no-default-groups", "--no-dev", "
             "--no-editable"}
 INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX")
 UV_WITH_VALUE = {"--extra", "--no-extra", "--group", "--no-group", "--only-group", "--package"}
+OF_A_LOCK = {"--only-group", "--only-dev", "--package", "--all-packages", "--no-editable"}
 
 
 class Found:
@@ -123,8 +124,12 @@ def _read(job: Job, kind: str, folder: str) -> Found | None:
         from agentpipe.settings import config
         lines, notes = poetry_lock.lines(folder, config.get_list(MANAGER + "poetry_install_extra_args"))
         return Found(kind, folder, lines, notes, python)
-    found = _of_project(folder)
-    return None if found is None else Found(kind, folder, found, [], python)
+    from agentpipe.settings import config
+    words, notes = _uv_words(config.get_list(MANAGER + "uv_sync_extra_args"))
+    notes += [f"agent.package_manager.uv_sync_extra_args: {word} is passed over, there is no uv.lock"
+              for word in words if word in OF_A_LOCK]
+    found = _of_project(folder, words)
+    return None if found is None else Found(kind, folder, found, notes, python)
 
 
 def _python(project: dict[str, Any]) -> str:
@@ -137,25 +142,58 @@ def _python(project: dict[str, Any]) -> str:
     return text if re.fullmatch(r"(?:,?(?:[<>]=?|==|!=|~=)\d[\d.]*(?:\.\*)?)+,?", text) else ""
 
 
-def _of_project(folder: str) -> list[str] | None:
-    """A pyproject.toml without a lock: the package itself where it can be built, else what it depends on."""
+def _of_project(folder: str, words: list[str]) -> list[str] | None:
+    """A pyproject.toml without a lock: the package itself where it can be built, else what it depends on; with the
+    extras and groups that the `words` for `uv sync` name."""
     project = read_toml(os.path.join(folder, "pyproject.toml"))
     poetry = project.get("tool", {}).get("poetry", {})
     own = project.get("project", {})
     buildable = ("build-system" in project or "dependencies" in own.get("dynamic", ())) and poetry.get("package-mode",
                                                                                                        True)
+    extras, groups = _chosen(project, words)
     if buildable and (own or poetry):
-        return [f"-e {folder}"]
+        return [f"-e {folder}" + (f"[{','.join(extras)}]" if extras else ""), *groups]
     if "project" in project:
         lines = own.get("dependencies") or []
         if not isinstance(lines, list):
             raise errors.Failure("pyproject.toml: project.dependencies is not a list", errors.BAD_DATA,
                                  remedy='write dependencies = ["NAME", …]', change=errors.CODE_ANEW)
-        return [str(line) for line in lines]
+        optional = own.get("optional-dependencies") or {}
+        return [str(line) for line in [*lines, *(each for extra in extras for each in optional[extra])]] + groups
     if poetry:
         raise errors.Failure("the project of poetry has no poetry.lock", errors.NOT_FOUND,
                              remedy="make it with `poetry lock`, and commit it", change=errors.CODE_ANEW)
     return None
+
+
+def _chosen(project: dict[str, Any], words: list[str]) -> tuple[list[str], list[str]]:
+    """(the extras, the lines of the groups) of a pyproject.toml that words for `uv sync` name, as uv would."""
+    optional = project.get("project", {}).get("optional-dependencies") or {}
+    groups = project.get("dependency-groups") or {}
+    named: dict[str, list[str]] = {}
+    rest = iter(words)
+    for word in rest:
+        named.setdefault(word, []).extend([next(rest)] if word in UV_WITH_VALUE else [])
+    extras = [*(optional if "--all-extras" in named else ()), *named.get("--extra", ())]
+    wanted = [*(groups if "--all-groups" in named else ()), *(["dev"] if "--dev" in named else ()),
+              *named.get("--group", ())]
+    for kind, asked, there in (("extra", extras, optional), ("group", wanted, groups)):
+        missing = next((name for name in asked if name not in there), None)
+        if missing is not None:
+            raise errors.Failure(f"pyproject.toml has no {kind} {missing}", errors.NOT_FOUND,
+                                 remedy="correct agent.package_manager.uv_sync_extra_args")
+    lines = [line for name in dict.fromkeys(wanted) if name not in named.get("--no-group", ())
+             for line in _group(groups, name, [])]
+    return [name for name in dict.fromkeys(extras) if name not in named.get("--no-extra", ())], lines
+
+
+def _group(groups: dict[str, Any], name: str, above: list[str]) -> list[str]:
+    """The lines of a dependency group, and of those that it includes (PEP 735)."""
+    if name in above or not isinstance(groups.get(name), list):
+        raise errors.Failure(f"pyproject.toml: the group {name} is no list, or includes itself", errors.BAD_DATA,
+                             remedy=f"correct the group {name}", change=errors.CODE_ANEW)
+    return [line for each in groups[name] for line in (
+        [str(each)] if not isinstance(each, dict) else _group(groups, str(each.get("include-group")), [*above, name]))]
 
 
 # ---- uv

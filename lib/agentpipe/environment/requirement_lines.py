@@ -214,10 +214,12 @@ def _understood(line: str, where: str) -> str:
         return line
     line = without_credentials(line)
     conda = re.match(r"([A-Za-z0-9._-]+)\s*={1,3}\s*([0-9][^=\s#]*)([=#].*)?$", body)
-    better = f"write {conda[1]}=={conda[2]}" if conda else "write NAME, NAME==VERSION or NAME @ URL"
+    turned = re.sub(r"=(?=[<>])([<>])", r"\1=", body)
+    meant = f"{conda[1]}=={conda[2]}" if conda else turned if re.fullmatch(REQUIREMENT, turned) else ""
     raise errors.Failure(f"{where} is not a requirement: {line}", errors.BAD_DATA, evidence=line,
-                         remedy=f"{better} instead of '{line}' in the requirements",
-                         change=("--drop-package", line, *(("--package", better.split(" ")[1]) if conda else ())))
+                         remedy=f"write {meant or 'NAME, NAME==VERSION or NAME @ URL'} instead of '{line}' in the "
+                                "requirements",
+                         change=("--drop-package", line, *(("--package", meant) if meant else ())))
 
 
 def _marker(text: str, line: str, where: str) -> str:

@@ -272,6 +272,11 @@ def _explained(error: Exception, wanted: Wanted) -> errors.Failure:
     if missing:
         return errors.Failure(f"no conda package {missing[1].strip()} in {wanted.places()}", errors.NOT_FOUND,
                               said[-4000:], f"correct it in {wanted.origin}, or name the channel that has it")
+    of_cuda = re.search(r"would require \W*__cuda ([^,]+), for which no candidates", " ".join(said.split()))
+    if of_cuda:
+        return errors.Failure(f"the conda packages need CUDA {of_cuda[1]}, and this machine has {cuda() or 'none'}",
+                              errors.NOT_FOUND, said[-4000:], "use a queue whose machines have it, or say what this "
+                              "one has (agent.cuda_version, CONDA_OVERRIDE_CUDA)")
     if "incompatible" in said or "Cannot solve" in said:
         return errors.Failure(f"the conda packages contradict each other: {' '.join(said.split())[:300]}",
                               errors.BAD_DATA, said[-4000:], f"relax a version in {wanted.origin}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from agentpipe import errors, live, paths
 from agentpipe.environment.installers import uv
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str = "") -> list[Pin]:
-    """Fill the environment; what was installed has no pins but its versions. Failure as pip's last words say."""
+    """Fill the environment; what was installed has the pins that uv finds for it. Failure as pip's last words say."""
     from agentpipe.environment import local_packages
     wanted = [f"pip{each}" for each in policy.pip_version]
     if pip or wanted:
@@ -34,7 +35,7 @@ def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
     names = local_packages.taken_out(folder, asked)
     if names:
         run(job, folder, asked, ["uninstall", "-y", *names])
-    return []
+    return [] if asked.exact else uv.pins_of(job, folder, asked, policy)
 
 
 def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> None:
@@ -63,5 +64,10 @@ def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> Non
         if "No space left on device" in said or "Disk quota exceeded" in said:
             raise errors.Failure(f"the disk of the environment cache is full: {last[:300]}", errors.CANNOT_CREATE,
                                  said[-4000:], "make room there, or set AGENT_HOME to a larger disk") from None
+        unknown = re.search(r"no such option: (\S+)", said)
+        if unknown:  # those of lists have been read already
+            raise errors.Failure(f"pip has no option {unknown[1]}", errors.BAD_CONFIG, said[-4000:],
+                                 f"take {unknown[1]} out of agent.package_manager.extra_pip_install_flags "
+                                 "(CLEARML_EXTRA_PIP_INSTALL_FLAGS)") from None
         raise errors.Failure(f"pip could not install the requirements: {last[:300]}", errors.BAD_DATA, said[-4000:],
                              "see the task's set-up log for pip's words") from None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
 
+TYPES = ("pip", "uv", "poetry", "conda")
 POST = ["horovod"]
 OPTIONAL = ["pygobject"]
 LEGACY = "agent.package_manager.pip_legacy_resolver"
@@ -105,7 +106,14 @@ def of(job: Job, asked: Requirements) -> Policy:
     found.optional &= asked_for
     if asked.exact:
         found.no_deps, found.last, found.optional, found.upgrade = True, set(), set(), False
-    if config.get(manager + "type") == "pip":  # said by a variable: in a file it is the peer's default, no choice
+    kind = config.get(manager + "type")
+    if kind and kind.lower() not in TYPES:
+        from agentpipe import errors
+        raise errors.Failure(f"{manager}type is one of {', '.join(TYPES)}, not {kind}", errors.BAD_CONFIG,
+                             remedy=f"correct {manager}type")
+    # said by a variable: in a file it is the peer's default, no choice; a receipt's files are no matter of a resolver,
+    # and pip would refuse repositories beside hashes
+    if kind == "pip" and not asked.exact:
         found.tool, found.why = "pip", "agent.package_manager.type says so"
     found.pip_version = config.get_list(manager + "pip_version")
     variables, rest = connection(extra_flags())

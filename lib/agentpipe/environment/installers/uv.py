@@ -79,7 +79,7 @@ def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Poli
         names = local_packages.taken_out(folder, asked)
         if names:
             run(job, ["pip", "uninstall", *target(folder), "--", *names], loud=False)
-        return [] if asked.exact else _pins_of(job, folder, asked, policy)
+        return [] if asked.exact else pins_of(job, folder, asked, policy)
     locked = lock(job, folder, text, asked, policy)
     crash_point("env:resolved")
     from agentpipe.environment import progress
@@ -131,10 +131,10 @@ def _install_last(job: Job, folder: str, asked: Requirements, policy: Policy) ->
         job.say(f"{failure.reason}: once more with what is installed in sight")
         direct(job, folder, "setuptools\nwheel\n", asked, flags)
         direct(job, folder, text, asked, [*flags, "--no-build-isolation"])
-    return _pins_of(job, folder, asked, policy)
+    return pins_of(job, folder, asked, policy)
 
 
-def _pins_of(job: Job, folder: str, asked: Requirements, policy: Policy) -> list[Pin]:
+def pins_of(job: Job, folder: str, asked: Requirements, policy: Policy) -> list[Pin]:
     """The pins of what was installed without a lock, as far as the indexes tell; conda knows its own."""
     from agentpipe.environment import installed
     found = installed.packages(folder, asked.names(), but_by="conda")

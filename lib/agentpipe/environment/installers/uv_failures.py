@@ -30,13 +30,14 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
     python = _python(folder)
     looks: tuple[tuple[str, Callable[[], errors.Failure | None]], ...] = (
         ("disk", lambda: _disk(said)),
+        ("misnamed", lambda: _misnamed(said, requirements)),
         ("locked", lambda: _locked(said)),
         ("offline", lambda: _offline(said, evidence)),
         ("network", lambda: _network(said, evidence, requirements)),
         ("malformed", lambda: _malformed(said, requirements)),
         ("not_built", lambda: _build_needs(said, requirements)),
         ("no_package", lambda: _no_package(job, said, folder, requirements)),
-        ("wrong_python", lambda: _wrong_python(said, requirements, python)),
+        ("wrong_python", lambda: _wrong_python(job, said, requirements, python)),
         ("no_version", lambda: _no_version(job, said, folder, requirements)),
         ("hash", lambda: _hash(said)),
         ("repository", lambda: _repository(said, requirements)),
@@ -56,7 +57,7 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         found = InstallFailed(own, found.kind) if own else found
     found.evidence = evidence
     found.names = {name for name in requirements.names()
-                   if re.search(rf"(?<![\w.-]){re.sub('-', '[-_.]+', re.escape(name))}(?![\w-])", said, re.I)}
+                   if re.search(rf"(?<![\w.-]){'[-_.]+'.join(map(re.escape, name.split('-')))}(?![\w-])", said, re.I)}
     found.said = said
     found.reason += _where(found, requirements)
     return found
@@ -194,6 +195,8 @@ def _malformed(said: str, requirements: Requirements) -> errors.Failure | None:
     remedy, change = f"{form} in the requirements", tuple[str, ...]()
     if line and (place := requirements.places.get(line)):
         remedy, change = f"{form} in {place}", () if "://" in place else errors.CODE_ANEW
+    elif re.match(r"[a-z]+\+", line):  # hg+https://…: no package is called so
+        remedy, change = f"take '{without_credentials(line)}' out of the requirements", ("--drop-package", line)
     elif line and (match := re.match(NAME, line)):
         remedy = f"{form} in your requirements.txt, and there: agent-task edit --requirements requirements.txt"
         change = _replaced(line, match[1] + (f"[{match[2]}]" if match[2] else ""))
@@ -247,28 +250,40 @@ def _no_version(job: Job, said: str, folder: str, requirements: Requirements) ->
                           remedy=f"ask for another version than '{line}' in the requirements")
 
 
-def _wrong_python(said: str, requirements: Requirements, python: str) -> errors.Failure | None:
+def _wrong_python(job: Job, said: str, requirements: Requirements, python: str) -> errors.Failure | None:
     this = re.search(r"Using (?:CPython |Python )?([\d.]+)", said)
     here = this[1] if this else python or "another one"
     found = (re.search(rf"does not satisfy Python(?P<needs>[<>=!~][^\s]+[^\s,]) and {_named('owner')} depends on", said)
              or re.search(rf"Because {_named('owner')} requires Python (?P<needs>[<>=!~][^\s]+)", said))
     if found:
-        name = re.split(r"[<>=!~]", found["owner"])[0]
-        line, lowest = _line(name, requirements), re.match(r">=\s*(\d+\.\d+)", found["needs"])
-        python = f"set the task's binary to python{lowest[1]}" if lowest else f"use a Python{found['needs']}"
-        return errors.Failure(f"{found['owner']} needs Python{found['needs']}, this is {here}", errors.NOT_FOUND,
-                              remedy=f"{python}, or ask for another version than '{line}' in the requirements",
-                              change=_replaced(line, name))
-    found = re.search(rf"{_named('owner')} has no (?:usable )?wheels", said)
-    if not found:
-        return None
+        lowest = re.match(r">=\s*(\d+\.\d+)", found["needs"])
+        needs = found["needs"].rstrip(",")
+        python = f"set the task's binary to python{lowest[1]}" if lowest else f"use a Python{needs}"
+        reason = f"{found['owner']} needs Python{needs}, this is {here}"
+        fitting = [needs]
+    else:
+        found = re.search(rf"{_named('owner')} has no (?:usable )?wheels", said)
+        if not found:
+            return None
+        built_for = sorted({int(minor) for minor in re.findall(r"`cp3(\d+)\w?`", said.partition("we only found")[2])})
+        python = f"set the task's binary to python3.{built_for[-1]}" if built_for else "use another Python"
+        reason = f"{found['owner']} has no build for this Python ({here}) and platform"
+        fitting = [f"==3.{minor}.*" for minor in reversed(built_for)]
     name = re.split(r"[<>=!~]", found["owner"])[0]
     line = _line(name, requirements)
-    built_for = [int(minor) for minor in re.findall(r"`cp3(\d+)\w?`", said.partition("we only found")[2])]
-    python = f"set the task's binary to python3.{max(built_for)}" if built_for else "use another Python"
-    return errors.Failure(f"{found['owner']} has no build for this Python ({here}) and platform", errors.NOT_FOUND,
-                          remedy=f"{python}, or ask for another version than '{line}' in the requirements",
-                          change=_replaced(line, name))
+    there = _python_there(job, fitting)
+    return errors.Failure(reason, errors.NOT_FOUND, change=("--python", there) if there else _any_version(line),
+                          remedy=f"{python}, or ask for another version than '{line}' in the requirements")
+
+
+def _python_there(job: Job, ranges: list[str]) -> str:
+    """The version, to its second number, of a Python of this machine that is in one of these ranges; "" for none."""
+    from agentpipe.environment import interpreters
+    if job.prefix or not ranges:  # an image has one only
+        return ""
+    every = sorted((each["version"] for each in interpreters.every()), key=lambda text: [*map(int, text.split("."))])
+    fits = (version for wish in ranges for version in every if interpreters.in_range(version, wish))
+    return ".".join(next(fits, "").split(".")[:2])
 
 
 def _named(group: str) -> str:
@@ -314,6 +329,20 @@ def _build_needs(said: str, requirements: Requirements) -> errors.Failure | None
     return errors.Failure(f"{what}: {why}"[:400], errors.BAD_DATA, remedy=remedy, change=change)
 
 
+def _misnamed(said: str, requirements: Requirements) -> errors.Failure | None:
+    """What stands at an address is another package than the line says."""
+    found = (re.search(r"Package metadata name `(?P<real>[^`]+)` does not match given name `(?P<name>[^`]+)`", said)
+             or re.search(r"Requested package name `(?P<name>[^`]+)` does not match `(?P<real>[^`]+)` in the", said))
+    if not found:
+        return None
+    name, line = found["name"], _line(found["name"], requirements)
+    own = re.match(NAME + "@", line)  # else a package of the list asks for it so
+    better = f"{found['real']}{line[own.end(1):]}" if own else ""
+    return errors.Failure(f"{line} brings {found['real']}, not {name}", errors.BAD_DATA,
+                          remedy=f"write {better} in its place" if better else f"correct the address of {name}",
+                          change=_replaced(line, better) if better else ())
+
+
 def _not_built(said: str, requirements: Requirements) -> errors.Failure | None:
     found = re.search(r"Failed to (?:download and )?build `([^`@\s]+)", said)
     if not found:
@@ -332,6 +361,12 @@ def _not_built(said: str, requirements: Requirements) -> errors.Failure | None:
 def _another(line: str) -> tuple[str, ...]:
     """The options of agent-task edit that let the index choose the version of a package that was pinned."""
     match = re.match(NAME + r"===?[^@]*$", line)
+    return _replaced(line, match[1] + (f"[{match[2]}]" if match[2] else "")) if match else ()
+
+
+def _any_version(line: str) -> tuple[str, ...]:
+    """The options that let the index choose the version of a package; none where the line lets it already."""
+    match = re.match(NAME + r"[^@;]*[<>=!~]", line)
     return _replaced(line, match[1] + (f"[{match[2]}]" if match[2] else "")) if match else ()
 
 
