@@ -106,7 +106,7 @@ SH
 why_of() { agent-task why "$1" | sed -n 's/^  \(.*\)/\1/p'; }
 pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >receipt.json; }
 
-@test "a commit that was not pushed: why says so, and after the push the task completes" {
+@test "a commit that was not pushed: why says so, and after the push that it prints the task completes" {
   git clone -q --bare repo remote.git
   git -C repo remote add origin "$PWD/remote.git"
   git -C repo commit -q --allow-empty -m second
@@ -114,7 +114,10 @@ pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >rec
   run -66 pipeline
   why=$(why_of "$id")
   [[ $why == *"is not there"* && $why == *"to do: push it"*"git push"* ]]
-  git -C repo push -q origin main
+  # a rebase: no branch has it any more
+  git -C repo reset -q --hard HEAD^
+  push=$(sed -nE 's/.*any more: (git push [^)]*)\).*/\1/p' <<<"$why")
+  (cd repo && eval "$push")
   agent-task enqueue "$id"
   run -0 pipeline
 }

@@ -781,7 +781,7 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   id=$(agent-task enqueue --branch nosuch train.py)
   [[ $(said 66 "$id") == "to do: push it"* ]]
   id=$(agent-task enqueue --commit deadbeef train.py)
-  [[ $(said 66 "$id") == "to do: push it"*"agent-task edit $id --commit" ]]
+  [[ $(said 66 "$id") == "to do: push it"*"agent-task edit $id --commit SHA" ]]
   [ "$(field_of "$id" remedy)" = null ]
   [[ $(field_of "$id" advice) == push* ]]
   [[ $(agent-task why "$id") == *"then, once it is pushed: agent-task enqueue $id"* ]]

@@ -96,6 +96,17 @@ def test_files_links_modes_and_folders_arrive(tmp_path):
     assert tree(tmp_path / "code") == expected
 
 
+def test_a_file_that_looks_like_a_secret_is_said_unless_it_was_asked_for(tmp_path):
+    source = repository(tmp_path / "source")
+    for name in (".env", "deploy.key", "keys.py", ".env.example"):
+        (source / name).write_text("x\n")
+    head = run(source, "rev-parse", "HEAD")
+    said = capture_bundle.of_checkout(str(source), "", head, True, []).told()
+    assert [line.partition(": by")[0] for line in said if "secret" in line] == ["warning: .env, deploy.key"]
+    asked = [str(source / name) for name in (".env", "deploy.key")]
+    assert "secret" not in str(capture_bundle.of_checkout(str(source), "", head, True, asked).told())
+
+
 @pytest.mark.parametrize("hashes", ["sha1", "sha256"])
 def test_commits_arrive_on_what_the_remote_has(tmp_path, hashes):
     source = repository(tmp_path / "source", hashes=hashes)

@@ -303,7 +303,7 @@ def test_a_task_without_an_entry_point_is_told_one_way_that_works(tmp_path: Path
                       "advice": caught.value.remedy})
     assert "to do: agent-task edit 1f3c --entry-point SCRIPT\n  then: agent-task enqueue 1f3c\n" in shown
     shown = why.text({"task": "1f3c", "class": "setup_failed", "reason": "it is not there", "remedy": None, "advice":
-                      "push it from the checkout that has it (git push), or enqueue it there with --bundle"})
+                      "push it from the checkout that has it (git push; …), or enqueue it there with --bundle"})
     assert shown.endswith("\n  then, once it is pushed: agent-task enqueue 1f3c\n")
 
 

@@ -206,6 +206,7 @@ HTTPS, SSH = "https://h/t/r.git", "ssh://git@h/t/r.git"
     ("https://me@h:8443/t/r.git", SSH, {"AGENT__FORCE_GIT_SSH_PROTOCOL": "true"}),
     (HTTPS, "ssh://me@h:2222/t/r.git", {"AGENT__FORCE_GIT_SSH_PROTOCOL": "true", "AGENT__FORCE_GIT_SSH_PORT": "2222",
                                         "AGENT__FORCE_GIT_SSH_USER": "me"}),
+    ("https://me:t0ken@h/t/r.git", SSH, {"AGENT__FORCE_GIT_SSH_PROTOCOL": "true"}),
     (HTTPS, HTTPS, {"AGENT__FORCE_GIT_SSH_PROTOCOL": "true", "AGENT__GIT_HOST": "other"}),
     (HTTPS, SSH, {"AGENT__FORCE_GIT_SSH_PROTOCOL": "true", "AGENT__GIT_HOST": "h"}),
     ("git@h:t/r.git", "git@h:t/r.git", {**LOGIN, "AGENT__FORCE_GIT_SSH_PROTOCOL": "true"}),
@@ -233,12 +234,22 @@ def test_the_peers_variable_names_the_scheme(monkeypatch):
     ("x[a] @ git+ssh://git@h/t/r.git ; python_version > '3'", "git@h:t/submodule.git", "https://h/t/submodule.git"),
     ("git+ssh://git@h/t/r.git", "ssh://git@other/t/r.git", "ssh://git@other/t/r.git"),
     ("git+https://h/t/r.git", HTTPS, HTTPS), ("numpy", SSH, SSH),
+    ("git+https://me:t0ken@h/t/r.git", HTTPS, HTTPS),
 ])
 def test_an_installers_git_asks_at_the_same_address(tmp_path, monkeypatch, line, asked, expected):
     for key, value in {**LOGIN, "AGENT__GIT_HOST": "h"}.items():
         monkeypatch.setenv(f"CLEARML_AGENT__{key}", value)
     env = {**os.environ, **git_pins.access(Job({}, str(tmp_path)), [line])}
     assert run(Path("/"), "ls-remote", "--get-url", asked, env=env) == expected
+
+
+def test_where_ssh_is_forced_a_requirements_own_login_is_neither_used_nor_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__FORCE_GIT_SSH_PROTOCOL", "true")
+    line = "x @ git+https://me:t0ken@h/t/r.git@v1"
+    env = {**os.environ, **git_pins.access(Job({}, str(tmp_path)), [line])}
+    assert git_pins.without_password(line) == "x @ git+https://h/t/r.git@v1"
+    assert run(Path("/"), "ls-remote", "--get-url", HTTPS, env=env) == SSH
+    assert "t0ken" not in env.values()
 
 
 def test_uv_gets_a_private_requirement_and_its_submodule_with_the_same_login(tmp_path, user, repositories):
@@ -301,6 +312,20 @@ def test_what_a_server_answers_is_told_in_words(tmp_path, repositories, fault, e
         server.faults += [fault] * 3
         failure = refused(tmp_path / "job", f"{server.url}/team-a/r.git")
     assert failure.exit == exit and words in failure.reason and failure.remedy
+
+
+@pytest.mark.parametrize("login, words", [("", "'anna' may not see it"), ("bob:b@", "the login in its address may")])
+def test_what_is_not_found_with_a_login_may_be_there_for_others(tmp_path, user, repositories, login, words):
+    settings(user, "agent { git_user: anna, git_pass: t0p-s3cret }")
+    with SmartServer(repositories) as server:
+        failure = refused(tmp_path / "job", f"{server.url}/none.git".replace("://", f"://{login}"))
+    assert failure.exit == errors.NOT_FOUND and "no such repository, or" in failure.reason and words in failure.reason
+
+
+def test_a_server_without_tls_is_said_to_have_none(tmp_path, repositories):
+    with SmartServer(repositories) as server:
+        failure = refused(tmp_path / "job", server.url.replace("http:", "https:") + "/team-a/r.git")
+    assert failure.exit == errors.UNAVAILABLE and "does not speak TLS" in failure.reason
 
 
 def test_why_a_token_is_refused_is_told_as_the_server_says_it(tmp_path, repositories, monkeypatch):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from agentpipe import errors, files, trees
 from agentpipe.capture import capture_commits, capture_git
+from agentpipe.capture.secret_files import looks_secret
 from agentpipe.code import bundle
 
 TYPE_CHECKING = False
@@ -33,12 +34,16 @@ OTHER_LIST = re.compile(r"(?P<head>-r|--requirement|-c|--constraint)[\s=]*(?P<pa
 
 
 class Bundle:
-    """What a checkout at `root` brings along: `commits` that no remote has, `files` as {name: path}."""
+    """What a checkout at `root` brings along: `commits` that no remote has, `files` as {name: path}.
+
+    `asked_for` are those of them that --include names.
+    """
 
     def __init__(self, root: str, commits: Iterable[Commits] = ()) -> None:
         self.root, self.commits = root, list(commits)
         self.files: dict[str, str] = {}
         self.left_out: list[str] = []
+        self.asked_for: set[str] = set()
 
     def told(self) -> list[str]:
         """In words, what goes along."""
@@ -51,6 +56,11 @@ class Bundle:
                         + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""))
             if size > LARGE:
                 said.append("that is much for each worker to fetch: .gitignore keeps files out of it")
+            secret = [_shown(name) for name in names if looks_secret(name) and name not in self.asked_for]
+            if secret:
+                more = f" and {len(secret) - SHOWN} more" if len(secret) > SHOWN else ""
+                said.append(f"warning: {', '.join(secret[:SHOWN])}{more}: by the name a secret, which everybody "
+                            "can read who can read the task (.gitignore keeps it out)")
         said += [f"{name} is a git repository of its own and stays here: --include {name} takes its files along"
                  for name in self.left_out]
         return said
@@ -103,7 +113,9 @@ def add(found: Bundle, include: list[str]) -> None:
         if ".git" in name.lower().split("/"):
             raise errors.Failure(f"--include {word}: nothing of .git goes along", errors.USAGE,
                                  remedy="--bundle takes the commits along")
-        found.files.update(_below(path, name))
+        below = _below(path, name)
+        found.files.update(below)
+        found.asked_for.update(below)
         found.left_out = [each for each in found.left_out if each != name + "/"]
 
 

@@ -114,10 +114,17 @@ class Source:
         # the empty one first: this user's own helpers must neither answer nor store what stood in the URL
         return environment(more, [(f"credential.{host}.helper", ""), (f"credential.{host}.helper", helper)])
 
-    def has_login(self) -> bool:
-        """Whether the URL brought one: a password, or a token in the user's place."""
+    def brought_login(self) -> bool:
+        """Whether the URL had one in it: a password, or a token in the user's place."""
         return self.password is not None and (self._told or bool(self.password)
                                               or len(self.user or "") >= TOKEN_LENGTH)
+
+    def has_login(self) -> bool:
+        """Whether it is asked for with a login that its URL had, since no ssh is forced in its place."""
+        if not self.brought_login():
+            return False
+        from agentpipe.code import git_access
+        return not git_access.forced(self.url)
 
     def asking(self) -> dict[str, str]:
         """The environment in which git asks the server: ssh without questions, logins also for an address that this

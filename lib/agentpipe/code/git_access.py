@@ -14,8 +14,6 @@ from agentpipe.settings import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     Settings = list[tuple[str, str]]
 
 URL = re.compile(r"(?P<scheme>https?|ssh)://(?:(?P<user>[^@/]*)@)?(?P<host>\[[^]/]*\]|[^:/]*)(?::(?P<port>\d+))?/"
@@ -88,7 +86,7 @@ def address(url: str) -> str:
     """What git is asked for in the place of `url`: https for ssh where a login fits, ssh for https where forced."""
     match = URL.match(url)
     if match and match["scheme"].lower() != "ssh":
-        return _forced_ssh(match) or url
+        return forced(url) or url
     if not match and ("://" in url or url.startswith("/")):
         return url
     match = match or SCP.match(url)
@@ -183,9 +181,10 @@ def _begins(url: str, prefix: str) -> bool:
     return False
 
 
-def _forced_ssh(match: Any) -> str:
+def forced(url: str) -> str:
     """The ssh address of an http(s) one where agent.force_git_ssh_protocol says so, else ""."""
-    if not config.flag("agent.force_git_ssh_protocol"):
+    match = URL.match(url)
+    if not match or match["scheme"].lower() == "ssh" or not config.flag("agent.force_git_ssh_protocol"):
         return ""
     only = config.get("agent.git_host")
     if only and not Login(only, "", "").fits(match[0]):

@@ -42,8 +42,9 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
     (("couldn't find remote ref",), errors.NOT_FOUND, "it is not there",
      "push it from the checkout that has it: git push origin {wanted}, or give the task another"),
     (("not our ref", "unadvertised object", "no such remote ref", "cannot obtain needed"), errors.NOT_FOUND,
-     "it is not there",
-     "push it from the checkout that has it (git push), or enqueue it there with --bundle"),
+     "it is not there", "{push}"),
+    (("unexpected tls packet", "wrong version number"), errors.UNAVAILABLE, "it does not speak TLS there",
+     "name its port, or http:// in the place of https://: agent-task edit --repo URL"),
     (("ssl certificate", "certificate verif", "gnutls", "ssl_error"), errors.UNAVAILABLE,
      "its certificate is not trusted",
      "give git its certificate authority: git config --global http.https://{name}/.sslCAInfo FILE"),
@@ -59,7 +60,7 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      "see whether it answers there: git ls-remote {url}"),
     (("repository not found", "' not found", "does not appear to be a git repository", "does not exist",
       "no such file or directory", "not a git repository", "could not read from remote repository"),
-     errors.NOT_FOUND, "no such repository", "check the URL: git ls-remote {url}"),
+     errors.NOT_FOUND, "no such repository{unseen}", "check the URL: git ls-remote {url}"),
 )
 # worth asking again after a moment
 PASSING = ("could not resolve host", "temporary failure in name", "timed out", "connection refused",
@@ -135,7 +136,28 @@ def _names(source: Source) -> dict[str, str]:
         name = host
     words = {"url": source.address, "name": name, "known": f"[{name}]:{port}" if port else name,
              "login": f"{user}@{name}" if user else name, "wanted": source.branch or source.tag or "HEAD"}
-    return {**{key: shlex.quote(word) for key, word in words.items()}, "port": option, "who": _who(source)}
+    return {**{key: shlex.quote(word) for key, word in words.items()}, "port": option, "who": _who(source),
+            "unseen": _unseen(source), "push": pushing(source)}
+
+
+def pushing(source: Source) -> str:
+    """How a commit that is on no remote gets to the workers. A plain push brings none that no branch leads to."""
+    commit = shlex.quote(source.commit or "HEAD")
+    return (f"push it from the checkout that has it (git push; where no branch has it any more: git push origin "
+            f"{commit}:refs/heads/task-{commit[:10]}), or enqueue it there with --bundle")
+
+
+def _unseen(source: Source) -> str:
+    """Whose login was shown to a server that answers "not found" for what a user may not see, as GitHub does."""
+    if not source.address.startswith("http"):
+        return ""
+    if source.has_login():
+        return ", or the login in its address may not see it"
+    from agentpipe.code import git_access
+    login = git_access.login_for(source.address)
+    if not login:
+        return ""
+    return f", or the user {login.user!r} may not see it" if login.user else ", or agent.git_pass may not see it"
 
 
 def _who(source: Source) -> str:

@@ -41,19 +41,19 @@ def refs(source: git.Source) -> list[str]:
 def not_there(source: git.Source, mirror: str) -> errors.Failure:
     """No such commit, tag or branch in the repository."""
     if source.commit:
+        from agentpipe.code import git_failures
         return errors.Failure(f"{source} is not there", errors.NOT_FOUND, remedy=(
-            "push it from the checkout that has it (git push), or enqueue it there with --bundle; "
-            "or give the task another: agent-task edit --commit"))
+            f"{git_failures.pushing(source)}; or give the task another: agent-task edit --commit SHA"))
     if not source.named or not (_listed(mirror, source, ORIGIN) or _listed(mirror, source, "refs/tags")):
         return _no_default(source, mirror)
     name = source.tag or source.branch
     if source.tag and _listed(mirror, source, f"refs/tags/{name}"):
         return errors.Failure(f"the tag {name} of {source.url} is at no commit", errors.BAD_DATA,
-                              remedy="give the task another: agent-task edit --branch or --commit")
+                              remedy="give the task another: agent-task edit --branch NAME")
     near = _near(source, mirror)
     return errors.Failure(f"{source} is not there" + (f"; {near} may be meant" if near else ""), errors.NOT_FOUND,
                           remedy=f"push it from the checkout that has it: git push origin {shlex.quote(name)}, "
-                                 "or give the task another: agent-task edit --branch",
+                                 "or give the task another: agent-task edit --branch NAME",
                           change=("--branch", near) if near and (source.loose or not source.tag) else ())
 
 

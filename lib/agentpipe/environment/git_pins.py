@@ -168,7 +168,8 @@ def without_password(line: str) -> str:
     if not match:
         return line
     source = git.Source(match["url"])
-    if source.url == match["url"] or not (source.has_login() or source.user is None or "${" in _userinfo(match["url"])):
+    if source.url == match["url"] or not (source.brought_login() or source.user is None
+                                          or "${" in _userinfo(match["url"])):
         return line
     return f"{match['head']}{source.url}{'@' + match['ref'] if match['ref'] else ''}{match['tail']}"
 

@@ -9,6 +9,7 @@ import re
 import shlex
 
 from agentpipe import trees, units
+from agentpipe.capture import secret_files
 from agentpipe.task import own_lines, unknown_to_git, whereabouts
 from agentpipe.task.remedies import again, anew, edit, fresh, in_container, moved, retyped, words
 
@@ -112,7 +113,7 @@ def _left_behind(task: dict[str, Any], path: str) -> Known | None:
                 f"let the script make it (os.makedirs({json.dumps(path)}, exist_ok=True)), and in your checkout: "
                 f"{anew(task)}"}
     mend = unknown_to_git.along(task, left, bytes > SMALL)
-    more = "" if unknown_to_git.looks_secret(path) else _elsewhere()
+    more = "" if secret_files.looks_secret(path) else _elsewhere()
     told = f" ({units.size(bytes)})" if bytes > SMALL else ""
     return {"reason": f"{path}{told} is in your checkout, and git does not know it", **mend,
             "advice": "; ".join(filter(None, (mend.get("advice"), more)))}
@@ -198,7 +199,7 @@ def forbidden(task: dict[str, Any], evidence: str) -> Known | None:
 
 
 def _brought(task: dict[str, Any], path: str) -> str:
-    if unknown_to_git.looks_secret(path):
+    if secret_files.looks_secret(path):
         return f"it looks like a secret: {unknown_to_git.NO_SECRET}"
     return f"where your checkout has {path}, there: {fresh(task, '--bundle', '--include', path)}"
 

@@ -7,9 +7,9 @@ task can be read by everybody who may read its server.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 
+from agentpipe.capture.secret_files import looks_secret
 from agentpipe.task import whereabouts
 from agentpipe.task.remedies import anew, fresh
 
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 
     from agentpipe.task.remedies import Known
 
-# names of files that programs and people keep keys and passwords in
-SECRET = re.compile(r"(?i)(\.env(\.(?!example|sample|template|dist).*)?|.*\.env|.*\.(pem|key|p12|pfx|jks|keystore|kdbx"
-                    r"|ppk|gpg)|id_(rsa|dsa|ecdsa|ed25519)\w*|[._]?netrc|\.(pgpass|npmrc|pypirc|htpasswd|git-credentials|ssh|aws"
-                    r"|gnupg|kube|docker)|(.*[._-])?(secrets?|passwords?|passwd|credentials?|api[_-]?keys?"
-                    r"|service[_-]account)([._-].*)?|(.*[._-])?token(\.txt)?|(clearml|trains)\.conf|kaggle\.json)")
 NO_SECRET = "let the script take it from the worker's environment, or from a file there by its absolute path"
 
 
@@ -43,8 +38,3 @@ def along(task: dict[str, Any], path: str, is_large: bool = False) -> Known:
     if is_large:
         return {"advice": f"in {top}: {fresh(task, '--bundle', '--include', name)}"}
     return {"remedy": f"{shlex.join(['git', '-C', top, 'add', '-N', '--', path])} && {anew(task, top)}"}
-
-
-def looks_secret(path: str) -> bool:
-    """Whether a file is called as those are which hold keys or passwords, or a folder that it is in."""
-    return any(map(SECRET.fullmatch, path.split("/")))
