@@ -5,11 +5,15 @@ import os
 import shutil
 import subprocess
 
+import package_index
 import pytest
 import wheelhouse
 from env_machine import python
+from git_servers import SmartServer, basic
+from repositories import repository
 
 from agentpipe import errors
+from agentpipe.cmds import agent_env
 from agentpipe.environment import pins
 
 
@@ -126,3 +130,52 @@ def test_what_is_no_pin_is_refused(machine):
     with pytest.raises(errors.Failure) as caught:
         machine.task("tea", pins={"packages": [{"package": "tea"}]})
     assert caught.value.exit == errors.BAD_DATA
+
+
+class Guarded(package_index.Index):
+    """Files for those who show a token in the query."""
+
+    def do_GET(self):
+        self.path, _, query = self.path.partition("?")
+        if query == "private_token=s3cret-t0ken":
+            super().do_GET()
+        else:
+            self.send_error(403)
+
+    do_HEAD = do_GET
+
+
+def test_a_secret_of_an_address_stays_a_variable_and_a_receipt_without_it_says_so(machine, monkeypatch):
+    monkeypatch.setattr(package_index, "Index", Guarded)
+    server, address = package_index.serve(machine.index)
+    monkeypatch.setenv("TEA_TOKEN", "s3cret-t0ken")
+    line = f"tea @ http://{address}/tea-1.0-py3-none-any.whl?private_token=${{TEA_TOKEN}}"
+    job, told = machine.job(line), []
+    job.tell = lambda *call: told.append(call)
+    try:
+        env = agent_env.work(job)
+        assert env["packages"] == [line.replace("${TEA_TOKEN}", "[REDACTED]")]
+        assert told == []  # a clone could not install what is shown
+        receipt = {"packages": env["pins"], "python": env["version"]}
+        assert "s3cret" not in json.dumps(env) + "".join(machine.said)
+        monkeypatch.setenv("AGENT_HOME", os.path.join(machine.folder, "other"))
+        assert machine.task(line, pins=receipt)["packages"] == env["packages"]
+        with pytest.raises(errors.Failure, match="lacks a secret, which no receipt holds") as refused:
+            machine.task("tea", pins=receipt)
+        assert refused.value.exit == errors.NO_PERMISSION
+    finally:
+        server.shutdown()
+
+
+def test_a_repositorys_login_is_the_tasks_own_in_a_receipt_too(machine, monkeypatch, tmp_path):
+    repository(tmp_path / "served" / "p.git", {
+        "pyproject.toml": wheelhouse.PYPROJECT.format(name="p"),
+        "backend.py": wheelhouse.BACKEND.format(here=os.path.dirname(wheelhouse.__file__), hook="pass", name="p",
+                                                version="7", requires=[])})
+    monkeypatch.setenv("P_TOKEN", "s3cret-t0ken")
+    with SmartServer(tmp_path / "served", {"/": basic("anna", "s3cret-t0ken")}) as server:
+        line = f"p @ git+http://anna:${{P_TOKEN}}@{server.host}/p.git@main"
+        env = machine.task(line)
+        monkeypatch.setenv("AGENT_HOME", os.path.join(machine.folder, "other"))
+        again = machine.task(line, pins={"packages": env["pins"], "python": env["version"]})
+    assert again["packages"] == env["packages"] and "s3cret" not in json.dumps(again) + "".join(machine.said)

@@ -51,6 +51,11 @@ def is_pin(value: Any) -> bool:
                                       and isinstance(value.get("version"), str))
 
 
+def is_direct(pin: Pin) -> bool:
+    """Whether it is brought by its own address, a repository's too, not by an index."""
+    return bool(pin.get("source") and (pin.get("direct") or "+" in str(pin["source"]).split("://")[0]))
+
+
 def matching(pins: list[Pin], packages: list[str]) -> list[Pin | str]:
     """The pins of exactly these packages (as installed.packages() gives them); those without a pin stay lines."""
     from agentpipe.environment.requirements import normalised
@@ -83,8 +88,7 @@ def _of_package(package: dict[str, Any]) -> Pin:
 
 def _line(pin: Pin) -> str:
     source, sha = str(pin.get("source") or ""), pin.get("sha256")
-    direct = "+" in source.split("://")[0] or pin.get("direct")
-    line = f"{pin['name']} @ {source}" if direct else f"{pin['name']}=={pin['version']}"
+    line = f"{pin['name']} @ {source}" if is_direct(pin) else f"{pin['name']}=={pin['version']}"
     return f"{line} --hash=sha256:{sha}" if sha else line
 
 

@@ -68,6 +68,46 @@ def with_conda(wanted: Wanted, code: str, folder: str) -> Requirements:
     return found
 
 
+def _with_secrets(job: Job, pins: list[Any]) -> list[Any]:
+    """Pins of addresses with the logins, and secret values of queries, that the task's own lines have for them (also by
+    ${NAME}): no receipt holds one. Failure 77 for one that is then without."""
+    from agentpipe import errors, redact
+    from agentpipe.environment.pins import is_direct
+    known = _secret_addresses(job)
+    found = []
+    for pin in pins:
+        if isinstance(pin, dict) and is_direct(pin):
+            address, rest = _address(str(pin["source"]))
+            pin = {**pin, "source": known.get(address, address) + rest}
+            if redact.MASK.decode() in pin["source"]:
+                raise errors.Failure(
+                    f"the receipt's address of {pin['name']} lacks a secret, which no receipt holds: {pin['source']}",
+                    errors.NO_PERMISSION, remedy="run a task that asks for it in its own list, where a variable may "
+                                                 f"stand for the secret: {pin['name']} @ https://…=${{NAME}}")
+        found.append(pin)
+    return found
+
+
+def _secret_addresses(job: Job) -> dict[str, str]:
+    """The addresses of the task's own lines that hold a secret, by how they are shown."""
+    from agentpipe.urls import without_credentials
+    told = requirements.recorded(job)
+    lines = [line for name in ("org_pip", "pip") for line in requirements.lines_of(told, name)]
+    addresses = (_address(requirements.filled(url))[0] for line in lines
+                 for url in re.findall(r"(?:git\+)?https?://[^\s;]+", line))
+    return {shown: address for address in addresses if (shown := without_credentials(address)) != address}
+
+
+def _address(source: str) -> tuple[str, str]:
+    """(a file's or a repository's address, what stands behind it: a commit, a folder)."""
+    from agentpipe.environment import git_pins
+    match = git_pins.LINE.match(source)
+    if match:
+        return match["head"] + match["url"], (f"@{match['ref']}" if match["ref"] else "") + match["tail"]
+    address, mark, rest = source.partition("#")
+    return address, mark + rest
+
+
 def pinned(job: Job, pinned: list[Any], code: str, folder: str) -> Requirements:
     """The list of a receipt: these files and no others."""
     from agentpipe import errors
@@ -84,7 +124,7 @@ def pinned(job: Job, pinned: list[Any], code: str, folder: str) -> Requirements:
         channels = [conda_files.with_login(re.sub(r"/[^/]+/[^/]+$", "", str(pin.get("source")))) for pin in of_conda]
         found.conda = conda_files.Wanted(found.origin, [], [], list(dict.fromkeys(channels)))
         found.conda.exact = of_conda
-    rest = [pin for pin in pinned if pin not in of_conda]
+    rest = _with_secrets(job, [pin for pin in pinned if pin not in of_conda])
     Reader(found, [folder, code]).read([*requirements.option_lines(job), *pins.lines(rest)], found.origin)
     found.exact, found.pins = True, [pin for pin in pinned if pin not in found.local_lines()]
     sources = (str(pin.get("source")) for pin in pinned if isinstance(pin, dict))

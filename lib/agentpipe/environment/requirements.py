@@ -236,13 +236,13 @@ def record(job: Job) -> tuple[str, list[str]]:
         return "", []
     told = recorded(job)
     original = config.flag("agent.package_manager.force_original_requirements") and told.get("org_pip")
-    lines = _lines(told, "org_pip" if original else "pip")
+    lines = lines_of(told, "org_pip" if original else "pip")
     return ("the task's requirements", lines) if any(line.strip() for line in lines) else ("", [])
 
 
 def option_lines(job: Job) -> list[str]:
     """Indexes that the task names: pinned packages come from there too."""
-    lines = _lines(recorded(job), "org_pip") + _lines(recorded(job), "pip")
+    lines = lines_of(recorded(job), "org_pip") + lines_of(recorded(job), "pip")
     names = ("--extra-index-url", "--index-url", "--find-links", "-i ", "-f ", "--trusted-host", "--pre", "--no-index")
     return [line for line in lines if line.strip().startswith(names)]
 
@@ -253,7 +253,7 @@ def recorded(job: Job) -> dict[str, Any]:
     return secrets.script(job).get("requirements") or {}
 
 
-def _lines(told: Mapping[str, Any], name: str) -> list[str]:
+def lines_of(told: Mapping[str, Any], name: str) -> list[str]:
     """The lines of `script.requirements.NAME`; Failure 65 for anything else, which servers keep as it was sent."""
     text = told.get(name) or ""
     lines = text.splitlines() if isinstance(text, str) else text

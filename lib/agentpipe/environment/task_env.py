@@ -7,7 +7,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import ModuleType
     from typing import Any
 
@@ -232,8 +232,9 @@ def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[An
         return  # one node of several speaks for all
     # clearml-agent is no part of the task, though somebody may have frozen it
     lines = [line for line in lines if not line.startswith("clearml-agent=")]
-    # what holds a password stays as its owner wrote it: our lines are without, and could not be installed again
-    if not job.tell or not packages or known == lines or whole != before:
+    # what holds a password stays as its owner wrote it, and what a variable stands in: our lines are without, and could
+    # not be installed again
+    if not job.tell or not packages or known == lines or whole != before or _has_variable(before):
         return
     told = {**before, "org_pip": before.get("org_pip") or text or _asked_for(asked), "pip": lines}
     if asked.conda:
@@ -246,6 +247,12 @@ def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[An
         job.tell("tasks.set_requirements", {"requirements": told})
     except (errors.ApiError, errors.Failure) as error:
         job.say(f"the packages could not be recorded on the task: {error}")
+
+
+def _has_variable(told: Mapping[str, Any]) -> bool:
+    """Whether an address among the task's requirements has one (`${TOKEN}`)."""
+    import re
+    return any(re.search(r"://\S*\$\{\w+\}", str(text)) for text in told.values())
 
 
 def _asked_for(asked: Requirements) -> str:
