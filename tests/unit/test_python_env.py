@@ -553,6 +553,20 @@ def test_a_line_that_is_not_understood_is_changed_where_it_stands(machine, liste
     assert "^" not in failure.reason and failure.change == change and failure.remedy.endswith(remedy)
 
 
+@pytest.mark.parametrize("there", [["3.7.9", "3.9.18", "3.12.1"], ["3.11.4"]])
+def test_an_older_python_is_named_for_which_there_are_wheels_of_what_cannot_be_built(machine, monkeypatch, there):
+    wheelhouse.source(machine.index, "broken", "1.0", hook="raise RuntimeError('no compiler')")
+    made = wheelhouse.wheel(machine.index, "broken", "1.0")
+    for tag in ("cp37-cp37m", "cp38-cp38", "cp39-cp39"):
+        shutil.copy(made, made.replace("py3-none-any", f"{tag}-linux_{os.uname().machine}"))
+    os.unlink(made)
+    monkeypatch.setattr(interpreters, "every", lambda: [{"version": each} for each in there])
+    with pytest.raises(errors.Failure, match=r"broken==1\.0 cannot be built here") as caught:
+        machine.task("broken==1.0")
+    assert caught.value.remedy.startswith("give the task Python 3.9, for which broken==1.0 has wheels; or ask for")
+    assert caught.value.change == (("--python", "3.9") if len(there) == 3 else ("--package", "broken"))
+
+
 def test_the_printed_remedy_works(machine):
     with pytest.raises(errors.Failure) as caught:
         machine.task("milk\ntea==1.5")

@@ -41,7 +41,7 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("no_version", lambda: _no_version(job, said, folder, requirements)),
         ("hash", lambda: _hash(said)),
         ("repository", lambda: _repository(said, requirements)),
-        ("not_built", lambda: _not_built(said, requirements)),
+        ("not_built", lambda: _not_built(job, said, folder, requirements)),
         ("conflict", lambda: _conflict(said, requirements)),
     )
     found = next((InstallFailed(failure, kind) for kind, look in looks if (failure := look())), None)
@@ -343,7 +343,7 @@ def _misnamed(said: str, requirements: Requirements) -> errors.Failure | None:
                           change=_replaced(line, better) if better else ())
 
 
-def _not_built(said: str, requirements: Requirements) -> errors.Failure | None:
+def _not_built(job: Job, said: str, folder: str, requirements: Requirements) -> errors.Failure | None:
     found = re.search(r"Failed to (?:download and )?build `([^`@\s]+)", said)
     if not found:
         return None
@@ -354,8 +354,27 @@ def _not_built(said: str, requirements: Requirements) -> errors.Failure | None:
     remedy = (f"replace '{line}' by '{hint[1]}' in the requirements" if hint else
               f"ask for a version of {name} that has wheels for this Python, "
               + (f"or one whose build declares {module[1]}" if module else "or install what its build needs here"))
+    change = _replaced(line, hint[1]) if hint else _another(line)
+    older, is_here = ("", False) if hint or "==" not in found[1] else _older(job, found[1], folder, requirements)
+    if older:
+        remedy = f"give the task Python {older}, for which {found[1]} has wheels; or {remedy}"
+        change = ("--python", older) if is_here else change
     return errors.Failure(f"{found[1]} cannot be built here: {_cause(said)}", errors.BAD_DATA, remedy=remedy,
-                          change=_replaced(line, hint[1]) if hint else _another(line))
+                          change=change)
+
+
+def _older(job: Job, wish: str, folder: str, requirements: Requirements) -> tuple[str, bool]:
+    """(an older Python for which there are wheels of a version, whether this machine has it); ("", False) for none."""
+    from agentpipe.environment import interpreters
+    from agentpipe.environment.installers import uv_questions
+    this = int((_python(folder) or "3.0").split(".")[1])
+    # in a place its image decides
+    there = set() if job.prefix else {int(each["version"].split(".")[1]) for each in interpreters.every()}
+    minors = range(this - 1, interpreters.OLDEST[1] - 1, -1)
+    for minor in sorted(minors, key=lambda minor: minor not in there):
+        if uv_questions.has_wheel(job, f"3.{minor}", wish, requirements):
+            return f"3.{minor}", minor in there
+    return "", False
 
 
 def _another(line: str) -> tuple[str, ...]:

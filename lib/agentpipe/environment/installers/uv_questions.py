@@ -30,6 +30,20 @@ def newest(job: Job, folder: str, wish: str, asked: Requirements) -> str:
     return next((line.split(";")[0].strip() for line in answer.splitlines() if "==" in line), "")
 
 
+def has_wheel(job: Job, python: str, wish: str, asked: Requirements) -> bool:
+    """Whether `wish` ("numpy==1.19.5") is to be had as a wheel for that version of Python."""
+    listed = job.path("asked.txt")
+    write_list(listed, wish + "\n", asked, "")
+    try:
+        run(job, ["pip", "compile", "--quiet", "--no-deps", "--only-binary", ":all:", *target(python),
+                  *index_words(asked), listed], loud=False, timeout=30)
+        return True
+    except errors.Failure:
+        return False
+    finally:
+        os.unlink(listed)
+
+
 def resolved(job: Job, python: str, asked: Requirements, policy: Policy) -> list[tuple[str, int]]:
     """(line, bytes) of every package that would be installed for this interpreter; Failure when that cannot be."""
     from agentpipe.environment import pins
