@@ -72,18 +72,39 @@ setup() {
   [ "$(field .env.cached line)" = true ]
 }
 
-@test "a plain user runs it all the same, packages of the system included" {
-  # may read everything, since the tests' Python may stand in root's home; nothing else
-  as_user() {
-    setpriv --reuid 4711 --regid 4711 --clear-groups --inh-caps=-all,+dac_read_search \
-      --ambient-caps=+dac_read_search --bounding-set=-all,+dac_read_search "$@"
-  }
+# may read everything, since the tests' Python may stand in root's home; nothing else
+as_user() {
+  setpriv --reuid 4711 --regid 4711 --clear-groups --inh-caps=-all,+dac_read_search \
+    --ambient-caps=+dac_read_search --bounding-set=-all,+dac_read_search "$@"
+}
+
+# the homes of this test are that user's
+homes_of_user() {
   rm "$AGENT_HOME/cache/images"
   local folder=$BATS_TEST_TMPDIR
   while [ "$folder" != / ] && [ "$folder" != /tmp ]; do chmod o+x "$folder"; folder=$(dirname "$folder"); done
   mkdir "$HOME/tmp"
   chown -R 4711:4711 "$AGENT_HOME" "$HOME"
-  export TMPDIR=$HOME/tmp UV_CACHE_DIR=$HOME/uv CLEARML_AGENT__AGENT__DOCKER_ALLOW_HOST_ENVIRON=1
+  export TMPDIR=$HOME/tmp UV_CACHE_DIR=$HOME/uv
+}
+
+@test "a plain user: an image whose own folder is closed, as Fedora's, gets the folders of its mounts" {
+  homes_of_user
+  mkdir -p root/bin root/etc
+  cp "$(command -v busybox)" root/bin/
+  for name in sh cat echo mv ln mkfifo setsid ls sleep; do ln -s busybox "root/bin/$name"; done
+  chmod 555 root/etc root
+  chown -R 4711:4711 root
+  image=$PWD/root
+  bash_task 'ls -d /newly/made; cat /etc/hosts' '{"arguments": "-v /usr/share:/newly/made"}' | sed 's/"bash"/"sh"/' >task.json
+  as_user agent-prepare task.json >line
+  as_user agent-run line >receipt
+  [ "$(log_of)" = "/newly/made"$'\n'"$(cat /etc/hosts)" ]
+}
+
+@test "a plain user runs it all the same, packages of the system included" {
+  homes_of_user
+  export CLEARML_AGENT__AGENT__DOCKER_ALLOW_HOST_ENVIRON=1
   local net
   net=$("$BATS_TEST_DIRNAME/docker-host-args.sh" | paste -sd ' ' | sed 's# *-v /root/[^ ]*##g')
   bash_task 'id -u; hello' "{\"arguments\": \"$net -e CLEARML_APT_INSTALL=hello\"}" >task.json

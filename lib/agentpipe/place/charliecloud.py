@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, paths, secrets, untrusted
-from agentpipe.place.images import cached, key_of, mark, prepare, pull, single_user, within, work
+from agentpipe.place.images import cached, key_of, mark, open_up, prepare, pull, single_user, within, work
 from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
 from agentpipe.settings import config
 
@@ -129,8 +129,10 @@ def _complete(root: str) -> None:
     """What ch-run mounts its own on; hosts and resolv.conf of this machine, only where the image has files for them: a
     root filesystem that no engine has exported has none, or a link to what runs elsewhere, and so no names."""
     prepare(root, FOLDERS)
+    etc = within(root, "etc")
+    open_up(etc)
     for name in ("hosts", "resolv.conf"):
-        path = os.path.join(within(root, "etc"), name)
+        path = os.path.join(etc, name)
         if os.path.islink(path):
             os.unlink(path)
         if not os.path.lexists(path):

@@ -147,11 +147,21 @@ def prepare(root: str, binds: Iterable[tuple[str, str, str]]) -> None:
         inside = within(root, target)
         if os.path.lexists(inside):
             continue
+        open_up(os.path.dirname(inside))
         if os.path.isfile(source):
             os.makedirs(os.path.dirname(inside), exist_ok=True)
             open(inside, "ab").close()
         else:
             os.makedirs(inside, exist_ok=True)
+
+
+def open_up(folder: str) -> None:
+    """Let us write in a folder of our copy of an image, or where it is to be: `/` itself is closed in those of Fedora
+    and its like (0555), to a plain user who owns it too."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.access(folder, os.W_OK):
+        os.chmod(folder, os.stat(folder).st_mode & 0o7777 | 0o300)
 
 
 def within(root: str, target: str) -> str:
