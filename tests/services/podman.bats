@@ -68,26 +68,23 @@ by_hand() { tr -d '\n' <<<"{\"task\": {\"container\": {\"image\": \"$image\"}, \
   [ "$(field .run.end receipt)" = lost ]
 }
 
-@test "podman: a container that is paused where its processes cannot be seen is waited for" {
-  export AGENT_CLAIM_GRACE=0
-  task=$(enqueue_in "$image" 'echo begun; until [ -e "$AGENT_TASK_DIR/go" ]; do sleep 0.1; done; exit 5')
-  export AGENT_PLACE=podman
+@test "podman: a script whose processes cannot be seen is waited for while its container is stopped" {
+  export AGENT_CLAIM_GRACE=0 AGENT_PLACE=podman
+  task=$(enqueue_in "$image" 'trap "sleep 8; echo told; exit 0" TERM; echo begun; while :; do sleep 0.1; done')
   agent-pull default | agent-prepare | sed 's/"keeper":"[^"]*"/"keeper":null/' >line
   agent-run line >receipt 3>&- &
   run_pid=$!
   wait_for 30 printed begun
-  kill -KILL "$run_pid" $(pgrep -f "exec $(field .place.container line | cut -c1-12)")
+  kill -KILL "$run_pid" "$(pgrep -f "exec $(field .place.container line | cut -c1-12)")"
   wait "$run_pid" || true
-  docker pause "$(containers)" >/dev/null
   bash -c 'agent-pull default | agent-prepare | exec agent-run >receipt' 3>&- &
   second=$!
   wait_for 20 grep -q 'taking over' "$(attempt "$task")/setup.log"
-  sleep 5  # it asks meanwhile
-  kill -0 "$second"
-  docker unpause "$(containers)" >/dev/null
-  touch "$(attempt "$task")/go"
+  docker stop -t 20 "$(containers)" >/dev/null # until then Podman starts nothing there
   ended "$second"
-  [ "$status" -eq 5 ]
+  [ "$status" -eq 125 ]
+  log_of | grep -qx told
+  [[ $(field .run.reason receipt) == *"the script ended with 0" ]]
 }
 
 # a Podman of a plain user's own: $plain, its files in $folder, DOCKER_HOST its socket

@@ -19,7 +19,7 @@ ROOT = "0:0"
 ASK_S = 2.0
 # what clients say of a container that is over: of Docker's engine, of Podman's
 GONE = ("No such container", "is not running", "no such container")
-IMPROPER = "container state improper"  # Podman's, also of one that is paused
+IMPROPER = "container state improper"  # Podman's, also of one that it is about to stop, which has its grace period
 SHOWN = ("spec", "clearml.conf")  # in the task's directory, for the script; the rest is between us and ourselves
 ITS_OWN = ("code", "env", paths.BOX)  # the folders there that are the container's
 
@@ -64,8 +64,8 @@ class Container(place.Place):
         return self._pid
 
     def _is_over(self) -> bool:
-        """Whether the engine has no such container any more, or one that runs no more; not of one that is paused, nor
-        of an engine that does not answer."""
+        """Whether the engine has no such container any more, or one without processes; not of one that is being stopped
+        (which Podman does not call running), nor of an engine that does not answer."""
         import docker
         try:
             state = self._api().inspect_container(self._id())["State"]
@@ -73,7 +73,7 @@ class Container(place.Place):
             return True
         except (docker.errors.DockerException, errors.Failure, OSError):
             return False
-        return not (state.get("Running") or state.get("Paused"))
+        return not state.get("Pid")
 
     def as_user(self, user: str) -> list[str]:
         """The prefix for another user than the container's own."""
