@@ -154,3 +154,24 @@ def test_what_an_engine_makes_may_take_longer_than_other_answers(slow_engine):
     assert beginning.start(slow_engine, "c1", SimpleNamespace(image="i", own=True)) is None
     engine.image(slow_engine, job, "i:1", True)
     assert slow_engine.timeout == 0.2
+
+
+def test_an_engine_that_goes_away_while_a_container_stands_still_is_said(tmp_path, monkeypatch):
+    import requests
+
+    from agentpipe.job import Job
+    from agentpipe.place import apart
+
+    class Leaving:
+        def pause(self, container):
+            pass
+
+        def unpause(self, container):
+            raise requests.ConnectionError("broken pipe")
+    monkeypatch.setattr(engine, "connect", lambda kind, at: Leaving())
+    place = {"kind": "docker", "engine": "unix:///x", "container": "c1", "environments": "/e"}
+    job = Job({"place": place}, str(tmp_path))
+    with apart.still(job):
+        pass
+    job.close()
+    assert "the task's container stands still: Docker at unix:///x went away" in (tmp_path / "setup.log").read_text()

@@ -101,8 +101,7 @@ def still(job: Job) -> Iterator[None]:
     if not folder(job):
         yield
         return
-    import docker
-
+    from agentpipe import errors
     from agentpipe.place import engine
     place = job.manifest["place"]
     with engine.spoken_to(place["kind"], place["engine"]):
@@ -112,9 +111,10 @@ def still(job: Job) -> Iterator[None]:
         yield
     finally:
         try:
-            api.unpause(place["container"])
-        except docker.errors.APIError as error:
-            job.say(f"the task's container stands still: {error}")
+            with engine.spoken_to(place["kind"], place["engine"]):
+                api.unpause(place["container"])
+        except errors.Failure as failure:  # what is run there next fails, and says so
+            job.say(f"the task's container stands still: {failure.reason}")
 
 
 def check(job: Job, stage: str) -> None:
