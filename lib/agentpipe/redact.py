@@ -130,13 +130,18 @@ def is_secret_name(name: str) -> bool:
     return bool(_NAMES.search(name) or _KEYS.search(name))
 
 
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable of this name and value holds a secret, which may be too short to be looked for in a text."""
+    named = _NAMES.search(name) or (_KEYS.search(name) and not _WORD.fullmatch(value))
+    return bool(named and value and not value.startswith("/"))
+
+
 def secrets_in(environment: Mapping[str, str]) -> set[str]:
     """The values of variables that are secret by their names, and passwords in URLs; as others write them too."""
     found = set()
     for name, value in environment.items():
         secret = value.strip()  # whoever uses it does the same with a file's last newline
-        named = _NAMES.search(name) or (_KEYS.search(name) and not _WORD.fullmatch(secret))
-        if named and len(secret) >= SHORTEST and not secret.startswith("/"):
+        if len(secret) >= SHORTEST and is_secret(name, secret):
             found.add(secret)
         found |= _in_urls(value)
     return spellings(found)

@@ -372,6 +372,16 @@ print(json.dumps(task))' >hostile.json
   [ "$(field .run.evidence <<<"$receipt")" = "killed for lack of memory: limit 67108864 bytes, peak 67108864 bytes" ]
 }
 
+@test "what a script has started is killed for lack of memory: its failure says so, with limit and peak" {
+  sed 's/"image"/"arguments": "--memory=64m --memory-swap 64m", "image"/' >task.json < <(
+    by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "python3 -c \"bytearray(200 << 20)\"; exit 3\n"')
+  agent-prepare task.json >line
+  run -3 --separate-stderr agent-run line
+  receipt=$(tail -n 1 <<<"$output")
+  [ "$(field .run.end <<<"$receipt")" = script_failed ]
+  [ "$(field .run.reason <<<"$receipt")" = "exit 3; a process of it was killed for lack of memory: limit 67108864 bytes, peak 67108864 bytes" ]
+}
+
 @test "a script that is killed in its container and one that ends with 137 are told apart" {
   for script in 'kill -KILL $$' 'exit 137'; do
     by_hand "\"binary\": \"bash\", \"entry_point\": \"main.sh\", \"diff\": \"$script\\n\"" >task.json

@@ -48,6 +48,14 @@ PY
   run -1 docker run --rm --entrypoint grep "$saved:2" -r s3cret "$AGENT_HOME"
 }
 
+@test "an image that is started as another user: it finds its environment, and can write in its code" {
+  manifest local-1 | jq -c '.task.container.arguments += " --user 1234 -e DB_PASSWORD=tiny" |
+    .task.script.diff = "import iniconfig, os\nopen(\"made\", \"w\")\nprint(os.getuid(), repr(os.environ[\"DB_PASSWORD\"]))\n"' >task.json
+  agent-prepare --image "$saved" task.json >line
+  run -0 docker run --rm --network none "$saved"
+  [ "$output" = "1234 ''" ]  # a secret by its name, however short
+}
+
 @test "what runs in a saved image, or in one of a task's container that somebody has committed, is none of the agent's" {
   manifest local-1 | jq -c '.task.script = {binary: "bash", entry_point: "main.sh", diff: "sleep 60\n"}' >task.json
   agent-prepare --image "$saved" task.json >line

@@ -109,7 +109,7 @@ def test_what_tar_says_of_thousands_of_files_does_not_stop_it(job, api, containe
     for number in range(1500):  # tar says of each socket that it leaves it out
         with socket.socket(socket.AF_UNIX) as one:
             one.bind(f"{name}{number}")
-    thread = threading.Thread(target=image._copy_in, args=(api, container, [folder]), daemon=True)
+    thread = threading.Thread(target=image._copy_in, args=(api, container, [folder], "a+rX"), daemon=True)
     thread.start()
     thread.join(60)
     assert not thread.is_alive()

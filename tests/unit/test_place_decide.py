@@ -53,6 +53,21 @@ def test_a_task_that_asks_for_nothing_runs_on_the_host(job, settings):
     assert (found.engine, found.reason) == ("host", "no container was asked for")
 
 
+def test_an_image_that_is_asked_for_in_vain_is_said(job, settings):
+    from agentpipe import place
+    task = {"container": {"image": "my:1"}}
+    settings("agent.disable_task_docker_override: true")
+    for options, why in (({}, "agent.disable_task_docker_override, and no other image is named"),
+                         ({"force_docker": True}, "--force-docker, and no other image is named"),
+                         ({"place": "host"}, "agent-prepare was told to run tasks on the host")):
+        at = job(task, **options)
+        assert place.start(at, place.wanted(at))["reason"] == f"{why}: not in my:1"
+        assert said(at) == f"on this machine: {why}: not in my:1\n"
+    at = job({}, dry_run=True)
+    place.start(at, place.wanted(at))
+    assert said(at) == "would run on this machine: no container was asked for\n"
+
+
 def test_the_tasks_own_container_is_before_every_default(job, settings, monkeypatch):
     settings('agent.default_docker { image: "operators:1", arguments: ["--ipc=host"] }')
     monkeypatch.setenv("CLEARML_DOCKER_IMAGE", "variables:1")
@@ -228,6 +243,42 @@ def test_rules_that_clearml_agent_init_wrote_do_not_count(job, settings):
     known.append({"image": "added:1", "match": {"script": {"binary": "python3.9$"}}})
     settings("agent.default_docker: " + json.dumps({"match_rules": known}))
     assert decide.decide(job(task)).image == "added:1"
+
+
+@pytest.mark.parametrize("rules, why", [
+    ('"a:1"', "agent.default_docker.match_rules is no list of rules"),
+    ('{ image: "a:1" }', "agent.default_docker.match_rules is no list of rules")])
+def test_rules_that_are_no_list_are_refused(rules, why, job, settings):
+    settings(f"agent.default_docker.match_rules: {rules}")
+    with pytest.raises(errors.Failure) as raised:
+        decide.decide(job({}))
+    assert (raised.value.exit, raised.value.reason) == (78, why)
+
+
+@pytest.mark.parametrize("match, why", [
+    ('match { scritp { binary: "python3" }, project: "nosuch" }',
+     "scritp.binary in its `match` is not known, and not looked at"),
+    ('match { script { binry: "python3" }, project: "nosuch" }',
+     "script.binry in its `match` is not known, and not looked at"),
+    ('match.script.requirements.pip { torch: "banana" }', "passed over: banana is no range of versions (of torch)"),
+    ('match.script.requirements.pip: "torch"',
+     "passed over: script.requirements.pip is no section of names and version ranges"),
+    ("mtach {}", "passed over: it has no section `match`")])
+def test_what_is_wrong_with_a_rule_is_said(match, why, job, settings):
+    settings(f'agent.default_docker.match_rules: [ {{ image: "a:1", {match} }} ]')
+    at = job({"script": {"requirements": {"pip": "torch==2.1"}}})
+    assert decide.decide(at).engine == "host"
+    assert said(at) == f"a rule of agent.default_docker.match_rules: {why}\n"
+
+
+@pytest.mark.parametrize("match", ['project: "a", script { branch: "b", requirements.pip { "a.b": "" } }',
+                                   '"script.branch": "b"', 'tags: ["a"], container: "x", user_id: u, project_id: p',
+                                   ""])
+def test_nothing_is_said_of_a_rule_that_only_does_not_fit(match, job, settings):
+    settings(f'agent.default_docker.match_rules: [ {{ image: "a:1", match {{ {match} }} }} ]')
+    at = job({"script": {"branch": "no"}})
+    assert decide.decide(at).engine == "host"
+    assert said(at) == ""
 
 
 def test_a_dry_run_says_what_would_be_without_an_engine_and_without_secrets(job, settings, monkeypatch):

@@ -103,7 +103,8 @@ class Place:
         """Before the script starts: let whoever it runs as write in the task's directory."""
 
     def evidence(self, status: int | None) -> tuple[str, str]:
-        """("out_of_memory" | "lost" | "", what is known of the end): after the script's end, before remove()."""
+        """("out_of_memory" | "lost" | "", what is known of the end, in words that can follow a failed script's status):
+        after the script's end, before remove()."""
         if not self.prefix and status == 137:
             from agentpipe.place import memory
             found = memory.evidence_of_kill(self.directory)
@@ -175,6 +176,8 @@ def wanted(job: Job) -> Wanted:
 def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     """Make that place ready, set-up script included; the value of `place`."""
     if wanted.engine == "host":
+        for line in [f"would run on this machine: {wanted.reason}"] if job.option("dry_run") else wanted.notes:
+            job.say(line)
         return {"kind": "host", "reason": wanted.reason, "prefix": []}
     if job.option("dry_run"):
         job.say(f"would run in a container of {wanted.image} ({wanted.engine}): {wanted.reason}")

@@ -43,13 +43,14 @@ def decide(job: Job) -> Container:
     options that contradict."""
     kind = engine(job.option)
     if kind == "host":
-        image = _of_task(job.task)["image"]
-        return Container("host", reason="agent-prepare was told to run tasks on the host"
-                         + (f", not in {image}" if image else ""))
+        return _host(job, "agent-prepare was told to run tasks on the host")
     asked = _of_task({} if job.option("force_docker") else job.task)
     found = _by_rule(job, asked) or _own(asked, kind) or _default(job, asked)
     if found is None:
-        return Container("host", reason="no container was asked for")
+        from agentpipe.settings import config
+        is_forced = "--force-docker" if job.option("force_docker") else "agent.disable_task_docker_override" \
+            if config.flag("agent.disable_task_docker_override") and asked["image"] else ""
+        return _host(job, f"{is_forced}, and no other image is named" if is_forced else "no container was asked for")
     found.engine = kind
     found.named_by_task = found.image == asked["image"]
     if found.image.startswith("-") or any(character.isspace() for character in found.image):
@@ -58,6 +59,15 @@ def decide(job: Job) -> Container:
             raise errors.Failure(f"'{found.image}' cannot be the name of an image", errors.BAD_DATA,
                                  remedy="mend the task's container.image")
     found.arguments = _resolved(job, found.arguments)
+    return found
+
+
+def _host(job: Job, reason: str) -> Container:
+    """The host; an image that the task asks for in vain is noted."""
+    image = _of_task(job.task)["image"]
+    found = Container("host", reason=reason + (f": not in {image}" if image else ""))
+    if image:
+        found.notes.append(f"on this machine: {found.reason}")
     return found
 
 
@@ -200,7 +210,10 @@ def _rules() -> list[Any]:
     from agentpipe.settings import config
     rules = config.value(RULES)
     rules = config.parsed(rules) if isinstance(rules, str) else rules
-    return rules if isinstance(rules, list) else []
+    if rules and not isinstance(rules, list):
+        from agentpipe import errors
+        raise errors.Failure(f"{RULES} is no list of rules", errors.BAD_CONFIG)
+    return rules or []
 
 
 def _is_forced(rule: Any) -> bool:

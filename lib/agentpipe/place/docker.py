@@ -146,15 +146,20 @@ class Container(place.Place):
             api = self._api()
             found = api.inspect_container(self._id())
         except docker.errors.NotFound:
-            return "", "its container is gone: removed from outside"
+            return "", "its container is gone: removed from outside" if status is None else ""
         except (docker.errors.DockerException, errors.Failure, OSError) as error:
-            return "", f"the engine does not answer: {error}"
+            return "", f"the engine does not answer: {error}" if status is None else ""
         state = found["State"]
         if status == 137:
             killed, limit, peak = self._memory()
             if killed or state.get("OOMKilled"):
                 limit = limit or found["HostConfig"].get("Memory") or None
                 return "out_of_memory", _memory_words(limit, peak)
+        if status and status != 137:  # a part of the script, of whose loss it has died
+            killed, limit, peak = self._memory()
+            if killed:
+                words = _memory_words(limit or found["HostConfig"].get("Memory") or None, peak)
+                return "", f"a process of it was {words}"
         if status is not None or state.get("Running"):
             return "", ""
         words = f"its container ended while the script ran: exit {state.get('ExitCode')} at {state.get('FinishedAt')}"

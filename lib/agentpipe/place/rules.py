@@ -20,9 +20,36 @@ def first(rules: list[Any], job: Job, image: str) -> dict[str, Any] | None:
     """The first rule whose terms all fit this job's task; one without terms fits nothing."""
     found: dict[str, list[str]] = {}
     for rule in rules:
+        for word in _wrong(rule):
+            job.say(f"a rule of agent.default_docker.match_rules: {word}")
         if isinstance(rule, dict) and terms(rule) and _fits(rule, job, image, found):
             return rule
     return None
+
+
+def _wrong(rule: Any) -> Iterator[str]:
+    """What its writer cannot have meant: it fits nothing by it, or (as there) more than was meant."""
+    match = rule.get("match") if isinstance(rule, dict) else None
+    if not isinstance(match, dict):
+        yield "passed over: it has no section `match`"
+        return
+    known = [term.split(".") for term in (*TERMS, *PACKAGES)]
+    for path in _paths(match):
+        if not any(names[:len(path)] == path or path[:len(names)] == names for names in known):
+            yield f"{'.'.join(path)} in its `match` is not known, and not looked at"
+    for name in PACKAGES:
+        term = _term(rule, name)
+        if term and not isinstance(term, dict):
+            yield f"passed over: {name} is no section of names and version ranges"
+
+
+def _paths(tree: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    for key, value in tree.items():
+        names = (*above, *key.split("."))
+        if isinstance(value, dict) and value and list(names) not in [each.split(".") for each in PACKAGES]:
+            yield from _paths(value, names)
+        else:
+            yield list(names)
 
 
 def terms(rule: dict[str, Any]) -> list[str]:
@@ -45,7 +72,7 @@ def _fits(rule: dict[str, Any], job: Job, image: str, found: dict[str, list[str]
                 job.say(f"a rule of agent.default_docker.match_rules is passed over: {pattern} is no regular "
                         f"expression ({error})")
                 return False
-    return all(_has_packages(job.task, name, _term(rule, name)) for name in PACKAGES if _term(rule, name))
+    return all(_has_packages(job, name, _term(rule, name)) for name in PACKAGES if _term(rule, name))
 
 
 def _term(rule: dict[str, Any], name: str) -> Any:
@@ -74,10 +101,10 @@ def _values(name: str, job: Job, image: str) -> list[str]:
     return [str(each) for each in value] if isinstance(value, list) else [str(value or "")]
 
 
-def _has_packages(task: dict[str, Any], section: str, wanted: Any) -> bool:
+def _has_packages(job: Job, section: str, wanted: Any) -> bool:
     """Whether the task's list has each of `wanted` ({name: version range}) in a version that fits its range."""
     from packaging.requirements import InvalidRequirement, Requirement
-    lines = ((task.get("script") or {}).get("requirements") or {}).get(section.rpartition(".")[2]) or []
+    lines = ((job.task.get("script") or {}).get("requirements") or {}).get(section.rpartition(".")[2]) or []
     listed = list(_requirements(lines.splitlines() if isinstance(lines, str) else lines))
     if not isinstance(wanted, dict):
         return False
@@ -85,6 +112,8 @@ def _has_packages(task: dict[str, Any], section: str, wanted: Any) -> bool:
         try:
             rule = Requirement(f"{name} {versions or ''}")
         except InvalidRequirement:
+            job.say(f"a rule of agent.default_docker.match_rules: passed over: {versions} is no range of versions "
+                    f"(of {name})")
             return False
         if not any(_name(each) == _name(rule) and _overlap(each, rule) for each in listed):
             return False

@@ -75,7 +75,10 @@ def save(job: Job) -> dict[str, str]:
             crash_point("image:committed")
             copy = api.create_container_from_config({"Image": half, "Entrypoint": ["/bin/sh"], "Cmd": ["-c", "exit 0"],
                                                      "Labels": {"agentpipe.image": name}})["Id"]
-            _copy_in(api, copy, _paths(job))
+            own, others = _paths(job)
+            # whoever is the user there works in the first, as in the container
+            _copy_in(api, copy, own, "a+rwX" if place.get("stranger") else "a+rX")
+            _copy_in(api, copy, others, "a+rX")
             done = api.commit(copy, repository, tag, changes=changes)["Id"]
     finally:
         # an engine that is gone keeps them: of what it refused more has been said
@@ -98,7 +101,7 @@ def _write_start(job: Job, mode: str) -> str:
     """The script that starts the program in the image, in the task's directory; its path."""
     import shlex
 
-    from agentpipe import files, redact
+    from agentpipe import files
     from agentpipe.place import entrypoint, setup_script
     from agentpipe.run import launch, shim
     begin = launch.of(job.manifest, job.directory, {})
@@ -107,7 +110,7 @@ def _write_start(job: Job, mode: str) -> str:
 
     def export(name: str, value: str) -> None:
         """But for secrets: whoever has the image has what stands here."""
-        if redact.secrets_in({name: value}):
+        if _is_secret(name, value):
             left_out.append(name)
         elif shim.NAME.fullmatch(name):
             lines.append(f"export {name}={shlex.quote(value)}")
@@ -145,26 +148,30 @@ def _write_start(job: Job, mode: str) -> str:
     return path
 
 
-def _paths(job: Job) -> list[str]:
-    """What goes into the image: the code, the task's environment and the base below it, the start; what its variables
-    name."""
+def _paths(job: Job) -> tuple[list[str], list[str]]:
+    """What goes into the image: the code and the task's environment; the base below it, the start and what its
+    variables name."""
     from agentpipe.environment import python_env
     from agentpipe.place import certificates
     env = job.manifest["env"]
-    found = [job.path("code"), env.get("overlay"), job.path(START), job.path(TELLER),
-             *set(certificates.variables(job.directory).values())]
+    own: list[str | None] = [job.path("code"), env.get("overlay")]
+    others: list[str | None] = [job.path(START), job.path(TELLER), *sorted(set(certificates.variables(job.directory).values()))]
     if env.get("base"):
-        found.append((python_env.cached(env["base"]) or {}).get("directory"))
+        others.append((python_env.cached(env["base"]) or {}).get("directory"))
+    return _there(own), _there([path for path in others if path not in own])
+
+
+def _there(found: list[str | None]) -> list[str]:
     return [path for path in dict.fromkeys(found) if path and os.path.lexists(path)]
 
 
-def _copy_in(api: Any, container: str, folders: list[str]) -> None:
-    """Stream these into a container that is not running, at their own absolute paths."""
+def _copy_in(api: Any, container: str, folders: list[str], mode: str) -> None:
+    """Stream these into a container that is not running, at their own absolute paths, with `mode` added to theirs."""
     import subprocess
     import tempfile
     # who uses a base stands beside it, and means nothing there
     left_out = [f"--exclude={path.lstrip('/')}/users" for path in folders]
-    words = ["tar", "-C", "/", "--anchored", "--no-wildcards", *left_out, "-cf", "-", "--",
+    words = ["tar", "-C", "/", "--anchored", "--no-wildcards", *left_out, f"--mode={mode}", "-cf", "-", "--",
              *(path.lstrip("/") for path in folders)]
     with tempfile.TemporaryFile() as said:  # nobody reads a pipe while the archive is sent
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said) as tar:
@@ -179,13 +186,16 @@ def _changes(api: Any, container: str, entry: str) -> list[str]:
     """What the image says of itself: how it starts; none of the secrets that its container was given, nor of the labels
     by which tasks' containers are found (which can only be emptied)."""
     import json
-
-    from agentpipe import redact
     config = api.inspect_container(container)["Config"]
     found = ["CMD []", f"ENTRYPOINT {json.dumps(['/bin/sh', entry])}"]
     found += [f'LABEL {name}=""' for name in config.get("Labels") or {} if name.startswith(LABELS)]
     for line in config.get("Env") or []:
         name, _, value = line.partition("=")
-        if name in OURS or redact.secrets_in({name: value}):
+        if name in OURS or _is_secret(name, value):
             found.append(f"ENV {name}=")
     return found
+
+
+def _is_secret(name: str, value: str) -> bool:
+    from agentpipe import redact
+    return redact.is_secret(name, value.strip()) or bool(redact.secrets_in({name: value}))

@@ -10,6 +10,7 @@ from agentpipe import ends, errors, failures, held, manifest, place, stdio
 from agentpipe.claim import attempt, claims, holders, intents, on_server, ranks
 from agentpipe.crash import crash_point
 from agentpipe.pull import still_ours
+from agentpipe.report import own_end
 from agentpipe.run import ending, script
 from agentpipe.signals import SIGNALS
 
@@ -233,7 +234,10 @@ def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwant
         "pull": {"server": api.server_id, "claim": claim.token, "worker": claim.worker}}
     if "run" not in line and "failed" not in line:
         end = attempt.outcome(directory) or lost
-        run = ending.run_key(directory, end, status, reason, known[1])
+        evidence = known[1]
+        if end == "script_failed" and status:  # why, the last lines of its log show
+            reason, evidence = own_end.reason(directory, status, evidence), ""
+        run = ending.run_key(directory, end, status, reason, evidence)
         if end == "lost" and record != attempt.GIVEN_BACK and ending.queued_when_lost(task, on_lost):
             run["requeue"] = True
         line = manifest.with_key(line, "run", run)

@@ -36,8 +36,12 @@ def look(directory: str) -> None:
             pass
 
 
-def reason(directory: str, status: int) -> str:
-    """Why the script of this attempt failed, which ended with that status."""
+def reason(directory: str, status: int, known: str = "") -> str:
+    """Why the script of this attempt failed, which ended with that status; `known`: what its place says of that."""
+    return "; ".join(filter(None, [_reason(directory, status), known]))
+
+
+def _reason(directory: str, status: int) -> str:
     if not os.path.islink(os.path.join(directory, _MARK)):
         return _of_status(status, attempt.was_signalled(directory))
     if status == 120:

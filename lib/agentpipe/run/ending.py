@@ -155,7 +155,7 @@ def _classified(directory: str, status: int | None, verdict: Verdict, kind: str,
                                                 "known; its log says how far it came"), known
     if status == 0:
         return "completed", "", ""
-    return "script_failed", own_end.reason(directory, status), ""
+    return "script_failed", own_end.reason(directory, status, known), ""
 
 
 def _report(held: Held, values: Mapping[str, Any], keep: bool = False) -> int:
