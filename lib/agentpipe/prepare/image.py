@@ -155,7 +155,8 @@ def _paths(job: Job) -> tuple[list[str], list[str]]:
     from agentpipe.place import certificates
     env = job.manifest["env"]
     own: list[str | None] = [job.path("code"), env.get("overlay")]
-    others: list[str | None] = [job.path(START), job.path(TELLER), *sorted(set(certificates.variables(job.directory).values()))]
+    others: list[str | None] = [job.path(START), job.path(TELLER),
+                                *set(certificates.variables(job.directory).values())]
     if env.get("base"):
         others.append((python_env.cached(env["base"]) or {}).get("directory"))
     return _there(own), _there([path for path in others if path not in own])
