@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -453,6 +454,25 @@ def test_a_cache_without_its_configuration_is_cloned_anew(tmp_path, source):
     fetch(tmp_path / "one", wanted)
     os.unlink(os.path.join(mirror.path_of(git.Source(str(source))), "config"))
     assert fetch(tmp_path / "two", wanted)["commit"] == head(source)
+
+
+@pytest.mark.parametrize("fault", ["no HEAD", "an empty HEAD", "zeros for a HEAD", "no objects", "no refs"])
+def test_a_cache_that_is_no_repository_is_cloned_anew_and_none_above_it_is_touched(tmp_path, source, fault):
+    repository(tmp_path / "home", {"dotfile": "x\n"})
+    wanted = {"repository": str(source), "branch": "main"}
+    fetch(tmp_path / "one", wanted)
+    cached = Path(mirror.path_of(git.source_of(wanted)))
+    assert (tmp_path / "home") in cached.parents
+    if "HEAD" in fault:
+        (cached / "HEAD").write_bytes({"an": b"", "zeros": b"\0" * 21}.get(fault.split()[0], b""))
+        if fault == "no HEAD":
+            (cached / "HEAD").unlink()
+    else:
+        shutil.rmtree(cached / fault.removeprefix("no "))
+    latest = commit(source, {"train.py": "new\n"})
+    assert fetch(tmp_path / "two", wanted)["commit"] == latest
+    assert run(tmp_path / "home", "for-each-ref", "--format=%(refname)") == "refs/heads/main"
+    assert fetch(tmp_path / "three", {**wanted, "version_num": latest})["cached"]
 
 
 def test_a_cache_whose_pack_is_gone_is_cloned_anew(tmp_path, source):

@@ -37,6 +37,8 @@ def path_of(source: git.Source) -> str:
 def has(source: git.Source, commit: str) -> bool:
     """Whether the mirror has this commit (one git process)."""
     mirror = path_of(source)
+    if not _is_one(mirror):
+        return False
     try:
         tools.run(["git", "cat-file", "-e", commit + "^{commit}"], cwd=mirror, env=source.environment())
     except (errors.Failure, OSError):
@@ -53,8 +55,8 @@ def update(job: Job, source: git.Source, *, distrust: bool = False) -> str:
     mirror = path_of(source)
     with _locked(job, mirror, source):
         crash_point("fetch:locked")
-        if not os.path.isdir(mirror) or distrust:
-            return _clone(job, source, mirror, again=distrust)
+        if distrust or not _is_one(mirror):
+            return _clone(job, source, mirror, again=distrust or os.path.isdir(mirror))
         try:
             return _fetch(job, source, mirror)
         except tools.ToolFailed as failed:
@@ -73,7 +75,7 @@ def unbundle(job: Job, source: git.Source, bundle: str, hashes: str, needed: lis
     mirror, env = path_of(source), source.environment()
     with _locked(job, mirror, source):
         place = mirror
-        if distrust or not os.path.isdir(mirror):
+        if distrust or not _is_one(mirror):
             place = trees.beside(mirror)
             tools.run(["git", "init", "--quiet", "--bare", "--template=", f"--object-format={hashes}", place], env=env,
                       cwd="/")
@@ -92,6 +94,20 @@ def unbundle(job: Job, source: git.Source, bundle: str, hashes: str, needed: lis
         crash_point("fetch:unbundled")
         if place != mirror:
             trees.replace(place, mirror)
+
+
+def _is_one(mirror: str) -> bool:
+    """Whether git takes this folder for a repository (a power failure leaves a HEAD without content).
+
+    Else git would look for one in the folders above, and use that: this user may keep the home directory in one.
+    """
+    try:
+        with open(os.path.join(mirror, "HEAD"), "rb") as file:
+            head = file.read(100)
+    except OSError:
+        return False
+    folders = [os.path.join(mirror, name) for name in ("objects", "refs")]
+    return head.startswith(b"ref: refs/") and all(map(os.path.isdir, folders))
 
 
 def home() -> str:
