@@ -11,7 +11,7 @@ from slow_line import SlowLine
 
 from agentpipe import errors, tools
 from agentpipe.cmds import agent_fetch
-from agentpipe.code import git_transfer
+from agentpipe.code import git, git_failures, git_transfer
 from agentpipe.job import Job
 
 
@@ -69,6 +69,12 @@ def test_a_repository_that_comes_slowly_is_waited_for(tmp_path, source, scheme):
     with server_of(scheme, source.parent) as server, SlowLine(port_of(server), size=100, pause=0.15) as line:
         fetch(tmp_path, f"{scheme}://{line.host}/r.git")
     assert time.monotonic() - began > 4 and "asking again" not in said(tmp_path)
+
+
+def test_an_ssh_that_has_given_up_a_dead_connection_is_as_a_server_that_falls_silent():
+    failed = tools.ToolFailed(["git", "fetch"], 128, "Timeout, server h not responding.\nfatal: early EOF\n")
+    failure = git_failures.explained(failed, git.Source("ssh://git@h/r.git"))
+    assert git_failures.stalled(failed) and "the server has stopped sending" in failure.reason
 
 
 def test_a_program_that_computes_in_silence_is_waited_for():
