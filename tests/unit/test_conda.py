@@ -149,6 +149,23 @@ def test_an_environment_file_of_the_repository(machine, channel, monkeypatch):
     assert env_of(machine, files={"environment.yml": text, "requirements.txt": "tea"})["installer"] == "uv"
 
 
+def test_the_variables_of_an_environment_are_the_scripts_also_by_a_receipt(machine, channel):
+    text = "dependencies: [beans]\nvariables:\n  MODE: fast\n  THREADS: 4\n"
+    env = env_of(machine, files={"environment.yml": text})
+    assert (env["variables"]["MODE"], env["variables"]["THREADS"]) == ("fast", "4")
+    other = env_of(machine, files={"environment.yml": text.replace("fast", "slow")})
+    assert (other["cached"], other["variables"]["MODE"]) == (False, "slow")
+    pins = {"packages": env["pins"], "python": env["version"]}
+    again = agent_env.work(machine.job(files={"environment.yml": text}, pins=pins))
+    assert (again["variables"]["MODE"], again["pins"]) == ("fast", env["pins"])
+
+
+def test_a_package_that_a_file_of_the_repository_names_is_mended_there(machine, channel):
+    with pytest.raises(errors.Failure, match="no conda package nosuchbean") as caught:
+        env_of(machine, files={"environment.yml": "dependencies: [nosuchbean]\n"})
+    assert caught.value.change == errors.CODE_ANEW
+
+
 def test_an_environment_file_names_files_beside_itself(machine, channel):
     text = "dependencies:\n  - beans\n  - pip:\n    - -r more.txt\n"
     job = machine.job(files={"model/environment.yml": text, "model/more.txt": "tea<2", "model/src/train.py": ""},

@@ -22,12 +22,13 @@ NAMES = {"torch": "pytorch", "opencv-python": "opencv", "tables": "pytables", "m
 
 class Wanted:
     """`specs` of conda and `pip` lines, from `channels`; `soft` are specs whose package may come by pip instead
-    (name of the spec: the pip line); `exact` are the pins of a receipt."""
+    (name of the spec: the pip line); `exact` are the pins of a receipt; `variables` are the script's."""
 
     def __init__(self, origin: str, specs: list[str], pip: list[str], channels: list[str]) -> None:
         self.origin, self.specs, self.pip, self.channels = origin, specs, pip, channels
         self.soft: dict[str, str] = {}
         self.exact: list[dict[str, Any]] = []
+        self.variables: dict[str, str] = {}
         self.folders: list[str] = []  # where its pip lines look for files first
 
     def places(self) -> str:
@@ -38,7 +39,8 @@ class Wanted:
         """One spelling of all that decides the outcome."""
         return [*(f"channel {each}" for each in self.channels), *sorted(f"conda {spec}" for spec in self.specs),
                 *sorted(f"conda {pin['name']}=={pin.get('version')}={pin.get('build')} {pin.get('sha256')}"
-                        for pin in self.exact)]
+                        for pin in self.exact),
+                *sorted(f"variable {name}={value}" for name, value in self.variables.items())]
 
 
 def is_manager() -> bool:
@@ -170,7 +172,12 @@ def _of_tree(tree: Any, origin: str) -> Wanted:
     named = tree.get("channels") or []
     if not isinstance(named, list):
         raise errors.Failure(f"`channels` of {origin} is no list", errors.BAD_DATA, remedy="write one channel a line")
-    return Wanted(origin, specs, pip, channels([_word(each, f"`channels` of {origin}") for each in named]))
+    found = Wanted(origin, specs, pip, channels([_word(each, f"`channels` of {origin}") for each in named]))
+    told, of_them = tree.get("variables") or {}, f"`variables` of {origin}"
+    if not isinstance(told, dict):
+        raise errors.Failure(f"{of_them} is no mapping", errors.BAD_DATA, remedy="write a line NAME: VALUE for each")
+    found.variables = {_word(name, of_them): _word(value, of_them) for name, value in told.items()}
+    return found
 
 
 def _word(value: Any, where: str) -> str:

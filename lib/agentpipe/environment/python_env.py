@@ -281,7 +281,8 @@ def _record(job: Job, about: str, directory: str, name: str, interpreter: Interp
             **({"scripts": [], "folders": [], "links": [], "installer": "conda", "system": False,
                 # by a package's own script, which a conda of the user's runs
                 "altered": not installed.whole(directory),
-                "variables": conda.variables(directory, job.prefix if directory != about else [])} if of_conda
+                "variables": {**conda.variables(directory, job.prefix if directory != about else []),
+                              **requirements.conda.variables}} if requirements.conda is not None
                else overlay.parts(directory, site, about))}
     if directory != about:
         base["built"] = directory

@@ -59,6 +59,17 @@ def of_conda(job: Job, code: str, folder: str) -> Requirements | None:
     return with_conda(conda_files.of_file(path, code), code, folder) if path else None
 
 
+def _section(job: Job, code: str, folder: str) -> Wanted | None:
+    """What the task or its repository says of conda; None when neither does."""
+    from agentpipe.environment import conda_files
+    found = conda_files.recorded(requirements.recorded(job), False)
+    if found is None:
+        start = requirements.script_folder(job.task.get("script") or {}, code, folder)
+        path = conda_files.in_repository(code, start)
+        found = conda_files.of_file(path, code) if path else None
+    return found
+
+
 def with_conda(wanted: Wanted, code: str, folder: str) -> Requirements:
     """What is asked of conda, and what of pip beside it."""
     from agentpipe.environment.requirement_lines import Reader
@@ -118,13 +129,15 @@ def pinned(job: Job, pinned: list[Any], code: str, folder: str) -> Requirements:
         raise errors.Failure(f"pins.packages holds what is no package: {str(wrong)[:100]}", errors.BAD_DATA,
                              remedy="use a receipt as agent-run printed it")
     found = requirements.Requirements(code, "the receipt's pins")
-    of_conda = [pin for pin in pinned if isinstance(pin, dict) and pin.get("conda")]
-    if of_conda:
+    theirs = [pin for pin in pinned if isinstance(pin, dict) and pin.get("conda")]
+    if theirs:
         from agentpipe.environment import conda_files
-        channels = [conda_files.with_login(re.sub(r"/[^/]+/[^/]+$", "", str(pin.get("source")))) for pin in of_conda]
+        channels = [conda_files.with_login(re.sub(r"/[^/]+/[^/]+$", "", str(pin.get("source")))) for pin in theirs]
         found.conda = conda_files.Wanted(found.origin, [], [], list(dict.fromkeys(channels)))
-        found.conda.exact = of_conda
-    rest = _with_secrets(job, [pin for pin in pinned if pin not in of_conda])
+        found.conda.exact = theirs
+        asked = _section(job, code, folder)  # what else it says is no package, and not pinned
+        found.conda.variables = asked.variables if asked else {}
+    rest = _with_secrets(job, [pin for pin in pinned if pin not in theirs])
     Reader(found, [folder, code]).read([*requirements.option_lines(job), *pins.lines(rest)], found.origin)
     found.exact, found.pins = True, [pin for pin in pinned if pin not in found.local_lines()]
     sources = (str(pin.get("source")) for pin in pinned if isinstance(pin, dict))

@@ -67,4 +67,4 @@ def build(job: Job, interpreter: Interpreter, asked: Requirements, policy: Polic
     of_these = found if asked.conda else pins.matching(found, packages)
     return {"packages": packages, "pins": asked.pins if asked.exact else of_these, "directory": directory,
             "interpreter": interpreter, "installer": "conda" if asked.conda else policy.tool,
-            "variables": conda.variables(directory) if asked.conda else {}}
+            "variables": {**conda.variables(directory), **asked.conda.variables} if asked.conda else {}}

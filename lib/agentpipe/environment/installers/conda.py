@@ -271,7 +271,8 @@ def _explained(error: Exception, wanted: Wanted) -> errors.Failure:
     missing = re.search(r"No candidates were found for (\S+ ?\S*?)\.?$", first)
     if missing:
         return errors.Failure(f"no conda package {missing[1].strip()} in {wanted.places()}", errors.NOT_FOUND,
-                              said[-4000:], f"correct it in {wanted.origin}, or name the channel that has it")
+                              said[-4000:], f"correct it in {wanted.origin}, or name the channel that has it",
+                              errors.CODE_ANEW if wanted.folders else ())
     of_cuda = re.search(r"would require \W*__cuda ([^,]+), for which no candidates", " ".join(said.split()))
     if of_cuda:
         return errors.Failure(f"the conda packages need CUDA {of_cuda[1]}, and this machine has {cuda() or 'none'}",
