@@ -579,6 +579,18 @@ def test_another_diff_replaces_the_first(stage, source):
     assert tree(stage.code) == tree(source)
 
 
+def test_a_checkout_whose_git_is_broken_has_no_repository_above_it_reset(tmp_path, stage, source):
+    above = repository(tmp_path / "above", {"dotfile": "committed\n"})
+    (above / ".git").rename(tmp_path / ".git")
+    (tmp_path / "dotfile").write_text("mine\n")
+    (source / "train.py").write_text("print('new')\n")
+    stage.patch(diff=uncommitted(source))
+    (stage.code / ".git" / "HEAD").write_text("")
+    failure = stage.refused(diff="")
+    assert "cannot undo" in failure.reason
+    assert (tmp_path / "dotfile").read_text() == "mine\n"
+
+
 @pytest.mark.parametrize("point", ["begun", "applied"])
 def test_killed_at_any_step_the_next_patch_is_right(tmp_path, stage, source, point):
     (source / "train.py").write_text("print('new')\n")

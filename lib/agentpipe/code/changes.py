@@ -106,7 +106,8 @@ def restored(job: Job, code: str, kind: str, record: Record) -> list[str]:
         checkout.make(job, _source(job), code)
         record.forget()
         return []
-    env = git.environment()
+    # where this .git is broken, none of the folders above is meant: it would be reset in its place
+    env = git.environment({"GIT_CEILING_DIRECTORIES": os.path.dirname(os.path.realpath(code))})
     # what was added goes first: it may have filled the disk, and a reset needs some of that
     clean = "git clean -ffdxq && git reset --quiet --hard"
     try:
