@@ -163,6 +163,12 @@ def test_a_path_that_is_too_deep_is_refused(files):
     assert files("POST", "/delete_many", json={"files": ["d"]}).json() == {"deleted": {"d": "d"}, "errors": {}}
 
 
+def test_a_broken_upload_is_told_to_its_client_and_not_to_the_operator(files, http):
+    answer = files("POST", "/", data=b"junk", headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert answer.status_code == 400 and "boundary" in answer.text
+    assert "boundary" not in http.said()
+
+
 OUTSIDE = ["../secret", "a/../../secret", "..", "/..//../secret", "a/./../..//secret", ".agentpipe-uploads/x", "\0"]
 
 

@@ -63,11 +63,13 @@ class Upload:
         name, options = parse_options_header(kind)
         if name != b"multipart/form-data" or not options.get(b"boundary"):
             self._refuse("expected multipart/form-data")
-        return MultipartParser(options[b"boundary"], {
+        parser = MultipartParser(options[b"boundary"], {
             "on_part_begin": self._part_begins, "on_header_field": self._header_field,
             "on_header_value": self._header_value, "on_header_end": self._header_ends,
             "on_headers_finished": self._headers_end, "on_part_data": self._part_data,
             "on_part_end": self._part_ends, "on_end": self._ends})
+        parser.logger.disabled = True  # what is wrong is told to the client; standard error is the operator's
+        return parser
 
     def _write(self, parser: MultipartParser, data: bytes) -> None:
         from python_multipart.exceptions import FormParserError
