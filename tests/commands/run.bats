@@ -969,6 +969,7 @@ ranked() { enqueue_shell "echo on \${RANK:-0}; until [ -e $PWD/go ]; do sleep 0.
   follower=$!
   wait_for 20 sh -c "grep -qs 'on 2' '$AGENT_HOME'/state/tasks/$id.2/log"
   [ "$(field .pull.follows "$AGENT_HOME/state/tasks/$id.2/manifest.json")" = true ]
+  [ "$(field .pull.queue_name "$AGENT_HOME/state/tasks/$id.2/manifest.json")" = default ]
   touch go
   ended $follower
   [ "$status" -eq 2 ]

@@ -166,7 +166,7 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
 
 def join(api: Any, worker: str, task: str) -> Got:
     """agent-pull --id of a follower: the task is taken out of no queue."""
-    from agentpipe import secrets
+    from agentpipe import find, secrets
     from agentpipe.claim import ranks
     found = by_id(api, task)
     if found is None:
@@ -174,7 +174,8 @@ def join(api: Any, worker: str, task: str) -> Got:
     if found["status"] not in ranks.RUNNABLE:
         raise errors.Failure(f"task {task} is {found['status']}", errors.TRY_AGAIN, remedy=f"agent-task reset {task}")
     queue = (found.get("execution") or {}).get("queue")
-    pull = {"server": api.server_id, "queue": queue, "queue_name": None, "worker": worker, "claim": "0" * 32}
+    pull = {"server": api.server_id, "queue": queue, "queue_name": find.queue_name(api, queue) or None,
+            "worker": worker, "claim": "0" * 32}
     claim, line = ranks.follow(api, {"manifest": manifest.VERSION, "task": found, "pull": pull})
     return claim, {**line, "task": secrets.put_away(found, claim.directory)}
 
