@@ -271,6 +271,14 @@ def test_words_are_searched_in_names_comments_and_scripts_and_the_best_come_firs
     server.refused(12, "tasks.get_all", search_text=5)
 
 
+@pytest.mark.parametrize("asked, found", [
+    ("alpha-one", True), ("alpha,one", True), ("(alpha", True), ("alpha (one)", True), ("one.py", False),
+    ("one-alpha", False), ("lpha-one", False), ("((", False), ("alpha.*", True), ("a.*e", False)])
+def test_marks_in_a_searched_word_separate_words(server, asked, found):
+    task = server.task("Alpha one")
+    assert [each["id"] for each in server("tasks.get_all", search_text=asked)["tasks"]] == [task] * found
+
+
 def test_a_project_with_a_pipeline_or_a_data_set_says_so_when_it_is_to_go(server):
     project = server("projects.create", name="lab")["id"]
     task = server.task("step", project=project)
