@@ -285,3 +285,12 @@ def test_the_python_of_a_container_can_be_named(job):
         with open(job.path("setup", name), "w") as file:
             file.write(text)
     assert gear.local_python(job.directory, {"arguments": "--env LOCAL_PYTHON=/other"}) == "/opt/python"
+
+
+@pytest.mark.parametrize("given", ["banana", "/there", "/there:", ":/here", "there:/here"])
+def test_a_folder_of_the_engines_machine_is_two_absolute_paths(given, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT_DOCKER_HOST_MOUNT", given)
+    with pytest.raises(errors.Failure) as raised:
+        gear.outside("/here/it")
+    assert (raised.value.exit, raised.value.reason) == (
+        78, f"CLEARML_AGENT_DOCKER_HOST_MOUNT is {given}, no THERE:HERE of absolute paths")

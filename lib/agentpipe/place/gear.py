@@ -189,8 +189,8 @@ def outside(path: str) -> str:
         return path
     there, _, here = given.partition(":")
     here = here.rstrip("/")
-    if not here or (path != here and not path.startswith(here + "/")):
-        raise errors.Failure(f"{path} is not below {here or '?'}, where this machine's folder {there} is mounted",
+    if path != here and not path.startswith(here + "/"):
+        raise errors.Failure(f"{path} is not below {here or '/'}, where this machine's folder {there} is mounted",
                              errors.BAD_CONFIG, remedy=f"set AGENT_HOME to a folder below {here}, or mend "
                                                        "CLEARML_AGENT_DOCKER_HOST_MOUNT=THERE:HERE")
     return there.rstrip("/") + path[len(here):]
@@ -218,10 +218,16 @@ def lent(path: str) -> str | None:
 
 
 def host_mount() -> str:
-    """CLEARML_AGENT_DOCKER_HOST_MOUNT, by its other names too."""
+    """CLEARML_AGENT_DOCKER_HOST_MOUNT, by its other names too. Failure 78 for what is no THERE:HERE."""
     names = ("CLEARML_AGENT_K8S_HOST_MOUNT", "CLEARML_AGENT_DOCKER_HOST_MOUNT",
              "TRAINS_AGENT_K8S_HOST_MOUNT", "TRAINS_AGENT_DOCKER_HOST_MOUNT")
-    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+    name = next((name for name in names if os.environ.get(name)), None)
+    if name is None:
+        return ""
+    there, _, here = os.environ[name].partition(":")
+    if not (there.startswith("/") and here.startswith("/")):
+        raise errors.Failure(f"{name} is {os.environ[name]}, no THERE:HERE of absolute paths", errors.BAD_CONFIG)
+    return os.environ[name]
 
 
 def in_pod(env: Mapping[str, str] = os.environ) -> bool:
