@@ -41,24 +41,44 @@ running() {
   container=$(containers)
 }
 
+# in the image's own file system: only the folders over our mounts
+nothing_is_written_in() {  # CONTAINER
+  local mounts; mounts=$(docker inspect -f '{{range .Mounts}}{{println .Destination}}{{end}}' "$1")
+  docker diff "$1" | while read -r how path; do
+    [ "$how" = A ] || [ "$how" = C ]
+    grep -q "^$path" <<<"$mounts" || { echo "$how $path"; return 1; }
+  done
+}
+
 @test "a task that names an image runs inside it, and nothing is left but its result" {
   task=$(enqueue_in "$image" 'hostname; id -u; echo written >"$AGENT_TASK_DIR/code/made"; exit 7')
   agent-pull default | agent-prepare >line
   container=$(field .place.container line)
   [ "$(field .place.kind line)" = docker ]
   [ "$(docker inspect -f '{{index .Config.Labels "agentpipe.task"}}' "$container")" = "$task" ]
-  # in the image's own file system: only the folders over our mounts
-  mounts=$(docker inspect -f '{{range .Mounts}}{{println .Destination}}{{end}}' "$container")
-  docker diff "$container" | while read -r how path; do
-    [ "$how" = A ] || [ "$how" = C ]
-    grep -q "^$path" <<<"$mounts"
-  done
+  nothing_is_written_in "$container"
   run --separate-stderr bash -c 'agent-run <line >receipt'
   [ "$status" -eq 7 ]
   [ "$(log_of)" = "${container:0:12}"$'\n0' ]
   [ "$(cat "$(attempt "$task")/code/made")" = written ]
   [ -z "$(containers)" ]
   [ "$(status "$task")" = failed ]
+}
+
+@test "whoever looks at an image's Python writes no byte-code there" {
+  bare=$(docker create "$image" sh -c 'find /usr/lib/python3* -name __pycache__ -exec rm -rf {} +')
+  docker start -a "$bare"
+  docker commit "$bare" "agentpipe-tests-bare" >/dev/null
+  docker rm "$bare" >/dev/null
+  image=agentpipe-tests-bare
+  for as_is in auto never; do
+    export AGENT_AS_IS=$as_is
+    by_hand '"entry_point": "main.py", "diff": "print(1)\n", "requirements": {"pip": "wheel\n"}' >task.json
+    agent-prepare task.json >line
+    nothing_is_written_in "$(field .place.container line)"
+    agent-run line >receipt
+  done
+  docker rmi "$image" >/dev/null
 }
 
 @test "an image that has what a task requires is used as it is, or gets nothing installed" {

@@ -133,7 +133,7 @@ def folders(job: Job, python: str) -> list[str]:
 
     def ask() -> str:
         nonlocal said
-        said = job.run([*job.prefix, python, "-c", ASK], check=False, timeout=60, env=_plain())
+        said = job.run([*job.prefix, python, "-B", "-c", ASK], check=False, timeout=60, env=_plain())
         return image_packages.answer_in(said, "[")
     of_task = python.startswith((job.directory + os.sep, paths.cache() + os.sep))
     answer = ask() if of_task else image_packages.remembered(job, "folders of", python, ask)

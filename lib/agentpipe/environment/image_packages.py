@@ -162,7 +162,7 @@ def _is_package(each: Any) -> bool:
 
 
 def _asked(job: Job, executable: str) -> str:
-    return answer_in(job.run([*job.prefix, executable, "-I", "-c", ASK], check=False, timeout=60), "[")
+    return answer_in(job.run([*job.prefix, executable, "-I", "-B", "-c", ASK], check=False, timeout=60), "[")
 
 
 def named(packages: Packages, names: set[str]) -> list[str]:

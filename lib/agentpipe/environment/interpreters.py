@@ -382,7 +382,7 @@ def described(job: Job, python: str) -> Interpreter | None:
 def _first_answer(job: Job, names: list[str]) -> Interpreter | None:
     from agentpipe.environment import image_packages
     for name in names:
-        words = '[ -z "$2" ] || PATH=$2; exec "$0" -I -c "$1" 2>/dev/null'
+        words = '[ -z "$2" ] || PATH=$2; exec "$0" -I -B -c "$1" 2>/dev/null'
         answer = image_packages.answer_in(
             job.run([*job.prefix, "sh", "-c", words, name, ASK, _path_in_place(job)], check=False, timeout=60), "{")
         if known := _understood(answer):
