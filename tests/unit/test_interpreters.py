@@ -260,6 +260,22 @@ def test_an_image_known_by_its_digest_is_asked_once(job, monkeypatch):
     assert interpreters.find(job("python3", ["env", "--"], place)) == first
 
 
+@pytest.mark.parametrize("named_by", ["binary", "LOCAL_PYTHON"])
+def test_a_python_that_is_mounted_is_asked_each_time(job, tmp_path, named_by):
+    """The next task may have another folder there."""
+    python = tmp_path / "data" / "python"
+    python.parent.mkdir()
+    place = {"image_id": "sha256:1", "decides": "", "arguments": f"--volume /envs/a:/{python.parent}"}
+    if named_by == "LOCAL_PYTHON":
+        place["arguments"] += f" --env LOCAL_PYTHON={python}"
+    for version in ("3.98.1", "3.99.2"):
+        told = {"executable": str(python), "version": version, "implementation": "CPython", "platform": "x"}
+        python.write_text(f"#!/bin/sh\necho '{json.dumps(told)}'\n")
+        python.chmod(0o755)
+        wish = str(python) if named_by == "binary" else ""
+        assert interpreters.find(job(wish, ["env", "--"], place))["version"] == version
+
+
 def test_a_broken_python_on_path_is_nobodys_affair(job, tmp_path, monkeypatch, capfd):
     broken = tmp_path / "broken"
     broken.mkdir()

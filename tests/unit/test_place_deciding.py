@@ -25,6 +25,7 @@ def test_what_changes_nothing_of_an_image_shares_its_memory(text):
 def test_a_mount_counts_where_the_image_looks_for_programs_or_packages(image):
     assert of("-v /a:/sw/conda", **image) not in ("", of("-v /b:/sw/conda", **image))
     assert of("-v /a:/other", **image) == ""
+    assert of("-v /a://sw/./conda", **image) != ""
 
 
 CHANGES = ["-e PATH=/a", "-e PYTHONPATH=/a", "-e VIRTUAL_ENV=/a", "-e CONDA_PREFIX=/a", "-e PYENV_VERSION=3.12",

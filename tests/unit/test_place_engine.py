@@ -127,7 +127,7 @@ def slow_engine(monkeypatch):
             self.answer(200, found)
 
         def do_POST(self):
-            time.sleep(0.6)
+            time.sleep(1.3)
             self.answer(204 if self.path.endswith("/start") else 200, {"Id": "c1", "status": "done"})
 
         def answer(self, code, value):
@@ -139,7 +139,7 @@ def slow_engine(monkeypatch):
 
         def log_message(self, *_):
             pass
-    monkeypatch.setattr(engine, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(engine, "TIMEOUT_S", 1.0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield engine.connect("docker", f"tcp://127.0.0.1:{server.server_port}")
@@ -153,7 +153,7 @@ def test_what_an_engine_makes_may_take_longer_than_other_answers(slow_engine):
     assert beginning.create(slow_engine, asked, SimpleNamespace(image="i", own=True), job) == "c1"
     assert beginning.start(slow_engine, "c1", SimpleNamespace(image="i", own=True)) is None
     engine.image(slow_engine, job, "i:1", True)
-    assert slow_engine.timeout == 0.2
+    assert slow_engine.timeout == 1.0
 
 
 def test_an_engine_that_goes_away_while_a_container_stands_still_is_said(tmp_path, monkeypatch):

@@ -324,6 +324,19 @@ def test_a_scripts_own_copies_are_told_to_end_after_it(directory, grace, prefix)
     assert log(directory).splitlines()[2:] == [b"saved", b"copy told"]
 
 
+def test_a_script_is_told_to_end_though_its_place_does_not_say_any_more_who_is_there(directory, tmp_path):
+    (tmp_path / "enter").write_text(f"""#!/bin/sh
+case $* in *cmdline*) [ ! -e {tmp_path}/asked ] || exit 1; : >{tmp_path}/asked ;; esac
+exec "$@"
+""")
+    (tmp_path / "enter").chmod(0o755)
+    there = Place({"prefix": [str(tmp_path / "enter")]}, directory)
+    found = script.start(directory, [sys.executable, "-c", FORKED], "/", os.environ, there)
+    wait_for(lambda: os.path.exists(f"{directory}/log") and len(log(directory).splitlines()) == 2)
+    found.stop(10)
+    assert found.status == 3
+
+
 def test_a_script_that_heeds_no_term_is_interrupted_before_it_is_killed(directory):
     text = ("import atexit, signal, time; signal.signal(signal.SIGTERM, lambda *_: None); "
             "atexit.register(print, 'sent'); print('on', flush=True)\nwhile True: time.sleep(0.05)")

@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from agentpipe import errors, processes
+from agentpipe import errors, place, processes
+from agentpipe.claim import attempt
 from agentpipe.job import Job
 from agentpipe.place import apptainer, args_words, charliecloud, container_args, images, unprivileged
 from agentpipe.place.decide import Container
@@ -240,6 +241,19 @@ def test_an_image_that_takes_longer_to_make_than_it_is_kept_is_not_swept_at_once
         os.utime(fresh.removesuffix(".new") + images.ASKED, (1, 1))
     found = images.cached(job, "apptainer", images.key_of("docker://a"), make)
     assert os.path.isdir(found)
+
+
+def test_what_stands_beside_the_attempts_fails_no_set_up_and_what_was_kept_goes(job, agent_home):
+    kept, odd = (agent_home / "state" / "tasks" / f"{name}.1" for name in ("kept", "odd"))
+    for each in (kept, odd):
+        each.mkdir(parents=True)
+        place.journal(str(each), {"kind": "charliecloud", "prefix": []})
+        attempt.decide(str(each), "script_failed")
+    (odd / "lock").mkdir()
+    (kept.parent / "notes.txt").touch()
+    unprivileged.sweep(job)
+    assert not (kept / place.JOURNAL).exists() and (odd / place.JOURNAL).exists()
+    assert place.journalled(str(kept.parent / "notes.txt")) is None
 
 
 def test_its_processes_are_this_machines(job):

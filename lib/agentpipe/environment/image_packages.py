@@ -59,7 +59,7 @@ def remembered(job: Job, question: str, python: str, ask: Callable[[], str]) -> 
 
     from agentpipe import paths
     image = remembered_as(job)
-    if not image or _is_mounted(job, python):
+    if not image or is_mounted(job, python):
         return ask()
     question = f"{question} {python}"
     name = hashlib.sha256(f"{image}\n{question}".encode("utf-8", "surrogateescape")).hexdigest()[:20]
@@ -69,7 +69,7 @@ def remembered(job: Job, question: str, python: str, ask: Callable[[], str]) -> 
             return file.read()
     except OSError:
         answer = ask()
-    if answer and not job.option("dry_run") and not _is_mounted(job, answer):
+    if answer and not job.option("dry_run") and not is_mounted(job, answer):
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         publish(path, answer.encode("utf-8", "surrogateescape"))
     return answer
@@ -97,11 +97,11 @@ def variables(job: Job) -> list[str]:
     return [option.value for option in _options(job) if option.name == "env"]
 
 
-def _is_mounted(job: Job, path: str) -> bool:
+def is_mounted(job: Job, path: str) -> bool:
     """Whether a mount of the arguments holds this path of the container."""
     if not path.startswith("/"):
         return False
-    from agentpipe.place import args_values
+    from agentpipe.place import args_values, deciding
     targets = []
     for option in _options(job):
         if option.name == "volume":
@@ -111,7 +111,7 @@ def _is_mounted(job: Job, path: str) -> bool:
         elif option.name == "mount":
             targets.append([value for key, value, _ in args_values.fields(option.value)
                             if key in ("target", "dst", "destination")])
-    return any(path.startswith(each.rstrip("/") + "/") for found in targets for each in found)
+    return any(path.startswith(deciding.folder(each)) for found in targets for each in found)
 
 
 def identity(job: Job, interpreter: dict[str, Any]) -> str:
@@ -124,7 +124,7 @@ def identity(job: Job, interpreter: dict[str, Any]) -> str:
         return image
     from agentpipe.environment import interpreters
     python = interpreters.own_path(job, interpreter)
-    if not name or _is_mounted(job, python):
+    if not name or is_mounted(job, python):
         has = known(job, {"executable": python})
         name = "\n".join(sorted(f"{each['name']}=={each['version']}" for each in has))
     return f"{image} {hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:20]}"

@@ -325,12 +325,13 @@ def _search_folders() -> list[str]:
 # ---- another place than the host
 
 def _in_place(job: Job, wish: str) -> Interpreter:
-    """Ask inside the place; an image that nothing has changed is asked once."""
+    """Ask inside the place; an image that nothing has changed is asked once, but for a Python that is mounted: another
+    folder may be there the next time."""
     from agentpipe.environment import image_packages
     from agentpipe.place import gear
     memory, local = "", gear.local_python(job.directory, job.manifest.get("place") or {})
     image = image_packages.remembered_as(job)
-    if image:
+    if image and not any(image_packages.is_mounted(job, path) for path in (wish, local)):
         memory = paths.cache("interpreters", _memory_name(f"{image} {wish} {local}".rstrip()) + ".json")
         known = _remembered_in_place(memory)
         if known:
@@ -344,7 +345,7 @@ def _in_place(job: Job, wish: str) -> Interpreter:
                                  remedy=_remedy_without_python(job))
         if wish and not found["version"].startswith(wish) and not in_range(found["version"], wish):
             job.warn(f"Python {wish} is not in this place, {found['version']} ({found['executable']}) is taken instead")
-    if memory and not job.option("dry_run"):
+    if memory and not job.option("dry_run") and not image_packages.is_mounted(job, found["executable"]):
         _remember(memory, found)
     return found
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agentpipe.processes import Seen
 
 JOURNAL = "place.json"
+WITHOUT_DAEMON = ("charliecloud", "apptainer")
 # how long a place may take for a look inside (s), and how much it may say (bytes); the status that stands for more
 ANSWER_S = 60.0
 ANSWER_MOST = 32 << 20
@@ -143,7 +144,7 @@ def _name(signum: int) -> str:
 def of(manifest: Mapping[str, Any] | None, directory: str) -> Place:
     """The place of a manifest; the host for one without."""
     value = (manifest or {}).get("place") or {}
-    if value.get("kind") in ("charliecloud", "apptainer"):
+    if value.get("kind") in WITHOUT_DAEMON:
         from agentpipe.place import unprivileged
         return unprivileged.Unprivileged(value, directory)
     if value.get("kind") not in ("docker", "podman"):
@@ -209,12 +210,13 @@ def journal(directory: str, value: Mapping[str, Any]) -> None:
 
 
 def journalled(directory: str) -> dict[str, Any] | None:
-    """What an attempt has made, or was about to make; None when there is nothing, or nothing any more."""
+    """What an attempt has made, or was about to make ({}: nobody can read that); None when there is nothing, or
+    nothing any more."""
     try:
         found = untrusted.value(directory, JOURNAL, untrusted.LARGE)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, untrusted.NotRegular):
+    except (ValueError, OSError):
         return {}
     return found if isinstance(found, dict) else {}
 

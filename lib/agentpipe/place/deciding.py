@@ -58,14 +58,19 @@ def _folders(body: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
     """Where programs and packages are looked for: by the system, by variables, and in the folder that they start in."""
     lines = [*(image.get("Env") or []), *body["Env"]]
     named = [path for line in variables(lines) for path in line.partition("=")[2].split(":")]
-    return [os.path.normpath(each) for each in (*SYSTEM, *named, image.get("WorkingDir"), body.get("WorkingDir"))
-            if each and each.startswith("/") and each != "/"]
+    return [folder(each) for each in (*SYSTEM, *named, image.get("WorkingDir"), body.get("WorkingDir"))
+            if each and each.startswith("/") and folder(each) != "/"]
 
 
 def _is_of_programs(target: str, folders: list[str]) -> bool:
     """Whether what is mounted there lies in one of these folders, or hides it."""
-    target = os.path.normpath(target).rstrip("/") + "/"
-    return any(target.startswith(each + "/") or (each + "/").startswith(target) for each in folders)
+    target = folder(target)
+    return any(target.startswith(each) or each.startswith(target) for each in folders)
+
+
+def folder(path: str) -> str:
+    """An absolute path as engines take it (//usr/local is /usr/local), and as all begin that are in it."""
+    return f"/{os.path.normpath(path).strip('/')}/".replace("//", "/")
 
 
 def variables(lines: Iterable[str]) -> list[str]:

@@ -131,17 +131,21 @@ def sweep(job: Job) -> None:
     """Remove what an earlier life of ours has kept: its attempt is over, and nobody holds it."""
     home = paths.state("tasks")
     for name in os.listdir(home) if os.path.isdir(home) else []:
-        directory = os.path.join(home, name)
-        value = place.journalled(directory)
-        if not value or not isinstance(place.of({"place": value}, directory), Unprivileged) \
-                or not attempt.is_over(directory):
-            continue
         try:
-            lock = claims.lock(directory, 0)
-        except (errors.Failure, OSError):  # no other task's set-up fails for that
+            _sweep(os.path.join(home, name), job)
+        except (errors.Failure, OSError):  # no attempt's, or its task's own doing: no other's set-up fails for that
             continue
-        if lock is not None:
+
+
+def _sweep(directory: str, job: Job) -> None:
+    value = place.journalled(directory)
+    if not value or value.get("kind") not in place.WITHOUT_DAEMON or not attempt.is_over(directory):
+        return
+    lock = claims.lock(directory, 0)
+    if lock is not None:
+        try:
             place.leave(directory, job.say)
+        finally:
             os.close(lock)
 
 

@@ -39,9 +39,10 @@ def stop(script: Script, grace: float) -> None:
     # the handler that the `clearml` package has for TERM does nothing where Python's own was there before (its
     # utilities/process/exit_hooks.py); KeyboardInterrupt ends the script with all that it has to send
     for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGINT, min(INT_WAIT, grace))):
-        if copies:
-            script.tell([each.name for each in script.family() if each.name not in copies], signum)
-        else:
+        family = script.family() if copies else []
+        if family:
+            script.tell([each.name for each in family if each.name not in copies], signum)
+        else:  # also where the place does not say any more who is there: better all than nobody
             script.signal_all(signum)
         if _have_ended(script, copies, time.monotonic() + seconds, signum == signal.SIGINT):
             return
@@ -71,10 +72,8 @@ def _have_ended(script: Script, copies: dict[Name, Name], until: float, last: bo
         if over and not script.signal_all(0):
             return True
         now = time.monotonic()
-        if now >= until:
-            if not (last and copies):
-                return False
-            until = now + COPIES_LEAST  # what was asked in the place has taken their time
+        if now >= until and not (last and copies):
+            return False
         if copies and (not script.place.prefix or now - looked >= PARENTS_IN_PLACE):
             looked = now
             alone |= {name: now for name in _orphans(script, copies) if name not in alone}
@@ -84,6 +83,8 @@ def _have_ended(script: Script, copies: dict[Name, Name], until: float, last: bo
             script.tell(told, signal.SIGTERM)
             for name in told:
                 del copies[name]
+            if last:  # what is asked in a place takes of their time
+                until = max(until, time.monotonic() + COPIES_LEAST)
         pause = min(OFTEN_IN_PLACE if script.place.prefix else OFTEN, until - now)
         if over:
             script.bury()
