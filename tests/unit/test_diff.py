@@ -486,6 +486,8 @@ SOURCES = {
     "..": COPIED.replace("FROM", "../manifest.json"),
     "quoted": COPIED.replace("FROM", '"..\\057manifest.json"'),
     "without prefixes": COPIED.replace("a/x b/y", "x y").replace("FROM", "OUT/secret"),
+    "behind a tab": COPIED.replace("FROM", "tab\t/../../../outside/secret"),
+    "behind what is no quote": COPIED.replace("FROM", r'"\q"/../../../outside/secret'),
     "CRLF": COPIED.replace("FROM", "OUT/secret").replace("\n", "\r\n"),
     "second file": made("z") + COPIED.replace("FROM", "OUT/secret"),
     ".git": COPIED.replace("FROM", ".git/config"),
@@ -502,7 +504,7 @@ def test_nothing_outside_the_checkout_is_copied_into_it(tmp_path, source, text):
     outside.mkdir()
     (outside / "secret").write_text("secret\n")
     os.symlink(outside, source / "link")
-    commit(source, {})
+    commit(source, {"tab\t/file": "", '"\\q"/file': ""})
     stage = Stage(tmp_path / "job", {"repository": str(source)})
     before = everything(stage.code)
     failure = stage.refused(diff=text.replace("OUT", str(outside)))

@@ -31,6 +31,7 @@ CONTENT = re.compile(rb"^(?:@@ -|GIT binary patch)", re.MULTILINE)
 COPY = re.compile(rb"^copy (?:from|to) ", re.MULTILINE)
 READ = re.compile(rb"^(?:copy from|rename from|rename old|---) (.*)", re.MULTILINE)
 QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"')
+ESCAPED = re.compile(rb"\\(?:([0-7]{3})|(.))")
 # a submodule's commits, as nothing but a diff has them
 LOGGED = re.compile(r"submodule \S+ [0-9a-f]{7,64}\.{2,3}[0-9a-f]{7,64}( \(|:\n  [<>] )")
 
@@ -243,13 +244,12 @@ def _refuse_foreign_copies(patch: bytes) -> None:
 def _is_within(name: bytes) -> bool:
     """Whether a name in a diff stays in the tree and out of .git, however many of its parts are stripped."""
     quoted = QUOTED.match(name)
-    if quoted:
-        try:
-            name = quoted[1].decode("unicode_escape").encode("latin-1", "replace")
-        except UnicodeDecodeError:
-            return False
-    parts = name.split(b"\t")[0].rstrip(b"\r").lower().split(b"/")
-    return b".." not in parts and b".git" not in parts and b"" not in parts[:-1]
+    readings = [name]
+    if quoted:  # what git cannot unquote it takes as it stands
+        readings.append(ESCAPED.sub(lambda found: bytes([int(found[1], 8) & 255]) if found[1] else found[2], quoted[1]))
+    # a tab ends only the name in a line ---: that of a copy goes on behind it
+    each = [re.split(rb"[/\t]", reading.rstrip(b"\r").lower()) for reading in readings]
+    return not any(b".." in parts or b".git" in parts or b"" in parts[:-1] for parts in each)
 
 
 def _refuse_unsafe(failed: tools.ToolFailed) -> None:
