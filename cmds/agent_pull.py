@@ -49,7 +49,7 @@ def pull(values):
     from agentpipe.signals import SIGNALS
     from agentpipe.transport import api
     config.apply()
-    checks.check_numbers()
+    checks.check_values()
     checks.check_user(ahead=True)
     check_options(values)
     ends_with = values["owner"]

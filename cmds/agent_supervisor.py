@@ -104,7 +104,7 @@ def check_what_pull_refuses(values):
         find.check_new_name(name)
     checks.lost_policy(None)
     checks.check_user(ahead=True)
-    checks.check_numbers()
+    checks.check_values()
     room.gate(None, None, stdio.say)
     if not os.environ.get("AGENT_STAGE_PREPARE"):
         decide.engine(lambda option: None)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agentpipe.run.script import Script
 
 ECHO_PATIENCE_S = 5.0  # for a person's terminal that takes nothing
+BLANKED = 8 * " " + "\r"  # ends a row of git's progress, where it sees no terminal: on a narrow one that is two rows
 
 
 class Held:
@@ -264,10 +265,14 @@ def _echo(options: dict[str, Any]) -> Callable[[str], None] | None:
         return None
 
     patience = ECHO_PATIENCE_S
+    bars = os.isatty(2) and os.environ.get("TERM", "") not in ("", "dumb")
 
     def echo(text: str) -> None:
         """Show it, unless the terminal stands still (Ctrl-S, a pager): the set-up log has all of it."""
         nonlocal patience
+        if bars:
+            text = text.replace(BLANKED, "\033[K\r")
+        stdio.shown(text)
         data = text.encode("utf-8", "replace")
         try:
             while data and stdio.takes(2, patience):

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 FIRST, STEP = 0.5, 0.25  # seconds: what is over sooner needs no line; how often it moves
 LOGGED = 30.0  # seconds between two lines of the log
 SELDOM = 0.1  # and what takes an hour has one each few minutes: this part of what has passed
-CLEAR = "\r\033[K"
 
 
 class Line:
@@ -69,7 +68,7 @@ class Line:
                     continue
                 text = self._text()
                 if self._watched:
-                    self._drawn = _put(CLEAR + text[:_columns() - 1]) or self._drawn
+                    self._drawn = _put(stdio.CLEAR + text[:_columns() - 1]) or self._drawn
                 now = time.monotonic()
                 if now - logged >= max(LOGGED, (now - self._began) * SELDOM):
                     logged = now
@@ -90,7 +89,7 @@ class Line:
 
     def _clear(self) -> None:
         if self._drawn:
-            _put(CLEAR)
+            _put(stdio.CLEAR)
             self._drawn = False
 
 

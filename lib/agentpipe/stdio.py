@@ -6,16 +6,28 @@ import stat
 from agentpipe.signals import SIGNALS
 
 PIECE = 4096  # bytes that whatever poll(2) calls ready takes without blocking (PIPE_BUF)
+CLEAR = "\r\033[K"
+_row = ""  # what ends the row that stands on stderr: CLEAR for a progress bar, a newline for any other, "" for none
 CONTROLS = {**dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd"), 10: "\\n"}
 
 
 def say(text: str) -> None:
     """One line for people; a stderr that is gone is no error. What a task holds must not move a terminal's cursor, nor
     make two lines of one."""
+    global _row
     try:
-        os.write(2, (text.rstrip("\n").translate(CONTROLS) + "\n").encode("utf-8", "replace"))
+        os.write(2, (_row + text.rstrip("\n").translate(CONTROLS) + "\n").encode("utf-8", "replace"))
     except OSError:
         pass
+    _row = ""
+
+
+def shown(text: str) -> None:
+    """Remember how what was written to stderr ends, a program's words: the next line of ours begins a row."""
+    global _row
+    if text:
+        last = text.rpartition("\n")[2]
+        _row = "" if not last else CLEAR if last.endswith("\r") and os.isatty(2) else "\n"
 
 
 def put(data: bytes) -> None:

@@ -81,7 +81,7 @@ def test_of_several_files_the_one_that_counts_is_named(conf, monkeypatch, tmp_pa
                     "agent.git_pass": str(tmp_path / "more/default/agent.conf")}
     conf("agent.task_ping_interval_sec: often", "trains.conf")
     with pytest.raises(errors.Failure, match=r"task_ping_interval_sec in .*/trains\.conf is no number"):
-        checks.check_numbers()
+        checks.check_values()
 
 
 @pytest.mark.parametrize("secret", ["abcDEF123", "ab=cd:e+F{1", "x!XT_G-#vs&(=)", "ends="])
@@ -180,19 +180,19 @@ def test_values_of_the_file_have_their_types(conf):
 def test_what_should_be_a_number_and_is_none_is_refused_with_its_name(conf, monkeypatch, wrong):
     monkeypatch.setenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC", wrong)
     with pytest.raises(errors.Failure, match=f"CLEARML_AGENT_STATUS_REPORT_FREQ_SEC is no number: {wrong}") as caught:
-        checks.check_numbers()
+        checks.check_values()
     assert caught.value.exit == errors.BAD_CONFIG
     monkeypatch.delenv("CLEARML_AGENT_STATUS_REPORT_FREQ_SEC")
     conf(f'api.http.retries.total: "{wrong}"')
     with pytest.raises(errors.Failure, match=r"api\.http\.retries\.total in .*clearml\.conf is no number"):
-        checks.check_numbers()
+        checks.check_values()
     conf("")
     monkeypatch.setenv("AGENT_HOOK_TIMEOUT", wrong)
     with pytest.raises(errors.Failure, match=f"AGENT_HOOK_TIMEOUT is no number: {wrong}"):
-        checks.check_numbers()
+        checks.check_values()
     monkeypatch.setenv("AGENT_HOOK_TIMEOUT", "")
     conf('agent.task_ping_interval_sec: 12.5, api.http.retries.total: ""')
-    checks.check_numbers()
+    checks.check_values()
     assert (config.number(*config.TASK_PING), config.number("api.http.retries.total", 7)) == (12.5, 7)
 
 
@@ -202,16 +202,37 @@ def test_what_should_be_a_number_and_is_none_is_refused_with_its_name(conf, monk
 def test_a_number_below_0_is_refused_before_a_task_meets_it(monkeypatch, name):
     monkeypatch.setenv(name, "-3")
     with pytest.raises(errors.Failure, match=f"^{name} is below 0: -3 ") as caught:
-        checks.check_numbers()
+        checks.check_values()
     assert caught.value.exit == errors.BAD_CONFIG
     monkeypatch.setenv(name, "0")
-    checks.check_numbers()
+    checks.check_values()
 
 
 def test_every_wrong_number_is_named_at_once(conf):
     conf("agent.venvs_cache { max_entries: lots, lock_timeout: -1 }, api.http { max_req_size: much, retries.total: x }")
-    said = [str(each).partition(" in ")[0] for each in checks.wrong_numbers()]
+    said = [str(each).partition(" in ")[0] for each in checks.wrong_values()]
     assert said == ["api.http.max_req_size", "api.http.retries.total", "agent.venvs_cache.max_entries"]
+
+
+@pytest.mark.parametrize("name", ["CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES", "CPU_ONLY",
+                                  "CLEARML_AGENT_FORCE_UV", "CLEARML_AGENT_DISABLE_SSH_MOUNT"])
+def test_a_yes_or_no_that_is_neither_is_refused_before_a_task_meets_it(monkeypatch, name):
+    monkeypatch.setenv(name, "banana")
+    with pytest.raises(errors.Failure, match=f"^{name} is neither yes nor no: banana ") as caught:
+        checks.check_values()
+    assert caught.value.exit == errors.BAD_CONFIG
+    for told in ("No", "1", " "):
+        monkeypatch.setenv(name, told)
+        checks.check_values()
+
+
+def test_every_yes_or_no_that_is_read_is_looked_at_before():
+    read = set()
+    for folder in ("lib/agentpipe", "cmds"):
+        for path in (Path(__file__).parents[2] / folder).rglob("*.py"):
+            read |= set(re.findall(r'(?:config|settings)\.flag\((?:\w+ \+ )?"([\w.]+)"', path.read_text()))
+    listed = [key for key, *_ in checks.FLAGS]
+    assert len(read) > 30 and not [each for each in read if not any(key.endswith(each) for key in listed)]
 
 
 def test_a_number_below_0_stays_where_it_means_something(conf):

@@ -151,6 +151,33 @@ def test_a_commit_that_is_on_no_branch_is_asked_for_by_its_hash(tmp_path, source
     assert fetch(tmp_path / "three", {"repository": str(source), "version_num": lost})["commit"] == lost
 
 
+@pytest.mark.parametrize("script", [{"branch": "refs/pull/1/head"}, {"version_num": "refs/pull/1/head"}])
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_pull_request_is_fetched_by_its_ref_and_followed(tmp_path, source, monkeypatch, script, warm):
+    if warm:
+        fetch(tmp_path / "before", {"repository": str(source)})
+    for number in ("1", "2"):
+        run(source, "checkout", "-q", "--detach")
+        run(source, "commit", "-q", "--allow-empty", "-m", f"change {number}")
+        wanted = run(source, "rev-parse", "HEAD")
+        run(source, "update-ref", "refs/pull/1/head", wanted)
+        run(source, "checkout", "-q", "-")
+        got = fetch(tmp_path / number, {"repository": str(source), **script})
+        assert head(got["code"]) == wanted
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    assert fetch(tmp_path / "offline", {"repository": str(source), **script})["commit"] == wanted
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_pull_request_that_is_not_there_is_nobodys_to_push(tmp_path, source, warm):
+    if warm:
+        fetch(tmp_path / "before", {"repository": str(source)})
+    with pytest.raises(errors.Failure, match=r"refs/pull/7/head of .* is not there") as caught:
+        fetch(tmp_path / "task", {"repository": str(source), "branch": "refs/pull/7/head"})
+    assert caught.value.exit == errors.NOT_FOUND
+    assert caught.value.remedy.startswith(f"see which there are: git ls-remote {source} 'refs/pull/*'; or give")
+
+
 def test_a_branch_is_followed_also_when_its_history_was_rewritten(tmp_path, source):
     fetch(tmp_path / "one", {"repository": str(source), "branch": "main"})
     moved = commit(source, {"b": "1"})
@@ -250,7 +277,8 @@ def test_a_branch_that_is_a_command_stays_a_word_in_what_is_to_be_typed(tmp_path
     failure = refused(tmp_path / "job", {"repository": str(source)})
     assert shlex.split(failure.remedy)[-1] == "x;touch$IFS'pwned"
     failure = refused(tmp_path / "job", {"repository": str(tmp_path / "a;b"), "branch": "$(id)"})
-    assert shlex.split(failure.remedy)[-1] == str(tmp_path / "a;b")
+    address, _, then = failure.remedy.partition("; then ")
+    assert shlex.split(address)[-1] == str(tmp_path / "a;b") and then == "correct it: agent-task edit --repo URL"
     failure = refused(tmp_path / "job", {"repository": str(source), "branch": "$(id)"})
     assert "push origin '$(id)'" in failure.remedy
 

@@ -56,6 +56,15 @@ def test_a_task_that_names_no_version_gets_the_agents_own_system_python(job):
     assert not os.path.exists(os.path.join(os.path.dirname(found["executable"]), "..", "pyvenv.cfg"))
 
 
+def test_a_path_without_a_python_is_said_when_another_is_taken(job):
+    found = interpreters.find(job("/opt/nope/bin/python3"))
+    assert f"/opt/nope/bin/python3 is not on this machine, Python {found['version']}" in "".join(job.said)
+    job.said.clear()
+    interpreters.find(job(f"/opt/nope/bin/python{OWN}"))
+    interpreters.find(job("/opt/nope/bin/julia"))
+    assert "nope" not in "".join(job.said)
+
+
 def test_the_version_in_the_binarys_name_is_found(job):
     found = interpreters.find(job(f"python{OWN}"))
     says = subprocess.check_output([found["executable"], "-c", "import platform; print(platform.python_version())"])

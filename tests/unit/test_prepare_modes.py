@@ -12,6 +12,9 @@ import wheelhouse
 from git_servers import SmartServer
 from repositories import repository
 
+from agentpipe import errors
+from agentpipe.environment import targets
+
 BIN = os.path.dirname(sys.executable)
 TRAIN = "import sys, tea, milk\nprint('tea', tea.version, *sys.argv[1:])\n"
 
@@ -158,3 +161,10 @@ def test_what_cannot_be_meant_is_refused(world, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     world.run("agent-prepare", *words, status=64)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_link_whose_end_is_not_there_is_named(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to("/nope/there")
+    with pytest.raises(errors.Failure, match=r"cannot create .*/link: it is a link to /nope/there, which is not there"):
+        targets.make(str(link))

@@ -459,7 +459,8 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):
     ("greedy<2", 66, ["greedy<2 asks for tea>9, which is not in the indexes"],
      "ask for another version than 'greedy<2' in the requirements"),
     ("old", 66, ["old", "needs Python>=3.99"], "set the task's binary to python3.99, or ask"),
-    ("broken", 65, ["broken==1.0 cannot be built here"], "ask for a version of broken that has wheels"),
+    ("broken", 65, ["broken==1.0 cannot be built here", "RuntimeError: no compiler"],
+     "ask for a version of broken that has wheels"),
     ("tea @ http://127.0.0.1:9/tea-1.0-py3-none-any.whl", 69, ["cannot reach http://127.0.0.1:9/"],
      "check the network"),
     ("tea=1.0", 65, ["line 1", "tea=1.0"], "write tea==1.0"),
@@ -565,6 +566,14 @@ def test_an_older_python_is_named_for_which_there_are_wheels_of_what_cannot_be_b
         machine.task("broken==1.0")
     assert caught.value.remedy.startswith("give the task Python 3.9, for which broken==1.0 has wheels; or ask for")
     assert caught.value.change == (("--python", "3.9") if len(there) == 3 else ("--package", "broken"))
+
+
+def test_the_last_line_that_a_failed_build_prints_is_in_the_reason(machine):
+    hook = "import sys; print('checking for libfoo', file=sys.stderr); sys.exit('fatal: libfoo.h: No such file')"
+    wheelhouse.source(machine.index, "broken", "1.0", hook=hook)
+    with pytest.raises(errors.Failure, match=r"broken==1\.0 cannot be built here") as caught:
+        machine.task("broken==1.0")
+    assert caught.value.reason.endswith(" (its last words: fatal: libfoo.h: No such file)")
 
 
 def test_the_printed_remedy_works(machine):

@@ -147,6 +147,8 @@ def source_of(script: dict[str, Any]) -> Source | None:
     tag, branch = tag.removeprefix("refs/tags/"), branch.removeprefix("refs/heads/")
     if commit in ("HEAD", "@"):
         commit = ""
+    if commit.startswith("refs/") and not commit.startswith(("refs/heads/", "refs/tags/")):
+        commit, tag, branch = "", "", commit  # the whole name of a ref (refs/pull/7/head) is no tag's
     loose = bool(commit) and not is_hash(commit) and commit != branch
     if commit and not is_hash(commit):
         # the peer hands whatever stands here to `git checkout`: a tag, or a branch

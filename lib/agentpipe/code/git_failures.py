@@ -60,7 +60,8 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      "see whether it answers there: git ls-remote {url}"),
     (("repository not found", "' not found", "does not appear to be a git repository", "does not exist",
       "no such file or directory", "not a git repository", "could not read from remote repository"),
-     errors.NOT_FOUND, "no such repository{unseen}", "check the URL: git ls-remote {url}"),
+     errors.NOT_FOUND, "no such repository{unseen}",
+     "check the URL: git ls-remote {url}; then correct it: agent-task edit --repo URL"),
 )
 # worth asking again after a moment
 PASSING = ("could not resolve host", "temporary failure in name", "timed out", "connection refused",

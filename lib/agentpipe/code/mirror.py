@@ -200,7 +200,7 @@ def _fetch(job: Job, source: git.Source, mirror: str) -> str:
 
 
 def _fetch_one(job: Job, source: git.Source, mirror: str) -> str | None:
-    branch = f"+refs/heads/{source.branch}:refs/remotes/origin/{source.branch}"
+    branch = f"+{revision.remote_branch(source)}:{revision.ORIGIN}{source.branch}"
     if source.commit:
         if not git.is_whole_hash(source.commit):
             return None
@@ -212,13 +212,20 @@ def _fetch_one(job: Job, source: git.Source, mirror: str) -> str | None:
         return revision.commit(mirror, source, f"refs/tags/{source.tag}")
     if source.branch:
         git_transfer.fetch(job, source, mirror, branch)
-        return revision.commit(mirror, source, f"refs/remotes/origin/{source.branch}")
+        return revision.commit(mirror, source, revision.ORIGIN + source.branch)
     git_transfer.fetch(job, source, mirror, f"+HEAD:{TIP}")
     return revision.commit(mirror, source, TIP)
 
 
 def _wanted(job: Job, source: git.Source, mirror: str) -> str:
-    """The commit in a mirror that has every branch and tag; what is in none of them is asked for by its hash."""
+    """The commit in a mirror that has every branch and tag; what is in none of them is asked for by its hash or ref."""
+    if not source.commit and not source.tag and revision.is_ref(source.branch):
+        try:
+            return _fetch_one(job, source, mirror) or ""
+        except tools.ToolFailed as failed:
+            if "couldn't find remote ref" not in failed.output:
+                raise
+            raise revision.not_there(source, mirror) from None
     asked = source.commit if git.is_whole_hash(source.commit) else "" if source.named else "HEAD"
     found = revision.find(mirror, source) if asked != "HEAD" else None
     if not found and asked:

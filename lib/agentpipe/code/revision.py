@@ -38,12 +38,28 @@ def refs(source: git.Source) -> list[str]:
     return [ORIGIN + source.branch] if source.branch else [ORIGIN + "master", ORIGIN + "main"]
 
 
+def is_ref(branch: str) -> bool:
+    """Whether this is no branch but a whole ref: refs/pull/7/head of GitHub, refs/changes/… of Gerrit."""
+    return branch.startswith("refs/")
+
+
+def remote_branch(source: git.Source) -> str:
+    """The ref on the server that the source's branch means."""
+    return source.branch if is_ref(source.branch) else f"refs/heads/{source.branch}"
+
+
 def not_there(source: git.Source, mirror: str) -> errors.Failure:
     """No such commit, tag or branch in the repository."""
     if source.commit:
         from agentpipe.code import git_failures
         return errors.Failure(f"{source} is not there", errors.NOT_FOUND, remedy=(
             f"{git_failures.pushing(source)}; or give the task another: agent-task edit --commit SHA"))
+    if not source.tag and is_ref(source.branch):
+        # such refs are made by the server (a pull request), and nobody pushes them
+        below = shlex.quote(source.branch.split("/", 2)[1])
+        return errors.Failure(f"{source} is not there", errors.NOT_FOUND, remedy=(
+            f"see which there are: git ls-remote {shlex.quote(source.address)} 'refs/{below}/*'; or give the task "
+            "another: agent-task edit --branch NAME"))
     if not source.named or not (_listed(mirror, source, ORIGIN) or _listed(mirror, source, "refs/tags")):
         return _no_default(source, mirror)
     name = source.tag or source.branch

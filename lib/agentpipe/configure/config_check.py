@@ -87,7 +87,7 @@ def _refused(tree: Any) -> Iterator[Finding]:
         lambda: config_apply.check(tree), lambda: checks.lost_policy(None),
         lambda: checks.check_user(ahead=True), lambda: schedule.of([], []), lambda: hooks.find("pre-pull"),
         lambda: room.gate(None, None, lambda _: None), services.check_setting)
-    wrong = list(checks.wrong_numbers())
+    wrong = list(checks.wrong_values())
     for look in looks:
         try:
             look()

@@ -52,6 +52,8 @@ def find(job: Job, project: str = "") -> Interpreter:
             _remember(memory, known)
     if known["warning"]:
         job.warn(known["warning"])
+    elif gone := _gone(job):
+        job.warn(f"{gone} is not on this machine, Python {known['version']} ({known['executable']}) is taken instead")
     return {name: known[name] for name in ("executable", "version", "implementation", "platform")}
 
 
@@ -109,6 +111,17 @@ def _of_task(job: Job) -> str:
         if recorded:
             return str(recorded[1])
     return ""
+
+
+def _gone(job: Job) -> str:
+    """The path of the Python that the task names (without a version that it could be found by), where none is."""
+    from agentpipe.code import entry
+    from agentpipe.settings import config
+    script = job.task.get("script") or {}
+    binary = str(script.get("binary") or "").split(" ", 1)[0]
+    is_one = os.path.isabs(binary) and entry.is_python(binary) and not entry.is_shell(script)
+    unheard = _of_task(job) or config.flag("agent.ignore_requested_python_version") or os.access(binary, os.X_OK)
+    return binary if is_one and not unheard else ""
 
 
 def _of_setting(job: Job, wish: str, failure: errors.Failure) -> errors.Failure | None:

@@ -41,7 +41,9 @@ def make(target: str) -> None:
             open(os.path.join(target, MARK), "w").close()
             _made.add(target)
     except OSError as error:
-        raise errors.Failure(f"cannot create {target}: {error.strerror}", errors.CANNOT_CREATE,
+        gone = os.path.islink(target) and not os.path.exists(target)
+        why = f"it is a link to {os.readlink(target)}, which is not there" if gone else error.strerror
+        raise errors.Failure(f"cannot create {target}: {why}", errors.CANNOT_CREATE,
                              remedy="name another --target") from None
     if others:
         raise errors.Failure(f"{target} holds other things: {', '.join(sorted(others)[:3])}", errors.CANNOT_CREATE,

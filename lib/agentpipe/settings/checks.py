@@ -14,22 +14,41 @@ OF_REQUESTS = ("http.max_req_size", "auth.token_expiration_threshold_sec", "auth
                *(f"http.retries.{name}" for name in ("total", "connect", "read", "redirect", "status",
                                                      "backoff_factor", "backoff_max")))
 OF_CACHE = (("max_entries", 0.0), ("free_space_threshold_gb", config.NO_LEAST), ("lock_timeout", config.NO_LEAST))
+FLAGS: tuple[tuple[str, ...], ...] = (
+    *(("agent." + name,) for name in (
+        "apply_environment", "apply_files", "cpu_only", "disable_task_docker_override", "docker_allow_host_environ",
+        "docker_args_extra_precedes_task", "docker_force_pull", "docker_install_opencv_libs",
+        "docker_use_activated_venv", "enable_task_env", "files_outside_home", "force_git_root_python_path",
+        "force_git_ssh_protocol", "git_host_match_prefix", "git_use_azure_pat", "git_use_ms_entra_token",
+        "ignore_requested_python_version", "suppress_carriage_return", "translate_ssh",
+        "default_docker.update_back_task", "pip_download_cache.enabled", "vcs_cache.clone_on_pull_fail",
+        "vcs_cache.enabled", "hide_docker_command_env_vars.enabled",
+        "hide_docker_command_env_vars.parse_embedded_urls")),
+    *(("agent.package_manager." + name,) for name in (
+        "conda_env_as_base_docker", "conda_full_env_update", "force_original_requirements",
+        "force_repo_requirements_txt", "force_upgrade", "poetry_files_from_repo_working_dir", "system_site_packages",
+        "torch_nightly", "use_conda_base_env", "uv_files_from_repo_working_dir", "uv_sync_locked_if_lock_file")),
+    ("api.http.wait_on_maintenance_forever",), ("agent.disable_ssh_mount", "CLEARML_AGENT_DISABLE_SSH_MOUNT"),
+    ("agent.crash_on_exception", "CLEARML_AGENT_CRASH_ON_EXCEPTION"),
+    *(("", "CLEARML_AGENT_FORCE_" + name) for name in ("POETRY", "TASK_INIT", "UV")))
 OF_STAGES = ("AGENT_CLAIM_GRACE", "AGENT_HOOK_TIMEOUT", "AGENT_KEEP_DAYS", "AGENT_ENVS_MAX_GB", "AGENT_ENVS_MAX_DAYS")
 
 
-def check_numbers() -> None:
-    """Failure 78 for a wrong one among those that are read when a task is in hand; for whoever is about to take it."""
-    for wrong in wrong_numbers():
+def check_values() -> None:
+    """Failure 78 for a wrong number, or a yes or no that is neither, among what is read when a task is in hand; for
+    whoever is about to take it."""
+    for wrong in wrong_values():
         raise wrong
 
 
-def wrong_numbers() -> Iterator[errors.Failure]:
+def wrong_values() -> Iterator[errors.Failure]:
     """That Failure for each of them."""
     reports = (config.STATUS_REPORT, config.TASK_PING, config.ABORT_CALLBACK)
     looks = (*(partial(config.number, *each) for each in reports),
              *(partial(config.number, "api." + name, 0) for name in OF_REQUESTS),
              *(partial(config.number, "agent.venvs_cache." + name, 0, least=least) for name, least in OF_CACHE),
-             *(partial(config.variable, name, 0) for name in OF_STAGES))
+             *(partial(config.variable, name, 0) for name in OF_STAGES),
+             *(partial(config.flag, key, False, *variables) for key, *variables in FLAGS))
     for look in looks:
         try:
             look()

@@ -61,9 +61,15 @@ def get(key: str, default: str | None = None, *variables: str) -> str | None:
 
 
 def flag(key: str, default: bool = False, *variables: str) -> bool:
-    """The same as a yes or no: 1, true, yes, on (in any case) are yes."""
+    """The same as a yes or no: 1, true, yes, on (in any case) are yes; Failure 78 for what is neither."""
     found = get(key, None, *variables)
-    return default if found is None else found.strip().lower() in YES
+    told = (found or "").strip().lower()
+    if told and told not in YES and told not in NO:
+        from agentpipe import errors
+        name = _named(key, *variables)
+        raise errors.Failure(f"{name} is neither yes nor no: {told}", errors.BAD_CONFIG,
+                             remedy=f"correct {name}: true or false")
+    return told in YES if told else default
 
 
 def number(key: str, default: float, *variables: str, least: float = 0) -> float:

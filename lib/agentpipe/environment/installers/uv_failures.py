@@ -41,7 +41,7 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("no_version", lambda: _no_version(job, said, folder, requirements)),
         ("hash", lambda: _hash(said)),
         ("repository", lambda: _repository(said, requirements)),
-        ("not_built", lambda: _not_built(job, said, folder, requirements)),
+        ("not_built", lambda: _not_built(job, error.output, folder, requirements)),
         ("conflict", lambda: _conflict(said, requirements)),
     )
     found = next((InstallFailed(failure, kind) for kind, look in looks if (failure := look())), None)
@@ -343,7 +343,8 @@ def _misnamed(said: str, requirements: Requirements) -> errors.Failure | None:
                           change=_replaced(line, better) if better else ())
 
 
-def _not_built(job: Job, said: str, folder: str, requirements: Requirements) -> errors.Failure | None:
+def _not_built(job: Job, output: str, folder: str, requirements: Requirements) -> errors.Failure | None:
+    said = _plain(output)
     found = re.search(r"Failed to (?:download and )?build `([^`@\s]+)", said)
     if not found:
         return None
@@ -359,8 +360,17 @@ def _not_built(job: Job, said: str, folder: str, requirements: Requirements) -> 
     if older:
         remedy = f"give the task Python {older}, for which {found[1]} has wheels; or {remedy}"
         change = ("--python", older) if is_here else change
-    return errors.Failure(f"{found[1]} cannot be built here: {_cause(said)}", errors.BAD_DATA, remedy=remedy,
-                          change=change)
+    return errors.Failure(f"{found[1]} cannot be built here: {_cause(said)}{_printed(output)}", errors.BAD_DATA,
+                          remedy=remedy, change=change)
+
+
+def _printed(output: str) -> str:
+    """" (its last words: …)": the last line that the build itself printed, as uv quotes it."""
+    quoted = re.split(r"^\s*\[(?:stderr|stdout)\]\s*$", re.sub(r"\x1b\[[0-9;]*m", "", output), flags=re.MULTILINE)[1:]
+    ends = (re.split(r"^\s*(?:hint: |×|[├╰]─▶|error: |cause: )", text, flags=re.MULTILINE)[0].split("\n")
+            for text in reversed(quoted))
+    lines = [line.strip() for text in ends for line in reversed(text) if line.strip()]
+    return f" (its last words: {without_credentials(lines[0])[:200]})" if lines else ""
 
 
 def _older(job: Job, wish: str, folder: str, requirements: Requirements) -> tuple[str, bool]:
