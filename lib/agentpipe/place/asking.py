@@ -7,15 +7,24 @@ from __future__ import annotations
 
 from agentpipe.processes import Seen
 
+# look PID: what stands in `stat` of it; its name may have any character, line ends too, and ends with the last `)`
+_LOOK = r"""
+look() {
+  stat=
+  while read -r line || [ "$line" ]; do stat="$stat $line"; done 2>/dev/null <"/proc/$1/stat"
+  [ "$stat" ]
+}
+"""
+
 # the pids `known`: the script, $1, which is its session's id, those of its session, and their children of any session
-_WALK = r"""
+_WALK = _LOOK + r"""
 known=" $1 "; more=1
 while [ "$more" ]; do
   more=
   for path in /proc/[0-9]*; do
     pid=${path#/proc/}
     case "$known" in *" $pid "*) continue ;; esac
-    read -r stat 2>/dev/null <"$path/stat" || continue
+    look "$pid" || continue
     set -- "$1" "$2" ${stat##*) }
     [ "$3" != Z ] || continue
     if [ "$6" = "$1" ]; then known="$known$pid "; more=1; continue; fi
@@ -34,7 +43,7 @@ echo "$count"
 # $1 the script's pid; $2 what stands before each process ("PID PARENT START", a line, its words) and behind the last
 LIST = _WALK + r"""
 for pid in $known; do
-  read -r stat 2>/dev/null <"/proc/$pid/stat" || continue
+  look "$pid" || continue
   set -- "$1" "$2" ${stat##*) }
   [ "$3" != Z ] || continue
   printf '%s%s %s %s\n' "$2" "$pid" "$4" "${22}"
@@ -43,7 +52,7 @@ done
 printf %s "$2"
 """
 
-_STARTED = r"""
+_STARTED = _LOOK + r"""
 started() { shift 19; start=$1; }
 """
 
@@ -51,7 +60,7 @@ started() { shift 19; start=$1; }
 TELL = _STARTED + r"""
 signal=$1; shift
 for each; do
-  read -r stat 2>/dev/null <"/proc/${each%:*}/stat" || continue
+  look "${each%:*}" || continue
   started ${stat##*) }
   [ "$start" != "${each#*:}" ] || kill -s "$signal" "${each%:*}" 2>/dev/null
 done
@@ -59,7 +68,7 @@ done
 
 # $1 the script's pid, $2 when it started
 ALIVE = _STARTED + r"""
-read -r stat 2>/dev/null <"/proc/$1/stat" || exit 3
+look "$1" || exit 3
 set -- "$1" "$2" ${stat##*) }
 [ "$3" != Z ] || exit 3
 started ${stat##*) }
