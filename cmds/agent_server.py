@@ -51,6 +51,9 @@ def check_options(values):
         wrong = f"--host is where to listen, and no {cells.plain(host)}, which goes with --new-keys"
     if values["silent"] < 0:
         wrong = f"--silent wants 0 or more seconds, not {values['silent']}"
+    for option in ("user", "label"):
+        if values[option] and not values["new_keys"]:
+            wrong = f"--{option} goes with --new-keys"
     if wrong:
         raise errors.Failure(wrong, errors.USAGE, remedy="agent-server --help")
 
@@ -143,10 +146,11 @@ def new_keys(store, name, label):
 
 
 def block(said):
-    """What belongs into clearml.conf. There are no web pages; clearml-init wants three addresses that differ."""
+    """What belongs into clearml.conf. There are no web pages."""
+    from agentpipe.transport.server_hosts import without_pages
     return f"""api {{
     api_server: "{said['api_server']}"
-    web_server: "{said['api_server']}/"
+    web_server: "{without_pages(said['api_server'])}"
     files_server: "{said['files_server']}"
     credentials {{
         "access_key" = "{said['access_key']}"

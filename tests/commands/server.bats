@@ -54,6 +54,11 @@ ask() {
     [ "$status" -eq 64 ]
     [[ $output == "agent-server: ${words% *} "*"(agent-server --help)" ]]
   done
+  for option in --user --label; do
+    run timeout 20 agent-server --port 0 --files-port 0 $option me
+    [ "$status" -eq 64 ]
+    [[ $output == "agent-server: $option goes with --new-keys (agent-server --help)" ]]
+  done
   run timeout 20 agent-server --host https://lab.example.org
   [ "$status" -eq 64 ]
   [[ $output == *"where to listen, and no https://lab.example.org, which goes with --new-keys"* ]]
@@ -205,6 +210,17 @@ ask() {
     [ "${#lines[@]}" -eq 1 ]
     [[ $output == *"$host"*"(choose another --host)" ]]
   done
+}
+
+@test "what cannot be written at the start is named: a folder that is a file, the note of who serves on a full disk" {
+  touch file
+  run timeout 20 agent-server --port 0 --files-port 0 --files-dir file
+  [ "$status" -eq 73 ]
+  [ "$output" = "agent-server: cannot write to file: it is no directory (choose another --files-dir)" ]
+  ln -sf /dev/full "$AGENT_HOME/state/server.pid"
+  run timeout 20 agent-server --port 0 --files-port 0
+  [ "$status" -eq 73 ]
+  [[ $output == "agent-server: cannot write $AGENT_HOME/state/server.pid: No space left on device ("* ]]
 }
 
 @test "without the packages of the extra it says what to install and exits 69" {

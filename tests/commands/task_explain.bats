@@ -225,3 +225,11 @@ PY
   run -0 elsewhere sh run.sh there
   [ "${lines[-1]}" = "new 7 b'\\x00\\x01\\xff'" ]
 }
+
+@test "why of a task that somebody has published while it was to run claims no end of its script" {
+  id=$(agent-task create --repo https://example.org/r.git t.py)
+  call tasks.publish "{\"task\": \"$id\", \"force\": true}" >published
+  run agent-task why "$id"
+  [ "$status" -eq 0 ]
+  [[ $output == *"the task was published"* && $output != *"ended with 0"* ]]
+}

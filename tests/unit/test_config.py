@@ -101,6 +101,18 @@ def test_what_is_written_is_the_file_that_is_read(conf, monkeypatch, tmp_path):
     assert config.get("api.credentials.access_key") == "K"
 
 
+@pytest.mark.parametrize(("address", "web"), [
+    ("http://h:9000", "http://h:9000/"), ("https://lab.example.org", "https://lab.example.org/"),
+    ("http://h:8008", "http://h:8080"), ("https://api.h.org", "https://app.h.org")])
+def test_init_writes_a_web_server_without_which_the_package_ends(conf, monkeypatch, capfd, address, web):
+    given = {"api_server": address, "access_key": "K", "secret_key": "S"}
+    monkeypatch.setattr(config_init, "pasted", lambda ask: given)
+    config_init.init({}, try_keys=False)
+    config.reload()
+    assert config.get("api.web_server") == web
+    assert ("--web-server" in capfd.readouterr().err) is web.endswith("/")
+
+
 def test_a_file_of_a_folder_that_is_gone_is_not_there(conf, monkeypatch, tmp_path):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

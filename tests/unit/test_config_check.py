@@ -134,6 +134,13 @@ def test_a_given_token_is_named_as_what_it_is(server, monkeypatch):
     assert "the token in CLEARML_AUTH_TOKEN is accepted" in told(config_check.server)["credentials"][1]
 
 
+def test_a_server_that_tells_no_web_server_is_a_warning(server, monkeypatch):
+    level, text, remedy = told(config_check.server)["web"]
+    assert level == "warning" and "Task.init" in text and f"to {server.url}/" in remedy
+    monkeypatch.setenv("CLEARML_WEB_HOST", f"{server.url}/")
+    assert "web" not in told(config_check.server)
+
+
 def test_a_web_page_in_place_of_the_api_is_said(server):
     server.failing = [404] * 9
     finding, = config_check._guarded("server", config_check.server)

@@ -635,6 +635,13 @@ def test_the_file_that_init_writes_works_without_the_variables_of_init(secure, t
     assert queues(api.connect()) == ["default"]
 
 
+def test_an_address_of_a_proxy_that_is_none_is_told_as_that(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", "nonsense:x")
+    monkeypatch.setenv("no_proxy", "")
+    failure = refused(api.connect())
+    assert failure.exit == errors.BAD_CONFIG and "http_proxy" in failure.reason and "api_server" not in failure.reason
+
+
 def test_a_server_without_tls_is_told_as_that(server, monkeypatch):
     monkeypatch.setenv("CLEARML_API_HOST", f"https://localhost:{server.port}")
     failure = refused(api.connect())

@@ -112,6 +112,16 @@ def test_the_configuration_has_the_server_and_the_packages_settings_and_nothing_
     assert not written.exists()
 
 
+@pytest.mark.parametrize(("server", "web"), [("http://h:9000", "http://h:9000/"), ("http://h:8008", "http://h:8080")])
+def test_a_script_has_a_web_server_without_which_its_task_init_ends(tmp_path, monkeypatch, server, web):
+    monkeypatch.setenv("CLEARML_API_HOST", server)
+    script_env.write_conf(str(tmp_path))
+    assert json.loads((tmp_path / "clearml.conf").read_text())["api"]["web_server"] == web
+    monkeypatch.setenv("CLEARML_WEB_HOST", "http://pages")
+    script_env.write_conf(str(tmp_path))
+    assert json.loads((tmp_path / "clearml.conf").read_text())["api"]["web_server"] == "http://pages"
+
+
 HYPERPARAMS = {"Environment": {"LEARN": {"section": "Environment", "name": "LEARN", "value": "0.1"},
                                "PYTHONPATH": {"value": "/more"}, "AGENT_TASK_DIR": {"value": "/elsewhere"},
                                "BAD=NAME": {"value": "x"}, "NOTHING": {"value": None}}}

@@ -124,6 +124,7 @@ def server() -> Iterator[Finding]:
     else:
         accepted = yield from _over_http(found)
         yield _files_server(found)
+        yield from _web_server(found)
         if not accepted:
             return
     queues = found.call("queues.get_all", {"only_fields": ["name"], "search_hidden": True})["queues"]
@@ -190,6 +191,13 @@ def _files_server(found: HttpApi) -> Finding:
         return Finding(GOOD, "files", f"{artifact_files.reach(found)} answers")
     except errors.Failure as failure:
         return Finding(ODD, "files", failure.reason, failure.remedy)
+
+
+def _web_server(found: HttpApi) -> Iterator[Finding]:
+    from agentpipe.transport.server_hosts import derived, without_pages
+    if not config.get("api.web_server") and "web_server" not in derived(found.host):
+        yield Finding(ODD, "web", f"no api.web_server, and {found.host} tells none: scripts that are run by hand end "
+                                  "in Task.init", f"set api.web_server; without pages to {without_pages(found.host)}")
 
 
 def _credentials(said: dict[str, Any]) -> Finding:

@@ -8,12 +8,13 @@ import sys
 
 from agentpipe import errors
 from agentpipe.files import publish
+from agentpipe.transport.server_hosts import HOSTS, derived, without_pages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-KEYS = ("api_server", "web_server", "files_server", "access_key", "secret_key")
+KEYS = (*HOSTS, "access_key", "secret_key")
 MOST = 64 << 10  # bytes of a credentials block
 ASK = """Paste the credentials that the web page shows (Settings, Workspace, Create new credentials), and end with
 an empty line; or press Enter at once to type them in:"""
@@ -43,9 +44,14 @@ def init(given: dict[str, str], file: str = "", ask: bool = False, try_keys: boo
         if not values.get(key):
             raise errors.Failure(f"no {key}", errors.USAGE, remedy=_how(key))
     values = {**derived(values["api_server"]), **{key: value for key, value in values.items() if value}}
+    unknown = not values.get("web_server")
+    if unknown:
+        values["web_server"] = without_pages(values["api_server"])
     if try_keys:
         tried(values)
     write(path, values, {**certificate(values["api_server"]), **more(ask)})
+    if unknown:
+        print(f"{values['api_server']} tells no web_server: it stands for that too (--web-server URL)", file=sys.stderr)
     print(f"{path} is written; agent-config check looks at all the rest", file=sys.stderr)
 
 
@@ -80,23 +86,6 @@ def parsed(text: str) -> dict[str, str]:
     return found
 
 
-def derived(address: str) -> dict[str, str]:
-    """The three addresses of a ClearML server from one of them, by the names or ports that ClearML uses."""
-    from agentpipe.transport.http_api import normalised
-    address = normalised(address)
-    scheme, _, rest = address.partition("://")
-    for prefixes in (("api.", "app.", "files."), ("demoapi.", "demoapp.", "demofiles.")):
-        for prefix in prefixes:
-            if rest.startswith(prefix):
-                return {name: f"{scheme}://{each}{rest[len(prefix):]}"
-                        for name, each in zip(KEYS, prefixes, strict=False)}
-    for port in (":8008", ":8080", ":8081"):
-        if port in rest:
-            return {name: f"{scheme}://{rest.replace(port, each, 1)}"
-                    for name, each in zip(KEYS, (":8008", ":8080", ":8081"), strict=False)}
-    return {"api_server": address}
-
-
 def tried(values: dict[str, str]) -> None:
     """Log in with these keys."""
     from agentpipe.transport.http_api import HttpApi
@@ -127,7 +116,7 @@ def write(path: str, values: dict[str, str], other: dict[str, Any]) -> None:
     """Publish the file, readable by its owner only."""
     import json
     lines = ["# Written by agent-config init. ClearML's own programs read the same file.", "api {"]
-    lines += [f"    {key}: {json.dumps(values[key])}" for key in KEYS[:3] if values.get(key)]
+    lines += [f"    {key}: {json.dumps(values[key])}" for key in HOSTS if values.get(key)]
     lines += ["    credentials {"]
     lines += [f"        {key}: {json.dumps(values[key])}" for key in KEYS[3:]]
     lines += ["    }", "}"] + [f"{key}: {json.dumps(value)}" for key, value in other.items()]

@@ -100,6 +100,9 @@ def write_conf(directory: str, more: Mapping[str, str] | None = None) -> None:
         value = config.value(f"api.{key}")
         if value is not None:
             config_file.put(tree, ["api", *key.split(".")], value)
+    if not config.value("api.web_server"):  # the package ends Task.init when it can derive none
+        from agentpipe.transport.server_hosts import web_server
+        config_file.put(tree, ["api", "web_server"], web_server(str(_server())))
     for key in config.NAMED:  # a container has none of the variables that may give them
         if key.startswith("sdk.") and (value := config.value(key)) is not None:
             config_file.put(tree, key.split("."), value)

@@ -59,7 +59,9 @@ class Files:
             trees.remove(self.growing)
             os.mkdir(self.growing, 0o700)
         except OSError as error:
-            raise Failure(f"cannot write to {root}: {error.strerror or error}", CANNOT_CREATE,
+            there = isinstance(error, FileExistsError)
+            reason = "it is no directory" if there else error.strerror or error
+            raise Failure(f"cannot write to {root}: {reason}", CANNOT_CREATE,
                           remedy="choose another --files-dir") from None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 
-from agentpipe import errors
+from agentpipe import errors, files
 from agentpipe.errors import Failure
 from agentpipe.server.store import Store
 
@@ -68,8 +68,11 @@ def only_one(store: Store) -> Iterator[None]:
 
 def note_addresses(store: Store, urls: list[str]) -> None:
     """Write who serves a store, and where: its process id and its addresses, one a line."""
-    with open(_note(store), "w", encoding="ascii", errors="replace", opener=_private) as file:
-        file.write("\n".join([str(os.getpid()), *urls]))
+    try:
+        with open(_note(store), "w", encoding="ascii", errors="replace", opener=_private) as file:
+            file.write("\n".join([str(os.getpid()), *urls]))
+    except OSError as error:
+        raise files.unwritable(f"write {_note(store)}", error) from None
 
 
 def addresses(store: Store) -> list[str]:

@@ -120,6 +120,8 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     reason = task.get("status_reason") or task.get("status_message")
     if reason:
         reason = PEERS_WORDS.sub(r"\1 \2", reason)
+    elif task["status"] in ("published", "closed"):  # by somebody, perhaps while it ran
+        reason = f"the task was {task['status']}"
     evidence = "" if kind == "completed" else "\n".join(logs.tail(api, task["id"], LOOKED_AT))
     found = {"class": kind, "reason": reason or ends.ENDS[kind].when, "evidence": evidence,
              "remedy": ends.ENDS[kind].remedy.format(id=task["id"]), "advice": ends.ENDS[kind].advice}

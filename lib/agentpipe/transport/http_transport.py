@@ -88,6 +88,9 @@ class Transport:
             raise Away(self.host, f"no answer within {read_s:g} s", unsure=True) from None
         except UnicodeError:  # headers are encoded as late as this
             raise _cannot_be_sent() from None
+        except requests.exceptions.InvalidProxyURL:
+            raise errors.Failure("http_proxy, https_proxy or all_proxy holds no address", errors.BAD_CONFIG,
+                                 remedy="set it to http://HOST:PORT, or unset it") from None
         except requests.exceptions.RequestException as error:
             if isinstance(error, ValueError):
                 raise errors.Failure(f"api.api_server: {error}", errors.BAD_CONFIG,
