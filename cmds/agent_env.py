@@ -18,7 +18,7 @@ EXAMPLES = """
   agent-env --prune --keep 0                          # all of it that no task uses goes
 """
 # these look after the cache, and read no manifests
-CACHE = ("--list", "--prune", "--verify")
+CACHE = ("--list", "--prune", "--verify", "--keep")
 
 
 def options():
@@ -97,7 +97,7 @@ def cache() -> int:
 
 def main() -> None:
     """The entry point."""
-    if any(word in CACHE for word in sys.argv[1:]):
+    if any(word.partition("=")[0] in CACHE for word in sys.argv[1:]):
         command.plain("agent-env", cache)
     command.stage("env", work, options, __doc__ or "", EXAMPLES)
 

@@ -153,6 +153,10 @@ print(json.dumps({"task": {"script": {"requirements": {"pip": sys.argv[1]}, **sc
   [ "$(agent-env --list | field .packages)" = '["milk==1.0", "tea==1.0"]' ]
   run -0 --separate-stderr agent-env --verify
   [[ $stderr == *"1 environment looked over, 0 damaged"* ]]
+  for words in "--keep 0" "--keep=0" "--list --keep 0"; do
+    run -64 agent-env $words </dev/null
+    [[ $output == *"--keep N goes with --prune"* ]]
+  done
   run -0 --separate-stderr agent-env --prune --keep 0
   [[ $stderr == *"0 environments removed; 1 are left"* ]]
   ln -s completed "$(dirname "$(field .env.overlay ready.json)")/outcome"

@@ -158,7 +158,9 @@ setup() { load ../helpers; fresh; }
   [ -z "$output" ]
   [[ $stderr == "agent-pull: no task is taken: "*" GiB free, --need-disk wants "*" GiB" ]]
   AGENT_NEED_DISK=900000T run -0 --separate-stderr agent-pull --id "$id"
-  [ -z "$output" ]
+  [[ -z $output && $stderr == *"GiB free, AGENT_NEED_DISK wants "* ]]
+  AGENT_NEED_DISK=900000T run -0 agent-config check disk
+  [[ $output == *"warning room: no task is taken: "*"AGENT_NEED_DISK wants"* ]]
   [ "$(call queues.get_all | field .queues.0.entries.0.task)" = "$id" ]
   run -64 agent-pull --need-disk much default
   [[ $output == *"--need-disk is no size: much"* ]]

@@ -401,10 +401,10 @@ def test_before_a_task_is_left_for_want_of_room_unused_environments_go(machine, 
     monkeypatch.setattr(env_cache, "_free", lambda folder: 1000 + (whole - len(machine.builds())) * size)
     monkeypatch.setattr(room, "_least", lambda: (env_cache.home(), int(env_cache._free(""))))
     said = []
-    found = room.Room(1000 + size + 1, said.append)
+    found = room.Room(1000 + size + 1, "--need-disk", said.append)
     assert not found.enough() and not found.enough()
     assert len(machine.builds()) == 2 and len(said) == 1 and said[0].startswith("no task is taken")
-    assert room.Room(1000 + size, said.append).enough()
+    assert room.Room(1000 + size, "--need-disk", said.append).enough()
     assert len(machine.builds()) == 1 and said[1].startswith("removed an environment")
 
 
@@ -420,5 +420,5 @@ def test_an_environment_that_another_pull_removes_at_the_same_time_is_no_matter(
         evict(wanted, room)  # the other
         return seen
     monkeypatch.setattr(env_cache, "evict", both)
-    assert room.Room(1000 + size, print).enough()
+    assert room.Room(1000 + size, "--need-disk", print).enough()
     assert machine.builds() == []

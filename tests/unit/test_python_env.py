@@ -735,3 +735,11 @@ def test_a_repository_without_a_packages_name_is_told_by_its_line(machine, words
     failure = explained()
     assert failure.reason == "git+file:///tmp/nowhere/y.git@v1: its repository or commit cannot be fetched"
     assert failure.remedy == "correct the address or the commit in 'git+file:///tmp/nowhere/y.git@v1'"
+
+
+@pytest.mark.parametrize("sha", ["", "abc", 5, "z" * 64])
+def test_a_hash_of_a_receipt_that_is_none_is_named_with_its_package(machine, sha):
+    pin = {"name": "tea", "version": "1.0", "source": "", "sha256": sha}
+    with pytest.raises(errors.Failure, match=r"pins\.packages: the sha256 of tea is none: ") as caught:
+        machine.task(pins={"packages": [pin]})
+    assert caught.value.exit == errors.BAD_DATA

@@ -46,6 +46,14 @@ def directories() -> Iterator[Finding]:
             yield Finding(ODD, name, f"{text}: slow over a network", "set XDG_CACHE_HOME to a local disk")
         else:
             yield Finding(GOOD, name, text)
+    yield from _wanted_room()
+
+
+def _wanted_room() -> Iterator[Finding]:
+    from agentpipe.pull import room
+    asked = room.wanted(None, lambda _: None)
+    if asked and (lacks := asked.lacks()):
+        yield Finding(ODD, "room", lacks, "free some space (agent-env --prune), or ask for less")
 
 
 def programs() -> Iterator[Finding]:

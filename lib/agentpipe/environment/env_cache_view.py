@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def work(values: Mapping[str, Any]) -> int:
     """One of the three; the exit code."""
+    if values.get("keep") is not None and (not values.get("prune") or values["keep"] < 0):
+        raise errors.Failure("--keep N goes with --prune, and is 0 or more", errors.USAGE, remedy="agent-env --help")
     asked = [name for name in ("list", "prune", "verify") if values.get(name)]
     if len(asked) > 1 or values.get("file"):
         raise errors.Failure(f"--{asked[0]} stands alone: it reads no manifests", errors.USAGE,
                              remedy="agent-env --help")
-    if values.get("keep") is not None and (not values.get("prune") or values["keep"] < 0):
-        raise errors.Failure("--keep N goes with --prune, and is 0 or more", errors.USAGE, remedy="agent-env --help")
     if values.get("list"):
         show(env_cache.entries())
         return 0

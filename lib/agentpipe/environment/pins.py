@@ -51,6 +51,12 @@ def is_pin(value: Any) -> bool:
                                       and isinstance(value.get("version"), str))
 
 
+def has_hash(pin: Pin) -> bool:
+    """Whether what it has for a SHA-256 is one; a repository's pin has none."""
+    import re
+    return pin.get("sha256") is None or bool(re.fullmatch(r"[0-9a-fA-F]{64}", str(pin["sha256"])))
+
+
 def is_direct(pin: Pin) -> bool:
     """Whether it is brought by its own address, a repository's too, not by an index."""
     return bool(pin.get("source") and (pin.get("direct") or "+" in str(pin["source"]).split("://")[0]))

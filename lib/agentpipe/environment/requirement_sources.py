@@ -128,6 +128,10 @@ def pinned(job: Job, pinned: list[Any], code: str, folder: str) -> Requirements:
     if wrong is not None:
         raise errors.Failure(f"pins.packages holds what is no package: {str(wrong)[:100]}", errors.BAD_DATA,
                              remedy="use a receipt as agent-run printed it")
+    wrong = next((pin for pin in pinned if isinstance(pin, dict) and not pins.has_hash(pin)), None)
+    if wrong is not None:
+        raise errors.Failure(f"pins.packages: the sha256 of {wrong['name']} is none: {str(wrong['sha256'])[:100]!r}",
+                             errors.BAD_DATA, remedy="use a receipt as agent-run printed it")
     found = requirements.Requirements(code, "the receipt's pins")
     theirs = [pin for pin in pinned if isinstance(pin, dict) and pin.get("conda")]
     if theirs:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Room:
     """`wanted` bytes, on each file system that a task's set-up fills."""
 
-    def __init__(self, wanted: int, say: Callable[[str], None]) -> None:
-        self.wanted, self._say = wanted, say
+    def __init__(self, wanted: int, name: str, say: Callable[[str], None]) -> None:
+        self.wanted, self._name, self._say = wanted, name, say
         self._short = False  # whether it was, when it was looked at last
 
     def enough(self) -> bool:
@@ -27,10 +27,18 @@ class Room:
             path, free = _least()
         short = free < self.wanted
         if short and not self._short:
-            self._say(f"no task is taken: {path} has {free / units.GIB:.1f} GiB free, --need-disk wants "
-                      f"{self.wanted / units.GIB:.1f} GiB")
+            self._say(self._told(path, free))
         self._short = short
         return not short
+
+    def lacks(self) -> str:
+        """That there is not as much, in words; "" where there is. Nothing is removed."""
+        path, free = _least()
+        return self._told(path, free) if free < self.wanted else ""
+
+    def _told(self, path: str, free: int) -> str:
+        return (f"no task is taken: {path} has {free / units.GIB:.1f} GiB free, {self._name} wants "
+                f"{self.wanted / units.GIB:.1f} GiB")
 
     def _make_room(self, path: str, free: int) -> None:
         """Remove environments that no task uses, if without them there is enough: each costs a later task its time."""
@@ -49,11 +57,17 @@ class Room:
 def gate(told: str | None, may_work: Callable[[], bool] | None,
          say: Callable[[str], None]) -> Callable[[], bool] | None:
     """What has to hold before a task is taken: room as --need-disk, or AGENT_NEED_DISK, says, and `may_work`."""
-    text = told or os.environ.get("AGENT_NEED_DISK")
-    if not text:
+    room = wanted(told, say)
+    if not room:
         return may_work
-    room = Room(_bytes(text, "--need-disk" if told else "AGENT_NEED_DISK"), say)
     return lambda: room.enough() and (may_work is None or may_work())
+
+
+def wanted(told: str | None, say: Callable[[str], None]) -> Room | None:
+    """The room that --need-disk, or AGENT_NEED_DISK, asks for; None where neither does."""
+    text = told or os.environ.get("AGENT_NEED_DISK")
+    name = "--need-disk" if told else "AGENT_NEED_DISK"
+    return Room(_bytes(text, name), name, say) if text else None
 
 
 def _bytes(text: str, name: str) -> int:
