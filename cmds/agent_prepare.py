@@ -46,6 +46,7 @@ def steps(held):
     modes.begin(held.job)
     stages.hook(held, "pre-prepare")
     wanted = place.wanted(held.job)
+    modes.check_place(held.job, wanted)
     stages.renew(held, "place")
     # what runs in a container may write in the checkout: from then on we do not
     code_first = wanted.engine != "host" and not held.dry

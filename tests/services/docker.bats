@@ -694,6 +694,13 @@ PY
   [[ $stderr == *"image registry.invalid/none:1"* ]]
 }
 
+@test "a limit of processes that is too low for a task is told as that" {
+  by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "true\n"' |
+    jq -c '.task.container.arguments = "--pids-limit 1"' >task.json
+  run -65 --separate-stderr agent-prepare task.json
+  [[ $stderr == *"may have 1 process, too few"*"raise --pids-limit"* ]]
+}
+
 @test "--dry-run says which image it would be and makes nothing; --place host keeps the task out of it" {
   by_hand '"binary": "bash", "entry_point": "main.sh", "diff": "readlink /proc/self/ns/mnt\n"' >task.json
   run --separate-stderr agent-prepare --dry-run task.json

@@ -117,6 +117,10 @@ print(json.dumps({**task, "type": "training"}))')" | field .id)
   run -64 agent-prepare --entry-point clone_task <(manifest local-1)
   run -64 agent-prepare --image x --entry-point sometimes <(manifest local-1)
   run -64 agent-prepare --image x --target y <(manifest local-1)
+  for name in "$image" "docker.io/$image"; do
+    run -64 --separate-stderr agent-prepare --image "$name" <(manifest local-1)
+    [[ $stderr == *"would take the place of the image that the task runs in"* ]]
+  done
   for name in team/Train 'a b' a@sha256:1 '' a:; do
     run -64 --separate-stderr agent-prepare --image "$name" <(manifest local-1)
   done

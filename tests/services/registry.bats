@@ -96,6 +96,19 @@ log_in() { cp -r "$BATS_FILE_TMPDIR/home/.docker" "$HOME/"; }
   [ "$(said)" = three ]
 }
 
+@test "an image that is here, which the registry refuses: that is said, and which option asks for it" {
+  log_in
+  by_hand >task.json
+  agent-prepare task.json | agent-run >receipt
+  rm -r "$HOME/.docker"
+  jq -c '.task.container.arguments = "--pull=always"' task.json >always.json
+  run -77 --separate-stderr agent-prepare always.json
+  [[ $stderr == *"image $image is here, and --pull=always wants it from its registry"*"docker login $REGISTRY"* ]]
+  export CLEARML_AGENT__AGENT__DOCKER_FORCE_PULL=1
+  run -77 --separate-stderr agent-prepare task.json
+  [[ $stderr == *"without agent.docker_force_pull the one that is here is taken"* ]]
+}
+
 @test "an image that the registry does not have is told as that" {
   log_in
   image=$REGISTRY/team/none:1

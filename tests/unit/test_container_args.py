@@ -401,7 +401,8 @@ def test_ports_stay_in_the_range_that_the_operator_allows(arguments, settings):
     settings("agent.docker_args_allowed_port_range: [20000, 20003]")
     found = arguments("-p 127.0.0.1:80:80 -p 7000-7001:70-71 -p 1:1 -p 2:2", taken=lambda ip, port: port == 20001)
     assert values(found, "publish") == ["127.0.0.1:20000:80/tcp", "20002-20003:70-71/tcp", "1:1", "2:2"]
-    assert sum("no other is free" in note for note in found.notes) == 2
+    assert sum("no other port of 20000-20003 (agent.docker_args_allowed_port_range) is free" in note
+               for note in found.notes) == 2
 
 
 @pytest.mark.parametrize("text", ["-p 8080:80 --network host", "-p 8080:80 --net=none", "-e A=1"])
@@ -434,6 +435,7 @@ def test_a_terminal_is_asked_for_in_vain_and_that_is_said(arguments):
     assert any("no terminal" in note for note in arguments("-it").notes)
     assert not any("no terminal" in note for note in arguments("--tty=false").notes)
     assert any("--workdir has no effect" in note for note in arguments("-w /work").notes)
+    assert any("--stop-signal has no effect" in note for note in arguments("--stop-signal SIGINT").notes)
 
 
 # --- what people see --------------------------------------------------------------------------------------------------

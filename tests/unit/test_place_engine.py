@@ -152,8 +152,18 @@ def test_what_an_engine_makes_may_take_longer_than_other_answers(slow_engine):
     job = SimpleNamespace(say=lambda line: None)
     assert beginning.create(slow_engine, asked, SimpleNamespace(image="i", own=True), job) == "c1"
     assert beginning.start(slow_engine, "c1", SimpleNamespace(image="i", own=True)) is None
-    engine.image(slow_engine, job, "i:1", True)
+    engine.image(slow_engine, job, "i:1", "--pull=always")
     assert slow_engine.timeout == 1.0
+
+
+@pytest.mark.parametrize(("text", "expected"), [('{"auths":', 1), ('{"auths": {}}', 0), (None, 0)])
+def test_settings_of_docker_that_are_no_json_are_said_with_a_pull(slow_engine, tmp_path, monkeypatch, text, expected):
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    said = []
+    engine.image(slow_engine, SimpleNamespace(say=said.append), "i:1", "--pull=always")
+    assert sum(f"without the logins of {tmp_path}/config.json" in line for line in said) == expected
 
 
 def test_an_engine_that_goes_away_while_a_container_stands_still_is_said(tmp_path, monkeypatch):

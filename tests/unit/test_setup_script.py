@@ -210,3 +210,17 @@ def test_what_the_container_writes_can_be_written_by_any_user_and_read_by_us(run
     run("echo 1")
     modes = {name: os.stat(job.path("setup", name)).st_mode & 0o777 for name in os.listdir(job.path("setup"))}
     assert modes == {"run": 0o644, "4-task": 0o644, "before": 0o666, "exports": 0o666, "environment": 0o666}
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_what_a_script_does_to_its_shell_shows_nothing_of_ours(run, job, shell):
+    run("set -xv\nexport FOO=1\nPATH=/nowhere\n", shell)
+    lines = said(job)
+    assert "export FOO=1" in lines and "agent_" not in lines and "/proc/self/environ" not in lines
+    found = setup_script.environment(job.directory)
+    assert found["FOO"] == "1" and found["PATH"] == "/nowhere"
+
+
+def test_a_traced_script_shows_its_own_failures_alone(run, job):
+    run("set -x\nfalse\ntrue\n")
+    assert "line 2 of 4-task ended with 1: false" in said(job) and "agent_" not in said(job)

@@ -33,6 +33,7 @@ while [ -e "$journal" ]; do
   [ -z "$told" ] || { wait; alone && exit 143; }
 done 2>/dev/null"""
 LAST_WORDS = 4000  # bytes of a container's that are told
+FEW = 16  # processes, with threads: a shell that runs a program may end for lack of them
 STOP_SIGNAL = "SIGTERM"  # the keeper's, whatever the image's own program, or the arguments, would have
 
 
@@ -130,6 +131,11 @@ def ended(api: Any, wanted: Wanted, created: str, state: dict[str, Any]) -> erro
                               f"({os.uname().machine})", errors.BAD_DATA, said,
                               "build it for this one (docker build --platform), or use another image")
     last = said.rpartition("\n")[2]
+    limit = api.inspect_container(created)["HostConfig"].get("PidsLimit") or 0
+    if 0 < limit <= FEW:
+        return errors.Failure(f"the container of {wanted.image} may have {limit} process{'es' if limit > 1 else ''}, "
+                              "too few for a task" + (f": {last}" if last else ""), errors.BAD_DATA, said,
+                              "raise --pids-limit in the container's arguments: agent-task edit --docker-args")
     return errors.Failure(f"the container of {wanted.image} ended at once: exit {state.get('ExitCode')}"
                           + (f": {last}" if last else ""), errors.BAD_DATA, said, "use an image with a POSIX shell")
 

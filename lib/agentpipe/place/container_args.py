@@ -77,6 +77,8 @@ def arguments(job: Job, container: Container, taken: Callable[[str, int], bool] 
         notes.append("--tty and --interactive have no effect: a task's script has no terminal")
     if any(option.name == "workdir" for option in options):
         notes.append("--workdir has no effect on the task's script, which starts in its working_dir")
+    if any(option.name == "stop-signal" for option in options):
+        notes.append("--stop-signal has no effect: docker stop tells the script by TERM")
     ports.place(found, taken or ports.taken)
     return found
 

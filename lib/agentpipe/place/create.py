@@ -148,12 +148,13 @@ def _image(api: Any, job: Job, wanted: Wanted, asked: Create) -> dict[str, Any]:
     exact = pinned(job)
     if exact:
         try:
-            return engine.image(api, job, exact, False, not exact.startswith("sha256:"), asked.platform)
+            return engine.image(api, job, exact, "", not exact.startswith("sha256:"), asked.platform)
         except errors.Failure as failure:
             raise errors.Failure(f"the image of the receipt cannot be had: {failure.reason}", failure.exit,
                                  failure.evidence,
                                  "take `image` out of its `pins` for what the name means now") from None
-    force = asked.pull == "always" or config.flag("agent.docker_force_pull")
+    force = "--pull=always" if asked.pull == "always" else \
+        "agent.docker_force_pull" if config.flag("agent.docker_force_pull") else ""
     with decide.blamed(wanted):
         return engine.image(api, job, wanted.image, force, asked.pull != "never", asked.platform)
 

@@ -123,9 +123,10 @@ def refused(error: Exception, what: str, of_task: bool) -> errors.Failure:
                           f"mend the image or the container's arguments: {mend}")
 
 
-def image(api: Any, job: Job, name: str, force: bool, may_pull: bool = True,
+def image(api: Any, job: Job, name: str, force: str = "", may_pull: bool = True,
           platform: str | None = None) -> dict[str, Any]:
-    """The image as the engine describes it, pulled when it is not there and `may_pull`, or by `force`."""
+    """The image as the engine describes it, pulled when it is not there and `may_pull`, or because of the option
+    `force`."""
     import docker
     try:
         if not force:
@@ -138,7 +139,22 @@ def image(api: Any, job: Job, name: str, force: bool, may_pull: bool = True,
             _pull(api, job, name, platform)
         return dict(api.inspect_image(name))
     except docker.errors.APIError as error:
-        raise no_image(name, str(error.explanation or error)) from None
+        found = no_image(name, str(error.explanation or error))
+        if force and _is_here(api, name):
+            last = found.evidence.strip().rpartition("\n")[2]
+            found = errors.Failure(f"image {name} is here, and {force} wants it from its registry, which does not give "
+                                   f"it: {last}", found.exit, found.evidence,
+                                   f"{found.remedy}; without {force} the one that is here is taken")
+        raise found from None
+
+
+def _is_here(api: Any, name: str) -> bool:
+    import docker
+    try:
+        api.inspect_image(name)
+    except docker.errors.APIError:
+        return False
+    return True
 
 
 def digest(found: dict[str, Any], name: str) -> str | None:
@@ -158,6 +174,7 @@ def _pull(api: Any, job: Job, name: str, platform: str | None) -> None:
     from docker.utils import parse_repository_tag
     repository, tag = parse_repository_tag(name)
     job.say(f"pulling image {name}")
+    _say_unread(job)
     began, told, parts = time.monotonic(), time.monotonic(), {}
     try:
         for event in _events(api, job, repository, tag or "latest", platform):
@@ -225,6 +242,21 @@ def no_image(name: str, said: str, login: str = "", room: str = NO_SPACE) -> err
                               "install what the program that pulls it lacks")
     return errors.Failure(f"image {name} is not here and cannot be pulled: {last}", errors.UNAVAILABLE, said,
                           f"check the network of the engine and the registry {registry}, then run the task again")
+
+
+def _say_unread(job: Job) -> None:
+    """Docker's settings that are not JSON are passed over with the logins in them, by docker too, which says so."""
+    import json
+
+    from docker.utils.config import find_config_file
+    path = str(find_config_file() or "")
+    if not path.endswith(".json"):  # ~/.dockercfg may be of the old kind
+        return
+    try:
+        with open(path, encoding="utf-8") as file:
+            json.load(file)
+    except (OSError, ValueError) as error:
+        job.say(f"pulling without the logins of {path}, which cannot be read: {type(error).__name__}: {error}")
 
 
 def _unreadable(error: Exception) -> errors.Failure:

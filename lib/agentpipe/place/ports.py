@@ -63,7 +63,8 @@ def place(args: Args, is_taken: Callable[[str, int], bool]) -> None:
         if not all(is_free(each) for each in range(first, last + 1)):
             start = _free_row(last - first + 1, allowed or (LOWEST, HIGHEST - 1), is_free)
             if start is None:
-                args.notes.append(f"--publish {option.value}: the port is taken, and no other is free")
+                within = f" of {allowed[0]}-{allowed[1]} (agent.docker_args_allowed_port_range)" if allowed else ""
+                args.notes.append(f"--publish {option.value} stays as it is: no other port{within} is free")
             else:
                 port.host = (start, start + last - first)
                 args.options[at] = Option("publish", port.text(), option.spelled)

@@ -34,30 +34,33 @@ RUN = r"""
 [ -n "$BASH_VERSION" ] || ! command -v bash >/dev/null 2>&1 || exec bash "$0" "$@"
 exec 2>&1  # in one stream they keep their order
 agent_folder=$1 agent_left=$2 agent_step=$3 agent_errors=$4
-agent_home=$HOME agent_user=$USER agent_logname=$LOGNAME
+agent_home=$HOME agent_user=$USER agent_logname=$LOGNAME agent_cat=$(command -v cat)
 [ -s "$agent_left/before" ] || cat /proc/self/environ >"$agent_left/before"
 [ ! -s "$agent_left/exports" ] || . "$agent_left/exports"
 HOME=$agent_home
 [ -z "$agent_user" ] || USER=$agent_user
 [ -z "$agent_logname" ] || LOGNAME=$agent_logname
-agent_leave() {
+agent_leave() {  # whatever the script has made of PATH, and its `set -x` ends with it
+  set +x
+  [ -z "${BASH_VERSION:-}" ] || trap - ERR
   export -p >"$agent_left/exports"
-  cat /proc/self/environ >"$agent_left/environment"
+  "$agent_cat" /proc/self/environ >"$agent_left/environment"
 }
-trap agent_leave EXIT
+trap '{ agent_leave; } 2>/dev/null' EXIT
 if [ "$agent_errors" = stop ]; then
   set -e
 elif [ -n "$BASH_VERSION" ]; then
   agent_failed() {
     case $3 in ". \"\$agent_"*) ;; *) echo "set-up: line $2 of $agent_step ended with $1: $3" ;; esac
   }
-  trap 'agent_failed $? $LINENO "$BASH_COMMAND"' ERR
+  trap '{ agent_failed $? $LINENO "$BASH_COMMAND"; } 2>/dev/null' ERR
 fi
 set --
-. "$agent_folder/$agent_step"
-agent_status=$?  # a script may have put a trap of its own in the place of ours
-agent_leave
-exit $agent_status
+{  # read as a whole, before a script may say `set -v`
+  . "$agent_folder/$agent_step"
+  # a script may have put a trap of its own in the place of ours
+  { agent_status=$?; set +v; agent_leave; exit "$agent_status"; } 2>/dev/null
+}
 """
 
 # As root. The packages are asked for together; where that fails one by one, so that one wrong name does not cost all.

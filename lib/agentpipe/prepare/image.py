@@ -42,6 +42,13 @@ def check(options: Any) -> None:
                              remedy="agent-prepare --help")
 
 
+def check_base(name: str, base: str) -> None:
+    """An image that would take the place of the one that its task asks for: Failure 64."""
+    if _whole(name) == _whole(base):
+        raise errors.Failure(f"--image {name} would take the place of the image that the task runs in", errors.USAGE,
+                             remedy="name another; docker tag gives it that name afterwards")
+
+
 def save(job: Job) -> dict[str, str]:
     """Save the place of this job, prepared, under the name of --image; {name, id} of the image.
 
@@ -88,6 +95,14 @@ def save(job: Job) -> dict[str, str]:
             if half and not done:  # else it is what the image is made of
                 api.remove_image(half)
     return {"name": f"{repository}:{tag}", "id": done}
+
+
+def _whole(name: str) -> tuple[str, str]:
+    """(repository, tag) of a name, however it is spelled for Docker's own registry."""
+    repository, tag = _split(name)
+    for prefix in ("docker.io/", "index.docker.io/", "library/"):
+        repository = repository.removeprefix(prefix)
+    return repository, tag
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from agentpipe.held import Held
     from agentpipe.job import Job
+    from agentpipe.place.decide import Container
 
 
 def begin(job: Job) -> None:
@@ -34,6 +35,13 @@ def begin(job: Job) -> None:
         if not job.option("dry_run"):
             targets.make(targets.folder(job))
         job.options["place"] = "host"  # what it leaves must work without an engine
+
+
+def check_place(job: Job, wanted: Container) -> None:
+    """A place that the options do not go with: Failure 64."""
+    if job.option("image") and wanted.engine in ("docker", "podman"):
+        from agentpipe.prepare import image
+        image.check_base(job.options["image"], wanted.image)
 
 
 def end(held: Held, came: dict[str, Any]) -> None:
