@@ -453,7 +453,8 @@ def _in_body(answer, kind="application/json", code=200):
 
 @pytest.mark.parametrize("answer", [
     b"[" * 100_000, [], {"meta": [], "data": {}}, {"meta": {"result_code": 200}, "data": [1]},
-    {"meta": {"result_code": 200}, "data": "x"}, {"meta": {"result_code": 400, "result_subcode": [1]}, "data": {}}])
+    {"meta": {"result_code": 200}, "data": "x"}, {"meta": {"result_code": 400, "result_subcode": [1]}, "data": {}},
+    b'{"meta": {"result_code": 1e999}}'])
 def test_what_no_api_answers_is_no_bug_of_ours(server, answer):
     client = api.connect()
     queues(client)
@@ -676,7 +677,8 @@ def test_certificates_can_be_ignored_without_a_warning_each_time(secure, monkeyp
 
 # --- the token --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("token", ["", "abc", "a.b.c", "a." + "W10" + ".c", jwt({"exp": "soon"}), jwt({"iat": [1]})])
+@pytest.mark.parametrize("token", ["", "abc", "a.b.c", "a." + "W10" + ".c", jwt({"exp": "soon"}), jwt({"iat": [1]}),
+                                   jwt({"exp": 10 ** 400})])
 def test_an_odd_token_says_nothing(token):
     assert http_login.payload(token) == {}
 

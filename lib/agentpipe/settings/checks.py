@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from agentpipe import errors
@@ -44,11 +44,12 @@ def check_values() -> None:
 def wrong_values() -> Iterator[errors.Failure]:
     """That Failure for each of them."""
     reports = (config.STATUS_REPORT, config.TASK_PING, config.ABORT_CALLBACK)
-    looks = (*(partial(config.number, *each) for each in reports),
-             *(partial(config.number, "api." + name, 0) for name in OF_REQUESTS),
-             *(partial(config.number, "agent.venvs_cache." + name, 0, least=least) for name, least in OF_CACHE),
-             *(partial(config.variable, name, 0) for name in OF_STAGES),
-             *(partial(config.flag, key, False, *variables) for key, *variables in FLAGS))
+    looks: tuple[Callable[[], object], ...] = (
+        *(partial(config.number, *each) for each in reports),
+        *(partial(config.number, "api." + name, 0) for name in OF_REQUESTS),
+        *(partial(config.number, "agent.venvs_cache." + name, 0, least=least) for name, least in OF_CACHE),
+        *(partial(config.variable, name, 0) for name in OF_STAGES),
+        *(partial(config.flag, key, False, *variables) for key, *variables in FLAGS))
     for look in looks:
         try:
             look()

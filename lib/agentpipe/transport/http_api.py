@@ -225,7 +225,7 @@ def data_of(host: str, answer: Answer) -> dict[str, Any]:
         code, subcode = int(meta["result_code"]), int(meta.get("result_subcode") or 0)
         if not isinstance(data, dict):
             raise TypeError
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         if answer.status >= 500:
             raise errors.ApiError(answer.status, 0, f"{host} answers {answer.status}") from None
         raise not_an_api(host, answer) from None

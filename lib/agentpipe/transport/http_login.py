@@ -173,7 +173,7 @@ def payload(token: str) -> dict[str, Any]:
     try:
         found = json.loads(a2b_base64(part.replace("-", "+").replace("_", "/") + "=" * (-len(part) % 4)))
         return found | {name: float(found[name]) for name in ("iat", "exp") if found.get(name)}
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
 
 
