@@ -113,6 +113,15 @@ def test_init_writes_a_web_server_without_which_the_package_ends(conf, monkeypat
     assert ("--web-server" in capfd.readouterr().err) is web.endswith("/")
 
 
+def test_a_byte_order_mark_is_told_with_what_removes_it(conf):
+    conf("\ufeffapi { api_server: x }\n")
+    with pytest.raises(errors.Failure, match="byte order mark") as caught:
+        config.get("api.api_server")
+    subprocess.run(["sh", "-c", caught.value.remedy], check=True)
+    config.reload()
+    assert config.get("api.api_server") == "x"
+
+
 def test_a_file_of_a_folder_that_is_gone_is_not_there(conf, monkeypatch, tmp_path):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

@@ -141,6 +141,14 @@ def test_a_server_that_tells_no_web_server_is_a_warning(server, monkeypatch):
     assert "web" not in told(config_check.server)
 
 
+def test_a_proxy_that_is_away_is_what_is_to_be_mended(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setattr(config_check, "PATIENCE_S", 0.1)
+    finding, = config_check._guarded("server", config_check.server)
+    assert finding.level == "wrong" and "proxy" in finding.text and "_proxy" in finding.remedy
+
+
 def test_a_web_page_in_place_of_the_api_is_said(server):
     server.failing = [404] * 9
     finding, = config_check._guarded("server", config_check.server)

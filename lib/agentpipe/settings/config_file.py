@@ -266,6 +266,7 @@ def _keep(files: list[str], lines: list[str]) -> None:
 def _mistake(path: str, error: Any) -> errors.Failure:
     """Where a mistake is: an error in an included file has the line of that file."""
     import re
+    import shlex
 
     import pyhocon
     from pyparsing import ParseBaseException
@@ -278,6 +279,10 @@ def _mistake(path: str, error: Any) -> errors.Failure:
             return _mistake(source, found)
         except Exception:
             continue
+    with open(path, "rb") as file:
+        if file.read(3) == b"\xef\xbb\xbf":
+            return errors.Failure(f"{path}: it begins with a byte order mark, which no program of ClearML reads",
+                                  errors.BAD_CONFIG, remedy=r"sed -i '1s/^\xef\xbb\xbf//' " + shlex.quote(path))
     # never the value, which may be a secret, nor the parser's words: they hold its whole grammar
     name = re.match(r'\s*"?([\w.-]{1,60})"?\s*[=:{\[]', error.line)
     what = f" (`{name[1]}`)" if name else ""

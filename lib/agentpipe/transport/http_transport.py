@@ -17,6 +17,7 @@ AWAY = (429, 502, 503, 504, 509)  # answers of a server that cannot work now, or
 MAINTENANCE = 503
 CERTIFICATE_REMEDY = ("set api.verify_certificate in clearml.conf to the file of its certificate authority, or "
                       "REQUESTS_CA_BUNDLE=FILE")
+PROXY_REMEDY = "start the proxy, or correct its variable: env | grep -i _proxy"
 
 
 class Away(errors.Failure):
@@ -80,7 +81,9 @@ class Transport:
         except requests.exceptions.SSLError as error:
             raise self._no_tls(innermost(error)) from None
         except requests.exceptions.ProxyError as error:
-            raise Away(self.host, f"the proxy does not let us through: {innermost(error)}", refused=True) from None
+            away = Away(self.host, f"the proxy does not let us through: {innermost(error)}", refused=True)
+            away.remedy = PROXY_REMEDY
+            raise away from None
         except (requests.exceptions.ConnectTimeout, requests.exceptions.ConnectionError) as error:
             unsure = not never_reached(error)
             raise Away(self.host, innermost(error), unsure, refused=not unsure) from None
