@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from agentpipe import errors, paths
-from agentpipe.environment.requirements import NAME, normalised
+from agentpipe.environment.installers import uv_words, wrong_pythons
+from agentpipe.environment.installers.uv_words import PACKAGE, WISH
+from agentpipe.environment.requirements import NAME
 from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from agentpipe.job import Job
     from agentpipe.tools import ToolFailed
 
-PACKAGE = r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?"
-WISH = PACKAGE + r"((?:[<>=!~]=?=?[^\s,]+(?:,\s?)?)*)"
 NETWORK = ("tcp connect error", "dns error", "error sending request", "operation timed out", "connection reset",
            "Could not connect", "Could not resolve host", "Failed to connect to", "Connection refused",
            "Network is unreachable", "network timeout", "(502", "(503", "(504", "(500", "error decoding response body")
@@ -25,9 +25,9 @@ NETWORK = ("tcp connect error", "dns error", "error sending request", "operation
 
 def explained(job: Job, error: ToolFailed, folder: str, requirements: Requirements) -> errors.Failure:
     """The Failure for what uv printed: 65, 66, 69, 73, 75 or 77, its words as evidence."""
-    said = _plain(error.output)
+    said = uv_words.plain(error.output)
     evidence = without_credentials(error.output[-4000:])
-    python = _python(folder)
+    python = wrong_pythons.python_of(folder)
     looks: tuple[tuple[str, Callable[[], errors.Failure | None]], ...] = (
         ("disk", lambda: _disk(said)),
         ("misnamed", lambda: _misnamed(said, requirements)),
@@ -35,13 +35,13 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("offline", lambda: _offline(said, evidence)),
         ("network", lambda: _network(said, evidence, requirements)),
         ("malformed", lambda: _malformed(said, requirements)),
-        ("not_built", lambda: _build_needs(said, requirements)),
+        ("not_built", lambda: wrong_pythons.build_needs(said, requirements)),
         ("no_package", lambda: _no_package(job, said, folder, requirements)),
-        ("wrong_python", lambda: _wrong_python(job, said, requirements, python)),
+        ("wrong_python", lambda: wrong_pythons.wrong_python(job, said, requirements, python)),
         ("no_version", lambda: _no_version(job, said, folder, requirements)),
         ("hash", lambda: _hash(said)),
         ("repository", lambda: _repository(said, requirements)),
-        ("not_built", lambda: _not_built(job, error.output, folder, requirements)),
+        ("not_built", lambda: wrong_pythons.not_built(job, error.output, folder, requirements)),
         ("conflict", lambda: _conflict(said, requirements)),
     )
     found = next((InstallFailed(failure, kind) for kind, look in looks if (failure := look())), None)
@@ -49,7 +49,7 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         from agentpipe.environment.installers import own_builds
         own = own_builds.failure(error.output, requirements) if requirements.projects else None
         found = InstallFailed(own or errors.Failure(
-            f"uv could not install the requirements: {_last(said)}", errors.BAD_DATA,
+            f"uv could not install the requirements: {uv_words.last_words(said)}", errors.BAD_DATA,
             remedy="see the task's set-up log for uv's words"), "unknown")
     if found.kind in ("no_package", "no_version", "conflict") and requirements.projects:
         from agentpipe.environment.installers import own_needs, uv_questions
@@ -76,23 +76,14 @@ class InstallFailed(errors.Failure):
 
 def first_words(output: str) -> str:
     """The cause in an output of uv, for a line of the log."""
-    return without_credentials(_cause(_plain(output)))[:200]
+    return without_credentials(uv_words.cause(uv_words.plain(output)))[:200]
 
 
 def lacking(output: str) -> str:
     """What uv, which may not ask the network, misses: the line that asks for it, else a package's name."""
-    found = re.search(r"(\S+) was not found in the cache(?: and you require (.+?),? we can conclude)?", _plain(output))
+    said = uv_words.plain(output)
+    found = re.search(r"(\S+) was not found in the cache(?: and you require (.+?),? we can conclude)?", said)
     return without_credentials(found[2] or found[1]) if found else first_words(output)
-
-
-def _python(folder: str) -> str:
-    """The version of an environment's Python, by its own record."""
-    try:
-        with open(f"{folder}/pyvenv.cfg", encoding="utf-8") as file:
-            found = re.search(r"^version(?:_info)? = (\d+\.\d+\.\d+)", file.read(), re.M)
-    except OSError:
-        return ""
-    return found[1] if found else ""
 
 
 def _where(failure: errors.Failure, requirements: Requirements) -> str:
@@ -123,7 +114,7 @@ def _locked(said: str) -> errors.Failure | None:
     found = re.search(r"Timeout \((\d+)s\) when waiting for lock", said)
     if not found:
         return None
-    return errors.Failure(f"another process has built {_first_name(said) or 'the same'} for {found[1]} s",
+    return errors.Failure(f"another process has built {uv_words.first_name(said) or 'the same'} for {found[1]} s",
                           errors.TRY_AGAIN, remedy="run the task again later, or set a longer UV_LOCK_TIMEOUT")
 
 
@@ -131,14 +122,14 @@ def _offline(said: str, evidence: str) -> errors.Failure | None:
     found = re.search(rf"Because {PACKAGE} was not found in the cache", said)
     if not (found or "network was disabled" in said or "the network is disabled" in said.lower()):
         return None
-    name = found[1] if found else _first_name(said) or "a package"
+    name = found[1] if found else uv_words.first_name(said) or "a package"
     return errors.Failure(f"{name} is not in the download cache, and AGENT_OFFLINE forbids the network",
                           errors.UNAVAILABLE,
                           remedy="fetch it where there is a network: agent-prepare --stage-only")
 
 
 def _network(said: str, evidence: str, requirements: Requirements) -> errors.Failure | None:
-    url = _url(said)
+    url = uv_words.url_in(said)
     option, place = _index(url, requirements)
     denied = re.search(r"\((401|403)[^)]*\)|HTTP 40[13]|Authentication failed|could not read Username", said)
     if denied and re.search(r"Git operation failed|Authentication failed for|could not read Username", said):
@@ -149,11 +140,11 @@ def _network(said: str, evidence: str, requirements: Requirements) -> errors.Fai
     if denied:
         return _denied(url or "the index", place)
     if re.search(r"\(404[^)]*\)", said) and url:
-        return errors.Failure(f"{_first_name(said) or 'a package'}: nothing at {url}", errors.NOT_FOUND,
+        return errors.Failure(f"{uv_words.first_name(said) or 'a package'}: nothing at {url}", errors.NOT_FOUND,
                               remedy=f"correct the address {url} in the requirements")
     if stalled := re.search(r"network timeout\b.*?\(current value: (\d+)\s?s\)", said):
-        return errors.Failure(f"{_first_name(said) or url or 'a package'} did not come: the server has stopped sending"
-                              f", nothing came for {stalled[1]} s", errors.UNAVAILABLE,
+        return errors.Failure(f"{uv_words.first_name(said) or url or 'a package'} did not come: the server has stopped "
+                              f"sending, nothing came for {stalled[1]} s", errors.UNAVAILABLE,
                               remedy="check the network and the proxy, then run the task again; UV_HTTP_TIMEOUT is for "
                                      "how many seconds nothing may come")
     if not any(sign in said for sign in NETWORK):
@@ -199,7 +190,7 @@ def _malformed(said: str, requirements: Requirements) -> errors.Failure | None:
         remedy, change = f"take '{without_credentials(line)}' out of the requirements", ("--drop-package", line)
     elif line and (match := re.match(NAME, line)):
         remedy = f"{form} in your requirements.txt, and there: agent-task edit --requirements requirements.txt"
-        change = _replaced(line, match[1] + (f"[{match[2]}]" if match[2] else ""))
+        change = uv_words.replacing(line, match[1] + (f"[{match[2]}]" if match[2] else ""))
     return errors.Failure(f"a requirement is not understood: {words[:200]}", errors.BAD_DATA, remedy=remedy,
                           change=change)
 
@@ -213,13 +204,13 @@ def _no_package(job: Job, said: str, folder: str, requirements: Requirements) ->
     refused = uv_questions.refused(job, folder, found[1], requirements)
     if refused:
         return _denied(without_credentials(refused))
-    line = _line(found[1], requirements)
+    line = uv_words.line_of(found[1], requirements)
     hint = re.search(r"Did you mean to install `([^`]+)`", said)
     better = hint[1] if hint else package_names.meant_by(found[1])
     remedy = (f"replace '{line}' by '{better}' in the requirements" if better else
               f"take '{line}' out of the requirements, or name the index that has it in PIP_EXTRA_INDEX_URL")
     return errors.Failure(f"no package {found[1]} in the indexes" + (f"; {better} may be meant" if better else ""),
-                          errors.NOT_FOUND, remedy=remedy, change=_replaced(line, better))
+                          errors.NOT_FOUND, remedy=remedy, change=uv_words.replacing(line, better))
 
 
 def _no_version(job: Job, said: str, folder: str, requirements: Requirements) -> errors.Failure | None:
@@ -229,65 +220,26 @@ def _no_version(job: Job, said: str, folder: str, requirements: Requirements) ->
         return None
     from agentpipe.environment.installers import uv_questions
     name = found[1]
-    line = _line(name, requirements)
+    line = uv_words.line_of(name, requirements)
     exact = re.search(r"==\s*([^\s,;*+]+)", line)
     # of 1.0+cu118 first 1.0, which an index has where its maker builds for one kind of machine more
     wishes = [f"{name}=={exact[1]}", f"{name}<{exact[1]}"] if exact else []
     newest = (uv_questions.newest(job, folder, each, requirements) for each in [*wishes, name])
     better = next(filter(None, newest), "")
-    if line == name and (needs := re.search(rf"{_named('owner')} depends? on ({re.escape(name)}[<>=!~][^\s,]+)",
+    if line == name and (needs := re.search(rf"{uv_words.named('owner')} depends? on ({re.escape(name)}[<>=!~][^\s,]+)",
                                             said)):
         # what of it there is, and not what is asked for, stands in uv's first words
-        by = _line(re.split(r"[\[<>=!~]", needs["owner"])[0], requirements)
+        by = uv_words.line_of(re.split(r"[\[<>=!~]", needs["owner"])[0], requirements)
         return errors.Failure(f"{by} asks for {needs[2]}, which is not in the indexes", errors.NOT_FOUND,
-                              remedy=f"ask for another version than '{by}' in the requirements", change=_another(by))
+                              remedy=f"ask for another version than '{by}' in the requirements",
+                              change=uv_words.without_pin(by))
     wish = line if line != name else f"{name}{found[2] or ''}"
     if better:
         return errors.Failure(f"no such version: {wish}; the nearest one there is {better}", errors.NOT_FOUND,
                               remedy=f"replace '{line}' by '{better}' in the requirements",
-                              change=_replaced(line, better))
-    return errors.Failure(f"no such version: {wish}", errors.NOT_FOUND, change=_replaced(line, name),
+                              change=uv_words.replacing(line, better))
+    return errors.Failure(f"no such version: {wish}", errors.NOT_FOUND, change=uv_words.replacing(line, name),
                           remedy=f"ask for another version than '{line}' in the requirements")
-
-
-def _wrong_python(job: Job, said: str, requirements: Requirements, python: str) -> errors.Failure | None:
-    this = re.search(r"Using (?:CPython |Python )?([\d.]+)", said)
-    here = this[1] if this else python or "another one"
-    found = (re.search(rf"does not satisfy Python(?P<needs>[<>=!~][^\s]+[^\s,]) and {_named('owner')} depends on", said)
-             or re.search(rf"Because {_named('owner')} requires Python (?P<needs>[<>=!~][^\s]+)", said))
-    if found:
-        lowest = re.match(r">=\s*(\d+\.\d+)", found["needs"])
-        needs = found["needs"].rstrip(",")
-        python = f"set the task's binary to python{lowest[1]}" if lowest else f"use a Python{needs}"
-        reason = f"{found['owner']} needs Python{needs}, this is {here}"
-        fitting = [needs]
-    else:
-        found = re.search(rf"{_named('owner')} has no (?:usable )?wheels", said)
-        if not found:
-            return None
-        built_for = sorted({int(minor) for minor in re.findall(r"`cp3(\d+)\w?`", said.partition("we only found")[2])})
-        python = f"set the task's binary to python3.{built_for[-1]}" if built_for else "use another Python"
-        reason = f"{found['owner']} has no build for this Python ({here}) and platform"
-        fitting = [f"==3.{minor}.*" for minor in reversed(built_for)]
-    name = re.split(r"[<>=!~]", found["owner"])[0]
-    line = _line(name, requirements)
-    there = _python_there(job, fitting)
-    return errors.Failure(reason, errors.NOT_FOUND, change=("--python", there) if there else _any_version(line),
-                          remedy=f"{python}, or ask for another version than '{line}' in the requirements")
-
-
-def _python_there(job: Job, ranges: list[str]) -> str:
-    """The version, to its second number, of a Python of this machine that is in one of these ranges; "" for none."""
-    from agentpipe.environment import interpreters
-    if job.prefix or not ranges:  # an image has one only
-        return ""
-    every = sorted((each["version"] for each in interpreters.every()), key=lambda text: [*map(int, text.split("."))])
-    fits = (version for wish in ranges for version in every if interpreters.in_range(version, wish))
-    return ".".join(next(fits, "").split(".")[:2])
-
-
-def _named(group: str) -> str:
-    return rf"(?P<{group}>[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^\]]*\])?(?:[<>=!~]=?=?[^\s,]+)?)"
 
 
 def _hash(said: str) -> errors.Failure | None:
@@ -301,9 +253,9 @@ def _hash(said: str) -> errors.Failure | None:
 def _repository(said: str, requirements: Requirements) -> errors.Failure | None:
     if "Git operation failed" not in said:
         return None
-    name = _first_name(said) or _nameless(said, requirements) or "a package"
+    name = uv_words.first_name(said) or _nameless(said, requirements) or "a package"
     return errors.Failure(f"{name}: its repository or commit cannot be fetched", errors.NOT_FOUND,
-                          remedy=f"correct the address or the commit in '{_line(name, requirements)}'")
+                          remedy=f"correct the address or the commit in '{uv_words.line_of(name, requirements)}'")
 
 
 def _nameless(said: str, requirements: Requirements) -> str:
@@ -313,90 +265,18 @@ def _nameless(said: str, requirements: Requirements) -> str:
     return told[0] if told else lines[0] if len(lines) == 1 else ""
 
 
-def _build_needs(said: str, requirements: Requirements) -> errors.Failure | None:
-    """A source whose build asks for what the indexes do not have: the task's own list is not to blame."""
-    found = re.search(r"Failed to \w+ requirements from `[^`]*`.*?cause: (?:.*cause: )?(?:Because )?(.*)", said)
-    if not found or "No solution found" not in said:
-        return None
-    built = re.search(r"Failed to (?:download and )?build `([^`@\s]+)", said)
-    why = re.split(r",? we can conclude| hint: ", found[1])[0].strip().rstrip(".,")
-    remedy, change = "name the index that has it in PIP_EXTRA_INDEX_URL", tuple[str, ...]()
-    if built:
-        line = _line(re.split(r"[<>=!~]", built[1])[0], requirements)
-        remedy, change = f"ask for a version that has wheels for this Python in '{line}', or {remedy}", _another(line)
-    what = f"{built[1] if built else 'the project'} cannot be built here, its build needs what is not in the indexes"
-    why = why.replace("you require", "it requires")
-    return errors.Failure(f"{what}: {why}"[:400], errors.BAD_DATA, remedy=remedy, change=change)
-
-
 def _misnamed(said: str, requirements: Requirements) -> errors.Failure | None:
     """What stands at an address is another package than the line says."""
     found = (re.search(r"Package metadata name `(?P<real>[^`]+)` does not match given name `(?P<name>[^`]+)`", said)
              or re.search(r"Requested package name `(?P<name>[^`]+)` does not match `(?P<real>[^`]+)` in the", said))
     if not found:
         return None
-    name, line = found["name"], _line(found["name"], requirements)
+    name, line = found["name"], uv_words.line_of(found["name"], requirements)
     own = re.match(NAME + "@", line)  # else a package of the list asks for it so
     better = f"{found['real']}{line[own.end(1):]}" if own else ""
     return errors.Failure(f"{line} brings {found['real']}, not {name}", errors.BAD_DATA,
                           remedy=f"write {better} in its place" if better else f"correct the address of {name}",
-                          change=_replaced(line, better) if better else ())
-
-
-def _not_built(job: Job, output: str, folder: str, requirements: Requirements) -> errors.Failure | None:
-    said = _plain(output)
-    found = re.search(r"Failed to (?:download and )?build `([^`@\s]+)", said)
-    if not found:
-        return None
-    name = re.split(r"[<>=!~]", found[1])[0]
-    line = _line(name, requirements)
-    hint = re.search(r"Did you mean to install `([^`]+)`", said)
-    module = re.search(r"ModuleNotFoundError: No module named '([^']+)'", said)
-    remedy = (f"replace '{line}' by '{hint[1]}' in the requirements" if hint else
-              f"ask for a version of {name} that has wheels for this Python, "
-              + (f"or one whose build declares {module[1]}" if module else "or install what its build needs here"))
-    change = _replaced(line, hint[1]) if hint else _another(line)
-    older, is_here = ("", False) if hint or "==" not in found[1] else _older(job, found[1], folder, requirements)
-    if older:
-        remedy = f"give the task Python {older}, for which {found[1]} has wheels; or {remedy}"
-        change = ("--python", older) if is_here else change
-    return errors.Failure(f"{found[1]} cannot be built here: {_cause(said)}{_printed(output)}", errors.BAD_DATA,
-                          remedy=remedy, change=change)
-
-
-def _printed(output: str) -> str:
-    """" (its last words: …)": the last line that the build itself printed, as uv quotes it."""
-    quoted = re.split(r"^\s*\[(?:stderr|stdout)\]\s*$", re.sub(r"\x1b\[[0-9;]*m", "", output), flags=re.MULTILINE)[1:]
-    ends = (re.split(r"^\s*(?:hint: |×|[├╰]─▶|error: |cause: )", text, flags=re.MULTILINE)[0].split("\n")
-            for text in reversed(quoted))
-    lines = [line.strip() for text in ends for line in reversed(text) if line.strip()]
-    return f" (its last words: {without_credentials(lines[0])[:200]})" if lines else ""
-
-
-def _older(job: Job, wish: str, folder: str, requirements: Requirements) -> tuple[str, bool]:
-    """(an older Python for which there are wheels of a version, whether this machine has it); ("", False) for none."""
-    from agentpipe.environment import interpreters
-    from agentpipe.environment.installers import uv_questions
-    this = int((_python(folder) or "3.0").split(".")[1])
-    # in a place its image decides
-    there = set() if job.prefix else {int(each["version"].split(".")[1]) for each in interpreters.every()}
-    minors = range(this - 1, interpreters.OLDEST[1] - 1, -1)
-    for minor in sorted(minors, key=lambda minor: minor not in there):
-        if uv_questions.has_wheel(job, f"3.{minor}", wish, requirements):
-            return f"3.{minor}", minor in there
-    return "", False
-
-
-def _another(line: str) -> tuple[str, ...]:
-    """The options of agent-task edit that let the index choose the version of a package that was pinned."""
-    match = re.match(NAME + r"===?[^@]*$", line)
-    return _replaced(line, match[1] + (f"[{match[2]}]" if match[2] else "")) if match else ()
-
-
-def _any_version(line: str) -> tuple[str, ...]:
-    """The options that let the index choose the version of a package; none where the line lets it already."""
-    match = re.match(NAME + r"[^@;]*[<>=!~]", line)
-    return _replaced(line, match[1] + (f"[{match[2]}]" if match[2] else "")) if match else ()
+                          change=uv_words.replacing(line, better) if better else ())
 
 
 def _conflict(said: str, requirements: Requirements) -> errors.Failure | None:
@@ -404,56 +284,13 @@ def _conflict(said: str, requirements: Requirements) -> errors.Failure | None:
         return None
     names = dict.fromkeys(match[1] for match in re.finditer(rf"(?:require|depends on|and|Because) {WISH}", said)
                           if match[1] not in ("your", "you", "the", "because"))
-    lines = [line for name in names for line in _lines(name, requirements)]
+    lines = [line for name in names for line in uv_words.lines_of(name, requirements)]
     which = " and ".join(dict.fromkeys(lines)) or "the requirements"
-    pinned = next((name for name in reversed(names) if _line(name, requirements) != name), "")
+    pinned = next((name for name in reversed(names) if uv_words.line_of(name, requirements) != name), "")
     cannot = "cannot be installed together" if len(lines) > 1 or not lines else "cannot be installed"
     # what uv concludes is what was just said; that the lines ask for it as well
-    cause = re.split(r",? (?:and you require|we can conclude)", _cause(said))[0]
+    cause = re.split(r",? (?:and you require|we can conclude)", uv_words.cause(said))[0]
     why = "" if cause.startswith("you require") else f": {cause}"
     return errors.Failure(f"{which} {cannot}{why}", errors.BAD_DATA,
                           remedy=f"relax '{lines[-1] if lines else which}' in the requirements",
-                          change=_replaced(_line(pinned, requirements), pinned) if pinned else ())
-
-
-def _replaced(line: str, better: str) -> tuple[str, ...]:
-    """The options of agent-task edit that put `better` in the place of a requirement, or take it out ("")."""
-    same = better and normalised(re.split(r"[^A-Za-z0-9._-]", better)[0]) == normalised(
-        re.split(r"[^A-Za-z0-9._-]", line)[0])
-    return (*(() if same else ("--drop-package", line)), *(("--package", better) if better else ()))
-
-
-def _plain(output: str) -> str:
-    """uv's words on one line, without the drawing that it puts around causes."""
-    return re.sub(r"\s+", " ", re.sub(r"[│├╰─▶×]|\x1b\[[0-9;]*m", " ", output))
-
-
-def _cause(said: str) -> str:
-    causes = re.findall(r"(?:cause:|Because) (.*?)(?= cause:| hint:| And because|$)", said)
-    text = causes[-1] if causes and "cause:" not in said else (causes[0] if causes else _last(said))
-    return text.strip().removeprefix("Because ").rstrip(".,")[:300]
-
-
-def _last(said: str) -> str:
-    return said.strip().rpartition("error: ")[2][:300]
-
-
-def _url(said: str) -> str:
-    found = re.search(r"(?:Failed to (?:fetch|download)[^`]*|for url \(|access ')`?((?:https?|file)://[^\s`)']+)", said)
-    return without_credentials(found[1]) if found else ""
-
-
-def _first_name(said: str) -> str:
-    found = re.search(rf"Failed to (?:download|build|fetch)[^`]*`{PACKAGE}", said)
-    return found[1] if found else ""
-
-
-def _line(name: str, requirements: Requirements) -> str:
-    """The task's own line about this package; its name when another package brought it."""
-    return next(iter(_lines(name, requirements)), name)
-
-
-def _lines(name: str, requirements: Requirements) -> list[str]:
-    found = [(re.match(NAME, line), line) for line in requirements.packages]
-    return [without_credentials(line) for match, line in found if match and normalised(match[1]) == normalised(name)]
-
+                          change=uv_words.replacing(uv_words.line_of(pinned, requirements), pinned) if pinned else ())

@@ -1,0 +1,124 @@
+"""What uv says of packages that are for another Python, or cannot be built for this one."""
+
+from __future__ import annotations
+
+import re
+
+from agentpipe import errors
+from agentpipe.environment.installers import uv_words
+from agentpipe.urls import without_credentials
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agentpipe.environment.requirements import Requirements
+    from agentpipe.job import Job
+
+
+def python_of(folder: str) -> str:
+    """The version of an environment's Python, by its own record."""
+    try:
+        with open(f"{folder}/pyvenv.cfg", encoding="utf-8") as file:
+            found = re.search(r"^version(?:_info)? = (\d+\.\d+\.\d+)", file.read(), re.M)
+    except OSError:
+        return ""
+    return found[1] if found else ""
+
+
+def wrong_python(job: Job, said: str, requirements: Requirements, python: str) -> errors.Failure | None:
+    """A package that has nothing for this Python, or wants another one."""
+    this = re.search(r"Using (?:CPython |Python )?([\d.]+)", said)
+    here = this[1] if this else python or "another one"
+    owner = uv_words.named("owner")
+    found = (re.search(rf"does not satisfy Python(?P<needs>[<>=!~][^\s]+[^\s,]) and {owner} depends on", said)
+             or re.search(rf"Because {owner} requires Python (?P<needs>[<>=!~][^\s]+)", said))
+    if found:
+        lowest = re.match(r">=\s*(\d+\.\d+)", found["needs"])
+        needs = found["needs"].rstrip(",")
+        python = f"set the task's binary to python{lowest[1]}" if lowest else f"use a Python{needs}"
+        reason = f"{found['owner']} needs Python{needs}, this is {here}"
+        fitting = [needs]
+    else:
+        found = re.search(rf"{owner} has no (?:usable )?wheels", said)
+        if not found:
+            return None
+        built_for = sorted({int(minor) for minor in re.findall(r"`cp3(\d+)\w?`", said.partition("we only found")[2])})
+        python = f"set the task's binary to python3.{built_for[-1]}" if built_for else "use another Python"
+        reason = f"{found['owner']} has no build for this Python ({here}) and platform"
+        fitting = [f"==3.{minor}.*" for minor in reversed(built_for)]
+    name = re.split(r"[<>=!~]", found["owner"])[0]
+    line = uv_words.line_of(name, requirements)
+    there = _python_there(job, fitting)
+    return errors.Failure(reason, errors.NOT_FOUND, change=("--python", there) if there else uv_words.any_version(line),
+                          remedy=f"{python}, or ask for another version than '{line}' in the requirements")
+
+
+def _python_there(job: Job, ranges: list[str]) -> str:
+    """The version, to its second number, of a Python of this machine that is in one of these ranges; "" for none."""
+    from agentpipe.environment import interpreters
+    if job.prefix or not ranges:  # an image has one only
+        return ""
+    every = sorted((each["version"] for each in interpreters.every()), key=lambda text: [*map(int, text.split("."))])
+    fits = (version for wish in ranges for version in every if interpreters.in_range(version, wish))
+    return ".".join(next(fits, "").split(".")[:2])
+
+
+def build_needs(said: str, requirements: Requirements) -> errors.Failure | None:
+    """A source whose build asks for what the indexes do not have: the task's own list is not to blame."""
+    found = re.search(r"Failed to \w+ requirements from `[^`]*`.*?cause: (?:.*cause: )?(?:Because )?(.*)", said)
+    if not found or "No solution found" not in said:
+        return None
+    built = re.search(r"Failed to (?:download and )?build `([^`@\s]+)", said)
+    why = re.split(r",? we can conclude| hint: ", found[1])[0].strip().rstrip(".,")
+    remedy, change = "name the index that has it in PIP_EXTRA_INDEX_URL", tuple[str, ...]()
+    if built:
+        line = uv_words.line_of(re.split(r"[<>=!~]", built[1])[0], requirements)
+        remedy = f"ask for a version that has wheels for this Python in '{line}', or {remedy}"
+        change = uv_words.without_pin(line)
+    what = f"{built[1] if built else 'the project'} cannot be built here, its build needs what is not in the indexes"
+    why = why.replace("you require", "it requires")
+    return errors.Failure(f"{what}: {why}"[:400], errors.BAD_DATA, remedy=remedy, change=change)
+
+
+def not_built(job: Job, output: str, folder: str, requirements: Requirements) -> errors.Failure | None:
+    """A source that does not build here."""
+    said = uv_words.plain(output)
+    found = re.search(r"Failed to (?:download and )?build `([^`@\s]+)", said)
+    if not found:
+        return None
+    name = re.split(r"[<>=!~]", found[1])[0]
+    line = uv_words.line_of(name, requirements)
+    hint = re.search(r"Did you mean to install `([^`]+)`", said)
+    module = re.search(r"ModuleNotFoundError: No module named '([^']+)'", said)
+    remedy = (f"replace '{line}' by '{hint[1]}' in the requirements" if hint else
+              f"ask for a version of {name} that has wheels for this Python, "
+              + (f"or one whose build declares {module[1]}" if module else "or install what its build needs here"))
+    change = uv_words.replacing(line, hint[1]) if hint else uv_words.without_pin(line)
+    older, is_here = ("", False) if hint or "==" not in found[1] else _older(job, found[1], folder, requirements)
+    if older:
+        remedy = f"give the task Python {older}, for which {found[1]} has wheels; or {remedy}"
+        change = ("--python", older) if is_here else change
+    return errors.Failure(f"{found[1]} cannot be built here: {uv_words.cause(said)}{_printed(output)}", errors.BAD_DATA,
+                          remedy=remedy, change=change)
+
+
+def _printed(output: str) -> str:
+    """" (its last words: …)": the last line that the build itself printed, as uv quotes it."""
+    quoted = re.split(r"^\s*\[(?:stderr|stdout)\]\s*$", re.sub(r"\x1b\[[0-9;]*m", "", output), flags=re.MULTILINE)[1:]
+    ends = (re.split(r"^\s*(?:hint: |×|[├╰]─▶|error: |cause: )", text, flags=re.MULTILINE)[0].split("\n")
+            for text in reversed(quoted))
+    lines = [line.strip() for text in ends for line in reversed(text) if line.strip()]
+    return f" (its last words: {without_credentials(lines[0])[:200]})" if lines else ""
+
+
+def _older(job: Job, wish: str, folder: str, requirements: Requirements) -> tuple[str, bool]:
+    """(an older Python for which there are wheels of a version, whether this machine has it); ("", False) for none."""
+    from agentpipe.environment import interpreters
+    from agentpipe.environment.installers import uv_questions
+    this = int((python_of(folder) or "3.0").split(".")[1])
+    # in a place its image decides
+    there = set() if job.prefix else {int(each["version"].split(".")[1]) for each in interpreters.every()}
+    minors = range(this - 1, interpreters.OLDEST[1] - 1, -1)
+    for minor in sorted(minors, key=lambda minor: minor not in there):
+        if uv_questions.has_wheel(job, f"3.{minor}", wish, requirements):
+            return f"3.{minor}", minor in there
+    return "", False
