@@ -68,11 +68,14 @@ def worked(pid: int) -> float:
 
 
 def transferred(pid: int) -> tuple[int, int]:
-    """The bytes that it has read and written, from sockets and pipes too: proc_pid_io(5); 0 where that is not told."""
+    """The bytes that it has read and written, from sockets and pipes too: proc_pid_io(5); 0 where that is not told.
+
+    What it read from a disk counts as well: of a file that is mapped nothing else tells.
+    """
     try:
         with open(f"/proc/{pid}/io", encoding="ascii") as file:
             told = dict(line.split(": ") for line in file)
-        return int(told["rchar"]), int(told["wchar"])
+        return int(told["rchar"]) + int(told["read_bytes"]), int(told["wchar"])
     except (OSError, KeyError, ValueError):
         return 0, 0
 

@@ -12,6 +12,8 @@ from agentpipe import processes
 HEAD, TAIL = 1 << 20, 8 << 20
 # of the time, what a processor has worked for one that prints nothing and is not still
 AT_WORK = 1 / 400
+# seconds between two looks that count: a longer time we were stopped ourselves, or our container was
+BETWEEN = 2.0
 # whose own questions, whether the other side is there, are no work
 KEEPERS = ("ssh",)
 
@@ -41,22 +43,41 @@ class Said:
         return "".join([*self._head, *(["\n[…]\n"] if self._cut else []), *self._tail])
 
 
+class Quiet:
+    """For how long nothing has come, of the time in which somebody looked."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Something has come."""
+        self._seconds, self._looked = 0.0, time.monotonic()
+
+    def seconds(self) -> float:
+        """Asked now and then."""
+        now = time.monotonic()
+        self._seconds += min(now - self._looked, BETWEEN)
+        self._looked = now
+        return self._seconds
+
+
 class Still:
     """Whether a program, with what it has started, neither prints nor reads nor writes nor computes, for `seconds`."""
 
     def __init__(self, pid: int, seconds: float) -> None:
         self._pid, self._seconds = pid, seconds
-        self._since = time.monotonic()
+        self._quiet = Quiet()
         self._before: tuple[float, int] | None = None
         self.over = False
 
     def printed(self) -> None:
         """It is not still."""
-        self._since, self._before = time.monotonic(), None
+        self._quiet.begin()
+        self._before = None
 
     def __call__(self) -> bool:
         """Asked now and then, while nothing comes."""
-        quiet = time.monotonic() - self._since
+        quiet = self._quiet.seconds()
         if quiet < self._seconds / 2:
             return False
         if self._before is None:  # to look costs some milliseconds: not while it prints

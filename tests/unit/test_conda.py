@@ -513,7 +513,8 @@ def test_a_channels_password_is_recorded_nowhere(machine, guarded):
 @pytest.mark.parametrize("stalls", [1, 99])
 def test_a_channel_that_falls_silent_is_asked_again_and_given_up(machine, channel, guarded, monkeypatch, most, what,
                                                                  stalls):
-    monkeypatch.setattr(rattler_work, "SILENCE", 2.0)
+    # whoever is to come in time has some, also on a machine that has much else to do
+    monkeypatch.setattr(rattler_work, "SILENCE", 5.0 if stalls == 1 else 2.0)
     monkeypatch.setattr(rattler_work, "LOOK", 0.1)
     channel.add("big", "1.0", {"share/big": base64.b64encode(os.urandom(600_000)).decode()}, noarch="generic")
     channel.index()
@@ -530,15 +531,15 @@ def test_a_channel_that_falls_silent_is_asked_again_and_given_up(machine, channe
 
 
 def test_a_channel_that_is_slow_is_waited_for(machine, channel, guarded, monkeypatch):
-    monkeypatch.setattr(rattler_work, "SILENCE", 2.0)
+    monkeypatch.setattr(rattler_work, "SILENCE", 4.0)
     monkeypatch.setattr(rattler_work, "LOOK", 0.1)
     channel.add("big", "1.0", {"share/big": base64.b64encode(os.urandom(30_000)).decode()}, noarch="generic")
     channel.index()
     began = time.monotonic()
-    with SlowLine(int(guarded.rpartition(":")[2]), size=3000, pause=0.2) as line:
+    with SlowLine(int(guarded.rpartition(":")[2]), size=3000, pause=0.3) as line:
         monkeypatch.setenv(KEY + "CONDA_CHANNELS", json.dumps([f"http://u:s3cret@{line.host}"]))
         env_of(machine, "", conda="big")
-    assert time.monotonic() - began > 3 and "asking again" not in "".join(machine.said)
+    assert time.monotonic() - began > 4.5 and "asking again" not in "".join(machine.said)
 
 
 def test_receipts_without_hashes_that_name_other_builds_are_not_one(machine):

@@ -1,8 +1,11 @@
 """A server that sends nothing any more is given up with a word, and asked again; one that is slow is waited for."""
 
+import mmap
 import os
+import subprocess
 import sys
 import time
+import types
 import zipfile
 
 import pytest
@@ -10,7 +13,7 @@ from git_servers import Daemon, SmartServer
 from repositories import commit, repository
 from slow_line import SlowLine
 
-from agentpipe import errors, tools
+from agentpipe import errors, processes, streamed, tools
 from agentpipe.cmds import agent_fetch
 from agentpipe.code import git, git_failures, git_transfer
 from agentpipe.job import Job
@@ -28,6 +31,13 @@ def source(tmp_path, monkeypatch):
     (where / "more.bin").write_bytes(os.urandom(3000))
     commit(where, {})
     return where
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """What is not silent comes in time, also on a machine that has much else to do."""
+    monkeypatch.setenv("GIT_HTTP_LOW_SPEED_TIME", "5")
+    monkeypatch.setattr(git_transfer, "SILENCE", 5.0)
 
 
 def fetch(tmp_path, url):
@@ -48,7 +58,7 @@ def port_of(server):
 
 
 @pytest.mark.parametrize("scheme", ["http", "git"])
-def test_a_repository_whose_server_falls_silent_is_asked_again(tmp_path, source, scheme):
+def test_a_repository_whose_server_falls_silent_is_asked_again(tmp_path, source, patient, scheme):
     with server_of(scheme, source.parent) as server, SlowLine(port_of(server), most=1500, stalls=1) as line:
         found = fetch(tmp_path, f"{scheme}://{line.host}/r.git")
     assert os.path.getsize(os.path.join(found["code"], "more.bin")) == 3000
@@ -65,11 +75,11 @@ def test_a_repository_whose_server_stays_silent_is_given_up_in_clear_words(tmp_p
 
 
 @pytest.mark.parametrize("scheme", ["http", "git"])
-def test_a_repository_that_comes_slowly_is_waited_for(tmp_path, source, scheme):
+def test_a_repository_that_comes_slowly_is_waited_for(tmp_path, source, patient, scheme):
     began = time.monotonic()
-    with server_of(scheme, source.parent) as server, SlowLine(port_of(server), size=100, pause=0.15) as line:
+    with server_of(scheme, source.parent) as server, SlowLine(port_of(server), size=100, pause=0.25) as line:
         fetch(tmp_path, f"{scheme}://{line.host}/r.git")
-    assert time.monotonic() - began > 4 and "asking again" not in said(tmp_path)
+    assert time.monotonic() - began > 7 and "asking again" not in said(tmp_path)
 
 
 def test_an_ssh_that_has_given_up_a_dead_connection_is_as_a_server_that_falls_silent():
@@ -81,6 +91,37 @@ def test_an_ssh_that_has_given_up_a_dead_connection_is_as_a_server_that_falls_si
 def test_a_program_that_computes_in_silence_is_waited_for():
     busy = "import time; until = time.monotonic() + 1.5\nwhile time.monotonic() < until: pass\nprint('done')"
     assert tools.run(["sh", "-c", '"$@"; true', "sh", sys.executable, "-c", busy], print, silence=0.4) == "done\n"
+
+
+def test_the_time_in_which_we_were_stopped_ourselves_is_no_silence(monkeypatch):
+    """SIGSTOP, a container that stands still: the program has stood still too, and is given its time anew."""
+    clock = [0.0]
+    monkeypatch.setattr(streamed, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    with subprocess.Popen(["sleep", "600"]) as program:
+        try:
+            still = streamed.Still(program.pid, 60.0)
+            clock[0] = 3600.0
+            for _ in range(100):
+                assert not still()
+                clock[0] += 0.5
+            while not still():
+                clock[0] += 0.5
+            assert clock[0] < 3665
+        finally:
+            program.kill()
+
+
+def test_a_mapped_file_that_is_read_from_a_disk_counts(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(1 << 22))
+    with open(path, "r+b") as file:
+        os.fsync(file)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        before = processes.transferred(os.getpid())[0]
+        with mmap.mmap(file.fileno(), 0) as mapped:
+            sum(mapped[::4096])
+    if subprocess.run(["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True).stdout.strip() != "tmpfs":
+        assert processes.transferred(os.getpid())[0] - before >= 1 << 22
 
 
 def test_a_program_that_prints_without_end_is_kept_in_bounds():
@@ -123,6 +164,7 @@ def test_an_index_that_stays_silent_is_given_up_in_clear_words(machine, index, m
 
 def test_an_index_that_is_slow_is_waited_for(machine, index, monkeypatch):
     began = time.monotonic()
+    monkeypatch.setenv("UV_HTTP_TIMEOUT", "3")
     with SlowLine(index, size=20_000, pause=0.2) as line:
         monkeypatch.setenv("PIP_INDEX_URL", f"http://{line.host}/simple")
         machine.task("big==1.0")

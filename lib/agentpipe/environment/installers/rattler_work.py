@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 
 from agentpipe import errors, live, paths
+from agentpipe.streamed import Quiet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,14 +92,15 @@ def _done(job: Job, what: str, begin: Callable[[], Coroutine[Any, Any, Any]],
 
 async def _watched(work: Coroutine[Any, Any, Any], asks: Callable[[], bool]) -> Any:
     task = asyncio.ensure_future(work)
-    before, signs, since = _threads(), 0, time.monotonic()
+    before, signs, quiet = _threads(), 0, Quiet()
     while not (await asyncio.wait({task}, timeout=LOOK))[0]:
         now = _threads()
         signs += sum(max(0, count - before.get(thread, 0)) for thread, count in now.items())
         before = now
         if signs >= SIGNS or not asks():
-            signs, since = 0, time.monotonic()
-        elif time.monotonic() - since >= SILENCE:
+            signs = 0
+            quiet.begin()
+        elif quiet.seconds() >= SILENCE:
             task.cancel()
             await asyncio.sleep(SETTLES_S)
             raise _Stalled
