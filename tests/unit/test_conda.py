@@ -556,6 +556,14 @@ def test_an_environment_file_that_windows_wrote_is_read(tmp_path, encoding):
     assert conda_files.of_file(str(tmp_path / "environment.yml"), str(tmp_path)).specs == ["beans=1.0"]
 
 
+@pytest.mark.parametrize("line", ['"A=B": x', '"": x', '"A\\0": x', 'A: "x\\0"'])
+def test_a_variable_that_no_program_can_have_is_refused(tmp_path, line):
+    (tmp_path / "environment.yml").write_text("dependencies: [beans]\nvariables: {" + line + "}\n")
+    with pytest.raises(errors.Failure, match="cannot be one of a program's") as refused:
+        conda_files.of_file(str(tmp_path / "environment.yml"), str(tmp_path))
+    assert refused.value.exit == errors.BAD_DATA
+
+
 def test_an_environment_file_whose_aliases_come_to_a_gigabyte_is_refused(tmp_path):
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]", *(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]"
                                                         for before, name in zip("abcdefgh", "bcdefghi", strict=True))]

@@ -157,6 +157,14 @@ def test_what_is_missing_goes_into_the_environment_that_is_named(machine, venv, 
     assert subprocess.check_output([venv, "-c", "import pot; print(pot.version)"], text=True).strip() == "1.0"
 
 
+def test_one_that_is_named_as_a_command_is_looked_up(machine, venv, monkeypatch):
+    os.symlink(venv, os.path.join(os.path.dirname(venv), "ownpython"))
+    monkeypatch.setenv("PATH", os.path.dirname(venv), prepend=os.pathsep)
+    monkeypatch.setenv("CLEARML_AGENT_SKIP_PIP_VENV_INSTALL", "ownpython")
+    env = machine.task("milk")
+    assert env["python"] == os.path.join(os.path.dirname(venv), "ownpython") and env["packages"] == ["milk==1.0"]
+
+
 def test_one_that_is_not_there_is_refused(machine, monkeypatch):
     monkeypatch.setenv("CLEARML_AGENT_SKIP_PIP_VENV_INSTALL", "/nosuch/python")
     with pytest.raises(errors.Failure) as caught:

@@ -136,6 +136,8 @@ def test_extras_and_groups_are_chosen_by_the_arguments_of_uv_sync(machine, web, 
     ('["--extra", "sweet"]', False, ["sugar==1.0", "tea==2.0"]),
     ('["--extra=sweet", "--group=base", "--dev", "--no-group", "dev"]', False,
      ["leafy==1.0", "sugar==1.0", "tea==2.0"]),
+    # whose dev group there is none of, names in another spelling
+    ('["--extra", "Extra_Sweet", "--dev"]', False, ["sugar==1.0", "tea==2.0"]),
     ('["--all-extras", "--group", "more"]', True, ["leafy==1.0", "milk==1.0", "sugar==1.0", "tea==1.0"]),
 ])
 def test_extras_and_groups_are_chosen_without_a_lock_too(machine, web, monkeypatch, words, built, installed):
@@ -144,11 +146,29 @@ def test_extras_and_groups_are_chosen_without_a_lock_too(machine, web, monkeypat
     files = package("own", ["tea"]) if built else {}
     files["pyproject.toml"] = ((files["pyproject.toml"] if built else
                                 '[project]\nname = "own"\nversion = "1"\ndependencies = ["tea"]\n')
-                               + '[project.optional-dependencies]\nsweet = ["sugar"]\n'
-                               '[dependency-groups]\ndev = ["milk"]\nbase = ["leafy"]\n'
-                               'more = [{include-group = "base"}, "milk"]\n')
+                               + '[project.optional-dependencies]\nsweet = ["sugar"]\nextra-sweet = ["sugar"]\n'
+                               '[dependency-groups]\n' + ('' if "Extra" in words else 'dev = ["milk"]\n')
+                               + 'base = ["leafy"]\n'
+                               'more = [{include-group = "Base"}, {include-group = "base"}, "milk"]\n')
     job, _ = checkout(machine, files)
     assert versions(agent_env.work(job)) == installed
+
+
+@pytest.mark.parametrize("text", ['[dependency-groups]\na = "tea"\n',
+                                  '[dependency-groups]\na = [{include-group = "b"}]\n'])
+def test_groups_that_are_none_are_refused_where_one_is_asked_for(machine, web, monkeypatch, text):
+    files = {"pyproject.toml": '[project]\nname = "own"\nversion = "1"\ndependencies = ["tea"]\n' + text}
+    assert versions(agent_env.work(checkout(machine, files)[0])) == ["tea==2.0"]
+    monkeypatch.setenv(KEY + "UV_SYNC_EXTRA_ARGS", '["--group", "a"]')
+    with pytest.raises(errors.Failure, match=r"dependency-groups|has no group b") as refused:
+        agent_env.work(checkout(machine, files)[0])
+    assert refused.value.exit == errors.BAD_DATA
+
+
+def test_groups_that_include_each_other_many_times_over_come_once(tmp_path):
+    groups = {f"g{n}": [{"include-group": f"g{n + 1}"}] * 10 + [f"p{n}"] for n in range(30)} | {"g30": ["tea"]}
+    lines = lock_files._chosen({"dependency-groups": groups}, ["--group", "g0"])[1]
+    assert len(lines) == 31
 
 
 def test_an_extra_that_a_project_does_not_have_is_named(machine, web, monkeypatch):

@@ -682,7 +682,7 @@ def test_pip_comes_in_the_version_that_is_asked_for_where_pip_does_the_work(mach
     others = sorted(name.split("-")[1] for name in os.listdir(folder) if name.startswith("pip-"))
     monkeypatch.setenv("PIP_FIND_LINKS", f"{machine.index} {folder}")
     key = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
-    monkeypatch.setenv(key + "TYPE", "pip")
+    monkeypatch.setenv(key + "TYPE", "PIP")
     other = machine.task("tea==1.0")
     assert python(other, "import pip; print(pip.__version__)") != others[0]
     monkeypatch.setenv(key + "PIP_VERSION", f'["=={others[0]} ; python_version >= \'3\'"]')

@@ -177,6 +177,11 @@ def _of_tree(tree: Any, origin: str) -> Wanted:
     if not isinstance(told, dict):
         raise errors.Failure(f"{of_them} is no mapping", errors.BAD_DATA, remedy="write a line NAME: VALUE for each")
     found.variables = {_word(name, of_them): _word(value, of_them) for name, value in told.items()}
+    wrong = next((name for name, value in found.variables.items() if not re.fullmatch(r"[^=\0]+", name)
+                  or "\0" in value), None)
+    if wrong is not None:
+        raise errors.Failure(f"{of_them}: {wrong!r} cannot be one of a program's", errors.BAD_DATA,
+                             remedy="write a line NAME: VALUE for each")
     return found
 
 

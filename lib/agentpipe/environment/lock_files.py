@@ -24,6 +24,7 @@ UV_ALONE = {"--all-extras", "--all-groups", "--no-default-groups", "--no-dev", "
             "--no-editable"}
 INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX")
 UV_WITH_VALUE = {"--extra", "--no-extra", "--group", "--no-group", "--only-group", "--package"}
+EXTRAS = "optional-dependencies"  # of a [project]
 OF_A_LOCK = {"--only-group", "--only-dev", "--package", "--all-packages", "--no-editable"}
 
 
@@ -150,7 +151,7 @@ def _of_project(folder: str, words: list[str]) -> list[str] | None:
     own = project.get("project", {})
     buildable = ("build-system" in project or "dependencies" in own.get("dynamic", ())) and poetry.get("package-mode",
                                                                                                        True)
-    extras, groups = _chosen(project, words)
+    extras, groups = _chosen(project, words) if words else ([], [])
     if buildable and (own or poetry):
         return [f"-e {folder}" + (f"[{','.join(extras)}]" if extras else ""), *groups]
     if "project" in project:
@@ -158,7 +159,7 @@ def _of_project(folder: str, words: list[str]) -> list[str] | None:
         if not isinstance(lines, list):
             raise errors.Failure("pyproject.toml: project.dependencies is not a list", errors.BAD_DATA,
                                  remedy='write dependencies = ["NAME", …]', change=errors.CODE_ANEW)
-        optional = own.get("optional-dependencies") or {}
+        optional = _lists(own.get(EXTRAS), EXTRAS) if extras else {}
         return [str(line) for line in [*lines, *(each for extra in extras for each in optional[extra])]] + groups
     if poetry:
         raise errors.Failure("the project of poetry has no poetry.lock", errors.NOT_FOUND,
@@ -168,32 +169,50 @@ def _of_project(folder: str, words: list[str]) -> list[str] | None:
 
 def _chosen(project: dict[str, Any], words: list[str]) -> tuple[list[str], list[str]]:
     """(the extras, the lines of the groups) of a pyproject.toml that words for `uv sync` name, as uv would."""
-    optional = project.get("project", {}).get("optional-dependencies") or {}
-    groups = project.get("dependency-groups") or {}
+    from agentpipe.environment.requirements import normalised
+    optional = _lists(project.get("project", {}).get(EXTRAS), EXTRAS)
+    groups = _lists(project.get("dependency-groups"), "dependency-groups")
     named: dict[str, list[str]] = {}
     rest = iter(words)
     for word in rest:
         named.setdefault(word, []).extend([next(rest)] if word in UV_WITH_VALUE else [])
+    named = {option: [normalised(name) for name in names] for option, names in named.items()}
     extras = [*(optional if "--all-extras" in named else ()), *named.get("--extra", ())]
-    wanted = [*(groups if "--all-groups" in named else ()), *(["dev"] if "--dev" in named else ()),
-              *named.get("--group", ())]
+    wanted = [*(groups if "--all-groups" in named else ()),
+              *(["dev"] if "--dev" in named and "dev" in groups else ()), *named.get("--group", ())]
     for kind, asked, there in (("extra", extras, optional), ("group", wanted, groups)):
         missing = next((name for name in asked if name not in there), None)
         if missing is not None:
             raise errors.Failure(f"pyproject.toml has no {kind} {missing}", errors.NOT_FOUND,
                                  remedy="correct agent.package_manager.uv_sync_extra_args")
-    lines = [line for name in dict.fromkeys(wanted) if name not in named.get("--no-group", ())
-             for line in _group(groups, name, [])]
+    known: set[str] = set()
+    lines = [line for name in wanted if name not in named.get("--no-group", ())
+             for line in _group(groups, name, known)]
     return [name for name in dict.fromkeys(extras) if name not in named.get("--no-extra", ())], lines
 
 
-def _group(groups: dict[str, Any], name: str, above: list[str]) -> list[str]:
-    """The lines of a dependency group, and of those that it includes (PEP 735)."""
-    if name in above or not isinstance(groups.get(name), list):
-        raise errors.Failure(f"pyproject.toml: the group {name} is no list, or includes itself", errors.BAD_DATA,
-                             remedy=f"correct the group {name}", change=errors.CODE_ANEW)
-    return [line for each in groups[name] for line in (
-        [str(each)] if not isinstance(each, dict) else _group(groups, str(each.get("include-group")), [*above, name]))]
+def _lists(table: dict[str, Any] | None, where: str) -> dict[str, Any]:
+    """The lists of a table of pyproject.toml by their names, which may be spelled in several ways."""
+    from agentpipe.environment.requirements import normalised
+    found = {normalised(name): lines for name, lines in (table or {}).items()}
+    wrong = next((name for name, lines in found.items() if not isinstance(lines, list)), "")
+    if wrong:
+        raise errors.Failure(f"pyproject.toml: {where}.{wrong} is no list", errors.BAD_DATA,
+                             remedy=f"correct {where}.{wrong}", change=errors.CODE_ANEW)
+    return found
+
+
+def _group(groups: dict[str, Any], name: str, known: set[str]) -> list[str]:
+    """The lines of a dependency group, and of those that it includes (PEP 735), but for the `known` ones."""
+    from agentpipe.environment.requirements import normalised
+    if name not in groups:
+        raise errors.Failure(f"pyproject.toml has no group {name}, which another one includes", errors.BAD_DATA,
+                             remedy=f"add the group {name}", change=errors.CODE_ANEW)
+    if name in known:
+        return []
+    known.add(name)
+    return [line for each in groups[name] for line in ([str(each)] if not isinstance(each, dict) else
+            _group(groups, normalised(str(each.get("include-group"))), known))]
 
 
 # ---- uv

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 # of pyproject.toml, what we look into
-TABLES = ("project", "build-system", "dependency-groups", "tool", "tool.uv", "tool.uv.sources", "tool.uv.workspace",
-          "tool.poetry", "tool.poetry.dependencies", "tool.poetry.dev-dependencies", "tool.poetry.extras",
-          "tool.poetry.group")
+TABLES = ("project", "project.optional-dependencies", "build-system", "dependency-groups", "tool", "tool.uv",
+          "tool.uv.sources", "tool.uv.workspace", "tool.poetry", "tool.poetry.dependencies",
+          "tool.poetry.dev-dependencies", "tool.poetry.extras", "tool.poetry.group")
 
 
 def of_lock(path: str) -> list[Pin]:

@@ -194,9 +194,13 @@ def installed_into(job: Job, asked: Requirements, python: str) -> Value:
     local_packages.settle(asked, interpreter)
     if python == "python":
         python = interpreters.own_path(job, interpreter)
-    elif not job.prefix and not os.path.exists(python):
-        raise errors.Failure(f"CLEARML_AGENT_SKIP_PIP_VENV_INSTALL names {python}, which is not there",
-                             errors.BAD_CONFIG, remedy="correct CLEARML_AGENT_SKIP_PIP_VENV_INSTALL")
+    elif not job.prefix:
+        import shutil
+        there = shutil.which(python)
+        if there is None:
+            raise errors.Failure(f"CLEARML_AGENT_SKIP_PIP_VENV_INSTALL names {python}, which is not there",
+                                 errors.BAD_CONFIG, remedy="correct CLEARML_AGENT_SKIP_PIP_VENV_INSTALL")
+        python = there
     given.folders(job, python)  # it must be there
     if job.option("dry_run"):
         job.say(f"would install what is missing into {python}")

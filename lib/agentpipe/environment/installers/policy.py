@@ -106,8 +106,8 @@ def of(job: Job, asked: Requirements) -> Policy:
     found.optional &= asked_for
     if asked.exact:
         found.no_deps, found.last, found.optional, found.upgrade = True, set(), set(), False
-    kind = config.get(manager + "type")
-    if kind and kind.lower() not in TYPES:
+    kind = (config.get(manager + "type") or "").lower()
+    if kind and kind not in TYPES:
         from agentpipe import errors
         raise errors.Failure(f"{manager}type is one of {', '.join(TYPES)}, not {kind}", errors.BAD_CONFIG,
                              remedy=f"correct {manager}type")
