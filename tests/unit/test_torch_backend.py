@@ -129,6 +129,21 @@ def test_where_pytorchs_index_cannot_be_reached_the_others_have_to_do(indexed, m
     server.shutdown()
 
 
+def test_where_pip_installs_an_index_of_pytorch_that_is_away_costs_no_pin(indexed, monkeypatch):
+    made = wheelhouse.wheel(indexed.index, "torch", "2.1.0")
+    server, address = package_index.serve(indexed.index)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://{address}/simple")
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("CUDA_VERSION", "12.1")
+    monkeypatch.setenv(KEY + "TYPE", "pip")
+    env = indexed.task("torch==2.1.0")
+    assert env["installer"] == "pip" and [pin["sha256"] for pin in env["pins"]] == [wheelhouse.sha256(made)]
+    server.shutdown()
+
+
 def test_a_nightly_build_where_no_release_fits(indexed, monkeypatch):
     wheelhouse.wheel(os.path.join(indexed.folder, "nightly"), "torch", "9.1.dev1")
     wheelhouse.wheel(indexed.index, "torch", "2.1.0")

@@ -140,13 +140,15 @@ def pins_of(job: Job, folder: str, asked: Requirements, policy: Policy) -> list[
     found = installed.packages(folder, asked.names(), but_by="conda")
     if not found:
         return []
-    try:
-        bare = asked.only(lambda name: False, projects=False)
-        bare.constraints = []
-        text = "".join(line + "\n" for line in found)
-        return pins.of_lock(lock(job, folder, text, bare, policy.without_deps(), lambda said: None))
-    except errors.Failure:  # what came from elsewhere than from an index has no pin
-        return []
+    bare, complete = asked.only(lambda name: False, projects=False), policy.without_deps()
+    bare.constraints = []
+    text = "".join(line + "\n" for line in found)
+    for complete.backend in dict.fromkeys((policy.backend, "")):  # pip has asked no index of PyTorch
+        try:
+            return pins.of_lock(lock(job, folder, text, bare, complete, lambda said: None))
+        except errors.Failure:  # what came from elsewhere than from an index has no pin
+            continue
+    return []
 
 
 def direct(job: Job, folder: str, text: str, asked: Requirements, flags: list[str]) -> None:
