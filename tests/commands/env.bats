@@ -154,7 +154,8 @@ print(json.dumps({"task": {"script": {"requirements": {"pip": sys.argv[1]}, **sc
   run -0 --separate-stderr agent-env --verify
   [[ $stderr == *"1 environment looked over, 0 damaged"* ]]
   for words in "--keep 0" "--keep=0" "--list --keep 0"; do
-    run -64 agent-env $words </dev/null
+    read -ra given <<<"$words"
+    run -64 agent-env "${given[@]}" </dev/null
     [[ $output == *"--keep N goes with --prune"* ]]
   done
   run -0 --separate-stderr agent-env --prune --keep 0
