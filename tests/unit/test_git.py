@@ -279,6 +279,8 @@ def test_a_branch_that_is_a_command_stays_a_word_in_what_is_to_be_typed(tmp_path
     failure = refused(tmp_path / "job", {"repository": str(tmp_path / "a;b"), "branch": "$(id)"})
     address, _, then = failure.remedy.partition("; then ")
     assert shlex.split(address)[-1] == str(tmp_path / "a;b") and then == "correct it: agent-task edit --repo URL"
+    failure = refused(tmp_path / "job", {"repository": str(source), "branch": "refs/$(id)/x"})
+    assert "'refs/$(id)/*';" in failure.remedy
     failure = refused(tmp_path / "job", {"repository": str(source), "branch": "$(id)"})
     assert "push origin '$(id)'" in failure.remedy
 

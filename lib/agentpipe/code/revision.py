@@ -56,9 +56,9 @@ def not_there(source: git.Source, mirror: str) -> errors.Failure:
             f"{git_failures.pushing(source)}; or give the task another: agent-task edit --commit SHA"))
     if not source.tag and is_ref(source.branch):
         # such refs are made by the server (a pull request), and nobody pushes them
-        below = shlex.quote(source.branch.split("/", 2)[1])
+        below = shlex.quote(f"refs/{source.branch.split('/', 2)[1]}/*")
         return errors.Failure(f"{source} is not there", errors.NOT_FOUND, remedy=(
-            f"see which there are: git ls-remote {shlex.quote(source.address)} 'refs/{below}/*'; or give the task "
+            f"see which there are: git ls-remote {shlex.quote(source.address)} {below}; or give the task "
             "another: agent-task edit --branch NAME"))
     if not source.named or not (_listed(mirror, source, ORIGIN) or _listed(mirror, source, "refs/tags")):
         return _no_default(source, mirror)
