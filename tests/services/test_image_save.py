@@ -117,7 +117,7 @@ def test_what_tar_says_of_thousands_of_files_does_not_stop_it(job, api, containe
 
 def test_a_failure_leaves_no_image_and_no_container(job, api, container, monkeypatch):
     before, containers = nameless(api), len(api.containers(all=True))
-    monkeypatch.setattr(image, "_paths", lambda job: ["/no/such/path"])
+    monkeypatch.setattr(image, "_paths", lambda job: (["/no/such/path"], []))
     with pytest.raises(errors.Failure) as caught:
         image.save(job)
     assert caught.value.exit == errors.CANNOT_CREATE and "no/such/path" in caught.value.evidence

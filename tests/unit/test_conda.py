@@ -533,7 +533,7 @@ def test_a_channel_that_falls_silent_is_asked_again_and_given_up(machine, channe
 def test_a_channel_that_is_slow_is_waited_for(machine, channel, guarded, monkeypatch):
     monkeypatch.setattr(rattler_work, "SILENCE", 4.0)
     monkeypatch.setattr(rattler_work, "LOOK", 0.1)
-    channel.add("big", "1.0", {"share/big": base64.b64encode(os.urandom(30_000)).decode()}, noarch="generic")
+    channel.add("big", "1.0", {"share/big": base64.b64encode(os.urandom(60_000)).decode()}, noarch="generic")
     channel.index()
     began = time.monotonic()
     with SlowLine(int(guarded.rpartition(":")[2]), size=3000, pause=0.3) as line:

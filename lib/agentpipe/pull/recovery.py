@@ -235,7 +235,7 @@ def _decide(api: Any, claim: claims.Claim, task: str, record: str | None, unwant
     if "run" not in line and "failed" not in line:
         end = attempt.outcome(directory) or lost
         evidence = known[1]
-        if end == "script_failed" and status:  # why, the last lines of its log show
+        if end == "script_failed" and status and not strange:  # why, the last lines of its log show
             reason, evidence = own_end.reason(directory, status, evidence), ""
         run = ending.run_key(directory, end, status, reason, evidence)
         if end == "lost" and record != attempt.GIVEN_BACK and ending.queued_when_lost(task, on_lost):
