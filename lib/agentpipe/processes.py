@@ -40,31 +40,28 @@ def start_time(pid: int) -> int | None:
 
     None when it is gone, a zombie, or another user's where /proc hides those (hidepid).
     """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    fields = _stat(pid)
+    return None if not fields or fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def parent(pid: int) -> int:
     """The parent's pid; 0 when there is none, or none that we may see."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except OSError:
-        return 0
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
 
 
 def worked(pid: int) -> float:
     """Seconds for which processors have worked for it and for what it has waited for; 0 when it is gone."""
+    return sum(map(int, _stat(pid)[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat from the third on, its state; [] when it is gone, or hidden from us."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+            return file.read().rpartition(b")")[2].split()
     except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        return []
 
 
 def transferred(pid: int) -> tuple[int, int]:

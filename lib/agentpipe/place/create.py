@@ -190,9 +190,9 @@ def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any], en
     body |= {"Image": image["Id"] if pinned(job) else wanted.image,
              **beginning.first_program(job, beginning.has_entrypoint(image))}
     body["Labels"] |= {**container_args.labels(worker), LABEL + "task": job.task["id"],
-                       LABEL + "directory": job.directory, LABEL + "home": _home(), LABEL + "worker": worker,
-                       LABEL + "host": os.uname().nodename, LABEL + "boot": processes.boot_id(),
-                       owner.LABEL: owner.id()}
+                       LABEL + "directory": job.directory, LABEL + "home": paths.state("tasks"),
+                       LABEL + "worker": worker, LABEL + "host": os.uname().nodename,
+                       LABEL + "boot": processes.boot_id(), owner.LABEL: owner.id()}
     host = body["HostConfig"]
     there = gear.mounted(body)
     ours = [each for each in _mounts(job, environments, packs) if each["Target"] not in there]
@@ -266,9 +266,5 @@ def _mounts(job: Job, environments: str, packs: list[str]) -> list[dict[str, Any
 
 def _bind(path: str, read_only: bool = False) -> dict[str, Any]:
     return {"Type": "bind", "Source": gear.outside(os.path.realpath(path)), "Target": path, "ReadOnly": read_only}
-
-
-def _home() -> str:
-    return paths.state("tasks")
 
 

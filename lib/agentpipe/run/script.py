@@ -64,6 +64,11 @@ class Script:
             return self.place.signal(self.record or "0", signum)
         return _tell(self.processes(), signum)
 
+    @property
+    def look_s(self) -> float:
+        """How long to pause between two looks, in seconds."""
+        return OFTEN_IN_PLACE if self.place.prefix else OFTEN
+
     def family(self) -> list[processes.Seen]:
         """The script and every process below it, as they are where it runs."""
         if self.place.prefix:
@@ -228,10 +233,10 @@ class Script:
         pid, shim = self._script_pid(), self._shim
         if not pid:
             pid = shim.pid if shim and shim.returncode is None else None
-            seconds = min(seconds, OFTEN_IN_PLACE if self.place.prefix else OFTEN)
+            seconds = min(seconds, self.look_s)
         fd = processes.pidfd(pid) if pid else None
         if fd is None:
-            time.sleep(min(seconds, OFTEN_IN_PLACE if self.place.prefix else OFTEN))
+            time.sleep(min(seconds, self.look_s))
             return
         try:
             poll = select.poll()

@@ -21,8 +21,6 @@ INT_WAIT = 3.0  # for what heeds no TERM, before KILL
 COPIES_WAIT = 1.0  # after the script's end, until its copies get TERM
 COPIES_LEAST = 0.5  # from then on, before KILL
 STARTS = 2.0  # until a shim's script stands in `pid`: milliseconds, on a busy machine more
-# between two looks; one into a place costs a process there
-OFTEN, OFTEN_IN_PLACE = 0.02, 0.2
 PARENTS_IN_PLACE = 1.0  # between two looks there for the parents of copies
 
 
@@ -85,7 +83,7 @@ def _have_ended(script: Script, copies: dict[Name, Name], until: float, last: bo
                 del copies[name]
             if last:  # what is asked in a place takes of their time
                 until = max(until, time.monotonic() + COPIES_LEAST)
-        pause = min(OFTEN_IN_PLACE if script.place.prefix else OFTEN, until - now)
+        pause = min(script.look_s, until - now)
         if over:
             script.bury()
             time.sleep(pause)
