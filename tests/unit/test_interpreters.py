@@ -180,7 +180,9 @@ def test_a_setting_that_names_no_python_is_the_machines_fault(job, only, monkeyp
 def test_what_a_project_is_for_counts_where_nobody_says_more(job, monkeypatch):
     own = interpreters.find(job())
     assert interpreters.find(job(), ">=3.6") == own  # the agent's own, where that fits
+    assert "project" not in "".join(job.said)
     assert interpreters.find(job("python3." + own["version"].split(".")[1]), ">=3.98") == own
+    assert f"the project is for Python >=3.98, and gets {own['version']} (" in "".join(job.said)
     monkeypatch.setenv("CLEARML_AGENT__AGENT__DEFAULT_PYTHON", "3.97")
     assert interpreters.wanted(job(), ">=3.8") == "3.97"
     assert interpreters.wanted(job(), ">=3.98") == ">=3.98"

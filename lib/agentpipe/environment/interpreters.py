@@ -39,8 +39,13 @@ def find(job: Job, project: str = "") -> Interpreter:
     66 lists what is there when none fits.
     """
     wish = wanted(job, project)
-    if job.prefix:
-        return _in_place(job, wish)
+    known = _in_place(job, wish) if job.prefix else _on_host(job, wish)
+    if project and wish != project and not in_range(known["version"], project):
+        job.warn(f"the project is for Python {project}, and gets {known['version']} ({known['executable']})")
+    return known
+
+
+def _on_host(job: Job, wish: str) -> Interpreter:
     memory = paths.cache("interpreters", _memory_name(wish) + ".json")
     known = _remembered(memory)
     if known is None:
