@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from agentpipe import errors
-from agentpipe.environment import given, image_packages, interpreters
+from agentpipe.environment import discovery, given, image_packages, interpreters
 from agentpipe.job import Job
 
 OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -45,8 +45,8 @@ def only(tmp_path, monkeypatch):
             every.append(type("Info", (), {
                 "system_executable": str(path), "version_str": version, "version_info": numbers,
                 "implementation": "CPython", "sysconfig_platform": "linux-x86_64"}))
-        monkeypatch.setattr(interpreters, "_all", lambda *_: every)
-        monkeypatch.setattr(interpreters, "_exact", lambda *_: None)
+        monkeypatch.setattr(discovery, "_all", lambda *_: every)
+        monkeypatch.setattr(discovery, "_exact", lambda *_: None)
     return make
 
 
@@ -80,7 +80,7 @@ def test_a_virtual_environments_python_stands_for_the_systems(job):
 
 def test_a_warm_run_starts_no_program_and_searches_nothing(job, monkeypatch):
     first = interpreters.find(job(f"python{OWN}"))
-    monkeypatch.setattr(interpreters, "_search", None)
+    monkeypatch.setattr(discovery, "search", None)
     monkeypatch.setattr(subprocess, "Popen", None)
     assert interpreters.find(job(f"python{OWN}")) == first
 
@@ -99,12 +99,12 @@ def test_an_interpreter_that_was_replaced_is_looked_at_again(job, tmp_path, monk
     python = tmp_path / "python3.9"
     python.write_text("")
     found = {"executable": str(python), "version": "3.9.1", "implementation": "CPython", "platform": "linux-x86_64",
-             "warning": "", "folders": {}, "file": interpreters._identity(str(python))}
-    monkeypatch.setattr(interpreters, "_search", lambda *_: dict(found))
+             "warning": "", "folders": {}, "file": discovery.identity(str(python))}
+    monkeypatch.setattr(discovery, "search", lambda *_: dict(found))
     assert interpreters.find(job("python3.9"))["version"] == "3.9.1"
     (tmp_path / "new").write_text("")
     os.rename(tmp_path / "new", python)
-    found |= {"version": "3.9.2", "file": interpreters._identity(str(python))}
+    found |= {"version": "3.9.2", "file": discovery.identity(str(python))}
     assert interpreters.find(job("python3.9"))["version"] == "3.9.2"
 
 
@@ -326,10 +326,10 @@ def test_all_pythons_are_asked_once_a_file_and_no_shim_is_started(tmp_path, monk
     (shims / "python3.97").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     (shims / "python3.97").chmod(0o755)
     monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(interpreters, "_search_folders", lambda: [str(shims), str(folder)])
+    monkeypatch.setattr(discovery, "_search_folders", lambda: [str(shims), str(folder)])
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *words, **more: (started.append(words), popen(*words, **more))[1])
-    assert [each["version"] for each in interpreters.every()] == [sys.version.split()[0]]
+    assert [each["version"] for each in discovery.every()] == [sys.version.split()[0]]
     assert len(started) <= 1
     assert not (tmp_path / "started").exists()
 

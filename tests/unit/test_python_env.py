@@ -14,7 +14,7 @@ from env_machine import python, run
 
 from agentpipe import errors
 from agentpipe.cmds import agent_env
-from agentpipe.environment import env_cache, installed, interpreters, python_env, requirements
+from agentpipe.environment import discovery, env_cache, installed, interpreters, python_env, requirements
 from agentpipe.environment.installers import policy, uv
 
 STAGE = """
@@ -561,7 +561,7 @@ def test_an_older_python_is_named_for_which_there_are_wheels_of_what_cannot_be_b
     for tag in ("cp37-cp37m", "cp38-cp38", "cp39-cp39"):
         shutil.copy(made, made.replace("py3-none-any", f"{tag}-linux_{os.uname().machine}"))
     os.unlink(made)
-    monkeypatch.setattr(interpreters, "every", lambda: [{"version": each} for each in there])
+    monkeypatch.setattr(discovery, "every", lambda: [{"version": each} for each in there])
     with pytest.raises(errors.Failure, match=r"broken==1\.0 cannot be built here") as caught:
         machine.task("broken==1.0")
     assert caught.value.remedy.startswith("give the task Python 3.9, for which broken==1.0 has wheels; or ask for")

@@ -88,9 +88,9 @@ def _git_broken() -> Finding | None:
 
 def pythons() -> Iterator[Finding]:
     """The Pythons that tasks can get, ours first."""
-    from agentpipe.environment import interpreters
+    from agentpipe.environment import discovery
     own = sys.version.split()[0]
-    others = sorted({each["version"] for each in interpreters.every()} - {own},
+    others = sorted({each["version"] for each in discovery.every()} - {own},
                     key=lambda version: [int(part) for part in version.split(".") if part.isdigit()])
     yield Finding(GOOD, "python", f"{own} ({sys.executable})"
                   + (f"; tasks can also get {', '.join(others)}" if others else "; tasks can get no other"))

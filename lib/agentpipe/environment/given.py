@@ -11,8 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.environment.discovery import Interpreter
     from agentpipe.environment.image_packages import Packages
-    from agentpipe.environment.interpreters import Interpreter
     from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
 

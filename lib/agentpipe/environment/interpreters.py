@@ -1,7 +1,4 @@
-"""Which Python a task gets: found by virtualenv's discovery, and remembered so that a warm run does not search.
-
-An interpreter is a dict: `executable` (the system's own, never a virtual environment's), `version` ("3.11.7"),
-`implementation` ("CPython"), `platform` ("linux-x86_64").
+"""Which Python a task gets (a dict as in discovery.py), remembered so that a warm run does not search.
 """
 
 from __future__ import annotations
@@ -9,21 +6,15 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, files, paths
+from agentpipe.environment import discovery
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.environment.discovery import Interpreter
     from agentpipe.job import Job
 
-    Interpreter = dict[str, Any]
-
-# where installers put Pythons that are on nobody's PATH
-PLACES = ("/usr/local/bin", "/usr/bin", "/opt/*/bin", "/opt/conda/envs/*/bin", "~/.pyenv/versions/*/bin",
-          "~/.asdf/installs/python/*/bin", "~/.local/share/mise/installs/python/*/bin", "~/miniconda3/bin",
-          "~/miniforge3/bin", "~/mambaforge/bin", "~/anaconda3/bin", "~/.local/share/uv/python/*/bin", "~/.local/bin")
-OLDEST = (3, 6)  # what uv and virtualenv can still fill
-PATIENCE_S = "120"  # for a Python to say what it is: one that is late is not there, for as long as that is remembered
 ASK = ("import json, os, platform, sys, sysconfig; print(json.dumps({"
        "'executable': os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable),"
        " 'version': platform.python_version(), 'implementation': platform.python_implementation(),"
@@ -40,7 +31,7 @@ def find(job: Job, project: str = "") -> Interpreter:
     """
     wish = wanted(job, project)
     known = _in_place(job, wish) if job.prefix else _on_host(job, wish)
-    if project and wish != project and not in_range(known["version"], project):
+    if project and wish != project and not discovery.in_range(known["version"], project):
         job.warn(f"the project is for Python {project}, and gets {known['version']} ({known['executable']})")
     return known
 
@@ -50,7 +41,7 @@ def _on_host(job: Job, wish: str) -> Interpreter:
     known = _remembered(memory)
     if known is None:
         try:
-            known = _search(job, wish)
+            known = discovery.search(wish, not job.option("dry_run"))
         except errors.Failure as failure:
             raise _of_setting(job, wish, failure) or failure from None
         if not job.option("dry_run"):
@@ -62,26 +53,6 @@ def _on_host(job: Job, wish: str) -> Interpreter:
     return {name: known[name] for name in ("executable", "version", "implementation", "platform")}
 
 
-def every() -> list[Interpreter]:
-    """All CPythons of this machine that a task can get."""
-    folders = _search_folders()
-    return [_described(info) for info in _all(_memory_of_discovery(), folders, _environment(folders))]
-
-
-def _files(folders: list[str]) -> list[str]:
-    """The files in these folders that are called as a Python is, each by one of its names.
-
-    Each has to be started to be known, which takes seconds for all of their names; and those in pyenv's `shims` are
-    started anew each time, only to become one of its versions, which stand in PLACES.
-    """
-    import glob
-    import re
-    names = (path for folder in folders if not folder.rstrip("/").endswith("/.pyenv/shims")
-             for path in sorted(glob.glob(os.path.join(glob.escape(folder), "python*")))
-             if re.fullmatch(r"python[0-9.]*", os.path.basename(path)))
-    return list({os.path.realpath(path): path for path in names}.values())
-
-
 def wanted(job: Job, project: str = "") -> str:
     """What is asked for: an absolute path, a version ("3.11", "3"), the range that the `project` is for, or "" for the
     agent's own interpreter."""
@@ -90,7 +61,7 @@ def wanted(job: Job, project: str = "") -> str:
     if asked:
         return asked
     told = (config.get("agent.python_binary") or config.get("agent.default_python") or "").removeprefix("python")
-    return project if project and not os.path.isabs(told) and not in_range(told, project) else told
+    return project if project and not os.path.isabs(told) and not discovery.in_range(told, project) else told
 
 
 def _of_task(job: Job) -> str:
@@ -181,9 +152,9 @@ def _remembered(path: str) -> Interpreter | None:
     try:
         with open(path, encoding="utf-8") as file:
             known: Interpreter = json.load(file)
-        if known["file"] != _identity(known["executable"]):
+        if known["file"] != discovery.identity(known["executable"]):
             return None
-        return known if all(_mtime(folder) == when for folder, when in known["folders"].items()) else None
+        return known if all(discovery.mtime(folder) == when for folder, when in known["folders"].items()) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -192,152 +163,6 @@ def _remember(path: str, known: Interpreter) -> None:
     import json
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
     files.publish(path, json.dumps(known).encode())
-
-
-def _identity(path: str) -> list[int]:
-    found = os.stat(path)
-    return [found.st_dev, found.st_ino, found.st_mtime_ns]
-
-
-def _mtime(path: str) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
-
-
-# ---- the search
-
-def _other(every: list[Any]) -> tuple[str, ...]:
-    """The options of `agent-task edit` that take the newest Python of this machine."""
-    versions = sorted((tuple(info.version_info)[:2] for info in every), reverse=True)
-    return ("--python", f"{versions[0][0]}.{versions[0][1]}") if versions else ()
-
-
-def _search(job: Job, wish: str) -> Interpreter:
-    """Find it; the answer also has `warning`, and `file` and `folders` by which the memory is checked later."""
-    folders = _search_folders()
-    environment = _environment(folders)
-    cache = None if job.option("dry_run") else _memory_of_discovery()
-    exact = _exact(wish, cache, environment)
-    if exact is not None:
-        return {**_described(exact), "warning": "", "folders": {}}
-    every = _all(cache, folders, environment)
-    near = _nearest(wish, every)
-    if near is None:
-        there = sorted({f"{info.version_str} ({info.system_executable})" for info in every})
-        asked = _minor(wish)
-        where, install = "on this machine", f"install Python {wish}, or use a queue whose machines have it"
-        if asked and asked < OLDEST:  # to install it would not help
-            where, install = "can be used: {}.{} is the oldest".format(*OLDEST), "give the task a newer one (--python)"
-        raise errors.Failure(f"no Python {wish} {where}", errors.NOT_FOUND, evidence="there are: " + ", ".join(there),
-                             remedy=install, change=_other(every))
-    warning = f"Python {wish} is not on this machine, {near.version_str} ({near.system_executable}) is taken instead"
-    return {**_described(near), "warning": warning, "folders": {folder: _mtime(folder) for folder in folders}}
-
-
-def _exact(wish: str, cache: Any, environment: dict[str, str]) -> Any:
-    import sys
-
-    from python_discovery import PythonInfo, get_interpreter
-    _hush()
-    try:
-        own = PythonInfo.from_exe(sys.executable, cache, env=environment)
-        if own and (not wish or in_range(own.version_str, wish)):
-            return own
-        return get_interpreter(wish, cache=cache, env=environment)
-    except RuntimeError as error:  # a path that is no working Python
-        which = wish or sys.executable
-        raise errors.Failure(f"{which} is not a Python that can be used", errors.NOT_FOUND, evidence=str(error),
-                             remedy=f"name another interpreter than {which} in the task's binary") from None
-
-
-def in_range(version: str, wish: str) -> bool:
-    """Whether `wish` is a range (">=3.10,<4") that has this version."""
-    from python_discovery import PythonSpec
-    if not version or not wish.startswith(("<", ">", "=", "!", "~")):
-        return False
-    found = PythonSpec.from_string_spec(wish).version_specifier
-    return bool(found and found.contains(version.split("+")[0]))
-
-
-def _all(cache: Any, folders: list[str], environment: dict[str, str]) -> list[Any]:
-    """All CPythons that uv and virtualenv can fill: the agent's own, and those in these folders; each once."""
-    import sys
-
-    from python_discovery import PythonInfo
-    _hush()
-    found: dict[str, Any] = {}
-    there = (PythonInfo.from_exe(path, cache, raise_on_error=False, env=environment)
-             for path in (sys.executable, *_files(folders)))
-    for info in there:
-        if info and info.implementation == "CPython" and tuple(info.version_info[:2]) >= OLDEST:
-            found.setdefault(os.path.realpath(info.system_executable or info.executable), info)
-    return list(found.values())
-
-
-def _hush() -> None:
-    """An old or broken Python on PATH is passed over, and nobody's affair."""
-    import logging
-    logging.getLogger("python_discovery").setLevel(logging.CRITICAL)
-
-
-def _memory_of_discovery() -> Any:
-    """What the discovery has learnt of each file."""
-    from pathlib import Path
-
-    from python_discovery import DiskCache
-    return DiskCache(Path(paths.cache("interpreters")))
-
-
-def patient() -> dict[str, str]:
-    """Our environment, in which the discovery waits for a Python as long as that takes on a machine at work."""
-    return {"PY_DISCOVERY_TIMEOUT": PATIENCE_S, **os.environ}
-
-
-def _environment(folders: list[str]) -> dict[str, str]:
-    return {**patient(), "PATH": os.pathsep.join(folders)}
-
-
-def _nearest(wish: str, every: list[Any]) -> Any:
-    """The same minor version, else the next newer one, else the next older one; never another major one."""
-    version = _minor(wish)
-    if version is None:
-        return None
-    major, minor = version
-    fitting = [info for info in every if info.version_info[0] == major]
-
-    def distance(info: Any) -> tuple[bool, int, int]:
-        away = info.version_info[1] - minor
-        return away < 0, abs(away), -info.version_info[2]
-
-    return min(fitting, key=distance, default=None)
-
-
-def _minor(wish: str) -> tuple[int, int] | None:
-    """The major and minor version that is asked for; None for a path, a range and other implementations."""
-    try:
-        major, minor = (*(int(part) for part in wish.split(".")), 0)[:2]
-    except ValueError:
-        return None
-    return major, minor
-
-
-def _described(info: Any) -> Interpreter:
-    executable = info.system_executable or info.executable
-    return {"executable": executable, "version": info.version_str.split("+")[0], "file": _identity(executable),
-            "implementation": info.implementation, "platform": info.sysconfig_platform or info.platform}
-
-
-def _search_folders() -> list[str]:
-    """PATH, then where Pythons are otherwise kept; each once, only those that exist."""
-    import glob
-    told = (("PYENV_ROOT", "versions/*/bin"), ("UV_PYTHON_INSTALL_DIR", "*/bin"))
-    patterns = [os.path.join(os.environ[name], below) for name, below in told if os.environ.get(name)] + list(PLACES)
-    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    for pattern in patterns:
-        folders += sorted(glob.glob(os.path.expanduser(pattern)), reverse=True)
-    return [folder for folder in dict.fromkeys(folders) if os.path.isabs(folder) and os.path.isdir(folder)]
 
 
 # ---- another place than the host
@@ -361,7 +186,7 @@ def _in_place(job: Job, wish: str) -> Interpreter:
         if found is None:
             raise errors.Failure("there is no Python in this task's place", errors.NOT_FOUND,
                                  remedy=_remedy_without_python(job))
-        if wish and not found["version"].startswith(wish) and not in_range(found["version"], wish):
+        if wish and not found["version"].startswith(wish) and not discovery.in_range(found["version"], wish):
             job.warn(f"Python {wish} is not in this place, {found['version']} ({found['executable']}) is taken instead")
     if memory and not job.option("dry_run") and not image_packages.is_mounted(job, found["executable"]):
         _remember(memory, found)

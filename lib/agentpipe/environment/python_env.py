@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from agentpipe.environment.discovery import Interpreter
     from agentpipe.environment.installers.policy import Policy
-    from agentpipe.environment.interpreters import Interpreter
     from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
 

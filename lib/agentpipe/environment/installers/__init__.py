@@ -43,15 +43,15 @@ def create_on_host(interpreter: dict[str, Any], folder: str, system: bool = Fals
     import virtualenv
 
     from agentpipe import paths
-    from agentpipe.environment import interpreters
+    from agentpipe.environment import discovery
     arguments = [folder, "--python", interpreter["executable"], "--app-data", paths.cache("virtualenv"),
                  "--no-periodic-update", "--activators", "", "--no-vcs-ignore",
                  *(["--system-site-packages"] if system else [])]
     seeded = True
     try:
-        virtualenv.cli_run(arguments, setup_logging=False, env=interpreters.patient())
+        virtualenv.cli_run(arguments, setup_logging=False, env=discovery.patient())
     except RuntimeError:  # virtualenv no longer ships a pip for this version
-        virtualenv.cli_run([*arguments, "--no-seed"], setup_logging=False, env=interpreters.patient())
+        virtualenv.cli_run([*arguments, "--no-seed"], setup_logging=False, env=discovery.patient())
         seeded = False
     if tuple(map(int, interpreter["version"].split(".")[:2])) < PATCHED:
         _without_patch(folder)

@@ -54,11 +54,11 @@ def wrong_python(job: Job, said: str, requirements: Requirements, python: str) -
 
 def _python_there(job: Job, ranges: list[str]) -> str:
     """The version, to its second number, of a Python of this machine that is in one of these ranges; "" for none."""
-    from agentpipe.environment import interpreters
+    from agentpipe.environment import discovery
     if job.prefix or not ranges:  # an image has one only
         return ""
-    every = sorted((each["version"] for each in interpreters.every()), key=lambda text: [*map(int, text.split("."))])
-    fits = (version for wish in ranges for version in every if interpreters.in_range(version, wish))
+    every = sorted((each["version"] for each in discovery.every()), key=lambda text: [*map(int, text.split("."))])
+    fits = (version for wish in ranges for version in every if discovery.in_range(version, wish))
     return ".".join(next(fits, "").split(".")[:2])
 
 
@@ -112,12 +112,12 @@ def _printed(output: str) -> str:
 
 def _older(job: Job, wish: str, folder: str, requirements: Requirements) -> tuple[str, bool]:
     """(an older Python for which there are wheels of a version, whether this machine has it); ("", False) for none."""
-    from agentpipe.environment import interpreters
+    from agentpipe.environment import discovery
     from agentpipe.environment.installers import uv_questions
     this = int((python_of(folder) or "3.0").split(".")[1])
     # in a place its image decides
-    there = set() if job.prefix else {int(each["version"].split(".")[1]) for each in interpreters.every()}
-    minors = range(this - 1, interpreters.OLDEST[1] - 1, -1)
+    there = set() if job.prefix else {int(each["version"].split(".")[1]) for each in discovery.every()}
+    minors = range(this - 1, discovery.OLDEST[1] - 1, -1)
     for minor in sorted(minors, key=lambda minor: minor not in there):
         if uv_questions.has_wheel(job, f"3.{minor}", wish, requirements):
             return f"3.{minor}", minor in there
