@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import types
 
 import pytest
@@ -96,4 +97,19 @@ def test_a_log_that_was_shown_is_closed_with_its_script():
         monitor.watch(watched, found, {"grace": 1.0})
         assert len(os.listdir("/proc/self/fd")) == before
         assert os.read(reader, 100) == b"shown\n"
+    processes.become_subreaper(False)
+
+
+@pytest.mark.parametrize(("told", "how", "end"), [
+    (signal.SIGTERM, "kill -TERM $$", "drained"),  # Slurm, whose time is over, tells every process of the job
+    (signal.SIGINT, "kill -INT $$", "aborted"),
+    (signal.SIGTERM, "exit 3", None),  # it failed by itself
+    (None, "kill -TERM $$", None),  # somebody else's, and its alone
+])
+def test_a_script_that_got_our_signal_as_well_and_died_of_it_first_did_not_fail(monkeypatch, told, how, end):
+    found = script.start(attempt.create("t1"), ["sh", "-c", how], "/", os.environ)
+    found.wait(20)
+    monkeypatch.setattr(monitor.SIGNALS, "told", told)
+    watched = types.SimpleNamespace(job=types.SimpleNamespace(watched=False, say=print))
+    assert monitor.watch(watched, found, {"grace": 1.0}).end == end
     processes.become_subreaper(False)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SETTLED = 2.0  # after so many seconds a script is worth a control group of its own
 BY_USER = "stopped by a user"
 PATIENCE_S = 5.0  # at the end, for a terminal that shows nothing
+TOGETHER_S = 0.5  # between a script's signal and ours, where somebody sends it to every process of a job
 
 
 class Verdict:
@@ -95,7 +96,9 @@ def _watched(held: Any, script: Script, values: Mapping[str, Any], follower: Fol
     verdict = _vigil(script, values, follower)
     if verdict.left:
         return verdict
-    if verdict.end:
+    if not verdict.end:
+        verdict = _told_together(held, script, values)
+    else:
         try:
             _bring_about(held, script, verdict, values["grace"])
         except (errors.Interrupted, errors.Aborted):
@@ -106,6 +109,26 @@ def _watched(held: Any, script: Script, values: Mapping[str, Any], follower: Fol
         held.job.say(f"agent-run: ended {left} processes that the script left behind")
     follower.copy(PATIENCE_S)
     SIGNALS.forget()
+    return verdict
+
+
+def _told_together(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
+    """The verdict on a script that is over: the signal that ended it was meant for us too when we get it as well.
+
+    A scheduler whose time is over, or a machine that goes down, tells all processes, and the script may die of it
+    before we hear ours.
+    """
+    import signal
+    ended_by = (script.status or 0) - 128
+    if ended_by not in (signal.SIGTERM, signal.SIGINT):
+        return Verdict()
+    until = time.monotonic() + TOGETHER_S
+    while not SIGNALS.told and time.monotonic() < until:
+        time.sleep(0.01)
+    if SIGNALS.told != ended_by:
+        return Verdict()
+    verdict = _of_signal(ended_by, values)
+    held.job.say(f"agent-run: {verdict.reason}; the script got the same signal, and has ended")
     return verdict
 
 
