@@ -335,6 +335,34 @@ def test_a_file_whose_name_is_no_utf_8_arrives_and_the_manifest_is_one(stage, so
     assert json.loads(json.dumps(found, ensure_ascii=False).encode())["files"] == ["lat\ufffd.txt"]
 
 
+LATIN = "gr\xfc\xdfe\n".encode("latin-1")
+
+
+@pytest.mark.parametrize("name, attributes", [
+    ("a b.csv", ""), ("*[x]\\ .csv", ""), ('quo"te.csv', ""), (" lead", ""), ("line\nend.csv", ""),
+    (os.fsdecode(b"lat\xe9 in"), ""), ("a b.csv", "* diff=python\n"), ("new.csv", "* text diff=own\n"),
+])
+def test_a_file_that_is_no_utf_8_arrives_byte_for_byte(tmp_path, source, name, attributes):
+    run(source, "config", "core.quotePath", "false")
+    (source / "old.csv").write_bytes(LATIN)
+    commit(source, {".gitattributes": attributes})
+    stage = Stage(tmp_path / "job", {"repository": str(source), "entry_point": "train.py"})
+    (source / name).write_bytes(LATIN)
+    (source / "old.csv").write_bytes(LATIN * 2)
+    run(source, "add", "-AN")
+    stage.patch(diff=capture_git.diff(str(source)))
+    assert tree(stage.code) == tree(source)
+
+
+def test_a_file_that_is_no_utf_8_and_is_always_shown_as_text_is_refused(source):
+    commit(source, {".gitattributes": "*.csv diff\n"})
+    (source / "a b.csv").write_bytes(LATIN)
+    (source / "other.txt").write_bytes(LATIN)
+    run(source, "add", "-AN")
+    with pytest.raises(errors.Failure, match=r"^a b\.csv: not UTF-8"):
+        capture_git.diff(str(source))
+
+
 def test_a_file_that_reads_like_a_submodule_is_a_file(stage, source):
     (source / "note.txt").write_text(f"Subproject commit {'1' * 40}\n")
     stage.patch(diff=uncommitted(source))

@@ -12,8 +12,8 @@ from agentpipe.urls import for_a_task
 # a user's settings must not change what a diff looks like or leaves out (`ignore` of a submodule), and nothing may ask
 # for a password
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-DIFF = ["diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--unified=3", "--inter-hunk-context=0",
-        "--submodule=diff", "--ignore-submodules=untracked"]
+DIFF = ["-c", "core.quotePath=true", "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv",
+        "--unified=3", "--inter-hunk-context=0", "--submodule=diff", "--ignore-submodules=untracked"]
 NETWORK_TIMEOUT = 10.0
 DEEPEST = 20
 
