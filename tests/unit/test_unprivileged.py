@@ -220,8 +220,37 @@ def test_a_folder_is_unpacked_once_until_it_changes(job, tmp_path):
     assert os.path.isdir(first.path + "/deep/inside") and os.path.isdir(first.path + "/proc")
     assert not (source / "deep").exists()
     assert charliecloud.image(job, str(source), "ch-run", [], False).path == first.path
-    (source / "usr" / "b").write_text("2")
-    assert charliecloud.image(job, str(source), "ch-run", [], False).path != first.path
+    deep = source / "usr" / "lib" / "python3" / "site-packages" / "module.py"
+    deep.parent.mkdir(parents=True)
+    seen = {first.path}
+    for text in ("one", "two", "three!"):  # also one that is written in place
+        deep.write_text(text)
+        found = charliecloud.image(job, str(source), "ch-run", [], False)
+        assert found.path not in seen
+        seen.add(found.path)
+        with open(found.path + "/usr/lib/python3/site-packages/module.py") as file:
+            assert file.read() == text
+    (deep.parent / "__pycache__").mkdir()
+    (deep.parent / "__pycache__" / "module.pyc").touch()
+    assert charliecloud.image(job, str(source), "ch-run", [], False).path == found.path
+
+
+def test_a_folder_that_is_no_image_is_not_copied_first(job, tmp_path):
+    (tmp_path / "home" / "images").mkdir(parents=True)
+    with pytest.raises(errors.Failure, match="is no image: it has none of bin, etc, usr"):
+        charliecloud.image(job, str(tmp_path / "home"), "ch-run", [], False)
+
+
+def test_a_squashfs_with_devices_is_unpacked_by_a_plain_user_and_why_one_is_not_is_said(job, tmp_path, monkeypatch):
+    (tmp_path / "unsquashfs").write_text('#!/bin/sh\nmkdir -p "$6/etc"\ncase "$2 $7" in\n  -no-prog*good) exit 2;;\n'
+                                         '  *) echo no superblock; exit 1\nesac\n')
+    (tmp_path / "unsquashfs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("good", "bad"):
+        (tmp_path / name).touch()
+    assert os.path.isdir(charliecloud.image(job, str(tmp_path / "good"), "ch-run", [], False).path + "/etc")
+    with pytest.raises(errors.Failure, match="no superblock"):
+        charliecloud.image(job, str(tmp_path / "bad"), "ch-run", [], False)
 
 
 def test_an_image_whose_folders_are_links_to_what_is_not_there_yet(job, tmp_path):

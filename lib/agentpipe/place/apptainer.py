@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import errors, gpus, secrets
-from agentpipe.place.images import cached, key_of, mark, prepare, pull, single_user, work
+from agentpipe import gpus, secrets
+from agentpipe.place.images import cached, key_of, mark, on_disk, prepare, pull, single_user, work
 from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
 
 TYPE_CHECKING = False
@@ -36,10 +36,7 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
     `writable`: its set-up changes it; of a plain user a copy in the task's directory, of root an overlay there.
     """
     if name.startswith(("/", "~", "./")) or name.endswith(".sif"):
-        path = os.path.abspath(os.path.expanduser(name))
-        if not os.path.exists(path):
-            raise errors.Failure(f"there is no image {name}", errors.NOT_FOUND,
-                                 remedy="name a .sif, a sandbox, or an image of a registry (docker://NAME)")
+        path = on_disk(name, "name a .sif, a sandbox, or an image of a registry (docker://NAME)")
         found = Image(path, mark(path))
     else:
         address = name if "://" in name else f"docker://{name}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, paths, secrets, untrusted
-from agentpipe.place.images import cached, key_of, mark, open_up, prepare, pull, single_user, within, work
+from agentpipe.place.images import cached, key_of, mark, on_disk, open_up, prepare, pull, single_user, within, work
 from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
 from agentpipe.settings import config
 
@@ -24,6 +24,9 @@ INSTALL = "install Charliecloud (Debian: charliecloud), or agent-prepare --place
 COPY = """tar -C "$1" --ignore-failed-read --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' -cf - . |
   tar -C "$2" --no-same-owner -xf -"""
 FOLDERS = [("", f"/{name}", "") for name in ("dev", "proc", "sys", "tmp", "etc")]  # which ch-run mounts on
+ROOTS = ("bin", "etc", "usr")
+# 2: all is there but for devices and owners, which a plain user cannot make
+UNSQUASH = 'unsquashfs -quiet -no-progress -force -no-xattrs -dest "$1" "$2" || [ $? = 2 ]'
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 
 
@@ -32,10 +35,8 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
 
     `writable`: a copy in the task's directory, since its set-up changes it.
     """
-    path = os.path.abspath(os.path.expanduser(name)) if name.startswith(("/", "~", "./")) else ""
-    if path and not os.path.exists(path):
-        raise errors.Failure(f"there is no image {name}", errors.NOT_FOUND,
-                             remedy="name a folder, an archive of `docker export`, or an image for ch-image pull")
+    path = on_disk(name, "name a folder, an archive of `docker export`, or an image for ch-image pull") \
+        if name.startswith(("/", "~", "./")) else ""
     key = mark(path) if path else key_of(name.removeprefix("docker://"))
     if path:
         shared = cached(job, "charliecloud", key, lambda fresh: _unpacked(job, path, fresh))
@@ -110,15 +111,18 @@ def _number(image: Image, table: str, name: str) -> str:
 def _unpacked(job: Job, path: str, fresh: str) -> None:
     """A copy of a folder or an archive without devices, which a plain user cannot make."""
     import shutil
+    if os.path.isdir(path) and not any(os.path.lexists(os.path.join(path, name)) for name in ROOTS):
+        raise errors.Failure(f"{path} is no image: it has none of {', '.join(ROOTS)}", errors.BAD_DATA,
+                             remedy="name the folder of one root file system")  # not to copy a home, or all images
     os.makedirs(fresh, 0o755)
-    job.say(f"unpacking {path} (once)")
+    job.say(f"{'copying' if os.path.isdir(path) else 'unpacking'} {path} (once)")
     unpack = ["tar", "-C", fresh, "--exclude=./dev/*", "--exclude=dev/*", "--no-same-owner", "-xf"]
     if os.path.isdir(path):
         work(job, ["sh", "-c", COPY, "sh", path, fresh], path)
     elif path.endswith(ARCHIVES):
         work(job, [*unpack, path], path)
     elif shutil.which("unsquashfs"):
-        work(job, ["unsquashfs", "-quiet", "-force", "-no-xattrs", "-dest", fresh, path], path)
+        work(job, ["sh", "-c", UNSQUASH, "sh", fresh, path], path)
     else:
         raise errors.Failure(f"{path} is no archive and no folder", errors.BAD_DATA,
                              remedy="unpack it; a SquashFS needs unsquashfs here (Debian: squashfs-tools)")

@@ -20,6 +20,8 @@ ROOM = "make room in the cache of images (AGENT_HOME) and in the program's own (
 ASKED = ".asked"  # beside an image, touched when a task asks for it: its lock's own time changes with each look
 ONCE = "once-"  # begins the key of an image that was pulled for one task: no other will ask for it
 ONCE_DAYS = 1 / 24
+BYTE_CODE = "__pycache__"  # which Python writes when somebody only looks
+NO_PART = (BYTE_CODE, "dev", "proc", "run", "sys", "tmp")  # of an image: what a running system has there
 
 
 def cached(job: Job, name: str, key: str, make: Any) -> str:
@@ -92,17 +94,48 @@ def _is_old(stamp: str, days: float) -> bool:
         return False
 
 
+def on_disk(name: str, remedy: str) -> str:
+    """The absolute path of an image that is named by one; Failure 66 where there is none, 77 where we may not look."""
+    path = os.path.abspath(os.path.expanduser(name))
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        raise errors.Failure(f"image {name} is closed to {paths.owner()}: {error.strerror}", errors.NO_PERMISSION,
+                             remedy="have its owner open it, and the folders above it") from None
+    except OSError:
+        raise errors.Failure(f"there is no image {name}", errors.NOT_FOUND, remedy=remedy) from None
+    return path
+
+
 def mark(path: str) -> str:
-    """What changes when the file or folder of an image does."""
+    """What changes when the file or folder of an image does, however deep in it."""
+    import hashlib
     found = os.stat(path)
-    parts = [os.path.realpath(path), str(found.st_mtime_ns)]
-    if os.path.isdir(path):
-        for name in ("etc", "usr", "opt", "usr/local/bin"):
-            below = os.path.join(path, name)
-            parts.append(str(os.stat(below).st_mtime_ns) if os.path.exists(below) else "")
-    else:
-        parts.append(str(found.st_size))
-    return digest(*parts)
+    if not os.path.isdir(path):
+        return digest(os.path.realpath(path), str(found.st_mtime_ns), str(found.st_size))
+    digested = hashlib.sha256(os.path.realpath(path).encode("utf-8", "surrogateescape"))
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        for entry in _entries(folder):
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in (NO_PART if folder == path else (BYTE_CODE,)):
+                    folders.append(entry.path)
+                continue
+            try:
+                seen = entry.stat(follow_symlinks=False)
+            except OSError:  # it goes at this very moment
+                continue
+            digested.update(f"{entry.path}\n{seen.st_mtime_ns} {seen.st_size}\n".encode("utf-8", "surrogateescape"))
+    return digested.hexdigest()[:24]
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except OSError:  # closed to us, as a root's home in an image of root's
+        return []
 
 
 def digest(*parts: str) -> str:
