@@ -9,6 +9,7 @@ from agentpipe.files import publish
 from agentpipe.place import own_cgroups
 
 MARK = "oom_kills"
+LIMITS = {1: ("memory.limit_in_bytes", "memory.max_usage_in_bytes"), 2: ("memory.max", "memory.peak")}
 
 
 def mark(directory: str) -> None:
@@ -39,7 +40,7 @@ def evidence_of_kill(directory: str) -> str:
         return ""
     import resource
     lines = [f"the kernel killed {killed} process(es) for lack of memory while the script ran"]
-    limit, peak = _cgroup("memory.max", "memory.limit_in_bytes"), _cgroup("memory.peak", "memory.max_usage_in_bytes")
+    limit, peak = _limit()
     if limit is not None:
         lines.append(f"limit {limit} bytes" + (f", peak {peak} bytes" if peak is not None else ""))
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
@@ -48,12 +49,29 @@ def evidence_of_kill(directory: str) -> str:
     return "\n".join(lines)
 
 
-def _cgroup(v2: str, v1: str) -> int | None:
-    for path in _files(v2, v1):
-        found = _number(path)
-        if found is not None:
-            return found
-    return None
+def said(evidence: str) -> str:
+    """The limit and the peak of such an evidence for a person, in brackets; empty where it has no limit."""
+    import re
+
+    from agentpipe import units
+    found = re.search(r"\blimit (\d+) bytes(?:, peak (\d+) bytes)?", evidence)
+    if not found:
+        return ""
+    peak = units.told(int(found[2] or 0), ", peak ")
+    return f" (limit {units.size(int(found[1]))}{peak})"
+
+
+def _limit() -> tuple[int | None, int | None]:
+    """The smallest limit of our cgroup and of those above it, and the peak there: a job's stands above its steps."""
+    found: list[tuple[int, int | None]] = []
+    for version, mount, folder in own_cgroups.of("memory"):
+        limited, peak = LIMITS[version]
+        while folder.startswith(mount):
+            limit = _number(f"{folder}/{limited}")
+            if limit is not None:
+                found.append((limit, _number(f"{folder}/{peak}")))
+            folder = os.path.dirname(folder)
+    return min(found, key=lambda each: each[0]) if found else (None, None)
 
 
 def _events(v2: str, v1: str) -> int | None:

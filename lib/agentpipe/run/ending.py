@@ -149,7 +149,8 @@ def _classified(directory: str, status: int | None, verdict: Verdict, kind: str,
     if verdict.end:
         return verdict.end, verdict.reason, ""
     if kind == "out_of_memory":
-        return "out_of_memory", "killed by the kernel for lack of memory", known
+        from agentpipe.place import memory
+        return "out_of_memory", f"killed by the kernel for lack of memory{memory.said(known)}", known
     if status is None or kind == "lost":
         return "lost", known.split("\n")[0] or ("its shim is gone and left no status: how the script ended is not "
                                                 "known; its log says how far it came"), known
