@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from repositories import commit, repository, run, tree
 
-from agentpipe import errors
+from agentpipe import errors, trees
 from agentpipe.capture import capture, capture_bundle, capture_git, left_behind
 from agentpipe.cmds import agent_fetch, agent_patch
 from agentpipe.code import bundle, git, mirror
@@ -58,8 +58,6 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
 @pytest.mark.parametrize("members", [
     [(member("../evil"), b"x")], [(member("/evil"), b"x")], [(member("a/../../evil"), b"x")],
     [(member(".git/hooks/post-checkout"), b"x")], [(member("sub/.GIT/config"), b"x")],
-    [(member("in", tarfile.SYMTYPE, ".."), b""), (member("in/evil"), b"x")],
-    [(member("link/evil"), b"x")], [(member("link/deep/er"), b"x")], [(member("link/folder", tarfile.DIRTYPE), b"")],
     [(member("hard", tarfile.LNKTYPE, "/etc/passwd"), b"")], [(member("pipe", tarfile.FIFOTYPE), b"")],
 ])
 def test_an_archive_writes_nothing_outside_the_checkout(tmp_path, members):
@@ -72,6 +70,25 @@ def test_an_archive_writes_nothing_outside_the_checkout(tmp_path, members):
     with pytest.raises(errors.Failure) as failure:
         bundle.bring_files(job, str(code))
     assert failure.value.exit == errors.BAD_DATA
+    assert {path for path in tmp_path.rglob("*") if code not in path.parents} == before
+
+
+@pytest.mark.parametrize("members", [
+    [(member("in", tarfile.SYMTYPE, ".."), b""), (member("in/mine"), b"x")],
+    [(member("link/mine"), b"x")], [(member("link/deep/er"), b"x")], [(member("link/folder", tarfile.DIRTYPE), b"")],
+    [(member("train.py/mine"), b"x")],
+])
+def test_a_folder_of_an_archive_takes_the_place_of_a_link_or_a_file(tmp_path, members):
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "train.py").write_text("was\n")
+    os.symlink(tmp_path, code / "link")
+    job = job_with(tmp_path / "job", {}, bundle.FILES)
+    archive(tmp_path / "job" / "files.tar.gz", *members)
+    before = {path for path in tmp_path.rglob("*") if code not in path.parents}
+    bundle.bring_files(job, str(code))
+    name = members[-1][0].name
+    assert (code / name).exists() and not (code / name.partition("/")[0]).is_symlink()
     assert {path for path in tmp_path.rglob("*") if code not in path.parents} == before
 
 
@@ -165,6 +182,68 @@ def test_another_diff_leaves_the_tasks_files_there(tmp_path):
         job.task["script"]["diff"] = text
         agent_patch.work(job)
         assert (code / "data" / "mine.txt").read_text() == "mine"
+
+
+@pytest.fixture
+def replaced(tmp_path):
+    """(repository, checkout, commit) of a checkout whose files that go along take the place of those of its commit."""
+    (tmp_path / ".gitconfig").write_text('[protocol "file"]\n\tallow = always\n')
+    for name in ("kept", "gone"):
+        repository(tmp_path / name, {"m.py": "1\n", "n.py": "1\n"})
+    source = repository(tmp_path / "source", {"data/readme": "1\n", "data/cfg": "a\n", "lib.py": "1\n", "conf/x": "1\n",
+                                              "train.py": "1\n"})
+    os.symlink("conf", source / "link")
+    for name in ("kept", "gone"):
+        run(source, "submodule", "--quiet", "add", f"../{name}")
+    head = commit(source, {})
+    run(tmp_path, "clone", "-q", "--recurse-submodules", str(source), "work")
+    work = tmp_path / "work"
+    for path in ("data/readme", "train.py", "kept/n.py"):
+        (work / path).write_text((work / path).read_text() + "more\n")
+    run(work, "rm", "-q", "--cached", "data/cfg", "conf/x")
+    run(work / "kept", "rm", "-q", "--cached", "m.py")
+    run(work, "rm", "-q", "gone")
+    for path in ("lib.py", "link", "conf/x"):
+        (work / path).unlink()
+    (work / "conf").rmdir()
+    (work / "conf").write_text("now a file\n")
+    for path in ("lib.py/in.py", "link/in.py", "gone/m.py"):
+        (work / path).parent.mkdir()
+        (work / path).write_text("mine\n")
+    return source, work, head
+
+
+def test_files_that_go_along_take_the_place_of_those_of_the_commit(tmp_path, replaced):
+    source, work, head = replaced
+    found = capture_bundle.of_checkout(str(work), "origin", head, True, [str(work / "data")])
+    assert {"data/readme", "data/cfg", "kept/m.py", "conf", "lib.py/in.py", "link/in.py", "gone/m.py"} == {*found.files}
+    script = {"repository": str(source), "version_num": head, "entry_point": "train.py",
+              "diff": capture_git.diff(str(work), brought=found.files)}
+    job = brought(tmp_path / "job", script, found)
+    job.manifest["fetch"] = agent_fetch.work(job)
+    agent_patch.work(job)
+    assert tree(Path(job.manifest["fetch"]["code"])) == tree(work)
+
+
+def test_so_it_is_in_the_plain_script(tmp_path, replaced):
+    source, work, head = replaced
+    run(work, "reset", "-q", "--", "gone", ".gitmodules")  # git apply passes a submodule over, whatever became of it
+    run(work, "checkout", "-q", "--", ".gitmodules")
+    trees.remove(str(work / "gone"))
+    run(work, "submodule", "--quiet", "update", "--init")
+    for path in ("lib.py", "link", "conf"):  # what is no file any more stops the script in words
+        run(work, "rm", "-rq", "--cached", "--ignore-unmatch", path)
+        trees.remove(str(work / path))
+    found = capture_bundle.of_checkout(str(work), "origin", head, True, [str(work / "data")])
+    items = [capture_bundle._sent(api.connect(), "t1", key, path, text)
+             for key, path, text in found.written(lambda name: str(tmp_path / name))]
+    script = {"repository": str(source), "version_num": head, "entry_point": "run.sh", "binary": "true",
+              "diff": capture_git.diff(str(work), brought=found.files)}
+    parts = bundle_diffs.as_diffs(api.connect(), bundle.of({"execution": {"artifacts": items}}))
+    text = sh_script.text(sources.Source({"script": script}, {}, {}, ""), parts)
+    done = subprocess.run(["sh", "-s", "plain"], input=text, cwd=tmp_path, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert tree(tmp_path / "plain/code") == tree(work)
 
 
 def test_a_repository_in_the_checkout_stays_and_is_said_unless_it_is_included(tmp_path):

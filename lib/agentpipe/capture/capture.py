@@ -98,7 +98,7 @@ def _checkout(wish: Wish, root: str) -> Captured:
         from agentpipe.capture import capture_bundle
         found.bundle = capture_bundle.of_checkout(root, source.remote, source.commit, whole, wish.include)
     if whole:
-        script["diff"] = capture_git.diff(root)
+        script["diff"] = capture_git.diff(root, brought=found.bundle.files if found.bundle else ())
         found.warnings += left_behind.of_diff(root, script["diff"])
         tracked = None if wish.module else os.path.normpath(os.path.join(folder, entry))
         if tracked and not (found.bundle and tracked in found.bundle.files):

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from collections.abc import Collection
 
 from agentpipe import errors, tools
 from agentpipe.capture.typed_git import typed
@@ -116,10 +117,11 @@ def _unknown(top: str, remote: str, commit: str, branch: str) -> list[Warned]:
              + (f"; did you mean {close[0]}?" if close else ""), typed(top, "branch", "--all"))]
 
 
-def diff(top: str, since: str = "HEAD", below: str = "") -> str:
+def diff(top: str, since: str = "HEAD", below: str = "", brought: Collection[str] = ()) -> str:
     """What is not committed, staged or not, submodules included; files that are not text go in git's binary form.
 
-    `since` a commit, and with names below the folder `below` ("lib/"), of a submodule.
+    `since` a commit, and with names below the folder `below` ("lib/"), of a submodule. What is changed at the paths of
+    `brought` is left out: these files go along whole, and stand in the checkout before a diff is applied to it.
     """
     from agentpipe.capture import capture_text
     options = [*DIFF, f"--src-prefix=a/{below}", f"--dst-prefix=b/{below}"]
@@ -128,16 +130,38 @@ def diff(top: str, since: str = "HEAD", below: str = "") -> str:
         return _bytes(top, *arguments)
 
     found = git(*options, since)
-    if capture_text.is_whole(found):
+    whole = capture_text.is_whole(found)
+    if whole and not (brought and found):
         return found.decode()
+    left_out = _taken_by(top, since, brought) if brought else []
     parts: dict[str, str] = {}
     for path, place, pointed in _submodules(top, since):
-        shown = git(*options, since, "--", f":(top,literal){path}")
-        if not capture_text.is_whole(shown):
+        inner = [name[len(path) + 1:] for name in brought if name.startswith(f"{path}/")]
+        shown = git(*options, since, "--", f":(top,literal){path}") if inner or not whole else b""
+        if shown and (inner or not capture_text.is_whole(shown)):
             head = shown.partition(b"diff --git ")[0].decode("utf-8", "replace")
-            parts[path] = head + diff(place, pointed, f"{below}{path}/")
-    rest = [":(top)", *(f":(top,exclude,literal){path}" for path in parts)]
+            parts[path] = head + diff(place, pointed, f"{below}{path}/", inner)
+    if whole and not parts and not left_out:
+        return found.decode()
+    rest = [":(top)", *(f":(top,exclude,literal){path}" for path in (*parts, *left_out))]
     return "".join([capture_text.as_text(git, options, [since, "--", *rest]), *parts.values()])
+
+
+def _taken_by(top: str, since: str, brought: Collection[str]) -> list[str]:
+    """The changed paths that these files take: their own, and what was a folder there, or a file where one is now."""
+    own = set(brought)
+    folders = {name[:at] for name in brought for at in _slashes(name)}
+    entries = run(top, "diff", "--raw", "--no-renames", "-z", since).split("\0")
+    found = []
+    for about, name in zip(entries[::2], entries[1::2], strict=False):
+        now_a_folder = name in folders and about.endswith(" D") and not about.startswith(":160000 ")
+        if name in own or now_a_folder or any(name[:at] in own for at in _slashes(name)):
+            found.append(name)
+    return found
+
+
+def _slashes(name: str) -> list[int]:
+    return [at for at, letter in enumerate(name) if letter == "/"]
 
 
 def new_branch(commit: str) -> str:

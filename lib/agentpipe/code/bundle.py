@@ -137,7 +137,8 @@ def _head(path: str) -> tuple[str, list[str]]:
 
 
 def _unpacked(archive: tarfile.TarFile, member: tarfile.TarInfo, code: str) -> int:
-    """One file or link of the archive; 1, or 0 for a folder. Never through a link, never outside."""
+    """One file or link of the archive, in the place of what is there; 1, or 0 for a folder. Never through a link, never
+    outside."""
     root = os.path.realpath(code)
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     path = os.path.join(root, *parts)
@@ -145,8 +146,10 @@ def _unpacked(archive: tarfile.TarFile, member: tarfile.TarInfo, code: str) -> i
     if not safe or member.name.startswith("/") or not (member.isfile() or member.issym() or member.isdir()):
         raise errors.Failure(f"the task's archive would write outside the checkout: {member.name!r}", errors.BAD_DATA)
     folders = parts if member.isdir() else parts[:-1]
-    if any(os.path.islink(os.path.join(root, *folders[:count + 1])) for count in range(len(folders))):
-        raise errors.Failure(f"the task's archive would write through a link: {member.name!r}", errors.BAD_DATA)
+    for count in range(len(folders)):  # a file or link of the commit, where its owner has a folder by now
+        above = os.path.join(root, *folders[:count + 1])
+        if os.path.lexists(above) and (os.path.islink(above) or not os.path.isdir(above)):
+            os.unlink(above)
     os.makedirs(os.path.join(root, *folders), exist_ok=True)
     if member.isdir():
         return 0

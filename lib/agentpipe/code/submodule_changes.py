@@ -10,7 +10,7 @@ import os
 import re
 
 from agentpipe import errors, tools, trees
-from agentpipe.code import checkout, git, submodules
+from agentpipe.code import bundle, checkout, git, submodules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,9 +51,12 @@ def make(job: Job, source: git.Source, code: str, moves: dict[str, str]) -> None
     for path in moves:
         if not submodules.is_inside(code, path):
             raise errors.Failure(f"the diff would write outside the checkout: {path}", errors.BAD_DATA)
-    for path in (path for path, commit in moves.items() if not commit):
+    gone = [path for path, commit in moves.items() if not commit]
+    for path in gone:
         _remove(os.path.join(os.path.realpath(code), path))
         job.say(f"removed the submodule {path}")
+    if gone:  # which may have taken the task's own files in its folder with it
+        bundle.bring_files(job, code)
     checkout.move_submodules(job, source, code, {path: commit for path, commit in moves.items() if commit})
 
 

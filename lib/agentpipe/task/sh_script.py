@@ -182,7 +182,12 @@ def _submodules(bundles: list[str]) -> list[str]:
 
 
 def _files(files: str | None) -> str:
-    return "# files that git did not know\n" + _document("git apply --whitespace=nowarn -", files) if files else ""
+    """Made elsewhere first: they take the place of what is there, which git would not touch."""
+    if not files:
+        return ""
+    apply = 'GIT_CEILING_DIRECTORIES="$work" git apply --whitespace=nowarn -'
+    make = f'mkdir "$work/files" && (cd "$work/files" && {apply})'
+    return "# files that git did not know\n" + _document(make, files) + 'cp -RPf "$work/files/." .\n'
 
 
 def _changes(source: Source, entry: Entry) -> str:
