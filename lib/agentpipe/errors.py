@@ -56,6 +56,14 @@ class Damaged(Failure):
         super().__init__(reason, UNAVAILABLE, evidence, remedy)
 
 
+class OddAnswer(Failure):
+    """A server's answer is none of its API's (69), and waiting does not mend it. The task is not to blame."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, UNAVAILABLE, remedy="tell whoever runs that server")
+        self.of_machine = True
+
+
 class LetGo(Failure):
     """Somebody else has decided about the task while we worked on it, or before we began: nothing failed."""
 
@@ -97,7 +105,7 @@ def is_away(error: Exception) -> bool:
     """Whether the server is away for now, rather than our request or this node at fault."""
     if isinstance(error, ApiError):
         return error.code >= 500 or error.code == 429
-    return isinstance(error, Failure) and error.exit == UNAVAILABLE
+    return isinstance(error, Failure) and error.exit == UNAVAILABLE and not isinstance(error, OddAnswer)
 
 
 class Interrupted(BaseException):

@@ -46,8 +46,9 @@ def wrong(name: str, value: Any, kind: Kind) -> tuple[str, Any, type] | None:
 
 
 def fits(value: Any, kind: type) -> bool:
-    """Whether a value has a plain type; a whole number may be written as 5.0."""
-    return isinstance(value, kind) or (kind is int and isinstance(value, float) and value.is_integer())
+    """Whether a value has a plain type; a whole number may be written as 5.0, and another one as 5."""
+    return isinstance(value, kind) or (kind is int and isinstance(value, float) and value.is_integer()) \
+        or (kind is float and isinstance(value, int))
 
 
 def sound(task: dict[str, Any]) -> dict[str, Any]:

@@ -678,7 +678,7 @@ def test_certificates_can_be_ignored_without_a_warning_each_time(secure, monkeyp
 # --- the token --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("token", ["", "abc", "a.b.c", "a." + "W10" + ".c", jwt({"exp": "soon"}), jwt({"iat": [1]}),
-                                   jwt({"exp": 10 ** 400})])
+                                   jwt({"exp": 10 ** 400}), jwt({"agentpipe_server": 7, "identity": "ann"})])
 def test_an_odd_token_says_nothing(token):
     assert http_login.payload(token) == {}
 

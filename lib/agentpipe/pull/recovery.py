@@ -42,7 +42,7 @@ def recover(api: Any, owner: int | None = None, only: str | None = None, say: Sa
             if found:
                 return found
         except Exception as error:
-            if isinstance(error, errors.Failure) and error.exit == errors.UNAVAILABLE:
+            if isinstance(error, errors.Failure) and errors.is_away(error):
                 raise
             # somebody else was quicker: it is gone, or the intent has become a link
             if not (isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ELOOP)):

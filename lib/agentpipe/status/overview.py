@@ -152,9 +152,8 @@ def _queue(queue: dict[str, Any]) -> dict[str, Any]:
 
 
 def _worker(worker: dict[str, Any]) -> dict[str, Any]:
-    task = worker.get("task")
     return {"id": worker["id"], "queues": [queue["id"] for queue in worker.get("queues") or []],
-            "task": task.get("id") if isinstance(task, dict) else task,
+            "task": (worker.get("task") or {}).get("id"),
             "last_report_time": worker.get("last_report_time"), "machine_stats": worker.get("machine_stats") or {}}
 
 

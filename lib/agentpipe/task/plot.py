@@ -61,8 +61,10 @@ def chosen(answer: Curves, wanted: list[str]) -> Curves:
         for variant, curve in sorted(answer[metric].items()):
             name = f"{metric}/{variant}".lower()
             fits = any(text.lower() in name for text in wanted) if wanted else not metric.startswith(MACHINE)
-            if fits and curve.get("x"):
-                found.setdefault(metric, {})[variant] = curve
+            if fits and curve["x"] and curve["y"]:
+                # over HTTP what is infinite is null
+                numbers = [math.nan if y is None else y for y in curve["y"]]
+                found.setdefault(metric, {})[variant] = {**curve, "y": numbers}
     return found
 
 

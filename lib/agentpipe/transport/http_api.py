@@ -7,7 +7,7 @@ import time
 
 from agentpipe import errors
 from agentpipe.settings import config
-from agentpipe.transport import http_retry
+from agentpipe.transport import answer_types, http_retry
 from agentpipe.transport.http_login import Login
 from agentpipe.transport.http_transport import Answer, Away, TooLarge, Transport, not_an_api
 
@@ -54,7 +54,9 @@ class HttpApi:
         """
         if isinstance(body, list):
             return self._batches(endpoint, body)
-        return self._call(endpoint, json.dumps(body or {}).encode(), "application/json")
+        data = self._call(endpoint, json.dumps(body or {}).encode(), "application/json")
+        answer_types.check(self.host, endpoint, body, data)
+        return data
 
     @property
     def host(self) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 AUTH_TOKEN = "CLEARML_AUTH_TOKEN"
 RENEW_BEFORE_S = 43200.0  # as the peer does; never more than half of a token's life
 RENEW_GIVEN_S = 3600.0  # of a token that was given without keys
+CLAIMS: dict[str, type] = {"iat": float, "exp": float, "agentpipe_server": str, "api_version": str, "identity": dict}
 
 
 class Login:
@@ -167,12 +168,13 @@ def _keys() -> tuple[str, str]:
 
 
 def payload(token: str) -> dict[str, Any]:
-    """The claims that a JSON Web Token makes, unchecked but for its times, which are numbers; {} when it is none."""
+    """The claims that a JSON Web Token makes, unchecked but for the types of CLAIMS; {} when it is none."""
     from binascii import a2b_base64
     part = token.split(".")[1] if token.count(".") == 2 else ""
     try:
         found = json.loads(a2b_base64(part.replace("-", "+").replace("_", "/") + "=" * (-len(part) % 4)))
-        return found | {name: float(found[name]) for name in ("iat", "exp") if found.get(name)}
+        found |= {name: float(found[name]) for name in ("iat", "exp") if found.get(name)}
+        return {name: value for name, value in found.items() if isinstance(value, CLAIMS.get(name, object))}
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
 
