@@ -43,6 +43,8 @@ _URL_BEGUN = re.compile(rb"(?::/?|://[^\s/@]{0,385}(?:@(?:s(?:h(?:a(?:2(?:56?)?)
 # a URL with a query, and a value in it: a sentence may go on behind it, whose marks do not belong to it
 _WITH_QUERY = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"\\`<>?]*\?[^\s'\"\\`<>]*")
 _VALUE = re.compile(r"[?&]([^=&#?]+)=(\[REDACTED\]|\$\{\w+\}|[^&#\s'\"\\`<>]+?)(?=[.,:;)}\]]*(?:[&#]|$))")
+# of `docker run`, in one word with the variable
+_OPTION = re.compile(r"--[\w-]+=(?=\w+=)|-[diPqt]*e=?")
 _URL_LONGEST = 3 + 385 + 1 + 6
 
 
@@ -150,13 +152,36 @@ def secrets_in(environment: Mapping[str, str]) -> set[str]:
 def task_secrets(task: Mapping[str, Any]) -> set[str]:
     """The secrets that a task carries: in its URLs, its `Environment` section and its container's arguments."""
     script, container = task.get("script") or {}, task.get("container") or {}
-    texts = [script.get("repository"), container.get("arguments"), *(script.get("requirements") or {}).values()]
+    command = f"{container.get('arguments') or ''} {(task.get('execution') or {}).get('docker_cmd') or ''}"
+    texts = [script.get("repository"), command, *(script.get("requirements") or {}).values()]
     whole = "\n".join("\n".join(map(str, text)) if isinstance(text, list) else str(text or "") for text in texts)
-    named = dict(re.findall(r"\b(\w+)=(\S+)", container.get("arguments") or ""))
+    named = argument_variables(command)
     section = (task.get("hyperparams") or {}).get(ENVIRONMENT) or {}
     for name, item in section.items():
         named[name] = str((item.get("value") if isinstance(item, dict) else item) or "")
     return secrets_in({**named, "": whole})
+
+
+def argument_variables(arguments: str | list[Any]) -> dict[str, str]:
+    """What arguments of `docker run`, a text or its words, give variables, however that is spelled: -e NAME=VALUE,
+    quoted or not, --env=NAME=VALUE, -eNAME=VALUE, -ite=NAME=VALUE."""
+    words = list(map(str, arguments)) if isinstance(arguments, list) else [arguments]
+    if not any("=" in word for word in words):  # the usual case
+        return {}
+    found: dict[str, str] = {}
+    if isinstance(arguments, str):
+        import shlex
+        found = dict(re.findall(r"\b(\w+)=(\S+)", arguments))
+        try:
+            words = shlex.split(arguments)
+        except ValueError:  # a quote too many
+            words = arguments.split()
+    for word in words:
+        option = _OPTION.match(word)
+        name, equals, value = word[option.end() if option else 0:].partition("=")
+        if equals:
+            found[name] = value
+    return found
 
 
 def _in_urls(text: str) -> set[str]:

@@ -49,6 +49,21 @@ def test_the_batch_may_stand_among_the_hyperparameters_and_without_one_there_are
     assert told("", end="out_of_memory") == {}
 
 
+@pytest.mark.parametrize(("arguments", "twice"), [
+    ("-m 64m", "-m 128m"), ("--memory=64m --memory-swap 64m -e A=b", "--memory=128m --memory-swap 128m -e A=b"),
+    ("-e A=b --memory 1.5g --memory-swap=-1", "-e A=b --memory 3g --memory-swap=-1"),
+    ("-m64m -e X_TOKEN=secret-1", "-m128m -e 'X_TOKEN=********'"), ("--memory-reservation 64m", "")])
+def test_a_container_that_ran_out_of_what_its_task_gave_it_gets_twice_as_much(arguments: str, twice: str) -> None:
+    reason = "killed by the kernel for lack of memory (limit 64.0 MiB, peak 64.0 MiB)"
+    found = causes.of_script({"id": "1f3c", "container": {"image": "a", "arguments": arguments}},
+                             {"class": "out_of_memory", "reason": reason, "evidence": ""})
+    if not twice:
+        assert found == {}
+    else:
+        assert shlex.split(found["remedy"])[:5] == ["agent-task", "edit", "1f3c", "--docker-args", twice]
+        assert found["reason"] == reason
+
+
 @pytest.mark.parametrize(("evidence", "reason", "words"), [
     ("ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
      "this machine lacks the library libGL.so.1", "install the system package"),

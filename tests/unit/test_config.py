@@ -549,6 +549,22 @@ def test_secrets_of_the_file_are_masked_in_logs(conf):
     assert redactor.text("s3cr3t-one s3cr3t-two s3cr3t-five") == "[REDACTED] [REDACTED] [REDACTED]"
 
 
+@pytest.mark.parametrize("given", ['["-e", "A_TOKEN=s3cr3t one", "--env=B_KEY=s3cr3t-2"]',
+                                   "-e A_TOKEN='s3cr3t one' --env=B_KEY=s3cr3t-2"])
+def test_secrets_that_an_operator_gives_containers_are_masked_in_logs(conf, monkeypatch, given):
+    quoted = given if given.startswith("[") else f'"{given}"'
+    for text in (f"agent.extra_docker_arguments: {quoted}", f"agent.default_docker.arguments: {quoted}",
+                 f"agent.default_docker.match_rules: [{{image: a, arguments: {quoted}, match.tags: [x]}}]"):
+        conf(text)
+        assert {"s3cr3t one", "s3cr3t-2"} <= own_secrets.known()
+    conf("")
+    assert not {"s3cr3t one", "s3cr3t-2"} & own_secrets.known()
+    monkeypatch.setenv("CLEARML_AGENT_EXTRA_DOCKER_ARGS", given)
+    assert {"s3cr3t one", "s3cr3t-2"} <= own_secrets.known()
+    monkeypatch.setenv("CLEARML_AGENT_EXTRA_DOCKER_ARGS", "-e A_TOKEN=s3cr3t-3 '")
+    assert own_secrets.hidden("s3cr3t-3") == "[REDACTED]"
+
+
 def test_secrets_in_a_list_of_logins_are_masked_too(conf):
     conf('agent.git.extra_credentials: [{user: me, pass: s3cr3t-of-one, host: h}, {user: u, password: s3cr3t-two}]')
     assert {"s3cr3t-of-one", "s3cr3t-two"} <= own_secrets.known()

@@ -48,7 +48,8 @@ def test_what_docker_run_would_not_take_is_named(text, named):
 
 @pytest.mark.parametrize("text, remedy", [
     ("--nv", "--gpus all, which Apptainer gets as its --nv"), ("-B /a:/b", "-v SOURCE:TARGET, which Apptainer gets"),
-    ("--bind=/a:/b", "-v SOURCE:TARGET, which Apptainer gets as its --bind"), ("--nvx", "docker run --help")])
+    ("--bind=/a:/b", "-v SOURCE:TARGET, which Apptainer gets as its --bind"),
+    ("--nvx", "mend the arguments of the container (docker run --help): agent-task edit --docker-args")])
 def test_what_apptainer_calls_otherwise_is_told_in_dockers_words(text, remedy):
     with pytest.raises(errors.Failure) as caught:
         pairs(text)

@@ -94,6 +94,20 @@ def test_the_secrets_that_a_task_carries_are_known() -> None:
     assert task_secrets({"script": None}) == set()
 
 
+@pytest.mark.parametrize("words", [
+    "-e A_TOKEN=secret-1", "--env A_TOKEN=secret-1", "--env=A_TOKEN=secret-1", "-eA_TOKEN=secret-1",
+    "-ite=A_TOKEN=secret-1", "-e 'A_TOKEN=secret-1'", "-e A_TOKEN='secret-1' -m 1g",
+    "-e B='a b' --env=A_TOKEN=secret-1",
+    "-ePASS=secret-1", "--log-opt token=secret-1"])
+def test_a_secret_of_the_container_s_arguments_is_known_however_it_is_spelled(words: str) -> None:
+    assert task_secrets({"container": {"arguments": words}}) == {"secret-1"}
+    assert task_secrets({"execution": {"docker_cmd": f"python:3 {words}"}}) == {"secret-1"}
+
+
+def test_a_secret_of_the_container_s_arguments_may_have_blanks() -> None:
+    assert "a b c d" in task_secrets({"container": {"arguments": "-e A_TOKEN='a b c d'"}})
+
+
 @pytest.mark.parametrize(("printed", "shown"), [
     ("clone https://user:longpassword1@host/x.git", "clone https://user:[REDACTED]@host/x.git"),
     ("redis://:pw@cache:6379", "redis://:[REDACTED]@cache:6379"),

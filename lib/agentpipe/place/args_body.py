@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from agentpipe import errors, units
 from agentpipe.place import args_values as values
+from agentpipe.place import args_words
 from agentpipe.place.args_words import Option
 
 TYPE_CHECKING = False
@@ -163,4 +164,4 @@ def unreadable(option: Option, error: Exception, exit: int = errors.BAD_DATA) ->
     why = str(error) if not str(error).startswith(("invalid literal", "could not convert", "Invalid literal")) \
         else "it is no number"
     shown = option.value.partition("=")[0] if option.name == "env" else option.value
-    return errors.Failure(f"--{option.name} {shown}: {why}", exit, remedy="docker run --help")
+    return errors.Failure(f"--{option.name} {shown}: {why}", exit, remedy=args_words.mend(exit))

@@ -123,8 +123,14 @@ def _switch(word: str, value: str, whose: str, exit: int) -> str:
 def _unknown(option: str, whose: str, exit: int) -> errors.Failure:
     meant = OF_APPTAINER.get(option)
     return _refused(f"{whose}: {option} is no option of docker run", exit,
-                    f"{meant}, which Apptainer gets as its {option}" if meant else "docker run --help")
+                    f"{meant}, which Apptainer gets as its {option}" if meant else "")
 
 
-def _refused(reason: str, exit: int, remedy: str = "docker run --help") -> errors.Failure:
-    return errors.Failure(reason, exit, remedy=remedy)
+def _refused(reason: str, exit: int, remedy: str = "") -> errors.Failure:
+    return errors.Failure(reason, exit, remedy=remedy or mend(exit))
+
+
+def mend(exit: int) -> str:
+    """What to do about arguments that are not docker's: of a task's (65) also the command that changes them."""
+    found = "mend the arguments of the container (docker run --help)"
+    return f"{found}: agent-task edit --docker-args" if exit == errors.BAD_DATA else found

@@ -133,6 +133,8 @@ def _secrets(key: str, value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for name, each in value.items():
             yield from _secrets(f"{key}.{name}" if key else name, each)
+    elif isinstance(value, str | list) and _fits(key.split(".")[-1], [*DOCKER, *_patterns("docker_commands")]):
+        yield from redact.secrets_in(redact.argument_variables(value))
     elif isinstance(value, list):
         for each in value:
             yield from _secrets(key, each)

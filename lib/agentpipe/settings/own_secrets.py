@@ -7,15 +7,31 @@ import os
 from agentpipe import redact
 from agentpipe.settings import config
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def known() -> set[str]:
     """All of them, as they and others write them."""
     found = redact.secrets_in(os.environ)
+    for name, value in os.environ.items():
+        if "DOCKER" in name and "=" in value:  # arguments for containers, whose scripts see and may print them
+            found |= redact.secrets_in(redact.argument_variables(_words(value)))
     if config.files():
         from agentpipe.settings import config_show
         values = {value for value in map(str.strip, config_show.secret_values()) if len(value) >= redact.SHORTEST}
         found |= redact.spellings(values)
     return found
+
+
+def _words(value: str) -> str | list[Any]:
+    """Words of a setting, which may be written as a list."""
+    try:
+        found = config.words(value)
+    except ValueError:
+        return value
+    return found if isinstance(found, list) else value
 
 
 def hidden(text: str) -> str:

@@ -81,7 +81,7 @@ def of_script(task: dict[str, Any], found: dict[str, Any]) -> Known:
         return {}
     evidence, reason = _bounded(found.get("evidence") or ""), found.get("reason") or ""
     if found["class"] == "out_of_memory":
-        return remedies.smaller(task, reason) or {}
+        return remedies.smaller(task, reason) or causes_machine.limited(task, reason) or {}
     if own_end.FULL in reason:
         return causes_machine.full(task)
     printed = rich_boxes.plain(package_lines.without(evidence))

@@ -6,7 +6,7 @@ import re
 import shlex
 
 from agentpipe.task import error_lines, own_lines
-from agentpipe.task.remedies import again, in_container, short, smaller
+from agentpipe.task.remedies import again, in_container, short, smaller, with_arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SHARED_MEMORY = re.compile(r"out of shared memory|[Ee]rror while creating shared memory"
                            r"|unable to (?:open|allocate|resize|mmap) .{0,80}(?:/torch_|/dev/shm|shared memory)"
                            r"|No space left on device.{0,20}'/psm_")
+# a swap without limit stays
+MEMORY = re.compile(r"((?:^|\s)(?:-m[ =]?|--memory(?:-swap)?[ =]))(\d+(?:\.\d+)?)([bkmgBKMG]?)(?!\S)")
 LOADER = re.compile(r"RuntimeError: DataLoader worker \(pid(?:\(s\))? [\d, ]+\) "
                     r"(?:exited unexpectedly|is killed by signal: Killed)")
 
@@ -32,6 +34,15 @@ def memory(task: dict[str, Any], evidence: str) -> Known | None:
         return smaller(task, "memory ran out") or {
             "reason": "memory ran out", "advice": "less at a time, or a machine with more memory"}
     return None
+
+
+def limited(task: dict[str, Any], reason: str) -> Known | None:
+    """The limit that the task itself has set its container was too low: twice as much."""
+    arguments = (task.get("container") or {}).get("arguments") or ""
+    more = MEMORY.sub(lambda found: f"{found[1]}{2 * float(found[2]):g}{found[3]}", arguments)
+    if "limit" not in reason or more == arguments:
+        return None
+    return {"reason": reason, "remedy": with_arguments(task, more), "advice": "less data at a time"}
 
 
 def library(task: dict[str, Any], evidence: str) -> Known | None:

@@ -64,6 +64,11 @@ def in_container(task: dict[str, Any], more: str) -> str:
     return edit(task, "--docker-args", f"{_arguments(task)} {more}".strip())
 
 
+def with_arguments(task: dict[str, Any], text: str) -> str:
+    """Start its container with these arguments of `docker run`, changed ones of its own."""
+    return edit(task, "--docker-args", _arguments({"container": {"arguments": text}}))
+
+
 def _arguments(task: dict[str, Any]) -> str:
     """Those of its container, without the values of secret variables: edit takes them as the task has them."""
     from agentpipe.task import container_options
