@@ -13,7 +13,7 @@ def serve(folder):
 
 
 class Index(http.server.BaseHTTPRequestHandler):
-    """FILE, simple/NAME/, the same below private/ for those who know the password."""
+    """FILE, simple/NAME/, the same below private/ for those who know the password, and for nobody below closed/."""
 
     def do_GET(self):
         path = self.path
@@ -23,6 +23,10 @@ class Index(http.server.BaseHTTPRequestHandler):
                 self.end_headers()
                 return
             path = path.removeprefix("/private")
+        if path.startswith("/closed/"):
+            self.send_response(403)
+            self.end_headers()
+            return
         name = path.strip("/").split("/")[-1]
         if path.startswith("/simple/"):
             files = [each for each in sorted(os.listdir(self.folder)) if each.startswith(name.replace("-", "_") + "-")]

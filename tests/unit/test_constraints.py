@@ -85,6 +85,15 @@ def test_a_list_behind_a_login(machine, monkeypatch, site):
     assert missing.value.exit == errors.NOT_FOUND
 
 
+def test_an_index_that_shows_nobody_anything_is_not_taken_for_one_that_lacks_the_package(machine, monkeypatch, site):
+    monkeypatch.delenv("PIP_NO_INDEX")
+    closed = site.url.replace("c.txt", "closed/simple/")
+    with pytest.raises(errors.Failure) as refused:
+        machine.task(f"--index-url {closed}\nnosuchtea")
+    assert refused.value.reason == f"{closed} refuses access or has no nosuchtea"
+    assert refused.value.exit == errors.NO_PERMISSION and not refused.value.change
+
+
 def test_a_variable_that_names_nothing_is_said(machine, monkeypatch):
     monkeypatch.setenv("PIP_CONSTRAINT", "/nowhere/c.txt")
     with pytest.raises(errors.Failure, match=r"PIP_CONSTRAINT names /nowhere/c\.txt, which is not there") as refused:

@@ -184,16 +184,20 @@ def test_a_build_makes_room_for_itself(machine, three, monkeypatch):
     assert "removed an environment" in "".join(machine.said)
 
 
-@pytest.mark.parametrize(("variable", "value"), [
-    ("CLEARML_AGENT_VENV_CACHE_PATH", "{folder}/elsewhere"),
-    ("CLEARML_AGENT__AGENT__VENVS_CACHE__PATH", "{folder}/elsewhere"),
+@pytest.mark.parametrize(("variable", "setting"), [
+    ("CLEARML_AGENT_VENV_CACHE_PATH", "CLEARML_AGENT_VENV_CACHE_PATH"),
+    ("CLEARML_AGENT__AGENT__VENVS_CACHE__PATH", "agent.venvs_cache.path"),
 ])
-def test_it_may_stand_elsewhere(machine, monkeypatch, variable, value):
-    monkeypatch.setenv(variable, value.format(folder=machine.folder))
+def test_it_may_stand_elsewhere(machine, monkeypatch, variable, setting):
+    monkeypatch.setenv(variable, f"{machine.folder}/elsewhere")
     env = machine.task("tea")
     assert os.path.islink(os.path.join(machine.folder, "elsewhere", env["base"]))
     assert machine.task("tea")["cached"] and machine.builds() == []
     assert python(env, "import tea; print(tea.version)") == "2.0"
+    monkeypatch.setenv(variable, "/dev/null/elsewhere")
+    with pytest.raises(errors.Failure, match="cannot write in /dev/null/elsewhere") as caught:
+        machine.task("tea")
+    assert caught.value.remedy == f"move away what stands there, or set {setting}"
 
 
 def test_switched_off_nothing_is_found_again_and_nothing_stays(machine, monkeypatch):

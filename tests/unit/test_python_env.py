@@ -401,8 +401,9 @@ def test_a_build_is_in_use_until_its_tasks_have_ended(machine):
     assert env_cache.tasks(base) == []
 
 
-def test_an_environment_of_which_a_part_was_removed_is_built_again(machine):
-    shutil.rmtree(os.path.join(machine.base(machine.task("milk")), "users"))
+@pytest.mark.parametrize("part", ["users", "lib"])
+def test_an_environment_of_which_a_part_was_removed_is_built_again(machine, part):
+    shutil.rmtree(os.path.join(machine.base(machine.task("milk")), part))
     env = machine.task("milk")
     assert not env["cached"] and python(env, "import milk; print(milk.version)") == "1.0"
 
@@ -456,6 +457,7 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):
     ("milk\ntea==2.0", 65,
      ["milk and tea==2.0 cannot be installed together: all versions of milk depend on tea<2"], "relax 'tea==2.0'"),
     ("tea==1.0\ntea==2.0", 65, ["tea==1.0 and tea==2.0 cannot be installed together"], "relax 'tea==2.0'"),
+    ("tea>=2\nmilk[hot]", 65, ["milk[hot] cannot be installed together: all versions of milk"], "relax 'tea>=2'"),
     ("greedy<2", 66, ["greedy<2 asks for tea>9, which is not in the indexes"],
      "ask for another version than 'greedy<2' in the requirements"),
     ("old", 66, ["old", "needs Python>=3.99"], "set the task's binary to python3.99, or ask"),
@@ -515,6 +517,20 @@ error: No solution found when resolving dependencies
 """, "mate @ git+file:///srv/tea@1b1b brings tea, not mate", "write tea @ git+file:///srv/tea@1b1b in its place"),
     ("""error: Requested package name `mate` does not match `tea` in the distribution filename: http://x/tea-1.whl
 """, "mate @ git+file:///srv/tea@1b1b brings tea, not mate", "write tea @ git+file:///srv/tea@1b1b in its place"),
+    ("""Downloading big (19.5MiB)
+error: Failed to download `big==1.0`
+  cause: Failed to write to the distribution cache
+  cause: error decoding response body
+  cause: end of file before message length reached
+""", "big did not come whole: the connection broke off", "check the network and the proxy"),
+    ("""error: Requirements contain conflicting URLs for package `mate`:
+- file:///j/code (editable)
+- git+file:///srv/tea@1b1b
+""", "mate is asked for from two places: file:///j/code (editable) and git+file:///srv/tea@1b1b", "keep one of the"),
+    ("""error: No solution found when resolving dependencies
+  cause: Because there are no versions of tea and you require tea, we can conclude that your requirements are
+         unsatisfiable.
+""", "an index has tea, but no file of it", "look at what the index answers for tea (PIP_INDEX_URL, pip.conf)"),
 ])
 def test_uvs_words_old_and_new_are_understood(machine, words, reason, remedy):
     from agentpipe.environment.installers import uv_failures
@@ -569,11 +585,11 @@ def test_an_older_python_is_named_for_which_there_are_wheels_of_what_cannot_be_b
 
 
 def test_the_last_line_that_a_failed_build_prints_is_in_the_reason(machine):
-    hook = "import sys; print('checking for libfoo', file=sys.stderr); sys.exit('fatal: libfoo.h: No such file')"
+    hook = "import sys; print('checking for libfoo'); sys.exit('error: libfoo.h: No such file')"
     wheelhouse.source(machine.index, "broken", "1.0", hook=hook)
     with pytest.raises(errors.Failure, match=r"broken==1\.0 cannot be built here") as caught:
         machine.task("broken==1.0")
-    assert caught.value.reason.endswith(" (its last words: fatal: libfoo.h: No such file)")
+    assert caught.value.reason.endswith(" (its last words: error: libfoo.h: No such file)")
 
 
 def test_the_printed_remedy_works(machine):

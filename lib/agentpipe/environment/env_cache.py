@@ -52,6 +52,14 @@ def home() -> str:
     return apart.cache()
 
 
+def setting() -> str:
+    """What says where that is."""
+    from agentpipe.settings import config
+    if os.environ.get("CLEARML_AGENT_VENV_CACHE_PATH"):
+        return "CLEARML_AGENT_VENV_CACHE_PATH"
+    return "agent.venvs_cache.path" if config.get("agent.venvs_cache.path") else "AGENT_HOME"
+
+
 def is_off() -> bool:
     """Whether the user's file has an empty agent.venvs_cache.path: nothing is kept for the next task."""
     from agentpipe.settings import config

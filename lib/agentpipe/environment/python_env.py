@@ -78,7 +78,8 @@ def cached(name: str) -> Base | None:
         return None
     base["about"] = about
     base["directory"] = base.get("built") or about
-    return base if os.path.isdir(base["directory"]) else None
+    # of one that was removed in part a task would find no package
+    return base if os.path.isdir(os.path.join(base["directory"], base["site"])) else None
 
 
 def use(job: Job, name: str) -> Base | None:
@@ -318,4 +319,7 @@ def _locked(job: Job, path: str) -> Any:
 
 
 def _cannot_write(path: str, error: OSError) -> errors.Failure:
-    return files.unwritable(f"write in {path}", error)
+    from agentpipe.environment import env_cache
+    failure = files.unwritable(f"write in {path}", error)
+    failure.remedy = failure.remedy.replace("AGENT_HOME", env_cache.setting())
+    return failure

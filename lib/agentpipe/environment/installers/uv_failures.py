@@ -96,12 +96,13 @@ def _where(failure: errors.Failure, requirements: Requirements) -> str:
 
 def _disk(said: str) -> errors.Failure | None:
     found = re.search(r"No space left on device|Disk quota exceeded", said)
+    from agentpipe.environment import env_cache
     if found:
         return errors.Failure("the disk of the environment cache is full", errors.CANNOT_CREATE,
-                              remedy="make room there, or set AGENT_HOME to a larger disk")
+                              remedy=f"make room there, or set {env_cache.setting()} to a larger disk")
     if "Read-only file system (os error 30)" in said:
         return errors.Failure("the disk of the environment cache is read-only", errors.CANNOT_CREATE,
-                              remedy="set AGENT_HOME to a folder that you can write")
+                              remedy=f"set {env_cache.setting()} to a folder that you can write")
     if "Permission denied (os error 13)" in said:
         failure = errors.Failure("a file of the environment cannot be written: permission denied",
                                  errors.CANNOT_CREATE, remedy="let the agent's user own its cache directory")
@@ -149,6 +150,10 @@ def _network(said: str, evidence: str, requirements: Requirements) -> errors.Fai
                                      "how many seconds nothing may come")
     if not any(sign in said for sign in NETWORK):
         return None
+    name = uv_words.first_name(said)
+    if name and "error decoding response body" in said:
+        return errors.Failure(f"{name} did not come whole: the connection broke off", errors.UNAVAILABLE,
+                              remedy="check the network and the proxy, then run the task again")
     if place:  # without it, another index may have a stranger's package under the same name
         import shlex
         return errors.Failure(f"cannot reach {url}, which {place} names", errors.UNAVAILABLE,
@@ -169,9 +174,9 @@ def _index(url: str, requirements: Requirements) -> tuple[str, str]:
     return "", ""
 
 
-def _denied(index: str, place: str = "") -> errors.Failure:
+def _denied(index: str, place: str = "", lacks: str = "") -> errors.Failure:
     named = f", which {place} names" if place else ""
-    return errors.Failure(f"{index} refuses access{named}", errors.NO_PERMISSION,
+    return errors.Failure(f"{index} refuses access{lacks}{named}", errors.NO_PERMISSION,
                           remedy="give its user and password in PIP_EXTRA_INDEX_URL, pip.conf or ~/.netrc")
 
 
@@ -201,9 +206,10 @@ def _no_package(job: Job, said: str, folder: str, requirements: Requirements) ->
         return None
     from agentpipe.environment import package_names
     from agentpipe.environment.installers import uv_questions
-    refused = uv_questions.refused(job, folder, found[1], requirements)
+    refused, status = uv_questions.refused(job, folder, found[1], requirements)
     if refused:
-        return _denied(without_credentials(refused))
+        # some answer so for what they do not have
+        return _denied(without_credentials(refused), lacks=f" or has no {found[1]}" if status == "403" else "")
     line = uv_words.line_of(found[1], requirements)
     hint = re.search(r"Did you mean to install `([^`]+)`", said)
     better = hint[1] if hint else package_names.meant_by(found[1])
@@ -234,6 +240,10 @@ def _no_version(job: Job, said: str, folder: str, requirements: Requirements) ->
                               remedy=f"ask for another version than '{by}' in the requirements",
                               change=uv_words.without_pin(by))
     wish = line if line != name else f"{name}{found[2] or ''}"
+    if wish == name and not better:  # a page of a proxy or a login, too
+        return errors.Failure(f"an index has {name}, but no file of it", errors.NOT_FOUND,
+                              remedy=f"look at what the index answers for {name} (PIP_INDEX_URL, pip.conf): it may be "
+                                     "a page of a proxy or a login")
     if better:
         return errors.Failure(f"no such version: {wish}; the nearest one there is {better}", errors.NOT_FOUND,
                               remedy=f"replace '{line}' by '{better}' in the requirements",
@@ -280,17 +290,23 @@ def _misnamed(said: str, requirements: Requirements) -> errors.Failure | None:
 
 
 def _conflict(said: str, requirements: Requirements) -> errors.Failure | None:
+    twice = re.search(r"conflicting URLs for package `([^`]+)`: - (.*?) - (\S+)", said)
+    if twice:
+        return errors.Failure(f"{twice[1]} is asked for from two places: {without_credentials(twice[2])} and "
+                              f"{without_credentials(twice[3])}", errors.BAD_DATA,
+                              remedy=f"keep one of the lines that bring {twice[1]} in the requirements")
     if "unsatisfiable" not in said and "No solution found" not in said:
         return None
     names = dict.fromkeys(match[1] for match in re.finditer(rf"(?:require|depends on|and|Because) {WISH}", said)
                           if match[1] not in ("your", "you", "the", "because"))
     lines = [line for name in names for line in uv_words.lines_of(name, requirements)]
     which = " and ".join(dict.fromkeys(lines)) or "the requirements"
-    pinned = next((name for name in reversed(names) if uv_words.line_of(name, requirements) != name), "")
+    # what limits no version, with extras or not, has nothing to relax
+    ranged = next((line for line in reversed(lines) if uv_words.any_version(line)), "")
     cannot = "cannot be installed together" if len(lines) > 1 or not lines else "cannot be installed"
     # what uv concludes is what was just said; that the lines ask for it as well
     cause = re.split(r",? (?:and you require|we can conclude)", uv_words.cause(said))[0]
     why = "" if cause.startswith("you require") else f": {cause}"
     return errors.Failure(f"{which} {cannot}{why}", errors.BAD_DATA,
-                          remedy=f"relax '{lines[-1] if lines else which}' in the requirements",
-                          change=uv_words.replacing(uv_words.line_of(pinned, requirements), pinned) if pinned else ())
+                          remedy=f"relax '{ranged or (lines[-1] if lines else which)}' in the requirements",
+                          change=uv_words.any_version(ranged))

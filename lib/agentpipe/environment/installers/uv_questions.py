@@ -57,8 +57,8 @@ def resolved(job: Job, python: str, asked: Requirements, policy: Policy) -> list
     return found
 
 
-def refused(job: Job, folder: str, name: str, asked: Requirements) -> str:
-    """The index that wants a better password before it tells of `name`; "" when none does.
+def refused(job: Job, folder: str, name: str, asked: Requirements) -> tuple[str, str]:
+    """(the index that does not tell of `name`, with what status: "401" wants a better password); ("", "") for none.
 
     Where uv looks at all indexes it does not say which of them refused.
     """
@@ -71,13 +71,14 @@ def refused(job: Job, folder: str, name: str, asked: Requirements) -> str:
         hosts = index_words(asked)[2:]
         run(job, ["pip", "compile", "--quiet", "--no-deps", *target(folder), *hosts, listed], loud=False, timeout=30)
     except ToolFailed as error:
-        found = re.search(r"An index URL \(([^)]+)\) could not be queried due to [^(]*\(40[13]", error.output)
-        return found[1] if found else ""
+        found = re.search(r"An index (?:URL )?\(([^)]+)\) (?:could not be queried due to [^(]*\(|returned a )"
+                          r"(40[13])\b", error.output)
+        return (found[1], found[2]) if found else ("", "")
     except errors.Failure:
         pass
     finally:
         os.unlink(listed)
-    return ""
+    return "", ""
 
 
 def satisfied(job: Job, python: str, packages: Packages, asked: Requirements) -> tuple[bool, str]:
