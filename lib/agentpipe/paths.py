@@ -119,6 +119,12 @@ def _state_home() -> str:
     return _owned(f"/var/tmp/agentpipe-{os.getuid()}")
 
 
+def of_one_machine() -> bool:
+    """Whether the state is this machine's alone though others share the home: that is on a network file system."""
+    _state_home()
+    return any(_checked.values())
+
+
 def of_this_machine(*parts: str) -> str:
     """A directory (0700) that all homes of this user on this machine share. Failure 77, or 73, where there is none."""
     given = os.environ.get("AGENT_MACHINE_DIR")

@@ -13,7 +13,7 @@ from gpu_machine import h200  # noqa: F401  (a fixture)
 
 from agentpipe import errors, paths
 from agentpipe.configure import config_check, machine_check
-from agentpipe.transport import http_api
+from agentpipe.transport import api, http_api
 
 
 def told(look):
@@ -97,6 +97,20 @@ def test_a_cache_on_a_network_is_slow_and_a_state_there_is_refused(monkeypatch, 
     finding, = config_check._guarded("disk", machine_check.directories)
     assert (finding.level, finding.exit) == ("wrong", errors.BAD_CONFIG)
     assert "network file system" in finding.text and "/var/tmp" in finding.remedy
+
+
+def test_a_store_that_others_with_the_same_home_cannot_see_is_said_when_it_is_made_and_when_asked(
+        monkeypatch, tmp_path, capfd):
+    monkeypatch.delenv("AGENT_HOME")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "shared"))
+    monkeypatch.setattr(paths, "_checked", {})
+    monkeypatch.setattr(paths, "file_system", lambda path: "nfs4" if "shared" in path else "ext4")
+    monkeypatch.setattr(paths, "_owned", lambda path: str(tmp_path / "local"))
+    for said in ("other machines that share this home see none of its queues", ""):
+        api.connect().close()
+        assert said in (printed := capfd.readouterr().err) and bool(said) == bool(printed)
+    finding = next(config_check.server())
+    assert finding.level == "warning" and "agent-server" in finding.remedy
 
 
 # ---- the server

@@ -119,7 +119,9 @@ def server() -> Iterator[Finding]:
     found = api.connect(patience=PATIENCE_S)
     if isinstance(found, api.StoreApi):
         found.write()
-        yield Finding(GOOD, "server", f"the embedded store of this machine, {found.store.path}")
+        text = f"the embedded store of this machine, {found.store.path}"
+        yield (Finding(ODD, "server", f"{text}: {api.OF_ONE_MACHINE}", api.SHARE) if paths.of_one_machine() else
+               Finding(GOOD, "server", text))
         yield _clock_of_store()
     else:
         accepted = yield from _over_http(found)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from agentpipe.transport.http_api import HttpApi
 
+OF_ONE_MACHINE = "other machines that share this home see none of its queues and tasks"
+SHARE = "to share them: agent-server on one machine, agent-config init"
+
 
 class StoreApi:
     """The embedded store of this node, called in process: no server, no socket."""
@@ -70,7 +73,11 @@ def connect(worker: str = "", patience: float | None = None) -> StoreApi | HttpA
     """
     host = address()
     if not host:
-        return StoreApi(paths.state("agent.db"), worker)
+        path = paths.state("agent.db")
+        if paths.of_one_machine() and not os.path.exists(path):  # where it is made, a task of another is looked for
+            from agentpipe import stdio
+            stdio.say(f"agentpipe: warning: a new store, {path}: {OF_ONE_MACHINE} ({SHARE})")
+        return StoreApi(path, worker)
     from agentpipe.transport import http_api
     return http_api.HttpApi(host, worker, http_api.PATIENCE_S if patience is None else patience)
 
