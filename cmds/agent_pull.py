@@ -229,12 +229,12 @@ def readable(line):
 def hand_running(server, claim, values):
     """A script of ours runs unwatched: print its stored manifest, so that agent-run watches it again."""
     from agentpipe import errors, held
-    from agentpipe.claim import attempt
+    from agentpipe.claim import attempt, ranks
     line = attempt.read_manifest(claim.directory)
     if line is None:
         raise errors.Failure(f"{claim.directory}/manifest.json cannot be read, but its script runs", errors.BAD_DATA)
     claim.held_by("pull")
-    held.Held(line, "pull", values, server, claim).hand_on(values["owner"])
+    held.Held(ranks.handed_on(line), "pull", values, server, claim).hand_on(values["owner"])
     return 0
 
 

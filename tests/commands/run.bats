@@ -1004,6 +1004,23 @@ ranked() { enqueue_shell "echo on \${RANK:-0}; until [ -e $PWD/go ]; do sleep 0.
   [ -z "$(ls "$AGENT_HOME/state/active")" ]
 }
 
+# bats test_tags=claims
+@test "agents that are ranks of one Slurm step have a task of their own each, also one that they take over" {
+  export SLURM_PROCID=2
+  id=$(ranked)
+  agent-pull default | agent-prepare >line
+  agent-run line >receipt.json &
+  first=$!
+  wait_for 20 grep -qs on "$AGENT_HOME/state/tasks/$id.1/log"
+  kill -KILL $first
+  ended $first
+  touch go
+  AGENT_CLAIM_GRACE=0 SLURM_PROCID=1 run -0 pipeline
+  [ "$(status "$id")" = completed ]
+  [ "$(agent-task log --stream log "$id")" = 'on 0' ]
+  [ -z "$(ls "$AGENT_HOME/state/active")" ]
+}
+
 @test "a follower ends with the task that somebody stops" {
   id=$(ranked)
   pipeline >receipt.json &

@@ -29,6 +29,18 @@ def rank() -> int:
     return 0
 
 
+def noted() -> dict[str, int]:
+    """What a line says of the rank that pulled it; nothing of rank 0."""
+    return {"rank": rank()} if rank() else {}
+
+
+def handed_on(line: dict[str, Any]) -> dict[str, Any]:
+    """The line of a script that ran unwatched, as of a task that our rank has pulled: else we would follow it."""
+    if is_follower(line) or "pull" not in line:
+        return line
+    return {**line, "pull": {**{key: value for key, value in line["pull"].items() if key != "rank"}, **noted()}}
+
+
 def is_follower(line: dict[str, Any] | None) -> bool:
     """Whether the task of this line is led by another node."""
     return bool(((line or {}).get("pull") or {}).get("follows"))

@@ -223,7 +223,6 @@ def installed_into(job: Job, asked: Requirements, python: str) -> Value:
 def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[Any] = ()) -> None:
     """Write back to the task what is installed, and once what was asked for (as ClearML Agent does)."""
     from agentpipe import errors, secrets
-    from agentpipe.claim import ranks
     from agentpipe.settings import config
     if asked.conda and not config.flag("agent.package_manager.conda_full_env_update"):
         return
@@ -232,8 +231,6 @@ def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[An
     lines = [*asked.option_lines(), *packages, *asked.local_lines()]
     text = before.get("pip") or ""
     known = text if isinstance(text, list) else text.splitlines()
-    if ranks.rank():
-        return  # one node of several speaks for all
     # clearml-agent is no part of the task, though somebody may have frozen it
     lines = [line for line in lines if not line.startswith("clearml-agent=")]
     # what holds a password stays as its owner wrote it, and what a variable stands in: our lines are without, and could

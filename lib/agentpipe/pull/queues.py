@@ -230,13 +230,14 @@ def _begun(api: Any, worker: str, intent: intents.Intent, task: str, queue: str 
         claim.undo()
         return None
     from agentpipe import secrets
+    from agentpipe.claim import ranks
     try:
         found = secrets.put_away(found, claim.directory)
     except errors.Failure as failure:
         claims.give_back(api, claim, {"task": found, "pull": {"queue": queue}}, failure.reason)
         raise
     pull = {"server": api.server_id, "queue": queue, "queue_name": queue_name, "worker": worker,
-            "claim": claim.token, "pulled": units.iso(time.time())}
+            "claim": claim.token, "pulled": units.iso(time.time()), **ranks.noted()}
     if found.get("status") == "queued":
         pull["queued"] = found.get("status_changed")
     return claim, {"manifest": manifest.VERSION, "task": found, "pull": pull}
