@@ -7,7 +7,7 @@ import pytest
 
 from agentpipe import errors, units
 from agentpipe.job import Job
-from agentpipe.place import setup_script
+from agentpipe.place import image_python, setup_script
 from agentpipe.place.decide import Container
 from agentpipe.settings import config
 
@@ -224,3 +224,11 @@ def test_what_a_script_does_to_its_shell_shows_nothing_of_ours(run, job, shell):
 def test_a_traced_script_shows_its_own_failures_alone(run, job):
     run("set -x\nfalse\ntrue\n")
     assert "line 2 of 4-task ended with 1: false" in said(job) and "agent_" not in said(job)
+
+
+@pytest.mark.parametrize("binary, packages, wanted", [
+    ("bash", "# nothing is to be installed\n", False), ("bash", "", False), ("sh", ["# none", ""], False),
+    ("bash", "six\n", True), ("bash", ["six"], True), ("python3", "", True), ("", "# none", True)])
+def test_an_image_without_python_gets_one_only_for_who_wants_it(tmp_path, binary, packages, wanted):
+    task = {"id": "t1", "script": {"binary": binary, "requirements": {"pip": packages}}}
+    assert image_python.wanted_by(Job({"task": task}, str(tmp_path))) is wanted

@@ -18,8 +18,10 @@ def wanted_by(job: Job) -> bool:
     """Whether the task's script, or what it requires, needs a Python."""
     from agentpipe.code import entry
     script = job.task.get("script") or {}
-    packages = (script.get("requirements") or {}).get("pip")
-    return entry.is_python(str(script.get("binary") or "")) or bool(packages)
+    packages = (script.get("requirements") or {}).get("pip") or ""
+    lines = packages if isinstance(packages, list) else str(packages).splitlines()
+    # a list that asks for nothing says so in a comment (agent-task enqueue --requirements none)
+    return entry.is_python(str(script.get("binary") or "")) or any(str(one).partition("#")[0].strip() for one in lines)
 
 
 def known_to_lack(image: str) -> bool | None:
