@@ -54,7 +54,7 @@ def test_a_program_that_the_puller_lacks_is_no_missing_image(said):
 @pytest.fixture
 def context(tmp_path, monkeypatch):
     """A docker context `other` of a user's, and no variable that says more."""
-    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     folder = tmp_path / "contexts" / "meta" / hashlib.sha256(b"other").hexdigest()
@@ -77,7 +77,9 @@ def test_the_engine_is_that_of_the_context_as_for_docker_itself(context, monkeyp
     monkeypatch.delenv("DOCKER_CONTEXT")
     assert engine.url("docker") == "unix:///other.sock"
     monkeypatch.setenv("DOCKER_HOST", "unix:///host.sock")
-    assert engine.url("docker") == "unix:///host.sock"
+    assert engine.url("docker") == engine.url("podman") == "unix:///host.sock"
+    monkeypatch.setenv("CONTAINER_HOST", "unix:///pod.sock")  # on a machine with both
+    assert (engine.url("docker"), engine.url("podman")) == ("unix:///host.sock", "unix:///pod.sock")
 
 
 def test_a_context_that_is_not_there_is_78(context, monkeypatch):

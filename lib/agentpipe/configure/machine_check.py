@@ -131,8 +131,9 @@ def _engine(kind: str) -> Finding:
         said = api.version()
         runtimes = set(api.info().get("Runtimes") or ())
     except errors.Failure as failure:
+        variable = "CONTAINER_HOST" if kind == "podman" else "DOCKER_HOST"
         return Finding(ODD, kind, f"{failure.reason}: tasks that ask for an image fail here",
-                       "start it, set DOCKER_HOST, or AGENT_PLACE=host to run them without their image")
+                       f"start it, set {variable}, or AGENT_PLACE=host to run them without their image")
     text = f"{kind.capitalize()} {said.get('Version', '?')} at {engine.url(kind)}"
     try:
         engine.client(kind, engine.url(kind))

@@ -23,9 +23,9 @@ DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
 
 def url(kind: str) -> str:
-    """Where the engine answers: DOCKER_HOST (Podman: CONTAINER_HOST too), the docker context (DOCKER_CONTEXT, or the
-    current one), the default. Failure 78 for a context that is not there, or damaged."""
-    given = os.environ.get("DOCKER_HOST") or (os.environ.get("CONTAINER_HOST") if kind == "podman" else None)
+    """Where the engine answers: DOCKER_HOST (Podman: before it CONTAINER_HOST, its own), the docker context
+    (DOCKER_CONTEXT, or the current one), the default. Failure 78 for a context that is not there, or damaged."""
+    given = (os.environ.get("CONTAINER_HOST") if kind == "podman" else None) or os.environ.get("DOCKER_HOST")
     if given:
         return given
     if kind == "podman":
@@ -267,9 +267,10 @@ def _unreadable(error: Exception) -> errors.Failure:
 
 
 def _away(kind: str, at: str, error: Exception) -> errors.Failure:
-    name = "Podman" if kind == "podman" else "Docker"
+    name, variable = ("Podman", "CONTAINER_HOST") if kind == "podman" else ("Docker", "DOCKER_HOST")
     if "Permission denied" in str(error):
+        join = "" if kind == "podman" else "add the user to the group docker, or "
         return errors.Failure(f"this user may not ask {name} at {at}", errors.NO_PERMISSION, str(error),
-                              "add the user to the group docker, or set DOCKER_HOST")
+                              f"{join}set {variable}")
     return errors.Failure(f"no {name} answers at {at}", errors.UNAVAILABLE, str(error),
-                          "start it, set DOCKER_HOST, or run tasks without containers: agent-prepare --place host")
+                          f"start it, set {variable}, or run tasks without containers: agent-prepare --place host")
