@@ -227,10 +227,6 @@ def test_files_that_go_along_take_the_place_of_those_of_the_commit(tmp_path, rep
 
 def test_so_it_is_in_the_plain_script(tmp_path, replaced):
     source, work, head = replaced
-    run(work, "reset", "-q", "--", "gone", ".gitmodules")  # git apply passes a submodule over, whatever became of it
-    run(work, "checkout", "-q", "--", ".gitmodules")
-    trees.remove(str(work / "gone"))
-    run(work, "submodule", "--quiet", "update", "--init")
     for path in ("lib.py", "link", "conf"):  # what is no file any more stops the script in words
         run(work, "rm", "-rq", "--cached", "--ignore-unmatch", path)
         trees.remove(str(work / path))

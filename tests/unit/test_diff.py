@@ -19,6 +19,7 @@ from agentpipe.cmds import agent_fetch, agent_patch
 from agentpipe.code import diff
 from agentpipe.job import Job
 
+LATIN = "gr\xfc\xdfe\n".encode("latin-1")
 SCRIPT = "from agentpipe.job import Job; import sys, json; from agentpipe.cmds.agent_patch import work; " \
          "work(Job(json.load(sys.stdin), sys.argv[1]))"
 
@@ -328,14 +329,38 @@ def test_a_folder_in_the_place_of_a_submodule_arrives_and_a_staged_submodule_too
     assert tree(stage.code) == tree(outer)
 
 
+def test_a_submodule_that_is_moved_or_new_arrives_whatever_is_in_it(tmp_path, moved):
+    commit(moved, {"inner.py": "of the top\n"})
+    stage = Stage(tmp_path / "job", {"repository": str(moved)})
+    before = tree(stage.code)
+    run(moved, "mv", "old", "a place")
+    run(moved, "submodule", "--quiet", "add", "../fresh", "the fresh")
+    run(moved, "mv", "lib", "lib 2")
+    for place in ("a place", "the fresh"):
+        (moved / place / "bin").write_bytes(b"a\0b\n")
+        (moved / place / "latin.py").write_bytes(LATIN)
+        run(moved / place, "add", "-A")
+        (moved / place / "unknown").write_text("mine\n")
+    found = capture_git.unknown(str(moved), [])
+    assert capture_git.from_top(found, str(moved)) == ["a place/unknown", "the fresh/unknown"]
+    for place in ("a place", "the fresh"):
+        run(moved / place, "add", "-N", "unknown")
+    # a rename in it names no file above it, and this user's own program shows no change
+    run(moved / "lib 2", "mv", "inner.py", "renamed.py")
+    run(moved, "config", "--file", str(tmp_path / ".gitconfig"), "diff.external", "true")
+    text = capture_git.diff(str(moved))
+    for _ in range(2):
+        stage.patch(diff=text)
+        assert tree(stage.code) == tree(moved)
+        stage.patch(diff="")
+        assert tree(stage.code) == before
+
+
 def test_a_file_whose_name_is_no_utf_8_arrives_and_the_manifest_is_one(stage, source):
     Path(os.fsdecode(os.path.join(os.fsencode(source), b"lat\xe9.txt"))).write_text("new\n")
     found = stage.patch(diff=uncommitted(source))
     assert tree(stage.code) == tree(source)
     assert json.loads(json.dumps(found, ensure_ascii=False).encode())["files"] == ["lat\ufffd.txt"]
-
-
-LATIN = "gr\xfc\xdfe\n".encode("latin-1")
 
 
 @pytest.mark.parametrize("name, attributes", [

@@ -89,7 +89,7 @@ def of_checkout(root: str, remote: str, commit: str, whole: bool, include: list[
     inside = capture_git.submodules(root, commit)
     found = Bundle(root, [*([own] if own else []), *capture_commits.of_submodules(inside)])
     if whole:
-        for name in capture_git.from_top(capture_git.unknown(root, inside), root, inside):
+        for name in capture_git.from_top(capture_git.unknown(root, inside), root):
             if name.endswith("/"):  # as git lists a repository in the repository
                 found.left_out.append(name)
             else:

@@ -15,6 +15,7 @@ from agentpipe.urls import for_a_task
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 DIFF = ["-c", "core.quotePath=true", "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv",
         "--unified=3", "--inter-hunk-context=0", "--submodule=diff", "--ignore-submodules=untracked"]
+SUBMODULE = re.compile(rb"^Submodule ", re.MULTILINE)
 NETWORK_TIMEOUT = 10.0
 DEEPEST = 20
 
@@ -124,25 +125,28 @@ def diff(top: str, since: str = "HEAD", below: str = "", brought: Collection[str
     `brought` is left out: these files go along whole, and stand in the checkout before a diff is applied to it.
     """
     from agentpipe.capture import capture_text
-    options = [*DIFF, f"--src-prefix=a/{below}", f"--dst-prefix=b/{below}"]
+    options = [*DIFF, f"--src-prefix=a/{below}", f"--dst-prefix=b/{below}", *(["--no-renames"] if below else [])]
 
     def git(*arguments: str) -> bytes:
         return _bytes(top, *arguments)
 
     found = git(*options, since)
-    whole = capture_text.is_whole(found)
-    if whole and not (brought and found):
+    within = SUBMODULE.search(found)
+    if within and not below:
+        # git shows one that is moved without what became of it, as long as it looks for renames
+        options.append("--no-renames")
+        found = git(*options, since)
+    if not within and not brought and capture_text.is_whole(found):
         return found.decode()
     left_out = _taken_by(top, since, brought) if brought else []
     parts: dict[str, str] = {}
-    for path, place, pointed in _submodules(top, since):
-        inner = [name[len(path) + 1:] for name in brought if name.startswith(f"{path}/")]
-        shown = git(*options, since, "--", f":(top,literal){path}") if inner or not whole else b""
-        if shown and (inner or not capture_text.is_whole(shown)):
+    for path, place, pointed in (*_submodules(top, since), *_new_submodules(top, since)) if within else ():
+        # what git itself shows of it heeds none of our options, and has no path before the names of a rename
+        shown = git(*options, since, "--", f":(top,literal){path}")
+        if shown and text(place, "rev-parse", "--verify", "--quiet", f"{pointed}^{{tree}}"):
+            inner = [name[len(path) + 1:] for name in brought if name.startswith(f"{path}/")]
             head = shown.partition(b"diff --git ")[0].decode("utf-8", "replace")
             parts[path] = head + diff(place, pointed, f"{below}{path}/", inner)
-    if whole and not parts and not left_out:
-        return found.decode()
     rest = [":(top)", *(f":(top,exclude,literal){path}" for path in (*parts, *left_out))]
     return "".join([capture_text.as_text(git, options, [since, "--", *rest]), *parts.values()])
 
@@ -170,15 +174,16 @@ def new_branch(commit: str) -> str:
 
 
 def unknown(top: str, inside: list[Submodule]) -> dict[str, list[str]]:
-    """{repository: its files that git does not know nor ignore}, of the checkout and the submodules `inside`."""
+    """{repository: its files that git does not know nor ignore}, of the checkout, the submodules `inside`, new ones."""
+    places = dict.fromkeys([top, *(root for _, root, _ in (*inside, *_new_submodules(top, "HEAD")))])
     return {place: [name for name in run(place, "ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
-            for place in (top, *(root for _, root, _ in inside))}
+            for place in places}
 
 
-def from_top(found: dict[str, list[str]], top: str, inside: list[Submodule]) -> list[str]:
+def from_top(found: dict[str, list[str]], top: str) -> list[str]:
     """What unknown() has found, by paths from the top."""
-    prefixes = {top: "", **{root: path + "/" for path, root, _ in inside}}
-    return [prefixes[place] + name for place, names in found.items() for name in names]
+    return [os.path.relpath(place, top) + "/" + name if place != top else name
+            for place, names in found.items() for name in names]
 
 
 def strangers(top: str) -> list[str]:
@@ -213,6 +218,16 @@ def _submodules(top: str, commit: str) -> list[Submodule]:
         if about.startswith("160000 ") and root(place) == place:
             found.append((path, place, about.split(" ")[2]))
     return found
+
+
+def _new_submodules(top: str, since: str) -> list[Submodule]:
+    """Those of the index that a commit does not have: all that is in them is new."""
+    listed = run(top, "diff", "--cached", "--raw", "--no-renames", "-z", since).split("\0")
+    names = [name for about, name in zip(listed[::2], listed[1::2], strict=False) if about.split(" ")[1] == "160000"
+             and not about.startswith(":160000 ")]
+    places = [(name, os.path.join(os.path.realpath(top), name)) for name in names]
+    nothing = text(top, "hash-object", "-t", "tree", "/dev/null") if places else ""
+    return [(name, place, nothing) for name, place in places if root(place) == place]
 
 
 def name_of(address: str) -> str:

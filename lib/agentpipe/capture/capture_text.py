@@ -26,7 +26,8 @@ def is_whole(data: bytes) -> bool:
 def _with_binary(git: Callable[..., bytes], diff: list[str], since: list[str]) -> str:
     """The same, with every file whose diff is not UTF-8 marked as binary."""
     import tempfile
-    names = [name for name in git("diff", "--name-only", "--no-renames", "-z", *since).split(b"\0") if name]
+    listed = git("diff", "--name-only", "--no-renames", "--ignore-submodules=untracked", "-z", *since)
+    names = [name for name in listed.split(b"\0") if name]
     marked = [name for name in names
               if not _is_text(git(*diff, "--no-renames", since[0], "--", f":(top,literal){os.fsdecode(name)}"))]
     with tempfile.NamedTemporaryFile("wb", prefix="agent-task-") as attributes:
@@ -37,7 +38,7 @@ def _with_binary(git: Callable[..., bytes], diff: list[str], since: list[str]) -
         if text is not None:
             return text
         # a repository's own attributes count more (`*.tex diff=tex`): then its driver is told
-        shown = _attributes(git, marked)
+        shown = _attributes(git, marked) if marked else {}
         options += [word for driver in sorted(set(shown.values()))
                     for word in ("-c", f"diff.{os.fsdecode(driver)}.binary=true")]
         text = _decoded(git(*options, *diff, "--no-renames", *since))

@@ -27,7 +27,7 @@ def refuse_unknown(top: str, script: str) -> None:
 def untracked(top: str, inside: list[Submodule]) -> list[Warned]:
     """Files that git does not know, also in the submodules `inside`."""
     found = capture_git.unknown(top, inside)
-    paths = capture_git.from_top(found, top, inside)
+    paths = capture_git.from_top(found, top)
     if not paths:
         return []
     # each by the git of the repository that it is in

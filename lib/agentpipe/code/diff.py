@@ -33,7 +33,7 @@ READ = re.compile(rb"^(?:copy from|rename from|rename old|---) (.*)", re.MULTILI
 QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 ESCAPED = re.compile(rb"\\(?:([0-7]{3})|(.))")
 # a submodule's commits, as nothing but a diff has them
-LOGGED = re.compile(r"submodule \S+ [0-9a-f]{7,64}\.{2,3}[0-9a-f]{7,64}( \(|:\n  [<>] )")
+LOGGED = re.compile(r"submodule \S.*? [0-9a-f]{7,64}\.{2,3}[0-9a-f]{7,64}( \(|:\n  [<>] )")
 
 
 class Applied:

@@ -20,7 +20,7 @@ POINTER = re.compile(r"^diff --git (?P<names>.+)\n(?:(?:deleted|new) file mode 1
                      r"(?:index [0-9a-f]+\.\.[0-9a-f]+(?: 160000)?\n)?--- .*\n\+\+\+ (?P<new>.*)\n@@ .*\n"
                      r"(?:-Subproject commit (?P<old>[0-9a-f]+)(?:-dirty)?\n?)?"
                      r"(?:\+Subproject commit (?P<commit>[0-9a-f]+)(?P<dirty>-dirty)?)?$", re.MULTILINE)
-LOGGED = re.compile(r"^Submodule (?P<path>\S+) [0-9a-f]{7,64}\.{2,3}(?P<commit>[0-9a-f]{7,64})"
+LOGGED = re.compile(r"^Submodule (?P<path>\S.*?) [0-9a-f]{7,64}\.{2,3}(?P<commit>[0-9a-f]{7,64})"
                     r"(?::|(?P<note> \((?:commits not present|submodule deleted)\)))?$"
                     r"(?P<titles>(?:\n  [<>] .*)*)", re.MULTILINE)
 

@@ -191,12 +191,15 @@ def _files(files: str | None) -> str:
 
 
 def _changes(source: Source, entry: Entry) -> str:
-    from agentpipe.code import diff
+    from agentpipe.code import diff, submodule_changes
     kind, found = diff.of(source.script)
     if kind == "none":
         return ""
     if kind == "patch":
-        return "# what was not committed\n" + _document("git apply --whitespace=nowarn -", found)
+        gone = [path for path, commit in submodule_changes.named(found).items() if not commit]
+        # git refuses what is no submodule, and what lies behind a link
+        removed = shlex.join(["git", "submodule", "--quiet", "deinit", "--force", "--", *gone]) + "\n" if gone else ""
+        return f"# what was not committed\n{removed}" + _document("git apply --whitespace=nowarn -", found)
     name = entry.words[0]
     if name.startswith("-"):
         raise errors.Failure("the task's script is its diff, but its entry point names no file", errors.BAD_DATA)
