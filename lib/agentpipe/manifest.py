@@ -72,8 +72,9 @@ def check(value: Any) -> None:
 
 def write(manifest: dict[str, Any]) -> bytes:
     """The manifest as one line, newline included."""
-    diff = ((manifest.get("task") or {}).get("script") or {}).get("diff") or ""
-    if len(diff) > BIG:
+    script = (manifest.get("task") or {}).get("script")
+    diff = script.get("diff") if isinstance(script, dict) else None
+    if isinstance(diff, str) and len(diff) > BIG:  # of a server's task nobody has looked at the types yet
         import orjson
         try:
             return orjson.dumps(manifest) + b"\n"

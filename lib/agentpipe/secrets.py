@@ -35,7 +35,9 @@ def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
 
     Only what stages need is moved; what its owner wrote elsewhere into the task stays as it is.
     """
-    script = task.get("script") or {}
+    script = task.get("script")
+    if not isinstance(script, dict):  # none; or what no manifest may have, which agent-pull tells of
+        return task
     moved, shown = {}, {}
     for field in FIELDS:
         text = json.dumps(script.get(field))

@@ -8,7 +8,7 @@ import pytest
 
 from agentpipe import errors
 from agentpipe.claim import claims
-from agentpipe.cmds import agent_status, agent_task
+from agentpipe.cmds import agent_pull, agent_status, agent_task
 from agentpipe.pull import queues, recovery
 from agentpipe.transport import answer_types, api, http_api
 
@@ -171,6 +171,18 @@ def test_a_server_that_answers_oddly_is_not_waited_for_and_hides_no_other_task(s
     client.odd = "queues.get_num_entries", ("num",), "many"
     with pytest.raises(errors.OddAnswer):
         queues.next_task(client, "w", queues.Queues(client, ["gpu"]), True, lambda: True)
+
+
+@pytest.mark.parametrize(("path", "said"), [
+    (("script",), "task.script must be object or null"),
+    (("script", "diff"), "task.script.diff must be string or null")])
+def test_a_task_that_is_no_manifest_is_pulled_and_fails(store, path, said):
+    client = Odd(store)
+    task, = store.call("tasks.get_all", {"name": "waits"})["tasks"]
+    store.call("tasks.edit", {"task": task["id"], "script": {"diff": "+"}, "force": True})
+    client.odd = "tasks.get_by_id", ("task", *path), 7
+    _, line = queues.next_task(client, "w", queues.Queues(client, ["gpu"]), False)
+    assert agent_pull.readable(line)["failed"]["reason"].endswith(said)
 
 
 def test_a_loss_that_became_infinite_is_drawn_over_http_too(store, monkeypatch, capfd):
