@@ -1,9 +1,14 @@
 """Tasks and queues by what a person types: an id or its beginning, or a name."""
 
-import re
-from typing import Any
+from __future__ import annotations
 
-from agentpipe import cells, errors, task_fields, units
+import re
+
+from agentpipe import cells, errors, units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # ids of ClearML: 32 hex digits; fewer than four would fit too much
 DIGITS = 4
@@ -25,6 +30,7 @@ def task(api: Any, word: str, fields: tuple[str, ...] = ()) -> dict[str, Any]:
     `fields` as the API's only_fields; without them the whole task. What stands in it has the types of task_fields.
     Failure 66 when there is none, 65 when several fit.
     """
+    from agentpipe import task_fields
     found = _found(api, word)
     if len(found) > 1:
         raise _several(word, found)
@@ -86,10 +92,10 @@ def _query(api: Any, condition: dict[str, Any]) -> list[dict[str, Any]]:
     return api.call("tasks.get_all", wanted)["tasks"]
 
 
-def queue(api: Any, name: str, create: bool | None = None) -> dict[str, Any]:
+def queue(api: Any, name: str, create: bool | None = None, fields: tuple[str, ...] = ()) -> dict[str, Any]:
     """{id, name} of a queue by name or id, "" for the server's default one; Failure 66 names those that there are.
 
-    `create` makes a missing one; None where that is no question.
+    `create` makes a missing one; None where that is no question. `fields` are more of one that is asked for by name.
     """
     if not name:
         try:
@@ -98,12 +104,13 @@ def queue(api: Any, name: str, create: bool | None = None) -> dict[str, Any]:
             name = "default"
     conditions: list[dict[str, Any]] = [{"name": exactly(name)}, *([{"id": [name]}] if ID.match(name) else [])]
     for condition in conditions:
-        wanted = {**condition, "only_fields": ["id", "name"], "search_hidden": True}
+        # never queues.get_by_id: its answer has every entry of the queue
+        wanted = {**condition, "only_fields": ["id", "name", *fields], "search_hidden": True}
         found = api.call("queues.get_all", wanted)["queues"]
         if found:
             return found[0]
     if create:
-        return new_queue(api, name) or queue(api, name)
+        return new_queue(api, name) or queue(api, name, None, fields)
     raise no_queue(api, name, "" if create is None else "the same with --create-queue")
 
 
@@ -183,7 +190,7 @@ def place_in_queue(api: Any, queue: str, task: str) -> int | None:
     return None
 
 
-AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w|days?|hours?|weeks?)$")
+AGO = r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w|days?|hours?|weeks?)$"  # compiled for who asks: a pull does not
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -196,7 +203,7 @@ def moment(text: str | None, option: str) -> float | None:
     if text.strip() in ("today", "yesterday"):
         midnight = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
         return (midnight - timedelta(days=text.strip() == "yesterday")).timestamp()
-    ago = AGO.match(text.strip())
+    ago = re.match(AGO, text.strip())
     if ago:  # longer ago than there are years to name is the beginning of time
         return max(0.0, time.time() - float(ago[1]) * SECONDS[ago[2][0]])
     try:

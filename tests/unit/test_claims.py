@@ -562,7 +562,7 @@ def test_an_intent_is_on_the_disk_before_a_task_is_given_out(store, monkeypatch)
 
     monkeypatch.setattr(files, "sync_directory", lambda path: (done.append(path), sync(path)))
     monkeypatch.setattr(type(store), "call", asked)
-    wanted = queues.Queues(store, [])
+    wanted = queues.Queues(store, ["default"])
     assert queues.next_task(store, "tester:0", wanted, wait=False) is None
     # where nothing waits, nothing has to be written down
     assert (claims.active() in done) == (not store.embedded)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentpipe import errors, find
+from agentpipe.pull import queues
 from agentpipe.transport import api
 
 
@@ -26,3 +27,23 @@ def test_of_many_queues_the_nearest_are_named() -> None:
     assert failed.value.reason.startswith("no queue `gpu-lage`; there are: gpu-large, ")
     assert failed.value.reason.endswith(f", and {before + 61 - find.SHOWN_QUEUES} more")
     assert failed.value.reason.count(",") == find.SHOWN_QUEUES
+
+
+@pytest.mark.parametrize("word", ["-elsewhere", "__$not", "^", "."])
+def test_a_queue_is_its_name_or_its_id_and_no_query(word: str) -> None:
+    """In a list of ids "-x" is all but x: a pull would have taken tasks of the first other queue."""
+    store = api.connect()
+    with pytest.raises(errors.Failure, match="no queue") as failed:
+        queues.Queues(store, [word])
+    assert failed.value.exit == errors.NOT_FOUND
+    queues.Queues(store, [word * 3], create=True)
+    assert queues.Queues(store, [word * 3]).names.popitem()[1] == word * 3
+
+
+def test_the_tags_of_a_queue_count_however_it_is_named() -> None:
+    store = api.connect()
+    default = store.call("queues.get_default")["id"]
+    store.call("queues.update", {"queue": default, "tags": [queues.CLOSED]})
+    for names in ([], ["default"], [default]):
+        asked = queues.Queues(store, names)
+        assert (asked.ids, asked.in_order()) == ([default], [])

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
-from agentpipe import errors, manifest, units
+from agentpipe import errors, find, manifest, units
 from agentpipe.claim import claims, intents, on_server
 from agentpipe.crash import crash_point
 from agentpipe.pull import waiting
@@ -28,10 +28,11 @@ class Queues:
 
     def __init__(self, api: Any, names: list[str], create: bool = False, fair: bool = False,
                  schedule: Schedule | None = None, worker: str = "") -> None:
-        found = [_found(api, name.strip(), create) for name in names] or [_default(api)]
+        found = [find.queue(api, name.strip(), create, ("tags",)) for name in names] or [find.queue(api, "", False)]
         self.ids = [queue["id"] for queue in found]
         self.names = {queue["id"]: queue.get("name", queue["id"]) for queue in found}
-        self._tags: dict[str, list[str]] | None = {queue["id"]: queue.get("tags") or [] for queue in found}
+        # of a default one they are not known yet
+        self._tags = {queue["id"]: queue.get("tags") or [] for queue in found} if names else None
         self.schedule = schedule
         self._api, self._fair, self._worker = api, fair, worker
         self._has_properties = bool(worker) and not (api.embedded or api.ours)
@@ -136,7 +137,6 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
     Taking it out of its queue is one step that only one agent can make, so two can never both start it; with
     `require_queue` a task that stands in none is refused (75), as by clearml-agent execute --require-queue.
     """
-    from agentpipe import find
     found = by_id(api, task)
     if found is None:
         raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")
@@ -166,7 +166,7 @@ def take(api: Any, worker: str, task: str, require_queue: bool = False) -> Got:
 
 def join(api: Any, worker: str, task: str) -> Got:
     """agent-pull --id of a follower: the task is taken out of no queue."""
-    from agentpipe import find, secrets
+    from agentpipe import secrets
     from agentpipe.claim import ranks
     found = by_id(api, task)
     if found is None:
@@ -276,24 +276,3 @@ def _mark(api: Any, task: dict[str, Any], token: str) -> None:
 
 def _host() -> str:
     return os.uname().nodename
-
-
-def _found(api: Any, name: str, create: bool) -> dict[str, Any]:
-    """{id, name, tags} of a queue."""
-    import re
-    # never queues.get_by_id: its answer has every entry of the queue
-    for asked in ({"name": f"^{re.escape(name)}$"}, {"id": [name]}):
-        for queue in api.call("queues.get_all", {**asked, "only_fields": ["id", "name", "tags"],
-                                                 "search_hidden": True})["queues"]:
-            return queue
-    from agentpipe import find
-    if create:
-        return find.new_queue(api, name) or _found(api, name, False)
-    raise find.no_queue(api, name, "the same with --create-queue")
-
-
-def _default(api: Any) -> dict[str, Any]:
-    try:
-        return _found(api, api.call("queues.get_default")["id"], False)
-    except errors.ApiError:
-        return _found(api, "default", False)
