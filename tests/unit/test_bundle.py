@@ -230,6 +230,8 @@ def test_so_it_is_in_the_plain_script(tmp_path, replaced):
     for path in ("lib.py", "link", "conf"):  # what is no file any more stops the script in words
         run(work, "rm", "-rq", "--cached", "--ignore-unmatch", path)
         trees.remove(str(work / path))
+    for name, target in (("a folder", "data"), ("outside", "/etc"), ("nowhere", "no such"), ("ü", "train.py")):
+        os.symlink(target, work / name)
     found = capture_bundle.of_checkout(str(work), "origin", head, True, [str(work / "data")])
     items = [capture_bundle._sent(api.connect(), "t1", key, path, text)
              for key, path, text in found.written(lambda name: str(tmp_path / name))]

@@ -42,6 +42,13 @@ def _paths(folder: str) -> list[str]:
 
 
 def _diff(folder: str, path: str) -> str:
+    whole = os.path.join(folder, path)
+    if os.path.islink(whole):  # git follows one that leads to a folder: what a link is to git, as a file
+        target = os.readlink(whole)
+        os.unlink(whole)
+        with open(whole, "wb") as file:
+            file.write(os.fsencode(target))
+        return _diff(folder, path).replace("\nnew file mode 100644\n", "\nnew file mode 120000\n", 1)
     found = tools.run([*DIFF, "--", "/dev/null", path], cwd=folder, check=False)
     if not found.startswith("diff "):
         raise errors.Failure(f"git could not read {path} of the task's bundle", errors.BAD_DATA, found)
