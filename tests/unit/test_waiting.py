@@ -139,17 +139,24 @@ OVER_A_NETWORK = pytest.mark.parametrize("transport", ["agent-server", "clearml"
 
 
 @OVER_A_NETWORK
-def test_an_outage_is_waited_out(client, transport, soon):
+def test_an_outage_is_waited_out_and_said_once_with_its_end(client, transport, soon, monkeypatch):
+    said = []
+    monkeypatch.setattr(waiting, "TOLD_S", 0.0)
+    monkeypatch.setattr(waiting.stdio, "say", said.append)
     other = api.connect("other")
 
     def outage():
         transport.failing = [503] * 5 + ["drop"] * 5
-        while transport.failing:
+        until = time.monotonic() + 20
+        while len(said) < 2 and time.monotonic() < until:
             time.sleep(0.02)
         enqueue(other)
     soon(outage)
     claim, _ = wait(client)
     claim.end()
+    away, back = said
+    assert away.startswith("agent-pull: ") and away.endswith("; waiting for the server")
+    assert back.startswith("agent-pull: the server answers again, after ")
 
 
 @OVER_A_NETWORK

@@ -119,7 +119,7 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
                     patience.left_open()
                 intent.drop()
                 intent = intents.Intent()
-                if not patience.outage():
+                if not patience.outage(error):
                     return None
     except waiting.BeginAnew:
         stays = True

@@ -6,7 +6,7 @@ import math
 import os
 import time
 
-from agentpipe import errors, processes
+from agentpipe import errors, processes, stdio, units
 from agentpipe.claim import claims, homes, uptime
 from agentpipe.signals import SIGNALS
 
@@ -21,6 +21,7 @@ LOOK = 0.05
 LONGEST = 60.0  # after so long it asks its queues also when nothing seems to have changed
 NOT_NOW = 5.0  # how long it pauses when this node may not work
 OUTAGE = (1.0, 30.0)  # the pauses while the server is away
+TOLD_S = 10.0  # away for so long, it is said: not of each restart
 KEEP_S = 3600.0  # how often it says that this home is in use
 LEFT_OPEN = 60.0  # how often it looks after what an outage left open
 LEFT_BEHIND = (20.0, 600.0)  # and for what nobody on this node holds any more: at first, and while there is something
@@ -58,6 +59,8 @@ class Waiting:
         self._reporter: Any = None
         self._mark: Any = None
         self._pause = OUTAGE[0]
+        self._answered = time.monotonic()  # when the server last did
+        self._told = False  # whether it was said that it is away
         self._keep_at = 0.0  # when to say again that this home is in use
         self._look_after: float | None = None  # when to look after what was left open
         self._behind_s = float(os.environ.pop(LOOK_BEHIND, LEFT_BEHIND[0])) if recovers else math.inf
@@ -74,6 +77,7 @@ class Waiting:
         BeginAnew when something was left behind here.
         """
         self._pause = OUTAGE[0]
+        self._heard()
         self._reporter = self._reporter or self._registered()
         if time.monotonic() >= self._keep_at:
             self._keep_at = time.monotonic() + KEEP_S
@@ -94,18 +98,29 @@ class Waiting:
         with SIGNALS.open():
             while time.monotonic() < until:
                 before, self._mark = self._mark, self._api.changed(self._mark)
+                self._answered = time.monotonic()
                 if self._mark != before:
                     break
                 if not self._sleep(LOOK if self._api.embedded else self._api.look_s):
                     return False
         return self._sleep(0)
 
-    def outage(self) -> bool:
-        """Let a while pass, longer each time."""
+    def outage(self, error: errors.ApiError | errors.Failure) -> bool:
+        """Let a while pass, longer each time. It is said once, and so is its end: a journal has nothing else of it."""
         import random
         self._mark = None
+        if not self._told and time.monotonic() - self._answered >= TOLD_S:
+            self._told = True
+            reason = error.reason if isinstance(error, errors.Failure) else errors.refused(error).reason
+            stdio.say(f"agent-pull: {reason}; waiting for the server")
         pause, self._pause = self._pause * random.uniform(0.5, 1.5), min(2 * self._pause, OUTAGE[1])
         return self._sleep(pause)
+
+    def _heard(self) -> None:
+        now = time.monotonic()
+        if self._told:
+            stdio.say(f"agent-pull: the server answers again, after {units.duration(now - self._answered)}")
+        self._answered, self._told = now, False
 
     def left_open(self) -> None:
         """A request may have been carried out though nobody answered: look after it as soon as the server is back."""
