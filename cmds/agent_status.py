@@ -62,17 +62,26 @@ def live(shown, looker, interval):
     from agentpipe.status import status_view
     from agentpipe.task import output
     seen, mark, asked = None, None, 0.0
+
+    def silent():
+        silent_for = units.duration(time.monotonic() - now)
+        trouble = f"{getattr(looker.api, 'host', 'the store of this machine')} has not answered for {silent_for}"
+        draw({**seen, "trouble": trouble}) if seen else shown.draw([trouble])
+
+    def draw(what):
+        size = shutil.get_terminal_size()
+        shown.draw(status_view.lines(now_is(what), size.columns, size.lines, output.coloured()))
+
     while True:
         now = time.monotonic()
         if seen is None or (now - asked >= interval and (not looker.api.embedded or looker.api.changed(mark) != mark)):
             mark = looker.api.changed(mark) if looker.api.embedded else None
-            with shown.can_be_left():
+            with shown.can_be_left(silent):
                 seen = looked(looker, seen)
             asked = time.monotonic()
         elif seen["gpus"]:
             seen["gpus"] = looker.gpus()
-        size = shutil.get_terminal_size()
-        shown.draw(status_view.lines(now_is(seen), size.columns, size.lines, output.coloured()))
+        draw(seen)
         if shown.wait(1.0) == "quit":
             return
 

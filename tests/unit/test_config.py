@@ -104,13 +104,20 @@ def test_what_is_written_is_the_file_that_is_read(conf, monkeypatch, tmp_path):
 @pytest.mark.parametrize(("address", "web"), [
     ("http://h:9000", "http://h:9000/"), ("https://lab.example.org", "https://lab.example.org/"),
     ("http://h:8008", "http://h:8080"), ("https://api.h.org", "https://app.h.org")])
-def test_init_writes_a_web_server_without_which_the_package_ends(conf, monkeypatch, capfd, address, web):
+def test_init_writes_a_web_server_and_says_what_it_does_not_know(conf, monkeypatch, capfd, address, web):
     given = {"api_server": address, "access_key": "K", "secret_key": "S"}
     monkeypatch.setattr(config_init, "pasted", lambda ask: given)
     config_init.init({}, try_keys=False)
     config.reload()
     assert config.get("api.web_server") == web
-    assert ("--web-server" in capfd.readouterr().err) is web.endswith("/")
+    said = capfd.readouterr().err
+    assert ("--web-server" in said) is ("--files-server" in said) is web.endswith("/")
+
+
+def test_an_empty_answer_to_init_is_none(monkeypatch):
+    monkeypatch.setattr(config_init, "_line", lambda prompt: "")
+    with pytest.raises(errors.Failure, match="no answer"):
+        config_init.asked({})
 
 
 def test_a_byte_order_mark_is_told_with_what_removes_it(conf):

@@ -169,6 +169,13 @@ def test_a_web_page_in_place_of_the_api_is_said(server):
     assert finding.level == "wrong" and "8008" in finding.remedy
 
 
+def test_a_server_that_says_that_it_is_maintained_needs_no_start(server, monkeypatch):
+    server.failing = [503] * 99
+    monkeypatch.setattr(config_check, "PATIENCE_S", 0.1)
+    finding, = config_check._guarded("server", config_check.server)
+    assert (finding.exit, finding.remedy) == (69, "try again later")
+
+
 @pytest.mark.parametrize("text", [
     "api.credentials { access_key: K, secret_key: S }", "agent.git_pass: p", "environment { A: b }",
     'agent.package_manager.extra_index_url: ["https://u:password@h/simple"]',

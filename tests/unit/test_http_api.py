@@ -257,6 +257,9 @@ def test_an_older_server_can_be_pretended(server, monkeypatch):
     monkeypatch.setenv("CLEARML_AGENT_FORCE_MAX_API_VERSION", "2.13")
     queues(api.connect())
     assert server.requests[-1][1] == "/v2.13/queues.get_all"
+    monkeypatch.setenv("CLEARML_AGENT_FORCE_MAX_API_VERSION", "2.x")
+    failure = refused(api.connect())
+    assert (failure.exit, failure.reason) == (78, "CLEARML_AGENT_FORCE_MAX_API_VERSION is no version: 2.x")
 
 
 @pytest.mark.parametrize("method", ["get", "PUT"])
@@ -521,6 +524,14 @@ def test_how_often_such_an_address_is_tried_is_the_users_choice(server, monkeypa
     monkeypatch.setattr(http_retry, "back_off", wait)
     refused(client)
     assert len(pauses) + 1 == tries
+
+
+def test_a_number_of_tries_that_is_none_is_refused(server, monkeypatch):
+    monkeypatch.setenv("CLEARML_API_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("CLEARML_AGENT_INITIAL_CONNECT_RETRY_OVERRIDE", "often")
+    failure = refused(api.connect())
+    assert failure.exit == errors.BAD_CONFIG
+    assert failure.reason == "CLEARML_AGENT_INITIAL_CONNECT_RETRY_OVERRIDE is no number: often"
 
 
 def test_an_unknown_name_says_so(server, monkeypatch):

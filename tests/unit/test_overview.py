@@ -47,8 +47,8 @@ def busy(call: Any, tasks: int = 3) -> list[str]:
     return ids[:tasks]
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_it_can_be_left_while_a_server_does_not_answer(server: ApiServer, told: int) -> None:
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, "q"])
+def test_it_says_that_a_server_does_not_answer_and_can_be_left(server: ApiServer, told: int | str) -> None:
     asked, answered, answer, looks = threading.Event(), threading.Event(), server.answer, []
 
     def held(endpoint: str, headers: Any, body: Any) -> dict[str, Any]:
@@ -68,7 +68,14 @@ def test_it_can_be_left_while_a_server_does_not_answer(server: ApiServer, told: 
     threading.Thread(target=lambda: _read_all(ours, shown)).start()
     try:
         assert asked.wait(30), shown
-        watching.send_signal(told)
+        until = time.monotonic() + 30
+        while b" has not answered for " not in b"".join(shown) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert b" has not answered for " in b"".join(shown)
+        if isinstance(told, str):
+            os.write(ours, told.encode())
+        else:
+            watching.send_signal(told)
         assert watching.wait(15) == 0
     finally:
         answered.set()

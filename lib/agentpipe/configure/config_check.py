@@ -241,6 +241,6 @@ def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Findi
 
 def _remedy(name: str, failure: errors.Failure) -> str:
     from agentpipe.transport.http_transport import PROXY_REMEDY, Away
-    if name == "server" and isinstance(failure, Away) and failure.remedy != PROXY_REMEDY:
+    if name == "server" and isinstance(failure, Away) and not failure.status and failure.remedy != PROXY_REMEDY:
         return "start it, or correct its address: agent-config show api.api_server"
     return failure.remedy or "agent-config show"

@@ -52,6 +52,9 @@ def init(given: dict[str, str], file: str = "", ask: bool = False, try_keys: boo
     write(path, values, {**certificate(values["api_server"]), **more(ask)})
     if unknown:
         print(f"{values['api_server']} tells no web_server: it stands for that too (--web-server URL)", file=sys.stderr)
+    if not values.get("files_server"):
+        print(f"{values['api_server']} tells no files_server: scripts have nowhere to put files (--files-server URL)",
+              file=sys.stderr)
     print(f"{path} is written; agent-config check looks at all the rest", file=sys.stderr)
 
 
@@ -157,9 +160,9 @@ def asked(values: dict[str, str]) -> dict[str, str]:
     """What is still missing, from a person at a terminal."""
     import getpass
     if not values.get("api_server"):
-        values["api_server"] = derived(_line("Address of the server (web page or API): "))["api_server"]
+        values["api_server"] = derived(_needed("Address of the server (web page or API): "))["api_server"]
     if not values.get("access_key"):
-        values["access_key"] = _line("Access key: ")
+        values["access_key"] = _needed("Access key: ")
     if not values.get("secret_key"):
         values["secret_key"] = getpass.getpass("Secret key (not shown): ")
     return values
@@ -182,6 +185,12 @@ def more(ask: bool) -> dict[str, Any]:
     if uri:
         found["sdk.development.default_output_uri"] = uri
     return found
+
+
+def _needed(prompt: str) -> str:
+    if line := _line(prompt):
+        return line
+    raise errors.Failure("no answer", errors.USAGE, remedy="agent-config init --help")
 
 
 def _line(prompt: str) -> str:

@@ -10,12 +10,13 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
 LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SIGNALS = (*LEAVING, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
+SILENT_S = 2.0  # what a server may take before it is said that it has not answered
 
 
 class Left(BaseException):
@@ -65,12 +66,22 @@ class Screen:
         return ""
 
     @contextlib.contextmanager
-    def can_be_left(self) -> Iterator[None]:
-        """While a server is asked, which may not answer for long: a signal to leave is Left at once."""
+    def can_be_left(self, silent: Callable[[], None]) -> Iterator[None]:
+        """While a server is asked, which may not answer for long: a signal to leave is Left at once.
+
+        After SILENT_S each second silent() draws that it does not, and a key to leave counts.
+        """
+        def tick(*_: object) -> None:
+            silent()
+            if self.wait(0) == "quit":
+                raise Left
         before = [(signum, signal.signal(signum, _leave)) for signum in LEAVING]
+        before.append((signal.SIGALRM, signal.signal(signal.SIGALRM, tick)))
+        signal.setitimer(signal.ITIMER_REAL, SILENT_S, 1.0)
         try:
             yield
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             for signum, handler in before:
                 signal.signal(signum, handler)
 

@@ -207,7 +207,10 @@ class HttpApi:
 
     def _version(self) -> str:
         known = [VERSION, str(self._login.payload().get("api_version") or VERSION)]
-        limit = config.get("", None, "CLEARML_AGENT_FORCE_MAX_API_VERSION")
+        variable = "CLEARML_AGENT_FORCE_MAX_API_VERSION"
+        limit = config.get("", None, variable)
+        if limit and limit != ".".join(map(str, version_number(limit))):
+            raise errors.Failure(f"{variable} is no version: {limit}", errors.BAD_CONFIG, remedy=f"correct {variable}")
         return min([*known, *([limit] if limit else [])], key=version_number)
 
     def _tell(self, away: Away) -> None:

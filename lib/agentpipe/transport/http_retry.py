@@ -61,10 +61,11 @@ def first_tries(patience: float) -> float:
     """How often an address that never answered is tried again (the peer's variable: a number, true, false)."""
     if patience >= STAGE_PATIENCE_S:
         return float("inf")
-    said = (config.get("", None, "CLEARML_AGENT_INITIAL_CONNECT_RETRY_OVERRIDE") or "true").lower()
-    if said.isdigit() and said != "1":
-        return int(said)
-    return float("inf") if said in ("false", "no", "off") else FIRST_TRIES
+    variable = "CLEARML_AGENT_INITIAL_CONNECT_RETRY_OVERRIDE"
+    said = (config.get("", None, variable) or "true").lower()
+    if said in ("true", "yes", "on", "1"):
+        return FIRST_TRIES
+    return float("inf") if said in ("false", "no", "off") else config.number("", FIRST_TRIES, variable)
 
 
 def is_repeatable(endpoint: str) -> bool:
