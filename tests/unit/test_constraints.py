@@ -39,6 +39,9 @@ def test_a_variables_constraints_count_by_what_they_say(machine, monkeypatch, si
     assert first["packages"] == ["tea==1.0"] and machine.task("tea")["cached"]
     site("tea>=2\n")
     assert machine.task("tea")["packages"] == ["tea==2.0"]
+    with pytest.raises(errors.Failure, match="milk cannot be installed") as refused:  # it wants tea<2
+        machine.task("milk")
+    assert refused.value.remedy == "relax the constraint 'tea>=2' (-c, PIP_CONSTRAINT)"
 
 
 @pytest.mark.parametrize("line", ["-c {}", "-r {}"])

@@ -227,11 +227,11 @@ def test_without_a_good_answer_the_build_is_ours(machine, monkeypatch, answer):
     assert "as always" in "".join(machine.said)
 
 
-def test_a_custom_build_script_that_is_not_there(machine, monkeypatch):
+def test_a_custom_build_script_that_is_not_there_is_this_machines_matter(machine, monkeypatch):
     monkeypatch.setenv("CLEARML_AGENT_CUSTOM_BUILD_SCRIPT", "/nosuch/build.sh")
     with pytest.raises(errors.Failure) as caught:
         machine.task("tea")
-    assert caught.value.exit == errors.NOT_FOUND
+    assert caught.value.exit == errors.BAD_CONFIG
 
 
 # ---- what is written back

@@ -185,6 +185,14 @@ def test_a_proxys_password_is_in_no_argv_and_all_installers_use_it(machine, monk
     assert argvs and "s3cret" not in str(argvs) + "".join(machine.said)
 
 
+def test_what_pip_cannot_install_has_a_cause_and_a_remedy_too(machine, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "pip")
+    with pytest.raises(errors.Failure, match=r"^no such version: tea==1\.5; the nearest one there is") as caught:
+        machine.task("tea==1.5")
+    assert (caught.value.exit, caught.value.change) == (errors.NOT_FOUND, ("--package", "tea==1.0"))
+    assert "No matching distribution found for tea==1.5" in caught.value.evidence
+
+
 def test_a_password_among_flags_that_only_pip_has_goes_by_a_variable(machine, monkeypatch):
     monkeypatch.setenv("CLEARML_EXTRA_PIP_INSTALL_FLAGS", "--ignore-installed --keyring-provider http://u:s3cret@h/x")
     job = machine.job("tea")
@@ -609,6 +617,10 @@ def test_without_the_network_an_environment_of_the_cache_is_used(machine, monkey
     assert (caught.value.exit, "nosuchtea" in caught.value.reason) == (errors.UNAVAILABLE, True)
     assert "AGENT_OFFLINE" in caught.value.reason
     assert "--stage-only" in caught.value.remedy
+    monkeypatch.delenv("AGENT_OFFLINE")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    with pytest.raises(errors.Failure, match="nosuchtea is not in the download cache, and UV_OFFLINE"):
+        machine.task("nosuchtea")
 
 
 @pytest.mark.parametrize(("mount", "words"), [

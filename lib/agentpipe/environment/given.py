@@ -45,7 +45,7 @@ def custom_build(job: Job) -> Value | None:
         return None
     script = os.path.expandvars(os.path.expanduser(told))
     if not os.path.isfile(script):
-        raise errors.Failure(f"the custom build script {script} is not there", errors.NOT_FOUND,
+        raise errors.Failure(f"the custom build script {script} is not there", errors.BAD_CONFIG,
                              remedy="correct agent.custom_build_script, or take it out")
     if job.option("dry_run"):
         job.say(f"would run the custom build script {script}")
@@ -91,7 +91,7 @@ def _built(job: Job, script: str, answer: str) -> Value | None:
         wrong = next((name for name in ("binary", "entry_point", "working_dir")
                       if not os.path.isabs(found[name]) or not (job.prefix or os.path.exists(found[name]))), "")
     except (OSError, ValueError, KeyError, TypeError):
-        job.say(f"{script} left no answer in CLEARML_CUSTOM_BUILD_OUTPUT: building the environment as always")
+        job.say(f"{script} left no answer in CLEARML_CUSTOM_BUILD_OUTPUT, or not all of it: building as always")
         return None
     if wrong:
         job.say(f"{script} answered with a {wrong} that is not there ({found[wrong]}): building as always")

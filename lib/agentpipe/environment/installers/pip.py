@@ -57,13 +57,15 @@ def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> Non
         with live.Line(job, lambda: f"pip {arguments[0]}"):
             inside.run(job, argv, env, outside=paths.cache(), loud=True)
     except ToolFailed as error:
+        from agentpipe.environment import env_cache
         from agentpipe.urls import without_credentials
         said = without_credentials(error.output)
         words = [line for line in said.splitlines() if line.startswith("ERROR: ")]
         last = (words or said.splitlines() or ["no word of its own"])[-1].removeprefix("ERROR: ")
         if "No space left on device" in said or "Disk quota exceeded" in said:
             raise errors.Failure(f"the disk of the environment cache is full: {last[:300]}", errors.CANNOT_CREATE,
-                                 said[-4000:], "make room there, or set AGENT_HOME to a larger disk") from None
+                                 said[-4000:],
+                                 f"make room there, or set {env_cache.setting()} to a larger disk") from None
         unknown = re.search(r"no such option: (\S+)", said)
         if unknown:  # those of lists have been read already
             raise errors.Failure(f"pip has no option {unknown[1]}", errors.BAD_CONFIG, said[-4000:],

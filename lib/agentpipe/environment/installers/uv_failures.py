@@ -8,6 +8,7 @@ from agentpipe import errors, paths
 from agentpipe.environment.installers import uv_words, wrong_pythons
 from agentpipe.environment.installers.uv_words import PACKAGE, WISH
 from agentpipe.environment.requirements import NAME
+from agentpipe.offline import offline
 from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
@@ -124,7 +125,8 @@ def _offline(said: str, evidence: str) -> errors.Failure | None:
     if not (found or "network was disabled" in said or "the network is disabled" in said.lower()):
         return None
     name = found[1] if found else uv_words.first_name(said) or "a package"
-    return errors.Failure(f"{name} is not in the download cache, and AGENT_OFFLINE forbids the network",
+    told = "AGENT_OFFLINE" if offline() else "UV_OFFLINE or uv.toml"
+    return errors.Failure(f"{name} is not in the download cache, and {told} forbids the network",
                           errors.UNAVAILABLE,
                           remedy="fetch it where there is a network: agent-prepare --stage-only")
 
@@ -307,6 +309,9 @@ def _conflict(said: str, requirements: Requirements) -> errors.Failure | None:
     # what uv concludes is what was just said; that the lines ask for it as well
     cause = re.split(r",? (?:and you require|we can conclude)", uv_words.cause(said))[0]
     why = "" if cause.startswith("you require") else f": {cause}"
-    return errors.Failure(f"{which} {cannot}{why}", errors.BAD_DATA,
-                          remedy=f"relax '{ranged or (lines[-1] if lines else which)}' in the requirements",
+    limits = [line for line in requirements.constraints for name in names if uv_words.is_about(name, line)]
+    remedy = f"relax '{ranged or (lines[-1] if lines else which)}' in the requirements"
+    if limits and not ranged:
+        remedy = f"relax the constraint '{limits[0]}' (-c, PIP_CONSTRAINT)"
+    return errors.Failure(f"{which} {cannot}{why}", errors.BAD_DATA, remedy=remedy,
                           change=uv_words.any_version(ranged))

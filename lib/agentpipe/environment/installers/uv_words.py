@@ -56,8 +56,13 @@ def line_of(name: str, requirements: Requirements) -> str:
 
 def lines_of(name: str, requirements: Requirements) -> list[str]:
     """All of the task's own lines about this package."""
-    found = [(re.match(NAME, line), line) for line in requirements.packages]
-    return [without_credentials(line) for match, line in found if match and normalised(match[1]) == normalised(name)]
+    return [without_credentials(line) for line in requirements.packages if is_about(name, line)]
+
+
+def is_about(name: str, line: str) -> bool:
+    """Whether a line asks for this package."""
+    match = re.match(NAME, line)
+    return bool(match and normalised(match[1]) == normalised(name))
 
 
 def replacing(line: str, better: str) -> tuple[str, ...]:

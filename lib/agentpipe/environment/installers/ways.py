@@ -55,9 +55,25 @@ def _by_pip(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
         return pips.install(job, folder, asked, policy, pip)
     except errors.Failure as failure:
         if first is None:
-            raise
+            raise _explained(job, folder, asked, policy, failure) from None
         first.evidence += f"\npip: {failure.evidence}"
         raise first from None
+
+
+def _explained(job: Job, folder: str, asked: Requirements, policy: Policy, failure: errors.Failure) -> errors.Failure:
+    """What pip could not do, with the cause and the remedy that uv finds for the same list; else as it is."""
+    from agentpipe.environment.installers import uv
+    if failure.exit != errors.BAD_DATA:
+        return failure
+    try:
+        uv.lock(job, folder, asked.file_text(), asked, policy, lambda said: None)
+    except InstallFailed as found:
+        if found.kind not in ("unknown", "malformed"):
+            found.evidence = failure.evidence
+            return found
+    except errors.Failure:
+        pass
+    return failure
 
 
 def _other(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
