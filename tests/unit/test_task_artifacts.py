@@ -76,9 +76,14 @@ def test_what_a_task_brings_along_is_found_and_removed_in_a_store_of_our_own_nam
     else:
         monkeypatch.delenv("AGENT_HOME")
     (tmp_path / "files.tar.gz").write_bytes(b"brought along")
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), sync(fd)))
     uri = artifact_files.put(Api(), "1f3c", str(tmp_path / "files.tar.gz"), "files.tar.gz")
     artifact_files.get(Api(), {"key": "agentpipe-files", "uri": uri}, str(tmp_path / "got"))
     assert (tmp_path / "got").read_bytes() == b"brought along"
+    # the task that tells of it survives a power failure, and so does the file
+    folder = os.path.dirname(uri.removeprefix("file://"))
+    assert [os.path.dirname(path) for path in synced[-2:]] == [folder, os.path.dirname(folder)]
     artifact_files.discard([uri])
     assert not list(tmp_path.rglob("1f3c*"))
 

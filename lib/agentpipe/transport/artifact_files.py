@@ -29,12 +29,15 @@ def put(api: Any, task: str, path: str, name: str) -> str:
     import contextlib
     import shutil
     target = os.path.join(paths.state("files"), below)
-    fresh = f"{target}.{os.getpid()}"
+    fresh = files.temporary(target)
     try:
-        os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+        files.make_directories(os.path.dirname(target))
         try:
             shutil.copyfile(path, fresh)
+            with open(fresh, "rb") as file:  # before the store says that it is there: that survives a power failure
+                os.fsync(file.fileno())
             os.rename(fresh, target)
+            files.sync_directory(os.path.dirname(target))
         except BaseException:  # on a full disk it would keep that full
             with contextlib.suppress(OSError):
                 os.unlink(fresh)
