@@ -242,3 +242,20 @@ def test_a_folder_that_became_read_only_is_called_that(tmp_path):
                           timeout=30, env={**os.environ, "AGENT_HOME": str(tmp_path / "home")})
     assert (done.returncode, done.stderr) == (
         73, f"agent-server: cannot write to {folder}: Read-only file system (choose another --files-dir)\n")
+
+
+def test_a_folder_that_is_removed_is_gone_at_once_for_who_uploads_into_it(tmp_path, monkeypatch):
+    from agentpipe import trees
+    from agentpipe.server import files as module
+    served, remove = module.Files(str(tmp_path), None), trees.remove
+    folder = tmp_path / "task.1" / "artifacts"
+    folder.mkdir(parents=True)
+    (folder / "old").write_text("old")
+
+    def uploaded_meanwhile(path):
+        folder.mkdir(parents=True)
+        (folder / "new").write_text("new")
+        remove(path)
+    monkeypatch.setattr(trees, "remove", uploaded_meanwhile)
+    assert served._delete_many({"files": ["task.1"]}) == {"deleted": {"task.1": "task.1"}, "errors": {}}
+    assert os.listdir(folder) == ["new"] and not os.listdir(served.growing)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
 import threading
 
@@ -140,6 +141,13 @@ class Files:
                 os.rmdir(above)
                 above = os.path.dirname(above)
 
+    def _remove_folder(self, path: str) -> None:
+        """Remove a folder with all in it: at once for everybody else, however long that takes."""
+        gone = os.path.join(self.growing, secrets.token_hex(16))
+        with self.placing:
+            os.rename(path, gone)
+        trees.remove(gone)
+
     def _file(self, name: str, request: Request) -> Response:
         path = self.located(name)
         if not os.path.isfile(path):
@@ -173,7 +181,7 @@ class Files:
             try:
                 path = self.located(name)
                 if os.path.isdir(path):
-                    trees.remove(path)
+                    self._remove_folder(path)
                 else:
                     with self.placing:
                         self._unlink(path)
