@@ -29,9 +29,10 @@ def checkout(files: dict[str, str]) -> Path:
 
 def run(entry: str, folder: str = ".", binary: str = sys.executable) -> tuple[int, str]:
     """(its exit status, what it printed) of an entry point that runs in a folder of the checkout."""
-    done = subprocess.run([binary, *shlex.split(entry)], cwd=checkout({}) / folder, text=True, check=False,
+    where = checkout({}) / folder
+    done = subprocess.run([binary, *shlex.split(entry)], cwd=where, text=True, check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                          env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+                          env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(where)})
     return done.returncode, done.stdout
 
 

@@ -64,6 +64,27 @@ def test_a_script_of_a_package_is_run_as_a_module_of_it(files: dict[str, str], e
     assert failing.again(found, folder) == (0, "")
 
 
+@pytest.mark.parametrize(("files", "entry", "folder", "options"), [
+    ({"sub/t.py": "import h, sys\nassert sys.argv[1:] == ['a b']\n", "sub/h.py": ""}, "-m sub.t 'a b'", ".",
+     "--entry-point 'sub/t.py '\"'\"'a b'\"'\"''"),
+    ({"pkg/__main__.py": "import h\n", "pkg/h.py": ""}, "-m pkg", ".", "--entry-point pkg/__main__.py"),
+    ({"a/pkg/t.py": "import h\n", "lib/h.py": ""}, "-m pkg.t", "a", "--working-dir lib --entry-point ../a/pkg/t.py"),
+    ({"sub/t.py": "open('d/x')\n", "d/x": ""}, "-m t", "sub", "--working-dir . --entry-point sub/t.py"),
+    ({"a/pkg/t.py": "from . import h\nopen('d/x')\n", "a/pkg/h.py": "", "d/x": ""}, "-m pkg.t", "a",
+     "--working-dir . --entry-point '-m a.pkg.t'")])
+def test_a_module_that_is_to_run_elsewhere_is_found_there(files: dict[str, str], entry: str, folder: str,
+                                                          options: str) -> None:
+    found = failing.told(files, entry, folder)
+    assert found["remedy"] == f"agent-task edit 1f3c {options} && agent-task enqueue 1f3c"
+    assert failing.again(found, folder) == (0, "")
+
+
+def test_a_module_of_a_package_stays_one_though_its_neighbour_is_not_found() -> None:
+    found = failing.told({"pkg/t.py": "from . import a\nimport h\n", "pkg/a.py": "", "pkg/h.py": ""}, "-m pkg.t")
+    assert "the module h is in the repository, below pkg" in found["reason"] and found["remedy"] is None
+    assert "import it as its package has it in your checkout, and there: agent-task edit 1f3c" in found["advice"]
+
+
 @pytest.mark.parametrize(("line", "alone"), [("from .h import x", "from h import x"), ("from . import h", "import h")])
 def test_a_script_in_no_folder_is_in_no_package(line: str, alone: str) -> None:
     found = failing.told({"train.py": f"{line}\n", "h.py": "x = 1\n"}, "train.py")

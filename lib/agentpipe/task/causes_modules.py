@@ -58,8 +58,10 @@ def _left_behind(task: dict[str, Any], module: str) -> Known | None:
     """Of the task's own: elsewhere in the repository, or in a checkout that git does not know all of."""
     here = whereabouts.folder_of(task, module.split(".")[0])
     if here is not None and here not in whereabouts.looked_into(task):
-        return {"reason": f"the module {module} is in the repository, below {here}, where Python does not look",
-                "remedy": edit(task, *moved(task, here))}
+        known = {"reason": f"the module {module} is in the repository, below {here}, where Python does not look"}
+        if whereabouts.file_of(task)[1]:  # by its file it would be of no package
+            return {**known, "advice": f"import it as its package has it in your checkout, and there: {anew(task)}"}
+        return {**known, "remedy": edit(task, *moved(task, here))}
     if not re.fullmatch(r"[\w.]+", module):
         return None
     path = module.replace(".", "/")

@@ -98,9 +98,20 @@ def retyped(task: dict[str, Any], given: list[str]) -> str:
 
 
 def moved(task: dict[str, Any], folder: str) -> tuple[str, ...]:
-    """The options of edit that run the same script in another folder of the checkout."""
+    """The options of edit that run the same script in another folder of the checkout.
+
+    A module, which is found from where it runs, by its file: Python looks into the file's folder as well.
+    """
+    from agentpipe.task import whereabouts
     given = words(task)
     before = (task.get("script") or {}).get("working_dir") or "."
+    file, of_package = whereabouts.file_of(task)
+    if of_package:
+        given[1] = posixpath.relpath(posixpath.join(before, given[1].replace(".", "/")), folder).replace("/", ".")
+    elif file:
+        given[:2] = [file]
+        if posixpath.normpath(posixpath.join(before, posixpath.dirname(file))) == folder:
+            return ("--entry-point", shlex.join(given))
     if given and not given[0].startswith("-"):
         given[0] = posixpath.relpath(posixpath.normpath(posixpath.join(before, given[0])), folder)
     return ("--working-dir", folder, "--entry-point", shlex.join(given))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
+import re
 
 from agentpipe import errors, trees
 from agentpipe.task import entry_words
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST = 2000  # folders that are looked into
+RELATIVE = re.compile(rb"^\s*from \.", re.MULTILINE)
 
 
 def checkout(task: dict[str, Any]) -> str:
@@ -55,6 +58,22 @@ def looked_into(task: dict[str, Any]) -> set[str]:
     folder = posixpath.normpath(script.get("working_dir") or ".")
     entry = next(iter(entry_words.known(script)), "")
     return {folder, posixpath.normpath(posixpath.join(folder, posixpath.dirname(entry)))}
+
+
+def file_of(task: dict[str, Any]) -> tuple[str, bool]:
+    """The file of a module that `-m` starts, from where it runs, and whether it imports as one of a package does.
+
+    ("", False) of any other entry point, and of a module that is not in the checkout of the last run.
+    """
+    given, code = entry_words.known(task.get("script") or {}), of_last_run(task)
+    if given[:1] != ["-m"] or not given[1:] or not code:
+        return "", False
+    folder = os.path.join(code, (task.get("script") or {}).get("working_dir") or ".")
+    module = given[1].replace(".", "/")
+    for name in (f"{module}.py", f"{module}/__main__.py"):
+        with contextlib.suppress(OSError), open(os.path.join(folder, name), "rb") as file:
+            return name, bool(RELATIVE.search(file.read()))
+    return "", False
 
 
 def left_behind(task: dict[str, Any], path: str, is_it: Callable[[str], bool] = os.path.isfile) -> str:
