@@ -143,6 +143,12 @@ def test_a_token_in_the_users_place_of_a_url_comes_before_what_is_configured(tmp
         fetch(tmp_path / "name", f"http://somebody@{server.host}/team-b/r.git")
 
 
+def test_a_password_without_a_user_in_a_url_is_shown(tmp_path, repositories):
+    with SmartServer(repositories, {"/": basic("", "p4t-value")}) as server:
+        fetch(tmp_path / "job", f"http://:p4t-value@{server.host}/team-a/r.git")
+    assert left_behind(tmp_path, "p4t-value") == ""
+
+
 def test_where_nothing_is_configured_netrc_answers(tmp_path, user, repositories):
     (user / ".netrc").write_text("machine 127.0.0.1 login anna password n3trc\n")
     with SmartServer(repositories, {"/": basic("anna", "n3trc")}) as server:

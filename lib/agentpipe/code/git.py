@@ -108,8 +108,11 @@ class Source:
             env, settings = git_access.variables((self.address, *others))
             # what asks by itself (Git LFS) goes the same way
             return environment(env, [*git_access.rewritten([self.url]), *settings])
-        more = {"AGENT_GIT_USER": self.user or "", "AGENT_GIT_PASSWORD": self.password or ""}
         host = "/".join(self.url.split("/", 3)[:3])
+        if not self.user:  # of a helper's answer without a user git shows nothing
+            token = git_access.Login("", "", self.password or "", "Basic")
+            return environment(settings=[(f"credential.{host}.helper", ""), *git_access.offer(host, 0, token)])
+        more = {"AGENT_GIT_USER": self.user, "AGENT_GIT_PASSWORD": self.password or ""}
         helper = git_access.login_helper("")
         # the empty one first: this user's own helpers must neither answer nor store what stood in the URL
         return environment(more, [(f"credential.{host}.helper", ""), (f"credential.{host}.helper", helper)])

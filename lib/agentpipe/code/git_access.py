@@ -120,12 +120,12 @@ def variables(urls: Iterable[str], only: bool = False) -> tuple[dict[str, str], 
     # git takes the last of those that fit equally well, and the empty helper keeps this user's own from storing it
     for number, login in reversed(numbers):
         for scope in login.scopes():
-            settings += _offer(scope, number, login)
+            settings += offer(scope, number, login)
     for url in urls:
         for number, login in numbers:
             if login.fits(url):
                 # who fits a host fits all of it: submodules, files of Git LFS
-                settings += _offer(url if by_prefix() and login.host else _origin(url), number, login)
+                settings += offer(url if by_prefix() and login.host else _origin(url), number, login)
                 break
     return (env, settings) if settings else ({}, [])
 
@@ -156,7 +156,8 @@ def _token_kind() -> str:
     return "Basic" if config.flag("agent.git_use_azure_pat") else ""
 
 
-def _offer(scope: str, number: int, login: Login) -> Settings:
+def offer(scope: str, number: int, login: Login) -> Settings:
+    """git settings that offer this login below a URL."""
     if login.kind:
         token = login.password
         if login.kind == "Basic":
