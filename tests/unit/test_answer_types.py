@@ -10,6 +10,7 @@ from agentpipe import errors
 from agentpipe.claim import claims
 from agentpipe.cmds import agent_pull, agent_status, agent_task
 from agentpipe.pull import queues, recovery
+from agentpipe.report import reporter
 from agentpipe.transport import answer_types, api, http_api
 
 HOST = "http://odd:8008"
@@ -171,6 +172,16 @@ def test_a_server_that_answers_oddly_is_not_waited_for_and_hides_no_other_task(s
     client.odd = "queues.get_num_entries", ("num",), "many"
     with pytest.raises(errors.OddAnswer):
         queues.next_task(client, "w", queues.Queues(client, ["gpu"]), True, lambda: True)
+
+
+def test_an_odd_answer_holds_up_no_other_duty_of_who_reports_a_task(store, capfd):
+    by, done = reporter.Reporter(store, "w", []), []
+
+    def odd():
+        raise errors.OddAnswer("http://odd:8008 answers oddly")
+    by._do([reporter.Duty(odd, 3), reporter.Duty(lambda: done.append("ping"), 60)])
+    assert done == ["ping"]
+    assert capfd.readouterr().err == "agent-report: http://odd:8008 answers oddly (tell whoever runs that server)\n"
 
 
 @pytest.mark.parametrize(("path", "said"), [

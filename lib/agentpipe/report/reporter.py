@@ -164,6 +164,8 @@ class Reporter:
                 if duty:
                     duty.at = self._retry_at
                 return False
+            if isinstance(error, errors.OddAnswer):
+                stdio.say(f"agent-report: {error}")
             if duty:
                 duty.later(REFUSED_S)  # refused for good: asking again at once would change nothing
         except Exception as error:

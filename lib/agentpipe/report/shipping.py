@@ -233,8 +233,9 @@ def say(directory: str, line: str) -> None:
 
 def is_outage(error: Exception) -> bool:
     """Whether the server (or the way to it) fails, not the request: worth trying again as it is."""
-    return isinstance(error, errors.Failure) or (isinstance(error, errors.ApiError)
-                                                 and (error.code >= 500 or error.code in (401, 429)))
+    if isinstance(error, errors.ApiError):
+        return error.code >= 500 or error.code in (401, 429)
+    return isinstance(error, errors.Failure) and not isinstance(error, errors.OddAnswer)
 
 
 def read_reported(directory: str) -> dict[str, Any]:
