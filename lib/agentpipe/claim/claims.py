@@ -198,7 +198,7 @@ def checked_with_server(api: Any, manifest: dict[str, Any], stage: str) -> str:
     claim = manifest["pull"]["claim"] if follows else (found[0].get("runtime") or {}).get(on_server.RUNTIME_KEY)
     if claim and claim != manifest["pull"]["claim"]:
         raise _late(manifest, "another agent has claimed it")
-    if status not in ("queued", "in_progress", "created"):
+    if status not in on_server.RUNNABLE:
         raise _late(manifest, f"it is {status}", f"to run it again: agent-task enqueue {task}")
     if not claim:
         raise _late(manifest, f"somebody has taken it back since it was pulled, it is {status} now")

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 RUNTIME_KEY = "_agentpipe_claim"
+RUNNABLE = ("created", "queued", "in_progress")  # the statuses of a task that has not ended
 RETURNED = "back:"  # before the token of whoever gave the task back, on a server that does not look at claims
 
 

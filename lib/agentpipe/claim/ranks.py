@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     Got = tuple[claims.Claim, dict[str, Any]]
 
-RUNNABLE = ("created", "queued", "in_progress")
-
 
 def rank() -> int:
     """Our rank, by RANK or SLURM_PROCID; 0 without."""

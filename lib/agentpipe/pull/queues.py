@@ -171,7 +171,7 @@ def join(api: Any, worker: str, task: str) -> Got:
     found = by_id(api, task)
     if found is None:
         raise errors.Failure(f"no task {task}", errors.NOT_FOUND, remedy="agent-task list")
-    if found["status"] not in ranks.RUNNABLE:
+    if found["status"] not in on_server.RUNNABLE:
         raise errors.Failure(f"task {task} is {found['status']}", errors.TRY_AGAIN, remedy=f"agent-task reset {task}")
     queue = (found.get("execution") or {}).get("queue")
     pull = {"server": api.server_id, "queue": queue, "queue_name": find.queue_name(api, queue) or None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentpipe.claim import on_server, ranks
+from agentpipe.claim import on_server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 # of a task of ours: before its end; when its script may have marked it; when we may have told its end before we died
-OPEN = ("queued", "in_progress", "created")
+OPEN = on_server.RUNNABLE
 MARKED = (*OPEN, "completed")
 TOLD = (*MARKED, "failed", "stopped")
 
@@ -48,7 +48,7 @@ def message_while_runnable(api: Any, task: str) -> str | None:
     """The status_message of a task that another node leads, until it has ended."""
     tasks = api.call("tasks.get_all", {"id": [task], "only_fields": ["status", "status_message"],
                                        "search_hidden": True})["tasks"]
-    if not tasks or tasks[0].get("status") not in ranks.RUNNABLE:
+    if not tasks or tasks[0].get("status") not in on_server.RUNNABLE:
         return None
     return tasks[0].get("status_message") or ""
 

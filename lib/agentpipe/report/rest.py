@@ -41,7 +41,7 @@ def ours(api: Any, manifest: dict[str, Any]) -> dict[str, Any]:
         raise NotOurs
     keys = tasks[0].get("runtime") or {}
     if ranks.is_follower(manifest):
-        if tasks[0].get("status") in ranks.RUNNABLE:
+        if tasks[0].get("status") in on_server.RUNNABLE:
             raise NotOurs
         return {**tasks[0], "runtime": keys}
     token = keys.get(on_server.RUNTIME_KEY)
