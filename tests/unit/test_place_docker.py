@@ -2,12 +2,13 @@
 
 import os
 import time
+import types
 
 import pytest
 
 from agentpipe import errors, place, processes
 from agentpipe.job import Job
-from agentpipe.place import create, image_programs
+from agentpipe.place import beginning, create, image_programs
 from agentpipe.place.docker import Container
 
 OTHERS = "0123456789abcdef" * 4
@@ -64,3 +65,15 @@ def test_a_place_that_answers_without_end_is_65(tmp_path, monkeypatch):
 ])
 def test_who_needs_our_folders_opened(user, ours, host, stranger):
     assert create._stranger(user, ours, host) == stranger
+
+
+@pytest.mark.parametrize(("has", "left"), [
+    ({"Memory": 0, "NanoCpus": 0, "PidsLimit": 0}, ["--memory, --cpus"]),  # Podman 4.3 of a plain user, cgroups v1
+    ({"Memory": 64 << 20, "CpuQuota": 100_000}, []),
+])
+def test_limits_that_the_engine_leaves_out_without_a_word_are_said(has, left):
+    said = []
+    engine = types.SimpleNamespace(inspect_container=lambda _: {"HostConfig": has})
+    asked = types.SimpleNamespace(config={"HostConfig": {"Memory": 64 << 20, "NanoCpus": 10 ** 9, "PidsLimit": 0}})
+    beginning.say_unlimited(engine, asked, types.SimpleNamespace(say=said.append), "1")
+    assert [each.partition("left out: ")[2] for each in said] == left

@@ -32,6 +32,7 @@ while [ -e "$journal" ]; do
   nap ${told:-2}
   [ -z "$told" ] || { wait; alone && exit 143; }
 done 2>/dev/null"""
+LIMITS = {"Memory": "--memory", "NanoCpus": "--cpus", "PidsLimit": "--pids-limit"}
 LAST_WORDS = 4000  # bytes of a container's that are told
 FEW = 16  # processes, with threads: a shell that runs a program may end for lack of them
 STOP_SIGNAL = "SIGTERM"  # the keeper's, whatever the image's own program, or the arguments, would have
@@ -116,6 +117,15 @@ def start(api: Any, created: str, wanted: Wanted, by_entrypoint: bool = False) -
         raise ended(api, wanted, created, state)
     pid = int(state.get("Pid") or 0)
     return processes.identity(pid) if pid and holds(created, pid) else None
+
+
+def say_unlimited(api: Any, asked: Create, job: Job, created: str) -> None:
+    """Which limits the engine has left out without a word, as Podman of a plain user does with cgroups of version 1."""
+    wanted = [name for name in LIMITS if (asked.config["HostConfig"].get(name) or 0) > 0]
+    found = api.inspect_container(created)["HostConfig"] if wanted else {}
+    left = [LIMITS[name] for name in wanted if not (found.get(name) or (name == "NanoCpus" and found.get("CpuQuota")))]
+    if left:
+        job.say(f"the engine cannot limit a task on this machine, left out: {', '.join(left)}")
 
 
 def ended(api: Any, wanted: Wanted, created: str, state: dict[str, Any]) -> errors.Failure:

@@ -124,6 +124,7 @@ def _running(job: Job, wanted: Wanted, client: list[str],
     keeper, more = beginning.start(api, created, wanted, beginning.has_entrypoint(image)), list[str]()
     if beginning.has_entrypoint(image):
         created, keeper, more = beginning.through_entrypoint(api, asked, wanted, job, created, keeper)
+    beginning.say_unlimited(api, asked, job, created)
     crash_point("place:started")
     value = {"kind": kind, "reason": wanted.reason, "prefix": [*client, "exec", *more, created[:12]],
              "image": wanted.image, "image_id": image["Id"], "digest": engine.digest(image, wanted.image),
