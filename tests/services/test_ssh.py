@@ -235,3 +235,5 @@ def test_a_change_that_git_lfs_keeps_is_said_when_it_is_captured(tmp_path, large
     found = capture.capture(capture.Wish("train.py", []))
     assert found.warnings == [("big.bin is kept by Git LFS: its changes cannot go along",
                                "git commit -- big.bin && git push")]
+    found = capture.capture(capture.Wish("train.py", [], bundle=True))
+    assert (found.warnings, found.script["diff"], list(found.bundle.files)) == ([], "", ["big.bin"])

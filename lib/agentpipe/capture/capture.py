@@ -99,6 +99,10 @@ def _checkout(wish: Wish, root: str) -> Captured:
         found.bundle = capture_bundle.of_checkout(root, source.remote, source.commit, whole, wish.include)
     if whole:
         script["diff"] = capture_git.diff(root, brought=found.bundle.files if found.bundle else ())
+        large = left_behind.in_lfs(script["diff"]) if found.bundle else []
+        if found.bundle and large:
+            found.bundle.files.update({name: os.path.join(root, name) for name in large})
+            script["diff"] = capture_git.diff(root, brought=found.bundle.files)
         found.warnings += left_behind.of_diff(root, script["diff"])
         tracked = None if wish.module else os.path.normpath(os.path.join(folder, entry))
         if tracked and not (found.bundle and tracked in found.bundle.files):

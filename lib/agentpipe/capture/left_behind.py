@@ -38,12 +38,15 @@ def untracked(top: str, inside: list[Submodule]) -> list[Warned]:
 
 def of_diff(top: str, text: str) -> list[Warned]:
     """What in the diff of the checkout is no change that a worker could have."""
-    # files of Git LFS: the diff only has what points to them, and that is on no server yet
     return [*((f"{name} is kept by Git LFS: its changes cannot go along",
-               f"{typed(top, 'commit', names=[name])} && {typed(top, 'push')}")
-              for name in _files_with(text, "\n+oid sha256:", "version https://git-lfs")),
+               f"{typed(top, 'commit', names=[name])} && {typed(top, 'push')}") for name in in_lfs(text)),
             *((f"{name} has conflicts of a merge in it", typed(top, "status"))
               for name in _files_with(text, "\n+<<<<<<< ", "\n+>>>>>>> "))]
+
+
+def in_lfs(text: str) -> list[str]:
+    """The files of Git LFS that a diff changes: it only has what points to them, and that is on no server yet."""
+    return _files_with(text, "\n+oid sha256:", "version https://git-lfs")
 
 
 def _files_with(text: str, *signs: str) -> list[str]:
