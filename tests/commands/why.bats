@@ -816,4 +816,6 @@ if a.parse_args().name != "a\\b\n\tc": sys.exit("another name")'
   queue=$(call tasks.get_by_id "{\"task\": \"$first\"}" | field .task.execution.queue)
   call workers.status_report "{\"worker\": \"node7:0\", \"timestamp\": 1, \"queues\": [\"$queue\"], \"task\": \"$first\"}" >/dev/null
   told "$id" "waits in default for" "1 before it" "served by node7:0 (heard of" " s ago), all busy"
+  call queues.update "{\"queue\": \"$queue\", \"tags\": [\"force_workers:off\"]}" >/dev/null
+  told "$id" "1 before it; an administrator has closed this queue (its tag force_workers:off)"
 }

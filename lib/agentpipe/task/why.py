@@ -240,6 +240,7 @@ def _doing(directory: str) -> str:
 
 
 def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
+    from agentpipe.pull.queues import CLOSED
     queue = _queue(task)
     name = find.queue_name(api, queue)
     since = units.ago(task.get("status_changed"))
@@ -252,6 +253,10 @@ def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     ahead = "it is next" if place == 1 else f"{place - 1} before it"
     back = f"it came back: {task['status_reason']}; " if task.get("status_reason") else ""
     found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; {back}"}
+    shut = api.call("queues.get_all", {"id": [queue], "only_fields": ["tags"], "search_hidden": True})["queues"]
+    if any(CLOSED in (each.get("tags") or ()) for each in shut):
+        found["reason"] += f"an administrator has closed this queue (its tag {CLOSED})"
+        return found
     if not workers:
         found["reason"] += "nobody serves this queue"
         if dead:
