@@ -70,7 +70,8 @@ def chosen(answer: Curves, wanted: list[str]) -> Curves:
 
 def _learn_the_last(curves: Curves, metrics: dict[str, dict[str, Any]]) -> None:
     """The newest value of each curve that is thinned: its last point is a mean of several."""
-    told = {(each["metric"], each["variant"]): each for variants in metrics.values() for each in variants.values()}
+    told = {(each.get("metric"), each.get("variant")): each
+            for variants in metrics.values() for each in variants.values()}
     for metric, variants in curves.items():
         for variant, curve in variants.items():
             known = told.get((metric, variant), {})

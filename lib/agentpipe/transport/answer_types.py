@@ -24,7 +24,7 @@ TASK: dict[str, Kind] = {
     **dict.fromkeys(("id", "name", "status", "status_message", "status_changed", "enqueue_status", "type", "comment",
                      "created", "started", "completed", "last_worker"), str),
     "tags": [str], "system_tags": [str], "last_iteration": int, "runtime": dict, "execution": {"queue": str},
-    "last_metrics": {"*": {"*": {"metric!": str, "variant!": str, "value": float, "count": int}}}}
+    "last_metrics": {"*": {"*": {"metric": str, "variant": str, "value": float, "count": int}}}}
 SHOWN: Kind = {**TASK, "runtime": {"_agentpipe_end": {"class": str}}, "queue": str, "last_line": str}
 EVENT: Kind = {"timestamp!": int, "offset": int, "end": int, **dict.fromkeys(("msg", "stream", "claim"), str)}
 MADE: Kind = {"id!": str}
