@@ -354,6 +354,19 @@ def test_without_a_bundle_a_submodules_commits_and_files_are_missed_in_words(unp
     assert what.startswith("there is no branch nosuch here")
 
 
+def test_changes_that_no_stage_could_read_are_refused_and_the_remedy_works(tmp_path, monkeypatch):
+    work = repository(tmp_path / "work")
+    (work / "large").write_bytes(os.urandom(5000))
+    run(work, "add", "large")
+    monkeypatch.setattr(capture, "LARGEST", 4 << 10)
+    monkeypatch.chdir(work)
+    with pytest.raises(errors.Failure, match="what is not committed is") as refused:
+        capture.capture(capture.Wish("train.py", []))
+    assert refused.value.exit == errors.BAD_DATA
+    found = capture.capture(capture.Wish("train.py", [], bundle=True, include=["large"]))
+    assert list(found.bundle.files) == ["large"] and "large" not in found.script["diff"]
+
+
 def test_changes_that_git_is_told_to_overlook_are_missed_in_words(tmp_path):
     work = repository(tmp_path / "work", {"a b.py": "1\n", "c.py": "1\n", "same.py": "1\n", "sparse.py": "1\n"})
     for option, name in (("assume-unchanged", "a b.py"), ("skip-worktree", "c.py"), ("assume-unchanged", "same.py"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SHELL_SCRIPTS = (".sh", ".bash")
 PYTHON_SCRIPTS = (".py", ".ipynb")
 ELF = b"\x7fELF"
+LARGEST = 240 << 20  # of a diff: a line with more than 256 MiB no stage reads (lines.py)
 NOTHING = "# nothing is to be installed\n"
 
 
@@ -103,6 +104,7 @@ def _checkout(wish: Wish, root: str) -> Captured:
         if found.bundle and large:
             found.bundle.files.update({name: os.path.join(root, name) for name in large})
             script["diff"] = capture_git.diff(root, brought=found.bundle.files)
+        _refuse_larger(script["diff"])
         found.warnings += left_behind.of_diff(root, script["diff"])
         tracked = None if wish.module else os.path.normpath(os.path.join(folder, entry))
         if tracked and not (found.bundle and tracked in found.bundle.files):
@@ -117,6 +119,15 @@ def _checkout(wish: Wish, root: str) -> Captured:
     _add_requirements(found, wish, requirement_files(root, folder, "" if wish.module else entry), root,
                       folder if wish.module else os.path.join(folder, os.path.dirname(entry)))
     return found
+
+
+def _refuse_larger(diff: str) -> None:
+    """Failure 65 for more than the line of a manifest may have: no stage would read it."""
+    import json
+    if len(diff) > LARGEST >> 1 and len(json.dumps(diff)) > LARGEST:
+        raise errors.Failure(f"what is not committed is {len(diff) >> 20} MiB, and a task can carry "
+                             f"{LARGEST >> 20} MiB", errors.BAD_DATA,
+                             remedy="take the large files along as they are: --bundle --include FILE")
 
 
 def _alone(wish: Wish) -> Captured:
