@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ _WITH_QUERY = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"\\`<>?]*\?[^\s'\"\\`
 _VALUE = re.compile(r"[?&]([^=&#?]+)=(\[REDACTED\]|\$\{\w+\}|[^&#\s'\"\\`<>]+?)(?=[.,:;)}\]]*(?:[&#]|$))")
 # of `docker run`, in one word with the variable
 _OPTION = re.compile(r"--[\w-]+=(?=\w+=)|-[diPqt]*e=?")
+# in a shell script: NAME=, and what may be its value: in quotes with its blanks and lines; bounded, since a quote that
+# is never closed would be looked for each time
+_ASSIGNED = re.compile(r"\b(\w+)=")
+_ASSIGNED_VALUE = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|\S)+""", re.DOTALL)
 _URL_LONGEST = 3 + 385 + 1 + 6
 
 
@@ -150,12 +154,12 @@ def secrets_in(environment: Mapping[str, str]) -> set[str]:
 
 
 def task_secrets(task: Mapping[str, Any]) -> set[str]:
-    """The secrets that a task carries: in its URLs, its `Environment` section and its container's arguments."""
+    """The secrets that a task carries: in its URLs, its `Environment` section, its container's arguments and set-up."""
     script, container = task.get("script") or {}, task.get("container") or {}
     command = f"{container.get('arguments') or ''} {(task.get('execution') or {}).get('docker_cmd') or ''}"
     texts = [script.get("repository"), command, *(script.get("requirements") or {}).values()]
     whole = "\n".join("\n".join(map(str, text)) if isinstance(text, list) else str(text or "") for text in texts)
-    named = argument_variables(command)
+    named = script_variables(str(container.get("setup_shell_script") or "")) | argument_variables(command)
     section = (task.get("hyperparams") or {}).get(ENVIRONMENT) or {}
     for name, item in section.items():
         named[name] = str((item.get("value") if isinstance(item, dict) else item) or "")
@@ -182,6 +186,35 @@ def argument_variables(arguments: str | list[Any]) -> dict[str, str]:
         if equals:
             found[name] = value
     return found
+
+
+def script_variables(text: str) -> dict[str, str]:
+    """The variables that are secret by their names, and to which a shell script gives values that it spells out."""
+    found = {}
+    for name, begin, end in _secrets_of_script(text):
+        value = text[begin:end].rstrip(";&|)")
+        quote = value[:1] if value[:1] in ("'", '"') and value.endswith(value[:1]) else ""
+        if quote == "'" or not {"$", "`"} & set(value):
+            found[name] = value[1:-1] if quote else value
+    return found
+
+
+def script_shown(text: str) -> str:
+    """A shell script, without the values of variables that are secret by their names."""
+    found, at = "", 0
+    for _, begin, end in _secrets_of_script(text):
+        found, at = f"{found}{text[at:begin]}{MASK.decode()}", end
+    return found + text[at:]
+
+
+def _secrets_of_script(text: str) -> Iterator[tuple[str, int, int]]:
+    """(variable, where its value begins, where it ends) of each that is secret by its name."""
+    at = 0
+    for name in _ASSIGNED.finditer(text) if "=" in text else ():
+        given = _ASSIGNED_VALUE.match(text, name.end()) if name.start() >= at and is_secret_name(name[1]) else None
+        if given:
+            at = given.end()
+            yield name[1], name.end(), at
 
 
 def _in_urls(text: str) -> set[str]:

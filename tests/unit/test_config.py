@@ -572,6 +572,17 @@ def test_secrets_that_an_operator_gives_containers_are_masked_in_logs(conf, monk
     assert own_secrets.hidden("s3cr3t-3") == "[REDACTED]"
 
 
+@pytest.mark.parametrize("key", ["extra_docker_shell_script", "docker_preprocess_bash_script",
+                                 "docker_init_bash_script"])
+@pytest.mark.parametrize("script", ['["export A_TOKEN=s3cr3t-1", "echo x"]', '"export A_TOKEN=s3cr3t-1; echo x"'])
+def test_secrets_in_an_operator_s_script_are_masked(conf, capfd, key, script):
+    conf(f"agent.{key}: {script}")
+    assert "s3cr3t-1" in own_secrets.known()
+    config_show.show("agent")
+    out = capfd.readouterr().out
+    assert "s3cr3t" not in out and "export A_TOKEN=" in out and "echo x" in out
+
+
 def test_secrets_in_a_list_of_logins_are_masked_too(conf):
     conf('agent.git.extra_credentials: [{user: me, pass: s3cr3t-of-one, host: h}, {user: u, password: s3cr3t-two}]')
     assert {"s3cr3t-of-one", "s3cr3t-two"} <= own_secrets.known()

@@ -20,6 +20,8 @@ SHOWN = ["^enable_git_ask_pass$", "token_expiration"]
 WHOLE = ["^environment$"]  # of these sections only the names are shown
 # of these the values are words of `docker run`; an image may have some behind it
 DOCKER = ["^extra_docker_arguments$", "^arguments$", "^image$"]
+# of these scripts that containers run
+SCRIPTS = ["^docker_preprocess_bash_script$", "^docker_init_bash_script$", "^extra_docker_shell_script$"]
 ENV = re.compile("--env|-[diPqt]*e")  # short switches may stand before it; the variable is the next word, or behind it
 ENV_BEGUN = re.compile("--env=|-[diPqt]*e=?")
 # a password, one with a slash in it, a token in the user's place
@@ -70,6 +72,9 @@ def masked(key: str, value: Any) -> Any:
         return MASK
     if _fits(key.split(".")[-1], [*DOCKER, *_patterns("docker_commands")]):
         value = _of_docker(value)
+    if _fits(key.split(".")[-1], SCRIPTS):
+        value = [redact.script_shown(str(line)) for line in value] if isinstance(value, list) \
+            else redact.script_shown(str(value))
     if isinstance(value, list):
         return [masked(key, each) if isinstance(each, dict | list) else _without_passwords(each) for each in value]
     return _without_passwords(value)
@@ -135,6 +140,9 @@ def _secrets(key: str, value: Any) -> Iterator[str]:
             yield from _secrets(f"{key}.{name}" if key else name, each)
     elif isinstance(value, str | list) and _fits(key.split(".")[-1], [*DOCKER, *_patterns("docker_commands")]):
         yield from redact.secrets_in(redact.argument_variables(value))
+    elif isinstance(value, str | list) and _fits(key.split(".")[-1], SCRIPTS):
+        lines = value if isinstance(value, list) else [value]
+        yield from redact.secrets_in(redact.script_variables("\n".join(map(str, lines))))
     elif isinstance(value, list):
         for each in value:
             yield from _secrets(key, each)

@@ -35,17 +35,8 @@ def shown_words(words: list[str]) -> list[str]:
 
 def shown_script(text: str) -> str:
     """A set-up script, without the values of secret variables."""
-    import re
-
     from agentpipe import redact
-    # in quotes with its blanks and lines; bounded, since a quote that is never closed would be looked for each time
-    value = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|\S)+""", re.DOTALL)
-    found, at = "", 0
-    for name in re.finditer(r"(\w+)=", text):
-        given = value.match(text, name.end()) if name.start() >= at and redact.is_secret_name(name[1]) else None
-        if given:
-            found, at = f"{found}{text[at:name.end()]}{redact.MASK.decode()}", given.end()
-    return found + text[at:]
+    return redact.script_shown(text)
 
 
 def without_secrets(container: Mapping[str, Any]) -> dict[str, str]:
