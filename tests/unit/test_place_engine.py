@@ -7,6 +7,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import docker
 import pytest
 
 from agentpipe import errors
@@ -187,3 +188,14 @@ def test_an_engine_that_goes_away_while_a_container_stands_still_is_said(tmp_pat
         pass
     job.close()
     assert "the task's container stands still: Docker at unix:///x went away" in (tmp_path / "setup.log").read_text()
+
+
+def test_nothing_is_pulled_where_the_network_is_forbidden(monkeypatch):
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    here = SimpleNamespace(inspect_image=lambda name: {"Id": name})
+    assert engine.image(here, None, "i:1", force="--pull always") == {"Id": "i:1"}
+
+    def none(name):
+        raise docker.errors.ImageNotFound("no")
+    with pytest.raises(errors.Failure, match="AGENT_OFFLINE forbids the network"):
+        engine.image(SimpleNamespace(inspect_image=none), None, "i:1")

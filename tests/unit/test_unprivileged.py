@@ -178,6 +178,11 @@ def test_images_of_a_registry_are_pulled_once(job, program, tmp_path, monkeypatc
     assert (tmp_path / "pulled").read_text() == "docker://python:3.12\noras://host/image:1\n"
     monkeypatch.setenv("CLEARML_AGENT__AGENT__DOCKER_FORCE_PULL", "true")
     assert apptainer.image(job, "python:3.12", program, [], False).path != first.path
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    assert apptainer.image(job, "python:3.12", program, [], False).path == first.path
+    with pytest.raises(errors.Failure, match="is not here, and AGENT_OFFLINE forbids the network") as caught:
+        apptainer.image(job, "python:3.13", program, [], False)
+    assert caught.value.exit == errors.UNAVAILABLE
 
 
 def test_a_sif_is_used_where_it_is_and_one_that_is_not_there_is_66(job, program, tmp_path):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, paths, secrets, untrusted
+from agentpipe.place import images
 from agentpipe.place.images import cached, key_of, mark, on_disk, open_up, prepare, pull, single_user, within, work
 from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
-from agentpipe.settings import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _pulled(job: Job, name: str, key: str) -> str:
 
     def make(fresh: str) -> None:
         known = name in job.run([*_env(), builder, "list"], check=False).split()
-        if not known or config.flag("agent.docker_force_pull"):
+        if not known or images.pulled_anew():
             pull(job, [*_env(), builder, "pull", name], name, f"{builder} pull --auth ")
         work(job, [*_env(), "ch-convert", name, fresh], name, loud=True)
         _complete(fresh)

@@ -6,6 +6,7 @@ import os
 from contextlib import contextmanager
 
 from agentpipe import errors
+from agentpipe.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def image(api: Any, job: Job, name: str, force: str = "", may_pull: bool = True,
     """The image as the engine describes it, pulled when it is not there and `may_pull`, or because of the option
     `force`."""
     import docker
+    if offline():
+        force = ""  # the one that is here has to do
     try:
         if not force:
             try:
@@ -135,6 +138,7 @@ def image(api: Any, job: Job, name: str, force: str = "", may_pull: bool = True,
             except docker.errors.ImageNotFound:
                 if not may_pull:
                     raise
+        check_network(name)
         with at_work(api):
             _pull(api, job, name, platform)
         return dict(api.inspect_image(name))
@@ -146,6 +150,13 @@ def image(api: Any, job: Job, name: str, force: str = "", may_pull: bool = True,
                                    f"it: {last}", found.exit, found.evidence,
                                    f"{found.remedy}; without {force} the one that is here is taken")
         raise found from None
+
+
+def check_network(name: str) -> None:
+    """Failure 69 where nothing may be pulled."""
+    if offline():
+        raise errors.Failure(f"image {name} is not here, and AGENT_OFFLINE forbids the network", errors.UNAVAILABLE,
+                             remedy="pull it where there is a network: agent-prepare --stage-only")
 
 
 def _is_here(api: Any, name: str) -> bool:

@@ -6,6 +6,7 @@ import os
 import time
 
 from agentpipe import errors, paths, place, trees
+from agentpipe.offline import offline
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -146,15 +147,21 @@ def digest(*parts: str) -> str:
 
 def key_of(address: str) -> str:
     """The key of an image of a registry; a new one each time where images are to be pulled each time."""
-    if config.flag("agent.docker_force_pull"):
+    if pulled_anew():
         return ONCE + digest(address, str(time.time_ns()))
     return digest(address)
+
+
+def pulled_anew() -> bool:
+    """Whether each task is to have its image pulled; without a network the one that is here has to do."""
+    return config.flag("agent.docker_force_pull") and not offline()
 
 
 def pull(job: Job, argv: list[str], name: str, login: str) -> None:
     """Have an engine's own program pull the image `name`; its refusal as that of Docker's. `login`: its command."""
     from agentpipe import tools
     from agentpipe.place import engine
+    engine.check_network(name)
     try:
         job.run(argv, loud=True)
     except tools.ToolFailed as failed:
