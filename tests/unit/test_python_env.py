@@ -474,6 +474,8 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):
     ("tea @ http://127.0.0.1:9/tea-1.0-py3-none-any.whl", 69, ["cannot reach http://127.0.0.1:9/"],
      "check the network"),
     ("tea=1.0", 65, ["line 1", "tea=1.0"], "write tea==1.0"),
+    ("tea\n--extra-index-url", 65, ["line 2", "--extra-index-url names nothing"], "take '--extra-index-url' out"),
+    ("-r\ntea", 65, ["line 1", "-r names nothing"], "take '-r' out of the requirements"),
     ("tea=>1.0,=<2", 65, ["line 1", "tea=>1.0"], "write tea>=1.0,<=2"),
 ])
 def test_what_cannot_be_installed_is_named_with_a_remedy(machine, monkeypatch, pip, code, words, remedy):
@@ -531,6 +533,13 @@ error: Failed to download `big==1.0`
   cause: error decoding response body
   cause: end of file before message length reached
 """, "big did not come whole: the connection broke off", "check the network and the proxy"),
+    ("""error: Failed to download and build `lib @ git+ssh://git@git.example.org/lib.git@1b1b`
+  cause: Git operation failed
+  cause: failed to clone into: /cache/git-v0/db/1
+  cause: process didn't exit successfully: `git fetch --force ssh://git@git.example.org/lib.git` (exit status: 128)
+         --- stderr
+         ssh: connect to host git.example.org port 22: Connection refused
+""", "cannot reach ssh://git@git.example.org/lib.git", "the proxy and that address"),
     ("""error: Requirements contain conflicting URLs for package `mate`:
 - file:///j/code (editable)
 - git+file:///srv/tea@1b1b

@@ -22,6 +22,8 @@ OPTIONS_WITH_VALUE = {"-i": "--index-url", "--index-url": "--index-url", "--pypi
                       "--extra-index-url": "--extra-index-url", "-f": "--find-links", "--find-links": "--find-links",
                       "--no-binary": "--no-binary", "--only-binary": "--only-binary",
                       "--trusted-host": "--trusted-host"}
+LISTS = ("-r", "--requirement", "-c", "--constraint")
+EDITABLE = ("-e", "--editable")
 OPTIONS_ALONE = {"--no-index", "--pre", "--require-hashes"}
 OPTIONS_PASSED_OVER = {"--prefer-binary", "--use-feature", "--process-dependency-links", "--use-pep517",
                        "--no-use-wheel", "--use-wheel", "--global-option", "--install-option", "--config-settings"}
@@ -88,11 +90,14 @@ class Reader:
         else:
             name, value = line[:2], line[2:].lstrip(" =")
         value = _unquoted(value.strip())
-        if name in ("-r", "--requirement", "-c", "--constraint"):
+        if not value and (name in OPTIONS_WITH_VALUE or name in LISTS or name in EDITABLE):
+            raise errors.Failure(f"{where}: {name} names nothing", errors.BAD_DATA, evidence=line,
+                                 remedy=f"take '{line}' out of the requirements", change=("--drop-package", line))
+        if name in LISTS:
             self._list(value, where, constraints or name in ("-c", "--constraint"))
-        elif constraints and name in ("-e", "--editable"):  # as `pip freeze` writes them
+        elif constraints and name in EDITABLE:  # as `pip freeze` writes them
             self.into.notes.append(f"{where}: '{without_credentials(line)}' is passed over, it says no version")
-        elif name in ("-e", "--editable"):
+        elif name in EDITABLE:
             self._editable(value, line, where)
         elif name in OPTIONS_WITH_VALUE:
             if OPTIONS_WITH_VALUE[name] == "--find-links" and "://" not in value:

@@ -152,6 +152,10 @@ def _network(said: str, evidence: str, requirements: Requirements) -> errors.Fai
                                      "how many seconds nothing may come")
     if not any(sign in said for sign in NETWORK):
         return None
+    repository = re.search(r"git\+(\w+://(?:[^/\s`]*@)?[^\s`@#]+)", without_credentials(said))
+    if repository and "Git operation failed" in said:
+        return errors.Failure(f"cannot reach {repository[1]}", errors.UNAVAILABLE,
+                              remedy="check the network, the proxy and that address, then run the task again")
     name = uv_words.first_name(said)
     if name and "error decoding response body" in said:
         return errors.Failure(f"{name} did not come whole: the connection broke off", errors.UNAVAILABLE,
