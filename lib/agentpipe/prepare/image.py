@@ -153,7 +153,8 @@ def _write_start(job: Job, mode: str) -> str:
         task = job.option("task_id") or ""
         if not task or task.startswith("local-"):
             raise errors.Failure(f"--entry-point {mode} wants a task of a server: this manifest has no id of one",
-                                 errors.BAD_DATA, remedy="agent-pull --id TASK, or a receipt")
+                                 errors.BAD_DATA,
+                                 remedy="agent-task show --json TASK | jq -c '{task: .}', or a receipt")
         with open(os.path.join(os.path.dirname(__file__), TELLER), "rb") as file:
             files.publish(job.path(TELLER), file.read(), 0o644)
         words = [python, job.path(TELLER), mode, task, *words]
