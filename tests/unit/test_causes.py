@@ -707,12 +707,15 @@ def test_what_the_clearml_package_prints_is_no_reason() -> None:
 
 
 def test_of_a_task_that_did_well_why_says_how_long_it_took() -> None:
+    end = {"class": "completed", "stage": "run", "exit": 0, "reason": "worker execution done"}
     task = {"id": "1f3c", "status": "completed", "status_message": "Changed by agentpipe vm:0",
             "started": "2026-11-29T10:00:00+00:00", "completed": "2026-11-29T10:12:05+00:00",
-            "runtime": {"_agentpipe_end": {"class": "completed", "stage": "run", "exit": 0,
-                                           "reason": "worker execution done"}}}
+            "runtime": {"_agentpipe_end": end}}
     head, reason = why.text(why.why(None, task)).splitlines()
     assert head == "1f3c: completed" and reason.startswith("  the script ended with 0, after 12 min 05 s, ")
+    # what its set-up took, and to remove its place
+    end["stages"] = [{"stage": "place", "seconds": 700.1}, {"stage": "run", "seconds": 9.5}]
+    assert "the script ended with 0, after 9.5 s, " in why.text(why.why(None, task))
 
 
 def test_a_version_that_the_sdk_writes_with_blanks_is_no_other_version():

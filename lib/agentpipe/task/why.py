@@ -151,10 +151,14 @@ def _queue(task: dict[str, Any]) -> str | None:
 
 
 def _in_time(task: dict[str, Any]) -> str:
-    """What is to be said of a script that did well: when it ended, and how long it took."""
+    """What is to be said of a script that did well: when it ended, and how long it took, without its set-up where that
+    is known."""
     began, ended = units.moment(task.get("started")), units.moment(task.get("completed"))
-    took = f", after {units.measured(ended - began)}" if began and ended and ended >= began else ""
-    return f"the script ended with 0{took}" + (f", {units.ago(task['completed'])}" if ended else "")
+    took = ended - began if began and ended and ended >= began else None
+    for stage in view.end_of(task).get("stages") or []:
+        took = stage["seconds"] if stage["stage"] == "run" else took
+    after = f", after {units.measured(took)}" if took is not None else ""
+    return f"the script ended with 0{after}" + (f", {units.ago(task['completed'])}" if ended else "")
 
 
 def _longer(task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
