@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from repositories import commit, repository, run, tree
 
-from agentpipe import errors, trees
+from agentpipe import errors
 from agentpipe.capture import capture, capture_bundle, capture_git, left_behind
 from agentpipe.cmds import agent_fetch, agent_patch
 from agentpipe.code import bundle, git, mirror
@@ -227,9 +227,6 @@ def test_files_that_go_along_take_the_place_of_those_of_the_commit(tmp_path, rep
 
 def test_so_it_is_in_the_plain_script(tmp_path, replaced):
     source, work, head = replaced
-    for path in ("lib.py", "link", "conf"):  # what is no file any more stops the script in words
-        run(work, "rm", "-rq", "--cached", "--ignore-unmatch", path)
-        trees.remove(str(work / path))
     for name, target in (("a folder", "data"), ("outside", "/etc"), ("nowhere", "no such"), ("ü", "train.py")):
         os.symlink(target, work / name)
     found = capture_bundle.of_checkout(str(work), "origin", head, True, [str(work / "data")])

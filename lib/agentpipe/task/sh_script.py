@@ -24,6 +24,16 @@ code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"
 lines = [line for line in "\\n\\n".join(code).split("\\n") if not line.lstrip().startswith(("%", "!"))]
 open(sys.argv[2], "w").write("\\n".join(lines) + "\\n")"""
 
+# what is there and of another kind goes first
+REPLACED = """code=$PWD
+export code
+(cd "$work/files" && find . -exec sh -c '
+  if [ -L "$1" ] || [ ! -d "$1" ]; then rm -rf "$code/$1"
+  elif [ -L "$code/$1" ] || [ ! -d "$code/$1" ]; then rm -f "$code/$1"
+  fi' - {} \\;)
+cp -RP "$work/files/." .
+"""
+
 
 def script(word: str) -> None:
     """Print the script of a task, or of the manifest or receipt in a file."""
@@ -187,7 +197,7 @@ def _files(files: str | None) -> str:
         return ""
     apply = 'GIT_CEILING_DIRECTORIES="$work" git apply --whitespace=nowarn -'
     make = f'mkdir "$work/files" && (cd "$work/files" && {apply})'
-    return "# files that git did not know\n" + _document(make, files) + 'cp -RPf "$work/files/." .\n'
+    return f"# files that git did not know\n{_document(make, files)}{REPLACED}"
 
 
 def _changes(source: Source, entry: Entry) -> str:
