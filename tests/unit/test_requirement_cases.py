@@ -140,7 +140,7 @@ CASES = [
          env={KEY + "TYPE": "pip"}, files=project("own"), run="own"),
     Case("a flag that nobody has", "tea", exit=78, env={"CLEARML_EXTRA_PIP_INSTALL_FLAGS": "--frobnicate"}),
     Case("a manager that nobody has", "tea", exit=78, env={KEY + "TYPE": "venv"}),
-    Case("pip cannot either", "nosuchtea", exit=65, env={KEY + "TYPE": "pip"}),
+    Case("pip cannot either", "nosuchtea", exit=66, env={KEY + "TYPE": "pip"}),
     Case("clearml-agent stays what it is", "clearml-agent==1.0\ntea", ["clearml-agent==1.0", "tea==2.0"]),
     Case("old torch gets its setuptools", "torch==1.10.0", ["setuptools==58.0", "torch==1.10.0"]),
 ]
