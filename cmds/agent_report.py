@@ -216,7 +216,7 @@ def keep_worker(name, values):
     from agentpipe.signals import SIGNALS
     from agentpipe.transport import api
     server = api.connect(name)
-    reporter = Reporter(server, name, queues.Queues(server, values["queue"]).ids)
+    reporter = Reporter(server, name, queues.Queues(server, values["queue"], create=None).ids)
     reporter.start()
     try:
         while True:

@@ -147,4 +147,5 @@ print("".join(event["msg"] for event in json.load(sys.stdin)["events"] if event.
 
 @test "a worker of a queue that is not there is refused (66)" {
   run -66 agent-report worker bench:9 --queue nowhere
+  [ "$output" = "agent-report: no queue \`nowhere\`; there are: default" ]
 }

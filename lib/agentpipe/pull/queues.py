@@ -24,11 +24,12 @@ CLOSED, OPEN = "force_workers:off", "force_workers:on"
 
 
 class Queues:
-    """The ids of the queues to ask, in the order of their priority, or in turns (`fair`)."""
+    """The ids of the queues to ask, in the order of their priority, or in turns (`fair`); `create` as find.queue()."""
 
-    def __init__(self, api: Any, names: list[str], create: bool = False, fair: bool = False,
+    def __init__(self, api: Any, names: list[str], create: bool | None = False, fair: bool = False,
                  schedule: Schedule | None = None, worker: str = "") -> None:
-        found = [find.queue(api, name.strip(), create, ("tags",)) for name in names] or [find.queue(api, "", False)]
+        found = ([find.queue(api, name.strip(), create, ("tags",)) for name in names]
+                 or [find.queue(api, "", False if create else create)])
         self.ids = [queue["id"] for queue in found]
         self.names = {queue["id"]: queue.get("name", queue["id"]) for queue in found}
         # of a default one they are not known yet
