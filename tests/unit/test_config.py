@@ -556,6 +556,16 @@ def test_secrets_of_the_file_are_masked_in_logs(conf):
     assert redactor.text("s3cr3t-one s3cr3t-two s3cr3t-five") == "[REDACTED] [REDACTED] [REDACTED]"
 
 
+def test_secrets_of_digits_alone_are_masked(conf, capfd):
+    conf("agent.git_pass: 12345678, environment { PIN: 654321, DEBUG: true }\n"
+         "api.auth.request_token_expiration_sec: 999999")
+    config_show.show("")
+    shown = capfd.readouterr().out
+    assert "12345678" not in shown and "654321" not in shown
+    assert "environment.DEBUG = true" in shown and "999999" in shown
+    assert "12345678" in own_secrets.known() and not {"999999", "654321"} & own_secrets.known()
+
+
 @pytest.mark.parametrize("given", ['["-e", "A_TOKEN=s3cr3t one", "--env=B_KEY=s3cr3t-2"]',
                                    "-e A_TOKEN='s3cr3t one' --env=B_KEY=s3cr3t-2"])
 def test_secrets_that_an_operator_gives_containers_are_masked_in_logs(conf, monkeypatch, given):

@@ -68,7 +68,7 @@ def masked(key: str, value: Any) -> Any:
     """The value as it may be shown: secrets by their keys' names, passwords in addresses."""
     if isinstance(value, dict):
         return {name: masked(f"{key}.{name}", each) for name, each in value.items()}
-    if is_secret(key) and value not in ("", None, [], {}) and not isinstance(value, bool | int | float):
+    if is_secret(key) and value not in ("", None, [], {}) and not isinstance(value, bool):
         return MASK
     if _fits(key.split(".")[-1], [*DOCKER, *_patterns("docker_commands")]):
         value = _of_docker(value)
@@ -148,6 +148,9 @@ def _secrets(key: str, value: Any) -> Iterator[str]:
             yield from _secrets(key, each)
     elif isinstance(value, str) and is_secret(key):
         yield value
+    # to HOCON digits alone are a number; of a whole section most numbers are no secrets, which logs may print
+    elif isinstance(value, int | float) and not isinstance(value, bool) and is_secret(key.split(".")[-1]):
+        yield config.as_text(value)
 
 
 def _fits(name: str, patterns: list[str]) -> bool:
