@@ -20,7 +20,6 @@ def server(tmp_path_factory):
     """Four tasks: alpha, beta, gamma and delta."""
     server = Server(tmp_path_factory.mktemp("query") / "agent.db")
     server.project = server("projects.create", name="lab/vision")["id"]
-    server.hidden = server("projects.create", name="lab/.pipelines", system_tags=["hidden"])["id"]
     server.named = {}
     for name, fields in {
         "alpha": {"tags": ["a"], "project": server.project, "hyperparams": {"Args": {"lr": {"value": "10"}}},
@@ -35,7 +34,6 @@ def server(tmp_path_factory):
             "type": "training_stats_scalar", "task": server.named[name], "metric": "m", "variant": "v",
             "iter": 10 * number, "value": 3 - number})
     server("tasks.enqueue", task=server.named["delta"])
-    server("tasks.create", name="in a hidden project", type="training", project=server.hidden)
     server("tasks.create", name="hidden itself", type="training", system_tags=["hidden"])
     return server
 
@@ -99,9 +97,18 @@ def test_conditions(server, asked, expected):
 
 
 def test_hidden_tasks_are_shown_on_demand_and_by_id(server):
-    assert len(names(server, search_hidden=True)) == 6
+    assert len(names(server, search_hidden=True)) == 5
     hidden = server("tasks.get_all", name="hidden itself", search_hidden=True)["tasks"][0]["id"]
     assert names(server, id=[hidden]) == ["hidden itself"]
+
+
+def test_a_step_of_a_pipeline_whose_project_is_hidden_is_found_by_its_hash(server):
+    """As the clearml package looks for one that has already run (cache_executed_step)."""
+    project = server("projects.create", name="lab/.pipelines", system_tags=["hidden"])["id"]
+    step = server("tasks.create", name="step", type="training", project=project, runtime={"pipeline_job_hash": "1f"})
+    wanted = {"fields": ["runtime.pipeline_job_hash"], "pattern": "^1f$"}
+    assert names(server, _all_=wanted, system_tags=["-archived"]) == ["step"]
+    server("tasks.delete", task=step["id"], force=True)
 
 
 def test_projects_and_those_below(server):
