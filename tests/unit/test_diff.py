@@ -331,6 +331,7 @@ def test_a_folder_in_the_place_of_a_submodule_arrives_and_a_staged_submodule_too
 
 def test_a_submodule_that_is_moved_or_new_arrives_whatever_is_in_it(tmp_path, moved):
     commit(moved, {"inner.py": "of the top\n"})
+    run(moved, "config", "--file", str(tmp_path / ".gitconfig"), "diff.ignoreSubmodules", "all")
     stage = Stage(tmp_path / "job", {"repository": str(moved)})
     before = tree(stage.code)
     run(moved, "mv", "old", "a place")

@@ -15,6 +15,7 @@ from agentpipe.urls import for_a_task
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 DIFF = ["-c", "core.quotePath=true", "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv",
         "--unified=3", "--inter-hunk-context=0", "--submodule=diff", "--ignore-submodules=untracked"]
+RAW = ["--raw", "--no-renames", "--ignore-submodules=untracked", "-z"]
 SUBMODULE = re.compile(rb"^Submodule ", re.MULTILINE)
 NETWORK_TIMEOUT = 10.0
 DEEPEST = 20
@@ -155,7 +156,7 @@ def _taken_by(top: str, since: str, brought: Collection[str]) -> list[str]:
     """The changed paths that these files take: their own, and what was a folder there, or a file where one is now."""
     own = set(brought)
     folders = {name[:at] for name in brought for at in _slashes(name)}
-    entries = run(top, "diff", "--raw", "--no-renames", "-z", since).split("\0")
+    entries = run(top, "diff", *RAW, since).split("\0")
     found = []
     for about, name in zip(entries[::2], entries[1::2], strict=False):
         now_a_folder = name in folders and about.endswith(" D") and not about.startswith(":160000 ")
@@ -222,7 +223,7 @@ def _submodules(top: str, commit: str) -> list[Submodule]:
 
 def _new_submodules(top: str, since: str) -> list[Submodule]:
     """Those of the index that a commit does not have: all that is in them is new."""
-    listed = run(top, "diff", "--cached", "--raw", "--no-renames", "-z", since).split("\0")
+    listed = run(top, "diff", "--cached", *RAW, since).split("\0")
     names = [name for about, name in zip(listed[::2], listed[1::2], strict=False) if about.split(" ")[1] == "160000"
              and not about.startswith(":160000 ")]
     places = [(name, os.path.join(os.path.realpath(top), name)) for name in names]
