@@ -29,7 +29,8 @@ costs_no_task() {
   run "-$1" pipeline
   [ "$(status "$first") $(status "$second")" = 'failed queued' ]
   [[ $(agent-task why "$first") == *"setup_failed, exit $1"*"$2"* ]]
-  printf '{"task":{"script":{"repository":"%s","entry_point":"train.py"}}}' "$PWD/repo" >byhand
+  printf '{"task":{"script":{"repository":"%s","entry_point":"train.py"},"container":{"image":"%s"}}}' \
+    "$PWD/repo" "${image:-}" >byhand
   run "-$1" agent-prepare byhand
   [[ $output == *'"class":"setup_failed"'* ]]
 }
@@ -58,6 +59,12 @@ costs_no_task() {
   hash -r
   costs_no_task 69 "git is not installed"
   PATH=$before
+}
+
+@test "an engine of containers that does not answer: 69, and the task goes back" {
+  export DOCKER_HOST=unix://$PWD/none.sock
+  tasks --requirements none --docker some:1
+  image=some:1 costs_no_task 69 "no Docker answers at unix://$PWD/none.sock"
 }
 
 @test "a configuration of git that it cannot read: 78 with file and line, the task goes back, and check says so" {

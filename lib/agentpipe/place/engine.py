@@ -278,10 +278,14 @@ def _unreadable(error: Exception) -> errors.Failure:
 
 
 def _away(kind: str, at: str, error: Exception) -> errors.Failure:
+    """This machine's fault, whatever the task asks for: others may run it."""
     name, variable = ("Podman", "CONTAINER_HOST") if kind == "podman" else ("Docker", "DOCKER_HOST")
     if "Permission denied" in str(error):
         join = "" if kind == "podman" else "add the user to the group docker, or "
-        return errors.Failure(f"this user may not ask {name} at {at}", errors.NO_PERMISSION, str(error),
+        away = errors.Failure(f"this user may not ask {name} at {at}", errors.NO_PERMISSION, str(error),
                               f"{join}set {variable}")
-    return errors.Failure(f"no {name} answers at {at}", errors.UNAVAILABLE, str(error),
-                          f"start it, set {variable}, or run tasks without containers: agent-prepare --place host")
+    else:
+        away = errors.Failure(f"no {name} answers at {at}", errors.UNAVAILABLE, str(error),
+                              f"start it, set {variable}, or run tasks without containers: agent-prepare --place host")
+    away.of_machine = True
+    return away

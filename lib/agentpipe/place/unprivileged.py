@@ -247,8 +247,10 @@ def _program(engine: ModuleType) -> str:
         found = shutil.which(name)
         if found:
             return found
-    raise errors.Failure(f"{' or '.join(engine.PROGRAMS)} is not installed here", errors.UNAVAILABLE,
-                         remedy=engine.INSTALL)
+    missing = errors.Failure(f"{' or '.join(engine.PROGRAMS)} is not installed here", errors.UNAVAILABLE,
+                             remedy=engine.INSTALL)
+    missing.of_machine = True
+    raise missing
 
 
 def _add_ours(asked: Asked, job: Job, wanted: Wanted, given: container_args.Args) -> None:
