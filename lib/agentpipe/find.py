@@ -21,6 +21,7 @@ LONGEST = 2000  # characters of a name that is looked for; servers refuse long p
 SHOWN_QUEUES = 20
 SHORTEST_NAME = 3  # of a queue; name_of() of a server's
 THERE_ALREADY = 801  # a server's subcode: that name is taken
+QUEUE_CLOSED, QUEUE_OPEN = "force_workers:off", "force_workers:on"  # tags: it gives out nothing; it does, at any hour
 ENDED = ("completed", "failed", "stopped", "closed", "published")
 
 

@@ -43,7 +43,7 @@ def test_a_queue_is_its_name_or_its_id_and_no_query(word: str) -> None:
 def test_the_tags_of_a_queue_count_however_it_is_named() -> None:
     store = api.connect()
     default = store.call("queues.get_default")["id"]
-    store.call("queues.update", {"queue": default, "tags": [queues.CLOSED]})
+    store.call("queues.update", {"queue": default, "tags": [find.QUEUE_CLOSED]})
     for names in ([], ["default"], [default]):
         asked = queues.Queues(store, names)
         assert (asked.ids, asked.in_order()) == ([default], [])

@@ -5,6 +5,7 @@ import time
 import pytest
 from api_server import ApiServer
 
+from agentpipe import find
 from agentpipe.claim import intents
 from agentpipe.pull import queues
 from agentpipe.transport import api, http_api
@@ -57,7 +58,7 @@ def test_a_closed_queue_gives_nothing_and_its_entries_are_not_carried_about(serv
     client, wanted = polling(monkeypatch)
     pull(client, wanted)
     put_in(client, wanted, "first")
-    client.call("queues.update", {"queue": wanted.ids[0], "tags": [queues.CLOSED]})
+    client.call("queues.update", {"queue": wanted.ids[0], "tags": [find.QUEUE_CLOSED]})
     assert pull(client, wanted) is None
     assert pull(client, wanted) is None
     seen = [body for _, path, _, body in server.requests if path.endswith("queues.get_all") and "id" in body]

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     Got = tuple[claims.Claim, dict[str, Any]]
 
-# a queue with this tag gives out nothing; or it does, at any hour
-CLOSED, OPEN = "force_workers:off", "force_workers:on"
-
 
 class Queues:
     """The ids of the queues to ask, in the order of their priority, or in turns (`fair`); `create` as find.queue()."""
@@ -55,9 +52,9 @@ class Queues:
                 "search_hidden": True})["queues"]
             tags = {queue["id"]: queue.get("tags") or [] for queue in found}
             empty = {queue["id"] for queue in found if look and queue.get("entries") == []}
-        works = all(OPEN in tags.get(queue, ()) for queue in self.ids) or self._works()
+        works = all(find.QUEUE_OPEN in tags.get(queue, ()) for queue in self.ids) or self._works()
         closed = {queue for queue in self.ids
-                  if CLOSED in tags.get(queue, ()) or not (works or OPEN in tags.get(queue, ()))}
+                  if find.QUEUE_CLOSED in tags.get(queue, ()) or not (works or find.QUEUE_OPEN in tags.get(queue, ()))}
         self._closed = bool(closed)
         return [queue for queue in self.ids if queue not in closed and queue not in empty]
 

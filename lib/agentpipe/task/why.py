@@ -244,7 +244,6 @@ def _doing(directory: str) -> str:
 
 
 def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
-    from agentpipe.pull.queues import CLOSED
     queue = _queue(task)
     name = find.queue_name(api, queue)
     since = units.ago(task.get("status_changed"))
@@ -258,8 +257,8 @@ def _waiting(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     back = f"it came back: {task['status_reason']}; " if task.get("status_reason") else ""
     found = {"class": "queued", "reason": f"waits in {name} for {since.removesuffix(' ago')}, {ahead}; {back}"}
     shut = api.call("queues.get_all", {"id": [queue], "only_fields": ["tags"], "search_hidden": True})["queues"]
-    if any(CLOSED in (each.get("tags") or ()) for each in shut):
-        found["reason"] += f"an administrator has closed this queue (its tag {CLOSED})"
+    if any(find.QUEUE_CLOSED in (each.get("tags") or ()) for each in shut):
+        found["reason"] += f"an administrator has closed this queue (its tag {find.QUEUE_CLOSED})"
         return found
     if not workers:
         found["reason"] += "nobody serves this queue"
