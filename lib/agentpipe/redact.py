@@ -45,10 +45,10 @@ _WITH_QUERY = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"\\`<>?]*\?[^\s'\"\\`
 _VALUE = re.compile(r"[?&]([^=&#?]+)=(\[REDACTED\]|\$\{\w+\}|[^&#\s'\"\\`<>]+?)(?=[.,:;)}\]]*(?:[&#]|$))")
 # of `docker run`, in one word with the variable
 _OPTION = re.compile(r"--[\w-]+=(?=\w+=)|-[diPqt]*e=?")
-# in a shell script: NAME=, and what may be its value: in quotes with its blanks and lines; bounded, since a quote that
-# is never closed would be looked for each time
+# in a shell script: NAME=, and what may be its value: in quotes with its blanks and lines, else up to what ends a word;
+# bounded, since a quote that is never closed would be looked for each time
 _ASSIGNED = re.compile(r"\b(\w+)=")
-_ASSIGNED_VALUE = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|\S)+""", re.DOTALL)
+_ASSIGNED_VALUE = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|\\.|[^\s;&|)<>])+""", re.DOTALL)
 _URL_LONGEST = 3 + 385 + 1 + 6
 
 
@@ -142,10 +142,10 @@ def is_secret(name: str, value: str) -> bool:
     return bool(named and value and not value.startswith("/"))
 
 
-def secrets_in(environment: Mapping[str, str]) -> set[str]:
+def secrets_in(variables: Mapping[str, str] | Iterable[tuple[str, str]]) -> set[str]:
     """The values of variables that are secret by their names, and passwords in URLs; as others write them too."""
     found = set()
-    for name, value in environment.items():
+    for name, value in variables.items() if isinstance(variables, Mapping) else variables:
         secret = value.strip()  # whoever uses it does the same with a file's last newline
         if len(secret) >= SHORTEST and is_secret(name, secret):
             found.add(secret)
@@ -159,11 +159,11 @@ def task_secrets(task: Mapping[str, Any]) -> set[str]:
     command = f"{container.get('arguments') or ''} {(task.get('execution') or {}).get('docker_cmd') or ''}"
     texts = [script.get("repository"), command, *(script.get("requirements") or {}).values()]
     whole = "\n".join("\n".join(map(str, text)) if isinstance(text, list) else str(text or "") for text in texts)
-    named = script_variables(str(container.get("setup_shell_script") or "")) | argument_variables(command)
+    given = script_variables(str(container.get("setup_shell_script") or ""))
     section = (task.get("hyperparams") or {}).get(ENVIRONMENT) or {}
     for name, item in section.items():
-        named[name] = str((item.get("value") if isinstance(item, dict) else item) or "")
-    return secrets_in({**named, "": whole})
+        given.append((name, str((item.get("value") if isinstance(item, dict) else item) or "")))
+    return secrets_in([*given, *argument_variables(command).items(), ("", whole)])
 
 
 def argument_variables(arguments: str | list[Any]) -> dict[str, str]:
@@ -188,14 +188,15 @@ def argument_variables(arguments: str | list[Any]) -> dict[str, str]:
     return found
 
 
-def script_variables(text: str) -> dict[str, str]:
-    """The variables that are secret by their names, and to which a shell script gives values that it spells out."""
-    found = {}
+def script_variables(text: str) -> list[tuple[str, str]]:
+    """(variable, value) of those that are secret by their names, and whose values a shell script spells out; one may
+    have several."""
+    found = []
     for name, begin, end in _secrets_of_script(text):
-        value = text[begin:end].rstrip(";&|)")
+        value = text[begin:end]
         quote = value[:1] if value[:1] in ("'", '"') and value.endswith(value[:1]) else ""
         if quote == "'" or not {"$", "`"} & set(value):
-            found[name] = value[1:-1] if quote else value
+            found.append((name, value[1:-1] if quote else value))
     return found
 
 

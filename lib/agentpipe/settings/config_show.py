@@ -21,7 +21,8 @@ WHOLE = ["^environment$"]  # of these sections only the names are shown
 # of these the values are words of `docker run`; an image may have some behind it
 DOCKER = ["^extra_docker_arguments$", "^arguments$", "^image$"]
 # of these scripts that containers run
-SCRIPTS = ["^docker_preprocess_bash_script$", "^docker_init_bash_script$", "^extra_docker_shell_script$"]
+SCRIPTS = ["^docker_preprocess_bash_script$", "^docker_init_bash_script$", "^extra_docker_shell_script$",
+           "^setup_shell_script$"]
 ENV = re.compile("--env|-[diPqt]*e")  # short switches may stand before it; the variable is the next word, or behind it
 ENV_BEGUN = re.compile("--env=|-[diPqt]*e=?")
 # a password, one with a slash in it, a token in the user's place

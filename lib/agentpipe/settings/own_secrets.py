@@ -16,8 +16,11 @@ def known() -> set[str]:
     """All of them, as they and others write them."""
     found = redact.secrets_in(os.environ)
     for name, value in os.environ.items():
-        if "DOCKER" in name and "=" in value:  # arguments for containers, whose scripts see and may print them
-            found |= redact.secrets_in(redact.argument_variables(_words(value)))
+        if "DOCKER" in name and "=" in value:  # what containers get, whose scripts see and may print it
+            words = _words(value)
+            found |= redact.secrets_in(redact.argument_variables(words))
+            found |= redact.secrets_in(redact.script_variables("\n".join(map(str, words)) if isinstance(words, list)
+                                                               else words))
     if config.files():
         from agentpipe.settings import config_show
         values = {value for value in map(str.strip, config_show.secret_values()) if len(value) >= redact.SHORTEST}
