@@ -52,7 +52,8 @@ def test_the_batch_may_stand_among_the_hyperparameters_and_without_one_there_are
 @pytest.mark.parametrize(("arguments", "twice"), [
     ("-m 64m", "-m 128m"), ("--memory=64m --memory-swap 64m -e A=b", "--memory=128m --memory-swap 128m -e A=b"),
     ("-e A=b --memory 1.5g --memory-swap=-1", "-e A=b --memory 3g --memory-swap=-1"),
-    ("-m64m -e X_TOKEN=secret-1", "-m128m -e 'X_TOKEN=********'"), ("--memory-reservation 64m", "")])
+    ("-m64m -e X_TOKEN=secret-1", "-m128m -e 'X_TOKEN=********'"), ("--memory-reservation 64m", ""),
+    ("--memory 4294967296", "--memory 8589934592")])
 def test_a_container_that_ran_out_of_what_its_task_gave_it_gets_twice_as_much(arguments: str, twice: str) -> None:
     reason = "killed by the kernel for lack of memory (limit 64.0 MiB, peak 64.0 MiB)"
     found = causes.of_script({"id": "1f3c", "container": {"image": "a", "arguments": arguments}},

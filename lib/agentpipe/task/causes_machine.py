@@ -39,7 +39,7 @@ def memory(task: dict[str, Any], evidence: str) -> Known | None:
 def limited(task: dict[str, Any], reason: str) -> Known | None:
     """The limit that the task itself has set its container was too low: twice as much."""
     arguments = (task.get("container") or {}).get("arguments") or ""
-    more = MEMORY.sub(lambda found: f"{found[1]}{2 * float(found[2]):g}{found[3]}", arguments)
+    more = MEMORY.sub(lambda found: f"{found[1]}{2 * float(found[2]):.15g}{found[3]}", arguments)
     if "limit" not in reason or more == arguments:
         return None
     return {"reason": reason, "remedy": with_arguments(task, more), "advice": "less data at a time"}
