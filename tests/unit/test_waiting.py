@@ -1,11 +1,13 @@
 """A pull that waits: over every transport it sees work soon, outlives an outage, and ends with its owner."""
 
+import functools
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -13,6 +15,7 @@ from agentpipe import errors, paths, signals
 from agentpipe.claim import claims, intents
 from agentpipe.pull import queues, waiting
 from agentpipe.report.reporter import Reporter
+from agentpipe.server import endpoints
 from agentpipe.transport import api, http_api
 
 
@@ -138,14 +141,19 @@ OVER_A_NETWORK = pytest.mark.parametrize("transport", ["agent-server", "clearml"
 
 
 @OVER_A_NETWORK
-def test_an_outage_is_waited_out_and_said_once_with_its_end(client, transport, soon, monkeypatch):
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_an_outage_is_waited_out_and_said_once_with_its_end(client, transport, soon, monkeypatch, meanwhile):
     said = []
     monkeypatch.setattr(waiting, "TOLD_S", 0.0)
     monkeypatch.setattr(waiting.stdio, "say", said.append)
     other = api.connect("other")
+    inside = types.SimpleNamespace(call=functools.partial(endpoints.call, transport.store, {"user": "ann"}))
 
     def outage():
         transport.failing = [503] * 5 + ["drop"] * 5
+        if meanwhile:  # the server comes back with a task
+            enqueue(inside)
+            return
         until = time.monotonic() + 20
         while len(said) < 2 and time.monotonic() < until:
             time.sleep(0.02)

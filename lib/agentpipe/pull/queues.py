@@ -100,6 +100,8 @@ def next_task(api: Any, worker: str, queues: Queues, wait: bool, may_work: Calla
                     patience.note()
                 allowed = may_work is None or not any(_waits(api, queue) for queue in queues.ids) or may_work()
                 got = _ask(api, worker, queues, intent) if allowed else None
+                if patience:
+                    patience.heard()
                 if got:
                     if patience and side_by_side:
                         patience.serves()

@@ -76,8 +76,6 @@ class Waiting:
 
         BeginAnew when something was left behind here.
         """
-        self._pause = OUTAGE[0]
-        self._heard()
         self._reporter = self._reporter or self._registered()
         if time.monotonic() >= self._keep_at:
             self._keep_at = time.monotonic() + KEEP_S
@@ -116,8 +114,9 @@ class Waiting:
         pause, self._pause = self._pause * random.uniform(0.5, 1.5), min(2 * self._pause, OUTAGE[1])
         return self._sleep(pause)
 
-    def _heard(self) -> None:
-        now = time.monotonic()
+    def heard(self) -> None:
+        """The server has answered: an outage is over."""
+        self._pause, now = OUTAGE[0], time.monotonic()
         if self._told:
             stdio.say(f"agent-pull: the server answers again, after {units.duration(now - self._answered)}")
         self._answered, self._told = now, False
