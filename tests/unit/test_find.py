@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,15 @@ def test_the_tags_of_a_queue_count_however_it_is_named() -> None:
     for names in ([], ["default"], [default]):
         asked = queues.Queues(store, names)
         assert (asked.ids, asked.in_order()) == ([default], [])
+
+
+def test_without_a_default_queue_one_is_made_where_queues_are() -> None:
+    def call(endpoint: str, body: object = None) -> dict[str, object]:
+        if endpoint == "queues.get_default":
+            raise errors.ApiError(400, 703, "no default queue")
+        return {"id": "q1"} if endpoint == "queues.create" else {"queues": []}
+    server = types.SimpleNamespace(call=call, embedded=False, ours=False)
+    assert queues.Queues(server, [], create=True).names == {"q1": "default"}
+    with pytest.raises(errors.Failure, match="no queue `default`") as failed:
+        queues.Queues(server, [])
+    assert failed.value.remedy == "the same with --create-queue"

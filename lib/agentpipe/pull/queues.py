@@ -25,8 +25,7 @@ class Queues:
 
     def __init__(self, api: Any, names: list[str], create: bool | None = False, fair: bool = False,
                  schedule: Schedule | None = None, worker: str = "") -> None:
-        found = ([find.queue(api, name.strip(), create, ("tags",)) for name in names]
-                 or [find.queue(api, "", False if create else create)])
+        found = [find.queue(api, name.strip(), create, ("tags",)) for name in names or [""]]
         self.ids = [queue["id"] for queue in found]
         self.names = {queue["id"]: queue.get("name", queue["id"]) for queue in found}
         # of a default one they are not known yet
