@@ -113,3 +113,16 @@ def test_a_script_that_got_our_signal_as_well_and_died_of_it_first_did_not_fail(
     watched = types.SimpleNamespace(job=types.SimpleNamespace(watched=False, say=print))
     assert monitor.watch(watched, found, {"grace": 1.0}).end == end
     processes.become_subreaper(False)
+
+
+def test_what_such_a_script_has_started_saves_what_it_has(monkeypatch, tmp_path):
+    started = "(trap 'sleep 0.3; : >saved; exit' TERM; : >ready; while :; do sleep 0.05; done) &"
+    found = script.start(attempt.create("t1"), ["sh", "-c", f"{started} until [ -e ready ]; do sleep 0.01; done; "
+                                                            "kill -TERM $$"], str(tmp_path), os.environ)
+    found.wait(20)
+    monkeypatch.setattr(monitor.SIGNALS, "told", signal.SIGTERM)
+    monitor.SIGNALS.waiting.append(signal.SIGTERM)
+    watched = types.SimpleNamespace(job=types.SimpleNamespace(watched=False, say=print))
+    assert monitor.watch(watched, found, {"grace": 20.0}).end == "drained"
+    assert (tmp_path / "saved").exists()
+    processes.become_subreaper(False)

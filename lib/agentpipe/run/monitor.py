@@ -96,9 +96,8 @@ def _watched(held: Any, script: Script, values: Mapping[str, Any], follower: Fol
     verdict = _vigil(script, values, follower)
     if verdict.left:
         return verdict
-    if not verdict.end:
-        verdict = _told_together(held, script, values)
-    else:
+    verdict = verdict if verdict.end else _told_together(script, values)
+    if verdict.end:
         try:
             _bring_about(held, script, verdict, values["grace"])
         except (errors.Interrupted, errors.Aborted):
@@ -112,7 +111,7 @@ def _watched(held: Any, script: Script, values: Mapping[str, Any], follower: Fol
     return verdict
 
 
-def _told_together(held: Any, script: Script, values: Mapping[str, Any]) -> Verdict:
+def _told_together(script: Script, values: Mapping[str, Any]) -> Verdict:
     """The verdict on a script that is over: the signal that ended it was meant for us too when we get it as well.
 
     A scheduler whose time is over, or a machine that goes down, tells all processes, and the script may die of it
@@ -127,17 +126,23 @@ def _told_together(held: Any, script: Script, values: Mapping[str, Any]) -> Verd
         time.sleep(0.01)
     if SIGNALS.told != ended_by:
         return Verdict()
-    verdict = _of_signal(ended_by, values)
-    held.job.say(f"agent-run: {verdict.reason}; the script got the same signal, and has ended")
-    return verdict
+    SIGNALS.drop(ended_by)
+    return _of_signal(ended_by, values)
 
 
 def _bring_about(held: Any, script: Script, verdict: Verdict, grace: float) -> None:
-    """End the script: its abort callback first, then TERM, then KILL. A signal that comes meanwhile is raised."""
+    """End the script: its abort callback first, then TERM, then KILL. A signal that comes meanwhile is raised.
+
+    Where it has ended of the signal that we got too, what it has started has its time all the same.
+    """
     if verdict.abort and verdict.abort.kind in ("stopping", "changed"):
         from agentpipe.run import callbacks
         callbacks.give_time(held, script, verdict.abort.callback_timeout_s)
-    held.job.say(f"agent-run: {verdict.reason}; ending the script, in {grace:g} s by force")
+    over = script.wait(0)
+    how = "the script has ended" if over else f"ending the script, in {grace:g} s by force"
+    held.job.say(f"agent-run: {verdict.reason}; {how}")
+    if over and not script.signal_all(0):
+        return
     with SIGNALS.open():
         script.stop(grace)
 
