@@ -593,6 +593,17 @@ def test_secrets_in_an_operator_s_script_are_masked(conf, capfd, key, script):
     assert "s3cr3t" not in out and "export A_TOKEN=" in out and "echo x" in out
 
 
+def test_so_are_those_of_a_rule_s_script_and_of_a_variable_s(conf, monkeypatch, capfd):
+    conf('agent.default_docker.match_rules: [{image: a, setup_shell_script: "export A_TOKEN=s3cr3t-1; echo x"}]')
+    assert "s3cr3t-1" in own_secrets.known()
+    config_show.show("agent")
+    assert "s3cr3t" not in capfd.readouterr().out
+    conf("")
+    for script in ('["export A_TOKEN=s3cr3t-2;make"]', "export A_TOKEN=s3cr3t-2;make"):
+        monkeypatch.setenv("CLEARML_AGENT__AGENT__EXTRA_DOCKER_SHELL_SCRIPT", script)
+        assert "s3cr3t-2" in own_secrets.known()
+
+
 def test_secrets_in_a_list_of_logins_are_masked_too(conf):
     conf('agent.git.extra_credentials: [{user: me, pass: s3cr3t-of-one, host: h}, {user: u, password: s3cr3t-two}]')
     assert {"s3cr3t-of-one", "s3cr3t-two"} <= own_secrets.known()

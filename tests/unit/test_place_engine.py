@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import docker
 import pytest
+import requests
 
 from agentpipe import errors
 from agentpipe.place import beginning, engine
@@ -19,6 +20,13 @@ def test_without_a_client_containers_cannot_be_entered_and_the_package_is_named(
     with pytest.raises(errors.Failure) as caught:
         engine.client("docker", engine.DOCKER_SOCKET)
     assert caught.value.exit == errors.UNAVAILABLE and "docker.io" in caught.value.remedy
+    assert caught.value.of_machine
+
+
+def test_an_engine_that_goes_away_costs_no_task():
+    with pytest.raises(errors.Failure, match="went away") as caught, engine.spoken_to("docker", "unix:///x"):
+        raise requests.ConnectionError("gone")
+    assert caught.value.of_machine
 
 
 @pytest.mark.parametrize(("said", "exit"), [

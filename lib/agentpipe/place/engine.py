@@ -73,8 +73,10 @@ def client(kind: str, at: str) -> list[str]:
             default = at == DOCKER_SOCKET and name == "docker" and not (
                 os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT"))
             return [name] if default else [name, option, at]
-    raise errors.Failure(f"there is no docker command here, through which {kind} containers are entered",
-                         errors.UNAVAILABLE, remedy="install Docker's client (Debian: docker.io)")
+    missing = errors.Failure(f"there is no docker command here, through which {kind} containers are entered",
+                             errors.UNAVAILABLE, remedy="install Docker's client (Debian: docker.io)")
+    missing.of_machine = True
+    raise missing
 
 
 @contextmanager
@@ -100,8 +102,10 @@ def spoken_to(kind: str, at: str, what: str = "") -> Iterator[None]:
         raise failure(error, what or f"the engine at {at} refuses") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         name = "Podman" if kind == "podman" else "Docker"
-        raise errors.Failure(f"{name} at {at} went away, or gave no answer in time", errors.UNAVAILABLE,
-                             str(error), "look at the engine's own log, then run the task again") from None
+        gone = errors.Failure(f"{name} at {at} went away, or gave no answer in time", errors.UNAVAILABLE,
+                              str(error), "look at the engine's own log, then run the task again")
+        gone.of_machine = True
+        raise gone from None
 
 
 def failure(error: Exception, what: str, code: int = errors.UNAVAILABLE) -> errors.Failure:
