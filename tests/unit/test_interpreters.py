@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from python_discovery import PythonSpec
 
 from agentpipe import errors
 from agentpipe.environment import discovery, given, image_packages, interpreters
@@ -82,7 +83,8 @@ def test_a_warm_run_starts_no_program_and_searches_nothing(job, monkeypatch):
     first = interpreters.find(job(f"python{OWN}"))
     monkeypatch.setattr(discovery, "search", None)
     monkeypatch.setattr(subprocess, "Popen", None)
-    assert interpreters.find(job(f"python{OWN}")) == first
+    monkeypatch.setitem(sys.modules, "python_discovery", None)  # a good part of such a run's time
+    assert interpreters.find(job(f"python{OWN}"), ">=3.6") == first
 
 
 def test_the_agent_has_one_memory_whatever_its_python_is_called(job, tmp_path, monkeypatch):
@@ -93,6 +95,16 @@ def test_the_agent_has_one_memory_whatever_its_python_is_called(job, tmp_path, m
         monkeypatch.setattr(sys, "executable", executable)
         names.add(interpreters._memory_name("3"))
     assert len(names) == 1
+
+
+@pytest.mark.parametrize("wish", [
+    ">=3.8,<4", ">=3.8,<4.0,", "~=3.8", "~=3.11.2", "~=3.8,!=3.9.*", "==3.11.*", "==3.11", "==3.11.7", "!=3.11.7",
+    ">3.11", "<=3.11", "<3.11", ">=3.8.*", ">=3.11.7", ">= 3.8, < 3.11", "3.11", ""])
+@pytest.mark.parametrize("version", ["3.11.7", "3.11.0", "3.11", "3.9.18", "4.0.1", "2.7", "3.12.1+", "pypy3.9", ""])
+def test_a_range_has_the_versions_that_the_discovery_says_too(version, wish):
+    found = PythonSpec.from_string_spec(wish).version_specifier if wish else None
+    expected = bool(found and version and found.contains(version.rstrip("+")))
+    assert discovery.in_range(version, wish) == expected
 
 
 def test_an_interpreter_that_was_replaced_is_looked_at_again(job, tmp_path, monkeypatch):

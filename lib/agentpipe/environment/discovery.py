@@ -58,12 +58,35 @@ def search(wish: str, remembers: bool = True) -> Interpreter:
 
 
 def in_range(version: str, wish: str) -> bool:
-    """Whether `wish` is a range (">=3.10,<4") that has this version."""
-    from python_discovery import PythonSpec
-    if not version or not wish.startswith(("<", ">", "=", "!", "~")):
+    """Whether `wish` is a range (">=3.10,<4") that has this version.
+
+    A warm run asks, and python_discovery alone would be a good part of its time.
+    """
+    import re
+    told = re.match(r"\d+(?:\.\d+)*", version)
+    if not told or not wish.startswith(("<", ">", "=", "!", "~")):
         return False
-    found = PythonSpec.from_string_spec(wish).version_specifier
-    return bool(found and found.contains(version.split("+")[0]))
+    numbers = _three(told[0])
+    limits = re.sub(r"\s", "", wish).strip(",").split(",")
+    parts = [re.fullmatch(r"([<>]=?|[=!~]=)(\d+(?:\.\d+)*)(\.\*)?", limit) for limit in limits]
+    return all(part and _fits(numbers, part[1], part[2], bool(part[3])) for part in parts)
+
+
+def _fits(numbers: list[int], operator: str, text: str, every: bool) -> bool:
+    """Whether a version is such a limit's, as PEP 440 has it; `every`: with any number behind it (3.11.*)."""
+    limit, length = _three(text), text.count(".") + 1
+    if operator in ("==", "!="):
+        same = numbers[:length] == limit[:length] if every else numbers == limit
+        return same == (operator == "==")
+    if every:  # of an order there is no such limit
+        return False
+    if operator == "~=":
+        return numbers >= limit and numbers[:length - 1] == limit[:length - 1]
+    return {"<": numbers < limit, "<=": numbers <= limit, ">": numbers > limit, ">=": numbers >= limit}[operator]
+
+
+def _three(version: str) -> list[int]:
+    return [*map(int, version.split(".")), 0, 0][:3]
 
 
 def patient() -> dict[str, str]:

@@ -1,5 +1,4 @@
-"""Which Python a task gets (a dict as in discovery.py), remembered so that a warm run does not search.
-"""
+"""Which Python a task gets (a dict as in discovery.py), remembered so that a warm run does not search."""
 
 from __future__ import annotations
 
