@@ -183,6 +183,8 @@ def test_images_of_a_registry_are_pulled_once(job, program, tmp_path, monkeypatc
     with pytest.raises(errors.Failure, match="is not here, and AGENT_OFFLINE forbids the network") as caught:
         apptainer.image(job, "python:3.13", program, [], False)
     assert caught.value.exit == errors.UNAVAILABLE
+    apptainer.image(job, "docker-archive:///shared/image.tar", program, [], False)  # which asks no network
+    assert (tmp_path / "pulled").read_text().endswith("\ndocker-archive:///shared/image.tar\n")
 
 
 def test_a_sif_is_used_where_it_is_and_one_that_is_not_there_is_66(job, program, tmp_path):
