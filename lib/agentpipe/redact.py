@@ -45,10 +45,13 @@ _WITH_QUERY = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"\\`<>?]*\?[^\s'\"\\`
 _VALUE = re.compile(r"[?&]([^=&#?]+)=(\[REDACTED\]|\$\{\w+\}|[^&#\s'\"\\`<>]+?)(?=[.,:;)}\]]*(?:[&#]|$))")
 # of `docker run`, in one word with the variable
 _OPTION = re.compile(r"--[\w-]+=(?=\w+=)|-[diPqt]*e=?")
-# in a shell script: NAME=, and what may be its value: in quotes with its blanks and lines, else up to what ends a word;
+# in a shell script: NAME=, and all that may be of its value: in quotes with its blanks and lines, else up to a blank;
 # bounded, since a quote that is never closed would be looked for each time
 _ASSIGNED = re.compile(r"\b(\w+)=")
-_ASSIGNED_VALUE = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|\\.|[^\s;&|)<>])+""", re.DOTALL)
+_ASSIGNED_VALUE = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|\S)+""", re.DOTALL)
+# the value itself: a shell's word; up to a quote, where the script writes NAME=VALUE to a file; up to a blank, in a
+# document
+_MEANT = (r"""(?s:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s;&|()<>'"])+""", r"""[^\s;&|()<>'"]+""", r"\S+")
 _URL_LONGEST = 3 + 385 + 1 + 6
 
 
@@ -189,14 +192,15 @@ def argument_variables(arguments: str | list[Any]) -> dict[str, str]:
 
 
 def script_variables(text: str) -> list[tuple[str, str]]:
-    """(variable, value) of those that are secret by their names, and whose values a shell script spells out; one may
-    have several."""
+    """(variable, value) of those that are secret by their names, and whose values a shell script spells out; one has
+    several where it is set anew, and where the value may end here or there."""
     found = []
     for name, begin, end in _secrets_of_script(text):
-        value = text[begin:end]
-        quote = value[:1] if value[:1] in ("'", '"') and value.endswith(value[:1]) else ""
-        if quote == "'" or not {"$", "`"} & set(value):
-            found.append((name, value[1:-1] if quote else value))
+        given = text[begin:end]
+        for value in {meant[0] for pattern in _MEANT if (meant := re.match(pattern, given))}:
+            quote = value[:1] if value[:1] in ("'", '"') and value.endswith(value[:1]) else ""
+            if quote == "'" or not {"$", "`"} & set(value):
+                found.append((name, value[1:-1] if quote else value))
     return found
 
 

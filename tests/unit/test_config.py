@@ -591,6 +591,9 @@ def test_secrets_in_an_operator_s_script_are_masked(conf, capfd, key, script):
     config_show.show("agent")
     out = capfd.readouterr().out
     assert "s3cr3t" not in out and "export A_TOKEN=" in out and "echo x" in out
+    conf(f"agent.{key}: null")
+    config_show.show("agent", all_values=True)
+    assert f"agent.{key} = null" in capfd.readouterr().out
 
 
 def test_so_are_those_of_a_rule_s_script_and_of_a_variable_s(conf, monkeypatch, capfd):

@@ -113,6 +113,8 @@ def test_a_secret_of_the_container_s_arguments_may_have_blanks() -> None:
     ('(B_TOKEN=secret-1)\nexport C_TOKEN="secret-2"', {"secret-1", "secret-2"}),
     ("HF_TOKEN=secret-1;make\nB_TOKEN='secret;2'&&make", {"secret-1", "secret;2"}),
     ("if a; then A_TOKEN=secret-1\nelse A_TOKEN=secret-2; fi", {"secret-1", "secret-2"}),
+    ('echo "export A_TOKEN=secret-1" >>~/.bashrc; echo "done"', {"secret-1"}),
+    ("cat >.env <<END\nA_TOKEN=secret;1&<2>\nEND", {"secret;1&<2>"}),
     ('export HF_TOKEN=$(cat /run/token) D_TOKEN="$HF_TOKEN"', set()), ("export HF_TOKEN= MODE=online", set())])
 def test_what_a_set_up_script_gives_a_secret_variable_is_known(script: str, known: set[str]) -> None:
     found = task_secrets({"container": {"setup_shell_script": script}})

@@ -73,9 +73,9 @@ def masked(key: str, value: Any) -> Any:
         return MASK
     if _fits(key.split(".")[-1], [*DOCKER, *_patterns("docker_commands")]):
         value = _of_docker(value)
-    if _fits(key.split(".")[-1], SCRIPTS):
+    if isinstance(value, str | list) and _fits(key.split(".")[-1], SCRIPTS):
         value = [redact.script_shown(str(line)) for line in value] if isinstance(value, list) \
-            else redact.script_shown(str(value))
+            else redact.script_shown(value)
     if isinstance(value, list):
         return [masked(key, each) if isinstance(each, dict | list) else _without_passwords(each) for each in value]
     return _without_passwords(value)
