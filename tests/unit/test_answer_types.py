@@ -133,6 +133,14 @@ def test_a_real_server_answers_so():
     assert checked >= {"queues.get_all", "tasks.get_all", "tasks.get_by_id", "queues.get_next_task", "tasks.dequeue"}
 
 
+def test_a_time_may_have_a_fraction_and_must_be_there():
+    def check(value):
+        answer_types.check(HOST, "events.get_task_log", {}, {"events": [{"timestamp": value}]})
+    check(1.5)
+    with pytest.raises(errors.OddAnswer, match=r"events\[0\].timestamp is not there, and should be a number"):
+        check(None)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "path", "value", "said"),
     [

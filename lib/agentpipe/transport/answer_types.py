@@ -26,7 +26,7 @@ TASK: dict[str, Kind] = {
     "tags": [str], "system_tags": [str], "last_iteration": int, "runtime": dict, "execution": {"queue": str},
     "last_metrics": {"*": {"*": {"metric": str, "variant": str, "value": float, "count": int}}}}
 SHOWN: Kind = {**TASK, "runtime": {"_agentpipe_end": {"class": str}}, "queue": str, "last_line": str}
-EVENT: Kind = {"timestamp!": int, "offset": int, "end": int, **dict.fromkeys(("msg", "stream", "claim"), str)}
+EVENT: Kind = {"timestamp!": float, "offset": int, "end": int, **dict.fromkeys(("msg", "stream", "claim"), str)}
 MADE: Kind = {"id!": str}
 ANSWERS: dict[str, Kind] = {
     "queues.get_all": {"queues!": [QUEUE]}, "queues.get_by_id": {"queue!": {"entries": [{"task!": str}]}},
@@ -75,20 +75,23 @@ def _wrong(where: str, value: Any, kind: Kind, must: frozenset[str]) -> str:
         return "" if fits else _told(where, value, kind)
     if isinstance(kind, list):
         if not isinstance(value, list):
-            return _told(where, value, list)
+            return _told(where, value, kind)
         found = (_wrong(f"{where}[{index}]", item, kind[0], must) for index, item in enumerate(value))
         return next(filter(None, found), "")
     if not isinstance(value, dict):
-        return _told(where, value, dict)
+        return _told(where, value, kind)
     for name, inside in kind.items():
         for key in value if name == "*" else (name.rstrip(MUST),):
             item = value.get(key)
-            if item is None and name != "*" and not name.endswith(MUST) and name not in must:
+            if item is None and name != "*":
+                if name.endswith(MUST) or name in must:
+                    return _told(f"{where}.{key}" if where else key, item, inside)
                 continue
             if found_inside := _wrong(f"{where}.{key}" if where else key, item, inside, must):
                 return found_inside
     return ""
 
 
-def _told(where: str, value: Any, kind: type) -> str:
-    return f"{where} is {'not there' if value is None else WORDS.get(type(value), 'odd')}, and should be {WORDS[kind]}"
+def _told(where: str, value: Any, kind: Kind) -> str:
+    wanted = WORDS[kind if isinstance(kind, type) else type(kind)]
+    return f"{where} is {'not there' if value is None else WORDS.get(type(value), 'odd')}, and should be {wanted}"
