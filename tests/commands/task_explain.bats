@@ -13,7 +13,7 @@ pipeline() { agent-pull default | agent-prepare --quiet | agent-run --quiet >rec
 elsewhere() {
   local bin=$BATS_TEST_TMPDIR/bin tool settings=()
   mkdir -p "$bin"
-  for tool in git uv sh mkdir cat python3 env; do ln -sf "$(command -v "$tool")" "$bin/$tool"; done
+  for tool in git uv sh mkdir cat cp find rm python3 env; do ln -sf "$(command -v "$tool")" "$bin/$tool"; done
   mapfile -t settings < <(env | grep -E '^(UV_|SSL_|[A-Za-z_]+_(proxy|PROXY)=)')  # where this machine's packages come from
   env -i PATH="$bin" HOME="$BATS_TEST_TMPDIR/elsewhere-home" "${settings[@]}" "$@"
 }
