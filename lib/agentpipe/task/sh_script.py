@@ -25,12 +25,10 @@ lines = [line for line in "\\n\\n".join(code).split("\\n") if not line.lstrip().
 open(sys.argv[2], "w").write("\\n".join(lines) + "\\n")"""
 
 # what is there and of another kind goes first
-REPLACED = """code=$PWD
-export code
-(cd "$work/files" && find . -exec sh -c '
-  if [ -L "$1" ] || [ ! -d "$1" ]; then rm -rf "$code/$1"
-  elif [ -L "$code/$1" ] || [ ! -d "$code/$1" ]; then rm -f "$code/$1"
-  fi' - {} \\;)
+REPLACED = """(cd "$work/files" && find . -exec sh -c '
+  if [ -L "$1" ] || [ ! -d "$1" ]; then rm -rf "$2/$1"
+  elif [ -L "$2/$1" ] || [ ! -d "$2/$1" ]; then rm -f "$2/$1"
+  fi' - {} "$work/code" \\;)
 cp -RP "$work/files/." .
 """
 
