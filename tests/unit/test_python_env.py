@@ -559,6 +559,17 @@ def test_uvs_words_old_and_new_are_understood(machine, words, reason, remedy):
     assert remedy in failure.remedy
 
 
+def test_a_constraint_that_is_to_be_relaxed_shows_no_password(machine):
+    from agentpipe.environment.installers import uv_failures
+    from agentpipe.tools import ToolFailed
+    asked = requirements.Requirements("/nowhere")
+    asked.packages, asked.constraints = ["milk"], ["tea @ http://u:s3cret@h/tea-2.0-py3-none-any.whl"]
+    words = "error: No solution found\n  cause: Because milk depends on tea<2 and you require milk, we can conclude " \
+            "that your requirements are unsatisfiable.\n"
+    failure = uv_failures.explained(machine.job(), ToolFailed(["uv"], 1, words), "/nowhere", asked)
+    assert failure.remedy.startswith("relax the constraint 'tea @ http://") and "s3cret" not in failure.remedy
+
+
 MALFORMED = """error: Couldn't parse requirement in `/j/%s` at position 0
   cause: no such comparison operator "<<", must be one of ~= == != <= >= < > ===
          %s

@@ -96,9 +96,8 @@ def _where(failure: errors.Failure, requirements: Requirements) -> str:
 
 
 def _disk(said: str) -> errors.Failure | None:
-    found = re.search(r"No space left on device|Disk quota exceeded", said)
     from agentpipe.environment import env_cache
-    if found:
+    if re.search(r"No space left on device|Disk quota exceeded", said):
         return errors.Failure("the disk of the environment cache is full", errors.CANNOT_CREATE,
                               remedy=f"make room there, or set {env_cache.setting()} to a larger disk")
     if "Read-only file system (os error 30)" in said:
@@ -313,7 +312,8 @@ def _conflict(said: str, requirements: Requirements) -> errors.Failure | None:
     # what uv concludes is what was just said; that the lines ask for it as well
     cause = re.split(r",? (?:and you require|we can conclude)", uv_words.cause(said))[0]
     why = "" if cause.startswith("you require") else f": {cause}"
-    limits = [line for line in requirements.constraints for name in names if uv_words.is_about(name, line)]
+    limits = [without_credentials(line) for line in requirements.constraints for name in names
+              if uv_words.is_about(name, line)]
     remedy = f"relax '{ranged or (lines[-1] if lines else which)}' in the requirements"
     if limits and not ranged:
         remedy = f"relax the constraint '{limits[0]}' (-c, PIP_CONSTRAINT)"
