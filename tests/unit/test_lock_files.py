@@ -171,11 +171,16 @@ def test_groups_that_include_each_other_many_times_over_come_once(tmp_path):
     assert len(lines) == 31
 
 
-def test_an_extra_that_a_project_does_not_have_is_named(machine, web, monkeypatch):
-    monkeypatch.setenv(KEY + "UV_SYNC_EXTRA_ARGS", '["--only-dev", "--extra", "sour"]')
-    files = {"pyproject.toml": '[project]\nname = "own"\nversion = "1"\ndependencies = ["tea"]\n'}
-    with pytest.raises(errors.Failure, match="has no extra sour"):
-        agent_env.work(checkout(machine, files)[0])
+@pytest.mark.parametrize(("words", "named"), [("--extra", "has no extra sour"), ("--group", "has no group sour")])
+@pytest.mark.parametrize("locked", [False, True])
+def test_an_extra_or_a_group_that_a_project_does_not_have_is_named(machine, web, monkeypatch, words, named, locked):
+    monkeypatch.setenv(KEY + "UV_SYNC_EXTRA_ARGS", f'["--no-dev", "{words}", "sour"]')
+    job, code = checkout(machine, {"pyproject.toml": PROJECT})
+    if locked:
+        lock(code, web)
+    with pytest.raises(errors.Failure, match=named) as caught:
+        agent_env.work(job)
+    assert (caught.value.exit, "uv_sync_extra_args" in caught.value.remedy) == (errors.NOT_FOUND, True)
 
 
 def test_a_lock_that_does_not_fit_any_more_is_resolved_anew_and_stays_as_it_was(machine, web, monkeypatch):
@@ -269,8 +274,11 @@ def test_the_working_directory_comes_first_where_that_is_asked_for(machine, web,
     assert "tea==2.0" in agent_env.work(job)["packages"]
 
 
-def test_a_broken_lock_is_refused(machine, web):
-    job, _ = checkout(machine, {"pyproject.toml": PROJECT, "uv.lock": "nonsense"})
+@pytest.mark.parametrize("below", ["", "lib"])
+def test_a_broken_lock_is_refused(machine, web, below):
+    files = {"pyproject.toml": PROJECT + '[tool.uv.workspace]\nmembers = ["lib"]\n', "uv.lock": "<<<<<<< HEAD",
+             "lib/pyproject.toml": PROJECT.replace("own", "lib")}
+    job, _ = checkout(machine, files, working_dir=below or ".")
     with pytest.raises(errors.Failure) as caught:
         agent_env.work(job)
     assert (caught.value.exit, "uv lock" in caught.value.remedy) == (errors.BAD_DATA, True)
@@ -386,6 +394,34 @@ def test_an_extra_of_a_project_with_a_lock_of_poetry_1_brings_its_own_alone(tmp_
         f'[[package]]\nname = "{name}"\nversion = "1"\noptional = true\n' for name in "ab")
         + '[metadata]\nlock-version = "2.0"\n')
     assert poetry_lock.lines(str(tmp_path), words)[0] == found
+
+
+@pytest.mark.parametrize(("words", "named"), [
+    ('["--extras", "sour"]', "has no extra sour"), ('["--with", "tests"]', "has no group tests"),
+    ('["--only=tests"]', "has no group tests")])
+def test_an_extra_or_a_group_that_a_project_of_poetry_does_not_have_is_named(machine, web, monkeypatch, words, named):
+    monkeypatch.setenv(KEY + "POETRY_INSTALL_EXTRA_ARGS", words)
+    with pytest.raises(errors.Failure, match=named) as caught:
+        machine.task(files={"pyproject.toml": POETRY, "poetry.lock": poetry(machine)})
+    assert "poetry_install_extra_args" in caught.value.remedy
+
+
+GROUPS = '[dependency-groups]\ndev = ["leafy"]\n'
+PEP621 = '[project]\nname = "own"\nversion = "1"\nrequires-python = ">=3.10"\ndependencies = ["milk"]\n'
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    (POETRY, "6c71b9acf223c77513daf1b3303c579b64894077741f17627b9834498c82cfe0"),
+    (PEP621 + GROUPS, "959b1d59ea188b91e15148136ead665e2703d6625c2f2868faf33a7db49a9a43"),
+    (PEP621 + GROUPS, "337bd13db4b6f043ddb23b29027a7ada47c63b43311de9dda233f7f15a471efe")])
+def test_a_poetry_lock_that_does_not_fit_any_more_is_said(tmp_path, text, told):
+    """The hashes are those of poetry itself; before its 2.3 without the groups."""
+    (tmp_path / "poetry.lock").write_text(
+        LOCKED.replace("main", "dev") + f'[metadata]\nlock-version = "2.1"\ncontent-hash = "{told}"\n')
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert poetry_lock.lines(str(tmp_path), [])[1] == []
+    (tmp_path / "pyproject.toml").write_text(text.replace("milk", "tea"))
+    assert "does not fit" in poetry_lock.lines(str(tmp_path), [])[1][0]
 
 
 def test_a_poetry_lock_compares_its_hashes(machine, web):

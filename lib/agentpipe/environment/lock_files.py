@@ -12,7 +12,7 @@ from agentpipe.environment.pins import load_toml, read_toml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from agentpipe.job import Job
@@ -59,7 +59,7 @@ def nearest(job: Job, code: str, folder: str) -> Found | None:
     while True:
         for name in ("uv.lock", "poetry.lock", "pyproject.toml"):
             if os.path.isfile(os.path.join(place, name)) and os.path.isfile(os.path.join(place, "pyproject.toml")):
-                of = _workspace(code, place) if name == "pyproject.toml" else None
+                of = _workspace(code, place, read_toml) if name == "pyproject.toml" else None
                 found = _of_member(job, place, *of) if of else _read(job, name, place)
                 if found is not None:
                     return found
@@ -86,15 +86,17 @@ def named(code: str, folder: str) -> str:
         place = os.path.dirname(place)
 
 
-def _workspace(code: str, folder: str) -> tuple[str, str] | None:
-    """(the folder above whose uv.lock has this project as a member of its workspace, the project's name in it)."""
+def _workspace(code: str, folder: str, read: Callable[[str], dict[str, Any]] = load_toml) -> tuple[str, str] | None:
+    """(the folder above whose uv.lock has this project as a member of its workspace, the project's name in it). `read`
+    may refuse a lock that is no TOML: of a workspace it is not to be passed over, with other versions than it names."""
     above = folder
     while above not in (code, "/"):
         above = os.path.dirname(above)
         lock = os.path.join(above, "uv.lock")
         if os.path.isfile(lock):
+            of_workspace = "workspace" in load_toml(os.path.join(above, "pyproject.toml")).get("tool", {}).get("uv", {})
             try:
-                for package in load_toml(lock).get("package") or []:
+                for package in (read if of_workspace else load_toml)(lock).get("package") or []:
                     source = package.get("source") or {}
                     path = source.get("editable") or source.get("virtual")
                     if path and os.path.normpath(os.path.join(above, path)) == folder:
@@ -300,8 +302,15 @@ def _no_lock(failure: errors.Failure) -> errors.Failure:
     if wrong:
         return errors.Failure(f"the project needs Python{wrong[2]}, this is {wrong[1]}", errors.NOT_FOUND, said[-4000:],
                               "give the task another Python: agent-task edit --python")
+    unknown = re.search(r"(Extra|Group) `([^`]+)` is not defined", said)
+    if unknown:  # a lock made anew would not have it either
+        return errors.Failure(f"pyproject.toml has no {unknown[1].lower()} {unknown[2]}", errors.NOT_FOUND,
+                              said[-4000:], "correct agent.package_manager.uv_sync_extra_args")
+    remedy = "run `uv lock` in the project, and commit uv.lock"
+    if "No solution found" in said:
+        remedy = f"correct what pyproject.toml asks for, {remedy}"
     return errors.Failure(f"uv.lock cannot be used: {uv_failures.first_words(said) or failure.reason}", errors.BAD_DATA,
-                          said[-4000:], "run `uv lock` in the project, and commit uv.lock", errors.CODE_ANEW)
+                          said[-4000:], remedy, errors.CODE_ANEW)
 
 
 def _uv_words(words: list[str]) -> tuple[list[str], list[str]]:

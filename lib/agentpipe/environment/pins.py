@@ -124,7 +124,8 @@ def read_toml(path: str) -> dict[str, Any]:
         found: dict[str, Any] = toml().loads(text)
     except ValueError as error:
         name = os.path.basename(path)
-        raise errors.Failure(f"{name} is not TOML: {error}", errors.BAD_DATA, remedy=f"correct {name}",
+        remedy = f"correct {name}" if name != "uv.lock" else "run `uv lock` in the project, and commit uv.lock"
+        raise errors.Failure(f"{name} is not TOML: {error}", errors.BAD_DATA, remedy=remedy,
                              change=errors.CODE_ANEW) from None
     if os.path.basename(path) == "pyproject.toml" and (wrong := _no_table(found)):
         raise errors.Failure(f"pyproject.toml: {wrong} is no table", errors.BAD_DATA, remedy="correct pyproject.toml",

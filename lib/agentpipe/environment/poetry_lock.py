@@ -26,8 +26,9 @@ MANY = 8
 class Wish:
     """Which part of a lock is meant: the words of `poetry install`."""
 
-    def __init__(self, words: list[str], groups: dict[str, bool]) -> None:
-        """`groups`: every group, and whether it is optional."""
+    def __init__(self, words: list[str], groups: dict[str, bool], extras: set[str]) -> None:
+        """`groups`: every group, and whether it is optional; `extras`: those that there are."""
+        from agentpipe.environment.requirements import normalised
         self.extras: set[str] = set()
         self.all_extras = self.no_root = False
         self.notes: list[str] = []
@@ -47,6 +48,11 @@ class Wish:
                 without.add("dev")
             elif word not in ("--sync", "--no-interaction", "-n", "--quiet", "-q", "--no-ansi", "--compile"):
                 self.notes.append(f"agent.package_manager.poetry_install_extra_args: {word} is passed over")
+        self.extras = {normalised(each) for each in self.extras}
+        for kind, asked, there in (("extra", self.extras, extras), ("group", with_ | only, set(groups))):
+            if missing := sorted(asked - there):
+                raise errors.Failure(f"pyproject.toml has no {kind} {missing[0]}", errors.NOT_FOUND,
+                                     remedy="correct agent.package_manager.poetry_install_extra_args")
         usual = {group for group, optional in groups.items() if not optional or group in with_}
         self.groups = only or usual - without
         self.no_root = self.no_root or bool(only and "main" not in only)
@@ -73,7 +79,11 @@ def _lines(folder: str, words: list[str]) -> tuple[list[str], list[str]]:
     if not isinstance(packages, list):
         raise _no_lock()
     roots = _roots(project)
-    wish = Wish(words, {"main": False, **{name: optional for name, (optional, _) in roots.items()}})
+    wish = Wish(words, {"main": False, **{name: optional for name, (optional, _) in roots.items()}},
+                _extras(project, lock))
+    if not _fits(project, lock):
+        wish.notes.append("poetry.lock does not fit pyproject.toml any more: what the lock says is installed (run "
+                          "`poetry lock` in the project, and commit poetry.lock)")
     if packages and all("groups" in package for package in packages):
         wanted = {id(package): _marker(package, wish) for package in packages if wish.groups & set(package["groups"])}
     else:
@@ -87,6 +97,36 @@ def _lines(folder: str, words: list[str]) -> tuple[list[str], list[str]]:
     if "build-system" in project and poetry.get("package-mode", True) and not wish.no_root:
         found.append("-e .")
     return found, wish.notes
+
+
+def _fits(project: Package, lock: Package) -> bool:
+    """Whether a lock was made for what pyproject.toml asks for, by the hash that poetry compares; True where it has
+    none. Before poetry 2.3 [dependency-groups] were no part of it."""
+    import hashlib
+    import json
+    told = lock.get("metadata", {}).get("content-hash")
+    if told is None:
+        return True
+    own, poetry = project.get("project", {}), project.get("tool", {}).get("poetry", {})
+    own = {key: own[key] for key in ("requires-python", "dependencies", "optional-dependencies") if key in own}
+    each: tuple[Package, Package] = {}, project.get("dependency-groups", {})
+    for groups in each:
+        old = () if own or groups else ("dependencies", "source", "extras", "dev-dependencies")
+        kept = {key: poetry.get(key) for key in ("dependencies", "source", "extras", "dev-dependencies", "group")
+                if key in poetry or key in old}
+        parts = {**({"project": own} if own else {}), **({"dependency-groups": groups} if groups else {})}
+        text = json.dumps({**parts, "tool": {"poetry": kept}} if parts else kept, sort_keys=True, default=str)
+        if hashlib.sha256(text.encode()).hexdigest() == told:
+            return True
+    return False
+
+
+def _extras(project: Package, lock: Package) -> set[str]:
+    """The normalised names of all extras that there are."""
+    from agentpipe.environment.requirements import normalised
+    poetry, own = project.get("tool", {}).get("poetry", {}), project.get("project", {})
+    return {normalised(name) for extras in (poetry.get("extras"), own.get("optional-dependencies"), lock.get("extras"))
+            for name in extras or ()}
 
 
 def _line(package: Package, marker: str, lock: Package) -> str:
@@ -107,12 +147,14 @@ def _line(package: Package, marker: str, lock: Package) -> str:
 
 def _marker(package: Package, wish: Wish) -> str | None:
     """The marker under which a package of a lock of poetry 2 is installed; None: not at all."""
+    from agentpipe.environment.requirements import normalised
     told = package.get("markers") or ""
     if isinstance(told, dict):
         each = [told.get(group, "") for group in package["groups"] if group in wish.groups]
         told = "" if "" in each else " or ".join(f"({marker})" for marker in each)
     told = re.sub(r"""extra\s*==\s*["']([^"']+)["']""",
-                  lambda match: ALWAYS if wish.all_extras or match[1] in wish.extras else NEVER, told)
+                  lambda match: ALWAYS if wish.all_extras or normalised(match[1]) in wish.extras else NEVER,
+                  told)
     return None if told == NEVER else told
 
 
@@ -143,9 +185,8 @@ def _named(listed: list[str]) -> Package:
 def _of_extras(project: Package, wish: Wish) -> set[str]:
     """The normalised names of the optional dependencies that the wanted extras bring."""
     from agentpipe.environment.requirements import normalised
-    wanted = {normalised(each) for each in wish.extras}
     told = project.get("tool", {}).get("poetry", {}).get("extras") or {}
-    return {normalised(name) for extra, names in told.items() if wish.all_extras or normalised(extra) in wanted
+    return {normalised(name) for extra, names in told.items() if wish.all_extras or normalised(extra) in wish.extras
             for name in names}
 
 
