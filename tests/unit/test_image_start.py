@@ -58,6 +58,16 @@ def test_it_exits_as_the_program_did_and_its_server_has_log_and_end(server: ApiS
     assert (process.returncode, status(server, task), log(server, task)) == (code, end, "grün\nno end")
 
 
+def test_a_task_that_waits_in_a_queue_leaves_it(server: ApiServer) -> None:
+    """Else it would run once more where the queue is pulled."""
+    task = task_of(server)
+    queue = call(server, "queues.create", name="images")["id"]
+    call(server, "tasks.enqueue", task=task, queue=queue)
+    assert started(server, task, "").wait(60) == 0
+    assert call(server, "queues.get_by_id", queue=queue)["queue"]["entries"] == []
+    assert status(server, task) == "completed"
+
+
 def test_its_server_hears_of_a_program_that_prints_nothing(server: ApiServer, tmp_path: Path) -> None:
     """Else it would take the task for one that nobody runs."""
     text = Path(image_start.__file__).read_text()

@@ -157,6 +157,14 @@ def told(server, task, words):
     return status
 
 
+def leave_queues(server, task):
+    """A task that waits in a queue runs here, and not once more wherever that is pulled."""
+    try:
+        server.call("tasks.dequeue", {"task": task, "new_status": "in_progress", "remove_from_all_queues": True})
+    except urllib.error.HTTPError:  # it waits in none: some servers refuse that
+        pass
+
+
 def main(mode, task, *words):
     """Run the program `words` as `task`, or as a clone of it (mode clone_task), and tell its end; the exit code."""
     server = find_server()
@@ -167,6 +175,8 @@ def main(mode, task, *words):
         if mode == "clone_task":
             task = server.call("tasks.clone", {"task": task})["id"]
             print(f"task {task}", file=sys.stderr)
+        else:
+            leave_queues(server, task)
         server.call("tasks.started", {"task": task, "force": True, "status_reason": "started by its image"})
     except ODD as error:
         print(f"task {task} could not be started: {error}", file=sys.stderr)
