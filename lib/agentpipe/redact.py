@@ -45,13 +45,14 @@ _WITH_QUERY = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"\\`<>?]*\?[^\s'\"\\`
 _VALUE = re.compile(r"[?&]([^=&#?]+)=(\[REDACTED\]|\$\{\w+\}|[^&#\s'\"\\`<>]+?)(?=[.,:;)}\]]*(?:[&#]|$))")
 # of `docker run`, in one word with the variable
 _OPTION = re.compile(r"--[\w-]+=(?=\w+=)|-[diPqt]*e=?")
-# in a shell script: NAME=, and all that may be of its value: in quotes with its blanks and lines, else up to a blank;
-# bounded, since a quote that is never closed would be looked for each time
-_ASSIGNED = re.compile(r"\b(\w+)=")
-_ASSIGNED_VALUE = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|\S)+""", re.DOTALL)
+# in a shell script: NAME= or ${NAME:-, and all that may be of its value: in quotes with its blanks and lines, else up
+# to a blank; bounded, since a quote that is never closed would be looked for each time
+_ASSIGNED = re.compile(r"\b(\w+)=|\$\{(\w+):?[-=](?=[^}$`]+\})")
+_ASSIGNED_VALUE = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|[^\s"']+|["']){1,99}""", re.DOTALL)
+_DEFAULT = re.compile(r"[^}]+")
 # the value itself: a shell's word; up to a quote, where the script writes NAME=VALUE to a file; up to a blank, in a
 # document
-_MEANT = (r"""(?s:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s;&|()<>'"])+""", r"""[^\s;&|()<>'"]+""", r"\S+")
+_MEANT = (r"""(?s:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s;&|()<>'"\\]+)+""", r"""[^\s;&|()<>'"]+""", r"\S+")
 _URL_LONGEST = 3 + 385 + 1 + 6
 
 
@@ -208,18 +209,25 @@ def script_shown(text: str) -> str:
     """A shell script, without the values of variables that are secret by their names."""
     found, at = "", 0
     for _, begin, end in _secrets_of_script(text):
-        found, at = f"{found}{text[at:begin]}{MASK.decode()}", end
+        if begin >= at:
+            found = f"{found}{text[at:begin]}{MASK.decode()}"
+        at = max(at, end)
     return found + text[at:]
 
 
 def _secrets_of_script(text: str) -> Iterator[tuple[str, int, int]]:
-    """(variable, where its value begins, where it ends) of each that is secret by its name."""
+    """(variable, where its value begins, where it ends) of each that is secret by its name.
+
+    One may stand in what is taken for the value of another: behind a ;, or behind a quote that ends a text.
+    """
     at = 0
-    for name in _ASSIGNED.finditer(text) if "=" in text else ():
-        given = _ASSIGNED_VALUE.match(text, name.end()) if name.start() >= at and is_secret_name(name[1]) else None
+    for found in _ASSIGNED.finditer(text) if "=" in text or "${" in text else ():
+        name, begin = found[1] or found[2], found.end()
+        secret = found.start() >= at and is_secret_name(name)
+        given = (_DEFAULT if found[2] else _ASSIGNED_VALUE).match(text, begin) if secret else None
         if given:
-            at = given.end()
-            yield name[1], name.end(), at
+            at = begin + len(re.split(r"[\s;&|()<>'\"$]", given[0], maxsplit=1)[0])
+            yield name, begin, given.end()
 
 
 def _in_urls(text: str) -> set[str]:

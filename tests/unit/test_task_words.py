@@ -159,6 +159,7 @@ def test_a_remedy_shows_no_secret_of_a_container_and_edit_takes_it_back_as_it_wa
     ("export API_TOKEN='s3cret of three'; make", "export API_TOKEN=[REDACTED] make"),
     ('A=1 API_KEY="-----BEGIN\ns3cret \\" s3cret\n"\nmake', "A=1 API_KEY=[REDACTED]\nmake"),
     ('API_TOKEN="s3cret', "API_TOKEN=[REDACTED]"), ('X="run API_TOKEN=s3cret y"', 'X="run API_TOKEN=[REDACTED] y"'),
+    (": ${API_TOKEN:=s3cret}; make", ": ${API_TOKEN:=[REDACTED]}; make"),
     ("cat >.env <<END\nAPI_TOKEN=s3cret;s3cret&s3cret\nEND", "cat >.env <<END\nAPI_TOKEN=[REDACTED]\nEND"),
     ("API_TOKEN=\nmake A=1", "API_TOKEN=\nmake A=1")])
 def test_a_secret_in_quotes_goes_from_a_set_up_script_with_its_blanks(script: str, shown: str) -> None:
