@@ -140,6 +140,14 @@ def test_a_key_that_is_not_accepted_is_said_and_nobody_is_asked_for_a_password(t
     assert f"ssh -v -p {sshd.port}" in failure.remedy
 
 
+def test_a_key_that_others_may_read_is_not_tried_and_the_remedy_works(tmp_path, sshd, source):
+    (sshd.root / "user").chmod(0o644)
+    failure = refused(tmp_path / "job", sshd.url(source))
+    assert f"{sshd.root}/user is not even tried" in failure.reason
+    subprocess.run(["sh", "-c", failure.remedy.partition(";")[0]], check=True)
+    fetch(tmp_path / "job", sshd.url(source))
+
+
 def test_an_unknown_host_key_is_said_and_the_remedy_works(tmp_path, sshd, source):
     (sshd.root / "known").write_text("")
     failure = refused(tmp_path / "job", sshd.url(source))

@@ -109,6 +109,11 @@ def test_each_group_has_a_token_of_its_own(tmp_path, user, repositories):
                                     {{user: x, pass: y}}] }}""")
         for name in ("team-a/r.git", "team-b/r.git", "other.git"):
             fetch(tmp_path / name.replace("/", "-"), f"{server.url}/{name}")
+        # the one that is refused is named by where it stands, also where there is no other pair
+        settings(user, f"agent {{ git.extra_credentials: [{{user: a, pass: 0ld, host: '{server.host}'}}] }}".replace(
+            "'", '"'))
+        wrong = refused(tmp_path / "wrong", f"{server.url}/team-a/r.git")
+    assert wrong.remedy == "correct its entry of agent.git.extra_credentials: the user there is 'a'"
     assert left_behind(tmp_path, "t0ken") == ""
 
 

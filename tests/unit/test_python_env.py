@@ -540,6 +540,29 @@ error: Failed to download `big==1.0`
          --- stderr
          ssh: connect to host git.example.org port 22: Connection refused
 """, "cannot reach ssh://git@git.example.org/lib.git", "the proxy and that address"),
+    ("""error: Failed to download and build `lib @ git+ssh://****@git.example.org:2222/lib.git@1b1b`
+  cause: Git operation failed
+  cause: process didn't exit successfully: `git fetch --force ssh://****@git.example.org:2222/lib.git` (exit status: 1)
+         --- stderr
+         Host key verification failed.
+         fatal: Could not read from remote repository.
+""", "cannot fetch commit 1b1b of ssh://git.example.org:2222/lib.git: the host's ssh key is not known here "
+     "(Host key verification failed.)", "ssh-keyscan -p 2222 git.example.org >> ~/.ssh/known_hosts"),
+    ("""error: Failed to download and build `mate @ git+file:///srv/tea@1b1b`
+  cause: Git operation failed
+  cause: process didn't exit successfully: `git fetch --force file:///srv/tea` (exit status: 1)
+         --- stderr
+         fetch-pack: unexpected disconnect while reading sideband packet
+         fatal: early EOF
+         fatal: fetch-pack: invalid index-pack output
+""", "cannot fetch commit 1b1b of file:///srv/tea: the connection broke off before all had come "
+     "(fetch-pack: unexpected disconnect while reading sideband packet)", "ask who runs the server"),
+    ("""error: Failed to download and build `mate @ git+file:///srv/tea@1b1b`
+  cause: `/cache/git-v2/checkouts/1/1b1b` does not appear to be a Python project, as neither `pyproject.toml` nor
+         `setup.py` are present in the directory
+""", "mate cannot be built here: `/cache/git-v2/checkouts/1/1b1b` does not appear to be a Python project, as neither "
+     "`pyproject.toml` nor `setup.py` are present in the directory",
+     "#subdirectory=FOLDER), in 'mate @ git+file:///srv/tea@1b1b'"),
     ("""error: Requirements contain conflicting URLs for package `mate`:
 - file:///j/code (editable)
 - git+file:///srv/tea@1b1b

@@ -88,6 +88,22 @@ def test_an_ssh_that_has_given_up_a_dead_connection_is_as_a_server_that_falls_si
     assert git_failures.stalled(failed) and "the server has stopped sending" in failure.reason
 
 
+CUT = "fetch-pack: unexpected disconnect while reading sideband packet\nfatal: early EOF\n"
+UNREADABLE = "fatal: fetch-pack: invalid index-pack output\n"
+
+
+@pytest.mark.parametrize(("words", "reason", "exit"), [
+    (f"Connection to h closed by remote host.\n{CUT}{UNREADABLE}", "broke off before all had come", errors.UNAVAILABLE),
+    (f"error: RPC failed; curl 18 transfer closed\n{CUT}{UNREADABLE}", "broke off before all had come",
+     errors.UNAVAILABLE),
+    (f"error: index-pack died of signal 9\n{UNREADABLE}", "processes was killed", errors.TRY_AGAIN),
+    (UNREADABLE, "processes was killed", errors.TRY_AGAIN),
+])
+def test_a_connection_that_broke_off_is_no_git_that_was_killed(words, reason, exit):
+    failure = git_failures.explained(tools.ToolFailed(["git"], 128, words), git.Source("ssh://git@h/r.git"))
+    assert reason in failure.reason and failure.exit == exit
+
+
 def test_a_program_that_computes_in_silence_is_waited_for():
     busy = "import time; until = time.monotonic() + 1.5\nwhile time.monotonic() < until: pass\nprint('done')"
     assert tools.run(["sh", "-c", '"$@"; true', "sh", sys.executable, "-c", busy], print, silence=0.4) == "done\n"

@@ -62,6 +62,16 @@ def by_prefix() -> bool:
 
 def logins() -> list[Login]:
     """What is configured, in the order in which it is tried: agent.git.extra_credentials, then the one pair."""
+    found = extra_logins()
+    user, password = config.get("agent.git_user"), config.get("agent.git_pass")
+    kind = _token_kind()
+    if password and (user or kind):
+        found.append(Login(config.get("agent.git_host") or "", user or "", password, kind))
+    return found
+
+
+def extra_logins() -> list[Login]:
+    """The entries of agent.git.extra_credentials that are whole."""
     found = []
     entries = config.value("agent.git.extra_credentials")
     entries = config.parsed(entries) if isinstance(entries, str) else entries
@@ -70,10 +80,6 @@ def logins() -> list[Login]:
             user, password = entry.get("user") or entry.get("username"), entry.get("pass") or entry.get("password")
             if user and password:
                 found.append(Login(str(entry["host"]), str(user), str(password)))
-    user, password = config.get("agent.git_user"), config.get("agent.git_pass")
-    kind = _token_kind()
-    if password and (user or kind):
-        found.append(Login(config.get("agent.git_host") or "", user or "", password, kind))
     return found
 
 

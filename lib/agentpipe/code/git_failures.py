@@ -11,13 +11,14 @@ from agentpipe.urls import without_credentials
 
 # said by curl, and by an ssh whose own questions are not answered (ServerAliveInterval)
 STALLED = ("operation too slow", "not responding")
+KILLED = (errors.TRY_AGAIN, "one of git's processes was killed", "is there memory enough: free -m; dmesg | tail")
 # what they say (LC_ALL=C) → exit, what it means, remedy; looked up from the top
 MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
     (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full",
      "make room there (df -h)"),
-    (("bad/illegal format",), errors.BAD_DATA, "that is no address", "correct it: agent-task edit --repo URL"),
-    (("died of signal", "invalid index-pack output"), errors.TRY_AGAIN, "one of git's processes was killed",
-     "is there memory enough: free -m; dmesg | tail"),
+    (("bad/illegal format", "strange hostname"), errors.BAD_DATA, "that is no address",
+     "correct it: agent-task edit --repo URL"),
+    (("died of signal",), *KILLED),
     (("remote host identification has changed",), errors.NO_PERMISSION,
      "its ssh key is another than before: it was set up anew, or somebody stands between",
      "ask who runs it; was it set up anew: ssh-keygen -R {known} && ssh-keyscan{port} {name} >> ~/.ssh/known_hosts"),
@@ -26,8 +27,8 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
     (("too many authentication failures",), errors.NO_PERMISSION, "ssh offers more keys than it takes",
      "name the one key for {name} in ~/.ssh/config (IdentityFile, IdentitiesOnly yes)"),
     (("permission denied (publickey", "permission denied (password", "permission denied (keyboard"),
-     errors.NO_PERMISSION, "none of this user's ssh keys is accepted",
-     "ssh-add a key that it knows, or add ~/.ssh/id_*.pub there; see what is tried: ssh -v{port} {login}"),
+     errors.NO_PERMISSION, "none of this user's ssh keys is accepted{unused}",
+     "{keys}; see what is tried: ssh -v{port} {login}"),
     (("could not read username", "could not read password"), errors.NO_PERMISSION,
      "it wants a user and a password (or there is no such repository), and none is configured for {name}",
      "export CLEARML_AGENT_GIT_USER=USER CLEARML_AGENT_GIT_PASS=TOKEN, or set agent.git_user and agent.git_pass in "
@@ -52,12 +53,15 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      errors.UNAVAILABLE, "there is no host of that name", "check the URL, and the network: getent hosts {name}"),
     (STALLED, errors.UNAVAILABLE, "the server has stopped sending",
      "see whether it answers there: git ls-remote {url}; GIT_HTTP_LOW_SPEED_TIME is for how many seconds it may not"),
+    (("unexpected disconnect", "early eof", "transfer closed"), errors.UNAVAILABLE,
+     "the connection broke off before all had come",
+     "check the network and the proxy; does it break off each time, ask who runs the server: git clone {url}"),
     (("could not connect", "couldn't connect", "failed to connect", "timed out", "connection refused", "unreachable",
-      "connection reset", "connection closed by", "early eof", "error: 5", "error: 429",
-      "rpc failed", "unexpected disconnect", "empty reply", "transfer closed", "cannot run ssh",
-      "unable to find remote helper"),
+      "connection reset", "connection closed by", "error: 5", "error: 429", "rpc failed", "empty reply",
+      "cannot run ssh", "unable to find remote helper"),
      errors.UNAVAILABLE, "the server cannot be reached",
      "see whether it answers there: git ls-remote {url}"),
+    (("invalid index-pack output",), *KILLED),  # also the last words of a git whose connection broke off
     (("repository not found", "' not found", "does not appear to be a git repository", "does not exist",
       "no such file or directory", "not a git repository", "could not read from remote repository"),
      errors.NOT_FOUND, "no such repository{unseen}",
@@ -94,13 +98,22 @@ def explained(failed: tools.ToolFailed, source: Source) -> errors.Failure | None
             said = next((line for line in output.splitlines() if any(sign in line.lower() for sign in signs)), "")
             if exit == errors.NO_PERMISSION:
                 said = _told(output) or said
-            names = _names(source)
+            names = _names(source) | _ssh_keys(output)
             failure = errors.Failure(f"cannot fetch {_shown(source)}: {words.format(**names)} ({said.strip()})", exit,
                                      output[-4000:], remedy.format(**names))
             if said.startswith("remote:"):  # where that disk is, or that memory, this machine cannot help
                 failure.of_machine = False
             return failure
     return None
+
+
+def _ssh_keys(output: str) -> dict[str, str]:
+    """What to do about ssh's keys: those whose file others may read it does not even try, nor does ssh-add."""
+    files = re.findall(r'Load key "(.+)": bad permissions', output)
+    if not files:
+        return {"unused": "", "keys": "ssh-add a key that it knows, or add ~/.ssh/id_*.pub there"}
+    return {"unused": f"; {' and '.join(files)} is not even tried: others may read it",
+            "keys": f"chmod 600 {shlex.join(files)}"}
 
 
 def _told(output: str) -> str:
@@ -170,6 +183,6 @@ def _who(source: Source) -> str:
     if not login:
         return "correct it where this user's git has it: git credential reject, or ~/.netrc"
     where = "agent.git_pass (or CLEARML_AGENT_GIT_PASS)"
-    if any(login.password == each.password for each in git_access.logins()[:-1]):
+    if any((login.user, login.password) == (each.user, each.password) for each in git_access.extra_logins()):
         where = "its entry of agent.git.extra_credentials"
     return f"correct {where}: the user there is {login.user!r}" if login.user else f"correct {where}"

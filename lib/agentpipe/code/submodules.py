@@ -125,7 +125,8 @@ def _check_place(source: git.Source, tree: str, name: str, path: str, others: li
     nested = any(name == other or f"{name}/".startswith(f"{other}/") or f"{other}/".startswith(f"{name}/")
                  for other in others)
     if any(part in ("", ".", "..") for part in parts) or name.startswith("-") or "\n" in name or nested:
-        raise errors.Failure(f"{source.url} has a submodule with a name that is not safe: {name!r}", errors.BAD_DATA)
+        raise errors.Failure(f"{source.url} has a submodule with a name that is not safe: {name!r}", errors.BAD_DATA,
+                             remedy="give it another one in .gitmodules, and push that")
     if not is_inside(tree, path):
         raise errors.Failure(f"{source.url} has a submodule outside its tree: {path!r}", errors.BAD_DATA)
 

@@ -41,7 +41,7 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("wrong_python", lambda: wrong_pythons.wrong_python(job, said, requirements, python)),
         ("no_version", lambda: _no_version(job, said, folder, requirements)),
         ("hash", lambda: _hash(said)),
-        ("repository", lambda: _repository(said, requirements)),
+        ("repository", lambda: _repository(said, error, requirements)),
         ("not_built", lambda: wrong_pythons.not_built(job, error.output, folder, requirements)),
         ("conflict", lambda: _conflict(said, requirements)),
     )
@@ -265,12 +265,23 @@ def _hash(said: str) -> errors.Failure | None:
                           errors.BAD_DATA, remedy=f"find out who replaced {found[1]}, or record its new hash")
 
 
-def _repository(said: str, requirements: Requirements) -> errors.Failure | None:
+def _repository(said: str, error: ToolFailed, requirements: Requirements) -> errors.Failure | None:
     if "Git operation failed" not in said:
         return None
     name = uv_words.first_name(said) or _nameless(said, requirements) or "a package"
+    line = uv_words.line_of(name, requirements)
+    from agentpipe import tools
+    from agentpipe.code import git, git_failures
+    from agentpipe.environment import git_pins
+    asked = re.search(r"`([^`]*\bgit\+[^`]+)`", said)
+    match = git_pins.LINE.match(line) or (git_pins.LINE.match(asked[1].replace("****@", "")) if asked else None)
+    if match:  # an ssh key, a connection that broke off: git itself says more than uv
+        told = tools.ToolFailed(["git"], error.status, error.output.rpartition("--- stderr")[2])
+        failure = git_failures.explained(told, git.Source(match["url"], commit=match["ref"] or ""))
+        if failure and failure.exit not in (errors.BAD_DATA, errors.NOT_FOUND):
+            return failure
     return errors.Failure(f"{name}: its repository or commit cannot be fetched", errors.NOT_FOUND,
-                          remedy=f"correct the address or the commit in '{uv_words.line_of(name, requirements)}'")
+                          remedy=f"correct the address or the commit in '{line}'")
 
 
 def _nameless(said: str, requirements: Requirements) -> str:

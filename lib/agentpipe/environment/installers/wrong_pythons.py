@@ -92,6 +92,8 @@ def not_built(job: Job, output: str, folder: str, requirements: Requirements) ->
     remedy = (f"replace '{line}' by '{hint[1]}' in the requirements" if hint else
               f"ask for a version of {name} that has wheels for this Python, "
               + (f"or one whose build declares {module[1]}" if module else "or install what its build needs here"))
+    if "git+" in line and "does not appear to be a Python project" in said:
+        remedy = f"name the repository that has it, or its folder there (#subdirectory=FOLDER), in '{line}'"
     change = uv_words.replacing(line, hint[1]) if hint else uv_words.without_pin(line)
     older, is_here = ("", False) if hint or "==" not in found[1] else _older(job, found[1], folder, requirements)
     if older:
