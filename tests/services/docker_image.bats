@@ -54,6 +54,9 @@ PY
   agent-prepare --image "$saved" task.json >line
   run -0 docker run --rm --network none "$saved"
   [ "$output" = "1234 ''" ]  # a secret by its name, however short
+  agent-prepare --image "$saved:2" <(jq -c '.task.container.arguments |= sub(" --user 1234"; "")' task.json) >line
+  run -0 docker run --rm --network none --user 4321 "$saved:2"
+  [ "$output" = "4321 ''" ]
 }
 
 @test "what runs in a saved image, or in one of a task's container that somebody has committed, is none of the agent's" {

@@ -83,8 +83,7 @@ def save(job: Job) -> dict[str, str]:
             copy = api.create_container_from_config({"Image": half, "Entrypoint": ["/bin/sh"], "Cmd": ["-c", "exit 0"],
                                                      "Labels": {"agentpipe.image": name}})["Id"]
             own, others = _paths(job)
-            # whoever is the user there works in the first, as in the container
-            _copy_in(api, copy, own, "a+rwX" if place.get("stranger") else "a+rX")
+            _copy_in(api, copy, own, "a+rwX")  # whoever docker run says is the user there works in these
             _copy_in(api, copy, others, "a+rX")
             done = api.commit(copy, repository, tag, changes=changes)["Id"]
     finally:
