@@ -211,6 +211,9 @@ def script_shown(text: str) -> str:
     for _, begin, end in _secrets_of_script(text):
         if begin >= at:
             found = f"{found}{text[at:begin]}{MASK.decode()}"
+        line = text[text.rfind("\n", 0, begin) + 1:begin]
+        if line.count('"') % 2 and (quote := re.compile(r'(?<!\\)"').search(text, begin + 1, end)):
+            end = quote.start()  # NAME=VALUE within quotes: what follows them is shown again
         at = max(at, end)
     return found + text[at:]
 

@@ -159,6 +159,8 @@ def test_a_remedy_shows_no_secret_of_a_container_and_edit_takes_it_back_as_it_wa
     ("export API_TOKEN='s3cret of three'; make", "export API_TOKEN=[REDACTED] make"),
     ('A=1 API_KEY="-----BEGIN\ns3cret \\" s3cret\n"\nmake', "A=1 API_KEY=[REDACTED]\nmake"),
     ('API_TOKEN="s3cret', "API_TOKEN=[REDACTED]"), ('X="run API_TOKEN=s3cret y"', 'X="run API_TOKEN=[REDACTED] y"'),
+    ('echo "API_TOKEN=s3cret" >.env\necho "a"', 'echo "API_TOKEN=[REDACTED]" >.env\necho "a"'),
+    (r'echo "API_TOKEN=\"s3cret of three\"" >.env', 'echo "API_TOKEN=[REDACTED]" >.env'),
     (": ${API_TOKEN:=s3cret}; make", ": ${API_TOKEN:=[REDACTED]}; make"),
     ("cat >.env <<END\nAPI_TOKEN=s3cret;s3cret&s3cret\nEND", "cat >.env <<END\nAPI_TOKEN=[REDACTED]\nEND"),
     ("API_TOKEN=\nmake A=1", "API_TOKEN=\nmake A=1")])
@@ -178,6 +180,13 @@ def test_no_secret_of_a_container_is_shown(more: str) -> None:
     other["container"]["arguments"] = "--ipc=private"
     found = compare.text(compare.differences(*(sources.Source(each, {}, {}, "") for each in (one, other))))
     assert "→ --ipc" in found and "s3cret" not in found
+
+
+def test_the_images_of_a_task_that_has_run_and_of_its_clone_that_has_not_are_compared_by_their_names() -> None:
+    task = {"id": "1f3c", "status": "created", "container": {"image": "a/b:1"}}
+    ran, other, clone = (sources.Source(task, pins, {}, "") for pins in ({"image": "id-1"}, {"image": "id-2"}, {}))
+    assert compare.differences(ran, clone) == []
+    assert "id-1 → id-2" in compare.text(compare.differences(ran, other))
 
 
 @pytest.mark.parametrize(("container", "left"), [

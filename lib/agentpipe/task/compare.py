@@ -119,7 +119,8 @@ def _all(a: Source, b: Source) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     yield "hyperparameters", _maps(_parameters(a.task), _parameters(b.task))
     yield "configuration", _maps(_configuration(a.task), _configuration(b.task))
     image, more = ((source.task.get("container") or {}) for source in (a, b))
-    yield "image", _values(a.pins.get("image") or image.get("image"), b.pins.get("image") or more.get("image"))
+    ran = [source.pins.get("image") for source in (a, b)]
+    yield "image", _values(*ran) if all(ran) else _values(image.get("image"), more.get("image"))
     yield "container", _containers(image, more)
     if a.pins.get("driver") and b.pins.get("driver"):
         yield "driver", _values(a.pins["driver"], b.pins["driver"])
