@@ -11,7 +11,7 @@ from env_machine import python
 
 from agentpipe import errors
 from agentpipe.cmds import agent_env
-from agentpipe.environment import lock_files, poetry_lock
+from agentpipe.environment import lock_files, poetry_lock, requirements
 from agentpipe.place import apart
 
 KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
@@ -330,6 +330,35 @@ def test_the_pythons_that_a_project_is_for(tree, wish):
 
 def test_a_pyproject_that_only_configures_tools_asks_for_nothing(machine):
     assert machine.task(files={"pyproject.toml": "[tool.ruff]\nline-length = 100\n"})["packages"] == []
+
+
+# ---- the indexes that it names
+
+@pytest.mark.parametrize("kind", ["alone", "built", "locked"])
+def test_an_index_that_a_project_names_gets_the_login_that_uv_has_for_it(machine, web, monkeypatch, kind):
+    private = web.replace("/simple", "/private/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    files = package("own", ["milk"]) if kind == "built" else {"pyproject.toml": PROJECT}
+    files["pyproject.toml"] += f'[[tool.uv.index]]\nname = "my-own"\nurl = "{private}"\ndefault = true\n'
+    job, code = checkout(machine, files)
+    monkeypatch.setenv("UV_INDEX_MY_OWN_USERNAME", "u")
+    monkeypatch.setenv("UV_INDEX_MY_OWN_PASSWORD", "secret")
+    if kind == "locked":
+        uv = os.path.join(os.path.dirname(sys.executable), "uv")
+        subprocess.run([uv, "lock", "-q", "--no-cache"], cwd=code, check=True)
+    env = agent_env.work(job)
+    assert {"milk==1.0", "tea==1.0"} <= set(env["packages"])
+    assert "secret" not in str(env)
+    monkeypatch.delenv("UV_INDEX_MY_OWN_PASSWORD")
+    with pytest.raises(errors.Failure) as caught:
+        agent_env.work(checkout(machine, {**files, "more.py": ""})[0])
+    assert caught.value.exit == errors.NO_PERMISSION
+
+
+def test_a_login_of_uv_is_quoted_in_a_url(monkeypatch):
+    monkeypatch.setenv("UV_INDEX_A_PASSWORD", "a/b@c")
+    assert requirements.filled("https://${UV_INDEX_A_USERNAME}:${UV_INDEX_A_PASSWORD}@h") == (
+        "https://${UV_INDEX_A_USERNAME}:a%2Fb%40c@h")
 
 
 # ---- poetry

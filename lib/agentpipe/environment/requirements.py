@@ -150,17 +150,16 @@ def of_task(job: Job) -> Requirements:
     from agentpipe.environment.requirement_lines import Reader
     code, folder = folders(job)
     pinned = (job.manifest.get("pins") or {}).get("packages")
-    if isinstance(pinned, list):
-        from agentpipe.environment import requirement_sources
-        return requirement_sources.pinned(job, pinned, code, folder)
     from agentpipe.environment import lock_files, requirement_sources
+    if isinstance(pinned, list):
+        return lock_files.with_indexes(requirement_sources.pinned(job, pinned, code, folder), code, folder)
     there = os.path.isdir(code)
     conda = requirement_sources.of_conda(job, code, folder)
     if conda:
         return conda
     project = lock_files.asked_for(job, code, folder) if there else None
     if project:
-        return requirement_sources.of_project(project, code, folder)
+        return lock_files.with_indexes(requirement_sources.of_project(project, code, folder), code, project.folder)
     origin, lines = record(job)
     found = Requirements(code, origin)
     if origin:
@@ -176,7 +175,7 @@ def of_task(job: Job) -> Requirements:
         return found
     project = lock_files.nearest(job, code, start)
     if project:
-        return requirement_sources.of_project(project, code, folder)
+        return lock_files.with_indexes(requirement_sources.of_project(project, code, folder), code, start)
     from agentpipe.environment import conda_files
     path = conda_files.in_repository(code, start)
     return requirement_sources.with_conda(conda_files.of_file(path, code), code, folder) if path else found
@@ -197,9 +196,15 @@ def normalised(name: str) -> str:
 
 
 def filled(text: str) -> str:
-    """With the values of `${NAME}`, as pip reads its files; what is not set stays. Only for what the installer gets."""
+    """With the values of `${NAME}`, as pip reads its files; what is not set stays. Only for what the installer gets.
+    uv's logins, which it puts into no URL, are quoted."""
     import re
-    return re.sub(r"\$\{([A-Z0-9_]+)\}", lambda found: os.environ.get(found[1]) or found[0], text)
+    from urllib.parse import quote
+
+    def value(found: re.Match[str]) -> str:
+        told = os.environ.get(found[1]) or found[0]
+        return quote(told, safe="") if found[1].startswith("UV_INDEX_") and told != found[0] else told
+    return re.sub(r"\$\{([A-Z0-9_]+)\}", value, text)
 
 
 def inside(path: str, folder: str) -> bool:
