@@ -156,7 +156,8 @@ def _of_project(folder: str, words: list[str]) -> list[str] | None:
                                                                                                        True)
     extras, groups = _chosen(project, words) if words else ([], [])
     if buildable and (own or poetry):
-        return [*_index_lines(project, folder, True), f"-e {folder}" + (f"[{','.join(extras)}]" if extras else ""), *groups]
+        own_line = f"-e {folder}" + (f"[{','.join(extras)}]" if extras else "")
+        return [*_index_lines(project, folder, True), own_line, *groups]
     if "project" in project:
         lines = own.get("dependencies") or []
         if not isinstance(lines, list):

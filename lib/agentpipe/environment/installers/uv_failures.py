@@ -52,7 +52,8 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         found = InstallFailed(own or errors.Failure(
             f"uv could not install the requirements: {uv_words.last_words(said)}", errors.BAD_DATA,
             remedy="see the task's set-up log for uv's words"), "unknown")
-    if found.kind in ("no_package", "no_version", "conflict") and requirements.projects:
+    if (found.kind in ("no_package", "no_version", "conflict") and requirements.projects
+            and found.exit != errors.NO_PERMISSION):  # of an index that refuses access nothing is known
         from agentpipe.environment.installers import own_needs, uv_questions
         own = own_needs.failure(said, requirements, lambda name: uv_questions.newest(job, folder, name, requirements))
         found = InstallFailed(own, found.kind) if own else found
