@@ -104,6 +104,23 @@ def test_a_connection_that_broke_off_is_no_git_that_was_killed(words, reason, ex
     assert reason in failure.reason and failure.exit == exit
 
 
+END = "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights\n"
+
+
+@pytest.mark.parametrize(("words", "reason", "exit"), [
+    (f"/u/.ssh/config: line 1: Bad configuration option: bogus\n{END}", "its own configuration", errors.BAD_CONFIG),
+    (f"Bad owner or permissions on /u/.ssh/config\n{END}", "its own configuration", errors.BAD_CONFIG),
+    ("error: cannot run /opt/ssh: No such file or directory\nfatal: unable to fork\n", "cannot start its ssh",
+     errors.BAD_CONFIG),
+    (f"remote: \nremote: =====\nremote: ERROR: You may not view it.\n{END}", "(ERROR: You may not view it.)",
+     errors.NOT_FOUND),
+    (f"sh: 1: git-upload-pack: not found\n{END}", "(sh: 1: git-upload-pack: not found)", errors.NOT_FOUND),
+])
+def test_an_ssh_that_is_set_up_wrongly_is_no_repository_that_is_not_there(words, reason, exit):
+    failure = git_failures.explained(tools.ToolFailed(["git"], 128, words), git.Source("ssh://git@h/r.git"))
+    assert reason in failure.reason and failure.exit == exit
+
+
 def test_a_program_that_computes_in_silence_is_waited_for():
     busy = "import time; until = time.monotonic() + 1.5\nwhile time.monotonic() < until: pass\nprint('done')"
     assert tools.run(["sh", "-c", '"$@"; true', "sh", sys.executable, "-c", busy], print, silence=0.4) == "done\n"

@@ -19,6 +19,11 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
     (("bad/illegal format", "strange hostname"), errors.BAD_DATA, "that is no address",
      "correct it: agent-task edit --repo URL"),
     (("died of signal",), *KILLED),
+    (("cannot run ",), errors.BAD_CONFIG, "git cannot start its ssh",
+     "install it, or correct GIT_SSH_COMMAND, GIT_SSH or core.sshCommand"),
+    (("bad owner or permissions on", "bad configuration option"), errors.BAD_CONFIG,
+     "ssh does not accept its own configuration",
+     "correct that file, or chmod 600 it where others may write it; see whether ssh takes it: ssh -G {name}"),
     (("remote host identification has changed",), errors.NO_PERMISSION,
      "its ssh key is another than before: it was set up anew, or somebody stands between",
      "ask who runs it; was it set up anew: ssh-keygen -R {known} && ssh-keyscan{port} {name} >> ~/.ssh/known_hosts"),
@@ -58,7 +63,7 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      "check the network and the proxy; does it break off each time, ask who runs the server: git clone {url}"),
     (("could not connect", "couldn't connect", "failed to connect", "timed out", "connection refused", "unreachable",
       "connection reset", "connection closed by", "error: 5", "error: 429", "rpc failed", "empty reply",
-      "cannot run ssh", "unable to find remote helper"),
+      "unable to find remote helper"),
      errors.UNAVAILABLE, "the server cannot be reached",
      "see whether it answers there: git ls-remote {url}"),
     (("invalid index-pack output",), *KILLED),  # also the last words of a git whose connection broke off
@@ -98,6 +103,8 @@ def explained(failed: tools.ToolFailed, source: Source) -> errors.Failure | None
             said = next((line for line in output.splitlines() if any(sign in line.lower() for sign in signs)), "")
             if exit == errors.NO_PERMISSION:
                 said = _told(output) or said
+            elif "could not read from remote" in said.lower():  # the server, or ssh, has said why before
+                said = _told(output) or next((line for line in output.splitlines() if line.strip()), said)
             names = _names(source) | _ssh_keys(output)
             failure = errors.Failure(f"cannot fetch {_shown(source)}: {words.format(**names)} ({said.strip()})", exit,
                                      output[-4000:], remedy.format(**names))
