@@ -68,6 +68,16 @@ def test_a_task_that_waits_in_a_queue_leaves_it(server: ApiServer) -> None:
     assert status(server, task) == "completed"
 
 
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                      folder: bool) -> None:
+    """A folder is what docker makes where a file that is to be mounted is missing."""
+    path = tmp_path / "clearml.conf"
+    path.mkdir() if folder else path.write_bytes(b"\xff")
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(path))
+    assert f"{path} cannot be read" in image_start.find_server()[1]
+
+
 def test_its_server_hears_of_a_program_that_prints_nothing(server: ApiServer, tmp_path: Path) -> None:
     """Else it would take the task for one that nobody runs."""
     text = Path(image_start.__file__).read_text()

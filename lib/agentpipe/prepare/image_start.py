@@ -104,19 +104,25 @@ def worker():
 
 
 def find_server():
-    """The server that the environment or a clearml.conf names, or None."""
+    """The server that the environment or a clearml.conf names, or None; and why a file could not be read."""
     found = {name: os.environ.get("CLEARML_API_" + name.upper(), "") for name in ("host", "access_key", "secret_key")}
     paths = [os.environ.get("CLEARML_CONFIG_FILE", ""), "/root/clearml.conf", os.path.expanduser("~/clearml.conf")]
-    for path in paths:
-        if not path or not os.path.isfile(path):
+    unread = ""
+    for path in filter(None, paths):
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+        except FileNotFoundError:
             continue
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        except (OSError, ValueError) as error:  # this user's it is not; a folder, as docker makes for what is missing
+            unread = unread or f"; {path} cannot be read: {error}"
+            continue
         for name, key in (("host", "api_server"), ("access_key", "access_key"), ("secret_key", "secret_key")):
             match = re.search(rf'^[^#\n]*\b"?{key}"?\s*[:=]\s*"?([^"\s,}}]+)', text, re.MULTILINE)
             if match and not found[name]:
                 found[name] = match.group(1)
-    return Server(found["host"], found["access_key"], found["secret_key"]) if found["host"] else None
+    server = Server(found["host"], found["access_key"], found["secret_key"]) if found["host"] else None
+    return server, unread
 
 
 def told(server, task, words):
@@ -167,9 +173,10 @@ def leave_queues(server, task):
 
 def main(mode, task, *words):
     """Run the program `words` as `task`, or as a clone of it (mode clone_task), and tell its end; the exit code."""
-    server = find_server()
+    server, unread = find_server()
     if server is None:
-        print("no server: set CLEARML_API_HOST and keys, or mount a clearml.conf; running without", file=sys.stderr)
+        print(f"no server: set CLEARML_API_HOST and keys, or mount a clearml.conf; running without{unread}",
+              file=sys.stderr)
         os.execvp(words[0], words)
     try:
         if mode == "clone_task":
