@@ -160,9 +160,16 @@ def test_the_variables_of_an_environment_are_the_scripts_also_by_a_receipt(machi
     assert (again["variables"]["MODE"], again["pins"]) == ("fast", env["pins"])
 
 
-def test_a_package_that_a_file_of_the_repository_names_is_mended_there(machine, channel):
-    with pytest.raises(errors.Failure, match="no conda package nosuchbean") as caught:
-        env_of(machine, files={"environment.yml": "dependencies: [nosuchbean]\n"})
+@pytest.mark.parametrize(("text", "word"), [
+    ("dependencies: [nosuchbean]", "no conda package nosuchbean"),
+    ("dependencies: [beans=1.0, beans=2.0]", "contradict each other"),
+    ('dependencies: ["beans=="]', "a conda package is not understood"),
+    ("dependencies:\n- [beans\n", "is not YAML: line 3"), ("- beans", "not a conda environment"),
+    ("dependencies: [beans, pip: [tea==99]]", "no such version: tea==99"),
+])
+def test_a_package_that_a_file_of_the_repository_names_is_mended_there(machine, channel, text, word):
+    with pytest.raises(errors.Failure, match=word) as caught:
+        env_of(machine, files={"environment.yml": text})
     assert caught.value.change == errors.CODE_ANEW
 
 

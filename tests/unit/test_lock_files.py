@@ -332,6 +332,15 @@ def test_a_pyproject_that_only_configures_tools_asks_for_nothing(machine):
     assert machine.task(files={"pyproject.toml": "[tool.ruff]\nline-length = 100\n"})["packages"] == []
 
 
+@pytest.mark.parametrize("wish", ["tea==99", "nosuchtea"])
+def test_what_a_project_asks_for_is_mended_there(machine, wish):
+    files = {"pyproject.toml": f'[project]\nname = "own"\nversion = "1"\ndependencies = ["milk", "{wish}"]\n'}
+    with pytest.raises(errors.Failure, match=wish) as caught:
+        agent_env.work(machine.job(files=files))
+    assert caught.value.change == errors.CODE_ANEW
+    assert "pyproject.toml" in caught.value.remedy
+
+
 # ---- the indexes that it names
 
 @pytest.mark.parametrize("kind", ["alone", "built", "locked"])

@@ -82,6 +82,16 @@ def test_what_is_to_be_changed_has_no_password_of_the_task():
     assert edits.changed_requirements(task, {"drop_package": ["--extra-index https://host/simple"]}) == "six\n"
 
 
+def test_a_list_with_one_package_takes_the_place_of_no_project(tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "own"\ndependencies = ["six", "attrs"]\n')
+    task = {"id": "a", "script": {"entry_point": "train.py"}}
+    with pytest.raises(errors.Failure, match=r"takes its packages from pyproject\.toml") as caught:
+        edits._lists(str(tmp_path), task)
+    assert "--checkout ." in caught.value.remedy
+    (tmp_path / "requirements.txt").write_text("six\n")
+    assert edits._lists(str(tmp_path), task) == ["six"]
+
+
 def test_what_is_nested_deeper_than_it_could_be_written_is_refused():
     assert "nested too deeply" in refusal(b'{"task": {"x": ' + b"[" * 800 + b"]" * 800 + b"}}")
     manifest.read(b'{"task": {"x": ' + b"[[]," * 150 + b"1" + b"]" * 150 + b"}}")

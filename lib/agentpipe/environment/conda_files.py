@@ -31,6 +31,10 @@ class Wanted:
         self.variables: dict[str, str] = {}
         self.folders: list[str] = []  # where its pip lines look for files first
 
+    def change(self) -> tuple[str, ...]:
+        """What mends the task where a line is wrong: of a file the commit anew."""
+        return errors.CODE_ANEW if self.folders else ()
+
     def places(self) -> str:
         """Its channels for people."""
         return shown(", ".join(self.channels))
@@ -121,7 +125,11 @@ def in_repository(code: str, folder: str) -> str:
 def of_file(path: str, code: str) -> Wanted:
     """An environment.yml."""
     where = os.path.relpath(path, code)
-    found = _of_tree(read_yaml(path, where, True), where)
+    try:
+        found = _of_tree(read_yaml(path, where, True), where)
+    except errors.Failure as failure:
+        failure.change = errors.CODE_ANEW if failure.exit == errors.BAD_DATA else ()
+        raise
     found.folders = [os.path.dirname(path)]
     return found
 
@@ -143,8 +151,9 @@ def read_yaml(path: str, where: str, a_tasks: bool = False) -> Any:
     except OSError as error:
         raise errors.Failure(f"{where}: {error.strerror}", errors.NOT_FOUND, remedy=f"correct {where}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise errors.Failure(f"{where} is not YAML: {str(error).splitlines()[0]}", errors.BAD_DATA,
-                             remedy=f"correct {where}") from None
+        mark = getattr(error, "problem_mark", None)
+        words = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
+        raise errors.Failure(f"{where} is not YAML: {words}", errors.BAD_DATA, remedy=f"correct {where}") from None
 
 
 def spec(line: str) -> str:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from agentpipe.job import Job
 
 
+LOCKING = {"uv.lock": ", and run `uv lock`", "poetry.lock": ", and run `poetry lock`"}
+
+
 def of_project(project: Found, code: str, folder: str) -> Requirements:
     """The list of a project (lock_files.py); its own folders are named as a record of the task has to name them."""
     from agentpipe.environment.requirement_lines import Reader
@@ -25,6 +28,7 @@ def of_project(project: Found, code: str, folder: str) -> Requirements:
     found = requirements.Requirements(code, where)
     found.notes += project.notes
     found.python = project.python
+    found.project = os.path.join(os.path.dirname(where), "pyproject.toml") + LOCKING.get(project.kind, "")
     Reader(found, [project.folder, code]).read(project.lines, where)
     for each in found.projects:
         each.line = ("-e " if each.editable else "") + _line(each, folder)
@@ -75,6 +79,7 @@ def with_conda(wanted: Wanted, code: str, folder: str) -> Requirements:
     from agentpipe.environment.requirement_lines import Reader
     found = requirements.Requirements(code, wanted.origin)
     found.conda = wanted
+    found.project = wanted.origin if wanted.folders else ""
     Reader(found, [*wanted.folders, folder, code]).read(wanted.pip, wanted.origin)
     return found
 

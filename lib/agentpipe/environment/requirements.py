@@ -54,6 +54,8 @@ class Requirements:
         self.exact = False
         self.pins: list[Any] = []
         self.torch_index = ""
+        # where it is mended, when that is a file of a project or of conda and no list: no record may take its place
+        self.project = ""
         # the versions of Python that the list's project is for (">=3.10"), where it says so
         self.python = ""
         # what is asked of conda beside it (conda_files.py)

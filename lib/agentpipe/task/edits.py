@@ -165,11 +165,13 @@ def _as_it_is(task: Mapping[str, Any]) -> list[str]:
     if not script.get("repository"):
         return []
     if code:
-        return _lists(code, script)
+        return _lists(code, task)
     from agentpipe.task import enqueue_check
     try:
         with enqueue_check.fetched(dict(task)) as code:
-            return _lists(code, script)
+            return _lists(code, task)
+    except _OfProject:
+        raise
     except errors.Failure as failure:
         raise errors.Failure(f"task {task['id']} records no requirements, and its repository, which may have lists of "
                              f"them, cannot be looked at: {failure.reason}", errors.NOT_FOUND,
@@ -194,13 +196,27 @@ def _checked_out(task: Mapping[str, Any]) -> str:
     return code if same and commit and commit in fetched else ""
 
 
-def _lists(code: str, script: Mapping[str, Any]) -> list[str]:
+class _OfProject(errors.Failure):
+    """The packages are those of a project: a list with one of them would take the place of all."""
+
+
+def _lists(code: str, task: Mapping[str, Any]) -> list[str]:
+    import os
+
     from agentpipe.capture import requirement_files
+    from agentpipe.environment import lock_files
+    script = task.get("script") or {}
     folder, entry = script.get("working_dir") or ".", next(iter(entry_words.known(script)), "")
     lines = []
     with untrusted.kept_within(code):  # who ran there may have put anything in the place of these files
         for path in capture.requirement_files(code, folder, "" if entry.startswith("-") else entry):
             lines += requirement_files.written_out(capture.requirements_text(path), code, folder, path)
+        project = "" if lines else lock_files.named(code, os.path.normpath(os.path.join(code, folder)))
+    if project:
+        raise _OfProject(f"task {task['id']} takes its packages from {project}, of which a list would take the place",
+                         errors.NOT_FOUND,
+                         remedy=f"change the project, then, in its checkout: agent-task edit {task['id']} --checkout . "
+                                f"&& agent-task enqueue {task['id']}; or give the whole list: --requirements FILE")
     return lines
 
 

@@ -272,7 +272,7 @@ def _explained(error: Exception, wanted: Wanted) -> errors.Failure:
     if missing:
         return errors.Failure(f"no conda package {missing[1].strip()} in {wanted.places()}", errors.NOT_FOUND,
                               said[-4000:], f"correct it in {wanted.origin}, or name the channel that has it",
-                              errors.CODE_ANEW if wanted.folders else ())
+                              wanted.change())
     of_cuda = re.search(r"would require \W*__cuda ([^,]+), for which no candidates", " ".join(said.split()))
     if of_cuda:
         return errors.Failure(f"the conda packages need CUDA {of_cuda[1]}, and this machine has {cuda() or 'none'}",
@@ -280,12 +280,14 @@ def _explained(error: Exception, wanted: Wanted) -> errors.Failure:
                               "one has (agent.cuda_version, CONDA_OVERRIDE_CUDA)")
     if "incompatible" in said or "Cannot solve" in said:
         return errors.Failure(f"the conda packages contradict each other: {' '.join(said.split())[:300]}",
-                              errors.BAD_DATA, said[-4000:], f"relax a version in {wanted.origin}")
+                              errors.BAD_DATA, said[-4000:], f"relax a version in {wanted.origin}", wanted.change())
     if re.search(r"No space left", said):
         return errors.Failure("the disk of the environment cache is full", errors.CANNOT_CREATE, said[-4000:],
                               "make room there, or set AGENT_HOME to a larger disk")
-    if re.search(r"match ?spec|range specifier|invalid", said, re.I):
+    if re.search(r"match ?spec|(?:range|version) spec|invalid", said, re.I):
         return errors.Failure(f"a conda package is not understood: {first[:200]}", errors.BAD_DATA, said[-4000:],
-                              f"write it as name=1.2 in {wanted.origin}")
+                              f"write it as name=1.2 in {wanted.origin}", wanted.change())
     return errors.Failure(f"a conda channel cannot be used: {first[:200]}", errors.UNAVAILABLE, said[-4000:],
-                          "check the network and agent.package_manager.conda_channels")
+                          "check the network and "
+                          + (f"the channels in {wanted.origin}, or " if wanted.folders else "")
+                          + "agent.package_manager.conda_channels")

@@ -62,6 +62,10 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
                    if re.search(rf"(?<![\w.-]){'[-_.]+'.join(map(re.escape, name.split('-')))}(?![\w-])", said, re.I)}
     found.said = said
     found.reason += _where(found, requirements)
+    if requirements.project and found.change[:1] in (("--package",), ("--drop-package",)):
+        # a list in the task would take the place of all that the project asks for
+        found.remedy = found.remedy.replace("the requirements", requirements.project)
+        found.change = errors.CODE_ANEW
     return found
 
 
