@@ -88,7 +88,8 @@ def first_words(output: str) -> str:
 def lacking(output: str) -> str:
     """What uv, which may not ask the network, misses: the line that asks for it, else a package's name."""
     said = uv_words.plain(output)
-    found = re.search(r"(\S+) was not found in the cache(?: and you require (.+?),? we can conclude)?", said)
+    found = re.search(r"(\S+) (?:was not found in the cache|needs to be downloaded from a registry)"
+                      r"(?: and you require (.+?),? we can conclude)?", said)
     return without_credentials(found[2] or found[1]) if found else first_words(output)
 
 
