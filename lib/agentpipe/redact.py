@@ -48,7 +48,8 @@ _OPTION = re.compile(r"--[\w-]+=(?=\w+=)|-[diPqt]*e=?")
 # in a shell script: NAME= or ${NAME:-, and all that may be of its value: in quotes with its blanks and lines, else up
 # to a blank; bounded, since a quote that is never closed would be looked for each time
 _ASSIGNED = re.compile(r"\b(\w+)=|\$\{(\w+):?[-=](?=[^}$`]+\})")
-_ASSIGNED_VALUE = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|[^\s"']+|["']){1,99}""", re.DOTALL)
+_ASSIGNED_VALUE = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|\\[ ]|(?:(?!\\[ ])[^\s"'])+|["']){1,99}""",
+                             re.DOTALL)
 _DEFAULT = re.compile(r"[^}]+")
 # the value itself: a shell's word; up to a quote, where the script writes NAME=VALUE to a file; up to a blank, in a
 # document
@@ -200,8 +201,10 @@ def script_variables(text: str) -> list[tuple[str, str]]:
         given = text[begin:end]
         for value in {meant[0] for pattern in _MEANT if (meant := re.match(pattern, given))}:
             quote = value[:1] if value[:1] in ("'", '"') and value.endswith(value[:1]) else ""
-            if quote == "'" or not {"$", "`"} & set(value):
-                found.append((name, value[1:-1] if quote else value))
+            # within a value a $ behind a backslash is one; at its begin a document writes a variable so
+            if quote == "'" or not {"$", "`"} & set(re.sub(r"(?<=\w)\\.", "", value)):
+                plain = value[1:-1] if quote else value
+                found += [(name, plain), (name, re.sub(r"\\(.)", r"\1", plain))]
     return found
 
 

@@ -69,9 +69,8 @@ def test_what_is_missing_without_a_network_is_the_line_that_asks_for_it():
     assert uv_failures.lacking(said) == "torch==2.10.0"
     assert uv_failures.lacking("Because six was not found in the cache and all versions of tea depend on six") == "six"
     # what is known of it is there, and the file is not: another task is about to have it
-    assert uv_failures.lacking("  × No solution found when resolving dependencies:\n  ╰─▶ Because six==1.16.0 needs to be "
-                               "downloaded from a registry and you require six==1.16.0, we can conclude that your "
-                               "requirements are unsatisfiable.\n") == "six==1.16.0"
+    assert uv_failures.lacking("Because six==1.16.0 needs to be downloaded from a registry and you require six==1.16.0"
+                               ", we can conclude that your requirements are unsatisfiable.") == "six==1.16.0"
 
 
 def test_never_means_never(machine, venv):

@@ -117,8 +117,10 @@ def test_a_secret_of_the_container_s_arguments_may_have_blanks() -> None:
     ("cat >.env <<END\nA_TOKEN=secret;1&<2>\nEND", {"secret;1&<2>"}),
     ('echo "A_TOKEN=secret-1" >.env\nexport B_TOKEN=secret-2;C_TOKEN=secret-3\necho "done"',
      {"secret-1", "secret-2", "secret-3"}),
+    (r'A_TOKEN=s\$cret\ 1 B_TOKEN="s\"cret$2"; C_TOKEN="s\"cret\$3"', {"s$cret 1", 's"cret$3'}),
     ('export A_TOKEN="${A_TOKEN:-secret-1}"\n: ${B_TOKEN:=secret-2}', {"secret-1", "secret-2"}),
-    ('export HF_TOKEN=$(cat /run/token) D_TOKEN="$HF_TOKEN"', set()), ("export HF_TOKEN= MODE=online", set())])
+    (r'export HF_TOKEN=$(cat /run/token) D_TOKEN="$HF_TOKEN" E_TOKEN=\$HF_TOKEN', set()),
+    ("export HF_TOKEN= MODE=online", set())])
 def test_what_a_set_up_script_gives_a_secret_variable_is_known(script: str, known: set[str]) -> None:
     found = task_secrets({"container": {"setup_shell_script": script}})
     assert known <= found and bool(found) == bool(known)
