@@ -114,6 +114,8 @@ class Administered:
         self.asked += 1
         if self.value is None:
             raise errors.ApiError(404, 0, "no such endpoint")
+        if self.value == "none set":
+            return {"runtime_properties": None}
         return {"runtime_properties": [{"key": "other", "value": "off"}, {"key": "force", "value": self.value}]}
 
 
@@ -125,7 +127,7 @@ def tagged(client, wanted, tags):
 @pytest.mark.parametrize(("tag", "property", "hours", "order"), [
     (None, None, True, "ab"), (None, None, False, ""),
     ("force_workers:on", None, False, "a"), ("force_workers:off", None, True, "b"),
-    (None, "off", True, ""), (None, "on", False, "ab"), (None, "nonsense", True, "ab"),
+    (None, "off", True, ""), (None, "on", False, "ab"), (None, "nonsense", True, "ab"), (None, "none set", True, "ab"),
     ("force_workers:on", "off", False, "a"), ("force_workers:off", "on", False, "b"),
 ])
 def test_tags_beat_the_workers_property_and_that_the_hours(transport, tag, property, hours, order):

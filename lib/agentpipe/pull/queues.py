@@ -67,11 +67,11 @@ class Queues:
     def _forced(self) -> str | None:
         """The worker's property `force`, which servers that are not free can have; others are asked once."""
         try:
-            found = self._api.call("workers.get_runtime_properties", {"worker": self._worker})["runtime_properties"]
+            found = self._api.call("workers.get_runtime_properties", {"worker": self._worker}).get("runtime_properties")
         except errors.ApiError:
             self._has_properties = False
             return None
-        return next((str(each.get("value")).lower() for each in found if each.get("key") == "force"), None)
+        return next((str(each.get("value")).lower() for each in found or () if each.get("key") == "force"), None)
 
     def served(self, queue: str) -> None:
         """A task came out of `queue`: with `fair` the next round starts behind it."""

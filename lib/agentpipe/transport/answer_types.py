@@ -41,7 +41,7 @@ ANSWERS: dict[str, Kind] = {
     "models.get_all": {"models!": [{**NAMED, "uri": str, "framework": str}]},
     "workers.get_all": {"workers!": [{"id!": str, "queues": [{"id!": str}], "task": {"id": str},
                                       "last_report_time": str}]},
-    "workers.get_runtime_properties": {"runtime_properties!": [{"key": str}]},
+    "workers.get_runtime_properties": {"runtime_properties": [{"key": str}]},
     "workers.get_stats": {"workers": [{"worker!": str, "metrics!": [{"metric!": str, "stats": [{"values": list}]}]}]},
     "events.get_task_log": {"events!": [EVENT], "last": int},
     "events.get_log_position": {"positions!": {"*": int}},
