@@ -88,6 +88,8 @@ def test_a_list_with_one_package_takes_the_place_of_no_project(tmp_path):
     with pytest.raises(errors.Failure, match=r"takes its packages from pyproject\.toml") as caught:
         edits._lists(str(tmp_path), task)
     assert "--checkout ." in caught.value.remedy
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "own"\ndependencies = []\n')
+    assert edits._lists(str(tmp_path), task) == []
     (tmp_path / "requirements.txt").write_text("six\n")
     assert edits._lists(str(tmp_path), task) == ["six"]
 

@@ -212,6 +212,12 @@ def _lists(code: str, task: Mapping[str, Any]) -> list[str]:
         for path in capture.requirement_files(code, folder, "" if entry.startswith("-") else entry):
             lines += requirement_files.written_out(capture.requirements_text(path), code, folder, path)
         project = "" if lines else lock_files.named(code, os.path.normpath(os.path.join(code, folder)))
+        if os.path.basename(project) == "pyproject.toml":
+            told = lock_files.load_toml(os.path.join(code, project))
+            own = told.get("project", {})
+            if not (own.get("dependencies") or own.get("dynamic") or "build-system" in told or "poetry" in
+                    told.get("tool", {})):
+                return []  # it asks for nothing
     if project:
         raise _OfProject(f"task {task['id']} takes its packages from {project}, of which a list would take the place",
                          errors.NOT_FOUND,
