@@ -106,12 +106,8 @@ def _absolute(variable: str, path: str, remedy: str = "") -> str:
 
 
 def _state_home() -> str:
-    home = _agent_home()
-    base = os.path.join(home, "state") if home else os.path.join(
-        _xdg("XDG_STATE_HOME", os.path.join(".local", "state")), "agentpipe")
-    if base not in _checked:  # once a process: reading all mounts is not free
-        _checked[base] = file_system(base) in NETWORK_FILE_SYSTEMS
-    if not _checked[base]:
+    home, base, on_network = _intended_state()
+    if not on_network:
         return base
     if home:
         raise errors.Failure(f"AGENT_HOME={home} is on a network file system, where locks do not hold",
@@ -119,10 +115,19 @@ def _state_home() -> str:
     return _owned(f"/var/tmp/agentpipe-{os.getuid()}")
 
 
+def _intended_state() -> tuple[str | None, str, bool]:
+    """($AGENT_HOME, where the state belongs, whether that is on a network file system)."""
+    home = _agent_home()
+    base = os.path.join(home, "state") if home else os.path.join(
+        _xdg("XDG_STATE_HOME", os.path.join(".local", "state")), "agentpipe")
+    if base not in _checked:  # once a process: reading all mounts is not free
+        _checked[base] = file_system(base) in NETWORK_FILE_SYSTEMS
+    return home, base, _checked[base]
+
+
 def of_one_machine() -> bool:
     """Whether the state is this machine's alone though others share the home: that is on a network file system."""
-    _state_home()
-    return any(_checked.values())
+    return _intended_state()[2]
 
 
 def of_this_machine(*parts: str) -> str:

@@ -111,6 +111,8 @@ def test_a_store_that_others_with_the_same_home_cannot_see_is_said_when_it_is_ma
         assert said in (printed := capfd.readouterr().err) and bool(said) == bool(printed)
     finding = next(config_check.server())
     assert finding.level == "warning" and "agent-server" in finding.remedy
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))  # of another home nothing is said
+    assert not paths.of_one_machine()
 
 
 # ---- the server
