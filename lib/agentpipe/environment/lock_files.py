@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, files
+from agentpipe.environment import uv_indexes
 from agentpipe.environment.pins import load_toml, read_toml
 
 TYPE_CHECKING = False
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
 
 MANAGER = "agent.package_manager."
@@ -157,14 +157,14 @@ def _of_project(folder: str, words: list[str]) -> list[str] | None:
     extras, groups = _chosen(project, words) if words else ([], [])
     if buildable and (own or poetry):
         own_line = f"-e {folder}" + (f"[{','.join(extras)}]" if extras else "")
-        return [*_index_lines(project, folder, True), own_line, *groups]
+        return [*uv_indexes.lines(project, folder, True), own_line, *groups]
     if "project" in project:
         lines = own.get("dependencies") or []
         if not isinstance(lines, list):
             raise errors.Failure("pyproject.toml: project.dependencies is not a list", errors.BAD_DATA,
                                  remedy='write dependencies = ["NAME", …]', change=errors.CODE_ANEW)
         optional = _lists(own.get(EXTRAS), EXTRAS) if extras else {}
-        return _index_lines(project, folder, False) + [
+        return uv_indexes.lines(project, folder, False) + [
             str(line) for line in [*lines, *(each for extra in extras for each in optional[extra])]] + groups
     if poetry:
         raise errors.Failure("the project of poetry has no poetry.lock", errors.NOT_FOUND,
@@ -218,57 +218,6 @@ def _group(groups: dict[str, Any], name: str, known: set[str]) -> list[str]:
     known.add(name)
     return [line for each in groups[name] for line in ([str(each)] if not isinstance(each, dict) else
             _group(groups, normalised(str(each.get("include-group"))), known))]
-
-
-# ---- the indexes that projects name
-
-def _index_lines(project: dict[str, Any], folder: str, built: bool) -> list[str]:
-    """The indexes that a project names for uv, as lines; which package is to come from which (`explicit`) uv reads
-    itself of one that is built."""
-    found = []
-    told = project.get("tool", {}).get("uv", {}).get("index")
-    for each in told if isinstance(told, list) else ():
-        url = str(each.get("url") or "") if isinstance(each, dict) else ""
-        if url and not (built and each.get("explicit")):
-            option = ("--find-links" if each.get("format") == "flat" else
-                      "--index-url" if each.get("default") else "--extra-index-url")
-            found.append(f"{option} {url if '://' in url else os.path.normpath(os.path.join(folder, url))}")
-    return found
-
-
-def with_indexes(found: Requirements, code: str, folder: str) -> Requirements:
-    """A project's list with the logins that uv has for the indexes of its pyproject.toml (UV_INDEX_NAME_USERNAME,
-    …_PASSWORD), by the names of these variables."""
-    if not any(name.startswith("UV_INDEX_") and name.endswith(("_USERNAME", "_PASSWORD")) for name in os.environ):
-        return found
-    known = {str(each.get("url", "")).rstrip("/"): login for each in _indexes(code, folder)
-             if (login := _with_login(each))}
-    there = {value.rstrip("/") for _, value in found.options}
-    found.options = [(name, known.get(value.rstrip("/"), value)) for name, value in found.options]
-    found.options += [("--extra-index-url", login) for url, login in known.items() if url not in there]
-    return found
-
-
-def _indexes(code: str, folder: str) -> list[dict[str, Any]]:
-    """Those of the projects from a folder up to the top of the checkout."""
-    found, place = [], os.path.normpath(folder)
-    while True:
-        told = load_toml(os.path.join(place, "pyproject.toml")).get("tool", {}).get("uv", {}).get("index")
-        found += [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
-        if place in (code, "/"):
-            return found
-        place = os.path.dirname(place)
-
-
-def _with_login(index: dict[str, Any]) -> str:
-    """The URL of an index with the variables of its login; "" without one."""
-    import re
-    name = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", str(index.get("name", "")).upper())
-    user, password = (f"${{{each}}}" if os.environ.get(each) else "" for each in (f"{name}_USERNAME",
-                                                                                 f"{name}_PASSWORD"))
-    scheme, mark, rest = str(index.get("url", "")).partition("://")
-    login = user + (f":{password}" if password else "")
-    return f"{scheme}://{login}@{rest}" if login and mark and "@" not in rest.partition("/")[0] else ""
 
 
 # ---- uv

@@ -152,16 +152,17 @@ def of_task(job: Job) -> Requirements:
     from agentpipe.environment.requirement_lines import Reader
     code, folder = folders(job)
     pinned = (job.manifest.get("pins") or {}).get("packages")
-    from agentpipe.environment import lock_files, requirement_sources
+    from agentpipe.environment import requirement_sources, uv_indexes
     if isinstance(pinned, list):
-        return lock_files.with_indexes(requirement_sources.pinned(job, pinned, code, folder), code, folder)
+        return uv_indexes.with_logins(requirement_sources.pinned(job, pinned, code, folder), code, folder)
+    from agentpipe.environment import lock_files
     there = os.path.isdir(code)
     conda = requirement_sources.of_conda(job, code, folder)
     if conda:
         return conda
     project = lock_files.asked_for(job, code, folder) if there else None
     if project:
-        return lock_files.with_indexes(requirement_sources.of_project(project, code, folder), code, project.folder)
+        return uv_indexes.with_logins(requirement_sources.of_project(project, code, folder), code, project.folder)
     origin, lines = record(job)
     found = Requirements(code, origin)
     if origin:
@@ -177,7 +178,7 @@ def of_task(job: Job) -> Requirements:
         return found
     project = lock_files.nearest(job, code, start)
     if project:
-        return lock_files.with_indexes(requirement_sources.of_project(project, code, folder), code, start)
+        return uv_indexes.with_logins(requirement_sources.of_project(project, code, folder), code, start)
     from agentpipe.environment import conda_files
     path = conda_files.in_repository(code, start)
     return requirement_sources.with_conda(conda_files.of_file(path, code), code, folder) if path else found
