@@ -193,9 +193,10 @@ def argument_variables(arguments: str | list[Any]) -> dict[str, str]:
     return found
 
 
-def script_variables(text: str) -> list[tuple[str, str]]:
-    """(variable, value) of those that are secret by their names, and whose values a shell script spells out; one has
-    several where it is set anew, and where the value may end here or there."""
+def script_variables(script: str | list[Any]) -> list[tuple[str, str]]:
+    """(variable, value) of those that are secret by their names, and whose values a shell script, a text or its lines,
+    spells out; one has several where it is set anew, and where the value may end here or there."""
+    text = "\n".join(map(str, script)) if isinstance(script, list) else script
     found = []
     for name, begin, end in _secrets_of_script(text):
         given = text[begin:end]

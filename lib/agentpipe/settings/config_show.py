@@ -142,8 +142,7 @@ def _secrets(key: str, value: Any) -> Iterator[str]:
     elif isinstance(value, str | list) and _fits(key.split(".")[-1], [*DOCKER, *_patterns("docker_commands")]):
         yield from redact.secrets_in(redact.argument_variables(value))
     elif isinstance(value, str | list) and _fits(key.split(".")[-1], SCRIPTS):
-        lines = value if isinstance(value, list) else [value]
-        yield from redact.secrets_in(redact.script_variables("\n".join(map(str, lines))))
+        yield from redact.secrets_in(redact.script_variables(value))
     elif isinstance(value, list):
         for each in value:
             yield from _secrets(key, each)

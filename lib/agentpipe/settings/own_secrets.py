@@ -19,8 +19,7 @@ def known() -> set[str]:
         if "DOCKER" in name and "=" in value:  # what containers get, whose scripts see and may print it
             words = _words(value)
             found |= redact.secrets_in(redact.argument_variables(words))
-            found |= redact.secrets_in(redact.script_variables("\n".join(map(str, words)) if isinstance(words, list)
-                                                               else words))
+            found |= redact.secrets_in(redact.script_variables(words))
     if config.files():
         from agentpipe.settings import config_show
         values = {value for value in map(str.strip, config_show.secret_values()) if len(value) >= redact.SHORTEST}
