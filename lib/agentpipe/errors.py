@@ -56,12 +56,19 @@ class Damaged(Failure):
         super().__init__(reason, UNAVAILABLE, evidence, remedy)
 
 
-class OddAnswer(Failure):
-    """A server's answer is none of its API's (69), and waiting does not mend it. The task is not to blame."""
+class OfMachine(Failure):
+    """A Failure that is never the task's, also with a code that may be one (69, 77): another machine may do it."""
+
+    def __init__(self, reason: str, exit: int = UNAVAILABLE, evidence: str = "", remedy: str = "") -> None:
+        super().__init__(reason, exit, evidence, remedy)
+        self.of_machine = True
+
+
+class OddAnswer(OfMachine):
+    """A server's answer is none of its API's (69), and waiting does not mend it."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason, UNAVAILABLE, remedy="tell whoever runs that server")
-        self.of_machine = True
+        super().__init__(reason, remedy="tell whoever runs that server")
 
 
 class LetGo(Failure):

@@ -309,8 +309,5 @@ def uv() -> str:
         return own
     found = shutil.which("uv")
     if found is None:
-        failure = errors.Failure("uv is not installed", errors.UNAVAILABLE,
-                                 remedy="install it beside agentpipe: pip install uv")
-        failure.of_machine = True
-        raise failure
+        raise errors.OfMachine("uv is not installed", remedy="install it beside agentpipe: pip install uv")
     return found

@@ -73,10 +73,8 @@ def client(kind: str, at: str) -> list[str]:
             default = at == DOCKER_SOCKET and name == "docker" and not (
                 os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT"))
             return [name] if default else [name, option, at]
-    missing = errors.Failure(f"there is no docker command here, through which {kind} containers are entered",
-                             errors.UNAVAILABLE, remedy="install Docker's client (Debian: docker.io)")
-    missing.of_machine = True
-    raise missing
+    raise errors.OfMachine(f"there is no docker command here, through which {kind} containers are entered",
+                           remedy="install Docker's client (Debian: docker.io)")
 
 
 @contextmanager
@@ -102,10 +100,8 @@ def spoken_to(kind: str, at: str, what: str = "") -> Iterator[None]:
         raise failure(error, what or f"the engine at {at} refuses") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         name = "Podman" if kind == "podman" else "Docker"
-        gone = errors.Failure(f"{name} at {at} went away, or gave no answer in time", errors.UNAVAILABLE,
-                              str(error), "look at the engine's own log, then run the task again")
-        gone.of_machine = True
-        raise gone from None
+        raise errors.OfMachine(f"{name} at {at} went away, or gave no answer in time", errors.UNAVAILABLE,
+                               str(error), "look at the engine's own log, then run the task again") from None
 
 
 def failure(error: Exception, what: str, code: int = errors.UNAVAILABLE) -> errors.Failure:
@@ -286,10 +282,7 @@ def _away(kind: str, at: str, error: Exception) -> errors.Failure:
     name, variable = ("Podman", "CONTAINER_HOST") if kind == "podman" else ("Docker", "DOCKER_HOST")
     if "Permission denied" in str(error):
         join = "" if kind == "podman" else "add the user to the group docker, or "
-        away = errors.Failure(f"this user may not ask {name} at {at}", errors.NO_PERMISSION, str(error),
-                              f"{join}set {variable}")
-    else:
-        away = errors.Failure(f"no {name} answers at {at}", errors.UNAVAILABLE, str(error),
-                              f"start it, set {variable}, or run tasks without containers: agent-prepare --place host")
-    away.of_machine = True
-    return away
+        return errors.OfMachine(f"this user may not ask {name} at {at}", errors.NO_PERMISSION, str(error),
+                                f"{join}set {variable}")
+    return errors.OfMachine(f"no {name} answers at {at}", errors.UNAVAILABLE, str(error),
+                            f"start it, set {variable}, or run tasks without containers: agent-prepare --place host")

@@ -247,10 +247,7 @@ def _program(engine: ModuleType) -> str:
         found = shutil.which(name)
         if found:
             return found
-    missing = errors.Failure(f"{' or '.join(engine.PROGRAMS)} is not installed here", errors.UNAVAILABLE,
-                             remedy=engine.INSTALL)
-    missing.of_machine = True
-    raise missing
+    raise errors.OfMachine(f"{' or '.join(engine.PROGRAMS)} is not installed here", remedy=engine.INSTALL)
 
 
 def _add_ours(asked: Asked, job: Job, wanted: Wanted, given: container_args.Args) -> None:
