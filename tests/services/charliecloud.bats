@@ -118,7 +118,7 @@ homes_of_user() {
 }
 
 @test "a failed script's place is kept for a while: agent-task shell walks in" {
-  kept_for_a_while "$(tar -xOf "$image" etc/debian_version)"
+  kept_for_a_while "$(tar -xOf "$image" etc/debian_version)" 475
 }
 
 @test "agent-run is killed while it keeps a place: the next set-up removes it" {

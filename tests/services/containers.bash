@@ -108,25 +108,26 @@ told_to_end() {
   wait_for 5 does_not_sleep "$1"
 }
 
-# kept_for_a_while VERSION: the place of a script that has failed stays, for who walks in, who has to leave with it
+# kept_for_a_while VERSION SECONDS: the place of a script that has failed stays, for who walks in, who has to leave with
+# it. Both sleep SECONDS and a digit: other files' processes are seen here too.
 kept_for_a_while() {
   local version=$1
-  bash_task 'echo made >here; (setsid sleep 4741 &); exit 3' '{"arguments": "-e WORD=hello"}' >task.json
+  bash_task "echo made >here; (setsid sleep ${2}1 &); exit 3" '{"arguments": "-e WORD=hello"}' >task.json
   agent-prepare task.json >line
   agent-run --hold-on-failure 2h line >receipt 2>said 3>&- &
   run_pid=$!
   wait_for 30 grep -q 'is kept for 2h: agent-task shell local-' said
-  wait_for 5 does_not_sleep 4741
+  wait_for 5 does_not_sleep "${2}1"
   # shellcheck disable=SC2016 # for the task's shell
   [ "$(agent-task shell "$(field .task.id line)" -- sh -c 'echo "$WORD $(cat here) $(cat /etc/debian_version)"')" = \
     "hello made $version" ]
-  agent-task shell "$(field .task.id line)" -- sleep 4742 3>&- &
-  wait_for 10 sleeps 4742
+  agent-task shell "$(field .task.id line)" -- sleep "${2}2" 3>&- &
+  wait_for 10 sleeps "${2}2"
   kill -TERM "$run_pid"
   ended "$run_pid"
   # shellcheck disable=SC2154 # ended() sets it
   [ "$status" -eq 3 ]
-  wait_for 5 does_not_sleep 4742
+  wait_for 5 does_not_sleep "${2}2"
   run -66 agent-task shell "$(field .task.id line)"
   # shellcheck disable=SC2154 # run sets it
   [[ $output == *"is gone (agent-run --hold-on-failure"* ]]
@@ -150,5 +151,6 @@ kept_by_a_killed_one() {
   [ ! -e "$kept/place.env" ]
 }
 
-sleeps() { pgrep -f "sleep $1" >/dev/null; }
+# sleeps SECONDS: whether a process is just that, or that and one more digit; not a command that will become one
+sleeps() { pgrep -xf "sleep $1[0-9]?" >/dev/null; }
 does_not_sleep() { ! sleeps "$1"; }
