@@ -1,8 +1,7 @@
 """Whether the network may be used: one answer for git, for packages and for whatever else would ask a server."""
 
-import os
-
 
 def offline() -> bool:
-    """Whether AGENT_OFFLINE forbids it (1, true, yes or on)."""
-    return os.environ.get("AGENT_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
+    """Whether AGENT_OFFLINE forbids it, a yes or no as any setting's; Failure 78 for what is neither."""
+    from agentpipe.settings import config
+    return config.flag("", False, "AGENT_OFFLINE")

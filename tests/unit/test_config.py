@@ -243,7 +243,9 @@ def test_every_wrong_number_is_named_at_once(conf):
 
 
 @pytest.mark.parametrize("name", ["CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES", "CPU_ONLY",
-                                  "CLEARML_AGENT_FORCE_UV", "CLEARML_AGENT_DISABLE_SSH_MOUNT"])
+                                  "CLEARML_AGENT_FORCE_UV", "CLEARML_AGENT_DISABLE_SSH_MOUNT",
+                                  "AGENT_OFFLINE", "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL",
+                                  "CLEARML_AGENT_FORCE_SYSTEM_SITE_PACKAGES"])
 def test_a_yes_or_no_that_is_neither_is_refused_before_a_task_meets_it(monkeypatch, name):
     monkeypatch.setenv(name, "banana")
     with pytest.raises(errors.Failure, match=f"^{name} is neither yes nor no: banana ") as caught:

@@ -106,7 +106,7 @@ def _built(job: Job, script: str, answer: str) -> Value | None:
 def nothing_installed() -> bool:
     """CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL: the interpreter as it is, and nothing is written back."""
     from agentpipe.settings import config
-    return os.environ.get("CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "").strip().lower() in config.YES
+    return config.flag("", False, "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL")
 
 
 def installed_into() -> str:

@@ -30,7 +30,9 @@ FLAGS: tuple[tuple[str, ...], ...] = (
         "torch_nightly", "use_conda_base_env", "uv_files_from_repo_working_dir", "uv_sync_locked_if_lock_file")),
     ("api.http.wait_on_maintenance_forever",), ("agent.disable_ssh_mount", "CLEARML_AGENT_DISABLE_SSH_MOUNT"),
     ("agent.crash_on_exception", "CLEARML_AGENT_CRASH_ON_EXCEPTION"),
-    *(("", name) for name in ("CLEARML_AGENT_FORCE_POETRY", "CLEARML_AGENT_FORCE_TASK_INIT", "CLEARML_AGENT_FORCE_UV")))
+    *(("", name) for name in ("AGENT_OFFLINE", "CLEARML_AGENT_FORCE_POETRY", "CLEARML_AGENT_FORCE_TASK_INIT",
+                              "CLEARML_AGENT_FORCE_UV", "CLEARML_AGENT_FORCE_SYSTEM_SITE_PACKAGES",
+                              "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL")))
 OF_STAGES = ("AGENT_CLAIM_GRACE", "AGENT_HOOK_TIMEOUT", "AGENT_KEEP_DAYS", "AGENT_ENVS_MAX_GB", "AGENT_ENVS_MAX_DAYS")
 
 

@@ -76,13 +76,9 @@ class Policy:
 
 def _sees_system(job: Job) -> bool:
     """Whether the interpreter's own packages are seen: in a place they are, images ship the big ones."""
-    import os
-
     from agentpipe.settings import config
-    forced = os.environ.get("CLEARML_AGENT_FORCE_SYSTEM_SITE_PACKAGES") if job.prefix else None
-    if forced:
-        return forced.strip().lower() in config.YES
-    return config.flag("agent.package_manager.system_site_packages", bool(job.prefix))
+    forced = ("CLEARML_AGENT_FORCE_SYSTEM_SITE_PACKAGES",) if job.prefix else ()
+    return config.flag("agent.package_manager.system_site_packages", bool(job.prefix), *forced)
 
 
 def of(job: Job, asked: Requirements) -> Policy:
