@@ -15,8 +15,8 @@ from agentpipe import errors, live, tools, trees
 from agentpipe.code import bundle, git, lfs, mirror, proofs, submodules
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
-from agentpipe.offline import offline
 from agentpipe.settings import config
+from agentpipe.settings.offline import offline
 from agentpipe.urls import without_credentials
 
 DEEPEST = 20

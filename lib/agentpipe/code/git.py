@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from agentpipe import errors, tools
-from agentpipe.offline import offline
+from agentpipe.settings.offline import offline
 from agentpipe.urls import login_of, split_url, without_credentials
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ import re
 
 from agentpipe import files, tools, trees
 from agentpipe.code import git
-from agentpipe.offline import offline
+from agentpipe.settings.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

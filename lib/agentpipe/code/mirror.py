@@ -12,8 +12,8 @@ from agentpipe import errors, files, paths, tools, trees
 from agentpipe.code import git, git_failures, git_transfer, revision
 from agentpipe.crash import crash_point
 from agentpipe.job import Job
-from agentpipe.offline import offline
 from agentpipe.settings import config
+from agentpipe.settings.offline import offline
 
 # what one fetch of a single ref brings, whatever it is called there
 TIP = "refs/agentpipe/tip"

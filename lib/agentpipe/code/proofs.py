@@ -69,7 +69,7 @@ def _refusal(job: Job, source: git.Source) -> errors.Failure | None:
     """What the server says to this login; None when it opens. Failure 69 is raised."""
     from agentpipe import tools
     from agentpipe.code import git_failures
-    from agentpipe.offline import offline
+    from agentpipe.settings.offline import offline
     if offline():
         return errors.Failure(f"{source.url} is in the cache by another task's login, and AGENT_OFFLINE forbids to ask "
                               "whether this task may have it", errors.NO_PERMISSION,

@@ -103,7 +103,7 @@ def _asked(job: Job, source: Source, ref: str) -> str:
     """The commit, from the server; "" when it does not answer (the installer's own words say why)."""
     from agentpipe import errors, tools
     from agentpipe.code import git_failures, proofs
-    from agentpipe.offline import offline
+    from agentpipe.settings.offline import offline
     if offline():
         return ""
     names = _names(ref)

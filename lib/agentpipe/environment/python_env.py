@@ -200,8 +200,8 @@ def _make(job: Job, about: str, name: str, interpreter: Interpreter, requirement
     What failed is removed."""
     from agentpipe.environment import env_cache, given, image_packages, installers, wheelhouse_repositories
     from agentpipe.environment.installers import conda, ways
-    from agentpipe.offline import offline
     from agentpipe.place import apart
+    from agentpipe.settings.offline import offline
     directory = os.path.join(apart.folder(job), os.path.basename(about)) if apart.folder(job) else about
     wanted, taken = requirements, []  # type: ignore[var-annotated]
     if offline():

@@ -20,7 +20,7 @@ def read(url: str, notes: list[str]) -> bytes:
 
     Failure 66 where there is nothing, 69 without an answer and without a last time, 77 where a login is wanted.
     """
-    from agentpipe.offline import offline
+    from agentpipe.settings.offline import offline
     shown, memory = without_credentials(url), _memory(url)
     why = "AGENT_OFFLINE forbids the network"
     if not offline():

@@ -6,7 +6,7 @@ import os
 
 from agentpipe import paths
 from agentpipe.files import file_digest
-from agentpipe.offline import offline
+from agentpipe.settings.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

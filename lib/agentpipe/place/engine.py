@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 
 from agentpipe import errors
-from agentpipe.offline import offline
+from agentpipe.settings.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import os
 import time
 
 from agentpipe import errors, paths, place, trees
-from agentpipe.offline import offline
 from agentpipe.settings import config
+from agentpipe.settings.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

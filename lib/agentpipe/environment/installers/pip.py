@@ -7,8 +7,8 @@ import re
 
 from agentpipe import errors, live, paths
 from agentpipe.environment.installers import uv
-from agentpipe.offline import offline
 from agentpipe.settings import indexes
+from agentpipe.settings.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import os
 from agentpipe import errors, paths, tools, units, untrusted
 from agentpipe.crash import crash_point
 from agentpipe.environment import constraints, installers, local_packages, pins, requirements, wheelhouse
-from agentpipe.offline import offline
 from agentpipe.settings import indexes
+from agentpipe.settings.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from agentpipe import errors, paths
 from agentpipe.environment.installers import uv_words, wrong_pythons
 from agentpipe.environment.installers.uv_words import PACKAGE, WISH
 from agentpipe.environment.requirements import NAME
-from agentpipe.offline import offline
+from agentpipe.settings.offline import offline
 from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
