@@ -168,28 +168,31 @@ def task_secrets(task: Mapping[str, Any]) -> set[str]:
     section = (task.get("hyperparams") or {}).get(ENVIRONMENT) or {}
     for name, item in section.items():
         given.append((name, str((item.get("value") if isinstance(item, dict) else item) or "")))
-    return secrets_in([*given, *argument_variables(command).items(), ("", whole)])
+    return secrets_in([*given, *argument_variables(command), ("", whole)])
 
 
-def argument_variables(arguments: str | list[Any]) -> dict[str, str]:
-    """What arguments of `docker run`, a text or its words, give variables, however that is spelled: -e NAME=VALUE,
-    quoted or not, --env=NAME=VALUE, -eNAME=VALUE, -ite=NAME=VALUE."""
+def argument_variables(arguments: str | list[Any]) -> list[tuple[str, str]]:
+    """(variable, value) of those that arguments of `docker run`, a text or its words, spell out, in whatever way: -e
+    NAME=VALUE, quoted or not, --env=NAME=VALUE, -eNAME=VALUE, -ite=NAME=VALUE; one that is set twice has both values.
+    """
     words = list(map(str, arguments)) if isinstance(arguments, list) else [arguments]
     if not any("=" in word for word in words):  # the usual case
-        return {}
-    found: dict[str, str] = {}
+        return []
     if isinstance(arguments, str):
         import shlex
-        found = dict(re.findall(r"\b(\w+)=(\S+)", arguments))
         try:
             words = shlex.split(arguments)
         except ValueError:  # a quote too many
             words = arguments.split()
+    found = []
     for word in words:
         option = _OPTION.match(word)
         name, equals, value = word[option.end() if option else 0:].partition("=")
         if equals:
-            found[name] = value
+            found.append((name, value))
+    if isinstance(arguments, str):  # what stands within a word
+        known = {name for name, _ in found}
+        found += [given for given in re.findall(r"\b(\w+)=(\S+)", arguments) if given[0] not in known]
     return found
 
 

@@ -108,6 +108,11 @@ def test_a_secret_of_the_container_s_arguments_may_have_blanks() -> None:
     assert "a b c d" in task_secrets({"container": {"arguments": "-e A_TOKEN='a b c d'"}})
 
 
+def test_a_variable_that_the_container_s_arguments_set_twice_has_two_secrets() -> None:
+    words = "-e A_TOKEN=secret-1 --env A_TOKEN='secret 2' --env=A_TOKEN=secret-3"
+    assert {"secret-1", "secret 2", "secret-3"} <= task_secrets({"container": {"arguments": words}})
+
+
 @pytest.mark.parametrize(("script", "known"), [
     ("export HF_TOKEN=secret-1; make", {"secret-1"}), ("A_KEY='a b $x'; export A_KEY", {"a b $x"}),
     ('(B_TOKEN=secret-1)\nexport C_TOKEN="secret-2"', {"secret-1", "secret-2"}),
