@@ -274,6 +274,20 @@ def test_the_working_directory_comes_first_where_that_is_asked_for(machine, web,
     assert "tea==2.0" in agent_env.work(job)["packages"]
 
 
+def test_a_wheel_of_the_project_is_compared_with_its_lock(machine, web):
+    told = PROJECT.replace("milk", "pot") + '[tool.uv.sources]\npot = {path = "pot-1.0-py3-none-any.whl"}\n'
+    job, code = checkout(machine, {"pyproject.toml": told})
+    wheel = wheelhouse.wheel(code, "pot", "1.0")
+    lock(code, web)
+    env = agent_env.work(job)
+    assert env["packages"] == ["leafy==1.0", "./pot-1.0-py3-none-any.whl"]
+    assert env["pins"][1] == f"./pot-1.0-py3-none-any.whl --hash=sha256:{wheelhouse.sha256(wheel)}"
+    wheelhouse.wheel(code, "pot", "1.0", files={"pot/evil.py": ""})
+    with pytest.raises(errors.Failure, match=r"pot-1.0-py3-none-any\.whl has another SHA-256") as caught:
+        agent_env.work(job)
+    assert caught.value.exit == errors.BAD_DATA
+
+
 @pytest.mark.parametrize("below", ["", "lib"])
 def test_a_broken_lock_is_refused(machine, web, below):
     files = {"pyproject.toml": PROJECT + '[tool.uv.workspace]\nmembers = ["lib"]\n', "uv.lock": "<<<<<<< HEAD",

@@ -1,5 +1,6 @@
 """A receipt's pins: the very same files again, whatever an index has become meanwhile."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -99,6 +100,35 @@ def test_a_list_that_was_resolved_by_hand_is_pinned_as_well(machine, monkeypatch
     digest = wheelhouse.sha256(os.path.join(machine.index, "tea-1.0-py3-none-any.whl"))
     env = machine.task(f"tea==1.0 --hash=sha256:{digest}")
     assert [pin["sha256"] for pin in env["pins"]] == [digest]
+
+
+@pytest.mark.parametrize("line", ["./tea.whl", "tea @ file://{}", './tea.whl ; python_version > "3"'])
+def test_a_packages_file_of_the_task_is_pinned_by_its_hash(machine, line):
+    def again(content, **more):
+        job = machine.job(line.format(path), **more)
+        for target in (os.path.join(job.manifest["fetch"]["code"], name), path):
+            with open(target, "wb") as file:
+                file.write(content)
+        return agent_env.work(job)
+
+    with open(os.path.join(machine.index, "tea-1.0-py3-none-any.whl"), "rb") as file:
+        wheel = file.read()
+    name = "tea-1.0-py3-none-any.whl"
+    line, path = line.replace("tea.whl", name), os.path.join(machine.folder, name)
+    env = again(wheel)
+    assert env["pins"] == [f"{line.format(path)} --hash=sha256:{hashlib.sha256(wheel).hexdigest()}"]
+    assert env["packages"] == [line.format(path)]
+    same = again(wheel, pins={"packages": env["pins"]})
+    assert (same["pins"], same["packages"], python(same, "import tea")) == (env["pins"], env["packages"], "")
+    with pytest.raises(errors.Failure, match=f"line 1 of the receipt's pins: .*{name} has another SHA-256") as caught:
+        again(wheel + b"x", pins={"packages": env["pins"]})
+    assert caught.value.exit == errors.BAD_DATA
+
+
+def test_a_receipt_of_before_whose_files_have_no_hashes_is_taken(machine):
+    shutil.copy(os.path.join(machine.index, "tea-1.0-py3-none-any.whl"), machine.folder)
+    line = f"tea @ file://{machine.folder}/tea-1.0-py3-none-any.whl"
+    assert machine.task("tea", pins={"packages": [line]})["packages"] == [line]
 
 
 def test_a_repository_is_pinned_by_its_commit(machine):

@@ -44,13 +44,18 @@ class Project:
 
 
 class Archive:
-    """A package's file, the task's own or the operator's, with its SHA-256 as `digest`; the rest as of a Project."""
+    """A package's file, the task's own or the operator's, with its SHA-256 as `digest`; its `line` is without hashes,
+    the rest as of a Project."""
 
     __slots__ = ("digest", "extras", "line", "marker", "path")
 
     def __init__(self, path: str, extras: str, line: str, marker: str = "", a_tasks: bool = False) -> None:
         self.path, self.extras, self.line, self.marker = path, extras, line, marker
         self.digest = file_digest(path, a_tasks)
+
+    def pin(self) -> str:
+        """Its line with its hash: that no other file satisfies it."""
+        return f"{self.line} --hash=sha256:{self.digest}"
 
 
 def settle(asked: Requirements, interpreter: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """What was installed, exactly: for a receipt, and back from one into lines that bring the very same files.
 
 A pin is {"name", "version", "source", "sha256"}: `source` is the file's address ("git+URL@COMMIT" for a repository,
-which has no hash: the commit is one), passwords taken out. A task's own folders are pinned by its commit; they stand
-among the pins as the lines that they are ("-e .").
+which has no hash: the commit is one), passwords taken out. What lies on the machine stands among the pins as the
+line that it is: a package's file with its hash ("./tea.whl --hash=sha256:…"), a folder of the task's ("-e ."), which
+its commit pins.
 """
 
 from __future__ import annotations

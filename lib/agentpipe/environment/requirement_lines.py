@@ -141,7 +141,8 @@ class Reader:
 
     def _local(self, value: str, line: str, where: str, editable: bool = False) -> None:
         value = _url_path(value) if value.startswith("file:") else value
-        place, _, marker = value.partition(";")
+        body, hashes = _hashes(value)
+        place, _, marker = body.partition(";")
         path, bracket, extras = place.strip().removesuffix("]").rpartition("[")
         path, extras = (path.rstrip(), extras) if bracket and place.rstrip().endswith("]") else (place.strip(), "")
         marker = _marker(marker, line, where)
@@ -157,7 +158,12 @@ class Reader:
                                  errors.BAD_DATA, evidence=line, remedy=f"take '{line}' out of the requirements",
                                  change=("--drop-package", line))
         else:
-            self.into.archives.append(Archive(there, sorted_extras(extras), line, marker, True))
+            archive = Archive(there, sorted_extras(extras), _hashes(line)[0], marker, True)
+            if hashes and f"sha256:{archive.digest}" not in hashes:
+                raise errors.Failure(f"{where}: {path} has another SHA-256 than was recorded", errors.BAD_DATA,
+                                     evidence=f"it is {archive.digest}",
+                                     remedy=f"find out who replaced {path}, or record its new hash")
+            self.into.archives.append(archive)
 
     def _elsewhere(self, name: str, extras: str | None, path: str, marker: str, where: str) -> None:
         """A path of the machine that recorded the list: its name is kept, and its version where the path has one."""
@@ -239,6 +245,12 @@ def _marker(text: str, line: str, where: str) -> str:
                              evidence=str(error), change=("--drop-package", line),
                              remedy=f"write it as ; python_version < \"3.12\" instead of '{text.strip()}'") from None
     return text.strip()
+
+
+def _hashes(text: str) -> tuple[str, list[str]]:
+    """(what stands before a line's hashes, these: "sha256:…")."""
+    body, *flags = re.split(r"\s(?=--hash\b)", text)
+    return body.rstrip(), [flag.removeprefix("--hash").strip(" =") for flag in flags]
 
 
 def _unquoted(value: str) -> str:

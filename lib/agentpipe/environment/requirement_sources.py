@@ -148,7 +148,8 @@ def pinned(job: Job, pinned: list[Any], code: str, folder: str) -> Requirements:
         found.conda.variables = asked.variables if asked else {}
     rest = _with_secrets(job, [pin for pin in pinned if pin not in theirs])
     Reader(found, [folder, code]).read([*requirements.option_lines(job), *pins.lines(rest)], found.origin)
-    found.exact, found.pins = True, [pin for pin in pinned if pin not in found.local_lines()]
+    own = {*found.local_lines(), *found.local_pins()}
+    found.exact, found.pins = True, [pin for pin in pinned if not isinstance(pin, str) or pin not in own]
     sources = (str(pin.get("source")) for pin in pinned if isinstance(pin, dict))
     indexes = (re.search(r"download\.pytorch\.org/whl/(\w+)/", source) for source in sources)
     found.torch_index = next((match[1] for match in indexes if match), "")

@@ -93,6 +93,10 @@ class Requirements:
         """The lines about the task's own files, as it wrote them (for the manifest)."""
         return [each.line for each in self.archives] + [each.line for each in self.projects]
 
+    def local_pins(self) -> list[str]:
+        """The same for a receipt: of a package's file with its hash (a folder is pinned by the task's commit)."""
+        return [each.pin() for each in self.archives] + [each.line for each in self.projects]
+
     def option_lines(self) -> list[str]:
         """The task's own options (indexes), without passwords; what lies in the checkout by its path from the top."""
         from agentpipe.urls import without_credentials

@@ -57,7 +57,7 @@ def own(job: Job, asked: Requirements, began: float) -> Value:
     binaries = os.path.join(directory, "bin")
     return {"python": os.path.join(binaries, "python"), "version": interpreter["version"], "base": key or None,
             "overlay": directory, "cached": cached, "installer": base["installer"], "reason": reason,
-            "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_lines(),
+            "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_pins(),
             "options": asked.option_lines(), "path": [binaries, *behind],
             **({"variables": base["variables"]} if "variables" in base else {})}
 
@@ -281,7 +281,7 @@ def beside(job: Job, interpreter: Interpreter, asked: Requirements, policy: Poli
     more = {"variables": base["variables"]} if base["variables"] else {}
     return {"python": os.path.join(binaries, "python"), "version": base["interpreter"]["version"], "base": None, **more,
             "overlay": base["directory"], "cached": False, "installer": base["installer"], "reason": reason,
-            "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_lines(),
+            "packages": base["packages"] + asked.local_lines(), "pins": base["pins"] + asked.local_pins(),
             "options": asked.option_lines(), "path": [binaries]}
 
 

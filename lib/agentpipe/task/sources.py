@@ -112,7 +112,7 @@ def _lines(script: dict[str, Any]) -> list[str]:
 def spelled(package: Any) -> str:
     """A pinned package (pins.py) as a line of requirements, for any platform: without its file's hash."""
     if not isinstance(package, dict):
-        return str(package)
+        return str(package).partition(" --hash")[0]
     source = str(package.get("source") or "")
     if "+" in source.split("://")[0] or package.get("direct"):
         return f"{package['name']} @ {source}"
