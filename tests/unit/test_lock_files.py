@@ -533,3 +533,23 @@ def test_a_file_that_is_none_of_its_kind_is_named(machine, files, word):
 def test_a_lock_above_that_is_none_is_no_workspace(machine):
     files = {"uv.lock": "package = [1]", "pyproject.toml": "", "d/pyproject.toml": '[project]\nname = "d"'}
     assert agent_env.work(machine.job(files=files, working_dir="d"))["packages"] == []
+
+
+def test_an_explicit_index_with_a_login_is_asked_for_its_own_packages_alone(machine, web, tmp_path, monkeypatch):
+    """A stranger's newer package of another name, or one of ours, may stand there."""
+    other = tmp_path / "other"
+    other.mkdir()
+    wheelhouse.wheel(str(other), "sugar", "3.0")
+    wheelhouse.wheel(str(other), "leafy", "9.0")
+    server, address = package_index.serve(str(other))
+    files = package("own", ["sugar", "leafy"])
+    files["pyproject.toml"] += ('[tool.uv.sources]\nsugar = {index = "my-own"}\n[[tool.uv.index]]\nname = "my-own"\n'
+                                f'url = "http://{address}/private/simple"\nexplicit = true\n')
+    monkeypatch.setenv("UV_INDEX_MY_OWN_USERNAME", "u")
+    monkeypatch.setenv("UV_INDEX_MY_OWN_PASSWORD", "secret")
+    try:
+        env = agent_env.work(checkout(machine, files)[0])
+    finally:
+        server.shutdown()
+    assert versions(env) == ["leafy==1.0", "sugar==3.0"]
+    assert "secret" not in str(env)

@@ -44,6 +44,9 @@ class Requirements:
         self.projects: list[Project] = []
         self.found: list[tuple[str, bool]] = []
         self.options: list[tuple[str, str]] = []
+        # of projects, indexes with a login that are asked for nothing but what names them: uv knows them by the project
+        # itself, not by its lock
+        self.explicit: list[tuple[str, str]] = []
         self.constraints: list[str] = []
         self.build_constraints: list[str] = []
         self.overrides: list[str] = []

@@ -29,11 +29,18 @@ def with_logins(found: Requirements, code: str, folder: str) -> Requirements:
     …_PASSWORD), by the names of these variables."""
     if not any(name.startswith("UV_INDEX_") and name.endswith(("_USERNAME", "_PASSWORD")) for name in os.environ):
         return found
-    known = {str(each.get("url", "")).rstrip("/"): login for each in _up_to(code, folder)
+    known = {str(each.get("url", "")).rstrip("/"): (each, login) for each in _up_to(code, folder)
              if (login := _with_login(each))}
     there = {value.rstrip("/") for _, value in found.options}
-    found.options = [(name, known.get(value.rstrip("/"), value)) for name, value in found.options]
-    found.options += [("--extra-index-url", login) for url, login in known.items() if url not in there]
+    found.options = [(name, known.get(value.rstrip("/"), ({}, value))[1]) for name, value in found.options]
+    for index, login in (pair for url, pair in known.items() if url not in there):
+        option = ("--find-links" if index.get("format") == "flat" else "--extra-index-url", login)
+        if index.get("explicit") and not found.has_hashes():
+            # uv itself asks it, for nothing but the packages that name it: any other may have a namesake there
+            found.explicit.append(option)
+            found.variables |= {name: os.environ[name] for name in _variables(index) if os.environ.get(name)}
+        else:
+            found.options.append(option)
     return found
 
 
@@ -55,10 +62,14 @@ def _up_to(code: str, folder: str) -> list[dict[str, Any]]:
 
 def _with_login(index: dict[str, Any]) -> str:
     """The URL of an index with the variables of its login; "" without one."""
-    import re
-    name = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", str(index.get("name", "")).upper())
-    user, password = (f"${{{each}}}" if os.environ.get(each) else "" for each in (f"{name}_USERNAME",
-                                                                                 f"{name}_PASSWORD"))
+    user, password = (f"${{{each}}}" if os.environ.get(each) else "" for each in _variables(index))
     scheme, mark, rest = str(index.get("url", "")).partition("://")
     login = user + (f":{password}" if password else "")
     return f"{scheme}://{login}@{rest}" if login and mark and "@" not in rest.partition("/")[0] else ""
+
+
+def _variables(index: dict[str, Any]) -> tuple[str, str]:
+    """The variables in which uv looks for the user and the password of an index."""
+    import re
+    name = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", str(index.get("name", "")).upper())
+    return f"{name}_USERNAME", f"{name}_PASSWORD"

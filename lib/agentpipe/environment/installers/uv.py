@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 
 from agentpipe import errors, paths, tools, units, untrusted
@@ -87,7 +88,9 @@ def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Poli
     if not count:
         return []
     job.say(f"installing {count} package{'' if count == 1 else 's'}{units.told(size, ', ')}")
-    _run(job, folder, asked, ["pip", "install", "--link-mode", "copy", *target(folder), *_binaries(asked),
+    reached = copy.copy(asked)
+    reached.options = asked.options + asked.explicit
+    _run(job, folder, reached, ["pip", "install", "--link-mode", "copy", *target(folder), *_binaries(asked),
                               *policy.flags, "--preview-features", "pylock", "-r", locked], progress.Lines(job, count))
     return pins.of_lock(locked)
 
