@@ -38,20 +38,21 @@ def put_away(task: dict[str, Any], directory: str) -> dict[str, Any]:
     script = task.get("script")
     if not isinstance(script, dict):  # none; or what no manifest may have, which agent-pull tells of
         return task
-    moved, shown = {}, {}
+    moved, clean = {}, {}
     for field in FIELDS:
-        text = json.dumps(script.get(field))
+        found = script.get(field)
+        text = json.dumps(found)
         if "://" not in text or ("@" not in text and "?" not in text):  # the usual case, and it must cost nothing
             continue
-        from agentpipe.urls import without_credentials
-        clean = without_credentials(text)
-        if clean != text:
-            shown[field] = json.loads(clean)
-            moved[field] = {"shown": shown[field], "whole": script[field]}
+        from agentpipe.urls import split_url
+        # of an address that is nothing else, a login may have any character
+        clean[field] = shown(split_url(found)[0] if field == "repository" and isinstance(found, str) else found)
+        if clean[field] != found:
+            moved[field] = {"shown": clean[field], "whole": found}
     if not moved:
         return task
     publish(os.path.join(directory, FILE), json.dumps(moved).encode())
-    return {**task, "script": {**script, **shown}}
+    return {**task, "script": {**script, **clean}}
 
 
 def shown(value: Any) -> Any:
