@@ -298,6 +298,13 @@ def test_a_broken_lock_is_refused(machine, web, below):
     assert (caught.value.exit, "uv lock" in caught.value.remedy) == (errors.BAD_DATA, True)
 
 
+@pytest.mark.parametrize("workspace", ['members = ["*"]\nexclude = ["lib"]', 'members = ["other"]'])
+def test_a_broken_lock_above_is_no_matter_for_a_project_outside_its_workspace(machine, web, workspace):
+    files = {"pyproject.toml": PROJECT + f"[tool.uv.workspace]\n{workspace}\n", "uv.lock": "<<<<<<< HEAD",
+             "lib/pyproject.toml": PROJECT.replace("milk", "tea")}
+    assert versions(machine.task(files=files, working_dir="lib")) == ["tea==2.0"]
+
+
 # ---- pyproject.toml alone
 
 def test_a_project_without_a_lock_asks_for_its_dependencies(machine):

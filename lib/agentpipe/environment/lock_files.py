@@ -95,9 +95,8 @@ def _workspace(code: str, folder: str, read: Callable[[str], dict[str, Any]] = l
         above = os.path.dirname(above)
         lock = os.path.join(above, "uv.lock")
         if os.path.isfile(lock):
-            of_workspace = "workspace" in load_toml(os.path.join(above, "pyproject.toml")).get("tool", {}).get("uv", {})
             try:
-                for package in (read if of_workspace else load_toml)(lock).get("package") or []:
+                for package in (read if folder in _members(above) else load_toml)(lock).get("package") or []:
                     source = package.get("source") or {}
                     path = source.get("editable") or source.get("virtual")
                     if path and os.path.normpath(os.path.join(above, path)) == folder:
@@ -106,6 +105,17 @@ def _workspace(code: str, folder: str, read: Callable[[str], dict[str, Any]] = l
                 pass
             return None
     return None
+
+
+def _members(folder: str) -> set[str]:
+    """The folders that the workspace of a project takes in, by the patterns of its pyproject.toml."""
+    import glob
+    tool = load_toml(os.path.join(folder, "pyproject.toml")).get("tool", {}).get("uv", {})
+    told = tool.get("workspace", {})
+    taken, left_out = ({os.path.normpath(os.path.join(folder, each)) for pattern in told.get(name) or ()
+                        for each in glob.glob(str(pattern), root_dir=folder, recursive=True)}
+                       for name in ("members", "exclude"))
+    return taken - left_out
 
 
 def _of_member(job: Job, folder: str, workspace: str, name: str) -> Found:
@@ -354,16 +364,12 @@ def _memory(job: Job, folder: str, words: list[str]) -> str:
 def _locked(folder: str, code: str) -> list[str]:
     """The folders of the checkout on whose files a uv.lock depends: its own, those that it names, and the members of
     its workspace."""
-    import glob
     import re
 
     from agentpipe.environment.requirements import inside
     text = files.list_of_task(os.path.join(folder, "uv.lock")).decode("utf-8", "surrogateescape")
     found = [".", *re.findall(r'\b(?:editable|virtual|directory) = "([^"]*)"', text)]
-    tool = load_toml(os.path.join(folder, "pyproject.toml")).get("tool", {}).get("uv", {})
-    for pattern in tool.get("workspace", {}).get("members") or ():
-        found += glob.glob(str(pattern), root_dir=folder, recursive=True)
-    places = {os.path.normpath(os.path.join(folder, each)) for each in found}
+    places = {os.path.normpath(os.path.join(folder, each)) for each in found} | _members(folder)
     return sorted(each for each in places if inside(each, code))
 
 
