@@ -256,6 +256,22 @@ def test_a_yes_or_no_that_is_neither_is_refused_before_a_task_meets_it(monkeypat
         checks.check_values()
 
 
+@pytest.mark.parametrize(("name", "wrong", "words", "right"), [
+    ("CUDA_VERSION", "banana", "no version of CUDA", ["12.1", "12", "0", "cuda-12.1"]),
+    ("CLEARML_AGENT__AGENT__CUDA_VERSION", "12.x", "no version of CUDA", ["121", "12.1.1_530.30"]),
+    ("CLEARML_AGENT__AGENT__FORCE_GIT_SSH_PORT", "abc", "no port", ["2222", ""]),
+    ("CLEARML_AGENT__AGENT__FORCE_GIT_SSH_PORT", "65536", "no port", ["65535"]),
+    ("CLEARML_AGENT__AGENT__FORCE_GIT_SSH_PORT", "0", "no port", ["1"])])
+def test_what_has_a_form_of_its_own_is_refused_before_a_task_meets_it(monkeypatch, name, wrong, words, right):
+    monkeypatch.setenv(name, wrong)
+    with pytest.raises(errors.Failure, match=f"^{name} is {words}: {wrong} ") as caught:
+        checks.check_values()
+    assert caught.value.exit == errors.BAD_CONFIG
+    for told in right:
+        monkeypatch.setenv(name, told)
+        checks.check_values()
+
+
 def test_every_yes_or_no_that_is_read_is_looked_at_before():
     read = set()
     for folder in ("lib/agentpipe", "cmds"):

@@ -34,7 +34,8 @@ def indexed(machine, monkeypatch):
 
 @pytest.mark.parametrize(("variables", "backend"), [
     ({"CLEARML_AGENT__AGENT__CUDA_VERSION": "12.1"}, "cu121"), ({"CLEARML_CUDA_VERSION": "118"}, "cu118"),
-    ({"CUDA_VERSION": "12.7.1"}, "cu126"), ({"CUDA_VERSION": "99.9"}, "cu132"), ({"CUDA_VERSION": "0"}, "cpu"),
+    ({"CUDA_VERSION": "12.7.1"}, "cu126"), ({"CUDA_VERSION": "12"}, "cu120"), ({"CUDA_VERSION": "cu118"}, "cu118"),
+    ({"CUDA_VERSION": "99.9"}, "cu132"), ({"CUDA_VERSION": "0"}, "cpu"),
     ({"CUDA_VERSION": "12.1", "CLEARML_CPU_ONLY": "1"}, "cpu"), ({"CUDA_VERSION": "7.0"}, "cpu"),
 ])
 def test_the_newest_build_that_this_cuda_can_run(indexed, monkeypatch, variables, backend):

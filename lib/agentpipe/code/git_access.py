@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from agentpipe.settings import config
+from agentpipe.settings import config, forms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def address(url: str) -> str:
         translated = f"{scheme}://{match['host']}/{path}"
         if login_for(translated):
             return translated
-    user, port = config.get("agent.force_git_ssh_user"), config.get("agent.force_git_ssh_port")
+    user, port = config.get("agent.force_git_ssh_user"), forms.ssh_port()
     if not user and not port:
         return url
     # user@host:path is below the home; a server of repositories makes no difference
@@ -197,7 +197,7 @@ def forced(url: str) -> str:
     if only and not Login(only, "", "").fits(match[0]):
         return ""
     return _ssh(config.get("agent.force_git_ssh_user") or "git", match["host"],
-                config.get("agent.force_git_ssh_port"), match["path"])
+                forms.ssh_port(), match["path"])
 
 
 def _ssh(user: str, host: str, port: str | None, path: str) -> str:

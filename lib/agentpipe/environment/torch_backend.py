@@ -122,14 +122,12 @@ def driver() -> str:
 
 def cuda() -> int:
     """The newest CUDA that this machine can run, 121 for 12.1: as configured, else the driver's; 0 without one."""
-    from agentpipe.settings import config
+    from agentpipe.settings import config, forms
     if config.flag("agent.cpu_only"):
         return 0
-    told = config.get("agent.cuda_version")
-    if told:
-        parts = told.strip().split(".")
-        return int("".join(parts[:2])) if len(parts) > 1 and told.replace(".", "").isdigit() else int(
-            re.sub(r"\D", "", told) or 0)
+    told = forms.cuda()
+    if told is not None:
+        return told
     if not os.path.exists("/dev/nvidiactl") and not os.path.exists("/proc/driver/nvidia/version"):
         return 0
     try:

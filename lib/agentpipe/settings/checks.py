@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from agentpipe import errors
-from agentpipe.settings import config
+from agentpipe.settings import config, forms
 
 # read when a request is made, or made again
 OF_REQUESTS = ("http.max_req_size", "auth.token_expiration_threshold_sec", "auth.request_token_expiration_sec",
@@ -37,8 +37,8 @@ OF_STAGES = ("AGENT_CLAIM_GRACE", "AGENT_HOOK_TIMEOUT", "AGENT_KEEP_DAYS", "AGEN
 
 
 def check_values() -> None:
-    """Failure 78 for a wrong number, or a yes or no that is neither, among what is read when a task is in hand; for
-    whoever is about to take it."""
+    """Failure 78 for a wrong number, a yes or no that is neither, or what has not its form, among what is read when a
+    task is in hand; for whoever is about to take it."""
     for wrong in wrong_values():
         raise wrong
 
@@ -51,7 +51,7 @@ def wrong_values() -> Iterator[errors.Failure]:
         *(partial(config.number, "api." + name, 0) for name in OF_REQUESTS),
         *(partial(config.number, "agent.venvs_cache." + name, 0, least=least) for name, least in OF_CACHE),
         *(partial(config.variable, name, 0) for name in OF_STAGES),
-        *(partial(config.flag, key, False, *variables) for key, *variables in FLAGS))
+        *(partial(config.flag, key, False, *variables) for key, *variables in FLAGS), forms.cuda, forms.ssh_port)
     for look in looks:
         try:
             look()

@@ -66,7 +66,7 @@ def flag(key: str, default: bool = False, *variables: str) -> bool:
     told = (found or "").strip().lower()
     if told and told not in YES and told not in NO:
         from agentpipe import errors
-        name = _named(key, *variables)
+        name = named(key, *variables)
         raise errors.Failure(f"{name} is neither yes nor no: {told}", errors.BAD_CONFIG,
                              remedy=f"correct {name}: true or false")
     return told in YES if told else default
@@ -75,7 +75,7 @@ def flag(key: str, default: bool = False, *variables: str) -> bool:
 def number(key: str, default: float, *variables: str, least: float = 0) -> float:
     """The same as a number; Failure 78 that names where it stands, when it is none, or below `least`."""
     found = value(key, *variables)
-    return default if found in (None, "") else _number_of(found, lambda: _named(key, *variables), least)
+    return default if found in (None, "") else _number_of(found, lambda: named(key, *variables), least)
 
 
 def variable(name: str, default: float) -> float:
@@ -96,7 +96,7 @@ def get_list(key: str, default: list[str] | None = None, *variables: str) -> lis
             found = words(found)
         except ValueError as error:
             from agentpipe import errors
-            name = _named(key, *variables)
+            name = named(key, *variables)
             raise errors.Failure(f"{name} cannot be split into words: {error}", errors.BAD_CONFIG,
                                  remedy=f"correct {name}") from None
     if found is None:
@@ -281,7 +281,8 @@ def parsed(text: str) -> Any:
     return text
 
 
-def _named(key: str, *variables: str) -> str:
+def named(key: str, *variables: str) -> str:
+    """What is set, for people: the variable's name, or "KEY in FILE"."""
     where = origin(key, *variables)[1]
     return where if where in os.environ else f"{key} in {where}"
 
