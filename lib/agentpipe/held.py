@@ -105,13 +105,13 @@ class Held:
 
     def watch(self) -> None:
         """Report log, metrics and status of this task until quiet()."""
-        from agentpipe import redact
+        from agentpipe import shell_secrets
         from agentpipe.report.reporter import Reporter
         pull = self.manifest["pull"]
         SIGNALS.take_aborts(True)
         if self.reporter is None:
-            self.reporter = Reporter(self.api, pull.get("worker") or "", pull.get("queues") or [],
-                                     redact.task_secrets(secrets.whole(self.manifest["task"], self.claim.directory)),
+            of_task = shell_secrets.task_secrets(secrets.whole(self.manifest["task"], self.claim.directory))
+            self.reporter = Reporter(self.api, pull.get("worker") or "", pull.get("queues") or [], of_task,
                                      registers=False)
             self.reporter.start()
         self.reporter.watch(self.id, self.claim.directory, self.claim.token, SIGNALS.aborted, self._pids,

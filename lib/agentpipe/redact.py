@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from collections.abc import Iterable, Mapping
 
 ENVIRONMENT = "Environment"  # the hyperparameters that become variables, with agent.enable_task_env
 MASK = b"[REDACTED]"
@@ -43,17 +39,6 @@ _URL_BEGUN = re.compile(rb"(?::/?|://[^\s/@]{0,385}(?:@(?:s(?:h(?:a(?:2(?:56?)?)
 # a URL with a query, and a value in it: a sentence may go on behind it, whose marks do not belong to it
 _WITH_QUERY = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"\\`<>?]*\?[^\s'\"\\`<>]*")
 _VALUE = re.compile(r"[?&]([^=&#?]+)=(\[REDACTED\]|\$\{\w+\}|[^&#\s'\"\\`<>]+?)(?=[.,:;)}\]]*(?:[&#]|$))")
-# of `docker run`, in one word with the variable
-_OPTION = re.compile(r"--[\w-]+=(?=\w+=)|-[diPqt]*e=?")
-# in a shell script: NAME= or ${NAME:-, and all that may be of its value: in quotes with its blanks and lines, else up
-# to a blank; bounded, since a quote that is never closed would be looked for each time
-_ASSIGNED = re.compile(r"\b(\w+)=|\$\{(\w+):?[-=](?=[^}$`]+\})")
-_ASSIGNED_VALUE = re.compile(r"""(?:"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|\\[ ]|(?:(?!\\[ ])[^\s"'])+|["']){1,99}""",
-                             re.DOTALL)
-_DEFAULT = re.compile(r"[^}]+")
-# the value itself: a shell's word; up to a quote, where the script writes NAME=VALUE to a file; up to a blank, in a
-# document
-_MEANT = (r"""(?s:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s;&|()<>'"\\]+)+""", r"""[^\s;&|()<>'"]+""", r"\S+")
 _URL_LONGEST = 3 + 385 + 1 + 6
 
 
@@ -156,88 +141,6 @@ def secrets_in(variables: Mapping[str, str] | Iterable[tuple[str, str]]) -> set[
             found.add(secret)
         found |= _in_urls(value)
     return spellings(found)
-
-
-def task_secrets(task: Mapping[str, Any]) -> set[str]:
-    """The secrets that a task carries: in its URLs, its `Environment` section, its container's arguments and set-up."""
-    script, container = task.get("script") or {}, task.get("container") or {}
-    command = f"{container.get('arguments') or ''} {(task.get('execution') or {}).get('docker_cmd') or ''}"
-    texts = [script.get("repository"), command, *(script.get("requirements") or {}).values()]
-    whole = "\n".join("\n".join(map(str, text)) if isinstance(text, list) else str(text or "") for text in texts)
-    given = script_variables(str(container.get("setup_shell_script") or ""))
-    section = (task.get("hyperparams") or {}).get(ENVIRONMENT) or {}
-    for name, item in section.items():
-        given.append((name, str((item.get("value") if isinstance(item, dict) else item) or "")))
-    return secrets_in([*given, *argument_variables(command), ("", whole)])
-
-
-def argument_variables(arguments: str | list[Any]) -> list[tuple[str, str]]:
-    """(variable, value) of those that arguments of `docker run`, a text or its words, spell out, in whatever way: -e
-    NAME=VALUE, quoted or not, --env=NAME=VALUE, -eNAME=VALUE, -ite=NAME=VALUE; one that is set twice has both values.
-    """
-    words = list(map(str, arguments)) if isinstance(arguments, list) else [arguments]
-    if not any("=" in word for word in words):  # the usual case
-        return []
-    if isinstance(arguments, str):
-        import shlex
-        try:
-            words = shlex.split(arguments)
-        except ValueError:  # a quote too many
-            words = arguments.split()
-    found = []
-    for word in words:
-        option = _OPTION.match(word)
-        name, equals, value = word[option.end() if option else 0:].partition("=")
-        if equals:
-            found.append((name, value))
-    if isinstance(arguments, str):  # what stands within a word
-        known = {name for name, _ in found}
-        found += [given for given in re.findall(r"\b(\w+)=(\S+)", arguments) if given[0] not in known]
-    return found
-
-
-def script_variables(script: str | list[Any]) -> list[tuple[str, str]]:
-    """(variable, value) of those that are secret by their names, and whose values a shell script, a text or its lines,
-    spells out; one has several where it is set anew, and where the value may end here or there."""
-    text = "\n".join(map(str, script)) if isinstance(script, list) else script
-    found = []
-    for name, begin, end in _secrets_of_script(text):
-        given = text[begin:end]
-        for value in {meant[0] for pattern in _MEANT if (meant := re.match(pattern, given))}:
-            quote = value[:1] if value[:1] in ("'", '"') and value.endswith(value[:1]) else ""
-            # within a value a $ behind a backslash is one; at its begin a document writes a variable so
-            if quote == "'" or not {"$", "`"} & set(re.sub(r"(?<=\w)\\.", "", value)):
-                plain = value[1:-1] if quote else value
-                found += [(name, plain), (name, re.sub(r"\\(.)", r"\1", plain))]
-    return found
-
-
-def script_shown(text: str) -> str:
-    """A shell script, without the values of variables that are secret by their names."""
-    found, at = "", 0
-    for _, begin, end in _secrets_of_script(text):
-        if begin >= at:
-            found = f"{found}{text[at:begin]}{MASK.decode()}"
-        line = text[text.rfind("\n", 0, begin) + 1:begin]
-        if line.count('"') % 2 and (quote := re.compile(r'(?<!\\)"').search(text, begin + 1, end)):
-            end = quote.start()  # NAME=VALUE within quotes: what follows them is shown again
-        at = max(at, end)
-    return found + text[at:]
-
-
-def _secrets_of_script(text: str) -> Iterator[tuple[str, int, int]]:
-    """(variable, where its value begins, where it ends) of each that is secret by its name.
-
-    One may stand in what is taken for the value of another: behind a ;, or behind a quote that ends a text.
-    """
-    at = 0
-    for found in _ASSIGNED.finditer(text) if "=" in text or "${" in text else ():
-        name, begin = found[1] or found[2], found.end()
-        secret = found.start() >= at and is_secret_name(name)
-        given = (_DEFAULT if found[2] else _ASSIGNED_VALUE).match(text, begin) if secret else None
-        if given:
-            at = begin + len(re.split(r"[\s;&|()<>'\"$]", given[0], maxsplit=1)[0])
-            yield name, begin, given.end()
 
 
 def _in_urls(text: str) -> set[str]:

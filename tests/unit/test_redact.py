@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentpipe import secrets
-from agentpipe.redact import MASK, Redactor, secrets_in, task_secrets
+from agentpipe.redact import MASK, Redactor, secrets_in
+from agentpipe.shell_secrets import script_shown, script_variables, task_secrets
 
 letters = st.text("ab\n", min_size=1, max_size=5).map(str.encode)
 
@@ -124,11 +125,38 @@ def test_a_variable_that_the_container_s_arguments_set_twice_has_two_secrets() -
      {"secret-1", "secret-2", "secret-3"}),
     (r'A_TOKEN=s\$cret\ 1 B_TOKEN="s\"cret$2"; C_TOKEN="s\"cret\$3"', {"s$cret 1", 's"cret$3'}),
     ('export A_TOKEN="${A_TOKEN:-secret-1}"\n: ${B_TOKEN:=secret-2}', {"secret-1", "secret-2"}),
+    (r"""A_TOKEN=$'it\'s\tse\x63\162et $1\n'; B_TOKEN=$'\303\xa9secret' C_TOKEN=$"secret 2" """,
+     {"it's\tsecret $1", "ésecret", "secret 2"}),
+    ("read -r A_TOKEN <<<secret-1\nIFS= read B_TOKEN <<< 'secret 2' && docker login --password-stdin<<<secret-3;x",
+     {"secret-1", "secret 2", "secret-3"}),
+    ("read -r LINE <<<plain-text; tr a-z A-Z <<< 'token text' && docker login --password-stdin <<<$A_TOKEN", set()),
     (r'export HF_TOKEN=$(cat /run/token) D_TOKEN="$HF_TOKEN" E_TOKEN=\$HF_TOKEN', set()),
     ("export HF_TOKEN= MODE=online", set())])
 def test_what_a_set_up_script_gives_a_secret_variable_is_known(script: str, known: set[str]) -> None:
     found = task_secrets({"container": {"setup_shell_script": script}})
     assert known <= found and bool(found) == bool(known)
+
+
+@pytest.mark.parametrize("line", [
+    "A_TOKEN=secret-{};", 'echo "A_TOKEN=secret-{}";', "A_TOKEN=secret-{}|b=c$", "A_TOKEN='{}1';",
+    "A_TOKEN=${{B_TOKEN:-secret-{}}}", "read A_TOKEN<<<secret-{};"])
+def test_a_set_up_script_in_one_line_of_secrets_is_read_in_one_go(line: str) -> None:
+    script = "".join(line.format(number) for number in range(100000, 100500))
+    values = [value for _, value in script_variables(script)]
+    assert {"secret-100000", "secret-100499"} <= set(values) or {"1000001", "1004991"} <= set(values)
+    assert sum(map(len, values)) < 9 * len(script)
+    shown = script_shown(script)
+    assert "1004" not in shown and shown.count(MASK.decode()) > 400
+
+
+@pytest.mark.parametrize(("script", "shown"), [
+    ("A_TOKEN=secret-1;B=c;B_TOKEN='secret 2';make", "A_TOKEN=[REDACTED];B_TOKEN=[REDACTED]"),
+    ("read A_TOKEN <<<'secret 1' && make", "read A_TOKEN <<<[REDACTED] && make"),
+    ('echo "A_TOKEN=secret-1"; echo "B_TOKEN=secret-2";make',
+     'echo "A_TOKEN=[REDACTED]"; echo "B_TOKEN=[REDACTED]";make'),
+    (r"A_TOKEN=$'it\'s secret' make", "A_TOKEN=[REDACTED] make")])
+def test_a_set_up_script_is_shown_without_its_secrets(script: str, shown: str) -> None:
+    assert script_shown(script) == shown
 
 
 @pytest.mark.parametrize(("printed", "shown"), [

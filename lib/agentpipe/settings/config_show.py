@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import redact, stdio
+from agentpipe import redact, shell_secrets, stdio
 from agentpipe.settings import config, config_file
 
 TYPE_CHECKING = False
@@ -74,8 +74,8 @@ def masked(key: str, value: Any) -> Any:
     if _fits(key.split(".")[-1], [*DOCKER, *_patterns("docker_commands")]):
         value = _of_docker(value)
     if isinstance(value, str | list) and _fits(key.split(".")[-1], SCRIPTS):
-        value = [redact.script_shown(str(line)) for line in value] if isinstance(value, list) \
-            else redact.script_shown(value)
+        value = [shell_secrets.script_shown(str(line)) for line in value] if isinstance(value, list) \
+            else shell_secrets.script_shown(value)
     if isinstance(value, list):
         return [masked(key, each) if isinstance(each, dict | list) else _without_passwords(each) for each in value]
     return _without_passwords(value)
@@ -140,9 +140,9 @@ def _secrets(key: str, value: Any) -> Iterator[str]:
         for name, each in value.items():
             yield from _secrets(f"{key}.{name}" if key else name, each)
     elif isinstance(value, str | list) and _fits(key.split(".")[-1], [*DOCKER, *_patterns("docker_commands")]):
-        yield from redact.secrets_in(redact.argument_variables(value))
+        yield from redact.secrets_in(shell_secrets.argument_variables(value))
     elif isinstance(value, str | list) and _fits(key.split(".")[-1], SCRIPTS):
-        yield from redact.secrets_in(redact.script_variables(value))
+        yield from redact.secrets_in(shell_secrets.script_variables(value))
     elif isinstance(value, list):
         for each in value:
             yield from _secrets(key, each)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import redact
+from agentpipe import redact, shell_secrets
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -18,8 +18,8 @@ def known() -> set[str]:
     for name, value in os.environ.items():
         if "DOCKER" in name and "=" in value:  # what containers get, whose scripts see and may print it
             words = _words(value)
-            found |= redact.secrets_in(redact.argument_variables(words))
-            found |= redact.secrets_in(redact.script_variables(words))
+            found |= redact.secrets_in(shell_secrets.argument_variables(words))
+            found |= redact.secrets_in(shell_secrets.script_variables(words))
     if config.files():
         from agentpipe.settings import config_show
         values = {value for value in map(str.strip, config_show.secret_values()) if len(value) >= redact.SHORTEST}

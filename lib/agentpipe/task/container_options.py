@@ -35,8 +35,8 @@ def shown_words(words: list[str]) -> list[str]:
 
 def shown_script(text: str) -> str:
     """A set-up script, without the values of secret variables."""
-    from agentpipe import redact
-    return redact.script_shown(text)
+    from agentpipe import shell_secrets
+    return shell_secrets.script_shown(text)
 
 
 def without_secrets(container: Mapping[str, Any]) -> dict[str, str]:
