@@ -185,6 +185,15 @@ def test_a_proxys_password_is_in_no_argv_and_all_installers_use_it(machine, monk
     assert argvs and "s3cret" not in str(argvs) + "".join(machine.said)
 
 
+def test_an_extra_that_a_package_does_not_have_is_said(machine):
+    wheelhouse.wheel(machine.index, "pot", "1.0", ["sugar; extra == 'very-sweet'"], extras=["very-sweet"])
+    wheelhouse.wheel(machine.index, "sugar", "1.0")
+    env = machine.task("pot [Very_Sweet, nosuch]\ntea[hot]<2\nmilk[cold] ; python_version < '3'")
+    assert env["packages"] == ["pot==1.0", "sugar==1.0", "tea==1.0"]
+    assert [line for line in machine.said if "no extra" in line] == [
+        "pot has no extra nosuch; it has very-sweet\n", "tea has no extra hot\n"]
+
+
 def test_what_pip_cannot_install_has_a_cause_and_a_remedy_too(machine, monkeypatch):
     monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "pip")
     with pytest.raises(errors.Failure, match=r"^no such version: tea==1\.5; the nearest one there is") as caught:

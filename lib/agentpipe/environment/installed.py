@@ -49,6 +49,14 @@ def names(folder: str) -> list[str]:
     return [normalised(_metadata(record)[0]) for record in _records(folder)]
 
 
+def extras(folder: str) -> dict[str, set[str]]:
+    """{normalised name: normalised extras that it has} of its packages."""
+    heads = map(_head, _records(folder))
+    found = ((re.search(r"^Name:\s*(\S+)", head, re.M), re.findall(r"^Provides-Extra:\s*(\S+)", head, re.M))
+             for head in heads)
+    return {normalised(name[1]): set(map(normalised, named)) for name, named in found if name}
+
+
 def required(folder: str) -> set[str]:
     """The normalised names of what its packages need, whatever their extras."""
     return set().union(*(_metadata(record)[2] for record in _records(folder)))
@@ -240,15 +248,20 @@ def _home(path: str) -> str:
 
 def _metadata(record: str) -> tuple[str, str, set[str]]:
     """(name, version, names of what it needs whatever its extras)."""
-    try:
-        with open(_read(os.path.join(record, "METADATA")), encoding="utf-8", errors="replace") as file:
-            head = file.read().split("\n\n", 1)[0]
-    except OSError:
-        return "", "", set()
+    head = _head(record)
     name = re.search(r"^Name:\s*(\S+)", head, re.M)
     version = re.search(r"^Version:\s*(\S+)", head, re.M)
     return (name[1] if name else "", version[1] if version else "",
             names_of(re.findall(r"^Requires-Dist:\s*(.+)$", head, re.M)))
+
+
+def _head(record: str) -> str:
+    """The fields of a package's metadata; "" where they cannot be read."""
+    try:
+        with open(_read(os.path.join(record, "METADATA")), encoding="utf-8", errors="replace") as file:
+            return file.read().split("\n\n", 1)[0]
+    except OSError:
+        return ""
 
 
 def names_of(needs: list[str]) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 
 from agentpipe import errors, paths, tools, units, untrusted
 from agentpipe.crash import crash_point
@@ -92,7 +93,21 @@ def _install(job: Job, folder: str, text: str, asked: Requirements, policy: Poli
     reached.options = asked.options + asked.explicit
     _run(job, folder, reached, ["pip", "install", "--link-mode", "copy", *target(folder), *_binaries(asked),
                               *policy.flags, "--preview-features", "pylock", "-r", locked], progress.Lines(job, count))
+    _tell_extras(job, folder, asked)
     return pins.of_lock(locked)
+
+
+def _tell_extras(job: Job, folder: str, asked: Requirements) -> None:
+    """Say which extras of the list its packages do not have: uv passes over them, and says so where it is not quiet."""
+    from agentpipe.environment import installed
+    found = [re.match(requirements.NAME, line) for line in asked.packages if ";" not in line]
+    wanted = [(match[1], match[2].split(",")) for match in found if match and match[2]]
+    there = installed.extras(folder) if wanted else {}
+    for name, extras in wanted:
+        known = there.get(requirements.normalised(name))
+        for extra in filter(None, map(str.strip, extras)):
+            if known is not None and requirements.normalised(extra) not in known:
+                job.warn(f"{name} has no extra {extra}" + (f"; it has {', '.join(sorted(known))}" if known else ""))
 
 
 def lock(job: Job, folder: str, text: str, asked: Requirements, policy: Policy, sink: Any = None) -> str:
