@@ -95,6 +95,37 @@ def test_its_server_hears_of_a_program_that_prints_nothing(server: ApiServer, tm
     assert len(seen) > 3
 
 
+def _cut(handler: Any) -> str:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100")
+    handler.end_headers()
+    handler.wfile.write(b"{")
+    handler.close_connection = True
+    return "answered"
+
+
+def _null(handler: Any) -> str:
+    handler._plain(200, b'{"meta": {"result_code": 200}, "data": null}', "application/json")
+    return "answered"
+
+
+@pytest.mark.parametrize("odd", [_cut, _null])
+def test_an_odd_answer_costs_the_program_nothing(server: ApiServer, odd: Any) -> None:
+    """It is PID 1 of a container: the program would end with it."""
+    task = task_of(server)
+    server.failing = [200, 200, 200, odd, odd]  # a login, out of the queues, started
+    process = started(server, task, "import time; time.sleep(3); print('done')")
+    assert process.communicate(timeout=60)[0] == b"done\n"
+    assert (process.returncode, server.failing, status(server, task)) == (0, [], "completed")
+
+
+def test_a_program_that_closes_its_output_is_looked_at_in_rounds(server: ApiServer) -> None:
+    task = task_of(server)
+    process = started(server, task, "import os, time; os.closerange(0, 3); time.sleep(3)", stdout=subprocess.DEVNULL)
+    assert process.wait(60) == 0
+    assert server.asked().count("tasks.get_all") <= 3
+
+
 def test_a_clone_is_another_task(server: ApiServer) -> None:
     task = task_of(server)
     process = started(server, task, "import os; print(os.environ['CLEARML_TASK_ID'])", "clone_task")

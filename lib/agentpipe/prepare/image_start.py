@@ -10,6 +10,7 @@ a clearml.conf (CLEARML_CONFIG_FILE, /root/clearml.conf). Without one the progra
 
 import base64
 import codecs
+import http.client
 import json
 import os
 import re
@@ -25,7 +26,8 @@ EVERY_S = 2.0
 PING_S = 60.0  # a server stops a task that it has not heard of for a while
 TRIES = 5
 PIECE, AT_ONCE = 1 << 16, 8  # bytes, and how many such pieces make an event: a server takes 15 MB at a time
-ODD = (OSError, KeyError, ValueError)  # what a server that is away, or answers oddly, brings about
+# what a server brings about that is away, breaks off or answers oddly
+ODD = (OSError, http.client.HTTPException, KeyError, TypeError, ValueError)
 UNAVAILABLE = 69
 
 
@@ -134,7 +136,10 @@ def told(server, task, words):
     log.start()
     stopped, pinged = False, time.monotonic()
     while process.poll() is None:
-        log.join(EVERY_S)
+        try:
+            process.wait(EVERY_S)
+        except subprocess.TimeoutExpired:
+            pass
         log.ship()
         try:
             if time.monotonic() - pinged >= PING_S:
