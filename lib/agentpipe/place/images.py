@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, paths, place, trees
+from agentpipe import errors, files, paths, place, trees
 from agentpipe.settings import config
 from agentpipe.settings.offline import offline
 
@@ -24,6 +24,7 @@ ONCE_DAYS = 1 / 24
 # addresses of what is on this machine
 HERE = ("docker-archive://", "docker-daemon://", "oci://", "oci-archive://")
 BYTE_CODE = "__pycache__"  # which Python writes when somebody only looks
+MOST_LINKS = 40  # behind each other, as in a kernel
 NO_PART = (BYTE_CODE, "dev", "proc", "run", "sys", "tmp")  # of an image: what a running system has there
 
 
@@ -208,18 +209,27 @@ def open_up(folder: str) -> None:
 
 
 def within(root: str, target: str) -> str:
-    """A path of the image on this disk; links of the image stay inside it."""
-    found = root
-    for part in [part for part in target.split("/") if part not in ("", ".", "..")]:
-        found = os.path.join(found, part)
-        for _ in range(8):
-            if not os.path.islink(found):
-                break
-            link = os.readlink(found)
-            above = root + os.sep if link.startswith("/") else os.path.dirname(found)
-            found = os.path.normpath(os.path.join(above, link.lstrip("/")))
-            if found != root and not found.startswith(root + os.sep):
+    """A path of the image on this disk: each part of it is looked at, and each of what a link there says, whose / is
+    the image's own. Failure 65 for links that lead out of the image, or in a circle."""
+    found, links = root, 0
+    left = [part for part in reversed(target.split("/")) if part != ".."]
+    while left:
+        part = left.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            if found == root:
                 raise errors.Failure(f"the image's {target} leads out of it", errors.BAD_DATA)
+            found = os.path.dirname(found)
+            continue
+        found = os.path.join(found, part)
+        if os.path.islink(found):
+            links += 1
+            if links > MOST_LINKS:
+                raise errors.Failure(f"the image's {target} is a circle of links", errors.BAD_DATA)
+            link = os.readlink(found)
+            found = root if link.startswith("/") else os.path.dirname(found)
+            left += reversed(link.split("/"))
     return found
 
 
@@ -227,5 +237,4 @@ def single_user(root: str) -> None:
     """apt would become another user, of whom there is none, or whose files we could not remove."""
     apt = within(root, "etc/apt/apt.conf.d")
     if os.path.isdir(apt):
-        with open(os.path.join(apt, "zz-one-user"), "w", encoding="ascii") as file:
-            file.write('APT::Sandbox::User "root";\n')
+        files.publish(os.path.join(apt, "zz-one-user"), b'APT::Sandbox::User "root";\n', 0o644)
