@@ -344,6 +344,12 @@ def test_a_project_for_another_python_than_there_is_is_refused_unless_the_task_s
     ({"project": {"requires-python": ">= 3.10, < 4"}}, ">=3.10,<4"), ({"project": {}}, ""),
     ({"tool": {"poetry": {"dependencies": {"python": "^3.9"}}}}, ">=3.9,<4"),
     ({"tool": {"poetry": {"dependencies": {"python": "*"}}}}, ""),
+    ({"tool": {"poetry": {"dependencies": {"python": ">=3.8 <4"}}}}, ">=3.8,<4"),
+    ({"tool": {"poetry": {"dependencies": {"python": "~3.10"}}}}, "==3.10.*"),
+    ({"tool": {"poetry": {"dependencies": {"python": "~3.10.2"}}}}, "~=3.10.2"),
+    ({"tool": {"poetry": {"dependencies": {"python": "3.10.*"}}}}, "==3.10.*"),
+    ({"project": {"requires-python": ">=3.6.*, !=3.7.*"}}, ">=3.6,!=3.7.*"),
+    ({"project": {"requires-python": ">=3.8."}}, ""),
     ({"tool": {"poetry": {"dependencies": {"python": "^2.7 || ^3.6"}}}}, "")])
 def test_the_pythons_that_a_project_is_for(tree, wish):
     assert lock_files._python(tree) == wish

@@ -151,9 +151,23 @@ def _python(project: dict[str, Any]) -> str:
     import re
     poetry = project.get("tool", {}).get("poetry", {}).get("dependencies", {})
     told = project.get("project", {}).get("requires-python") or (poetry or {}).get("python")
-    text = re.sub(r"\s+", "", told) if isinstance(told, str) else ""
-    text = re.sub(r"\^(\d+)([\d.]*)", lambda found: f">={found[1]}{found[2]},<{int(found[1]) + 1}", text)
-    return text if re.fullmatch(r"(?:,?(?:[<>]=?|==|!=|~=)\d[\d.]*(?:\.\*)?)+,?", text) else ""
+    limits = re.sub(r"([<>=!~^])\s+", r"\1", told).replace(",", " ").split() if isinstance(told, str) else []
+    text = ",".join(_limit(each) for each in limits)
+    return text if re.fullmatch(r"(?:,?(?:[<>]=?|[=!~]=)\d+(?:\.\d+)*(?:\.\*)?)+", text) else ""
+
+
+def _limit(told: str) -> str:
+    """What poetry writes as `^3.8`, `~3.10` or `3.10.*`, and many as `>=3.8.*`, as PEP 440 has it."""
+    import re
+    if told.startswith(("<", ">", "~=")):
+        return told.removesuffix(".*")
+    found = re.fullmatch(r"([~^]?)(\d+)(\.\d+)?((?:\.\d+)*)(\.\*)?", told)
+    if not found or (not found[1] and found[4]):
+        return told
+    sign, major, minor, rest, _ = found.groups(default="")
+    if sign == "^":
+        return f">={major}{minor}{rest},<{int(major) + 1}"
+    return f"~={major}{minor}{rest}" if rest else f"=={major}{minor}.*"
 
 
 def _of_project(folder: str, words: list[str]) -> list[str] | None:
