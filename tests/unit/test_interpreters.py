@@ -220,6 +220,44 @@ def test_a_place_without_that_version_gives_what_it_has(job):
     assert "Python 9.9 is not in this place" in "".join(job.said)
 
 
+@pytest.fixture
+def place_with(tmp_path):
+    """The prefix of a place with just these Pythons: place_with(python3="3.9.2")."""
+    def make(**versions):
+        folder = tmp_path / "place"
+        folder.mkdir()
+        (folder / "sh").symlink_to("/bin/sh")
+        for name, version in versions.items():
+            answer = {"executable": f"/{name}", "version": version, "implementation": "CPython", "platform": "linux"}
+            (folder / name).write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+            (folder / name).chmod(0o755)
+        return ["env", f"PATH={folder}"]
+    return make
+
+
+def test_a_receipt_gets_the_python_of_its_minor_version_in_its_place(job, place_with):
+    """By which it ran, as the task asked for it; the image's own is another."""
+    prefix = place_with(**{"python3": "3.9.2", "python3.11": "3.11.14"})
+    receipt = job("python3.11", prefix, pins={"python": "3.11.14"})
+    found = interpreters.find(receipt)
+    assert (found["version"], job.said) == ("3.11.14", [])
+    assert interpreters.own_path(receipt, found).endswith("/python3.11")
+
+
+def test_a_receipt_gets_the_python_that_its_task_names_by_a_path(job, place_with, tmp_path):
+    prefix = place_with(python3="3.9.2", elsewhere="3.11.14")
+    path = tmp_path / "opt" / "bin" / "python"
+    path.parent.mkdir(parents=True)
+    os.rename(tmp_path / "place" / "elsewhere", path)
+    assert interpreters.find(job(str(path), prefix, pins={"python": "3.11.14"}))["version"] == "3.11.14"
+
+
+def test_another_third_number_than_a_receipts_is_said(job, place_with):
+    prefix = place_with(python3="3.11.14")
+    assert interpreters.find(job("python3", prefix, pins={"python": "3.11.1"}))["version"] == "3.11.14"
+    assert "Python 3.11.1 is not in this place, 3.11.14" in "".join(job.said)
+
+
 def test_a_place_without_python_is_refused(job, tmp_path):
     (tmp_path / "sh").symlink_to("/bin/sh")
     with pytest.raises(errors.Failure) as caught:

@@ -63,22 +63,39 @@ def wanted(job: Job, project: str = "") -> str:
     return project if project and not os.path.isabs(told) and not discovery.in_range(told, project) else told
 
 
+def _pinned(job: Job) -> str:
+    """The version of a receipt, which counts for all that its task asks for; ""."""
+    import re
+
+    from agentpipe.settings import config
+    pinned = (job.manifest.get("pins") or {}).get("python")
+    if not isinstance(pinned, str) or not re.fullmatch(r"\d+(\.\d+){0,2}", pinned):
+        return ""
+    return "" if config.flag("agent.ignore_requested_python_version") else pinned
+
+
+def _path_of(job: Job) -> str:
+    """The path of a Python that the task names, there or not; "" where it names none, or another program
+    (/usr/bin/julia), which runs beside a Python of ours."""
+    from agentpipe.code import entry
+    script = job.task.get("script") or {}
+    binary = str(script.get("binary") or "").split(" ", 1)[0]
+    return binary if os.path.isabs(binary) and entry.is_python(binary) and not entry.is_shell(script) else ""
+
+
 def _of_task(job: Job) -> str:
     """What the task itself asks for, in the same words; "" where it says nothing."""
     import re
 
-    from agentpipe.code import entry
     from agentpipe.settings import config
     script = job.task.get("script") or {}
     binary = str(script.get("binary") or "").split(" ", 1)[0]
     if not config.flag("agent.ignore_requested_python_version"):
-        pinned = (job.manifest.get("pins") or {}).get("python")
-        if isinstance(pinned, str) and re.fullmatch(r"\d+(\.\d+){0,2}", pinned):
+        if pinned := _pinned(job):
             return pinned
-        # another program (/usr/bin/julia) runs beside a Python of ours
-        if (os.path.isabs(binary) and entry.is_python(binary) and not entry.is_shell(script)
-                and (job.prefix or os.access(binary, os.X_OK))):
-            return binary
+        path = _path_of(job)
+        if path and (job.prefix or os.access(path, os.X_OK)):
+            return path
         if os.path.basename(binary).startswith("pypy"):
             return os.path.basename(binary)
         version = re.fullmatch(r"python(\d+\.\d+(?:\.\d+)?t?|[124-9])", os.path.basename(binary))
@@ -90,13 +107,10 @@ def _of_task(job: Job) -> str:
 
 def _gone(job: Job) -> str:
     """The path of the Python that the task names (without a version that it could be found by), where none is."""
-    from agentpipe.code import entry
     from agentpipe.settings import config
-    script = job.task.get("script") or {}
-    binary = str(script.get("binary") or "").split(" ", 1)[0]
-    is_one = os.path.isabs(binary) and entry.is_python(binary) and not entry.is_shell(script)
-    unheard = _of_task(job) or config.flag("agent.ignore_requested_python_version") or os.access(binary, os.X_OK)
-    return binary if is_one and not unheard else ""
+    path = _path_of(job)
+    unheard = _of_task(job) or config.flag("agent.ignore_requested_python_version") or os.access(path, os.X_OK)
+    return "" if unheard else path
 
 
 def _of_setting(job: Job, wish: str, failure: errors.Failure) -> errors.Failure | None:
@@ -117,7 +131,7 @@ def own_path(job: Job, interpreter: Interpreter) -> str:
     if not job.prefix:
         return str(interpreter["executable"])
     # an image may have an environment activated
-    names = [*([f"python{wish}"] if wish else []), "python3", "python"]
+    names = [*_called(job, wish), "python3", "python"]
     from agentpipe.environment import image_packages
     words = '[ -z "$0" ] || PATH=$0; for each; do command -v "$each" && exit; done'
     argv = [*job.prefix, "sh", "-c", words, _path_in_place(job), *names]
@@ -172,24 +186,43 @@ def _in_place(job: Job, wish: str) -> Interpreter:
     from agentpipe.environment import image_packages
     from agentpipe.place import gear
     memory, local = "", gear.local_python(job.directory, job.manifest.get("place") or {})
-    image = image_packages.remembered_as(job)
-    if image and not any(image_packages.is_mounted(job, path) for path in (wish, local)):
-        memory = paths.cache("interpreters", _memory_name(f"{image} {wish} {local}".rstrip()) + ".json")
+    image, names = image_packages.remembered_as(job), _called(job, wish)
+    if image and not any(image_packages.is_mounted(job, path) for path in (*names, local)):
+        about = " ".join(filter(None, (image, wish, *names, local)))
+        memory = paths.cache("interpreters", _memory_name(about) + ".json")
         known = _remembered_in_place(memory)
         if known:
             return known
-    names = [wish] if os.path.isabs(wish) else [f"python{wish}"] if wish[:1].isdigit() else []
-    found = _first_answer(job, names)
+    by_name = _first_answer(job, names)
+    found = by_name
     if found is None:
         found = _first_answer(job, [*([local] if local else []), "python3", "python"])
         if found is None:
             raise errors.Failure("there is no Python in this task's place", errors.NOT_FOUND,
                                  remedy=_remedy_without_python(job))
-        if wish and not found["version"].startswith(wish) and not discovery.in_range(found["version"], wish):
-            job.warn(f"Python {wish} is not in this place, {found['version']} ({found['executable']}) is taken instead")
+    if not _is_meant(found["version"], wish, by_name is not None):
+        job.warn(f"Python {wish} is not in this place, {found['version']} ({found['executable']}) is taken instead")
     if memory and not job.option("dry_run") and not image_packages.is_mounted(job, found["executable"]):
         _remember(memory, found)
     return found
+
+
+def _called(job: Job, wish: str) -> list[str]:
+    """What a Python that is wished for may be called in a place: images seldom have one with a third number. That of a
+    receipt's task may be on nobody's PATH."""
+    if not wish[:1].isdigit():
+        return [wish] if os.path.isabs(wish) else []
+    import re
+    minor = re.sub(r"^(\d+\.\d+)\.\d+", r"\1", wish)
+    path = _path_of(job) if _pinned(job) == wish else ""
+    return [*dict.fromkeys((f"python{wish}", f"python{minor}")), *([path] if path else [])]
+
+
+def _is_meant(version: str, wish: str, by_name: bool) -> bool:
+    """Whether a Python is the one that is wished for; `by_name`: it has answered to that."""
+    if wish[:1].isdigit():
+        return f"{version}.".startswith(f"{wish.rstrip('t')}.")
+    return by_name or not wish or discovery.in_range(version, wish)
 
 
 def _remedy_without_python(job: Job) -> str:
