@@ -331,12 +331,19 @@ def test_an_image_may_be_the_path_of_one(machine, made, monkeypatch):
     assert agent_env.work(job)["variables"]["CONDA_PREFIX"] == made
 
 
-@pytest.mark.parametrize("path", ["/nosuch/env.tar.gz", "/usr"])
-def test_what_is_no_environment_is_refused(machine, monkeypatch, path):
+@pytest.mark.parametrize(("path", "code"), [("/nosuch/env.tar.gz", errors.NOT_FOUND), ("/usr", errors.NOT_FOUND),
+                                            (__file__, errors.BAD_DATA)])
+def test_what_is_no_environment_is_refused_as_whose_word_it_is(machine, monkeypatch, path, code):
+    job = machine.job("beans")
+    job.manifest["task"]["container"] = {"image": path}
+    monkeypatch.setenv(KEY + "CONDA_ENV_AS_BASE_DOCKER", "true")
+    with pytest.raises(errors.Failure, match=f"^{path}.* the task names it as its image") as caught:
+        agent_env.work(job)
+    assert (caught.value.exit, caught.value.of_machine) == (code, False)
     monkeypatch.setenv("CLEARML_CONDA_ENV_PACKAGE", path)
-    with pytest.raises(errors.Failure) as caught:
+    with pytest.raises(errors.Failure, match=f"^CLEARML_CONDA_ENV_PACKAGE: {path}") as caught:
         env_of(machine, "beans")
-    assert caught.value.exit == errors.NOT_FOUND
+    assert (caught.value.exit, caught.value.of_machine) == (errors.BAD_CONFIG, True)
 
 
 def test_condas_base_is_used_in_places_only(machine, monkeypatch):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agentpipe.job import Job
 
 MANAGER = "agent.package_manager."
+VARIABLE = "CLEARML_CONDA_ENV_PACKAGE"
 FIND_BASE = ('for each in "$CONDA_PREFIX" "$(conda info --base 2>/dev/null)" /opt/conda /root/miniconda3 '
              '/root/miniforge3 /root/anaconda3; do [ -x "$each/bin/python" ] && echo "$each/bin/python" && exit; done')
 
@@ -24,7 +25,7 @@ FIND_BASE = ('for each in "$CONDA_PREFIX" "$(conda info --base 2>/dev/null)" /op
 def named(job: Job) -> str:
     """The folder or archive that this task is to run in; "" for none."""
     from agentpipe.settings import config
-    told = os.environ.get("CLEARML_CONDA_ENV_PACKAGE", "")
+    told = os.environ.get(VARIABLE, "")
     if not told and config.flag(MANAGER + "conda_env_as_base_docker"):
         container = job.task.get("container") or {}
         told = str(container.get("image") or (job.task.get("execution") or {}).get("docker_cmd") or "").split(" ")[0]
@@ -54,8 +55,7 @@ def base(job: Job, path: str, asked: Requirements) -> Base:
     python = os.path.join(folder, "bin", "python")
     interpreter = interpreters.described(job, python) if os.path.lexists(python) else None
     if interpreter is None:
-        raise errors.Failure(f"{path} is no environment with a Python that starts here", errors.NOT_FOUND,
-                             remedy="give the folder of a conda environment, or an archive of conda-pack")
+        raise _unusable(f"{path} is no environment with a Python that starts here", errors.NOT_FOUND)
     packages = installed.packages(folder, asked.names())
     lacks = asked.names() - {line.partition("==")[0].partition(" @ ")[0].lower() for line in packages}
     words = f"as it is: {path}"
@@ -67,6 +67,15 @@ def base(job: Job, path: str, asked: Requirements) -> Base:
             "variables": conda.variables(folder), "reason": words}
 
 
+def _unusable(reason: str, code: int, evidence: str = "") -> errors.Failure:
+    """The machine's fault (78) where its own variable names what does not do, and else the task's."""
+    right = "the folder of a conda environment, or an archive of conda-pack"
+    if os.environ.get(VARIABLE):
+        return errors.Failure(f"{VARIABLE}: {reason}", errors.BAD_CONFIG, evidence, f"correct {VARIABLE}: {right}")
+    return errors.Failure(f"{reason}, and the task names it as its image ({MANAGER}conda_env_as_base_docker)", code,
+                          evidence, f"give the task another: agent-task edit --docker PATH, {right}")
+
+
 def _unpacked(job: Job, path: str) -> str:
     """The folder of an archive in our cache, unpacked by one of those who want it."""
     import hashlib
@@ -75,8 +84,7 @@ def _unpacked(job: Job, path: str) -> str:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise errors.Failure(f"{path}: {error.strerror}", errors.NOT_FOUND,
-                             remedy="correct CLEARML_CONDA_ENV_PACKAGE") from None
+        raise _unusable(f"{path}: {error.strerror}", errors.NOT_FOUND) from None
     # it may have gigabytes: known by what a copy would change
     about = f"{os.path.realpath(path)}\0{found.st_size}\0{found.st_mtime_ns}"
     folder = paths.cache("conda-packed", hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:24])
@@ -103,8 +111,7 @@ def _unpack(job: Job, path: str, folder: str) -> None:
             job.run([os.path.join(place, "bin", "python"), unpack], cwd=place)
     except tools.ToolFailed as failed:
         trees.discard(place)
-        raise errors.Failure(f"{path} cannot be unpacked: {failed.reason}", errors.BAD_DATA, failed.output[-4000:],
-                             "give an archive of conda-pack") from None
+        raise _unusable(f"{path} cannot be unpacked: {failed.reason}", errors.BAD_DATA, failed.output[-4000:]) from None
     except BaseException:
         trees.discard(place)
         raise
