@@ -85,6 +85,15 @@ def test_a_user_and_a_token_of_the_environment_are_used_and_left_nowhere(tmp_pat
     assert "fetch" in (tmp_path / "words").read_text()
 
 
+def test_an_askpass_that_is_gone_is_no_ssh_that_cannot_be_started(tmp_path, repositories, monkeypatch):
+    """An editor names one of its own in its terminals; a session of tmux outlives it."""
+    monkeypatch.setenv("GIT_ASKPASS", "/nonexistent/askpass.sh")
+    with SmartServer(repositories, {"/": basic("anna", "t0p-s3cret")}) as server:
+        failure = refused(tmp_path / "job", f"{server.url}/team-a/r.git")
+    assert failure.exit == errors.NO_PERMISSION
+    assert "CLEARML_AGENT_GIT_USER=USER" in failure.remedy
+
+
 @pytest.mark.parametrize("only, works", [("127.0.0.1", True), ("127.0.0.1:{port}", True), ("elsewhere", False)])
 def test_a_host_limits_who_gets_them(tmp_path, repositories, monkeypatch, only, works):
     with SmartServer(repositories, {"/": basic("anna", "t0p-s3cret")}) as server:

@@ -19,8 +19,6 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
     (("bad/illegal format", "strange hostname"), errors.BAD_DATA, "that is no address",
      "correct it: agent-task edit --repo URL"),
     (("died of signal",), *KILLED),
-    (("cannot run ",), errors.BAD_CONFIG, "git cannot start its ssh",
-     "install it, or correct GIT_SSH_COMMAND, GIT_SSH or core.sshCommand"),
     (("bad owner or permissions on", "bad configuration option"), errors.BAD_CONFIG,
      "ssh does not accept its own configuration",
      "correct that file, or chmod 600 it where others may write it; see whether ssh takes it: ssh -G {name}"),
@@ -38,6 +36,9 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      "it wants a user and a password (or there is no such repository), and none is configured for {name}",
      "export CLEARML_AGENT_GIT_USER=USER CLEARML_AGENT_GIT_PASS=TOKEN, or set agent.git_user and agent.git_pass in "
      "clearml.conf; and check the URL"),
+    # not its askpass (an editor's GIT_ASKPASS, which has gone with that): then it could not read a user's name
+    (("cannot run ",), errors.BAD_CONFIG, "git cannot start its ssh",
+     "install it, or correct GIT_SSH_COMMAND, GIT_SSH or core.sshCommand"),
     (("authentication failed", "error: 401", "invalid username or password", "invalid credentials"),
      errors.NO_PERMISSION, "{name} does not accept the user and password", "{who}"),
     (("permission denied (", "error: 403", "access denied", "could not be read from remote"),
