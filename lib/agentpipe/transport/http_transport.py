@@ -143,9 +143,9 @@ class Transport:
                 import urllib3
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
             # proxies and bundles of the environment: looked up once, not for each request
-            self._settings = dict(session.merge_environment_settings(self.host, {}, None, verify, None))
-            self._settings.pop("stream")
-            self._session = session
+            settings = dict(session.merge_environment_settings(self.host, {}, None, verify, None))
+            settings.pop("stream")
+            self._settings, self._session = settings, session  # this last: another thread may be at it too
         return self._session
 
 
