@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from python_discovery import PythonSpec
@@ -250,6 +251,16 @@ def test_a_receipt_gets_the_python_that_its_task_names_by_a_path(job, place_with
     path.parent.mkdir(parents=True)
     os.rename(tmp_path / "place" / "elsewhere", path)
     assert interpreters.find(job(str(path), prefix, pins={"python": "3.11.14"}))["version"] == "3.11.14"
+
+
+def test_another_python_than_the_asked_one_is_said_to_every_task_of_an_image(job, place_with):
+    prefix = place_with(python3="3.11.14")
+    for _ in range(2):
+        job.said.clear()
+        found = interpreters.find(job("python3.8", prefix, {"image_id": "sha256:1", "decides": ""}))
+        assert found["version"] == "3.11.14"
+        assert "Python 3.8 is not in this place" in "".join(job.said)
+        (Path(prefix[1].partition("=")[2]) / "python3").write_text("")  # nobody is asked again
 
 
 def test_another_third_number_than_a_receipts_is_said(job, place_with):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agentpipe.environment.discovery import Interpreter
     from agentpipe.job import Job
 
+PARTS = ("executable", "version", "implementation", "platform")
 ASK = ("import json, os, platform, sys, sysconfig; print(json.dumps({"
        "'executable': os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable),"
        " 'version': platform.python_version(), 'implementation': platform.python_implementation(),"
@@ -45,11 +46,16 @@ def _on_host(job: Job, wish: str) -> Interpreter:
             raise _of_setting(job, wish, failure) or failure from None
         if not job.option("dry_run"):
             _remember(memory, known)
-    if known["warning"]:
-        job.warn(known["warning"])
-    elif gone := _gone(job):
+    if not known["warning"] and (gone := _gone(job)):
         job.warn(f"{gone} is not on this machine, Python {known['version']} ({known['executable']}) is taken instead")
-    return {name: known[name] for name in ("executable", "version", "implementation", "platform")}
+    return _said(job, known)
+
+
+def _said(job: Job, known: Interpreter) -> Interpreter:
+    """An interpreter as it was remembered, without the `warning` that goes with it, which is said each time."""
+    if known.get("warning"):
+        job.warn(known["warning"])
+    return {name: known[name] for name in PARTS}
 
 
 def wanted(job: Job, project: str = "") -> str:
@@ -192,7 +198,7 @@ def _in_place(job: Job, wish: str) -> Interpreter:
         memory = paths.cache("interpreters", _memory_name(about) + ".json")
         known = _remembered_in_place(memory)
         if known:
-            return known
+            return _said(job, known)
     by_name = _first_answer(job, names)
     found = by_name
     if found is None:
@@ -200,11 +206,12 @@ def _in_place(job: Job, wish: str) -> Interpreter:
         if found is None:
             raise errors.Failure("there is no Python in this task's place", errors.NOT_FOUND,
                                  remedy=_remedy_without_python(job))
-    if not _is_meant(found["version"], wish, by_name is not None):
-        job.warn(f"Python {wish} is not in this place, {found['version']} ({found['executable']}) is taken instead")
+    is_meant = _is_meant(found["version"], wish, by_name is not None)
+    found["warning"] = "" if is_meant else (
+        f"Python {wish} is not in this place, {found['version']} ({found['executable']}) is taken instead")
     if memory and not job.option("dry_run") and not image_packages.is_mounted(job, found["executable"]):
         _remember(memory, found)
-    return found
+    return _said(job, found)
 
 
 def _called(job: Job, wish: str) -> list[str]:
@@ -272,7 +279,7 @@ def _understood(answer: str) -> Interpreter | None:
     import re
     try:
         told = json.loads(answer or "{}")
-        known = {name: told[name] for name in ("executable", "version", "implementation", "platform")}
+        known = {name: told[name] for name in PARTS}
     except (ValueError, KeyError, RecursionError):
         return None
     is_one = all(isinstance(value, str) for value in known.values()) and re.fullmatch(r"\d+\.\d+[0-9A-Za-z.+_-]*",
