@@ -190,6 +190,11 @@ teardown() {
   run --separate-stderr agent-prepare task.json
   [ "$status" -eq 69 ]
   [[ $stderr == *"image 127.0.0.1:9/no/such:1 is not here and cannot be pulled"*"connection refused"* ]]
+  image=library://lolcow
+  bash_task 'true' >task.json
+  run --separate-stderr agent-prepare task.json
+  [ "$status" -eq 69 ]
+  [[ $stderr == *"image library://lolcow: "*"apptainer knows no library on this machine (that of Sylabs: "*" remote add "* ]]
   mkdir -p empty/etc
   image=$PWD/empty
   bash_task 'true' >task.json

@@ -165,6 +165,14 @@ homes_of_user() {
   [ "$(status "$task")" = stopped ]
 }
 
+@test "a mount of what is not there is said by its option" {
+  bash_task 'true' '{"arguments": "-v /no/such:/x"}' >task.json
+  for option in '' --dry-run; do
+    run -65 --separate-stderr agent-prepare $option task.json
+    [[ $stderr == *"--volume /no/such:/x: there is no /no/such on this machine (make it, or mend the arguments of the"* ]]
+  done
+}
+
 @test "an image that is not there, or has no shell, is said" {
   image=/no/such.tar
   bash_task 'true' >task.json

@@ -16,7 +16,15 @@ import pytest
 from agentpipe import errors, place, processes
 from agentpipe.claim import attempt
 from agentpipe.job import Job
-from agentpipe.place import apptainer, args_words, charliecloud, container_args, images, unprivileged
+from agentpipe.place import (
+    apptainer,
+    args_without_daemon,
+    args_words,
+    charliecloud,
+    container_args,
+    images,
+    unprivileged,
+)
 from agentpipe.place.decide import Container
 
 # the flags that its action_flags.go registers for `exec` (1.1 to 1.4): with a value, and without
@@ -45,8 +53,8 @@ def said(job: Job) -> str:
         return file.read()
 
 
-def asked(text: str, notes: list | None = None) -> unprivileged.Asked:
-    return unprivileged.translated(args_words.parse(shlex.split(text)), [] if notes is None else notes)
+def asked(text: str, notes: list | None = None) -> args_without_daemon.Asked:
+    return args_without_daemon.translated(args_words.parse(shlex.split(text)), [] if notes is None else notes)
 
 
 def documented(words: list[str]) -> str:
@@ -96,9 +104,24 @@ def test_what_docker_would_refuse_is_refused(text):
         asked(text)
 
 
+@pytest.mark.parametrize("text", ["-v /etc:/a -v {}:/b:ro", "--mount type=bind,src={},dst=/b"])
+def test_a_mount_of_what_is_not_there_is_told_by_its_option(tmp_path, text):
+    missing = tmp_path / "none"
+    options = args_words.parse(shlex.split(text.format(missing)))
+    container = Container("charliecloud", "i:1")
+    for container.own, exit in ((True, errors.BAD_DATA), (False, errors.BAD_CONFIG)):
+        with pytest.raises(errors.Failure) as caught:
+            args_without_daemon.check_sources(options, container)
+        assert caught.value.exit == exit
+        assert caught.value.reason == f"{options[-1]!r}: there is no {missing} on this machine".replace("=", " ", 1)
+    missing.touch()
+    args_without_daemon.check_sources(options, container)
+    args_without_daemon.check_sources(args_words.parse(["-v", "named:/c", "-v", "/only-inside"]), container)
+
+
 def test_what_has_no_meaning_is_said_and_what_is_so_anyway_is_not(job):
     found = asked("--network host --ipc=host --shm-size 1g --privileged -it --network none --cap-add SYS_ADMIN")
-    unprivileged.say_what_is_left(job, found.other, "charliecloud")
+    args_without_daemon.say_what_is_left(job, found.other, "charliecloud")
     assert said(job) == "charliecloud has no such thing: --network, --cap-add\n"
 
 
@@ -185,6 +208,21 @@ def test_images_of_a_registry_are_pulled_once(job, program, tmp_path, monkeypatc
     assert caught.value.exit == errors.UNAVAILABLE
     apptainer.image(job, "docker-archive:///shared/image.tar", program, [], False)  # which asks no network
     assert (tmp_path / "pulled").read_text().endswith("\ndocker-archive:///shared/image.tar\n")
+
+
+@pytest.mark.parametrize(("told", "exit", "remedy"), [
+    ("FATAL: Unable to get library client configuration: remote has no library client (see https://apptainer.org)",
+     errors.UNAVAILABLE, "{} remote add --no-login SylabsCloud cloud.sycloud.io && {} remote use SylabsCloud"),
+    ("FATAL: while performing library pull: unauthorized", errors.NO_PERMISSION, "{} remote login, as the user"),
+    ("FATAL: dial tcp: lookup library.example: no such host", errors.UNAVAILABLE, "the library of `{} remote list`")])
+def test_an_image_that_a_library_does_not_give_sends_nobody_to_a_registry_of_dockers(job, program, told, exit, remedy):
+    with open(program, "w") as file:
+        file.write(f"#!/bin/sh\necho '{told}'; exit 255\n")
+    with pytest.raises(errors.Failure) as caught:
+        apptainer.image(job, "library://lolcow", program, [], False)
+    assert caught.value.exit == exit and remedy.replace("{}", program) in caught.value.remedy
+    assert caught.value.of_machine == ("has no library" in told)
+    assert "docker.io" not in str(caught.value)
 
 
 def test_a_sif_is_used_where_it_is_and_one_that_is_not_there_is_66(job, program, tmp_path):

@@ -198,6 +198,9 @@ def _told(job: Job, wanted: Wanted) -> list[str]:
     given = container_args.arguments(job, wanted)
     if wanted.engine in ("docker", "podman"):
         container_args.api(given)  # what cannot be meant fails here as well
+    else:
+        from agentpipe.place import args_without_daemon
+        args_without_daemon.check_sources(given.options, wanted)
     steps = setup_script.steps(wanted, given.asks_for_packages)
     return [*([f"with {given.shown()}"] if given.options else []), *wanted.notes, *given.notes,
             *([f"set-up: {', '.join(step.words for step in steps)}"] if steps else [])]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import gpus, secrets
+from agentpipe import errors, gpus, secrets
+from agentpipe.place.args_without_daemon import Asked, say_what_is_left
 from agentpipe.place.images import cached, key_of, mark, on_disk, prepare, pull, single_user, work
-from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
+from agentpipe.place.unprivileged import WRITABLE, Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ INSTALL = "load or install Apptainer (module load apptainer), or agent-prepare -
 LIMITS = ("blkio-weight", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory", "memory-reservation",
           "memory-swap", "pids-limit")
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+# what Apptainer says where nobody has named one, 1.1 to 1.3 and 1.4; what to do about this, and about another refusal
+NO_LIBRARY = re.compile("remote has no library client|no default remote")
+ADD_LIBRARY = "that of Sylabs: {0} remote add --no-login SylabsCloud cloud.sycloud.io && {0} remote use SylabsCloud, " \
+              "as the user of the agent; or give another address of the image (docker://NAME)"
+LIBRARY = {errors.NO_PERMISSION: "{0} remote login, as the user of the agent; or correct the image's name",
+           errors.UNAVAILABLE: "check the network and the library of `{0} remote list`, then run the task again"}
 # those that take all values in one
 JOINED = {"cap-add": "--add-caps", "cap-drop": "--drop-caps", "dns": "--dns"}
 
@@ -44,8 +51,7 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
 
         def make(fresh: str) -> None:
             job.say(f"pulling {address} (once)")
-            pull(job, [program, "pull", "--force", fresh, address], address.partition("://")[2],
-                 f"{program} registry login --username USER docker://")
+            _pull(job, program, fresh, address)
         found = Image(cached(job, "apptainer", key, make), key)
     if not writable:
         return found
@@ -97,6 +103,21 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
         if asked.user:
             job.say("apptainer: --user has no effect, tasks run as the user of this agent")
     return [*found, image.path]
+
+
+def _pull(job: Job, program: str, fresh: str, address: str) -> None:
+    """Pull it. A library is no registry of Docker's: which one is meant each machine says itself, or none."""
+    scheme, _, name = address.partition("://")
+    try:
+        pull(job, [program, "pull", "--force", fresh, address], name,
+             f"{program} registry login --username USER docker://")
+    except errors.Failure as failure:
+        if scheme == "library" and NO_LIBRARY.search(failure.evidence):
+            raise errors.OfMachine(f"image {address}: {program} knows no library on this machine",
+                                   evidence=failure.evidence, remedy=ADD_LIBRARY.format(program)) from None
+        if scheme == "library" and failure.evidence and failure.exit in LIBRARY:
+            failure.remedy = LIBRARY[failure.exit].format(program)
+        raise
 
 
 def line(name: str, value: str) -> str:

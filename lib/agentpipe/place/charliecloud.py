@@ -10,8 +10,9 @@ import os
 
 from agentpipe import errors, paths, secrets, untrusted
 from agentpipe.place import images
+from agentpipe.place.args_without_daemon import Asked, say_what_is_left
 from agentpipe.place.images import cached, key_of, mark, on_disk, open_up, prepare, pull, single_user, within, work
-from agentpipe.place.unprivileged import WRITABLE, Asked, Image, say_what_is_left
+from agentpipe.place.unprivileged import WRITABLE, Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, gpus, paths, place, processes, secrets, trees
+from agentpipe import errors, paths, place, processes, secrets, trees
 from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
-from agentpipe.place import apart, container_args, decide, gear, setup_script
+from agentpipe.place import apart, args_without_daemon, container_args, decide, gear, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,15 +28,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agentpipe.job import Job
-    from agentpipe.place.args_words import Option
+    from agentpipe.place.args_without_daemon import Asked
     from agentpipe.place.decide import Container as Wanted
     from agentpipe.processes import Seen
 
 WRITABLE = "root"  # in the task's directory: where a place is changed by its set-up
-# options of docker run that say what is so anyway: no namespaces of its own, no privileges to lose
-AS_IT_IS = {"network": ("host",), "ipc": ("host",), "pid": ("host",), "uts": ("host",), "userns": ("host",),
-            "cgroupns": ("host",), "privileged": ("false", "true"), "rm": ("true", "false"), "tty": ("true", "false"),
-            "interactive": ("true", "false"), "shm-size": (), "ulimit": ()}
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO")
 
 
@@ -45,18 +41,6 @@ class Image:
 
     def __init__(self, path: str, key: str) -> None:
         self.path, self.key = path, key
-
-
-class Asked:
-    """What the arguments come to here: `binds` (source, target, "ro" or ""), `env`, `user` ("" or UID[:GID]), `gpus`
-    whether GPUs are wanted, `other` options that an engine may know."""
-
-    def __init__(self) -> None:
-        self.binds: list[tuple[str, str, str]] = []
-        self.env: dict[str, str] = {}
-        self.user = ""
-        self.gpus = False
-        self.other: list[Option] = []
 
 
 class Unprivileged(place.Place):
@@ -156,7 +140,8 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
     engine = _engine(wanted.engine)
     program = _program(engine)
     given = container_args.arguments(job, wanted)
-    asked = translated(given.options, given.notes)
+    args_without_daemon.check_sources(given.options, wanted)
+    asked = args_without_daemon.translated(given.options, given.notes)
     for note in wanted.notes + given.notes:
         job.say(note)
     steps = setup_script.steps(wanted, given.asks_for_packages)
@@ -181,59 +166,6 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
         place.journal(job.directory, value)
     decide.write_back(job, wanted)
     return value
-
-
-def translated(options: list[Option], notes: list[str]) -> Asked:
-    """The arguments of `docker run` that mean something here; the rest is said, never silently dropped."""
-    from agentpipe.place import args_body, args_special
-    asked = Asked()
-    files = args_body.of(option for option in options if option.name == "env-file").config["Env"]
-    asked.env = dict(line.split("=", 1) for line in files)
-    for option in options:
-        if option.name == "env-file":
-            continue
-        if option.name == "env":
-            name, _, value = option.value.partition("=")
-            asked.env[name] = value
-        elif option.name == "volume" and ":" in option.value:
-            args_body.of([option])  # the same refusals
-            source, target, *rest = option.value.split(":")
-            if source.startswith("/"):
-                asked.binds.append((source, target, "ro" if rest and "ro" in rest[0].split(",") else ""))
-            else:
-                notes.append(f"--volume {option.value}: there are no named volumes here")
-        elif option.name == "mount":
-            args_body.of([option])
-            mount = args_special.mount(option.value)
-            if mount["Type"] == "bind":
-                asked.binds.append((mount["Source"], mount["Target"], "ro" if mount.get("ReadOnly") else ""))
-            else:
-                notes.append(f"--mount {option.value}: only type=bind is known here")
-        elif option.name == "user":
-            asked.user = option.value
-        elif option.name == "gpus":
-            asked.gpus = True
-        else:
-            asked.other.append(option)
-    _keep_gpus(asked, notes)
-    return asked
-
-
-def _keep_gpus(asked: Asked, notes: list[str]) -> None:
-    """All GPUs of this machine are there: where it is said which are ours, a task's variables name no others."""
-    if gpus.visible(os.environ) is None:
-        return
-    for name in (gpus.CUDA, gpus.NVIDIA):
-        if asked.env.pop(name, None) is not None:
-            notes.append(f"--env {name} is left out: this agent says which GPUs it has")
-
-
-def say_what_is_left(job: Job, options: list[Option], engine: str) -> None:
-    """The arguments that have no meaning in this engine."""
-    left = [option for option in options
-            if option.name not in AS_IT_IS or (AS_IT_IS[option.name] and option.value not in AS_IT_IS[option.name])]
-    if left:
-        job.say(f"{engine} has no such thing: " + ", ".join(dict.fromkeys(f"--{option.name}" for option in left)))
 
 
 def _engine(kind: str) -> ModuleType:
