@@ -82,7 +82,7 @@ reproducible() { [[ ${report##*$'\n'} == "  reproduce: agent-task script $1 > ta
   id=$(queued --)
   run -65 pipeline
   told "$id" "is not understood" "try: agent-task edit $id --package six && agent-task enqueue $id" \
-    "or: write it as NAME" "agent-task edit $id --requirements requirements.txt"
+    "or: write 'six>=1.16,<<2' as NAME" "agent-task edit $id --requirements requirements.txt"
   mended "$id"
 }
 

@@ -628,6 +628,8 @@ def test_a_line_that_is_not_understood_is_changed_where_it_stands(machine, liste
     failure = uv_failures.explained(machine.job(), ToolFailed(["uv"], 1, words), "/nowhere", asked)
     assert failure.reason.startswith("a requirement is not understood: no such comparison operator")
     assert "^" not in failure.reason and failure.change == change and failure.remedy.endswith(remedy)
+    if listed:
+        assert f", in '{listed}'" in failure.reason and f"'{listed}'" in failure.remedy
 
 
 @pytest.mark.parametrize("there", [["3.7.9", "3.9.18", "3.12.1"], ["3.11.4"]])

@@ -193,15 +193,21 @@ def test_the_tasks_own_indexes_are_kept(asked):
                              ("--find-links", "https://c"), ("--no-index", "")]
 
 
-@pytest.mark.parametrize(("line", "word"), [
-    ("numpy=1.22=py39", "write numpy==1.22"), ("two words", "NAME==VERSION"), ("six==", "NAME==VERSION"),
-    ("--frobnicate", "take '--frobnicate' out"),
+@pytest.mark.parametrize(("line", "what", "word"), [
+    ("numpy=1.22=py39", "'=1.22=py39' behind 'numpy'", "write numpy==1.22"),
+    ("two words", "'words' behind 'two'", "NAME==VERSION"), ("six==", "'==' behind 'six'", "NAME==VERSION"),
+    ("six[fast", "'[fast' behind 'six'", "write six[fast] instead of 'six[fast'"),
+    ("six [a,b >=1 ; python_version > '3'", "'[a,b >=1' behind 'six'", "NAME==VERSION"),
+    ("six=>1 ; python_version > '3'", "'=>1' behind 'six'", "write six>=1 ; python_version > '3' instead"),
+    ("six[a,b>=1,<2", "'[a,b>=1,<2' behind 'six'", "write six[a,b]>=1,<2 instead"),
+    ("six>=1,,<2", "',<2' behind 'six>=1,'", "NAME==VERSION"), ("@six", "@six", "NAME==VERSION"),
+    ("--frobnicate", "--frobnicate is not known", "take '--frobnicate' out"),
 ])
-def test_a_line_that_nobody_understands_is_refused_by_its_number(asked, line, word):
+def test_a_line_that_nobody_understands_is_refused_by_its_number(asked, line, what, word):
     with pytest.raises(errors.Failure) as caught:
         asked("six\n# comment\n" + line)
     assert caught.value.exit == errors.BAD_DATA
-    assert "line 3 of the task's requirements" in caught.value.reason
+    assert "line 3 of the task's requirements" in caught.value.reason and what in caught.value.reason
     assert word in caught.value.remedy
 
 

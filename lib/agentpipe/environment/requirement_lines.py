@@ -225,9 +225,14 @@ def _understood(line: str, where: str) -> str:
         return line
     line = without_credentials(line)
     conda = re.match(r"([A-Za-z0-9._-]+)\s*={1,3}\s*([0-9][^=\s#]*)([=#].*)?$", body)
-    turned = re.sub(r"=(?=[<>])([<>])", r"\1=", body)
+    # `=>1`, and extras that nothing closes
+    turned = re.sub(r"=(?=[<>])([<>])", r"\1=", re.sub(r"(\[[\w.,-]+)(?=$|[<>=!~])", r"\1]", body))
     meant = f"{conda[1]}=={conda[2]}" if conda else turned if re.fullmatch(REQUIREMENT, turned) else ""
-    raise errors.Failure(f"{where} is not a requirement: {line}", errors.BAD_DATA, evidence=line,
+    meant += line.partition(body)[2] if meant else ""  # its marker
+    good = re.match(REQUIREMENT, body)
+    rest = without_credentials(body[good.end():]) if good else ""
+    wrong = f" ('{rest}' behind '{good[0].rstrip()}' is not understood)" if good else ""
+    raise errors.Failure(f"{where} is not a requirement: {line}{wrong}", errors.BAD_DATA, evidence=line,
                          remedy=f"write {meant or 'NAME, NAME==VERSION or NAME @ URL'} instead of '{line}' in the "
                                 "requirements",
                          change=("--drop-package", line, *(("--package", meant) if meant else ())))

@@ -195,10 +195,13 @@ def _malformed(said: str, requirements: Requirements) -> errors.Failure | None:
     found = re.search(r"Couldn't parse requirement in `[^`]*` at position \d+ (?:cause: )?(.*)", said)
     if not found:
         return None
-    words, form = found[1].rstrip(" ^"), "write it as NAME, NAME==VERSION or NAME @ URL"
+    words = found[1].rstrip(" ^")
     # uv ends with the whole line; one of a constraint is none of the list's
     lines = [line for line in requirements.packages if f" {words}".endswith(f" {' '.join(line.split())}")]
     line = max(lines, key=len, default="")
+    shown = f"'{without_credentials(line)}'" if line else "it"
+    words = f"{words.removesuffix(' '.join(line.split())).rstrip()}, in {shown}" if line else words
+    form = f"write {shown} as NAME, NAME==VERSION or NAME @ URL"
     remedy, change = f"{form} in the requirements", tuple[str, ...]()
     if line and (place := requirements.places.get(line)):
         remedy, change = f"{form} in {place}", () if "://" in place else errors.CODE_ANEW
