@@ -58,6 +58,21 @@ def test_it_exits_as_the_program_did_and_its_server_has_log_and_end(server: ApiS
     assert (process.returncode, status(server, task), log(server, task)) == (code, end, "grün\nno end")
 
 
+@pytest.mark.parametrize(("trap", "signum", "code"), [("", signal.SIGTERM, 143), ("", signal.SIGINT, 130),
+                                                      ("signal.signal(15, lambda *_: sys.exit(0));", 15, 0)])
+def test_a_container_that_is_stopped_has_no_failed_task(server: ApiServer, trap: str, signum: int, code: int) -> None:
+    """As `docker stop` ends it, and Ctrl-C."""
+    task = task_of(server)
+    process = started(server, task, f"import signal, sys, time; signal.signal(2, signal.SIG_DFL); {trap}"
+                                    "print('begun', flush=True); time.sleep(60)")
+    assert process.stdout and process.stdout.readline() == b"begun\n"
+    process.send_signal(signum)
+    assert process.wait(30) == code
+    found = call(server, "tasks.get_by_id", task=task)["task"]
+    assert found["status"] == "stopped"
+    assert found["status_reason"] == f"stopped from outside by {signal.Signals(signum).name}, exit code {code}"
+
+
 def test_a_task_that_waits_in_a_queue_leaves_it(server: ApiServer) -> None:
     """Else it would run once more where the queue is pulled."""
     task = task_of(server)

@@ -128,13 +128,18 @@ def find_server():
 
 
 def told(server, task, words):
-    """Run the program as this task, which has started: its log, how it ended; its exit status."""
+    """Run the program as this task, which has started: its log, how it ended; its exit status. One that was told to
+    end, by its server or from outside (docker stop), has not failed, however it ends."""
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    stopped, pinged = [], time.monotonic()
+
+    def pass_on(signum, _):
+        stopped.append(f"stopped from outside by {signal.Signals(signum).name}, ")
+        process.send_signal(signum)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda signum, _: process.send_signal(signum))
+        signal.signal(number, pass_on)
     log = Log(server, task, process.stdout)
     log.start()
-    stopped, pinged = False, time.monotonic()
     while process.poll() is None:
         try:
             process.wait(EVERY_S)
@@ -150,7 +155,7 @@ def told(server, task, words):
         except ODD:
             continue
         if found and (found[0].get("status_message") == "stopping" or found[0].get("status") == "stopped"):
-            stopped = True
+            stopped.append("")
             process.terminate()
             try:
                 process.wait(10)
@@ -160,7 +165,7 @@ def told(server, task, words):
     log.ship()
     status = process.returncode if process.returncode >= 0 else 128 - process.returncode
     body = {"task": task, "force": True, "status_message": "Changed by the task's image",
-            "status_reason": f"exit code {status}"}
+            "status_reason": f"{stopped[0] if stopped else ''}exit code {status}"}
     try:
         server.call("tasks.stopped" if stopped else "tasks.failed" if status else "tasks.completed", body)
     except ODD as error:  # somebody else has ended it, reset it, deleted it
