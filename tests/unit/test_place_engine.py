@@ -33,6 +33,7 @@ def test_an_engine_that_goes_away_costs_no_task():
     ("FATAL: unauthorized: authentication required", errors.NO_PERMISSION),
     ("manifest unknown", errors.NOT_FOUND),
     ("error: image ref syntax, char 2: a@b@c\nhint: how-do-i-specify", errors.BAD_DATA),
+    ("'scratch' is a reserved name", errors.BAD_DATA),
     ("dial tcp 10.0.0.1:443: connect: connection refused", errors.UNAVAILABLE),
     ("write /var/lib/docker/tmp/x: no space left on device", errors.CANNOT_CREATE),
 ])

@@ -244,7 +244,7 @@ def no_image(name: str, said: str, login: str = "", room: str = NO_SPACE) -> err
                               "correct the image's name: agent-task edit --docker")
     if "no space left on device" in low:
         return errors.Failure(f"image {name} cannot be pulled: the disk is full", errors.CANNOT_CREATE, said, room)
-    if any(sign in low for sign in ("invalid reference format", "invalid tag", "image ref syntax")):
+    if any(sign in low for sign in ("invalid reference format", "invalid tag", "image ref syntax", "reserved name")):
         return errors.Failure(f"{name} is not the name of an image", errors.BAD_DATA, said,
                               "correct the image's name: agent-task edit --docker")
     last = said.strip().splitlines()[-1] if said.strip() else ""
