@@ -429,3 +429,16 @@ def test_a_list_gives_each_task_once_whatever_its_reader_does(monkeypatch: pytes
     for row in listing.rows(store, asked):
         store.call("tasks.archive_many", {"ids": [row["id"]]})
     assert list(listing.rows(store, asked)) == []
+
+
+@pytest.mark.parametrize(("line", "found"), [
+    ("git+https://h/y.git", ["--extra-index-url https://h/simple", "tea", "-e .", "git+https://h/x.git@v1",
+                             "git+https://h/y.git"]),
+    ("https://h/y.whl", ["--extra-index-url https://h/simple", "tea", "-e .", "git+https://h/x.git@v1",
+                         "https://h/y.whl"]),
+    ("git+https://h/x.git@v2", ["--extra-index-url https://h/simple", "tea", "-e .", "git+https://h/x.git@v2"]),
+    ("Tea==2", ["--extra-index-url https://h/simple", "Tea==2", "-e .", "git+https://h/x.git@v1"])])
+def test_a_package_without_a_name_takes_the_place_of_no_other_line(line: str, found: list[str]) -> None:
+    before = "--extra-index-url https://h/simple\ntea\n-e .\ngit+https://h/x.git@v1\n"
+    task = {"id": "1", "script": {"requirements": {"pip": before}}}
+    assert edits.changed_requirements(task, {"package": [line]}).splitlines() == found

@@ -238,11 +238,18 @@ def package_of(line: str) -> str | None:
 
 def _put(lines: list[str], line: str) -> list[str]:
     """The list with this requirement in the place of the one for the same package, or at its end."""
-    name, found, result = package_of(line), False, []
+    about, found, result = _about(line), False, []
     for old in lines:
-        if package_of(old) != name:
+        if _about(old) != about:
             result.append(old)
         elif not found:
             found = True
             result.append(line)
     return result if found else [*result, line]
+
+
+def _about(line: str) -> str:
+    """What a line asks for: a package; the repository, of an address without a name; else the line itself."""
+    from agentpipe.environment import git_pins
+    repository = git_pins.LINE.match(line.strip()) if line.strip().startswith(("git+", "-e git+")) else None
+    return package_of(line) or (repository["url"] if repository else line.strip())
