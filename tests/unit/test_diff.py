@@ -581,6 +581,16 @@ def test_a_path_outside_is_named(stage):
     assert "../x" in stage.refused(diff=ESCAPES[".."]).reason
 
 
+def test_a_diff_for_a_file_whose_name_has_two_lines_is_refused_in_one(tmp_path):
+    where = repository(tmp_path / "odd", {"train.py": "x\n", "two\nlines.py": "one\n"})
+    odd = Stage(tmp_path / "job", {"repository": str(where), "entry_point": "train.py"})
+    (where / "two\nlines.py").write_text("two\n")
+    text = uncommitted(where)
+    (odd.code / "two\nlines.py").write_text("three\n")
+    failure = odd.refused(diff=text)
+    assert (failure.exit, failure.reason) == (errors.BAD_DATA, "the diff does not apply to 'two\\nlines.py': at line 1")
+
+
 def test_a_diff_that_does_not_apply_names_file_and_hunk_and_changes_nothing(stage, source):
     text = (source / "train.py").read_text()
     (source / "lib" / "util.py").write_text("x = 2\n")

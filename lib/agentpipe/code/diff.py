@@ -25,6 +25,8 @@ IN_THE_WAY = ("directory not empty", "is a directory", "not a directory", "file 
 # the lines of a diff that name its files, or where a hunk begins
 NAMED = re.compile(r"^(--- .*\r?\n\+\+\+ |@@ -)", re.MULTILINE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")
+# where git apply found other lines; a file's name may have several
+FAILED = re.compile(r"^error: patch failed: (.+?):(\d+)$", re.MULTILINE | re.DOTALL)
 # of a file's part of a diff what stands before its content; in it, what makes it a copy, and what that is read from
 PART = re.compile(rb"^diff --git ", re.MULTILINE)
 CONTENT = re.compile(rb"^(?:@@ -|GIT binary patch)", re.MULTILINE)
@@ -279,13 +281,13 @@ def _explained(failed: tools.ToolFailed, patch: bytes, code: str) -> errors.Fail
         half = HalfWritten(f"cannot write the diff's changes: {said}", errors.CANNOT_CREATE, output[-4000:], "df -h")
         half.of_machine = "file name too long" not in output.lower()  # the task's own
         return half
+    if place := FAILED.search(output):
+        name, number = place.groups()
+        position, header, hunk = _hunk(patch, name, int(number))
+        where = f"hunk {position} ({header})" if position else f"at line {number}"
+        return errors.Failure(f"the diff does not apply to {name if name.isprintable() else ascii(name)}: {where}",
+                              errors.BAD_DATA, output[-2000:] + ("\n" + hunk if hunk else ""), remedy, drop)
     for line in lines:
-        if line.startswith("patch failed: "):
-            name, _, number = line.removeprefix("patch failed: ").rpartition(":")
-            position, header, hunk = _hunk(patch, name, int(number))
-            where = f"hunk {position} ({header})" if position else f"at line {number}"
-            return errors.Failure(f"the diff does not apply to {name}: {where}", errors.BAD_DATA,
-                                  output[-2000:] + ("\n" + hunk if hunk else ""), remedy, drop)
         if line.startswith(("corrupt patch at", "corrupt binary patch at", "unrecognized binary patch")):
             return errors.Failure(f"the diff is damaged: {line}", errors.BAD_DATA, _around(patch, line),
                                   "create it again: git diff --binary HEAD", drop)
