@@ -19,7 +19,7 @@ from agentpipe.cmds import agent_fetch, agent_patch
 from agentpipe.code import bundle, git, mirror
 from agentpipe.job import Job
 from agentpipe.task import bundle_diffs, sh_script, sources
-from agentpipe.transport import api
+from agentpipe.transport import api, artifact_files
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +90,24 @@ def test_a_folder_of_an_archive_takes_the_place_of_a_link_or_a_file(tmp_path, me
     name = members[-1][0].name
     assert (code / name).exists() and not (code / name.partition("/")[0]).is_symlink()
     assert {path for path in tmp_path.rglob("*") if code not in path.parents} == before
+
+
+def test_of_a_file_that_does_not_fit_nothing_stays(tmp_path):
+    """It is what has filled the disk, and the directory of an attempt stays for days."""
+    large = tmp_path / "large.tar.gz"
+    large.write_bytes(bytes(1 << 20))
+    store = api.connect()
+    uri = artifact_files.put(store, "1", str(large), "files.tar.gz")
+    job = job_with(tmp_path / "job", {})
+    job.task["execution"]["artifacts"] = [{"key": bundle.FILES, "mode": "input", "uri": uri}]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, before[1]))
+    try:
+        with pytest.raises(OSError):
+            bundle.bring_files(job, str(tmp_path / "code"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [name for name in os.listdir(tmp_path / "job") if name.startswith("files")] == []
 
 
 def test_files_links_modes_and_folders_arrive(tmp_path):

@@ -111,10 +111,14 @@ def _fetched(job: Job, artifact: dict[str, Any]) -> str:
     path = job.path(name)
     if not os.path.isfile(path):
         new = trees.beside(path)
-        with live.Line(job, lambda: f"fetching {name}"):
-            artifact_files.get(api.connect(), artifact, new)
-        crash_point("fetch:brought")
-        os.rename(new, path)
+        try:
+            with live.Line(job, lambda: f"fetching {name}"):
+                artifact_files.get(api.connect(), artifact, new)
+            crash_point("fetch:brought")
+            os.rename(new, path)
+        except BaseException:  # on a full disk it would keep that full
+            trees.discard(new)
+            raise
     return path
 
 
