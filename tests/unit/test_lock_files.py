@@ -11,7 +11,7 @@ from env_machine import python
 
 from agentpipe import errors
 from agentpipe.cmds import agent_env
-from agentpipe.environment import lock_files, poetry_lock, requirements
+from agentpipe.environment import lock_files, poetry_lock, project_file, requirements
 from agentpipe.place import apart
 
 KEY = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__"
@@ -167,7 +167,7 @@ def test_groups_that_are_none_are_refused_where_one_is_asked_for(machine, web, m
 
 def test_groups_that_include_each_other_many_times_over_come_once(tmp_path):
     groups = {f"g{n}": [{"include-group": f"g{n + 1}"}] * 10 + [f"p{n}"] for n in range(30)} | {"g30": ["tea"]}
-    lines = lock_files._chosen({"dependency-groups": groups}, ["--group", "g0"])[1]
+    lines = project_file._chosen({"dependency-groups": groups}, ["--group", "g0"])[1]
     assert len(lines) == 31
 
 
@@ -352,7 +352,7 @@ def test_a_project_for_another_python_than_there_is_is_refused_unless_the_task_s
     ({"project": {"requires-python": ">=3.8."}}, ""),
     ({"tool": {"poetry": {"dependencies": {"python": "^2.7 || ^3.6"}}}}, "")])
 def test_the_pythons_that_a_project_is_for(tree, wish):
-    assert lock_files._python(tree) == wish
+    assert project_file.python(tree) == wish
 
 
 def test_a_pyproject_that_only_configures_tools_asks_for_nothing(machine):

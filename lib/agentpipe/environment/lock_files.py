@@ -1,4 +1,5 @@
 """Projects as lists: uv.lock, poetry.lock and pyproject.toml become requirement lines, and all the rest is the same.
+Which of them counts, and uv's locks; the others' lines are poetry_lock.py's and project_file.py's.
 
 A lock counts for the machine that installs, by its markers; its hashes are compared with the files.
 """
@@ -8,7 +9,6 @@ from __future__ import annotations
 import os
 
 from agentpipe import errors, files
-from agentpipe.environment import uv_indexes
 from agentpipe.environment.pins import load_toml, read_toml
 
 TYPE_CHECKING = False
@@ -25,7 +25,6 @@ UV_ALONE = {"--all-extras", "--all-groups", "--no-default-groups", "--no-dev", "
             "--no-editable"}
 INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX")
 UV_WITH_VALUE = {"--extra", "--no-extra", "--group", "--no-group", "--only-group", "--package"}
-EXTRAS = "optional-dependencies"  # of a [project]
 OF_A_LOCK = {"--only-group", "--only-dev", "--package", "--all-packages", "--no-editable"}
 
 
@@ -119,7 +118,8 @@ def _members(folder: str) -> set[str]:
 
 
 def _of_member(job: Job, folder: str, workspace: str, name: str) -> Found:
-    python = _python(read_toml(os.path.join(folder, "pyproject.toml")))
+    from agentpipe.environment import project_file
+    python = project_file.python(read_toml(os.path.join(folder, "pyproject.toml")))
     return Found("uv.lock", workspace, *_of_uv(job, workspace, python, ["--package", name]), python)
 
 
@@ -129,8 +129,9 @@ def _asks(project: dict[str, Any]) -> bool:
 
 
 def _read(job: Job, kind: str, folder: str) -> Found | None:
+    from agentpipe.environment import project_file
     path = os.path.join(folder, "pyproject.toml")
-    python = _python(read_toml(path)) if os.path.isfile(path) else ""
+    python = project_file.python(read_toml(path)) if os.path.isfile(path) else ""
     if kind == "uv.lock":
         return Found(kind, folder, *_of_uv(job, folder, python), python)
     if kind == "poetry.lock":
@@ -142,106 +143,8 @@ def _read(job: Job, kind: str, folder: str) -> Found | None:
     words, notes = _uv_words(config.get_list(MANAGER + "uv_sync_extra_args"))
     notes += [f"agent.package_manager.uv_sync_extra_args: {word} is passed over, there is no uv.lock"
               for word in words if word in OF_A_LOCK]
-    found = _of_project(folder, words)
+    found = project_file.lines(folder, words)
     return None if found is None else Found(kind, folder, found, notes, python)
-
-
-def _python(project: dict[str, Any]) -> str:
-    """The versions of Python that a project is for, as a range; "" where it says nothing that is one."""
-    import re
-    poetry = project.get("tool", {}).get("poetry", {}).get("dependencies", {})
-    told = project.get("project", {}).get("requires-python") or (poetry or {}).get("python")
-    limits = re.sub(r"([<>=!~^])\s+", r"\1", told).replace(",", " ").split() if isinstance(told, str) else []
-    text = ",".join(_limit(each) for each in limits)
-    return text if re.fullmatch(r"(?:,?(?:[<>]=?|[=!~]=)\d+(?:\.\d+)*(?:\.\*)?)+", text) else ""
-
-
-def _limit(told: str) -> str:
-    """What poetry writes as `^3.8`, `~3.10` or `3.10.*`, and many as `>=3.8.*`, as PEP 440 has it."""
-    import re
-    if told.startswith(("<", ">", "~=")):
-        return told.removesuffix(".*")
-    found = re.fullmatch(r"([~^]?)(\d+)(\.\d+)?((?:\.\d+)*)(\.\*)?", told)
-    if not found or (not found[1] and found[4]):
-        return told
-    sign, major, minor, rest, _ = found.groups(default="")
-    if sign == "^":
-        return f">={major}{minor}{rest},<{int(major) + 1}"
-    return f"~={major}{minor}{rest}" if rest else f"=={major}{minor}.*"
-
-
-def _of_project(folder: str, words: list[str]) -> list[str] | None:
-    """A pyproject.toml without a lock: the package itself where it can be built, else what it depends on; with the
-    extras and groups that the `words` for `uv sync` name."""
-    project = read_toml(os.path.join(folder, "pyproject.toml"))
-    poetry = project.get("tool", {}).get("poetry", {})
-    own = project.get("project", {})
-    buildable = ("build-system" in project or "dependencies" in own.get("dynamic", ())) and poetry.get("package-mode",
-                                                                                                       True)
-    extras, groups = _chosen(project, words) if words else ([], [])
-    if buildable and (own or poetry):
-        own_line = f"-e {folder}" + (f"[{','.join(extras)}]" if extras else "")
-        return [*uv_indexes.lines(project, folder, True), own_line, *groups]
-    if "project" in project:
-        lines = own.get("dependencies") or []
-        if not isinstance(lines, list):
-            raise errors.Failure("pyproject.toml: project.dependencies is not a list", errors.BAD_DATA,
-                                 remedy='write dependencies = ["NAME", …]', change=errors.CODE_ANEW)
-        optional = _lists(own.get(EXTRAS), EXTRAS) if extras else {}
-        return uv_indexes.lines(project, folder, False) + [
-            str(line) for line in [*lines, *(each for extra in extras for each in optional[extra])]] + groups
-    if poetry:
-        raise errors.Failure("the project of poetry has no poetry.lock", errors.NOT_FOUND,
-                             remedy="make it with `poetry lock`, and commit it", change=errors.CODE_ANEW)
-    return None
-
-
-def _chosen(project: dict[str, Any], words: list[str]) -> tuple[list[str], list[str]]:
-    """(the extras, the lines of the groups) of a pyproject.toml that words for `uv sync` name, as uv would."""
-    from agentpipe.environment.requirements import normalised
-    optional = _lists(project.get("project", {}).get(EXTRAS), EXTRAS)
-    groups = _lists(project.get("dependency-groups"), "dependency-groups")
-    named: dict[str, list[str]] = {}
-    rest = iter(words)
-    for word in rest:
-        named.setdefault(word, []).extend([next(rest)] if word in UV_WITH_VALUE else [])
-    named = {option: [normalised(name) for name in names] for option, names in named.items()}
-    extras = [*(optional if "--all-extras" in named else ()), *named.get("--extra", ())]
-    wanted = [*(groups if "--all-groups" in named else ()),
-              *(["dev"] if "--dev" in named and "dev" in groups else ()), *named.get("--group", ())]
-    for kind, asked, there in (("extra", extras, optional), ("group", wanted, groups)):
-        missing = next((name for name in asked if name not in there), None)
-        if missing is not None:
-            raise errors.Failure(f"pyproject.toml has no {kind} {missing}", errors.NOT_FOUND,
-                                 remedy="correct agent.package_manager.uv_sync_extra_args")
-    known: set[str] = set()
-    lines = [line for name in wanted if name not in named.get("--no-group", ())
-             for line in _group(groups, name, known)]
-    return [name for name in dict.fromkeys(extras) if name not in named.get("--no-extra", ())], lines
-
-
-def _lists(table: dict[str, Any] | None, where: str) -> dict[str, Any]:
-    """The lists of a table of pyproject.toml by their names, which may be spelled in several ways."""
-    from agentpipe.environment.requirements import normalised
-    found = {normalised(name): lines for name, lines in (table or {}).items()}
-    wrong = next((name for name, lines in found.items() if not isinstance(lines, list)), "")
-    if wrong:
-        raise errors.Failure(f"pyproject.toml: {where}.{wrong} is no list", errors.BAD_DATA,
-                             remedy=f"correct {where}.{wrong}", change=errors.CODE_ANEW)
-    return found
-
-
-def _group(groups: dict[str, Any], name: str, known: set[str]) -> list[str]:
-    """The lines of a dependency group, and of those that it includes (PEP 735), but for the `known` ones."""
-    from agentpipe.environment.requirements import normalised
-    if name not in groups:
-        raise errors.Failure(f"pyproject.toml has no group {name}, which another one includes", errors.BAD_DATA,
-                             remedy=f"add the group {name}", change=errors.CODE_ANEW)
-    if name in known:
-        return []
-    known.add(name)
-    return [line for each in groups[name] for line in ([str(each)] if not isinstance(each, dict) else
-            _group(groups, normalised(str(each.get("include-group"))), known))]
 
 
 # ---- uv
