@@ -311,6 +311,36 @@ def test_a_project_without_a_lock_asks_for_its_dependencies(machine):
     assert versions(machine.task(files={"pyproject.toml": PROJECT})) == ["milk==1.0", "tea==1.0"]
 
 
+SOURCES = {"pot": '{path = "lib/pot", editable = true}', "Pan_Cake": '{path = "lib/pan_cake-1.0-py3-none-any.whl"}',
+           "leafy": '[{index = "one", marker = "sys_platform == 0"}]', "tea": '[{path = "x", marker = "y"}]',
+           "a": '{git = "https://h/a.git", tag = "v1", subdirectory = "s"}', "b": '{git = "ssh://git@h/b"}',
+           "c": '{url = "https://h/c.zip"}', "d": "{workspace = true}"}
+
+
+def test_the_sources_of_a_project_that_is_not_built_count(tmp_path):
+    needed = ["pot[x]>=1", "pan-cake", "leafy", "tea<2", 'a [x] >=1 ; python_version > "3"', "b", "c", "d", "milk",
+              "pot @ https://h/pot.zip"]
+    told = f"[project]\nname = 'own'\nversion = '1'\ndependencies = {needed[:4]}\n[dependency-groups]\nmore = "
+    told += f"{needed[4:]}\n[tool.uv.sources]\n" + "".join(f"{name} = {each}\n" for name, each in SOURCES.items())
+    (tmp_path / "pyproject.toml").write_text(told)
+    lines, notes = project_file.lines(str(tmp_path), ["--group", "more"])
+    assert lines == [
+        "-e ./lib/pot[x]", "./lib/pan_cake-1.0-py3-none-any.whl", "leafy", "tea<2",
+        'a[x] @ git+https://h/a.git@v1#subdirectory=s ; python_version > "3"', "b @ git+ssh://git@h/b",
+        "c @ https://h/c.zip", "d", "milk", "pot @ https://h/pot.zip"]
+    assert [note.split(" says of ")[1].partition(" ")[0] for note in notes] == ["tea", "d"]
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_a_package_comes_from_its_source_without_a_lock(machine, monkeypatch, built):
+    monkeypatch.setenv(KEY + "UV_SYNC_EXTRA_ARGS", '["--group", "more"]')
+    files = package("own", ["milk"]) if built else {"pyproject.toml": PROJECT.partition("[project.opt")[0]}
+    files["pyproject.toml"] += '[dependency-groups]\nmore = ["pot"]\n[tool.uv.sources]\npot = {path = "lib"}\n'
+    env = machine.task(files={**files, **{f"lib/{path}": text for path, text in package("pot", ["tea<2"]).items()}})
+    assert env["packages"] == ["milk==1.0", "tea==1.0", *(["-e ."] if built else []), "./lib"]
+    assert python(env, "from importlib import metadata; print(metadata.version('pot'))") == "1.0"
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("[project\nname=", "pyproject.toml is not TOML: "),
     ('[project]\nname = "own"\nversion = "1"\ndependencies = "tea"\n', "project.dependencies is not a list")])

@@ -144,7 +144,7 @@ def _read(job: Job, kind: str, folder: str) -> Found | None:
     notes += [f"agent.package_manager.uv_sync_extra_args: {word} is passed over, there is no uv.lock"
               for word in words if word in OF_A_LOCK]
     found = project_file.lines(folder, words)
-    return None if found is None else Found(kind, folder, found, notes, python)
+    return None if found is None else Found(kind, folder, found[0], notes + found[1], python)
 
 
 # ---- uv

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 EXTRAS = "optional-dependencies"  # of a [project]
 
 
-def lines(folder: str, words: list[str]) -> list[str] | None:
-    """The package itself where it can be built, else what it depends on; with the extras and groups that the `words`
-    for `uv sync` name. None where the file only has settings of tools."""
+def lines(folder: str, words: list[str]) -> tuple[list[str], list[str]] | None:
+    """(lines, notes): the package itself where it can be built, else what it depends on; with the extras and groups
+    that the `words` for `uv sync` name. None where the file only has settings of tools."""
     project = read_toml(os.path.join(folder, "pyproject.toml"))
     poetry = project.get("tool", {}).get("poetry", {})
     own = project.get("project", {})
@@ -28,19 +28,63 @@ def lines(folder: str, words: list[str]) -> list[str] | None:
     extras, groups = _chosen(project, words) if words else ([], [])
     if buildable and (own or poetry):
         own_line = f"-e {folder}" + (f"[{','.join(extras)}]" if extras else "")
-        return [*uv_indexes.lines(project, folder, True), own_line, *groups]
+        groups, notes = _from_sources(groups, project)  # uv itself reads those of what it builds
+        return [*uv_indexes.lines(project, folder, True), own_line, *groups], notes
     if "project" in project:
         needed = own.get("dependencies") or []
         if not isinstance(needed, list):
             raise errors.Failure("pyproject.toml: project.dependencies is not a list", errors.BAD_DATA,
                                  remedy='write dependencies = ["NAME", …]', change=errors.CODE_ANEW)
         optional = _lists(own.get(EXTRAS), EXTRAS) if extras else {}
-        return uv_indexes.lines(project, folder, False) + [
-            str(line) for line in [*needed, *(each for extra in extras for each in optional[extra])]] + groups
+        needed = [str(line) for line in [*needed, *(each for extra in extras for each in optional[extra])]]
+        needed, notes = _from_sources(needed + groups, project)
+        return uv_indexes.lines(project, folder, False) + needed, notes
     if poetry:
         raise errors.Failure("the project of poetry has no poetry.lock", errors.NOT_FOUND,
                              remedy="make it with `poetry lock`, and commit it", change=errors.CODE_ANEW)
     return None
+
+
+def _from_sources(needed: list[str], project: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """(the lines with the addresses that tool.uv.sources has for their packages, notes)."""
+    from agentpipe.environment.requirements import NAME, normalised
+    told = project.get("tool", {}).get("uv", {}).get("sources") or {}
+    sources = {normalised(name): source for name, source in told.items()}
+    found, notes = [], []
+    for line in needed:
+        match = re.match(NAME, line)
+        source = sources.get(normalised(match[1])) if match else None
+        if source and match and not line[match.end():].startswith("@"):
+            marker = line.partition(";")[2].strip()
+            other = _with_source(match[1], f"[{match[2]}]" if match[2] else "", source)
+            if not other and not _of_indexes(source):
+                notes.append(f"pyproject.toml: what tool.uv.sources says of {match[1]} needs a uv.lock, and is passed "
+                             "over: it comes from the indexes")
+            line = other + (f" ; {marker}" if marker else "") if other else line
+        found.append(line)
+    return found, notes
+
+
+def _with_source(name: str, extras: str, source: Any) -> str:
+    """A package's line with its source in place of versions; "" for a source that needs more than a line."""
+    if not isinstance(source, dict) or source.keys() & {"marker", "extra", "group"}:
+        return ""
+    told = {key: value for key, value in source.items() if isinstance(value, str)}
+    if "path" in told:
+        path = told["path"] if os.path.isabs(told["path"]) else f"./{told['path']}"
+        return ("-e " if source.get("editable") else "") + path + extras
+    address = told.get("url", "")
+    if "git" in told:
+        ref = told.get("rev") or told.get("tag") or told.get("branch")
+        address = f"git+{told['git']}" + (f"@{ref}" if ref else "")
+    inside = f"#subdirectory={told['subdirectory']}" if told.get("subdirectory") else ""
+    return f"{name}{extras} @ {address}{inside}" if address else ""
+
+
+def _of_indexes(source: Any) -> bool:
+    """Whether it only says which index is meant: all of a project's are asked."""
+    each = source if isinstance(source, list) else [source]
+    return all(isinstance(one, dict) and "index" in one for one in each)
 
 
 def _chosen(project: dict[str, Any], words: list[str]) -> tuple[list[str], list[str]]:
