@@ -604,6 +604,11 @@ RUN rm /usr/bin/setsid /bin/ln"
   [[ $stderr == *"the engine has no way to give GPUs to containers (install the NVIDIA Container Toolkit"* ]]
   agent-prepare --gpus none task.json | agent-run >receipt
   [ "$(field .run.exit receipt)" = 0 ]
+  # a task of a queue goes back there, to a machine that can
+  task=$(enqueue_in "$image" true)
+  run -69 --separate-stderr bash -o pipefail -c 'agent-pull default | agent-prepare --gpus 0'
+  [ "$(agent-task show --json "$task" | field .status)" = queued ]
+  [ -z "$(containers)" ]
 }
 
 # engine FLAGS: an engine of this test's own, that it may kill, on a network of its own; DOCKER_HOST is its socket

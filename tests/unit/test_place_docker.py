@@ -4,11 +4,12 @@ import os
 import time
 import types
 
+import docker
 import pytest
 
 from agentpipe import errors, place, processes
 from agentpipe.job import Job
-from agentpipe.place import beginning, create, image_programs
+from agentpipe.place import beginning, create, decide, image_programs
 from agentpipe.place.docker import Container
 
 OTHERS = "0123456789abcdef" * 4
@@ -77,3 +78,17 @@ def test_limits_that_the_engine_leaves_out_without_a_word_are_said(has, left):
     asked = types.SimpleNamespace(config={"HostConfig": {"Memory": 64 << 20, "NanoCpus": 10 ** 9, "PidsLimit": 0}})
     beginning.say_unlimited(engine, asked, types.SimpleNamespace(say=said.append), "1")
     assert [each.partition("left out: ")[2] for each in said] == left
+
+
+@pytest.mark.parametrize(("said", "remedy"), [
+    ('could not select device driver "" with capabilities: [[gpu]]', "install the NVIDIA Container Toolkit"),
+    ("failed to create task for container: error running hook #0: stderr: nvidia-container-cli: initialization error: "
+     "nvml error: driver/library version mismatch", "mend the driver")])
+def test_an_engine_without_gpus_to_give_is_the_machines_fault(said, remedy):
+    def start(_):
+        raise docker.errors.APIError("500", explanation=said)
+    wanted = decide.Container("docker", "i:1")
+    wanted.own = True
+    with pytest.raises(errors.Failure, match="no way to give GPUs") as caught:
+        beginning.start(types.SimpleNamespace(start=start, timeout=1), "1", wanted)
+    assert caught.value.of_machine and caught.value.remedy.startswith(remedy)

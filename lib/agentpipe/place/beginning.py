@@ -34,6 +34,9 @@ while [ -e "$journal" ]; do
 done 2>/dev/null"""
 LIMITS = {"Memory": "--memory", "NanoCpus": "--cpus", "PidsLimit": "--pids-limit"}
 LAST_WORDS = 4000  # bytes of a container's that are told
+# what an engine says where it has no GPUs to give, and what to do about it
+NO_GPUS = {"could not select device driver": "install the NVIDIA Container Toolkit",
+           "nvidia-container-cli: initialization error": "mend the driver (nvidia-smi tells what is wrong with it)"}
 FEW = 16  # processes, with threads: a shell that runs a program may end for lack of them
 STOP_SIGNAL = "SIGTERM"  # the keeper's, whatever the image's own program, or the arguments, would have
 
@@ -106,9 +109,10 @@ def start(api: Any, created: str, wanted: Wanted, by_entrypoint: bool = False) -
         if "/bin/sh" in said and ("no such file" in said or "not found" in said):
             raise errors.Failure(f"image {wanted.image} has no /bin/sh", errors.BAD_DATA, said,
                                  "use an image with a shell") from None
-        if "could not select device driver" in said:
-            raise errors.Failure("the engine has no way to give GPUs to containers", errors.UNAVAILABLE, said,
-                                 "install the NVIDIA Container Toolkit; or agent-prepare --gpus none") from None
+        remedy = next((mend for sign, mend in NO_GPUS.items() if sign in said), "")
+        if remedy:
+            raise errors.OfMachine("the engine has no way to give GPUs to containers", errors.UNAVAILABLE, said,
+                                   f"{remedy}; or agent-prepare --gpus none") from None
         if "permission denied" in said and _maps_users(api):  # it could not even mount there
             raise _mapped() from None
         failure = engine.refused(error, f"the container of {wanted.image} does not start", wanted.own)
