@@ -175,3 +175,16 @@ def test_a_link_that_leads_nowhere_is_called_that(tmp_path, target):
         entry.check_there(str(tmp_path), entry.of({"entry_point": "loop"}, str(tmp_path)))
     assert caught.value.exit == errors.NOT_FOUND
     assert caught.value.reason == f"loop in the checkout is a link that leads nowhere: {target} (script.entry_point)"
+
+
+@pytest.mark.parametrize("text", ["+".join(["1"] * 20_000), "-" * 100_000 + "1"])
+def test_code_that_is_nested_deeper_than_we_can_read_is_left_to_its_own_python(tmp_path, text):
+    """A long chain of texts, as tools write it."""
+    cells = tmp_path / "deep.ipynb"
+    cells.write_text(json.dumps({"cells": [{"cell_type": "code", "source": f"x = {text}\n"}]}))
+    assert f"x = {text}\n" in notebook.script(str(cells))[0]
+    path = tmp_path / "deep.py"
+    path.write_text(f"from clearml import Task\n(__name__ != '__main__') or Task.init()\nx = {text}\n")
+    assert not entry.mend_future_imports(str(path))
+    path.write_text(f"x = {text}\n")
+    assert not entry.insert_task_init(str(path))

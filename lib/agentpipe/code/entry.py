@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")
 
 BOM = b"\xef\xbb\xbf"  # with which some editors begin a file; only there it means nothing
+# what a script brings about that is none, or is nested deeper than we can read it
+UNREAD = (SyntaxError, ValueError, RecursionError, MemoryError)
 # as the SDK writes them
 TASK_INIT = (b"from clearml import Task\n", b"(__name__ != '__main__') or Task.init()\n")
 
@@ -181,7 +183,7 @@ def mend_future_imports(path: str) -> bool:
     import ast
     try:
         tree = ast.parse(rest)
-    except (SyntaxError, ValueError):
+    except UNREAD:
         return False
     last = max((node.end_lineno or 0 for node in tree.body
                 if isinstance(node, ast.ImportFrom) and node.module == "__future__"), default=0)
@@ -205,7 +207,7 @@ def insert_task_init(path: str) -> bool:
     text = text[len(mark):]
     try:
         body = ast.parse(text).body
-    except (SyntaxError, ValueError):
+    except UNREAD:
         return False
     above = 0
     for number, node in enumerate(body):

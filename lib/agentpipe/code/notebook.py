@@ -151,6 +151,8 @@ def _is_python(source: str, flags: int = 0) -> bool:
         return True
     except (SyntaxError, ValueError):
         return False
+    except (RecursionError, MemoryError):  # deeper than we can go: the task's own Python says what it thinks of it
+        return True
 
 
 def _ours(path: str, name: str) -> bool:
