@@ -110,6 +110,22 @@ def test_of_a_file_that_does_not_fit_nothing_stays(tmp_path):
     assert [name for name in os.listdir(tmp_path / "job") if name.startswith("files")] == []
 
 
+@pytest.mark.parametrize("odd", [(member(".agentpipe-patch", tarfile.SYMTYPE, "/dev/zero"), b""),
+                                 (member(".agentpipe-patch"), b"[1]")])
+def test_what_a_task_brings_in_the_place_of_our_record_is_not_read_as_that(tmp_path, odd):
+    """Of /dev/zero there is no end."""
+    job = job_with(tmp_path / "job", {"diff": "print(1)\n", "entry_point": "train.py"}, bundle.FILES)
+    archive(tmp_path / "job" / "files.tar.gz", odd)
+    job.manifest["fetch"] = agent_fetch.work(job)
+    limit = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, limit[1]))
+    try:
+        with pytest.raises(errors.Failure, match="has another diff in it already"):
+            agent_patch.work(job)
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, limit)
+
+
 def test_files_links_modes_and_folders_arrive(tmp_path):
     (tmp_path / "work").mkdir()
     work = tmp_path / "work"
