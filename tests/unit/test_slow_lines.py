@@ -195,6 +195,15 @@ def test_an_index_that_stays_silent_is_given_up_in_clear_words(machine, index, m
     assert refused.value.exit == errors.UNAVAILABLE and line.silent > 1
 
 
+def test_an_index_that_never_answers_is_asked_three_times_and_told_in_one_line(machine, index, monkeypatch):
+    with SlowLine(index, stalls=99) as line:
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://{line.host}/simple")
+        words = rf"cannot reach http://{line.host}/simple/big/: 3 requests got no answer in \d+ s \("
+        with pytest.raises(errors.Failure, match=words) as refused:
+            machine.task("big==1.0")
+    assert (refused.value.exit, line.silent) == (errors.UNAVAILABLE, 3) and "UV_HTTP_TIMEOUT" in refused.value.remedy
+
+
 def test_an_index_that_is_slow_is_waited_for(machine, index, monkeypatch):
     began = time.monotonic()
     monkeypatch.setenv("UV_HTTP_TIMEOUT", "3")

@@ -28,6 +28,8 @@ NOT_PASSED_ON = ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON",
                  "UV_PROJECT_ENVIRONMENT", "UV_LINK_MODE", "UV_COMPILE_BYTECODE", "UV_REQUIRE_VIRTUALENV",
                  "UV_TORCH_BACKEND", *constraints.VARIABLES)
 BINARIES = ("--no-binary", "--only-binary")
+# how long uv waits for a server that says nothing (s), and how often it asks again: three minutes in all, as git
+PATIENCE = {"UV_HTTP_TIMEOUT": "60", "UV_HTTP_RETRIES": "2"}
 # how long uv waits for another process that builds the same source: for CUDA that takes hours (s)
 LOCK_PATIENCE = "86400"
 
@@ -224,7 +226,7 @@ def environment() -> dict[str, str]:
     """Our variables for uv, without those that would turn it, or the Pythons it starts, to something else."""
     kept = {name: value for name, value in os.environ.items()
             if name not in NOT_PASSED_ON and not name.startswith("PYTHON")}
-    return {"UV_HTTP_TIMEOUT": "60", "UV_LOCK_TIMEOUT": LOCK_PATIENCE, **indexes.variables(), **kept, "NO_COLOR": "1"}
+    return {**PATIENCE, "UV_LOCK_TIMEOUT": LOCK_PATIENCE, **indexes.variables(), **kept, "NO_COLOR": "1"}
 
 
 def _run(job: Job, folder: str, asked: Requirements, arguments: list[str], sink: Any = None) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NETWORK = ("tcp connect error", "dns error", "error sending request", "operation timed out", "connection reset",
            "Could not connect", "Could not resolve host", "Failed to connect to", "Connection refused",
            "Network is unreachable", "network timeout", "(502", "(503", "(504", "(500", "error decoding response body")
+PATIENCE = "; UV_HTTP_TIMEOUT is for how many seconds nothing may come"
 
 
 def explained(job: Job, error: ToolFailed, folder: str, requirements: Requirements) -> errors.Failure:
@@ -153,8 +154,7 @@ def _network(said: str, evidence: str, requirements: Requirements) -> errors.Fai
     if stalled := re.search(r"network timeout\b.*?\(current value: (\d+)\s?s\)", said):
         return errors.Failure(f"{uv_words.first_name(said) or url or 'a package'} did not come: the server has stopped "
                               f"sending, nothing came for {stalled[1]} s", errors.UNAVAILABLE,
-                              remedy="check the network and the proxy, then run the task again; UV_HTTP_TIMEOUT is for "
-                                     "how many seconds nothing may come")
+                              remedy="check the network and the proxy, then run the task again" + PATIENCE)
     if not any(sign in said for sign in NETWORK):
         return None
     repository = re.search(r"git\+(\w+://(?:[^/\s`]*@)?[^\s`@#]+)", without_credentials(said))
@@ -165,14 +165,23 @@ def _network(said: str, evidence: str, requirements: Requirements) -> errors.Fai
     if name and "error decoding response body" in said:
         return errors.Failure(f"{name} did not come whole: the connection broke off", errors.UNAVAILABLE,
                               remedy="check the network and the proxy, then run the task again")
+    silent = _unanswered(said)
     if place:  # without it, another index may have a stranger's package under the same name
         import shlex
-        return errors.Failure(f"cannot reach {url}, which {place} names", errors.UNAVAILABLE,
+        return errors.Failure(f"cannot reach {url}, which {place} names{silent}", errors.UNAVAILABLE,
                               remedy=f"check the network, the proxy, and the address in {place}; a task that is to do "
                                      f"without it: {shlex.join(['agent-task', 'edit', '--drop-package', option])}")
-    return errors.Failure(f"cannot reach {url or 'the package index'}", errors.UNAVAILABLE,
+    return errors.Failure(f"cannot reach {url or 'the package index'}{silent}", errors.UNAVAILABLE,
                           remedy="check the network, the proxy and the index (PIP_INDEX_URL, pip.conf), "
-                                 "then run the task again")
+                                 "then run the task again" + (PATIENCE if silent else ""))
+
+
+def _unanswered(said: str) -> str:
+    """How long a server was waited for that takes connections and says nothing; "" of any other."""
+    found = re.search(r"Request failed after (\d+) retr(?:y|ies) in ([\d.]+)s", said)
+    if not found or "operation timed out" not in said:
+        return ""
+    return f": {int(found[1]) + 1} requests got no answer in {float(found[2]):.0f} s"
 
 
 def _index(url: str, requirements: Requirements) -> tuple[str, str]:
