@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -188,3 +189,18 @@ def test_code_that_is_nested_deeper_than_we_can_read_is_left_to_its_own_python(t
     assert not entry.mend_future_imports(str(path))
     path.write_text(f"x = {text}\n")
     assert not entry.insert_task_init(str(path))
+
+
+def test_a_link_beside_a_notebook_is_not_read(code):
+    """Of /dev/zero there is no end."""
+    (code / "nb.ipynb").write_text(NOTEBOOK)
+    (code / "nb.py").symlink_to("/dev/zero")
+    limit = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, limit[1]))
+    try:
+        assert notebook.convert(str(code / "nb.ipynb"))[0] == str(code / "nb_notebook.py")
+        assert notebook.convert(str(code / "nb.ipynb"))[0] == str(code / "nb_notebook.py")
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, limit)
+    (code / "nb.py").unlink()
+    assert [notebook.convert(str(code / "nb.ipynb"))[0] for _ in range(2)] == [str(code / "nb.py")] * 2

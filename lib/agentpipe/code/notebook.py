@@ -7,7 +7,7 @@ import json
 import os
 import re
 
-from agentpipe import errors
+from agentpipe import errors, untrusted
 from agentpipe.code import entry
 
 HEADER = "# converted from {} by agent-patch\n"
@@ -156,8 +156,10 @@ def _is_python(source: str, flags: int = 0) -> bool:
 
 
 def _ours(path: str, name: str) -> bool:
+    """Whether it is the script that was made of this notebook before."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.readline() == HEADER.format(name)
+        # a repository may have a link there, to what has no end
+        with open(untrusted.opened(*os.path.split(path)), encoding="utf-8") as file:
+            return file.readline(untrusted.SMALL) == HEADER.format(name)
     except (OSError, ValueError):
         return False
