@@ -164,7 +164,8 @@ def test_the_variables_of_an_environment_are_the_scripts_also_by_a_receipt(machi
     ("dependencies: [nosuchbean]", "no conda package nosuchbean"),
     ("dependencies: [beans=1.0, beans=2.0]", "contradict each other"),
     ('dependencies: ["beans=="]', "a conda package is not understood"),
-    ("dependencies:\n- [beans\n", "is not YAML: line 3"), ("- beans", "not a conda environment"),
+    ("dependencies:\n- [beans\n", "is not YAML: line 3"), ("[" * 20_000, "it is nested too deeply"),
+    ("- beans", "not a conda environment"),
     ("dependencies: [beans, pip: [tea==99]]", "no such version: tea==99"),
 ])
 def test_a_package_that_a_file_of_the_repository_names_is_mended_there(machine, channel, text, word):

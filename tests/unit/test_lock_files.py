@@ -343,6 +343,7 @@ def test_a_package_comes_from_its_source_without_a_lock(machine, monkeypatch, bu
 
 @pytest.mark.parametrize(("text", "words"), [
     ("[project\nname=", "pyproject.toml is not TOML: "),
+    (f"it = {'[' * 20_000}", "pyproject.toml is not TOML: it is nested too deeply"),
     ('[project]\nname = "own"\nversion = "1"\ndependencies = "tea"\n', "project.dependencies is not a list")])
 def test_a_pyproject_that_cannot_be_read_is_refused(machine, text, words):
     with pytest.raises(errors.Failure, match=words) as caught:

@@ -150,6 +150,9 @@ def read_yaml(path: str, where: str, a_tasks: bool = False) -> Any:
             return yaml.safe_load(file)
     except OSError as error:
         raise errors.Failure(f"{where}: {error.strerror}", errors.NOT_FOUND, remedy=f"correct {where}") from None
+    except RecursionError:
+        raise errors.Failure(f"{where} is not YAML: it is nested too deeply", errors.BAD_DATA,
+                             remedy=f"correct {where}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         words = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]

@@ -123,10 +123,11 @@ def read_toml(path: str) -> dict[str, Any]:
     text = files.list_of_task(path).decode("utf-8-sig", "replace")
     try:
         found: dict[str, Any] = toml().loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         name = os.path.basename(path)
+        words = "it is nested too deeply" if isinstance(error, RecursionError) else error
         remedy = f"correct {name}" if name != "uv.lock" else "run `uv lock` in the project, and commit uv.lock"
-        raise errors.Failure(f"{name} is not TOML: {error}", errors.BAD_DATA, remedy=remedy,
+        raise errors.Failure(f"{name} is not TOML: {words}", errors.BAD_DATA, remedy=remedy,
                              change=errors.CODE_ANEW) from None
     if os.path.basename(path) == "pyproject.toml" and (wrong := _no_table(found)):
         raise errors.Failure(f"pyproject.toml: {wrong} is no table", errors.BAD_DATA, remedy="correct pyproject.toml",
