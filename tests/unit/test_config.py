@@ -526,8 +526,9 @@ def test_show_masks_every_secret_and_nothing_else(conf, capfd):
     ("https://u:s3/cr3t@h.example/simple", "https://u:********@h.example/simple"),
     ("https://u:/s3cr3t@h.example/simple", "https://u:********@h.example/simple"),
     ("https://u:s3cr3t@h.example/a@1", "https://u:********@h.example/a@1"),
+    ("https://h.example/a?v=1&private_token=s3cr3t", "https://h.example/a?v=1&private_token=[REDACTED]"),
     ("https://h.example:8080/a@1", "https://h.example:8080/a@1"), ("ssh://git@h.example/a", "ssh://git@h.example/a")])
-def test_of_an_address_the_password_is_masked_and_nothing_else(url, shown):
+def test_of_an_address_the_secret_is_masked_and_nothing_else(url, shown):
     assert config_show.masked("agent.package_manager.extra_index_url", [url]) == [shown]
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 FORBIDDEN = ["entrypoint"]
 PROTECTED = ["privileged", "security-opt", "network", "ipc"]
-MASK = "********"
 # beside those that redact.py knows by their names
 SECRET_NAMES = {"AZURE_STORAGE_KEY", "CLEARML_AUTH_TOKEN"}
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
@@ -123,7 +122,7 @@ def labels(worker: str, parent: str = "") -> dict[str, str]:
 
 def shown(options: list[Option]) -> str:
     """Options as a command line for the log: values of secret variables (secret also where --env X=$Y has brought it)
-    and passwords in addresses are hidden (agent.hide_docker_command_env_vars)."""
+    and what is secret in addresses are hidden (agent.hide_docker_command_env_vars)."""
     import shlex
 
     from agentpipe.settings import config, own_secrets
@@ -140,11 +139,12 @@ def shown(options: list[Option]) -> str:
 
 def _masked(option: Option, names: set[str], ours: set[str], urls: bool) -> str:
     from agentpipe import redact
+    from agentpipe.settings import config_show
     key, equals, value = option.value.partition("=")
     if option.name == "env" and equals and (key in names or redact.is_secret_name(key)
                                             or any(secret in value for secret in ours)):
-        return f"{key}={MASK}"
-    return re.sub(r"(://[^/@\s:]*:)[^/@\s]+(?=@)", r"\1" + MASK, option.value) if urls else option.value
+        return f"{key}={config_show.MASK}"
+    return str(config_show.without_passwords(option.value)) if urls else option.value
 
 
 def _operators(job: Job) -> list[Option]:
