@@ -167,6 +167,8 @@ def test_the_variables_of_an_environment_are_the_scripts_also_by_a_receipt(machi
     ("dependencies:\n- [beans\n", "is not YAML: line 3"), ("[" * 20_000, "it is nested too deeply"),
     ("- beans", "not a conda environment"),
     ("dependencies: [beans, pip: [tea==99]]", "no such version: tea==99"),
+    ("dependencies: [beans: 1.0]", "'beans' has a value, which only `pip` has"),
+    ("dependancies: [beans]", "'dependancies' is no section of it"),
 ])
 def test_a_package_that_a_file_of_the_repository_names_is_mended_there(machine, channel, text, word):
     with pytest.raises(errors.Failure, match=word) as caught:
@@ -224,11 +226,51 @@ def test_what_conda_cannot_install_is_named(machine, channel, conda, code, word)
     assert machine.builds() == []
 
 
-def test_a_channel_that_is_not_there(machine, channel, monkeypatch):
-    monkeypatch.setenv(KEY + "CONDA_CHANNELS", '["http://127.0.0.1:9/channel"]')
-    with pytest.raises(errors.Failure) as caught:
+@pytest.mark.parametrize(("address", "code", "word"), [
+    ("http://127.0.0.1:9/channel", errors.UNAVAILABLE, "cannot be used"),
+    ("file:///nowhere/channel", errors.NOT_FOUND, "there is no such conda channel"),
+])
+def test_a_channel_that_is_not_there(machine, channel, monkeypatch, address, code, word):
+    monkeypatch.setenv(KEY + "CONDA_CHANNELS", json.dumps([address]))
+    with pytest.raises(errors.Failure, match=word) as caught:
         env_of(machine, "", conda="beans")
-    assert caught.value.exit == errors.UNAVAILABLE
+    assert caught.value.exit == code
+
+
+def test_what_there_is_of_a_missing_conda_package_is_named(machine, channel):
+    with pytest.raises(errors.Failure, match=r"no conda package beans 9\.\* in .*; there is beans=2\.0 "):
+        env_of(machine, "", conda="beans=9")
+    exported = json.dumps({"dependencies": ["beans=1.0=nosuchbuild"]})
+    with pytest.raises(errors.Failure, match=r"no conda package beans ==1\.0 nosuchbuild in") as caught:
+        env_of(machine, "", conda_env_json=exported)
+    assert caught.value.exit == errors.NOT_FOUND
+
+
+def test_a_python_that_no_channel_has_is_mended_in_the_task(machine, channel):
+    with pytest.raises(errors.Failure, match=rf"no conda package python 3\.1\.\* .*there is python={WHOLE}") as caught:
+        agent_env.work(machine.job(requirements={"conda": "beans"}, binary="python3.1"))
+    assert (caught.value.change, "--python" in caught.value.remedy) == (("--python", VERSION), True)
+
+
+def test_a_channel_that_a_single_package_names_is_asked_too(machine, channel, monkeypatch):
+    monkeypatch.setenv(KEY + "CONDA_CHANNELS", json.dumps([other(channel).as_uri()]))
+    env = env_of(machine, "", conda=f"{channel.path.as_uri()}::beans=1.0\npeas\n{channel.path.as_uri()}::python")
+    assert {"beans==1.0", "peas==1.0"} <= set(env["packages"])
+
+
+def other(channel):
+    """The folder of a second channel, which has peas."""
+    found = Channel(channel.path.parent / "other")
+    found.tree = found.path.parent / "other-trees"
+    found.module("peas", "1.0", depends=())
+    found.index()
+    return found.path
+
+
+def test_conda_requirements_on_a_machine_without_conda_are_said_to_be_passed_over(machine, channel, monkeypatch):
+    monkeypatch.delenv(KEY + "TYPE")
+    assert env_of(machine, conda="beans")["installer"] == "uv"
+    assert "the task's conda requirements are passed over" in "".join(machine.said)
 
 
 def test_what_pip_has_put_in_the_place_of_a_package_of_conda_is_no_damage(machine, channel):
@@ -513,7 +555,8 @@ def guarded(machine, channel, monkeypatch):
         server.shutdown()
 
 
-def test_a_channels_password_is_recorded_nowhere(machine, guarded):
+def test_a_channels_password_is_recorded_nowhere(machine, guarded, monkeypatch):
+    monkeypatch.setenv("HOME", os.path.join(machine.folder, "home"))
     env = env_of(machine, "", conda="beans==1.0")
     assert "s3cret" not in json.dumps(env) + "".join(machine.said)
     assert {pin["source"].rpartition("/")[0].rpartition("/")[0] for pin in env["pins"] if pin.get("conda")} == {guarded}
@@ -522,6 +565,36 @@ def test_a_channels_password_is_recorded_nowhere(machine, guarded):
     with pytest.raises(errors.Failure, match="no conda package nosuch") as caught:
         env_of(machine, "", conda="nosuch")
     assert "s3cret" not in caught.value.reason + caught.value.evidence
+    files = [path for path in pathlib.Path(machine.folder).rglob("*") if path.is_file()]
+    holders = [path.parent for path in files if b"s3cret" in path.read_bytes()]
+    assert all(folder.name == "conda-channels" and folder.stat().st_mode & 0o077 == 0 for folder in holders)
+
+
+def test_a_channel_that_wants_a_password_refuses_access(machine, guarded, monkeypatch):
+    monkeypatch.setenv(KEY + "CONDA_CHANNELS", json.dumps([guarded]))
+    with pytest.raises(errors.Failure, match=r"a conda channel refuses access: .*401") as caught:
+        env_of(machine, "", conda="beans")
+    assert caught.value.exit == errors.NO_PERMISSION
+
+
+def test_offline_no_channel_is_asked(machine, channel, guarded, monkeypatch):
+    asked = []
+    send = http.server.SimpleHTTPRequestHandler.send_head
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "send_head",
+                        lambda handler: asked.append(handler.path) or send(handler))
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    with pytest.raises(errors.Failure, match="not in this machine's cache, and AGENT_OFFLINE is set") as caught:
+        env_of(machine, "", conda="beans==1.0")
+    assert (caught.value.exit, asked) == (errors.UNAVAILABLE, [])
+    monkeypatch.delenv("AGENT_OFFLINE")
+    env_of(machine, "", conda="beans==1.0")
+    assert asked
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    asked.clear()
+    assert "beans==1.0" in env_of(machine, "", conda="beans>=1,<2")["packages"]  # from what came
+    with pytest.raises(errors.Failure, match=r"not in this machine's cache, and AGENT_OFFLINE is set: beans-2\.0"):
+        env_of(machine, "", conda="beans==2.0")
+    assert asked == []
 
 
 @pytest.mark.parametrize("most, what", [(0, "solving the conda packages"), (300_000, "installing")])

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 MANAGER = "agent.package_manager."
+MAIN = "https://repo.anaconda.com/pkgs/main"  # which conda means by "defaults"
 CHANNELS = ["pytorch", "conda-forge", "nvidia", "defaults"]
+PYTHON = re.compile(r"(\S+::)?python($|[\s<>=!~])")  # a spec of it
+SECTIONS = ("channels", "dependencies", "variables")
 FILES = ("environment.yml", "environment.yaml", "conda.yaml", "conda.yml")
 # packages that are called otherwise there
 NAMES = {"torch": "pytorch", "opencv-python": "opencv", "tables": "pytables", "msgpack": "msgpack-python",
@@ -57,7 +60,14 @@ def channels(named: list[str]) -> list[str]:
     """The channels of a file, else those of the configuration; their addresses."""
     from agentpipe.settings import config
     told = [each for each in named if each != "nodefaults"] or config.get_list(MANAGER + "conda_channels", CHANNELS)
-    return ["https://repo.anaconda.com/pkgs/main" if each == "defaults" else each for each in told]
+    return [MAIN if each == "defaults" else each for each in told]
+
+
+def all_channels(channels: list[str], specs: list[str]) -> list[str]:
+    """The channels, and behind them those that single specs name (conda-forge::numpy), as conda asks them too."""
+    named = (spec.rpartition("::")[0].partition("[")[0] for spec in specs)
+    bare = {shown(each).rstrip("/") for each in channels}
+    return [*channels, *(each for each in dict.fromkeys(named) if each and shown(each).rstrip("/") not in bare)]
 
 
 def shown(text: str) -> str:
@@ -161,10 +171,15 @@ def read_yaml(path: str, where: str, a_tasks: bool = False) -> Any:
 
 def spec(line: str) -> str:
     """A line of ours, of conda's export (name=1.2=build) or of clearml's (name == 1.2) as rattler reads it."""
-    line = re.sub(r"\s*(==|=|~=|>=|<=|!=|<|>)\s*", r"\1", line.strip())
+    line = _close(line)
     line = re.sub(r"^(torch)(?=$|[<>=!~])", "pytorch", line)
     # what is recorded of another machine's pip may have no exact twin here: as clearml-agent takes it
     return re.sub(r"^([A-Za-z0-9._-]+)==([\d.]+)$", _compatible, line)
+
+
+def _close(line: str) -> str:
+    """A spec without blanks around its operators, conda's own channel by its address."""
+    return re.sub(r"\s*(==|=|~=|>=|<=|!=|<|>)\s*", r"\1", re.sub(r"^defaults::", f"{MAIN}::", line.strip()))
 
 
 def _compatible(match: re.Match[str]) -> str:
@@ -172,15 +187,25 @@ def _compatible(match: re.Match[str]) -> str:
 
 
 def _of_tree(tree: Any, origin: str) -> Wanted:
+    import difflib
     if not isinstance(tree, dict) or not isinstance(tree.get("dependencies") or [], list):
         raise errors.Failure(f"{origin} is not a conda environment", errors.BAD_DATA,
                              remedy="it has `dependencies`, a list")
+    misspelt = next((pair for pair in ((str(key), difflib.get_close_matches(str(key), SECTIONS, 1, 0.8)) for key in tree
+                                       if key not in SECTIONS) if pair[1]), None)
+    if misspelt:
+        raise errors.Failure(f"{origin}: {misspelt[0]!r} is no section of it", errors.BAD_DATA,
+                             remedy=f"{misspelt[1][0]} is meant?")
     specs, pip = [], []
     for each in tree.get("dependencies") or []:
         if isinstance(each, dict):
+            other = next((str(name) for name in each if name != "pip"), "")
+            if other:  # "numpy: 1.2"
+                raise errors.Failure(f"{origin}: {other[:100]!r} has a value, which only `pip` has", errors.BAD_DATA,
+                                     remedy=f"write it as one word: {other[:100]}=1.2")
             pip += _lines(each.get("pip"), f"`pip` of {origin}")
         else:
-            specs.append(re.sub(r"\s*(==|=|~=|>=|<=|!=|<|>)\s*", r"\1", _word(each, origin).strip()))
+            specs.append(_close(_word(each, origin)))
     named = tree.get("channels") or []
     if not isinstance(named, list):
         raise errors.Failure(f"`channels` of {origin} is no list", errors.BAD_DATA, remedy="write one channel a line")

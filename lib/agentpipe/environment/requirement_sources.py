@@ -63,6 +63,15 @@ def of_conda(job: Job, code: str, folder: str) -> Requirements | None:
     return with_conda(conda_files.of_file(path, code), code, folder) if path else None
 
 
+def of_another_manager(job: Job) -> list[str]:
+    """The note that a task asks for its packages by conda alone, which is not the manager here."""
+    from agentpipe.environment import conda_files
+    record = requirements.recorded(job)
+    if conda_files.is_manager() or not (record.get("conda") or record.get("conda_env_json")):
+        return []
+    return ["the task's conda requirements are passed over: they count where agent.package_manager.type is conda"]
+
+
 def _section(job: Job, code: str, folder: str) -> Wanted | None:
     """What the task or its repository says of conda; None when neither does."""
     from agentpipe.environment import conda_files

@@ -175,6 +175,7 @@ def of_task(job: Job) -> Requirements:
     if origin:
         Reader(found, [folder, code]).read(lines, origin)
         return found
+    found.notes += requirement_sources.of_another_manager(job)
     if not there:
         found.notes.append(f"{code} is not there yet, so a requirements.txt in it is not looked at")
     start = script_folder(job.task.get("script") or {}, code, folder)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 
-from agentpipe import errors, paths, trees, units
+from agentpipe import errors, files, paths, trees, units
 from agentpipe.crash import crash_point
 from agentpipe.environment import conda_files, installed
-from agentpipe.environment.installers import conda_program, uv
+from agentpipe.environment.installers import conda_failures, conda_program, uv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,11 +52,22 @@ def create(job: Job, wish: dict[str, Any], folder: str, asked: Requirements) -> 
     program = _program(job)
     found = _by_program(job, program, wish, folder, asked) if program else _by_rattler(job, wish, folder, asked)
     crash_point("env:conda")
+    _without_logins(folder)
     names = {pin["name"] for pin in found}
     if "python" not in names:
         raise errors.Failure("the conda environment has no python", errors.BAD_DATA,
                              remedy="add python to its dependencies")
     return "pip" in names, found
+
+
+def _without_logins(prefix: str) -> None:
+    """Take the channels' logins out of what the prefix says of its packages: it may be carried elsewhere."""
+    for path in glob.glob(os.path.join(glob.escape(prefix), "conda-meta", "*.json")):
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        bare = {key: conda_files.shown(str(record[key])) for key in ("url", "channel") if record.get(key)}
+        if {**record, **bare} != record:
+            files.publish(path, json.dumps({**record, **bare}).encode())
 
 
 def _program(job: Job) -> str:
@@ -88,7 +100,7 @@ def _by_rattler(job: Job, wish: dict[str, Any], folder: str, asked: Requirements
     except errors.Failure:
         raise
     except Exception as error:
-        raise _explained(error, asked.conda) from None
+        raise conda_failures.explained(error, asked.conda) from None
     return found
 
 
@@ -163,20 +175,30 @@ def solved(job: Job, asked: Requirements, wish: dict[str, Any]) -> list[Any]:
     rattler, wanted = _rattler(), asked.conda
     assert wanted is not None
     specs = _specs(asked, wish)
-    channels = [rattler.Channel(each) for each in wanted.channels]
+    channels = [rattler.Channel(each) for each in conda_files.all_channels(wanted.channels, specs)]
+
+    def solve(asked_for: list[str]) -> list[Any]:
+        # as text they would be read more strictly: name=1.2=build not at all
+        parsed = [rattler.MatchSpec(spec) for spec in asked_for]
+        return rattler_work.solve(job, channels, parsed, platforms=[wish["platform"], "noarch"],
+                                  virtual_packages=_virtual())
+
+    def newest(name: str) -> str:
+        try:
+            found = next((record for record in solve([name]) if record.name.normalized == name), None)
+        except Exception:  # none at all, or none that can be installed
+            return ""
+        return f"{name}={found.version}" if found else ""
     while True:
         try:
-            # as text they would be read more strictly: name=1.2=build not at all
-            parsed = [rattler.MatchSpec(spec) for spec in specs]
-            return rattler_work.solve(job, channels, parsed, platforms=[wish["platform"], "noarch"],
-                                      virtual_packages=_virtual())
+            return solve(specs)
         except errors.Failure:
             raise
         except Exception as error:
             missing = re.search(r"(?:No candidates were found for|nothing provides) ([A-Za-z0-9._-]+)", str(error))
             name = missing[1] if missing else ""
             if name not in wanted.soft:
-                raise _explained(error, wanted) from None
+                raise conda_failures.explained(error, wanted, newest(name) if name else "") from None
             specs = _without(job, asked, specs, name)
 
 
@@ -185,7 +207,7 @@ def _specs(asked: Requirements, wish: dict[str, Any]) -> list[str]:
     wanted = asked.conda
     assert wanted is not None
     specs = [f"{pin['name']}=={pin['version']}={pin['build']}" for pin in wanted.exact] or list(wanted.specs)
-    if not any(re.match(r"(\S+::)?python($|[\s<>=!~])", spec) for spec in specs):
+    if not any(map(conda_files.PYTHON.match, specs)):
         specs.append(f"python={wish['version']}")
     if not wanted.exact and asked.file_text() and not any(re.match(r"pip($|[<>=!~])", spec) for spec in specs):
         wanted.soft.setdefault("pip", "")
@@ -263,31 +285,3 @@ def _rattler() -> Any:
                              errors.UNAVAILABLE, remedy="pip install 'agentpipe[conda]' beside the agent, or name a "
                                                         "conda of yours in AGENT_CONDA") from None
     return rattler
-
-
-def _explained(error: Exception, wanted: Wanted) -> errors.Failure:
-    said = conda_files.shown(str(error))
-    first = re.sub(r"^Cannot solve the request because of: ", "", said.strip()).splitlines()[0] if said else "no words"
-    missing = re.search(r"No candidates were found for (\S+ ?\S*?)\.?$", first)
-    if missing:
-        return errors.Failure(f"no conda package {missing[1].strip()} in {wanted.places()}", errors.NOT_FOUND,
-                              said[-4000:], f"correct it in {wanted.origin}, or name the channel that has it",
-                              wanted.change())
-    of_cuda = re.search(r"would require \W*__cuda ([^,]+), for which no candidates", " ".join(said.split()))
-    if of_cuda:
-        return errors.Failure(f"the conda packages need CUDA {of_cuda[1]}, and this machine has {cuda() or 'none'}",
-                              errors.NOT_FOUND, said[-4000:], "use a queue whose machines have it, or say what this "
-                              "one has (agent.cuda_version, CONDA_OVERRIDE_CUDA)")
-    if "incompatible" in said or "Cannot solve" in said:
-        return errors.Failure(f"the conda packages contradict each other: {' '.join(said.split())[:300]}",
-                              errors.BAD_DATA, said[-4000:], f"relax a version in {wanted.origin}", wanted.change())
-    if re.search(r"No space left", said):
-        return errors.Failure("the disk of the environment cache is full", errors.CANNOT_CREATE, said[-4000:],
-                              "make room there, or set AGENT_HOME to a larger disk")
-    if re.search(r"match ?spec|(?:range|version) spec|invalid", said, re.I):
-        return errors.Failure(f"a conda package is not understood: {first[:200]}", errors.BAD_DATA, said[-4000:],
-                              f"write it as name=1.2 in {wanted.origin}", wanted.change())
-    return errors.Failure(f"a conda channel cannot be used: {first[:200]}", errors.UNAVAILABLE, said[-4000:],
-                          "check the network and "
-                          + (f"the channels in {wanted.origin}, or " if wanted.folders else "")
-                          + "agent.package_manager.conda_channels")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 
 from agentpipe import errors, live, paths
@@ -32,18 +33,38 @@ class _Stalled(Exception):
 
 
 def solve(job: Job, channels: list[Any], specs: list[Any], **more: Any) -> list[Any]:
-    """rattler.solve(): the records of what the specs come to."""
+    """rattler.solve(): the records of what the specs come to; where offline() says so by what is here."""
     import rattler
     what = "solving the conda packages"
     with live.Line(job, lambda: what):
-        return list(_done(job, what, lambda: rattler.solve(channels, specs, **more)))
+        return list(_done(job, what, lambda: rattler.solve(channels, specs, gateway=_gateway(), **more)))
+
+
+def _gateway() -> Any:
+    """What asks the channels. It keeps their lists by addresses that may hold a login, so in a folder of our own."""
+    from pathlib import Path
+
+    from rattler.repo_data.gateway import Gateway, SourceConfig
+
+    from agentpipe.settings.offline import offline
+    folder = paths.cache("conda-channels")
+    os.makedirs(folder, 0o700, exist_ok=True)
+    config = SourceConfig(cache_action="force-cache-only" if offline() else "cache-or-fetch")
+    return Gateway(cache_dir=Path(folder), default_config=config)
 
 
 def install(job: Job, records: list[Any], folder: str, again: set[str]) -> None:
-    """Link these packages into a prefix, those called `again` also where they stand there."""
+    """Link these packages into a prefix, those called `again` also where they stand there. Failure 69 for what is not
+    here where offline() forbids the network."""
     from pathlib import Path
 
     import rattler
+
+    from agentpipe.settings.offline import offline
+    missing = [record.file_name for record in records if offline() and not _is_here(record)]
+    if missing:
+        raise errors.Failure(f"not in this machine's cache, and AGENT_OFFLINE is set: {', '.join(missing)}",
+                             errors.UNAVAILABLE, remedy="run it once without AGENT_OFFLINE")
     what, downloads = f"installing {len(records)} conda packages", _downloads()
 
     def begin() -> Coroutine[Any, Any, None]:
@@ -53,6 +74,12 @@ def install(job: Job, records: list[Any], folder: str, again: set[str]) -> None:
     with live.Line(job, lambda: what):
         # one that another process is fetching is waited for
         _done(job, what, begin, lambda: bool(downloads.open))
+
+
+def _is_here(record: Any) -> bool:
+    """Whether a package needs no network: it stands in a channel of this machine, or in the cache."""
+    folder = re.sub(r"\.(conda|tar\.bz2)$", "", record.file_name)
+    return record.url.startswith("file:") or os.path.isdir(paths.cache("conda", folder))
 
 
 def _downloads() -> Any:
