@@ -21,6 +21,7 @@ _ASSIGNED = re.compile(r"\b(\w+)=|\$\{(\w+):?[-=](?=[^}$`]+\})|(?<!<)<<<(?!<)[ \
 _QUOTED = re.compile(r"""(?s:\$'(?:\\.|[^'\\]){0,5000}'|\$?"(?:\\.|[^"\\]){0,5000}"|'[^']{0,5000}'|\\[ ]|\$?["'])""")
 _BARE = re.compile(r"""(?:(?!\\[ ]|\$['"])[^\s"'])+""")
 _PARTS = 99
+_BETWEEN = re.compile(r"(?<!\\)[;&|()<>${]{1,9}\Z")  # what stands before the next one
 _WORD = re.compile(r"[^\s;&|()<>'\"$]*")  # within it no other variable is set
 _DEFAULT = re.compile(r"[^}]+")
 # the value itself: a shell's word; up to a quote, where the script writes NAME=VALUE to a file; up to a blank, in a
@@ -133,7 +134,7 @@ def _value_end(text: str, begin: int, starts: list[int]) -> int:
             break
         end = found.end()
         if end == stop < len(text):
-            return begin + len(text[begin:end].rstrip(";&|()<>${"))
+            return begin + len(_BETWEEN.sub("", text[begin:end]))
     return end
 
 

@@ -118,6 +118,7 @@ def test_a_variable_that_the_container_s_arguments_set_twice_has_two_secrets() -
     ("export HF_TOKEN=secret-1; make", {"secret-1"}), ("A_KEY='a b $x'; export A_KEY", {"a b $x"}),
     ('(B_TOKEN=secret-1)\nexport C_TOKEN="secret-2"', {"secret-1", "secret-2"}),
     ("HF_TOKEN=secret-1;make\nB_TOKEN='secret;2'&&make", {"secret-1", "secret;2"}),
+    (r"A_TOKEN=secret\;\&&&B_TOKEN=secret-2", {"secret;&", "secret-2"}),
     ("if a; then A_TOKEN=secret-1\nelse A_TOKEN=secret-2; fi", {"secret-1", "secret-2"}),
     ('echo "export A_TOKEN=secret-1" >>~/.bashrc; echo "done"', {"secret-1"}),
     ("cat >.env <<END\nA_TOKEN=secret;1&<2>\nEND", {"secret;1&<2>"}),
