@@ -562,6 +562,10 @@ NO_LOCKS = ('package = "x"', "package = [1]", '[[package]]\nversion = "1"', LOCK
 @pytest.mark.parametrize(("files", "word"), [
     ({"pyproject.toml": 'project = "x"'}, "project is no table"),
     ({"pyproject.toml": '[tool]\npoetry = "x"'}, "tool.poetry is no table"),
+    ({"pyproject.toml": "[tool]\npoetry = []"}, "tool.poetry is no table"),
+    ({"pyproject.toml": 'project = ""'}, "project is no table"),
+    ({"pyproject.toml": "[tool.poetry]\ngroup = 1"}, "tool.poetry.group is no table"),
+    ({"pyproject.toml": '[project]\nname = "own"\ndynamic = 1\ndependencies = "x"'}, "dependencies is not a list"),
     ({"pyproject.toml": '[tool.poetry]\nname = "x"\n[tool.poetry.group]\ndev = 1'}, "poetry.group.dev is no table"),
     ({"pyproject.toml": "[tool.uv]\nworkspace = 1", "uv.lock": "version = 1"}, "tool.uv.workspace is no table"),
     *(({"pyproject.toml": '[tool.poetry.dependencies]\na = "1"', "poetry.lock": text}, "not a lock of poetry")

@@ -137,15 +137,16 @@ def read_toml(path: str) -> dict[str, Any]:
 
 def _no_table(project: dict[str, Any]) -> str:
     """The first of a project's tables that something else stands for; "" when there is none."""
-    groups = [f"tool.poetry.group.{name}" for name in _at(project, "tool.poetry.group") or ()]
-    for name in (*TABLES, *groups, *(f"{group}.dependencies" for group in groups)):
-        if not isinstance(_at(project, name) or {}, dict):
+    for name in TABLES:
+        if not isinstance(_at(project, name, {}), dict):
             return name
-    return ""
+    groups = [f"tool.poetry.group.{name}" for name in _at(project, "tool.poetry.group", {})]
+    each = (*groups, *(f"{group}.dependencies" for group in groups))
+    return next((name for name in each if not isinstance(_at(project, name, {}), dict)), "")
 
 
-def _at(found: Any, name: str) -> Any:
-    """What stands under a dotted name; None for nothing, also below what is no table."""
+def _at(found: Any, name: str, nothing: Any) -> Any:
+    """What stands under a dotted name; `nothing` where it is not there, also below what is no table."""
     for part in name.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
+        found = found.get(part, nothing) if isinstance(found, dict) else nothing
     return found

@@ -23,8 +23,9 @@ def lines(folder: str, words: list[str]) -> tuple[list[str], list[str]] | None:
     project = read_toml(os.path.join(folder, "pyproject.toml"))
     poetry = project.get("tool", {}).get("poetry", {})
     own = project.get("project", {})
-    buildable = ("build-system" in project or "dependencies" in own.get("dynamic", ())) and poetry.get("package-mode",
-                                                                                                       True)
+    dynamic = own.get("dynamic")
+    built = "build-system" in project or (isinstance(dynamic, list) and "dependencies" in dynamic)
+    buildable = built and poetry.get("package-mode", True)
     extras, groups = _chosen(project, words) if words else ([], [])
     if buildable and (own or poetry):
         own_line = f"-e {folder}" + (f"[{','.join(extras)}]" if extras else "")
