@@ -601,3 +601,16 @@ def test_an_explicit_index_with_a_login_is_asked_for_its_own_packages_alone(mach
         server.shutdown()
     assert versions(env) == ["leafy==1.0", "sugar==3.0"]
     assert "secret" not in str(env)
+
+
+def test_members_of_a_workspace_are_looked_for_behind_no_link(tmp_path):
+    """Of two that lead to their own folder each has both below it, without end."""
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to(".")
+    (tmp_path / "packages" / "one").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text('[tool.uv.workspace]\nmembers = ["packages/**", "**", "a**", "", 1]\n'
+                                             'exclude = ["packages"]\n')
+    assert lock_files._members(str(tmp_path)) & {str(tmp_path / name) for name in ("packages", "packages/one")} == {
+        str(tmp_path / "packages" / "one")}
+    (tmp_path / "pyproject.toml").write_text("[tool.uv.workspace]\nmembers = 1\n")
+    assert lock_files._members(str(tmp_path)) == set()

@@ -108,13 +108,22 @@ def _workspace(code: str, folder: str, read: Callable[[str], dict[str, Any]] = l
 
 def _members(folder: str) -> set[str]:
     """The folders that the workspace of a project takes in, by the patterns of its pyproject.toml."""
-    import glob
     tool = load_toml(os.path.join(folder, "pyproject.toml")).get("tool", {}).get("uv", {})
     told = tool.get("workspace", {})
-    taken, left_out = ({os.path.normpath(os.path.join(folder, each)) for pattern in told.get(name) or ()
-                        for each in glob.glob(str(pattern), root_dir=folder, recursive=True)}
-                       for name in ("members", "exclude"))
+    taken, left_out = (_matching(folder, told.get(name)) for name in ("members", "exclude"))
     return taken - left_out
+
+
+def _matching(folder: str, patterns: Any) -> set[str]:
+    """What is there below a folder under names of these patterns; a ** goes behind no link."""
+    from pathlib import Path  # glob's own follows links, also in circles
+    found = set()
+    for pattern in patterns if isinstance(patterns, list) else ():
+        try:
+            found |= {os.path.normpath(each) for each in Path(folder).glob(str(pattern))}
+        except (ValueError, NotImplementedError, IndexError, OSError):  # what no pattern can be
+            continue
+    return found
 
 
 def _of_member(job: Job, folder: str, workspace: str, name: str) -> Found:
