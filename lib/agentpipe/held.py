@@ -105,14 +105,12 @@ class Held:
 
     def watch(self) -> None:
         """Report log, metrics and status of this task until quiet()."""
-        from agentpipe import shell_secrets
         from agentpipe.report.reporter import Reporter
         pull = self.manifest["pull"]
         SIGNALS.take_aborts(True)
         if self.reporter is None:
-            of_task = shell_secrets.task_secrets(secrets.whole(self.manifest["task"], self.claim.directory))
-            self.reporter = Reporter(self.api, pull.get("worker") or "", pull.get("queues") or [], of_task,
-                                     registers=False)
+            self.reporter = Reporter(self.api, pull.get("worker") or "", pull.get("queues") or [],
+                                     secrets.carried(self.manifest["task"], self.claim.directory), registers=False)
             self.reporter.start()
         self.reporter.watch(self.id, self.claim.directory, self.claim.token, SIGNALS.aborted, self._pids,
                             pull.get("queue"), ranks.is_follower(self.manifest), ranks.prefix(pull))

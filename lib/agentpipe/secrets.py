@@ -100,6 +100,12 @@ def whole(task: dict[str, Any], directory: str) -> dict[str, Any]:
     return {**task, "script": _whole_script(task.get("script") or {}, directory)}
 
 
+def carried(task: dict[str, Any], directory: str) -> set[str]:
+    """What is to be masked of a task wherever it shows up: all secrets that it carries, also those put away."""
+    from agentpipe.shell_secrets import task_secrets
+    return task_secrets(whole(task, directory))
+
+
 def _whole_script(found: dict[str, Any], directory: str) -> dict[str, Any]:
     try:
         moved = untrusted.value(directory, FILE, untrusted.LARGE)

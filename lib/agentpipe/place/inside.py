@@ -8,6 +8,7 @@ import shlex
 
 from agentpipe import paths, secrets
 from agentpipe.files import publish
+from agentpipe.place import certificates
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ WITH_FILE = '. "$1" && cd "$2" || exit 125; shift 2; exec "$@"'
 # what uv needs to reach the indexes as we do; certificates by a copy, since their paths mean nothing inside
 PASSED_ON = re.compile(r"UV_(?!CACHE_DIR|PYTHON|SYSTEM|TOOL|INSTALL)\w+|PIP_(?!PYTHON|CACHE_DIR|TARGET|PREFIX|USER$)\w+"
                        r"|GIT_CONFIG_\w+|AGENT_GIT_\w+|NO_COLOR|(https?|all|no)_proxy$", re.I)
-CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def run(job: Job, words: list[str], env: Mapping[str, str], cwd: str | None = None, *, outside: str,
@@ -81,7 +81,7 @@ def argv(job: Job, words: list[str], env: Mapping[str, str], cwd: str | None = N
 
 def _exports(job: Job, env: Mapping[str, str]) -> str:
     found = {name: value for name, value in env.items() if PASSED_ON.match(name)}
-    bundle = next((env[name] for name in CERTIFICATES if env.get(name) and os.path.isfile(env[name])), None)
+    bundle = next((env[name] for name in certificates.VARIABLES if env.get(name) and os.path.isfile(env[name])), None)
     if bundle:
         with open(bundle, "rb") as file:
             publish(job.path("certificates.pem"), file.read())

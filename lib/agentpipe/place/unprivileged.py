@@ -19,7 +19,7 @@ from agentpipe import errors, paths, place, processes, secrets, trees
 from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
-from agentpipe.place import apart, args_without_daemon, container_args, decide, gear, setup_script
+from agentpipe.place import apart, args_without_daemon, certificates, container_args, decide, gear, setup_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agentpipe.processes import Seen
 
 WRITABLE = "root"  # in the task's directory: where a place is changed by its set-up
-CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO")
+CERTIFICATES = (*certificates.VARIABLES, "PIP_CERT", "GIT_SSL_CAINFO")
 
 
 class Image:

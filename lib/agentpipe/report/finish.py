@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from agentpipe import ends, errors, paths, redact, secrets, shell_secrets, terminal, untrusted
+from agentpipe import ends, errors, paths, redact, secrets, terminal, untrusted
 from agentpipe.claim import attempt, ranks, runtime
 from agentpipe.crash import crash_point
 from agentpipe.report import own_end, rest
@@ -106,8 +106,7 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
                  "reason": reason or _reason(end, status) or kind.when}
     evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
     remedy, advice = _remedy(manifest["task"], found, kind)
-    of_task = shell_secrets.task_secrets(secrets.whole(manifest["task"], directory))
-    clear = redact.Redactor(own_secrets.known() | of_task).text
+    clear = redact.Redactor(own_secrets.known() | secrets.carried(manifest["task"], directory)).text
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
             "exit": found.get("exit", kind.exit), "reason": clear(found["reason"]),
             "evidence": clear(evidence)[-EVIDENCE:],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import secrets, shell_secrets
+from agentpipe import secrets
 from agentpipe.claim import attempt, claims, on_server, ranks
 from agentpipe.report.shipping import Shipper
 
@@ -55,7 +55,7 @@ def shipper_of(api: Any, manifest: dict[str, Any], directory: str) -> Shipper:
     """What ships the log of an attempt that nobody reports any more; `manifest` as known() gives it."""
     task, pull = manifest["task"], manifest["pull"]
     return Shipper(api, task["id"], pull["claim"], directory, pull.get("worker") or "",
-                   shell_secrets.task_secrets(secrets.whole(task, directory)), ranks.prefix(pull))
+                   secrets.carried(task, directory), ranks.prefix(pull))
 
 
 def ship(api: Any, directory: str) -> None:
