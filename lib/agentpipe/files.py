@@ -113,6 +113,8 @@ def unwritable(what: str, error: OSError) -> errors.Failure:
         remedy = "set AGENT_HOME to a folder that you can write"
     elif _in_the_way(error):
         remedy = "move away what stands there, or set AGENT_HOME"
+    elif error.errno == errno.EBUSY:
+        remedy = "unmount what is mounted there (findmnt), or set AGENT_HOME"
     else:
         remedy = "free some space, or set AGENT_HOME"
     failure = errors.Failure(f"cannot {what}: {error.strerror}", errors.CANNOT_CREATE, remedy=remedy)
@@ -143,9 +145,11 @@ def of_disk(error: OSError) -> errors.Failure | None:
 
     from agentpipe import paths
     path = str(error.filename2 or error.filename or "")  # of a link or a rename the new name
+    if error.errno == errno.EBUSY:  # what cannot be renamed
+        path = str(error.filename or "")
     ours = error.errno in (errno.EACCES, errno.EPERM) and path.startswith((paths.cache() + "/", paths.state() + "/"))
     ours = ours or (_in_the_way(error) and paths.in_cache(path))
-    if ours or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    if ours or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EBUSY):
         return unwritable(f"write {path}" if path else "write", error)
     return None
 

@@ -1,6 +1,7 @@
 """What agent-fetch does with real repositories: exact commits, a cache that survives anything, no surprises."""
 
 import errno
+import json
 import os
 import re
 import shlex
@@ -464,6 +465,31 @@ def test_credentials_are_taken_out_of_text(text, expected):
 ])
 def test_an_address_is_split_into_what_is_shown_and_its_login(url, expected):
     assert urls.split_url(url) == expected
+
+
+@pytest.mark.parametrize(("mount", "words"), [
+    ("mount --bind {0} {0} && mount -o remount,ro,bind {0}", "the disk of the cache can only be read"),
+    ("mount -t tmpfs none {0}", "cannot write {0}: Device or resource busy (unmount what is mounted there")])
+def test_a_mirror_on_a_mount_of_its_own_is_called_that(tmp_path, source, mount, words):
+    script = {"repository": str(source), "branch": "main"}
+    fetch(tmp_path / "one", script)
+    commit(source, {"train.py": "print('later')\n"})
+    place = mirror.path_of(git.source_of(script))
+    code = ("import sys, json; from agentpipe import errors, stages; from agentpipe.job import Job\n"
+            "from agentpipe.cmds.agent_fetch import work\n"
+            "try: stages.timed(work, Job({'task': {'script': json.loads(sys.argv[1])}}, sys.argv[2]))\n"
+            "except errors.Failure as failure: print(failure.exit, failure)")
+    (tmp_path / "two").mkdir()
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", mount.format(place) + ' && exec "$0" "$@"', sys.executable,
+                           "-c", code, json.dumps(script), str(tmp_path / "two")], text=True, capture_output=True,
+                          check=False)
+    assert done.stdout.startswith("73 ") and words.format(place) in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["HEAD", "@"])
+def test_a_branch_that_a_detached_checkout_records_is_none(tmp_path, source, name):
+    found = fetch(tmp_path / "job", {"repository": f"file://{source}", "branch": name})
+    assert (found["commit"], found["branch"]) == (head(source), None)
 
 
 def test_a_damaged_cache_is_cloned_anew_once(tmp_path, source):

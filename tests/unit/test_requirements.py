@@ -211,6 +211,24 @@ def test_a_line_that_nobody_understands_is_refused_by_its_number(asked, line, wh
     assert word in caught.value.remedy
 
 
+@pytest.mark.parametrize("line", [
+    "p @ ftp://h/p.whl", "ftp://h/p.whl", "p @ HTTPS://u:s3cret@h/p.whl", "-e git+ftp://h/p.git#egg=p", "-f ftp://h/",
+    "p @ git+svn://h/p", "--extra-index-url=s3://h/simple"])
+def test_what_nobody_can_fetch_is_refused_by_its_scheme(asked, line):
+    with pytest.raises(errors.Failure, match=r"line 2 .*: nothing can be fetched by (git\+)?(ftp|HTTPS|s3|svn)://"
+                       ) as caught:
+        asked(f"six\n{line}")
+    assert caught.value.exit == errors.BAD_DATA and "s3cret" not in str(caught.value) + caught.value.evidence
+
+
+@pytest.mark.parametrize("line", [
+    "p @ https://h/p.whl", "p @ git+ssh://git@h/p", "p @ git+git://h/p", "-f http://h/", "-i ${WHERE}/simple",
+    "p @ hg+https://h/p", "-e svn+https://h/p#egg=p", "p @ git+file:///p"])
+def test_what_somebody_can_fetch_is_left_to_him(asked, line):
+    found = asked(line)
+    assert found.packages or found.options
+
+
 @pytest.mark.parametrize("line", ["-r nosuch.txt", "-e ./nosuch", "./nosuch.whl"])
 def test_a_file_that_is_not_there_is_refused_by_its_name(asked, line):
     with pytest.raises(errors.Failure) as caught:

@@ -148,8 +148,8 @@ def source_of(script: dict[str, Any]) -> Source | None:
         return None
     commit, tag, branch = (_field(script, name) for name in ("version_num", "tag", "branch"))
     tag, branch = tag.removeprefix("refs/tags/"), branch.removeprefix("refs/heads/")
-    if commit in ("HEAD", "@"):
-        commit = ""
+    # a branch of that name is what a checkout without one records
+    commit, branch = ("" if name in ("HEAD", "@") else name for name in (commit, branch))
     if commit.startswith("refs/") and not commit.startswith(("refs/heads/", "refs/tags/")):
         commit, tag, branch = "", "", commit  # the whole name of a ref (refs/pull/7/head) is no tag's
     loose = bool(commit) and not is_hash(commit) and commit != branch

@@ -16,6 +16,8 @@ KILLED = (errors.TRY_AGAIN, "one of git's processes was killed", "is there memor
 MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
     (("no space left", "disk quota exceeded", "disk full"), errors.CANNOT_CREATE, "the disk is full",
      "make room there (df -h)"),
+    (("read-only file system",), errors.CANNOT_CREATE, "the disk of the cache can only be read",
+     "set agent.vcs_cache.path, or AGENT_HOME, to a folder that you can write"),
     (("bad/illegal format", "strange hostname"), errors.BAD_DATA, "that is no address",
      "correct it: agent-task edit --repo URL"),
     (("died of signal",), *KILLED),

@@ -22,6 +22,9 @@ OPTIONS_WITH_VALUE = {"-i": "--index-url", "--index-url": "--index-url", "--pypi
                       "--extra-index-url": "--extra-index-url", "-f": "--find-links", "--find-links": "--find-links",
                       "--no-binary": "--no-binary", "--only-binary": "--only-binary",
                       "--trusted-host": "--trusted-host"}
+ADDRESSES = ("--index-url", "--extra-index-url", "--find-links")
+SCHEMES = {"https", "http", "file", "git+https", "git+http", "git+ssh", "git+file", "git+git"}
+SCHEMES_OF_PIP = ("hg+", "svn+", "bzr+")
 LISTS = ("-r", "--requirement", "-c", "--constraint")
 EDITABLE = ("-e", "--editable")
 OPTIONS_ALONE = {"--no-index", "--pre", "--require-hashes"}
@@ -100,6 +103,8 @@ class Reader:
         elif name in EDITABLE:
             self._editable(value, line, where)
         elif name in OPTIONS_WITH_VALUE:
+            if OPTIONS_WITH_VALUE[name] in ADDRESSES:
+                _check_scheme(value, line, where)
             if OPTIONS_WITH_VALUE[name] == "--find-links" and "://" not in value:
                 value = self._there(value, where)
             self.into.options.append((OPTIONS_WITH_VALUE[name], value))
@@ -116,6 +121,7 @@ class Reader:
     def _editable(self, value: str, line: str, where: str) -> None:
         """`-e`: a folder of the task, or a repository, which is installed as it is since nobody edits it there."""
         if "://" in value and not value.startswith("file:"):
+            _check_scheme(value, line, where)
             egg = re.search(r"[#&]egg=([A-Za-z0-9._-]+)", value)
             self.into.packages.append(f"{egg[1]} @ {value}" if egg and " @ " not in value else value)
         else:
@@ -131,6 +137,7 @@ class Reader:
             value = f"{path}[{direct[2]}]" if direct and direct[2] else path
             self._local(value + (direct[4] if direct else ""), line, where)
         elif "://" in target:
+            _check_scheme(target, line, where)
             self.into.packages.append(line)
         elif self._is_path(line):
             self._local(line, line, where)
@@ -236,6 +243,17 @@ def _understood(line: str, where: str) -> str:
                          remedy=f"write {meant or 'NAME, NAME==VERSION or NAME @ URL'} instead of '{line}' in the "
                                 "requirements",
                          change=("--drop-package", line, *(("--package", meant) if meant else ())))
+
+
+def _check_scheme(url: str, line: str, where: str) -> None:
+    """Failure 65 for an address that no installer fetches from: uv takes it for a path of this machine."""
+    scheme, mark, _ = filled(url).partition("://")
+    if not mark or scheme in SCHEMES or scheme.startswith(SCHEMES_OF_PIP):
+        return
+    shown = without_credentials(line)
+    raise errors.Failure(f"{where}: nothing can be fetched by {scheme}://: {shown}", errors.BAD_DATA, evidence=shown,
+                         remedy=f"correct '{shown}' in the requirements: https://, or git+https:// for a repository",
+                         change=("--drop-package", line))
 
 
 def _marker(text: str, line: str, where: str) -> str:
