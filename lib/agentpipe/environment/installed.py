@@ -57,6 +57,22 @@ def extras(folder: str) -> dict[str, set[str]]:
     return {normalised(name[1]): set(map(normalised, named)) for name, named in found if name}
 
 
+def unfit(folder: str, python: str) -> list[str]:
+    """The packages that are for other versions of Python by their own words, as "name version is for Python <3.9"."""
+    found = []
+    for record in _records(folder):
+        limits = re.search(r"^Requires-Python:\s*(.*\S)", _head(record), re.M)
+        if limits and re.search(r"<|!=|==|~=", limits[1]):  # with a lowest one alone it would not be here
+            from packaging import specifiers
+            try:
+                fits = specifiers.SpecifierSet(limits[1]).contains(python, prereleases=True)
+            except specifiers.InvalidSpecifier:
+                continue
+            if not fits:
+                found.append(f"{' '.join(_metadata(record)[:2])} is for Python {limits[1]}")
+    return found
+
+
 def required(folder: str) -> set[str]:
     """The normalised names of what its packages need, whatever their extras."""
     return set().union(*(_metadata(record)[2] for record in _records(folder)))

@@ -198,7 +198,7 @@ def _make(job: Job, about: str, name: str, interpreter: Interpreter, requirement
           installer: ModuleType) -> str:
     """Build in `about`, or where its container does, and publish it, a makeshift for this task alone; under which key.
     What failed is removed."""
-    from agentpipe.environment import env_cache, given, image_packages, installers, wheelhouse_repositories
+    from agentpipe.environment import env_cache, given, image_packages, installed, installers, wheelhouse_repositories
     from agentpipe.environment.installers import conda, ways
     from agentpipe.place import apart
     from agentpipe.settings.offline import offline
@@ -230,6 +230,8 @@ def _make(job: Job, about: str, name: str, interpreter: Interpreter, requirement
         pip = "" if seeded else installers.pip_requirement(interpreter["version"])
         with image_packages.stubs(job, directory, below):
             found = ways.install(job, directory, wanted, policy, installer, pip)
+        for unfit in installed.unfit(directory, interpreter["version"]):
+            job.say(f"{unfit}, and gets {interpreter['version']}")
         crash_point("env:installed")
         if policy.makeshift and env_cache.PRIVATE not in name:
             job.say("this environment is for this task alone: the next one tries again to have all that is asked for")
