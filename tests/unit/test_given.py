@@ -71,6 +71,8 @@ def test_what_is_missing_without_a_network_is_the_line_that_asks_for_it():
     # what is known of it is there, and the file is not: another task is about to have it
     assert uv_failures.lacking("Because six==1.16.0 needs to be downloaded from a registry and you require six==1.16.0"
                                ", we can conclude that your requirements are unsatisfiable.") == "six==1.16.0"
+    assert uv_failures.lacking("Because all versions of six need to be downloaded from a registry and you require six, "
+                               "we can conclude that your requirements are unsatisfiable.") == "six"
 
 
 def test_never_means_never(machine, venv):

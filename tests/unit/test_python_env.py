@@ -482,6 +482,7 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):
      "ask for a version of broken that has wheels"),
     ("tea @ http://127.0.0.1:9/tea-1.0-py3-none-any.whl", 69, ["cannot reach http://127.0.0.1:9/"],
      "check the network"),
+    ("--no-binary :all:\ntea", 65, ["tea have no source distribution"], "take '--no-binary :all:' out"),
     ("tea=1.0", 65, ["line 1", "tea=1.0"], "write tea==1.0"),
     ("tea\n--extra-index-url", 65, ["line 2", "--extra-index-url names nothing"], "take '--extra-index-url' out"),
     ("-r\ntea", 65, ["line 1", "-r names nothing"], "take '-r' out of the requirements"),
@@ -572,6 +573,21 @@ error: Failed to download `big==1.0`
 """, "mate cannot be built here: `/cache/git-v2/checkouts/1/1b1b` does not appear to be a Python project, as neither "
      "`pyproject.toml` nor `setup.py` are present in the directory",
      "#subdirectory=FOLDER), in 'mate @ git+file:///srv/tea@1b1b'"),
+    ("""error: Git operation failed
+  cause: failed to fetch branch or tag `abc`
+  cause: process didn't exit successfully: `/usr/bin/git fetch --force 'ssh://git@h/y.git' '+refs/tags/abc:x'` (128)
+         --- stderr
+         ssh: connect to host h port 22: Connection refused
+""", "cannot reach ssh://git@h/y.git", "the proxy and that address"),
+    ("""error: Failed to fetch: https://u:secret@index.example.org:8443/tea/
+  cause: error sending request for url (https://index.example.org:8443/tea/)
+  cause: client error (Connect)
+  cause: invalid peer certificate: UnknownIssuer
+""", "the certificate of index.example.org:8443 is not trusted: UnknownIssuer", "PIP_TRUSTED_HOST=index.example.org"),
+    ("""error: Request failed after 3 retries in 12.1s
+  cause: Failed to fetch: http://index.example.org/tea/
+  cause: HTTP status server error (500 Internal Server Error) for url (http://index.example.org/tea/)
+""", "http://index.example.org/tea/ answers 500 Internal Server Error", "check the network"),
     ("""error: Requirements contain conflicting URLs for package `mate`:
 - file:///j/code (editable)
 - git+file:///srv/tea@1b1b
@@ -756,6 +772,32 @@ def test_a_package_for_another_python_is_mended_by_what_changes_something(machin
     words = ToolFailed(["uv"], 1, f"error: No solution found\n  cause: Because {said} and you require it, we can")
     failure = uv_failures.explained(machine.job(), words, "/nowhere", asked)
     assert (failure.exit, failure.change) == (66, change), failure.reason
+
+
+@pytest.mark.parametrize(("told", "named"), [
+    ("http://u:secret@index.example.org", "agent.package_manager.extra_index_url"), ("", "PIP_INDEX_URL, pip.conf")])
+def test_an_index_that_is_away_is_mended_where_it_is_named(machine, monkeypatch, told, named):
+    from agentpipe.environment.installers import uv_failures
+    from agentpipe.tools import ToolFailed
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__PACKAGE_MANAGER__EXTRA_INDEX_URL", told)
+    words = ToolFailed(["uv"], 1, "error: Failed to fetch: http://index.example.org/tea/\n  cause: dns error")
+    failure = uv_failures.explained(machine.job(), words, "/nowhere", requirements.Requirements("/nowhere"))
+    assert failure.exit == 69 and f"the index ({named})" in failure.remedy
+
+
+@pytest.mark.parametrize(("there", "words", "remedy"), [
+    (True, "cache, and AGENT_OFFLINE", "--stage-only"),
+    (False, "wheels is not there, and AGENT_OFFLINE", "--wheelhouse")])
+def test_a_wheelhouse_that_is_not_there_is_named(machine, monkeypatch, tmp_path, there, words, remedy):
+    from agentpipe.environment.installers import uv_failures
+    from agentpipe.tools import ToolFailed
+    monkeypatch.setenv("AGENT_OFFLINE", "1")
+    monkeypatch.setenv("AGENT_WHEELHOUSE", str(tmp_path / "wheels"))
+    if there:
+        os.mkdir(tmp_path / "wheels")
+    said = ToolFailed(["uv"], 1, "error: Because tea was not found in the cache and you require tea, we can conclude")
+    failure = uv_failures.explained(machine.job(), said, "/nowhere", requirements.Requirements("/nowhere"))
+    assert words in failure.reason and remedy in failure.remedy
 
 
 def test_pip_comes_in_the_version_that_is_asked_for_where_pip_does_the_work(machine, monkeypatch):

@@ -72,13 +72,22 @@ CASES = [
          env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": "{web}/empty",
               KEY + "EXTRA_INDEX_URL": '["{web}/simple"]'}),
     Case("a folder of wheels in the repository", "--no-index\n-f wheels\nown", ["own==1.0"], files={"wheels": "own"}),
+    Case("an option of its own that is for builds of old", "tea==1.0 --global-option='-j 4' ", ["tea==1.0"],
+         said=["line 1 of the task's requirements: --global-option is passed over"]),
     Case("only sources", "--no-binary leaf\nleaf", ["leaf==1.0"]),
     Case("only wheels", "--only-binary :all:\nleaf", exit=66),
     Case("hashes that fit", "tea==1.0 --hash=sha256:{tea1}", ["tea==1.0"]),
     Case("hashes over several lines", "tea==1.0 \\\n  --hash=sha256:{tea2} \\\n  --hash=sha256:{tea1}", ["tea==1.0"]),
     Case("a hash that does not", "tea==1.0 --hash=sha256:{tea2}", exit=65, said=["tea"]),
     Case("hashes for some", "milk\ntea==1.0 --hash=sha256:{tea1}", ["milk==1.0", "tea==1.0"]),
-    Case("--require-hashes without one", "--require-hashes\ntea==1.0", exit=65),
+    Case("a hash of no one version", "tea --hash=sha256:{tea1}", exit=65, said=["line 1", "a hash, but no version"]),
+    Case("a hash of many versions", "tea==1.* --hash=sha256:{tea1}", exit=65, said=["a hash, but no version"]),
+    Case("--require-hashes without one", "--require-hashes\ntea==1.0", exit=65, said=["and tea has none"]),
+    Case("--require-hashes without a version", "--require-hashes\ntea", exit=65, said=["and tea has none"]),
+    Case("--require-hashes without one of what another needs", "--require-hashes\nmilk==1.0 --hash=sha256:{milk1}",
+         exit=65, said=["and tea has none"]),
+    Case("--require-hashes, and limits of this machine that ask for none", "--require-hashes\ntea==1.0", exit=65,
+         said=["and tea has none"], env={"PIP_CONSTRAINT": "{limits}"}),
     Case("a further list", "-r more.txt", ["milk==1.0", "tea==1.0"], files={"more.txt": "milk\n"}),
     Case("a list beside a list", "-r deps/a.txt", ["tea==1.0"],
          files={"deps/a.txt": "-r b.txt", "deps/b.txt": "tea<2"}),
@@ -91,6 +100,8 @@ CASES = [
          ["leaf @ git+file://{repository}@{commit}"]),
     Case("a folder of a repository", "twig @ git+file://{repository}#subdirectory=twig",
          ["twig @ git+file://{repository}@{commit}#subdirectory=twig"]),
+    Case("a repository without a package, and no name", "git+file://{bare}", exit=65,
+         said=["git+file://{bare}", "has neither pyproject.toml nor setup.py"]),
     Case("a repository that is not there", "leaf @ git+file:///nosuch/leaf", exit=66),
     Case("a commit that is not there", "leaf @ git+file://{repository}@" + "1" * 40, exit=66),
     Case("the task's own package", "-e .", ["tea==1.0", "-e ."], files=project("own", ["tea<2"]), run="own"),
@@ -121,6 +132,7 @@ CASES = [
     Case("no such package", "nosuchtea", exit=66),
     Case("no such version", "tea==1.5", exit=66),
     Case("a build that looks around", "blend\ntea<2", ["blend==1.0", "tea==1.0"], said=["comes after the rest"]),
+    Case("a package for an older Python", "past", ["past==1.0"], said=["past 1.0 is for Python <3.6, and gets 3."]),
     Case("a build that fails", "broken", exit=65),
     Case("a package for the end", "blend\ntea<2", ["blend==1.0", "tea==1.0"], env={KEY + "POST_PACKAGES": '["blend"]'},
          said=["after the rest: blend"]),
@@ -138,6 +150,8 @@ CASES = [
          said=["installing with pip: uv has no --use-deprecated"]),
     Case("pip because a variable says so", "milk\n-e .", ["milk==1.0", "tea==1.0", "-e ."], tool="pip",
          env={KEY + "TYPE": "pip"}, files=project("own"), run="own"),
+    Case("a pip that there is not", "tea", exit=78, said=["pip_version asks for pip==99"],
+         env={KEY + "TYPE": "pip", KEY + "PIP_VERSION": "==99"}),
     Case("a flag that nobody has", "tea", exit=78, env={"CLEARML_EXTRA_PIP_INSTALL_FLAGS": "--frobnicate"}),
     Case("a manager that nobody has", "tea", exit=78, env={KEY + "TYPE": "venv"}),
     Case("pip cannot either", "nosuchtea", exit=66, env={KEY + "TYPE": "pip"}),
@@ -155,6 +169,7 @@ def shop(tmp_path_factory):
         wheelhouse.wheel(index, "tea", version)
     wheelhouse.wheel(index, "milk", "1.0", requires=["tea<2"])
     wheelhouse.wheel(index, "green-tea", "1.0")
+    wheelhouse.wheel(index, "past", "1.0", requires_python="<3.6")
     wheelhouse.wheel(index, "sugar", "1.0")
     wheelhouse.wheel(index, "torch", "1.10.0")
     wheelhouse.wheel(index, "setuptools", "58.0")
@@ -174,6 +189,11 @@ def shop(tmp_path_factory):
     for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "a state"], ["tag", "v1"]):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words], cwd=repository,
                        check=True)
+    bare = os.path.join(folder, "bare")
+    for words in (["init", "-q", bare], ["-C", bare, "commit", "-q", "--allow-empty", "-m", "a state"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words], check=True)
+    with open(os.path.join(folder, "limits.txt"), "w") as file:
+        file.write("nosuchtea<2\n")
     server, web = package_index.serve(index)
     other, elsewhere = package_index.serve(os.path.join(folder, "elsewhere"))
     yield {"index": index, "own": os.path.join(folder, "own"), "repository": repository, "web": f"http://{web}",
@@ -182,7 +202,8 @@ def shop(tmp_path_factory):
            "commit": subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=repository, text=True).strip(),
            "tea1": wheelhouse.sha256(os.path.join(index, "tea-1.0-py3-none-any.whl")),
            "tea2": wheelhouse.sha256(os.path.join(index, "tea-2.0-py3-none-any.whl")),
-           "uv": os.path.join(folder, "uv")}
+           "milk1": wheelhouse.sha256(os.path.join(index, "milk-1.0-py3-none-any.whl")),
+           "bare": bare, "limits": os.path.join(folder, "limits.txt"), "uv": os.path.join(folder, "uv")}
     server.shutdown()
     other.shutdown()
 
@@ -209,7 +230,7 @@ def test_a_list(machine, shop, monkeypatch, case):
         with pytest.raises(errors.Failure) as caught:
             agent_env.work(job)
         assert caught.value.exit == case.exit, (caught.value.reason, caught.value.evidence)
-        assert all(word in caught.value.reason for word in case.said), caught.value.reason
+        assert all(word.format(**shop) in caught.value.reason for word in case.said), caught.value.reason
         assert caught.value.remedy
         assert "secret" not in caught.value.reason + caught.value.evidence
         return

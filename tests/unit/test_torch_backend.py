@@ -130,6 +130,26 @@ def test_where_pytorchs_index_cannot_be_reached_the_others_have_to_do(indexed, m
     server.shutdown()
 
 
+def test_what_the_others_lack_is_no_fault_of_the_list_where_pytorchs_index_is_away(indexed, monkeypatch):
+    server, address = package_index.serve(indexed.index)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://{address}/simple")
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("CUDA_VERSION", "0")
+    for _ in range(2):  # asked, and then known to be away
+        with pytest.raises(errors.Failure) as caught:
+            indexed.task("torch==2.1.0")
+        assert caught.value.exit == errors.UNAVAILABLE and not caught.value.change
+        assert "PyTorch's index for CPUs cannot be reached" in caught.value.reason
+        assert "out of the requirements" not in caught.value.remedy
+    wheelhouse.wheel(indexed.index, "torch", "2.1.0")
+    with pytest.raises(errors.Failure, match=r"^no package nosuchtea"):  # of which PyTorch's index says nothing
+        indexed.task("torch==2.1.0\nnosuchtea")
+    server.shutdown()
+
+
 def test_where_pip_installs_an_index_of_pytorch_that_is_away_costs_no_pin(indexed, monkeypatch):
     made = wheelhouse.wheel(indexed.index, "torch", "2.1.0")
     server, address = package_index.serve(indexed.index)

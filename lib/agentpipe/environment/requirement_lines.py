@@ -30,6 +30,8 @@ EDITABLE = ("-e", "--editable")
 OPTIONS_ALONE = {"--no-index", "--pre", "--require-hashes"}
 OPTIONS_PASSED_OVER = {"--prefer-binary", "--use-feature", "--process-dependency-links", "--use-pep517",
                        "--no-use-wheel", "--use-wheel", "--global-option", "--install-option", "--config-settings"}
+# behind a requirement
+OF_BUILDS = re.compile(r"""\s+(--(?:global|install)-option)(?:=|\s+)(?:"[^"]*"|'[^']*'|\S+)""")
 
 
 class Reader:
@@ -144,7 +146,14 @@ class Reader:
         elif re.fullmatch(r"(?i:python)(?:[^A-Za-z0-9._-].*)?", line):
             self.into.notes.append(f"{where}: {line} is passed over, the interpreter is no package (see script.binary)")
         else:
-            self.into.packages.append(_understood(line, where))
+            self.into.packages.append(_pinned_by_hash(_understood(self._for_uv(line, where), where), where))
+
+    def _for_uv(self, line: str, where: str) -> str:
+        """A requirement without the options of its own that builds have no use for any more."""
+        kept, count = OF_BUILDS.subn("", line)
+        if count:
+            self.into.notes.append(f"{where}: {OF_BUILDS.search(line)[1]} is passed over")  # type: ignore[index]
+        return kept
 
     def _local(self, value: str, line: str, where: str, editable: bool = False) -> None:
         value = _url_path(value) if value.startswith("file:") else value
@@ -254,6 +263,16 @@ def _check_scheme(url: str, line: str, where: str) -> None:
     raise errors.Failure(f"{where}: nothing can be fetched by {scheme}://: {shown}", errors.BAD_DATA, evidence=shown,
                          remedy=f"correct '{shown}' in the requirements: https://, or git+https:// for a repository",
                          change=("--drop-package", line))
+
+
+def _pinned_by_hash(line: str, where: str) -> str:
+    """The line; Failure 65 where it has a hash and no one version: pip takes none, and uv would not look at it."""
+    body = re.split(r"\s--", line, maxsplit=1)[0].split(";", 1)[0]
+    if re.search(r"\s--hash\b", line) and ("==" not in body or "*" in body):
+        raise errors.Failure(f"{where} has a hash, but no version that it is of: {line}"[:300], errors.BAD_DATA,
+                             evidence=line, remedy=f"write '{body.strip()}' as NAME==VERSION, or take its hash out of "
+                                                   "the requirements")
+    return line
 
 
 def _marker(text: str, line: str, where: str) -> str:

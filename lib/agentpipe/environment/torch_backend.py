@@ -74,7 +74,7 @@ def settle(job: Job, asked: Requirements, policy: Policy) -> None:
         policy.notes.append(f"PyTorch for {words(backend)}")
     since = _away_since(policy.backend) if policy.backend else None
     if since is not None:
-        policy.backend = ""
+        policy.backend, policy.away = "", backend
         policy.notes.append(f"its index could not be reached {units.duration(since)} ago: the other indexes have to "
                             f"do, and it is asked again after {units.duration(AWAY_S)} "
                             "(never with CLEARML_AGENT_PACKAGE_PYTORCH_RESOLVE=none)")

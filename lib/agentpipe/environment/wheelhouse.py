@@ -29,6 +29,11 @@ def lines() -> list[str]:
     return [f"--find-links {home()}"] if offline() and os.path.isdir(home()) else []
 
 
+def missing() -> str:
+    """The folder that was named for it, where an installer without a network finds none; else ""."""
+    return home() if offline() and os.environ.get("AGENT_WHEELHOUSE") and not os.path.isdir(home()) else ""
+
+
 def fitting(interpreter: dict[str, Any]) -> Callable[[str], bool]:
     """Whether a wheel, by its path, is for this interpreter and this platform."""
     import re

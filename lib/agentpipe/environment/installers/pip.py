@@ -24,7 +24,14 @@ def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
     wanted = [f"pip{each}" for each in policy.pip_version]
     if pip or wanted:
         bare = asked.only(lambda name: False, projects=False)
-        uv.direct(job, folder, "".join(line + "\n" for line in wanted) or pip + "\n", bare, [])
+        try:
+            uv.direct(job, folder, "".join(line + "\n" for line in wanted) or pip + "\n", bare, [])
+        except errors.Failure as failure:
+            if not wanted or failure.exit not in (errors.NOT_FOUND, errors.BAD_DATA):
+                raise
+            raise errors.Failure(f"agent.package_manager.pip_version asks for {' and '.join(wanted)}: "
+                                 f"{failure.reason}", errors.BAD_CONFIG, failure.evidence,
+                                 "correct agent.package_manager.pip_version") from None
     text = asked.file_text()
     if text:
         listed = job.path("requirements.txt")

@@ -40,8 +40,8 @@ class Policy:
     are names (installed after the rest, allowed to fail); `overrides`: lines that count though other packages disagree
     (`legacy` allows it), `forced` those of this machine's owner; `backend` names PyTorch's index ("cu121", "cpu", ""
     for none), `nightly` allows its nightly one; where that index is away, who installs begins `anew` without it
-    (torch_backend.Away). `makeshift`: something could not be reached, or was left out for that, and what is installed
-    now is not what the list would give otherwise."""
+    (torch_backend.Away), and `away` names it then. `makeshift`: something could not be reached, or was left out for
+    that, and what is installed now is not what the list would give otherwise."""
 
     def __init__(self) -> None:
         self.tool, self.why = "uv", ""
@@ -55,7 +55,7 @@ class Policy:
         self.forced: list[str] = []
         self.pip_version: list[str] = []
         self.nightly = self.nightly_now = False
-        self.backend = ""
+        self.backend = self.away = ""
         self.makeshift = self.anew = False
         self.notes: list[str] = []
 

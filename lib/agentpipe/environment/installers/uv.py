@@ -9,6 +9,7 @@ import re
 from agentpipe import errors, paths, tools, units, untrusted
 from agentpipe.crash import crash_point
 from agentpipe.environment import constraints, installers, local_packages, pins, requirements, wheelhouse
+from agentpipe.environment.installers import uv_words
 from agentpipe.settings import indexes
 from agentpipe.settings.offline import offline
 
@@ -183,9 +184,12 @@ def direct(job: Job, folder: str, text: str, asked: Requirements, flags: list[st
 def write_list(path: str, text: str, asked: Requirements, limits: str) -> None:
     """A requirements file (0600) with the user's indexes, the task's own options and `text`; its constraints stand in
     the file `limits`."""
-    head = option_lines(asked)
-    if limits and asked.constraints:
-        _write(limits, "".join(line + "\n" for line in asked.constraints))
+    head, limiting = option_lines(asked), asked.constraints
+    if ("--require-hashes", "") in asked.options:  # uv wants a pin and a hash also of what nobody asks for
+        names = asked.names()
+        limiting = [line for line in limiting if any(uv_words.is_about(name, line) for name in names)]
+    if limits and limiting:
+        _write(limits, "".join(line + "\n" for line in limiting))
         head.append(f"-c {limits}")
     _write(path, "".join(line + "\n" for line in head) + text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from agentpipe import errors, paths
+from agentpipe.environment import wheelhouse
 from agentpipe.environment.installers import uv_words, wrong_pythons
 from agentpipe.environment.installers.uv_words import PACKAGE, WISH
 from agentpipe.environment.requirements import NAME
@@ -37,12 +38,14 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("offline", lambda: _offline(said, evidence)),
         ("network", lambda: _network(said, evidence, requirements)),
         ("malformed", lambda: _malformed(said, requirements)),
+        ("hashes", lambda: _hashes_wanted(said, requirements)),
         ("not_built", lambda: wrong_pythons.build_needs(said, requirements)),
         ("no_package", lambda: _no_package(job, said, folder, requirements)),
         ("wrong_python", lambda: wrong_pythons.wrong_python(job, said, requirements, python)),
         ("no_version", lambda: _no_version(job, said, folder, requirements)),
         ("hash", lambda: _hash(said)),
         ("repository", lambda: _repository(said, error, requirements)),
+        ("repository", lambda: _no_project(said, requirements)),
         ("not_built", lambda: wrong_pythons.not_built(job, error.output, folder, requirements)),
         ("conflict", lambda: _conflict(said, requirements)),
     )
@@ -89,7 +92,7 @@ def first_words(output: str) -> str:
 def lacking(output: str) -> str:
     """What uv, which may not ask the network, misses: the line that asks for it, else a package's name."""
     said = uv_words.plain(output)
-    found = re.search(r"(\S+) (?:was not found in the cache|needs to be downloaded from a registry)"
+    found = re.search(r"(\S+) (?:was not found in the cache|needs? to be downloaded from a registry)"
                       r"(?: and you require (.+?),? we can conclude)?", said)
     return without_credentials(found[2] or found[1]) if found else first_words(output)
 
@@ -132,9 +135,11 @@ def _offline(said: str, evidence: str) -> errors.Failure | None:
         return None
     name = found[1] if found else uv_words.first_name(said) or "a package"
     told = "AGENT_OFFLINE" if offline() else "UV_OFFLINE or uv.toml"
-    return errors.Failure(f"{name} is not in the download cache, and {told} forbids the network",
-                          errors.UNAVAILABLE,
-                          remedy="fetch it where there is a network: agent-prepare --stage-only")
+    lost = wheelhouse.missing()
+    return errors.Failure(f"{name} is not in the download cache, {f'{lost} is not there, ' if lost else ''}"
+                          f"and {told} forbids the network", errors.UNAVAILABLE,
+                          remedy="correct --wheelhouse (AGENT_WHEELHOUSE)" if lost
+                          else "fetch it where there is a network: agent-prepare --stage-only")
 
 
 def _network(said: str, evidence: str, requirements: Requirements) -> errors.Failure | None:
@@ -157,23 +162,30 @@ def _network(said: str, evidence: str, requirements: Requirements) -> errors.Fai
                               remedy="check the network and the proxy, then run the task again" + PATIENCE)
     if not any(sign in said for sign in NETWORK):
         return None
-    repository = re.search(r"git\+(\w+://(?:[^/\s`]*@)?[^\s`@#]+)", without_credentials(said))
+    # of a line without a package's name uv shows only how it called git
+    repository = re.search(r"git\+(\w+://(?:[^/\s`]*@)?[^\s`@#]+)|git fetch [^`]*'(\w+://[^\s'`]+)'",
+                           without_credentials(said))
     if repository and "Git operation failed" in said:
-        return errors.Failure(f"cannot reach {repository[1]}", errors.UNAVAILABLE,
+        return errors.Failure(f"cannot reach {repository[1] or repository[2]}", errors.UNAVAILABLE,
                               remedy="check the network, the proxy and that address, then run the task again")
     name = uv_words.first_name(said)
     if name and "error decoding response body" in said:
         return errors.Failure(f"{name} did not come whole: the connection broke off", errors.UNAVAILABLE,
                               remedy="check the network and the proxy, then run the task again")
+    if refused := re.search(r"invalid peer certificate: (?:Other\(OtherError\()?(\w+)", said):
+        return _untrusted(url or "the index", place, refused[1])
     silent = _unanswered(said)
+    answer = re.search(r"HTTP status server error \((\d+[^)]*)\)", said)
+    what = f"{url} answers {answer[1]}" if url and answer else f"cannot reach {url or 'the package index'}"
     if place:  # without it, another index may have a stranger's package under the same name
         import shlex
-        return errors.Failure(f"cannot reach {url}, which {place} names{silent}", errors.UNAVAILABLE,
+        named = f" ({place} names it)" if answer else f", which {place} names"
+        return errors.Failure(f"{what}{named}{silent}", errors.UNAVAILABLE,
                               remedy=f"check the network, the proxy, and the address in {place}; a task that is to do "
                                      f"without it: {shlex.join(['agent-task', 'edit', '--drop-package', option])}")
-    return errors.Failure(f"cannot reach {url or 'the package index'}{silent}", errors.UNAVAILABLE,
-                          remedy="check the network, the proxy and the index (PIP_INDEX_URL, pip.conf), "
-                                 "then run the task again" + (PATIENCE if silent else ""))
+    return errors.Failure(f"{what}{silent}", errors.UNAVAILABLE,
+                          remedy=f"check the network, the proxy and the index ({_named_by(url)}), then run the task "
+                                 "again" + (PATIENCE if silent else ""))
 
 
 def _unanswered(said: str) -> str:
@@ -182,6 +194,24 @@ def _unanswered(said: str) -> str:
     if not found or "operation timed out" not in said:
         return ""
     return f": {int(found[1]) + 1} requests got no answer in {float(found[2]):.0f} s"
+
+
+def _untrusted(url: str, place: str, why: str) -> errors.Failure:
+    """A certificate that nobody vouches for: uv believes SSL_CERT_FILE, and what this machine trusts."""
+    from urllib.parse import urlsplit
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    return errors.Failure(f"the certificate of {host or url} is not trusted: {why}"
+                          + (f" ({place} names it)" if place else ""), errors.UNAVAILABLE,
+                          remedy="where it is of an authority of yours, name the file of its certificates in "
+                                 f"SSL_CERT_FILE; to do without: PIP_TRUSTED_HOST={host.rpartition(':')[0] or host}")
+
+
+def _named_by(url: str) -> str:
+    """The setting of this machine's owner that names an index; pip's, where none of ours does."""
+    from agentpipe.settings import config
+    key = "agent.package_manager.extra_index_url"
+    own = any(url.startswith(without_credentials(index).rstrip("/") + "/") for index in config.get_list(key))
+    return key if own else "PIP_INDEX_URL, pip.conf"
 
 
 def _index(url: str, requirements: Requirements) -> tuple[str, str]:
@@ -221,6 +251,17 @@ def _malformed(said: str, requirements: Requirements) -> errors.Failure | None:
         change = uv_words.replacing(line, match[1] + (f"[{match[2]}]" if match[2] else ""))
     return errors.Failure(f"a requirement is not understood: {words[:200]}", errors.BAD_DATA, remedy=remedy,
                           change=change)
+
+
+def _hashes_wanted(said: str, requirements: Requirements) -> errors.Failure | None:
+    """--require-hashes, and a package of the list, or one that another needs, without pin or hash."""
+    found = re.search(r"(?:In `--require-hashes` mode, all requirements must have [^:]*|Hash-checking is required, but "
+                      rf"no trusted hash was provided for): `?{PACKAGE}", said)
+    if not found or any(uv_words.is_about(found[1], line) for line in requirements.constraints):
+        return None
+    return errors.Failure(f"--require-hashes wants a version and a hash of every package, and {found[1]} has none",
+                          errors.BAD_DATA, remedy=f"ask for it as '{found[1]}==VERSION --hash=sha256:…', or take "
+                                                  "'--require-hashes' out of the requirements")
 
 
 def _no_package(job: Job, said: str, folder: str, requirements: Requirements) -> errors.Failure | None:
@@ -309,6 +350,16 @@ def _nameless(said: str, requirements: Requirements) -> str:
     return told[0] if told else lines[0] if len(lines) == 1 else ""
 
 
+def _no_project(said: str, requirements: Requirements) -> errors.Failure | None:
+    """A repository, of a line without a package's name, that has no package at its top."""
+    line = _nameless(said, requirements)
+    if not line or "does not appear to be a Python project" not in said:
+        return None
+    return errors.Failure(f"{line} has neither pyproject.toml nor setup.py", errors.BAD_DATA,
+                          remedy="name the repository that has them, or its folder there (#subdirectory=FOLDER), in "
+                                 f"'{line}'")
+
+
 def _misnamed(said: str, requirements: Requirements) -> errors.Failure | None:
     """What stands at an address is another package than the line says."""
     found = (re.search(r"Package metadata name `(?P<real>[^`]+)` does not match given name `(?P<name>[^`]+)`", said)
@@ -344,6 +395,9 @@ def _conflict(said: str, requirements: Requirements) -> errors.Failure | None:
     limits = [without_credentials(line) for line in requirements.constraints for name in names
               if uv_words.is_about(name, line)]
     remedy = f"relax '{ranged or (lines[-1] if lines else which)}' in the requirements"
+    binaries = next((value for name, value in requirements.options if name == "--no-binary"), "")
+    if binaries and "no source distribution" in said:
+        remedy = f"take '--no-binary {binaries}' out of the requirements"
     if limits and not ranged:
         remedy = f"relax the constraint '{limits[0]}' (-c, PIP_CONSTRAINT)"
     return errors.Failure(f"{which} {cannot}{why}", errors.BAD_DATA, remedy=remedy,

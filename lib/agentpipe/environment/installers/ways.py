@@ -41,10 +41,22 @@ def tried(job: Job, asked: Requirements, policy: Policy, work: Callable[[], Any]
             first = first or failure
             other = _other(failure, asked, policy)
             if not other:
-                raise first from None
+                raise _torch_away(first, policy) or first from None
             # tomorrow the same list may give what it says: not an answer for other tasks
             policy.makeshift |= failure.kind in ("network", "offline")
             job.say(f"{failure.reason}: {other}")
+
+
+def _torch_away(failure: errors.Failure, policy: Policy) -> errors.Failure | None:
+    """What the other indexes lack of PyTorch, that of its own may have, which could not be reached."""
+    from agentpipe.environment import torch_backend
+    names = failure.names if isinstance(failure, InstallFailed) else set()
+    if not policy.away or failure.exit != errors.NOT_FOUND or not names & torch_backend.TORCH:
+        return None
+    return errors.Failure(f"PyTorch's index for {torch_backend.words(policy.away)} cannot be reached; in the others: "
+                          f"{failure.reason}", errors.UNAVAILABLE, failure.evidence,
+                          "check the network and the proxy, or name a mirror "
+                          "(agent.package_manager.extra_index_url_template), then run the task again")
 
 
 def _by_pip(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str,
