@@ -373,6 +373,21 @@ def test_a_python_that_answers_late_is_there_all_the_same(job, tmp_path, monkeyp
     assert found["version"].startswith(OWN + ".")
 
 
+def test_a_python_that_hangs_is_waited_for_with_a_word(job, tmp_path, monkeypatch):
+    from agentpipe import live
+    hung = tmp_path / "hung" / "python3.98"
+    hung.parent.mkdir()
+    hung.write_text("#!/bin/sh\nexec sleep 60\n")
+    hung.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{hung.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PY_DISCOVERY_TIMEOUT", "0.5")
+    monkeypatch.setattr(live, "LOGGED", 0.1)
+    task = job("python3.98")
+    assert interpreters.find(task)["version"].startswith("3.")
+    with open(task.path("setup.log"), encoding="utf-8") as log:
+        assert "asking the Pythons of this machine" in log.read()
+
+
 @pytest.mark.parametrize("binary", ["/usr/bin/env", "/bin/true"])
 def test_another_programs_path_is_no_wish_for_a_python(job, binary):
     assert interpreters.wanted(job(binary)) == ""

@@ -21,7 +21,8 @@ PLACES = ("/usr/local/bin", "/usr/bin", "/opt/*/bin", "/opt/conda/envs/*/bin", "
           "~/.asdf/installs/python/*/bin", "~/.local/share/mise/installs/python/*/bin", "~/miniconda3/bin",
           "~/miniforge3/bin", "~/mambaforge/bin", "~/anaconda3/bin", "~/.local/share/uv/python/*/bin", "~/.local/bin")
 OLDEST = (3, 6)  # what uv and virtualenv can still fill
-PATIENCE_S = "120"  # for a Python to say what it is: one that is late is not there, for as long as that is remembered
+# for a Python to say what it is, which it is asked twice: one that is late is not there while that is remembered
+PATIENCE_S = "60"
 
 
 def every() -> list[Interpreter]:

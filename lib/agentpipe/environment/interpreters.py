@@ -40,8 +40,10 @@ def _on_host(job: Job, wish: str) -> Interpreter:
     memory = paths.cache("interpreters", _memory_name(wish) + ".json")
     known = _remembered(memory)
     if known is None:
+        from agentpipe import live
         try:
-            known = discovery.search(wish, not job.option("dry_run"))
+            with live.Line(job, lambda: "asking the Pythons of this machine for their versions"):
+                known = discovery.search(wish, not job.option("dry_run"))
         except errors.Failure as failure:
             raise _of_setting(job, wish, failure) or failure from None
         if not job.option("dry_run"):

@@ -62,7 +62,7 @@ def _of_channel(first: str, said: str, wanted: Wanted) -> errors.Failure:
                               f"{first[:200]}", errors.UNAVAILABLE, said[-4000:], "run it once without AGENT_OFFLINE")
     if re.search(r"\(40[13] ", first):
         return errors.Failure(f"a conda channel refuses access: {first[:200]}", errors.NO_PERMISSION, said[-4000:],
-                              f"give the login in {where}: https://USER:PASSWORD@host/channel")
+                              f"give the login with its address in {where}")
     if "could not find subdir" in said:
         return errors.Failure(f"there is no such conda channel: {first[:200]}", errors.NOT_FOUND, said[-4000:],
                               f"correct {where}")
