@@ -1024,8 +1024,12 @@ assert len(lines) == 4 and max(map(len, lines)) <= 70 and "…" in text.decode()
 # bats test_tags=local
 @test "any program runs its script, and what is not there is said: exit 66" {
   checkout job.pl 'print "perl got @ARGV\n"' tool '#!/usr/bin/env -S bash -e
-echo ${BASH_VERSION:+bash} "$@"'
+echo ${BASH_VERSION:+bash} "$@"' old '#!/usr/bin/env python3.9
+print(1)' any '#!/usr/bin/python3
+print(1)'
   cd work
+  [ "$(agent-task create --dry-run old | jq -r .script.binary)" = python3.9 ]
+  [[ $(agent-task create --dry-run any | jq -r .script.binary) == python3.* ]]
   id=$(agent-task enqueue --binary perl job.pl -- a b)
   run -0 pipeline
   [ "$(agent-task log --stream log "$id")" = "perl got a b" ]

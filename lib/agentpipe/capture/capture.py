@@ -245,7 +245,9 @@ def _binary(wish: Wish, path: str) -> str:
 
 
 def _named_in(path: str) -> str:
-    """The program of a script's `#!` line by its name ("perl -w"), since it stands elsewhere there; "" for a Python."""
+    """The program of a script's `#!` line by its name ("perl -w"), since it stands elsewhere there; a Python only
+    with its version."""
+    import re
     try:
         with open(path, "rb") as file:
             line = file.readline(256)
@@ -257,7 +259,8 @@ def _named_in(path: str) -> str:
         while words and "=" in words[0]:
             words.pop(0)
     if not words or os.path.basename(words[0]).startswith(("python", "pypy")):
-        return ""
+        version = re.fullmatch(r"(?:python|pypy)\d\.\d+", os.path.basename(words[0])) if words else None
+        return version[0] if version else ""
     return shlex.join([os.path.basename(words[0]), *words[1:]])
 
 
