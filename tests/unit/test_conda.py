@@ -101,6 +101,21 @@ def test_a_conda_section_is_solved_and_installed(machine, channel):
     assert env_of(machine, "tea==1.0", conda="beans == 1.0\ntool\n")["cached"]
 
 
+def test_variables_that_packages_and_the_environment_record_are_set(machine, channel, made, monkeypatch):
+    channel.add("vars", "1.0", {"etc/conda/env_vars.d/vars.json": '{"OF_PACKAGE": "yes"}',
+                                "etc/conda/activate.d/vars.sh": "export SEEN=$OF_PACKAGE\n"}, noarch="generic")
+    channel.index()
+    with monkeypatch.context() as patched:
+        patched.setenv(KEY + "TYPE", "conda")
+        told = env_of(machine, "", conda="vars")["variables"]
+    assert (told["OF_PACKAGE"], told["SEEN"]) == ("yes", "yes")
+    state = {"version": 1, "env_vars": {"OWN": "set", "GONE": "***unset***", "WRONG=": "x"}}
+    pathlib.Path(made, "conda-meta", "state").write_text(json.dumps(state))
+    monkeypatch.setenv("CLEARML_CONDA_ENV_PACKAGE", made)
+    told = env_of(machine, "beans")["variables"]
+    assert told["OWN"] == "set" and not {"GONE", "WRONG="} & set(told)
+
+
 def test_a_link_to_the_folder_of_packages_is_not_taken_for_it(tmp_path):
     found = tmp_path / "lib" / "python3.11" / "site-packages"
     found.mkdir(parents=True)
@@ -690,7 +705,8 @@ def test_a_command_that_has_used_rattler_leaves_its_threads_no_interpreter_that_
 
 
 def test_a_conda_that_is_not_there_is_said(machine, channel, monkeypatch):
-    monkeypatch.setenv("AGENT_CONDA", "/nowhere/mamba")
-    with pytest.raises(errors.Failure, match="AGENT_CONDA=/nowhere/mamba is no program here") as caught:
-        env_of(machine, "", conda="beans")
-    assert caught.value.exit == errors.BAD_CONFIG
+    for program, word in (("/nowhere/mamba", "is no program here"), ("/bin/true", "has made no environment")):
+        monkeypatch.setenv("AGENT_CONDA", program)
+        with pytest.raises(errors.Failure, match=f"AGENT_CONDA={program} {word}") as caught:
+            env_of(machine, "", conda="beans")
+        assert caught.value.exit == errors.BAD_CONFIG

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agentpipe.job import Job
 
 NAME = "conda"
+UNSET = "***unset***"  # what conda writes for a variable that was taken back
 
 
 def interpreter(job: Job, asked: Requirements) -> dict[str, Any]:
@@ -146,11 +147,11 @@ def build(job: Job, folder: str, wish: dict[str, Any], asked: Requirements,
 
 
 def variables(prefix: str, within: Sequence[str] = ()) -> dict[str, str]:
-    """What activation sets: of conda itself, and of the packages that have a script for it, which are run behind the
-    words `within`: where a container can write them, in that container."""
+    """What activation sets: of conda itself, what stands in files of the prefix, and of the packages that have a script
+    for it, which are run behind the words `within`: where a container can write them, in that container."""
     import shlex
     import subprocess
-    found = {"CONDA_PREFIX": prefix, "CONDA_DEFAULT_ENV": prefix, "CONDA_SHLVL": "1"}
+    found = {"CONDA_PREFIX": prefix, "CONDA_DEFAULT_ENV": prefix, "CONDA_SHLVL": "1", **_recorded_variables(prefix)}
     folder = os.path.join(prefix, "etc", "conda", "activate.d")
     scripts = sorted(name for name in os.listdir(folder) if name.endswith(".sh")) if os.path.isdir(folder) else []
     if not scripts:
@@ -167,6 +168,25 @@ def variables(prefix: str, within: Sequence[str] = ()) -> dict[str, str]:
     told = (entry.partition("=")[::2] for entry in said.split("\0") if "=" in entry)
     more = {name: value for name, value in told if before.get(name) != value}
     return {**found, **{name: value for name, value in more.items() if name not in ("PATH", "_", "SHLVL", "PWD")}}
+
+
+def _recorded_variables(prefix: str) -> dict[str, str]:
+    """The variables of packages, and of the environment itself (`conda env config vars`), that stand in files of a
+    prefix. What is no such file says nothing.
+
+    https://docs.conda.io/projects/conda/en/stable/dev-guide/deep-dives/activation.html
+    """
+    found: dict[str, str] = {}
+    of_packages = sorted(glob.glob(os.path.join(glob.escape(prefix), "etc", "conda", "env_vars.d", "*.json")))
+    for path in (*of_packages, os.path.join(prefix, "conda-meta", "state")):
+        try:
+            told = json.loads(files.list_of_task(path))
+            told = told if path in of_packages else told["env_vars"]
+            found |= {name: value for name, value in told.items() if isinstance(value, str) and value != UNSET
+                      and re.fullmatch(r"[^=\0]+", name) and "\0" not in value}
+        except (OSError, errors.Failure, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
+    return found
 
 
 def solved(job: Job, asked: Requirements, wish: dict[str, Any]) -> list[Any]:

@@ -58,6 +58,11 @@ def create(job: Job, program: str, wanted: Wanted, specs: list[str], folder: str
     except tools.ToolFailed as failed:
         os.makedirs(folder, exist_ok=True)
         raise _explained(failed, wanted, name) from None
+    if not os.path.isdir(os.path.join(folder, "conda-meta")):
+        os.makedirs(folder, exist_ok=True)
+        raise errors.Failure(f"AGENT_CONDA={program} has made no environment, though it ended without an error",
+                             errors.BAD_CONFIG, remedy="give the path of conda, mamba or micromamba, or unset it: "
+                                                       "rattler needs none")
     return installed(folder)
 
 
