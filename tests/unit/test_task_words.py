@@ -201,6 +201,13 @@ def test_a_script_says_what_of_a_container_it_does_not_do(container: dict[str, A
     assert "SECRET" not in text and "cat >-x.py <<" in text and "mkdir -p" not in text
 
 
+@pytest.mark.parametrize("image", ["/images/a.tar", "~/a", "./a.sif", "a.sif"])
+def test_a_script_names_no_docker_for_an_image_that_is_a_file(image: str) -> None:
+    task = {"id": "1f3c", "container": {"image": image}, "script": {"entry_point": "x.py", "diff": "print(1)\n"}}
+    text = sh_script.text(sources.Source(task, {}, {}, ""))
+    assert f"It asks for the container image {image}." in text and "docker run" not in text
+
+
 def test_nothing_that_a_receipt_says_is_a_command_of_its_script() -> None:
     task = {"id": "1f3c\nid", "name": "x\nid", "script": {"repository": "/r", "entry_point": "'a`id` $x\"/t.py'"}}
     end = {"class": "completed\nid", "exit": 0}

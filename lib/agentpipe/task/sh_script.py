@@ -145,7 +145,10 @@ def _left_out(container: dict[str, Any], image: str, script: str) -> list[str]:
     left += ["its arguments of docker run"] if container.get("arguments") else []
     left += ["its set-up script"] if container.get("setup_shell_script") else []
     named = _comment(image)
-    return [f"# It asks for the container image {named}. This runs on the machine as it is, without {', '.join(left)}.",
+    said = [f"# It asks for the container image {named}. This runs on the machine as it is, without {', '.join(left)}."]
+    if image.startswith(("/", "~", "./")) or image.endswith(".sif"):  # a file of a place without a daemon
+        return said
+    return [*said,
             f'# In an image that has git and uv as well:  docker run --rm -it -v "$PWD:/w" -w /w {named} sh {script}']
 
 
