@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 
-from agentpipe import errors
+from agentpipe import cells, errors
 from agentpipe.signals import SIGNALS
 
 TYPE_CHECKING = False
@@ -34,6 +34,12 @@ def ended(status: int) -> str:
     return f"was killed by signal {-status} ({name})"
 
 
+def last_line(output: str) -> str:
+    """The last line that a program has printed with something in it, without its colours."""
+    plain = cells.COLOUR.sub("", output)
+    return next((line.strip() for line in reversed(plain.splitlines()) if line.strip()), "")
+
+
 class ToolFailed(errors.Failure):
     """A program ended with `status` (negative: a signal; None: it ran out of time); `output` is what it printed.
 
@@ -45,8 +51,8 @@ class ToolFailed(errors.Failure):
         how = f"ended with {status}"
         if status is None:
             how = "ran out of time" if still is None else f"was still for {still:g} s"
-        last = next((line for line in reversed(output.splitlines()) if line.strip()), "")
-        super().__init__(f"{os.path.basename(argv[0])} {how}" + (f": {last.strip()}" if last else ""), exit,
+        last = last_line(output)
+        super().__init__(f"{os.path.basename(argv[0])} {how}" + (f": {last}" if last else ""), exit,
                          evidence=output[-4000:])
         self.argv = argv
         self.status = status

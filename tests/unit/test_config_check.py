@@ -230,6 +230,19 @@ def test_a_clearml_conf_that_cannot_be_read_is_told_once(tmp_path, monkeypatch, 
     assert len([line for line in said if "clearml.conf" in line]) == 1
 
 
+@pytest.mark.parametrize(("script", "level", "words"), [
+    ("echo apptainer version 1.4.5", "ok", "apptainer version 1.4.5 ("),
+    ("printf '\\033[31mFATAL:\\033[0m no such user\\n' >&2; exit 255", "warning",
+     "apptainer ended with 255: FATAL: no such user: tasks that ask for an image fail here")])
+def test_a_program_of_places_that_fails_already_at_its_version_is_not_ok(tmp_path, monkeypatch, script, level, words):
+    (tmp_path / "apptainer").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "apptainer").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("AGENT_PLACE", "apptainer")
+    found = told(machine_check.containers)["apptainer"]
+    assert found[0] == level and words in found[1]
+
+
 @pytest.mark.parametrize(("output", "status", "words"), [("gone", 141, ""), ("/dev/full", 73, "cannot write")])
 def test_an_output_that_takes_nothing_is_told_by_the_exit_code(output, status, words):
     reading, writing = os.pipe()

@@ -115,13 +115,21 @@ def containers() -> Iterator[Finding]:
         program = {"apptainer": ("apptainer", "singularity"), "charliecloud": ("ch-run",)}[kind]
         path = next(filter(None, map(shutil.which, program)), None)
         if path:
-            # ch-run tells it on standard error, and only who has a USER (cron and systemd set none)
-            said = tools.run([path, "--version"], lambda _: None, timeout=20, check=False,
-                             env={**os.environ, "USER": paths.owner()}).strip()
-            yield Finding(GOOD, name, f"{said} ({path})")
+            yield _version(name, path)
         else:
             yield Finding(ODD, name, f"{program[0]} is not there: tasks that ask for an image fail here",
                           f"install {program[0]}, or set AGENT_PLACE to another engine or host")
+
+
+def _version(name: str, path: str) -> Finding:
+    """The version of a program that needs no engine, which fails already at this where a task would."""
+    try:
+        # ch-run tells it on standard error, and only who has a USER (cron and systemd set none)
+        said = tools.run([path, "--version"], lambda _: None, timeout=20, env={**os.environ, "USER": paths.owner()})
+    except errors.Failure as failure:
+        return Finding(ODD, name, f"{failure.reason}: tasks that ask for an image fail here",
+                       f"mend what it says ({path} --version), or set AGENT_PLACE to another engine or host")
+    return Finding(GOOD, name, f"{said.strip()} ({path})")
 
 
 def _engine(kind: str) -> Finding:
