@@ -306,6 +306,19 @@ def _kill_group(pid: int) -> None:
         pass
 
 
+def search_path() -> str:
+    """PATH without the programs of the virtual environment that we are installed in.
+
+    They are no task's: what it installs with their pip would change us, and be there for the next task; and where a
+    place shows their folder, their Python would be taken for the image's own.
+    """
+    import sys
+    ours = os.path.realpath(f"{sys.prefix}/bin") if sys.prefix != sys.base_prefix else None
+    kept = [each for each in (os.environ.get("PATH") or os.defpath).split(os.pathsep)
+            if os.path.realpath(each) != ours]
+    return os.pathsep.join(kept) or os.defpath
+
+
 def uv() -> str:
     """The uv of our own environment, else the one on PATH."""
     import shutil

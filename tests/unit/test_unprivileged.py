@@ -8,12 +8,14 @@ import os
 import re
 import shlex
 import signal
+import stat
 import subprocess
+import sys
 import time
 
 import pytest
 
-from agentpipe import errors, place, processes
+from agentpipe import errors, paths, place, processes, tools
 from agentpipe.claim import attempt
 from agentpipe.job import Job
 from agentpipe.place import (
@@ -133,13 +135,14 @@ def test_apptainers_command_line_is_of_documented_options(job):
                   "--cap-add A --cap-add B --cap-drop MKNOD --dns 1.1.1.1 --dns 8.8.8.8 "
                   "--gpus all --user 7 --network host --sysctl a=b --init")
     words = apptainer.words("/usr/bin/apptainer", job, unprivileged.Image("/images/a.sif", "k"), found, False, False)
-    assert words[1:6] == ["-c", 'cd / && exec "$@"', "sh", "/usr/bin/apptainer", "exec"]
+    assert words[1:6] == ["-c", 'cd / && PATH=$0 exec "$@"', tools.search_path(), "/usr/bin/apptainer", "exec"]
     assert documented(words[6:]) == "/images/a.sif"
     line = shlex.join(words)
     assert "--bind /a:/b:ro --bind /c:/d" in line and "--memory 1g --cpus 2 --pids-limit 9" in line
     assert "--add-caps A,B --drop-caps MKNOD --dns 1.1.1.1,8.8.8.8" in line
     assert "--nv" in words and "--writable-tmpfs" in words and "--no-home" in words
     assert "it is" not in line  # variables go by file
+    apptainer.say(job, found)
     assert "apptainer has no such thing: --sysctl\n" in said(job)
 
 
@@ -306,9 +309,67 @@ def test_a_folder_is_unpacked_once_until_it_changes(job, tmp_path):
 
 
 def test_a_folder_that_is_no_image_is_not_copied_first(job, tmp_path):
-    (tmp_path / "home" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "images").mkdir(parents=True)
     with pytest.raises(errors.Failure, match="is no image: it has none of bin, etc, usr"):
-        charliecloud.image(job, str(tmp_path / "home"), "ch-run", [], False)
+        charliecloud.image(job, str(tmp_path / "data"), "ch-run", [], False)
+
+
+@pytest.mark.parametrize("engine", [charliecloud, apptainer])
+def test_a_pipe_is_not_waited_for_and_this_machines_own_root_is_not_copied_into_itself(job, tmp_path, engine):
+    os.mkfifo(tmp_path / "pipe.tar")
+    with pytest.raises(errors.Failure, match="is no image: it is neither a file nor a folder") as caught:
+        engine.image(job, str(tmp_path / "pipe.tar"), "program", [], False)
+    assert caught.value.exit == errors.BAD_DATA
+    for name in ("/", os.path.dirname(paths.cache("images"))):
+        with pytest.raises(errors.Failure, match="is no image: the images of this agent are kept in it"):
+            engine.image(job, name, "program", [], False)
+
+
+def test_apptainer_is_given_no_archive_and_what_to_do_with_it_is_said(job, tmp_path):
+    (tmp_path / "a.tar.gz").touch()
+    with pytest.raises(errors.Failure, match="is an archive, which Apptainer does not enter") as caught:
+        apptainer.image(job, str(tmp_path / "a.tar.gz"), "apptainer", [], False)
+    assert f"docker-archive://{tmp_path}/a.tar.gz" in caught.value.remedy
+
+
+@pytest.mark.parametrize("engine", [charliecloud, apptainer])
+def test_devices_of_a_folder_that_root_made_stay_out_of_a_copy(job, tmp_path, monkeypatch, engine):
+    source = tmp_path / "source"
+    for folder in ("dev", "etc", "var/chroot"):
+        (source / folder).mkdir(parents=True)
+    for name in ("dev/null", "var/chroot/null") if os.getuid() == 0 else ():  # who else can make one
+        os.mknod(source / name, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    (source / "etc" / "two\nlines").write_text("kept")
+    (source / "etc" / "link").symlink_to("nowhere")
+    monkeypatch.setattr(os, "getuid", lambda: 1000)  # root of Apptainer's has an overlay
+    found = engine.image(job, str(source), "program", [], True).path
+    assert os.path.isdir(found + "/var/chroot") and not os.path.lexists(found + "/var/chroot/null")
+    assert os.listdir(found + "/dev") == []
+    with open(found + "/etc/two\nlines") as file:
+        assert file.read() == "kept"
+    assert os.readlink(found + "/etc/link") == "nowhere"
+
+
+def test_the_programs_of_our_own_virtual_environment_are_not_those_of_a_place(job, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{sys.prefix}/bin:{tmp_path}:/usr/bin:/bin")
+    for engine in (charliecloud, apptainer):
+        (tmp_path / "engine").write_text('#!/bin/sh\necho "$PATH"\n')
+        (tmp_path / "engine").chmod(0o755)
+        image = unprivileged.Image(str(tmp_path), "k")
+        words = engine.words(str(tmp_path / "engine"), job, image, asked(""), False, False)
+        assert subprocess.run(words, capture_output=True, text=True).stdout == f"{tmp_path}:/usr/bin:/bin\n"
+
+
+def test_what_is_left_out_is_said_once_also_where_a_limit_is_left_out_too(job, tmp_path):
+    program = tmp_path / "apptainer"
+    program.write_text('#!/bin/sh\ncase " $* " in *" --memory "*)\n  printf "no cgroup\\n\\033[0m\\n" >&2; exit 255\n'
+                       "esac\n")
+    program.chmod(0o755)
+    unprivileged._entered(job, Container("apptainer", "/a.sif"), apptainer, str(program),
+                          unprivileged.Image("/a.sif", "k"), asked("--memory 1g --sysctl a=b --user 7"), False)
+    assert said(job).count("apptainer has no such thing: --sysctl\n") == 1
+    assert said(job).count("apptainer: --user has no effect") == 1
+    assert "apptainer cannot limit a task on this machine, left out: --memory (no cgroup)\n" in said(job)
 
 
 def test_a_squashfs_with_devices_is_unpacked_by_a_plain_user_and_why_one_is_not_is_said(job, tmp_path, monkeypatch):
@@ -403,11 +464,12 @@ def test_charlieclouds_command_line(job, tmp_path):
     found = asked("-v /a:/b --user 7:8")
     words = charliecloud.words("ch-run", job, unprivileged.Image(str(tmp_path / "image"), "k"), found, False, False)
     assert words[:3] == ["env", "-u", "TMPDIR"] and re.fullmatch(r"USER=\S+", words[3])
-    assert words[4:-2] == ["ch-run", "--no-passwd", "--uid=7", "--gid=8", "--bind=/a:/b",
+    assert words[4] == f"PATH={tools.search_path()}"
+    assert words[5:-2] == ["ch-run", "--no-passwd", "--uid=7", "--gid=8", "--bind=/a:/b",
                            f"--set-env={tmp_path}/image/ch/environment", "--env-no-expand",
                            f"--set-env={job.path('place.env')}"]
     words = charliecloud.words("ch-run", job, unprivileged.Image(str(tmp_path), "k"), found, True, True)
-    assert words[6:9] == ["--write", "--uid=0", "--gid=0"]
+    assert words[7:10] == ["--write", "--uid=0", "--gid=0"]
 
 
 def test_images_that_nobody_asks_for_any_more_are_removed_and_those_in_use_are_not(job, tmp_path, agent_home):

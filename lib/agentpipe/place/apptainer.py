@@ -9,15 +9,25 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import errors, gpus, secrets
+from agentpipe import errors, gpus, secrets, tools
 from agentpipe.place.args_without_daemon import Asked, say_what_is_left
-from agentpipe.place.images import cached, key_of, mark, on_disk, prepare, pull, single_user, work
+from agentpipe.place.images import (
+    ARCHIVES,
+    cached,
+    copy_folder,
+    key_of,
+    mark,
+    on_disk,
+    prepare,
+    pull,
+    single_user,
+    work,
+)
 from agentpipe.place.unprivileged import WRITABLE, Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agentpipe.job import Job
-    from agentpipe.place.args_words import Option
 
     Binds = list[tuple[str, str, str]]
 
@@ -44,6 +54,10 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
     """
     if name.startswith(("/", "~", "./")) or name.endswith(".sif"):
         path = on_disk(name, "name a .sif, a sandbox, or an image of a registry (docker://NAME)")
+        if path.endswith(ARCHIVES) and os.path.isfile(path):
+            raise errors.Failure(f"{name} is an archive, which Apptainer does not enter", errors.BAD_DATA,
+                                 remedy="unpack what `docker export` wrote into a folder, and name that; what "
+                                        f"`docker save` wrote is docker-archive://{path}")
         found = Image(path, mark(path))
     else:
         address = name if "://" in name else f"docker://{name}"
@@ -61,8 +75,10 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
     # an overlay that a plain user mounts renames no folders, which dpkg wants
     job.say("copying the image: its set-up changes it")
     own = job.path(WRITABLE)
-    work(job, ["cp", "-a", "--reflink=auto", "--", found.path, own] if os.path.isdir(found.path) else
-         [program, "--quiet", "build", "--sandbox", own, found.path], name)
+    if os.path.isdir(found.path):
+        copy_folder(job, found.path, own)
+    else:
+        work(job, [program, "--quiet", "build", "--sandbox", own, found.path], name)
     prepare(own, [(source, _inside(target), options) for source, target, options in binds])
     single_user(own)
     return Image(own, found.key)
@@ -73,7 +89,7 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
     # the home of this machine stays outside: its ~/.local would be imported; and what we were started in, which may be
     # that home: of / nothing is mounted (runtime/engine/apptainer, addCwdMount; --no-mount cwd is not known everywhere)
     # --no-eval: else $ and ` in the values of a task would be run by a shell
-    found = ["sh", "-c", 'cd / && exec "$@"', "sh",
+    found = ["sh", "-c", 'cd / && PATH=$0 exec "$@"', tools.search_path(),
              program, "exec", "--no-home", "--no-eval", "--env-file", _one(job.path(secrets.PLACE))]
     if not writable:
         found.append("--writable-tmpfs")
@@ -86,23 +102,24 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
     gpus = _gpus(asked)
     if gpus:
         found.append(gpus)
-    left: list[Option] = []
     for option in asked.other:
         if option.name in LIMITS:
             found += [f"--{option.name}", option.value]
         elif option.name == "hostname":
             found += ["--hostname", option.value, "--uts"]
-        elif option.name not in ("init", "workdir", *JOINED):
-            left.append(option)
     for name, theirs in JOINED.items():
         values = [option.value for option in asked.other if option.name == name]
         if values:
             found += [theirs, ",".join(values)]
-    if not as_root:
-        say_what_is_left(job, left, "apptainer")
-        if asked.user:
-            job.say("apptainer: --user has no effect, tasks run as the user of this agent")
     return [*found, image.path]
+
+
+def say(job: Job, asked: Asked) -> None:
+    """What the arguments say that has no meaning here."""
+    known = (*LIMITS, *JOINED, "hostname", "init", "workdir")
+    say_what_is_left(job, [option for option in asked.other if option.name not in known], "apptainer")
+    if asked.user:
+        job.say("apptainer: --user has no effect, tasks run as the user of this agent")
 
 
 def _pull(job: Job, program: str, fresh: str, address: str) -> None:

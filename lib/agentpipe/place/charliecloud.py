@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import errors, paths, secrets, untrusted
+from agentpipe import errors, paths, secrets, tools, untrusted
 from agentpipe.place import images
 from agentpipe.place.args_without_daemon import Asked, say_what_is_left
-from agentpipe.place.images import cached, key_of, mark, on_disk, open_up, prepare, pull, single_user, within, work
+from agentpipe.place.images import (
+    ARCHIVES,
+    cached,
+    copy_folder,
+    key_of,
+    mark,
+    on_disk,
+    open_up,
+    prepare,
+    pull,
+    single_user,
+    within,
+    work,
+)
 from agentpipe.place.unprivileged import WRITABLE, Image
 
 TYPE_CHECKING = False
@@ -22,13 +35,10 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("ch-run",)
 INSTALL = "install Charliecloud (Debian: charliecloud), or agent-prepare --place host"
-COPY = """tar -C "$1" --ignore-failed-read --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' -cf - . |
-  tar -C "$2" --no-same-owner -xf -"""
 FOLDERS = [("", f"/{name}", "") for name in ("dev", "proc", "sys", "tmp", "etc")]  # which ch-run mounts on
 ROOTS = ("bin", "etc", "usr")
 # 2: all is there but for devices and owners, which a plain user cannot make
 UNSQUASH = 'unsquashfs -quiet -no-progress -force -no-xattrs -dest "$1" "$2" || [ $? = 2 ]'
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 
 
 def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Image:
@@ -72,15 +82,17 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
     if os.path.isfile(os.path.join(image.path, "ch/environment")):
         found.append(f"--set-env={image.path}/ch/environment")
     found += ["--env-no-expand", f"--set-env={job.path(secrets.PLACE)}"]
-    if not as_root:
-        for source, target, options in asked.binds:
-            if options == "ro" and source != target:
-                job.say(f"charliecloud: {target} can be written, it knows no read-only mounts")
-        say_what_is_left(job, [option for option in asked.other if option.name not in ("init", "workdir")],
-                         "charliecloud")
-        if asked.gpus:
-            job.say("charliecloud: the devices of GPUs are there; their libraries must be in the image (ch-fromhost)")
     return [*found, image.path, "--"]
+
+
+def say(job: Job, asked: Asked) -> None:
+    """What the arguments say that has no meaning here."""
+    for source, target, options in asked.binds:
+        if options == "ro" and source != target:
+            job.say(f"charliecloud: {target} can be written, it knows no read-only mounts")
+    say_what_is_left(job, [option for option in asked.other if option.name not in ("init", "workdir")], "charliecloud")
+    if asked.gpus:
+        job.say("charliecloud: the devices of GPUs are there; their libraries must be in the image (ch-fromhost)")
 
 
 def line(name: str, value: str) -> str:
@@ -89,8 +101,9 @@ def line(name: str, value: str) -> str:
 
 
 def _env(*options: str) -> list[str]:
-    """What its programs want in their environment: cron and systemd set no USER."""
-    return ["env", *options, f"USER={paths.owner()}"]
+    """What its programs want in their environment: cron and systemd set no USER, and ch-image is run by the first
+    python3 of PATH, which has to be one with its modules."""
+    return ["env", *options, f"USER={paths.owner()}", f"PATH={tools.search_path()}"]
 
 
 def _number(image: Image, table: str, name: str) -> str:
@@ -111,23 +124,28 @@ def _number(image: Image, table: str, name: str) -> str:
 
 def _unpacked(job: Job, path: str, fresh: str) -> None:
     """A copy of a folder or an archive without devices, which a plain user cannot make."""
-    import shutil
     if os.path.isdir(path) and not any(os.path.lexists(os.path.join(path, name)) for name in ROOTS):
         raise errors.Failure(f"{path} is no image: it has none of {', '.join(ROOTS)}", errors.BAD_DATA,
                              remedy="name the folder of one root file system")  # not to copy a home, or all images
-    os.makedirs(fresh, 0o755)
-    job.say(f"{'copying' if os.path.isdir(path) else 'unpacking'} {path} (once)")
-    unpack = ["tar", "-C", fresh, "--exclude=./dev/*", "--exclude=dev/*", "--no-same-owner", "-xf"]
     if os.path.isdir(path):
-        work(job, ["sh", "-c", COPY, "sh", path, fresh], path)
-    elif path.endswith(ARCHIVES):
-        work(job, [*unpack, path], path)
+        job.say(f"copying {path} (once)")
+        copy_folder(job, path, fresh)
+    else:
+        job.say(f"unpacking {path} (once)")
+        _unpack(job, path, fresh)
+    _complete(fresh)
+
+
+def _unpack(job: Job, path: str, fresh: str) -> None:
+    import shutil
+    os.makedirs(fresh, 0o755)
+    if path.endswith(ARCHIVES):
+        work(job, ["tar", "-C", fresh, "--exclude=./dev/*", "--exclude=dev/*", "--no-same-owner", "-xf", path], path)
     elif shutil.which("unsquashfs"):
         work(job, ["sh", "-c", UNSQUASH, "sh", fresh, path], path)
     else:
         raise errors.Failure(f"{path} is no archive and no folder", errors.BAD_DATA,
                              remedy="unpack it; a SquashFS needs unsquashfs here (Debian: squashfs-tools)")
-    _complete(fresh)
 
 
 def _complete(root: str) -> None:

@@ -23,8 +23,15 @@ ONCE = "once-"  # begins the key of an image that was pulled for one task: no ot
 ONCE_DAYS = 1 / 24
 # addresses of what is on this machine
 HERE = ("docker-archive://", "docker-daemon://", "oci://", "oci-archive://")
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 BYTE_CODE = "__pycache__"  # which Python writes when somebody only looks
 MOST_LINKS = 40  # behind each other, as in a kernel
+LINKS = "mend that link in the image, or name another image"
+# a copy of a folder, whose devices a plain user cannot make: they stay out, wherever they are
+COPY = """cd "$1" && find . \\( -path './dev/*' -o -path './proc/*' -o -path './sys/*' \\) -prune -o \\
+    ! -type b ! -type c -print0 |
+  tar --null --no-recursion --ignore-failed-read -T - -cf - |
+  tar -C "$2" --no-same-owner -xf -"""
 NO_PART = (BYTE_CODE, "dev", "proc", "run", "sys", "tmp")  # of an image: what a running system has there
 
 
@@ -99,15 +106,23 @@ def _is_old(stamp: str, days: float) -> bool:
 
 
 def on_disk(name: str, remedy: str) -> str:
-    """The absolute path of an image that is named by one; Failure 66 where there is none, 77 where we may not look."""
+    """The absolute path of an image that is named by one; Failure 66 where there is none, 77 where we may not look,
+    65 for what can be none: a pipe would be waited for, and of a folder that holds our cache there is no end."""
+    import stat
     path = os.path.abspath(os.path.expanduser(name))
     try:
-        os.stat(path)
+        mode = os.stat(path).st_mode
     except PermissionError as error:
         raise errors.Failure(f"image {name} is closed to {paths.owner()}: {error.strerror}", errors.NO_PERMISSION,
                              remedy="have its owner open it, and the folders above it") from None
     except OSError:
         raise errors.Failure(f"there is no image {name}", errors.NOT_FOUND, remedy=remedy) from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise errors.Failure(f"{name} is no image: it is neither a file nor a folder", errors.BAD_DATA, remedy=remedy)
+    real, cache = os.path.realpath(path), os.path.realpath(paths.cache("images"))
+    if os.path.commonpath([real, cache]) == real:
+        raise errors.Failure(f"{name} is no image: the images of this agent are kept in it", errors.BAD_DATA,
+                             remedy=remedy)
     return path
 
 
@@ -185,6 +200,13 @@ def work(job: Job, argv: list[str], name: str, loud: bool = False) -> None:
                              "mend what it says, or name another image") from None
 
 
+def copy_folder(job: Job, source: str, target: str) -> None:
+    """A copy of a root file system in the folder `target`, which is made, as far as we may read it and without
+    devices."""
+    os.makedirs(target, 0o755)
+    work(job, ["sh", "-c", COPY, "sh", source, target], source)
+
+
 def prepare(root: str, binds: Iterable[tuple[str, str, str]]) -> None:
     """Folders and empty files for the mounts: in a read-only root they cannot come by themselves."""
     for source, target, _ in binds:
@@ -219,14 +241,14 @@ def within(root: str, target: str) -> str:
             continue
         if part == "..":
             if found == root:
-                raise errors.Failure(f"the image's {target} leads out of it", errors.BAD_DATA)
+                raise errors.Failure(f"the image's {target} leads out of it", errors.BAD_DATA, remedy=LINKS)
             found = os.path.dirname(found)
             continue
         found = os.path.join(found, part)
         if os.path.islink(found):
             links += 1
             if links > MOST_LINKS:
-                raise errors.Failure(f"the image's {target} is a circle of links", errors.BAD_DATA)
+                raise errors.Failure(f"the image's {target} is a circle of links", errors.BAD_DATA, remedy=LINKS)
             link = os.readlink(found)
             found = root if link.startswith("/") else os.path.dirname(found)
             left += reversed(link.split("/"))

@@ -7,6 +7,7 @@ the two is in charliecloud.py and apptainer.py, each with the same names:
     PROGRAMS   what must be installed, the first that is there is used
     image      make the image ready on this disk; its Image
     words      the command line up to the command itself
+    say        tell the task what of its arguments has no meaning there
     line       a variable as its file of variables has it; "" for one that it cannot say
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import os
 import time
 
-from agentpipe import errors, paths, place, processes, secrets, trees
+from agentpipe import errors, paths, place, processes, secrets, tools, trees
 from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
@@ -184,7 +185,6 @@ def _program(engine: ModuleType) -> str:
 
 def _add_ours(asked: Asked, job: Job, wanted: Wanted, given: container_args.Args) -> None:
     """Mounts of the task's directory and the caches at their own paths, the peer's variables and shared caches."""
-    from agentpipe import tools
     from agentpipe.settings import indexes
     body: dict[str, Any] = {"Env": [], "HostConfig": {"Binds": [f"{source}:{target}" for source, target, _ in
                                                                asked.binds]}}
@@ -229,6 +229,7 @@ def write_environment(job: Job, asked: Asked, engine: ModuleType) -> None:
 def _entered(job: Job, wanted: Wanted, engine: ModuleType, program: str, image: Image, asked: Asked,
              writable: bool) -> list[str]:
     """The prefix, tried; without the limits that need a cgroup where this machine gives a plain user none."""
+    engine.say(job, asked)
     prefix: list[str] = engine.words(program, job, image, asked, writable, False)
     try:
         _check(job, prefix, wanted)
@@ -237,7 +238,7 @@ def _entered(job: Job, wanted: Wanted, engine: ModuleType, program: str, image: 
         limits = [option.name for option in asked.other if option.name in getattr(engine, "LIMITS", ())]
         if not limits or "cgroup" not in (failure.evidence or ""):
             raise
-        said = (failure.evidence or "").strip().splitlines()[-1]
+        said = tools.last_line(failure.evidence or "")
     job.say(f"{wanted.engine} cannot limit a task on this machine, left out: "
             + ", ".join(f"--{name}" for name in dict.fromkeys(limits)) + f" ({said})")
     asked.other = [option for option in asked.other if option.name not in limits]
@@ -248,7 +249,6 @@ def _entered(job: Job, wanted: Wanted, engine: ModuleType, program: str, image: 
 
 def _check(job: Job, prefix: list[str], wanted: Wanted) -> None:
     """The place can be entered, and has a shell."""
-    from agentpipe import tools
     try:
         job.run([*prefix, "sh", "-c", "exit 0"], timeout=600)
     except tools.ToolFailed as failed:

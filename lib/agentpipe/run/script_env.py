@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from agentpipe import redact, secrets
+from agentpipe import redact, secrets, tools
 from agentpipe.files import publish
 from agentpipe.settings import config
 
@@ -52,16 +52,8 @@ def of(manifest: Mapping[str, Any], directory: str, cwd: str, words: Sequence[st
 
 
 def path(env: Mapping[str, Any]) -> str:
-    """PATH, the environment's programs first.
-
-    Those of the virtual environment that we are installed in are none of a script's: what it installs with their pip
-    would change us, and be there for the next task.
-    """
-    import sys
-    ours = os.path.realpath(f"{sys.prefix}/bin") if sys.prefix != sys.base_prefix else None
-    inherited = [each for each in (os.environ.get("PATH") or os.defpath).split(os.pathsep)
-                 if os.path.realpath(each) != ours]
-    return os.pathsep.join([*(env.get("path") or []), *(inherited or os.defpath.split(os.pathsep))])
+    """PATH, the environment's programs first."""
+    return os.pathsep.join([*(env.get("path") or []), tools.search_path()])
 
 
 def of_the_task(task: Mapping[str, Any]) -> dict[str, str]:
