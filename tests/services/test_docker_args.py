@@ -128,19 +128,19 @@ def test_what_we_refuse_the_client_refuses(engine, text):
 
 
 def test_in_a_container_ourselves_the_tasks_has_the_same_network(engine, monkeypatch):
-    from agentpipe.place import gear
+    from agentpipe.place import nested
     ours = engine.create_container_from_config({"Image": IMAGE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}})
     try:
         made = {"Env": [], "HostConfig": {}}
-        gear.beside(made, engine, ours["Id"])
+        nested.beside(made, engine, ours["Id"])
         assert made["HostConfig"] == {}  # we are in none
         monkeypatch.setenv("CLEARML_AGENT_DOCKER_HOST_MOUNT", "/there:/here")
         monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "1")
-        gear.beside(made, engine, ours["Id"])
+        nested.beside(made, engine, ours["Id"])
         assert made == {"Env": ["NVIDIA_VISIBLE_DEVICES=1"], "HostConfig": {"NetworkMode": "none"}}
         made = {"Env": [], "HostConfig": {"NetworkMode": "host"}}
-        gear.beside(made, engine, ours["Id"])
+        nested.beside(made, engine, ours["Id"])
         assert made["HostConfig"]["NetworkMode"] == "host"
-        gear.beside({"Env": [], "HostConfig": {}}, engine, "no-such-container")
+        nested.beside({"Env": [], "HostConfig": {}}, engine, "no-such-container")
     finally:
         engine.remove_container(ours["Id"], force=True)

@@ -8,7 +8,7 @@ import pytest
 
 from agentpipe import errors
 from agentpipe.job import Job
-from agentpipe.place import args_words, certificates, docker, gear
+from agentpipe.place import args_words, certificates, docker, gear, nested
 from agentpipe.place.container_args import Args
 from agentpipe.place.decide import Container
 from agentpipe.settings import config
@@ -244,28 +244,28 @@ def test_the_authority_of_the_server_is_named_where_the_script_can_read_it(job, 
 
 
 def test_in_a_container_of_our_own_paths_are_those_of_the_engines_machine(monkeypatch):
-    assert gear.outside("/root/.clearml/x") == "/root/.clearml/x"
+    assert nested.outside("/root/.clearml/x") == "/root/.clearml/x"
     monkeypatch.setenv("CLEARML_AGENT_DOCKER_HOST_MOUNT", "/mnt/host/data:/root/.clearml")
-    assert gear.outside("/root/.clearml/x/y") == "/mnt/host/data/x/y"
-    assert gear.outside("/root/.clearml") == "/mnt/host/data"
+    assert nested.outside("/root/.clearml/x/y") == "/mnt/host/data/x/y"
+    assert nested.outside("/root/.clearml") == "/mnt/host/data"
     for path in ("/root/.clearml-other", "/elsewhere"):
         with pytest.raises(errors.Failure) as caught:
-            gear.outside(path)
+            nested.outside(path)
         assert caught.value.exit == errors.BAD_CONFIG
     monkeypatch.setenv("CLEARML_AGENT_K8S_HOST_MOUNT", "/a:/b")
-    assert gear.outside("/b/c") == "/a/c"
+    assert nested.outside("/b/c") == "/a/c"
 
 
 def test_a_program_of_ours_is_lent_by_a_copy_where_the_engine_can_see_it(tmp_path, agent_home, monkeypatch):
     (tmp_path / "uv").write_text("a program")
     (tmp_path / "uv").chmod(0o755)
-    assert gear.lent(str(tmp_path / "uv")) == str(tmp_path / "uv")
+    assert nested.lent(str(tmp_path / "uv")) == str(tmp_path / "uv")
     monkeypatch.setenv("CLEARML_AGENT_DOCKER_HOST_MOUNT", f"/there:{agent_home}")
-    found = gear.lent(str(tmp_path / "uv"))
-    assert found.startswith("/there/cache/containers/files/") and found == gear.lent(str(tmp_path / "uv"))
+    found = nested.lent(str(tmp_path / "uv"))
+    assert found.startswith("/there/cache/containers/files/") and found == nested.lent(str(tmp_path / "uv"))
     copy = found.replace("/there", str(agent_home), 1)
     assert os.path.getsize(copy) == 9 and os.access(copy, os.X_OK)
-    assert gear.lent(str(tmp_path)) is None
+    assert nested.lent(str(tmp_path)) is None
 
 
 def test_all_together(job, agent_home):
@@ -273,7 +273,7 @@ def test_all_together(job, agent_home):
     gear.add(made, job, Container("docker", "i:1"), words())
     assert "CLEARML_TASK_ID=t1" in made["Env"]
     assert "/root/.cache/pip" in binds(made)
-    assert gear.in_pod({"KUBERNETES_SERVICE_HOST": "x", "KUBERNETES_PORT": "1"}) and not gear.in_pod({})
+    assert nested.in_pod({"KUBERNETES_SERVICE_HOST": "x", "KUBERNETES_PORT": "1"}) and not nested.in_pod({})
 
 
 def test_the_python_of_a_container_can_be_named(job):
@@ -291,6 +291,6 @@ def test_the_python_of_a_container_can_be_named(job):
 def test_a_folder_of_the_engines_machine_is_two_absolute_paths(given, monkeypatch):
     monkeypatch.setenv("CLEARML_AGENT_DOCKER_HOST_MOUNT", given)
     with pytest.raises(errors.Failure) as raised:
-        gear.outside("/here/it")
+        nested.outside("/here/it")
     assert (raised.value.exit, raised.value.reason) == (
         78, f"CLEARML_AGENT_DOCKER_HOST_MOUNT is {given}, no THERE:HERE of absolute paths")

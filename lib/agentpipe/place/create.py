@@ -25,6 +25,7 @@ from agentpipe.place import (
     image_programs,
     image_python,
     leftovers,
+    nested,
     owner,
     ports,
     setup_script,
@@ -113,7 +114,7 @@ def _running(job: Job, wanted: Wanted, client: list[str],
     ours = _ours(api)
     stranger = _stranger(user, ours, asked.config["HostConfig"])
     gear.add(asked.config, job, wanted, given, stranger, ours != ROOT)
-    gear.beside(asked.config, api)
+    nested.beside(asked.config, api)
     for note in filter(None, (withheld, devices.nvidia(asked.config, os.environ, cpu_only),
                               devices.hide(asked.config, os.environ, cpu_only))):
         job.say(note)
@@ -254,11 +255,11 @@ def _mounts(job: Job, environments: str, packs: list[str]) -> list[dict[str, Any
     found = [*(_bind(folder, read_only=True) for folder in shown), *(_bind(folder) for folder in written),
              *(_bind(pack, read_only=True) for pack in packs)]
     for path in (tools.uv(), *indexes.local()):
-        source = gear.lent(os.path.realpath(path))
+        source = nested.lent(os.path.realpath(path))
         if source:
             found.append({"Type": "bind", "Source": source, "Target": path, "ReadOnly": True})
         else:
-            job.say(f"{path} cannot be shown to the container: it is not below {gear.host_mount()}")
+            job.say(f"{path} cannot be shown to the container: it is not below {nested.host_mount()}")
     for path in (job.path("lock"), job.path(secrets.FILE)):  # passwords of repositories: git runs outside
         if os.path.exists(path):
             found.append({**_bind(path, read_only=True), "Source": os.devnull})
@@ -266,6 +267,6 @@ def _mounts(job: Job, environments: str, packs: list[str]) -> list[dict[str, Any
 
 
 def _bind(path: str, read_only: bool = False) -> dict[str, Any]:
-    return {"Type": "bind", "Source": gear.outside(os.path.realpath(path)), "Target": path, "ReadOnly": read_only}
+    return {"Type": "bind", "Source": nested.outside(os.path.realpath(path)), "Target": path, "ReadOnly": read_only}
 
 
