@@ -9,14 +9,16 @@ NAMES_A_LIST = re.compile(r"^\s*(?:-r|--requirement)\b", re.MULTILINE)
 _OPTION = re.compile(r"(-r|--requirement|-c|--constraint|-e|--editable|-f|--find-links)(?:\s*=\s*|\s+)?(\S.*)$")
 
 
-def written_out(text: str, code: str, folder: str, path: str = "", within: tuple[str, ...] = ()) -> list[str]:
-    """The lines of a list, those of the lists that it names in their places, and paths as they read from the top.
+def written_out(text: str, code: str, folder: str, path: str = "", known: set[str] | None = None) -> list[str]:
+    """The lines of a list, those of the lists that it names in their places (each once), and paths as they read from
+    the top.
 
     `path` is the list's own file in the checkout `code`. As the agent does, a relative path is looked for in the
     task's working directory `folder`, at the top, and beside the file; what is nowhere stays as it stands.
     """
     places = [os.path.join(code, folder), code, *([os.path.dirname(path)] if path else [])]
     found: list[str] = []
+    known = {path} if known is None else known
     for line in text.splitlines():
         option = _OPTION.match(line.strip())
         named = option[2].split(" #")[0].strip().strip("'\"") if option else ""
@@ -24,8 +26,9 @@ def written_out(text: str, code: str, folder: str, path: str = "", within: tuple
         if not option or not there:
             found.append(_from_the_top(line, places, code) if not option else line)
         elif option[1] in ("-r", "--requirement"):
-            if there not in within:
-                found += written_out(capture.requirements_text(there), code, folder, there, (*within, there))
+            if there not in known:
+                known.add(there)
+                found += written_out(capture.requirements_text(there), code, folder, there, known)
         else:
             found.append(f"{option[1]} {os.path.relpath(there, code)}")
     return found
