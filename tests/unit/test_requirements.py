@@ -101,6 +101,26 @@ def test_a_file_in_a_file_is_read_beside_the_working_directory_or_itself(asked):
     assert (found.packages, found.constraints) == (["six", "numpy"], ["numpy<2"])
 
 
+def test_a_list_that_others_name_again_and_again_is_read_once(asked):
+    """Of forty that name the next one twice the last would be read 2 ** 40 times."""
+    lists = {f"r{number}.txt": f"-r r{number + 1}.txt\n" * 2 for number in range(40)} | {"r40.txt": "six\n-r r0.txt\n"}
+    found = asked("-r r0.txt\n-c r40.txt", files=lists)
+    assert (found.packages, found.constraints) == (["six"], ["six"])
+
+
+def test_lists_that_name_each_other_too_deeply_are_refused(asked):
+    lists = {f"r{number}.txt": f"-r r{number + 1}.txt\n" for number in range(700)} | {"r700.txt": "six\n"}
+    with pytest.raises(errors.Failure, match="names a list that names a list") as caught:
+        asked("-r r0.txt", files=lists)
+    assert caught.value.exit == errors.BAD_DATA
+
+
+@pytest.mark.parametrize("marker", ["platform_machine ~= 'x'", "'a' == 'b'", "python_version >"])
+def test_a_condition_of_a_folder_that_nobody_can_look_at_is_no_marker(asked, marker):
+    with pytest.raises(errors.Failure, match="is no marker"):
+        asked(f"./lib ; {marker}", files={"lib/setup.py": ""})
+
+
 def test_what_pip_freezes_of_checkouts_limits_nothing(asked, tmp_path):
     (tmp_path / "limits.txt").write_text("-e git+https://me:pw0rd@example.org/a.git#egg=a\nsix<2\n-e .\n")
     found = asked(f"six\n-c {tmp_path}/limits.txt")

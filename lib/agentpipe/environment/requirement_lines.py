@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agentpipe.environment.requirements import Requirements
 
+DEEPEST = 100  # lists in each other
 ARCHIVES = (".whl", ".tar.gz", ".tgz", ".zip", ".tar.bz2")
 VERSION = r"(?:===|==|~=|!=|<=|>=|<|>)\s*(?!=)[^\s,;()#]+"
 REQUIREMENT = NAME + rf"(?:\(\s*)?(?:{VERSION}(?:\s*,\s*{VERSION})*(?:\s*,)?(?:\s*\))?|\))?"
@@ -40,24 +41,34 @@ class Reader:
     def __init__(self, into: Requirements, folders: list[str]) -> None:
         self.into, self.folders = into, folders
         self.reading: list[str] = []
+        self.known: set[tuple[str, bool]] = set()
 
     def file(self, path: str, constraints: bool = False) -> None:
-        """Read one file; one that includes itself is read once."""
+        """Read one file, once, however often it is named."""
         real = os.path.realpath(path)
-        if real in self.reading:
-            return
-        self.reading.append(real)
-        self.read(decoded(list_of_task(path)).splitlines(), self._name(path), constraints)
-        self.reading.pop()
+        if self._is_new(real, constraints):
+            self.read(decoded(list_of_task(path)).splitlines(), self._name(path), constraints)
+            self.reading.pop()
 
     def remote(self, url: str, constraints: bool = False) -> None:
         """Read the list at a URL, whose variables have their values."""
         from agentpipe.environment import remote_lists
-        if url in self.reading:
-            return
-        self.reading.append(url)
-        self.read(decoded(remote_lists.read(url, self.into.notes)).splitlines(), without_credentials(url), constraints)
-        self.reading.pop()
+        if self._is_new(url, constraints):
+            self.read(decoded(remote_lists.read(url, self.into.notes)).splitlines(), without_credentials(url),
+                      constraints)
+            self.reading.pop()
+
+    def _is_new(self, name: str, constraints: bool) -> bool:
+        """Whether a list has not been read yet; then it is the one that is read now."""
+        if (name, constraints) in self.known:
+            return False
+        if len(self.reading) == DEEPEST:
+            raise errors.Failure(f"{without_credentials(self.reading[0])} names a list that names a list, and so on, "
+                                 f"more than {DEEPEST} of them", errors.BAD_DATA,
+                                 remedy="put them into one list", change=errors.CODE_ANEW)
+        self.known.add((name, constraints))
+        self.reading.append(name)
+        return True
 
     def _list(self, value: str, where: str, constraints: bool) -> None:
         """`-r` and `-c`: a file, a URL, or what is beside the list at a URL that names it."""
@@ -279,10 +290,10 @@ def _marker(text: str, line: str, where: str) -> str:
     """The condition behind a path's `;`, when it is one; else Failure 65."""
     if not text.strip():
         return ""
-    from packaging.markers import InvalidMarker, Marker
+    from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
     try:
-        Marker(text)
-    except InvalidMarker as error:
+        Marker(text).evaluate()  # here: whether it can be
+    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName) as error:
         raise errors.Failure(f"{where}: what stands behind the ; is no marker: {text.strip()}", errors.BAD_DATA,
                              evidence=str(error), change=("--drop-package", line),
                              remedy=f"write it as ; python_version < \"3.12\" instead of '{text.strip()}'") from None
