@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 
 from agentpipe import errors, paths
-from agentpipe.environment import wheelhouse
-from agentpipe.environment.installers import uv_words, wrong_pythons
+from agentpipe.environment.installers import uv_network, uv_words, wrong_pythons
 from agentpipe.environment.installers.uv_words import PACKAGE, WISH
 from agentpipe.environment.requirements import NAME
-from agentpipe.settings.offline import offline
 from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
@@ -19,11 +17,6 @@ if TYPE_CHECKING:
     from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
     from agentpipe.tools import ToolFailed
-
-NETWORK = ("tcp connect error", "dns error", "error sending request", "operation timed out", "connection reset",
-           "Could not connect", "Could not resolve host", "Failed to connect to", "Connection refused",
-           "Network is unreachable", "network timeout", "(502", "(503", "(504", "(500", "error decoding response body")
-PATIENCE = "; UV_HTTP_TIMEOUT is for how many seconds nothing may come"
 
 
 def explained(job: Job, error: ToolFailed, folder: str, requirements: Requirements) -> errors.Failure:
@@ -35,8 +28,8 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("disk", lambda: _disk(said)),
         ("misnamed", lambda: _misnamed(said, requirements)),
         ("locked", lambda: _locked(said)),
-        ("offline", lambda: _offline(said, evidence)),
-        ("network", lambda: _network(said, evidence, requirements)),
+        ("offline", lambda: uv_network.not_cached(said)),
+        ("network", lambda: uv_network.unreachable(said, requirements)),
         ("malformed", lambda: _malformed(said, requirements)),
         ("hashes", lambda: _hashes_wanted(said, requirements)),
         ("not_built", lambda: wrong_pythons.build_needs(said, requirements)),
@@ -129,107 +122,6 @@ def _locked(said: str) -> errors.Failure | None:
                           errors.TRY_AGAIN, remedy="run the task again later, or set a longer UV_LOCK_TIMEOUT")
 
 
-def _offline(said: str, evidence: str) -> errors.Failure | None:
-    found = re.search(rf"Because {PACKAGE} was not found in the cache", said)
-    if not (found or "network was disabled" in said or "the network is disabled" in said.lower()):
-        return None
-    name = found[1] if found else uv_words.first_name(said) or "a package"
-    told = "AGENT_OFFLINE" if offline() else "UV_OFFLINE or uv.toml"
-    lost = wheelhouse.missing()
-    return errors.Failure(f"{name} is not in the download cache, {f'{lost} is not there, ' if lost else ''}"
-                          f"and {told} forbids the network", errors.UNAVAILABLE,
-                          remedy="correct --wheelhouse (AGENT_WHEELHOUSE)" if lost
-                          else "fetch it where there is a network: agent-prepare --stage-only")
-
-
-def _network(said: str, evidence: str, requirements: Requirements) -> errors.Failure | None:
-    url = uv_words.url_in(said)
-    option, place = _index(url, requirements)
-    denied = re.search(r"\((401|403)[^)]*\)|HTTP 40[13]|Authentication failed|could not read Username", said)
-    if denied and re.search(r"Git operation failed|Authentication failed for|could not read Username", said):
-        found = re.search(r"git\+(https?://[^\s`@#]+)", without_credentials(said))
-        return errors.Failure(f"{found[1] if found else url or 'a repository'} refuses access", errors.NO_PERMISSION,
-                              remedy="set agent.git_user and agent.git_pass (CLEARML_AGENT_GIT_USER, "
-                                     "CLEARML_AGENT_GIT_PASS), or agent.git.extra_credentials for its host")
-    if denied:
-        return _denied(url or "the index", place)
-    if re.search(r"\(404[^)]*\)", said) and url:
-        return errors.Failure(f"{uv_words.first_name(said) or 'a package'}: nothing at {url}", errors.NOT_FOUND,
-                              remedy=f"correct the address {url} in the requirements")
-    if stalled := re.search(r"network timeout\b.*?\(current value: (\d+)\s?s\)", said):
-        return errors.Failure(f"{uv_words.first_name(said) or url or 'a package'} did not come: the server has stopped "
-                              f"sending, nothing came for {stalled[1]} s", errors.UNAVAILABLE,
-                              remedy="check the network and the proxy, then run the task again" + PATIENCE)
-    if not any(sign in said for sign in NETWORK):
-        return None
-    # of a line without a package's name uv shows only how it called git
-    repository = re.search(r"git\+(\w+://(?:[^/\s`]*@)?[^\s`@#]+)|git fetch [^`]*'(\w+://[^\s'`]+)'",
-                           without_credentials(said))
-    if repository and "Git operation failed" in said:
-        return errors.Failure(f"cannot reach {repository[1] or repository[2]}", errors.UNAVAILABLE,
-                              remedy="check the network, the proxy and that address, then run the task again")
-    name = uv_words.first_name(said)
-    if name and "error decoding response body" in said:
-        return errors.Failure(f"{name} did not come whole: the connection broke off", errors.UNAVAILABLE,
-                              remedy="check the network and the proxy, then run the task again")
-    if refused := re.search(r"invalid peer certificate: (?:Other\(OtherError\()?(\w+)", said):
-        return _untrusted(url or "the index", place, refused[1])
-    silent = _unanswered(said)
-    answer = re.search(r"HTTP status server error \((\d+[^)]*)\)", said)
-    what = f"{url} answers {answer[1]}" if url and answer else f"cannot reach {url or 'the package index'}"
-    if place:  # without it, another index may have a stranger's package under the same name
-        import shlex
-        named = f" ({place} names it)" if answer else f", which {place} names"
-        return errors.Failure(f"{what}{named}{silent}", errors.UNAVAILABLE,
-                              remedy=f"check the network, the proxy, and the address in {place}; a task that is to do "
-                                     f"without it: {shlex.join(['agent-task', 'edit', '--drop-package', option])}")
-    return errors.Failure(f"{what}{silent}", errors.UNAVAILABLE,
-                          remedy=f"check the network, the proxy and the index ({_named_by(url)}), then run the task "
-                                 "again" + (PATIENCE if silent else ""))
-
-
-def _unanswered(said: str) -> str:
-    """How long a server was waited for that takes connections and says nothing; "" of any other."""
-    found = re.search(r"Request failed after (\d+) retr(?:y|ies) in ([\d.]+)s", said)
-    if not found or "operation timed out" not in said:
-        return ""
-    return f": {int(found[1]) + 1} requests got no answer in {float(found[2]):.0f} s"
-
-
-def _untrusted(url: str, place: str, why: str) -> errors.Failure:
-    """A certificate that nobody vouches for: uv believes SSL_CERT_FILE, and what this machine trusts."""
-    from urllib.parse import urlsplit
-    host = urlsplit(url).netloc.rpartition("@")[2]
-    return errors.Failure(f"the certificate of {host or url} is not trusted: {why}"
-                          + (f" ({place} names it)" if place else ""), errors.UNAVAILABLE,
-                          remedy="where it is of an authority of yours, name the file of its certificates in "
-                                 f"SSL_CERT_FILE; to do without: PIP_TRUSTED_HOST={host.rpartition(':')[0] or host}")
-
-
-def _named_by(url: str) -> str:
-    """The setting of this machine's owner that names an index; pip's, where none of ours does."""
-    from agentpipe.settings import config
-    key = "agent.package_manager.extra_index_url"
-    own = any(url.startswith(without_credentials(index).rstrip("/") + "/") for index in config.get_list(key))
-    return key if own else "PIP_INDEX_URL, pip.conf"
-
-
-def _index(url: str, requirements: Requirements) -> tuple[str, str]:
-    """(the line, where it stands) of the task's own index that an address belongs to; ("", "") of any other."""
-    from agentpipe.environment.requirements import filled
-    for name, value in requirements.options:
-        place = requirements.option_places.get(value, "")
-        if place and url.startswith(without_credentials(filled(value)).rstrip("/") + "/"):
-            return f"{name} {without_credentials(value)}", place
-    return "", ""
-
-
-def _denied(index: str, place: str = "", lacks: str = "") -> errors.Failure:
-    named = f", which {place} names" if place else ""
-    return errors.Failure(f"{index} refuses access{lacks}{named}", errors.NO_PERMISSION,
-                          remedy="give its user and password in PIP_EXTRA_INDEX_URL, pip.conf or ~/.netrc")
-
-
 def _malformed(said: str, requirements: Requirements) -> errors.Failure | None:
     found = re.search(r"Couldn't parse requirement in `[^`]*` at position \d+ (?:cause: )?(.*)", said)
     if not found:
@@ -273,7 +165,8 @@ def _no_package(job: Job, said: str, folder: str, requirements: Requirements) ->
     refused, status = uv_questions.refused(job, folder, found[1], requirements)
     if refused:
         # some answer so for what they do not have
-        return _denied(without_credentials(refused), lacks=f" or has no {found[1]}" if status == "403" else "")
+        lacks = f" or has no {found[1]}" if status == "403" else ""
+        return uv_network.refusing(without_credentials(refused), lacks=lacks)
     line = uv_words.line_of(found[1], requirements)
     hint = re.search(r"Did you mean to install `([^`]+)`", said)
     better = hint[1] if hint else package_names.meant_by(found[1])
