@@ -178,6 +178,26 @@ def test_commits_arrive_on_what_the_remote_has(tmp_path, hashes):
     assert agent_fetch.work(other)["cached"]
 
 
+def test_a_remote_of_many_branches_costs_a_bundle_few_calls_of_git(tmp_path, monkeypatch):
+    source = repository(tmp_path / "source")
+    old = run(source, "rev-parse", "HEAD")
+    new = commit(source, {"train.py": "1\n"})
+    run(tmp_path, "clone", "-q", str(source), "work")
+    work = tmp_path / "work"
+    with open(work / ".git" / "packed-refs", "w") as file:  # more than fit into the arguments of a program
+        file.writelines(f"{new if number % 2 else old} refs/remotes/origin/b{number}\n" for number in range(60000))
+        file.write(f"{'1' * 40} refs/remotes/origin/its-commit-is-not-here\n")
+    head = commit(work, {"train.py": "2\n"})
+    monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))
+    found = capture_bundle.of_checkout(str(work), "origin", head, True, [])
+    assert found.told() == ["1 commit that was not pushed goes along"]
+    brought(tmp_path / "job", {"repository": str(source), "version_num": head}, found)
+    assert (tmp_path / "trace").read_text().count("built-in: git ") < 30
+    assert run(work, "bundle", "list-heads", str(tmp_path / "job" / "commits.bundle")) == f"{head} refs/heads/bundle"
+    lines = (tmp_path / "job" / "commits.bundle").read_bytes().split(b"\n\n")[0].decode().splitlines()
+    assert [line[:41] for line in lines if line.startswith("-")] == [f"-{new}"]
+
+
 @pytest.mark.parametrize("text", [b"", b"no bundle\n", b"# v2 git bundle\n-\n\n", b"# v2 git bundle\n-\xff x\n\n",
                                   b"# v3 git bundle\n@object-format=\xff\n\n", b"# v2 git bundle\n"])
 def test_a_bundle_that_is_none_is_said(tmp_path, text):

@@ -25,15 +25,15 @@ class Commits:
 
     def told(self) -> str:
         """In words, that it goes along."""
-        count = capture_git.text(self.root, "rev-list", "--count", self.commit, *(f"^{tip}" for tip in self.tips))
+        count = capture_git.text(self.root, "rev-list", "--count", "--stdin", stdin=_range(self.commit, self.tips))
         where = f" of the submodule {self.path}" if self.path else ""
         return (f"1 commit{where} that was not pushed goes along" if count == "1"
                 else f"{count} commits{where} that were not pushed go along")
 
     def titles(self) -> str:
         """A line for each commit."""
-        return capture_git.text(self.root, "log", "--oneline", "--no-decorate", "--max-count=200", self.commit,
-                                *(f"^{tip}" for tip in self.tips))
+        return capture_git.text(self.root, "log", "--oneline", "--no-decorate", "--max-count=200", "--stdin",
+                                stdin=_range(self.commit, self.tips))
 
     def write(self, path: str) -> None:
         """A git bundle of what the remote's branches do not have."""
@@ -49,9 +49,11 @@ class Commits:
                 import shutil
                 shutil.copyfile(os.path.join(git_dir, "shallow"), os.path.join(place, "shallow"))
             capture_git.run(place, "update-ref", "refs/heads/bundle", self.commit)
-            known = [f"^{tip}" for tip in self.tips if _has(place, tip)]
+            # as refs: git before 2.31 reads none of a bundle's commits from standard input
+            with open(os.path.join(place, "packed-refs"), "w", encoding="ascii") as file:
+                file.writelines(f"{tip} refs/remotes/tips/{number}\n" for number, tip in enumerate(self.tips))
             try:
-                capture_git.run(place, "bundle", "create", "--quiet", path, "refs/heads/bundle", *known)
+                capture_git.run(place, "bundle", "create", "--quiet", path, "refs/heads/bundle", "--not", "--remotes")
             except tools.ToolFailed as failed:
                 raise errors.Failure(f"the commits cannot be bundled: {failed.reason}", errors.CANNOT_CREATE,
                                      failed.evidence) from None
@@ -63,7 +65,7 @@ def unpushed(root: str, remote: str, commit: str, path: str = "") -> Commits | N
         return None
     tips = capture_git.text(root, "for-each-ref", "--format=%(objectname)", f"refs/remotes/{remote}/").split() \
         if remote else []
-    return Commits(root, commit, tips, path)
+    return Commits(root, commit, _there(root, tips), path)
 
 
 def of_submodules(inside: list[capture_git.Submodule]) -> list[Commits]:
@@ -71,6 +73,18 @@ def of_submodules(inside: list[capture_git.Submodule]) -> list[Commits]:
     found = (unpushed(root, capture_git.remote_of(root), pointed, path)
              for path, root, pointed in inside if _has(root, pointed))
     return [each for each in found if each]
+
+
+def _range(commit: str, tips: list[str]) -> str:
+    """What git reads of --stdin: a remote may have more branches than fit into arguments."""
+    return "".join(f"{word}\n" for word in (commit, *(f"^{tip}" for tip in tips)))
+
+
+def _there(git_dir: str, commits: list[str]) -> list[str]:
+    """Those of the commits that a repository has."""
+    asked = "".join(f"{commit}^{{commit}}\n" for commit in commits)
+    listed = capture_git.run(git_dir, "cat-file", "--batch-check=%(objectname)", stdin=asked).splitlines()
+    return [line for line in listed if not line.endswith(" missing")]
 
 
 def _has(git_dir: str, commit: str) -> bool:

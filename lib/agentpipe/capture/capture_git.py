@@ -275,7 +275,10 @@ def is_there(top: str, remote: str, commit: str) -> bool:
     path = address.removeprefix("file://") if address.startswith(("/", "file://")) else ""
     if path:
         return bool(text(path, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
-    if text(top, "branch", "--remotes", "--list", f"{remote}/*", "--contains", commit):
+    # unlike git branch --contains, this does not go through all history for a commit that is on none of them
+    here = bool(text(top, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
+    if here and text(top, "rev-list", "--ignore-missing", "--count", "--max-count=1", commit, "--not",
+                     f"--remotes={remote}") == "0":
         return True
     return commit in (_tips(top, remote) or "")
 
@@ -288,10 +291,10 @@ def _tips(top: str, remote: str) -> str | None:
         return None
 
 
-def text(path: str, *arguments: str) -> str:
+def text(path: str, *arguments: str, stdin: str = "") -> str:
     """git's answer without blanks around it; "" when it fails."""
     try:
-        return run(path, *arguments).strip()
+        return run(path, *arguments, stdin=stdin).strip()
     except tools.ToolFailed:
         return ""
 
