@@ -403,6 +403,10 @@ def test_without_a_bundle_a_submodules_commits_and_files_are_missed_in_words(unp
     assert capture.capture(capture.Wish("train.py", [])).warnings == []
     [(what, _)] = capture.capture(capture.Wish("train.py", [], branch="nosuch")).warnings
     assert what.startswith("there is no branch nosuch here")
+    run(work, "push", "-q", "origin", "HEAD:refs/changes/34/1234/5")
+    for name, known in (("refs/changes/34/1234/5", True), ("refs/heads/new", True), ("refs/changes/34/1234/6", False)):
+        asked = capture.capture(capture.Wish("train.py", [], branch=name))
+        assert (asked.warnings == []) is known and asked.script["branch"] == name
 
 
 def test_changes_that_no_stage_could_read_are_refused_and_the_remedy_works(tmp_path, monkeypatch):

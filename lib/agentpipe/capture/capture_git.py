@@ -109,7 +109,9 @@ def _unknown(top: str, remote: str, commit: str, branch: str) -> list[Warned]:
             return []
         return [(f"there is no commit {commit[:10]} {where}: a worker cannot fetch it",
                  typed(top, "log", "--oneline"))]
-    if f"\trefs/heads/{branch}\n" in tips + "\n":
+    # a name that begins so is a ref's whole one, of whatever kind (refs/pull/7/head)
+    whole = branch if branch.startswith("refs/") else f"refs/heads/{branch}"
+    if f"\t{whole}\n" in tips + "\n":
         return []
     import difflib
     listed = text(top, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
