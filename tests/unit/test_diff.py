@@ -926,6 +926,25 @@ def test_a_dry_run_changes_nothing(tmp_path, stage, source):
     assert everything(stage.code) == before and "1 file(s)" in stage.log.read_text()
 
 
+@pytest.mark.parametrize(("filter", "exit", "remedy"), [("lfs", errors.NOT_FOUND, "--bundle"),
+                                                        ("other", errors.BAD_DATA, "get-regexp '^filter'")])
+def test_a_filter_that_has_no_content_for_a_file_is_named_and_the_checkout_is_as_it_was(tmp_path, source, monkeypatch,
+                                                                                         filter, exit, remedy):
+    commit(source, {".gitattributes": f"*.bin filter={filter}\n", "m.bin": "points to it\n", "z.py": "1\n"})
+    stage = Stage(tmp_path / "job", {"repository": str(source), "entry_point": "train.py"})
+    before = tree(stage.code)
+    for name in ("m.bin", "train.py", "a.py"):
+        (source / name).write_text("points elsewhere\n")
+    run(source, "add", "-N", "a.py")
+    text = run(source, "diff", "HEAD") + "\n"
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")  # there Git LFS may be installed
+    (tmp_path / ".gitconfig").write_text(
+        f'[filter "{filter}"]\n\tsmudge = grep -v elsewhere\n\tclean = cat\n\trequired\n')
+    failure = stage.refused(diff=text)
+    assert failure.exit == exit and "m.bin" in failure.reason and remedy in failure.remedy
+    assert tree(stage.code) == before
+
+
 def test_when_writing_fails_half_way_the_checkout_is_as_it_was(stage, source):
     import resource
     (source / "a.py").write_text("small\n")

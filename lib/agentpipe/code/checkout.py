@@ -161,7 +161,7 @@ def _why(failed: tools.ToolFailed, source: git.Source, commit: str) -> Exception
                               "git lfs push --all origin, in the checkout that has its files; "
                               "with GIT_LFS_SKIP_SMUDGE=1 only what points to them comes")
     if re.search(r"invalid path '|(?:external|smudge|clean) filter |unable to create file ", output):
-        remedy = "mend or remove it here: git config --global --get-regexp '^filter'" if " filter " in last else ""
+        remedy = git.MEND_FILTER if " filter " in last else ""
         return errors.Failure(f"cannot check out {source}: {last}", errors.BAD_DATA, output[-4000:], remedy)
     if "non-commit" in output:
         return errors.Failure(f"{commit} is not a commit", errors.BAD_DATA, output)

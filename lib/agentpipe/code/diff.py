@@ -19,9 +19,12 @@ UNSAFE = ("invalid path", "beyond a symbolic link", "outside repository")
 DROPPED = ("--drop-diff",)
 # what it says when the writing itself went wrong (before that it has checked everything)
 WRITING = ("unable to write", "unable to create", "unable to remove", "unable to unlink", "unable to set",
-           "closing file", "no space left", "disk quota", "permission denied", "read-only file system", "cannot mkdir")
+           "closing file", "no space left", "disk quota", "permission denied", "read-only file system", "cannot mkdir",
+           "smudge filter ", "clean filter ")
 # what a diff cannot write because something else is there: found by git while it writes
 IN_THE_WAY = ("directory not empty", "is a directory", "not a directory", "file exists")
+# git's last words where a filter of this user's fails: the file, and the filter's name
+FILTERED = re.compile(r"^fatal: (.*): (?:smudge|clean) filter '?(.*?)'? failed$", re.MULTILINE)
 # the lines of a diff that name its files, or where a hunk begins
 NAMED = re.compile(r"^(--- .*\r?\n\+\+\+ |@@ -)", re.MULTILINE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")
@@ -99,7 +102,7 @@ def apply(code: str, patch: bytes) -> Applied:
     """Apply to the tree `code`: as it is, then with ClearML Agent's tolerance; a Failure (65) leaves it as it was.
 
     git refuses to write outside the tree, in .git, or behind a symbolic link; nothing of ours goes round that.
-    HalfWritten (73, or 65 when something else is in the way) does not leave it so.
+    HalfWritten (73, 65 when something else is in the way, 66 for a file of Git LFS) does not leave it so.
     """
     if not any(line.lstrip()[:5].lower() == b"diff " for line in patch.split(b"\n")):
         return Applied([], "")  # nothing but submodules' commits (submodule_changes.py)
@@ -276,6 +279,14 @@ def _explained(failed: tools.ToolFailed, patch: bytes, code: str) -> errors.Fail
     drop = DROPPED if sum(line.startswith(b"diff ") for line in patch.split(b"\n")) == 1 else ()
     if _wrote(failed):
         said = lines[-1] if lines else output or f"git apply ended with {failed.status}"
+        filtered = FILTERED.search(output)
+        if filtered and filtered[2] == "lfs":
+            return HalfWritten(f"the diff changes {filtered[1]}, which Git LFS keeps, and its content cannot be had",
+                               errors.NOT_FOUND, output[-4000:], "what is not committed is on no server: enqueue it "
+                               "with --bundle in the checkout that has it, or commit and push it there")
+        if filtered:
+            return HalfWritten(f"cannot write the diff's changes: {said}", errors.BAD_DATA, output[-4000:],
+                               git.MEND_FILTER)
         if any(sign in said.lower() for sign in IN_THE_WAY):
             return HalfWritten(f"the diff does not apply: {said}", errors.BAD_DATA, output[-4000:], remedy, drop)
         half = HalfWritten(f"cannot write the diff's changes: {said}", errors.CANNOT_CREATE, output[-4000:], "df -h")

@@ -22,6 +22,8 @@ LOCAL_VARIABLES = ("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_CONFIG
                    "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_INDEX_FILE",
                    "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE", "GIT_PREFIX", "GIT_SHALLOW_FILE",
                    "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_TEMPLATE_DIR", "GIT_INTERNAL_SUPER_PREFIX")
+# what to do about a filter that fails: it is this user's own
+MEND_FILTER = "mend or remove it here: git config --global --get-regexp '^filter'"
 
 SETTINGS = {
     "core.hooksPath": "/dev/null",
