@@ -19,15 +19,17 @@ def options():
     """The command's own options."""
     from agentpipe.options import Flag, Option
     return [
-        Option("--docker", "IMAGE", "The image of tasks that name none, arguments of `docker run` may follow it."),
-        Option("--podman", "IMAGE", "The same, with Podman."),
+        Option("--docker", "IMAGE", "The image of tasks that name none, arguments of `docker run` may follow it.",
+               filled=True),
+        Option("--podman", "IMAGE", "The same, with Podman.", filled=True),
         Option("--place", "KIND", "Run tasks on the `host` whatever they ask for, or in containers of `docker` "
-                                  "(the default), `podman`, `apptainer` or `charliecloud`."),
+                                  "(the default), `podman`, `apptainer` or `charliecloud`.", filled=True),
         Option("--gpus", "GPUS", "The GPUs that containers get: numbers (0,1 or 0-3), UUIDs, `all` or `none`."),
         Flag("--force-docker", "Take no notice of the image and arguments that a task names."),
-        Option("--target", "DIR", "Put code and environment there, by themselves, on this host: DIR/run starts them."),
+        Option("--target", "DIR", "Put code and environment there, by themselves, on this host: DIR/run starts them.",
+               filled=True),
         Option("--image", "NAME", "Save the ready container as an image with code and environment in it; print the "
-                                  "manifest as it came."),
+                                  "manifest as it came.", filled=True),
         Option("--entry-point", "MODE", "What that image does when it is started: `none` (runs the program), "
                                         "`reuse_task` or `clone_task` (the task, or a clone of it, on its server)."),
         Flag("--stage-only", "Fill the caches and the wheelhouse, and print the manifest as it came."),

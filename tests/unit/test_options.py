@@ -57,6 +57,14 @@ def test_an_empty_word_is_a_mistake_where_it_would_mean_another_thing(argv, said
     assert options.read("agent-x", declared, [], "", "")["queue"] == []
 
 
+@pytest.mark.parametrize("option", ["--docker", "--podman", "--place", "--image", "--target"])
+def test_an_empty_option_of_agent_prepare_does_not_run_a_task_elsewhere(option):
+    from agentpipe.cmds import agent_prepare
+    with pytest.raises(errors.Failure) as caught:
+        options.read("agent-prepare", agent_prepare.options(), [option, ""], "", "")
+    assert (caught.value.exit, caught.value.reason) == (errors.USAGE, f"{option} is empty")
+
+
 def test_help_has_every_option_and_the_examples(capsys):
     with pytest.raises(SystemExit) as caught:
         options.read("agent-x", DECLARED, ["--help"], "agent-x: try.", "\n  agent-x gpu\n  agent-x --wait\n")
