@@ -117,7 +117,7 @@ def of_job(job: Any, more: Mapping[str, str] | None = None) -> Values:
     def call(endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
         from agentpipe.transport import api
         return api.connect(pull.get("worker") or "", 10).call(endpoint, body)
-    return Values(job.task, pull, call if pull else None, more)
+    return Values(job.task, pull, call, more)
 
 
 def _filtered(text: str, filters: list[str]) -> str:

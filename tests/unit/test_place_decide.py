@@ -263,7 +263,8 @@ def test_rules_that_are_no_list_are_refused(rules, why, job, settings):
     ('match.script.requirements.pip { torch: "banana" }', "passed over: banana is no range of versions (of torch)"),
     ('match.script.requirements.pip: "torch"',
      "passed over: script.requirements.pip is no section of names and version ranges"),
-    ("mtach {}", "passed over: it has no section `match`")])
+    ("mtach {}", "passed over: it has no section `match`"),
+    ('argments: "-it", match { project: "nosuch" }', "argments is not known, and not looked at")])
 def test_what_is_wrong_with_a_rule_is_said(match, why, job, settings):
     settings(f'agent.default_docker.match_rules: [ {{ image: "a:1", {match} }} ]')
     at = job({"script": {"requirements": {"pip": "torch==2.1"}}})
@@ -279,6 +280,24 @@ def test_nothing_is_said_of_a_rule_that_only_does_not_fit(match, job, settings):
     at = job({"script": {"branch": "no"}})
     assert decide.decide(at).engine == "host"
     assert said(at) == ""
+
+
+def test_a_rule_that_fits_and_names_no_image_is_said_to_be_left_out(job, settings):
+    settings("""agent.default_docker { image: "default:1", match_rules: [
+        { imge: "a:1", match { tags: "a" } }, { image: "b:1", match { tags: "a" } } ] }""")
+    at = job({"tags": ["a"]})
+    assert decide.decide(at).image == "default:1"
+    assert said(at) == ("a rule of agent.default_docker.match_rules: imge is not known, and not looked at\n"
+                        "a rule of agent.default_docker.match_rules (tags) fits and names no image: it is left out\n")
+
+
+def test_a_rule_knows_the_project_of_a_line_by_hand_by_its_name(job, settings, monkeypatch, tmp_path):
+    from agentpipe.transport import api
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    project = api.connect().call("projects.create", {"name": "vision/old"})["id"]
+    settings(RULE % ("", 'project: "^vision/"'))
+    assert decide.decide(job({"project": project})).image == "rule:1"
+    assert decide.decide(job({"project": "nobody's"})).engine == "host"
 
 
 def test_a_dry_run_says_what_would_be_without_an_engine_and_without_secrets(job, settings, monkeypatch):

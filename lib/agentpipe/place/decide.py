@@ -192,6 +192,7 @@ def _by_rule(job: Job, asked: dict[str, str]) -> Container | None:
             values[name] = ("\n" if name == "setup_shell_script" else " ").join(map(str, each)) \
                 if isinstance(each, list) else str(each)
     if not values["image"].strip():
+        job.say(f"a rule of {RULES} ({', '.join(matching.terms(rule))}) fits and names no image: it is left out")
         return None
     own = bool(asked["arguments"]) and not forced
     words = _words(values["arguments"], "the task's container arguments", errors.BAD_DATA) if own \

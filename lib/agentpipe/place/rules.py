@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # the terms of a rule whose values are regular expressions, found anywhere; all of a rule must fit
 TERMS = ("project", "project_id", "script.repository", "script.branch", "script.binary", "user_id", "container", "tags")
 PACKAGES = ("script.requirements.pip", "script.requirements.conda")
+KEYS = ("image", "arguments", "setup_shell_script", "match", "update_back_task", "force_container_rules")
 
 
 def first(rules: list[Any], job: Job, image: str) -> dict[str, Any] | None:
@@ -33,6 +34,9 @@ def _wrong(rule: Any) -> Iterator[str]:
     if not isinstance(match, dict):
         yield "passed over: it has no section `match`"
         return
+    for key in rule:
+        if key not in KEYS:
+            yield f"{key} is not known, and not looked at"
     known = [term.split(".") for term in (*TERMS, *PACKAGES)]
     for path in _paths(match):
         if not any(names[:len(path)] == path or path[:len(names)] == names for names in known):
