@@ -658,6 +658,20 @@ kill_engine() {
   [ -z "$(containers)" ]
 }
 
+@test "a task whose engine is away is stopped within its grace, and its container ends once the engine is back" {
+  engine --live-restore
+  running 'trap "echo told; exit 3" TERM; echo begun; sleep 4716 & wait'
+  kill_engine
+  agent-task stop "$task"
+  ended "$run_pid"
+  [ "$status" -eq 130 ]
+  printed told
+  [ "$(status "$task")" = stopped ]
+  engine_up
+  wait_for 20 no_longer_running
+}
+no_longer_running() { [ -z "$(docker ps -q --filter "id=$container")" ]; }
+
 @test "the engine is killed while a container is set up: the task fails and is told, nothing is passed over" {
   engine ""
   py - "$image" >task.json <<'PY'

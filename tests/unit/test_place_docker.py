@@ -1,6 +1,8 @@
 """Whose process is a container's script: asked of the host, without an engine."""
 
 import os
+import signal
+import subprocess
 import time
 import types
 
@@ -10,6 +12,7 @@ import pytest
 from agentpipe import errors, place, processes
 from agentpipe.job import Job
 from agentpipe.place import beginning, create, decide, image_programs
+from agentpipe.place import docker as docker_place
 from agentpipe.place.docker import Container
 
 OTHERS = "0123456789abcdef" * 4
@@ -22,6 +25,26 @@ def test_a_process_of_this_machine_is_not_the_containers_for_its_number_and_star
     container = Container(value, str(tmp_path))
     assert container.pid(record) is None
     assert container.alive(record) is False
+
+
+def test_a_script_whose_engine_is_away_gets_its_signals_from_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(docker_place, "holds", lambda container, pid: pid in (script.pid, keeper.pid))
+    keeper = subprocess.Popen(["sleep", "60"])
+    script = subprocess.Popen(["sh", "-c", "sleep 61 & wait"])
+    try:
+        value = {"kind": "docker", "container": OTHERS, "keeper": processes.identity(keeper.pid),
+                 "prefix": ["false", OTHERS]}
+        record = processes.identity(script.pid)
+        container = Container(value, str(tmp_path))
+        while not processes.descendants(script.pid):
+            time.sleep(0.01)
+        assert container.signal(record, 0) == 2
+        assert container.signal(record, signal.SIGTERM) == 2
+        assert script.wait(10) == -signal.SIGTERM
+        assert container.signal(record, signal.SIGTERM) == 0 and keeper.poll() is None
+    finally:
+        keeper.kill()
+        keeper.wait()
 
 
 def test_a_container_that_hangs_is_69_not_a_bug(tmp_path, monkeypatch):

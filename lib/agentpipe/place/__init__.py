@@ -67,11 +67,15 @@ class Place:
         return []
 
     def signal(self, record: str, signum: int) -> int:
-        """Signal (0: only count) the script and all below it, through the prefix; how many there were."""
+        """Signal (0: only count) the script and all below it; how many there were."""
+        return self.told(record, signum) or 0
+
+    def told(self, record: str, signum: int) -> int | None:
+        """signal() through the prefix; None where nobody answers there."""
         from agentpipe.place import asking
         pid = _session(record)
         last = self._asked(asking.SIGNAL, pid, _name(signum))[1].split()[-1:] if pid else []  # what enters may greet
-        return int(last[0]) if last and last[0].isdecimal() and len(last[0]) < 8 else 0  # its `sh` may be anybody's
+        return int(last[0]) if last and last[0].isdecimal() and len(last[0]) < 8 else None  # its `sh` may be anybody's
 
     def family(self, record: str) -> list[Seen] | None:
         """The script and all below it, by the pids of the place; None when nobody can say at the moment."""

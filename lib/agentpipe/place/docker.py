@@ -63,6 +63,15 @@ class Container(place.Place):
                           and _pid_inside(pid) == inside and holds(self.value["container"], pid)), None)
         return self._pid
 
+    def signal(self, record: str, signum: int) -> int:
+        """As everywhere; where nothing enters it, as without its engine, from the host, if the script is seen there."""
+        told = self.told(record, signum)
+        if told is not None:
+            return told
+        script = self.pid(record)
+        names = [] if script is None else map(processes.seen, [script, *processes.descendants(script)])
+        return sum(processes.tell(each.name, signum) for each in names if each)
+
     def _is_over(self) -> bool:
         """Whether the engine has no such container any more, or one without processes; not of one that is being stopped
         (which Podman does not call running), nor of an engine that does not answer."""
