@@ -66,6 +66,17 @@ def test_the_record_says_why(task: Running) -> None:
     assert task.task["status_reason"] == "no such package: nope==1"
 
 
+@pytest.mark.parametrize("end", ["time_limit", "drained"])
+@pytest.mark.parametrize(("prefix", "named"), [([], "$AGENT_LAST_ATTEMPT"), (["docker", "exec", "1"], "--docker-args")])
+def test_where_a_script_has_saved_is_named_by_what_it_finds_there(task: Running, end: str, prefix: list[str],
+                                                                  named: str) -> None:
+    """In a container AGENT_LAST_ATTEMPT is not set."""
+    task.ends(end, 124, place={"kind": "x", "prefix": prefix})
+    finish(task.api, str(task.directory))
+    advice = task.task["runtime"]["_agentpipe_end"]["advice"]
+    assert named in advice and ("$AGENT_LAST_ATTEMPT" in advice) is (not prefix)
+
+
 def test_a_failed_script_is_explained_by_its_last_lines(task: Running) -> None:
     task.prints(b"\r 10%\r 20%\nTraceback\nValueError: 7\n")
     task.ends("script_failed", 1)

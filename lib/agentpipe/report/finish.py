@@ -105,7 +105,7 @@ def end_record(directory: str, manifest: dict[str, Any], end: str) -> dict[str, 
         found = {"stage": "run", "exit": status if kind.exit is None else kind.exit,
                  "reason": reason or _reason(end, status) or kind.when}
     evidence = found.get("evidence") or ("" if end == "completed" else _last_lines(directory))
-    remedy, advice = _remedy(manifest["task"], found, kind)
+    remedy, advice = _remedy(manifest, found, kind)
     clear = redact.Redactor(own_secrets.known() | secrets.carried(manifest["task"], directory)).text
     return {"claim": manifest["pull"]["claim"], "class": end, "stage": found.get("stage"),
             "exit": found.get("exit", kind.exit), "reason": clear(found["reason"]),
@@ -203,16 +203,16 @@ def _status(api: Any, manifest: dict[str, Any], record: dict[str, Any], found: d
             pass  # it waits at the end then
 
 
-def _remedy(task: dict[str, Any], found: dict[str, Any], kind: ends.End) -> tuple[str, str]:
+def _remedy(manifest: dict[str, Any], found: dict[str, Any], kind: ends.End) -> tuple[str, str]:
     """(a command, words). A command is the change of the task that mends it, else what the table of ends says.
 
     What a stage says to do is words: it may name a command, but where and when to type it only its reader knows.
     """
     import re
-    id = task["id"]
+    id, inside = manifest["task"]["id"], bool((manifest.get("place") or {}).get("prefix"))
     # a stage says which option, and not of which task
     advice = re.sub(r"\bagent-task edit (?:TASK )?(?=--)", f"agent-task edit {id} ",
-                    found.get("remedy") or kind.advice)
+                    found.get("remedy") or kind.advised(inside))
     if found.get("change"):
         import shlex
         command = f"agent-task edit {id} {shlex.join(found['change'])} && agent-task enqueue {id}"

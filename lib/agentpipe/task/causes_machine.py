@@ -37,11 +37,15 @@ def memory(task: dict[str, Any], evidence: str) -> Known | None:
 
 
 def limited(task: dict[str, Any], reason: str) -> Known | None:
-    """The limit that the task itself has set its container was too low: twice as much."""
-    arguments = (task.get("container") or {}).get("arguments") or ""
+    """The limit of its container was too low: twice as much where the task itself has set it."""
+    container = task.get("container") or {}
+    arguments = container.get("arguments") or ""
     more = MEMORY.sub(lambda found: f"{found[1]}{2 * float(found[2]):.15g}{found[3]}", arguments)
-    if "limit" not in reason or more == arguments:
+    if not re.search(r"\blimit \d", reason) or not container.get("image"):
         return None
+    if more == arguments:
+        return {"reason": reason, "advice": "a higher limit, which is its worker's (--memory in "
+                                            "agent.extra_docker_arguments, say), or less data at a time"}
     return {"reason": reason, "remedy": with_arguments(task, more), "advice": "less data at a time"}
 
 

@@ -113,7 +113,8 @@ def _ended(api: Any, task: dict[str, Any]) -> dict[str, Any]:
         found = {key: end.get(key) for key in ("class", "stage", "exit", "reason", "evidence", "remedy", "advice")}
         if not found["remedy"] and not found["advice"] and found["class"] in ends.ENDS:
             row = ends.ENDS[found["class"]]
-            found |= {"remedy": row.remedy.format(id=task["id"]) or None, "advice": row.advice or None}
+            advice = row.advised(bool((task.get("container") or {}).get("image")))
+            found |= {"remedy": row.remedy.format(id=task["id"]) or None, "advice": advice or None}
         return of_pipelines.mended(api, task, {**found, **_cause(api, task, found), **_longer(task, found)})
     kind = {"completed": "completed", "published": "completed", "closed": "completed", "stopped": "aborted"}.get(
         task["status"], "script_failed")

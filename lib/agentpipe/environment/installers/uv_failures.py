@@ -58,6 +58,8 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
     found.names = {name for name in requirements.names()
                    if re.search(rf"(?<![\w.-]){'[-_.]+'.join(map(re.escape, name.split('-')))}(?![\w-])", said, re.I)}
     found.said = said
+    if found.kind == "network" and "--network none" in str((job.manifest.get("place") or {}).get("arguments")):
+        found.remedy = "its container has no network (--network none): an image that has these packages will do"
     found.reason += _where(found, requirements)
     if requirements.project and found.change[:1] in (("--package",), ("--drop-package",)):
         # a list in the task would take the place of all that the project asks for
