@@ -607,6 +607,17 @@ def test_uvs_words_old_and_new_are_understood(machine, words, reason, remedy):
     assert remedy in failure.remedy
 
 
+def test_a_container_without_a_network_is_not_told_to_check_it(machine):
+    from agentpipe.environment.installers import uv_failures
+    from agentpipe.tools import ToolFailed
+    job = machine.job()
+    job.manifest["place"] = {"kind": "docker", "arguments": "--ipc host --network none"}
+    words = "error: Failed to fetch: `http://h/simple/tea/`\n  Caused by: dns error\n"
+    asked = requirements.Requirements("/nowhere")
+    failure = uv_failures.explained(job, ToolFailed(["uv"], 1, words), "/nowhere", asked)
+    assert failure.exit == errors.UNAVAILABLE and failure.remedy.startswith("its container has no network (--network ")
+
+
 def test_a_constraint_that_is_to_be_relaxed_shows_no_password(machine):
     from agentpipe.environment.installers import uv_failures
     from agentpipe.tools import ToolFailed
