@@ -121,6 +121,20 @@ def test_a_condition_of_a_folder_that_nobody_can_look_at_is_no_marker(asked, mar
         asked(f"./lib ; {marker}", files={"lib/setup.py": ""})
 
 
+@pytest.mark.parametrize(("line", "words"), [
+    ("-e file://lib[x]", "names a machine, lib"), ("lib @ file://lib", "names a machine"),
+    ("-r file://[more.txt", "names a machine"), ("./l\0ib", "has a NUL byte"), ("-e file:///a%00b", "is no address")])
+def test_a_line_that_names_no_file_is_refused_in_words(asked, line, words):
+    with pytest.raises(errors.Failure, match=words) as caught:
+        asked(f"six\n{line}", files={"lib/setup.py": ""})
+    assert caught.value.exit == errors.BAD_DATA
+
+
+def test_a_file_url_may_name_this_machine(asked, tmp_path):
+    found = asked(f"-e file://localhost{tmp_path}/code/lib#egg=x", files={"lib/setup.py": ""})
+    assert [each.path for each in found.projects] == [f"{tmp_path}/code/lib"]
+
+
 def test_what_pip_freezes_of_checkouts_limits_nothing(asked, tmp_path):
     (tmp_path / "limits.txt").write_text("-e git+https://me:pw0rd@example.org/a.git#egg=a\nsix<2\n-e .\n")
     found = asked(f"six\n-c {tmp_path}/limits.txt")

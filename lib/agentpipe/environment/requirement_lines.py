@@ -90,6 +90,9 @@ class Reader:
         """Sort the lines of one list; `origin` names it in messages."""
         for number, line in _logical_lines(lines):
             where = f"line {number} of {origin}"
+            if "\0" in line:
+                raise errors.Failure(f"{where} has a NUL byte: the list is no text in UTF-8", errors.BAD_DATA,
+                                     remedy="write the list in UTF-8", change=errors.CODE_ANEW)
             if line.startswith("-"):
                 self._option(line, where, constraints)
             elif constraints:
@@ -313,5 +316,18 @@ def _unquoted(value: str) -> str:
 
 
 def _url_path(url: str) -> str:
-    from urllib.parse import unquote, urlsplit
-    return unquote(urlsplit(url.split("#", 1)[0]).path)
+    """The path of a file: URL; Failure 65 for one that names a machine, as file://lib does."""
+    from urllib.parse import unquote
+    rest = url.split("#", 1)[0].removeprefix("file:")
+    if rest.startswith("//"):
+        host, _, path = rest[2:].partition("/")
+        if host not in ("", "localhost"):
+            raise errors.Failure(f"{url} names a machine, {host}, and no file of this one", errors.BAD_DATA,
+                                 remedy=f"write ./{host}{path and '/' + path} for what is in the repository, or "
+                                        "file:///PATH", change=errors.CODE_ANEW)
+        rest = f"/{path}"
+    path = unquote(rest.partition("?")[0])
+    if "\0" in path:
+        raise errors.Failure(f"{url} is no address of a file", errors.BAD_DATA, remedy="write file:///PATH",
+                             change=errors.CODE_ANEW)
+    return path
