@@ -130,6 +130,24 @@ def test_a_script_does_not_ask_uv_for_what_conda_has_installed() -> None:
     assert "pip install" not in text and "openssl==3.1" in text
 
 
+def test_a_script_asks_the_indexes_that_its_task_names_and_pytorchs_for_its_builds() -> None:
+    """Without them uv would ask PyPI, where a stranger may have a package of that name."""
+    files = [("tea", "1.0", "http://in.example.org:81/tea-1.0-py3-none-any.whl"),
+             ("torch", "2.3.0+cu121", "https://download.pytorch.org/whl/cu121/torch-2.3.0%2Bcu121-cp311-linux_x86_64.whl"),
+             ("six", "1.0", "https://mirror.example.org/six-1.0-py3-none-any.whl")]
+    pins = {"packages": [{"name": name, "version": version, "source": source} for name, version, source in files]}
+    told = {"org_pip": "-i http://old.example.org/simple\ntea\n", "pip": [
+        "--index-url https://u:s3cret@in.example.org:81/simple", "--extra-index-url=https://more.example.org/simple",
+        "--trusted-host in.example.org", "--find-links ./wheels", "--pre", "tea==1.0"]}
+    task = {"id": "1f3c", "script": {"repository": "/r.git", "entry_point": "t.py", "requirements": told}}
+    text = sh_script.text(sources.Source(task, pins, {}, ""))
+    install = next(line for line in text.splitlines() if line.startswith("uv pip install"))
+    assert install.endswith(
+        "--no-deps --index-url https://in.example.org:81/simple --extra-index-url https://more.example.org/simple "
+        "--allow-insecure-host in.example.org --index-strategy unsafe-best-match --torch-backend cu121 -r - <<'END'")
+    assert "# from mirror.example.org (where uv asks: UV_DEFAULT_INDEX, UV_INDEX)\n" in text and "s3cret" not in text
+
+
 def test_a_script_of_a_branch_that_only_the_remote_has_runs(tmp_path: Path) -> None:
     there = repository(tmp_path / "there", {"t.sh": "echo one\n"})
     run(there, "checkout", "-q", "-b", "feature")

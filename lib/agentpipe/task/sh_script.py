@@ -242,7 +242,8 @@ def _environment(source: Source, entry: Entry) -> str:
     packages = [without_credentials(line) for line in source.packages if line not in source.of_conda]
     if packages:
         exact = " --no-deps" if source.installed else ""
-        document = _document(f"{install}{exact} -r -", "\n".join(packages))
+        asked, whence = _indexes(source)
+        document = _document(f"{whence}{install}{exact}{asked} -r -", "\n".join(packages))
         return "\n".join(lines) + "\n" + document
     if source.script.get("repository") and not source.installed and not sources.records_any(source.script):
         # as an agent would: every list from the top down to the script
@@ -250,6 +251,29 @@ def _environment(source: Source, entry: Entry) -> str:
         lines += ["set --", *(f'[ ! -f {path} ] || set -- "$@" -r {path}' for path in found),
                   f'[ $# -eq 0 ] || {install} "$@"']
     return "\n".join(lines) + "\n"
+
+
+def _indexes(source: Source) -> tuple[str, str]:
+    """(words of uv for the indexes that the task names, a comment with the hosts that no word names)."""
+    from urllib.parse import urlsplit
+
+    from agentpipe.urls import without_credentials
+    named = [(option, without_credentials(place)) for option, place in sources.indexes(source.script)
+             if "://" in place or option == "--allow-insecure-host"]  # a folder is another machine's
+    last = [place for option, place in named if option == "--index-url"][-1:]
+    words = [word for option, place in named if option != "--index-url" or [place] == last for word in (option, place)]
+    if any("index-url" in word for word in words):
+        words += ["--index-strategy", "unsafe-best-match"]  # as pip does it, and an agent
+    files = [str(pin.get("source")) for pin in source.pins.get("packages") or () if isinstance(pin, dict)
+             and not pin.get("conda") and not pin.get("direct")]
+    torch = next(filter(None, (re.search(r"download\.pytorch\.org/whl/(\w+)/", file) for file in files)), None)
+    if torch:
+        words += ["--torch-backend", torch[1]]
+    known = {urlsplit(place).netloc for _, place in named}
+    hosts = sorted({urlsplit(file).netloc for file in files if file.startswith(("http://", "https://"))
+                    and not re.search(r"download\.pytorch\.org/whl/", file)} - known)
+    whence = f"# from {', '.join(map(_comment, hosts))} (where uv asks: UV_DEFAULT_INDEX, UV_INDEX)\n" if hosts else ""
+    return "".join(f" {shlex.quote(word)}" for word in words), whence
 
 
 def _python(source: Source) -> list[str]:

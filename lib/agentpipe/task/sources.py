@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from agentpipe import errors, find
 from agentpipe.claim import attempt
@@ -12,6 +13,11 @@ from agentpipe.task import view
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+# what a list names places for packages with, as uv spells it
+INDEXES = {"-i": "--index-url", "--index-url": "--index-url", "--extra-index-url": "--extra-index-url",
+           "-f": "--find-links", "--find-links": "--find-links", "--trusted-host": "--allow-insecure-host"}
 
 
 class Source:
@@ -107,6 +113,15 @@ def _lines(script: dict[str, Any]) -> list[str]:
     text = (script.get("requirements") or {}).get("pip") or ""
     lines = text.splitlines() if isinstance(text, str) else map(str, text)
     return [line.strip() for line in lines if line.strip()]
+
+
+def indexes(script: dict[str, Any]) -> list[tuple[str, str]]:
+    """(option, address) of the places for packages that a task names, first as it was asked and then as it ran."""
+    told = script.get("requirements") or {}
+    lines = (line for name in ("org_pip", "pip") for line in _lines({"requirements": {"pip": told.get(name)}}))
+    matches = (re.match(r"(--?[a-z-]+)[\s=]*(\S+)(?:\s+#.*)?$", line) for line in lines)
+    found = [(INDEXES[match[1]], match[2]) for match in matches if match and match[1] in INDEXES]
+    return list(dict.fromkeys(found))
 
 
 def spelled(package: Any) -> str:
