@@ -261,10 +261,14 @@ def test_a_yes_or_no_that_is_neither_is_refused_before_a_task_meets_it(monkeypat
     ("CLEARML_AGENT__AGENT__CUDA_VERSION", "12.x", "no version of CUDA", ["121", "12.1.1_530.30"]),
     ("CLEARML_AGENT__AGENT__FORCE_GIT_SSH_PORT", "abc", "no port", ["2222", ""]),
     ("CLEARML_AGENT__AGENT__FORCE_GIT_SSH_PORT", "65536", "no port", ["65535"]),
-    ("CLEARML_AGENT__AGENT__FORCE_GIT_SSH_PORT", "0", "no port", ["1"])])
+    ("CLEARML_AGENT__AGENT__FORCE_GIT_SSH_PORT", "0", "no port", ["1"]),
+    ("CLEARML_AGENT__AGENT__GIT_FETCH_ARGS", "[--tags, --jobs=4]", "no options of git fetch",
+     ["--tags --jobs=4", '["--tags", "--jobs=4"]', "--depth 1", ""]),
+    ("CLEARML_AGENT_SSH_URL_REPLACEMENT_SCHEME", "htp", "neither http nor https", ["HTTP", "https"]),
+    ("CLEARML_AGENT__AGENT__TRANSLATE_SSL_REPLACEMENT_SCHEME", "ssh", "neither http nor https", ["http", ""])])
 def test_what_has_a_form_of_its_own_is_refused_before_a_task_meets_it(monkeypatch, name, wrong, words, right):
     monkeypatch.setenv(name, wrong)
-    with pytest.raises(errors.Failure, match=f"^{name} is {words}: {wrong} ") as caught:
+    with pytest.raises(errors.Failure, match=f"^{name} is {words}: {re.escape(wrong)} ") as caught:
         checks.check_values()
     assert caught.value.exit == errors.BAD_CONFIG
     for told in right:

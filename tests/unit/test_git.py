@@ -859,6 +859,25 @@ def test_git_fetch_args_choose_tags_and_more(tmp_path, source, monkeypatch):
     assert fetch(tmp_path / "tag", {"repository": url, "tag": "moved"})["commit"] == first
 
 
+@pytest.mark.parametrize(("told", "exit", "said"), [
+    ("--nosuch", errors.BAD_CONFIG, "unknown option `nosuch'"),
+    ("[--tags, --jobs=4]", errors.BAD_CONFIG, "no options of git fetch"),
+    ("refs/heads/main", errors.BAD_CONFIG, "no options of git fetch"),
+    ("--depth=none", errors.UNAVAILABLE, "")])
+def test_git_fetch_args_that_git_does_not_take_are_named(tmp_path, source, monkeypatch, told, exit, said):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__GIT_FETCH_ARGS", told)
+    failure = refused(tmp_path / "job", {"repository": f"file://{source}", "branch": "main"})
+    assert failure.exit == exit and said in failure.reason
+    assert "CLEARML_AGENT__AGENT__GIT_FETCH_ARGS" in failure.remedy
+
+
+def test_of_git_fetch_args_what_fetches_nothing_is_left_out(tmp_path, source, monkeypatch):
+    monkeypatch.setenv("CLEARML_AGENT__AGENT__GIT_FETCH_ARGS", "--dry-run --tags")
+    run(source, "tag", "v1")
+    code = fetch(tmp_path / "job", {"repository": f"file://{source}", "branch": "main"})["code"]
+    assert run(Path(code), "tag") == "v1"
+
+
 def test_mirrors_stand_where_the_configuration_says_and_a_clone_shows_its_progress(tmp_path, source, monkeypatch):
     monkeypatch.setenv("CLEARML_AGENT__AGENT__VCS_CACHE__PATH", str(tmp_path / "mirrors"))
     fetch(tmp_path / "job", {"repository": f"file://{source}"})

@@ -85,6 +85,21 @@ def test_a_user_and_a_token_of_the_environment_are_used_and_left_nowhere(tmp_pat
     assert "fetch" in (tmp_path / "words").read_text()
 
 
+def test_half_a_login_is_named_where_it_would_have_been_used(tmp_path, user, repositories):
+    with SmartServer(repositories, {"/": basic("anna", "t0p-s3cret")}) as server:
+        settings(user, f"""agent {{ git_user: anna
+            git.extra_credentials: [{{user: a, pass: t0p-s3cret, host: elsewhere}}, {{user: b, host: elsewhere}}
+                                    {{pass: t0p-s3cret, host: "{server.host}"}}] }}""")
+        failure = refused(tmp_path / "job", f"{server.url}/team-a/r.git")
+        assert failure.exit == errors.NO_PERMISSION and "t0p" not in failure.reason
+        assert "agent.git_user is set and agent.git_pass is not" in failure.reason
+        assert "entry 3 of agent.git.extra_credentials lacks user" in failure.reason and "entry 2" not in failure.reason
+        assert [reason.split(":")[0] for reason, _ in git_access.unused()][1:] == [
+            "entry 2 of agent.git.extra_credentials lacks pass", "entry 3 of agent.git.extra_credentials lacks user"]
+        settings(user, "agent { git_pass: t0p-s3cret, git_use_azure_pat: true }")
+        assert git_access.unused() == []
+
+
 def test_an_askpass_that_is_gone_is_no_ssh_that_cannot_be_started(tmp_path, repositories, monkeypatch):
     """An editor names one of its own in its terminals; a session of tmux outlives it."""
     monkeypatch.setenv("GIT_ASKPASS", "/nonexistent/askpass.sh")

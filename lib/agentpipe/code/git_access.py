@@ -12,8 +12,10 @@ from collections.abc import Iterable
 
 from agentpipe.settings import config, forms
 
+EXTRA = "agent.git.extra_credentials"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
     Settings = list[tuple[str, str]]
 
 URL = re.compile(r"(?P<scheme>https?|ssh)://(?:(?P<user>[^@/]*)@)?(?P<host>\[[^]/]*\]|[^:/]*)(?::(?P<port>\d+))?/"
@@ -72,15 +74,41 @@ def logins() -> list[Login]:
 
 def extra_logins() -> list[Login]:
     """The entries of agent.git.extra_credentials that are whole."""
+    return [Login(*map(str, told)) for told in map(_told, _entries()) if all(told)]
+
+
+def unused(url: str = "") -> list[tuple[str, str]]:
+    """What is configured and not used, since the rest of it is missing, with what to do; with `url` what would fit it.
+    """
     found = []
-    entries = config.value("agent.git.extra_credentials")
-    entries = config.parsed(entries) if isinstance(entries, str) else entries
-    for entry in entries if isinstance(entries, list) else []:
-        if isinstance(entry, dict) and entry.get("host"):
-            user, password = entry.get("user") or entry.get("username"), entry.get("pass") or entry.get("password")
-            if user and password:
-                found.append(Login(str(entry["host"]), str(user), str(password)))
+    user, password, host = (config.get(f"agent.git_{name}") for name in ("user", "pass", "host"))
+    if bool(user) != bool(password) and not (password and _token_kind()) and _would_fit(host, url):
+        there, missing = ("agent.git_user", "agent.git_pass") if user else ("agent.git_pass", "agent.git_user")
+        found.append((f"{there} is set and {missing} is not: neither is used", f"set {missing} too"))
+    for number, told in enumerate(map(_told, _entries()), 1):
+        if not all(told) and _would_fit(told[0], url):
+            lacks = " and ".join(name for name, word in zip(("host", "user", "pass"), told, strict=True) if not word)
+            found.append((f"entry {number} of {EXTRA} lacks {lacks}: it is not used",
+                          f"write it as {{host: HOST, user: USER, pass: TOKEN}}, in {config.origin(EXTRA)[1]}"))
     return found
+
+
+def _entries() -> list[Any]:
+    entries = config.value(EXTRA)
+    entries = config.parsed(entries) if isinstance(entries, str) else entries
+    return entries if isinstance(entries, list) else [entries] if entries else []
+
+
+def _told(entry: Any) -> tuple[Any, Any, Any]:
+    """Host, user and password of an entry; None for what it lacks."""
+    if not isinstance(entry, dict):
+        return None, None, None
+    return (entry.get("host") or None, entry.get("user") or entry.get("username") or None,
+            entry.get("pass") or entry.get("password") or None)
+
+
+def _would_fit(host: Any, url: str) -> bool:
+    return not host or not url or Login(str(host), "", "").fits(url)
 
 
 def login_for(url: str) -> Login | None:
@@ -100,9 +128,7 @@ def address(url: str) -> str:
         return url
     path = match["path"].lstrip("/") if match.re is SCP else match["path"]
     if config.flag("agent.translate_ssh", True) and not config.flag("agent.force_git_ssh_protocol"):
-        scheme = config.get("agent.translate_ssl_replacement_scheme", "https",
-                            "CLEARML_AGENT_SSH_URL_REPLACEMENT_SCHEME")
-        translated = f"{scheme}://{match['host']}/{path}"
+        translated = f"{forms.web_scheme()}://{match['host']}/{path}"
         if login_for(translated):
             return translated
     user, port = config.get("agent.force_git_ssh_user"), forms.ssh_port()

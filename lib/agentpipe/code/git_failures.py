@@ -7,10 +7,12 @@ import shlex
 
 from agentpipe import errors, tools
 from agentpipe.code.git import Source
+from agentpipe.settings import config, forms
 from agentpipe.urls import without_credentials
 
 # said by curl, and by an ssh whose own questions are not answered (ServerAliveInterval)
 STALLED = ("operation too slow", "not responding")
+USAGE = 129  # the exit of a git that does not know its options
 KILLED = (errors.TRY_AGAIN, "one of git's processes was killed", "is there memory enough: free -m; dmesg | tail")
 # what they say (LC_ALL=C) → exit, what it means, remedy; looked up from the top
 MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
@@ -35,7 +37,7 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      errors.NO_PERMISSION, "none of this user's ssh keys is accepted{unused}",
      "{keys}; see what is tried: ssh -v{port} {login}"),
     (("could not read username", "could not read password"), errors.NO_PERMISSION,
-     "it wants a user and a password (or there is no such repository), and none is configured for {name}",
+     "it wants a user and a password (or there is no such repository), and none is configured for {name}{half}",
      "export CLEARML_AGENT_GIT_USER=USER CLEARML_AGENT_GIT_PASS=TOKEN, or set agent.git_user and agent.git_pass in "
      "clearml.conf; and check the URL"),
     # not its askpass (an editor's GIT_ASKPASS, which has gone with that): then it could not read a user's name
@@ -135,10 +137,16 @@ def _told(output: str) -> str:
 
 def unknown(failed: tools.ToolFailed, source: Source) -> errors.Failure:
     """A git failure without a known cause, its output as the evidence."""
-    reason = without_credentials(failed.reason)
-    return errors.Failure(f"cannot fetch {_shown(source)}: {reason}", errors.UNAVAILABLE,
-                          without_credentials(failed.evidence),
-                          f"see what git says there: git ls-remote {shlex.quote(source.url)}")
+    args, remedy = forms.fetch_args(), f"see what git says there: git ls-remote {shlex.quote(source.url)}"
+    if args:
+        name = config.named(forms.FETCH_ARGS)
+        if failed.status == USAGE:
+            said = without_credentials(failed.output).strip().partition("\n")[0]
+            return errors.Failure(f"git fetch does not take {name}: {said}", errors.BAD_CONFIG,
+                                  without_credentials(failed.evidence), f"correct {name}: {shlex.join(args)}")
+        remedy += f"; it was asked with {name}: {shlex.join(args)}"
+    return errors.Failure(f"cannot fetch {_shown(source)}: {without_credentials(failed.reason)}", errors.UNAVAILABLE,
+                          without_credentials(failed.evidence), remedy)
 
 
 def _shown(source: Source) -> str:
@@ -161,7 +169,7 @@ def _names(source: Source) -> dict[str, str]:
     words = {"url": source.address, "name": name, "known": f"[{name}]:{port}" if port else name,
              "login": f"{user}@{name}" if user else name, "wanted": source.branch or source.tag or "HEAD"}
     return {**{key: shlex.quote(word) for key, word in words.items()}, "port": option, "who": _who(source),
-            "unseen": _unseen(source), "push": pushing(source)}
+            "unseen": _unseen(source), "half": _half(source), "push": pushing(source)}
 
 
 def pushing(source: Source) -> str:
@@ -182,6 +190,12 @@ def _unseen(source: Source) -> str:
     if not login:
         return ""
     return f", or the user {login.user!r} may not see it" if login.user else ", or agent.git_pass may not see it"
+
+
+def _half(source: Source) -> str:
+    """What is configured for it, and not used since the rest of it is missing."""
+    from agentpipe.code import git_access
+    return "".join(f"; {words}" for words, _ in git_access.unused(source.address))
 
 
 def _who(source: Source) -> str:

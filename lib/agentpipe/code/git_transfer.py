@@ -6,7 +6,7 @@ import time
 from agentpipe import tools
 from agentpipe.code import git, git_failures, proofs
 from agentpipe.job import Job
-from agentpipe.settings import config
+from agentpipe.settings import config, forms
 from agentpipe.urls import without_credentials
 
 EVERYTHING = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
@@ -14,8 +14,9 @@ PAUSES = (1.0, 4.0)  # seconds before a server is asked again
 MOMENT = 60.0  # an attempt that took longer, and did not stall, was waited for long enough
 # seconds for which a server may say nothing while git does nothing; over http git sees to it itself, sooner
 SILENCE = 120.0
-# of git_fetch_args: which refs, of which remote, and submodules, each of which has a mirror of its own
-OURS = {"--all", "--multiple", "--tags", "-t", "--no-tags", "-n", "--recurse-submodules", "--no-recurse-submodules"}
+# of git_fetch_args: which refs, of which remote, whether at all, and submodules, each of which has a mirror of its own
+OURS = {"--all", "--multiple", "--tags", "-t", "--no-tags", "-n", "--recurse-submodules", "--no-recurse-submodules",
+        "--dry-run"}
 
 
 def fetch(job: Job, source: git.Source, mirror: str, *refspecs: str) -> None:
@@ -49,13 +50,13 @@ def fetch(job: Job, source: git.Source, mirror: str, *refspecs: str) -> None:
 
 def arguments() -> list[str]:
     """The options of agent.git_fetch_args that go with a fetch of named refs: the others we decide ourselves."""
-    return [word for word in config.get_list("agent.git_fetch_args")
+    return [word for word in forms.fetch_args()
             if word not in OURS and not word.startswith("--filter")]  # a checkout from the mirror needs all objects
 
 
 def everything() -> tuple[str, ...]:
     """All branches, and all tags unless agent.git_fetch_args is without --tags."""
-    wanted = config.get_list("agent.git_fetch_args", ["--tags"])
+    wanted = config.get_list(forms.FETCH_ARGS, ["--tags"])
     return EVERYTHING if "--tags" in wanted or "-t" in wanted else EVERYTHING[:1]
 
 

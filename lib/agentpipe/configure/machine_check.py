@@ -66,10 +66,9 @@ def programs() -> Iterator[Finding]:
             continue
         broken = _git_broken() if name == "git" else None
         yield broken or Finding(GOOD, name, f"{tools.run([path, '--version'], timeout=20).splitlines()[0]} ({path})")
-    user, password = config.get("agent.git_user"), config.get("agent.git_pass")
-    if bool(user) != bool(password):
-        there, missing = ("agent.git_user", "agent.git_pass") if user else ("agent.git_pass", "agent.git_user")
-        yield Finding(ODD, "git", f"{there} is set and {missing} is not: neither is used", f"set {missing} too")
+    from agentpipe.code import git_access
+    for half, remedy in git_access.unused():
+        yield Finding(ODD, "git", half, remedy)
 
 
 def _git_broken() -> Finding | None:

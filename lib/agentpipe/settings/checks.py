@@ -51,7 +51,8 @@ def wrong_values() -> Iterator[errors.Failure]:
         *(partial(config.number, "api." + name, 0) for name in OF_REQUESTS),
         *(partial(config.number, "agent.venvs_cache." + name, 0, least=least) for name, least in OF_CACHE),
         *(partial(config.variable, name, 0) for name in OF_STAGES),
-        *(partial(config.flag, key, False, *variables) for key, *variables in FLAGS), forms.cuda, forms.ssh_port)
+        *(partial(config.flag, key, False, *variables) for key, *variables in FLAGS), forms.cuda, forms.ssh_port,
+        forms.fetch_args, forms.web_scheme)
     for look in looks:
         try:
             look()

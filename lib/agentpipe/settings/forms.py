@@ -1,10 +1,12 @@
-"""Settings with a form of their own, which is looked at before a task is taken: a version of CUDA, a port."""
+"""Settings with a form of their own, looked at before a task is taken: a version of CUDA, a port, options of git."""
 
 from __future__ import annotations
 
 from agentpipe.settings import config
 
 CUDA, SSH_PORT = "agent.cuda_version", "agent.force_git_ssh_port"
+FETCH_ARGS, SCHEME = "agent.git_fetch_args", "agent.translate_ssl_replacement_scheme"
+SCHEME_VARIABLE = "CLEARML_AGENT_SSH_URL_REPLACEMENT_SCHEME"
 # "12.1", as NVIDIA's images and modules of clusters have it ("12.1.1", "cuda-12.1"), or without a point ("121")
 VERSION = r"(?i:cu(?:da)?[-_/]?)?(\d{1,3})(?:\.(\d+)(?:[._+-].*)?)?"
 MAJOR = 20  # a number below it is a version that has no point (12), and not one that is written without it
@@ -32,7 +34,23 @@ def ssh_port() -> str:
     return told
 
 
-def _wrong(key: str, what: str, told: str, right: str) -> Exception:
+def fetch_args() -> list[str]:
+    """The options of git fetch. Failure 78 for what is none, as a list is that cannot be read."""
+    told = config.get_list(FETCH_ARGS)
+    if told and not told[0].startswith("-"):
+        raise _wrong(FETCH_ARGS, "no options of git fetch", told[0], "as --tags --jobs=4, in one text")
+    return told
+
+
+def web_scheme() -> str:
+    """What an address with ssh becomes where a login fits its host: https or http. Failure 78 for what is neither."""
+    told = (config.get(SCHEME, None, SCHEME_VARIABLE) or "https").strip()
+    if told.lower() not in ("http", "https"):
+        raise _wrong(SCHEME, "neither http nor https", told, "https or http", SCHEME_VARIABLE)
+    return told.lower()
+
+
+def _wrong(key: str, what: str, told: str, right: str, *variables: str) -> Exception:
     from agentpipe import errors
-    name = config.named(key)
+    name = config.named(key, *variables)
     return errors.Failure(f"{name} is {what}: {told}", errors.BAD_CONFIG, remedy=f"correct {name}: {right}")
