@@ -102,6 +102,25 @@ homes_of_user() {
   [ "$(log_of)" = "/newly/made"$'\n'"$(cat /etc/hosts)" ]
 }
 
+@test "a plain user: devices of an archive stay out, wherever they are; one that breaks off is refused all the same" {
+  homes_of_user
+  mkdir -p root/bin root/etc root/var/jail
+  cp "$(command -v busybox)" root/bin/
+  for name in sh cat echo mv ln mkfifo setsid ls sleep; do ln -s busybox "root/bin/$name"; done
+  mknod root/var/jail/null c 1 3
+  echo last >root/var/last
+  tar -cf image.tar -C root var etc bin
+  image=$PWD/image.tar
+  bash_task 'ls /var/jail; cat /var/last' | sed 's/"bash"/"sh"/' >task.json
+  as_user agent-prepare task.json >line
+  as_user agent-run line >receipt
+  [ "$(log_of)" = last ]
+  set_up_of | grep -q "image.tar: its devices outside of /dev are left out, a plain user cannot make them"
+  truncate -s 1000K image.tar
+  run -65 --separate-stderr as_user agent-prepare task.json
+  [[ $stderr == *"image.tar cannot be unpacked: "*tar* ]]
+}
+
 @test "a plain user runs it all the same, packages of the system included" {
   homes_of_user
   export CLEARML_AGENT__AGENT__DOCKER_ALLOW_HOST_ENVIRON=1

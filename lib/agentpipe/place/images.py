@@ -191,7 +191,8 @@ def work(job: Job, argv: list[str], name: str, loud: bool = False) -> None:
     """Run a program that unpacks or copies the image `name`; Failure 73 where the disk is full, else 65."""
     from agentpipe import tools
     try:
-        job.run(argv, loud=loud)
+        # its own words, which are read here, in whatever locale it reads the names of files
+        job.run(argv, loud=loud, env={**os.environ, "LANGUAGE": "en"})
     except tools.ToolFailed as failed:
         if "no space left on device" in failed.output.lower():
             raise errors.Failure(f"image {name} cannot be unpacked: the disk is full", errors.CANNOT_CREATE,
