@@ -126,6 +126,19 @@ def test_what_a_task_brings_in_the_place_of_our_record_is_not_read_as_that(tmp_p
         resource.setrlimit(resource.RLIMIT_DATA, limit)
 
 
+@pytest.mark.parametrize("odd", [1, "x", {"key": bundle.FILES}, [1, None, {"key": [], "mode": "input"}]])
+def test_artefacts_that_are_none_bring_nothing(odd):
+    assert bundle.of({"execution": {"artifacts": odd}}) == {}
+
+
+@pytest.mark.parametrize("odd", [{"Args": {"epochs": "3"}}, {"Args": None}])
+def test_hyperparameters_of_a_file_that_are_none_are_left_out_of_the_plain_script(tmp_path, odd):
+    task = {"script": {"entry_point": "train.py", "diff": "print(1)\n"}, "hyperparams": odd}
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps({"manifest": 1, "task": task}))
+    assert "exec" in sh_script.text(sources.of_file(str(path)))
+
+
 def test_files_links_modes_and_folders_arrive(tmp_path):
     (tmp_path / "work").mkdir()
     work = tmp_path / "work"

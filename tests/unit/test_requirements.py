@@ -135,6 +135,13 @@ def test_a_file_url_may_name_this_machine(asked, tmp_path):
     assert [each.path for each in found.projects] == [f"{tmp_path}/code/lib"]
 
 
+@pytest.mark.parametrize("odd", [None, 1, [], {"name": "six"}])
+def test_what_is_no_pin_of_a_receipt_is_refused(asked, odd):
+    with pytest.raises(errors.Failure, match="holds what is no package") as caught:
+        asked("six", pins={"packages": ["six==1.16.0", odd]})
+    assert caught.value.exit == errors.BAD_DATA
+
+
 def test_what_pip_freezes_of_checkouts_limits_nothing(asked, tmp_path):
     (tmp_path / "limits.txt").write_text("-e git+https://me:pw0rd@example.org/a.git#egg=a\nsix<2\n-e .\n")
     found = asked(f"six\n-c {tmp_path}/limits.txt")

@@ -37,9 +37,9 @@ def file_name(key: str) -> str:
 
 def of(task: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """{key: artefact} of those that a task has."""
-    artifacts = (task.get("execution") or {}).get("artifacts") or []
-    return {item["key"]: item for item in artifacts if isinstance(item, dict) and _is_ours(item.get("key"))
-            and item.get("mode") == "input"}
+    told = (task.get("execution") or {}).get("artifacts")
+    artifacts = [item for item in told if isinstance(item, dict)] if isinstance(told, list) else []
+    return {item["key"]: item for item in artifacts if _is_ours(item.get("key")) and item.get("mode") == "input"}
 
 
 def _is_ours(key: Any) -> bool:

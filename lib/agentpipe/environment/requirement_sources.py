@@ -138,9 +138,9 @@ def pinned(job: Job, pinned: list[Any], code: str, folder: str) -> Requirements:
     from agentpipe import errors
     from agentpipe.environment import pins
     from agentpipe.environment.requirement_lines import Reader
-    wrong = next((pin for pin in pinned if not pins.is_pin(pin)), None)
-    if wrong is not None:
-        raise errors.Failure(f"pins.packages holds what is no package: {str(wrong)[:100]}", errors.BAD_DATA,
+    odd = [pin for pin in pinned if not pins.is_pin(pin)]
+    if odd:
+        raise errors.Failure(f"pins.packages holds what is no package: {str(odd[0])[:100]}", errors.BAD_DATA,
                              remedy="use a receipt as agent-run printed it")
     wrong = next((pin for pin in pinned if isinstance(pin, dict) and not pins.has_hash(pin)), None)
     if wrong is not None:

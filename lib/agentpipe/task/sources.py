@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import errors, find
+from agentpipe import errors, find, task_fields
 from agentpipe.claim import attempt
 from agentpipe.report import timing
 from agentpipe.task import view
@@ -81,8 +81,8 @@ def of_file(path: str) -> Source:
            "stage": failed.get("stage", "run"), "reason": failed.get("reason") or run.get("reason") or "",
            "evidence": failed.get("evidence") or run.get("evidence") or "", "stages": timing.stages(line)}
     origin = line.get("origin") or line.get("pull") or {}
-    return Source(line["task"], manifest.pins(line), end if end["class"] else {}, origin.get("worker") or "",
-                  interpreter(line))
+    return Source(task_fields.sound(line["task"]), manifest.pins(line), end if end["class"] else {},
+                  origin.get("worker") or "", interpreter(line))
 
 
 def interpreter(line: dict[str, Any]) -> str:
