@@ -1,5 +1,6 @@
 """Folders and files of the checkout in a list: markers, and the folders that folders need."""
 
+import hashlib
 import os
 
 import pytest
@@ -42,6 +43,13 @@ def test_the_marker_of_a_folder_counts(machine, tool, line):
     names = installed.names(env["overlay"])
     assert "always" in names and "never" not in names
     assert [each for each in env["packages"] if "==" not in each] == [lines("always", 'python_version >= "3.4"')]
+
+
+def test_a_folder_stands_beside_packages_with_hashes_as_in_the_list_of_a_lock(machine, tool):
+    with open(os.path.join(machine.index, "tea-1.0-py3-none-any.whl"), "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    env = machine.task(f"tea==1.0 --hash=sha256:{digest}\n-e ./own", files=package("own", ["tea"]))
+    assert env["packages"] == ["tea==1.0", "-e ./own"]
 
 
 def test_the_marker_of_a_file_counts(machine):

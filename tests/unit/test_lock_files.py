@@ -224,6 +224,16 @@ def test_what_a_lock_depends_on_beside_its_project_decides_whether_it_fits(machi
     assert "does not fit" not in "".join(machine.said)
 
 
+def test_all_packages_of_a_workspace_beat_the_one_of_the_script(machine, web, monkeypatch):
+    member = PROJECT.replace('"milk"', '"tea"').replace('name = "', 'name = "model-')
+    job, code = checkout(machine, {"pyproject.toml": PROJECT + '[tool.uv.workspace]\nmembers = ["model"]\n',
+                                   "model/pyproject.toml": member}, working_dir="model")
+    lock(code, web)
+    assert versions(agent_env.work(job)) == ["leafy==1.0", "tea==1.0"]
+    monkeypatch.setenv(KEY + "UV_SYNC_EXTRA_ARGS", '["--all-packages"]')
+    assert versions(agent_env.work(job)) == ["leafy==1.0", "milk==1.0", "tea==1.0"]
+
+
 def test_the_projects_package_and_its_workspace_are_the_tasks_own(machine, web):
     files = package("own", ["part", "tea<2"])
     files["pyproject.toml"] += '[tool.uv.workspace]\nmembers = ["part"]\n[tool.uv.sources]\npart = {workspace = true}\n'

@@ -162,7 +162,8 @@ def _of_uv(job: Job, folder: str, python: str, more: Sequence[str] = ()) -> tupl
     """(lines, notes) of a uv.lock, by `uv export`; kept for the next task that has the same."""
     from agentpipe.environment import interpreters
     from agentpipe.settings import config
-    words, notes = _uv_words([*more, *config.get_list(MANAGER + "uv_sync_extra_args")])
+    told = config.get_list(MANAGER + "uv_sync_extra_args")
+    words, notes = _uv_words(told if "--all-packages" in told else [*more, *told])
     locked = config.flag(MANAGER + "uv_sync_locked_if_lock_file", True)
     memory = _memory(job, folder, [*words, str(locked)])
     known = _kept(memory)

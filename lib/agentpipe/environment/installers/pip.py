@@ -32,9 +32,8 @@ def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
             raise errors.Failure(f"agent.package_manager.pip_version asks for {' and '.join(wanted)}: "
                                  f"{failure.reason}", errors.BAD_CONFIG, failure.evidence,
                                  "correct agent.package_manager.pip_version") from None
-    text = asked.file_text()
-    if text:
-        listed = job.path("requirements.txt")
+    listed = job.path("requirements.txt")
+    for text in _texts(asked):
         uv.write_list(listed, text, asked, job.path("constraints.txt"))
         flags = [*policy.pip_flags, *(["--upgrade"] if policy.upgrade else []),
                  *(["--no-deps"] if policy.no_deps else [])]
@@ -43,6 +42,15 @@ def install(job: Job, folder: str, asked: Requirements, policy: Policy, pip: str
     if names:
         run(job, folder, asked, ["uninstall", "-y", *names])
     return [] if asked.exact else uv.pins_of(job, folder, asked, policy)
+
+
+def _texts(asked: Requirements) -> list[str]:
+    """The lists to install, one after another: pip takes no folder beside hashes, and a project's lock has both."""
+    text = asked.file_text()
+    if "--hash" in text and (asked.projects or asked.archives):
+        apart = asked.only(lambda name: True, projects=False), asked.only(lambda name: False)
+        return [each.file_text() for each in apart]
+    return [text] if text else []
 
 
 def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> None:
