@@ -121,7 +121,7 @@ def pins(line: Mapping[str, Any]) -> dict[str, Any]:
     place, fetch, patch, env, run = (line.get(key) or {} for key in ("place", "fetch", "patch", "env", "run"))
     former = line.get("pins") or {}
     found = {"commit": fetch.get("commit"), "diff": patch.get("diff"), "python": env.get("version"),
-             "packages": env.get("pins", env.get("packages")),
+             "packages": env.get("pins", env.get("packages")), "options": env.get("options") or None,
              "image": place.get("digest") or place.get("image_id"), "driver": run.get("driver")}
     if any(found.get(pin) is not None for pin in pinned.FIELDS.values()):
         found["asked"] = pinned.asked(line["task"], former)

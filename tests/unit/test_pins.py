@@ -13,9 +13,9 @@ from env_machine import python
 from git_servers import SmartServer, basic
 from repositories import repository
 
-from agentpipe import errors
+from agentpipe import errors, manifest
 from agentpipe.cmds import agent_env
-from agentpipe.environment import pins
+from agentpipe.environment import pins, requirements
 
 
 def git(folder, *words):
@@ -51,6 +51,29 @@ def test_every_package_is_pinned_by_version_source_and_hash(machine, env):
     assert env["pins"][2] == {"name": "tea", "version": "1.0", "source": f"file://{path}",
                               "sha256": wheelhouse.sha256(path)}
     assert env["pins"][0]["sha256"] == wheelhouse.sha256(os.path.join(machine.index, "leaf-1.0.tar.gz"))
+
+
+@pytest.mark.parametrize("files", [
+    {"requirements.txt": "--index-url {index}\ntea==1.0\n"},
+    {"pyproject.toml": "[project]\nname = 'own'\nversion = '1'\ndependencies = ['tea==1.0']\n"
+                       "[[tool.uv.index]]\nurl = '{index}'\ndefault = true\n"}])
+def test_a_receipt_asks_the_indexes_that_the_repository_names(machine, monkeypatch, files):
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    server, address = package_index.serve(machine.index)
+    try:
+        there = {name: text.format(index=f"http://{address}/simple") for name, text in files.items()}
+        env = machine.task(files=there)
+        assert env["packages"] == ["tea==1.0"] and env["options"] == [f"--index-url http://{address}/simple"]
+        line = manifest.pins({"task": {"script": {}}, "env": env})
+        monkeypatch.setenv("AGENT_HOME", os.path.join(machine.folder, "other"))
+        monkeypatch.setenv("UV_CACHE_DIR", os.path.join(machine.folder, "another-cache"))
+        assert machine.task(pins=line, files=there)["packages"] == ["tea==1.0"]
+        # a login that the record has is not left behind
+        job = machine.job(f"-i http://u:secret@{address}/simple\ntea", pins=line)
+        assert requirements.option_lines(job) == [f"-i http://u:secret@{address}/simple"]
+    finally:
+        server.shutdown()
 
 
 def test_two_fresh_machines_get_the_same_though_newer_releases_came(machine, env, monkeypatch):

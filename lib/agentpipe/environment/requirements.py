@@ -257,10 +257,19 @@ def record(job: Job) -> tuple[str, list[str]]:
 
 
 def option_lines(job: Job) -> list[str]:
-    """Indexes that the task names: pinned packages come from there too."""
-    lines = lines_of(recorded(job), "org_pip") + lines_of(recorded(job), "pip")
+    """Indexes that the task names, or that its repository did where it ran: pinned packages come from there too."""
+    import re
+
+    from agentpipe.urls import without_credentials
     names = ("--extra-index-url", "--index-url", "--find-links", "-i ", "-f ", "--trusted-host", "--pre", "--no-index")
-    return [line for line in lines if line.strip().startswith(names)]
+
+    def value(line: str) -> str:
+        return without_credentials(re.split(r"[\s=]+", line.strip(), maxsplit=1)[-1])
+    lines = lines_of(recorded(job), "org_pip") + lines_of(recorded(job), "pip")
+    found = [line for line in lines if line.strip().startswith(names)]
+    told = {value(line) for line in found}  # with their logins, which a receipt is without
+    ran = (job.manifest.get("pins") or {}).get("options") or []
+    return [line for line in map(str, ran) if line.startswith(names) and value(line) not in told] + found
 
 
 def recorded(job: Job) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def _indexes(source: Source) -> tuple[str, str]:
     from urllib.parse import urlsplit
 
     from agentpipe.urls import without_credentials
-    named = [(option, without_credentials(place)) for option, place in sources.indexes(source.script)
+    named = [(option, without_credentials(place)) for option, place in sources.indexes(source)
              if "://" in place or option == "--allow-insecure-host"]  # a folder is another machine's
     last = [place for option, place in named if option == "--index-url"][-1:]
     words = [word for option, place in named if option != "--index-url" or [place] == last for word in (option, place)]

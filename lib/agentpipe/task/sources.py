@@ -115,10 +115,10 @@ def _lines(script: dict[str, Any]) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def indexes(script: dict[str, Any]) -> list[tuple[str, str]]:
+def indexes(source: Source) -> list[tuple[str, str]]:
     """(option, address) of the places for packages that a task names, first as it was asked and then as it ran."""
-    told = script.get("requirements") or {}
-    lines = (line for name in ("org_pip", "pip") for line in _lines({"requirements": {"pip": told.get(name)}}))
+    told = [(source.script.get("requirements") or {}).get(name) for name in ("org_pip", "pip")]
+    lines = (line for text in (*told, source.pins.get("options")) for line in _lines({"requirements": {"pip": text}}))
     matches = (re.match(r"(--?[a-z-]+)[\s=]*(\S+)(?:\s+#.*)?$", line) for line in lines)
     found = [(INDEXES[match[1]], match[2]) for match in matches if match and match[1] in INDEXES]
     return list(dict.fromkeys(found))
