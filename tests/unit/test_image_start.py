@@ -141,6 +141,15 @@ def test_a_program_that_closes_its_output_is_looked_at_in_rounds(server: ApiServ
     assert server.asked().count("tasks.get_all") <= 3
 
 
+def test_a_program_that_is_not_there_is_told_as_any_end(server: ApiServer) -> None:
+    """Else its task would run on for its server."""
+    task = task_of(server)
+    process = subprocess.run([sys.executable, image_start.__file__, "reuse_task", task, "/nonexistent/program"],
+                             env={**os.environ, **server.environment}, capture_output=True, text=True, timeout=60)
+    assert (process.returncode, status(server, task)) == (127, "failed")
+    assert process.stderr == "/nonexistent/program cannot be started: No such file or directory\n"
+
+
 def test_a_clone_is_another_task(server: ApiServer) -> None:
     task = task_of(server)
     process = started(server, task, "import os; print(os.environ['CLEARML_TASK_ID'])", "clone_task")

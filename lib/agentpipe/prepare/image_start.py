@@ -130,7 +130,11 @@ def find_server():
 def told(server, task, words):
     """Run the program as this task, which has started: its log, how it ended; its exit status. One that was told to
     end, by its server or from outside (docker stop), has not failed, however it ends."""
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except OSError as error:
+        print(f"{words[0]} cannot be started: {error.strerror}", file=sys.stderr)
+        return ended(server, task, 126 if isinstance(error, PermissionError) else 127, False)
     stopped, pinged = [], time.monotonic()
 
     def pass_on(signum, _):
@@ -163,7 +167,11 @@ def told(server, task, words):
                 process.kill()
     log.join(5)
     log.ship()
-    status = process.returncode if process.returncode >= 0 else 128 - process.returncode
+    return ended(server, task, process.returncode if process.returncode >= 0 else 128 - process.returncode, stopped)
+
+
+def ended(server, task, status, stopped):
+    """Tell how the program has ended; its exit status."""
     body = {"task": task, "force": True, "status_message": "Changed by the task's image",
             "status_reason": f"{stopped[0] if stopped else ''}exit code {status}"}
     try:
