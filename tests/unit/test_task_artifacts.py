@@ -21,6 +21,13 @@ class Api:
     embedded = True
 
 
+@pytest.mark.parametrize("below", ["../../else/x", "1/../../../else/x", "..%2f..%2felse", "%2e%2e/x", "..\\x"])
+def test_an_address_that_leads_out_of_our_folder_is_asked_for_nowhere(tmp_path, below):
+    """With the agent's token the files server gives what the task's owner may not see."""
+    with pytest.raises(errors.Failure, match="not one of agentpipe's"):
+        artifact_files.get(object(), {"key": "x", "uri": f"http://127.0.0.1:9/agentpipe/{below}"}, str(tmp_path / "x"))
+
+
 @pytest.fixture
 def cut():
     """The address of a file of 100 bytes whose server goes away after ten of them."""

@@ -84,8 +84,11 @@ def discard(addresses: list[str]) -> None:
 
 
 def _below(address: str) -> str:
-    """What stands in an address below the last folder of our name: the store's own path usually has that name too."""
-    return address.rpartition("/agentpipe/")[2] if "/agentpipe/" in address else ""
+    """What stands in an address below the last folder of our name: the store's own path usually has that name too. ""
+    also where it leads out of that again: on the way to a server, or there."""
+    from urllib.parse import unquote
+    below = address.rpartition("/agentpipe/")[2] if "/agentpipe/" in address else ""
+    return "" if ".." in unquote(below).replace("\\", "/").split("/") else below
 
 
 def _here(below: str) -> str:
