@@ -902,6 +902,9 @@ field_of() { agent-task why --json "$1" | field ".$2"; }
   git -C work rm -q --cached train.py
   run -66 agent-task edit "$id" --checkout work
   [[ $output == *"git does not know train.py"* ]]
+  git clone -q --no-checkout work other
+  run -66 agent-task edit "$id" --checkout other
+  [[ $output == *"no file $(realpath other)/train.py" ]]
   module=$(cd work && agent-task create -m lib.mod 2>/dev/null)
   echo 'print(4)' >work/lib/mod.py
   agent-task edit "$module" --checkout work

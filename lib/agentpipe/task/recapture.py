@@ -58,5 +58,5 @@ def _wish(task: dict[str, Any], directory: str) -> Any:
     if not top:
         raise errors.Failure(f"{directory} is no git checkout", errors.NOT_FOUND)
     folder = script.get("working_dir") or "."
-    path = name if module else os.path.join(top, folder, name)
+    path = name if module else os.path.join(top, "" if folder == "." else folder, name)
     return capture.Wish(path, args, module, repo=top, working_dir=folder, **same)
