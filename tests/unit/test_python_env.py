@@ -528,7 +528,9 @@ error: No solution found when resolving dependencies
   ╰─▶ process didn't exit successfully: `git fetch --force http://git.example.org/lib.git` (exit status: 128)
       --- stderr
       fatal: could not read Username for 'http://git.example.org': terminal prompts disabled
-""", "http://git.example.org/lib.git refuses access", "agent.git.extra_credentials"),
+""", "cannot fetch tag or branch v1 of http://git.example.org/lib.git: it wants a user and a password (or there is no "
+     "such repository), and none is configured for git.example.org (fatal: could not read Username for "
+     "'http://git.example.org': terminal prompts disabled)", "agent.git_pass in clearml.conf"),
     ("""error: Failed to install: big-1.0-py3-none-any.whl (big==1.0)
   Caused by: failed to copy file: No space left on device (os error 28)
 """, "the disk of the environment cache is full", "AGENT_HOME"),
@@ -549,7 +551,16 @@ error: Failed to download `big==1.0`
   cause: process didn't exit successfully: `git fetch --force ssh://git@git.example.org/lib.git` (exit status: 128)
          --- stderr
          ssh: connect to host git.example.org port 22: Connection refused
-""", "cannot reach ssh://git@git.example.org/lib.git", "the proxy and that address"),
+""", "cannot fetch commit 1b1b of ssh://git@git.example.org/lib.git: the server cannot be reached (ssh: "
+     "connect to host git.example.org port 22: Connection refused)", "git ls-remote ssh://git@git.example.org/lib.git"),
+    ("""error: Failed to download and build `lib @ git+https://git.example.org/lib.git`
+  cause: Git operation failed
+  cause: process didn't exit successfully: `git fetch --force https://git.example.org/lib.git` (exit status: 128)
+         --- stderr
+         fatal: unable to access 'https://git.example.org/lib.git/': error:0A00010B:SSL routines::wrong version number
+""", "cannot fetch default branch of https://git.example.org/lib.git: it does not speak TLS there (fatal: unable to "
+     "access 'https://git.example.org/lib.git/': error:0A00010B:SSL routines::wrong version number)",
+     "in the place of https://, in 'lib @ git+https://git.example.org/lib.git'"),
     ("""error: Failed to download and build `lib @ git+ssh://****@git.example.org:2222/lib.git@1b1b`
   cause: Git operation failed
   cause: process didn't exit successfully: `git fetch --force ssh://****@git.example.org:2222/lib.git` (exit status: 1)
@@ -578,7 +589,8 @@ error: Failed to download `big==1.0`
   cause: process didn't exit successfully: `/usr/bin/git fetch --force 'ssh://git@h/y.git' '+refs/tags/abc:x'` (128)
          --- stderr
          ssh: connect to host h port 22: Connection refused
-""", "cannot reach ssh://git@h/y.git", "the proxy and that address"),
+""", "cannot fetch default branch of ssh://git@h/y.git: the server cannot be reached (ssh: connect to host h port 22: "
+     "Connection refused)", "git ls-remote ssh://git@h/y.git"),
     ("""error: Failed to fetch: https://u:secret@index.example.org:8443/tea/
   cause: error sending request for url (https://index.example.org:8443/tea/)
   cause: client error (Connect)

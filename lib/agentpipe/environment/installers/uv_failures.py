@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from agentpipe import errors, paths
-from agentpipe.environment.installers import uv_network, uv_words, wrong_pythons
+from agentpipe.environment.installers import uv_network, uv_repositories, uv_words, wrong_pythons
 from agentpipe.environment.installers.uv_words import PACKAGE, WISH
 from agentpipe.environment.requirements import NAME
 from agentpipe.urls import without_credentials
@@ -29,6 +29,7 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("misnamed", lambda: _misnamed(said, requirements)),
         ("locked", lambda: _locked(said)),
         ("offline", lambda: uv_network.not_cached(said)),
+        ("network", lambda: uv_repositories.away(said, error, requirements)),
         ("network", lambda: uv_network.unreachable(said, requirements)),
         ("malformed", lambda: _malformed(said, requirements)),
         ("hashes", lambda: _hashes_wanted(said, requirements)),
@@ -37,8 +38,8 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("wrong_python", lambda: wrong_pythons.wrong_python(job, said, requirements, python)),
         ("no_version", lambda: _no_version(job, said, folder, requirements)),
         ("hash", lambda: _hash(said)),
-        ("repository", lambda: _repository(said, error, requirements)),
-        ("repository", lambda: _no_project(said, requirements)),
+        ("repository", lambda: uv_repositories.missing(said, requirements)),
+        ("repository", lambda: uv_repositories.no_project(said, requirements)),
         ("not_built", lambda: wrong_pythons.not_built(job, error.output, folder, requirements)),
         ("conflict", lambda: _conflict(said, requirements)),
     )
@@ -217,42 +218,6 @@ def _hash(said: str) -> errors.Failure | None:
         return None
     return errors.Failure(f"{found[1]}: the file in the index is not the one whose hash was recorded",
                           errors.BAD_DATA, remedy=f"find out who replaced {found[1]}, or record its new hash")
-
-
-def _repository(said: str, error: ToolFailed, requirements: Requirements) -> errors.Failure | None:
-    if "Git operation failed" not in said:
-        return None
-    name = uv_words.first_name(said) or _nameless(said, requirements) or "a package"
-    line = uv_words.line_of(name, requirements)
-    from agentpipe import tools
-    from agentpipe.code import git, git_failures
-    from agentpipe.environment import git_pins
-    asked = re.search(r"`([^`]*\bgit\+[^`]+)`", said)
-    match = git_pins.LINE.match(line) or (git_pins.LINE.match(asked[1].replace("****@", "")) if asked else None)
-    if match:  # an ssh key, a connection that broke off: git itself says more than uv
-        told = tools.ToolFailed(["git"], error.status, error.output.rpartition("--- stderr")[2])
-        failure = git_failures.explained(told, git.Source(match["url"], commit=match["ref"] or ""))
-        if failure and failure.exit not in (errors.BAD_DATA, errors.NOT_FOUND):
-            return failure
-    return errors.Failure(f"{name}: its repository or commit cannot be fetched", errors.NOT_FOUND,
-                          remedy=f"correct the address or the commit in '{line}'")
-
-
-def _nameless(said: str, requirements: Requirements) -> str:
-    """The line of a repository without a package's name that uv speaks of, or the only one; "" where nobody knows."""
-    lines = [without_credentials(line) for line in requirements.packages if line.startswith("git+")]
-    told = [line for line in lines if re.sub(r"(@[^/@]*)?(#.*)?$", "", line.removeprefix("git+")) in said]
-    return told[0] if told else lines[0] if len(lines) == 1 else ""
-
-
-def _no_project(said: str, requirements: Requirements) -> errors.Failure | None:
-    """A repository, of a line without a package's name, that has no package at its top."""
-    line = _nameless(said, requirements)
-    if not line or "does not appear to be a Python project" not in said:
-        return None
-    return errors.Failure(f"{line} has neither pyproject.toml nor setup.py", errors.BAD_DATA,
-                          remedy="name the repository that has them, or its folder there (#subdirectory=FOLDER), in "
-                                 f"'{line}'")
 
 
 def _misnamed(said: str, requirements: Requirements) -> errors.Failure | None:

@@ -6,7 +6,7 @@ import re
 
 from agentpipe import errors
 from agentpipe.environment import wheelhouse
-from agentpipe.environment.installers import uv_words
+from agentpipe.environment.installers import uv_repositories, uv_words
 from agentpipe.environment.installers.uv_words import PACKAGE
 from agentpipe.settings.offline import offline
 from agentpipe.urls import without_credentials
@@ -36,16 +36,12 @@ def not_cached(said: str) -> errors.Failure | None:
 
 
 def unreachable(said: str, requirements: Requirements) -> errors.Failure | None:
-    """An index, an address or a repository that does not give what is asked for: it refuses, or cannot be reached."""
+    """An index or an address that does not give what is asked for: it refuses, or cannot be reached."""
+    if uv_repositories.is_about(said):
+        return None
     url = uv_words.url_in(said)
     option, place = _index(url, requirements)
-    denied = re.search(r"\((401|403)[^)]*\)|HTTP 40[13]|Authentication failed|could not read Username", said)
-    if denied and re.search(r"Git operation failed|Authentication failed for|could not read Username", said):
-        found = re.search(r"git\+(https?://[^\s`@#]+)", without_credentials(said))
-        return errors.Failure(f"{found[1] if found else url or 'a repository'} refuses access", errors.NO_PERMISSION,
-                              remedy="set agent.git_user and agent.git_pass (CLEARML_AGENT_GIT_USER, "
-                                     "CLEARML_AGENT_GIT_PASS), or agent.git.extra_credentials for its host")
-    if denied:
+    if re.search(r"\((401|403)[^)]*\)|HTTP 40[13]", said):
         return refusing(url or "the index", place)
     if re.search(r"\(404[^)]*\)", said) and url:
         return errors.Failure(f"{uv_words.first_name(said) or 'a package'}: nothing at {url}", errors.NOT_FOUND,
@@ -56,12 +52,6 @@ def unreachable(said: str, requirements: Requirements) -> errors.Failure | None:
                               remedy="check the network and the proxy, then run the task again" + PATIENCE)
     if not any(sign in said for sign in NETWORK):
         return None
-    # of a line without a package's name uv shows only how it called git
-    repository = re.search(r"git\+(\w+://(?:[^/\s`]*@)?[^\s`@#]+)|git fetch [^`]*'(\w+://[^\s'`]+)'",
-                           without_credentials(said))
-    if repository and "Git operation failed" in said:
-        return errors.Failure(f"cannot reach {repository[1] or repository[2]}", errors.UNAVAILABLE,
-                              remedy="check the network, the proxy and that address, then run the task again")
     name = uv_words.first_name(said)
     if name and "error decoding response body" in said:
         return errors.Failure(f"{name} did not come whole: the connection broke off", errors.UNAVAILABLE,
