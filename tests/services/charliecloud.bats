@@ -121,6 +121,24 @@ homes_of_user() {
   [[ $stderr == *"image.tar cannot be unpacked: "*tar* ]]
 }
 
+@test "a plain user: what a task mounts keeps its groups when the copy that its set-up has changed is removed" {
+  homes_of_user
+  mkdir -p root/bin root/etc data
+  cp "$(command -v busybox)" root/bin/
+  for name in sh cat chown echo mkdir mv ln mkfifo setsid ls sleep; do ln -s busybox "root/bin/$name"; done
+  touch data/file
+  chown 4711:games data/file
+  chmod 2770 data/file
+  image=$PWD/root
+  bash_task 'ls -d /made' "{\"arguments\": \"-v $PWD/data:/data\", \"setup_shell_script\": \"mkdir -m 0 /made\"}" |
+    sed 's/"bash"/"sh"/' >task.json
+  as_user agent-prepare task.json >line
+  as_user agent-run line >receipt
+  [ "$(log_of)" = /made ]
+  [ "$(stat -c '%G %a' data/file)" = 'games 2770' ]
+  [ ! -e "$(field .place.root line)" ]
+}
+
 @test "a plain user runs it all the same, packages of the system included" {
   homes_of_user
   export CLEARML_AGENT__AGENT__DOCKER_ALLOW_HOST_ENVIRON=1

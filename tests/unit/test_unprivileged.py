@@ -443,7 +443,8 @@ def test_a_name_is_pulled_without_a_user_in_the_environment_and_again_where_that
     assert (tmp_path / "pulled").read_text() == "pull a/b:1\npull a/b:1\n"
 
 
-def test_a_copy_of_ones_own_goes_with_the_place(job, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["charliecloud", "apptainer"])
+def test_a_copy_of_ones_own_goes_with_the_place(job, tmp_path, monkeypatch, kind):
     source = tmp_path / "source"
     (source / "etc" / "apt" / "apt.conf.d").mkdir(parents=True)
     (source / "shut").mkdir()
@@ -453,7 +454,7 @@ def test_a_copy_of_ones_own_goes_with_the_place(job, tmp_path, monkeypatch):
     os.chmod(job.path("root", "shut"), 0o500)
     # what entered it may be gone meanwhile: module unload
     monkeypatch.setattr(os, "getuid", lambda: 1000)
-    value = {"kind": "charliecloud", "as_root": ["/nonexistent/ch-run", "--"]}
+    value = {"kind": kind, "as_root": ["/nonexistent/program", "--"]}
     assert unprivileged.Unprivileged(value, job.directory).remove() == ""
     assert not os.path.exists(job.path("root"))
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Binds = list[tuple[str, str, str]]
 
 PROGRAMS = ("apptainer", "singularity")
+OTHERS = True  # of /etc/subuid
 INSTALL = "load or install Apptainer (module load apptainer), or agent-prepare --place host"
 # options of docker run that `apptainer exec` has under the same name, with the same values; all need a cgroup
 LIMITS = ("blkio-weight", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory", "memory-reservation",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Binds = list[tuple[str, str, str]]
 
 PROGRAMS = ("ch-run",)
+OTHERS = False
 INSTALL = "install Charliecloud (Debian: charliecloud), or agent-prepare --place host"
 FOLDERS = [("", f"/{name}", "") for name in ("dev", "proc", "sys", "tmp", "etc")]  # which ch-run mounts on
 ROOTS = ("bin", "etc", "usr")

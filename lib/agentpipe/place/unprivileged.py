@@ -5,6 +5,7 @@ So the script is an ordinary process here, and is watched, signalled and taken o
 the two is in charliecloud.py and apptainer.py, each with the same names:
 
     PROGRAMS   what must be installed, the first that is there is used
+    OTHERS     whether a plain user may act as other users there
     image      make the image ready on this disk; its Image
     words      the command line up to the command itself
     say        tell the task what of its arguments has no meaning there
@@ -105,7 +106,9 @@ class Unprivileged(place.Place):
         """What its set-up has given to other users there (as whom a plain user may act) becomes ours."""
         import contextlib
         import subprocess
-        if os.getuid() != 0 and self.value.get("as_root"):
+        # where there are no others all is ours already; and there the folder, seen from inside, holds all mounts, whose
+        # files would lose their groups
+        if os.getuid() != 0 and self.value.get("as_root") and _engine(self.value["kind"]).OTHERS:
             # what cannot be had (its program is gone, or hangs) must not keep us
             with contextlib.suppress(subprocess.TimeoutExpired, OSError):
                 subprocess.run([*self.value["as_root"], "chown", "-Rh", "0:0", folder], stdin=subprocess.DEVNULL,
