@@ -31,13 +31,13 @@ _PORT = r"(?:\d+|\{[^/@\s]*\}|<[^/@\s]*>|%(?:\w+%|\(\w+\)[sd]|[sd]))[/?#]"
 _REPOSITORY = r"(?:(?<=(?i:ssh|git)://)|(?<=(?i:http)://)|(?<=(?i:https)://))"
 LOGIN_WITH_SLASH = (rf"(?!(?<=(?i:ssh|git)://)[^@\s'\"\\]{{0,999}}(?:\.git@|@(?!{_HOST})))"
                     rf"(?!{_REPOSITORY}[^/:@\s'\"\[\\]*:[/?#][^@\s'\"\\]{{0,999}}@(?!{_HOST}))"
-                    rf"[^/:@\s'\"\[\\]*:(?!{_PORT}|\$)([^/@\s'\"\\]*/[^@\s'\"\\]*)@")
+                    rf"[^/:@\s'\"\[\\]*:(?!{_PORT}|\$)([^/@\s'\"\\]{{0,999}}/[^@\s'\"\\]{{0,999}})@")
 # user:password@ of any URL, or a token in the user's place; not docker://image:tag@sha256:…
 _URL = re.compile(rb"(://(?:[^\s/@:]{0,128}:|(?=[^\s/@:]{16,256}@)))[^\s/@]{1,256}@(?!sha256:)")
 # what may be the begin of one
 _URL_BEGUN = re.compile(rb"(?::/?|://[^\s/@]{0,385}(?:@(?:s(?:h(?:a(?:2(?:56?)?)?)?)?)?)?)\Z")
 # a URL with a query, and a value in it: a sentence may go on behind it, whose marks do not belong to it
-_WITH_QUERY = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"\\`<>?]*\?[^\s'\"\\`<>]*")
+_WITH_QUERY = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{0,40}://[^\s'\"\\`<>?]{0,2000}\?[^\s'\"\\`<>]*")
 _VALUE = re.compile(r"[?&]([^=&#?]+)=(\[REDACTED\]|\$\{\w+\}|[^&#\s'\"\\`<>]+?)(?=[.,:;)}\]]*(?:[&#]|$))")
 _URL_LONGEST = 3 + 385 + 1 + 6
 

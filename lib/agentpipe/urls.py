@@ -61,5 +61,5 @@ def without_login(text: str) -> str:
     from agentpipe.redact import LOGIN_WITH_SLASH
     # up to the last @ before the path: a password may have one too
     text = re.sub(rf"(?i)\b(https?://)(?:{LOGIN_WITH_SLASH})?(?:[^/\s'\"]*@)?", r"\1", text)
-    text = re.sub(r"(?i)\b([a-z][a-z0-9+.-]*://[^/:@\s\[]*):[^/\s'\"]*@", r"\1@", text)
-    return re.sub(rf"(?i)\b([a-z][a-z0-9+.-]*://(?={LOGIN_WITH_SLASH})[^:]*):[^@]*@", r"\1@", text)
+    text = re.sub(r"(?i)\b([a-z][a-z0-9+.-]{0,40}://[^/:@\s\[]*):[^/\s'\"]*@", r"\1@", text)
+    return re.sub(rf"(?i)\b([a-z][a-z0-9+.-]{{0,40}}://(?={LOGIN_WITH_SLASH})[^:]*):[^@]*@", r"\1@", text)

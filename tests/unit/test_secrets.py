@@ -2,10 +2,11 @@
 
 import json
 import os
+import time
 
 import pytest
 
-from agentpipe import secrets
+from agentpipe import redact, secrets
 
 
 @pytest.mark.parametrize(("repository", "clean"), [
@@ -29,3 +30,13 @@ def test_a_task_without_a_login_needs_no_file(tmp_path):
     task = {"script": {"repository": "ssh://git@h/x.git", "requirements": {"pip": "tea @ https://h/tea.whl?a=b"}}}
     assert json.dumps(secrets.put_away(task, str(tmp_path))) == json.dumps(task)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["https://x@" * 20_000, "https://" * 20_000, "https://a:/b" * 20_000,
+                                  "a+" * 40_000 + "://x:y@h", "https://" * 20_000 + " https://h/?a=b"])
+def test_a_text_that_is_made_of_addresses_keeps_nobody_waiting(tmp_path, text):
+    """Half a minute each, and agent-pull looks at what a task brings."""
+    began = time.monotonic()
+    secrets.put_away({"script": {"requirements": {"pip": text}}}, str(tmp_path))
+    redact.secrets_in([("", text)])
+    assert time.monotonic() - began < 8
