@@ -142,6 +142,13 @@ def test_what_is_no_pin_of_a_receipt_is_refused(asked, odd):
     assert caught.value.exit == errors.BAD_DATA
 
 
+def test_a_line_of_blanks_keeps_nobody_waiting(asked):
+    began = time.monotonic()
+    with pytest.raises(errors.Failure, match="is not a requirement"):
+        asked("six==1.16.0" + " " * 100_000 + "x")
+    assert time.monotonic() - began < 10
+
+
 def test_what_pip_freezes_of_checkouts_limits_nothing(asked, tmp_path):
     (tmp_path / "limits.txt").write_text("-e git+https://me:pw0rd@example.org/a.git#egg=a\nsix<2\n-e .\n")
     found = asked(f"six\n-c {tmp_path}/limits.txt")

@@ -31,8 +31,8 @@ EDITABLE = ("-e", "--editable")
 OPTIONS_ALONE = {"--no-index", "--pre", "--require-hashes"}
 OPTIONS_PASSED_OVER = {"--prefer-binary", "--use-feature", "--process-dependency-links", "--use-pep517",
                        "--no-use-wheel", "--use-wheel", "--global-option", "--install-option", "--config-settings"}
-# behind a requirement
-OF_BUILDS = re.compile(r"""\s+(--(?:global|install)-option)(?:=|\s+)(?:"[^"]*"|'[^']*'|\S+)""")
+# behind a requirement (a run of blanks is looked at from its begin alone)
+OF_BUILDS = re.compile(r"""(?<!\s)\s+(--(?:global|install)-option)(?:=|\s+)(?:"[^"]*"|'[^']*'|\S+)""")
 
 
 class Reader:
