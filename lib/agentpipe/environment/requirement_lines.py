@@ -7,6 +7,15 @@ import re
 
 from agentpipe import errors
 from agentpipe.environment.local_packages import Archive, Project
+from agentpipe.environment.requirement_syntax import (
+    check_scheme,
+    marker_of,
+    pinned_by_hash,
+    understood,
+    unquoted,
+    url_path,
+    without_hashes,
+)
 from agentpipe.environment.requirements import NAME, filled, sorted_extras
 from agentpipe.files import list_of_task
 from agentpipe.urls import without_credentials
@@ -17,15 +26,11 @@ if TYPE_CHECKING:
 
 DEEPEST = 100  # lists in each other
 ARCHIVES = (".whl", ".tar.gz", ".tgz", ".zip", ".tar.bz2")
-VERSION = r"(?:===|==|~=|!=|<=|>=|<|>)\s*(?!=)[^\s,;()#]+"
-REQUIREMENT = NAME + rf"(?:\(\s*)?(?:{VERSION}(?:\s*,\s*{VERSION})*(?:\s*,)?(?:\s*\))?|\))?"
 OPTIONS_WITH_VALUE = {"-i": "--index-url", "--index-url": "--index-url", "--pypi-url": "--index-url",
                       "--extra-index-url": "--extra-index-url", "-f": "--find-links", "--find-links": "--find-links",
                       "--no-binary": "--no-binary", "--only-binary": "--only-binary",
                       "--trusted-host": "--trusted-host"}
 ADDRESSES = ("--index-url", "--extra-index-url", "--find-links")
-SCHEMES = {"https", "http", "file", "git+https", "git+http", "git+ssh", "git+file", "git+git"}
-SCHEMES_OF_PIP = ("hg+", "svn+", "bzr+")
 LISTS = ("-r", "--requirement", "-c", "--constraint")
 EDITABLE = ("-e", "--editable")
 OPTIONS_ALONE = {"--no-index", "--pre", "--require-hashes"}
@@ -76,7 +81,7 @@ class Reader:
             from urllib.parse import urljoin
             value = urljoin(self.reading[-1], filled(value))
         if value.startswith("file:"):
-            value = _url_path(value)
+            value = url_path(value)
         if "://" in value:
             self.remote(filled(value), constraints)
         else:
@@ -96,7 +101,7 @@ class Reader:
             if line.startswith("-"):
                 self._option(line, where, constraints)
             elif constraints:
-                self.into.constraints.append(line if "://" in line else _understood(line, where))
+                self.into.constraints.append(line if "://" in line else understood(line, where))
             else:
                 before = len(self.into.packages)
                 self._package(line, where)
@@ -108,7 +113,7 @@ class Reader:
             name, value = re.match(r"(--[\w-]*)[\s=]*(.*)$", line, re.DOTALL).groups()  # type: ignore[union-attr]
         else:
             name, value = line[:2], line[2:].lstrip(" =")
-        value = _unquoted(value.strip())
+        value = unquoted(value.strip())
         if not value and (name in OPTIONS_WITH_VALUE or name in LISTS or name in EDITABLE):
             raise errors.Failure(f"{where}: {name} names nothing", errors.BAD_DATA, evidence=line,
                                  remedy=f"take '{line}' out of the requirements", change=("--drop-package", line))
@@ -120,7 +125,7 @@ class Reader:
             self._editable(value, line, where)
         elif name in OPTIONS_WITH_VALUE:
             if OPTIONS_WITH_VALUE[name] in ADDRESSES:
-                _check_scheme(value, line, where)
+                check_scheme(value, line, where)
             if OPTIONS_WITH_VALUE[name] == "--find-links" and "://" not in value:
                 value = self._there(value, where)
             self.into.options.append((OPTIONS_WITH_VALUE[name], value))
@@ -137,7 +142,7 @@ class Reader:
     def _editable(self, value: str, line: str, where: str) -> None:
         """`-e`: a folder of the task, or a repository, which is installed as it is since nobody edits it there."""
         if "://" in value and not value.startswith("file:"):
-            _check_scheme(value, line, where)
+            check_scheme(value, line, where)
             egg = re.search(r"[#&]egg=([A-Za-z0-9._-]+)", value)
             self.into.packages.append(f"{egg[1]} @ {value}" if egg and " @ " not in value else value)
         else:
@@ -146,21 +151,22 @@ class Reader:
     def _package(self, line: str, where: str) -> None:
         direct = re.match(NAME + r"@\s*(\S+)(.*)$", line)
         target = direct[3] if direct else line
-        if direct and target.startswith("file:/") and not os.path.exists(_url_path(target)):
-            self._elsewhere(direct[1], direct[2], _url_path(target), direct[4], where)
+        if direct and target.startswith("file:/") and not os.path.exists(url_path(target)):
+            self._elsewhere(direct[1], direct[2], url_path(target), direct[4], where)
         elif target.startswith("file:"):
-            path = _url_path(target)
+            path = url_path(target)
             value = f"{path}[{direct[2]}]" if direct and direct[2] else path
             self._local(value + (direct[4] if direct else ""), line, where)
         elif "://" in target:
-            _check_scheme(target, line, where)
+            check_scheme(target, line, where)
             self.into.packages.append(line)
         elif self._is_path(line):
             self._local(line, line, where)
         elif re.fullmatch(r"(?i:python)(?:[^A-Za-z0-9._-].*)?", line):
             self.into.notes.append(f"{where}: {line} is passed over, the interpreter is no package (see script.binary)")
         else:
-            self.into.packages.append(_pinned_by_hash(_understood(self._for_uv(line, where), where), where))
+            line = understood(self._for_uv(line, where), where)
+            self.into.packages.append(pinned_by_hash(line, where))
 
     def _for_uv(self, line: str, where: str) -> str:
         """A requirement without the options of its own that builds have no use for any more."""
@@ -170,12 +176,12 @@ class Reader:
         return kept
 
     def _local(self, value: str, line: str, where: str, editable: bool = False) -> None:
-        value = _url_path(value) if value.startswith("file:") else value
-        body, hashes = _hashes(value)
+        value = url_path(value) if value.startswith("file:") else value
+        body, hashes = without_hashes(value)
         place, _, marker = body.partition(";")
         path, bracket, extras = place.strip().removesuffix("]").rpartition("[")
         path, extras = (path.rstrip(), extras) if bracket and place.rstrip().endswith("]") else (place.strip(), "")
-        marker = _marker(marker, line, where)
+        marker = marker_of(marker, line, where)
         there = self._there(path, where)
         if os.path.isdir(there):
             if not any(os.path.isfile(os.path.join(there, name)) for name in ("pyproject.toml", "setup.py")):
@@ -188,7 +194,7 @@ class Reader:
                                  errors.BAD_DATA, evidence=line, remedy=f"take '{line}' out of the requirements",
                                  change=("--drop-package", line))
         else:
-            archive = Archive(there, sorted_extras(extras), _hashes(line)[0], marker, True)
+            archive = Archive(there, sorted_extras(extras), without_hashes(line)[0], marker, True)
             if hashes and f"sha256:{archive.digest}" not in hashes:
                 raise errors.Failure(f"{where}: {path} has another SHA-256 than was recorded", errors.BAD_DATA,
                                      evidence=f"it is {archive.digest}",
@@ -246,88 +252,3 @@ def _logical_lines(lines: list[str]) -> list[tuple[int, str]]:
         if text:
             found.append((start, text))
     return found
-
-
-def _understood(line: str, where: str) -> str:
-    """The line, when it is a name with versions and a marker; else Failure 65 that says how it should look."""
-    body = re.split(r"\s--", line, maxsplit=1)[0].split(";", 1)[0].strip()
-    if re.fullmatch(REQUIREMENT, body):
-        return line
-    line = without_credentials(line)
-    conda = re.match(r"([A-Za-z0-9._-]+)\s*={1,3}\s*([0-9][^=\s#]*)([=#].*)?$", body)
-    # `=>1`, and extras that nothing closes
-    turned = re.sub(r"=(?=[<>])([<>])", r"\1=", re.sub(r"(\[[\w.,-]+)(?=$|[<>=!~])", r"\1]", body))
-    meant = f"{conda[1]}=={conda[2]}" if conda else turned if re.fullmatch(REQUIREMENT, turned) else ""
-    meant += line.partition(body)[2] if meant else ""  # its marker
-    good = re.match(REQUIREMENT, body)
-    rest = without_credentials(body[good.end():]) if good else ""
-    wrong = f" ('{rest}' behind '{good[0].rstrip()}' is not understood)" if good else ""
-    raise errors.Failure(f"{where} is not a requirement: {line}{wrong}", errors.BAD_DATA, evidence=line,
-                         remedy=f"write {meant or 'NAME, NAME==VERSION or NAME @ URL'} instead of '{line}' in the "
-                                "requirements",
-                         change=("--drop-package", line, *(("--package", meant) if meant else ())))
-
-
-def _check_scheme(url: str, line: str, where: str) -> None:
-    """Failure 65 for an address that no installer fetches from: uv takes it for a path of this machine."""
-    scheme, mark, _ = filled(url).partition("://")
-    if not mark or scheme in SCHEMES or scheme.startswith(SCHEMES_OF_PIP):
-        return
-    shown = without_credentials(line)
-    raise errors.Failure(f"{where}: nothing can be fetched by {scheme}://: {shown}", errors.BAD_DATA, evidence=shown,
-                         remedy=f"correct '{shown}' in the requirements: https://, or git+https:// for a repository",
-                         change=("--drop-package", line))
-
-
-def _pinned_by_hash(line: str, where: str) -> str:
-    """The line; Failure 65 where it has a hash and no one version: pip takes none, and uv would not look at it."""
-    body = re.split(r"\s--", line, maxsplit=1)[0].split(";", 1)[0]
-    if re.search(r"\s--hash\b", line) and ("==" not in body or "*" in body):
-        raise errors.Failure(f"{where} has a hash, but no version that it is of: {line}"[:300], errors.BAD_DATA,
-                             evidence=line, remedy=f"write '{body.strip()}' as NAME==VERSION, or take its hash out of "
-                                                   "the requirements")
-    return line
-
-
-def _marker(text: str, line: str, where: str) -> str:
-    """The condition behind a path's `;`, when it is one; else Failure 65."""
-    if not text.strip():
-        return ""
-    from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
-    try:
-        Marker(text).evaluate()  # here: whether it can be
-    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName) as error:
-        raise errors.Failure(f"{where}: what stands behind the ; is no marker: {text.strip()}", errors.BAD_DATA,
-                             evidence=str(error), change=("--drop-package", line),
-                             remedy=f"write it as ; python_version < \"3.12\" instead of '{text.strip()}'") from None
-    return text.strip()
-
-
-def _hashes(text: str) -> tuple[str, list[str]]:
-    """(what stands before a line's hashes, these: "sha256:…")."""
-    body, *flags = re.split(r"\s(?=--hash\b)", text)
-    return body.rstrip(), [flag.removeprefix("--hash").strip(" =") for flag in flags]
-
-
-def _unquoted(value: str) -> str:
-    """An option's value; the quotes of a path end before its extras and its marker."""
-    match = re.match(r"""(["'])(.*?)\1(\s*(?:\[[^\]]*\]\s*)?(?:;.*)?)$""", value)
-    return match[2] + match[3] if match else value
-
-
-def _url_path(url: str) -> str:
-    """The path of a file: URL; Failure 65 for one that names a machine, as file://lib does."""
-    from urllib.parse import unquote
-    rest = url.split("#", 1)[0].removeprefix("file:")
-    if rest.startswith("//"):
-        host, _, path = rest[2:].partition("/")
-        if host not in ("", "localhost"):
-            raise errors.Failure(f"{url} names a machine, {host}, and no file of this one", errors.BAD_DATA,
-                                 remedy=f"write ./{host}{path and '/' + path} for what is in the repository, or "
-                                        "file:///PATH", change=errors.CODE_ANEW)
-        rest = f"/{path}"
-    path = unquote(rest.partition("?")[0])
-    if "\0" in path:
-        raise errors.Failure(f"{url} is no address of a file", errors.BAD_DATA, remedy="write file:///PATH",
-                             change=errors.CODE_ANEW)
-    return path

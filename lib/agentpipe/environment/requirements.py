@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # what installers look at in a folder of packages
 LINKED = (".whl", ".zip", ".egg", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".xz", ".txz", ".lzma", ".tlz", ".html")
-# (of blanks each run has one place in a pattern here and in requirement_lines.py: with two a long one takes for ever)
+# (of blanks each run has one place in a pattern here and in requirement_syntax.py: with two a long one takes for ever)
 NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:\s*\[([^\]]*)\])?\s*"
 
 

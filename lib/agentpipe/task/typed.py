@@ -55,7 +55,7 @@ def fields(wanted: Mapping[str, Any]) -> None:
 
 def requirement(line: str) -> None:
     """One requirement: a name with extras, versions and a marker, or a name (or nothing) and an address (PEP 508)."""
-    from agentpipe.environment.requirement_lines import REQUIREMENT
+    from agentpipe.environment.requirement_syntax import REQUIREMENT
     from agentpipe.environment.requirements import NAME
     body, _, marker = line.partition(";")
     direct = re.match(NAME + r"@\s*[A-Za-z][A-Za-z0-9+.-]*:\S+\s*$", body.strip())
