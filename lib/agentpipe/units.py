@@ -89,7 +89,7 @@ def told(count: int, before: str = "") -> str:
 
 def read_size(text: str) -> int:
     """Bytes of 64m, 1.5g, 512 kb, 1GiB: all of them powers of 1024. ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+) ?([kmgtp]?)(i?b)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?|\.\d{1,20}) ?([kmgtp]?)(i?b)?", text.strip(), re.IGNORECASE)
     if not match:
         raise ValueError("it is no size")
     return int(float(match[1]) * 1024 ** " kmgtp".index(match[2].lower() or " "))
@@ -97,7 +97,7 @@ def read_size(text: str) -> int:
 
 def read_seconds(text: str) -> float:
     """Seconds of 2h, 30m, 45s, 1d, or of a number alone. ValueError for anything else, and for none."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    match = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?)\s*([smhd]?)", text.strip())
     if not match or not float(match[1]):
         raise ValueError("no time")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]

@@ -57,7 +57,8 @@ def test_what_apptainer_calls_otherwise_is_told_in_dockers_words(text, remedy):
 
 
 NAMES = st.sampled_from([*args_words.SWITCHES, *args_words.VALUED])
-OPTIONS = st.lists(st.tuples(NAMES, st.text(min_size=1).filter(lambda text: not text.startswith("="))))
+OPTIONS = st.lists(st.tuples(NAMES, st.text(min_size=1).filter(
+    lambda text: not text.startswith("=") and "\0" not in text)))
 
 
 @given(OPTIONS)
@@ -125,7 +126,8 @@ def test_an_option_is_the_apis_field(text, path, expected):
 @pytest.mark.parametrize("text", [
     "--memory lots", "--cpus 0.00000000001", "--cpus 1/0", "--ulimit cows=1", "--ulimit nofile=9:1", "--device a:b:c:d",
     "-p 80:90:100:110", "-p 99999:1", "-p 1-3:4-5", "-p 80/ipx", "-p ::1:80:80", "-v relative:path", "-v ./a:/b",
-    "-v ~/a:/b",
+    "-v ~/a:/b", "--cpus 1e999999999", "--cpus 1e-999999999", "--memory " + "9" * 400,
+    "--health-interval " + "1" * 400 + "s", "--health-interval " + "1" * 200_000, "-p 1..2:80:80", "-p name:80:80",
     "--mount type=bind,src=a,dst=/b", "--mount type=cow,dst=/b", "--mount type=bind,src=/a,dst=/b,tmpfs-size=1",
     "--mount 'type=bind\rx'", "--gpus 'device=0\rx'", "--gpus '\"options=a=1\rx\"'",
     "--gpus some", "--gpus count=1,device=0", "--gpus colour=red", "--health-interval soon", "--pull sometimes",
@@ -140,6 +142,12 @@ def test_what_the_api_cannot_express_is_refused_and_named(text):
     names = {word.partition("=")[0] for word in text.split(" ") if word.startswith("-")}
     long = {"-p": "--publish", "-v": "--volume"}
     assert any(long.get(name, name) in caught.value.reason for name in names)
+
+
+def test_a_nul_which_no_program_can_be_given_is_refused():
+    with pytest.raises(errors.Failure, match="NUL") as caught:
+        args_words.parse(["--env-file", "a\0b"])
+    assert caught.value.exit == errors.BAD_DATA
 
 
 def test_of_several_values_the_wrong_one_is_named():

@@ -68,6 +68,12 @@ def test_an_image_that_is_asked_for_in_vain_is_said(job, settings):
     assert said(at) == "would run on this machine: no container was asked for\n"
 
 
+def test_an_image_whose_name_no_program_can_be_given_is_none(job):
+    with pytest.raises(errors.Failure, match="cannot be the name of an image") as caught:
+        decide.decide(job({"container": {"image": "/a\0b"}}))
+    assert caught.value.exit == errors.BAD_DATA
+
+
 def test_the_tasks_own_container_is_before_every_default(job, settings, monkeypatch):
     settings('agent.default_docker { image: "operators:1", arguments: ["--ipc=host"] }')
     monkeypatch.setenv("CLEARML_DOCKER_IMAGE", "variables:1")

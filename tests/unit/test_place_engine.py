@@ -208,3 +208,10 @@ def test_nothing_is_pulled_where_the_network_is_forbidden(monkeypatch):
         raise docker.errors.ImageNotFound("no")
     with pytest.raises(errors.Failure, match="AGENT_OFFLINE forbids the network"):
         engine.image(SimpleNamespace(inspect_image=none), None, "i:1")
+
+
+@pytest.mark.parametrize("name", [".", "..", "/", "../containers", "a//b"])
+def test_a_name_that_would_lead_elsewhere_in_the_engine_is_none_of_an_image(name):
+    with pytest.raises(errors.Failure, match="is not the name of an image") as caught:
+        engine.image(None, None, name)
+    assert caught.value.exit == errors.BAD_DATA

@@ -13,7 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+# of so few digits that a float has them, and that a long row of them is looked at once
+_DURATION = re.compile(r"(\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(ns|us|µs|ms|s|m|h)")
+_PROCESSORS = re.compile(r"[+-]?[\d./]{1,40}(?:[eE][+-]?\d{1,2})?")  # 1e999999999 is a number that no memory holds
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 ULIMITS = {"core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
            "rttime", "sigpending", "stack"}
@@ -40,6 +42,8 @@ def swap(text: str) -> int:
 def cpus(text: str) -> int:
     """Parts of a processor, in billionths."""
     from fractions import Fraction
+    if not _PROCESSORS.fullmatch(text):
+        raise ValueError("it is no number")
     found = Fraction(text) * 10**9
     if found.denominator != 1 or found < 0:
         raise ValueError("it is too precise" if found >= 0 else "it is below 0")
@@ -166,6 +170,8 @@ class Port:
             self.ip = self.ip[1:-1]
         elif ":" in self.ip or (colon and not self.ip) or "[" in rest:
             raise ValueError("[IP:][HOST:]INSIDE[/tcp] is wanted, an IPv6 address in []")
+        if self.ip and not _is_address(self.ip):  # a name would be asked for of each port's
+            raise ValueError(f"{self.ip} is no IP address")
         self.inside = _range(inside)
         self.host = _range(host) if host else None
         first, last = self.inside
@@ -225,6 +231,15 @@ def environment_file(path: str, environ: Mapping[str, str]) -> list[str]:
         elif name in environ:
             found.append(f"{name}={environ[name]}")
     return found
+
+
+def _is_address(text: str) -> bool:
+    import ipaddress
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_mode(text: str) -> bool:

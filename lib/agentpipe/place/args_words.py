@@ -48,6 +48,8 @@ def parse(words: list[str], whose: str = "the container's arguments", exit: int 
     """The options that these words are. A Failure names the word that `docker run` would not take as an option."""
     found: list[Option] = []
     rest = list(words)
+    if any("\0" in word for word in rest):
+        raise _refused(f"{whose}: they have a NUL byte, which no program can be given", exit)
     while rest:
         word = rest.pop(0)
         if word.startswith("--") and len(word) > 2:

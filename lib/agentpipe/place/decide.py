@@ -53,7 +53,7 @@ def decide(job: Job) -> Container:
         return _host(job, f"{is_forced}, and no other image is named" if is_forced else "no container was asked for")
     found.engine = kind
     found.named_by_task = found.image == asked["image"]
-    if found.image.startswith("-") or any(character.isspace() for character in found.image):
+    if found.image.startswith("-") or any(character.isspace() or character == "\0" for character in found.image):
         from agentpipe import errors
         with blamed(found):
             raise errors.Failure(f"'{found.image}' cannot be the name of an image", errors.BAD_DATA,

@@ -129,6 +129,8 @@ def image(api: Any, job: Job, name: str, force: str = "", may_pull: bool = True,
     """The image as the engine describes it, pulled when it is not there and `may_pull`, or because of the option
     `force`."""
     import docker
+    if {"", ".", ".."} & set(name.split("/")):  # in the engine's address it would be another of its lists
+        raise no_image(name, "invalid reference format")
     if offline():
         force = ""  # the one that is here has to do
     try:
