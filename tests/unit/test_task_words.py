@@ -387,6 +387,32 @@ def test_a_package_is_put_into_the_lists_of_the_code_that_the_task_means_now(tmp
         assert found == f"{lists}\nx\n"
 
 
+def test_no_file_of_mine_is_written_into_a_task_whose_lists_name_it(tmp_path: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
+    mine = tmp_path / "netrc"
+    mine.write_text("machine h password s3cret\n")
+    there = repository(tmp_path / "there", {"requirements.txt": f"-r {mine}\n-r more/requirements.txt\nsix\n",
+                                            "more/requirements.txt": "-r ../../netrc\n-r /dev/zero\nok\n",
+                                            "train.py": "1\n"})
+    task: dict[str, Any] = {"id": "1f3c" * 8, "status": "created", "script": {
+        "repository": str(there), "branch": "main", "entry_point": "train.py"}}
+    found = edits.fields(task, {"package": ["x"]}, print)["script"]["requirements"]["pip"]
+    assert found == f"-r {mine}\n-r ../../netrc\n-r /dev/zero\nok\nsix\nx\n"
+    (there / "more" / "requirements.txt").unlink()
+    (there / "more" / "requirements.txt").symlink_to(mine)
+    run(there, "commit", "--quiet", "--all", "--message", "a link")
+    assert "s3cret" not in edits.fields(task, {"package": ["x"]}, print)["script"]["requirements"]["pip"]
+    for name in (str(mine), "../netrc"):
+        with pytest.raises(errors.Failure, match="is not in") as caught:
+            recapture.fields({"id": "1f3c" * 8, "script": {"entry_point": name}}, str(there), print)
+        assert caught.value.exit == errors.BAD_DATA
+    many = {f"{number}.txt": f"-r {number + 1}.txt\n" for number in range(1500)}
+    deep = repository(tmp_path / "deep", {**many, "requirements.txt": "-r 0.txt\n", "train.py": "1\n"})
+    with pytest.raises(errors.Failure, match="names more than"):
+        edits.fields({**task, "script": {**task["script"], "repository": str(deep)}}, {"package": ["x"]}, print)
+
+
 def test_of_an_option_that_stands_twice_the_one_that_counts_is_set() -> None:
     task = {"script": {"entry_point": "t.py --lr 1 --n=1 --lr 2 --n 2"}}
     assert params.changed(task, ["lr=3", "n=4"], print)[1] == "t.py --lr 1 --n=1 --lr 3 --n 4"

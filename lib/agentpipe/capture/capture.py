@@ -306,14 +306,19 @@ def _with_packages(found: Captured, path: str) -> str:
     return capture_bundle.add_packages(found.bundle, text, os.path.dirname(os.path.abspath(path)))
 
 
-def requirements_text(path: str) -> str:
-    """A requirements file's text; "none" asks for nothing, also where the repository has such files."""
-    if path == "none":
+def requirements_text(path: str, a_tasks: bool = False) -> str:
+    """A requirements file's text, that of a task as files.list_of_task() reads it; "none" of the user asks for nothing,
+    also where the repository has such files."""
+    if path == "none" and not a_tasks:
         return NOTHING
+    from agentpipe import files
     from agentpipe.environment import requirement_lines
     try:
-        with open(path, "rb") as file:  # the user's own: <(pip freeze), /dev/stdin
-            text = requirement_lines.decoded(file.read())
+        if a_tasks:
+            text = requirement_lines.decoded(files.list_of_task(path))
+        else:
+            with open(path, "rb") as file:  # the user's own: <(pip freeze), /dev/stdin
+                text = requirement_lines.decoded(file.read())
     except OSError as error:
         raise errors.Failure(f"{path}: {error.strerror}", errors.NOT_FOUND) from None
     try:

@@ -210,7 +210,7 @@ def _lists(code: str, task: Mapping[str, Any]) -> list[str]:
     lines = []
     with untrusted.kept_within(code):  # who ran there may have put anything in the place of these files
         for path in capture.requirement_files(code, folder, "" if entry.startswith("-") else entry):
-            lines += requirement_files.written_out(capture.requirements_text(path), code, folder, path)
+            lines += requirement_files.written_out(capture.requirements_text(path, True), code, folder, path)
         project = "" if lines else lock_files.named(code, os.path.normpath(os.path.join(code, folder)))
         if os.path.basename(project) == "pyproject.toml":
             told = lock_files.load_toml(os.path.join(code, project))

@@ -51,6 +51,11 @@ def _wish(task: dict[str, Any], directory: str) -> Any:
     same: dict[str, Any] = {"binary": script.get("binary") or "python3", "requirements": "none"}
     if not script.get("repository"):
         path = os.path.join(directory, name)
+        # whoever made the task has chosen the name, and its text goes to where everybody can read it
+        if os.path.isabs(name) or ".." in name.split("/"):
+            raise errors.Failure(f"the task's script {name} is not in {directory}", errors.BAD_DATA,
+                                 remedy=f"give it the file that is meant: agent-task edit {task['id']} --entry-point "
+                                        f"{os.path.basename(name) or 'SCRIPT'} --checkout {directory}")
         if not os.path.isfile(path):
             raise errors.Failure(f"no file {path}", errors.NOT_FOUND)
         return capture.Wish(path, args, working_dir=os.path.abspath(directory), **same)
