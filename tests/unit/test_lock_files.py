@@ -375,10 +375,28 @@ def test_a_project_for_another_python_than_there_is_is_refused_unless_the_task_s
     assert (caught.value.exit, caught.value.change[0]) == (errors.NOT_FOUND, "--python")
     own = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     if locked:
-        with pytest.raises(errors.Failure, match=r"the project needs Python>=3\.98"):
+        with pytest.raises(errors.Failure, match=r"the project needs Python>=3\.98") as caught:
             machine.task(files=files, binary=own)
+        assert caught.value.remedy.endswith("agent-task edit --python VERSION")
     else:
         assert versions(machine.task(files=files, binary=own)) == ["milk==1.0", "tea==1.0"]
+
+
+def test_an_image_whose_python_a_project_is_not_for_is_what_is_to_be_another(machine):
+    client = os.path.join(machine.folder, "client")
+    with open(client, "w") as file:
+        file.write('#!/bin/sh\nshift; [ "$1" != -u ] || shift 2; shift\nexec "$@"\n')
+    os.chmod(client, 0o755)
+    job, _ = checkout(machine, {
+        "pyproject.toml": PROJECT.replace(">=3.8", ">=3.98,<4"),
+        "uv.lock": 'version = 1\nrevision = 3\nrequires-python = ">=3.98, <4"\n'},
+        place={"kind": "docker", "prefix": [client, "exec", "c"], "container": "c", "image": "i",
+               "image_id": "sha256:1", "environments": apart.make()})
+    for name in ("box", "env"):
+        os.mkdir(job.path(name))
+    with pytest.raises(errors.Failure, match=r"the project needs Python>=3\.98") as caught:
+        agent_env.work(job)
+    assert caught.value.remedy == "use an image that has it: agent-task edit --docker IMAGE"
 
 
 @pytest.mark.parametrize(("tree", "wish"), [

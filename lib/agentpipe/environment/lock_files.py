@@ -206,11 +206,11 @@ def _exported(job: Job, folder: str, words: list[str], locked: bool) -> tuple[st
         except errors.Failure as failure:
             # elsewhere than with its own indexes it may not even be resolved
             if own and "--locked" not in getattr(failure, "output", ""):
-                raise _no_lock(failure) from None
+                raise _no_lock(job, failure) from None
     try:
         return _export(job, folder, words, True), not locked
     except errors.Failure as failure:
-        raise _no_lock(failure) from None
+        raise _no_lock(job, failure) from None
 
 
 def _export(job: Job, folder: str, words: list[str], own_indexes: bool) -> str:
@@ -232,7 +232,7 @@ def _git_urls(text: str) -> list[str]:
     return sorted(set(re.findall(r'git = "([^"?#]+)', text)))
 
 
-def _no_lock(failure: errors.Failure) -> errors.Failure:
+def _no_lock(job: Job, failure: errors.Failure) -> errors.Failure:
     import re
 
     from agentpipe.environment.installers import uv_failures
@@ -241,7 +241,8 @@ def _no_lock(failure: errors.Failure) -> errors.Failure:
                       " ".join(said.split()))
     if wrong:
         return errors.Failure(f"the project needs Python{wrong[2]}, this is {wrong[1]}", errors.NOT_FOUND, said[-4000:],
-                              "give the task another Python: agent-task edit --python")
+                              "use an image that has it: agent-task edit --docker IMAGE" if job.prefix else
+                              "give the task another Python: agent-task edit --python VERSION")
     unknown = re.search(r"(Extra|Group) `([^`]+)` is not defined", said)
     if unknown:  # a lock made anew would not have it either
         return errors.Failure(f"pyproject.toml has no {unknown[1].lower()} {unknown[2]}", errors.NOT_FOUND,
