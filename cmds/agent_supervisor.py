@@ -94,7 +94,7 @@ def check_what_pull_refuses(values):
     """
     from agentpipe import errors, find
     from agentpipe.claim import supervisors
-    from agentpipe.place import decide
+    from agentpipe.place import decide, own_settings
     from agentpipe.pull import queues, room
     from agentpipe.settings import checks
     from agentpipe.transport import api
@@ -106,8 +106,9 @@ def check_what_pull_refuses(values):
     checks.check_user(ahead=True)
     checks.check_values()
     room.gate(None, None, stdio.say)
-    if not os.environ.get("AGENT_STAGE_PREPARE"):
-        decide.engine(lambda option: None)
+    if not os.environ.get("AGENT_STAGE_PREPARE") and decide.engine(lambda option: None) != "host":
+        for wrong in own_settings.wrong():
+            raise wrong
     if values["services"]:
         from agentpipe.run import services
         services.check_setting()

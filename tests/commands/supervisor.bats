@@ -50,6 +50,11 @@ has_started() { wait_for 20 grep -qs started "$AGENT_HOME/state/tasks/$1.${2:-1}
     run -78 env "$each=x" timeout 20 agent-supervisor default
     [[ $output == "agent-supervisor: $each is "* ]]
   done
+  export CLEARML_AGENT__AGENT__EXTRA_DOCKER_ARGUMENTS='["--memory", "lots"]'
+  run -78 timeout 20 agent-supervisor default
+  [[ $output == "agent-supervisor: --memory lots: it is no size (mend the arguments of the container "* ]]
+  AGENT_PLACE=host run -66 timeout 20 agent-supervisor nosuch # which has no containers
+  unset CLEARML_AGENT__AGENT__EXTRA_DOCKER_ARGUMENTS
   run -64 timeout 20 agent-supervisor --create-queue qa
   [ "$output" = 'agent-supervisor: no queue can be called `qa`: a name has 3 characters or more' ]
   run -64 timeout 20 agent-supervisor "" # of a variable that is not set

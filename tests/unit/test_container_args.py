@@ -1,5 +1,6 @@
 """Arguments as `docker run` spells them: read, filtered, put together, and made into the Engine API's body."""
 
+import json
 import shlex
 import socket
 from functools import reduce
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentpipe import errors
+from agentpipe.configure import config_check
 from agentpipe.job import Job
-from agentpipe.place import args_body, args_values, args_words, container_args, ports
+from agentpipe.place import args_body, args_values, args_words, container_args, own_settings, ports
 from agentpipe.place.decide import Container
 from agentpipe.settings import config
 
@@ -374,6 +376,46 @@ def test_the_operators_mistakes_are_of_the_configuration(arguments, settings):
     assert caught.value.exit == errors.BAD_CONFIG
 
 
+@pytest.mark.parametrize("theirs", ["--memory lots", "-v data:relative:ro", "--restart always"])
+def test_what_the_operator_cannot_mean_is_not_the_tasks_fault(arguments, settings, theirs):
+    settings(f"agent.extra_docker_arguments: {json.dumps(theirs.split())}")
+    for text, own in (("-e A=1", True), ("", False)):
+        with pytest.raises(errors.Failure) as caught:
+            container_args.api(arguments(text, own))
+        assert caught.value.exit == errors.BAD_CONFIG
+        assert "agent-task" not in caught.value.remedy
+    settings("")
+    for own, code in ((True, errors.BAD_DATA), (False, errors.BAD_CONFIG)):
+        with pytest.raises(errors.Failure) as caught:
+            container_args.api(arguments(theirs, own))
+        assert caught.value.exit == code
+
+
+@pytest.mark.parametrize("wrong", [
+    'default_docker.match_rules: { image: "x" }', 'extra_docker_arguments: ["--gpsu"]',
+    'extra_docker_arguments: ["--memory", "lots"]', 'default_docker.arguments: ["--shm-size=much"]',
+    'docker_args_filters: ["["]', 'docker_internal_mounts.sdk_cache: "relative"',
+    'docker_internal_mounts.ssh_folder: "ssh"', 'docker_args_allowed_port_range: "nope"'])
+def test_settings_that_every_container_would_be_refused_for_are_seen_without_a_task(settings, wrong):
+    assert list(own_settings.wrong()) == []
+    settings(f"agent.{wrong}")
+    found = list(own_settings.wrong())
+    assert [each.exit for each in found] == [errors.BAD_CONFIG]
+    assert [each.text for each in config_check.files() if each.level == "wrong"] == [found[0].reason]
+
+
+def test_what_an_operator_may_write_is_not_refused_without_a_task(settings, monkeypatch):
+    monkeypatch.delenv("OURS", raising=False)
+    settings("""agent { extra_docker_arguments: ["-e", "TASK=${CLEARML_TASK.id}", "--memory", "${CLEARML_CONFIG.m}",
+        "-e", "OURS", "-e", "B=$OURS", "--entrypoint", "sh", "--ipc=host"]
+        default_docker { arguments: "--shm-size 2g", match_rules: [ { image: "x", match { project: "y" } } ] }
+        docker_args_filters: ["^--env"], docker_args_allowed_port_range: [20000, 20100]
+        docker_internal_mounts { sdk_cache: "/sdk", ssh_folder: "/home/me/.ssh" } }""")
+    assert list(own_settings.wrong()) == []
+    settings('agent.extra_docker_arguments: ["${CLEARML_CONFIG.words}"]')
+    assert list(own_settings.wrong()) == []
+
+
 def test_a_port_that_is_taken_is_moved_and_the_task_is_told(arguments, monkeypatch):
     monkeypatch.setenv("CLEARML_AGENT_FORCE_HOST_MACHINE_IP", "10.1.2.3")
     found = arguments("-p 8080:80 -p 9000-9001:90-91 -p 53:53/udp -p 70",
@@ -497,7 +539,9 @@ def test_the_containers_name_is_the_operators_format_or_the_tasks(tmp_path, sett
         settings(f'agent.docker_container_name_format: "{wrong}"')
         assert container_args.name(job).startswith("clearml-id-t1-")
     with open(job.path("setup.log")) as file:
-        assert file.read().count("docker_container_name_format") == 4
+        said = file.read()
+    assert said.count("docker_container_name_format") == 4
+    assert "cannot be used: no field is called nosuch\n" in said
     job.close()
 
 

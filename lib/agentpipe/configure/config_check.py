@@ -81,13 +81,14 @@ def _file(path: str, secret: bool) -> Finding:
 def _refused(tree: Any) -> Iterator[Finding]:
     """What agent-pull, or a supervisor as it starts, refuses before it takes a task."""
     from agentpipe import hooks
+    from agentpipe.place import own_settings
     from agentpipe.pull import room
     from agentpipe.run import services
     looks: tuple[Callable[[], Any], ...] = (
         lambda: config_apply.check(tree), lambda: checks.lost_policy(None),
         lambda: checks.check_user(ahead=True), lambda: schedule.of([], []), lambda: hooks.find("pre-pull"),
         lambda: room.gate(None, None, lambda _: None), services.check_setting)
-    wrong = list(checks.wrong_values())
+    wrong = [*checks.wrong_values(), *own_settings.wrong()]
     for look in looks:
         try:
             look()

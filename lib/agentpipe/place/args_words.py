@@ -26,6 +26,7 @@ ALIASES = {"net": "network", "net-alias": "network-alias", "dns-opt": "dns-optio
 # what users of Apptainer write, as docker run says it
 OF_APPTAINER = {"--nv": "--gpus all", "--rocm": "--gpus all", "--bind": "-v SOURCE:TARGET", "-B": "-v SOURCE:TARGET"}
 _SHORT = {short: name for name, short in {**SWITCHES, **VALUED}.items() if short}
+OF_OPERATOR = "agent.extra_docker_arguments, agent.default_docker.arguments, --docker"
 TRUE, FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
 
@@ -133,6 +134,7 @@ def _refused(reason: str, exit: int, remedy: str = "") -> errors.Failure:
 
 
 def mend(exit: int) -> str:
-    """What to do about arguments that are not docker's: of a task's (65) also the command that changes them."""
-    found = "mend the arguments of the container (docker run --help)"
-    return f"{found}: agent-task edit --docker-args" if exit == errors.BAD_DATA else found
+    """What to do about arguments that are not docker's: the command that changes a task's (65), or where else they
+    stand."""
+    whose = "agent-task edit --docker-args" if exit == errors.BAD_DATA else OF_OPERATOR
+    return f"mend the arguments of the container (docker run --help): {whose}"

@@ -15,7 +15,7 @@ from agentpipe.place.args_words import Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from agentpipe.job import Job
@@ -29,11 +29,11 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 class Args:
-    """`options` in the order in which they count; `notes` for the task's log; `runtime` for the task's section of that
-    name (which ports were published)."""
+    """`options` in the order in which they count; `notes` for the task's log; `operators`, those of them that are not
+    the task's; `runtime` for the task's section of that name (which ports were published)."""
 
-    def __init__(self, options: list[Option], notes: list[str]) -> None:
-        self.options, self.notes = options, notes
+    def __init__(self, options: list[Option], notes: list[str], operators: Sequence[Option] = ()) -> None:
+        self.options, self.notes, self.operators = options, notes, operators
         self.runtime: dict[str, str] = {}
 
     @property
@@ -71,7 +71,7 @@ def arguments(job: Job, container: Container, taken: Callable[[str, int], bool] 
     if container.own:
         args_files.check(job, own, operators)
     options = _together(own, operators)
-    found = Args(options, notes)
+    found = Args(options, notes, operators if container.own else options)
     if any(option.name in ("tty", "interactive") and option.value == "true" for option in options):
         notes.append("--tty and --interactive have no effect: a task's script has no terminal")
     if any(option.name == "workdir" for option in options):
@@ -83,8 +83,10 @@ def arguments(job: Job, container: Container, taken: Callable[[str, int], bool] 
 
 
 def api(args: Args) -> Any:
-    """The container as the Engine API takes it (args_body.Create)."""
+    """The container as the Engine API takes it (args_body.Create). Failure 78 for what of the operator's cannot be
+    meant, 65 for the task's."""
     from agentpipe.place import args_body
+    args_body.of(args.operators, errors.BAD_CONFIG)
     return args_body.of(args.options)
 
 
@@ -102,7 +104,8 @@ def name(job: Job, worker: str = "") -> str:
             found = given.format(**{**values, "task_id": task, "worker_id": re.sub(r"[^a-zA-Z0-9._-]", "-", worker),
                                     "rand_string": secrets.token_hex(16)})
         except (KeyError, IndexError, ValueError, AttributeError) as error:
-            job.say(f"agent.docker_container_name_format cannot be used: {error!r}")
+            why = f"no field is called {error.args[0]}" if isinstance(error, KeyError) else str(error)
+            job.say(f"agent.docker_container_name_format cannot be used: {why}")
         else:
             if re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", found):
                 return found
@@ -160,17 +163,37 @@ def _operators(job: Job) -> list[Option]:
 
 def _allowed(own: list[Option], notes: list[str]) -> list[Option]:
     """Those of the task that agent.docker_args_filters lets through; all when there are no filters."""
-    from agentpipe.settings import config
-    filters = config.get_list("agent.docker_args_filters", None, "CLEARML_AGENT_DOCKER_ARGS_FILTERS")
-    if not filters:
+    patterns = filters()
+    if not patterns:
         return own
-    try:
-        patterns = [re.compile(each) for each in filters]
-    except re.error as error:
-        raise errors.Failure(f"agent.docker_args_filters: {error}", errors.BAD_CONFIG) from None
     kept = [option for option in own if any(pattern.match(option.spelled) for pattern in patterns)]
     _note(notes, own, kept, "agent.docker_args_filters does not let the task use")
     return kept
+
+
+def filters() -> list[re.Pattern[str]]:
+    """agent.docker_args_filters. Failure 78 for what is no regular expression."""
+    from agentpipe.settings import config
+    try:
+        return [re.compile(each) for each
+                in config.get_list("agent.docker_args_filters", None, "CLEARML_AGENT_DOCKER_ARGS_FILTERS")]
+    except re.error as error:
+        raise errors.Failure(f"agent.docker_args_filters: {error}", errors.BAD_CONFIG) from None
+
+
+def check_operators() -> None:
+    """Failure 78 for arguments of the operator with which no container can be made, but for those that take a value
+    from a task: they are looked at when there is one."""
+    from agentpipe.place import args_body
+    from agentpipe.settings import config
+    for key, *variables in (("agent.default_docker.arguments",),
+                            ("agent.extra_docker_arguments", "CLEARML_AGENT_EXTRA_DOCKER_ARGS")):
+        words = config.get_list(key, None, *variables)
+        if any(word.startswith("${") for word in words):
+            continue
+        options = args_words.parse(words, key, errors.BAD_CONFIG)
+        args_body.of((option for option in _not_forbidden(options, []) if "${CLEARML_" not in option.value),
+                     errors.BAD_CONFIG)
 
 
 def _not_forbidden(options: list[Option], notes: list[str]) -> list[Option]:

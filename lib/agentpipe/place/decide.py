@@ -118,7 +118,7 @@ def operators_words(job: Job) -> list[list[str]]:
              config.get("agent.default_docker.image", None, "CLEARML_DOCKER_IMAGE")]
     found = [_words(text, "the default image")[1:] for text in texts if text]
     found.append(config.get_list("agent.default_docker.arguments"))
-    for rule in _rules():
+    for rule in rules():
         each = rule.get("arguments") or "" if isinstance(rule, dict) else ""
         found.append(_words(" ".join(map(str, each)) if isinstance(each, list) else str(each), f"a rule of {RULES}"))
     return [_resolved(job, words) for words in found]
@@ -176,13 +176,13 @@ def _by_rule(job: Job, asked: dict[str, str]) -> Container | None:
     """What the first rule of agent.default_docker.match_rules that fits makes of the task's container."""
     from agentpipe import errors
     from agentpipe.settings import config
-    rules = _rules()
-    if not rules or job.option("docker") or job.option("podman"):
+    known = rules()
+    if not known or job.option("docker") or job.option("podman"):
         return None
-    if config.flag("agent.disable_task_docker_override") or (asked["image"] and not any(map(_is_forced, rules))):
+    if config.flag("agent.disable_task_docker_override") or (asked["image"] and not any(map(_is_forced, known))):
         return None
     from agentpipe.place import rules as matching
-    rule = matching.first(rules, job, asked["image"])
+    rule = matching.first(known, job, asked["image"])
     if rule is None or (asked["image"] and not _is_forced(rule)):
         return None
     forced, values = _is_forced(rule), dict(asked)
@@ -207,14 +207,16 @@ def _by_rule(job: Job, asked: dict[str, str]) -> Container | None:
     return found
 
 
-def _rules() -> list[Any]:
+def rules() -> list[Any]:
+    """agent.default_docker.match_rules. Failure 78 for what is no list."""
     from agentpipe.settings import config
-    rules = config.value(RULES)
-    rules = config.parsed(rules) if isinstance(rules, str) else rules
-    if rules and not isinstance(rules, list):
+    found = config.value(RULES)
+    found = config.parsed(found) if isinstance(found, str) else found
+    if found and not isinstance(found, list):
         from agentpipe import errors
-        raise errors.Failure(f"{RULES} is no list of rules", errors.BAD_CONFIG)
-    return rules or []
+        raise errors.Failure(f"{RULES} is no list of rules", errors.BAD_CONFIG,
+                             remedy='correct it: [ { image: "IMAGE", match: { … } } ]')
+    return found or []
 
 
 def _is_forced(rule: Any) -> bool:

@@ -6,6 +6,7 @@ import os
 from contextlib import contextmanager
 
 from agentpipe import errors
+from agentpipe.place.args_words import OF_OPERATOR
 from agentpipe.settings.offline import offline
 
 TYPE_CHECKING = False
@@ -118,8 +119,7 @@ def refused(error: Exception, what: str, of_task: bool) -> errors.Failure:
     if "does not match the specified platform" in said:
         return errors.Failure(f"{what}: {said}", errors.BAD_DATA if of_task else errors.BAD_CONFIG, said,
                               "take --platform out of the container's arguments, or docker pull --platform … here")
-    mend = "agent-task edit --docker-args" if of_task else \
-        "agent.extra_docker_arguments, agent.default_docker.arguments, --docker"
+    mend = "agent-task edit --docker-args" if of_task else OF_OPERATOR
     return errors.Failure(f"{what}: {said}", errors.BAD_DATA if of_task else errors.BAD_CONFIG, said,
                           f"mend the image or the container's arguments: {mend}")
 

@@ -115,10 +115,23 @@ def folder_here(name: str, suffix: str = "") -> str:
 
 
 def folder_inside(name: str) -> str:
-    """Where it appears in the container; below root's home for images that run as root."""
-    from agentpipe.settings import config as settings
+    """Where it appears in the container; below root's home for images that run as root. Failure 78 for no path."""
     _, setting, default = CACHES[name]
-    return (settings.get(setting, default) if setting else default) or default
+    return _inside(setting, default) if setting else default
+
+
+def ssh_folder() -> str:
+    """Where ~/.ssh appears in the container. Failure 78 for no path."""
+    return _inside("agent.docker_internal_mounts.ssh_folder", "/root/.ssh")
+
+
+def _inside(setting: str, default: str) -> str:
+    from agentpipe.settings import config as settings
+    found = settings.get(setting, default) or default
+    if not found.startswith("/") or ":" in found:
+        raise errors.Failure(f"{setting} is no absolute path: {found}", errors.BAD_CONFIG,
+                             remedy=f"correct {setting}, such as {default}")
+    return found
 
 
 def local_python(directory: str, place: Mapping[str, Any]) -> str:
@@ -142,7 +155,7 @@ def ssh(config: dict[str, Any], job: Job, container: Container, is_others: bool 
             _set(config, "SSH_AUTH_SOCK", socket)
         return
     home = os.path.expanduser("~/.ssh")
-    inside = settings.get("agent.docker_internal_mounts.ssh_folder", "/root/.ssh") or "/root/.ssh"
+    inside = ssh_folder()
     disabled = settings.flag("agent.disable_ssh_mount", False, "CLEARML_AGENT_DISABLE_SSH_MOUNT")
     if disabled or not os.path.isdir(home) or inside in mounted(config) or not _speaks_of_ssh(job, container):
         return

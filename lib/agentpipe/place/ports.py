@@ -43,7 +43,7 @@ def place(args: Args, is_taken: Callable[[str, int], bool]) -> None:
             or any(option.name == "network" and option.value in ("host", "none") for option in args.options):
         return
     from agentpipe.place import args_body, args_values
-    allowed, given, pairs = _allowed(), set[int](), []
+    allowed, given, pairs = allowed_range(), set[int](), []
     for at, option in enumerate(args.options):
         if option.name != "publish":
             continue
@@ -111,7 +111,8 @@ def host_address() -> str | None:
         return None
 
 
-def _allowed() -> tuple[int, int] | None:
+def allowed_range() -> tuple[int, int] | None:
+    """agent.docker_args_allowed_port_range. Failure 78 for what is no range."""
     from agentpipe.settings import config
     found = config.get_list("agent.docker_args_allowed_port_range")
     if not found:
