@@ -32,14 +32,17 @@ _REPOSITORY = r"(?:(?<=(?i:ssh|git)://)|(?<=(?i:http)://)|(?<=(?i:https)://))"
 LOGIN_WITH_SLASH = (rf"(?!(?<=(?i:ssh|git)://)[^@\s'\"\\]{{0,999}}(?:\.git@|@(?!{_HOST})))"
                     rf"(?!{_REPOSITORY}[^/:@\s'\"\[\\]*:[/?#][^@\s'\"\\]{{0,999}}@(?!{_HOST}))"
                     rf"[^/:@\s'\"\[\\]*:(?!{_PORT}|\$)([^/@\s'\"\\]{{0,999}}/[^@\s'\"\\]{{0,999}})@")
-# user:password@ of any URL, or a token in the user's place; not docker://image:tag@sha256:…
-_URL = re.compile(rb"(://(?:[^\s/@:]{0,128}:|(?=[^\s/@:]{16,256}@)))[^\s/@]{1,256}@(?!sha256:)")
+# user:password@ of any URL, whose password may have an @ or a few itself, or a token in the user's place; not
+# docker://image:tag@sha256:…
+_URL = re.compile(rb"(://(?:[^\s/@:]{0,128}:|(?=[^\s/@:]{16,256}@)))[^\s/@]{1,256}@(?!sha256:)"
+                  rb"(?:[^\s/@'\",]{0,64}@){0,3}")
 # what may be the begin of one
-_URL_BEGUN = re.compile(rb"(?::/?|://[^\s/@]{0,385}(?:@(?:s(?:h(?:a(?:2(?:56?)?)?)?)?)?)?)\Z")
+_URL_BEGUN = re.compile(rb"(?::/?|://[^\s/@]{0,385}(?:@[^\s/@'\",]{0,64}){0,4})\Z")
 # a URL with a query, and a value in it: a sentence may go on behind it, whose marks do not belong to it
 _WITH_QUERY = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{0,40}://[^\s'\"\\`<>?]{0,2000}\?[^\s'\"\\`<>]*")
-_VALUE = re.compile(r"[?&]([^=&#?]+)=(\[REDACTED\]|\$\{\w+\}|[^&#\s'\"\\`<>]+?)(?=[.,:;)}\]]*(?:[&#]|$))")
-_URL_LONGEST = 3 + 385 + 1 + 6
+_VALUE = re.compile(r"[?&]([^=&#?]+)=([^&#\s'\"\\`<>]+)")
+_MARKS = ".,:;)}]"
+_URL_LONGEST = 3 + 385 + 4 * 65
 
 
 class Redactor:
@@ -165,10 +168,11 @@ def _query_secrets(text: str) -> list[tuple[str, int, int]]:
     """(value, where it begins, where it ends) of each; none is `${NAME}`, a variable, or masked already."""
     if "://" not in text or "=" not in text or "?" not in text:
         return []
-    return [(found[2], found.start(2), found.end(2))
-            for url in _WITH_QUERY.finditer(text)
-            for found in _VALUE.finditer(text, url.start(), url.end())
-            if is_secret_name(found[1].replace("-", "_")) and not found[2].startswith(("[", "${"))]
+    values = [(found[2][0] + found[2][1:].rstrip(_MARKS), found.start(2))
+              for url in _WITH_QUERY.finditer(text)
+              for found in _VALUE.finditer(text, url.start(), url.end())
+              if is_secret_name(found[1].replace("-", "_")) and not found[2].startswith(("[", "${"))]
+    return [(value, begin, begin + len(value)) for value, begin in values]
 
 
 def spellings(values: Iterable[str]) -> set[str]:

@@ -500,9 +500,13 @@ def test_secrets_are_hidden_in_the_logged_command(settings, monkeypatch):
     text = "-e AWS_SECRET_ACCESS_KEY=abc -e AZURE_STORAGE_KEY=def -e PLAIN=ghi -e URL=https://me:word@host/x"
     assert show(text) == ("--env 'AWS_SECRET_ACCESS_KEY=********' --env 'AZURE_STORAGE_KEY=********' --env PLAIN=ghi "
                           "--env 'URL=https://me:********@host/x'")
-    for address in ("https://{}@host/x", "https://me:{}/{}@host/x", "https://host/x?private_token={}"):
+    for address in ("https://{}@host/x", "https://me:{}/{}@host/x", "https://me:word@{}@host/x", "https://host/x?private_token={}"):
         secret = "ghp-0123456789abcdef"
         assert secret in address.format(secret, secret) and secret not in show(f"-l {address.format(secret, secret)}")
+    for words in ("--log-opt splunk-token={}", "-l api_token={}", "--annotation a.password={}",
+                  "--mount type=volume,target=/x,volume-opt=type=cifs,\\\"volume-opt=o=username=me,password={}\\\""):
+        assert secret in words.format(secret) and secret not in show(words.format(secret))
+    assert show("-l a=b --mount type=volume,target=/x") == "--label a=b --mount type=volume,target=/x"
     monkeypatch.setenv("CLEARML_AGENT_DOCKER_ARGS_HIDE_ENV", "PLAIN OTHER")
     assert "ghi" not in show(text)
     monkeypatch.delenv("CLEARML_AGENT_DOCKER_ARGS_HIDE_ENV")

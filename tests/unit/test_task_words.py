@@ -186,6 +186,13 @@ def test_a_secret_in_quotes_goes_from_a_set_up_script_with_its_blanks(script: st
     assert container_options.shown_script(script) == shown
 
 
+def test_arguments_of_a_task_are_no_setting_that_could_include_a_file(monkeypatch) -> None:
+    monkeypatch.setenv("OF_THE_VIEWER", "read-by-the-viewer")
+    for text in ('["-eAPI_TOKEN=s3cret", "-e=A="${OF_THE_VIEWER}]', "[" * 3000):
+        found = container_options.shown({"arguments": text})
+        assert "s3cret" not in found and "read-by-the-viewer" not in found
+
+
 @pytest.mark.parametrize("more", ["", "--no-such-option", "'"])
 def test_no_secret_of_a_container_is_shown(more: str) -> None:
     one, other = ({"id": "1f3c", "status": "created", "container": {

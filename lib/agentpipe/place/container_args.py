@@ -25,6 +25,8 @@ FORBIDDEN = ["entrypoint"]
 PROTECTED = ["privileged", "security-opt", "network", "ipc"]
 # beside those that redact.py knows by their names
 SECRET_NAMES = {"AZURE_STORAGE_KEY", "CLEARML_AUTH_TOKEN"}
+# options whose value is NAME=VALUE
+NAMED = {"env", "label", "annotation", "log-opt", "storage-opt"}
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -125,7 +127,8 @@ def labels(worker: str, parent: str = "") -> dict[str, str]:
 
 def shown(options: list[Option]) -> str:
     """Options as a command line for the log: values of secret variables (secret also where --env X=$Y has brought it)
-    and what is secret in addresses are hidden (agent.hide_docker_command_env_vars)."""
+    and labels, of options of log drivers and volumes, and what is secret in addresses are hidden
+    (agent.hide_docker_command_env_vars)."""
     import shlex
 
     from agentpipe.settings import config, own_secrets
@@ -135,7 +138,7 @@ def shown(options: list[Option]) -> str:
         return shlex.join(args_words.words(options))
     names = {*SECRET_NAMES, *more, *config.get_list(hidden + "extra_keys")}
     urls = config.flag(hidden + "parse_embedded_urls", True)
-    ours = own_secrets.known() if any(option.name == "env" for option in options) else set[str]()
+    ours = own_secrets.known() if any(option.name in NAMED for option in options) else set[str]()
     return shlex.join(args_words.words([Option(option.name, _masked(option, names, ours, urls), "")
                                         for option in options]))
 
@@ -143,11 +146,26 @@ def shown(options: list[Option]) -> str:
 def _masked(option: Option, names: set[str], ours: set[str], urls: bool) -> str:
     from agentpipe import redact
     from agentpipe.settings import config_show
+
+    def is_secret(key: str, value: str) -> bool:
+        return key in names or redact.is_secret_name(key) or any(secret in value for secret in ours)
     key, equals, value = option.value.partition("=")
-    if option.name == "env" and equals and (key in names or redact.is_secret_name(key)
-                                            or any(secret in value for secret in ours)):
+    if option.name in NAMED and equals and is_secret(key, value):
         return f"{key}={config_show.MASK}"
-    return str(config_show.without_passwords(option.value)) if urls else option.value
+    text = option.value
+    if option.name == "mount":
+        text = re.sub(r'[^,"]+', lambda field: _field_masked(field[0], is_secret), text)
+    return str(config_show.without_passwords(text)) if urls else text
+
+
+def _field_masked(field: str, is_secret: Callable[[str, str], bool]) -> str:
+    """A field of --mount, as password=… is of type=volume,"volume-opt=o=username=me,password=…"."""
+    from agentpipe.settings import config_show
+    *names, value = field.split("=")
+    for count, name in enumerate(names, 1):
+        if is_secret(name, "=".join([*names[count:], value])):
+            return "=".join([*names[:count], config_show.MASK])
+    return field
 
 
 def _operators(job: Job) -> list[Option]:

@@ -25,8 +25,8 @@ SCRIPTS = ["^docker_preprocess_bash_script$", "^docker_init_bash_script$", "^ext
            "^setup_shell_script$"]
 ENV = re.compile("--env|-[diPqt]*e")  # short switches may stand before it; the variable is the next word, or behind it
 ENV_BEGUN = re.compile("--env=|-[diPqt]*e=?")
-# a password, one with a slash in it, a token in the user's place
-URLS = re.compile(r"(://[^/@\s:]*:)[^/@\s]+(?=@)|(https?://)[^/@\s:]{16,}(?=@)"
+# a password, which may have an @, one with a slash in it, a token in the user's place
+URLS = re.compile(r"(://[^/@\s:]*:)(?:[^/\s'\"]+|[^/@\s]+)(?=@)|(https?://)[^/@\s:]{16,}(?=@)"
                   rf"|(://(?={redact.LOGIN_WITH_SLASH})[^:]*:)[^@]*(?=@)")
 
 

@@ -18,12 +18,18 @@ def shown(container: Mapping[str, Any]) -> str:
     import shlex
 
     from agentpipe.place import args_words, container_args
+    from agentpipe.settings import config_show
     text = container.get("arguments") or ""
     try:
         return container_args.shown(args_words.parse(shlex.split(text)))
-    except (errors.Failure, ValueError):  # of no form that docker knows
-        from agentpipe.settings import config_show
-        return str(config_show.masked("container.arguments", text))
+    except errors.Failure:  # of no form that docker knows
+        words = shlex.split(text)
+    except ValueError:  # a quote too many
+        words = ["["]
+    if words[0].startswith("["):  # where a word ends nobody knows; and a task's text is not parsed as a setting, which
+        return config_show.MASK  # may include files and addresses
+    masked = config_show.masked("container.arguments", words)
+    return text if masked == words else shlex.join(masked)
 
 
 def shown_words(words: list[str]) -> list[str]:
