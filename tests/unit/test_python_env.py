@@ -619,6 +619,33 @@ def test_uvs_words_old_and_new_are_understood(machine, words, reason, remedy):
     assert remedy in failure.remedy
 
 
+@pytest.mark.parametrize("said", [
+    "Because only x" + "<1" * 60 + " ;", "a" * 60_000 + " depends", "\n" * 60_000, "Failed to fetch " * 4_000,
+    "a." * 30_000, "a[" * 30_000, "Git operation failed git fetch " + "a" * 60_000,
+    "Git operation failed `" + "git+ " * 12_000,
+    "only x" + ",".join(["<1|>1"] * 25) + " is !", "Failed to build `x`\n[stderr]\n" + " \n" * 30_000 + "x"])
+def test_what_a_build_prints_among_uvs_words_keeps_nobody(machine, tmp_path, said):
+    import signal
+
+    from agentpipe.environment.installers import uv_failures
+    from agentpipe.environment.local_packages import Project
+    from agentpipe.tools import ToolFailed
+    (tmp_path / "setup.py").write_text("\n" * 60_000)
+    asked = requirements.Requirements(str(tmp_path))
+    asked.projects = [Project(str(tmp_path), "", False, "-e .")]
+
+    def too_long(*_):
+        raise AssertionError("it is read for more than 10 s")
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(10)
+    try:
+        assert uv_failures.explained(machine.job(), ToolFailed(["uv"], 1, said), "/nowhere", asked).exit
+        uv_failures.lacking(said)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_a_container_without_a_network_is_not_told_to_check_it(machine):
     from agentpipe.environment.installers import uv_failures
     from agentpipe.tools import ToolFailed

@@ -119,7 +119,8 @@ def _environment() -> dict[str, str]:
 
 def _explained(failed: tools.ToolFailed, wanted: Wanted, name: str) -> errors.Failure:
     from agentpipe.environment import conda_files
-    said = conda_files.shown(failed.output)
+    from agentpipe.environment.installers import uv_words
+    said = uv_words.readable(conda_files.shown(failed.output))
     listed = said.partition("PackagesNotFoundError")[2]
     names = {*re.findall(r"^\s*- (?:\S+::)?([A-Za-z0-9._-]+)", listed, re.M),
              *re.findall(r"nothing provides (?:requested )?([A-Za-z0-9._-]+)", said),

@@ -7,7 +7,7 @@ import re
 
 from agentpipe import errors
 from agentpipe.environment import local_packages
-from agentpipe.environment.installers import own_needs
+from agentpipe.environment.installers import own_needs, uv_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 # uv's words for a pyproject.toml: the number of a line, the line itself, what is wrong with it
 TOML = re.compile(r"TOML parse error at line (\d+), column \d+\n\s*\|\n\s*\1 \| ?(.*)\n[\s|^]*\n?(.*)")
 # a frame of a setup.py, which setuptools executes as a text
-FRAME = re.compile(r'^\s*File "<string>", line (\d+)', re.MULTILINE)
-RUN = re.compile(r"^\s*File \"[^\"\n]*setuptools[^\"\n]*\", line \d+, in run_setup$", re.MULTILINE)
-EXCEPTION = re.compile(r"^\s*((?:\w+\.)*\w*(?:Error|Exception|Exit)(?:: .*)?)$", re.MULTILINE)
+FRAME = re.compile(r'^[ \t]*File "<string>", line (\d+)', re.MULTILINE)
+RUN = re.compile(r"^[ \t]*File \"[^\"\n]*setuptools[^\"\n]*\", line \d+, in run_setup$", re.MULTILINE)
+EXCEPTION = re.compile(r"^[ \t]*((?:\w+\.)*\w*(?:Error|Exception|Exit)(?:: .*)?)$", re.MULTILINE)
 
 
 def failure(output: str, requirements: Requirements) -> errors.Failure | None:
@@ -29,6 +29,7 @@ def failure(output: str, requirements: Requirements) -> errors.Failure | None:
     folders = dict.fromkeys(each.path for each in requirements.projects)
     for folder in [*folders]:
         folders |= dict.fromkeys(local_packages.needed(folder, requirements.code))
+    output = uv_words.readable(output)
     number, why, files = _toml(output, list(folders)) or _setup(output, list(folders)) or (0, "", [])
     if len(files) != 1:
         return None

@@ -10,6 +10,7 @@ import re
 
 from agentpipe import errors
 from agentpipe.environment import local_packages
+from agentpipe.environment.installers.uv_words import PACKAGE, WISH
 from agentpipe.environment.requirements import inside, normalised
 from agentpipe.urls import without_credentials
 
@@ -19,11 +20,10 @@ if TYPE_CHECKING:
 
     from agentpipe.environment.requirements import Requirements
 
-NAME = r"([A-Za-z0-9][A-Za-z0-9._-]*)"
-NEED = re.compile(rf"{NAME}(?:\[[^\]]*\])?(?:==\S+)? depends? on "
-                  rf"{NAME}(?:\[[^\]]*\])?((?:[<>=!~]=?=?[^\s,]+(?:,\s?)?)*)")
+NEED = re.compile(rf"{PACKAGE}(?:==\S+)? depends? on {WISH}")
 # of setup.py, setup.cfg and pyproject.toml
-NAMED = re.compile(r"""^\s*name\s*=\s*["']?([A-Za-z0-9][A-Za-z0-9._-]*)|\(\s*name\s*=\s*["']([^"']+)""", re.MULTILINE)
+NAMED = re.compile(r"""^[ \t]*name[ \t]*=[ \t]*["']?([A-Za-z0-9][A-Za-z0-9._-]*)|\(\s*name\s*=\s*["']([^"']+)""",
+                   re.MULTILINE)
 
 
 def failure(said: str, requirements: Requirements, newest: Callable[[str], str]) -> errors.Failure | None:

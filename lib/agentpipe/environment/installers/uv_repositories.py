@@ -26,9 +26,9 @@ def away(said: str, error: ToolFailed, requirements: Requirements) -> errors.Fai
     from agentpipe import tools
     from agentpipe.code import git, git_failures
     from agentpipe.environment import git_pins
-    asked = re.search(r"`([^`]*\bgit\+[^`]+)`", said)
+    asked = re.search(r"`([^`]{0,500}\bgit\+[^`]{1,500})`", said)
     # of a line without a package's name uv shows only how it called git
-    called = re.search(r"git fetch [^`]*?'?(\w+://[^\s'`]+)", said)
+    called = re.search(r"git fetch [^`]{0,500}?'?(\w+://[^\s'`]+)", said)
     lines = [_of(said, requirements)[1], asked[1] if asked else "", f"git+{called[1]}" if called else ""]
     match = next(filter(None, (git_pins.LINE.match(line.replace("****@", "")) for line in lines)), None)
     if not match:

@@ -11,13 +11,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agentpipe.environment.requirements import Requirements
 
-PACKAGE = r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?"
-WISH = PACKAGE + r"((?:[<>=!~]=?=?[^\s,]+(?:,\s?)?)*)"
+# what a build prints stands among uv's words, and may be made to keep whoever reads them: of all that repeats here
+# there is one way to read it, or an end
+PACKAGE = r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]{0,200}\])?"
+WISH = PACKAGE + r"((?:[<>=!~]{1,3}[^\s,<>=!~]+(?:,\s?)?)*)"
+LONGEST = 500  # letters of a word
+ENDS = 1 << 15  # of the begin and of the end of what was printed
+
+
+def readable(output: str) -> str:
+    """What uv has printed, but for its midst, and for the rest of words that are too long to be anybody's."""
+    kept = output if len(output) <= 2 * ENDS else f"{output[:ENDS]}\n…\n{output[-ENDS:]}"
+    return re.sub(rf"(\S{{{LONGEST}}})\S+", r"\1…", kept)
 
 
 def plain(output: str) -> str:
     """uv's words on one line, without the drawing that it puts around causes."""
-    return re.sub(r"\s+", " ", re.sub(r"[│├╰─▶×]|\x1b\[[0-9;]*m", " ", output))
+    return re.sub(r"\s+", " ", re.sub(r"[│├╰─▶×]|\x1b\[[0-9;]*m", " ", readable(output)))
 
 
 def cause(said: str) -> str:
@@ -34,19 +44,20 @@ def last_words(said: str) -> str:
 
 def url_in(said: str) -> str:
     """The address that it could not get something from, without its login; "" when it names none."""
-    found = re.search(r"(?:Failed to (?:fetch|download)[^`]*|for url \(|access ')`?((?:https?|file)://[^\s`)']+)", said)
+    found = re.search(r"(?:Failed to (?:fetch|download)[^`]{0,500}|for url \(|access ')`?"
+                      r"((?:https?|file)://[^\s`)']+)", said)
     return without_credentials(found[1]) if found else ""
 
 
 def first_name(said: str) -> str:
     """The package that it was getting or building; "" when it names none."""
-    found = re.search(rf"Failed to (?:download|build|fetch)[^`]*`{PACKAGE}", said)
+    found = re.search(rf"Failed to (?:download|build|fetch)[^`]{{0,500}}`{PACKAGE}", said)
     return found[1] if found else ""
 
 
 def named(group: str) -> str:
     """The pattern of a package as uv names it, with extras and a version, as a group of that name."""
-    return rf"(?P<{group}>[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^\]]*\])?(?:[<>=!~]=?=?[^\s,]+)?)"
+    return rf"(?P<{group}>[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^\]]{{0,200}}\])?(?:[<>=!~]=?=?[^\s,]+)?)"
 
 
 def line_of(name: str, requirements: Requirements) -> str:

@@ -105,9 +105,10 @@ def not_built(job: Job, output: str, folder: str, requirements: Requirements) ->
 
 def _printed(output: str) -> str:
     """" (its last words: …)": the last line that the build itself printed, as uv quotes it."""
-    quoted = re.split(r"^\s*\[(?:stderr|stdout)\]\s*$", re.sub(r"\x1b\[[0-9;]*m", "", output), flags=re.MULTILINE)[1:]
+    said = re.sub(r"\x1b\[[0-9;]*m", "", uv_words.readable(output))
+    quoted = re.split(r"^[ \t]*\[(?:stderr|stdout)\][ \t]*$", said, flags=re.MULTILINE)[1:]
     # what it quotes is indented: an `error: ` there is the build's own
-    ends = (re.split(r"^(?:\s*(?:hint: |×|[├╰]─▶|cause: )|error: )", text, flags=re.MULTILINE)[0].split("\n")
+    ends = (re.split(r"^(?:[ \t]*(?:hint: |×|[├╰]─▶|cause: )|error: )", text, flags=re.MULTILINE)[0].split("\n")
             for text in reversed(quoted))
     lines = [line.strip() for text in ends for line in reversed(text) if line.strip()]
     return f" (its last words: {without_credentials(lines[0])[:200]})" if lines else ""
