@@ -261,6 +261,10 @@ f()'
   [ "$(agent-task show --json "$id" | field .container.arguments)" = '--ipc=host -e A="b c"' ]
   [ "$(agent-task show --json "$id" | field .container.setup_shell_script)" = "$(cat setup.sh; echo)" ]
   copy=$(agent-task clone "$id" --docker-args '')
+  run -0 --separate-stderr agent-task create --docker-args --ipc=host job.sh
+  [[ $stderr == *"agent-task: --docker-args go with an image: without --docker a worker that has one of its own leaves "* ]]
+  run -0 --separate-stderr agent-task create --docker alpine:3 --docker-args --ipc=host job.sh
+  [[ $stderr != *"go with an image"* ]]
   [ "$(agent-task show --json "$copy" | field .container.image)" = alpine:3 ]
   [ "$(agent-task show --json "$copy" | field .container.arguments)" = null ]
   run -64 agent-task enqueue --queue gpu --docker 'alpine:3 --ipc=host' job.sh

@@ -574,6 +574,9 @@ RUN rm /usr/bin/setsid /bin/ln"
   run -0 agent-task shell "$task" -- sh -c 'pwd; ls; echo "$AGENT_TASK_DIR"; hostname; ps -e -o args='
   [[ $output == "$(field .fetch.code line)"$'\nhere\nmain.sh\n'"$(attempt "$task")"$'\n'"$(containers)"* ]]
   [[ $output != *4717* ]]
+  run -0 agent-task why "$task"
+  [[ $output == *"  its container is kept: agent-task shell $task"$'\n'* ]]
+  [ "$(agent-task why --json "$task" | jq -r .inside)" = "agent-task shell $task" ]
   kill -TERM "$run_pid"
   ended "$run_pid"
   [ "$status" -eq 3 ]
@@ -581,6 +584,8 @@ RUN rm /usr/bin/setsid /bin/ln"
   [ -z "$(containers)" ]
   run -66 agent-task shell "$task"
   [[ $output == *"is gone"*"--hold-on-failure"* ]]
+  run -0 agent-task why "$task"
+  [[ $output != *"is kept"* ]]
 }
 
 @test "agent-run is killed while it keeps a container: the next one removes it" {

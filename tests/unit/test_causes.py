@@ -85,6 +85,17 @@ def test_what_the_machine_lacks_is_said_in_words(evidence: str, reason: str, wor
     assert found["reason"].startswith(reason) and words in found["advice"] and found["remedy"] is None
 
 
+@pytest.mark.parametrize(("evidence", "reason", "what"), [
+    ("ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
+     "the image i:1 lacks the library libGL.so.1", "the system package with libGL.so.1"),
+    ("sh: exec: line 7: bash: not found", "there is no program bash in the image i:1", "bash")])
+def test_what_an_image_lacks_is_no_matter_of_the_worker(evidence: str, reason: str, what: str) -> None:
+    found = told(evidence, container={"image": "i:1"})
+    assert found["reason"].startswith(reason)
+    assert found["advice"].startswith(f"install {what} by a set-up script (agent-task edit 1f3c --setup-script TEXT), "
+                                      "or run it in an image that has it: agent-task edit 1f3c --docker IMAGE; then ")
+
+
 HOSTILE = "x; touch pwned; $(touch pwned)"
 
 

@@ -53,8 +53,9 @@ def library(task: dict[str, Any], evidence: str) -> Known | None:
     """A library of the system that the machine lacks."""
     said = re.findall(r"(?:ImportError|OSError): (\S+\.so[\w.]*): cannot open shared object file", evidence)
     if said:
-        return _lacking(task, f"this machine lacks the library {said[-1]}",
-                        f"install the system package with {said[-1]} on the worker")
+        image = _image(task)
+        return _lacking(task, f"{image or 'this machine'} lacks the library {said[-1]}",
+                        f"install the system package with {said[-1]}" + ("" if image else " on the worker"))
     return None
 
 
@@ -64,14 +65,22 @@ def program(task: dict[str, Any], evidence: str) -> Known | None:
     if "in _execute_child" in evidence:
         said += re.findall(r"^FileNotFoundError: .*?: '([^'/]+)'", evidence, re.MULTILINE)
     if said:
-        return _lacking(task, f"there is no program {said[-1]} on the worker", f"install {said[-1]} there")
+        image = _image(task)
+        return _lacking(task, f"there is no program {said[-1]} {f'in {image}' if image else 'on the worker'}",
+                        f"install {said[-1]}" + ("" if image else " there"))
     return None
 
 
+def _image(task: dict[str, Any]) -> str:
+    image = (task.get("container") or {}).get("image")
+    return f"the image {image}" if image else ""
+
+
 def _lacking(task: dict[str, Any], reason: str, install: str) -> Known:
-    """What the machine lacks, and an image may have."""
+    """What the machine lacks, and an image may have; of an image its task's set-up script may bring it."""
+    by = f" by a set-up script (agent-task edit {task['id']} --setup-script TEXT)" if _image(task) else ""
     return {"reason": reason, "advice":
-            f"{install}, or run it in an image that has it: agent-task edit {task['id']} --docker IMAGE; then "
+            f"{install}{by}, or run it in an image that has it: agent-task edit {task['id']} --docker IMAGE; then "
             f"{again(task)}"}
 
 

@@ -67,6 +67,9 @@ def _captured(wish: capture.Wish, values: Mapping[str, Any]) -> capture.Captured
                            "characters (--name TEXT)")
     if found.bundle:
         found.notes += found.bundle.told()
+    if (container or {}).get("arguments") and not (container or {}).get("image"):
+        found.notes.append("--docker-args go with an image: without --docker a worker that has one of its own leaves "
+                           "them out, unless a rule of its match_rules names it")
     for what, remedy in found.warnings:
         say(f"warning: {what} ({remedy})")
     for note in found.notes:

@@ -7,6 +7,7 @@ import time
 
 from agentpipe import cells, ends, find, secrets, units
 from agentpipe.report import outages, timing
+from agentpipe.run import hold
 from agentpipe.task import at_work, causes, evidence_lines, logs, of_pipelines, remedies, typeable, view
 
 TYPE_CHECKING = False
@@ -43,6 +44,7 @@ def why(api: Any, task: dict[str, Any]) -> dict[str, Any]:
     return {"task": task["id"], "status": status,
             **{key: value for key, value in found.items() if value not in (None, "")},
             "remedy": found.get("remedy") or None, "advice": found.get("advice") or None,
+            **({"inside": f"agent-task shell {task['id']}"} if is_failure(found) and hold.is_kept(task["id"]) else {}),
             **({"reproduce": remedies.reproduced(task)} if is_failure(found) else {})}
 
 
@@ -78,6 +80,8 @@ def text(found: dict[str, Any]) -> str:
             # what is enqueued anew with a bundle is another task
             pushed = ", once it is pushed" if "--bundle" in advice else ""
             lines += [f"  then{pushed}: agent-task enqueue {found['task']}"]
+    if found.get("inside"):
+        lines += [f"  its container is kept: {found['inside']}"]
     if found.get("reproduce"):
         lines += [f"  reproduce: {found['reproduce']}"]
     # what a script printed must not move the cursor over what we say
