@@ -111,5 +111,7 @@ def _whole_script(found: dict[str, Any], directory: str) -> dict[str, Any]:
         moved = untrusted.value(directory, FILE, untrusted.LARGE)
     except (FileNotFoundError, untrusted.NotRegular, ValueError):  # none, or a file that a power failure left empty
         return found
-    # a hook may have put something else in the place of what was moved
-    return {**found, **{field: each["whole"] for field, each in moved.items() if found.get(field) == each["shown"]}}
+    # a hook may have put something else in the place of what was moved, and the task's script anything into the file
+    pairs = {field: each for field, each in moved.items() if isinstance(each, dict)} if isinstance(moved, dict) else {}
+    return {**found, **{field: each["whole"] for field, each in pairs.items()
+                        if {"shown", "whole"} <= each.keys() and found.get(field) == each["shown"]}}

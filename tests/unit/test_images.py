@@ -6,9 +6,9 @@ import time
 import filelock
 import pytest
 
-from agentpipe import paths, place
+from agentpipe import errors, paths, place
 from agentpipe.claim import attempt
-from agentpipe.place import images
+from agentpipe.place import charliecloud, images
 
 DAY = 86400
 
@@ -62,6 +62,46 @@ def test_one_that_is_asked_for_again_stays():
     asked_for("a")
     asked_for("new")
     assert os.path.isdir(path)
+
+
+def test_one_whose_removal_was_killed_half_way_is_made_anew(monkeypatch):
+    old, made = asked_for("old"), []
+    for name in ("bin", "etc"):
+        os.mkdir(os.path.join(old, name))
+    asked_long_ago("old")
+
+    def killed(path):
+        if os.path.isdir(path):
+            os.rmdir(os.path.join(path, "bin"))
+            raise KeyboardInterrupt
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(images.trees, "discard", killed)
+        images._sweep(paths.cache("images", "kind"))
+    images.cached(None, "kind", "old", lambda fresh: made.append(os.mkdir(fresh)))
+    assert made
+
+
+def test_what_a_killed_process_had_half_made_goes_too():
+    asked_for("old")
+    os.rename(paths.cache("images", "kind", "old"), paths.cache("images", "kind", "old.new"))
+    asked_long_ago("old")
+    asked_for("new")
+    assert sorted(os.listdir(paths.cache("images", "kind"))) == ["new", "new.asked", "new.lock", "old.lock"]
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd/x", "/" + "a" * 300, "/etc/passwd/x/y"])
+def test_a_mount_for_which_an_image_has_no_room_is_said(tmp_path, target):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("")
+    with pytest.raises(errors.Failure, match="no room for a mount") as caught:
+        images.prepare(str(tmp_path), [("/tmp", target, "")])
+    assert caught.value.exit == errors.BAD_DATA
+
+
+def test_an_image_whose_etc_is_a_file_is_said(tmp_path):
+    (tmp_path / "etc").write_text("")
+    with pytest.raises(errors.Failure, match="/etc/hosts"):
+        charliecloud._complete(str(tmp_path))
 
 
 def test_what_could_not_be_made_leaves_nothing():

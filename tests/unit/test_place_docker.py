@@ -27,6 +27,12 @@ def test_a_process_of_this_machine_is_not_the_containers_for_its_number_and_star
     assert container.alive(record) is False
 
 
+@pytest.mark.parametrize("said", ["limit \u00b2\noom_kill \u00b2", "peak " + "9" * 5000, "limit max\noom_kill"])
+def test_what_a_containers_shell_says_of_its_memory_may_be_anything(tmp_path, monkeypatch, said):
+    monkeypatch.setattr(Container, "_asked", lambda *words: (0, said, ""))
+    assert Container({"prefix": ["x"]}, str(tmp_path))._memory() == (0, None, None)
+
+
 def test_a_script_whose_engine_is_away_gets_its_signals_from_this_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(docker_place, "holds", lambda container, pid: pid in (script.pid, keeper.pid))
     keeper = subprocess.Popen(["sleep", "60"])

@@ -99,9 +99,9 @@ def test_who_is_neither_root_nor_we_gets_a_folder_for_the_sdk_in_which_he_can_wr
 
 
 def test_what_the_tasks_own_arguments_mount_stays(settings):
-    made = body(Binds=["/mine:/root/.cache/pip"], Mounts=[{"Target": "/clearml_agent_cache"}])
+    made = body(Binds=["/mine:/root/.cache/pip/"], Mounts=[{"Target": "/clearml_agent_cache"}])
     gear.caches(made, Container("docker"), words())
-    assert made["HostConfig"]["Binds"] == ["/mine:/root/.cache/pip"]
+    assert made["HostConfig"]["Binds"] == ["/mine:/root/.cache/pip/"]  # else the engine sees it twice, and refuses
 
 
 def test_two_that_set_up_at_once_do_not_share_apts_folder(settings, agent_home):

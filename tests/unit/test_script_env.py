@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from agentpipe import errors, gpus, secrets
+from agentpipe import errors, gpus, paths, secrets
 from agentpipe.run import launch, script_env
 
 
@@ -174,6 +174,10 @@ def test_a_place_gets_the_packages_variables_also_where_they_are_ours_too(tmp_pa
 def test_a_variable_that_a_shell_keeps_for_itself_costs_no_other(tmp_path, monkeypatch, shell):
     monkeypatch.setenv("CLEARML_AGENT__AGENT__ENABLE_TASK_ENV", "true")
     asked = {"UID": {"value": "7"}, "PPID": {"value": "7"}, "LEARN": {"value": "0.1"}}
+    left = tmp_path / paths.BOX / secrets.SETUP
+    left.mkdir(parents=True)
+    (left / "before").write_bytes(b"EUID=0\0")
+    (left / "environment").write_bytes(b"PPID=7\0UID=7\0")  # a set-up script said `export UID`
     launch.write_spec(str(tmp_path), begun(tmp_path, {"hyperparams": {"Environment": asked}}).env, True)
     os.symlink(shutil.which(shell), tmp_path / "sh")
     printed = subprocess.run([tmp_path / "sh", "-c", '. ./spec || exit 125; printf "%s" "$LEARN"'], cwd=tmp_path,

@@ -26,6 +26,12 @@ def test_no_part_of_a_login_stays_in_the_manifest(tmp_path, repository, clean):
     assert secrets.whole(shown, str(tmp_path)) == task
 
 
+@pytest.mark.parametrize("text", ['[]', '5', '{"repository": 1}', '{"repository": {"shown": "x"}}'])
+def test_what_a_script_has_put_in_the_place_of_that_file_is_nothing(tmp_path, text):
+    (tmp_path / secrets.FILE).write_text(text)
+    assert secrets.whole({"script": {"repository": "x"}}, str(tmp_path)) == {"script": {"repository": "x"}}
+
+
 def test_a_task_without_a_login_needs_no_file(tmp_path):
     task = {"script": {"repository": "ssh://git@h/x.git", "requirements": {"pip": "tea @ https://h/tea.whl?a=b"}}}
     assert json.dumps(secrets.put_away(task, str(tmp_path))) == json.dumps(task)

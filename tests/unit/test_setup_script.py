@@ -68,6 +68,8 @@ def test_the_steps_stand_in_the_peers_order_and_empty_ones_are_left_out(settings
     assert [(step.name, step.text, step.as_root) for step in found] == [
         ("1-preprocess", "echo 1\necho 2", False), ("2-init", "python3 -m pip\nfor i in {1..3}; do :; done", False),
         ("3-extra", "echo extra", False), ("4-task", "echo task\necho more", False)]
+    settings('agent.docker_init_bash_script: "awk {python.x}"')  # of a shell, and none of its words
+    assert setup_script.steps(Container("docker"))[0].text == "awk {python.x}"
     settings("")
     assert [step.name for step in setup_script.steps(Container("docker"), False)] == []
     assert [step.name for step in setup_script.steps(Container("docker"), True)] == ["2-packages"]

@@ -16,6 +16,7 @@ from agentpipe.place.images import (
     ARCHIVES,
     cached,
     copy_folder,
+    fitting,
     key_of,
     mark,
     on_disk,
@@ -175,10 +176,11 @@ def _complete(root: str) -> None:
     open_up(etc)
     for name in ("hosts", "resolv.conf"):
         path = os.path.join(etc, name)
-        if os.path.islink(path):
-            os.unlink(path)
-        if not os.path.lexists(path):
-            open(path, "xb").close()
+        with fitting(f"/etc/{name}"):
+            if os.path.islink(path):
+                os.unlink(path)
+            if not os.path.lexists(path):
+                open(path, "xb").close()
 
 
 def _pulled(job: Job, name: str, key: str) -> str:

@@ -197,7 +197,7 @@ def _complete(job: Job, asked: Create, wanted: Wanted, image: dict[str, Any], en
                        LABEL + "boot": processes.boot_id(), owner.LABEL: owner.id()}
     host = body["HostConfig"]
     there = gear.mounted(body)
-    ours = [each for each in _mounts(job, environments, packs) if each["Target"] not in there]
+    ours = [each for each in _mounts(job, environments, packs) if os.path.normpath(each["Target"]) not in there]
     host["Mounts"] = [*(host.get("Mounts") or []), *ours]
     host.pop("AutoRemove", None)  # its end must stay to be read
 

@@ -221,7 +221,8 @@ class Container(place.Place):
 
         def number(name: str) -> int | None:
             text = found.get(name, "")
-            return int(text) if text.isdigit() and int(text) < 1 << 62 else None
+            # its `sh` may be anybody's
+            return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 1 << 62 else None
         return number("oom_kill") or 0, number("limit"), number("peak")
 
 

@@ -90,7 +90,7 @@ def caches(config: dict[str, Any], container: Container, args: Args, stranger: s
     taken = mounted(config)
     for name in wanted:
         inside = folder_inside(name)
-        if inside not in taken:
+        if os.path.normpath(inside) not in taken:
             folder = folder_here(name, suffix if name in SYSTEM else "")
             if name == "sdk" and stranger and paths.in_cache(folder):  # to which only our own folders lead
                 folder = folder_here(name, "." + re.sub(r"[^\w.-]", "-", stranger))
@@ -157,7 +157,8 @@ def ssh(config: dict[str, Any], job: Job, container: Container, is_others: bool 
     home = os.path.expanduser("~/.ssh")
     inside = ssh_folder()
     disabled = settings.flag("agent.disable_ssh_mount", False, "CLEARML_AGENT_DISABLE_SSH_MOUNT")
-    if disabled or not os.path.isdir(home) or inside in mounted(config) or not _speaks_of_ssh(job, container):
+    there = os.path.normpath(inside) in mounted(config)
+    if disabled or there or not os.path.isdir(home) or not _speaks_of_ssh(job, container):
         return
     binds = config[HOST].setdefault("Binds", [])
     if not is_others or not os.path.isfile(os.path.join(home, "config")):
@@ -201,10 +202,11 @@ def _set(config: dict[str, Any], name: str, value: str) -> None:
 
 
 def mounted(config: dict[str, Any]) -> set[str]:
-    """The paths inside at which something is mounted already."""
+    """The paths inside at which something is mounted already, as engines compare them: without a / at the end."""
     host = config[HOST]
     found = {each.split(":")[1] for each in host.get("Binds") or [] if ":" in each}
-    return found | {each.get("Target") for each in host.get("Mounts") or []} | set(host.get("Tmpfs") or {})
+    found |= {each.get("Target") or "/" for each in host.get("Mounts") or []} | set(host.get("Tmpfs") or {})
+    return {os.path.normpath(f"/{path.lstrip('/')}") for path in found}
 
 
 def _speaks_of_ssh(job: Job, container: Container) -> bool:

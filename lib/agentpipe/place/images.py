@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
+from contextlib import contextmanager
 
 from agentpipe import errors, files, paths, place, trees
 from agentpipe.settings import config
@@ -11,7 +13,7 @@ from agentpipe.settings.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from agentpipe.job import Job
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOM = "make room in the cache of images (AGENT_HOME) and in the program's own (TMPDIR): df -h"
 ASKED = ".asked"  # beside an image, touched when a task asks for it: its lock's own time changes with each look
+NEW = ".new"  # behind the name of one that is being made, or removed
 ONCE = "once-"  # begins the key of an image that was pulled for one task: no other will ask for it
 ONCE_DAYS = 1 / 24
 # addresses of what is on this machine
@@ -51,7 +54,7 @@ def cached(job: Job, name: str, key: str, make: Any) -> str:
         _stamp(path)
         if os.path.lexists(path):
             return path
-        fresh = path + ".new"
+        fresh = path + NEW
         trees.discard(fresh)
         try:
             make(fresh)
@@ -92,10 +95,20 @@ def _sweep(folder: str) -> None:
             with filelock.FileLock(image + ".lock", timeout=0, fallback_to_soft=False):
                 if not _is_old(image + ASKED, days):
                     continue  # somebody has asked for it meanwhile
-                trees.discard(image)
+                _remove(image)
                 os.unlink(image + ASKED)  # its lock stays: another process may wait for that very file
         except filelock.Timeout:
             continue  # it is being made, or removed
+
+
+def _remove(image: str) -> None:
+    """Remove an image, under its lock: whoever is killed at it leaves no half of one that looks whole."""
+    trees.discard(image + NEW)  # of a process that was killed while it made it
+    try:
+        os.rename(image, image + NEW)
+    except FileNotFoundError:
+        pass
+    trees.discard(image + NEW)
 
 
 def _is_old(stamp: str, days: float) -> bool:
@@ -214,12 +227,26 @@ def prepare(root: str, binds: Iterable[tuple[str, str, str]]) -> None:
         inside = within(root, target)
         if os.path.lexists(inside):
             continue
-        open_up(os.path.dirname(inside))
-        if os.path.isfile(source):
-            os.makedirs(os.path.dirname(inside), exist_ok=True)
-            open(inside, "ab").close()
-        else:
-            os.makedirs(inside, exist_ok=True)
+        with fitting(target):
+            open_up(os.path.dirname(inside))
+            if os.path.isfile(source):
+                os.makedirs(os.path.dirname(inside), exist_ok=True)
+                open(inside, "ab").close()
+            else:
+                os.makedirs(inside, exist_ok=True)
+
+
+@contextmanager
+def fitting(target: str) -> Iterator[None]:
+    """While something is made in an image: Failure 65 where it has a file in the place of a folder, or where the name
+    is none that can be made."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
+            raise
+        raise errors.Failure(f"the image has no room for a mount at {target}: {error.strerror}", errors.BAD_DATA,
+                             remedy="mount it elsewhere, or name another image") from None
 
 
 def open_up(folder: str) -> None:

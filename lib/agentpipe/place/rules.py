@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # the terms of a rule whose values are regular expressions, found anywhere; all of a rule must fit
 TERMS = ("project", "project_id", "script.repository", "script.branch", "script.binary", "user_id", "container", "tags")
 PACKAGES = ("script.requirements.pip", "script.requirements.conda")
+MOST = 100  # lines of one package, and limits in one, that are looked at: nobody has more
 KEYS = ("image", "arguments", "setup_shell_script", "match", "update_back_task", "force_container_rules")
 
 
@@ -81,7 +82,9 @@ def _fits(rule: dict[str, Any], job: Job, image: str, found: dict[str, list[str]
 
 def _term(rule: dict[str, Any], name: str) -> Any:
     from agentpipe.settings import config
-    match = rule.get("match") or {}
+    match = rule.get("match")
+    if not isinstance(match, dict):
+        return None
     return match.get(name) or config.at(match, name.split("."))
 
 
@@ -119,7 +122,8 @@ def _has_packages(job: Job, section: str, wanted: Any) -> bool:
             job.say(f"a rule of agent.default_docker.match_rules: passed over: {versions} is no range of versions "
                     f"(of {name})")
             return False
-        if not any(_name(each) == _name(rule) and _overlap(each, rule) for each in listed):
+        meant = [each for each in listed if _name(each) == _name(rule) and len(each.specifier) <= MOST]
+        if not any(_overlap(each, rule) for each in meant[:MOST]):
             return False
     return True
 

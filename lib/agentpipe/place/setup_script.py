@@ -263,7 +263,7 @@ def _filled(text: str) -> str:
     """The placeholders of clearml-agent's own script; braces stand doubled in one that knows of them."""
     try:
         return text.format(python_single_digit="python3", python="python3")
-    except (KeyError, IndexError, ValueError):
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
         return text.replace("{python_single_digit}", "python3")
 
 

@@ -88,7 +88,7 @@ def write_spec(directory: str, env: Mapping[str, str], isolated: bool) -> list[s
     lines, dropped = [], []
     for name, value in setup_script.environment(directory).items():
         if NAME.fullmatch(name):
-            lines.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
+            lines.append(_said(name, value))
     for name, value in env.items():
         if base.get(name) == value and not name.startswith(("CLEARML_", "TRAINS_")):
             continue
@@ -102,9 +102,15 @@ def write_spec(directory: str, env: Mapping[str, str], isolated: bool) -> list[s
         elif name == "PYTHONPATH" and isolated:  # an image's own stays behind
             lines.append(f"PYTHONPATH={shlex.quote(value)}${{PYTHONPATH:+:$PYTHONPATH}}; export PYTHONPATH")
         else:
-            lines.append(f"{'command ' if name in BASHS_OWN else ''}export {name}={shlex.quote(value)}")
+            lines.append(_said(name, value))
     publish(os.path.join(directory, secrets.SPEC), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
     return dropped
+
+
+def _said(name: str, value: str | None) -> str:
+    """A variable's line in `spec`; None takes it away."""
+    line = f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}"
+    return f"command {line}" if name in BASHS_OWN else line
 
 
 def _split(text: str, what: str = "entry_point") -> list[str]:
