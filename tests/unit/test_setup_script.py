@@ -136,6 +136,7 @@ def test_or_ends_the_task_when_it_should(run, job, monkeypatch, shell):
         run("echo one\nfalse\necho two", shell=shell)
     assert caught.value.exit == errors.BAD_DATA
     assert "one" in caught.value.evidence and "two" not in said(job)
+    assert caught.value.remedy.startswith("mend it: agent-task edit --setup-script TEXT, or unset AGENT_SETUP_ERRORS ")
 
 
 def test_a_command_that_may_fail_does_not_end_it(run, job, monkeypatch):
@@ -177,6 +178,7 @@ def test_an_image_without_a_package_manager_says_so(run, job, monkeypatch):
     with pytest.raises(errors.Failure) as caught:
         run("", CLEARML_APT_INSTALL="one")
     assert caught.value.exit == errors.NOT_FOUND
+    assert caught.value.remedy.startswith("mend it, or unset AGENT_SETUP_ERRORS ")
 
 
 def test_a_first_script_may_ask_for_packages(run, job, settings):

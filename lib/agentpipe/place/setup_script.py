@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agentpipe.place.decide import Container
 
 FOLDER = secrets.SETUP
+OF_TASK = "4-task"  # the step that is the task's own script
 # of the shell that runs the steps, not of the task
 NOT_PASSED_ON = {"PWD", "OLDPWD", "SHLVL", "_", "HOME", "USER", "LOGNAME", "HOSTNAME", "TERM", "DEBIAN_FRONTEND",
                  "CLEARML_APT_INSTALL"}
@@ -144,7 +145,7 @@ def steps(container: Container, asks_for_packages: bool = True) -> list[Step]:
         if more or asks_for_packages or found[0].text.strip():
             found.append(Step("2-packages", "system packages", PACKAGES.replace("@MORE@", more), as_root=True))
     found.append(Step("3-extra", "agent.extra_docker_shell_script", _lines("agent.extra_docker_shell_script")))
-    found.append(Step("4-task", "the task's set-up script", container.setup_script.replace("\r\n", "\n")))
+    found.append(Step(OF_TASK, "the task's set-up script", container.setup_script.replace("\r\n", "\n")))
     return [step for step in found if step.text.strip()]
 
 
@@ -185,7 +186,8 @@ def run(job: Job, container: Container, prefix: list[str], root_prefix: list[str
         reason = f"{step.words} ended with {status}"
         if stop:
             raise errors.Failure(reason, errors.NOT_FOUND if step.as_root else errors.BAD_DATA, said[-4000:],
-                                 "mend it, or unset AGENT_SETUP_ERRORS to go on in spite of it")
+                                 f"mend it{': agent-task edit --setup-script TEXT' if step.name == OF_TASK else ''}, "
+                                 "or unset AGENT_SETUP_ERRORS to go on in spite of it")
         _loudly(job, f"{reason}: passed over, as ClearML Agent does (AGENT_SETUP_ERRORS=stop would end the task)")
     return done
 
