@@ -84,6 +84,21 @@ def test_of_several_files_the_one_that_counts_is_named(conf, monkeypatch, tmp_pa
         checks.check_values()
 
 
+def test_a_file_of_a_folder_of_sections_is_not_read_as_it_was_kept_without_one(conf, monkeypatch, tmp_path):
+    conf("")
+    os.unlink(os.path.join(os.environ["HOME"], "clearml.conf"))
+    file = tmp_path / "more/default/agent.conf"
+    file.parent.mkdir(parents=True)
+    file.write_text("git_user: me\n")
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(file))
+    config.reload()
+    assert config.get("agent.git_user") is None
+    monkeypatch.delenv("CLEARML_CONFIG_FILE")
+    monkeypatch.setenv("CLEARML_CONFIG_PATH", str(tmp_path / "more"))
+    config.reload()
+    assert config.get("agent.git_user") == "me"
+
+
 @pytest.mark.parametrize("secret", ["abcDEF123", "ab=cd:e+F{1", "x!XT_G-#vs&(=)", "ends="])
 def test_a_secret_alone_may_have_any_character(secret):
     assert config_init.parsed(secret + "\n") == {"secret_key": secret}
@@ -171,7 +186,7 @@ def test_a_tree_that_an_older_version_kept_is_not_believed(conf, agent_home):
     config.get_list("agent.post_packages")
     kept, = (agent_home / "cache" / "config").iterdir()
     lines = kept.read_text().split("\n")
-    kept.write_text("\n".join([lines[0].replace('"format": 2', '"format": 1'), "{}", *lines[2:]]))
+    kept.write_text("\n".join([lines[0].replace(f'"format": {config_file.FORMAT}', '"format": 1'), "{}", *lines[2:]]))
     config.reload()
     assert config.get_list("agent.post_packages", ["horovod"]) == []
 

@@ -105,7 +105,9 @@ def say(job: Job, asked: Asked) -> None:
 
 
 def line(name: str, value: str) -> str:
-    """A variable in the file of --set-env, which takes lines as they are."""
+    """A variable in the file of --set-env, which takes lines as they are, but for a pair of quotes around a value."""
+    if len(value) > 1 and value[0] == value[-1] == "'":
+        value = f"'{value}'"
     return f"{name}={value}\n" if name and "\n" not in name + value else ""
 
 

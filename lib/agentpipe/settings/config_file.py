@@ -18,7 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-FORMAT = 2
+FORMAT = 3
+FOLDERS = ("CLEARML_CONFIG_PATH", "TRAINS_CONFIG_PATH")  # of which the first that is set counts
 URL_TIMEOUT_S = 10.0
 URL_AGE_S = 600  # how long what an include got from the network is good
 INCLUDE = (r'^[ \t{,]*include\s+(?:required\s*\(\s*)?(?:(url|file|package|classpath)\s*\(\s*)?'
@@ -174,7 +175,7 @@ def _parse(files: list[str]) -> list[str]:
 
 def _section_of(path: str) -> str:
     """Files of CLEARML_CONFIG_PATH hold the section that they are named for."""
-    given = os.environ.get("CLEARML_CONFIG_PATH") or os.environ.get("TRAINS_CONFIG_PATH")
+    given = next(filter(None, map(os.environ.get, FOLDERS)), None)
     home = os.path.abspath(os.path.expanduser(given)) + os.sep if given else None
     return os.path.basename(path).removesuffix(".conf") if home and path.startswith(home) else ""
 
@@ -189,7 +190,8 @@ def _plain(tree: Any) -> dict[str, Any]:
 def _sources(files: list[str]) -> dict[str, Any]:
     """What the tree depends on: {format, files: {path: mark}, environment: {name: value}, until}."""
     import re
-    found: dict[str, Any] = {"format": FORMAT, "files": {}, "environment": {}, "until": None}
+    found: dict[str, Any] = {"format": FORMAT, "files": {}, "until": None,
+                             "environment": {name: os.environ.get(name) for name in FOLDERS}}
     todo = list(files)
     while todo:
         path = todo.pop()
