@@ -92,6 +92,14 @@ if "--bad" in sys.argv: raise ValueError("six is too new: " + six.__version__)' 
   [ "$(field .ends.b <<<"$output")" = script_failed ]
   run -0 agent-task diff "$good" "$good"
   [[ $output == *"no difference"* ]]
+  # a file that was replaced under its name is no other version, and still another package
+  jq -c '(.pins.packages, .env.pins)[0].sha256 |= (explode | reverse | implode)' good.json >replaced.json
+  run -1 agent-task diff good.json replaced.json
+  [ "${lines[2]}" = packages ]
+  [[ ${lines[3]} == "    six 1.16.0: six-1.16.0-"*" is another file, sha256 "* ]]
+  jq -c '.task.script.entry_point = "other.py --lr 0.3"' good.json >other.json
+  run -1 agent-task diff good.json other.json
+  [[ ${lines[*]:2} == "entry point     train.py → other.py arguments     --lr 0.1 → 0.3" ]]
 }
 
 @test "diff: commits, uncommitted changes by file, interpreter, image, hyperparameters" {

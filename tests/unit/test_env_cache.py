@@ -59,11 +59,25 @@ def test_the_list_tells_what_each_holds_and_who_uses_it(machine):
     assert len(entry["tasks"]) == 1
 
 
-@pytest.mark.parametrize("text", ["[]", '{"key": []}', "[" * 100_000 + "]" * 100_000])
-def test_a_record_that_a_task_has_spoilt_is_none(machine, three, text):
+@pytest.mark.parametrize("text", ["{", "[]", '{"key": []}', "[" * 100_000 + "]" * 100_000, None])
+def test_a_record_that_somebody_has_spoilt_is_damage(machine, three, text, capfd):
+    base = machine.base({"base": three[1]})
+    os.unlink(os.path.join(base, "agentpipe.json"))
+    if text is not None:
+        with open(os.path.join(base, "agentpipe.json"), "w") as file:
+            file.write(text)
+    assert sorted(keys(env_cache.entries())) == sorted(three)
+    assert env_cache_view.verify() == errors.BAD_DATA
+    assert f"{three[1]}: 1 files are not as installed (agentpipe.json); taken out" in capfd.readouterr().err
+    assert not os.path.exists(base) and keys(env_cache.entries()) == [three[2], three[0]]
+    assert not machine.task("tea==2.0")["cached"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"key": []}'])
+def test_no_task_gets_what_has_a_spoilt_record(machine, three, text):
     with open(os.path.join(machine.base({"base": three[1]}), "agentpipe.json"), "w") as file:
         file.write(text)
-    assert keys(env_cache.entries()) == [three[2], three[0]]
+    assert not machine.task("tea==2.0")["cached"]
 
 
 def test_too_many_the_longest_unused_goes_first(machine, three):
@@ -327,6 +341,18 @@ def test_damage_is_found_by_the_hashes_and_mended_by_the_next_task(machine):
     env = machine.task("milk")
     assert (env["base"], env["cached"]) == (key, False)
     assert env_cache.verify()[0][1] == []
+
+
+def test_what_is_damaged_while_a_task_uses_it_is_given_to_no_other(machine, capfd):
+    env = machine.task("milk")
+    base = machine.base(env)
+    with open(glob.glob(os.path.join(base, "lib/*/site-packages/milk/__init__.py"))[0], "a") as file:
+        file.write("# evil\n")
+    assert env_cache_view.verify() == errors.BAD_DATA
+    assert "; taken out of the cache; " in (said := capfd.readouterr().err) and "still has it" in said
+    assert os.path.isdir(base)
+    assert not machine.task("milk")["cached"]
+    assert env_cache_view.verify() == 0
 
 
 def test_damage_is_found_in_data_files_too(machine):

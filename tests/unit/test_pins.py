@@ -94,6 +94,23 @@ def test_a_file_that_was_replaced_is_refused(machine, env, monkeypatch):
     assert "hash" in caught.value.reason
 
 
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize("others", [False, True])
+def test_what_nobody_has_any_more_is_not_replaced_by_another_version(machine, env, monkeypatch, offline, others):
+    os.unlink(os.path.join(machine.index, "tea-1.0-py3-none-any.whl"))
+    if not others:
+        os.unlink(os.path.join(machine.index, "tea-2.0-py3-none-any.whl"))
+    if offline:
+        monkeypatch.setenv("AGENT_OFFLINE", "1")
+        monkeypatch.setenv("AGENT_WHEELHOUSE", machine.index)
+    with pytest.raises(errors.Failure) as caught:
+        again(machine, env, monkeypatch)
+    assert caught.value.reason.startswith("tea==1.0 of the receipt is not in the ")
+    assert "sha256" not in caught.value.reason + caught.value.remedy
+    assert (caught.value.exit, caught.value.change) == (errors.NOT_FOUND, ())
+    assert ("--stage-only" if offline else "PIP_EXTRA_INDEX_URL") in caught.value.remedy
+
+
 def test_a_source_that_was_replaced_is_refused(machine, env, monkeypatch):
     shutil.rmtree(os.path.join(machine.index, "leaf-1.0.tree"))
     wheelhouse.source(machine.index, "leaf", "1.0", hook="print('evil')")

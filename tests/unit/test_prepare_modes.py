@@ -128,6 +128,26 @@ def test_the_wheelhouse_alone_does_on_another_machine(world, tmp_path):
     assert not found["env"]["cached"]
 
 
+@pytest.mark.parametrize("variables, file", [
+    ({"UV_DEFAULT_INDEX": "INDEX", "PIP_INDEX_URL": "http://127.0.0.1:9/simple"}, ""),
+    ({"UV_INDEX_URL": "INDEX"}, ""),
+    ({"UV_INDEX": "mine=INDEX", "UV_DEFAULT_INDEX": "INDEX/none"}, ""),
+    ({}, 'index-url = "INDEX"'),
+    ({}, '[[index]]\nname = "mine"\nurl = "INDEX"\ndefault = true'),
+    ({"UV_NO_INDEX": "1", "UV_FIND_LINKS": "FOLDER"}, ""),
+])
+def test_the_wheelhouse_is_filled_from_where_uv_is_told_to_look(world, tmp_path, variables, file):
+    index, house = world.environment["PIP_INDEX_URL"], tmp_path / "wheels"
+    if file:
+        (tmp_path / ".config/uv").mkdir(parents=True)
+        (tmp_path / ".config/uv/uv.toml").write_text(file.replace("INDEX", index))
+    told = {name: value.replace("INDEX", index).replace("FOLDER", world.index) for name, value in variables.items()}
+    task = {"task": {"script": {"entry_point": "a.py", "diff": "pass", "requirements": {"pip": "tea<2"}}}}
+    world.run("agent-prepare", "--stage-only", "--wheelhouse", house, line=task,
+              **{"PIP_INDEX_URL": "", "UV_INDEX_STRATEGY": "unsafe-best-match", **told})
+    assert os.listdir(house) == ["tea-1.0-py3-none-any.whl"]
+
+
 def test_without_a_network_what_is_missing_is_named(world, tmp_path):
     line = {"task": {"script": {"entry_point": "a.py", "diff": "pass", "requirements": {"pip": "milk"}}}}
     world.run("agent-prepare", "--offline", line=line, status=69)

@@ -477,6 +477,8 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):
     ("tea>=2\nmilk[hot]", 65, ["milk[hot] cannot be installed together: all versions of milk"], "relax 'tea>=2'"),
     ("greedy<2", 66, ["greedy<2 asks for tea>9, which is not in the indexes"],
      "ask for another version than 'greedy<2' in the requirements"),
+    ("needy", 66, ["no package nosuchtea in the indexes, which needy needs"], "name the index that has it in PIP_"),
+    ("torn", 65, ["torn: the file torn-1.0-py3-none-any.whl is damaged: "], "it has to be put there again"),
     ("old", 66, ["old", "needs Python>=3.99"], "set the task's binary to python3.99, or ask"),
     ("broken", 65, ["broken==1.0 cannot be built here", "RuntimeError: no compiler"],
      "ask for a version of broken that has wheels"),
@@ -492,6 +494,8 @@ def test_what_cannot_be_installed_is_named_with_a_remedy(machine, monkeypatch, p
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     wheelhouse.wheel(machine.index, "old", "1.0", requires_python=">=3.99")
     wheelhouse.wheel(machine.index, "greedy", "1.0", ["tea>9"])
+    wheelhouse.wheel(machine.index, "needy", "1.0", ["nosuchtea"])
+    os.truncate(wheelhouse.wheel(machine.index, "torn", "1.0"), 300)
     wheelhouse.source(machine.index, "broken", "1.0", hook="raise RuntimeError('no compiler')")
     with pytest.raises(errors.Failure) as caught:
         machine.task(pip)
@@ -500,6 +504,7 @@ def test_what_cannot_be_installed_is_named_with_a_remedy(machine, monkeypatch, p
     assert "you require" not in caught.value.reason
     assert remedy in caught.value.remedy
     assert caught.value.evidence
+    assert "--drop-package" not in caught.value.change or caught.value.change[1] in pip
     assert code != 66 or "so the pins count" not in "".join(machine.said)  # that could not help
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Entry = dict[str, Any]
 
+RECORD = "agentpipe.json"  # what stands in an environment
 MAX_ENTRIES = 10
 FREE_GB = 2.0
 MAX_AGE_DAYS = 30.0
@@ -116,16 +117,16 @@ def evict(wanted: Limits, room: bool = False, dry: bool = False) -> list[Entry]:
 def verify() -> list[tuple[Entry, list[str]]]:
     """Every environment with the files that are not as they were installed, by their hashes.
 
-    A damaged one that no task uses is taken out of the cache: the next task builds it again.
+    A damaged one is taken out of the cache: the next task builds it again. One that a task uses is removed by a sweep.
     """
     from agentpipe.environment import installed
     found = []
     for entry in entries():
-        damage = installed.damage(entry["path"])
+        damage = installed.damage(entry["path"]) + ([] if entry["python"] else [RECORD])
         if damage and not os.path.isdir(entry["about"]):
             continue  # evicted meanwhile
-        if damage and not entry["tasks"]:
-            _remove(home(), entry)
+        if damage and not _remove(home(), entry):
+            _unpublish(home(), entry)
         found.append((entry, damage))
     return found
 
@@ -216,17 +217,25 @@ def _is_seen(name: str, task: str) -> bool:
 
 
 def _entry(envs: str, target: str, keys: list[str]) -> Entry | None:
+    """What is told of a published build; of one whose record is damaged, and which no task gets, without a version."""
     import json
 
     from agentpipe.environment import installed
     directory = os.path.join(envs, target)
     try:
-        with open(os.path.join(directory, "agentpipe.json"), encoding="utf-8") as file:
-            base = json.load(file)
-        return {"key": base["key"], "keys": keys, "path": base.get("built") or directory, "about": directory,
-                "python": base["interpreter"]["version"],
-                "packages": base["packages"], "size": base["size"], "created": base["created"],
-                "used": _last_used(directory, base["created"]), "tasks": tasks(directory)}
+        try:
+            with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
+                base = json.load(file)
+            told = {"key": base["key"], "path": base.get("built") or directory,
+                    "python": base["interpreter"]["version"], "packages": base["packages"], "size": base["size"],
+                    "created": base["created"]}
+        except installed.WRONG:
+            if not any(_published(envs, name) == target for name in keys):  # removed meanwhile
+                return None
+            told = {"key": target.rpartition(".")[0], "path": directory, "python": "", "packages": [],
+                    "size": installed.size(directory), "created": os.stat(directory).st_mtime}
+        return {**told, "keys": keys, "about": directory, "used": _last_used(directory, told["created"]),
+                "tasks": tasks(directory)}
     except installed.WRONG:
         return None
 
@@ -258,9 +267,7 @@ def _remove(envs: str, entry: Entry) -> bool:
     target = os.path.basename(entry["about"])
     try:
         with filelock.FileLock(os.path.join(envs, entry["key"] + ".lock"), timeout=0, fallback_to_soft=False):
-            links = [name for name in entry["keys"] if _published(envs, name) == target]
-            for name in links:
-                os.unlink(os.path.join(envs, name))
+            links = _unpublish(envs, entry)
             # whoever uses one writes his link before he looks at KEY again (python_env.use)
             if tasks(entry["about"]):
                 for name in links:
@@ -272,6 +279,14 @@ def _remove(envs: str, entry: Entry) -> bool:
     except (filelock.Timeout, OSError):
         return False
     return True
+
+
+def _unpublish(envs: str, entry: Entry) -> list[str]:
+    """No task finds it any more; the links that are gone."""
+    links = [name for name in entry["keys"] if _published(envs, name) == os.path.basename(entry["about"])]
+    for name in links:
+        os.unlink(os.path.join(envs, name))
+    return links
 
 
 def _forget_lock(envs: str, name: str) -> None:

@@ -70,7 +70,7 @@ def verify() -> int:
     found = env_cache.verify()
     damaged = [(entry, files) for entry, files in found if files]
     for entry, files in damaged:
-        after = "in use" if entry["tasks"] else "taken out of the cache"
+        after = "taken out of the cache" + (f"; {', '.join(entry['tasks'])} still has it" if entry["tasks"] else "")
         some = ", ".join(files[:3])
         stdio.say(f"agent-env: {entry['key']}: {len(files)} files are not as installed ({some}); {after}")
     # what a container has built is not loaded outside of it

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     Base = dict[str, Any]
 
 FORMAT = "6"  # of a build and its record; another one is another key
-RECORD = "agentpipe.json"
 
 
 def key(job: Job, interpreter: Interpreter, requirements: Requirements, policy: Policy) -> str:
@@ -72,9 +71,11 @@ def cached(name: str) -> Base | None:
     link = os.path.join(env_cache.home(), name)
     try:
         about = os.path.join(os.path.dirname(link), os.readlink(link))
-        with open(os.path.join(about, RECORD), encoding="utf-8") as file:
+        with open(os.path.join(about, env_cache.RECORD), encoding="utf-8") as file:
             base: Base = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(base, dict) or "site" not in base:  # somebody has spoilt it
         return None
     base["about"] = about
     base["directory"] = base.get("built") or about
@@ -292,7 +293,7 @@ def _record(job: Job, about: str, directory: str, name: str, interpreter: Interp
     os.mkdir(os.path.join(about, "users"), 0o700)
     # from its first moment on: the lock that we hold is not that of a makeshift's key
     os.symlink(job.directory, os.path.join(about, "users", env_cache.user(job.directory)))
-    with open(os.path.join(about, RECORD), "w", encoding="utf-8") as file:
+    with open(os.path.join(about, env_cache.RECORD), "w", encoding="utf-8") as file:
         json.dump(base, file)
 
 

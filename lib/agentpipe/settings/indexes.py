@@ -102,7 +102,7 @@ def fingerprint() -> list[str]:
     """All of it that decides what is installed, for hashing only (it may hold passwords)."""
     from agentpipe.files import file_digest
     found = lines() + [f"{name}={os.environ[name]}" for name in UV_VARIABLES if os.environ.get(name)]
-    for path in _uv_files():
+    for path in uv_files():
         if os.path.isfile(path):
             found.append(f"{path} {file_digest(path)}")
     return found
@@ -138,7 +138,8 @@ def _pip_files() -> list[str]:
     return [*system, "/etc/pip.conf", *user, *([named] if named else [])]
 
 
-def _uv_files() -> list[str]:
+def uv_files() -> list[str]:
+    """Where uv's own settings stand, a later one beats an earlier one."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     named = os.environ.get("UV_CONFIG_FILE")
     return [named] if named else ["/etc/uv/uv.toml", "/etc/xdg/uv/uv.toml", os.path.join(home, "uv", "uv.toml")]

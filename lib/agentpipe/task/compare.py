@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from agentpipe.task.sources import Source
 
 # how likely each explains another end, before anything is known of the failure
-WEIGHTS = {"repository": 70, "script": 66, "commit": 60, "changes": 58, "packages": 57, "arguments": 55,
-           "hyperparameters": 54, "interpreter": 50, "image": 48, "container": 46, "configuration": 44, "driver": 42,
-           "directory": 40, "worker": 10}
+WEIGHTS = {"repository": 70, "script": 66, "entry point": 65, "commit": 60, "changes": 58, "packages": 57,
+           "arguments": 55, "hyperparameters": 54, "interpreter": 50, "image": 48, "container": 46,
+           "configuration": 44, "driver": 42, "directory": 40, "worker": 10}
 NAMED = 100  # added to what the failure itself names
 # words in the failure's lines that point to an aspect which they do not name
 POINTERS = {
@@ -112,10 +112,12 @@ def _all(a: Source, b: Source) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     yield "repository", _values(one.get("repository"), other.get("repository"))
     yield "commit", _commits(a, b)
     yield _changes(one, other)
-    yield "packages", _packages(a.packages, b.packages)
+    yield "packages", _packages(a.packages, b.packages) + _files(a, b)
     ran = [source.pins.get("python") for source in (a, b)]  # of one that has not run only what it asks for is known
     yield "interpreter", _values(*ran) if all(ran) else _values(one.get("binary"), other.get("binary"))
-    yield "arguments", _words(one.get("entry_point"), other.get("entry_point"))
+    words = _words(one.get("entry_point"), other.get("entry_point"))
+    yield "entry point", [(sign, text.removeprefix("script ")) for sign, text in words if text.startswith("script ")]
+    yield "arguments", [line for line in words if not line[1].startswith("script ")]
     yield "hyperparameters", _maps(_parameters(a.task), _parameters(b.task))
     yield "configuration", _maps(_configuration(a.task), _configuration(b.task))
     image, more = ((source.task.get("container") or {}) for source in (a, b))
@@ -188,6 +190,20 @@ def _packages(a: list[str], b: list[str]) -> list[tuple[str, str]]:
                         for line in (one[name], other[name])]
             if versions[0] != versions[1]:  # "clearml == 2.1" of the SDK, "clearml==2.1" of an installer
                 found.append(("~", f"{name} {versions[0]} → {versions[1]}"))
+    return found
+
+
+def _files(a: Source, b: Source) -> list[tuple[str, str]]:
+    """Packages of one version whose files have one name, and not the same in them: somebody has replaced one."""
+    one, other = ({pin["name"]: pin for pin in source.pins.get("packages") or []
+                   if isinstance(pin, dict) and pin.get("name") and pin.get("sha256")} for source in (a, b))
+    found = []
+    for name in sorted({*one} & {*other}):
+        files = [os.path.basename(str(pin.get("source") or "").partition("#")[0]) for pin in (one[name], other[name])]
+        digests = [str(pin["sha256"]) for pin in (one[name], other[name])]
+        if files[0] == files[1] and digests[0] != digests[1]:
+            found.append(("~", f"{name} {one[name].get('version') or ''}: {files[0] or 'its file'} is another file, "
+                               f"sha256 {digests[0][:12]}… → {digests[1][:12]}…"))
     return found
 
 

@@ -6,7 +6,7 @@ import os
 import re
 
 from agentpipe import errors, live, paths
-from agentpipe.environment.installers import uv
+from agentpipe.environment.installers import pip_indexes, uv
 from agentpipe.settings import indexes
 from agentpipe.settings.offline import offline
 
@@ -60,7 +60,8 @@ def run(job: Job, folder: str, asked: Requirements, arguments: list[str]) -> Non
     from agentpipe.tools import ToolFailed
     python = os.path.join(folder, "bin", "python")
     argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
-    env = {**uv.environment(), "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR") or paths.cache("pip"),
+    env = {**uv.environment(), **pip_indexes.variables(),
+           "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR") or paths.cache("pip"),
            **git_pins.access(job, asked.secrets), **asked.variables, **({"PIP_NO_INDEX": "1"} if offline() else {})}
     if asked.build_constraints:
         env["PIP_BUILD_CONSTRAINT"] = uv.written(job, "build-constraints.txt", asked.build_constraints)

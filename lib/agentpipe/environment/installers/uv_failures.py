@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from agentpipe import errors, paths
+from agentpipe.environment import wheelhouse
 from agentpipe.environment.installers import uv_network, uv_repositories, uv_words, wrong_pythons
 from agentpipe.environment.installers.uv_words import PACKAGE, WISH
 from agentpipe.environment.requirements import NAME
+from agentpipe.settings.offline import offline
 from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
@@ -34,10 +36,12 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("malformed", lambda: _malformed(said, requirements)),
         ("hashes", lambda: _hashes_wanted(said, requirements)),
         ("not_built", lambda: wrong_pythons.build_needs(said, requirements)),
+        ("not_there", lambda: _gone(said, requirements)),
         ("no_package", lambda: _no_package(job, said, folder, requirements)),
         ("wrong_python", lambda: wrong_pythons.wrong_python(job, said, requirements, python)),
         ("no_version", lambda: _no_version(job, said, folder, requirements)),
         ("hash", lambda: _hash(said)),
+        ("damaged", lambda: _damaged(said)),
         ("repository", lambda: uv_repositories.missing(said, requirements)),
         ("repository", lambda: uv_repositories.no_project(said, requirements)),
         ("not_built", lambda: wrong_pythons.not_built(job, error.output, folder, requirements)),
@@ -171,12 +175,34 @@ def _no_package(job: Job, said: str, folder: str, requirements: Requirements) ->
         lacks = f" or has no {found[1]}" if status == "403" else ""
         return uv_network.refusing(without_credentials(refused), lacks=lacks)
     line = uv_words.line_of(found[1], requirements)
+    if not uv_words.lines_of(found[1], requirements):  # nothing to take out: another asks for it, or we (pip)
+        owner = re.search(rf"(?:all versions of )?{uv_words.named('owner')} depends? on {re.escape(found[1])}", said)
+        by = uv_words.line_of(re.split(r"[\[<>=!~]", owner["owner"])[0], requirements) if owner else ""
+        return errors.Failure(f"no package {found[1]} in the indexes" + (f", which {by} needs" if by else ""),
+                              errors.NOT_FOUND, remedy="name the index that has it in PIP_EXTRA_INDEX_URL")
     hint = re.search(r"Did you mean to install `([^`]+)`", said)
     better = hint[1] if hint else package_names.meant_by(found[1])
     remedy = (f"replace '{line}' by '{better}' in the requirements" if better else
               f"take '{line}' out of the requirements, or name the index that has it in PIP_EXTRA_INDEX_URL")
     return errors.Failure(f"no package {found[1]} in the indexes" + (f"; {better} may be meant" if better else ""),
                           errors.NOT_FOUND, remedy=remedy, change=uv_words.replacing(line, better))
+
+
+def _gone(said: str, requirements: Requirements) -> errors.Failure | None:
+    """What a receipt names, and nobody has any more: another version would be another environment."""
+    found = (re.search(rf"there (?:is|are) no versions? of {WISH}", said)
+             or re.search(rf"Because {PACKAGE} was not found in the (?:package registry|provided package loc)", said))
+    if not found or not requirements.exact:
+        return None
+    pin = next((pin for pin in requirements.pins if isinstance(pin, dict) and uv_words.is_about(found[1], pin["name"])),
+               {"name": found[1]})
+    what = f"{pin['name']}=={pin['version']}" if pin.get("version") else pin["name"]
+    came = f" (it came from {without_credentials(str(pin['source']))})" if pin.get("source") else ""
+    if offline():
+        return errors.Failure(f"{what} of the receipt is not in the wheelhouse {wheelhouse.home()}", errors.NOT_FOUND,
+                              remedy="fetch it where there is a network: agent-prepare --stage-only, with this receipt")
+    return errors.Failure(f"{what} of the receipt is not in the indexes any more{came}", errors.NOT_FOUND,
+                          remedy="name an index that has it in PIP_EXTRA_INDEX_URL")
 
 
 def _no_version(job: Job, said: str, folder: str, requirements: Requirements) -> errors.Failure | None:
@@ -199,7 +225,7 @@ def _no_version(job: Job, said: str, folder: str, requirements: Requirements) ->
         return errors.Failure(f"{by} asks for {needs[2]}, which is not in the indexes", errors.NOT_FOUND,
                               remedy=f"ask for another version than '{by}' in the requirements",
                               change=uv_words.without_pin(by))
-    wish = line if line != name else f"{name}{found[2] or ''}"
+    wish = line.partition(" --hash")[0] if line != name else f"{name}{found[2] or ''}"
     if wish == name and not better:  # a page of a proxy or a login, too
         return errors.Failure(f"an index has {name}, but no file of it", errors.NOT_FOUND,
                               remedy=f"look at what the index answers for {name} (PIP_INDEX_URL, pip.conf): it may be "
@@ -218,6 +244,19 @@ def _hash(said: str) -> errors.Failure | None:
         return None
     return errors.Failure(f"{found[1]}: the file in the index is not the one whose hash was recorded",
                           errors.BAD_DATA, remedy=f"find out who replaced {found[1]}, or record its new hash")
+
+
+def _damaged(said: str) -> errors.Failure | None:
+    """A file that is cut short or no archive at all, where it came with no hash or was not read to its end."""
+    found = re.search(rf"Failed to (?:download|extract|read|install)[^`]*`{PACKAGE}[^`]*`.*?Failed to extract archive: "
+                      r"(\S+)(.*)", said)
+    if not found:
+        return None
+    why = found[3].rpartition("cause: ")[2].strip()
+    return errors.Failure(f"{found[1]}: the file {found[2]} is damaged" + (f": {why[:200]}" if why else ""),
+                          errors.BAD_DATA,
+                          remedy="fetch it again where there is a network: agent-prepare --stage-only" if offline()
+                          else f"look at {found[2]} in the index: it has to be put there again")
 
 
 def _misnamed(said: str, requirements: Requirements) -> errors.Failure | None:
