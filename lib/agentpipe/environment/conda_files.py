@@ -92,7 +92,7 @@ def recorded(record: dict[str, Any], original: bool) -> Wanted | None:
     if exported:
         try:
             tree = json.loads(exported) if isinstance(exported, str) else exported
-        except ValueError:
+        except (ValueError, RecursionError):
             raise errors.Failure("requirements.conda_env_json is not JSON", errors.BAD_DATA,
                                  remedy="record it with `conda env export --json`") from None
         return _of_tree(tree, "the exported conda environment")
@@ -140,6 +140,9 @@ def of_file(path: str, code: str) -> Wanted:
     except errors.Failure as failure:
         failure.change = errors.CODE_ANEW if failure.exit == errors.BAD_DATA else ()
         raise
+    except ValueError:  # Python writes no number of so many digits
+        raise errors.Failure(f"a number in {where} is too long to be one", errors.BAD_DATA, change=errors.CODE_ANEW,
+                             remedy=f"put it into quotes in {where}") from None
     found.folders = [os.path.dirname(path)]
     return found
 
@@ -167,6 +170,9 @@ def read_yaml(path: str, where: str, a_tasks: bool = False) -> Any:
         mark = getattr(error, "problem_mark", None)
         words = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
         raise errors.Failure(f"{where} is not YAML: {words}", errors.BAD_DATA, remedy=f"correct {where}") from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:  # 2024-02-30, !!int abc
+        raise errors.Failure(f"{where} is not YAML: a value is not what it is said to be: {str(error)[:100]}",
+                             errors.BAD_DATA, remedy=f"put it into quotes in {where}") from None
 
 
 def spec(line: str) -> str:
@@ -179,7 +185,7 @@ def spec(line: str) -> str:
 
 def _close(line: str) -> str:
     """A spec without blanks around its operators, conda's own channel by its address."""
-    return re.sub(r"\s*(==|=|~=|>=|<=|!=|<|>)\s*", r"\1", re.sub(r"^defaults::", f"{MAIN}::", line.strip()))
+    return re.sub(r"(?<!\s)\s*(==|=|~=|>=|<=|!=|<|>)\s*", r"\1", re.sub(r"^defaults::", f"{MAIN}::", line.strip()))
 
 
 def _compatible(match: re.Match[str]) -> str:

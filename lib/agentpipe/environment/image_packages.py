@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     Packages = list[dict[str, Any]]  # name, version, requires (texts as in Requires-Dist), extras
 
+LONGEST = 100  # letters of a name or a version
 ASK = """
 import json, sys
 try:
@@ -158,7 +159,8 @@ def _is_package(each: Any) -> bool:
     texts = [each["name"], each["version"]]
     for several in (each["requires"], each["extras"]):
         texts += several if isinstance(several, list) else [None]
-    return all(isinstance(text, str) for text in texts) and bool(re.fullmatch(r"[0-9A-Za-z.+!_-]+", each["version"]))
+    return all(isinstance(text, str) for text in texts) and len(each["name"]) <= LONGEST and bool(
+        re.fullmatch(rf"[0-9A-Za-z.+!_-]{{1,{LONGEST}}}", each["version"]))
 
 
 def _asked(job: Job, executable: str) -> str:

@@ -61,15 +61,16 @@ def unfit(folder: str, python: str) -> list[str]:
     """The packages that are for other versions of Python by their own words, as "name version is for Python <3.9"."""
     found = []
     for record in _records(folder):
-        limits = re.search(r"^Requires-Python:\s*(.*\S)", _head(record), re.M)
-        if limits and re.search(r"<|!=|==|~=", limits[1]):  # with a lowest one alone it would not be here
+        told = re.search(r"^Requires-Python:(.*)$", _head(record), re.M)
+        limits = told[1].strip() if told else ""
+        if re.search(r"<|!=|==|~=", limits):  # with a lowest one alone it would not be here
             from packaging import specifiers
             try:
-                fits = specifiers.SpecifierSet(limits[1]).contains(python, prereleases=True)
+                fits = specifiers.SpecifierSet(limits).contains(python, prereleases=True)
             except specifiers.InvalidSpecifier:
                 continue
             if not fits:
-                found.append(f"{' '.join(_metadata(record)[:2])} is for Python {limits[1]}")
+                found.append(f"{' '.join(_metadata(record)[:2])} is for Python {limits}")
     return found
 
 
@@ -84,7 +85,7 @@ def modules(folder: str, asked: set[str]) -> list[str]:
     for record in _records(folder):
         if normalised(_metadata(record)[0]) in asked:
             try:
-                with open(os.path.join(record, "RECORD"), encoding="utf-8", errors="replace") as file:
+                with open(_read(os.path.join(record, "RECORD")), encoding="utf-8", errors="replace") as file:
                     found.update(dict.fromkeys(re.findall(r"^(\w+)(?:/__init__)?\.py,", file.read(), re.M)))
             except OSError:  # a distribution without one
                 pass
@@ -295,12 +296,17 @@ def _installer(record: str) -> str:
 
 
 def _direct_url(record: str) -> dict:
+    """Where a package came from (PEP 610); {} where its record says nothing that makes sense: a wheel may bring one."""
     import json
+    from urllib.parse import urlsplit
     try:
         with open(_read(os.path.join(record, "direct_url.json")), encoding="utf-8") as file:
             found: dict = json.load(file)
-        return found
-    except (OSError, ValueError):
+        urlsplit(found["url"])
+        tables = [found.get(name, {}) for name in ("dir_info", "vcs_info", "archive_info")]
+        is_one = re.fullmatch(r"[!-~]+", found["url"]) and all(isinstance(each, dict) for each in tables)
+        return found if is_one else {}
+    except WRONG:
         return {}
 
 

@@ -142,6 +142,7 @@ def files(folder: str) -> list[str]:
 def needed(folder: str, code: str) -> list[str]:
     """The folders that a package's folder may need, and those that they may need."""
     found: set[str] = set()
+    known = {os.path.realpath(folder)}  # by links there may be any number of ways to one
     ahead = [folder]
     every: list[str] = []  # the checkout is walked once, whichever of them ask for all that is in it
 
@@ -150,10 +151,11 @@ def needed(folder: str, code: str) -> list[str]:
             every.extend(_projects(code))
         return every
     while ahead:
-        new = {os.path.normpath(each) for each in _named_in(ahead.pop(), code, projects)} - found - {folder}
-        new = {each for each in new if os.path.isdir(each)}
-        found |= new
-        ahead += new
+        for each in sorted({os.path.normpath(each) for each in _named_in(ahead.pop(), code, projects)}):
+            if os.path.isdir(each) and (real := os.path.realpath(each)) not in known:
+                known.add(real)
+                found.add(each)
+                ahead.append(each)
     return sorted(found)
 
 

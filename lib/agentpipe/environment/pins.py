@@ -49,7 +49,8 @@ def lines(pins: list[Pin | str]) -> list[str]:
 def is_pin(value: Any) -> bool:
     """Whether a value of a receipt's `pins.packages` is one of ours, or a line."""
     return isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str)
-                                      and isinstance(value.get("version"), str))
+                                      and isinstance(value.get("version"), str)
+                                      and (not value.get("conda") or isinstance(value.get("build"), str)))
 
 
 def has_hash(pin: Pin) -> bool:

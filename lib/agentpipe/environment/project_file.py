@@ -126,14 +126,21 @@ def _lists(table: dict[str, Any] | None, where: str) -> dict[str, Any]:
 def _group(groups: dict[str, Any], name: str, known: set[str]) -> list[str]:
     """The lines of a dependency group, and of those that it includes (PEP 735), but for the `known` ones."""
     from agentpipe.environment.requirements import normalised
-    if name not in groups:
-        raise errors.Failure(f"pyproject.toml has no group {name}, which another one includes", errors.BAD_DATA,
-                             remedy=f"add the group {name}", change=errors.CODE_ANEW)
-    if name in known:
-        return []
-    known.add(name)
-    return [line for each in groups[name] for line in ([str(each)] if not isinstance(each, dict) else
-            _group(groups, normalised(str(each.get("include-group"))), known))]
+    lines: list[str] = []
+    ahead: list[Any] = [{"include-group": name}]
+    while ahead:
+        each = ahead.pop()
+        if not isinstance(each, dict):
+            lines.append(str(each))
+            continue
+        name = normalised(str(each.get("include-group")))
+        if name not in groups:
+            raise errors.Failure(f"pyproject.toml has no group {name}, which another one includes", errors.BAD_DATA,
+                                 remedy=f"add the group {name}", change=errors.CODE_ANEW)
+        if name not in known:
+            known.add(name)
+            ahead += reversed(groups[name])
+    return lines
 
 
 def python(project: dict[str, Any]) -> str:
@@ -149,7 +156,7 @@ def _limit(told: str) -> str:
     """What poetry writes as `^3.8`, `~3.10` or `3.10.*`, and many as `>=3.8.*`, as PEP 440 has it."""
     if told.startswith(("<", ">", "~=")):
         return told.removesuffix(".*")
-    found = re.fullmatch(r"([~^]?)(\d+)(\.\d+)?((?:\.\d+)*)(\.\*)?", told)
+    found = re.fullmatch(r"([~^]?)(\d{1,9})(\.\d+)?((?:\.\d+)*)(\.\*)?", told)
     if not found or (not found[1] and found[4]):
         return told
     sign, major, minor, rest, _ = found.groups(default="")

@@ -253,7 +253,8 @@ def record(job: Job, asked: Requirements, packages: list[str], pins: Sequence[An
 def _has_variable(told: Mapping[str, Any]) -> bool:
     """Whether an address among the task's requirements has one (`${TOKEN}`)."""
     import re
-    return any(re.search(r"://\S*\$\{\w+\}", str(text)) for text in told.values())
+    addresses = (word.partition("://")[2] for text in told.values() for word in str(text).split())
+    return any(re.search(r"\$\{\w+\}", address) for address in addresses)
 
 
 def _asked_for(asked: Requirements) -> str:

@@ -13,7 +13,7 @@ import glob
 import os
 import re
 
-from agentpipe import files
+from agentpipe import files, untrusted
 from agentpipe.environment import git_pins, wheelhouse
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # what a package takes from a repository itself, in a wheel's metadata or in the files of a folder
-NEEDED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?)\s*@\s*(git\+\w+://[^\s;\"',]+)")
+NEEDED = re.compile(r"(?<![A-Za-z0-9._-])([A-Za-z0-9][A-Za-z0-9._-]*\s{0,9}(?:\[[^\]]{0,200}\])?)\s{0,9}@\s*(git\+\w+://[^\s;\"',]+)")
 
 
 def folder(pin: Pin) -> str:
@@ -125,24 +125,22 @@ def _pin(name: str, match: re.Match[str], commit: str, path: str) -> Pin:
 
 
 def _metadata(path: str) -> str:
-    """The METADATA of a wheel; "" where it has none."""
+    """The METADATA of a wheel; "" where it has none that can be read: it may be one of the task's."""
     import zipfile
+    import zlib
     try:
         with zipfile.ZipFile(path) as archive:
             inside = next(each for each in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", each))
-            return archive.read(inside).decode("utf-8", "replace")
-    except (OSError, zipfile.BadZipFile, StopIteration):
+            with archive.open(inside) as file:
+                return file.read(untrusted.LISTS).decode("utf-8", "replace")
+    except (OSError, zipfile.BadZipFile, StopIteration, RuntimeError, ValueError, EOFError, zlib.error):
         return ""
 
 
 def _project_text(folder: str) -> str:
     """The files of a package's folder that may say what it depends on."""
     from agentpipe.environment import local_packages
-    found = []
-    for path in local_packages.files(folder):
-        with open(path, encoding="utf-8", errors="replace") as file:
-            found.append(file.read())
-    return "\n".join(found)
+    return "\n".join(files.list_of_task(path).decode("utf-8", "replace") for path in local_packages.files(folder))
 
 
 def _folder(match: re.Match[str]) -> str:

@@ -32,9 +32,9 @@ class Source:
         self.task, self.pins, self.end, self.worker, self.python = task, pins, end, worker, python
         self.script: dict[str, Any] = task.get("script") or {}
         self.installed = bool(pins.get("packages"))
-        self.packages = [spelled(each) for each in pins.get("packages") or []]
-        self.of_conda = [spelled(each) for each in pins.get("packages") or []
-                         if isinstance(each, dict) and each.get("conda")]
+        pinned = [each for each in pins.get("packages") or [] if not isinstance(each, dict) or each.get("name")]
+        self.packages = [spelled(each) for each in pinned]
+        self.of_conda = [spelled(each) for each in pinned if isinstance(each, dict) and each.get("conda")]
         self.stages: list[dict[str, Any]] = end.get("stages") or []
         if not self.packages:
             self.packages = recorded(self.script)

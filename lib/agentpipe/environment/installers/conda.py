@@ -63,12 +63,10 @@ def create(job: Job, wish: dict[str, Any], folder: str, asked: Requirements) -> 
 
 def _without_logins(prefix: str) -> None:
     """Take the channels' logins out of what the prefix says of its packages: it may be carried elsewhere."""
-    for path in glob.glob(os.path.join(glob.escape(prefix), "conda-meta", "*.json")):
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
+    for path, record in conda_program.records(prefix):
         bare = {key: conda_files.shown(str(record[key])) for key in ("url", "channel") if record.get(key)}
         if {**record, **bare} != record:
-            files.publish(path, json.dumps({**record, **bare}).encode())
+            files.publish(os.path.join(prefix, path), json.dumps({**record, **bare}).encode())
 
 
 def _program(job: Job) -> str:

@@ -14,6 +14,9 @@ from agentpipe import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
     from agentpipe import tools
     from agentpipe.environment.conda_files import Wanted
     from agentpipe.environment.pins import Pin
@@ -93,16 +96,25 @@ class Missing(errors.Failure):
     names: set[str]
 
 
+def records(folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(its path below the prefix, what it says) of each record in `conda-meta`; a package may bring what is none."""
+    from agentpipe import untrusted
+    for name in sorted(os.listdir(os.path.join(folder, "conda-meta"))):
+        path = f"conda-meta/{name}"
+        try:
+            record = untrusted.value(folder, path, untrusted.LARGE) if name.endswith(".json") else None
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and {"name", "version", "build"} <= set(record):
+            yield path, record
+
+
 def installed(folder: str) -> list[Pin]:
     """What `conda-meta` of a prefix says, as pins; a hash that it does not know is taken from the file."""
     from agentpipe.environment import conda_files
     from agentpipe.files import file_digest
-    found, meta = [], os.path.join(folder, "conda-meta")
-    for name in sorted(os.listdir(meta)):
-        if not name.endswith(".json"):
-            continue
-        with open(os.path.join(meta, name), encoding="utf-8") as file:
-            record = json.load(file)
+    found = []
+    for _, record in records(folder):
         archive = str(record.get("package_tarball_full_path") or "")
         sha256 = record.get("sha256") or (file_digest(archive) if os.path.isfile(archive) else None)
         found.append({"name": record["name"], "version": str(record["version"]), "build": str(record["build"]),
