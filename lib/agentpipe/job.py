@@ -80,8 +80,8 @@ class Job:
     def write(self, text: str) -> None:
         """Text as a program printed it (maybe part of a line, maybe a progress bar) to the task's set-up log."""
         if "?" in text and "://" in text:  # git and installers, which get an address whole, may name it
-            from agentpipe import redact
-            text = redact.without_query_secrets(text)
+            from agentpipe import urls
+            text = urls.without_query_secrets(text)
         data = text.encode("utf-8", "surrogateescape")
         while data:
             try:

@@ -6,42 +6,22 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
+from agentpipe import urls
+from agentpipe.secret_names import is_secret
+
 ENVIRONMENT = "Environment"  # the hyperparameters that become variables, with agent.enable_task_env
-MASK = b"[REDACTED]"
+MASK = urls.REDACTED.encode()
 _MASKED = MASK + b"@"
 # shorter values are words that occur by themselves ("true", "root"): masking them would spoil the log
 SHORTEST = 6
-# as Buildkite's agent names them, and what tools of this field use (they stand in agent-report(1))
-_NAMES = re.compile(r"(PASSWORD|PASSWD|PASSPHRASE|(^|_)(PASS|PWD)|SECRETS?|TOKEN|CREDENTIALS?|CONNECTION_STRING"
-                    r"|(PRIVATE|ACCESS|SECRET|API)_?KEY)(_\d+)?$", re.IGNORECASE)
-# other keys may be names of things: of a column, a metric, a setting of git
-_KEYS = re.compile(r"(?<!PUBLIC)(?<!PUB)(?<!PRIMARY)(?<!FOREIGN)(?<!SORT)(?<!CACHE)(?<!PARTITION)_KEY(_\d+)?$",
-                   re.IGNORECASE)
-_WORD = re.compile(r"[A-Za-z_.]{1,19}")
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")  # what everybody writes in the same way
-# what stands behind a login's @, or its last: host/, host:port, a name with a dot that is no version, an IP address
-_HOST = (r"(?:[^/@\s'\"]*@)*(?:[^/:@?#\s'\"\\]+(?::\d+(?!\w)|/)|[\w.-]{1,253}\.[A-Za-z]{2,63}(?![\w-])"
-         r"|\d+(?:\.\d+){3}(?![\w-])|\[)")
-# what stands for a port: a number, or how templates (`{port}`, `<port>`), cmd and printf write one that is put in later
-_PORT = r"(?:\d+|\{[^/@\s]*\}|<[^/@\s]*>|%(?:\w+%|\(\w+\)[sd]|[sd]))[/?#]"
-# a login whose password has a slash that nobody has escaped, up to its @, right behind "://": behind the colon stands
-# no port, nor a variable that may be one. In a repository's address a path may begin behind an empty port, and in
-# ssh://host:path@version, as people write host:path. A limit, above which it is taken for a login, keeps long lines
-# from taking long.
-_REPOSITORY = r"(?:(?<=(?i:ssh|git)://)|(?<=(?i:http)://)|(?<=(?i:https)://))"
-LOGIN_WITH_SLASH = (rf"(?!(?<=(?i:ssh|git)://)[^@\s'\"\\]{{0,999}}(?:\.git@|@(?!{_HOST})))"
-                    rf"(?!{_REPOSITORY}[^/:@\s'\"\[\\]*:[/?#][^@\s'\"\\]{{0,999}}@(?!{_HOST}))"
-                    rf"[^/:@\s'\"\[\\]*:(?!{_PORT}|\$)([^/@\s'\"\\]{{0,999}}/[^@\s'\"\\]{{0,999}})@")
-# user:password@ of any URL, whose password may have an @ or a few itself, or a token in the user's place; not
+# urls.py has the addresses of whole texts; these are for a stream, of which no more than so much can be held back:
+# user:password@ of any, whose password may have an @ or a few itself, or a token in the user's place; not
 # docker://image:tag@sha256:…
 _URL = re.compile(rb"(://(?:[^\s/@:]{0,128}:|(?=[^\s/@:]{16,256}@)))[^\s/@]{1,256}@(?!sha256:)"
                   rb"(?:[^\s/@'\",]{0,64}@){0,3}")
 # what may be the begin of one
 _URL_BEGUN = re.compile(rb"(?::/?|://[^\s/@]{0,385}(?:@[^\s/@'\",]{0,64}){0,4})\Z")
-# a URL with a query, and a value in it: a sentence may go on behind it, whose marks do not belong to it
-_WITH_QUERY = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{0,40}://[^\s'\"\\`<>?]{0,2000}\?[^\s'\"\\`<>]*")
-_VALUE = re.compile(r"[?&]([^=&#?]+)=([^&#\s'\"\\`<>]+)")
-_MARKS = ".,:;)}]"
 _URL_LONGEST = 3 + 385 + 4 * 65
 
 
@@ -124,17 +104,6 @@ class Redactor:
         return held
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether a variable, or a value in a URL's query, of this name holds a secret."""
-    return bool(_NAMES.search(name) or _KEYS.search(name))
-
-
-def is_secret(name: str, value: str) -> bool:
-    """Whether a variable of this name and value holds a secret, which may be too short to be looked for in a text."""
-    named = _NAMES.search(name) or (_KEYS.search(name) and not _WORD.fullmatch(value))
-    return bool(named and value and not value.startswith("/"))
-
-
 def secrets_in(variables: Mapping[str, str] | Iterable[tuple[str, str]]) -> set[str]:
     """The values of variables that are secret by their names, and passwords in URLs; as others write them too."""
     found = set()
@@ -142,37 +111,8 @@ def secrets_in(variables: Mapping[str, str] | Iterable[tuple[str, str]]) -> set[
         secret = value.strip()  # whoever uses it does the same with a file's last newline
         if len(secret) >= SHORTEST and is_secret(name, secret):
             found.add(secret)
-        found |= _in_urls(value)
+        found |= {each for each in urls.secrets_in(value) if len(each) >= SHORTEST}
     return spellings(found)
-
-
-def _in_urls(text: str) -> set[str]:
-    if "://" not in text:
-        return set()
-    # up to the last @ before the path, as urls.split_url; up to the first as well, where no URL was meant that far
-    passwords = re.findall(r"://[^/@\s:]*:([^/\s'\"]+)@", text) + re.findall(r"://[^/@\s:]*:([^/@\s]+)@", text)
-    passwords += re.findall("://" + LOGIN_WITH_SLASH, text)
-    tokens = re.findall(r"https?://([^/@\s:]{16,})@", text)  # a token in the user's place
-    queries = [value for value, _, _ in _query_secrets(text)]
-    return {value for value in [*passwords, *tokens, *queries] if len(value) >= SHORTEST}
-
-
-def without_query_secrets(text: str) -> str:
-    """The text with `[REDACTED]` for each value in a URL's query whose name is a secret's (`?private_token=…`)."""
-    for _, begin, end in reversed(_query_secrets(text)):
-        text = f"{text[:begin]}{MASK.decode()}{text[end:]}"
-    return text
-
-
-def _query_secrets(text: str) -> list[tuple[str, int, int]]:
-    """(value, where it begins, where it ends) of each; none is `${NAME}`, a variable, or masked already."""
-    if "://" not in text or "=" not in text or "?" not in text:
-        return []
-    values = [(found[2][0] + found[2][1:].rstrip(_MARKS), found.start(2))
-              for url in _WITH_QUERY.finditer(text)
-              for found in _VALUE.finditer(text, url.start(), url.end())
-              if is_secret_name(found[1].replace("-", "_")) and not found[2].startswith(("[", "${"))]
-    return [(value, begin, begin + len(value)) for value, begin in values]
 
 
 def spellings(values: Iterable[str]) -> set[str]:

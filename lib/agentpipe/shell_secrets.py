@@ -7,7 +7,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
-from agentpipe.redact import ENVIRONMENT, MASK, is_secret_name, secrets_in
+from agentpipe.redact import ENVIRONMENT, MASK, secrets_in
+from agentpipe.secret_names import is_secret_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentpipe import secrets
-from agentpipe.redact import MASK, Redactor, secrets_in, without_query_secrets
+from agentpipe.redact import MASK, Redactor, secrets_in
 from agentpipe.shell_secrets import script_shown, script_variables, task_secrets
+from agentpipe.urls import without_query_secrets
 
 letters = st.text("ab\n", min_size=1, max_size=5).map(str.encode)
 

@@ -158,6 +158,12 @@ def test_variables_go_by_a_file_and_what_that_cannot_say_is_said(job, engine, te
     assert f"--env {left_out} cannot be passed on here" in said(job)
 
 
+@pytest.mark.parametrize(("value", "line"), [
+    ("'a b'", "A=''a b''\n"), ("''", "A=''''\n"), ("'", "A='\n"), ('"a"', 'A="a"\n'), (" a ", "A= a \n")])
+def test_ch_run_takes_one_pair_of_quotes_away(value, line):
+    assert charliecloud.line("A", value) == line
+
+
 def test_a_path_with_a_comma_is_one_mount(job):
     found = asked("""-v '/a,b:/c:ro' --mount 'type=bind,src=/d:e,"dst=/f"'""")
     words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), found, False, False)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORBIDDEN = ["entrypoint"]
 PROTECTED = ["privileged", "security-opt", "network", "ipc"]
-# beside those that redact.py knows by their names
+# beside those that secret_names.py knows
 SECRET_NAMES = {"AZURE_STORAGE_KEY", "CLEARML_AUTH_TOKEN"}
 # options whose value is NAME=VALUE
 NAMED = {"env", "label", "annotation", "log-opt", "storage-opt"}
@@ -144,11 +144,11 @@ def shown(options: list[Option]) -> str:
 
 
 def _masked(option: Option, names: set[str], ours: set[str], urls: bool) -> str:
-    from agentpipe import redact
+    from agentpipe.secret_names import is_secret_name
     from agentpipe.settings import config_show
 
     def is_secret(key: str, value: str) -> bool:
-        return key in names or redact.is_secret_name(key) or any(secret in value for secret in ours)
+        return key in names or is_secret_name(key) or any(secret in value for secret in ours)
     key, equals, value = option.value.partition("=")
     if option.name in NAMED and equals and is_secret(key, value):
         return f"{key}={config_show.MASK}"

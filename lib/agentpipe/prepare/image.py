@@ -213,5 +213,5 @@ def _changes(api: Any, container: str, entry: str) -> list[str]:
 
 
 def _is_secret(name: str, value: str) -> bool:
-    from agentpipe import redact
-    return redact.is_secret(name, value.strip()) or bool(redact.secrets_in({name: value}))
+    from agentpipe import redact, secret_names
+    return secret_names.is_secret(name, value.strip()) or bool(redact.secrets_in({name: value}))

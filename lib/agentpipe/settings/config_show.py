@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import redact, shell_secrets, stdio
+from agentpipe import redact, shell_secrets, stdio, urls
+from agentpipe.secret_names import is_secret_name
 from agentpipe.settings import config, config_file
 
 TYPE_CHECKING = False
@@ -25,9 +26,6 @@ SCRIPTS = ["^docker_preprocess_bash_script$", "^docker_init_bash_script$", "^ext
            "^setup_shell_script$"]
 ENV = re.compile("--env|-[diPqt]*e")  # short switches may stand before it; the variable is the next word, or behind it
 ENV_BEGUN = re.compile("--env=|-[diPqt]*e=?")
-# a password, which may have an @, one with a slash in it, a token in the user's place
-URLS = re.compile(r"(://[^/@\s:]*:)(?:[^/\s'\"]+|[^/@\s]+)(?=@)|(https?://)[^/@\s:]{16,}(?=@)"
-                  rf"|(://(?={redact.LOGIN_WITH_SLASH})[^:]*:)[^@]*(?=@)")
 
 
 def show(key: str, all_values: bool = False, as_json: bool = False) -> int:
@@ -86,7 +84,7 @@ def without_passwords(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    return redact.without_query_secrets(URLS.sub(lambda match: (match[1] or match[2] or match[3]) + MASK, value))
+    return urls.masked(value, MASK)
 
 
 def _of_docker(value: Any) -> Any:
@@ -112,7 +110,7 @@ def _word_of_docker(before: str, word: str) -> str:
     if begun is None:
         return word
     name, given, _ = word[begun.end():].partition("=")
-    return f"{begun[0]}{name}={MASK}" if given and redact.is_secret_name(name) else word
+    return f"{begun[0]}{name}={MASK}" if given and is_secret_name(name) else word
 
 
 def is_secret(key: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentpipe import redact, shell_secrets
+from agentpipe import redact, shell_secrets, urls
 from agentpipe.settings import config
 
 TYPE_CHECKING = False
@@ -45,4 +45,4 @@ def hidden(text: str) -> str:
     except Exception:  # a clearml.conf that cannot be read, however: the words of a failure must not fail themselves
         secrets = redact.secrets_in(os.environ)
     secrets.discard(os.environ.get("CLEARML_API_ACCESS_KEY", ""))
-    return redact.without_query_secrets(redact.Redactor(secrets).text(text))
+    return urls.without_query_secrets(redact.Redactor(secrets).text(text))
