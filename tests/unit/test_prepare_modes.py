@@ -188,3 +188,18 @@ def test_a_link_whose_end_is_not_there_is_named(tmp_path):
     link.symlink_to("/nope/there")
     with pytest.raises(errors.Failure, match=r"cannot create .*/link: it is a link to /nope/there, which is not there"):
         targets.make(str(link))
+
+
+def test_a_target_starts_with_variables_that_no_shell_knows(tmp_path):
+    from agentpipe.job import Job
+    from agentpipe.prepare import modes
+    target, code = tmp_path / "target", tmp_path / "target" / "code"
+    code.mkdir(parents=True)
+    (code / "t.py").write_text("import os; print(*map(os.environ.get, ('PLAIN', 'my.var', \"x; echo '\")), sep=',')\n")
+    variables = {"PLAIN": "a b", "my.var": "it's", "x; echo '": "c"}
+    line = {"task": {"name": "x", "script": {"entry_point": "t.py"}}, "fetch": {"code": str(code)},
+            "patch": {"working_dir": ".", "entry_point": "t.py"},
+            "env": {"python": sys.executable, "path": [], "variables": variables}}
+    modes.write_start(Job(line, str(tmp_path), {"target": str(target)}))
+    done = subprocess.run([target / "run"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("a b,it's,c\n", "")

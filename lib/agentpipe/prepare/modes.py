@@ -65,6 +65,7 @@ def end(held: Held, came: dict[str, Any]) -> None:
 
 def write_start(job: Job) -> None:
     """TARGET/run: a script that starts the task's program, with further arguments if there are any."""
+    import re
     import shlex
 
     from agentpipe import files
@@ -72,11 +73,16 @@ def write_start(job: Job) -> None:
     from agentpipe.run import launch
     begin = launch.of(job.manifest, job.directory, {})
     env: dict[str, Any] = job.manifest["env"]
+    variables: dict[str, str] = env.get("variables") or {}
+    plain = {name: value for name, value in variables.items() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)}
+    # what is no name to a shell (my.var) env(1) takes all the same
+    others = [f"{name}={value}" for name, value in variables.items() if name not in plain]
+    argv = ["env", "--", *others, *begin.argv] if others else begin.argv
     name = " ".join(str(job.task.get("name") or job.task.get("id")).split())  # of one line
     lines = ["#!/bin/sh", f"# {name}, prepared by agent-prepare --target",
              f"cd {shlex.quote(begin.cwd)} || exit",
              f"PATH={shlex.quote(os.pathsep.join(env.get('path') or []))}${{PATH:+:$PATH}}; export PATH",
              f"PYTHONPATH={shlex.quote(begin.env['PYTHONPATH'])}; export PYTHONPATH",
-             *(f"{name}={shlex.quote(value)}; export {name}" for name, value in (env.get("variables") or {}).items()),
-             f'exec {shlex.join(begin.argv)} "$@"']
+             *(f"{name}={shlex.quote(value)}; export {name}" for name, value in plain.items()),
+             f'exec {shlex.join(argv)} "$@"']
     files.publish(targets.folder(job, "run"), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"), 0o755)
