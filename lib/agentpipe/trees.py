@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -229,6 +230,17 @@ def _up(folder: int, expected: tuple[int, int]) -> int:
 def _identity(folder: int) -> tuple[int, int]:
     found = os.fstat(folder)
     return found.st_dev, found.st_ino
+
+
+@contextmanager
+def temporary(prefix: str) -> Iterator[str]:
+    """A folder for a while, for what others have made: that may be deeper than tempfile's own can remove."""
+    import tempfile
+    path = tempfile.mkdtemp(prefix=prefix)
+    try:
+        yield path
+    finally:
+        discard(path)
 
 
 def walk(top: str) -> Iterator[tuple[str, list[str], list[str]]]:

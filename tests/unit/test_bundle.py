@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from repositories import commit, repository, run, tree
 
-from agentpipe import errors
+from agentpipe import errors, trees
 from agentpipe.capture import capture, capture_bundle, capture_git, left_behind
 from agentpipe.cmds import agent_fetch, agent_patch
 from agentpipe.code import bundle, git, mirror
@@ -607,3 +607,48 @@ def test_what_a_checkout_has_that_cannot_run_elsewhere_is_said(tmp_path, monkeyp
     assert conflict.startswith("train.py has conflicts")
     subprocess.run(["sh", "-c", push], check=True)
     assert len(capture.capture(capture.Wish("train.py", [])).warnings) == 2
+
+
+def test_a_file_of_two_names_goes_along_under_both(tmp_path, monkeypatch):
+    top = repository(tmp_path / "top", {"train.py": "1\n"})
+    (top / "one.csv").write_text("1,2\n")
+    os.link(top / "one.csv", top / "two.csv")
+    found = capture_bundle.of_checkout(str(top), "", capture_git.text(str(top), "rev-parse", "HEAD"), True, [])
+    capture_bundle.write_files(found, str(tmp_path / "files.tar.gz"))
+    (tmp_path / "there").mkdir()
+    assert bundle.unpack(str(tmp_path / "files.tar.gz"), str(tmp_path / "there")) == 2
+    assert [(tmp_path / "there" / name).read_text() for name in ("one.csv", "two.csv")] == ["1,2\n"] * 2
+
+
+def test_any_number_of_files_may_be_overlooked(tmp_path):
+    folder = "f" * 200
+    top = repository(tmp_path / "top", {f"{folder}/{number}": "1\n" for number in range(12_000)})
+    listed = run(top, "ls-files")
+    subprocess.run(["git", "-C", str(top), "update-index", "--assume-unchanged", "--stdin"], input=listed.encode(),
+                   check=True)
+    assert left_behind.overlooked(str(top)) == []
+    (top / folder / "7").write_text("2\n")
+    assert [what for what, _ in left_behind.overlooked(str(top))] == [
+        f"{folder}/7: git is told to overlook what is changed there, so it stays here"]
+
+
+def test_what_is_tried_of_a_deep_repository_leaves_nothing(tmp_path, monkeypatch):
+    from agentpipe.task import enqueue_check
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "tmp").mkdir()
+    top = repository(tmp_path / "top", {"train.py": "1\n"})
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("a", dir_fd=here)
+        here, above = os.open("a", os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=here))
+    os.close(here)
+    run(top, "add", ".")
+    run(top, "commit", "--quiet", "--message", "deep")
+    task = {"id": "1f3c" * 8, "script": {"repository": str(top), "branch": "main", "entry_point": "train.py"}}
+    with enqueue_check.fetched(task) as code:
+        assert os.path.isfile(os.path.join(code, "train.py"))
+    assert os.listdir(tmp_path / "tmp") == []
+    trees.remove(str(top))

@@ -167,6 +167,8 @@ def write_files(found: Bundle, path: str) -> None:
     def nobody(info: tarfile.TarInfo) -> tarfile.TarInfo:
         info.uid = info.gid = 0
         info.uname = info.gname = ""
+        if info.islnk():  # the same file under a second name (of DVC's cache): no link comes out of an archive
+            info.type, info.linkname, info.size = tarfile.REGTYPE, "", os.lstat(found.files[info.name]).st_size
         return info
     try:
         with tarfile.open(path, "w:gz", compresslevel=3) as archive:

@@ -69,8 +69,9 @@ def overlooked(top: str) -> list[Warned]:
              and not os.path.islink(os.path.join(top, name))]
     if not there:  # as in a sparse checkout
         return []
+    # all of them: those that are there may be more than fit into arguments
     recorded = {about.partition("\t")[2]: about.split(" ")[1]
-                for about in capture_git.run(top, "ls-files", "--stage", "-z", "--", *there).split("\0") if about}
+                for about in capture_git.run(top, "ls-files", "--stage", "-z").split("\0") if about}
     now = capture_git.run(top, "hash-object", "--stdin-paths", stdin="".join(f"{name}\n" for name in there)).split()
     changed = [name for name, found in zip(there, now, strict=True) if recorded.get(name) != found]
     if not changed:

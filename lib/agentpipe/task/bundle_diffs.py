@@ -19,9 +19,8 @@ DIFF = ["git", "diff", "--no-index", "--binary", "--no-color", "--no-ext-diff", 
 
 def as_diffs(server: Any, brought: dict[str, dict[str, Any]]) -> dict[str, str]:
     """{key: a diff that makes that bundle of commits, FILES: one that makes the files in the checkout}."""
-    import tempfile
     found = {}
-    with tempfile.TemporaryDirectory(prefix="agentpipe-script.") as place:
+    with trees.temporary("agentpipe-script.") as place:
         for key, artifact in brought.items():
             name = bundle.file_name(key)
             path = os.path.join(place, name)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 
-from agentpipe import errors
+from agentpipe import errors, trees
 from agentpipe.job import Job
 from agentpipe.task import check_packages
 
@@ -28,7 +27,7 @@ def check(script: dict[str, Any], bundle: Bundle | None, say: Callable[[str], No
 
     `unreachable` (what is wrong, remedy): the remote does not have the commit, though this machine's cache may.
     """
-    with tempfile.TemporaryDirectory(prefix="agent-task-") as folder:
+    with trees.temporary("agent-task-") as folder:
         task: dict[str, Any] = {"script": script, "execution": {"artifacts": artifacts or []}}
         job = Job({"task": task}, folder)
         try:
@@ -47,7 +46,7 @@ def check(script: dict[str, Any], bundle: Bundle | None, say: Callable[[str], No
 @contextlib.contextmanager
 def fetched(task: dict[str, Any]) -> Iterator[str]:
     """A temporary directory with the code of a task of a repository, its changes applied; a Failure says why not."""
-    with tempfile.TemporaryDirectory(prefix="agent-task-") as folder:
+    with trees.temporary("agent-task-") as folder:
         job = Job({"task": task}, folder)
         try:
             code = _code(job, lambda text: None, None)
