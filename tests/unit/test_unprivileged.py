@@ -477,6 +477,12 @@ def test_charlieclouds_command_line(job, tmp_path):
                            f"--set-env={job.path('place.env')}"]
     words = charliecloud.words("ch-run", job, unprivileged.Image(str(tmp_path), "k"), found, True, True)
     assert words[7:10] == ["--write", "--uid=0", "--gid=0"]
+    found = asked("--mount type=bind,source=/a:b,target=/c")  # which it would take for /a at b:/c
+    with pytest.raises(errors.Failure, match="no path with a colon: /a:b") as caught:
+        charliecloud.words("ch-run", job, unprivileged.Image(str(tmp_path), "k"), found, False, False)
+    assert caught.value.exit == errors.BAD_DATA
+    with pytest.raises(errors.Failure, match="is not the name of an image"):
+        charliecloud.image(job, "docker://--help", "ch-run", [], False)
 
 
 def test_images_that_nobody_asks_for_any_more_are_removed_and_those_in_use_are_not(job, tmp_path, agent_home):

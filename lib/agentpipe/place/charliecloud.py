@@ -55,6 +55,8 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
 
     `writable`: a copy in the task's directory, since its set-up changes it.
     """
+    if name.startswith("docker://-"):  # it would be an option of ch-image
+        raise errors.Failure(f"{name} is not the name of an image", errors.BAD_DATA, remedy="correct the image's name")
     path = on_disk(name, "name a folder, an archive of `docker export`, or an image for ch-image pull") \
         if name.startswith(("/", "~", "./")) else ""
     key = mark(path) if path else key_of(name.removeprefix("docker://"))
@@ -87,6 +89,9 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
         if group:
             found.append(f"--gid={_number(image, 'group', group)}")
     for source, target, _ in asked.binds:
+        if ":" in source + target:  # which cannot be said
+            raise errors.Failure(f"ch-run mounts no path with a colon: {source} at {target}", errors.BAD_DATA,
+                                 remedy="name a path without one, as of a link to it")
         found.append(f"--bind={source}:{target}")
     if os.path.isfile(os.path.join(image.path, "ch/environment")):
         found.append(f"--set-env={image.path}/ch/environment")

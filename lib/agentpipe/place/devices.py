@@ -71,7 +71,7 @@ def hide(config: dict[str, Any], environ: Mapping[str, str], cpu_only: bool = Fa
     opened = _opened(config["HostConfig"])
     if ours is None or not opened:
         return ""
-    _set(config, gpus.CUDA, ",".join(uuids(ours)))
+    _override(config, gpus.CUDA, ",".join(uuids(ours)))
     return (f"{', '.join(opened)} may open every GPU of this machine to the container: only {gpus.NVIDIA} and "
             f"{gpus.CUDA} keep the task to what this agent has ({', '.join(ours) or 'no GPU'}), and its script can "
             "change them")
@@ -104,14 +104,14 @@ def _gpu_path(path: str) -> bool:
 def _request(config: dict[str, Any], ids: list[str] | None, environ: Mapping[str, str]) -> None:
     named = ",".join(ids) if ids else "all" if ids is None else "none"
     if not any(each.startswith(gpus.NVIDIA + "=") for each in config["Env"]) or ids is not None:
-        _set(config, gpus.NVIDIA, named)
+        _override(config, gpus.NVIDIA, named)
     if named != "none" and not environ.get("CLEARML_DOCKER_SKIP_GPUS_FLAG"):
         request: dict[str, Any] = {"Driver": "", "Count": 0 if ids else -1, "DeviceIDs": ids, "Capabilities": [["gpu"]],
                                    "Options": {}}
         config["HostConfig"].setdefault("DeviceRequests", []).append(request)
 
 
-def _set(config: dict[str, Any], name: str, value: str) -> None:
+def _override(config: dict[str, Any], name: str, value: str) -> None:
     """A variable of the container, whatever its arguments say."""
     config["Env"] = [each for each in config["Env"] if each.partition("=")[0] != name] + [f"{name}={value}"]
 
