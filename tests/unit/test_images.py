@@ -8,7 +8,7 @@ import pytest
 
 from agentpipe import errors, paths, place
 from agentpipe.claim import attempt
-from agentpipe.place import charliecloud, images
+from agentpipe.place import charliecloud, image_root, images
 
 DAY = 86400
 
@@ -94,7 +94,7 @@ def test_a_mount_for_which_an_image_has_no_room_is_said(tmp_path, target):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("")
     with pytest.raises(errors.Failure, match="no room for a mount") as caught:
-        images.prepare(str(tmp_path), [("/tmp", target, "")])
+        image_root.prepare(str(tmp_path), [("/tmp", target, "")])
     assert caught.value.exit == errors.BAD_DATA
 
 

@@ -24,6 +24,7 @@ from agentpipe.place import (
     args_words,
     charliecloud,
     container_args,
+    image_root,
     images,
     unprivileged,
 )
@@ -259,10 +260,10 @@ def test_mount_points_are_made_in_the_image_and_not_through_its_links(tmp_path):
     (root / "lib").symlink_to("/usr/lib")
     (root / "out").symlink_to("../../..")
     source.touch()
-    images.prepare(str(root), [(str(tmp_path), "/lib/a", ""), (str(source), "/etc/b", "")])
+    image_root.prepare(str(root), [(str(tmp_path), "/lib/a", ""), (str(source), "/etc/b", "")])
     assert (root / "usr" / "lib" / "a").is_dir() and (root / "etc" / "b").is_file()
     with pytest.raises(errors.Failure) as caught:
-        images.prepare(str(root), [(str(tmp_path), "/out/x", "")])
+        image_root.prepare(str(root), [(str(tmp_path), "/out/x", "")])
     assert "leads out of it" in caught.value.reason
 
 
@@ -272,23 +273,23 @@ def test_no_link_of_an_image_leads_to_this_machine(tmp_path):
     (outside / "x" / "apt.conf.d").mkdir(parents=True)
     (root / "etc" / "apt").symlink_to("../away/x")  # whose first part is a link itself
     (root / "away").symlink_to(outside)
-    images.single_user(str(root))
-    images.prepare(str(root), [(str(tmp_path), "/etc/apt/a", "")])
+    image_root.single_user(str(root))
+    image_root.prepare(str(root), [(str(tmp_path), "/etc/apt/a", "")])
     assert os.listdir(outside / "x") == ["apt.conf.d"] and os.listdir(outside / "x" / "apt.conf.d") == []
     assert os.path.isdir(f"{root}{outside}/x/a")
     (root / "etc" / "apt").unlink()
     (root / "etc" / "apt" / "apt.conf.d").mkdir(parents=True)
     (root / "etc" / "apt" / "apt.conf.d" / "zz-one-user").symlink_to(outside / "file")
-    images.single_user(str(root))
+    image_root.single_user(str(root))
     assert "root" in (root / "etc" / "apt" / "apt.conf.d" / "zz-one-user").read_text()
     assert os.listdir(outside) == ["x"]
     for number in range(12):
         (root / f"chain{number}").symlink_to(f"chain{number + 1}")
     (root / "chain12").symlink_to(outside)
-    assert images.within(str(root), "chain0/y") == f"{root}{outside}/y"
+    assert image_root.within(str(root), "chain0/y") == f"{root}{outside}/y"
     (root / "circle").symlink_to("circle")
     with pytest.raises(errors.Failure, match="circle of links"):
-        images.within(str(root), "circle/y")
+        image_root.within(str(root), "circle/y")
 
 
 def test_a_folder_is_unpacked_once_until_it_changes(job, tmp_path):

@@ -11,18 +11,9 @@ import re
 
 from agentpipe import errors, gpus, secrets, tools
 from agentpipe.place.args_without_daemon import Asked, say_what_is_left
-from agentpipe.place.images import (
-    ARCHIVES,
-    cached,
-    copy_folder,
-    key_of,
-    mark,
-    on_disk,
-    prepare,
-    pull,
-    single_user,
-    work,
-)
+from agentpipe.place.image_root import prepare, single_user
+from agentpipe.place.image_tools import copy_folder, pull, work
+from agentpipe.place.images import ARCHIVES, cached, key_of, mark, on_disk
 from agentpipe.place.unprivileged import WRITABLE, Image
 
 TYPE_CHECKING = False

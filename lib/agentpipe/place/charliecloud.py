@@ -10,23 +10,10 @@ import os
 import re
 
 from agentpipe import errors, paths, secrets, tools, untrusted
-from agentpipe.place import images
 from agentpipe.place.args_without_daemon import Asked, say_what_is_left
-from agentpipe.place.images import (
-    ARCHIVES,
-    cached,
-    copy_folder,
-    fitting,
-    key_of,
-    mark,
-    on_disk,
-    open_up,
-    prepare,
-    pull,
-    single_user,
-    within,
-    work,
-)
+from agentpipe.place.image_root import fitting, open_up, prepare, single_user, within
+from agentpipe.place.image_tools import copy_folder, pull, work
+from agentpipe.place.images import ARCHIVES, cached, key_of, mark, on_disk, pulled_anew
 from agentpipe.place.unprivileged import WRITABLE, Image
 
 TYPE_CHECKING = False
@@ -201,7 +188,7 @@ def _pulled(job: Job, name: str, key: str) -> str:
 
     def make(fresh: str) -> None:
         known = name in job.run([*_env(), builder, "list"], check=False).split()
-        if not known or images.pulled_anew():
+        if not known or pulled_anew():
             pull(job, [*_env(), builder, "pull", name], name, f"{builder} pull --auth ")
         work(job, [*_env(), "ch-convert", name, fresh], name, loud=True)
         _complete(fresh)

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
-from contextlib import contextmanager
 
-from agentpipe import errors, files, paths, place, trees
+from agentpipe import errors, paths, place, trees
 from agentpipe.settings import config
 from agentpipe.settings.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from agentpipe.job import Job
 
 
-ROOM = "make room in the cache of images (AGENT_HOME) and in the program's own (TMPDIR): df -h"
 ASKED = ".asked"  # beside an image, touched when a task asks for it: its lock's own time changes with each look
 NEW = ".new"  # behind the name of one that is being made, or removed
 ONCE = "once-"  # begins the key of an image that was pulled for one task: no other will ask for it
 ONCE_DAYS = 1 / 24
-# addresses of what is on this machine
-HERE = ("docker-archive://", "docker-daemon://", "oci://", "oci-archive://")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 BYTE_CODE = "__pycache__"  # which Python writes when somebody only looks
-MOST_LINKS = 40  # behind each other, as in a kernel
-LINKS = "mend that link in the image, or name another image"
-# a copy of a folder, whose devices a plain user cannot make: they stay out, wherever they are
-COPY = """cd "$1" && find . \\( -path './dev/*' -o -path './proc/*' -o -path './sys/*' \\) -prune -o \\
-    ! -type b ! -type c -print0 |
-  tar --null --no-recursion --ignore-failed-read -T - -cf - |
-  tar -C "$2" --no-same-owner -xf -"""
 NO_PART = (BYTE_CODE, "dev", "proc", "run", "sys", "tmp")  # of an image: what a running system has there
 
 
@@ -186,105 +173,3 @@ def key_of(address: str) -> str:
 def pulled_anew() -> bool:
     """Whether each task is to have its image pulled; without a network the one that is here has to do."""
     return config.flag("agent.docker_force_pull") and not offline()
-
-
-def pull(job: Job, argv: list[str], name: str, login: str) -> None:
-    """Have an engine's own program pull the image `name`; its refusal as that of Docker's. `login`: its command."""
-    from agentpipe import tools
-    from agentpipe.place import engine
-    if not argv[-1].startswith(HERE):
-        engine.check_network(name)
-    try:
-        job.run(argv, loud=True)
-    except tools.ToolFailed as failed:
-        raise engine.no_image(name, failed.output.strip(), login, room=ROOM) from None
-
-
-def work(job: Job, argv: list[str], name: str, loud: bool = False) -> None:
-    """Run a program that unpacks or copies the image `name`; Failure 73 where the disk is full, else 65."""
-    from agentpipe import tools
-    try:
-        # its own words, which are read here, in whatever locale it reads the names of files
-        job.run(argv, loud=loud, env={**os.environ, "LANGUAGE": "en"})
-    except tools.ToolFailed as failed:
-        if "no space left on device" in failed.output.lower():
-            raise errors.Failure(f"image {name} cannot be unpacked: the disk is full", errors.CANNOT_CREATE,
-                                 failed.evidence, ROOM) from None
-        raise errors.Failure(f"image {name} cannot be unpacked: {failed.reason}", errors.BAD_DATA, failed.evidence,
-                             "mend what it says, or name another image") from None
-
-
-def copy_folder(job: Job, source: str, target: str) -> None:
-    """A copy of a root file system in the folder `target`, which is made, as far as we may read it and without
-    devices."""
-    os.makedirs(target, 0o755)
-    work(job, ["sh", "-c", COPY, "sh", source, target], source)
-
-
-def prepare(root: str, binds: Iterable[tuple[str, str, str]]) -> None:
-    """Folders and empty files for the mounts: in a read-only root they cannot come by themselves."""
-    for source, target, _ in binds:
-        inside = within(root, target)
-        if os.path.lexists(inside):
-            continue
-        with fitting(target):
-            open_up(os.path.dirname(inside))
-            if os.path.isfile(source):
-                os.makedirs(os.path.dirname(inside), exist_ok=True)
-                open(inside, "ab").close()
-            else:
-                os.makedirs(inside, exist_ok=True)
-
-
-@contextmanager
-def fitting(target: str) -> Iterator[None]:
-    """While something is made in an image: Failure 65 where it has a file in the place of a folder, or where the name
-    is none that can be made."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
-            raise
-        raise errors.Failure(f"the image has no room for a mount at {target}: {error.strerror}", errors.BAD_DATA,
-                             remedy="mount it elsewhere, or name another image") from None
-
-
-def open_up(folder: str) -> None:
-    """Let us write in a folder of our copy of an image, or where it is to be: `/` itself is closed in those of Fedora
-    and its like (0555), to a plain user who owns it too."""
-    while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
-    if not os.access(folder, os.W_OK):
-        os.chmod(folder, os.stat(folder).st_mode & 0o7777 | 0o300)
-
-
-def within(root: str, target: str) -> str:
-    """A path of the image on this disk: each part of it is looked at, and each of what a link there says, whose / is
-    the image's own. Failure 65 for links that lead out of the image, or in a circle."""
-    found, links = root, 0
-    left = [part for part in reversed(target.split("/")) if part != ".."]
-    while left:
-        part = left.pop()
-        if part in ("", "."):
-            continue
-        if part == "..":
-            if found == root:
-                raise errors.Failure(f"the image's {target} leads out of it", errors.BAD_DATA, remedy=LINKS)
-            found = os.path.dirname(found)
-            continue
-        found = os.path.join(found, part)
-        if os.path.islink(found):
-            links += 1
-            if links > MOST_LINKS:
-                raise errors.Failure(f"the image's {target} is a circle of links", errors.BAD_DATA, remedy=LINKS)
-            link = os.readlink(found)
-            found = root if link.startswith("/") else os.path.dirname(found)
-            left += reversed(link.split("/"))
-    return found
-
-
-def single_user(root: str) -> None:
-    """apt would become another user, of whom there is none, or whose files we could not remove."""
-    apt = within(root, "etc/apt/apt.conf.d")
-    if os.path.isdir(apt):
-        files.publish(os.path.join(apt, "zz-one-user"), b'APT::Sandbox::User "root";\n', 0o644)
