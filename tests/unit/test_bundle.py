@@ -652,3 +652,10 @@ def test_what_is_tried_of_a_deep_repository_leaves_nothing(tmp_path, monkeypatch
         assert os.path.isfile(os.path.join(code, "train.py"))
     assert os.listdir(tmp_path / "tmp") == []
     trees.remove(str(top))
+
+
+def test_a_checkout_whose_name_ends_with_a_blank_is_one(tmp_path):
+    top = repository(tmp_path / "my code ", {"train.py": "1\n"})
+    assert capture_git.root(str(top)) == str(top)
+    found = capture.capture(capture.Wish(str(top / "train.py"), [], binary="python3"))
+    assert found.script["repository"] == str(top) and found.script["entry_point"] == "train.py"

@@ -19,6 +19,7 @@ from agentpipe.environment import (
     local_packages,
     project_file,
     task_env,
+    wheelhouse,
     wheelhouse_repositories,
 )
 from agentpipe.environment.installers import conda, conda_program
@@ -161,3 +162,18 @@ def test_the_files_of_an_environment_stand_in_its_own_folder(tmp_path: Path) -> 
     os.unlink(path)
     os.symlink("/dev/zero", path)
     assert installed.modules(env, {"tea"}) == []
+
+
+def test_a_wheel_that_was_cut_short_is_not_in_the_wheelhouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_WHEELHOUSE", str(tmp_path))
+    built = {"name": "tea", "version": "1.0", "source": "https://h/tea-1.0.tar.gz"}
+    of_git: dict[str, Any] = {"name": "tea", "version": "1.0", "source": f"git+https://h/tea@{'1b' * 20}"}
+    fits = wheelhouse.fitting({"version": "3.11.4", "implementation": "CPython"})
+    for pin, folder in ((built, tmp_path), (of_git, Path(wheelhouse_repositories.folder(of_git)))):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "tea-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("tea.py", "x" * 1000)
+        assert wheelhouse._is_there(pin, fits)
+        path.write_bytes(path.read_bytes()[:500])  # pip was killed while it wrote
+        assert not wheelhouse._is_there(pin, fits)

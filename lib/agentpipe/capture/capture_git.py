@@ -38,7 +38,7 @@ class Source:
 def root(path: str) -> str | None:
     """The top directory of the checkout that holds `path`; None outside of any."""
     try:
-        top = run(path or ".", "rev-parse", "--show-toplevel").strip()
+        top = run(path or ".", "rev-parse", "--show-toplevel").removesuffix("\n")  # "my code " may be a name
     except tools.ToolFailed as failure:
         if "dubious ownership" in failure.output:
             raise errors.Failure(f"git does not trust {os.path.abspath(path or '.')}: it belongs to another user",

@@ -35,8 +35,9 @@ def missing() -> str:
 
 
 def fitting(interpreter: dict[str, Any]) -> Callable[[str], bool]:
-    """Whether a wheel, by its path, is for this interpreter and this platform."""
+    """Whether a wheel at a path is for this interpreter and this platform, and whole: pip is killed like any other."""
     import re
+    import zipfile
 
     from packaging import tags, utils
     version = [int(part) for part in re.findall(r"\d+", interpreter["version"])[:2]]
@@ -47,7 +48,7 @@ def fitting(interpreter: dict[str, Any]) -> Callable[[str], bool]:
 
     def fits(path: str) -> bool:
         try:
-            return bool(known & utils.parse_wheel_filename(os.path.basename(path))[3])
+            return bool(known & utils.parse_wheel_filename(os.path.basename(path))[3]) and zipfile.is_zipfile(path)
         except utils.InvalidWheelFilename:
             return False
     return fits
@@ -96,7 +97,7 @@ def _is_there(pin: Pin, fits: Callable[[str], bool]) -> bool:
         return os.path.isfile(path) and file_digest(path) == pin.get("sha256")
     built = f"{requirements.normalised(pin['name']).replace('-', '_')}-{pin['version']}-"
     names = os.listdir(home()) if os.path.isdir(home()) else []
-    return any(name.lower().startswith(built) and fits(name) for name in names)
+    return any(name.lower().startswith(built) and fits(os.path.join(home(), name)) for name in names)
 
 
 def _pip(job: Job, base: str, asked: Requirements, words: list[str], pins: list[Pin], folder: str = "") -> None:
