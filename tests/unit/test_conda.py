@@ -101,6 +101,23 @@ def test_a_conda_section_is_solved_and_installed(machine, channel):
     assert env_of(machine, "tea==1.0", conda="beans == 1.0\ntool\n")["cached"]
 
 
+def replace_beans(channel):
+    """The path of beans 1.0, which is another file than the channel's list says."""
+    path = channel.path / "noarch" / "beans-1.0-0.conda"
+    path.unlink()
+    (channel.tree / "beans-1.0/site-packages/evil.py").write_text("")
+    channel.module("beans", "1.0")
+    return path
+
+
+def test_a_file_that_was_replaced_behind_its_channel_s_list_is_refused(machine, channel):
+    path = replace_beans(channel)
+    with pytest.raises(errors.Failure, match=rf"^beans: {path} is not the file whose hash the channel lists") as caught:
+        env_of(machine, conda="beans==1.0")
+    assert caught.value.exit == errors.BAD_DATA
+    assert python(env_of(machine, conda="beans==2.0"), "import beans; print(beans.version)") == "2.0"
+
+
 def test_variables_that_packages_and_the_environment_record_are_set(machine, channel, made, monkeypatch):
     channel.add("vars", "1.0", {"etc/conda/env_vars.d/vars.json": '{"OF_PACKAGE": "yes"}',
                                 "etc/conda/activate.d/vars.sh": "export SEEN=$OF_PACKAGE\n"}, noarch="generic")
@@ -568,6 +585,13 @@ def guarded(machine, channel, monkeypatch):
         monkeypatch.setenv(KEY + "CONDA_CHANNELS", json.dumps([f"http://u:s3cret@127.0.0.1:{server.server_port}"]))
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_a_file_that_a_server_has_replaced_is_refused(machine, channel, guarded):
+    replace_beans(channel)
+    with pytest.raises(errors.Failure, match=r"^beans: http://\S+/noarch/beans-1\.0-0\.conda is not the") as caught:
+        env_of(machine, conda="beans=1.0")
+    assert caught.value.exit == errors.BAD_DATA
 
 
 def test_a_channels_password_is_recorded_nowhere(machine, guarded, monkeypatch):

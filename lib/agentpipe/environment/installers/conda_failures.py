@@ -25,6 +25,9 @@ def explained(error: Exception, wanted: Wanted, other: str = "") -> errors.Failu
         return errors.Failure(f"the conda packages need CUDA {of_cuda[1]}, and this machine has {cuda() or 'none'}",
                               errors.NOT_FOUND, said[-4000:], "use a queue whose machines have it, or say what this "
                               "one has (agent.cuda_version, CONDA_OVERRIDE_CUDA)")
+    if replaced := re.search(r"hash mismatch when extracting (\S*/(\S+?)-[^-]+-[^-]+) to ", said):
+        return errors.Failure(f"{replaced[2]}: {replaced[1]} is not the file whose hash the channel lists",
+                              errors.BAD_DATA, said[-4000:], "find out who replaced it, or index the channel anew")
     if "incompatible" in said or "Cannot solve" in said:
         return errors.Failure(f"the conda packages contradict each other: {_told(said)}", errors.BAD_DATA,
                               said[-4000:], f"relax a version in {wanted.origin}", wanted.change())

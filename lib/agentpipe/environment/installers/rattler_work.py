@@ -12,6 +12,7 @@ import re
 import threading
 
 from agentpipe import errors, live, paths
+from agentpipe.files import file_digest
 from agentpipe.streamed import Quiet
 
 TYPE_CHECKING = False
@@ -65,6 +66,8 @@ def install(job: Job, records: list[Any], folder: str, again: set[str]) -> None:
     if missing:
         raise errors.Failure(f"not in this machine's cache, and AGENT_OFFLINE is set: {', '.join(missing)}",
                              errors.UNAVAILABLE, remedy="run it once without AGENT_OFFLINE")
+    for record in records:
+        _compare(record)
     what, downloads = f"installing {len(records)} conda packages", _downloads()
 
     def begin() -> Coroutine[Any, Any, None]:
@@ -78,8 +81,23 @@ def install(job: Job, records: list[Any], folder: str, again: set[str]) -> None:
 
 def _is_here(record: Any) -> bool:
     """Whether a package needs no network: it stands in a channel of this machine, or in the cache."""
-    folder = re.sub(r"\.(conda|tar\.bz2)$", "", record.file_name)
-    return record.url.startswith("file:") or os.path.isdir(paths.cache("conda", folder))
+    return record.url.startswith("file:") or _is_cached(record)
+
+
+def _is_cached(record: Any) -> bool:
+    return os.path.isdir(paths.cache("conda", re.sub(r"\.(conda|tar\.bz2)$", "", record.file_name)))
+
+
+def _compare(record: Any) -> None:
+    """Of a file in a channel of this machine, whose hash rattler does not look at, whether it is the one that the
+    channel lists. Failure 65."""
+    if not record.url.startswith("file:") or not record.sha256 or _is_cached(record):
+        return
+    from urllib.parse import unquote, urlsplit
+    path = unquote(urlsplit(record.url).path)
+    if os.path.isfile(path) and file_digest(path) != record.sha256.hex():
+        raise errors.Failure(f"{record.name.normalized}: {path} is not the file whose hash the channel lists",
+                             errors.BAD_DATA, remedy="find out who replaced it, or index the channel anew")
 
 
 def _downloads() -> Any:
