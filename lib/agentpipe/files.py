@@ -91,7 +91,7 @@ def numbers(folder: str, name: str) -> list[int]:
     except FileNotFoundError:
         return []
     parts = (entry.rpartition(".") for entry in entries)
-    return [int(number) for stem, _, number in parts if stem == name and number.isdigit()]
+    return [int(number) for stem, _, number in parts if stem == name and number.isdecimal()]
 
 
 def new_directory(folder: str, name: str, least: int = 1) -> str:

@@ -90,3 +90,9 @@ def test_before_another_machine_is_asked_for_a_task_the_intent_is_on_the_disk(tr
     intent.note(server, "queue")
     intent.note(server, "another")
     assert synced == [intent.path, claims.active()]
+
+
+def test_a_name_that_ends_in_a_digit_of_another_kind_is_no_attempt(tmp_path):
+    for name in ("t.2", "t.\u00b2", "t."):
+        (tmp_path / name).mkdir()
+    assert files.numbers(str(tmp_path), "t") == [2]
