@@ -80,6 +80,10 @@ teardown() {
   [ ! -e "$image/made" ]
 }
 
+@test "what this machine says of its programs, and packages in a home that is mounted, change nothing in an image" {
+  as_in_the_image_alone
+}
+
 @test "a SIF: a Python task gets an environment of its Python, and the second one the same" {
   mksquashfs "$image" small.squashfs -quiet -no-progress -noappend -comp gzip -Xcompression-level 1 >/dev/null
   apptainer -q sif new small.sif

@@ -60,6 +60,10 @@ setup() {
   [ ! -e "$(echo "$BATS_FILE_TMPDIR"/images/charliecloud/*/)made" ]
 }
 
+@test "what this machine says of its programs, and packages in a home that is mounted, change nothing in an image" {
+  as_in_the_image_alone
+}
+
 @test "a Python task gets an environment of the image's Python, and the second one the same" {
   local line='{"task": {"container": {"image": "%s"}, "script": {"binary": "python3", "entry_point": "main.py",
     "diff": "import six, sys; print(six.__name__, sys.version_info[:2])\\n", "requirements": {"pip": "six"}}}}'

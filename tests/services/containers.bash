@@ -93,6 +93,33 @@ set_up_of_its_own() {
   [ ! -e "$(echo "$AGENT_HOME"/state/tasks/local-*)/root" ]
 }
 
+# as_in_the_image_alone: what this machine says of its own programs, and the packages in a home that is mounted, change
+# nothing in an image; what its set-up installs for its user is the task's own
+as_in_the_image_alone() {
+  local packages=$HOME/.local/lib/python3.11/site-packages each
+  mkdir -p "$packages" "$HOME/bin"
+  printf '#!/bin/sh\necho ours\n' | tee "$HOME/bin/python3" >"$HOME/bin/seq"
+  chmod +x "$HOME/bin/python3" "$HOME/bin/seq"
+  echo 'print("ours")' >"$packages/usercustomize.py"
+  echo 'echo ours' >"$HOME/rc"
+  # shellcheck disable=SC2016 # for the task's shells
+  bash_task 'python3 -c "import mine; print(mine.__file__)"; seq 7 7; bash -c env' "$(jq -cn --arg home "$HOME" '{
+    arguments: "-v \($home):\($home)",
+    setup_shell_script: "at=$(python3 -m site --user-site); mkdir -p $at; touch $at/mine.py; bash -c \"seq 8 8\""}')" \
+    >task.json
+  (
+    export PATH=$HOME/bin:$PATH PYTHONUSERBASE=$HOME/.local CONDA_PREFIX=$HOME BASH_ENV=$HOME/rc LD_LIBRARY_PATH=$HOME/lib
+    agent-prepare task.json | agent-run >receipt
+  )
+  log_of | grep "^$(echo "$AGENT_HOME"/state/tasks/local-*)/user-packages/.*/mine\.py$"
+  log_of | grep -x 7
+  set_up_of | grep -x 8
+  for each in ours "$HOME/bin" "$HOME/lib" "$HOME/rc" '^CONDA_'; do
+    if { log_of; set_up_of; } | grep -v '^USER_PATH=' | grep "$each"; then return 1; fi  # as Apptainer keeps ours
+  done
+  [ ! -e "$packages/mine.py" ]
+}
+
 # told_to_end SECONDS: TERM to agent-run ends a script that sleeps (SECONDS and a digit), and what left its session
 told_to_end() {
   bash_task "setsid sleep ${1}1 & echo begun; sleep ${1}2" >task.json

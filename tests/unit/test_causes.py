@@ -613,6 +613,13 @@ def test_of_a_task_that_ran_by_hand_time_says_that_no_agent_ran_it() -> None:
     assert "another agent ran it" in times.text(times.of_task({**task, "last_worker": "vm:0"}))
 
 
+@pytest.mark.parametrize("status", ["queued", "stopped"])
+def test_what_came_back_to_its_queue_before_its_end_is_not_said_to_run(status: str) -> None:
+    task = {"id": "1f3c", "status": status, "started": "2026-11-29T10:00:00+00:00", "last_worker": "vm:0"}
+    with pytest.raises(errors.Failure, match=f"task 1f3c is {status}: its last run came to no end"):
+        times.of_task(task)
+
+
 def test_the_newest_value_of_a_long_curve_is_the_last_one(capfd: pytest.CaptureFixture[str]) -> None:
     store = api.connect()
     task = store.call("tasks.create", {"name": "long", "type": "training"})["id"]

@@ -135,3 +135,16 @@ def test_one_that_is_being_made_or_looked_at_is_left_alone():
     with filelock.FileLock(path + ".lock"):
         asked_for("new")
     assert os.path.isdir(path)
+
+
+def test_former_states_of_an_image_that_has_changed_under_its_path_go_an_hour_later_unless_a_task_runs_in_one():
+    def state(key, source="/images/a"):
+        return images.cached(None, "kind", key, os.mkdir, source)
+    former, used, other = state("1"), state("2"), state("3", "/images/b")
+    place.journal(attempt.create("t1"), {"kind": "charliecloud", "image_id": "2"})
+    young = state("4")
+    for key in "123":
+        then = time.time() - 2 * 3600
+        os.utime(paths.cache("images", "kind", key + images.ASKED), (then, then))
+    newest = state("5")
+    assert [os.path.exists(each) for each in (former, used, other, young, newest)] == [False, True, True, True, True]

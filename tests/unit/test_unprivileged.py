@@ -136,8 +136,11 @@ def test_apptainers_command_line_is_of_documented_options(job):
                   "--cap-add A --cap-add B --cap-drop MKNOD --dns 1.1.1.1 --dns 8.8.8.8 "
                   "--gpus all --user 7 --network host --sysctl a=b --init")
     words = apptainer.words("/usr/bin/apptainer", job, unprivileged.Image("/images/a.sif", "k"), found, False, False)
-    assert words[1:6] == ["-c", 'cd / && PATH=$0 exec "$@"', tools.search_path(), "/usr/bin/apptainer", "exec"]
-    assert documented(words[6:]) == "/images/a.sif"
+    at = words.index("sh")
+    assert words[:at] == ["env", *apptainer.LEFT_OUT, f"PYTHONUSERBASE={job.path('user-packages')}"]
+    assert words[at + 1:at + 4] == ["-c", 'cd / && PATH=$0 exec "$@"', tools.search_path()]
+    assert words[at + 4:at + 6] == ["/usr/bin/apptainer", "exec"]
+    assert documented(words[at + 6:]) == "/images/a.sif"
     line = shlex.join(words)
     assert "--bind /a:/b:ro --bind /c:/d" in line and "--memory 1g --cpus 2 --pids-limit 9" in line
     assert "--add-caps A,B --drop-caps MKNOD --dns 1.1.1.1,8.8.8.8" in line
@@ -168,19 +171,19 @@ def test_ch_run_takes_one_pair_of_quotes_away(value, line):
 def test_a_path_with_a_comma_is_one_mount(job):
     found = asked("""-v '/a,b:/c:ro' --mount 'type=bind,src=/d:e,"dst=/f"'""")
     words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), found, False, False)
-    assert documented(words[6:]) == "/a.sif"
+    assert documented(words[words.index("exec") + 1:]) == "/a.sif"
     assert 'type=bind,"source=/a,b","destination=/c",ro' in words
     assert 'type=bind,"source=/d:e","destination=/f"' in words
 
 
 def test_a_set_up_changes_an_overlay_of_root_and_a_copy_of_a_plain_user(job, monkeypatch):
     words = apptainer.words("apptainer", job, unprivileged.Image("/a.sif", "k"), asked(""), True, True)
-    assert documented(words[6:]) == "/a.sif"
+    assert documented(words[words.index("exec") + 1:]) == "/a.sif"
     assert words[words.index("--overlay") + 1] == job.path("root")
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     copy = unprivileged.Image(job.path("root"), "k")
     words = apptainer.words("apptainer", job, copy, asked("-v /a:/root/b"), True, True)
-    assert documented(words[6:]) == job.path("root")
+    assert documented(words[words.index("exec") + 1:]) == job.path("root")
     assert "--fakeroot" in words and "--writable" in words and "--overlay" not in words
     assert "/a:" + os.path.expanduser("~/b") in words
 
@@ -474,6 +477,9 @@ def test_charlieclouds_command_line(job, tmp_path):
     assert words[:3] == ["env", "-u", "TMPDIR"] and re.fullmatch(r"USER=\S+", words[3])
     assert words[4] == f"PATH={tools.search_path()}"
     assert words[5:-2] == ["ch-run", "--no-passwd", "--uid=7", "--gid=8", "--bind=/a:/b",
+                           *(f"--unset-env={each}" for each in charliecloud.LEFT_OUT),
+                           f"--set-env=PATH={charliecloud.PATH}",
+                           f"--set-env=PYTHONUSERBASE={job.path('user-packages')}",
                            f"--set-env={tmp_path}/image/ch/environment", "--env-no-expand",
                            f"--set-env={job.path('place.env')}"]
     words = charliecloud.words("ch-run", job, unprivileged.Image(str(tmp_path), "k"), found, True, True)
@@ -532,3 +538,20 @@ def test_what_reads_the_scripts_last_words_for_its_shim_is_not_ended_with_the_sc
     finally:
         os.killpg(shim.pid, signal.SIGKILL)
         shim.communicate()
+
+
+@pytest.mark.parametrize(("sign", "refused"), [(":", True), ("=", True), (",", False)])
+def test_a_home_that_no_mount_or_variable_can_name_is_no_tasks_fault(job, tmp_path, monkeypatch, sign, refused):
+    monkeypatch.setenv("AGENT_HOME", str(tmp_path / f"a{sign}home"))
+    (tmp_path / "image" / "etc").mkdir(parents=True)
+    wanted = Container("charliecloud", str(tmp_path / "image"))
+
+    def look() -> None:
+        unprivileged._add_ours(asked(""), job, wanted, container_args.arguments(job, wanted))
+        charliecloud.image(job, wanted.image, "ch-run", [], False)
+    if refused:
+        with pytest.raises(errors.Failure, match=f"a{sign}home/.* has a '{sign}' in its path") as failure:
+            look()
+        assert failure.value.exit == errors.BAD_CONFIG and "AGENT_HOME" in failure.value.remedy
+    else:
+        look()

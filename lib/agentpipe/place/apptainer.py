@@ -14,7 +14,7 @@ from agentpipe.place.args_without_daemon import Asked, say_what_is_left
 from agentpipe.place.image_root import prepare, single_user
 from agentpipe.place.image_tools import copy_folder, pull, work
 from agentpipe.place.images import ARCHIVES, cached, key_of, mark, on_disk
-from agentpipe.place.unprivileged import WRITABLE, Image
+from agentpipe.place.unprivileged import USER_PACKAGES, WRITABLE, Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ INSTALL = "load or install Apptainer (module load apptainer), or agent-prepare -
 # options of docker run that `apptainer exec` has under the same name, with the same values; all need a cgroup
 LIMITS = ("blkio-weight", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory", "memory-reservation",
           "memory-swap", "pids-limit")
+# of what this machine's programs and shells were told; it keeps LD_LIBRARY_PATH and LD_PRELOAD out by itself
+LEFT_OUT = tuple(f"--unset={name}" for name in (
+    "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "VIRTUAL_ENV", "BASH_ENV", "ENV", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP",
+    "PYTHONNOUSERSITE"))
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 # what Apptainer says where nobody has named one, 1.1 to 1.3 and 1.4; what to do about this, and about another refusal
 NO_LIBRARY = re.compile("remote has no library client|no default remote")
@@ -81,8 +85,9 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
     # the home of this machine stays outside: its ~/.local would be imported; and what we were started in, which may be
     # that home: of / nothing is mounted (runtime/engine/apptainer, addCwdMount; --no-mount cwd is not known everywhere)
     # --no-eval: else $ and ` in the values of a task would be run by a shell
-    found = ["sh", "-c", 'cd / && PATH=$0 exec "$@"', tools.search_path(),
-             program, "exec", "--no-home", "--no-eval", "--env-file", _one(job.path(secrets.PLACE))]
+    found = ["env", *LEFT_OUT, f"PYTHONUSERBASE={job.path(USER_PACKAGES)}",
+             "sh", "-c", 'cd / && PATH=$0 exec "$@"', tools.search_path(), program,
+             "exec", "--no-home", "--no-eval", "--env-file", _one(job.path(secrets.PLACE))]
     if not writable:
         found.append("--writable-tmpfs")
     else:

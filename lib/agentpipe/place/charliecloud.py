@@ -10,11 +10,12 @@ import os
 import re
 
 from agentpipe import errors, paths, secrets, tools, untrusted
+from agentpipe.place import gear
 from agentpipe.place.args_without_daemon import Asked, say_what_is_left
 from agentpipe.place.image_root import fitting, open_up, prepare, single_user, within
 from agentpipe.place.image_tools import copy_folder, pull, work
 from agentpipe.place.images import ARCHIVES, cached, key_of, mark, on_disk, pulled_anew
-from agentpipe.place.unprivileged import WRITABLE, Image
+from agentpipe.place.unprivileged import USER_PACKAGES, WRITABLE, Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ OTHERS = False
 INSTALL = "install Charliecloud (Debian: charliecloud), or agent-prepare --place host"
 FOLDERS = [("", f"/{name}", "") for name in ("dev", "proc", "sys", "tmp", "etc")]  # which ch-run mounts on
 ROOTS = ("bin", "etc", "usr")
+# of images that name no PATH, as engines have it: that of this machine may lead into a home that is mounted there
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# what this machine's programs and shells were told: of others' files, which change what an image's own do
+LEFT_OUT = ("LD_*", "CONDA_*", "VIRTUAL_ENV", "BASH_ENV", "ENV", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP",
+            "PYTHONNOUSERSITE")
 # 2: all is there but for devices and owners, which a plain user cannot make
 UNSQUASH = 'unsquashfs -quiet -no-progress -force -no-xattrs -dest "$1" "$2" || [ $? = 2 ]'
 
@@ -44,11 +50,13 @@ def image(job: Job, name: str, program: str, binds: Binds, writable: bool) -> Im
     """
     if name.startswith("docker://-"):  # it would be an option of ch-image
         raise errors.Failure(f"{name} is not the name of an image", errors.BAD_DATA, remedy="correct the image's name")
+    gear.check_home("=")  # what has one is a variable to --set-env, and no file of them
     path = on_disk(name, "name a folder, an archive of `docker export`, or an image for ch-image pull") \
         if name.startswith(("/", "~", "./")) else ""
     key = mark(path) if path else key_of(name.removeprefix("docker://"))
     if path:
-        shared = cached(job, "charliecloud", key, lambda fresh: _unpacked(job, path, fresh))
+        shared = cached(job, "charliecloud", key, lambda fresh: _unpacked(job, path, fresh),
+                        os.path.realpath(path))
     else:
         shared = _pulled(job, name.removeprefix("docker://"), key)
     if not writable:
@@ -80,6 +88,8 @@ def words(program: str, job: Job, image: Image, asked: Asked, writable: bool, as
             raise errors.Failure(f"ch-run mounts no path with a colon: {source} at {target}", errors.BAD_DATA,
                                  remedy="name a path without one, as of a link to it")
         found.append(f"--bind={source}:{target}")
+    found += [f"--unset-env={each}" for each in LEFT_OUT]
+    found += [f"--set-env=PATH={PATH}", f"--set-env=PYTHONUSERBASE={job.path(USER_PACKAGES)}"]
     if os.path.isfile(os.path.join(image.path, "ch/environment")):
         found.append(f"--set-env={image.path}/ch/environment")
     found += ["--env-no-expand", f"--set-env={job.path(secrets.PLACE)}"]

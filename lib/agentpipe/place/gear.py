@@ -80,6 +80,7 @@ def caches(config: dict[str, Any], container: Container, args: Args, stranger: s
     from agentpipe import paths
     from agentpipe.place import setup_script
     from agentpipe.settings import config as settings
+    check_home(":")  # between source and target of a mount
     wanted = ["pip", "sdk"]
     if settings.get("agent.package_manager.type") == "poetry":
         wanted.append("poetry")
@@ -96,6 +97,15 @@ def caches(config: dict[str, Any], container: Container, args: Args, stranger: s
                 folder = folder_here(name, "." + re.sub(r"[^\w.-]", "-", stranger))
                 os.chmod(folder, 0o777)
             config[HOST].setdefault("Binds", []).append(f"{folder}:{inside}")
+
+
+def check_home(sign: str) -> None:
+    """Failure 78 where the path of our folders has this sign, with which no container can be told of them."""
+    from agentpipe import paths
+    for folder in (paths.state("tasks"), paths.cache()):
+        if sign in folder:
+            raise errors.Failure(f"{folder} has a {sign!r} in its path, which no container can mount",
+                                 errors.BAD_CONFIG, remedy="set AGENT_HOME to another folder")
 
 
 def folder_here(name: str, suffix: str = "") -> str:

@@ -25,8 +25,11 @@ BYTE_CODE = "__pycache__"  # which Python writes when somebody only looks
 NO_PART = (BYTE_CODE, "dev", "proc", "run", "sys", "tmp")  # of an image: what a running system has there
 
 
-def cached(job: Job, name: str, key: str, make: Any) -> str:
-    """A path in the cache of images, made by make(path) when it is missing, by one process at a time."""
+def cached(job: Job, name: str, key: str, make: Any, source: str = "") -> str:
+    """A path in the cache of images, made by make(path) when it is missing, by one process at a time.
+
+    `source`: the path of what it is made from; former states of that are removed as those of one task are.
+    """
     import filelock
     folder = paths.cache("images", name)
     path = os.path.join(folder, key)
@@ -38,7 +41,7 @@ def cached(job: Job, name: str, key: str, make: Any) -> str:
         job.say("another task makes the same image: waiting for it")
         lock.acquire()
     try:
-        _stamp(path)
+        _stamp(path, source)
         if os.path.lexists(path):
             return path
         fresh = path + NEW
@@ -46,25 +49,34 @@ def cached(job: Job, name: str, key: str, make: Any) -> str:
         try:
             make(fresh)
             os.rename(fresh, path)
-            _stamp(path)  # it may have taken longer than an image is kept
+            _stamp(path, source)  # it may have taken longer than an image is kept
         except BaseException:  # on a full disk it would keep that full
             trees.discard(fresh)
             raise
     finally:
         lock.release()
-    _sweep(folder)
+    _sweep(folder, key, source)
     return path
 
 
-def _stamp(path: str) -> None:
-    """A task asks for that image now."""
-    with open(path + ASKED, "ab"):
-        os.utime(path + ASKED)
+def _stamp(path: str, source: str) -> None:
+    """A task asks for that image now, which is made from `source`."""
+    with open(path + ASKED, "wb") as file:
+        file.write(os.fsencode(source))
+    os.utime(path + ASKED)
 
 
-def _sweep(folder: str) -> None:
-    """Remove the images that nobody has asked for since AGENT_KEEP_DAYS (those of one task: for an hour), and that no
-    task's place names."""
+def _made_from(stamp: str) -> str:
+    try:
+        with open(stamp, "rb") as file:
+            return os.fsdecode(file.read())
+    except OSError:  # removed meanwhile
+        return ""
+
+
+def _sweep(folder: str, newest: str = "", source: str = "") -> None:
+    """Remove the images that nobody has asked for since AGENT_KEEP_DAYS (for an hour: those of one task, and what was
+    made from `source` before the `newest`), and that no task's place names."""
     import filelock
 
     from agentpipe.claim import retention
@@ -74,8 +86,11 @@ def _sweep(folder: str) -> None:
         if os.path.isdir(home) else set()
     for name in os.listdir(folder):
         key = name.removesuffix(ASKED)
-        days = ONCE_DAYS if key.startswith(ONCE) else kept
-        if key == name or key in used or days <= 0 or not _is_old(os.path.join(folder, name), days):
+        if key == name or key in used:
+            continue
+        former = source and key != newest and _made_from(os.path.join(folder, name)) == source
+        days = ONCE_DAYS if former or key.startswith(ONCE) else kept
+        if days <= 0 or not _is_old(os.path.join(folder, name), days):
             continue
         image = os.path.join(folder, key)
         try:

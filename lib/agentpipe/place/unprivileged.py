@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from agentpipe.processes import Seen
 
 WRITABLE = "root"  # in the task's directory: where a place is changed by its set-up
+USER_PACKAGES = "user-packages"  # there too: what `pip install --user` of its set-up installs, in place of ~/.local
 CERTIFICATES = (*certificates.VARIABLES, "PIP_CERT", "GIT_SSL_CAINFO")
 
 
@@ -162,6 +163,10 @@ def start(job: Job, wanted: Wanted) -> dict[str, Any]:
              "image_id": image.key, "root": image.path, "decides": decides,
              "arguments": given.shown(), "seconds": round(time.monotonic() - began, 3)}
     job.say(f"{wanted.engine}: {wanted.image} is ready in {value['seconds']:.2f} s ({wanted.reason})")
+    pinned = (job.manifest.get("pins") or {}).get("image")
+    if pinned and pinned != image.key:
+        job.say(f"the image may not be that of the receipt, which pins {pinned}: what {wanted.image} is here is "
+                f"{image.key}")
     if steps:
         root = engine.words(program, job, image, asked, True, True)
         place.journal(job.directory, {**value, "as_root": root})

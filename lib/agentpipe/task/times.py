@@ -41,7 +41,8 @@ def of_task(task: dict[str, Any]) -> dict[str, Any]:
               if task["status"] in find.ENDED else [])
     stages = stages or _here(task) or _known_of(task)
     if not stages:
-        raise errors.Failure(f"task {task['id']} is {task['status']}: it has not run yet", errors.NOT_FOUND,
+        ran = "its last run came to no end" if task.get("started") else "it has not run yet"
+        raise errors.Failure(f"task {task['id']} is {task['status']}: {ran}", errors.NOT_FOUND,
                              remedy=f"agent-task why {task['id']}")
     whole = _with_gaps(stages)
     setup = [each for each in whole if each["stage"] not in ("queue", "run")]
@@ -81,9 +82,9 @@ def _at_work(task: dict[str, Any]) -> str:
 
 def _known_of(task: dict[str, Any]) -> list[Stage]:
     """What the server alone knows: from `started` on, set-up and run together."""
-    if not task.get("started"):
-        return []
     ended = units.moment(task.get("completed")) if task["status"] in find.ENDED else None
+    if not task.get("started") or (ended is None and task["status"] != "in_progress"):  # given back, stopped in a queue
+        return []
     began = units.moment(task["started"])
     seconds = None if ended is None or began is None else round(ended - began, 3)
     by_hand = {} if task.get("last_worker") else {"by_hand": True}
