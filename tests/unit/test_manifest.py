@@ -82,6 +82,12 @@ def test_what_is_to_be_changed_has_no_password_of_the_task():
     assert edits.changed_requirements(task, {"drop_package": ["--extra-index https://host/simple"]}) == "six\n"
 
 
+@pytest.mark.parametrize("line", ["-f https://u:s3cret@host/x.html", "--find-links=https://u:s3cret@host/x.html"])
+def test_an_option_is_dropped_in_any_spelling_of_its_own(line):
+    task = {"id": "a", "script": {"requirements": {"pip": f"{line}\nsix\n"}}}
+    assert edits.changed_requirements(task, {"drop_package": ["--find-links https://host/x.html"]}) == "six\n"
+
+
 def test_a_list_with_one_package_takes_the_place_of_no_project(tmp_path):
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "own"\ndependencies = ["six", "attrs"]\n')
     task = {"id": "a", "script": {"entry_point": "train.py"}}

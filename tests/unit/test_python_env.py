@@ -482,6 +482,13 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(machine):
     ("old", 66, ["old", "needs Python>=3.99"], "set the task's binary to python3.99, or ask"),
     ("broken", 65, ["broken==1.0 cannot be built here", "RuntimeError: no compiler"],
      "ask for a version of broken that has wheels"),
+    ("winter==1.0", 66, ["winter==1.0 is for Windows and macOS alone"], "take 'winter==1.0' out of the requirements"),
+    ("liar==1.0", 65, ["liar==1.0 is a broken file in the index", "does not match given version `1.0`"],
+     "ask for another version than 'liar==1.0'"),
+    ("counts", 65, ["counts==1.0 cannot be built here"], "ask for numpy as well, which its build imports; or ask for"),
+    ("compiled", 65, ["(its last words: c.c:1:10: fatal error: foo/foo.h: No such file or directory)"],
+     "or install what has foo/foo.h here"),
+    ("tooled", 65, ["tooled==1.0 cannot be built here"], "or install cmake here"),
     ("tea @ http://127.0.0.1:9/tea-1.0-py3-none-any.whl", 69, ["cannot reach http://127.0.0.1:9/"],
      "check the network"),
     ("--no-binary :all:\ntea", 65, ["tea have no source distribution"], "take '--no-binary :all:' out"),
@@ -497,6 +504,16 @@ def test_what_cannot_be_installed_is_named_with_a_remedy(machine, monkeypatch, p
     wheelhouse.wheel(machine.index, "needy", "1.0", ["nosuchtea"])
     os.truncate(wheelhouse.wheel(machine.index, "torn", "1.0"), 300)
     wheelhouse.source(machine.index, "broken", "1.0", hook="raise RuntimeError('no compiler')")
+    for system in ("win_amd64", "macosx_11_0_arm64"):
+        made = wheelhouse.wheel(machine.index, "winter", "1.0")
+        os.rename(made, made.replace("none-any", f"none-{system}"))
+    made = wheelhouse.source(machine.index, "liar", "1.1")
+    os.rename(made, made.replace("1.1", "1.0"))
+    wheelhouse.source(machine.index, "counts", "1.0", hook="import numpy")
+    said = "c.c:1:10: fatal error: foo/foo.h: No such file or directory\\n ^~~\\ncommand failed"
+    wheelhouse.source(machine.index, "compiled", "1.0", hook=f"sys.exit('{said}')")
+    wheelhouse.source(machine.index, "tooled", "1.0",
+                      hook="raise FileNotFoundError(2, 'No such file or directory', 'cmake')")
     with pytest.raises(errors.Failure) as caught:
         machine.task(pip)
     assert caught.value.exit == code, caught.value.evidence

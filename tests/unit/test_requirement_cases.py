@@ -132,6 +132,14 @@ CASES = [
     Case("no such package", "nosuchtea", exit=66),
     Case("no such version", "tea==1.5", exit=66),
     Case("a build that looks around", "blend\ntea<2", ["blend==1.0", "tea==1.0"], said=["comes after the rest"]),
+    Case("a build that wants what setuptools has dropped", "aged", ["aged==1.0"],
+         said=["its build wants pkg_resources, so sources are built with setuptools<81"]),
+    Case("a part of setuptools, as Debian's pip lists it", "pkg-resources==0.0.0\npkg_resources == 0.0.0\ntea",
+         ["tea==2.0"], said=["pkg-resources==0.0.0 is passed over"]),
+    Case("a page of links that is gone", "-f {web}/gone.html\ntea==1.0", ["tea==1.0"],
+         said=["going on without that page of links"]),
+    Case("a login in a variable that is not set", "-i http://${{NOT_SET}}@{host}/private/simple\ntea", exit=77,
+         said=["refuses access", "${{NOT_SET}} is not set here"], env={"PIP_NO_INDEX": "", "PIP_FIND_LINKS": ""}),
     Case("a package for an older Python", "past", ["past==1.0"], said=["past 1.0 is for Python <3.6, and gets 3."]),
     Case("a build that fails", "broken", exit=65),
     Case("a package for the end", "blend\ntea<2", ["blend==1.0", "tea==1.0"], env={KEY + "POST_PACKAGES": '["blend"]'},
@@ -173,6 +181,7 @@ def shop(tmp_path_factory):
     wheelhouse.wheel(index, "sugar", "1.0")
     wheelhouse.wheel(index, "torch", "1.10.0")
     wheelhouse.wheel(index, "setuptools", "58.0")
+    wheelhouse.wheel(index, "setuptools", "82.0")
     wheelhouse.wheel(index, "wheel", "0.40")
     wheelhouse.wheel(index, "clearml-agent", "1.0")
     wheelhouse.wheel(index, "pot", "1.0", ['sugar; extra == "sweet"', 'tea; extra == "hot"'], extras=("sweet", "hot"))
@@ -180,6 +189,8 @@ def shop(tmp_path_factory):
     wheelhouse.source(index, "blend", "1.0", hook="import tea")
     wheelhouse.source(index, "turned", "1.0", build=["lathe>=2"])
     wheelhouse.wheel(index, "lathe", "2.0")
+    wheelhouse.source(index, "aged", "1.0", build=["setuptools"], hook="from importlib.metadata import "
+                      "version; version('setuptools') == '58.0' or __import__('pkg_resources')")
     wheelhouse.wheel(os.path.join(folder, "elsewhere"), "lathe", "1.0")
     wheelhouse.source(index, "wants", "1.0", build=["nosuchtool>=3"])
     wheelhouse.source(index, "broken", "1.0", hook="raise RuntimeError('no compiler')")
@@ -197,6 +208,7 @@ def shop(tmp_path_factory):
     server, web = package_index.serve(index)
     other, elsewhere = package_index.serve(os.path.join(folder, "elsewhere"))
     yield {"index": index, "own": os.path.join(folder, "own"), "repository": repository, "web": f"http://{web}",
+           "host": web,
            "elsewhere": f"http://{elsewhere}",
            "private": f"http://u:secret@{web}/private", "denied": f"http://u:wrong@{web}/private",
            "commit": subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=repository, text=True).strip(),

@@ -235,6 +235,15 @@ def test_an_editable_repository_is_installed_as_it_is(asked):
         "x @ git+https://example.org/x.git@abc#egg=x"]
 
 
+@pytest.mark.parametrize(("line", "read"), [
+    ("-e git+git@example.org:me/x.git@abc#egg=x", "x @ git+ssh://git@example.org/me/x.git@abc#egg=x"),
+    ("x @ git+git@example.org:me/x.git@abc", "x @ git+ssh://git@example.org/me/x.git@abc"),
+    ("git+git@example.org:me/x.git", "git+ssh://git@example.org/me/x.git"),
+])
+def test_a_repository_by_ssh_as_pip_wrote_it_once_is_a_url(asked, line, read):
+    assert asked(line).packages == [read]
+
+
 def test_the_tasks_own_indexes_are_kept(asked):
     found = asked("-i https://a/simple\n--extra-index-url=https://b/simple\n-f https://c\n--no-index\nsix")
     assert found.options == [("--index-url", "https://a/simple"), ("--extra-index-url", "https://b/simple"),

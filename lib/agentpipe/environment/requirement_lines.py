@@ -8,6 +8,7 @@ import re
 from agentpipe import errors
 from agentpipe.environment.local_packages import Archive, Project
 from agentpipe.environment.requirement_syntax import (
+    by_ssh,
     check_scheme,
     marker_of,
     pinned_by_hash,
@@ -113,7 +114,7 @@ class Reader:
             name, value = re.match(r"(--[\w-]*)[\s=]*(.*)$", line, re.DOTALL).groups()  # type: ignore[union-attr]
         else:
             name, value = line[:2], line[2:].lstrip(" =")
-        value = unquoted(value.strip())
+        value = by_ssh(unquoted(value.strip()))
         if not value and (name in OPTIONS_WITH_VALUE or name in LISTS or name in EDITABLE):
             raise errors.Failure(f"{where}: {name} names nothing", errors.BAD_DATA, evidence=line,
                                  remedy=f"take '{line}' out of the requirements", change=("--drop-package", line))
@@ -149,6 +150,7 @@ class Reader:
             self._local(value, line, where, editable=True)
 
     def _package(self, line: str, where: str) -> None:
+        line = by_ssh(line)
         direct = re.match(NAME + r"@\s*(\S+)(.*)$", line)
         target = direct[3] if direct else line
         if direct and target.startswith("file:/") and not os.path.exists(url_path(target)):
@@ -164,6 +166,8 @@ class Reader:
             self._local(line, line, where)
         elif re.fullmatch(r"(?i:python)(?:[^A-Za-z0-9._-].*)?", line):
             self.into.notes.append(f"{where}: {line} is passed over, the interpreter is no package (see script.binary)")
+        elif re.fullmatch(r"(?i:pkg[-_.]resources)\s*==\s*0\.0\.0", line):
+            self.into.notes.append(f"{where}: {line} is passed over, a part of setuptools that Debian's pip lists so")
         else:
             line = understood(self._for_uv(line, where), where)
             self.into.packages.append(pinned_by_hash(line, where))

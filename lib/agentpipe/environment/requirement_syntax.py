@@ -34,6 +34,11 @@ def understood(line: str, where: str) -> str:
                          change=("--drop-package", line, *(("--package", meant) if meant else ())))
 
 
+def by_ssh(text: str) -> str:
+    """With `git+git@HOST:PATH`, as pip wrote until its version 21, as the URL that it means."""
+    return re.sub(r"(^|\s)git\+([\w.-]+@[\w.-]+):(?!/)", r"\1git+ssh://\2/", text, count=1)
+
+
 def check_scheme(url: str, line: str, where: str) -> None:
     """Failure 65 for an address that no installer fetches from: uv takes it for a path of this machine."""
     scheme, mark, _ = filled(url).partition("://")

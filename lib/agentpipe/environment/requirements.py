@@ -218,6 +218,12 @@ def filled(text: str) -> str:
     return re.sub(r"\$\{([A-Z0-9_]+)\}", value, text)
 
 
+def unset(text: str) -> list[str]:
+    """The names that filled() finds no value for."""
+    import re
+    return [name for name in re.findall(r"\$\{([A-Z0-9_]+)\}", text) if not os.environ.get(name)]
+
+
 def inside(path: str, folder: str) -> bool:
     """Whether a path lies in a folder, or is it; in no folder ("") lies nothing."""
     return bool(folder) and (path + "/").startswith(folder.rstrip("/") + "/")

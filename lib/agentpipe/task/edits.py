@@ -127,8 +127,7 @@ def changed_requirements(task: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
     lines = _as_it_is(task) if text is None else text.splitlines()
     for name in dropped:
         package = package_of(name)
-        shown = without_credentials(name.strip())  # as `why` advises it
-        kept = [line for line in lines if without_credentials(line.strip()) != shown
+        kept = [line for line in lines if _shown(line) != _shown(name)
                 and (not package or package_of(line) != package)]
         if len(kept) == len(lines):
             raise errors.Failure(f"the requirements have no {name}", errors.NOT_FOUND,
@@ -234,6 +233,15 @@ def package_of(line: str) -> str | None:
         return normalised(egg[1]) if egg else None
     match = NAME.match(line)
     return normalised(match[1]) if match else None
+
+
+def _shown(line: str) -> str:
+    """A line as `why` advises it: an option in its long spelling, without its login."""
+    from agentpipe.environment.requirement_lines import OPTIONS_WITH_VALUE
+    line = without_credentials(line.strip())
+    option = re.match(r"(--?[\w-]+)(?:\s*=\s*|\s+)(.*)$", line)
+    known = OPTIONS_WITH_VALUE.get(option[1]) if option else None
+    return f"{known} {option[2]}" if option and known else line
 
 
 def _put(lines: list[str], line: str) -> list[str]:

@@ -39,6 +39,7 @@ def explained(job: Job, error: ToolFailed, folder: str, requirements: Requiremen
         ("not_there", lambda: _gone(said, requirements)),
         ("no_package", lambda: _no_package(job, said, folder, requirements)),
         ("wrong_python", lambda: wrong_pythons.wrong_python(job, said, requirements, python)),
+        ("metadata", lambda: _metadata(said, requirements)),
         ("no_version", lambda: _no_version(job, said, folder, requirements)),
         ("hash", lambda: _hash(said)),
         ("damaged", lambda: _damaged(said)),
@@ -173,7 +174,8 @@ def _no_package(job: Job, said: str, folder: str, requirements: Requirements) ->
     if refused:
         # some answer so for what they do not have
         lacks = f" or has no {found[1]}" if status == "403" else ""
-        return uv_network.refusing(without_credentials(refused), lacks=lacks)
+        return uv_network.refusing(without_credentials(refused), lacks=lacks,
+                                   unset=uv_network.unset_in(refused, requirements))
     line = uv_words.line_of(found[1], requirements)
     if not uv_words.lines_of(found[1], requirements):  # nothing to take out: another asks for it, or we (pip)
         owner = re.search(rf"(?:all versions of )?{uv_words.named('owner')} depends? on {re.escape(found[1])}", said)
@@ -236,6 +238,19 @@ def _no_version(job: Job, said: str, folder: str, requirements: Requirements) ->
                               change=uv_words.replacing(line, better))
     return errors.Failure(f"no such version: {wish}", errors.NOT_FOUND, change=uv_words.replacing(line, name),
                           remedy=f"ask for another version than '{line}' in the requirements")
+
+
+def _metadata(said: str, requirements: Requirements) -> errors.Failure | None:
+    """A file of an index that contradicts its own name, or whose pyproject.toml nobody can read."""
+    found = re.search(rf"{uv_words.named('owner')} has (?:inconsistent|invalid) metadata", said)
+    told = re.search(r"hint: Metadata for `[^`]*`(?: \([^)]*\))? (?:was inconsistent|could not be parsed): (.*?)"
+                     r"(?= hint: |$)", said)
+    if not found or not told:
+        return None
+    line = uv_words.line_of(re.split(r"[<>=!~]", found["owner"])[0], requirements)
+    return errors.Failure(f"{found['owner']} is a broken file in the index: {told[1].strip()[:300]}", errors.BAD_DATA,
+                          remedy=f"ask for another version than '{line}' in the requirements",
+                          change=uv_words.any_version(line))
 
 
 def _hash(said: str) -> errors.Failure | None:

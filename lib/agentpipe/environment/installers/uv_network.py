@@ -13,6 +13,8 @@ from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agentpipe.environment.requirements import Requirements
 
 NETWORK = ("tcp connect error", "dns error", "error sending request", "operation timed out", "connection reset",
@@ -42,7 +44,7 @@ def unreachable(said: str, requirements: Requirements) -> errors.Failure | None:
     url = uv_words.url_in(said)
     option, place = _index(url, requirements)
     if re.search(r"\((401|403)[^)]*\)|HTTP 40[13]", said):
-        return refusing(url or "the index", place)
+        return refusing(url or "the index", place, unset=unset_in(url, requirements))
     if re.search(r"\(404[^)]*\)", said) and url:
         return errors.Failure(f"{uv_words.first_name(said) or 'a package'}: nothing at {url}", errors.NOT_FOUND,
                               remedy=f"correct the address {url} in the requirements")
@@ -103,13 +105,26 @@ def _index(url: str, requirements: Requirements) -> tuple[str, str]:
     from agentpipe.environment.requirements import filled
     for name, value in requirements.options:
         place = requirements.option_places.get(value, "")
-        if place and url.startswith(without_credentials(filled(value)).rstrip("/") + "/"):
+        if place and f"{url}/".startswith(without_credentials(filled(value)).rstrip("/") + "/"):
             return f"{name} {without_credentials(value)}", place
     return "", ""
 
 
-def refusing(index: str, place: str = "", lacks: str = "") -> errors.Failure:
-    """An index that wants a login; `lacks`: or has not what is asked for."""
+def unset_in(url: str, requirements: Requirements) -> list[str]:
+    """The variables (`${NAME}`) in the task's own line for this index that are not set here."""
+    from agentpipe.environment.requirements import filled, unset
+    own = without_credentials(url).rstrip("/") + "/"
+    return [name for _, value in requirements.options for name in unset(value)
+            if own.startswith(without_credentials(filled(value)).rstrip("/") + "/")]
+
+
+def refusing(index: str, place: str = "", lacks: str = "", unset: Sequence[str] = ()) -> errors.Failure:
+    """An index that wants a login; `lacks`: or has not what is asked for; `unset` are variables that it is told by."""
     named = f", which {place} names" if place else ""
+    if unset:
+        names = " and ".join(f"${{{name}}}" for name in unset)
+        return errors.Failure(f"{index} refuses access{lacks}{named}: {names} {'is' if len(unset) == 1 else 'are'} not "
+                              "set here", errors.NO_PERMISSION,
+                              remedy=f"set {' and '.join(unset)} where the agent runs, in its environment")
     return errors.Failure(f"{index} refuses access{lacks}{named}", errors.NO_PERMISSION,
                           remedy="give its user and password in PIP_EXTRA_INDEX_URL, pip.conf or ~/.netrc")

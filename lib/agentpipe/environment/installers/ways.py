@@ -6,6 +6,7 @@ import re
 
 from agentpipe import errors
 from agentpipe.environment.installers.uv_failures import InstallFailed
+from agentpipe.urls import without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from agentpipe.environment.requirements import Requirements
     from agentpipe.job import Job
 
+# what uv quotes of a build, what it is built with that has it still, and what that is
+OLDER_TOOLS = (
+    (r"No module named 'pkg_resources'", "setuptools<81", "pkg_resources"),
+    (r"use_2to3 is invalid", "setuptools<58", "use_2to3"),
+    (r"has no attribute 'cython_sources'", "cython<3", "an older Cython"),  # PyYAML 5.4 and older
+)
 PINNED = re.compile(r"[^;]*?(?:={2,3}\s*[^\s,;*]+|\s@\s).*$")
 
 
@@ -43,7 +50,7 @@ def tried(job: Job, asked: Requirements, policy: Policy, work: Callable[[], Any]
             if not other:
                 raise _torch_away(first, policy) or first from None
             # tomorrow the same list may give what it says: not an answer for other tasks
-            policy.makeshift |= failure.kind in ("network", "offline")
+            policy.makeshift |= failure.kind in ("network", "offline") and failure.exit != errors.NOT_FOUND
             job.say(f"{failure.reason}: {other}")
 
 
@@ -90,7 +97,8 @@ def _explained(job: Job, folder: str, asked: Requirements, policy: Policy, failu
 
 def _other(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
     """Change list or policy to what may help, and say what; "" when nothing is left."""
-    for way in (_without_backend, _nightly, _without_optional, _as_pinned, _after_the_rest, _with_pip):
+    for way in (_without_backend, _nightly, _without_optional, _as_pinned, _without_page, _with_older_tools,
+                _after_the_rest, _with_pip):
         words = way(failure, asked, policy)
         if words:
             return words
@@ -149,6 +157,27 @@ def _as_pinned(failure: InstallFailed, asked: Requirements, policy: Policy) -> s
         return ""  # a pin of the list itself is not there: it would be wanted again
     policy.overrides = [line for line in asked.packages if "==" in line]
     return "every package of the list is pinned, so the pins count" if policy.overrides else ""
+
+
+def _without_page(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
+    """A page of links (`-f`) that its server does not have any more: pip passes over it, too."""
+    from agentpipe.environment.requirements import filled
+    found = re.search(r"Failed to read `--find-links` URL: (\S+)", failure.said)
+    gone = [each for each in asked.options if found and each[0] == "--find-links"
+            and without_credentials(filled(each[1])) == without_credentials(found[1])]
+    if not gone or not re.search(r"\((?:404|410)[^)]*\)", failure.said):
+        return ""
+    asked.options = [each for each in asked.options if each not in gone]
+    return "going on without that page of links"
+
+
+def _with_older_tools(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:
+    """A source of old whose build stands on what setuptools or Cython have dropped since: by those of its time."""
+    found = next(((tool, what) for words, tool, what in OLDER_TOOLS if re.search(words, failure.said)), None)
+    if failure.kind != "not_built" or not found or found[0] in asked.build_constraints:
+        return ""
+    asked.build_constraints.append(found[0])
+    return f"its build wants {found[1]}, so sources are built with {found[0]}"
 
 
 def _after_the_rest(failure: InstallFailed, asked: Requirements, policy: Policy) -> str:

@@ -8,6 +8,10 @@ from agentpipe import errors
 from agentpipe.environment.installers import uv_words
 from agentpipe.urls import without_credentials
 
+# lines of a build that say why it failed, whatever comes after them
+CAUSES = re.compile(r"fatal error: |cannot find -l|^error in \S+ setup command: ")
+TOOLS = r"gcc|g\+\+|cc|c\+\+|clang|gfortran|nvcc|cmake|make|ninja|cargo|rustc|swig|git"
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agentpipe.environment.requirements import Requirements
@@ -42,6 +46,9 @@ def wrong_python(job: Job, said: str, requirements: Requirements, python: str) -
         if not found:
             return None
         built_for = sorted({int(minor) for minor in re.findall(r"`cp3(\d+)\w?`", said.partition("we only found")[2])})
+        foreign = _for_other_systems(said, found["owner"], requirements)
+        if foreign:
+            return foreign
         python = f"set the task's binary to python3.{built_for[-1]}" if built_for else "use another Python"
         reason = f"{found['owner']} has no build for this Python ({here}) and platform"
         fitting = [f"==3.{minor}.*" for minor in reversed(built_for)]
@@ -50,6 +57,22 @@ def wrong_python(job: Job, said: str, requirements: Requirements, python: str) -
     there = _python_there(job, fitting)
     return errors.Failure(reason, errors.NOT_FOUND, change=("--python", there) if there else uv_words.any_version(line),
                           remedy=f"{python}, or ask for another version than '{line}' in the requirements")
+
+
+def _for_other_systems(said: str, owner: str, requirements: Requirements) -> errors.Failure | None:
+    """A package that there is for Windows or macOS alone (pywin32, in a list that was recorded there)."""
+    found = re.search(r"Wheels are available for `([^`]+)` \([^)]*\) on the following platforms?: ((?:`\w+`(?:, )?)+)",
+                      said)
+    tags = re.findall(r"`(\w+)`", found[2]) if found else []
+    if not found or not all(re.match(r"win|macosx", tag) for tag in tags):
+        return None
+    line = uv_words.line_of(found[1], requirements)
+    systems = " and ".join(sorted({"Windows" if tag.startswith("win") else "macOS" for tag in tags}))
+    own = any(uv_words.is_about(found[1], each) for each in requirements.packages)
+    return errors.Failure(f"{owner} is for {systems} alone", errors.NOT_FOUND,
+                          change=("--drop-package", line) if own else (),
+                          remedy=f"take '{line}' out of the requirements" if own else
+                          f"ask for another version of what needs {found[1]} in the requirements")
 
 
 def _python_there(job: Job, ranges: list[str]) -> str:
@@ -91,10 +114,12 @@ def not_built(job: Job, output: str, folder: str, requirements: Requirements) ->
     module = re.search(r"ModuleNotFoundError: No module named '([^']+)'", said)
     remedy = (f"replace '{line}' by '{hint[1]}' in the requirements" if hint else
               f"ask for a version of {name} that has wheels for this Python, "
-              + (f"or one whose build declares {module[1]}" if module else "or install what its build needs here"))
+              + (f"or one whose build declares {module[1]}" if module else f"or install {_missing(said)} here"))
     if "git+" in line and "does not appear to be a Python project" in said:
         remedy = f"name the repository that has it, or its folder there (#subdirectory=FOLDER), in '{line}'"
     change = uv_words.replacing(line, hint[1]) if hint else uv_words.without_pin(line)
+    if module and (brings := _brings(module[1], name, requirements)):
+        remedy, change = f"ask for {brings} as well, which its build imports; or {remedy}", ("--package", brings)
     older, is_here = ("", False) if hint or "==" not in found[1] else _older(job, found[1], folder, requirements)
     if older:
         remedy = f"give the task Python {older}, for which {found[1]} has wheels; or {remedy}"
@@ -103,14 +128,34 @@ def not_built(job: Job, output: str, folder: str, requirements: Requirements) ->
                           remedy=remedy, change=change)
 
 
+def _brings(module: str, name: str, requirements: Requirements) -> str:
+    """The package of a module that a build imports, where the list lacks it: then what is built comes after the rest,
+    with that in sight. "" where what is built is no package of the list itself."""
+    from agentpipe.environment import package_names
+    from agentpipe.environment.requirements import normalised
+    package, names = package_names.of_module(module), requirements.names()
+    return package if package and normalised(name) in names and normalised(package) not in names else ""
+
+
+def _missing(said: str) -> str:
+    """What a build lacks here, by the words of a compiler, a linker, or who did not find them."""
+    tool = re.search(rf"No such file or directory: '({TOOLS})'|command '({TOOLS})' failed: No such", said)
+    part = re.search(r"fatal error: (\S+?): No such file|cannot find (-l[^\s:]+)", said)
+    if tool:
+        return tool[1] or tool[2]
+    return f"what has {part[1] or part[2]}" if part else "what its build needs"
+
+
 def _printed(output: str) -> str:
-    """" (its last words: …)": the last line that the build itself printed, as uv quotes it."""
+    """" (its last words: …)": the last line that the build itself printed, as uv quotes it; of a compiler what it
+    lacks, and not the command that comes after."""
     said = re.sub(r"\x1b\[[0-9;]*m", "", uv_words.readable(output))
     quoted = re.split(r"^[ \t]*\[(?:stderr|stdout)\][ \t]*$", said, flags=re.MULTILINE)[1:]
     # what it quotes is indented: an `error: ` there is the build's own
     ends = (re.split(r"^(?:[ \t]*(?:hint: |×|[├╰]─▶|cause: )|error: )", text, flags=re.MULTILINE)[0].split("\n")
             for text in reversed(quoted))
-    lines = [line.strip() for text in ends for line in reversed(text) if line.strip()]
+    lines = [line.strip() for text in ends for line in reversed(text) if re.search(r"\w", line)]
+    lines = [line for line in lines if CAUSES.search(line)] or lines
     return f" (its last words: {without_credentials(lines[0])[:200]})" if lines else ""
 
 
