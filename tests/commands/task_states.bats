@@ -288,4 +288,7 @@ f()'
   [ $((16#${output##*[[:space:]]} & 0x1001000)) -eq 0 ]
   run -66 agent-task shell "$other"
   [[ $output == *"has not run on this machine"* ]]
+  agent-pull default >/dev/null
+  run -66 agent-task shell "$other"
+  [[ $output == *"its set-up here came to no end (agent-task why $other)"* ]]
 }

@@ -555,3 +555,13 @@ def test_a_home_that_no_mount_or_variable_can_name_is_no_tasks_fault(job, tmp_pa
         assert failure.value.exit == errors.BAD_CONFIG and "AGENT_HOME" in failure.value.remedy
     else:
         look()
+
+
+@pytest.mark.parametrize(("words", "of_machine", "remedy"), [
+    ("fuse: failed to open /dev/fuse: Permission denied", True, "open /dev/fuse"),
+    ("FATAL: Couldn't determine user account information: user: unknown userid 4321", True, "/etc/passwd"),
+    ("sh: no such file", False, "needs a shell")])
+def test_what_a_machine_or_its_user_lacks_is_not_the_images_fault(job, words, of_machine, remedy):
+    with pytest.raises(errors.Failure) as failure:
+        unprivileged._check(job, ["sh", "-c", 'echo "$0" >&2; exit 255', words], Container("apptainer", "/a.sif"))
+    assert getattr(failure.value, "of_machine", False) is of_machine and remedy in failure.value.remedy

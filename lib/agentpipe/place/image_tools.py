@@ -18,6 +18,11 @@ COPY = """cd "$1" && find . \\( -path './dev/*' -o -path './proc/*' -o -path './
     ! -type b ! -type c -print0 |
   tar --null --no-recursion --ignore-failed-read -T - -cf - |
   tar -C "$2" --no-same-owner -xf -"""
+# what these programs say that they would not say on another machine, or of another user; and what to do about it
+OF_MACHINE = {
+    "/dev/fuse": "let the user of the agent open /dev/fuse, or name the image as a folder (apptainer build --sandbox)",
+    "unknown userid": "give the user of the agent an entry in this machine's /etc/passwd",
+}
 
 
 def pull(job: Job, argv: list[str], name: str, login: str) -> None:
@@ -42,8 +47,16 @@ def work(job: Job, argv: list[str], name: str, loud: bool = False) -> None:
         if "no space left on device" in failed.output.lower():
             raise errors.Failure(f"image {name} cannot be unpacked: the disk is full", errors.CANNOT_CREATE,
                                  failed.evidence, ROOM) from None
-        raise errors.Failure(f"image {name} cannot be unpacked: {failed.reason}", errors.BAD_DATA, failed.evidence,
-                             "mend what it says, or name another image") from None
+        raise refused(f"image {name} cannot be unpacked: {failed.reason}", failed.evidence,
+                      "mend what it says, or name another image") from None
+
+
+def refused(reason: str, said: str, remedy: str) -> errors.Failure:
+    """What to raise for a program that `said` this of an image: 65 with this remedy, 69 where the machine lacks it."""
+    for sign, other in OF_MACHINE.items():
+        if sign in said:
+            return errors.OfMachine(reason, evidence=said, remedy=other)
+    return errors.Failure(reason, errors.BAD_DATA, said, remedy)
 
 
 def copy_folder(job: Job, source: str, target: str) -> None:

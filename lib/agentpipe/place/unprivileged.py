@@ -21,7 +21,16 @@ from agentpipe import errors, paths, place, processes, secrets, tools, trees
 from agentpipe.claim import attempt, claims
 from agentpipe.crash import crash_point
 from agentpipe.files import publish
-from agentpipe.place import apart, args_without_daemon, certificates, container_args, decide, gear, setup_script
+from agentpipe.place import (
+    apart,
+    args_without_daemon,
+    certificates,
+    container_args,
+    decide,
+    gear,
+    image_tools,
+    setup_script,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -260,5 +269,5 @@ def _check(job: Job, prefix: list[str], wanted: Wanted) -> None:
     try:
         job.run([*prefix, "sh", "-c", "exit 0"], timeout=600)
     except tools.ToolFailed as failed:
-        raise errors.Failure(f"image {wanted.image} cannot be entered by {wanted.engine}: {failed.reason}",
-                             errors.BAD_DATA, failed.output, "mend what it says; the image needs a shell") from None
+        said = f"image {wanted.image} cannot be entered by {wanted.engine}: {failed.reason}"
+        raise image_tools.refused(said, failed.output, "mend what it says; the image needs a shell") from None

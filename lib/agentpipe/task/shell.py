@@ -29,7 +29,10 @@ def shell(word: str, words: list[str]) -> None:
     id = word if word.startswith("local-") else find.task(api.connect(), word)["id"]
     directory = attempt.latest(id)
     line = attempt.read_manifest(directory) if directory else None
-    if directory is None or line is None or "env" not in line:
+    if line is not None and "env" not in line:
+        raise errors.Failure(f"task {id} has no place to walk into: its set-up here came to no end", errors.NOT_FOUND,
+                             remedy=f"agent-task why {id}")
+    if directory is None or line is None:
         raise errors.Failure(f"task {id} has not run on this machine", errors.NOT_FOUND, remedy=""
                              if word.startswith("local-") else f"agent-task show {id} names its worker: ask there")
     where = place.of(line, directory)
