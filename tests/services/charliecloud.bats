@@ -42,6 +42,15 @@ setup() {
   set_up_of | grep -q 'charliecloud has no such thing: --memory$'
 }
 
+@test "a receipt whose image is another by now says so, and one whose image is the same does not" {
+  bash_task 'echo hello' >task.json
+  agent-prepare task.json | agent-run >receipt
+  agent-prepare receipt 2>said | agent-run >/dev/null
+  run -1 grep 'that of the receipt' said
+  jq -c '.pins.image = "another"' receipt | agent-prepare 2>/dev/null | agent-run >/dev/null
+  set_up_of | grep -qF "the image may not be that of the receipt, which pins another: what $image is here is $(field .pins.image receipt)"
+}
+
 @test "a user may be named, as the image knows it" {
   for user in root games:games; do
     bash_task 'id -un' "{\"arguments\": \"--user $user\"}" >task.json
