@@ -659,3 +659,68 @@ def test_a_checkout_whose_name_ends_with_a_blank_is_one(tmp_path):
     assert capture_git.root(str(top)) == str(top)
     found = capture.capture(capture.Wish(str(top / "train.py"), [], binary="python3"))
     assert found.script["repository"] == str(top) and found.script["entry_point"] == "train.py"
+
+
+@pytest.fixture
+def cloned(tmp_path, monkeypatch):
+    """A repository's checkout, in which one stands."""
+    repository(tmp_path / "source", {"lib/train.py": "1\n"})
+    run(tmp_path, "clone", "-q", str(tmp_path / "source"), "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def warned(**wish: str) -> list[tuple[str, str]]:
+    return capture.capture(capture.Wish("lib/train.py", [], **wish)).warnings
+
+
+@pytest.mark.parametrize("how", ["amended", "not of the branch", "nested"])
+def test_what_the_remote_would_refuse_is_pushed_to_a_new_branch(tmp_path, cloned, how):
+    place = cloned
+    if how == "nested":
+        (tmp_path / ".gitconfig").write_text('[protocol "file"]\n\tallow = always\n')
+        repository(tmp_path / "inner")
+        run(cloned, "submodule", "--quiet", "add", "../inner", "inner")
+        commit(cloned, {})
+        run(cloned, "push", "-q", "origin", "HEAD:moved")
+        place = cloned / "inner"
+    run(place, "checkout", "-q", "-b", "mine")
+    commit(place, {"lib/train.py": "2\n"})
+    run(place, "push", "-q", "origin", "mine")
+    run(place, "commit", "-q", "--amend", "-m", "better")
+    wish = {}
+    if how == "not of the branch":
+        wish["commit"] = run(place, "rev-parse", "HEAD")
+        run(place, "checkout", "-q", "main")
+    if how == "nested":
+        commit(cloned, {})
+        run(cloned, "push", "-q", "origin", "HEAD:moved")
+    [(what, push)] = warned(**wish)
+    assert "is not on origin" in what
+    subprocess.run(["sh", "-c", push], check=True)
+    assert not warned(**wish)
+
+
+def test_a_colleagues_repository_is_asked_for_a_commit_as_a_worker_asks_it(cloned, monkeypatch):
+    (cloned.parent / ".gitconfig").write_text(f"[safe]\n\tdirectory = {cloned}\n")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert not warned()
+    commit(cloned, {"lib/train.py": "2\n"})
+    [(what, _)] = warned()
+    assert "is not on origin" in what
+
+
+def test_a_remote_whose_folder_is_away_is_said_and_no_push(tmp_path, cloned):
+    (tmp_path / "source").rename(tmp_path / "elsewhere")
+    [(what, remedy)] = warned()
+    assert what.startswith(f"origin is {tmp_path}/source, and nothing is there") and remedy == "git ls-remote origin"
+
+
+def test_a_folder_of_a_checkout_that_git_does_not_trust_is_trusted_by_what_is_printed(tmp_path, cloned, monkeypatch):
+    (cloned / "lib/two words").mkdir()
+    monkeypatch.chdir(cloned / "lib/two words")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(errors.Failure, match="git does not trust") as failure:
+        capture.capture(capture.Wish("../train.py", []))
+    subprocess.run(["sh", "-c", failure.value.remedy], check=True)
+    assert capture.capture(capture.Wish("../train.py", []))

@@ -1,8 +1,10 @@
 """Logins and addresses: who gets which password, over real servers, and that no password is ever left anywhere."""
 
+import http.server
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -341,7 +343,7 @@ def test_a_repository_that_is_not_there_is_not_asked_for_again(tmp_path, reposit
     (403, errors.NO_PERMISSION, "no access, or no such repository"),
     (404, errors.NOT_FOUND, "no such repository"),
     (500, errors.UNAVAILABLE, "cannot be reached"), (503, errors.UNAVAILABLE, "cannot be reached"),
-    (429, errors.UNAVAILABLE, "cannot be reached")])
+    (429, errors.UNAVAILABLE, "cannot be reached"), (410, errors.NOT_FOUND, "no such repository")])
 def test_what_a_server_answers_is_told_in_words(tmp_path, repositories, fault, exit, words):
     with SmartServer(repositories) as server:
         server.faults += [fault] * 3
@@ -372,19 +374,69 @@ def test_why_a_token_is_refused_is_told_as_the_server_says_it(tmp_path, reposito
     assert "CLEARML_AGENT_GIT_PASS" in failure.remedy
 
 
-def test_a_certificate_that_is_not_trusted_is_said_and_the_remedy_works(tmp_path, repositories, monkeypatch):
+class LogIn(http.server.BaseHTTPRequestHandler):
+    """Leads to a page to log in, as a single sign-on does."""
+
+    def do_GET(self):
+        self.send_response(200 if self.path == "/login" else 302)
+        self.send_header("Location", "/login")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_server_that_leads_to_its_log_in_is_said_to(tmp_path):
+    with http.server.HTTPServer(("127.0.0.1", 0), LogIn) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        failure = refused(tmp_path / "job", f"http://127.0.0.1:{server.server_port}/team-a/r.git", branch="main")
+        server.shutdown()
+    assert failure.exit == errors.NO_PERMISSION and "as one to log in" in failure.reason
+    assert failure.reason.endswith("/login)") and "CLEARML_AGENT_GIT_USER" in failure.remedy
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A file of a key and its certificate for 127.0.0.1, which is in .pem alone too."""
     made = tmp_path / "certificate"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
                     "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", made, "-out", f"{made}.pem"], check=True,
                    capture_output=True)
     made.write_bytes(made.read_bytes() + Path(f"{made}.pem").read_bytes())
-    with SmartServer(repositories, certificate=made) as server:
+    return made
+
+
+def test_the_authority_of_a_certificate_goes_where_the_environment_names(tmp_path, repositories, monkeypatch,
+                                                                        certificate):
+    known = tmp_path / "known authorities.pem"
+    with SmartServer(repositories, certificate=certificate) as server:
+        url = f"{server.url}/team-a/r.git"
+        monkeypatch.setenv("GIT_SSL_CAINFO", str(tmp_path / "none"))
+        failure = refused(tmp_path / "job", url)
+        assert failure.exit == errors.BAD_CONFIG and "GIT_SSL_CAINFO" in failure.remedy
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=other",
+                        "-keyout", "/dev/null", "-out", known], check=True, capture_output=True)
+        monkeypatch.setenv("GIT_SSL_CAINFO", str(known))
+        failure = refused(tmp_path / "job", url)
+        assert "certificate is not trusted" in failure.reason
+        command = failure.remedy.partition(": ")[2].replace("FILE", f"{certificate}.pem")
+        subprocess.run(["sh", "-c", command], check=True)
+        fetch(tmp_path / "job", url)
+        failure = refused(tmp_path / "other", url.replace("127.0.0.1", "localhost"))
+    assert failure.exit == errors.UNAVAILABLE and "certificate is of another host" in failure.reason
+
+
+def test_a_certificate_that_is_not_trusted_is_said_and_the_remedy_works(tmp_path, repositories, monkeypatch,
+                                                                       certificate):
+    with SmartServer(repositories, certificate=certificate) as server:
         failure = refused(tmp_path / "job", f"{server.url}/team-a/r.git")
         assert failure.exit == errors.UNAVAILABLE and "certificate is not trusted" in failure.reason
         monkeypatch.setenv("GIT_SSL_NO_VERIFY", "1")
         fetch(tmp_path / "unverified", f"{server.url}/team-b/r.git")
         monkeypatch.delenv("GIT_SSL_NO_VERIFY")
-        subprocess.run(["sh", "-c", failure.remedy.partition(": ")[2].replace("FILE", f"{made}.pem")], check=True)
+        command = failure.remedy.partition(": ")[2].replace("FILE", f"{certificate}.pem")
+        subprocess.run(["sh", "-c", command], check=True)
         fetch(tmp_path / "job", f"{server.url}/team-a/r.git")
 
 

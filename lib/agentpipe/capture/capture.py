@@ -141,7 +141,8 @@ def _alone(wish: Wish) -> Captured:
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read()
     except UnicodeDecodeError as error:
-        raise errors.Failure(f"{path} is not UTF-8: byte {error.start + 1}", errors.BAD_DATA) from None
+        raise errors.Failure(f"{path} is not UTF-8: byte {error.start + 1}", errors.BAD_DATA,
+                             remedy="save it as UTF-8, or keep it in a git repository") from None
     if not text.strip():
         raise errors.Failure(f"{path} is empty", errors.BAD_DATA)
     # what begins like a diff would be taken for one, after blanks as well

@@ -41,10 +41,11 @@ def root(path: str) -> str | None:
         top = run(path or ".", "rev-parse", "--show-toplevel").removesuffix("\n")  # "my code " may be a name
     except tools.ToolFailed as failure:
         if "dubious ownership" in failure.output:
-            raise errors.Failure(f"git does not trust {os.path.abspath(path or '.')}: it belongs to another user",
-                                 errors.NO_PERMISSION, failure.output,
-                                 shlex.join(["git", "config", "--global", "--add", "safe.directory",
-                                             os.path.abspath(path or ".")])) from None
+            # of a sub-folder git wants the top, which it names, as a shell takes it
+            named = re.search(r"--add safe\.directory (.+)$", failure.output, re.MULTILINE)
+            top = named[1].strip() if named else shlex.quote(os.path.abspath(path or "."))
+            raise errors.Failure(f"git does not trust {top}: it belongs to another user", errors.NO_PERMISSION,
+                                 failure.output, f"git config --global --add safe.directory {top}") from None
         return None
     return os.path.realpath(top) if top else None
 
@@ -87,9 +88,13 @@ def source(top: str, branch: str = "", commit: str = "", pushed: bool = True) ->
         address = for_a_task(_address(top, remote), said.append, f"of remote {remote}")
         found = Source(address, branch or ("" if commit else current), head)
         found.login_notes = said
-        if head and pushed and not warned and not is_there(top, remote, head):
-            push = typed(top, "push", remote, branch or current or new_branch(head))
-            warned.append((f"commit {head[:10]} is not on {remote}: a worker cannot fetch it", push))
+        folder = _folder(top, remote)
+        if folder and pushed and not os.path.exists(folder):
+            warned.append((f"{remote} is {folder}, and nothing is there: a worker cannot fetch from it",
+                           typed(top, "ls-remote", remote)))
+        elif head and pushed and not warned and not is_there(top, remote, head):
+            warned.append((f"commit {head[:10]} is not on {remote}: a worker cannot fetch it",
+                           pushing(top, remote, branch or current, head)))
     found.remote = remote
     found.warnings += warned
     return found
@@ -171,9 +176,19 @@ def _slashes(name: str) -> list[int]:
     return [at for at, letter in enumerate(name) if letter == "/"]
 
 
-def new_branch(commit: str) -> str:
-    """What to push of a commit that is on no branch."""
-    return f"{commit}:refs/heads/{commit[:10]}"
+def pushing(top: str, remote: str, branch: str, commit: str) -> str:
+    """The command that brings a commit to its remote: by its branch, or by a new one.
+
+    A new one where the branch does not lead to the commit, and where the remote would refuse it: rebased since, or
+    amended.
+    """
+    def goes_beyond(one: str, other: str) -> bool:
+        return text(top, "rev-list", "--count", "--max-count=1", one, f"^{other}", "--") == "1"
+
+    own, known = f"refs/heads/{branch}", f"refs/remotes/{remote}/{branch}"
+    leads = branch and text(top, "rev-parse", "--verify", "--quiet", own) and not goes_beyond(commit, own)
+    return typed(top, "push", remote, branch if leads and not goes_beyond(known, own)
+                 else f"{commit}:refs/heads/task-{commit[:10]}")
 
 
 def unknown(top: str, inside: list[Submodule]) -> dict[str, list[str]]:
@@ -271,12 +286,21 @@ def _address(top: str, remote: str) -> str:
     return address
 
 
+def _folder(top: str, remote: str) -> str:
+    """Where a remote of this machine stands; "" for any other."""
+    address = _address(top, remote)
+    return address.removeprefix("file://") if address.startswith(("/", "file://")) else ""
+
+
 def is_there(top: str, remote: str, commit: str) -> bool:
     """Whether the remote has the commit: a local one is asked, of others what was last fetched, then their tips."""
-    address = _address(top, remote)
-    path = address.removeprefix("file://") if address.startswith(("/", "file://")) else ""
-    if path:
-        return bool(text(path, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
+    folder = _folder(top, remote)
+    if folder:
+        try:  # a colleague's, too, as a worker fetches from it
+            asked = run(folder, "-c", "safe.directory=*", "cat-file", "--batch-check", stdin=f"{commit}^{{commit}}\n")
+            return not asked.endswith(" missing\n")
+        except tools.ToolFailed:  # it is away for now
+            pass
     # unlike git branch --contains, this does not go through all history for a commit that is on none of them
     here = bool(text(top, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
     if here and text(top, "rev-list", "--ignore-missing", "--count", "--max-count=1", commit, "--not",

@@ -94,7 +94,7 @@ def of_submodules(top: str, inside: list[Submodule]) -> list[Warned]:
         branch = capture_git.text(each.root, "symbolic-ref", "--short", "--quiet", "HEAD")
         if remote:
             said.append((f"commit {each.commit[:10]} of the submodule {each.path} is not on {remote}: a worker cannot "
-                         "fetch it", typed(each.root, "push", remote, branch or capture_git.new_branch(each.commit))))
+                         "fetch it", capture_git.pushing(each.root, remote, branch, each.commit)))
     return said
 
 

@@ -180,7 +180,8 @@ def check_url(url: str, where: str = "script.repository") -> str:
     """The URL itself, when its transport is one we use; else Failure 65 (never naming what may be a password)."""
     shown = without_credentials(url)
     scheme, separator, rest = url.partition("://")
-    if url.startswith("-") or any(character < " " for character in url):
+    nowhere = scheme.lower() in REMOTE and bool(separator) and not rest.partition("/")[0].rpartition("@")[2]
+    if url.startswith("-") or nowhere or any(character < " " for character in url):
         raise errors.Failure(f"{where} is not an address that git could clone: {shown!r}", errors.BAD_DATA)
     if separator and (scheme.lower() in REMOTE or (scheme == "file" and rest.startswith("/"))) and rest:
         return url

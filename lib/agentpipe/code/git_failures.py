@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 
@@ -40,6 +41,11 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      "it wants a user and a password (or there is no such repository), and none is configured for {name}{half}",
      "export CLEARML_AGENT_GIT_USER=USER CLEARML_AGENT_GIT_PASS=TOKEN, or set agent.git_user and agent.git_pass in "
      "clearml.conf; and check the URL"),
+    # not the "redirecting to" that git has followed: one to a page, as of a single sign-on
+    (("redirect: ",), errors.NO_PERMISSION,
+     "it leads to a page that is no repository, as one to log in",
+     "check the URL; where it wants a user and a token: export CLEARML_AGENT_GIT_USER=USER "
+     "CLEARML_AGENT_GIT_PASS=TOKEN, or set agent.git_user and agent.git_pass in clearml.conf"),
     # not its askpass (an editor's GIT_ASKPASS, which has gone with that): then it could not read a user's name
     (("cannot run ",), errors.BAD_CONFIG, "git cannot start its ssh",
      "install it, or correct GIT_SSH_COMMAND, GIT_SSH or core.sshCommand"),
@@ -56,9 +62,14 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      "it is not there", "{push}"),
     (("unexpected tls packet", "wrong version number"), errors.UNAVAILABLE, "it does not speak TLS there",
      "name its port, or http:// in the place of https://: agent-task edit --repo URL"),
+    (("problem with the ssl ca cert", "error setting certificate"), errors.BAD_CONFIG,
+     "the certificate authorities that git is to trust cannot be read", "correct GIT_SSL_CAINFO, or http.sslCAInfo"),
+    (("does not match target host", "no alternative certificate subject"), errors.UNAVAILABLE,
+     "its certificate is of another host", "name the host as its certificate does: agent-task edit --repo URL"),
+    (("certificate has expired", "certificate is not yet valid"), errors.UNAVAILABLE, "its certificate is out of date",
+     "look at the clock here (date), then ask who runs it for another"),
     (("ssl certificate", "certificate verif", "gnutls", "ssl_error"), errors.UNAVAILABLE,
-     "its certificate is not trusted",
-     "give git its certificate authority: git config --global http.https://{name}/.sslCAInfo FILE"),
+     "its certificate is not trusted", "{authority}"),
     (("could not resolve host", "temporary failure in name", "unable to look up", "name or service not known"),
      errors.UNAVAILABLE, "there is no host of that name", "check the URL, and the network: getent hosts {name}"),
     (STALLED, errors.UNAVAILABLE, "the server has stopped sending",
@@ -72,7 +83,7 @@ MEANINGS: tuple[tuple[tuple[str, ...], int, str, str], ...] = (
      errors.UNAVAILABLE, "the server cannot be reached",
      "see whether it answers there: git ls-remote {url}"),
     (("invalid index-pack output",), *KILLED),  # also the last words of a git whose connection broke off
-    (("repository not found", "' not found", "does not appear to be a git repository", "does not exist",
+    (("repository not found", "' not found", "does not appear to be a git repository", "does not exist", "error: 410",
       "no such file or directory", "not a git repository", "could not read from remote repository"),
      errors.NOT_FOUND, "no such repository{unseen}",
      "check the URL: git ls-remote {url}; then correct it: agent-task edit --repo URL"),
@@ -168,8 +179,18 @@ def _names(source: Source) -> dict[str, str]:
         name = host
     words = {"url": source.address, "name": name, "known": f"[{name}]:{port}" if port else name,
              "login": f"{user}@{name}" if user else name, "wanted": source.branch or source.tag or "HEAD"}
-    return {**{key: shlex.quote(word) for key, word in words.items()}, "port": option, "who": _who(source),
-            "unseen": _unseen(source), "half": _half(source), "push": pushing(source)}
+    quoted = {key: shlex.quote(word) for key, word in words.items()}
+    return {**quoted, "port": option, "who": _who(source),
+            "unseen": _unseen(source), "half": _half(source), "push": pushing(source),
+            "authority": _authority(quoted["name"])}
+
+
+def _authority(name: str) -> str:
+    """How git comes to trust a host's certificate: what the environment names beats its configuration."""
+    given = os.environ.get("GIT_SSL_CAINFO")
+    if given:
+        return f"add its certificate authority to what GIT_SSL_CAINFO names: cat FILE >> {shlex.quote(given)}"
+    return f"give git its certificate authority: git config --global http.https://{name}/.sslCAInfo FILE"
 
 
 def pushing(source: Source) -> str:
