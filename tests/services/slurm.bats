@@ -13,6 +13,7 @@ teardown_file() { "$BATS_TEST_DIRNAME/slurm-down.sh"; }
 setup() {
   load ../helpers
   fresh
+  export XDG_STATE_HOME=$PWD/state
 }
 
 teardown() { [ -z "${job:-}" ] || scancel "$job" 2>/dev/null || true; }
