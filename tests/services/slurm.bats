@@ -5,7 +5,7 @@ bats_require_minimum_version 1.5.0
 
 setup_file() {
   # shellcheck disable=SC2155 # its failure is seen by the tests
-  export "$("$BATS_TEST_DIRNAME/slurm-up.sh" 1)"
+  export "$("$BATS_TEST_DIRNAME/slurm-up.sh")"
 }
 
 teardown_file() { "$BATS_TEST_DIRNAME/slurm-down.sh"; }
