@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from git_servers import free_port
-from repositories import commit, repository, run
+from repositories import commit, repository, run, tree
 
 from agentpipe import errors
 from agentpipe.cmds import agent_fetch
@@ -245,3 +245,66 @@ def test_a_change_that_git_lfs_keeps_is_said_when_it_is_captured(tmp_path, large
                                "git commit -- big.bin && git push")]
     found = capture.capture(capture.Wish("train.py", [], bundle=True))
     assert (found.warnings, found.script["diff"], list(found.bundle.files)) == ([], "", ["big.bin"])
+
+
+@pytest.fixture
+def behind(tmp_path, large):
+    """A bare repository, and a checkout of it whose files of Git LFS are newer, in a submodule too."""
+    (tmp_path / ".gitconfig").open("a").write('[protocol "file"]\n\tallow = always\n')
+    for name in ("inner.git", "bare.git"):
+        run(tmp_path, "clone", "-q", "--bare", str(large), name)
+        shutil.copytree(large / ".git" / "lfs", tmp_path / name / "lfs")
+        if name == "inner.git":
+            run(large, "submodule", "--quiet", "add", "../inner.git", "inner")
+            commit(large, {})
+    run(tmp_path, "clone", "-q", "--recurse-submodules", f"file://{tmp_path}/bare.git", "work")
+    work = tmp_path / "work"
+    (work / "inner" / "more.bin").write_bytes(b"in the submodule")
+    commit(work / "inner", {})
+    (work / "big.bin").write_bytes(b"newer")
+    (work / "big.bin").chmod(0o755)
+    commit(work, {"train.py": "print(1)\n"})
+    return work
+
+
+def brought(directory, work):
+    """The manifest's part of a task that was enqueued there with --bundle, and what its sender is told."""
+    from agentpipe.capture import capture
+    found = capture.capture(capture.Wish("train.py", [], bundle=True))
+    directory.mkdir()
+    keys = [key for key, _, _ in found.bundle.written(lambda name: str(directory / name))]
+    artifacts = [{"key": key, "mode": "input"} for key in keys]
+    task = {"script": found.script, "execution": {"artifacts": artifacts}}
+    return Job({"task": task}, str(directory)), found.bundle.told()
+
+
+@pytest.mark.parametrize("change", ["none", "changed", "gone", "moved"])
+def test_files_of_git_lfs_in_commits_that_were_not_pushed_go_along(tmp_path, behind, monkeypatch, change):
+    from agentpipe.cmds import agent_patch
+    monkeypatch.chdir(behind)
+    if change == "changed":
+        (behind / "big.bin").write_bytes(b"newest")
+    elif change == "gone":
+        (behind / "big.bin").unlink()
+    elif change == "moved":
+        run(behind, "mv", "big.bin", "moved.bin")
+    job, told = brought(tmp_path / "job", behind)
+    assert "2 files of Git LFS go along (21 bytes): big.bin, inner/more.bin" in told
+    job.manifest["fetch"] = agent_fetch.work(job)
+    agent_patch.work(job)
+    code = Path(job.manifest["fetch"]["code"])
+    assert tree(code) == tree(behind)
+    if change == "none":
+        assert run(code, "status", "--porcelain") == ""
+
+
+def test_a_plain_script_of_a_task_with_files_of_git_lfs_is_refused(tmp_path, behind, monkeypatch):
+    from agentpipe.code import bundle
+    from agentpipe.task import bundle_diffs
+    from agentpipe.transport import artifact_files
+    monkeypatch.chdir(behind)
+    job, _ = brought(tmp_path / "job", behind)
+    monkeypatch.setattr(artifact_files, "get", lambda server, artifact, path: shutil.copyfile(
+        job.path(bundle.file_name(artifact["key"])), path))
+    with pytest.raises(errors.Failure, match="Git LFS along, which no plain script can"):
+        bundle_diffs.as_diffs(None, bundle.of(job.task))

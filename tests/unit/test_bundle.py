@@ -724,3 +724,16 @@ def test_a_folder_of_a_checkout_that_git_does_not_trust_is_trusted_by_what_is_pr
         capture.capture(capture.Wish("../train.py", []))
     subprocess.run(["sh", "-c", failure.value.remedy], check=True)
     assert capture.capture(capture.Wish("../train.py", []))
+
+
+@pytest.mark.parametrize("name", [f"{bundle.LFS}{'1' * 64}", f"{bundle.LFS}../../x", f"{bundle.LFS}x"])
+def test_what_is_no_file_of_git_lfs_is_put_nowhere(tmp_path, unpushed, name):
+    outer, work, head = unpushed
+    job = brought(tmp_path / "job", {"repository": str(outer), "version_num": head},
+                  capture_bundle.of_checkout(str(work), "origin", head, True, []))
+    job.task["execution"]["artifacts"].append({"key": bundle.FILES, "mode": "input"})
+    archive(tmp_path / "job" / "files.tar.gz", (member(name), b"another"))
+    with pytest.raises(errors.Failure, match="not what its name says"):
+        agent_fetch.work(job)
+    kept = [each for each in (tmp_path / "home" / "cache").rglob("*") if "lfs" in each.parts and each.is_file()]
+    assert not kept and not (tmp_path / "job" / "code").exists()

@@ -36,7 +36,8 @@ OTHER_LIST = re.compile(r"(?P<head>-r|--requirement|-c|--constraint)[\s=]*(?P<pa
 class Bundle:
     """What a checkout at `root` brings along: `commits` that no remote has, `files` as {name: path}.
 
-    `asked_for` are those of them that --include names.
+    `asked_for` are those of them that --include names; `in_lfs` is {hash: (name, path)} of what Git LFS keeps of the
+    commits.
     """
 
     def __init__(self, root: str, commits: Iterable[Commits] = ()) -> None:
@@ -44,17 +45,18 @@ class Bundle:
         self.files: dict[str, str] = {}
         self.left_out: list[str] = []
         self.asked_for: set[str] = set()
+        self.in_lfs = {kept: (os.path.join(each.path, name), path)
+                       for each in self.commits for name, kept, path in capture_commits.in_lfs(each)}
 
     def told(self) -> list[str]:
         """In words, what goes along."""
         said = [each.told() for each in self.commits]
+        if self.in_lfs:
+            said.append(_of_files(dict(self.in_lfs.values()), " of Git LFS"))
         if self.files:
-            size = sum(os.lstat(path).st_size for path in self.files.values())
             names = sorted(self.files)
-            said.append(f"{'1 file goes' if len(names) == 1 else f'{len(names)} files go'} along ({size:,} bytes): "
-                        + ", ".join(map(_shown, names[:SHOWN]))
-                        + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""))
-            if size > LARGE:
+            said.append(_of_files(self.files))
+            if _size(self.files) > LARGE:
                 said.append("that is much for each worker to fetch: .gitignore keeps files out of it")
             secret = [_shown(name) for name in names if looks_secret(name) and name not in self.asked_for]
             if secret:
@@ -72,10 +74,22 @@ class Bundle:
             path = place(bundle.file_name(key))
             each.write(path)
             yield key, path, (f"{each.path}:\n" if each.path else "") + each.titles()
-        if self.files:
+        if self.files or self.in_lfs:
             path = place(bundle.file_name(bundle.FILES))
             write_files(self, path)
-            yield bundle.FILES, path, "\n".join(map(_shown, sorted(self.files)))
+            names = sorted([*self.files, *(name for name, _ in self.in_lfs.values())])
+            yield bundle.FILES, path, "\n".join(map(_shown, names))
+
+
+def _of_files(files: dict[str, str], what: str = "") -> str:
+    names = sorted(files)
+    count = f"1 file{what} goes" if len(names) == 1 else f"{len(names)} files{what} go"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{count} along ({_size(files):,} bytes): {', '.join(map(_shown, names[:SHOWN]))}{more}"
+
+
+def _size(files: dict[str, str]) -> int:
+    return sum(os.lstat(path).st_size for path in files.values())
 
 
 def _shown(name: str) -> str:
@@ -160,19 +174,22 @@ def attach(api: Any, task: str, found: Bundle, say: Callable[[str], None]) -> No
 
 
 def write_files(found: Bundle, path: str) -> None:
-    """A tar of the files under their names in the checkout."""
+    """A tar of the files under their names in the checkout, after what Git LFS keeps."""
     import errno
     import tarfile
+
+    kept = {bundle.LFS + name: file for name, (_, file) in found.in_lfs.items()}
+    members = {**found.files, **kept}
 
     def nobody(info: tarfile.TarInfo) -> tarfile.TarInfo:
         info.uid = info.gid = 0
         info.uname = info.gname = ""
         if info.islnk():  # the same file under a second name (of DVC's cache): no link comes out of an archive
-            info.type, info.linkname, info.size = tarfile.REGTYPE, "", os.lstat(found.files[info.name]).st_size
+            info.type, info.linkname, info.size = tarfile.REGTYPE, "", os.lstat(members[info.name]).st_size
         return info
     try:
         with tarfile.open(path, "w:gz", compresslevel=3) as archive:
-            for name, file in sorted(found.files.items()):
+            for name, file in (*kept.items(), *sorted(found.files.items())):
                 try:
                     archive.add(file, name, recursive=False, filter=nobody)
                 except OSError as error:

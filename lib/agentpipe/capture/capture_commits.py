@@ -6,10 +6,16 @@ Nothing of the user's repositories is written.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+from collections.abc import Iterator
 
 from agentpipe import errors, tools
 from agentpipe.capture import capture_git
+
+POINTER_SIZE = 1024  # what is larger is none, says Git LFS
+POINTER = re.compile(r"^([0-9a-f]{40,64})\nversion https://git-lfs\.github\.com/spec/v1\n(?:.+\n)*?"
+                     r"oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 
 
 class Commits:
@@ -57,6 +63,35 @@ class Commits:
             except tools.ToolFailed as failed:
                 raise errors.Failure(f"the commits cannot be bundled: {failed.reason}", errors.CANNOT_CREATE,
                                      failed.evidence) from None
+
+
+def in_lfs(commits: Commits) -> Iterator[tuple[str, str, str]]:
+    """(name, hash, path of its content) of the files of Git LFS that only these commits have.
+
+    The commits only point to it: Git LFS keeps the content in a folder of its own here, and sends it with a push.
+    """
+    root = commits.root
+    git_dir = os.path.join(root, capture_git.text(root, "rev-parse", "--git-common-dir"))
+    objects = os.path.join(git_dir, capture_git.text(root, "config", "--get", "lfs.storage") or "lfs", "objects")
+    pointing = _pointing(root, _range(commits.commit, commits.tips)) if os.path.isdir(objects) else {}
+    listed = capture_git.run(root, "ls-tree", "-r", "-z", commits.commit).split("\0") if pointing else []
+    for about, _, name in (entry.partition("\t") for entry in listed):
+        kept = pointing.get(about.rpartition(" ")[2], "")
+        path = os.path.join(objects, kept[:2], kept[2:4], kept)
+        if kept and os.path.isfile(path):  # else it was never here, and the server may have it
+            yield name, kept, path
+
+
+def _pointing(root: str, wanted: str) -> dict[str, str]:
+    """{blob: the hash of a content that Git LFS keeps} of the new blobs in a range of commits."""
+    new = [line[:64].split(" ")[0] for line in capture_git.run(root, "rev-list", "--objects", "--stdin",
+                                                               stdin=wanted).splitlines()]
+    asked = "".join(f"{each}\n" for each in new)
+    small = [name for name, kind, size in map(str.split, capture_git.run(
+        root, "cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)", stdin=asked).splitlines())
+        if kind == "blob" and int(size) < POINTER_SIZE]
+    told = capture_git.run(root, "cat-file", "--batch=%(objectname)", stdin="".join(f"{each}\n" for each in small))
+    return {found[1]: found[2] for found in POINTER.finditer(told)}
 
 
 def unpushed(root: str, remote: str, commit: str, path: str = "") -> Commits | None:

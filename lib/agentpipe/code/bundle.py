@@ -1,8 +1,8 @@
 """What a task brings along that neither its repository nor a diff has: commits that were not pushed, and files.
 
 Artefacts of mode "input", which a reset keeps and a clone copies: a git bundle, one more for each submodule with such
-commits, and a tar of files, made by `agent-task enqueue --bundle` (capture_bundle.py) and brought into the checkout
-here.
+commits, and a tar of files, whose first are what Git LFS keeps of those commits, by its hash. They are made by
+`agent-task enqueue --bundle` (capture_bundle.py) and brought into the checkout here.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import os
 import stat
 
 from agentpipe import errors, files, live, tools, trees
-from agentpipe.code import git, mirror
+from agentpipe.code import git, lfs, mirror
 from agentpipe.crash import crash_point
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import tarfile
-    from typing import Any
+    from collections.abc import Callable
+    from typing import IO, Any
 
     from agentpipe.job import Job
 
 COMMITS, FILES = "agentpipe-commits", "agentpipe-files"
+LFS = ".agentpipe/lfs/"  # before a hash, in the tar of files: no file of the checkout
 NAMES = {COMMITS: "commits.bundle", FILES: "files.tar.gz"}
 
 
@@ -68,11 +70,36 @@ def bring_commits(job: Job, source: git.Source, *, distrust: bool = False) -> bo
             mirror.update(job, base, distrust=distrust)
             distrust = False
     try:
-        mirror.unbundle(job, source, path, hashes, needed, distrust=distrust)
+        mirror.unbundle(job, source, path, hashes, needed, lambda place: _bring_lfs(job, place), distrust=distrust)
     except tools.ToolFailed as failed:
         raise errors.Failure(f"the task's bundle of commits cannot be read: {failed.reason}", errors.BAD_DATA,
                              failed.evidence, "enqueue it again with --bundle") from None
     return mirror.has(source, source.commit)
+
+
+def _bring_lfs(job: Job, git_dir: str) -> None:
+    """What the task brings along of Git LFS, to where that looks for it."""
+    found = of(job.task).get(FILES)
+    if found:
+        take_lfs(_fetched(job, found), lambda name, content: lfs.put(content, name, git_dir))
+
+
+def take_lfs(path: str, take: Callable[[str, IO[bytes]], None]) -> int:
+    """Call `take` with hash and content of what the archive at `path` has of Git LFS; how many there are."""
+    import tarfile
+    import zlib
+    count = 0
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.name.startswith(LFS) else None
+                if not content:  # the others come after them
+                    break
+                take(member.name[len(LFS):], content)
+                count += 1
+    except (tarfile.TarError, EOFError, ValueError, zlib.error) as error:
+        raise _unreadable(error) from None
+    return count
 
 
 def bring_files(job: Job, code: str) -> int:
@@ -82,7 +109,8 @@ def bring_files(job: Job, code: str) -> int:
         return 0
     count = unpack(_fetched(job, found), code)
     crash_point("fetch:unpacked")
-    job.say(f"{count} file(s) that git does not know came with the task")
+    if count:
+        job.say(f"{count} file(s) that git does not know came with the task")
     return count
 
 
@@ -93,15 +121,19 @@ def unpack(path: str, code: str) -> int:
     try:
         with tarfile.open(path) as archive:
             for member in archive:
-                count += _unpacked(archive, member, code)
+                count += 0 if member.name.startswith(LFS) else _unpacked(archive, member, code)
     except (tarfile.TarError, EOFError, ValueError) as error:
-        raise errors.Failure(f"the task's archive of files cannot be read: {error}", errors.BAD_DATA,
-                             remedy="enqueue it again with --bundle") from None
+        raise _unreadable(error) from None
     except OSError as error:
         failure = files.unwritable("write the task's files", error)
         failure.remedy = "df -h"
         raise failure from None
     return count
+
+
+def _unreadable(error: Exception) -> errors.Failure:
+    return errors.Failure(f"the task's archive of files cannot be read: {error}", errors.BAD_DATA,
+                          remedy="enqueue it again with --bundle")
 
 
 def _fetched(job: Job, artifact: dict[str, Any]) -> str:

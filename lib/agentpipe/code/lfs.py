@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import re
 
-from agentpipe import files, tools, trees
+from agentpipe import errors, files, tools, trees
 from agentpipe.code import git
 from agentpipe.settings.offline import offline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO
+
     from agentpipe.job import Job
 
 NAME = re.compile(r"[0-9a-f]{64}")
@@ -30,6 +32,32 @@ def link(source: str, target: str) -> None:
             if not os.path.lexists(path):
                 os.makedirs(place, exist_ok=True)
                 _link_file(os.path.join(here, name), path)
+
+
+def put(content: IO[bytes], name: str, git_dir: str) -> None:
+    """Let a git directory have that content. Failure 65 for one that `name` is not the hash of: others would get it."""
+    import hashlib
+    target = os.path.join(git_dir, "lfs", "objects", name[:2], name[2:4], name)
+    digest = hashlib.sha256()
+    new = ""
+    try:
+        if NAME.fullmatch(name):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            new = files.temporary(target)
+            with open(new, "wb") as file:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+                    file.write(block)
+            os.chmod(new, 0o444)
+        if digest.hexdigest() != name:
+            raise errors.Failure(f"the task brings a file of Git LFS along that is not what its name says: {name!r}",
+                                 errors.BAD_DATA, remedy="enqueue it again with --bundle")
+        os.rename(new, target)
+    except OSError as error:
+        raise files.unwritable("write what the task brings along of Git LFS", error) from None
+    finally:
+        if new:
+            trees.discard(new)
 
 
 def keep(git_dir: str, mirror: str) -> None:

@@ -5,7 +5,7 @@ is never pruned of objects, so a commit that a force-push left behind can still 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from agentpipe import errors, files, paths, tools, trees
@@ -66,9 +66,11 @@ def update(job: Job, source: git.Source, *, distrust: bool = False) -> str:
             return _clone(job, source, mirror, again=True)
 
 
-def unbundle(job: Job, source: git.Source, bundle: str, hashes: str, needed: list[str], *,
-             distrust: bool = False) -> None:
+def unbundle(job: Job, source: git.Source, bundle: str, hashes: str, needed: list[str],
+             first: Callable[[str], None], *, distrust: bool = False) -> None:
     """Add a git bundle's objects; the commits `needed` must be there. ToolFailed when git cannot read it.
+
+    `first` puts what the commits do not have themselves into the repository: there is no commit without it.
 
     With `distrust` they come into a new mirror, in the place of the one that is there.
     """
@@ -81,6 +83,7 @@ def unbundle(job: Job, source: git.Source, bundle: str, hashes: str, needed: lis
                       cwd="/")
         else:
             _remove_left_behind(mirror)
+        first(place)
         # since git 2.40 they must be reachable by a ref
         refs = [f"refs/agentpipe/base/{commit}" for commit in needed]
         made = "".join(f"update {ref} {commit}\n" for ref, commit in zip(refs, needed, strict=True))

@@ -26,6 +26,9 @@ def as_diffs(server: Any, brought: dict[str, dict[str, Any]]) -> dict[str, str]:
             path = os.path.join(place, name)
             artifact_files.get(server, artifact, path)
             if key == bundle.FILES:
+                if bundle.take_lfs(path, lambda *_: None):
+                    raise errors.Failure("the task brings files of Git LFS along, which no plain script can",
+                                         errors.BAD_DATA, remedy="push the commits, and enqueue it anew")
                 new = os.path.join(place, "files")
                 bundle.unpack(path, new)
                 # named as the files of the checkout: nothing is changed, all is new
