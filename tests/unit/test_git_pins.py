@@ -260,14 +260,16 @@ def test_the_wheelhouse_carries_repositories_to_another_machine(machine, monkeyp
     ("cp311-cp311-linux_armv7l", False)])
 def test_a_wheel_of_another_python_or_platform_does_not_count_as_there(machine, monkeypatch, tag, fits):
     monkeypatch.setenv("AGENT_WHEELHOUSE", f"{machine.folder}/carried")
-    os.makedirs(os.path.join(machine.folder, "carried"))
     this = {"version": "3.11.4", "implementation": "CPython"}
     name = f"brew-1.0-{tag.format(os.uname().machine)}.whl"
-    open(os.path.join(machine.folder, "carried", name), "w").close()
+
+    def carried(folder):
+        wheelhouse.wheel(folder, "brew", "1.0")
+        os.rename(os.path.join(folder, "brew-1.0-py3-none-any.whl"), os.path.join(folder, name))
+    carried(f"{machine.folder}/carried")
     own = wheelhouse_files.fitting(this)
     built = {"name": "brew", "version": "1.0", "source": "https://host/brew-1.0.tar.gz"}
     assert wheelhouse_files._is_there(built, own) == fits
     pin = {"name": "brew", "version": "1.0", "source": "git+https://host/brew@" + "1" * 40}
-    os.makedirs(wheelhouse_repositories.folder(pin))
-    open(os.path.join(wheelhouse_repositories.folder(pin), name), "w").close()
+    carried(wheelhouse_repositories.folder(pin))
     assert bool(wheelhouse_repositories.wheel(pin, own)) == fits
