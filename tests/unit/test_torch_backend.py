@@ -102,8 +102,9 @@ def test_the_build_is_part_of_the_key(indexed, monkeypatch):
     assert len(keys) == 3
 
 
-def test_where_pytorchs_index_cannot_be_reached_the_others_have_to_do(indexed, monkeypatch):
-    wheelhouse.wheel(indexed.index, "torch", "2.1.0")
+@pytest.fixture
+def away(indexed, monkeypatch):
+    """PyTorch's index cannot be reached; the one of this machine can."""
     server, address = package_index.serve(indexed.index)
     monkeypatch.setenv("PIP_INDEX_URL", f"http://{address}/simple")
     # all that is not of this machine goes to a proxy that is not there
@@ -111,58 +112,49 @@ def test_where_pytorchs_index_cannot_be_reached_the_others_have_to_do(indexed, m
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    yield indexed
+    server.shutdown()
+
+
+def test_where_pytorchs_index_cannot_be_reached_the_others_have_to_do(away, monkeypatch):
+    wheelhouse.wheel(away.index, "torch", "2.1.0")
     monkeypatch.setenv("CUDA_VERSION", "12.1")
-    assert indexed.task("torch==2.1.0", options={"dry_run": True}) == {}
-    assert "would install torch==2.1.0" in "".join(indexed.said)
-    found = [indexed.task("torch==2.1.0") for _ in range(2)]
+    assert away.task("torch==2.1.0", options={"dry_run": True}) == {}
+    assert "would install torch==2.1.0" in "".join(away.said)
+    found = [away.task("torch==2.1.0") for _ in range(2)]
     assert [env["packages"] for env in found] == [["torch==2.1.0"]] * 2
     # what the others have stands in the cache; a moment's outage is no answer for all time
     assert [env["cached"] for env in found] == [False, True] and found[0]["base"] == found[1]["base"]
-    said = "".join(indexed.said)
+    said = "".join(away.said)
     assert "PyTorch for CUDA 12.1" in said and "the other indexes have to do" in said
     assert "for this task alone" not in said
     torch_backend._away.clear()
     os.utime(paths.cache("no-torch-index-cu121"), (1, 1))
     tries = said.count("building an environment")
-    again = indexed.task("torch==2.1.0")
+    again = away.task("torch==2.1.0")
     assert (again["cached"], again["base"]) == (True, found[0]["base"])
-    assert "".join(indexed.said).count("building an environment") == tries + 1  # it was asked, and then not built
-    server.shutdown()
+    assert "".join(away.said).count("building an environment") == tries + 1  # it was asked, and then not built
 
 
-def test_what_the_others_lack_is_no_fault_of_the_list_where_pytorchs_index_is_away(indexed, monkeypatch):
-    server, address = package_index.serve(indexed.index)
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://{address}/simple")
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+def test_what_the_others_lack_is_no_fault_of_the_list_where_pytorchs_index_is_away(away, monkeypatch):
     monkeypatch.setenv("CUDA_VERSION", "0")
     for _ in range(2):  # asked, and then known to be away
         with pytest.raises(errors.Failure) as caught:
-            indexed.task("torch==2.1.0")
+            away.task("torch==2.1.0")
         assert caught.value.exit == errors.UNAVAILABLE and not caught.value.change
         assert "PyTorch's index for CPUs cannot be reached" in caught.value.reason
         assert "out of the requirements" not in caught.value.remedy
-    wheelhouse.wheel(indexed.index, "torch", "2.1.0")
+    wheelhouse.wheel(away.index, "torch", "2.1.0")
     with pytest.raises(errors.Failure, match=r"^no package nosuchtea"):  # of which PyTorch's index says nothing
-        indexed.task("torch==2.1.0\nnosuchtea")
-    server.shutdown()
+        away.task("torch==2.1.0\nnosuchtea")
 
 
-def test_where_pip_installs_an_index_of_pytorch_that_is_away_costs_no_pin(indexed, monkeypatch):
-    made = wheelhouse.wheel(indexed.index, "torch", "2.1.0")
-    server, address = package_index.serve(indexed.index)
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://{address}/simple")
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+def test_where_pip_installs_an_index_of_pytorch_that_is_away_costs_no_pin(away, monkeypatch):
+    made = wheelhouse.wheel(away.index, "torch", "2.1.0")
     monkeypatch.setenv("CUDA_VERSION", "12.1")
     monkeypatch.setenv(KEY + "TYPE", "pip")
-    env = indexed.task("torch==2.1.0")
+    env = away.task("torch==2.1.0")
     assert env["installer"] == "pip" and [pin["sha256"] for pin in env["pins"]] == [wheelhouse.sha256(made)]
-    server.shutdown()
 
 
 def test_a_nightly_build_where_no_release_fits(indexed, monkeypatch):

@@ -35,8 +35,6 @@ LEFT_OUT = ("LD_*", "CONDA_*", "VIRTUAL_ENV", "BASH_ENV", "ENV", "PYTHONHOME", "
             "PYTHONNOUSERSITE")
 # 2: all is there but for devices and owners, which a plain user cannot make
 UNSQUASH = 'unsquashfs -quiet -no-progress -force -no-xattrs -dest "$1" "$2" || [ $? = 2 ]'
-
-
 # of tar, beside whose complaints about devices an archive is whole; and how long they may be, so as to be seen all
 HARMLESS = re.compile(r"Cannot mknod: Operation not permitted$|^tar: Exiting with failure status due to previous"
                       r" errors$|^tar: Removing leading |^tar: Ignoring unknown extended header keyword|^\s*$")

@@ -143,7 +143,8 @@ def shown(options: list[Option]) -> str:
                                         for option in options]))
 
 
-def _masked(option: Option, names: set[str], ours: set[str], urls: bool) -> str:
+def _masked(option: Option, names: set[str], ours: set[str], in_urls: bool) -> str:
+    from agentpipe import urls
     from agentpipe.secret_names import is_secret_name
     from agentpipe.settings import config_show
 
@@ -155,7 +156,7 @@ def _masked(option: Option, names: set[str], ours: set[str], urls: bool) -> str:
     text = option.value
     if option.name == "mount":
         text = re.sub(r'[^,"]+', lambda field: _field_masked(field[0], is_secret), text)
-    return str(config_show.without_passwords(text)) if urls else text
+    return urls.masked(text, config_show.MASK) if in_urls else text
 
 
 def _field_masked(field: str, is_secret: Callable[[str, str], bool]) -> str:

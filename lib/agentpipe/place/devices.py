@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from agentpipe import gpus
+from agentpipe.place import container_env
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def hide(config: dict[str, Any], environ: Mapping[str, str], cpu_only: bool = Fa
     opened = _opened(config["HostConfig"])
     if ours is None or not opened:
         return ""
-    _override(config, gpus.CUDA, ",".join(uuids(ours)))
+    container_env.override(config, gpus.CUDA, ",".join(uuids(ours)))
     return (f"{', '.join(opened)} may open every GPU of this machine to the container: only {gpus.NVIDIA} and "
             f"{gpus.CUDA} keep the task to what this agent has ({', '.join(ours) or 'no GPU'}), and its script can "
             "change them")
@@ -104,16 +105,12 @@ def _gpu_path(path: str) -> bool:
 def _request(config: dict[str, Any], ids: list[str] | None, environ: Mapping[str, str]) -> None:
     named = ",".join(ids) if ids else "all" if ids is None else "none"
     if not any(each.startswith(gpus.NVIDIA + "=") for each in config["Env"]) or ids is not None:
-        _override(config, gpus.NVIDIA, named)
+        container_env.override(config, gpus.NVIDIA, named)
     if named != "none" and not environ.get("CLEARML_DOCKER_SKIP_GPUS_FLAG"):
         request: dict[str, Any] = {"Driver": "", "Count": 0 if ids else -1, "DeviceIDs": ids, "Capabilities": [["gpu"]],
                                    "Options": {}}
         config["HostConfig"].setdefault("DeviceRequests", []).append(request)
 
-
-def _override(config: dict[str, Any], name: str, value: str) -> None:
-    """A variable of the container, whatever its arguments say."""
-    config["Env"] = [each for each in config["Env"] if each.partition("=")[0] != name] + [f"{name}={value}"]
 
 
 def _is_gpu(request: Mapping[str, Any]) -> bool:

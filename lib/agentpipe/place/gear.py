@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from agentpipe import errors, gpus
-from agentpipe.place import nested
+from agentpipe.place import container_env, nested
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def variables(config: dict[str, Any], job: Job, container: Container) -> None:
              **certificates.variables(job.directory)}
     for name, value in found.items():
         if value:
-            _set_default(config, name, value)
+            container_env.set_default(config, name, value)
 
 
 def caches(config: dict[str, Any], container: Container, args: Args, stranger: str = "") -> None:
@@ -162,7 +162,7 @@ def ssh(config: dict[str, Any], job: Job, container: Container, is_others: bool 
     if socket:
         if os.path.exists(socket):
             config[HOST].setdefault("Binds", []).append(f"{socket}:{socket}")
-            _set_default(config, "SSH_AUTH_SOCK", socket)
+            container_env.set_default(config, "SSH_AUTH_SOCK", socket)
         return
     home = os.path.expanduser("~/.ssh")
     inside = ssh_folder()
@@ -200,16 +200,10 @@ def amd(config: dict[str, Any], root: str = "/") -> None:
     else:
         nodes = [f"renderD{128 + int(number)}" for number in ours if number.isdigit()]
         for name in ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
-            _set_default(config, name, ",".join(ours))
+            container_env.set_default(config, name, ",".join(ours))
     for path in ("/dev/kfd", *(f"/dev/dri/{node}" for node in nodes)):
         host.setdefault("Devices", []).append({"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"})
     host.setdefault("GroupAdd", []).append("video")
-
-
-def _set_default(config: dict[str, Any], name: str, value: str) -> None:
-    """A variable of the container, unless its arguments say it."""
-    if not any(each.partition("=")[0] == name for each in config["Env"]):
-        config["Env"].append(f"{name}={value}")
 
 
 def mounted(config: dict[str, Any]) -> set[str]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 from agentpipe import errors, gpus
+from agentpipe.place import container_env
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def beside(config: dict[str, Any], api: Any, own: str = "") -> None:
         except (docker.errors.APIError, KeyError):  # another engine's container
             pass
     visible = os.environ.get(gpus.NVIDIA)
-    if visible and not any(each.startswith(f"{gpus.NVIDIA}=") for each in config["Env"]):
-        config["Env"].append(f"{gpus.NVIDIA}={visible}")
+    if visible:
+        container_env.set_default(config, gpus.NVIDIA, visible)
 
 
 def _own_container() -> str:

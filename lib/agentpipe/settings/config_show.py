@@ -75,11 +75,11 @@ def masked(key: str, value: Any) -> Any:
         value = [shell_secrets.script_shown(str(line)) for line in value] if isinstance(value, list) \
             else shell_secrets.script_shown(value)
     if isinstance(value, list):
-        return [masked(key, each) if isinstance(each, dict | list) else without_passwords(each) for each in value]
-    return without_passwords(value)
+        return [masked(key, each) if isinstance(each, dict | list) else _without_passwords(each) for each in value]
+    return _without_passwords(value)
 
 
-def without_passwords(value: Any) -> Any:
+def _without_passwords(value: Any) -> Any:
     """A text without what is secret in its addresses: a password, a token, a value in a query; another value as it is.
     """
     if not isinstance(value, str):

@@ -96,8 +96,7 @@ def _named_by(url: str) -> str:
     """The setting of this machine's owner that names an index; pip's, where none of ours does."""
     from agentpipe.settings import config
     key = "agent.package_manager.extra_index_url"
-    own = any(url.startswith(without_credentials(index).rstrip("/") + "/") for index in config.get_list(key))
-    return key if own else "PIP_INDEX_URL, pip.conf"
+    return key if any(_is_of(url, index) for index in config.get_list(key)) else "PIP_INDEX_URL, pip.conf"
 
 
 def _index(url: str, requirements: Requirements) -> tuple[str, str]:
@@ -105,17 +104,21 @@ def _index(url: str, requirements: Requirements) -> tuple[str, str]:
     from agentpipe.environment.requirements import filled
     for name, value in requirements.options:
         place = requirements.option_places.get(value, "")
-        if place and f"{url}/".startswith(without_credentials(filled(value)).rstrip("/") + "/"):
+        if place and _is_of(url, filled(value)):
             return f"{name} {without_credentials(value)}", place
     return "", ""
+
+
+def _is_of(url: str, index: str) -> bool:
+    """Whether an address, without its login, is an index or lies in it."""
+    return f"{url}/".startswith(without_credentials(index).rstrip("/") + "/")
 
 
 def unset_in(url: str, requirements: Requirements) -> list[str]:
     """The variables (`${NAME}`) in the task's own line for this index that are not set here."""
     from agentpipe.environment.requirements import filled, unset
-    own = without_credentials(url).rstrip("/") + "/"
     return [name for _, value in requirements.options for name in unset(value)
-            if own.startswith(without_credentials(filled(value)).rstrip("/") + "/")]
+            if _is_of(without_credentials(url), filled(value))]
 
 
 def refusing(index: str, place: str = "", lacks: str = "", unset: Sequence[str] = ()) -> errors.Failure:
