@@ -7,10 +7,8 @@ home=${SERVICES_HOME:-/var/lib/agentpipe-services}/slurm
 conf=$home/slurm.conf
 host=$(hostname -s)
 export SLURM_CONF=$conf
-alive() {  # PIDFILE NAME; a zombie is as good as gone
-  local pid; pid=$(cat "$1" 2>/dev/null) || return 1
-  [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null
-}
+# shellcheck source=tests/services/daemons.bash
+. "$(dirname "$0")/daemons.bash"
 wait_for() {  # COMMAND…: until it succeeds, 30 s at most
   local end=$((SECONDS + 30))
   while [ "$SECONDS" -lt "$end" ]; do "$@" >/dev/null 2>&1 && return; sleep 0.25; done
